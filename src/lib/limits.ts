@@ -1,0 +1,80 @@
+/**
+ * Every limit that guards memory, disk, time or the network, in one table: value, unit, reason.
+ * protocols/ repeats those that peers must know; a test compares the two.
+ */
+interface Limit {
+  readonly value: number
+  readonly unit: 'bytes' | 'ms' | 'count' | 'seconds'
+  readonly why: string
+}
+
+const KIB = 1024
+const MIB = 1024 * KIB
+const DAY_SECONDS = 86_400
+
+export const LIMITS = {
+  statementBytes: {
+    value: 64 * KIB,
+    unit: 'bytes',
+    why: 'largest signed statement payload; a roster of 64 members needs about 16 KiB',
+  },
+  envelopeBytes: { value: 128 * KIB, unit: 'bytes', why: 'base64 payload plus 64 signatures' },
+  jsonDepth: { value: 8, unit: 'count', why: 'no statement nests deeper; bounds the recursive reader' },
+  signaturesPerEnvelope: { value: 64, unit: 'count', why: 'bounds verification work per envelope' },
+  members: { value: 64, unit: 'count', why: 'full mesh; memory of the connection table is bounded by it' },
+  safetensorsHeaderBytes: { value: 1 * MIB, unit: 'bytes', why: 'an expert of 64 layers needs about 40 KiB' },
+  tensorsPerFile: { value: 4096, unit: 'count', why: '5 tensors a layer, far above any real expert' },
+  chunkBytes: { value: 1 * MIB, unit: 'bytes', why: 'unit of transfer and verification' },
+  fileBytes: { value: 64 * 1024 * MIB, unit: 'bytes', why: 'largest single file that a manifest may name' },
+  frameBytes: { value: 1 * MIB + 4 * KIB, unit: 'bytes', why: 'one chunk and its frame' },
+  requestBytes: { value: 16 * KIB, unit: 'bytes', why: 'requests carry digests and counters only' },
+  announcementBytes: { value: 4 * KIB, unit: 'bytes', why: 'a signed head names digests only' },
+  maxConnections: { value: 72, unit: 'count', why: 'members plus eight guests' },
+  guestConnections: { value: 8, unit: 'count', why: 'peers that hold an invitation but are not members yet' },
+  streamsPerConnection: { value: 8, unit: 'count', why: 'yamux streams that one peer may hold open' },
+  streamWindowBytes: { value: 1 * MIB, unit: 'bytes', why: 'receive window and read buffer of a stream' },
+  protocolInboundStreams: {
+    value: 4,
+    unit: 'count',
+    why: 'streams of one protocol that one peer may hold open',
+  },
+  dialTimeout: { value: 5_000, unit: 'ms', why: 'a member on the internet answers within seconds' },
+  requestTimeout: { value: 10_000, unit: 'ms', why: 'one request and its first answer' },
+  chunkTimeout: { value: 30_000, unit: 'ms', why: '1 MiB at no less than 35 KiB/s' },
+  headLifetime: {
+    value: 7 * DAY_SECONDS,
+    unit: 'seconds',
+    why: 'a head older than this proves nothing about today',
+  },
+  manifestLifetime: {
+    value: 180 * DAY_SECONDS,
+    unit: 'seconds',
+    why: 'owners renew consent at least twice a year',
+  },
+  rosterLifetime: { value: 365 * DAY_SECONDS, unit: 'seconds', why: 'membership is confirmed yearly' },
+  clockSkew: { value: 300, unit: 'seconds', why: 'clocks of institutions differ by minutes at most' },
+  inviteLifetime: {
+    value: 7 * DAY_SECONDS,
+    unit: 'seconds',
+    why: 'an open invitation lets strangers reach the join protocol',
+  },
+  bodyBytes: { value: 1 * MIB, unit: 'bytes', why: 'largest HTTP request body' },
+  httpHeaderBytes: { value: 8 * KIB, unit: 'bytes', why: 'largest HTTP header block' },
+  httpHeadersTimeout: { value: 10_000, unit: 'ms', why: 'slow clients do not hold sockets' },
+  httpRequestTimeout: { value: 30_000, unit: 'ms', why: 'time to receive a request' },
+  httpConnections: { value: 256, unit: 'count', why: 'sockets of the inference API' },
+  queuedRequests: { value: 32, unit: 'count', why: 'generations that wait; more are told to retry' },
+  completionTokens: { value: 4096, unit: 'count', why: 'largest max_tokens of one request' },
+  stopSequences: { value: 4, unit: 'count', why: 'as the OpenAI API' },
+  documentBytes: {
+    value: 64 * MIB,
+    unit: 'bytes',
+    why: 'largest single document kept whole while reading a corpus',
+  },
+} as const satisfies Record<string, Limit>
+
+export type LimitName = keyof typeof LIMITS
+
+export function limit(name: LimitName): number {
+  return LIMITS[name].value
+}
