@@ -1,0 +1,130 @@
+/**
+ * Parameters by name: Hugging Face checkpoint names, which are trained and which are frozen, and how
+ * the public model, a pair and a composition are laid out. Knows no tensor library and no files.
+ */
+import type { ModelConfig } from './config.ts'
+
+export interface Param {
+  readonly shape: readonly number[]
+  readonly data: Float32Array
+}
+/** Parameters by Hugging Face name. */
+export type Params = ReadonlyMap<string, Param>
+
+/** Index of the public expert in every mixture; guests follow. */
+export const PUBLIC_EXPERT = 0
+/** Index of the owner's expert in a pair. */
+export const PAIR_EXPERT = 1
+
+export const FFN_PROJECTIONS = ['gate_proj', 'up_proj', 'down_proj'] as const
+
+export function layerName(layer: number, rest: string): string {
+  return `model.layers.${layer}.${rest}`
+}
+export function expertName(
+  layer: number,
+  expert: number,
+  projection: (typeof FFN_PROJECTIONS)[number],
+): string {
+  return layerName(layer, `mlp.experts.${expert}.${projection}.weight`)
+}
+export function routerName(layer: number): string {
+  return layerName(layer, 'mlp.gate.weight')
+}
+/** One non-positive number per guest, not in Hugging Face checkpoints (flexolmo 3.4). */
+export function biasName(layer: number): string {
+  return layerName(layer, 'mlp.expert_bias')
+}
+
+/** Names and shapes of a dense public model (Olmo2ForCausalLM, flexolmo 1.4). */
+export function publicShapes(config: ModelConfig): Map<string, readonly number[]> {
+  const { vocabSize: V, hiddenSize: C, intermediateSize: F } = config
+  const shapes = new Map<string, readonly number[]>([['model.embed_tokens.weight', [V, C]]])
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    for (const name of ['q', 'k', 'v', 'o'])
+      shapes.set(layerName(layer, `self_attn.${name}_proj.weight`), [C, C])
+    shapes.set(layerName(layer, 'self_attn.q_norm.weight'), [C])
+    shapes.set(layerName(layer, 'self_attn.k_norm.weight'), [C])
+    shapes.set(layerName(layer, 'post_attention_layernorm.weight'), [C])
+    shapes.set(layerName(layer, 'post_feedforward_layernorm.weight'), [C])
+    shapes.set(layerName(layer, 'mlp.gate_proj.weight'), [F, C])
+    shapes.set(layerName(layer, 'mlp.up_proj.weight'), [F, C])
+    shapes.set(layerName(layer, 'mlp.down_proj.weight'), [C, F])
+  }
+  shapes.set('model.norm.weight', [C])
+  shapes.set('lm_head.weight', [V, C])
+  return shapes
+}
+
+/** What one owner trains and publishes, under pair names: FFN 1, its router row, its bias. */
+export interface Expert {
+  /** Keys are `${layer}.${projection}`: gate and up [F, C], down [C, F]. */
+  readonly ffn: ReadonlyMap<string, Param>
+  /** One row [C] per layer. */
+  readonly routerRows: readonly Float32Array[]
+  /** One number per layer, or none; used as min(b, 0). */
+  readonly bias: Float32Array | undefined
+}
+
+export function expertFfn(
+  expert: Expert,
+  layer: number,
+  projection: (typeof FFN_PROJECTIONS)[number],
+): Param {
+  const param = expert.ffn.get(`${layer}.${projection}`)
+  if (param === undefined) throw new RangeError(`expert lacks ${projection} of layer ${layer}`)
+  return param
+}
+
+export function requireParam(params: Params, name: string): Param {
+  const param = params.get(name)
+  if (param === undefined) throw new RangeError(`parameter ${name} is missing`)
+  return param
+}
+
+/**
+ * Public model + experts as FlexOlmo parameters by concatenation (flexolmo 4): nothing is averaged
+ * or copied, only router rows are gathered. Expert 0 is the public FFN with one router row per layer.
+ */
+export function mixtureParams(
+  config: ModelConfig,
+  publicModel: Params,
+  publicRows: readonly Float32Array[],
+  experts: readonly Expert[],
+): Map<string, Param> {
+  const { hiddenSize: C } = config
+  const params = new Map<string, Param>()
+  for (const [name, param] of publicModel) {
+    if (!name.includes('.mlp.')) params.set(name, param)
+  }
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    for (const projection of FFN_PROJECTIONS) {
+      params.set(
+        expertName(layer, PUBLIC_EXPERT, projection),
+        requireParam(publicModel, layerName(layer, `mlp.${projection}.weight`)),
+      )
+      experts.forEach((expert, index) => {
+        params.set(expertName(layer, index + 1, projection), expertFfn(expert, layer, projection))
+      })
+    }
+    const rows = new Float32Array((experts.length + 1) * C)
+    rows.set(publicRows[layer] as Float32Array, 0)
+    const bias = new Float32Array(experts.length + 1)
+    experts.forEach((expert, index) => {
+      rows.set(expert.routerRows[layer] as Float32Array, (index + 1) * C)
+      bias[index + 1] = expert.bias?.[layer] ?? 0
+    })
+    params.set(routerName(layer), { shape: [experts.length + 1, C], data: rows })
+    params.set(biasName(layer), { shape: [experts.length + 1], data: bias })
+  }
+  return params
+}
+
+/**
+ * Router rows of the public expert: zero. Softmax sees differences of logits only, so a row r_i
+ * beside a zero row routes exactly as r_i + r_pub beside r_pub; fixing r_pub at zero keeps every
+ * member's row in one coordinate system without a tensor to agree on (flexolmo 2.3).
+ */
+export function zeroRows(config: ModelConfig): Float32Array[] {
+  return Array.from({ length: config.numHiddenLayers }, () => new Float32Array(config.hiddenSize))
+}

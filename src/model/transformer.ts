@@ -1,0 +1,152 @@
+/**
+ * The FlexOlmo forward pass: OLMo-2 blocks whose FFN is a mixture of experts (flexolmo 1.1). A dense
+ * public model is the mixture with one expert. Knows no training, no files and no peers.
+ */
+import { add, gather, mul, reshape, slice, type Tensor, type Tensor1D, tensor } from '@tensorflow/tfjs-core'
+import { rmsNorm } from '../tensor/fused.ts'
+import type { ModelConfig } from './config.ts'
+import {
+  attention,
+  causalMask,
+  feedForward,
+  linear,
+  type Past,
+  rotaryTables,
+  type Weights,
+} from './layers.ts'
+import { biasName, expertName, layerName, routerName } from './params.ts'
+import { type Routing, route } from './router.ts'
+
+export interface ForwardInit {
+  readonly B: number
+  readonly T: number
+  /** Experts in the mixture, public one included. */
+  readonly E: number
+  readonly topK: number
+  /** Whether parameters hold an expert bias. */
+  readonly bias: boolean
+  /** (E) additive router mask: 0 in use, very negative left out. */
+  readonly mask?: Tensor
+}
+
+export interface ForwardResult {
+  /** (N, C) residual stream after the final norm. */
+  readonly hidden: Tensor
+  readonly routing: readonly Routing[]
+  /** (N, C) residual stream before each router. */
+  readonly routerInputs: readonly Tensor[]
+}
+
+/** One mixture layer; `pair` of the experts' outputs weighted by the router, u (N, C) -> (N, C). */
+function mixture(
+  weights: Weights,
+  layer: number,
+  u: Tensor,
+  init: ForwardInit,
+): { y: Tensor; routing: Routing } {
+  const bias = init.bias ? weights(biasName(layer)) : undefined
+  const routing = route(u, weights(routerName(layer)), init.topK, bias, init.mask)
+  const N = u.shape[0] as number
+  let y: Tensor | undefined
+  for (let e = 0; e < init.E; e++) {
+    const ffn = feedForward(
+      u,
+      weights(expertName(layer, e, 'gate_proj')),
+      weights(expertName(layer, e, 'up_proj')),
+      weights(expertName(layer, e, 'down_proj')),
+    )
+    const weighted = mul(ffn, slice(routing.weights, [0, e], [N, 1]))
+    y = y === undefined ? weighted : add(y, weighted)
+  }
+  return { y: y as Tensor, routing }
+}
+
+/** Whole sequences at once: ids (B, T) int32 -> hidden (N, C). */
+export function forward(
+  config: ModelConfig,
+  weights: Weights,
+  ids: Tensor,
+  init: ForwardInit,
+): ForwardResult {
+  const { B, T } = init
+  const D = config.hiddenSize / config.numAttentionHeads
+  const tables = rotaryTables(config, T)
+  const rotary = { cos: tensor(tables.cos, [T, D]), sin: tensor(tables.sin, [T, D]) }
+  const mask = causalMask(T)
+  return blocks(
+    config,
+    weights,
+    embed(weights, ids, B * T),
+    init,
+    (layer, x) => attention(config, weights, layerName(layer, ''), x, B, T, rotary, mask).output,
+  )
+}
+
+function embed(weights: Weights, ids: Tensor, N: number): Tensor {
+  return gather(weights('model.embed_tokens.weight'), reshape(ids, [N]) as Tensor1D) // (N, C)
+}
+
+function blocks(
+  config: ModelConfig,
+  weights: Weights,
+  embedded: Tensor,
+  init: ForwardInit,
+  attend: (layer: number, x: Tensor) => Tensor,
+): ForwardResult {
+  let x = embedded
+  const routing: Routing[] = []
+  const routerInputs: Tensor[] = []
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    const u = add(x, attend(layer, x))
+    routerInputs.push(u)
+    const mixed = mixture(weights, layer, u, init)
+    routing.push(mixed.routing)
+    x = add(
+      u,
+      rmsNorm(mixed.y, weights(layerName(layer, 'post_feedforward_layernorm.weight')), config.rmsNormEps),
+    )
+  }
+  return { hidden: rmsNorm(x, weights('model.norm.weight'), config.rmsNormEps), routing, routerInputs }
+}
+
+/** Logits (N, V) of a final hidden state (N, C). */
+export function head(weights: Weights, hidden: Tensor): Tensor {
+  return linear(hidden, weights('lm_head.weight'))
+}
+
+export interface CachedInit extends ForwardInit {
+  /** Room in the key-value cache. */
+  readonly P: number
+}
+
+export interface CachedResult extends ForwardResult {
+  /** Per layer (B, H, T, D). */
+  readonly keys: readonly Tensor[]
+  readonly values: readonly Tensor[]
+}
+
+/**
+ * A chunk of T new tokens after a cached past: ids (B, T); cos and sin (T, D) of their positions;
+ * past keys and values per layer (B, H, P, D) with mask (B, 1, 1, P). The caller writes the returned
+ * keys and values into its cache, so the past is never copied.
+ */
+export function forwardCached(
+  config: ModelConfig,
+  weights: Weights,
+  ids: Tensor,
+  rotary: { cos: Tensor; sin: Tensor },
+  past: readonly Past[],
+  init: CachedInit,
+): CachedResult {
+  const { B, T } = init
+  const mask = T === 1 ? undefined : causalMask(T)
+  const keys: Tensor[] = []
+  const values: Tensor[] = []
+  const result = blocks(config, weights, embed(weights, ids, B * T), init, (layer, x) => {
+    const attended = attention(config, weights, layerName(layer, ''), x, B, T, rotary, mask, past[layer])
+    keys.push(attended.keys)
+    values.push(attended.values)
+    return attended.output
+  })
+  return { ...result, keys, values }
+}

@@ -1,0 +1,145 @@
+/**
+ * Writes ONNX models (onnx.proto3, IR version 8) as protocol buffers, byte by byte.
+ * Knows field numbers only; nothing of tensors in TensorFlow.js or of sessions.
+ */
+import { concatBytes, utf8 } from '../lib/bytes.ts'
+
+/** onnx.TensorProto.DataType values that we use. */
+export const ONNX_TYPE = { float32: 1, int32: 6, int64: 7, bool: 9 } as const
+export type OnnxType = keyof typeof ONNX_TYPE
+
+export type Attribute =
+  | { readonly name: string; readonly int: number }
+  | { readonly name: string; readonly float: number }
+  | { readonly name: string; readonly ints: readonly number[] }
+  | { readonly name: string; readonly text: string }
+
+export interface Node {
+  readonly op: string
+  readonly inputs: readonly string[]
+  readonly outputs: readonly string[]
+  readonly attributes?: readonly Attribute[]
+  readonly domain?: string
+}
+
+export interface Initializer {
+  readonly name: string
+  readonly type: OnnxType
+  readonly shape: readonly number[]
+  readonly bytes: Uint8Array
+}
+
+export interface ValueInfo {
+  readonly name: string
+  readonly type: OnnxType
+  readonly shape: readonly number[]
+}
+
+export interface Graph {
+  readonly nodes: readonly Node[]
+  readonly initializers: readonly Initializer[]
+  readonly inputs: readonly ValueInfo[]
+  readonly outputs: readonly ValueInfo[]
+}
+
+const OPSET = 18
+const ATTRIBUTE_TYPE = { float: 1, int: 2, text: 3, ints: 7 } as const
+const VARINT = 0
+const FIXED32 = 5
+const LENGTH = 2
+
+function varint(value: number): Uint8Array {
+  const out: number[] = []
+  let rest = BigInt.asUintN(64, BigInt(value))
+  do {
+    const low = Number(rest & 127n)
+    rest >>= 7n
+    out.push(rest > 0n ? low | 128 : low)
+  } while (rest > 0n)
+  return Uint8Array.from(out)
+}
+
+function tag(field: number, wire: number): Uint8Array {
+  return varint((field << 3) | wire)
+}
+
+function message(field: number, ...parts: readonly Uint8Array[]): Uint8Array {
+  let length = 0
+  for (const part of parts) length += part.length
+  return concatBytes(tag(field, LENGTH), varint(length), ...parts)
+}
+
+function text(field: number, value: string): Uint8Array {
+  return message(field, utf8(value))
+}
+
+function integer(field: number, value: number): Uint8Array {
+  return concatBytes(tag(field, VARINT), varint(value))
+}
+
+function float(field: number, value: number): Uint8Array {
+  return concatBytes(tag(field, FIXED32), new Uint8Array(new Float32Array([value]).buffer))
+}
+
+function encodeAttribute(attribute: Attribute): Uint8Array {
+  const name = text(1, attribute.name)
+  if ('int' in attribute) {
+    return message(5, name, integer(3, attribute.int), integer(20, ATTRIBUTE_TYPE.int))
+  }
+  if ('float' in attribute) {
+    return message(5, name, float(2, attribute.float), integer(20, ATTRIBUTE_TYPE.float))
+  }
+  if ('text' in attribute) {
+    return message(5, name, text(4, attribute.text), integer(20, ATTRIBUTE_TYPE.text))
+  }
+  return message(
+    5,
+    name,
+    ...attribute.ints.map((value) => integer(8, value)),
+    integer(20, ATTRIBUTE_TYPE.ints),
+  )
+}
+
+function encodeNode(node: Node): Uint8Array {
+  return message(
+    1,
+    ...node.inputs.map((name) => text(1, name)),
+    ...node.outputs.map((name) => text(2, name)),
+    text(4, node.op),
+    ...(node.attributes ?? []).map(encodeAttribute),
+    ...(node.domain === undefined ? [] : [text(7, node.domain)]),
+  )
+}
+
+function encodeInitializer(tensor: Initializer): Uint8Array {
+  return message(
+    5,
+    ...tensor.shape.map((size) => integer(1, size)),
+    integer(2, ONNX_TYPE[tensor.type]),
+    text(8, tensor.name),
+    message(9, tensor.bytes),
+  )
+}
+
+function encodeValueInfo(field: number, value: ValueInfo): Uint8Array {
+  const shape = message(2, ...value.shape.map((size) => message(1, integer(1, size))))
+  const type = message(2, message(1, integer(1, ONNX_TYPE[value.type]), shape))
+  return message(field, text(1, value.name), type)
+}
+
+/** The bytes of a ModelProto that holds one graph. */
+export function encodeModel(graph: Graph): Uint8Array {
+  return concatBytes(
+    integer(1, 8),
+    message(
+      7,
+      text(2, 'flexmesh'),
+      ...graph.nodes.map(encodeNode),
+      ...graph.initializers.map(encodeInitializer),
+      ...graph.inputs.map((value) => encodeValueInfo(11, value)),
+      ...graph.outputs.map((value) => encodeValueInfo(12, value)),
+    ),
+    message(8, text(1, ''), integer(2, OPSET)),
+    message(8, text(1, 'com.microsoft'), integer(2, 1)),
+  )
+}

@@ -1,0 +1,241 @@
+/**
+ * A TensorFlow.js backend whose kernels compute nothing: each one appends ONNX nodes to the graph
+ * that is being traced and returns a handle with a shape. Knows no kernel and no session.
+ */
+import {
+  type BackendValues,
+  type DataId,
+  type DataType,
+  engine,
+  KernelBackend,
+  registerBackend,
+  type Tensor,
+  type TensorInfo,
+  util,
+} from '@tensorflow/tfjs-core'
+import type { Attribute, Graph, Initializer, Node, OnnxType, ValueInfo } from './onnx-encode.ts'
+
+export const TRACE_BACKEND = 'onnx-trace'
+
+interface Slot {
+  name: string | undefined
+  readonly values: ArrayLike<number> | undefined
+  readonly shape: readonly number[]
+  readonly dtype: DataType
+}
+
+const ONNX_DTYPE: Readonly<Record<string, OnnxType>> = {
+  float32: 'float32',
+  int32: 'int32',
+  bool: 'bool',
+}
+
+function onnxType(dtype: DataType): OnnxType {
+  const type = ONNX_DTYPE[dtype]
+  if (type === undefined) throw new TypeError(`dtype ${dtype} cannot be traced`)
+  return type
+}
+
+/** One graph under construction. */
+class GraphBuilder {
+  readonly nodes: Node[] = []
+  readonly initializers: Initializer[] = []
+  readonly inputs: ValueInfo[] = []
+  readonly outputs: ValueInfo[] = []
+  readonly #constants = new Map<string, string>()
+  #next = 0
+
+  fresh(): string {
+    return `t${this.#next++}`
+  }
+
+  constant(type: OnnxType, shape: readonly number[], values: ArrayLike<number>): string {
+    const key = values.length <= 16 ? `${type}|${shape.join(',')}|${Array.from(values).join(',')}` : undefined
+    const known = key === undefined ? undefined : this.#constants.get(key)
+    if (known !== undefined) return known
+    const name = `c${this.#next++}`
+    this.initializers.push({ name, type, shape, bytes: pack(type, values) })
+    if (key !== undefined) this.#constants.set(key, name)
+    return name
+  }
+
+  graph(): Graph {
+    return this
+  }
+}
+
+/** @throws TypeError for strings, which no graph of ours holds. */
+function numbers(values: BackendValues): ArrayLike<number> {
+  if (Array.isArray(values)) throw new TypeError('only numbers can be traced')
+  return values as ArrayLike<number>
+}
+
+function pack(type: OnnxType, values: ArrayLike<number>): Uint8Array {
+  const typed =
+    type === 'float32'
+      ? Float32Array.from(values)
+      : type === 'int32'
+        ? Int32Array.from(values)
+        : type === 'bool'
+          ? Uint8Array.from(values)
+          : BigInt64Array.from(Array.from(values, BigInt))
+  return new Uint8Array(typed.buffer, typed.byteOffset, typed.byteLength)
+}
+
+export class TraceBackend extends KernelBackend {
+  readonly #slots = new WeakMap<DataId, Slot>()
+  #builder: GraphBuilder | undefined
+
+  /** Trace `body` into a graph; not re-entrant. */
+  record(body: (builder: GraphBuilder) => void): Graph {
+    if (this.#builder !== undefined) throw new Error('a trace is already running')
+    const builder = new GraphBuilder()
+    this.#builder = builder
+    try {
+      body(builder)
+      return builder.graph()
+    } finally {
+      this.#builder = undefined
+    }
+  }
+
+  get builder(): GraphBuilder {
+    if (this.#builder === undefined) throw new Error('no trace is running')
+    return this.#builder
+  }
+
+  /** The ONNX value name of a tensor; constants become initializers on first use. */
+  nameOf(tensor: TensorInfo): string {
+    const slot = this.#slot(tensor.dataId)
+    if (slot.name === undefined) {
+      slot.name = this.builder.constant(onnxType(tensor.dtype), tensor.shape, slot.values ?? [])
+    }
+    return slot.name
+  }
+
+  /** The values of a traced constant, where the tensor is one. */
+  constantValues(tensor: TensorInfo): ArrayLike<number> | undefined {
+    return this.#slot(tensor.dataId).values
+  }
+
+  value(name: string, shape: readonly number[], dtype: DataType): TensorInfo {
+    const dataId = {}
+    this.#slots.set(dataId, { name, values: undefined, shape, dtype })
+    return { dataId, shape: [...shape], dtype }
+  }
+
+  placeholder(name: string, shape: readonly number[], dtype: DataType): Tensor {
+    return engine().makeTensorFromTensorInfo(this.value(name, shape, dtype))
+  }
+
+  /** Append one node with one result. `inputs` are tensors or value names. */
+  emit(
+    op: string,
+    inputs: readonly (TensorInfo | string)[],
+    shape: readonly number[],
+    dtype: DataType,
+    attributes: readonly Attribute[] = [],
+    domain?: string,
+  ): TensorInfo {
+    return this.emitMany(op, inputs, [{ shape, dtype }], attributes, domain)[0] as TensorInfo
+  }
+
+  emitMany(
+    op: string,
+    inputs: readonly (TensorInfo | string)[],
+    results: readonly { shape: readonly number[]; dtype: DataType }[],
+    attributes: readonly Attribute[] = [],
+    domain?: string,
+  ): TensorInfo[] {
+    const names = inputs.map((input) => (typeof input === 'string' ? input : this.nameOf(input)))
+    const outputs = results.map(() => this.builder.fresh())
+    this.builder.nodes.push({
+      op,
+      inputs: names,
+      outputs,
+      attributes,
+      ...(domain === undefined ? {} : { domain }),
+    })
+    return results.map(({ shape, dtype }, index) => this.value(outputs[index] as string, shape, dtype))
+  }
+
+  /** A 1-D int64 constant: axes, shapes, repeats. */
+  int64(values: readonly number[]): string {
+    return this.builder.constant('int64', [values.length], values)
+  }
+
+  output(name: string, tensor: TensorInfo): void {
+    this.builder.nodes.push({ op: 'Identity', inputs: [this.nameOf(tensor)], outputs: [name] })
+    this.builder.outputs.push({ name, type: onnxType(tensor.dtype), shape: tensor.shape })
+  }
+
+  override write(values: BackendValues, shape: number[], dtype: DataType): DataId {
+    const dataId = {}
+    this.#slots.set(dataId, { name: undefined, values: numbers(values), shape, dtype })
+    return dataId
+  }
+
+  override move(dataId: DataId, values: BackendValues, shape: number[], dtype: DataType): void {
+    this.#slots.set(dataId, { name: undefined, values: numbers(values), shape, dtype })
+  }
+
+  override readSync(dataId: object): Float32Array {
+    const { values } = this.#slot(dataId)
+    if (values === undefined) throw new Error('a traced value has no numbers until the graph runs')
+    return Float32Array.from(values)
+  }
+
+  override async read(dataId: object): Promise<Float32Array> {
+    return this.readSync(dataId)
+  }
+
+  override disposeData(): boolean {
+    return true
+  }
+
+  override refCount(): number {
+    return 1
+  }
+
+  override incRef(): void {}
+  decRef(): void {}
+  override numDataIds(): number {
+    return 0
+  }
+  override floatPrecision(): 32 {
+    return 32
+  }
+  override epsilon(): number {
+    return 1e-7
+  }
+  override timerAvailable(): boolean {
+    return false
+  }
+  override memory(): { unreliable: boolean } {
+    return { unreliable: true }
+  }
+  override dispose(): void {}
+
+  #slot(dataId: DataId): Slot {
+    const slot = this.#slots.get(dataId)
+    if (slot === undefined) throw new Error('tensor does not belong to this trace')
+    return slot
+  }
+}
+
+export const traceBackend = new TraceBackend()
+registerBackend(TRACE_BACKEND, () => traceBackend)
+
+/** Result shape of a reduction. */
+export function reducedShape(shape: readonly number[], axes: readonly number[], keepDims: boolean): number[] {
+  return keepDims
+    ? shape.map((size, axis) => (axes.includes(axis) ? 1 : size))
+    : shape.filter((_, axis) => !axes.includes(axis))
+}
+
+export function parseAxes(axis: number | readonly number[] | null | undefined, shape: number[]): number[] {
+  return util.parseAxisParam(
+    axis === null || axis === undefined ? shape.map((_, i) => i) : (axis as number | number[]),
+    shape,
+  )
+}

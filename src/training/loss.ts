@@ -1,0 +1,80 @@
+/**
+ * The training loss (flexolmo 2.2): next-token cross-entropy + LM z-loss + router z-loss, and its
+ * gradients with respect to the trainable parameters. Knows no optimizer and no data source.
+ */
+import {
+  add,
+  keep,
+  mul,
+  reshape,
+  scalar,
+  slice,
+  square,
+  sub,
+  sum,
+  type Tensor,
+  type Tensor1D,
+  valueAndGrads,
+} from '@tensorflow/tfjs-core'
+import type { ModelConfig } from '../model/config.ts'
+import type { Weights } from '../model/layers.ts'
+import { type ForwardInit, forward } from '../model/transformer.ts'
+import { headLogProbs, logSumExpRows } from '../tensor/fused.ts'
+
+export const LM_Z_LOSS = 1e-5
+export const ROUTER_Z_LOSS = 1e-3
+
+export interface LossTerms {
+  readonly ce: Tensor
+  readonly lmZ: Tensor
+  readonly routerZ: Tensor
+}
+
+/**
+ * ids (B, T) and labels (N) int32; labelWeights (N) is 1/n for each of the n label tokens and 0 for
+ * the rest; tokenScale is the scalar 1/n. The router z-loss sums over all positions, as OLMo-core.
+ */
+export function lossTerms(
+  config: ModelConfig,
+  weights: Weights,
+  batch: { ids: Tensor; labels: Tensor; labelWeights: Tensor; tokenScale: Tensor },
+  init: ForwardInit & { trainHead: boolean },
+): LossTerms {
+  const N = init.B * init.T
+  const { hidden, routing } = forward(config, weights, batch.ids, init)
+  const logProbs = headLogProbs(hidden, weights('lm_head.weight'), batch.labels, init.trainHead) // (N, 2)
+  const lse = reshape(slice(logProbs, [0, 0], [N, 1]), [N])
+  const picked = reshape(slice(logProbs, [0, 1], [N, 1]), [N])
+  const ce = sum(mul(sub(lse, picked), batch.labelWeights))
+  const lmZ = mul(sum(mul(square(lse), batch.labelWeights)), scalar(LM_Z_LOSS))
+  let routerZ: Tensor = scalar(0)
+  if (init.E > 1) {
+    for (const { logits } of routing) routerZ = add(routerZ, sum(square(logSumExpRows(logits))))
+    routerZ = mul(mul(routerZ, batch.tokenScale), scalar(ROUTER_Z_LOSS / config.numHiddenLayers))
+  }
+  return { ce, lmZ, routerZ }
+}
+
+/** Loss terms and `d.<name>` for every trainable, ready to be compiled. */
+export function lossAndGradients(
+  trainables: Readonly<Record<string, Tensor>>,
+  loss: (trainables: Readonly<Record<string, Tensor>>) => LossTerms,
+): Record<string, Tensor> {
+  const names = Object.keys(trainables)
+  let terms: LossTerms | undefined
+  const objective = (...values: Tensor[]): Tensor => {
+    const fresh = loss(Object.fromEntries(names.map((name, i) => [name, values[i] as Tensor])))
+    // Kept: the tidy scope around automatic differentiation would dispose them.
+    terms = { ce: keep(fresh.ce), lmZ: keep(fresh.lmZ), routerZ: keep(fresh.routerZ) }
+    return add(add(terms.ce, terms.lmZ), terms.routerZ)
+  }
+  const { value, grads } = valueAndGrads(objective as (...args: Tensor[]) => Tensor1D)(
+    names.map((name) => trainables[name] as Tensor),
+  )
+  const { ce, lmZ, routerZ } = terms as LossTerms
+  const out: Record<string, Tensor> = { loss: value, ce, lmZ, routerZ }
+  names.forEach((name, i) => {
+    out[`d.${name}`] = grads[i] as Tensor
+  })
+  return out
+}

@@ -1,0 +1,168 @@
+/**
+ * The pair model that an owner trains: the frozen public model and one trainable expert beside it,
+ * both always active (flexolmo 2.2). Knows no data and no files.
+ */
+import { concat, type Tensor, tensor } from '@tensorflow/tfjs-core'
+import type { ModelConfig } from '../model/config.ts'
+import type { Weights } from '../model/layers.ts'
+import {
+  biasName,
+  type Expert,
+  expertFfn,
+  expertName,
+  FFN_PROJECTIONS,
+  layerName,
+  PAIR_EXPERT,
+  type Params,
+  PUBLIC_EXPERT,
+  requireParam,
+  routerName,
+} from '../model/params.ts'
+import type { Compiled, Engine, FrozenTensor, TensorSpec } from '../tensor/engine.ts'
+import { lossAndGradients, lossTerms } from './loss.ts'
+
+/** Slightly below zero, so that min(b, 0) passes a gradient from the first step (flexolmo 3.4). */
+export const INITIAL_BIAS = -0.05
+
+/** Trainable arrays by package name: FFN 1, router row 1 [1, C] and bias [1] of every layer. */
+export type Trainables = Map<string, Float32Array>
+
+export function trainableShapes(config: ModelConfig): Map<string, readonly number[]> {
+  const { hiddenSize: C, intermediateSize: F } = config
+  const shapes = new Map<string, readonly number[]>()
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    shapes.set(expertName(layer, PAIR_EXPERT, 'gate_proj'), [F, C])
+    shapes.set(expertName(layer, PAIR_EXPERT, 'up_proj'), [F, C])
+    shapes.set(expertName(layer, PAIR_EXPERT, 'down_proj'), [C, F])
+    shapes.set(routerName(layer), [1, C])
+    shapes.set(biasName(layer), [1])
+  }
+  return shapes
+}
+
+/** Step 0: FFN 1 copies the public FFN, so the pair equals the public model (flexolmo 7a.2). */
+export function initialTrainables(
+  config: ModelConfig,
+  publicModel: Params,
+  routerRow: Float32Array,
+): Trainables {
+  const values: Trainables = new Map()
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    for (const projection of FFN_PROJECTIONS) {
+      const source = requireParam(publicModel, layerName(layer, `mlp.${projection}.weight`))
+      values.set(expertName(layer, PAIR_EXPERT, projection), source.data.slice())
+    }
+    values.set(routerName(layer), routerRow.slice())
+    values.set(biasName(layer), Float32Array.of(INITIAL_BIAS))
+  }
+  return values
+}
+
+/** The trained arrays as an expert; a view, nothing is copied. */
+export function expertOf(config: ModelConfig, trainables: Trainables): Expert {
+  const shapes = trainableShapes(config)
+  const ffn = new Map<string, { shape: readonly number[]; data: Float32Array }>()
+  const routerRows: Float32Array[] = []
+  const bias = new Float32Array(config.numHiddenLayers)
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    for (const projection of FFN_PROJECTIONS) {
+      const name = expertName(layer, PAIR_EXPERT, projection)
+      ffn.set(`${layer}.${projection}`, {
+        shape: shapes.get(name) as readonly number[],
+        data: trainables.get(name) as Float32Array,
+      })
+    }
+    routerRows.push(trainables.get(routerName(layer)) as Float32Array)
+    bias[layer] = trainables.get(biasName(layer))?.[0] ?? 0
+  }
+  return { ffn, routerRows, bias }
+}
+
+/** The inverse of `expertOf`, copying: what training starts from when it continues an expert. */
+export function trainablesOf(config: ModelConfig, expert: Expert): Trainables {
+  const values: Trainables = new Map()
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    for (const projection of FFN_PROJECTIONS) {
+      values.set(
+        expertName(layer, PAIR_EXPERT, projection),
+        expertFfn(expert, layer, projection).data.slice(),
+      )
+    }
+    values.set(routerName(layer), (expert.routerRows[layer] as Float32Array).slice())
+    values.set(biasName(layer), Float32Array.of(expert.bias?.[layer] ?? 0))
+  }
+  return values
+}
+
+/** Everything that the pair keeps fixed: shared tensors and FFN 0 under its mixture name. */
+function frozenTensors(config: ModelConfig, publicModel: Params): Record<string, FrozenTensor> {
+  const frozen: Record<string, FrozenTensor> = {}
+  for (const [name, param] of publicModel) {
+    if (!name.includes('.mlp.')) frozen[name] = param
+  }
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    for (const projection of FFN_PROJECTIONS) {
+      frozen[expertName(layer, PUBLIC_EXPERT, projection)] = requireParam(
+        publicModel,
+        layerName(layer, `mlp.${projection}.weight`),
+      )
+    }
+  }
+  return frozen
+}
+
+/**
+ * Compile the pair's loss and gradients for batches of B x T.
+ * Inputs: ids (B, T), labels (N), labelWeights (N), tokenScale (), and every trainable.
+ * Results: loss, ce, lmZ, routerZ and `d.<trainable>`.
+ */
+export async function compilePairStep(
+  engine: Engine,
+  config: ModelConfig,
+  publicModel: Params,
+  publicRows: readonly Float32Array[],
+  B: number,
+  T: number,
+): Promise<Compiled> {
+  const shapes = trainableShapes(config)
+  const inputs: Record<string, TensorSpec> = {
+    ids: { shape: [B, T], dtype: 'int32' },
+    labels: { shape: [B * T], dtype: 'int32' },
+    labelWeights: { shape: [B * T] },
+    tokenScale: { shape: [] },
+  }
+  for (const [name, shape] of shapes) inputs[name] = { shape }
+  const init = { B, T, E: 2, topK: 2, bias: true, trainHead: false }
+  return engine.compile(
+    (tensors) => {
+      const trainables = Object.fromEntries([...shapes.keys()].map((name) => [name, tensors[name] as Tensor]))
+      return lossAndGradients(trainables, (current) => {
+        const weights = pairWeights(config, tensors, current, publicRows)
+        const { ids, labels, labelWeights, tokenScale } = tensors as Record<
+          'ids' | 'labels' | 'labelWeights' | 'tokenScale',
+          Tensor
+        >
+        return lossTerms(config, weights, { ids, labels, labelWeights, tokenScale }, init)
+      })
+    },
+    { inputs, frozen: frozenTensors(config, publicModel) },
+  )
+}
+
+function pairWeights(
+  config: ModelConfig,
+  frozen: Readonly<Record<string, Tensor>>,
+  trainables: Readonly<Record<string, Tensor>>,
+  publicRows: readonly Float32Array[],
+): Weights {
+  const joined = new Map<string, Tensor>()
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    const row = trainables[routerName(layer)] as Tensor
+    joined.set(
+      routerName(layer),
+      concat([tensor(publicRows[layer] as Float32Array, [1, config.hiddenSize]), row], 0),
+    ) // (2, C)
+    joined.set(biasName(layer), concat([tensor([0]), trainables[biasName(layer)] as Tensor], 0)) // (2)
+  }
+  return (name) => joined.get(name) ?? trainables[name] ?? (frozen[name] as Tensor)
+}

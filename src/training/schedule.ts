@@ -1,0 +1,16 @@
+/** Learning rate by step: linear warmup, then cosine to a tenth (flexolmo 2.1, 2.2). */
+export interface Schedule {
+  readonly peak: number
+  readonly warmupSteps: number
+  readonly totalSteps: number
+}
+
+const FINAL_SHARE = 0.1
+
+/** `step` counts from 0. */
+export function learningRate(schedule: Schedule, step: number): number {
+  const { peak, warmupSteps, totalSteps } = schedule
+  if (step < warmupSteps) return (peak * (step + 1)) / warmupSteps
+  const progress = Math.min(1, (step - warmupSteps) / Math.max(1, totalSteps - warmupSteps))
+  return peak * (FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + Math.cos(Math.PI * progress)))
+}
