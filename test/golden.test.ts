@@ -1,4 +1,4 @@
-import type { Tensor } from '@tensorflow/tfjs-core'
+import type { Tensor } from '@tensorflow/tfjs'
 import { describe, expect, it } from 'vitest'
 import {
   biasName,

@@ -17,7 +17,7 @@ import {
   type Tensor,
   tensor,
   transpose,
-} from '@tensorflow/tfjs-core'
+} from '@tensorflow/tfjs'
 import { rmsNorm, swiglu } from '../tensor/fused.ts'
 import type { ModelConfig } from './config.ts'
 

@@ -56,6 +56,11 @@ export function publicShapes(config: ModelConfig): Map<string, readonly number[]
   return shapes
 }
 
+/** The dense name behind a mixture name: expert 0 is the public FFN. */
+export function denseName(name: string): string {
+  return name.replace('.mlp.experts.0.', '.mlp.')
+}
+
 /** What one owner trains and publishes, under pair names: FFN 1, its router row, its bias. */
 export interface Expert {
   /** Keys are `${layer}.${projection}`: gate and up [F, C], down [C, F]. */

@@ -2,7 +2,7 @@
  * The router: softmax over all experts first, then top-k, weights not renormalised (flexolmo 1.1,
  * 1.2). Knows no expert's FFN.
  */
-import { add, matMul, minimum, mul, scalar, softmax, type Tensor } from '@tensorflow/tfjs-core'
+import { add, matMul, minimum, mul, scalar, softmax, type Tensor } from '@tensorflow/tfjs'
 import { topKMask } from '../tensor/fused.ts'
 
 export interface Routing {

@@ -2,7 +2,7 @@
  * The FlexOlmo forward pass: OLMo-2 blocks whose FFN is a mixture of experts (flexolmo 1.1). A dense
  * public model is the mixture with one expert. Knows no training, no files and no peers.
  */
-import { add, gather, mul, reshape, slice, type Tensor, type Tensor1D, tensor } from '@tensorflow/tfjs-core'
+import { add, gather, mul, reshape, slice, type Tensor, type Tensor1D, tensor } from '@tensorflow/tfjs'
 import { rmsNorm } from '../tensor/fused.ts'
 import type { ModelConfig } from './config.ts'
 import {

@@ -12,8 +12,7 @@ import {
   engine as tfEngine,
   tidy,
   version_core,
-} from '@tensorflow/tfjs-core'
-import '@tensorflow/tfjs-backend-cpu'
+} from '@tensorflow/tfjs'
 import { InputError } from '../lib/errors.ts'
 import {
   type Compiled,

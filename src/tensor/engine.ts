@@ -2,7 +2,7 @@
  * What every tensor engine offers: a function written once in TensorFlow.js operations, compiled to
  * run over typed arrays. Knows no model.
  */
-import type { Tensor } from '@tensorflow/tfjs-core'
+import type { Tensor } from '@tensorflow/tfjs'
 
 export type Values = Float32Array | Int32Array
 export type EngineName = 'onnx' | 'tensorflow' | 'cpu'

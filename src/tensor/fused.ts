@@ -30,9 +30,7 @@ import {
   type Tensor1D,
   topk,
   zerosLike,
-} from '@tensorflow/tfjs-core'
-// Automatic gradients of the primitive operations; tfjs-core leaves their registration to its user.
-import '@tensorflow/tfjs-core/dist/register_all_gradients.js'
+} from '@tensorflow/tfjs'
 import { TRACE_BACKEND } from './trace-backend.ts'
 
 type Save = (tensors: Tensor[]) => void

@@ -2,7 +2,7 @@
  * Traced kernels that sum: reductions, softmax, top-k, matrix products. Importing this file
  * registers them.
  */
-import { backend_util, type TensorInfo } from '@tensorflow/tfjs-core'
+import { backend_util, type TensorInfo } from '@tensorflow/tfjs'
 import { input, traced } from './kernels-elementwise.ts'
 import { ONNX_TYPE } from './onnx-encode.ts'
 import { parseAxes, reducedShape, traceBackend as trace } from './trace-backend.ts'

@@ -1,7 +1,7 @@
 /**
  * Traced kernels that move, cut and join without arithmetic. Importing this file registers them.
  */
-import { backend_util, type TensorInfo, util } from '@tensorflow/tfjs-core'
+import { backend_util, type TensorInfo, util } from '@tensorflow/tfjs'
 import { input, traced } from './kernels-elementwise.ts'
 import { ONNX_TYPE } from './onnx-encode.ts'
 import { traceBackend as trace } from './trace-backend.ts'

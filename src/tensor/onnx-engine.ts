@@ -4,7 +4,7 @@
  */
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
-import { type DataType, getBackend, setBackend, type Tensor } from '@tensorflow/tfjs-core'
+import { type DataType, getBackend, setBackend, type Tensor } from '@tensorflow/tfjs'
 import * as ort from 'onnxruntime-node'
 import './kernels-elementwise.ts'
 import './kernels-reduce.ts'

@@ -12,7 +12,7 @@ import {
   type Tensor,
   type TensorInfo,
   util,
-} from '@tensorflow/tfjs-core'
+} from '@tensorflow/tfjs'
 import type { Attribute, Graph, Initializer, Node, OnnxType, ValueInfo } from './onnx-encode.ts'
 
 export const TRACE_BACKEND = 'onnx-trace'

@@ -15,14 +15,40 @@ import {
   type Tensor,
   type Tensor1D,
   valueAndGrads,
-} from '@tensorflow/tfjs-core'
+} from '@tensorflow/tfjs'
 import type { ModelConfig } from '../model/config.ts'
 import type { Weights } from '../model/layers.ts'
 import { type ForwardInit, forward } from '../model/transformer.ts'
+import type { TensorSpec } from '../tensor/engine.ts'
 import { headLogProbs, logSumExpRows } from '../tensor/fused.ts'
 
 export const LM_Z_LOSS = 1e-5
 export const ROUTER_Z_LOSS = 1e-3
+
+export interface BatchTensors {
+  /** (B, T) int32. */
+  readonly ids: Tensor
+  /** (N) int32. */
+  readonly labels: Tensor
+  /** (N): 1/n for each of the n label tokens, 0 for the rest. */
+  readonly labelWeights: Tensor
+  /** Scalar 1/n. */
+  readonly tokenScale: Tensor
+}
+
+export function batchInputs(B: number, T: number): Record<string, TensorSpec> {
+  return {
+    ids: { shape: [B, T], dtype: 'int32' },
+    labels: { shape: [B * T], dtype: 'int32' },
+    labelWeights: { shape: [B * T] },
+    tokenScale: { shape: [] },
+  }
+}
+
+export function batchTensors(tensors: Readonly<Record<string, Tensor>>): BatchTensors {
+  const { ids, labels, labelWeights, tokenScale } = tensors as Record<keyof BatchTensors, Tensor>
+  return { ids, labels, labelWeights, tokenScale }
+}
 
 export interface LossTerms {
   readonly ce: Tensor
@@ -30,14 +56,11 @@ export interface LossTerms {
   readonly routerZ: Tensor
 }
 
-/**
- * ids (B, T) and labels (N) int32; labelWeights (N) is 1/n for each of the n label tokens and 0 for
- * the rest; tokenScale is the scalar 1/n. The router z-loss sums over all positions, as OLMo-core.
- */
+/** The router z-loss sums over all positions and divides by the label tokens, as OLMo-core. */
 export function lossTerms(
   config: ModelConfig,
   weights: Weights,
-  batch: { ids: Tensor; labels: Tensor; labelWeights: Tensor; tokenScale: Tensor },
+  batch: BatchTensors,
   init: ForwardInit & { trainHead: boolean },
 ): LossTerms {
   const N = init.B * init.T

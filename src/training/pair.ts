@@ -2,7 +2,7 @@
  * The pair model that an owner trains: the frozen public model and one trainable expert beside it,
  * both always active (flexolmo 2.2). Knows no data and no files.
  */
-import { concat, type Tensor, tensor } from '@tensorflow/tfjs-core'
+import { concat, type Tensor, tensor } from '@tensorflow/tfjs'
 import type { ModelConfig } from '../model/config.ts'
 import type { Weights } from '../model/layers.ts'
 import {
@@ -18,8 +18,8 @@ import {
   requireParam,
   routerName,
 } from '../model/params.ts'
-import type { Compiled, Engine, FrozenTensor, TensorSpec } from '../tensor/engine.ts'
-import { lossAndGradients, lossTerms } from './loss.ts'
+import type { Compiled, Engine, FrozenTensor } from '../tensor/engine.ts'
+import { batchInputs, batchTensors, lossAndGradients, lossTerms } from './loss.ts'
 
 /** Slightly below zero, so that min(b, 0) passes a gradient from the first step (flexolmo 3.4). */
 export const INITIAL_BIAS = -0.05
@@ -125,12 +125,7 @@ export async function compilePairStep(
   T: number,
 ): Promise<Compiled> {
   const shapes = trainableShapes(config)
-  const inputs: Record<string, TensorSpec> = {
-    ids: { shape: [B, T], dtype: 'int32' },
-    labels: { shape: [B * T], dtype: 'int32' },
-    labelWeights: { shape: [B * T] },
-    tokenScale: { shape: [] },
-  }
+  const inputs = batchInputs(B, T)
   for (const [name, shape] of shapes) inputs[name] = { shape }
   const init = { B, T, E: 2, topK: 2, bias: true, trainHead: false }
   return engine.compile(
@@ -138,11 +133,7 @@ export async function compilePairStep(
       const trainables = Object.fromEntries([...shapes.keys()].map((name) => [name, tensors[name] as Tensor]))
       return lossAndGradients(trainables, (current) => {
         const weights = pairWeights(config, tensors, current, publicRows)
-        const { ids, labels, labelWeights, tokenScale } = tensors as Record<
-          'ids' | 'labels' | 'labelWeights' | 'tokenScale',
-          Tensor
-        >
-        return lossTerms(config, weights, { ids, labels, labelWeights, tokenScale }, init)
+        return lossTerms(config, weights, batchTensors(tensors), init)
       })
     },
     { inputs, frozen: frozenTensors(config, publicModel) },

@@ -1,0 +1,134 @@
+/**
+ * Bits per byte on held-out text: negative log-likelihood of every token after the first of each
+ * window, in bits, over the bytes of the documents; independent of the tokenizer. Knows no files.
+ */
+import { mul, reshape, slice, sub, type Tensor } from '@tensorflow/tfjs'
+import type { Compiled, Engine } from '../tensor/engine.ts'
+import { headLogProbs } from '../tensor/fused.ts'
+import type { ModelConfig } from './config.ts'
+import type { Params } from './params.ts'
+import { forward } from './transformer.ts'
+
+export interface HeldOutDocument {
+  readonly tokens: Int32Array
+  readonly bytes: number
+}
+
+export interface Evaluation {
+  readonly bitsPerByte: number
+  readonly documents: number
+  readonly tokens: number
+  readonly bytes: number
+  /** Mean router probability of each expert over all layers and scored tokens, public first. */
+  readonly loadShares: readonly number[]
+}
+
+export interface Evaluator {
+  /** Score documents with the router mask given (0 in use, very negative left out; length E). */
+  evaluate(documents: Iterable<HeldOutDocument>, mask: Float32Array, signal?: AbortSignal): Promise<Evaluation>
+  dispose(): Promise<void>
+}
+
+export interface EvaluatorInit {
+  /** Experts in the mixture, public one included. */
+  readonly E: number
+  readonly topK: number
+  /** Rows per run. */
+  readonly B: number
+  /** Tokens per row; longer documents are cut into windows. */
+  readonly T: number
+  /** Starts every document, so that its first token is predicted too. */
+  readonly endOfText: number
+}
+
+export async function createEvaluator(
+  engine: Engine,
+  config: ModelConfig,
+  params: Params,
+  init: EvaluatorInit,
+): Promise<Evaluator> {
+  const { B, T, E } = init
+  const compiled = await engine.compile(
+    (tensors) => {
+      const weights = (name: string): Tensor => tensors[name] as Tensor
+      const result = forward(config, weights, weights('ids'), {
+        B,
+        T,
+        E,
+        topK: init.topK,
+        bias: true,
+        mask: weights('mask'),
+      })
+      const logProbs = headLogProbs(result.hidden, weights('lm_head.weight'), weights('labels'), false)
+      const N = B * T
+      const nll = mul(sub(slice(logProbs, [0, 0], [N, 1]), slice(logProbs, [0, 1], [N, 1])), reshape(weights('scored'), [N, 1]))
+      let load = result.routing[0]?.probabilities as Tensor
+      for (const routing of result.routing.slice(1)) load = load.add(routing.probabilities)
+      const scored = mul(load, reshape(weights('scored'), [N, 1]))
+      return { nll: nll.sum(), load: scored.sum(0) }
+    },
+    {
+      inputs: {
+        ids: { shape: [B, T], dtype: 'int32' },
+        labels: { shape: [B * T], dtype: 'int32' },
+        scored: { shape: [B * T] },
+        mask: { shape: [E] },
+      },
+      frozen: Object.fromEntries(params),
+    },
+  )
+  return {
+    evaluate: (documents, mask, signal) => evaluate(compiled, config, init, documents, mask, signal),
+    dispose: () => compiled.dispose(),
+  }
+}
+
+async function evaluate(
+  compiled: Compiled,
+  config: ModelConfig,
+  init: EvaluatorInit,
+  documents: Iterable<HeldOutDocument>,
+  mask: Float32Array,
+  signal?: AbortSignal,
+): Promise<Evaluation> {
+  const { B, T, E } = init
+  const totals = { documents: 0, tokens: 0, bytes: 0, nats: 0 }
+  const load = new Float64Array(E)
+  const ids = new Int32Array(B * T)
+  const labels = new Int32Array(B * T)
+  const scored = new Float32Array(B * T)
+  let row = 0
+  const flush = async (): Promise<void> => {
+    if (row === 0) return
+    signal?.throwIfAborted()
+    const out = await compiled.run({ ids, labels, scored, mask })
+    totals.nats += out['nll']?.[0] as number
+    for (let e = 0; e < E; e++) load[e] = (load[e] as number) + (out['load']?.[e] as number)
+    for (const array of [ids, labels, scored]) array.fill(0)
+    row = 0
+  }
+  for (const { tokens, bytes } of documents) {
+    totals.documents++
+    totals.bytes += bytes
+    totals.tokens += tokens.length
+    for (let start = 0; start < tokens.length; start += T) {
+      const count = Math.min(T, tokens.length - start)
+      const at = row * T
+      ids[at] = start === 0 ? init.endOfText : (tokens[start - 1] as number)
+      ids.set(tokens.subarray(start, start + count - 1), at + 1)
+      labels.set(tokens.subarray(start, start + count), at)
+      scored.fill(1, at, at + count)
+      row++
+      if (row === B) await flush()
+    }
+  }
+  await flush()
+  const layersTimesTokens = Math.max(1, totals.tokens * config.numHiddenLayers)
+  return {
+    bitsPerByte: totals.nats / Math.LN2 / Math.max(1, totals.bytes),
+    documents: totals.documents,
+    tokens: totals.tokens,
+    bytes: totals.bytes,
+    loadShares: Array.from(load, (sum) => sum / layersTimesTokens),
+  }
+}
