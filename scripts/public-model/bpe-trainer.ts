@@ -9,7 +9,8 @@ export const END_OF_TEXT = '<|endoftext|>'
 
 /** GPT-2's printable stand-in for every byte. */
 function byteSymbols(): string[] {
-  const printable = (b: number): boolean => (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255)
+  const printable = (b: number): boolean =>
+    (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255)
   let next = BYTES
   return Array.from({ length: BYTES }, (_, b) => String.fromCodePoint(printable(b) ? b : next++))
 }
@@ -44,7 +45,8 @@ class Heap {
       for (let i = 0; ; ) {
         let best = i
         for (const child of [2 * i + 1, 2 * i + 2]) {
-          if (child < items.length && before(items[child] as Candidate, items[best] as Candidate)) best = child
+          if (child < items.length && before(items[child] as Candidate, items[best] as Candidate))
+            best = child
         }
         if (best === i) break
         this.#swap(i, best)
@@ -146,7 +148,15 @@ export function tokenizerJson(merges: readonly (readonly [number, number])[]): R
     truncation: null,
     padding: null,
     added_tokens: [
-      { id: 0, content: END_OF_TEXT, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true },
+      {
+        id: 0,
+        content: END_OF_TEXT,
+        single_word: false,
+        lstrip: false,
+        rstrip: false,
+        normalized: false,
+        special: true,
+      },
     ],
     normalizer: null,
     pre_tokenizer: byteLevel,

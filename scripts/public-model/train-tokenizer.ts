@@ -7,7 +7,9 @@ import { learnMerges, tokenizerJson } from './bpe-trainer.ts'
 
 const [corpus, out, vocab] = process.argv.slice(2)
 if (corpus === undefined || out === undefined || vocab === undefined) {
-  console.error('usage: tsx scripts/public-model/train-tokenizer.ts CORPUS.jsonl OUT/tokenizer.json VOCAB_SIZE')
+  console.error(
+    'usage: tsx scripts/public-model/train-tokenizer.ts CORPUS.jsonl OUT/tokenizer.json VOCAB_SIZE',
+  )
   process.exit(2)
 }
 const texts = readFileSync(corpus, 'utf8')

@@ -78,12 +78,17 @@ function readVocab(parsed: unknown): Map<string, number> {
   const entries = new Map<string, number>()
   const add = (name: unknown, id: unknown): void => {
     if (typeof name !== 'string' || typeof id !== 'number' || !Number.isSafeInteger(id) || id < 0) {
-      throw new FormatError('bad-field', 'tokenizer.json: expected vocabulary ids to be non-negative integers')
+      throw new FormatError(
+        'bad-field',
+        'tokenizer.json: expected vocabulary ids to be non-negative integers',
+      )
     }
     entries.set(name, id)
   }
   for (const [name, id] of Object.entries(vocab)) add(name, id)
-  const added = Array.isArray(file.added_tokens) ? (file.added_tokens as { content?: unknown; id?: unknown }[]) : []
+  const added = Array.isArray(file.added_tokens)
+    ? (file.added_tokens as { content?: unknown; id?: unknown }[])
+    : []
   for (const token of added) add(token.content, token.id)
   if (!entries.has(END_OF_TEXT)) {
     throw new FormatError('bad-field', `tokenizer.json: expected a token ${END_OF_TEXT}`)

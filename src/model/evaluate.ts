@@ -25,7 +25,11 @@ export interface Evaluation {
 
 export interface Evaluator {
   /** Score documents with the router mask given (0 in use, very negative left out; length E). */
-  evaluate(documents: Iterable<HeldOutDocument>, mask: Float32Array, signal?: AbortSignal): Promise<Evaluation>
+  evaluate(
+    documents: Iterable<HeldOutDocument>,
+    mask: Float32Array,
+    signal?: AbortSignal,
+  ): Promise<Evaluation>
   dispose(): Promise<void>
 }
 
@@ -61,7 +65,10 @@ export async function createEvaluator(
       })
       const logProbs = headLogProbs(result.hidden, weights('lm_head.weight'), weights('labels'), false)
       const N = B * T
-      const nll = mul(sub(slice(logProbs, [0, 0], [N, 1]), slice(logProbs, [0, 1], [N, 1])), reshape(weights('scored'), [N, 1]))
+      const nll = mul(
+        sub(slice(logProbs, [0, 0], [N, 1]), slice(logProbs, [0, 1], [N, 1])),
+        reshape(weights('scored'), [N, 1]),
+      )
       let load = result.routing[0]?.probabilities as Tensor
       for (const routing of result.routing.slice(1)) load = load.add(routing.probabilities)
       const scored = mul(load, reshape(weights('scored'), [N, 1]))

@@ -31,7 +31,12 @@ export function initialPublicModel(config: ModelConfig, random: () => number): T
 }
 
 /** Compile loss and gradients of the dense model for batches of B x T; same names as the pair step. */
-export async function compileDenseStep(engine: Engine, config: ModelConfig, B: number, T: number): Promise<Compiled> {
+export async function compileDenseStep(
+  engine: Engine,
+  config: ModelConfig,
+  B: number,
+  T: number,
+): Promise<Compiled> {
   const shapes = publicShapes(config)
   const inputs = batchInputs(B, T)
   for (const [name, shape] of shapes) inputs[name] = { shape }

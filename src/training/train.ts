@@ -99,7 +99,12 @@ export function toBatch(rows: readonly Int32Array[]): {
     labels.set(row.subarray(1), b * T)
   })
   const scale = 1 / labels.length
-  return { ids, labels, labelWeights: new Float32Array(labels.length).fill(scale), tokenScale: Float32Array.of(scale) }
+  return {
+    ids,
+    labels,
+    labelWeights: new Float32Array(labels.length).fill(scale),
+    tokenScale: Float32Array.of(scale),
+  }
 }
 
 function snapshot(trainables: Trainables, optimizer: AdamW): Checkpoint {
@@ -123,7 +128,9 @@ function restore(saved: Checkpoint, trainables: Trainables, optimizer: AdamW): v
 
 function copyInto(target: Values, source: Float32Array | undefined, name: string): void {
   if (source?.length !== target.length) {
-    throw new RangeError(`checkpoint ${name}: expected ${target.length} values, got ${source?.length ?? 'none'}`)
+    throw new RangeError(
+      `checkpoint ${name}: expected ${target.length} values, got ${source?.length ?? 'none'}`,
+    )
   }
   target.set(source)
 }
