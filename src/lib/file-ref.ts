@@ -1,0 +1,166 @@
+/**
+ * How a signed statement names a file: its size, its SHA-256 and the hash over its chunk hashes, so
+ * that each chunk can be checked on arrival. Knows neither what a file holds nor where it lies.
+ */
+import { createHash, type Hash } from 'node:crypto'
+import { open } from 'node:fs/promises'
+import { type Digest, digestOf, equalBytes, toHex } from './bytes.ts'
+import { FormatError, VerificationError } from './errors.ts'
+import type { Fields } from './fields.ts'
+import { mapDiskErrors } from './files.ts'
+import { limit } from './limits.ts'
+
+export const HASH_BYTES = 32
+
+export interface FileRef {
+  /** Bytes in the file. */
+  readonly size: number
+  /** Digest of the whole file. */
+  readonly sha256: Digest
+  /** Bytes in every chunk but the last. */
+  readonly chunkSize: number
+  /** Digest of the raw chunk hashes, one after the other. */
+  readonly chunksSha256: Digest
+}
+
+export interface HashedFile {
+  readonly ref: FileRef
+  /** 32 bytes for each chunk, in order. */
+  readonly chunkHashes: Uint8Array
+}
+
+/** Hashes a file that arrives in pieces of any length; holds no file content. */
+export class FileHasher {
+  readonly #chunkSize = limit('chunkBytes')
+  readonly #whole: Hash = createHash('sha256')
+  readonly #hashes: Uint8Array[] = []
+  #chunk: Hash | undefined
+  #inChunk = 0
+  #size = 0
+
+  update(bytes: Uint8Array): void {
+    this.#whole.update(bytes)
+    this.#size += bytes.length
+    let offset = 0
+    while (offset < bytes.length) {
+      const take = Math.min(bytes.length - offset, this.#chunkSize - this.#inChunk)
+      this.#chunk ??= createHash('sha256')
+      this.#chunk.update(bytes.subarray(offset, offset + take))
+      offset += take
+      this.#inChunk += take
+      if (this.#inChunk === this.#chunkSize) this.#closeChunk()
+    }
+  }
+
+  /** The hasher is spent afterwards. */
+  finish(): HashedFile {
+    this.#closeChunk()
+    const chunkHashes = new Uint8Array(this.#hashes.length * HASH_BYTES)
+    this.#hashes.forEach((hash, index) => {
+      chunkHashes.set(hash, index * HASH_BYTES)
+    })
+    return {
+      ref: {
+        size: this.#size,
+        sha256: `sha256:${this.#whole.digest('hex')}`,
+        chunkSize: this.#chunkSize,
+        chunksSha256: digestOf(chunkHashes),
+      },
+      chunkHashes,
+    }
+  }
+
+  #closeChunk(): void {
+    if (this.#chunk === undefined) return
+    this.#hashes.push(new Uint8Array(this.#chunk.digest()))
+    this.#chunk = undefined
+    this.#inChunk = 0
+  }
+}
+
+/** Reference of a file given as bytes or as consecutive parts; copies nothing. */
+export function fileRefOf(file: Uint8Array | readonly Uint8Array[]): HashedFile {
+  const hasher = new FileHasher()
+  for (const part of file instanceof Uint8Array ? [file] : file) hasher.update(part)
+  return hasher.finish()
+}
+
+/** Reference of a file on disk, read one chunk at a time. @throws InputError as `mapDiskErrors`. */
+export async function fileRefOfPath(path: string, signal?: AbortSignal): Promise<HashedFile> {
+  return mapDiskErrors(path, async () => {
+    const handle = await open(path, 'r')
+    try {
+      const hasher = new FileHasher()
+      const buffer = new Uint8Array(limit('chunkBytes'))
+      for (;;) {
+        signal?.throwIfAborted()
+        const { bytesRead } = await handle.read(buffer, 0, buffer.length)
+        if (bytesRead === 0) return hasher.finish()
+        hasher.update(buffer.subarray(0, bytesRead))
+      }
+    } finally {
+      await handle.close()
+    }
+  })
+}
+
+/** Read the four members of a reference; the caller reads its own and calls `end()`. */
+export function readFileRef(fields: Fields): FileRef {
+  return {
+    size: fields.uint('size', limit('fileBytes'), 1),
+    sha256: fields.digest('sha256'),
+    chunkSize: fields.literal('chunkSize', limit('chunkBytes')),
+    chunksSha256: fields.digest('chunksSha256'),
+  }
+}
+
+export function chunkCount(ref: FileRef): number {
+  return Math.ceil(ref.size / ref.chunkSize)
+}
+
+/** Bytes in chunk `index`; only the last chunk may be short. */
+export function chunkLength(ref: FileRef, index: number): number {
+  return Math.min(ref.chunkSize, ref.size - index * ref.chunkSize)
+}
+
+/** The hash that chunk `index` must have. */
+export function chunkHash(chunkHashes: Uint8Array, index: number): Uint8Array {
+  return chunkHashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES)
+}
+
+/** @throws FormatError `bad-field` on a wrong count; VerificationError `wrong-digest`. */
+export function checkChunkHashes(ref: FileRef, chunkHashes: Uint8Array): void {
+  const expected = chunkCount(ref) * HASH_BYTES
+  if (chunkHashes.length !== expected) {
+    throw new FormatError(
+      'bad-field',
+      `chunk hashes: expected ${expected} bytes for a file of ${ref.size}, got ${chunkHashes.length}`,
+    )
+  }
+  if (digestOf(chunkHashes) !== ref.chunksSha256) {
+    throw new VerificationError('wrong-digest', `chunk hashes: expected ${ref.chunksSha256}`, {
+      file: ref.sha256,
+    })
+  }
+}
+
+/** @throws FormatError `truncated` on a wrong length; VerificationError `wrong-digest`. */
+export function checkChunk(ref: FileRef, chunkHashes: Uint8Array, index: number, bytes: Uint8Array): void {
+  if (!Number.isSafeInteger(index) || index < 0 || index >= chunkCount(ref)) {
+    throw new FormatError('bad-field', `chunk index: expected 0 to ${chunkCount(ref) - 1}, got ${index}`)
+  }
+  if (bytes.length !== chunkLength(ref, index)) {
+    throw new FormatError(
+      'truncated',
+      `chunk ${index}: expected ${chunkLength(ref, index)} bytes, got ${bytes.length}`,
+    )
+  }
+  const got = new Uint8Array(createHash('sha256').update(bytes).digest())
+  if (!equalBytes(got, chunkHash(chunkHashes, index))) {
+    throw new VerificationError(
+      'wrong-digest',
+      `chunk ${index}: expected SHA-256 ${toHex(chunkHash(chunkHashes, index))}, got ${toHex(got)}`,
+      { file: ref.sha256, chunk: index },
+    )
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * Exact conversion between float32 and the two 16-bit formats: round to nearest, ties to even,
+ * subnormals, infinities and NaN included. Works on raw bits in typed arrays, so it is as fast as a
+ * copy loop; the host is little-endian, as safetensors is. Knows no tensors.
+ */
+
+/** Bits of bfloat16 for each value. */
+export function bf16FromFloat32(values: Float32Array): Uint16Array {
+  const bits = new Int32Array(values.buffer, values.byteOffset, values.length)
+  const out = new Uint16Array(values.length)
+  for (let i = 0; i < out.length; i++) {
+    const b = bits[i] as number
+    // NaN stays NaN: rounding could carry its payload into an infinity.
+    out[i] = (b & 0x7fffffff) > 0x7f800000 ? (b >>> 16) | 0x40 : (b + 0x7fff + ((b >>> 16) & 1)) >>> 16
+  }
+  return out
+}
+
+export function float32FromBf16(halves: Uint16Array): Float32Array {
+  const out = new Int32Array(halves.length)
+  for (let i = 0; i < out.length; i++) out[i] = (halves[i] as number) << 16
+  return new Float32Array(out.buffer)
+}
+
+/** Bits of IEEE binary16 for each value. */
+export function f16FromFloat32(values: Float32Array): Uint16Array {
+  const bits = new Int32Array(values.buffer, values.byteOffset, values.length)
+  const out = new Uint16Array(values.length)
+  for (let i = 0; i < out.length; i++) {
+    const b = bits[i] as number
+    out[i] = ((b >>> 16) & 0x8000) | f16Magnitude(b & 0x7fffffff)
+  }
+  return out
+}
+
+function f16Magnitude(f: number): number {
+  // 65536 and more: infinity, or NaN made quiet with the top of its payload kept.
+  if (f >= 0x47800000) return f > 0x7f800000 ? 0x7e00 | ((f >>> 13) & 0x1ff) : 0x7c00
+  // Normal results: rebias the exponent by -112 and round 13 bits away; 65520 carries into infinity.
+  if (f >= 0x38800000) return (f - 0x38000000 + 0xfff + ((f >>> 13) & 1)) >>> 13
+  // Below half of the smallest subnormal.
+  if (f < 0x33000000) return 0
+  // Subnormal results are multiples of 2^-24.
+  const shift = 126 - (f >>> 23)
+  const mantissa = (f & 0x7fffff) | 0x800000
+  const kept = mantissa >>> shift
+  return kept + ((mantissa & ((1 << shift) - 1)) + (kept & 1) > 1 << (shift - 1) ? 1 : 0)
+}
+
+export function float32FromF16(halves: Uint16Array): Float32Array {
+  const out = new Int32Array(halves.length)
+  for (let i = 0; i < out.length; i++) {
+    const h = halves[i] as number
+    const sign = (h & 0x8000) << 16
+    const exponent = (h >>> 10) & 0x1f
+    const mantissa = h & 0x3ff
+    if (exponent === 0x1f) out[i] = sign | 0x7f800000 | (mantissa << 13)
+    else if (exponent !== 0) out[i] = sign | ((exponent + 112) << 23) | (mantissa << 13)
+    else if (mantissa === 0) out[i] = sign
+    else {
+      // Subnormal: shift its leading one into the implicit place.
+      const shift = Math.clz32(mantissa) - 21
+      out[i] = sign | ((113 - shift) << 23) | (((mantissa << shift) & 0x3ff) << 13)
+    }
+  }
+  return new Float32Array(out.buffer)
+}
