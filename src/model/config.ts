@@ -5,6 +5,7 @@
 
 import { InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
+import type { ModelShape } from '../lib/model-shape.ts'
 
 export interface ModelConfig {
   /** V: rows of the embedding and of the head. */
@@ -21,19 +22,6 @@ export interface ModelConfig {
   readonly maxPositionEmbeddings: number
   readonly ropeTheta: number
   readonly rmsNormEps: number
-}
-
-/** Field names of ModelConfig as signed statements carry them: integers only. */
-export interface ModelShape {
-  readonly vocab_size: number
-  readonly hidden_size: number
-  readonly intermediate_size: number
-  readonly num_hidden_layers: number
-  readonly num_attention_heads: number
-  readonly num_key_value_heads: number
-  readonly max_position_embeddings: number
-  readonly rope_theta: number
-  readonly rms_norm_eps_nano: number
 }
 
 const MAX_DIMENSION = 1 << 24

@@ -1,0 +1,168 @@
+/**
+ * The signed founding document of a consortium. Implements protocols/consortium-charter. Its payload
+ * digest is the consortium id, repeated inside every later statement.
+ */
+
+import { openEnvelope } from '../identity/envelope.ts'
+import type { PeerIdString } from '../identity/keys.ts'
+import { MEDIA_TYPES } from '../identity/media-types.ts'
+import { type Digest, digestOf } from '../lib/bytes.ts'
+import { decodeCanonical, encodeCanonical } from '../lib/canonical-json.ts'
+import { FormatError, VerificationError } from '../lib/errors.ts'
+import { Fields } from '../lib/fields.ts'
+import { type FileRef, readFileRef } from '../lib/file-ref.ts'
+import { limit } from '../lib/limits.ts'
+import { type ModelShape, readModelShape } from '../lib/model-shape.ts'
+import { type Member, readMember, writeMember } from './member.ts'
+
+export const PUBLIC_FILE_ROLES = ['config', 'tokenizer', 'weights', 'replay'] as const
+
+export interface PublicFile extends FileRef {
+  readonly role: (typeof PUBLIC_FILE_ROLES)[number]
+  readonly name: string
+}
+
+export interface PublicModelRef {
+  readonly name: string
+  /** Digest over names, roles, sizes and digests of the files. */
+  readonly digest: Digest
+  readonly tokenizerDigest: Digest
+  readonly config: ModelShape
+  readonly files: readonly PublicFile[]
+}
+
+export interface Charter {
+  readonly name: string
+  readonly publicModel: PublicModelRef
+  readonly founders: readonly Member[]
+  /** Founders that must sign a new roster. */
+  readonly threshold: number
+  /** Unix seconds. */
+  readonly issuedAt: number
+}
+
+const MAX_PUBLIC_FILES = 256
+const FILE_NAME = /^[a-z0-9][a-z0-9._-]{0,99}$/
+
+/** @throws FormatError never for a charter built by `checkCharter`'s rules; see `decodeCharter`. */
+export function encodeCharter(charter: Charter): Uint8Array {
+  const { publicModel } = charter
+  return encodeCanonical({
+    _type: 'charter',
+    version: 1,
+    name: charter.name,
+    publicModel: {
+      name: publicModel.name,
+      digest: publicModel.digest,
+      tokenizerDigest: publicModel.tokenizerDigest,
+      config: publicModel.config,
+      files: publicModel.files.map((file) => ({
+        role: file.role,
+        name: file.name,
+        size: file.size,
+        sha256: file.sha256,
+        chunkSize: file.chunkSize,
+        chunksSha256: file.chunksSha256,
+      })),
+    },
+    founders: charter.founders.map(writeMember),
+    threshold: charter.threshold,
+    issuedAt: charter.issuedAt,
+  })
+}
+
+/**
+ * @throws FormatError for any field outside its range, a threshold outside 1..founders, a file role
+ * that is missing or double, or a public-model digest that is not that of the files.
+ */
+export function decodeCharter(payload: Uint8Array): Charter {
+  const fields = new Fields(decodeCanonical(payload), 'charter')
+  fields.literal('_type', 'charter')
+  fields.literal('version', 1)
+  const name = fields.text('name', 100)
+  const publicModel = readPublicModel(fields.object('publicModel'))
+  const founders = fields.list('founders', limit('members'), readMember, 1)
+  const threshold = fields.uint('threshold', founders.length, 1)
+  const issuedAt = fields.uint('issuedAt')
+  fields.end()
+  if (new Set(founders.map(({ peerId }) => peerId)).size !== founders.length) {
+    throw new FormatError('bad-field', 'charter.founders: a peer id is listed twice')
+  }
+  if (founders.some(({ role, revoked }) => role !== 'founder' || revoked !== undefined)) {
+    throw new FormatError('bad-field', 'charter.founders: expected founders, none revoked')
+  }
+  return { name, publicModel, founders, threshold, issuedAt }
+}
+
+function readPublicModel(fields: Fields): PublicModelRef {
+  const name = fields.text('name', 100)
+  const digest = fields.digest('digest')
+  const tokenizerDigest = fields.digest('tokenizerDigest')
+  const config = readModelShape(fields.object('config'))
+  const files = fields.list('files', MAX_PUBLIC_FILES, readPublicFile, 3)
+  fields.end()
+  for (const role of PUBLIC_FILE_ROLES) {
+    const count = files.filter((file) => file.role === role).length
+    if (count !== 1)
+      throw new FormatError(
+        'bad-field',
+        `charter.publicModel.files: expected one file of role ${role}, got ${count}`,
+      )
+  }
+  if (new Set(files.map((file) => file.name)).size !== files.length) {
+    throw new FormatError('bad-field', 'charter.publicModel.files: a name is listed twice')
+  }
+  if (digest !== publicModelDigest(files)) {
+    throw new FormatError('bad-field', 'charter.publicModel.digest: it is not the digest of the files')
+  }
+  if (files.find(({ role }) => role === 'tokenizer')?.sha256 !== tokenizerDigest) {
+    throw new FormatError(
+      'bad-field',
+      'charter.publicModel.tokenizerDigest: it is not that of the tokenizer file',
+    )
+  }
+  return { name, digest, tokenizerDigest, config, files }
+}
+
+function readPublicFile(value: unknown, title: string): PublicFile {
+  const fields = new Fields(value, title)
+  const role = fields.literal('role', ...PUBLIC_FILE_ROLES)
+  const name = fields.text('name', 100, FILE_NAME)
+  const ref = readFileRef(fields)
+  fields.end()
+  return { role, name, ...ref }
+}
+
+/** Digest of canonical JSON [{name, role, sha256, size}] in order of name. */
+export function publicModelDigest(
+  files: readonly Pick<PublicFile, 'name' | 'role' | 'sha256' | 'size'>[],
+): Digest {
+  const list = files.map(({ name, role, sha256, size }) => ({ name, role, sha256, size }))
+  return digestOf(encodeCanonical(list.sort((a, b) => (a.name < b.name ? -1 : 1))))
+}
+
+/** Consortium id: digest of the charter payload. */
+export function consortiumId(payload: Uint8Array): Digest {
+  return digestOf(payload)
+}
+
+/**
+ * Open a charter envelope: every founder must have signed it.
+ * @throws FormatError, VerificationError (`not-a-member` when a founder's signature is missing).
+ */
+export function openCharter(envelope: Uint8Array): {
+  charter: Charter
+  consortium: Digest
+  payload: Uint8Array
+} {
+  const { payload, signers } = openEnvelope(envelope, MEDIA_TYPES.charter)
+  const charter = decodeCharter(payload)
+  const founders = new Set<PeerIdString>(charter.founders.map(({ peerId }) => peerId))
+  const missing = [...founders].filter((peerId) => !signers.includes(peerId))
+  if (missing.length > 0)
+    throw new VerificationError('unsigned', `charter: founder ${missing[0]} has not signed`)
+  if (signers.some((peerId) => !founders.has(peerId))) {
+    throw new VerificationError('wrong-signer', 'charter: signed by someone who is not a founder')
+  }
+  return { charter, consortium: consortiumId(payload), payload }
+}

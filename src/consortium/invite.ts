@@ -1,0 +1,69 @@
+/**
+ * One pasteable line that lets an institution find a consortium and check that it found the right
+ * one. It carries no secret but a token that opens the join protocol. Knows no network.
+ */
+import { type Digest, fromUtf8, sha256, toHex } from '../lib/bytes.ts'
+import { decodeCanonical, encodeCanonical } from '../lib/canonical-json.ts'
+import { FlexMeshError, InputError } from '../lib/errors.ts'
+import { Fields } from '../lib/fields.ts'
+
+export interface Invite {
+  readonly consortium: Digest
+  readonly name: string
+  /** Multiaddrs of members, peer id included. */
+  readonly addresses: readonly string[]
+  /** 16 bytes as hex. */
+  readonly token: string
+  /** Unix seconds. */
+  readonly expiresAt: number
+}
+
+const PREFIX = 'flexmesh-invite-1:'
+const CHECKSUM_HEX = 8
+const MAX_ADDRESSES = 8
+
+export function encodeInvite(invite: Invite): string {
+  const body = encodeCanonical({
+    consortium: invite.consortium,
+    name: invite.name,
+    addresses: invite.addresses,
+    token: invite.token,
+    expiresAt: invite.expiresAt,
+  })
+  return `${PREFIX}${Buffer.from(body).toString('base64url')}${checksum(body)}`
+}
+
+/** @throws InputError `usage` when the text is not a whole invitation. */
+export function decodeInvite(text: string): Invite {
+  const trimmed = text.trim()
+  try {
+    if (!trimmed.startsWith(PREFIX))
+      throw new InputError('usage', 'it does not start with flexmesh-invite-1:')
+    const body = new Uint8Array(Buffer.from(trimmed.slice(PREFIX.length, -CHECKSUM_HEX), 'base64url'))
+    if (checksum(body) !== trimmed.slice(-CHECKSUM_HEX))
+      throw new InputError('usage', 'its checksum is wrong')
+    fromUtf8(body)
+    const fields = new Fields(decodeCanonical(body), 'invite')
+    const invite: Invite = {
+      consortium: fields.digest('consortium'),
+      name: fields.text('name', 100),
+      addresses: fields.list('addresses', MAX_ADDRESSES, (item) => String(item), 1),
+      token: fields.text('token', 32, /^[a-f0-9]{32}$/),
+      expiresAt: fields.uint('expiresAt'),
+    }
+    fields.end()
+    return invite
+  } catch (error) {
+    const why = error instanceof FlexMeshError ? error.message : 'it cannot be read'
+    throw new InputError(
+      'usage',
+      `invitation: ${why}; copy the whole line that "flexmesh invite" printed`,
+      {},
+      error,
+    )
+  }
+}
+
+function checksum(body: Uint8Array): string {
+  return toHex(sha256(body)).slice(0, CHECKSUM_HEX)
+}

@@ -1,0 +1,165 @@
+/**
+ * Who is a member, version by version. Implements protocols/consortium-charter section roster.
+ * Version 1 is the charter's founders; version N+1 needs signatures of at least `threshold` distinct
+ * founders of version N. Knows no network and no clock.
+ */
+
+import { openEnvelope } from '../identity/envelope.ts'
+import type { PeerIdString } from '../identity/keys.ts'
+import { MEDIA_TYPES } from '../identity/media-types.ts'
+import { type Digest, digestOf } from '../lib/bytes.ts'
+import { decodeCanonical, encodeCanonical } from '../lib/canonical-json.ts'
+import { FormatError, InputError, VerificationError } from '../lib/errors.ts'
+import { Fields } from '../lib/fields.ts'
+import { limit } from '../lib/limits.ts'
+import type { Charter } from './charter.ts'
+import { type Member, readMember, writeMember } from './member.ts'
+
+export interface Roster {
+  readonly consortium: Digest
+  readonly version: number
+  /** Digest of the previous roster's payload; of the charter for version 1. */
+  readonly prev: Digest
+  readonly members: readonly Member[]
+  readonly threshold: number
+  readonly issuedAt: number
+  readonly expiresAt: number
+}
+
+export function rosterFromCharter(charter: Charter, consortium: Digest): Roster {
+  return {
+    consortium,
+    version: 1,
+    prev: consortium,
+    members: charter.founders,
+    threshold: charter.threshold,
+    issuedAt: charter.issuedAt,
+    expiresAt: charter.issuedAt + limit('rosterLifetime'),
+  }
+}
+
+export function encodeRoster(roster: Roster): Uint8Array {
+  return encodeCanonical({
+    _type: 'roster',
+    version: 1,
+    consortium: roster.consortium,
+    rosterVersion: roster.version,
+    prev: roster.prev,
+    members: roster.members.map(writeMember),
+    threshold: roster.threshold,
+    issuedAt: roster.issuedAt,
+    expiresAt: roster.expiresAt,
+  })
+}
+
+/** @throws FormatError for any field outside its range or a threshold that founders cannot reach. */
+export function decodeRoster(payload: Uint8Array): Roster {
+  const fields = new Fields(decodeCanonical(payload), 'roster')
+  fields.literal('_type', 'roster')
+  fields.literal('version', 1)
+  const consortium = fields.digest('consortium')
+  const version = fields.uint('rosterVersion', 2 ** 31, 1)
+  const prev = fields.digest('prev')
+  const members = fields.list('members', limit('members'), readMember, 1)
+  const founders = members.filter(({ role, revoked }) => role === 'founder' && revoked === undefined)
+  const threshold = fields.uint('threshold', Math.max(1, founders.length), 1)
+  const issuedAt = fields.uint('issuedAt')
+  const expiresAt = fields.uint('expiresAt', issuedAt + limit('rosterLifetime'), issuedAt)
+  fields.end()
+  if (founders.length === 0)
+    throw new FormatError('bad-field', 'roster.members: expected at least one founder')
+  if (new Set(members.map(({ peerId }) => peerId)).size !== members.length) {
+    throw new FormatError('bad-field', 'roster.members: a peer id is listed twice')
+  }
+  return { consortium, version, prev, members, threshold, issuedAt, expiresAt }
+}
+
+export function rosterDigest(roster: Roster): Digest {
+  return roster.version === 1 ? roster.consortium : digestOf(encodeRoster(roster))
+}
+
+/**
+ * Open the roster that follows `previous`.
+ * @throws FormatError; VerificationError `wrong-consortium`, `replayed` (not the next version),
+ * `forked` (does not follow `previous`), `unsigned` (too few founders of `previous`).
+ */
+export function openRoster(envelope: Uint8Array, previous: Roster): Roster {
+  const { payload, signers } = openEnvelope(envelope, MEDIA_TYPES.roster)
+  const roster = decodeRoster(payload)
+  if (roster.consortium !== previous.consortium) {
+    throw new VerificationError(
+      'wrong-consortium',
+      `roster: expected consortium ${previous.consortium}, got ${roster.consortium}`,
+    )
+  }
+  if (roster.version !== previous.version + 1) {
+    throw new VerificationError(
+      'replayed',
+      `roster: expected version ${previous.version + 1}, got ${roster.version}`,
+    )
+  }
+  if (roster.prev !== rosterDigest(previous)) {
+    throw new VerificationError('forked', `roster: version ${roster.version} does not follow ours`)
+  }
+  const founders = new Set<PeerIdString>(
+    previous.members
+      .filter(({ role, revoked }) => role === 'founder' && revoked === undefined)
+      .map(({ peerId }) => peerId),
+  )
+  const valid = signers.filter((peerId) => founders.has(peerId)).length
+  if (valid < previous.threshold) {
+    throw new VerificationError(
+      'unsigned',
+      `roster: expected signatures of ${previous.threshold} founders, got ${valid}`,
+    )
+  }
+  return roster
+}
+
+export function isMember(roster: Roster, peerId: PeerIdString): boolean {
+  return findMember(roster, peerId)?.revoked === undefined && findMember(roster, peerId) !== undefined
+}
+
+export function findMember(roster: Roster, peerId: PeerIdString): Member | undefined {
+  return roster.members.find((member) => member.peerId === peerId)
+}
+
+/** Whether a statement with this sequence number counts, revocation included. */
+export function mayPublish(roster: Roster, peerId: PeerIdString, seq: number): boolean {
+  const member = findMember(roster, peerId)
+  return member !== undefined && (member.revoked === undefined || seq <= member.revoked.validThroughSeq)
+}
+
+/** @throws InputError `exists` for a peer or institution that is listed already. */
+export function addMember(roster: Roster, institution: string, peerId: PeerIdString, now: number): Roster {
+  if (roster.members.some((member) => member.peerId === peerId || member.institution === institution)) {
+    throw new InputError('exists', `${institution} (${peerId}) or one of that name is on the roster already`)
+  }
+  return next(roster, [...roster.members, { institution, peerId, role: 'member', joinedAt: now }], now)
+}
+
+/** @throws InputError `not-found` for a peer that is not a member. */
+export function revokeMember(
+  roster: Roster,
+  peerId: PeerIdString,
+  reason: NonNullable<Member['revoked']>['reason'],
+  validThroughSeq: number,
+  now: number,
+): Roster {
+  if (!isMember(roster, peerId)) throw new InputError('not-found', `${peerId} is not a member`)
+  const members = roster.members.map((member) =>
+    member.peerId === peerId ? { ...member, revoked: { reason, at: now, validThroughSeq } } : member,
+  )
+  return next(roster, members, now)
+}
+
+function next(roster: Roster, members: readonly Member[], now: number): Roster {
+  return {
+    ...roster,
+    version: roster.version + 1,
+    prev: rosterDigest(roster),
+    members,
+    issuedAt: now,
+    expiresAt: now + limit('rosterLifetime'),
+  }
+}

@@ -1,0 +1,12 @@
+/** Payload types of signed statements: one per kind, which is what separates their signatures. */
+export const MEDIA_TYPES = {
+  charter: 'application/vnd.flexmesh.charter.v1+json',
+  roster: 'application/vnd.flexmesh.roster.v1+json',
+  manifest: 'application/vnd.flexmesh.manifest.v1+json',
+  head: 'application/vnd.flexmesh.head.v1+json',
+  withdrawal: 'application/vnd.flexmesh.withdrawal.v1+json',
+  verdict: 'application/vnd.flexmesh.verdict.v1+json',
+  membershipRequest: 'application/vnd.flexmesh.membership-request.v1+json',
+} as const
+
+export type MediaType = (typeof MEDIA_TYPES)[keyof typeof MEDIA_TYPES]

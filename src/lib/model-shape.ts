@@ -1,0 +1,35 @@
+/** Model dimensions as signed statements carry them: Hugging Face field names, integers only. */
+import type { Fields } from './fields.ts'
+
+export interface ModelShape {
+  readonly vocab_size: number
+  readonly hidden_size: number
+  readonly intermediate_size: number
+  readonly num_hidden_layers: number
+  readonly num_attention_heads: number
+  readonly num_key_value_heads: number
+  readonly max_position_embeddings: number
+  readonly rope_theta: number
+  /** Billionths: 1000 is 1e-6. */
+  readonly rms_norm_eps_nano: number
+}
+
+const MAX_DIMENSION = 2 ** 24
+const MAX_LAYERS = 1024
+
+/** @throws FormatError `bad-field`. */
+export function readModelShape(fields: Fields): ModelShape {
+  const shape: ModelShape = {
+    vocab_size: fields.uint('vocab_size', MAX_DIMENSION, 1),
+    hidden_size: fields.uint('hidden_size', MAX_DIMENSION, 1),
+    intermediate_size: fields.uint('intermediate_size', MAX_DIMENSION, 1),
+    num_hidden_layers: fields.uint('num_hidden_layers', MAX_LAYERS, 1),
+    num_attention_heads: fields.uint('num_attention_heads', MAX_DIMENSION, 1),
+    num_key_value_heads: fields.uint('num_key_value_heads', MAX_DIMENSION, 1),
+    max_position_embeddings: fields.uint('max_position_embeddings', MAX_DIMENSION, 1),
+    rope_theta: fields.uint('rope_theta', Number.MAX_SAFE_INTEGER, 1),
+    rms_norm_eps_nano: fields.uint('rms_norm_eps_nano', 10 ** 9, 1),
+  }
+  fields.end()
+  return shape
+}

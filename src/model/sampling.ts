@@ -1,0 +1,47 @@
+/** Choosing the next token from logits: greedy, or temperature and nucleus (top-p) sampling, seeded. */
+export interface Sampling {
+  /** 0 is greedy. */
+  readonly temperature: number
+  /** In (0, 1]: the smallest set of tokens that holds this much probability. */
+  readonly topP: number
+  readonly seed: number
+}
+
+/** @returns a function from logits [V] to a token id; it advances the seeded generator. */
+export function chooseToken(sampling: Sampling): (logits: Float32Array) => number {
+  const random = mulberry32(sampling.seed)
+  return (logits) => (sampling.temperature === 0 ? argMax(logits) : nucleus(logits, sampling, random))
+}
+
+/** A small seeded generator of numbers in [0, 1). */
+export function mulberry32(seed: number): () => number {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let t = Math.imul(state ^ (state >>> 15), state | 1)
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+  }
+}
+
+function argMax(logits: Float32Array): number {
+  let best = 0
+  for (let i = 1; i < logits.length; i++) if ((logits[i] as number) > (logits[best] as number)) best = i
+  return best
+}
+
+function nucleus(logits: Float32Array, { temperature, topP }: Sampling, random: () => number): number {
+  const peak = logits[argMax(logits)] as number
+  const weights = Float64Array.from(logits, (z) => Math.exp((z - peak) / temperature))
+  const order = Array.from(weights.keys()).sort((a, b) => (weights[b] as number) - (weights[a] as number))
+  const total = weights.reduce((a, b) => a + b, 0)
+  let kept = 0
+  let mass = 0
+  while (kept < order.length && mass < topP * total) mass += weights[order[kept++] as number] as number
+  let target = random() * mass
+  for (let i = 0; i < kept; i++) {
+    target -= weights[order[i] as number] as number
+    if (target < 0) return order[i] as number
+  }
+  return order[Math.max(0, kept - 1)] as number
+}
