@@ -29,6 +29,11 @@ export const LIMITS = {
   frameBytes: { value: 1 * MIB + 4 * KIB, unit: 'bytes', why: 'one chunk and its frame' },
   requestBytes: { value: 16 * KIB, unit: 'bytes', why: 'requests carry digests and counters only' },
   announcementBytes: { value: 4 * KIB, unit: 'bytes', why: 'a signed head names digests only' },
+  digestsPerStatement: {
+    value: 16,
+    unit: 'count',
+    why: 'packages named in one list; a head with two full lists still fits an announcement',
+  },
   maxConnections: { value: 72, unit: 'count', why: 'members plus eight guests' },
   guestConnections: { value: 8, unit: 'count', why: 'peers that hold an invitation but are not members yet' },
   streamsPerConnection: { value: 8, unit: 'count', why: 'yamux streams that one peer may hold open' },

@@ -1,0 +1,195 @@
+/**
+ * Implements protocols/expert-package (v1.0.0), section "Manifest": what a publisher signs about an
+ * expert. Its id is the digest of its bytes. Knows neither the clock nor who may publish.
+ */
+import { MEDIA_TYPES } from '../identity/media-types.ts'
+import type { Digest } from '../lib/bytes.ts'
+import { decodeCanonical, encodeCanonical, type JsonObject, type JsonValue } from '../lib/canonical-json.ts'
+import { FormatError } from '../lib/errors.ts'
+import { Fields } from '../lib/fields.ts'
+import { type FileRef, readFileRef } from '../lib/file-ref.ts'
+import { limit } from '../lib/limits.ts'
+import { type FloatDtype, LENGTH_BYTES } from './safetensors.ts'
+import { DTYPE_BYTES } from './safetensors-header.ts'
+import { type ChainLink, openStatement, readChainLink, readLabel, readValidity } from './statement.ts'
+import { type ExpertShape, expertDataBytes, tensorsPerLayer } from './tensor-names.ts'
+
+export interface Manifest extends ChainLink {
+  /** Digest of the charter payload. */
+  readonly consortium: Digest
+  /** The roster by which the publisher was a member. */
+  readonly rosterVersion: number
+  /** Seconds since 1970. */
+  readonly issuedAt: number
+  readonly expiresAt: number
+  /** What the expert was trained against. */
+  readonly publicModel: { readonly name: string; readonly digest: Digest; readonly tokenizerDigest: Digest }
+  readonly expert: ExpertDescription
+  readonly files: readonly [ExpertFile]
+  readonly training: TrainingFacts
+  readonly eval: readonly EvalResult[]
+  /** SPDX expression. */
+  readonly license: string
+  /** For people: what the text was about. */
+  readonly domain: string
+  /** Members that this version does not know; signed, otherwise without effect. */
+  readonly ext: JsonObject
+}
+
+export interface ExpertDescription extends ExpertShape {
+  readonly name: string
+  /** Of the ffn tensors. */
+  readonly dtype: FloatDtype
+}
+
+export type ExpertFile = FileRef & { readonly role: 'expert' }
+
+/** As stated by the publisher; a receiver cannot verify it. */
+export interface TrainingFacts {
+  readonly documents: number
+  readonly tokens: number
+  readonly steps: number
+  /** Share of public text in each batch, in thousandths. */
+  readonly replayShareMilli: number
+}
+
+/** As stated by the publisher, in millionths: 1500000 is 1.5 bits per byte. */
+export interface EvalResult {
+  readonly set: 'own' | 'public'
+  readonly metric: 'bits-per-byte'
+  readonly before: number
+  readonly after: number
+}
+
+const EXPERT_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/
+const SPDX = /^[A-Za-z0-9.+() -]+$/
+const EVAL_SETS = ['own', 'public'] as const
+
+/** @throws FormatError when the value is one that `decodeManifest` would refuse. */
+export function encodeManifest(manifest: Manifest): Uint8Array {
+  const bytes = encodeCanonical(manifest)
+  decodeManifest(bytes)
+  return bytes
+}
+
+/** @throws FormatError `too-large`, `not-json`, `not-canonical`, `bad-field`. */
+export function decodeManifest(bytes: Uint8Array): Manifest {
+  const json = decodeCanonical(bytes)
+  const fields = new Fields(json, 'manifest')
+  const manifest: Manifest = {
+    ...readChainLink(fields, 'manifest'),
+    ...readValidity(fields, 'manifest', limit('manifestLifetime')),
+    consortium: fields.digest('consortium'),
+    rosterVersion: fields.uint('rosterVersion', Number.MAX_SAFE_INTEGER, 1),
+    publicModel: readPublicModel(fields.object('publicModel')),
+    expert: readExpert(fields.object('expert')),
+    files: readFiles(fields),
+    training: readTraining(fields.object('training')),
+    eval: fields.list('eval', EVAL_SETS.length, readEval),
+    license: fields.text('license', 64, SPDX),
+    domain: readLabel(fields, 'domain', 80),
+    ext: readExtension(fields, json),
+  }
+  fields.end()
+  if (new Set(manifest.eval.map(({ set }) => set)).size < manifest.eval.length) {
+    throw bad('manifest.eval: expected each set once')
+  }
+  checkFileSize(manifest)
+  return manifest
+}
+
+/**
+ * Open an envelope that exactly the publisher signed.
+ * @throws FormatError, VerificationError.
+ */
+export function openManifest(envelope: Uint8Array): { manifest: Manifest; id: Digest; signer: string } {
+  const { value, id, signer } = openStatement(envelope, MEDIA_TYPES.manifest, decodeManifest)
+  return { manifest: value, id, signer }
+}
+
+function readPublicModel(fields: Fields): Manifest['publicModel'] {
+  const value = {
+    name: readLabel(fields, 'name', 128),
+    digest: fields.digest('digest'),
+    tokenizerDigest: fields.digest('tokenizerDigest'),
+  }
+  fields.end()
+  return value
+}
+
+function readExpert(fields: Fields): ExpertDescription {
+  const bias = fields.bool('bias')
+  const value: ExpertDescription = {
+    name: fields.text('name', 64, EXPERT_NAME),
+    dtype: fields.literal<FloatDtype>('dtype', 'F32', 'BF16', 'F16'),
+    layers: fields.uint('layers', Math.floor(limit('tensorsPerFile') / tensorsPerLayer(bias)), 1),
+    hidden_size: fields.uint('hidden_size', limit('fileBytes'), 1),
+    intermediate_size: fields.uint('intermediate_size', limit('fileBytes'), 1),
+    bias,
+  }
+  fields.end()
+  return value
+}
+
+function readFiles(fields: Fields): readonly [ExpertFile] {
+  const files = fields.list(
+    'files',
+    1,
+    (item, title) => {
+      const file = new Fields(item, title)
+      const value: ExpertFile = { role: file.literal('role', 'expert'), ...readFileRef(file) }
+      file.end()
+      return value
+    },
+    1,
+  )
+  return [files[0] as ExpertFile]
+}
+
+function readTraining(fields: Fields): TrainingFacts {
+  const value = {
+    documents: fields.uint('documents'),
+    tokens: fields.uint('tokens'),
+    steps: fields.uint('steps'),
+    replayShareMilli: fields.uint('replayShareMilli', 1000),
+  }
+  fields.end()
+  return value
+}
+
+function readEval(item: unknown, title: string): EvalResult {
+  const fields = new Fields(item, title)
+  const value: EvalResult = {
+    set: fields.literal('set', ...EVAL_SETS),
+    metric: fields.literal('metric', 'bits-per-byte'),
+    before: fields.uint('before'),
+    after: fields.uint('after'),
+  }
+  fields.end()
+  return value
+}
+
+function readExtension(fields: Fields, json: JsonValue): JsonObject {
+  fields.object('ext')
+  const ext = isObject(json) ? json['ext'] : undefined
+  if (ext === undefined || !isObject(ext)) throw bad('manifest.ext: expected an object')
+  return ext
+}
+
+/** A lie about size or shape is seen before a byte is fetched. */
+function checkFileSize({ expert, files: [file] }: Manifest): void {
+  const data = expertDataBytes(expert, DTYPE_BYTES[expert.dtype])
+  const least = LENGTH_BYTES + data
+  const most = least + limit('safetensorsHeaderBytes')
+  if (!(file.size >= least && file.size <= most)) {
+    throw bad(`manifest.files[0].size: expected ${least} to ${most} for this expert, got ${file.size}`)
+  }
+}
+
+function isObject(value: JsonValue): value is JsonObject {
+  return typeof value === 'object' && !Array.isArray(value)
+}
+
+function bad(message: string): FormatError {
+  return new FormatError('bad-field', message)
+}

@@ -1,0 +1,56 @@
+/**
+ * Implements protocols/expert-package (v1.0.0), section "Withdrawal": a publisher takes packages
+ * back, for good. Carries a reason from a fixed list and no free text, because it is kept forever.
+ */
+
+import type { PeerIdString } from '../identity/keys.ts'
+import { MEDIA_TYPES } from '../identity/media-types.ts'
+import type { Digest } from '../lib/bytes.ts'
+import { decodeCanonical, encodeCanonical } from '../lib/canonical-json.ts'
+import { Fields } from '../lib/fields.ts'
+import { type ChainLink, openStatement, readChainLink, readDigestSet } from './statement.ts'
+
+export const WITHDRAWAL_REASONS = ['owner-request', 'superseded', 'error'] as const
+
+export interface Withdrawal extends ChainLink {
+  readonly consortium: Digest
+  /** Ids of the manifests taken back, ascending, at least one. */
+  readonly manifests: readonly Digest[]
+  readonly reason: (typeof WITHDRAWAL_REASONS)[number]
+  /** Seconds since 1970. A withdrawal does not expire. */
+  readonly issuedAt: number
+}
+
+/** Sorts the list. @throws FormatError when the value is one that `decodeWithdrawal` would refuse. */
+export function encodeWithdrawal(withdrawal: Withdrawal): Uint8Array {
+  const bytes = encodeCanonical({ ...withdrawal, manifests: [...withdrawal.manifests].sort() })
+  decodeWithdrawal(bytes)
+  return bytes
+}
+
+/** @throws FormatError `too-large`, `not-json`, `not-canonical`, `bad-field`. */
+export function decodeWithdrawal(bytes: Uint8Array): Withdrawal {
+  const fields = new Fields(decodeCanonical(bytes), 'withdrawal')
+  const withdrawal: Withdrawal = {
+    ...readChainLink(fields, 'withdrawal'),
+    consortium: fields.digest('consortium'),
+    manifests: readDigestSet(fields, 'manifests', 'withdrawal', 1),
+    reason: fields.literal('reason', ...WITHDRAWAL_REASONS),
+    issuedAt: fields.uint('issuedAt'),
+  }
+  fields.end()
+  return withdrawal
+}
+
+/**
+ * Open an envelope that exactly the publisher signed.
+ * @throws FormatError, VerificationError.
+ */
+export function openWithdrawal(envelope: Uint8Array): {
+  withdrawal: Withdrawal
+  id: Digest
+  signer: PeerIdString
+} {
+  const { value, id, signer } = openStatement(envelope, MEDIA_TYPES.withdrawal, decodeWithdrawal)
+  return { withdrawal: value, id, signer }
+}
