@@ -1,0 +1,233 @@
+/**
+ * Files addressed by their SHA-256 under `blobs/`. A file is complete and verified or it is not
+ * there; its chunk hashes lie beside it as `<hex>.chunks`. Two processes may use one folder, since
+ * equal names mean equal content. Knows no manifest and no peer.
+ */
+import { open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type Digest, digestOf, parseDigest } from '../lib/bytes.ts'
+import { FormatError, hasErrno, VerificationError } from '../lib/errors.ts'
+import { checkChunkHashes, type FileRef, fileRefOf, fileRefOfPath, HASH_BYTES } from '../lib/file-ref.ts'
+import {
+  ensurePrivateDir,
+  mapDiskErrors,
+  pathExists,
+  readFileBounded,
+  syncDir,
+  writeFileAtomic,
+} from '../lib/files.ts'
+import { limit } from '../lib/limits.ts'
+import { PartialBlob, partialPath } from './partial-blob.ts'
+
+const BLOB_NAME = /^[a-f0-9]{64}$/
+const LEFTOVER_NAME = /^\.[a-f0-9]{16}\.tmp$|\.part$/
+const CHUNKS_SUFFIX = '.chunks'
+
+export class BlobStore {
+  readonly #dir: string
+
+  private constructor(dir: string) {
+    this.#dir = dir
+  }
+
+  /** Use or create `blobs/` inside `dir`. @throws InputError `permissions`, `disk-full`. */
+  static async open(dir: string): Promise<BlobStore> {
+    const blobs = join(dir, 'blobs')
+    await ensurePrivateDir(blobs)
+    return new BlobStore(blobs)
+  }
+
+  /** Where the file lies once it is complete. @throws FormatError `bad-field`. */
+  path(digest: Digest): string {
+    return join(this.#dir, parseDigest(digest).slice('sha256:'.length))
+  }
+
+  async has(digest: Digest): Promise<boolean> {
+    return pathExists(this.path(digest))
+  }
+
+  /** @throws InputError `not-found`. */
+  async size(digest: Digest): Promise<number> {
+    return mapDiskErrors(this.path(digest), async () => (await stat(this.path(digest))).size)
+  }
+
+  /** Keep bytes given whole or as consecutive parts. @throws InputError `disk-full`, `permissions`. */
+  async put(file: Uint8Array | readonly Uint8Array[], signal?: AbortSignal): Promise<Digest> {
+    const { ref, chunkHashes } = fileRefOf(file)
+    if (await this.has(ref.sha256)) return ref.sha256
+    const options = signal === undefined ? {} : { signal }
+    await writeFileAtomic(this.path(ref.sha256) + CHUNKS_SUFFIX, chunkHashes, options)
+    await writeFileAtomic(this.path(ref.sha256), file, options)
+    return ref.sha256
+  }
+
+  /** Keep a copy of a file of any size, one chunk in memory at a time. */
+  async putFile(path: string, signal?: AbortSignal): Promise<FileRef> {
+    const { ref, chunkHashes } = await fileRefOfPath(path, signal)
+    const partial = await this.beginPartial(ref, chunkHashes, signal)
+    try {
+      await copyChunks(path, partial, ref, signal)
+      await partial.complete(signal)
+    } finally {
+      await partial.close()
+    }
+    return ref
+  }
+
+  /**
+   * Part of a file, unverified: the reader compares chunk hashes.
+   * @throws InputError `not-found`; FormatError `truncated` past the end.
+   */
+  async read(digest: Digest, offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array> {
+    const path = this.path(digest)
+    return mapDiskErrors(path, async () => {
+      signal?.throwIfAborted()
+      const handle = await open(path, 'r')
+      try {
+        const { size } = await handle.stat()
+        if (!(offset >= 0 && length >= 0 && offset + length <= size)) {
+          throw new FormatError(
+            'truncated',
+            `blob: expected bytes ${offset} to ${offset + length}, the file has ${size}`,
+          )
+        }
+        const bytes = new Uint8Array(length)
+        for (let at = 0; at < length; ) {
+          signal?.throwIfAborted()
+          const { bytesRead } = await handle.read(bytes, at, length - at, offset + at)
+          if (bytesRead === 0) throw new FormatError('truncated', 'blob: ended while it was read')
+          at += bytesRead
+        }
+        return bytes
+      } finally {
+        await handle.close()
+      }
+    })
+  }
+
+  /**
+   * A whole file, verified.
+   * @throws InputError `not-found`; FormatError `too-large`; VerificationError `wrong-digest` when
+   * the disk gives back other bytes than were written.
+   */
+  async readAll(digest: Digest, maxBytes: number, signal?: AbortSignal): Promise<Uint8Array> {
+    const bytes = await readFileBounded(this.path(digest), maxBytes, signal)
+    const got = digestOf(bytes)
+    if (got !== digest) {
+      throw new VerificationError('wrong-digest', `blob: expected ${digest}, the disk holds ${got}`, {
+        digest,
+      })
+    }
+    return bytes
+  }
+
+  /** Hashes of all chunks: 32 bytes each, computed once. @throws InputError `not-found`. */
+  async chunkHashes(digest: Digest, signal?: AbortSignal): Promise<Uint8Array> {
+    const path = this.path(digest)
+    const expected = Math.ceil((await this.size(digest)) / limit('chunkBytes')) * HASH_BYTES
+    if (await pathExists(path + CHUNKS_SUFFIX)) {
+      const kept = await readFileBounded(path + CHUNKS_SUFFIX, maxChunkHashBytes(), signal)
+      if (kept.length === expected) return kept
+    }
+    const { chunkHashes } = await fileRefOfPath(path, signal)
+    await writeFileAtomic(path + CHUNKS_SUFFIX, chunkHashes)
+    return chunkHashes
+  }
+
+  /**
+   * Start or resume receiving a file. Chunks that an earlier attempt left are hashed again and kept
+   * when they are right.
+   * @throws FormatError `bad-field`, VerificationError `wrong-digest` when the hashes are not the
+   * ones that `ref` commits to.
+   */
+  async beginPartial(ref: FileRef, chunkHashes: Uint8Array, signal?: AbortSignal): Promise<PartialBlob> {
+    checkChunkHashes(ref, chunkHashes)
+    const path = this.path(ref.sha256)
+    return PartialBlob.open(
+      {
+        ref,
+        chunkHashes,
+        path: partialPath(path, ref),
+        isComplete: () => this.has(ref.sha256),
+        publish: async (partial) => {
+          await writeFileAtomic(path + CHUNKS_SUFFIX, chunkHashes)
+          await rename(partial, path)
+          await syncDir(this.#dir)
+        },
+      },
+      signal,
+    )
+  }
+
+  /** Forget what was received of a file that is no longer wanted. */
+  async dropPartial(ref: FileRef): Promise<void> {
+    await rm(partialPath(this.path(ref.sha256), ref), { force: true })
+  }
+
+  /** Remove a file and its chunk hashes; true when it was there. Durable on return. */
+  async delete(digest: Digest): Promise<boolean> {
+    const path = this.path(digest)
+    return mapDiskErrors(path, async () => {
+      const existed = await unlink(path)
+      await unlink(path + CHUNKS_SUFFIX)
+      await syncDir(this.#dir)
+      return existed
+    })
+  }
+
+  /** Every complete file, in order of digest. */
+  async list(): Promise<Digest[]> {
+    const names = await mapDiskErrors(this.#dir, () => readdir(this.#dir))
+    return names
+      .filter((name) => BLOB_NAME.test(name))
+      .sort()
+      .map((name): Digest => `sha256:${name}`)
+  }
+
+  /**
+   * Remove what interrupted writes left behind, and partial files unless they are in `keep`. Only
+   * for the process that holds the home's lock, before it starts to write.
+   */
+  async sweep(keep: readonly FileRef[] = []): Promise<void> {
+    const kept = new Set(keep.map((ref) => partialPath(this.path(ref.sha256), ref)))
+    for (const name of await readdir(this.#dir)) {
+      const path = join(this.#dir, name)
+      if (LEFTOVER_NAME.test(name) && !kept.has(path)) await unlink(path)
+    }
+  }
+}
+
+function maxChunkHashBytes(): number {
+  return Math.ceil(limit('fileBytes') / limit('chunkBytes')) * HASH_BYTES
+}
+
+/** A short read, from a file that shrinks meanwhile, fails the chunk's check. */
+async function copyChunks(
+  path: string,
+  partial: PartialBlob,
+  ref: FileRef,
+  signal?: AbortSignal,
+): Promise<void> {
+  await mapDiskErrors(path, async () => {
+    const source = await open(path, 'r')
+    try {
+      const buffer = new Uint8Array(ref.chunkSize)
+      for (const index of partial.missing()) {
+        const { bytesRead } = await source.read(buffer, 0, buffer.length, index * ref.chunkSize)
+        await partial.writeChunk(index, buffer.subarray(0, bytesRead), signal)
+      }
+    } finally {
+      await source.close()
+    }
+  })
+}
+
+async function unlink(path: string): Promise<boolean> {
+  try {
+    await rm(path)
+    return true
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return false
+    throw error
+  }
+}

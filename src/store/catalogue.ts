@@ -1,0 +1,277 @@
+/**
+ * What a node remembers, in LevelDB: statements and the order of each publisher's, rosters, heads,
+ * verdicts, settings. Every write is flushed before it is acknowledged, and a batch is written whole
+ * or not at all. Stores bytes; knows no statement's meaning and verifies nothing.
+ */
+import { join } from 'node:path'
+import { ClassicLevel } from 'classic-level'
+import { type Digest, digestBytes, fromUtf8, toHex, utf8 } from '../lib/bytes.ts'
+import { FormatError, InputError, VerificationError } from '../lib/errors.ts'
+import { ensurePrivateDir } from '../lib/files.ts'
+
+type Database = ClassicLevel<string, Uint8Array>
+
+/** Key spaces of single values. Statements and logs have methods of their own. */
+export const TABLES = {
+  /** The charter's and each roster's envelope, by `rosterKey(version)`. */
+  rosters: 'r',
+  /** Latest head envelope by publisher. */
+  heads: 'h',
+  /** Verdict by manifest digest. */
+  verdicts: 'v',
+  settings: 's',
+  /** Open invitations by token. */
+  invites: 'i',
+  /** Membership requests by peer id. */
+  requests: 'q',
+  /** Proof of two statements in one place: an envelope by digest. */
+  forks: 'f',
+} as const
+export type TableName = keyof typeof TABLES
+
+/** One part of an atomic batch; without `value` the key is removed. */
+export interface Change {
+  readonly table: TableName
+  readonly key: string
+  readonly value?: Uint8Array
+}
+
+export interface NewStatement {
+  readonly publisher: string
+  readonly seq: number
+  readonly digest: Digest
+  readonly envelope: Uint8Array
+}
+
+export interface Tip {
+  readonly seq: number
+  readonly digest: Digest
+}
+
+const SEQ_DIGITS = 16
+/** `!` separates and sorts below every key character; keys hold no `!` and nothing above `~`. */
+const KEY = /^[\x22-\x7e]{1,128}$/
+
+export class Catalogue {
+  readonly #db: Database
+  #queue: Promise<unknown> = Promise.resolve()
+
+  private constructor(db: Database) {
+    this.#db = db
+  }
+
+  /**
+   * Use or create `catalogue/` inside `dir`. One process at a time.
+   * @throws InputError `home-in-use`, `permissions`, `disk-full`, `io`.
+   */
+  static async open(dir: string): Promise<Catalogue> {
+    const path = join(dir, 'catalogue')
+    await ensurePrivateDir(path)
+    const db: Database = new ClassicLevel(path, { keyEncoding: 'utf8', valueEncoding: 'view' })
+    try {
+      await db.open()
+    } catch (error) {
+      throw openError(dir, error)
+    }
+    return new Catalogue(db)
+  }
+
+  async close(): Promise<void> {
+    await this.#queue
+    await this.#db.close()
+  }
+
+  async get(table: TableName, key: string): Promise<Uint8Array | undefined> {
+    return this.#db.get(keyOf(table, key))
+  }
+
+  /** Keys and values in order of key. */
+  async entries(table: TableName): Promise<[key: string, value: Uint8Array][]> {
+    const prefix = `${TABLES[table]}!`
+    const found = await this.#db.iterator(rangeOf(prefix)).all()
+    return found.map(([key, value]) => [key.slice(prefix.length), value])
+  }
+
+  async put(table: TableName, key: string, value: Uint8Array): Promise<void> {
+    await this.write([{ table, key, value }])
+  }
+
+  async delete(table: TableName, key: string): Promise<void> {
+    await this.write([{ table, key }])
+  }
+
+  /** All changes or none, flushed. @throws InputError `disk-full`, `io`. */
+  async write(changes: readonly Change[]): Promise<void> {
+    await this.#serial(() => this.#batch(changes.map(operationOf)))
+  }
+
+  /**
+   * Extend a publisher's log by its next statement, together with `changes`, in one batch.
+   * @returns false when exactly this statement is there already; `changes` are then not written.
+   * @throws VerificationError `forked` when another one has its place, `replayed` when its place is
+   * not the next.
+   */
+  async append(statement: NewStatement, changes: readonly Change[] = []): Promise<boolean> {
+    const { publisher, seq, digest, envelope } = statement
+    return this.#serial(async () => {
+      const known = await this.statementAt(publisher, seq)
+      if (known === digest) return false
+      if (known !== undefined) {
+        throw new VerificationError(
+          'forked',
+          `${publisher}: statement ${seq} is ${known} already, not ${digest}`,
+        )
+      }
+      const last = (await this.tip(publisher))?.seq ?? 0
+      if (seq !== last + 1) {
+        throw new VerificationError('replayed', `${publisher}: expected statement ${last + 1}, got ${seq}`)
+      }
+      await this.#batch([
+        { type: 'put', key: statementKey(digest), value: envelope },
+        { type: 'put', key: logKey(publisher, seq), value: digestBytes(digest) },
+        { type: 'put', key: tipKey(publisher), value: utf8(`${seq} ${digest}`) },
+        ...changes.map(operationOf),
+      ])
+      return true
+    })
+  }
+
+  /** Envelope of a statement by the digest of its payload. */
+  async statement(digest: Digest): Promise<Uint8Array | undefined> {
+    return this.#db.get(statementKey(digest))
+  }
+
+  async statementAt(publisher: string, seq: number): Promise<Digest | undefined> {
+    const bytes = await this.#db.get(logKey(publisher, seq))
+    return bytes === undefined ? undefined : digestFrom(bytes)
+  }
+
+  /** Latest statement of a publisher. */
+  async tip(publisher: string): Promise<Tip | undefined> {
+    const bytes = await this.#db.get(tipKey(publisher))
+    return bytes === undefined ? undefined : parseTip(bytes)
+  }
+
+  /** Every publisher that has made a statement, with its latest. */
+  async tips(): Promise<Map<string, Tip>> {
+    const found = await this.#db.iterator(rangeOf('n!')).all()
+    return new Map(found.map(([key, value]) => [key.slice(2), parseTip(value)]))
+  }
+
+  /** At most `max` statements of a publisher, in order, from `fromSeq` on. */
+  async log(publisher: string, fromSeq: number, max: number): Promise<NewStatement[]> {
+    const range = rangeOf(`l!${checkKey(publisher)}!`)
+    const found = await this.#db.iterator({ ...range, gte: logKey(publisher, fromSeq), limit: max }).all()
+    const statements: NewStatement[] = []
+    for (const [key, value] of found) {
+      const digest = digestFrom(value)
+      const envelope = await this.statement(digest)
+      if (envelope === undefined)
+        throw new InputError('io', `catalogue: the envelope of ${digest} is missing`)
+      statements.push({ publisher, seq: Number(key.slice(-SEQ_DIGITS)), digest, envelope })
+    }
+    return statements
+  }
+
+  async #batch(operations: Operation[]): Promise<void> {
+    try {
+      await this.#db.batch(operations, { sync: true })
+    } catch (error) {
+      throw writeError(error)
+    }
+  }
+
+  /** One write after the other, so that what `append` checked still holds when it writes. */
+  async #serial<T>(action: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(action)
+    this.#queue = result.catch(() => undefined)
+    return result
+  }
+}
+
+/** Rosters sort by version. */
+export function rosterKey(version: number): string {
+  return padded(version)
+}
+
+type Operation = { type: 'put'; key: string; value: Uint8Array } | { type: 'del'; key: string }
+
+function operationOf({ table, key, value }: Change): Operation {
+  return value === undefined
+    ? { type: 'del', key: keyOf(table, key) }
+    : { type: 'put', key: keyOf(table, key), value }
+}
+
+function keyOf(table: TableName, key: string): string {
+  return `${TABLES[table]}!${checkKey(key)}`
+}
+
+function statementKey(digest: Digest): string {
+  return `d!${digest.slice('sha256:'.length)}`
+}
+
+function logKey(publisher: string, seq: number): string {
+  return `l!${checkKey(publisher)}!${padded(seq)}`
+}
+
+function tipKey(publisher: string): string {
+  return `n!${checkKey(publisher)}`
+}
+
+function padded(value: number): string {
+  return String(value).padStart(SEQ_DIGITS, '0')
+}
+
+function rangeOf(prefix: string): { gte: string; lt: string } {
+  return { gte: prefix, lt: `${prefix}\x7f` }
+}
+
+function checkKey(key: string): string {
+  if (!KEY.test(key)) throw new FormatError('bad-field', `key: expected 1 to 128 printable characters`)
+  return key
+}
+
+function digestFrom(bytes: Uint8Array): Digest {
+  return `sha256:${toHex(bytes)}`
+}
+
+function parseTip(bytes: Uint8Array): Tip {
+  const [seq, digest] = fromUtf8(bytes).split(' sha256:')
+  return { seq: Number(seq), digest: `sha256:${digest ?? ''}` }
+}
+
+function openError(dir: string, error: unknown): InputError {
+  const text = textOf(error)
+  if (text.includes('LEVEL_LOCKED')) {
+    return new InputError(
+      'home-in-use',
+      `${dir} is in use by another flexmesh process; stop that one or choose another --home`,
+      { dir },
+      error,
+    )
+  }
+  if (/permission denied|read-only/i.test(text)) {
+    return new InputError('permissions', `no permission for ${dir}; check its owner and mode`, { dir }, error)
+  }
+  return writeError(error)
+}
+
+function writeError(error: unknown): InputError {
+  const text = textOf(error)
+  if (/no space left|disk quota/i.test(text)) {
+    return new InputError(
+      'disk-full',
+      'no space left to write the catalogue; free some space and try again, nothing was lost',
+      {},
+      error,
+    )
+  }
+  return new InputError('io', `the catalogue cannot be read or written: ${text.slice(0, 200)}`, {}, error)
+}
+
+/** Codes and messages of an error and what caused it. */
+function textOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const code = 'code' in error ? `${String(error.code)} ` : ''
+  return `${code}${error.message}${error.cause === undefined ? '' : ` ${textOf(error.cause)}`}`
+}
