@@ -1,0 +1,165 @@
+/**
+ * Moving files in 1 MiB chunks: serving those that we hold, and fetching one from several members at
+ * once, each chunk verified before it is written, resumable across restarts. Knows no manifest.
+ */
+import { ExchangeError, FlexMeshError, VerificationError } from '../lib/errors.ts'
+import type { FileRef } from '../lib/file-ref.ts'
+import { limit } from '../lib/limits.ts'
+import type { BlobStore } from '../store/blob-store.ts'
+import type { PartialBlob } from '../store/partial-blob.ts'
+import {
+  type BlobRequest,
+  CHUNKS_PER_REQUEST,
+  decodeBytesFrame,
+  encodeBlobRequest,
+  requireFrame,
+} from './messages.ts'
+import { PROTOCOLS } from './protocols.ts'
+
+/** Frames of one answered blob request. */
+export type AskBlob = (
+  peer: string,
+  request: unknown,
+  signal: AbortSignal,
+) => AsyncGenerator<unknown, void, void>
+
+/** @throws ExchangeError `not-found`. */
+export async function* serveBlob(
+  blobs: BlobStore,
+  request: BlobRequest,
+  signal: AbortSignal,
+): AsyncGenerator<unknown, void, void> {
+  if (!(await blobs.has(request.digest))) throw new ExchangeError('not-found', `no file ${request.digest}`)
+  if (request.kind === 'hashes') {
+    yield { bytes: await blobs.chunkHashes(request.digest) }
+    return
+  }
+  const chunk = limit('chunkBytes')
+  const size = await blobs.size(request.digest)
+  for (let index = request.first; index < request.first + request.count; index++) {
+    const length = Math.min(chunk, size - index * chunk)
+    if (length <= 0) return
+    yield { bytes: await blobs.read(request.digest, index * chunk, length, signal) }
+  }
+}
+
+export interface FetchProgress {
+  readonly doneChunks: number
+  readonly totalChunks: number
+}
+
+/**
+ * Fetch a file into the store from any of `providers`; does nothing when the store has it.
+ * A provider that sends a wrong chunk or stops answering is not asked again.
+ * @throws the last provider's error when none is left.
+ */
+export async function fetchBlob(
+  ask: AskBlob,
+  blobs: BlobStore,
+  ref: FileRef,
+  providers: readonly string[],
+  options: { signal: AbortSignal; onProgress?: (progress: FetchProgress) => void },
+): Promise<void> {
+  if (await blobs.has(ref.sha256)) return
+  let failure: unknown = new ExchangeError('unreachable', `no member that holds ${ref.sha256} is connected`)
+  const usable = new Set(providers)
+  const hashes = await firstOf(usable, async (peer) => {
+    const request = encodeBlobRequest({ kind: 'hashes', digest: ref.sha256 })
+    const { value } = await ask(peer, request, requestSignal(options.signal)).next()
+    return decodeBytesFrame(requireFrame(value, 'chunk hashes'), PROTOCOLS.blob.maxResponseBytes)
+  }).catch((error: unknown) => {
+    throw error ?? failure
+  })
+  const partial = await blobs.beginPartial(ref, hashes)
+  try {
+    const waiting = partial.missing()
+    const totalChunks = Math.ceil(ref.size / ref.chunkSize)
+    let doneChunks = totalChunks - waiting.length
+    options.onProgress?.({ doneChunks, totalChunks })
+    const written = (): void => options.onProgress?.({ doneChunks: ++doneChunks, totalChunks })
+    while (waiting.length > 0 && usable.size > 0) {
+      options.signal.throwIfAborted()
+      await Promise.all(
+        [...usable].map(async (peer) => {
+          try {
+            for (let run = takeRun(waiting); run.length > 0; run = takeRun(waiting)) {
+              await fetchRun(ask, peer, ref, partial, run, waiting, options.signal, written)
+            }
+          } catch (error) {
+            options.signal.throwIfAborted()
+            failure = error
+            usable.delete(peer)
+          }
+        }),
+      )
+    }
+    if (waiting.length > 0) throw failure
+    await partial.complete()
+  } finally {
+    await partial.close()
+  }
+}
+
+/** The next consecutive chunk numbers, removed from `waiting`. */
+function takeRun(waiting: number[]): number[] {
+  waiting.sort((a, b) => a - b)
+  let count = 1
+  while (count < CHUNKS_PER_REQUEST && waiting[count] === (waiting[0] as number) + count) count++
+  return waiting.splice(0, count)
+}
+
+async function fetchRun(
+  ask: AskBlob,
+  peer: string,
+  ref: FileRef,
+  partial: PartialBlob,
+  run: readonly number[],
+  waiting: number[],
+  signal: AbortSignal,
+  written: () => void,
+): Promise<void> {
+  let next = 0
+  try {
+    const request = encodeBlobRequest({
+      kind: 'chunks',
+      digest: ref.sha256,
+      first: run[0] as number,
+      count: run.length,
+    })
+    for await (const frame of ask(peer, request, requestSignal(signal))) {
+      const index = run[next]
+      if (index === undefined) break
+      await partial.writeChunk(index, decodeBytesFrame(frame, ref.chunkSize))
+      next++
+      written()
+    }
+    if (next < run.length)
+      throw new VerificationError(
+        'wrong-digest',
+        `${peer}: the answer ended ${run.length - next} chunks early`,
+      )
+  } finally {
+    waiting.push(...run.slice(next))
+  }
+}
+
+function requestSignal(signal: AbortSignal): AbortSignal {
+  return AbortSignal.any([signal, AbortSignal.timeout(PROTOCOLS.blob.timeoutMs)])
+}
+
+/** The first provider's answer; those that fail are removed. */
+async function firstOf<T>(usable: Set<string>, ask: (peer: string) => Promise<T>): Promise<T> {
+  let failure: unknown = new ExchangeError('unreachable', 'no member that holds the file is connected')
+  for (const peer of [...usable]) {
+    try {
+      return await ask(peer)
+    } catch (error) {
+      failure =
+        error instanceof FlexMeshError
+          ? error
+          : new ExchangeError('unreachable', `${peer} does not answer`, {}, error)
+      usable.delete(peer)
+    }
+  }
+  throw failure
+}

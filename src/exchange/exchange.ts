@@ -1,0 +1,324 @@
+/**
+ * The node's side of the network: joins, pulls statements whenever a member connects or announces
+ * something newer, and moves files. Implements protocols/package-exchange. It delivers bytes and
+ * knows nothing of what statements mean: `handlers` do.
+ */
+import '../lib/node20.ts'
+import { TopicValidatorResult } from '@libp2p/gossipsub'
+import type { Connection, PeerId, Stream } from '@libp2p/interface'
+import { peerIdFromString } from '@libp2p/peer-id'
+import { multiaddr } from '@multiformats/multiaddr'
+import type { Identity, PeerIdString } from '../identity/keys.ts'
+import type { Digest } from '../lib/bytes.ts'
+import { ExchangeError, FlexMeshError } from '../lib/errors.ts'
+import type { FileRef } from '../lib/file-ref.ts'
+import { limit } from '../lib/limits.ts'
+import type { BlobStore } from '../store/blob-store.ts'
+import { type FetchProgress, fetchBlob, serveBlob } from './blob-transfer.ts'
+import { answer, ask } from './frames.ts'
+import { membersGate } from './gate.ts'
+import {
+  decodeBlobRequest,
+  decodeBytesFrame,
+  decodeJoinRequest,
+  decodeStatementsRequest,
+  decodeStatusFrame,
+  type JoinStatus,
+  requireFrame,
+  type StatementsRequest,
+} from './messages.ts'
+import { headsTopic, PROTOCOLS, type ProtocolName, Quota } from './protocols.ts'
+import { createTransport, startError, type Transport } from './transport.ts'
+
+export interface ExchangeHandlers {
+  isMember(peerId: PeerIdString): boolean
+  /** Whether strangers may connect to join, because an invitation is open. */
+  guestsOpen(): boolean
+  /** Charter first, then rosters from version 2; undefined for a token that opens nothing. */
+  charterFor(token: string): readonly Uint8Array[] | undefined
+  onMembershipRequest(envelope: Uint8Array, from: PeerIdString): Promise<JoinStatus>
+  /** What we want of a peer that we sync with. */
+  wanted(): StatementsRequest
+  /** Envelopes that a peer lacks, in the order in which it can check them. */
+  statementsSince(request: StatementsRequest): AsyncIterable<Uint8Array>
+  /** Resolves once the statement is judged; a throw does not stop the sync. */
+  onStatement(envelope: Uint8Array, from: PeerIdString): Promise<void>
+  /** Judge an announced head before it is relayed; `accept` also starts a sync with its sender. */
+  judgeHead(envelope: Uint8Array): 'accept' | 'reject' | 'ignore'
+  mayRead(peerId: PeerIdString, digest: Digest): boolean
+}
+
+export interface ExchangeComponents {
+  readonly blobs: BlobStore
+  readonly handlers: ExchangeHandlers
+}
+
+export interface ExchangeInit {
+  readonly identity: Identity
+  readonly consortium: Digest
+  readonly listen: readonly string[]
+  readonly bootstrap: readonly string[]
+  readonly mdns: boolean
+  /** Milliseconds, monotonic. */
+  readonly clock: () => number
+  /** Peers that may be dialled although they are not members yet: the inviting ones. */
+  readonly inviters?: readonly PeerIdString[]
+}
+
+const VERDICTS = {
+  accept: TopicValidatorResult.Accept,
+  reject: TopicValidatorResult.Reject,
+  ignore: TopicValidatorResult.Ignore,
+}
+
+export class Exchange {
+  readonly #init: ExchangeInit
+  readonly #blobs: BlobStore
+  readonly #handlers: ExchangeHandlers
+  readonly #quota: Quota
+  readonly #syncing = new Map<PeerIdString, Promise<void>>()
+  readonly #stopping = new AbortController()
+  #transport: Transport | undefined
+
+  constructor(components: ExchangeComponents, init: ExchangeInit) {
+    this.#init = init
+    this.#blobs = components.blobs
+    this.#handlers = components.handlers
+    this.#quota = new Quota(init.clock)
+  }
+
+  /** @throws InputError `port-in-use`. */
+  async start(): Promise<void> {
+    const { identity, consortium, listen, bootstrap, mdns } = this.#init
+    const topic = headsTopic(consortium)
+    const gate = membersGate({
+      isMember: (peer) => this.#handlers.isMember(peer),
+      mayVisit: (peer) => this.#mayVisit(peer),
+    })
+    const transport = await createTransport({ identity, listen, bootstrap, mdns, gate, topic })
+    this.#transport = transport
+    await this.#handle('join', (request) => this.#answerJoin(request))
+    await this.#handle('statements', (request) => this.#answerStatements(request))
+    await this.#handle('blob', (request, from, signal) => this.#answerBlob(request, from, signal))
+    const { pubsub } = transport.services
+    pubsub.topicValidators.set(topic, (_, message) => VERDICTS[this.#judge(message.data)])
+    pubsub.addEventListener('gossipsub:message', (event) => {
+      const from = event.detail.propagationSource.toString()
+      this.#syncQuietly(from)
+    })
+    pubsub.subscribe(topic)
+    transport.addEventListener('peer:identify', (event) => this.#syncQuietly(event.detail.peerId.toString()))
+    transport.addEventListener('peer:disconnect', (event) => this.#quota.forget(event.detail.toString()))
+    transport.addEventListener('peer:discovery', (event) => this.#dialQuietly(event.detail.id))
+    try {
+      await transport.start()
+    } catch (error) {
+      throw startError(error, listen)
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    await Promise.allSettled(this.#syncing.values())
+    await this.#transport?.stop()
+  }
+
+  /** Multiaddrs on which others reach us, peer id included. */
+  addresses(): string[] {
+    return this.#node().getMultiaddrs().map(String)
+  }
+
+  connectedMembers(): PeerIdString[] {
+    return this.#node()
+      .getPeers()
+      .map(String)
+      .filter((peer) => this.#handlers.isMember(peer))
+  }
+
+  /** @throws ExchangeError `unreachable`. */
+  async connect(address: string, signal: AbortSignal): Promise<PeerIdString> {
+    try {
+      const connection = await this.#node().dial(multiaddr(address), {
+        signal: this.#bounded(signal, limit('dialTimeout')),
+      })
+      return connection.remotePeer.toString()
+    } catch (error) {
+      throw new ExchangeError(
+        'unreachable',
+        `${address} cannot be reached: ${(error as Error).message}`,
+        {},
+        error,
+      )
+    }
+  }
+
+  async disconnect(peer: PeerIdString): Promise<void> {
+    await this.#node().hangUp(peerIdFromString(peer))
+  }
+
+  /** Publish our signed head to everyone connected. */
+  async announce(head: Uint8Array): Promise<void> {
+    await this.#node().services.pubsub.publish(headsTopic(this.#init.consortium), head)
+  }
+
+  /** Pull what `peer` has and we lack; one sync a peer at a time. */
+  async syncWith(peer: PeerIdString): Promise<void> {
+    const running = this.#syncing.get(peer)
+    if (running !== undefined) await running.catch(() => undefined)
+    const sync = this.#pull(peer).finally(() => {
+      if (this.#syncing.get(peer) === sync) this.#syncing.delete(peer)
+    })
+    this.#syncing.set(peer, sync)
+    await sync
+  }
+
+  /** Fetch a file from `providers`, or from every connected member. */
+  async fetch(
+    ref: FileRef,
+    options: {
+      signal: AbortSignal
+      providers?: readonly PeerIdString[]
+      onProgress?: (progress: FetchProgress) => void
+    },
+  ): Promise<void> {
+    const providers = options.providers ?? this.connectedMembers()
+    const signal = AbortSignal.any([options.signal, this.#stopping.signal])
+    await fetchBlob(
+      (peer, request, inner) => this.#ask(peer, 'blob', request, inner),
+      this.#blobs,
+      ref,
+      providers,
+      {
+        ...options,
+        signal,
+      },
+    )
+  }
+
+  /** Ask a member for the charter and rosters. @throws ExchangeError `refused` for a bad token. */
+  async requestCharter(peer: PeerIdString, token: string, signal: AbortSignal): Promise<Uint8Array[]> {
+    const envelopes: Uint8Array[] = []
+    for await (const frame of this.#ask(peer, 'join', { kind: 'charter', token }, signal)) {
+      envelopes.push(decodeBytesFrame(frame, limit('envelopeBytes')))
+    }
+    return envelopes
+  }
+
+  async requestMembership(
+    peer: PeerIdString,
+    envelope: Uint8Array,
+    signal: AbortSignal,
+  ): Promise<JoinStatus> {
+    const { value } = await this.#ask(peer, 'join', { kind: 'membership', envelope }, signal).next()
+    return decodeStatusFrame(requireFrame(value ?? undefined, 'join answer'))
+  }
+
+  #node(): Transport {
+    if (this.#transport === undefined) throw new Error('the exchange is not started')
+    return this.#transport
+  }
+
+  #mayVisit(peer: PeerIdString): boolean {
+    if (this.#init.inviters?.includes(peer) === true) return true
+    if (!this.#handlers.guestsOpen()) return false
+    const guests = new Set(
+      this.#transport
+        ?.getPeers()
+        .map(String)
+        .filter((p) => !this.#handlers.isMember(p)),
+    )
+    return guests.has(peer) || guests.size < limit('guestConnections')
+  }
+
+  async #handle(
+    name: ProtocolName,
+    body: (request: unknown, from: PeerIdString, signal: AbortSignal) => AsyncIterable<unknown>,
+  ): Promise<void> {
+    const protocol = PROTOCOLS[name]
+    const handler = async (stream: Stream, connection: Connection): Promise<void> => {
+      const from = connection.remotePeer.toString()
+      const quota = this.#quota
+      const allowed = protocol.guests || this.#handlers.isMember(from)
+      await answer(stream, protocol, async function* (request, signal) {
+        if (!allowed) throw new ExchangeError('refused', `${from} is not a member`)
+        if (!quota.take(from, name)) throw new ExchangeError('quota', `${from} asks too often`)
+        yield* body(request, from, signal)
+      })
+    }
+    await this.#node().handle(protocol.id, handler, { maxInboundStreams: protocol.maxInboundStreams })
+  }
+
+  async *#answerJoin(value: unknown): AsyncIterable<unknown> {
+    const request = decodeJoinRequest(value)
+    if (request.kind === 'membership') {
+      yield { status: await this.#handlers.onMembershipRequest(request.envelope, '') }
+      return
+    }
+    const envelopes = this.#handlers.charterFor(request.token)
+    if (envelopes === undefined) throw new ExchangeError('refused', 'unknown or expired invitation')
+    for (const bytes of envelopes) yield { bytes }
+  }
+
+  async *#answerStatements(value: unknown): AsyncIterable<unknown> {
+    for await (const bytes of this.#handlers.statementsSince(decodeStatementsRequest(value))) yield { bytes }
+  }
+
+  async *#answerBlob(value: unknown, from: PeerIdString, signal: AbortSignal): AsyncIterable<unknown> {
+    const request = decodeBlobRequest(value)
+    if (!this.#handlers.mayRead(from, request.digest))
+      throw new ExchangeError('not-found', `no file ${request.digest}`)
+    yield* serveBlob(this.#blobs, request, signal)
+  }
+
+  async *#ask(
+    peer: PeerIdString,
+    name: ProtocolName,
+    request: unknown,
+    signal: AbortSignal,
+  ): AsyncGenerator<unknown, void, void> {
+    const protocol = PROTOCOLS[name]
+    const bounded = this.#bounded(signal, protocol.timeoutMs)
+    let stream: Stream
+    try {
+      stream = await this.#node().dialProtocol(peerIdFromString(peer), protocol.id, { signal: bounded })
+    } catch (error) {
+      throw new ExchangeError('unreachable', `${peer} cannot be reached for ${protocol.id}`, {}, error)
+    }
+    yield* ask(stream, protocol, request, bounded)
+  }
+
+  async #pull(peer: PeerIdString): Promise<void> {
+    const signal = this.#bounded(this.#stopping.signal, PROTOCOLS.statements.timeoutMs)
+    for await (const frame of this.#ask(peer, 'statements', this.#handlers.wanted(), signal)) {
+      await this.#handlers.onStatement(decodeBytesFrame(frame, limit('envelopeBytes')), peer)
+    }
+  }
+
+  #judge(data: Uint8Array): 'accept' | 'reject' | 'ignore' {
+    if (data.length > limit('announcementBytes')) return 'reject'
+    try {
+      return this.#handlers.judgeHead(data)
+    } catch {
+      return 'reject'
+    }
+  }
+
+  /** Background work: what fails here is tried again on the next connection or announcement. */
+  #syncQuietly(peer: PeerIdString): void {
+    if (this.#stopping.signal.aborted || !this.#handlers.isMember(peer)) return
+    this.syncWith(peer).catch((error: unknown) => {
+      if (!(error instanceof FlexMeshError) && !this.#stopping.signal.aborted) throw error
+    })
+  }
+
+  #dialQuietly(peer: PeerId): void {
+    if (!this.#handlers.isMember(peer.toString())) return
+    this.#node()
+      .dial(peer, { signal: this.#bounded(this.#stopping.signal, limit('dialTimeout')) })
+      .catch(() => undefined)
+  }
+
+  #bounded(signal: AbortSignal, ms: number): AbortSignal {
+    return AbortSignal.any([signal, this.#stopping.signal, AbortSignal.timeout(ms)])
+  }
+}

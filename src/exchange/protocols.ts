@@ -1,0 +1,88 @@
+/**
+ * Every stream protocol as one row: id, sizes, timeouts, streams, quota, who may speak it.
+ * Implements the tables of protocols/package-exchange. Knows no handler.
+ */
+import { limit } from '../lib/limits.ts'
+
+export interface ProtocolRow {
+  readonly id: string
+  /** Largest request frame, bytes. */
+  readonly maxRequestBytes: number
+  /** Largest response frame, bytes. */
+  readonly maxResponseBytes: number
+  /** Most response frames of one request. */
+  readonly maxResponseFrames: number
+  /** Whole request and response, ms. */
+  readonly timeoutMs: number
+  /** Streams that one peer may hold open. */
+  readonly maxInboundStreams: number
+  /** Requests that one peer may start: `burst` at once, one more every `everyMs`. */
+  readonly quota: { readonly burst: number; readonly everyMs: number }
+  /** Whether a peer that only holds an invitation may speak it. */
+  readonly guests: boolean
+}
+
+export const PROTOCOLS = {
+  join: {
+    id: '/flexmesh/join/1.0.0',
+    maxRequestBytes: limit('envelopeBytes'),
+    maxResponseBytes: limit('envelopeBytes'),
+    maxResponseFrames: 1024,
+    timeoutMs: limit('requestTimeout'),
+    maxInboundStreams: limit('protocolInboundStreams'),
+    quota: { burst: 16, everyMs: 500 }, // a joiner asks once a second while it waits for approval
+    guests: true,
+  },
+  statements: {
+    id: '/flexmesh/statements/1.0.0',
+    maxRequestBytes: limit('requestBytes'),
+    maxResponseBytes: limit('envelopeBytes'),
+    maxResponseFrames: 4096,
+    timeoutMs: limit('chunkTimeout'),
+    maxInboundStreams: limit('protocolInboundStreams'),
+    quota: { burst: 32, everyMs: 250 }, // one on every connection and every announcement
+    guests: false,
+  },
+  blob: {
+    id: '/flexmesh/blob/1.0.0',
+    maxRequestBytes: limit('requestBytes'),
+    maxResponseBytes: limit('frameBytes') + 2 ** 21, // chunk hashes of 64 GiB are 2 MiB
+    maxResponseFrames: 64,
+    timeoutMs: limit('chunkTimeout'),
+    maxInboundStreams: limit('protocolInboundStreams'),
+    quota: { burst: 64, everyMs: 20 }, // 16 chunks a request: 800 MiB a second at most
+    guests: true,
+  },
+} as const satisfies Record<string, ProtocolRow>
+
+export type ProtocolName = keyof typeof PROTOCOLS
+
+/** Topic on which the signed heads of one consortium are announced. */
+export function headsTopic(consortium: string): string {
+  return `/flexmesh/${consortium.replace('sha256:', '')}/heads/1.0.0`
+}
+
+/** Generic cell rate: true when the peer may start one more request now. */
+export class Quota {
+  readonly #due = new Map<string, number>()
+  readonly #clock: () => number
+
+  /** @param clock milliseconds, monotonic. */
+  constructor(clock: () => number) {
+    this.#clock = clock
+  }
+
+  take(peer: string, protocol: ProtocolName): boolean {
+    const { burst, everyMs } = PROTOCOLS[protocol].quota
+    const now = this.#clock()
+    const key = `${protocol} ${peer}`
+    const due = Math.max(now, this.#due.get(key) ?? now)
+    if (due - now > burst * everyMs) return false
+    this.#due.set(key, due + everyMs)
+    return true
+  }
+
+  forget(peer: string): void {
+    for (const key of this.#due.keys()) if (key.endsWith(` ${peer}`)) this.#due.delete(key)
+  }
+}

@@ -1,0 +1,117 @@
+/**
+ * The libp2p node: TCP, noise, yamux, identify, ping, gossipsub, mDNS and bootstrap, with every
+ * buffer bounded. Knows no protocol of ours.
+ */
+import '../lib/node20.ts'
+import { noise } from '@chainsafe/libp2p-noise'
+import { yamux } from '@chainsafe/libp2p-yamux'
+import { bootstrap } from '@libp2p/bootstrap'
+import { privateKeyFromRaw } from '@libp2p/crypto/keys'
+import { type GossipSub, gossipsub } from '@libp2p/gossipsub'
+import { type Identify, identify } from '@libp2p/identify'
+import type { ConnectionGater, Libp2p } from '@libp2p/interface'
+import { mdns } from '@libp2p/mdns'
+import { type Ping, ping } from '@libp2p/ping'
+import { tcp } from '@libp2p/tcp'
+import { createLibp2p } from 'libp2p'
+import type { Identity } from '../identity/keys.ts'
+import { ExchangeError, hasErrno, InputError } from '../lib/errors.ts'
+import { limit } from '../lib/limits.ts'
+
+export interface TransportInit {
+  readonly identity: Identity
+  /** Multiaddrs to listen on. */
+  readonly listen: readonly string[]
+  /** Multiaddrs of members to keep connected to, peer id included. */
+  readonly bootstrap: readonly string[]
+  readonly mdns: boolean
+  readonly gate: ConnectionGater
+  /** The only topic that the node speaks. */
+  readonly topic: string
+}
+
+export type Services = { identify: Identify; ping: Ping; pubsub: GossipSub } & Record<string, unknown>
+export type Transport = Libp2p<Services>
+
+const SMALL_RPC = 64
+const INACTIVITY_MS = 30_000
+const PENDING_CONNECTIONS = 10
+const CONNECTIONS_PER_SECOND = 5
+
+/** @throws InputError `port-in-use`; ExchangeError `protocol` when libp2p cannot start. */
+export async function createTransport(init: TransportInit): Promise<Transport> {
+  const streamBytes = limit('streamWindowBytes')
+  try {
+    return await createLibp2p<Services>({
+      privateKey: privateKeyFromRaw(init.identity.secretKey),
+      addresses: { listen: [...init.listen] },
+      transports: [
+        tcp({ maxConnections: limit('maxConnections'), outboundSocketInactivityTimeout: 120_000 }),
+      ],
+      connectionEncrypters: [noise()],
+      streamMuxers: [
+        yamux({
+          maxInboundStreams: 4 * limit('streamsPerConnection'),
+          maxOutboundStreams: 4 * limit('streamsPerConnection'),
+          maxMessageSize: 2 ** 16,
+          streamOptions: {
+            maxStreamWindowSize: streamBytes,
+            maxReadBufferLength: 2 * streamBytes,
+            maxWriteBufferLength: 4 * streamBytes,
+            inactivityTimeout: INACTIVITY_MS,
+          },
+        }),
+      ],
+      connectionGater: init.gate,
+      connectionManager: {
+        maxConnections: limit('maxConnections'),
+        maxIncomingPendingConnections: PENDING_CONNECTIONS,
+        inboundConnectionThreshold: CONNECTIONS_PER_SECOND,
+        dialTimeout: limit('dialTimeout'),
+        inboundUpgradeTimeout: limit('dialTimeout'),
+        maxPeerAddrsToDial: 4,
+      },
+      peerDiscovery: [
+        ...(init.mdns ? [mdns()] : []),
+        ...(init.bootstrap.length > 0 ? [bootstrap({ list: [...init.bootstrap], timeout: 0 })] : []),
+      ],
+      services: {
+        identify: identify(),
+        ping: ping(),
+        pubsub: gossipsub({
+          allowedTopics: [init.topic],
+          globalSignaturePolicy: 'StrictSign',
+          doPX: false,
+          emitSelf: false,
+          allowPublishToZeroTopicPeers: true,
+          maxInboundDataLength: limit('requestBytes') * 4,
+          decodeRpcLimits: {
+            maxSubscriptions: 8,
+            maxMessages: 32,
+            maxIhaveMessageIDs: SMALL_RPC,
+            maxIwantMessageIDs: SMALL_RPC,
+            maxIdontwantMessageIDs: SMALL_RPC,
+            maxControlMessages: 32,
+            maxPeerInfos: 0,
+          },
+        }),
+      },
+    })
+  } catch (error) {
+    throw startError(error, init.listen)
+  }
+}
+
+/** One sentence for the reasons why a node does not come up. */
+export function startError(error: unknown, listen: readonly string[]): Error {
+  const text = error instanceof Error ? `${error.message} ${String(error.cause ?? '')}` : String(error)
+  if (hasErrno(error, 'EADDRINUSE') || text.includes('EADDRINUSE') || text.includes('could not listen')) {
+    return new InputError(
+      'port-in-use',
+      `cannot listen on ${listen.join(', ')}: the port is in use; stop the other program or choose another with --listen`,
+      {},
+      error,
+    )
+  }
+  return error instanceof Error ? error : new ExchangeError('protocol', text)
+}
