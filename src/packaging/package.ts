@@ -1,0 +1,190 @@
+/**
+ * Implements protocols/expert-package (v1.0.0), section "Tensors": an expert's tensors to one
+ * safetensors file and back. Checks structure only: whether values are finite, in bounds and worth
+ * having is for acceptance.
+ */
+import { FormatError, PolicyError } from '../lib/errors.ts'
+import { type FileRef, fileRefOf } from '../lib/file-ref.ts'
+import type { ExpertDescription } from './manifest.ts'
+import {
+  byteLengthOf,
+  type FloatDtype,
+  fromFloat32,
+  LENGTH_BYTES,
+  readSafetensorsHeader,
+  type SafetensorsLayout,
+  safetensorsPrefixLength,
+  type TensorEntry,
+  toFloat32,
+  writeSafetensors,
+} from './safetensors.ts'
+import type { Dtype } from './safetensors-header.ts'
+import {
+  biasTensorName,
+  type ExpertShape,
+  expertTensorNames,
+  ffnTensorName,
+  type TensorKind,
+} from './tensor-names.ts'
+
+export interface Float32Tensor {
+  readonly shape: readonly number[]
+  readonly data: Float32Array
+}
+
+/** A tensor out of a package; `dtype` is what it travelled as. */
+export interface ExpertTensor extends Float32Tensor {
+  readonly name: string
+  readonly dtype: FloatDtype
+}
+
+/** A file that is read in pieces, such as a stored blob. */
+export interface PackageSource {
+  readonly size: number
+  read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>
+}
+
+/** What Hugging Face loaders look for. */
+const METADATA = new Map([['format', 'pt']])
+
+export interface PackedExpert {
+  /** The file, in consecutive parts. */
+  readonly parts: Uint8Array[]
+  readonly file: FileRef
+  readonly chunkHashes: Uint8Array
+  /** What the tensors say about themselves, for the manifest. */
+  readonly shape: ExpertShape
+}
+
+/**
+ * One file of exactly an expert's tensors, ffn tensors rounded to `dtype`. F32 data are not copied.
+ * @throws PolicyError `tensor-name`, `tensor-shape`.
+ */
+export function packExpert(tensors: ReadonlyMap<string, Float32Tensor>, dtype: FloatDtype): PackedExpert {
+  const shape = shapeOf(tensors)
+  const expected = expertTensorNames(shape)
+  checkNames(expected, tensors)
+  const entries: TensorEntry[] = []
+  for (const [name, { shape: dimensions, kind }] of expected) {
+    const tensor = tensors.get(name) as Float32Tensor
+    checkShape(name, dimensions, tensor.shape)
+    const stored = dtypeOf(kind, dtype)
+    const data = fromFloat32(tensor.data, stored)
+    if (data.length !== byteLengthOf(stored, dimensions)) {
+      throw new PolicyError(
+        'tensor-shape',
+        `${name}: ${tensor.data.length} values do not fill [${dimensions}]`,
+      )
+    }
+    entries.push({ name, dtype: stored, shape: dimensions, data })
+  }
+  const parts = writeSafetensors(entries, METADATA)
+  const { ref, chunkHashes } = fileRefOf(parts)
+  return { parts, file: ref, chunkHashes, shape }
+}
+
+/** Shape by the first layer's tensors; every other tensor must then agree. */
+function shapeOf(tensors: ReadonlyMap<string, Float32Tensor>): ExpertShape {
+  const first = tensors.get(ffnTensorName(0, 'gate'))
+  if (first === undefined) {
+    throw new PolicyError('tensor-name', `package: tensor "${ffnTensorName(0, 'gate')}" is missing`)
+  }
+  const [intermediate, hidden, ...rest] = first.shape
+  if (intermediate === undefined || hidden === undefined || rest.length > 0) {
+    throw new PolicyError('tensor-shape', `${ffnTensorName(0, 'gate')}: expected two dimensions`)
+  }
+  let layers = 1
+  while (tensors.has(ffnTensorName(layers, 'gate'))) layers++
+  const bias = tensors.has(biasTensorName(0))
+  return { layers, hidden_size: hidden, intermediate_size: intermediate, bias }
+}
+
+/**
+ * All tensors of a package held in memory. F32 tensors are views of `bytes`.
+ * @throws FormatError `bad-safetensors`, `truncated`, `too-large`; PolicyError `tensor-name`,
+ * `tensor-dtype`, `tensor-shape`.
+ */
+export function unpackExpert(bytes: Uint8Array, manifest: Described): Map<string, ExpertTensor> {
+  const layout = readSafetensorsHeader(bytes, bytes.length)
+  checkExpertLayout(layout, manifest)
+  const tensors = new Map<string, ExpertTensor>()
+  for (const { name, dtype, shape, offset, length } of layout.tensors.values()) {
+    const data = toFloat32({ dtype, data: bytes.subarray(offset, offset + length) })
+    tensors.set(name, { name, shape, dtype: dtype as FloatDtype, data })
+  }
+  return tensors
+}
+
+/**
+ * The tensors of a package one at a time, in file order, for files that should not be in memory
+ * whole. Checks the layout before the first tensor is read.
+ * @throws as `unpackExpert`, and what `source.read` throws.
+ */
+export async function* readExpertTensors(
+  source: PackageSource,
+  manifest: Described,
+  signal?: AbortSignal,
+): AsyncGenerator<ExpertTensor> {
+  const start = await source.read(0, Math.min(LENGTH_BYTES, source.size), signal)
+  const prefix = await source.read(0, safetensorsPrefixLength(start, source.size), signal)
+  const layout = readSafetensorsHeader(prefix, source.size)
+  checkExpertLayout(layout, manifest)
+  for (const { name, dtype, shape, offset, length } of layout.tensors.values()) {
+    const bytes = await source.read(offset, length, signal)
+    if (bytes.length !== length) throw new FormatError('truncated', `${name}: expected ${length} bytes`)
+    yield { name, shape, dtype: dtype as FloatDtype, data: toFloat32({ dtype, data: bytes }) }
+  }
+}
+
+/** The part of a manifest that structure depends on. */
+export interface Described {
+  readonly expert: ExpertDescription
+}
+
+/**
+ * A file holds exactly the manifest's tensors: these names, dtypes and shapes, no more and no fewer.
+ * @throws PolicyError `tensor-name`, `tensor-dtype`, `tensor-shape`.
+ */
+export function checkExpertLayout(layout: SafetensorsLayout, { expert }: Described): void {
+  const expected = expertTensorNames(expert)
+  checkNames(expected, layout.tensors)
+  for (const [name, { shape, kind }] of expected) {
+    const tensor = layout.tensors.get(name) as { dtype: Dtype; shape: readonly number[] }
+    const dtype = dtypeOf(kind, expert.dtype)
+    if (tensor.dtype !== dtype) {
+      throw new PolicyError('tensor-dtype', `${name}: expected ${dtype}, got ${tensor.dtype}`, {
+        tensor: name,
+      })
+    }
+    checkShape(name, shape, tensor.shape)
+  }
+}
+
+/** Router rows and biases are a few values whose rounding would move the routing of every token. */
+function dtypeOf(kind: TensorKind, dtype: FloatDtype): FloatDtype {
+  return kind === 'ffn' ? dtype : 'F32'
+}
+
+function checkNames(expected: ReadonlyMap<string, unknown>, got: ReadonlyMap<string, unknown>): void {
+  for (const name of got.keys()) {
+    if (!expected.has(name)) {
+      const shown = name.slice(0, 120)
+      throw new PolicyError('tensor-name', `package: tensor "${shown}" is not part of an expert`, {
+        tensor: shown,
+      })
+    }
+  }
+  for (const name of expected.keys()) {
+    if (!got.has(name))
+      throw new PolicyError('tensor-name', `package: tensor "${name}" is missing`, { tensor: name })
+  }
+}
+
+function checkShape(name: string, expected: readonly number[], got: readonly number[]): void {
+  if (expected.length !== got.length || expected.some((dimension, axis) => dimension !== got[axis])) {
+    const shown = got.slice(0, 8).join(', ')
+    throw new PolicyError('tensor-shape', `${name}: expected [${expected.join(', ')}], got [${shown}]`, {
+      tensor: name,
+    })
+  }
+}

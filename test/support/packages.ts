@@ -1,0 +1,114 @@
+/** Small packages, files that no writer of ours would make, and mutants. */
+import { concatBytes, type Digest, utf8 } from '../../src/lib/bytes.ts'
+import { FlexMeshError } from '../../src/lib/errors.ts'
+import type { Manifest } from '../../src/packaging/manifest.ts'
+import { type Float32Tensor, packExpert } from '../../src/packaging/package.ts'
+import type { FloatDtype } from '../../src/packaging/safetensors.ts'
+import { NO_STATEMENT } from '../../src/packaging/statement.ts'
+import { type ExpertShape, expertTensorNames } from '../../src/packaging/tensor-names.ts'
+
+/** The code of the error of ours that `action` throws; anything else fails the test. */
+export function codeOf(action: () => unknown): string {
+  try {
+    action()
+  } catch (error) {
+    if (error instanceof FlexMeshError) return error.code
+    throw error
+  }
+  return 'accept'
+}
+
+export async function codeOfAsync(action: () => Promise<unknown>): Promise<string> {
+  try {
+    await action()
+  } catch (error) {
+    if (error instanceof FlexMeshError) return error.code
+    throw error
+  }
+  return 'accept'
+}
+
+/** Deterministic numbers in [0, 1): mulberry32. */
+export function randomOf(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let t = Math.imul(state ^ (state >>> 15), 1 | state)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+
+/** A safetensors file around any header text. */
+export function rawSafetensors(header: string | Uint8Array, data: Uint8Array): Uint8Array {
+  const text = typeof header === 'string' ? utf8(header) : header
+  const length = new Uint8Array(8)
+  new DataView(length.buffer).setBigUint64(0, BigInt(text.length), true)
+  return concatBytes(length, text, data)
+}
+
+/** Copies of `valid` with bits flipped, bytes set, runs removed, repeated or moved. */
+export function* mutate(valid: Uint8Array, count: number, seed: number): Generator<Uint8Array> {
+  const random = randomOf(seed)
+  const below = (max: number) => Math.floor(random() * max)
+  const telling = utf8('{}[]",:\\0129 -.eu')
+  for (let made = 0; made < count; made++) {
+    let bytes: Uint8Array = valid.slice()
+    for (let edits = 1 + below(3); edits > 0; edits--) {
+      const at = below(bytes.length)
+      const kind = below(5)
+      if (kind === 0) bytes[at] = (bytes[at] as number) ^ (1 << below(8))
+      else if (kind === 1) bytes[at] = telling[below(telling.length)] as number
+      else if (kind === 2) bytes[at] = below(256)
+      else if (kind === 3) bytes = concatBytes(bytes.subarray(0, at), bytes.subarray(at + 1 + below(8)))
+      else bytes = concatBytes(bytes.subarray(0, at), bytes.subarray(Math.max(0, at - below(8))))
+      if (bytes.length === 0) break
+    }
+    yield bytes
+  }
+}
+
+export const TINY_EXPERT: ExpertShape = { layers: 2, hidden_size: 4, intermediate_size: 6, bias: true }
+
+/** Random tensors of an expert. */
+export function tinyTensors(shape: ExpertShape = TINY_EXPERT, seed = 1): Map<string, Float32Tensor> {
+  const random = randomOf(seed)
+  const tensors = new Map<string, Float32Tensor>()
+  for (const [name, { shape: dimensions }] of expertTensorNames(shape)) {
+    const size = dimensions.reduce((product, dimension) => product * dimension, 1)
+    tensors.set(name, { shape: dimensions, data: Float32Array.from({ length: size }, () => random() - 0.5) })
+  }
+  return tensors
+}
+
+const digestOfByte = (hex: string): Digest => `sha256:${hex.repeat(32)}`
+
+/** A valid manifest for a tiny expert, with any members replaced. */
+export function tinyManifest(
+  publisher: string,
+  overrides: Partial<Manifest> = {},
+  dtype: FloatDtype = 'BF16',
+): Manifest {
+  const { file, shape } = packExpert(tinyTensors(), dtype)
+  return {
+    consortium: digestOfByte('c0'),
+    rosterVersion: 1,
+    publisher,
+    seq: 1,
+    prev: NO_STATEMENT,
+    issuedAt: 1_800_000_000,
+    expiresAt: 1_800_000_000 + 90 * 86_400,
+    publicModel: { name: 'tiny', digest: digestOfByte('a1'), tokenizerDigest: digestOfByte('b2') },
+    expert: { name: 'case-law', dtype, ...shape },
+    files: [{ role: 'expert', ...file }],
+    training: { documents: 120, tokens: 48_000, steps: 300, replayShareMilli: 500 },
+    eval: [
+      { set: 'own', metric: 'bits-per-byte', before: 2_100_000, after: 1_650_000 },
+      { set: 'public', metric: 'bits-per-byte', before: 1_900_000, after: 1_905_000 },
+    ],
+    license: 'CC-BY-4.0',
+    domain: 'court decisions',
+    ext: {},
+    ...overrides,
+  }
+}
