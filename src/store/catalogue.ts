@@ -82,14 +82,14 @@ export class Catalogue {
   }
 
   async get(table: TableName, key: string): Promise<Uint8Array | undefined> {
-    return this.#db.get(keyOf(table, key))
+    return this.#get(keyOf(table, key))
   }
 
   /** Keys and values in order of key. */
   async entries(table: TableName): Promise<[key: string, value: Uint8Array][]> {
     const prefix = `${TABLES[table]}!`
     const found = await this.#db.iterator(rangeOf(prefix)).all()
-    return found.map(([key, value]) => [key.slice(prefix.length), value])
+    return found.map(([key, value]) => [key.slice(prefix.length), new Uint8Array(value)])
   }
 
   async put(table: TableName, key: string, value: Uint8Array): Promise<void> {
@@ -138,17 +138,17 @@ export class Catalogue {
 
   /** Envelope of a statement by the digest of its payload. */
   async statement(digest: Digest): Promise<Uint8Array | undefined> {
-    return this.#db.get(statementKey(digest))
+    return this.#get(statementKey(digest))
   }
 
   async statementAt(publisher: string, seq: number): Promise<Digest | undefined> {
-    const bytes = await this.#db.get(logKey(publisher, seq))
+    const bytes = await this.#get(logKey(publisher, seq))
     return bytes === undefined ? undefined : digestFrom(bytes)
   }
 
   /** Latest statement of a publisher. */
   async tip(publisher: string): Promise<Tip | undefined> {
-    const bytes = await this.#db.get(tipKey(publisher))
+    const bytes = await this.#get(tipKey(publisher))
     return bytes === undefined ? undefined : parseTip(bytes)
   }
 
@@ -171,6 +171,12 @@ export class Catalogue {
       statements.push({ publisher, seq: Number(key.slice(-SEQ_DIGITS)), digest, envelope })
     }
     return statements
+  }
+
+  /** LevelDB hands out Buffers, whose methods and encodings differ from those of plain bytes. */
+  async #get(key: string): Promise<Uint8Array | undefined> {
+    const value = await this.#db.get(key)
+    return value === undefined ? undefined : new Uint8Array(value)
   }
 
   async #batch(operations: Operation[]): Promise<void> {
