@@ -1,0 +1,102 @@
+/**
+ * Trains the small public model from the public corpus and writes a Hugging Face directory: config,
+ * tokenizer, bf16 weights, and a sample of the corpus for replay. Resumes after an interruption.
+ * Usage: tsx scripts/public-model/train.ts CORPUS_DIR TOKENIZER.json OUT_DIR [STEPS]
+ */
+import { createHash } from 'node:crypto'
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { prepareCorpus } from '../../src/data/corpus.ts'
+import { Tokenizer } from '../../src/data/tokenizer.ts'
+import { configToHuggingFace, type ModelConfig } from '../../src/model/config.ts'
+import { publicShapes } from '../../src/model/params.ts'
+import { mulberry32 } from '../../src/model/sampling.ts'
+import { checkpointFile } from '../../src/packaging/checkpoint-file.ts'
+import { fromFloat32, writeSafetensors } from '../../src/packaging/safetensors.ts'
+import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
+import { compileDenseStep, initialPublicModel } from '../../src/training/dense.ts'
+import { ADAMW_DEFAULTS, AdamW } from '../../src/training/optimizer.ts'
+import { train } from '../../src/training/train.ts'
+
+const CONFIG: ModelConfig = {
+  vocabSize: 4096,
+  hiddenSize: 192,
+  intermediateSize: 512,
+  numHiddenLayers: 4,
+  numAttentionHeads: 6,
+  maxPositionEmbeddings: 512,
+  ropeTheta: 500_000,
+  rmsNormEps: 1e-6,
+}
+const B = 16
+const T = 256
+const DEFAULT_STEPS = 1900
+const REPLAY_BYTES = 995_000
+const SEED = 12345
+
+/** Every window once, in a fixed shuffled order. */
+function shuffled(count: number, random: () => number): Int32Array {
+  const order = Int32Array.from({ length: count }, (_, i) => i)
+  for (let i = count - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1))
+    const kept = order[i] as number
+    order[i] = order[j] as number
+    order[j] = kept
+  }
+  return order
+}
+
+/** A sample of the training documents, chosen by hash. */
+function replaySample(jsonl: string): string {
+  const lines = jsonl.trimEnd().split('\n')
+  const key = (line: string): string => createHash('sha256').update(`replay:${line}\n`).digest('hex')
+  let bytes = 0
+  const sample: string[] = []
+  for (const [, line] of lines.map((line) => [key(line), line] as const).sort((a, b) => (a[0] < b[0] ? -1 : 1))) {
+    if (bytes > REPLAY_BYTES) break
+    sample.push(line)
+    bytes += Buffer.byteLength(line) + 1
+  }
+  return `${sample.join('\n')}\n`
+}
+
+const [corpusDir, tokenizerPath, outDir, steps] = process.argv.slice(2)
+if (corpusDir === undefined || tokenizerPath === undefined || outDir === undefined) {
+  console.error('usage: tsx scripts/public-model/train.ts CORPUS_DIR TOKENIZER.json OUT_DIR [STEPS]')
+  process.exit(2)
+}
+await mkdir(outDir, { recursive: true })
+const tokenizer = Tokenizer.load(new Uint8Array(await readFile(tokenizerPath)))
+const corpusPath = join(corpusDir, 'train.jsonl')
+const corpus = await prepareCorpus({ paths: [corpusPath], tokenizer, outDir: join(corpusDir, 'tokens'), heldOutShare: 0 })
+const order = shuffled(Math.floor((corpus.train.tokens - 1) / T), mulberry32(SEED + 1))
+const params = initialPublicModel(CONFIG, mulberry32(SEED))
+const reports = train({
+  compiled: await compileDenseStep(onnxEngine(), CONFIG, B, T),
+  trainables: params,
+  optimizer: new AdamW(ADAMW_DEFAULTS, params),
+  schedule: { peak: 3e-3, warmupSteps: 100, totalSteps: Number(steps ?? DEFAULT_STEPS) },
+  batches: (step) =>
+    Promise.all(
+      Array.from({ length: B }, (_, b) => corpus.train.read((order[(step * B + b) % order.length] as number) * T, T + 1)),
+    ),
+  checkpoints: checkpointFile(join(corpusDir, 'checkpoint.safetensors')),
+  checkpointEvery: 100,
+  clock: () => performance.now(),
+})
+for await (const { step, totalSteps, loss, tokensPerSecond, secondsLeft } of reports) {
+  if (step % 20 === 0) {
+    console.log(`${step}/${totalSteps} loss ${loss.toFixed(3)} ${tokensPerSecond.toFixed(0)} tokens/s, ${(secondsLeft / 60).toFixed(1)} min left`)
+  }
+}
+await corpus.close()
+const entries = [...publicShapes(CONFIG)].map(([name, shape]) => ({
+  name,
+  dtype: 'BF16' as const,
+  shape: [...shape],
+  data: fromFloat32(params.get(name) as Float32Array, 'BF16'),
+}))
+await writeFile(join(outDir, 'model.safetensors'), Buffer.concat(writeSafetensors(entries, new Map([['format', 'pt']]))))
+await writeFile(join(outDir, 'config.json'), `${JSON.stringify(configToHuggingFace(CONFIG), null, 2)}\n`)
+await copyFile(tokenizerPath, join(outDir, 'tokenizer.json'))
+await writeFile(join(outDir, 'replay.jsonl'), replaySample(await readFile(corpusPath, 'utf8')))

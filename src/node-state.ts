@@ -1,0 +1,33 @@
+/** What the data path needs of a node: its collaborators and what it knows now. Types only. */
+import type { AcceptanceContext } from './acceptance/accept.ts'
+import type { AcceptedExpert } from './composition/compose.ts'
+import type { Charter } from './consortium/charter.ts'
+import type { Roster } from './consortium/roster.ts'
+import type { Identity } from './identity/keys.ts'
+import type { Digest } from './lib/bytes.ts'
+import type { HeldOutDocument } from './model/evaluate.ts'
+import type { PublicModel } from './public-model.ts'
+import type { BlobStore } from './store/blob-store.ts'
+import type { Catalogue, NewStatement } from './store/catalogue.ts'
+import type { Engine } from './tensor/engine.ts'
+
+export interface NodeState {
+  readonly identity: Identity
+  readonly consortium: Digest
+  readonly charter: Charter
+  readonly publicModel: PublicModel
+  readonly catalogue: Catalogue
+  readonly blobs: BlobStore
+  readonly engine: Engine
+  readonly topK: number
+  /** Unix seconds. */
+  readonly now: () => number
+  roster(): Roster
+  composed(): readonly AcceptedExpert[]
+  acceptanceContext(): AcceptanceContext
+  /** Held-out documents of our own trainings; may be empty. */
+  ownText(): Promise<readonly HeldOutDocument[]>
+  publicText(): Promise<readonly HeldOutDocument[]>
+  /** Add to a publisher's log and renew our head where it is ours. */
+  append(statement: NewStatement): Promise<void>
+}

@@ -1,0 +1,172 @@
+/**
+ * The data path, in order: `publish` takes a trained expert to the network, `ingest` takes a statement
+ * from the network to the composition. Read this first, then the folder that each line names.
+ */
+import { judgeManifest, judgeWeights, type Measurement, type Verdict } from './acceptance/accept.ts'
+import { seal } from './identity/envelope.ts'
+import { MEDIA_TYPES } from './identity/media-types.ts'
+import { type Digest, digestOf } from './lib/bytes.ts'
+import { limit } from './lib/limits.ts'
+import { createEvaluator } from './model/evaluate.ts'
+import { type Expert, mixtureParams, zeroRows } from './model/params.ts'
+import type { NodeState } from './node-state.ts'
+import { encodeManifest, type Manifest } from './packaging/manifest.ts'
+import { type ExpertTensor, packExpert } from './packaging/package.ts'
+import type { FloatDtype } from './packaging/safetensors.ts'
+import { NO_STATEMENT } from './packaging/statement.ts'
+import { biasTensorName, ffnTensorName, routerTensorName } from './packaging/tensor-names.ts'
+import type { TrainResult } from './train-expert.ts'
+import { TRAIN_DEFAULTS } from './train-expert.ts'
+
+const MICRO = 1e6
+const ROUTING_MASK_OUT = -1e30
+
+export interface PublishRequest {
+  readonly name: string
+  readonly license: string
+  readonly domain: string
+  readonly dtype: FloatDtype
+}
+
+/** Pack, sign and store; the caller announces the new head. @returns the package id. */
+export async function publish(
+  state: NodeState,
+  trained: { expert: Expert; result: TrainResult },
+  request: PublishRequest,
+): Promise<Digest> {
+  const { identity, consortium, charter, catalogue, blobs, now } = state
+  const packed = packExpert(tensorsOf(state, trained.expert), request.dtype)
+  await blobs.put(packed.parts)
+  const tip = await catalogue.tip(identity.peerId)
+  const issuedAt = now()
+  const { own, public: shared } = trained.result
+  const manifest: Manifest = {
+    publisher: identity.peerId,
+    seq: (tip?.seq ?? 0) + 1,
+    prev: tip?.digest ?? NO_STATEMENT,
+    consortium,
+    rosterVersion: state.roster().version,
+    issuedAt,
+    expiresAt: issuedAt + limit('manifestLifetime'),
+    publicModel: {
+      name: charter.publicModel.name,
+      digest: charter.publicModel.digest,
+      tokenizerDigest: charter.publicModel.tokenizerDigest,
+    },
+    expert: { name: request.name, dtype: request.dtype, ...packed.shape },
+    files: [{ role: 'expert', ...packed.file }],
+    training: {
+      documents: trained.result.documents,
+      tokens: trained.result.tokens,
+      steps: trained.result.steps,
+      replayShareMilli: Math.round(TRAIN_DEFAULTS.replayShare * 1000),
+    },
+    eval: [
+      { set: 'own', metric: 'bits-per-byte', before: micro(own.before), after: micro(own.after) },
+      { set: 'public', metric: 'bits-per-byte', before: micro(shared.before), after: micro(shared.after) },
+    ],
+    license: request.license,
+    domain: request.domain,
+    ext: {},
+  }
+  const payload = encodeManifest(manifest)
+  const envelope = seal(MEDIA_TYPES.manifest, payload, [identity])
+  await state.append({ publisher: identity.peerId, seq: manifest.seq, digest: digestOf(payload), envelope })
+  return digestOf(payload)
+}
+
+/**
+ * Judge one manifest: everything that needs no weights, fetch, everything that does. The verdict is
+ * stored before anything is composed; what was refused leaves no file behind.
+ */
+export async function ingest(
+  state: NodeState,
+  envelope: Uint8Array,
+  fetch: (manifest: Manifest) => Promise<void>,
+  signal: AbortSignal,
+): Promise<{ verdict: Verdict; tensors?: ReadonlyMap<string, ExpertTensor> }> {
+  const context = state.acceptanceContext()
+  const { verdict: first, manifest } = judgeManifest(envelope, context)
+  if (first.outcome === 'refused' || manifest === undefined) return { verdict: first }
+  await fetch(manifest)
+  const [file] = manifest.files
+  const weights = await state.blobs.readAll(file.sha256, file.size, signal)
+  let tensors: ReadonlyMap<string, ExpertTensor> | undefined
+  const verdict = await judgeWeights(first, manifest, weights, context, async (candidate) => {
+    tensors = candidate
+    return measure(state, expertOfTensors(state, candidate), signal)
+  })
+  if (verdict.outcome === 'refused') await state.blobs.delete(file.sha256)
+  return verdict.outcome === 'accepted' && tensors !== undefined ? { verdict, tensors } : { verdict }
+}
+
+/** Bits per byte with and without the candidate beside what is composed now, on text that we hold. */
+async function measure(state: NodeState, candidate: Expert, signal: AbortSignal): Promise<Measurement> {
+  const { config, params, tokenizer } = state.publicModel
+  const composed = state.composed().map(({ expert }) => expert)
+  const E = composed.length + 2
+  const all = mixtureParams(config, params, zeroRows(config), [...composed, candidate])
+  const evaluator = await createEvaluator(state.engine, config, all, {
+    E,
+    topK: Math.min(state.topK, E),
+    B: 8,
+    T: 128,
+    endOfText: tokenizer.endOfText,
+  })
+  try {
+    const without = new Float32Array(E)
+    without[E - 1] = ROUTING_MASK_OUT
+    const compare = async (documents: readonly { tokens: Int32Array; bytes: number }[]) => {
+      const before = await evaluator.evaluate(documents, without, signal)
+      const after = await evaluator.evaluate(documents, new Float32Array(E), signal)
+      return { before: before.bitsPerByte, after: after.bitsPerByte, share: after.loadShares[E - 1] as number }
+    }
+    const shared = await compare(await state.publicText())
+    const ownText = await state.ownText()
+    const own = ownText.length > 0 ? await compare(ownText) : undefined
+    return {
+      public: { before: shared.before, after: shared.after },
+      publicLoadShare: shared.share,
+      ...(own === undefined ? {} : { own: { before: own.before, after: own.after } }),
+    }
+  } finally {
+    await evaluator.dispose()
+  }
+}
+
+function micro(bits: number): number {
+  return Math.round(bits * MICRO)
+}
+
+/** An expert's tensors under package names. */
+function tensorsOf(state: NodeState, expert: Expert): Map<string, { shape: readonly number[]; data: Float32Array }> {
+  const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L } = state.publicModel.config
+  const tensors = new Map<string, { shape: readonly number[]; data: Float32Array }>()
+  for (let layer = 0; layer < L; layer++) {
+    for (const projection of ['gate', 'up', 'down'] as const) {
+      const data = expert.ffn.get(`${layer}.${projection}_proj`)?.data as Float32Array
+      tensors.set(ffnTensorName(layer, projection), { shape: projection === 'down' ? [C, F] : [F, C], data })
+    }
+    tensors.set(routerTensorName(layer), { shape: [1, C], data: expert.routerRows[layer] as Float32Array })
+    if (expert.bias !== undefined) {
+      tensors.set(biasTensorName(layer), { shape: [1], data: expert.bias.subarray(layer, layer + 1) })
+    }
+  }
+  return tensors
+}
+
+/** The inverse: a checked package's tensors as an expert; nothing is copied. */
+export function expertOfTensors(state: NodeState, tensors: ReadonlyMap<string, ExpertTensor>): Expert {
+  const L = state.publicModel.config.numHiddenLayers
+  const ffn = new Map<string, { shape: readonly number[]; data: Float32Array }>()
+  const routerRows: Float32Array[] = []
+  const bias = new Float32Array(L)
+  for (let layer = 0; layer < L; layer++) {
+    for (const projection of ['gate', 'up', 'down'] as const) {
+      ffn.set(`${layer}.${projection}_proj`, tensors.get(ffnTensorName(layer, projection)) as ExpertTensor)
+    }
+    routerRows.push((tensors.get(routerTensorName(layer)) as ExpertTensor).data)
+    bias[layer] = tensors.get(biasTensorName(layer))?.data[0] ?? 0
+  }
+  return { ffn, routerRows, bias }
+}
