@@ -30,7 +30,7 @@ export interface HashedFile {
 }
 
 /** Hashes a file that arrives in pieces of any length; holds no file content. */
-export class FileHasher {
+class FileHasher {
   readonly #chunkSize = limit('chunkBytes')
   readonly #whole: Hash = createHash('sha256')
   readonly #hashes: Uint8Array[] = []

@@ -20,7 +20,7 @@ export interface ExpertShape {
   readonly bias: boolean
 }
 
-export const FFN_PROJECTIONS = ['gate', 'up', 'down'] as const
+const FFN_PROJECTIONS = ['gate', 'up', 'down'] as const
 export type FfnProjection = (typeof FFN_PROJECTIONS)[number]
 
 export function ffnTensorName(layer: number, projection: FfnProjection): string {

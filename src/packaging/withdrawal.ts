@@ -10,7 +10,7 @@ import { decodeCanonical, encodeCanonical } from '../lib/canonical-json.ts'
 import { Fields } from '../lib/fields.ts'
 import { type ChainLink, openStatement, readChainLink, readDigestSet } from './statement.ts'
 
-export const WITHDRAWAL_REASONS = ['owner-request', 'superseded', 'error'] as const
+const WITHDRAWAL_REASONS = ['owner-request', 'superseded', 'error'] as const
 
 export interface Withdrawal extends ChainLink {
   readonly consortium: Digest

@@ -12,7 +12,7 @@ import { ensurePrivateDir } from '../lib/files.ts'
 type Database = ClassicLevel<string, Uint8Array>
 
 /** Key spaces of single values. Statements and logs have methods of their own. */
-export const TABLES = {
+const TABLES = {
   /** The charter's and each roster's envelope, by `rosterKey(version)`. */
   rosters: 'r',
   /** Latest head envelope by publisher. */
