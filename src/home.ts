@@ -10,8 +10,6 @@ export interface HomePaths {
   readonly key: string
   readonly settings: string
   readonly publicModel: string
-  readonly blobs: string
-  readonly catalogue: string
   readonly training: string
   readonly control: string
   readonly apiKey: string
@@ -35,8 +33,6 @@ export function homePaths(root: string): HomePaths {
     key: join(root, 'key.json'),
     settings: join(root, 'settings.json'),
     publicModel: join(root, 'public-model'),
-    blobs: join(root, 'blobs'),
-    catalogue: join(root, 'catalogue'),
     training: join(root, 'training'),
     control: join(root, 'control.sock'),
     apiKey: join(root, 'api-key'),

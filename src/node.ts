@@ -11,19 +11,28 @@ import { type AcceptedExpert, compose, DEFAULT_TOP_K } from './composition/compo
 import { type Charter, openCharter } from './consortium/charter.ts'
 import { decodeInvite, encodeInvite, type Invite } from './consortium/invite.ts'
 import { openMembershipRequest } from './consortium/membership.ts'
-import { addMember, encodeRoster, findMember, isMember, openRoster, type Roster, rosterFromCharter } from './consortium/roster.ts'
+import {
+  addMember,
+  encodeRoster,
+  findMember,
+  isMember,
+  openRoster,
+  type Roster,
+  rosterFromCharter,
+} from './consortium/roster.ts'
 import { Exchange } from './exchange/exchange.ts'
 import type { StatementsRequest } from './exchange/messages.ts'
 import { type HomePaths, homePaths, loadSettings, type Settings } from './home.ts'
 import { readEnvelope, seal } from './identity/envelope.ts'
-import type { Identity, PeerIdString } from './identity/keys.ts'
 import { loadIdentity } from './identity/key-file.ts'
+import type { Identity, PeerIdString } from './identity/keys.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
 import { Inference } from './inference.ts'
-import { type Digest, digestOf, fromUtf8, toHex, utf8 } from './lib/bytes.ts'
+import { type Digest, digestOf, fromUtf8, toBase64, toHex, utf8 } from './lib/bytes.ts'
+import { encodeCanonical } from './lib/canonical-json.ts'
 import { FlexMeshError, InputError, VerificationError } from './lib/errors.ts'
-import { limit } from './lib/limits.ts'
 import { pathExists } from './lib/files.ts'
+import { limit } from './lib/limits.ts'
 import type { HeldOutDocument } from './model/evaluate.ts'
 import type { NodeState } from './node-state.ts'
 import { encodeHead, openHead } from './packaging/head.ts'
@@ -31,7 +40,7 @@ import { openManifest } from './packaging/manifest.ts'
 import { unpackExpert } from './packaging/package.ts'
 import { NO_STATEMENT } from './packaging/statement.ts'
 import { encodeWithdrawal, openWithdrawal } from './packaging/withdrawal.ts'
-import { expertOfTensors, ingest, publish, type PublishRequest } from './pipeline.ts'
+import { expertOfTensors, ingest, type PublishRequest, publish } from './pipeline.ts'
 import { loadPublicModel, type PublicModel } from './public-model.ts'
 import { BlobStore } from './store/blob-store.ts'
 import { Catalogue, type NewStatement, rosterKey } from './store/catalogue.ts'
@@ -54,7 +63,12 @@ export type NodeEvent =
   | { readonly event: 'member'; readonly institution: string }
   | { readonly event: 'request'; readonly institution: string; readonly peerId: string }
   | { readonly event: 'published'; readonly id: Digest; readonly expert: string }
-  | { readonly event: 'fetching'; readonly expert: string; readonly institution: string; readonly bytes: number }
+  | {
+      readonly event: 'fetching'
+      readonly expert: string
+      readonly institution: string
+      readonly bytes: number
+    }
   | { readonly event: 'verdict'; readonly institution: string; readonly verdict: Verdict }
   | { readonly event: 'withdrawn'; readonly institution: string; readonly id: Digest }
   | { readonly event: 'composed'; readonly digest: Digest; readonly experts: readonly string[] }
@@ -88,7 +102,17 @@ export class FlexMeshNode implements NodeState {
   #inference: Inference
   #work: Promise<unknown> = Promise.resolve()
 
-  private constructor(init: NodeInit, parts: { identity: Identity; settings: Settings; charterEnvelope: Uint8Array; publicModel: PublicModel; catalogue: Catalogue; blobs: BlobStore }) {
+  private constructor(
+    init: NodeInit,
+    parts: {
+      identity: Identity
+      settings: Settings
+      charterEnvelope: Uint8Array
+      publicModel: PublicModel
+      catalogue: Catalogue
+      blobs: BlobStore
+    },
+  ) {
     const { charter, consortium } = openCharter(parts.charterEnvelope)
     this.paths = homePaths(init.home)
     this.identity = parts.identity
@@ -112,15 +136,25 @@ export class FlexMeshNode implements NodeState {
     const paths = homePaths(init.home)
     const settings = await loadSettings(paths)
     const identity = await loadIdentity(paths.key, init.passphrase)
-    const catalogue = await Catalogue.open(paths.catalogue)
+    const catalogue = await Catalogue.open(paths.root)
     try {
       const charterEnvelope = await catalogue.get('rosters', rosterKey(0))
       if (charterEnvelope === undefined) {
-        throw new InputError('not-a-member', `${init.home} belongs to no consortium; run "flexmesh consortium create" or "flexmesh join INVITE"`)
+        throw new InputError(
+          'not-a-member',
+          `${init.home} belongs to no consortium; run "flexmesh consortium create" or "flexmesh join INVITE"`,
+        )
       }
-      const blobs = await BlobStore.open(paths.blobs)
+      const blobs = await BlobStore.open(paths.root)
       const publicModel = await loadPublicModel(paths.publicModel)
-      const node = new FlexMeshNode(init, { identity, settings, charterEnvelope, publicModel, catalogue, blobs })
+      const node = new FlexMeshNode(init, {
+        identity,
+        settings,
+        charterEnvelope,
+        publicModel,
+        catalogue,
+        blobs,
+      })
       await node.#restore()
       return node
     } catch (error) {
@@ -143,7 +177,9 @@ export class FlexMeshNode implements NodeState {
           statementsSince: (request) => this.#statementsSince(request),
           onStatement: (envelope) => this.onStatement(envelope),
           judgeHead: (envelope) => this.#judgeHead(envelope),
-          mayRead: (peer, digest) => isMember(this.roster(), peer) || this.charter.publicModel.files.some(({ sha256 }) => sha256 === digest),
+          mayRead: (peer, digest) =>
+            isMember(this.roster(), peer) ||
+            this.charter.publicModel.files.some(({ sha256 }) => sha256 === digest),
         },
       },
       {
@@ -201,7 +237,8 @@ export class FlexMeshNode implements NodeState {
 
   async ownText(): Promise<readonly HeldOutDocument[]> {
     const documents: HeldOutDocument[] = []
-    for (const name of await this.trainings()) documents.push(...(await ownHeldOut(this.publicModel, this.paths.training, name)))
+    for (const name of await this.trainings())
+      documents.push(...(await ownHeldOut(this.publicModel, this.paths.training, name)))
     return documents
   }
 
@@ -213,7 +250,9 @@ export class FlexMeshNode implements NodeState {
   async trainings(): Promise<string[]> {
     if (!(await pathExists(this.paths.training))) return []
     const names = (await readdir(this.paths.training)).filter((name) => !name.startsWith('.'))
-    const finished = await Promise.all(names.map((name) => pathExists(`${this.paths.training}/${name}/result.json`)))
+    const finished = await Promise.all(
+      names.map((name) => pathExists(`${this.paths.training}/${name}/result.json`)),
+    )
     return names.filter((_, i) => finished[i])
   }
 
@@ -227,7 +266,10 @@ export class FlexMeshNode implements NodeState {
     const invite: Invite = {
       consortium: this.consortium,
       name: this.charter.name,
-      addresses: this.addresses().length > 0 ? this.addresses() : this.settings.listen.map((address) => `${address}/p2p/${this.identity.peerId}`),
+      addresses:
+        this.addresses().length > 0
+          ? this.addresses()
+          : this.settings.listen.map((address) => `${address}/p2p/${this.identity.peerId}`),
       token: toHex(randomBytes(16)),
       expiresAt: this.now() + limit('inviteLifetime'),
     }
@@ -240,14 +282,24 @@ export class FlexMeshNode implements NodeState {
   /** Requests that wait for approval. */
   async requests(): Promise<{ institution: string; peerId: string }[]> {
     const entries = await this.catalogue.entries('requests')
-    return entries.map(([, envelope]) => openMembershipRequest(envelope)).map(({ institution, peerId }) => ({ institution, peerId }))
+    return entries
+      .map(([, envelope]) => openMembershipRequest(envelope))
+      .map(({ institution, peerId }) => ({ institution, peerId }))
   }
 
   /** Put everyone who waits, or one of them, on the roster. @throws InputError `not-found`. */
   async approve(who?: string): Promise<string[]> {
-    const waiting = (await this.catalogue.entries('requests')).map(([, envelope]) => openMembershipRequest(envelope))
-    const chosen = waiting.filter(({ institution, peerId }) => who === undefined || who === institution || who === peerId)
-    if (chosen.length === 0) throw new InputError('not-found', who === undefined ? 'nobody waits for approval' : `${who} does not wait for approval`)
+    const waiting = (await this.catalogue.entries('requests')).map(([, envelope]) =>
+      openMembershipRequest(envelope),
+    )
+    const chosen = waiting.filter(
+      ({ institution, peerId }) => who === undefined || who === institution || who === peerId,
+    )
+    if (chosen.length === 0)
+      throw new InputError(
+        'not-found',
+        who === undefined ? 'nobody waits for approval' : `${who} does not wait for approval`,
+      )
     if (findMember(this.roster(), this.identity.peerId)?.role !== 'founder') {
       throw new InputError('not-a-member', 'only a founder approves members')
     }
@@ -282,7 +334,9 @@ export class FlexMeshNode implements NodeState {
 
   /** Withdraw own packages of one name. @throws InputError `not-found`. */
   async withdraw(name: string): Promise<Digest[]> {
-    const own = this.composed().filter((expert) => expert.peerId === this.identity.peerId && expert.name === name)
+    const own = this.composed().filter(
+      (expert) => expert.peerId === this.identity.peerId && expert.name === name,
+    )
     if (own.length === 0) throw new InputError('not-found', `no published expert named ${name}`)
     const tip = await this.catalogue.tip(this.identity.peerId)
     const seq = (tip?.seq ?? 0) + 1
@@ -302,8 +356,33 @@ export class FlexMeshNode implements NodeState {
     return own.map(({ id }) => id)
   }
 
+  /** Demo and tests only: what others must refuse. @throws InputError `not-found`. */
+  async offerTampered(): Promise<void> {
+    const tip = await this.catalogue.tip(this.identity.peerId)
+    const envelope = tip === undefined ? undefined : await this.catalogue.statement(tip.digest)
+    if (tip === undefined || envelope === undefined)
+      throw new InputError('not-found', 'nothing was published yet')
+    const { manifest } = openManifest(envelope)
+    const payload = encodeCanonical({ ...manifest, seq: tip.seq + 1, prev: tip.digest, license: 'CC0-1.0' })
+    const { payloadType, signatures } = readEnvelope(envelope)
+    const tampered = encodeCanonical({
+      payload: toBase64(payload),
+      payloadType,
+      signatures: signatures.map(({ key, sig }) => ({ key, sig: toBase64(sig) })),
+    })
+    await this.append({
+      publisher: this.identity.peerId,
+      seq: tip.seq + 1,
+      digest: digestOf(payload),
+      envelope: tampered,
+    })
+    await this.#announce()
+  }
+
   async verdicts(): Promise<Verdict[]> {
-    return (await this.catalogue.entries('verdicts')).map(([, bytes]) => JSON.parse(fromUtf8(bytes)) as Verdict)
+    return (await this.catalogue.entries('verdicts')).map(
+      ([, bytes]) => JSON.parse(fromUtf8(bytes)) as Verdict,
+    )
   }
 
   /** Resolves once everything received so far is judged. */
@@ -339,7 +418,8 @@ export class FlexMeshNode implements NodeState {
 
   async #onHead(envelope: Uint8Array): Promise<void> {
     const { head } = openHead(envelope)
-    if (head.consortium !== this.consortium) throw new VerificationError('wrong-consortium', 'head of another consortium')
+    if (head.consortium !== this.consortium)
+      throw new VerificationError('wrong-consortium', 'head of another consortium')
     await this.catalogue.put('heads', head.publisher, envelope)
   }
 
@@ -356,7 +436,10 @@ export class FlexMeshNode implements NodeState {
     this.#mustCount(manifest)
     const tip = await this.catalogue.tip(manifest.publisher)
     if (manifest.prev !== (tip?.digest ?? NO_STATEMENT) && manifest.seq === (tip?.seq ?? 0) + 1) {
-      throw new VerificationError('forked', `statement ${manifest.seq} does not follow ${tip?.digest ?? 'nothing'}`)
+      throw new VerificationError(
+        'forked',
+        `statement ${manifest.seq} does not follow ${tip?.digest ?? 'nothing'}`,
+      )
     }
     await this.append({ publisher: manifest.publisher, seq: manifest.seq, digest: id, envelope })
     await this.#enqueue(() => this.#ingest(envelope))
@@ -364,8 +447,10 @@ export class FlexMeshNode implements NodeState {
 
   /** @throws VerificationError `wrong-consortium`, `not-a-member`. */
   #mustCount(statement: { consortium: Digest; publisher: PeerIdString }): void {
-    if (statement.consortium !== this.consortium) throw new VerificationError('wrong-consortium', `made for consortium ${statement.consortium}`)
-    if (!isMember(this.roster(), statement.publisher)) throw new VerificationError('not-a-member', `${statement.publisher} is not a member`)
+    if (statement.consortium !== this.consortium)
+      throw new VerificationError('wrong-consortium', `made for consortium ${statement.consortium}`)
+    if (!isMember(this.roster(), statement.publisher))
+      throw new VerificationError('not-a-member', `${statement.publisher} is not a member`)
   }
 
   async #ingest(envelope: Uint8Array): Promise<void> {
@@ -417,7 +502,16 @@ export class FlexMeshNode implements NodeState {
       // Unreadable: the digest of what came is its only name.
     }
     if ((await this.catalogue.get('verdicts', id)) !== undefined) return
-    const verdict: Verdict = { id, ...(publisher === undefined ? {} : { publisher }), passed: [], at: this.now(), outcome: 'refused', check, code: error.code, reason: error.message }
+    const verdict: Verdict = {
+      id,
+      ...(publisher === undefined ? {} : { publisher }),
+      passed: [],
+      at: this.now(),
+      outcome: 'refused',
+      check,
+      code: error.code,
+      reason: error.message,
+    }
     await this.#store(publisher === undefined ? 'unknown' : this.#institutionOf(publisher), verdict)
   }
 
@@ -433,7 +527,12 @@ export class FlexMeshNode implements NodeState {
 
   #newInference(): Inference {
     const { digest } = this.charter.publicModel
-    const composition = compose(this.publicModel.config, { digest, params: this.publicModel.params }, this.composed(), this.topK)
+    const composition = compose(
+      this.publicModel.config,
+      { digest, params: this.publicModel.params },
+      this.composed(),
+      this.topK,
+    )
     return new Inference(this.engine, this.publicModel, composition)
   }
 
@@ -474,19 +573,28 @@ export class FlexMeshNode implements NodeState {
   #judgeHead(envelope: Uint8Array): 'accept' | 'reject' | 'ignore' {
     const { head } = openHead(envelope)
     if (head.consortium !== this.consortium || !isMember(this.roster(), head.publisher)) return 'reject'
-    if (head.expiresAt + limit('clockSkew') < this.now() || head.issuedAt > this.now() + limit('clockSkew')) return 'reject'
+    if (head.expiresAt + limit('clockSkew') < this.now() || head.issuedAt > this.now() + limit('clockSkew'))
+      return 'reject'
     return head.seq > (this.#known.get(head.publisher) ?? 0) ? 'accept' : 'ignore'
   }
 
   #wanted(): StatementsRequest {
-    return { rosterVersion: this.roster().version, known: [...this.#known].map(([publisher, seq]) => ({ publisher, seq })) }
+    return {
+      rosterVersion: this.roster().version,
+      known: [...this.#known].map(([publisher, seq]) => ({ publisher, seq })),
+    }
   }
 
   async *#statementsSince(request: StatementsRequest): AsyncGenerator<Uint8Array> {
-    for (const { envelope, roster } of this.#rosters) if (roster.version > request.rosterVersion) yield envelope
+    for (const { envelope, roster } of this.#rosters)
+      if (roster.version > request.rosterVersion) yield envelope
     const known = new Map(request.known.map(({ publisher, seq }) => [publisher, seq]))
     for (const publisher of (await this.catalogue.tips()).keys()) {
-      const log = await this.catalogue.log(publisher, (known.get(publisher) ?? 0) + 1, STATEMENTS_PER_PUBLISHER)
+      const log = await this.catalogue.log(
+        publisher,
+        (known.get(publisher) ?? 0) + 1,
+        STATEMENTS_PER_PUBLISHER,
+      )
       for (const { envelope } of log) yield envelope
     }
   }
@@ -533,7 +641,8 @@ export class FlexMeshNode implements NodeState {
         if (readEnvelope(envelope).payloadType !== MEDIA_TYPES.manifest) continue
         const stored = await this.catalogue.get('verdicts', digest)
         if (stored === undefined) unjudged.push(envelope)
-        else if ((JSON.parse(fromUtf8(stored)) as Verdict).outcome === 'accepted') await this.#reload(envelope)
+        else if ((JSON.parse(fromUtf8(stored)) as Verdict).outcome === 'accepted')
+          await this.#reload(envelope)
       }
     }
     this.#inference = this.#newInference()

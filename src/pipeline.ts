@@ -119,7 +119,11 @@ async function measure(state: NodeState, candidate: Expert, signal: AbortSignal)
     const compare = async (documents: readonly { tokens: Int32Array; bytes: number }[]) => {
       const before = await evaluator.evaluate(documents, without, signal)
       const after = await evaluator.evaluate(documents, new Float32Array(E), signal)
-      return { before: before.bitsPerByte, after: after.bitsPerByte, share: after.loadShares[E - 1] as number }
+      return {
+        before: before.bitsPerByte,
+        after: after.bitsPerByte,
+        share: after.loadShares[E - 1] as number,
+      }
     }
     const shared = await compare(await state.publicText())
     const ownText = await state.ownText()
@@ -139,7 +143,10 @@ function micro(bits: number): number {
 }
 
 /** An expert's tensors under package names. */
-function tensorsOf(state: NodeState, expert: Expert): Map<string, { shape: readonly number[]; data: Float32Array }> {
+function tensorsOf(
+  state: NodeState,
+  expert: Expert,
+): Map<string, { shape: readonly number[]; data: Float32Array }> {
   const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L } = state.publicModel.config
   const tensors = new Map<string, { shape: readonly number[]; data: Float32Array }>()
   for (let layer = 0; layer < L; layer++) {

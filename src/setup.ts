@@ -7,10 +7,10 @@ import { decodeInvite, type Invite } from './consortium/invite.ts'
 import { sealMembershipRequest } from './consortium/membership.ts'
 import { isMember, openRoster, type Roster, rosterFromCharter } from './consortium/roster.ts'
 import { Exchange } from './exchange/exchange.ts'
-import { homePaths, loadSettings, saveSettings, type Settings } from './home.ts'
+import { homePaths, loadSettings, type Settings, saveSettings } from './home.ts'
 import { seal } from './identity/envelope.ts'
-import { createIdentity, type Identity } from './identity/keys.ts'
 import { loadIdentity, type Protection, saveIdentity } from './identity/key-file.ts'
+import { createIdentity, type Identity } from './identity/keys.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
 import { ExchangeError, InputError, VerificationError } from './lib/errors.ts'
 import { ensurePrivateDir, mapDiskErrors, pathExists } from './lib/files.ts'
@@ -23,11 +23,7 @@ import { Catalogue, rosterKey } from './store/catalogue.ts'
 export const DEFAULT_LISTEN = ['/ip4/0.0.0.0/tcp/4001']
 
 /** Create key and settings. @throws InputError `exists`. */
-export async function initHome(
-  root: string,
-  settings: Settings,
-  protection: Protection,
-): Promise<Identity> {
+export async function initHome(root: string, settings: Settings, protection: Protection): Promise<Identity> {
   const paths = homePaths(root)
   await ensurePrivateDir(root)
   if (await pathExists(paths.key)) throw new InputError('exists', `${root} holds a node already`)
@@ -55,21 +51,25 @@ export async function createConsortium(init: SetupInit, modelDir: string, name: 
   const charter: Charter = {
     name,
     publicModel,
-    founders: [{ institution: settings.institution, peerId: identity.peerId, role: 'founder', joinedAt: now }],
+    founders: [
+      { institution: settings.institution, peerId: identity.peerId, role: 'founder', joinedAt: now },
+    ],
     threshold: 1,
     issuedAt: now,
   }
   const envelope = seal(MEDIA_TYPES.charter, encodeCharter(charter), [identity])
-  const catalogue = await Catalogue.open(paths.catalogue)
+  const catalogue = await Catalogue.open(paths.root)
   try {
     if ((await catalogue.get('rosters', rosterKey(0))) !== undefined) {
       throw new InputError('exists', `${init.home} belongs to a consortium already`)
     }
-    const blobs = await BlobStore.open(paths.blobs)
+    const blobs = await BlobStore.open(paths.root)
     await ensurePrivateDir(paths.publicModel)
     for (const { name: file } of MODEL_FILES) {
       await blobs.putFile(join(modelDir, file))
-      await mapDiskErrors(paths.publicModel, () => copyFile(join(modelDir, file), join(paths.publicModel, file)))
+      await mapDiskErrors(paths.publicModel, () =>
+        copyFile(join(modelDir, file), join(paths.publicModel, file)),
+      )
     }
     await catalogue.put('rosters', rosterKey(0), envelope)
   } finally {
@@ -101,19 +101,28 @@ export async function joinConsortium(
   const settings = await loadSettings(paths)
   const identity = await loadIdentity(paths.key, init.passphrase)
   const invite = decodeInvite(inviteText)
-  if (invite.expiresAt < init.now()) throw new InputError('usage', 'invitation: it has expired; ask for a new one')
-  const inviters = invite.addresses.map((address) => multiaddr(address).getComponents().find(({ name }) => name === 'p2p')?.value ?? '')
-  const catalogue = await Catalogue.open(paths.catalogue)
-  const blobs = await BlobStore.open(paths.blobs)
-  const exchange = new Exchange({ blobs, handlers: guestHandlers(inviters) }, {
-    identity,
-    consortium: invite.consortium,
-    listen: [],
-    bootstrap: [],
-    mdns: false,
-    clock: () => performance.now(),
-    inviters,
-  })
+  if (invite.expiresAt < init.now())
+    throw new InputError('usage', 'invitation: it has expired; ask for a new one')
+  const inviters = invite.addresses.map(
+    (address) =>
+      multiaddr(address)
+        .getComponents()
+        .find(({ name }) => name === 'p2p')?.value ?? '',
+  )
+  const catalogue = await Catalogue.open(paths.root)
+  const blobs = await BlobStore.open(paths.root)
+  const exchange = new Exchange(
+    { blobs, handlers: guestHandlers(inviters) },
+    {
+      identity,
+      consortium: invite.consortium,
+      listen: [],
+      bootstrap: [],
+      mdns: false,
+      clock: () => performance.now(),
+      inviters,
+    },
+  )
   try {
     if ((await catalogue.get('rosters', rosterKey(0))) !== undefined) {
       throw new InputError('exists', `${init.home} belongs to a consortium already`)
@@ -124,10 +133,16 @@ export async function joinConsortium(
     if (charterEnvelope === undefined) throw new ExchangeError('not-found', `${peer} sent no charter`)
     const { charter, consortium } = openCharter(charterEnvelope)
     if (consortium !== invite.consortium) {
-      throw new VerificationError('wrong-consortium', `the invitation names ${invite.consortium}, ${peer} sent ${consortium}`)
+      throw new VerificationError(
+        'wrong-consortium',
+        `the invitation names ${invite.consortium}, ${peer} sent ${consortium}`,
+      )
     }
     onEvent({ stage: 'charter', name: charter.name })
-    const total = charter.publicModel.files.reduce((sum, file) => sum + Math.ceil(file.size / file.chunkSize), 0)
+    const total = charter.publicModel.files.reduce(
+      (sum, file) => sum + Math.ceil(file.size / file.chunkSize),
+      0,
+    )
     let before = 0
     for (const file of charter.publicModel.files) {
       await exchange.fetch(file, {
@@ -140,14 +155,30 @@ export async function joinConsortium(
     await installPublicModel(charter.publicModel, paths.publicModel, (file) => blobs.path(file.sha256))
     const { tokenizerDigest, digest } = await describePublicModel(paths.publicModel, charter.publicModel.name)
     if (digest !== charter.publicModel.digest || tokenizerDigest !== charter.publicModel.tokenizerDigest) {
-      throw new VerificationError('wrong-public-model', 'the public model is not the one that the charter names')
+      throw new VerificationError(
+        'wrong-public-model',
+        'the public model is not the one that the charter names',
+      )
     }
-    const rosters = await awaitApproval(exchange, identity, init, invite, peer, settings.institution, charter, signal, onEvent)
+    const rosters = await awaitApproval(
+      exchange,
+      identity,
+      init,
+      invite,
+      peer,
+      settings.institution,
+      charter,
+      signal,
+      onEvent,
+    )
     await catalogue.write([
       { table: 'rosters', key: rosterKey(0), value: charterEnvelope },
       ...rosters.map((value, i) => ({ table: 'rosters' as const, key: rosterKey(i + 2), value })),
     ])
-    await saveSettings(paths, { ...settings, bootstrap: [...new Set([...settings.bootstrap, ...invite.addresses])] })
+    await saveSettings(paths, {
+      ...settings,
+      bootstrap: [...new Set([...settings.bootstrap, ...invite.addresses])],
+    })
     onEvent({ stage: 'member' })
     return charter
   } finally {
@@ -168,13 +199,20 @@ async function awaitApproval(
   onEvent: (event: JoinEvent) => void,
 ): Promise<Uint8Array[]> {
   const request = sealMembershipRequest(
-    { consortium: invite.consortium, institution, peerId: identity.peerId, token: invite.token, issuedAt: init.now() },
+    {
+      consortium: invite.consortium,
+      institution,
+      peerId: identity.peerId,
+      token: invite.token,
+      issuedAt: init.now(),
+    },
     identity,
   )
   let told = false
   for (;;) {
     const status = await exchange.requestMembership(peer, request, signal)
-    if (status === 'refused') throw new ExchangeError('refused', 'the invitation was used or has expired; ask for a new one')
+    if (status === 'refused')
+      throw new ExchangeError('refused', 'the invitation was used or has expired; ask for a new one')
     if (status === 'member') break
     if (!told) onEvent({ stage: 'waiting' })
     told = true
@@ -183,7 +221,8 @@ async function awaitApproval(
   const [, ...rosters] = await exchange.requestCharter(peer, invite.token, signal)
   let roster: Roster = rosterFromCharter(charter, invite.consortium)
   for (const envelope of rosters) roster = openRoster(envelope, roster)
-  if (!isMember(roster, identity.peerId)) throw new VerificationError('not-a-member', 'the roster that came does not list us')
+  if (!isMember(roster, identity.peerId))
+    throw new VerificationError('not-a-member', 'the roster that came does not list us')
   return rosters
 }
 
@@ -216,10 +255,14 @@ async function connectAny(exchange: Exchange, invite: Invite, signal: AbortSigna
 function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, ms)
-    signal.addEventListener('abort', () => {
-      clearTimeout(timer)
-      reject(new ExchangeError('aborted', 'interrupted'))
-    }, { once: true })
+    signal.addEventListener(
+      'abort',
+      () => {
+        clearTimeout(timer)
+        reject(new ExchangeError('aborted', 'interrupted'))
+      },
+      { once: true },
+    )
   })
 }
 

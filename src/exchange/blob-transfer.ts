@@ -12,6 +12,7 @@ import {
   CHUNKS_PER_REQUEST,
   decodeBytesFrame,
   encodeBlobRequest,
+  firstFrame,
   requireFrame,
 } from './messages.ts'
 import { PROTOCOLS } from './protocols.ts'
@@ -65,8 +66,8 @@ export async function fetchBlob(
   const usable = new Set(providers)
   const hashes = await firstOf(usable, async (peer) => {
     const request = encodeBlobRequest({ kind: 'hashes', digest: ref.sha256 })
-    const { value } = await ask(peer, request, requestSignal(options.signal)).next()
-    return decodeBytesFrame(requireFrame(value, 'chunk hashes'), PROTOCOLS.blob.maxResponseBytes)
+    const frame = await firstFrame(ask(peer, request, requestSignal(options.signal)))
+    return decodeBytesFrame(requireFrame(frame, 'chunk hashes'), PROTOCOLS.blob.maxResponseBytes)
   }).catch((error: unknown) => {
     throw error ?? failure
   })

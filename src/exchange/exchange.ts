@@ -23,6 +23,7 @@ import {
   decodeJoinRequest,
   decodeStatementsRequest,
   decodeStatusFrame,
+  firstFrame,
   type JoinStatus,
   requireFrame,
   type StatementsRequest,
@@ -209,8 +210,8 @@ export class Exchange {
     envelope: Uint8Array,
     signal: AbortSignal,
   ): Promise<JoinStatus> {
-    const { value } = await this.#ask(peer, 'join', { kind: 'membership', envelope }, signal).next()
-    return decodeStatusFrame(requireFrame(value ?? undefined, 'join answer'))
+    const frame = await firstFrame(this.#ask(peer, 'join', { kind: 'membership', envelope }, signal))
+    return decodeStatusFrame(requireFrame(frame, 'join answer'))
   }
 
   #node(): Transport {

@@ -21,7 +21,7 @@ export type BlobRequest =
   | { readonly kind: 'chunks'; readonly digest: Digest; readonly first: number; readonly count: number }
 
 /** Chunks that one request may ask for. */
-export const CHUNKS_PER_REQUEST = 16
+export const CHUNKS_PER_REQUEST = 4
 const MAX_CHUNK_INDEX = limit('fileBytes') / limit('chunkBytes')
 
 export function decodeJoinRequest(value: unknown): JoinRequest {
@@ -89,4 +89,11 @@ export function decodeStatusFrame(value: unknown): JoinStatus {
 export function requireFrame<T>(value: T | undefined, title: string): T {
   if (value === undefined) throw new FormatError('truncated', `${title}: the answer is empty`)
   return value
+}
+
+/** The only frame of an answer; reading on to its end lets both sides close the stream in order. */
+export async function firstFrame(frames: AsyncGenerator<unknown, void, void>): Promise<unknown> {
+  let first: unknown
+  for await (const frame of frames) first ??= frame
+  return first
 }

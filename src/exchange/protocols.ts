@@ -50,7 +50,7 @@ export const PROTOCOLS = {
     maxResponseFrames: 64,
     timeoutMs: limit('chunkTimeout'),
     maxInboundStreams: limit('protocolInboundStreams'),
-    quota: { burst: 64, everyMs: 20 }, // 16 chunks a request: 800 MiB a second at most
+    quota: { burst: 64, everyMs: 5 }, // 4 chunks a request: 800 MiB a second at most
     guests: true,
   },
 } as const satisfies Record<string, ProtocolRow>

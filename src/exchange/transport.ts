@@ -56,8 +56,8 @@ export async function createTransport(init: TransportInit): Promise<Transport> {
           maxMessageSize: 2 ** 16,
           streamOptions: {
             maxStreamWindowSize: streamBytes,
-            maxReadBufferLength: 2 * streamBytes,
-            maxWriteBufferLength: 4 * streamBytes,
+            maxReadBufferLength: 8 * streamBytes,
+            maxWriteBufferLength: 8 * streamBytes, // one whole answer of four chunks, with room,
             inactivityTimeout: INACTIVITY_MS,
           },
         }),

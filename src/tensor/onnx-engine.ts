@@ -39,6 +39,7 @@ export function onnxEngine(init: OnnxEngineInit = {}): Engine {
         interOpNumThreads: 1,
         executionMode: 'sequential',
         graphOptimizationLevel: 'all',
+        logSeverityLevel: 3,
       })
       return new OnnxFunction(session, signature, graph)
     },

@@ -1,0 +1,167 @@
+/** The commands, their options and their help; parsing of the command line. Knows no behaviour. */
+import { parseArgs } from 'node:util'
+import { InputError } from '../lib/errors.ts'
+
+type OptionKind = { readonly type: 'string' | 'boolean'; readonly multiple?: true; readonly help: string }
+
+export interface CommandSpec {
+  readonly usage: string
+  readonly summary: string
+  readonly options: Readonly<Record<string, OptionKind>>
+}
+
+const text = (help: string): OptionKind => ({ type: 'string', help })
+const flag = (help: string): OptionKind => ({ type: 'boolean', help })
+const list = (help: string): OptionKind => ({ type: 'string', multiple: true, help })
+
+const GLOBAL: Readonly<Record<string, OptionKind>> = {
+  home: text('home folder (default: FLEXMESH_HOME, else ~/.flexmesh)'),
+  json: flag('print one JSON object as the last line of stdout, nothing else'),
+  'passphrase-file': text('file that holds the passphrase of the key'),
+  engine: text('onnx (default), tensorflow or cpu'),
+  threads: text('threads of the tensor engine (default: all)'),
+  help: flag('show this help'),
+}
+
+export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
+  demo: {
+    usage: 'demo [--once]',
+    summary: 'three institutions on this machine, the whole path, then serve',
+    options: {
+      once: flag('end instead of serving'),
+      steps: text('training steps of each institution'),
+      port: text('port of the API (default 8080)'),
+    },
+  },
+  init: {
+    usage: 'init --institution NAME',
+    summary: 'make a key and a home folder',
+    options: {
+      institution: text('name under which this node asks to be a member'),
+      listen: list('multiaddr to listen on (default /ip4/0.0.0.0/tcp/4001)'),
+      'no-mdns': flag('do not look for members on the local network'),
+      insecure: flag('keep the key in the clear'),
+    },
+  },
+  'consortium create': {
+    usage: 'consortium create --public-model DIR --name NAME',
+    summary: 'found a consortium around a public model',
+    options: {
+      'public-model': text('Hugging Face Olmo2ForCausalLM folder'),
+      name: text('name of the consortium'),
+    },
+  },
+  invite: { usage: 'invite', summary: 'print one line that lets one institution join', options: {} },
+  join: { usage: 'join INVITE', summary: 'join a consortium; waits until a founder approves', options: {} },
+  members: { usage: 'members', summary: 'who is a member, who is connected, who waits', options: {} },
+  approve: {
+    usage: 'approve [INSTITUTION]',
+    summary: 'put those who wait, or one of them, on the roster',
+    options: {},
+  },
+  train: {
+    usage: 'train --data PATH... --name NAME [--steps N] [--resume]',
+    summary: 'train an expert on own text beside the public model',
+    options: {
+      data: list('file or folder of .txt, .md, .jsonl, .csv, .parquet'),
+      name: text('name of the expert'),
+      steps: text('training steps (default 200)'),
+      resume: flag('go on with the text prepared before'),
+    },
+  },
+  publish: {
+    usage: 'publish NAME [--license SPDX] [--domain TEXT]',
+    summary: 'pack, sign and announce a trained expert',
+    options: {
+      license: text('SPDX expression'),
+      domain: text('what the text is about'),
+      dtype: text('BF16 (default), F16 or F32'),
+    },
+  },
+  withdraw: { usage: 'withdraw NAME', summary: 'withdraw a published expert', options: {} },
+  start: {
+    usage: 'start [--port N]',
+    summary: 'run the node: network, judging, inference API',
+    options: { port: text('port of the API on 127.0.0.1 (default 8080, 0: any)') },
+  },
+  experts: { usage: 'experts', summary: 'what is composed, and every verdict', options: {} },
+  evaluate: {
+    usage: 'evaluate [--name TRAINING]',
+    summary: 'bits per byte on held-out text: public model, each expert, composition',
+    options: { name: text('training whose held-out text is used (default: public text)') },
+  },
+  generate: {
+    usage: 'generate "PROMPT"',
+    summary: 'complete a prompt with the current composition',
+    options: {
+      'max-tokens': text('default 64'),
+      include: list('only these experts'),
+      exclude: list('never these experts'),
+      temperature: text('default 0'),
+    },
+  },
+  doctor: { usage: 'doctor', summary: 'what this machine offers and lacks', options: {} },
+}
+
+export interface Invocation {
+  readonly command: string
+  readonly positionals: readonly string[]
+  readonly values: Readonly<Record<string, string | boolean | string[] | undefined>>
+}
+
+/** @throws InputError `usage`. */
+export function parseCommandLine(argv: readonly string[]): Invocation {
+  const [first, second] = argv
+  const command = first === 'consortium' ? `consortium ${second ?? ''}`.trim() : (first ?? 'help')
+  const spec = COMMANDS[command]
+  if (spec === undefined) {
+    if (command === 'help' || command === '--help' || command === '-h')
+      return { command: 'help', positionals: [], values: {} }
+    throw new InputError('usage', `unknown command "${command}"; "flexmesh help" lists them`)
+  }
+  const options = Object.fromEntries(
+    Object.entries({ ...GLOBAL, ...spec.options }).map(([name, { type, multiple }]) => [
+      name,
+      { type, ...(multiple ? { multiple } : {}) },
+    ]),
+  )
+  try {
+    const { values, positionals } = parseArgs({
+      args: argv.slice(command.includes(' ') ? 2 : 1) as string[],
+      options,
+      allowPositionals: true,
+      strict: true,
+    })
+    return { command, positionals, values: values as Invocation['values'] }
+  } catch (error) {
+    throw new InputError(
+      'usage',
+      `${(error as Error).message}; "flexmesh ${command} --help" shows what it takes`,
+      {},
+      error,
+    )
+  }
+}
+
+export function helpText(command?: string): string[] {
+  const spec = command === undefined ? undefined : COMMANDS[command]
+  if (spec === undefined) {
+    const width = Math.max(...Object.keys(COMMANDS).map((name) => name.length))
+    return [
+      'flexmesh: build a mixture-of-experts language model together; text stays home',
+      '',
+      ...Object.entries(COMMANDS).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`),
+      '',
+      '"flexmesh COMMAND --help" shows the options of a command.',
+    ]
+  }
+  const options = Object.entries({ ...spec.options, ...GLOBAL })
+  const width = Math.max(...options.map(([name]) => name.length))
+  return [
+    `flexmesh ${spec.usage}`,
+    '',
+    spec.summary,
+    '',
+    ...options.map(([name, { help }]) => `  --${name.padEnd(width)}  ${help}`),
+  ]
+}

@@ -1,0 +1,155 @@
+/** `flexmesh start`: the node with its network, control socket and inference API, until interrupted. */
+import { hostileCommands, nodeCommands } from '../commands.ts'
+import { shortDigest } from '../lib/bytes.ts'
+import { FlexMeshNode, type NodeEvent } from '../node.ts'
+import { createApp, type ServingEngine } from '../serving/app.ts'
+import { type Control, startControl } from '../serving/control.ts'
+import { loadApiKey, type RunningServer, startServer } from '../serving/server.ts'
+import { selectEngine } from '../tensor/select-engine.ts'
+import { type CommandContext, option, passphraseOf, unixNow, whole } from './context.ts'
+
+const DEFAULT_PORT = 8080
+const MAX_PORT = 65_535
+
+export interface RunningNode {
+  readonly node: FlexMeshNode
+  readonly api: RunningServer
+  readonly apiKey: string
+  stop(): Promise<void>
+}
+
+export interface StartInit {
+  readonly home: string
+  readonly port: number
+  readonly engineName?: string
+  readonly threads?: number
+  readonly passphrase?: string
+  readonly onEvent: (event: NodeEvent) => void
+}
+
+export async function startNode(init: StartInit): Promise<RunningNode> {
+  const engine = await selectEngine(init.engineName, init.threads)
+  const { home, passphrase, onEvent } = init
+  const node = await FlexMeshNode.open({
+    home,
+    engine,
+    now: unixNow,
+    onEvent,
+    ...(passphrase === undefined ? {} : { passphrase }),
+  })
+  let control: Control | undefined
+  let api: RunningServer | undefined
+  try {
+    await node.start()
+    const apiKey = await loadApiKey(node.paths.apiKey)
+    let hosts: string[] = []
+    const app = createApp({
+      engine: () => servingEngine(node),
+      apiKeys: [apiKey],
+      allowedHosts: () => hosts,
+      now: unixNow,
+    })
+    api = await startServer(app, init.port)
+    hosts = [`127.0.0.1:${api.port}`, `localhost:${api.port}`]
+    control = await startControl(node.paths.control, {
+      ...nodeCommands(node),
+      ...(process.env['FLEXMESH_DEMO'] === '1' ? hostileCommands(node) : {}),
+    })
+    const running = { control, api }
+    return {
+      node,
+      api,
+      apiKey,
+      stop: async () => {
+        await running.control.close()
+        await running.api.close()
+        await node.close()
+      },
+    }
+  } catch (error) {
+    await control?.close()
+    await api?.close()
+    await node.close()
+    throw error
+  }
+}
+
+function servingEngine(node: FlexMeshNode): ServingEngine {
+  const inference = node.inference()
+  const { tokenizer } = node.publicModel
+  const { composition } = inference
+  return {
+    composition: composition.digest,
+    experts: [
+      { institution: 'public model', expert: 'public' },
+      ...composition.experts.map(({ institution, name }) => ({ institution, expert: name })),
+    ],
+    contextLength: inference.contextLength,
+    countTokens: (text) => tokenizer.encode(text).length,
+    generate: async function* (request, signal) {
+      const stream = tokenizer.decodeStream()
+      const { maxTokens, temperature, topP, seed, include, exclude } = request
+      const prompt = Int32Array.from([tokenizer.endOfText, ...tokenizer.encode(request.prompt)])
+      const completion = {
+        prompt,
+        maxTokens,
+        sampling: { temperature, topP, seed },
+        selection: { include, exclude },
+      }
+      for await (const { id, shares } of inference.complete(completion, signal))
+        yield { text: stream.push(id), shares }
+    },
+  }
+}
+
+export async function runStart({ home, invocation, output, signal }: CommandContext): Promise<void> {
+  const passphrase = await passphraseOf(invocation)
+  const engineName = option(invocation, 'engine')
+  const threads = whole(invocation, 'threads', 256)
+  const running = await startNode({
+    home,
+    port: whole(invocation, 'port', MAX_PORT) ?? DEFAULT_PORT,
+    onEvent: (event) => output.say(describeEvent(event)),
+    ...(engineName === undefined ? {} : { engineName }),
+    ...(threads === undefined ? {} : { threads }),
+    ...(passphrase === undefined ? {} : { passphrase }),
+  })
+  output.result(
+    {
+      peerId: running.node.identity.peerId,
+      addresses: running.node.addresses(),
+      api: `http://127.0.0.1:${running.api.port}/v1`,
+    },
+    [
+      `${running.node.settings.institution} is up as ${running.node.identity.peerId}`,
+      ...running.node.addresses().map((address) => `network ${address}`),
+      `API     http://127.0.0.1:${running.api.port}/v1, key in ${running.node.paths.apiKey}`,
+    ],
+  )
+  try {
+    await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+  } finally {
+    await running.stop()
+  }
+}
+
+export function describeEvent(event: NodeEvent): string {
+  switch (event.event) {
+    case 'member':
+      return `new member: ${event.institution}`
+    case 'request':
+      return `${event.institution} asks to join; run: flexmesh approve "${event.institution}"`
+    case 'published':
+      return `published ${event.expert} as ${shortDigest(event.id)}`
+    case 'fetching':
+      return `fetching ${event.expert} of ${event.institution}, ${(event.bytes / 1e6).toFixed(1)} MB`
+    case 'verdict':
+      return event.verdict.outcome === 'accepted'
+        ? `accepted ${event.verdict.expert} of ${event.institution}`
+        : `refused ${event.institution}: ${event.verdict.code} (${event.verdict.reason})`
+    case 'withdrawn':
+      return `${event.institution} withdrew ${shortDigest(event.id)}`
+    case 'composed':
+      return `composition ${shortDigest(event.digest)}: public model${event.experts.map((name) => ` + ${name}`).join('')}`
+  }
+}

@@ -1,0 +1,186 @@
+/**
+ * What a node can be told to do, one async generator a command: progress out, result back. The
+ * command line runs them in a running node through its control socket, or on the home folder itself.
+ */
+import type { Verdict } from './acceptance/accept.ts'
+import { InputError } from './lib/errors.ts'
+import { Fields } from './lib/fields.ts'
+import type { FlexMeshNode } from './node.ts'
+import type { FloatDtype } from './packaging/safetensors.ts'
+import type { ControlHandler } from './serving/control.ts'
+import { ownHeldOut, TRAIN_DEFAULTS, trainExpert } from './train-expert.ts'
+
+const MAX_TEXT = 65_536
+const MAX_PATHS = 1024
+const DEFAULT_MAX_TOKENS = 64
+const MAX_STEPS = 10_000_000
+
+function names(fields: Fields, name: string): string[] | undefined {
+  return fields.has(name) ? fields.list(name, 64, (item) => String(item)) : undefined
+}
+
+export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler> {
+  return {
+    async *ping() {
+      return { peerId: node.identity.peerId, institution: node.settings.institution }
+    },
+    async *invite() {
+      return { invite: await node.invite() }
+    },
+    async *members() {
+      const { members, version } = node.roster()
+      const connected = node.connectedMembers()
+      return {
+        consortium: node.charter.name,
+        rosterVersion: version,
+        members: members.map(({ institution, peerId, role, revoked }) => ({
+          institution,
+          peerId,
+          role,
+          revoked: revoked !== undefined,
+          connected: connected.includes(peerId) || peerId === node.identity.peerId,
+        })),
+        requests: await node.requests(),
+      }
+    },
+    async *approve(args) {
+      const fields = new Fields(args, 'approve')
+      return { approved: await node.approve(fields.has('who') ? fields.text('who', 100) : undefined) }
+    },
+    async *train(args, signal) {
+      const fields = new Fields(args, 'train')
+      const request = {
+        name: fields.text('name', 64),
+        paths: fields.list('data', MAX_PATHS, (item) => String(item)),
+        steps: fields.has('steps') ? fields.uint('steps', MAX_STEPS, 1) : TRAIN_DEFAULTS.steps,
+        seed: 1,
+      }
+      for await (const event of trainExpert(
+        node.engine,
+        node.publicModel,
+        node.paths.training,
+        request,
+        signal,
+      )) {
+        if (event.stage === 'done') return event.result
+        yield event
+      }
+      throw new InputError('io', 'training was interrupted; run the command again to go on')
+    },
+    async *publish(args) {
+      const fields = new Fields(args, 'publish')
+      const id = await node.publish({
+        name: fields.text('name', 64),
+        license: fields.has('license') ? fields.text('license', 64) : 'LicenseRef-consortium-only',
+        domain: fields.has('domain') ? fields.text('domain', 80) : 'unspecified',
+        dtype: fields.has('dtype') ? fields.literal<FloatDtype>('dtype', 'BF16', 'F16', 'F32') : 'BF16',
+      })
+      return { id }
+    },
+    async *withdraw(args) {
+      return { withdrawn: await node.withdraw(new Fields(args, 'withdraw').text('name', 64)) }
+    },
+    async *experts() {
+      await node.settled()
+      const verdicts: Verdict[] = await node.verdicts()
+      const { composition } = node.inference()
+      return {
+        composition: composition.digest,
+        composed: composition.experts.map(({ id, name, institution }) => ({ id, name, institution })),
+        verdicts,
+      }
+    },
+    async *generate(args, signal) {
+      const fields = new Fields(args, 'generate')
+      const prompt = fields.text('prompt', MAX_TEXT)
+      const { tokenizer } = node.publicModel
+      const inference = node.inference()
+      const include = names(fields, 'include')
+      const exclude = names(fields, 'exclude')
+      const ids = tokenizer.encode(prompt)
+      const room = inference.contextLength - 1
+      const stream = tokenizer.decodeStream()
+      const shares = new Float64Array(inference.composition.experts.length + 1)
+      let text = ''
+      let tokens = 0
+      const completion = inference.complete(
+        {
+          prompt: Int32Array.from([tokenizer.endOfText, ...ids.slice(-room)]),
+          maxTokens: fields.has('maxTokens') ? fields.uint('maxTokens', 4096, 1) : DEFAULT_MAX_TOKENS,
+          sampling: {
+            temperature: fields.has('temperatureMilli') ? fields.uint('temperatureMilli', 5000) / 1000 : 0,
+            topP: 0.95,
+            seed: fields.has('seed') ? fields.uint('seed', 2 ** 32 - 1) : 1,
+          },
+          selection: { include, exclude },
+        },
+        signal,
+      )
+      for await (const { id, shares: weights } of completion) {
+        const piece = stream.push(id)
+        text += piece
+        tokens++
+        weights.forEach((weight, i) => {
+          shares[i] = (shares[i] as number) + weight
+        })
+        yield { text: piece }
+      }
+      return { text: text + stream.flush(), tokens, experts: attribution(node, shares) }
+    },
+    async *evaluate(args, signal) {
+      const fields = new Fields(args, 'evaluate')
+      const on = fields.literal('on', 'own', 'public')
+      const documents =
+        on === 'public'
+          ? await node.publicText()
+          : await ownHeldOut(node.publicModel, node.paths.training, fields.text('name', 64))
+      const inference = node.inference()
+      const institutions = inference.composition.experts.map(({ institution }) => institution)
+      const selections = [
+        { include: [] },
+        {},
+        ...institutions.map((institution) => ({ include: [institution] })),
+        ...institutions.map((institution) => ({ exclude: [institution] })),
+      ]
+      const results = await inference.evaluate(documents, selections, signal)
+      const bits = results.map(({ bitsPerByte }) => bitsPerByte)
+      const n = institutions.length
+      return {
+        public: bits[0],
+        composed: bits[1],
+        alone: Object.fromEntries(institutions.map((name, i) => [name, bits[2 + i]])),
+        without: Object.fromEntries(institutions.map((name, i) => [name, bits[2 + n + i]])),
+        loadShares: results[1]?.loadShares,
+      }
+    },
+  }
+}
+
+/**
+ * What a dishonest member might do, for the demo and tests only: its last manifest, changed after it
+ * was signed, goes into its log and is offered to everyone.
+ */
+export function hostileCommands(node: FlexMeshNode): Record<string, ControlHandler> {
+  return {
+    async *'offer-tampered'() {
+      await node.offerTampered()
+      return {}
+    },
+  }
+}
+
+/** Shares of the answer, public model first; they sum to 1. */
+export function attribution(
+  node: FlexMeshNode,
+  sums: Float64Array,
+): { institution: string; share: number }[] {
+  const total = sums.reduce((a, b) => a + b, 0)
+  const labels = [
+    'public model',
+    ...node.inference().composition.experts.map(({ institution }) => institution),
+  ]
+  return labels.map((institution, i) => ({
+    institution,
+    share: total === 0 ? 0 : (sums[i] as number) / total,
+  }))
+}

@@ -1,0 +1,267 @@
+/**
+ * The inference API as a function from Request to Response. Implements protocols/inference-api. Knows
+ * neither sockets nor tensors: an engine is passed in.
+ */
+import { timingSafeEqual } from 'node:crypto'
+import { type Context, Hono } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
+import { streamSSE } from 'hono/streaming'
+import { sha256, utf8 } from '../lib/bytes.ts'
+import { FlexMeshError, FormatError } from '../lib/errors.ts'
+import { limit } from '../lib/limits.ts'
+import { type InferenceRequest, parseRequest } from './openai.ts'
+import { Queue, QueueFullError } from './queue.ts'
+
+export interface Piece {
+  readonly text: string
+  /** Routing weight of each expert for this token; sums to 1. */
+  readonly shares: Float32Array
+}
+
+/** The current composition, ready to answer. */
+export interface ServingEngine {
+  readonly composition: string
+  /** Labels of the experts, public model first. */
+  readonly experts: readonly { readonly institution: string; readonly expert: string }[]
+  readonly contextLength: number
+  countTokens(text: string): number
+  generate(request: InferenceRequest, signal: AbortSignal): AsyncIterable<Piece>
+}
+
+export interface AppInit {
+  readonly engine: () => ServingEngine
+  /** Bearer tokens; requests without one of them are refused. */
+  readonly apiKeys: readonly string[]
+  /** Host header values that are served: what stops DNS rebinding. */
+  readonly allowedHosts: () => readonly string[]
+  /** Unix seconds. */
+  readonly now: () => number
+}
+
+export const MODEL_NAME = 'flexmesh'
+
+type Kind = 'completion' | 'chat'
+
+export function createApp(init: AppInit): Hono {
+  const app = new Hono()
+  const queue = new Queue(1, limit('queuedRequests'))
+  const keys = init.apiKeys.map((key) => sha256(utf8(key)))
+  app.use(async (c, next) => {
+    if (!init.allowedHosts().includes(c.req.header('host') ?? ''))
+      return problem(c, 403, 'host_not_allowed', 'this Host is not served')
+    return next()
+  })
+  app.get('/healthz', (c) => c.json({ status: 'ok' }))
+  app.use('/v1/*', async (c, next) => {
+    const given = sha256(utf8(/^Bearer (.+)$/.exec(c.req.header('authorization') ?? '')?.[1] ?? ''))
+    if (!keys.some((key) => timingSafeEqual(key, given)))
+      return problem(c, 401, 'invalid_api_key', 'give a valid API key as "Authorization: Bearer KEY"')
+    return next()
+  })
+  app.use(
+    '/v1/*',
+    bodyLimit({
+      maxSize: limit('bodyBytes'),
+      onError: (c) => problem(c, 413, 'body_too_large', `the body may have ${limit('bodyBytes')} bytes`),
+    }),
+  )
+  app.get('/v1/models', (c) => {
+    const { composition, experts } = init.engine()
+    return c.json({
+      object: 'list',
+      data: [
+        {
+          id: MODEL_NAME,
+          object: 'model',
+          created: init.now(),
+          owned_by: 'consortium',
+          flexmesh: { composition, experts },
+        },
+      ],
+    })
+  })
+  app.post('/v1/completions', (c) => respond(c, init, queue, 'completion'))
+  app.post('/v1/chat/completions', (c) => respond(c, init, queue, 'chat'))
+  app.notFound((c) => problem(c, 404, 'not_found', `${c.req.method} ${c.req.path} does not exist`))
+  app.onError((error, c) => {
+    if (error instanceof QueueFullError)
+      return problem(c, 429, 'queue_full', 'too many requests wait; try again soon')
+    if (error instanceof FormatError)
+      return problem(c, 400, error.code, error.message, String(error.fields['param'] ?? '') || undefined)
+    if (error instanceof FlexMeshError) return problem(c, 400, error.code, error.message)
+    return problem(c, 500, 'internal', 'something failed inside the node')
+  })
+  return app
+}
+
+/** The OpenAI error shape. */
+function problem(
+  c: Context,
+  status: 400 | 401 | 403 | 404 | 413 | 415 | 429 | 500,
+  code: string,
+  message: string,
+  param?: string,
+): Response {
+  const type =
+    status === 401
+      ? 'authentication_error'
+      : status === 429
+        ? 'rate_limit_error'
+        : status === 500
+          ? 'server_error'
+          : 'invalid_request_error'
+  return c.json({ error: { message, type, param: param ?? null, code } }, status)
+}
+
+async function respond(c: Context, init: AppInit, queue: Queue, kind: Kind): Promise<Response> {
+  if (!/^application\/json\b/i.test(c.req.header('content-type') ?? ''))
+    return problem(c, 415, 'bad_content_type', 'send application/json')
+  let body: unknown
+  try {
+    body = JSON.parse(await c.req.text())
+  } catch {
+    return problem(c, 400, 'not-json', 'the body is not JSON')
+  }
+  const request = parseRequest(body, kind)
+  if (request.model !== MODEL_NAME)
+    return problem(
+      c,
+      404,
+      'model_not_found',
+      `model "${request.model}" does not exist; "${MODEL_NAME}" does`,
+      'model',
+    )
+  const engine = init.engine()
+  const promptTokens = engine.countTokens(request.prompt) + 1
+  if (promptTokens >= engine.contextLength) {
+    return problem(
+      c,
+      400,
+      'context_length_exceeded',
+      `the prompt has ${promptTokens} tokens, the model reads ${engine.contextLength - 1}`,
+      'prompt',
+    )
+  }
+  const id = `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${crypto.randomUUID()}`
+  const run: Run = { engine, request, kind, id, created: init.now(), promptTokens }
+  const release = await queue.enter(c.req.raw.signal)
+  if (request.stream) return streamAnswer(c, run, release)
+  try {
+    return c.json(await wholeAnswer(run, c.req.raw.signal))
+  } finally {
+    release()
+  }
+}
+
+interface Run {
+  readonly engine: ServingEngine
+  readonly request: InferenceRequest
+  readonly kind: Kind
+  readonly id: string
+  readonly created: number
+  readonly promptTokens: number
+}
+
+interface Tally {
+  tokens: number
+  finish: 'stop' | 'length'
+  readonly shares: Float64Array
+}
+
+/** Text pieces up to a stop sequence; what might begin one is held back until it is clear. */
+async function* pieces(run: Run, tally: Tally, signal: AbortSignal): AsyncGenerator<string> {
+  const { stop, maxTokens } = run.request
+  const longest = Math.max(0, ...stop.map((s) => s.length - 1))
+  let held = ''
+  for await (const { text, shares } of run.engine.generate(run.request, signal)) {
+    tally.tokens++
+    shares.forEach((share, i) => {
+      tally.shares[i] = (tally.shares[i] as number) + share
+    })
+    held += text
+    const at = Math.min(...stop.map((s) => held.indexOf(s)).filter((i) => i >= 0))
+    if (Number.isFinite(at)) {
+      yield held.slice(0, at)
+      return
+    }
+    if (held.length > longest) {
+      yield held.slice(0, held.length - longest)
+      held = held.slice(held.length - longest)
+    }
+  }
+  if (tally.tokens >= maxTokens) tally.finish = 'length'
+  yield held
+}
+
+function newTally(run: Run): Tally {
+  return { tokens: 0, finish: 'stop', shares: new Float64Array(run.engine.experts.length) }
+}
+
+async function wholeAnswer(run: Run, signal: AbortSignal): Promise<unknown> {
+  const tally = newTally(run)
+  let text = ''
+  for await (const piece of pieces(run, tally, signal)) text += piece
+  const choice =
+    run.kind === 'chat'
+      ? { index: 0, message: { role: 'assistant', content: text } }
+      : { index: 0, text, logprobs: null }
+  return {
+    id: run.id,
+    object: run.kind === 'chat' ? 'chat.completion' : 'text_completion',
+    created: run.created,
+    model: MODEL_NAME,
+    choices: [{ ...choice, finish_reason: tally.finish }],
+    usage: usage(run, tally),
+    flexmesh: attribution(run, tally),
+  }
+}
+
+function streamAnswer(c: Context, run: Run, release: () => void): Response {
+  const object = run.kind === 'chat' ? 'chat.completion.chunk' : 'text_completion'
+  const chunk = (rest: unknown): string =>
+    JSON.stringify({ id: run.id, object, created: run.created, model: MODEL_NAME, ...(rest as object) })
+  return streamSSE(c, async (sse) => {
+    const abort = new AbortController()
+    sse.onAbort(() => abort.abort())
+    const tally = newTally(run)
+    try {
+      for await (const text of pieces(run, tally, abort.signal)) {
+        if (text === '') continue
+        const choice = run.kind === 'chat' ? { index: 0, delta: { content: text } } : { index: 0, text }
+        await sse.writeSSE({ data: chunk({ choices: [{ ...choice, finish_reason: null }] }) })
+      }
+      const end = run.kind === 'chat' ? { index: 0, delta: {} } : { index: 0, text: '' }
+      await sse.writeSSE({
+        data: chunk({
+          choices: [{ ...end, finish_reason: tally.finish }],
+          flexmesh: attribution(run, tally),
+        }),
+      })
+      if (run.request.includeUsage)
+        await sse.writeSSE({ data: chunk({ choices: [], usage: usage(run, tally) }) })
+      await sse.writeSSE({ data: '[DONE]' })
+    } finally {
+      release()
+    }
+  })
+}
+
+function usage(run: Run, tally: Tally): Record<string, number> {
+  return {
+    prompt_tokens: run.promptTokens,
+    completion_tokens: tally.tokens,
+    total_tokens: run.promptTokens + tally.tokens,
+  }
+}
+
+/** Which institutions' experts carried what share of the answer; shares sum to 1. */
+function attribution(run: Run, tally: Tally): unknown {
+  const total = tally.shares.reduce((a, b) => a + b, 0)
+  return {
+    composition: run.engine.composition,
+    experts: run.engine.experts.map((label, i) => ({
+      ...label,
+      share: total === 0 ? 0 : (tally.shares[i] as number) / total,
+    })),
+  }
+}
