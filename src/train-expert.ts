@@ -42,6 +42,13 @@ export const TRAIN_DEFAULTS = {
   embeddingWindows: 128,
 } as const
 
+/**
+ * A router row must turn within the few hundred steps of a small run, while FFN weights may only move
+ * by percents: its learning rate is a multiple of theirs.
+ */
+const ROUTER_RATE_SCALE = 30
+const routerRateScale = (name: string): number => (name.endsWith('mlp.gate.weight') ? ROUTER_RATE_SCALE : 1)
+
 export type TrainEvent =
   | { readonly stage: 'data'; readonly documents: number; readonly bytes: number }
   | { readonly stage: 'prepared'; readonly stats: Corpus['stats'] }
@@ -98,7 +105,7 @@ export async function* trainExpert(
       public: (await windows(shared)).map((window) => window.subarray(0, EMBEDDING_WINDOW)),
     })
     const trainables = initialTrainables(model.config, model.params, row)
-    const optimizer = new AdamW(ADAMW_DEFAULTS, trainables)
+    const optimizer = new AdamW({ ...ADAMW_DEFAULTS, rateScale: routerRateScale }, trainables)
     const compiled = await compilePairStep(engine, model.config, model.params, zeroRows(model.config), B, T)
     try {
       const steps = train({

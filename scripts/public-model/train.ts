@@ -1,9 +1,8 @@
 /**
  * Trains the small public model from the public corpus and writes a Hugging Face directory: config,
- * tokenizer, bf16 weights, and a sample of the corpus for replay. Resumes after an interruption.
+ * tokenizer, bf16 weights, and the corpus's held-out documents for replay. Resumes after an interruption.
  * Usage: tsx scripts/public-model/train.ts CORPUS_DIR TOKENIZER.json OUT_DIR [STEPS]
  */
-import { createHash } from 'node:crypto'
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { prepareCorpus } from '../../src/data/corpus.ts'
@@ -31,7 +30,6 @@ const CONFIG: ModelConfig = {
 const B = 16
 const T = 256
 const DEFAULT_STEPS = 1900
-const REPLAY_BYTES = 995_000
 const SEED = 12345
 
 /** Every window once, in a fixed shuffled order. */
@@ -46,20 +44,6 @@ function shuffled(count: number, random: () => number): Int32Array {
   return order
 }
 
-/** A sample of the training documents, chosen by hash. */
-function replaySample(jsonl: string): string {
-  const lines = jsonl.trimEnd().split('\n')
-  const key = (line: string): string => createHash('sha256').update(`replay:${line}\n`).digest('hex')
-  let bytes = 0
-  const sample: string[] = []
-  for (const [, line] of lines.map((line) => [key(line), line] as const).sort((a, b) => (a[0] < b[0] ? -1 : 1))) {
-    if (bytes > REPLAY_BYTES) break
-    sample.push(line)
-    bytes += Buffer.byteLength(line) + 1
-  }
-  return `${sample.join('\n')}\n`
-}
-
 const [corpusDir, tokenizerPath, outDir, steps] = process.argv.slice(2)
 if (corpusDir === undefined || tokenizerPath === undefined || outDir === undefined) {
   console.error('usage: tsx scripts/public-model/train.ts CORPUS_DIR TOKENIZER.json OUT_DIR [STEPS]')
@@ -68,7 +52,12 @@ if (corpusDir === undefined || tokenizerPath === undefined || outDir === undefin
 await mkdir(outDir, { recursive: true })
 const tokenizer = Tokenizer.load(new Uint8Array(await readFile(tokenizerPath)))
 const corpusPath = join(corpusDir, 'train.jsonl')
-const corpus = await prepareCorpus({ paths: [corpusPath], tokenizer, outDir: join(corpusDir, 'tokens'), heldOutShare: 0 })
+const corpus = await prepareCorpus({
+  paths: [corpusPath],
+  tokenizer,
+  outDir: join(corpusDir, 'tokens'),
+  heldOutShare: 0,
+})
 const order = shuffled(Math.floor((corpus.train.tokens - 1) / T), mulberry32(SEED + 1))
 const params = initialPublicModel(CONFIG, mulberry32(SEED))
 const reports = train({
@@ -78,7 +67,9 @@ const reports = train({
   schedule: { peak: 3e-3, warmupSteps: 100, totalSteps: Number(steps ?? DEFAULT_STEPS) },
   batches: (step) =>
     Promise.all(
-      Array.from({ length: B }, (_, b) => corpus.train.read((order[(step * B + b) % order.length] as number) * T, T + 1)),
+      Array.from({ length: B }, (_, b) =>
+        corpus.train.read((order[(step * B + b) % order.length] as number) * T, T + 1),
+      ),
     ),
   checkpoints: checkpointFile(join(corpusDir, 'checkpoint.safetensors')),
   checkpointEvery: 100,
@@ -86,7 +77,9 @@ const reports = train({
 })
 for await (const { step, totalSteps, loss, tokensPerSecond, secondsLeft } of reports) {
   if (step % 20 === 0) {
-    console.log(`${step}/${totalSteps} loss ${loss.toFixed(3)} ${tokensPerSecond.toFixed(0)} tokens/s, ${(secondsLeft / 60).toFixed(1)} min left`)
+    console.log(
+      `${step}/${totalSteps} loss ${loss.toFixed(3)} ${tokensPerSecond.toFixed(0)} tokens/s, ${(secondsLeft / 60).toFixed(1)} min left`,
+    )
   }
 }
 await corpus.close()
@@ -96,7 +89,11 @@ const entries = [...publicShapes(CONFIG)].map(([name, shape]) => ({
   shape: [...shape],
   data: fromFloat32(params.get(name) as Float32Array, 'BF16'),
 }))
-await writeFile(join(outDir, 'model.safetensors'), Buffer.concat(writeSafetensors(entries, new Map([['format', 'pt']]))))
+await writeFile(
+  join(outDir, 'model.safetensors'),
+  Buffer.concat(writeSafetensors(entries, new Map([['format', 'pt']]))),
+)
 await writeFile(join(outDir, 'config.json'), `${JSON.stringify(configToHuggingFace(CONFIG), null, 2)}\n`)
 await copyFile(tokenizerPath, join(outDir, 'tokenizer.json'))
-await writeFile(join(outDir, 'replay.jsonl'), replaySample(await readFile(corpusPath, 'utf8')))
+// Replay text must be new to the public model: what it has seen once would score too well.
+await copyFile(join(corpusDir, 'held-out.jsonl'), join(outDir, 'replay.jsonl'))

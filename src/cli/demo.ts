@@ -23,7 +23,7 @@ const INSTITUTIONS = [
 ] as const
 const PUBLIC_DOMAIN = 'public text'
 const PROMPT = "Article L1234-5 (Section 1 : Dispositions générales)\n\nL'employeur"
-const DEFAULT_STEPS = 150
+const DEFAULT_STEPS = 100
 const DEFAULT_PORT = 8080
 const POLL_MS = 250
 
