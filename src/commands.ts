@@ -3,6 +3,7 @@
  * command line runs them in a running node through its control socket, or on the home folder itself.
  */
 import type { Verdict } from './acceptance/accept.ts'
+import { REVOCATION_REASONS } from './consortium/member.ts'
 import { InputError } from './lib/errors.ts'
 import { Fields } from './lib/fields.ts'
 import type { FlexMeshNode } from './node.ts'
@@ -40,12 +41,29 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
           revoked: revoked !== undefined,
           connected: connected.includes(peerId) || peerId === node.identity.peerId,
         })),
-        requests: await node.requests(),
+        requests: (await node.membership.requests()).map(({ institution, peerId }) => ({
+          institution,
+          peerId,
+        })),
       }
     },
     async *approve(args) {
       const fields = new Fields(args, 'approve')
       return { approved: await node.approve(fields.has('who') ? fields.text('who', 100) : undefined) }
+    },
+    async *revoke(args) {
+      const fields = new Fields(args, 'revoke')
+      const reason = fields.has('reason') ? fields.literal('reason', ...REVOCATION_REASONS) : 'other'
+      const who = fields.text('who', 100)
+      await node.revoke(who, reason)
+      return { revoked: who }
+    },
+    async *accept(args) {
+      const ids = await node.judging.reconsider(new Fields(args, 'accept').text('package', 100))
+      return { verdicts: await Promise.all(ids.map((id) => node.judging.verdict(id))) }
+    },
+    async *refuse(args) {
+      return { refused: await node.judging.refuse(new Fields(args, 'refuse').text('package', 100)) }
     },
     async *train(args, signal) {
       const fields = new Fields(args, 'train')
@@ -81,7 +99,7 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
       return { withdrawn: await node.withdraw(new Fields(args, 'withdraw').text('name', 64)) }
     },
     async *experts() {
-      await node.settled()
+      await node.judging.settled()
       const verdicts: Verdict[] = await node.verdicts()
       const { composition } = node.inference()
       return {

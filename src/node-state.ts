@@ -6,9 +6,10 @@ import type { Roster } from './consortium/roster.ts'
 import type { Identity } from './identity/keys.ts'
 import type { Digest } from './lib/bytes.ts'
 import type { HeldOutDocument } from './model/evaluate.ts'
+import type { Expert } from './model/params.ts'
 import type { PublicModel } from './public-model.ts'
 import type { BlobStore } from './store/blob-store.ts'
-import type { Catalogue, NewStatement } from './store/catalogue.ts'
+import type { Catalogue } from './store/catalogue.ts'
 import type { Engine } from './tensor/engine.ts'
 
 export interface NodeState {
@@ -28,6 +29,6 @@ export interface NodeState {
   /** Held-out documents of our own trainings; may be empty. */
   ownText(): Promise<readonly HeldOutDocument[]>
   publicText(): Promise<readonly HeldOutDocument[]>
-  /** Add to a publisher's log and renew our head where it is ours. */
-  append(statement: NewStatement): Promise<void>
+  /** Experts in use, and our own finished trainings that are not: what a foreign one is measured beside. */
+  baseline(): Promise<readonly Expert[]>
 }

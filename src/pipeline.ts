@@ -13,7 +13,7 @@ import type { NodeState } from './node-state.ts'
 import { encodeManifest, type Manifest } from './packaging/manifest.ts'
 import { type ExpertTensor, packExpert } from './packaging/package.ts'
 import type { FloatDtype } from './packaging/safetensors.ts'
-import { NO_STATEMENT } from './packaging/statement.ts'
+import type { ChainLink } from './packaging/statement.ts'
 import { biasTensorName, ffnTensorName, routerTensorName } from './packaging/tensor-names.ts'
 import type { TrainResult } from './train-expert.ts'
 import { TRAIN_DEFAULTS } from './train-expert.ts'
@@ -28,22 +28,20 @@ export interface PublishRequest {
   readonly dtype: FloatDtype
 }
 
-/** Pack, sign and store; the caller announces the new head. @returns the package id. */
+/** Pack, store the file and sign the manifest, which takes the place `link`; the caller logs it. */
 export async function publish(
   state: NodeState,
   trained: { expert: Expert; result: TrainResult },
   request: PublishRequest,
-): Promise<Digest> {
-  const { identity, consortium, charter, catalogue, blobs, now } = state
+  link: ChainLink,
+): Promise<{ id: Digest; envelope: Uint8Array; manifest: Manifest }> {
+  const { identity, consortium, charter, blobs, now } = state
   const packed = packExpert(tensorsOf(state, trained.expert), request.dtype)
   await blobs.put(packed.parts)
-  const tip = await catalogue.tip(identity.peerId)
   const issuedAt = now()
   const { own, public: shared } = trained.result
   const manifest: Manifest = {
-    publisher: identity.peerId,
-    seq: (tip?.seq ?? 0) + 1,
-    prev: tip?.digest ?? NO_STATEMENT,
+    ...link,
     consortium,
     rosterVersion: state.roster().version,
     issuedAt,
@@ -71,8 +69,7 @@ export async function publish(
   }
   const payload = encodeManifest(manifest)
   const envelope = seal(MEDIA_TYPES.manifest, payload, [identity])
-  await state.append({ publisher: identity.peerId, seq: manifest.seq, digest: digestOf(payload), envelope })
-  return digestOf(payload)
+  return { id: digestOf(payload), envelope, manifest }
 }
 
 /**
@@ -94,18 +91,24 @@ export async function ingest(
   let tensors: ReadonlyMap<string, ExpertTensor> | undefined
   const verdict = await judgeWeights(first, manifest, weights, context, async (candidate) => {
     tensors = candidate
-    return measure(state, expertOfTensors(state, candidate), signal)
+    const isOwn = manifest.publisher === state.identity.peerId
+    const baseline = isOwn ? state.composed().map(({ expert }) => expert) : await state.baseline()
+    return measure(state, baseline, expertOfTensors(state, candidate), signal)
   })
   if (verdict.outcome === 'refused') await state.blobs.delete(file.sha256)
   return verdict.outcome === 'accepted' && tensors !== undefined ? { verdict, tensors } : { verdict }
 }
 
-/** Bits per byte with and without the candidate beside what is composed now, on text that we hold. */
-async function measure(state: NodeState, candidate: Expert, signal: AbortSignal): Promise<Measurement> {
+/** Bits per byte with and without the candidate beside `baseline`, on text that we hold. */
+async function measure(
+  state: NodeState,
+  baseline: readonly Expert[],
+  candidate: Expert,
+  signal: AbortSignal,
+): Promise<Measurement> {
   const { config, params, tokenizer } = state.publicModel
-  const composed = state.composed().map(({ expert }) => expert)
-  const E = composed.length + 2
-  const all = mixtureParams(config, params, zeroRows(config), [...composed, candidate])
+  const E = baseline.length + 2
+  const all = mixtureParams(config, params, zeroRows(config), [...baseline, candidate])
   const evaluator = await createEvaluator(state.engine, config, all, {
     E,
     topK: Math.min(state.topK, E),

@@ -14,7 +14,6 @@ import { createIdentity, type Identity } from './identity/keys.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
 import { ExchangeError, InputError, VerificationError } from './lib/errors.ts'
 import { ensurePrivateDir, mapDiskErrors, pathExists } from './lib/files.ts'
-import { limit } from './lib/limits.ts'
 import { checkModelDirectory, MODEL_FILES } from './packaging/model-directory.ts'
 import { describePublicModel, installPublicModel } from './public-model.ts'
 import { BlobStore } from './store/blob-store.ts'
@@ -236,6 +235,8 @@ function guestHandlers(inviters: readonly string[]): ConstructorParameters<typeo
     statementsSince: async function* () {},
     onStatement: async () => undefined,
     judgeHead: () => 'ignore',
+    isBehind: () => false,
+    onSynced: () => undefined,
     mayRead: () => false,
   }
 }
@@ -265,6 +266,3 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
     )
   })
 }
-
-/** Time that a member waits for its founder before it gives up, ms. */
-export const JOIN_TIMEOUT_MS = limit('inviteLifetime') * 1000

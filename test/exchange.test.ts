@@ -62,6 +62,8 @@ async function node(
       options.onStatement?.(text)
     },
     judgeHead: (envelope) => (Buffer.from(envelope).toString().startsWith('good') ? 'accept' : 'reject'),
+    isBehind: () => false,
+    onSynced: () => undefined,
     mayRead: () => true,
   }
   const exchange = new Exchange(

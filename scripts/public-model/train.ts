@@ -29,7 +29,12 @@ const CONFIG: ModelConfig = {
 }
 const B = 16
 const T = 256
-const DEFAULT_STEPS = 1900
+const DEFAULT_STEPS = 1500
+/**
+ * Experts go on from where the public model stopped (flexolmo 2.2), so it stops at a learning rate that
+ * they can continue from: a model annealed to the end loses public text in every later step.
+ */
+const FINAL_SHARE = 0.5
 const SEED = 12345
 
 /** Every window once, in a fixed shuffled order. */
@@ -64,7 +69,12 @@ const reports = train({
   compiled: await compileDenseStep(onnxEngine(), CONFIG, B, T),
   trainables: params,
   optimizer: new AdamW(ADAMW_DEFAULTS, params),
-  schedule: { peak: 3e-3, warmupSteps: 100, totalSteps: Number(steps ?? DEFAULT_STEPS) },
+  schedule: {
+    peak: 3e-3,
+    warmupSteps: 100,
+    totalSteps: Number(steps ?? DEFAULT_STEPS),
+    finalShare: FINAL_SHARE,
+  },
   batches: (step) =>
     Promise.all(
       Array.from({ length: B }, (_, b) =>

@@ -1,7 +1,8 @@
 /** `flexmesh start`: the node with its network, control socket and inference API, until interrupted. */
 import { hostileCommands, nodeCommands } from '../commands.ts'
 import { shortDigest } from '../lib/bytes.ts'
-import { FlexMeshNode, type NodeEvent } from '../node.ts'
+import { FlexMeshNode } from '../node.ts'
+import type { NodeEvent } from '../node-event.ts'
 import { createApp, type ServingEngine } from '../serving/app.ts'
 import { type Control, startControl } from '../serving/control.ts'
 import { loadApiKey, type RunningServer, startServer } from '../serving/server.ts'
@@ -137,6 +138,8 @@ export function describeEvent(event: NodeEvent): string {
   switch (event.event) {
     case 'member':
       return `new member: ${event.institution}`
+    case 'revoked':
+      return `no longer a member: ${event.institution}`
     case 'request':
       return `${event.institution} asks to join; run: flexmesh approve "${event.institution}"`
     case 'published':

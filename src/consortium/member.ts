@@ -6,6 +6,7 @@ import { Fields } from '../lib/fields.ts'
 
 export const MEMBER_ROLES = ['founder', 'member'] as const
 export const REVOCATION_REASONS = ['left', 'compromised', 'other'] as const
+export type RevocationReason = (typeof REVOCATION_REASONS)[number]
 
 export interface Member {
   readonly institution: string
@@ -14,7 +15,7 @@ export interface Member {
   /** Unix seconds. */
   readonly joinedAt: number
   readonly revoked?: {
-    readonly reason: (typeof REVOCATION_REASONS)[number]
+    readonly reason: RevocationReason
     readonly at: number
     /** Statements up to this sequence number stay valid. */
     readonly validThroughSeq: number

@@ -5,19 +5,23 @@
  */
 import '../lib/node20.ts'
 import { TopicValidatorResult } from '@libp2p/gossipsub'
-import type { Connection, PeerId, Stream } from '@libp2p/interface'
+import type { Connection, Stream } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import type { Digest } from '../lib/bytes.ts'
-import { ExchangeError, FlexMeshError } from '../lib/errors.ts'
+import { ExchangeError } from '../lib/errors.ts'
 import type { FileRef } from '../lib/file-ref.ts'
 import { limit } from '../lib/limits.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 import { type FetchProgress, fetchBlob, serveBlob } from './blob-transfer.ts'
+import { CatchUp } from './catch-up.ts'
 import { answer, ask } from './frames.ts'
 import { membersGate } from './gate.ts'
+import { Mesh } from './mesh.ts'
 import {
+  decodeAddressesFrame,
+  decodeAddressesRequest,
   decodeBlobRequest,
   decodeBytesFrame,
   decodeJoinRequest,
@@ -25,6 +29,7 @@ import {
   decodeStatusFrame,
   firstFrame,
   type JoinStatus,
+  type MemberAddresses,
   requireFrame,
   type StatementsRequest,
 } from './messages.ts'
@@ -42,10 +47,14 @@ export interface ExchangeHandlers {
   wanted(): StatementsRequest
   /** Envelopes that a peer lacks, in the order in which it can check them. */
   statementsSince(request: StatementsRequest): AsyncIterable<Uint8Array>
-  /** Resolves once the statement is judged; a throw does not stop the sync. */
+  /** Resolves once the statement is kept or refused; a refusal is no rejection. */
   onStatement(envelope: Uint8Array, from: PeerIdString): Promise<void>
   /** Judge an announced head before it is relayed; `accept` also starts a sync with its sender. */
   judgeHead(envelope: Uint8Array): 'accept' | 'reject' | 'ignore'
+  /** Whether something was announced that we do not hold. */
+  isBehind(): boolean
+  /** A sync with a member is complete. */
+  onSynced(peer: PeerIdString): void
   mayRead(peerId: PeerIdString, digest: Digest): boolean
 }
 
@@ -79,13 +88,27 @@ export class Exchange {
   readonly #quota: Quota
   readonly #syncing = new Map<PeerIdString, Promise<void>>()
   readonly #stopping = new AbortController()
+  readonly #catchUp: CatchUp
+  readonly #mesh: Mesh
   #transport: Transport | undefined
 
   constructor(components: ExchangeComponents, init: ExchangeInit) {
+    const { handlers } = components
     this.#init = init
     this.#blobs = components.blobs
-    this.#handlers = components.handlers
+    this.#handlers = handlers
     this.#quota = new Quota(init.clock)
+    this.#catchUp = new CatchUp({
+      pull: (peer) => this.syncWith(peer),
+      peers: () => this.connectedMembers(),
+      isBehind: () => handlers.isBehind(),
+    })
+    this.#mesh = new Mesh({
+      transport: () => this.#node(),
+      self: init.identity.peerId,
+      isMember: (peer) => handlers.isMember(peer),
+      signal: this.#stopping.signal,
+    })
   }
 
   /** @throws InputError `port-in-use`. */
@@ -100,17 +123,18 @@ export class Exchange {
     this.#transport = transport
     await this.#handle('join', (request) => this.#answerJoin(request))
     await this.#handle('statements', (request) => this.#answerStatements(request))
+    await this.#handle('addresses', (request) => this.#answerAddresses(request))
     await this.#handle('blob', (request, from, signal) => this.#answerBlob(request, from, signal))
     const { pubsub } = transport.services
     pubsub.topicValidators.set(topic, (_, message) => VERDICTS[this.#judge(message.data)])
     pubsub.addEventListener('gossipsub:message', (event) => {
       const from = event.detail.propagationSource.toString()
-      this.#syncQuietly(from)
+      this.#catchUpWith(from)
     })
     pubsub.subscribe(topic)
-    transport.addEventListener('peer:identify', (event) => this.#syncQuietly(event.detail.peerId.toString()))
+    transport.addEventListener('peer:identify', (event) => this.#catchUpWith(event.detail.peerId.toString()))
     transport.addEventListener('peer:disconnect', (event) => this.#quota.forget(event.detail.toString()))
-    transport.addEventListener('peer:discovery', (event) => this.#dialQuietly(event.detail.id))
+    transport.addEventListener('peer:discovery', (event) => void this.#mesh.dial(event.detail.id))
     try {
       await transport.start()
     } catch (error) {
@@ -120,6 +144,8 @@ export class Exchange {
 
   async stop(): Promise<void> {
     this.#stopping.abort()
+    this.#catchUp.stop()
+    this.#mesh.stop()
     await Promise.allSettled(this.#syncing.values())
     await this.#transport?.stop()
   }
@@ -264,6 +290,11 @@ export class Exchange {
     for await (const bytes of this.#handlers.statementsSince(decodeStatementsRequest(value))) yield { bytes }
   }
 
+  async *#answerAddresses(value: unknown): AsyncIterable<unknown> {
+    decodeAddressesRequest(value)
+    for (const { peerId, addresses } of await this.#mesh.known()) yield { peerId, addresses: [...addresses] }
+  }
+
   async *#answerBlob(value: unknown, from: PeerIdString, signal: AbortSignal): AsyncIterable<unknown> {
     const request = decodeBlobRequest(value)
     if (!this.#handlers.mayRead(from, request.digest))
@@ -293,6 +324,11 @@ export class Exchange {
     for await (const frame of this.#ask(peer, 'statements', this.#handlers.wanted(), signal)) {
       await this.#handlers.onStatement(decodeBytesFrame(frame, limit('envelopeBytes')), peer)
     }
+    this.#handlers.onSynced(peer)
+    const others: MemberAddresses[] = []
+    for await (const frame of this.#ask(peer, 'addresses', {}, signal))
+      others.push(decodeAddressesFrame(frame))
+    await Promise.all(others.map((other) => this.#mesh.learn(other)))
   }
 
   #judge(data: Uint8Array): 'accept' | 'reject' | 'ignore' {
@@ -304,19 +340,8 @@ export class Exchange {
     }
   }
 
-  /** Background work: what fails here is tried again on the next connection or announcement. */
-  #syncQuietly(peer: PeerIdString): void {
-    if (this.#stopping.signal.aborted || !this.#handlers.isMember(peer)) return
-    this.syncWith(peer).catch((error: unknown) => {
-      if (!(error instanceof FlexMeshError) && !this.#stopping.signal.aborted) throw error
-    })
-  }
-
-  #dialQuietly(peer: PeerId): void {
-    if (!this.#handlers.isMember(peer.toString())) return
-    this.#node()
-      .dial(peer, { signal: this.#bounded(this.#stopping.signal, limit('dialTimeout')) })
-      .catch(() => undefined)
+  #catchUpWith(peer: PeerIdString): void {
+    if (!this.#stopping.signal.aborted && this.#handlers.isMember(peer)) void this.#catchUp.start(peer)
   }
 
   #bounded(signal: AbortSignal, ms: number): AbortSignal {

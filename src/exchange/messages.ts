@@ -16,12 +16,19 @@ export interface StatementsRequest {
   readonly known: readonly { readonly publisher: string; readonly seq: number }[]
 }
 
+/** Where a member was reached; hints, not proofs. */
+export interface MemberAddresses {
+  readonly peerId: string
+  readonly addresses: readonly string[]
+}
+
 export type BlobRequest =
   | { readonly kind: 'hashes'; readonly digest: Digest }
   | { readonly kind: 'chunks'; readonly digest: Digest; readonly first: number; readonly count: number }
 
 /** Chunks that one request may ask for. */
 export const CHUNKS_PER_REQUEST = 4
+const MAX_ADDRESS_LENGTH = 256
 const MAX_CHUNK_INDEX = limit('fileBytes') / limit('chunkBytes')
 
 export function decodeJoinRequest(value: unknown): JoinRequest {
@@ -47,6 +54,23 @@ export function decodeStatementsRequest(value: unknown): StatementsRequest {
   })
   fields.end()
   return { rosterVersion, known }
+}
+
+export function decodeAddressesRequest(value: unknown): void {
+  new Fields(value, 'addresses request').end()
+}
+
+export function decodeAddressesFrame(value: unknown): MemberAddresses {
+  const fields = new Fields(value, 'addresses frame')
+  const peerId = fields.text('peerId', 64)
+  const addresses = fields.list('addresses', limit('addressesPerMember'), (item, title) => {
+    if (typeof item !== 'string' || item.length > MAX_ADDRESS_LENGTH) {
+      throw new FormatError('bad-field', `${title}: expected at most ${MAX_ADDRESS_LENGTH} characters`)
+    }
+    return item
+  })
+  fields.end()
+  return { peerId, addresses }
 }
 
 export function encodeBlobRequest(request: BlobRequest): unknown {

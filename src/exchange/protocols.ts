@@ -40,7 +40,17 @@ export const PROTOCOLS = {
     maxResponseFrames: 4096,
     timeoutMs: limit('chunkTimeout'),
     maxInboundStreams: limit('protocolInboundStreams'),
-    quota: { burst: 32, everyMs: 250 }, // one on every connection and every announcement
+    quota: { burst: 32, everyMs: 50 }, // one on every connection and every announcement
+    guests: false,
+  },
+  addresses: {
+    id: '/flexmesh/addresses/1.0.0',
+    maxRequestBytes: limit('requestBytes'),
+    maxResponseBytes: limit('requestBytes'),
+    maxResponseFrames: limit('members'),
+    timeoutMs: limit('requestTimeout'),
+    maxInboundStreams: limit('protocolInboundStreams'),
+    quota: { burst: 32, everyMs: 250 }, // asked with every sync
     guests: false,
   },
   blob: {

@@ -34,6 +34,7 @@ export const LIMITS = {
     unit: 'count',
     why: 'packages named in one list; a head with two full lists still fits an announcement',
   },
+  addressesPerMember: { value: 8, unit: 'count', why: 'interfaces of one host that others may dial' },
   maxConnections: { value: 72, unit: 'count', why: 'members plus eight guests' },
   guestConnections: { value: 8, unit: 'count', why: 'peers that hold an invitation but are not members yet' },
   streamsPerConnection: { value: 8, unit: 'count', why: 'yamux streams that one peer may hold open' },

@@ -1,16 +1,18 @@
-/** Learning rate by step: linear warmup, then cosine to a tenth (flexolmo 2.1, 2.2). */
+/** Learning rate by step: linear warmup, then cosine to a share of the peak (flexolmo 2.1, 2.2). */
 export interface Schedule {
   readonly peak: number
   readonly warmupSteps: number
   readonly totalSteps: number
+  /** Learning rate at the end, as a share of the peak; a tenth where absent. */
+  readonly finalShare?: number
 }
 
 const FINAL_SHARE = 0.1
 
 /** `step` counts from 0. */
 export function learningRate(schedule: Schedule, step: number): number {
-  const { peak, warmupSteps, totalSteps } = schedule
+  const { peak, warmupSteps, totalSteps, finalShare = FINAL_SHARE } = schedule
   if (step < warmupSteps) return (peak * (step + 1)) / warmupSteps
   const progress = Math.min(1, (step - warmupSteps) / Math.max(1, totalSteps - warmupSteps))
-  return peak * (FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + Math.cos(Math.PI * progress)))
+  return peak * (finalShare + (1 - finalShare) * 0.5 * (1 + Math.cos(Math.PI * progress)))
 }
