@@ -16,7 +16,7 @@ import type { PublicModel } from './public-model.ts'
 import type { Engine } from './tensor/engine.ts'
 import { ADAMW_DEFAULTS, AdamW } from './training/optimizer.ts'
 import { compilePairStep, expertOf, initialTrainables } from './training/pair.ts'
-import { EMBEDDING_WINDOW, initialRouterRow } from './training/router-embedding.ts'
+import { EMBEDDING_WINDOW, initialRouterRows } from './training/router-embedding.ts'
 import { type StepReport, train } from './training/train.ts'
 
 export interface TrainRequest {
@@ -41,13 +41,6 @@ export const TRAIN_DEFAULTS = {
   evaluationBytes: 32_768,
   embeddingWindows: 128,
 } as const
-
-/**
- * A router row must turn within the few hundred steps of a small run, while FFN weights may only move
- * by percents: its learning rate is a multiple of theirs.
- */
-const ROUTER_RATE_SCALE = 30
-const routerRateScale = (name: string): number => (name.endsWith('mlp.gate.weight') ? ROUTER_RATE_SCALE : 1)
 
 export type TrainEvent =
   | { readonly stage: 'data'; readonly documents: number; readonly bytes: number }
@@ -100,12 +93,12 @@ export async function* trainExpert(
     const shared = windowSampler(replay.train, T + 1, request.seed + 1)
     const windows = (sampler: typeof own): Promise<Int32Array[]> =>
       Promise.all(Array.from({ length: TRAIN_DEFAULTS.embeddingWindows }, (_, i) => sampler(-1 - i)))
-    const row = await initialRouterRow(engine, model.config, model.params, {
+    const rows = await initialRouterRows(engine, model.config, model.params, {
       own: (await windows(own)).map((window) => window.subarray(0, EMBEDDING_WINDOW)),
       public: (await windows(shared)).map((window) => window.subarray(0, EMBEDDING_WINDOW)),
     })
-    const trainables = initialTrainables(model.config, model.params, row)
-    const optimizer = new AdamW({ ...ADAMW_DEFAULTS, rateScale: routerRateScale }, trainables)
+    const trainables = initialTrainables(model.config, model.params, rows)
+    const optimizer = new AdamW(ADAMW_DEFAULTS, trainables)
     const compiled = await compilePairStep(engine, model.config, model.params, zeroRows(model.config), B, T)
     try {
       const steps = train({

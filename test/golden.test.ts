@@ -110,7 +110,11 @@ describe.each(engines)('golden vectors on the $name engine', (engine) => {
     const rows = [0, 1].map((l) => (goldenParams.get(routerName(l)) as Param).data)
     const publicRows = rows.map((row) => row.subarray(0, C))
     const compiled = await compilePairStep(engine, goldenConfig, goldenPublic(), publicRows, 1, T)
-    const trainables = initialTrainables(goldenConfig, goldenPublic(), new Float32Array(C))
+    const trainables = initialTrainables(
+      goldenConfig,
+      goldenPublic(),
+      Array.from({ length: goldenConfig.numHiddenLayers }, () => new Float32Array(C)),
+    )
     for (const l of [0, 1]) trainables.get(routerName(l))?.set(rows[l]?.subarray(C, 2 * C) ?? [])
     const labels = Int32Array.from([...golden.input_ids.slice(1), 0])
     const labelWeights = new Float32Array(T).fill(1 / (T - 1), 0, T - 1)

@@ -8,8 +8,6 @@ export interface AdamWInit {
   readonly epsilon: number
   readonly weightDecay: number
   readonly maxGradNorm: number
-  /** Factor on the learning rate of one parameter; 1 where it is absent. */
-  readonly rateScale?: (name: string) => number
 }
 
 export const ADAMW_DEFAULTS: AdamWInit = {
@@ -55,7 +53,7 @@ export class AdamW {
       const g = gradients.get(name) as Float32Array
       const m = this.first.get(name) as Float32Array
       const v = this.second.get(name) as Float32Array
-      const rate = ((this.#init.rateScale?.(name) ?? 1) * learningRate) / correct1
+      const rate = learningRate / correct1
       for (let i = 0; i < p.length; i++) {
         const gi = (g[i] as number) * clip
         const mi = beta1 * (m[i] as number) + (1 - beta1) * gi

@@ -44,7 +44,7 @@ export function trainableShapes(config: ModelConfig): Map<string, readonly numbe
 export function initialTrainables(
   config: ModelConfig,
   publicModel: Params,
-  routerRow: Float32Array,
+  routerRows: readonly Float32Array[],
 ): Trainables {
   const values: Trainables = new Map()
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
@@ -52,7 +52,7 @@ export function initialTrainables(
       const source = requireParam(publicModel, layerName(layer, `mlp.${projection}.weight`))
       values.set(expertName(layer, PAIR_EXPERT, projection), source.data.slice())
     }
-    values.set(routerName(layer), routerRow.slice())
+    values.set(routerName(layer), (routerRows[layer] as Float32Array).slice())
     values.set(biasName(layer), Float32Array.of(INITIAL_BIAS))
   }
   return values

@@ -1,64 +1,133 @@
 /**
- * Where a router row starts: the mean embedding of the owner's documents minus that of public text,
- * both in the stream that routers see (flexolmo 3.1). Subtracting the public mean is the same as
- * keeping both rows and fixing the public one, because softmax sees differences only.
+ * Where a router row starts: the owner's domain embedding minus the public one, in the stream that
+ * this layer's router sees, whitened by the second moment of both (flexolmo 3.1 leaves the embedding
+ * of small models open). Unwhitened, the few large directions of the stream hide the difference; a
+ * whitened row separates the two texts from the first step, so that the public text keeps its expert.
+ * Fixing the public row at zero loses nothing: softmax sees differences only.
  */
-import { mul, reshape, rsqrt, square, sum, type Tensor, zeros } from '@tensorflow/tfjs'
+import { matMul, sum, type Tensor, zeros } from '@tensorflow/tfjs'
 import type { ModelConfig } from '../model/config.ts'
 import { denseName, type Params } from '../model/params.ts'
 import { forward } from '../model/transformer.ts'
 import type { Engine } from '../tensor/engine.ts'
 
-/** Norm of the row: published domain embeddings lie between 0.41 and 0.55 (flexolmo 3.1). */
-const ROW_NORM = 0.5
+/** Logit scale: the regression's targets are half a unit either side of zero. */
+const SCALE = 6
+/** Ridge, as a share of the mean eigenvalue. */
+const RIDGE = 0.01
+const TOLERANCE = 1e-6
+/** Rounding costs conjugate gradients its n-step guarantee. */
+const STEPS_PER_UNKNOWN = 4
 const B = 8
 const T = 64
 
+/** Ids in each window. */
+export const EMBEDDING_WINDOW = T
+
 export interface EmbeddingSource {
-  /** Windows of T ids each. */
+  /** Windows of EMBEDDING_WINDOW ids each. */
   readonly own: readonly Int32Array[]
   readonly public: readonly Int32Array[]
 }
 
-export const EMBEDDING_WINDOW = T
+/** First and second moment [C] and [C, C] of a router's inputs. */
+interface Moments {
+  readonly mean: Float64Array
+  readonly second: Float64Array
+}
 
-/** @returns one router row [C]. */
-export async function initialRouterRow(
+/** @returns one router row [C] per layer. */
+export async function initialRouterRows(
   engine: Engine,
   config: ModelConfig,
   publicModel: Params,
   source: EmbeddingSource,
-): Promise<Float32Array> {
-  const { hiddenSize: C } = config
+): Promise<Float32Array[]> {
+  const { hiddenSize: C, numHiddenLayers: L } = config
   const compiled = await engine.compile(
     (tensors) => {
       const weights = (name: string): Tensor => tensors[denseName(name)] ?? (zeros([1, C]) as Tensor)
       const { routerInputs } = forward(config, weights, weights('ids'), { B, T, E: 1, topK: 1, bias: false })
-      const u = routerInputs[0] as Tensor // (N, C)
-      const unit = mul(u, rsqrt(sum(square(u), -1, true)))
-      return { sums: sum(reshape(unit, [B, T, C]), 1) } // (B, C)
+      const out: Record<string, Tensor> = {}
+      routerInputs.forEach((u, layer) => {
+        out[`mean.${layer}`] = sum(u, 0) // (C)
+        out[`second.${layer}`] = matMul(u as never, u as never, true, false) // (C, C)
+      })
+      return out
     },
     { inputs: { ids: { shape: [B, T], dtype: 'int32' } }, frozen: Object.fromEntries(publicModel) },
   )
-  const meanOf = async (windows: readonly Int32Array[]): Promise<Float64Array> => {
-    const mean = new Float64Array(C)
-    for (let at = 0; at < windows.length; at += B) {
+  const momentsOf = async (windows: readonly Int32Array[]): Promise<Moments[]> => {
+    const moments = Array.from({ length: L }, () => ({
+      mean: new Float64Array(C),
+      second: new Float64Array(C * C),
+    }))
+    const batches = Math.max(1, Math.floor(windows.length / B))
+    for (let batch = 0; batch < batches; batch++) {
       const ids = new Int32Array(B * T)
-      const rows = windows.slice(at, at + B)
-      rows.forEach((window, row) => {
+      for (let row = 0; row < B; row++) {
+        const window = windows[(batch * B + row) % windows.length] as Int32Array
         ids.set(window.subarray(0, T), row * T)
-      })
-      const { sums } = await compiled.run({ ids })
-      for (let i = 0; i < rows.length * C; i++) {
-        mean[i % C] = (mean[i % C] as number) + (sums?.[i] as number) / (windows.length * T)
       }
+      const sums = await compiled.run({ ids })
+      moments.forEach(({ mean, second }, layer) => {
+        accumulate(mean, sums[`mean.${layer}`] as Float32Array, 1 / (batches * B * T))
+        accumulate(second, sums[`second.${layer}`] as Float32Array, 1 / (batches * B * T))
+      })
     }
-    return mean
+    return moments
   }
-  const own = await meanOf(source.own)
-  const base = await meanOf(source.public)
-  await compiled.dispose()
-  const row = Float32Array.from(own, (x, i) => x - (base[i] as number))
-  const norm = Math.sqrt(row.reduce((total, x) => total + x * x, 0))
-  return norm === 0 ? row : row.map((x) => (x * ROW_NORM) / norm)
+  try {
+    const own = await momentsOf(source.own)
+    const base = await momentsOf(source.public)
+    return own.map((moments, layer) => whitenedDifference(moments, base[layer] as Moments))
+  } finally {
+    await compiled.dispose()
+  }
+}
+
+function accumulate(target: Float64Array, values: Float32Array, factor: number): void {
+  for (let i = 0; i < target.length; i++) target[i] = (target[i] as number) + (values[i] as number) * factor
+}
+
+/** SCALE (S + r I)^-1 (mean_own - mean_public), S the sum of both second moments. */
+function whitenedDifference(own: Moments, base: Moments): Float32Array {
+  const C = own.mean.length
+  const difference = own.mean.map((x, i) => x - (base.mean[i] as number))
+  const second = own.second.map((x, i) => x + (base.second[i] as number))
+  let trace = 0
+  for (let i = 0; i < C; i++) trace += second[i * C + i] as number
+  const ridge = (RIDGE * trace) / C
+  for (let i = 0; i < C; i++) second[i * C + i] = (second[i * C + i] as number) + ridge
+  return Float32Array.from(solve(second, difference), (x) => SCALE * x)
+}
+
+/** x with A x = b for a symmetric positive definite A [n, n], by conjugate gradients. */
+function solve(A: Float64Array, b: Float64Array): Float64Array {
+  const n = b.length
+  const x = new Float64Array(n)
+  const residual = b.slice()
+  const direction = b.slice()
+  const image = new Float64Array(n)
+  let norm = dot(residual, residual)
+  const enough = norm * TOLERANCE * TOLERANCE
+  for (let step = 0; step < STEPS_PER_UNKNOWN * n && norm > enough; step++) {
+    for (let i = 0; i < n; i++) image[i] = dot(A.subarray(i * n, (i + 1) * n), direction)
+    const stride = norm / dot(direction, image)
+    for (let i = 0; i < n; i++) {
+      x[i] = (x[i] as number) + stride * (direction[i] as number)
+      residual[i] = (residual[i] as number) - stride * (image[i] as number)
+    }
+    const next = dot(residual, residual)
+    const turn = next / norm
+    for (let i = 0; i < n; i++) direction[i] = (residual[i] as number) + turn * (direction[i] as number)
+    norm = next
+  }
+  return x
+}
+
+function dot(a: Float64Array, b: Float64Array): number {
+  let total = 0
+  for (let i = 0; i < a.length; i++) total += (a[i] as number) * (b[i] as number)
+  return total
 }
