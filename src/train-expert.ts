@@ -15,7 +15,7 @@ import { checkpointFile } from './packaging/checkpoint-file.ts'
 import type { PublicModel } from './public-model.ts'
 import type { Engine } from './tensor/engine.ts'
 import { ADAMW_DEFAULTS, AdamW } from './training/optimizer.ts'
-import { compilePairStep, expertOf, initialTrainables } from './training/pair.ts'
+import { compilePairStep, initialTrainables, releasedExpert } from './training/pair.ts'
 import { EMBEDDING_WINDOW, initialRouterRows } from './training/router-embedding.ts'
 import { type StepReport, train } from './training/train.ts'
 
@@ -126,7 +126,7 @@ export async function* trainExpert(
       await compiled.dispose()
     }
     signal.throwIfAborted()
-    const score = await pairScores(engine, model, expertOf(model.config, trainables), corpus, replay)
+    const score = await pairScores(engine, model, releasedExpert(model.config, trainables), corpus, replay)
     const result: TrainResult = {
       name: request.name,
       steps: request.steps,
@@ -158,7 +158,7 @@ export async function loadTrained(
   const checkpoint = await checkpointFile(dirs.checkpoint).load()
   const trainables = new Map([...(checkpoint?.arrays ?? [])].filter(([key]) => !/^[mv]\./.test(key)))
   return {
-    expert: expertOf(model.config, trainables),
+    expert: releasedExpert(model.config, trainables),
     result: readResult(await readFileBounded(dirs.result, 65_536)),
   }
 }

@@ -14,14 +14,7 @@ import { packExpert } from '../../src/packaging/package.ts'
 import { readSafetensors, type TensorEntry, writeSafetensors } from '../../src/packaging/safetensors.ts'
 import { NO_STATEMENT } from '../../src/packaging/statement.ts'
 import { rawSafetensors, TINY_EXPERT, tinyManifest, tinyTensors } from '../../test/support/packages.ts'
-
-export interface Vector {
-  readonly name: string
-  readonly spec: string
-  readonly expect: string
-  readonly input: Readonly<Record<string, unknown>>
-  readonly comment: string
-}
+import { byFileName, type Case, type Vector, vectorsOf as vectorsFor } from './vector.ts'
 
 const publisher = createIdentity(new Uint8Array(32).fill(0x11))
 const stranger = createIdentity(new Uint8Array(32).fill(0x22))
@@ -39,10 +32,8 @@ export function makeVectors(): Record<string, Vector> {
     ...chainVectors(),
     ...chunkVectors(),
   ]
-  return Object.fromEntries(vectors.map((vector) => [`${vector.name}.json`, vector]))
+  return byFileName(vectors)
 }
-
-type Case = readonly [name: string, expect: string, comment: string]
 
 function vectorsOf<T extends unknown[]>(
   prefix: string,
@@ -50,13 +41,7 @@ function vectorsOf<T extends unknown[]>(
   cases: readonly (readonly [...Case, ...T])[],
   input: (...rest: T) => Record<string, unknown>,
 ): Vector[] {
-  return cases.map(([name, expected, comment, ...rest]) => ({
-    name: `${prefix}-${name}`,
-    spec: `expert-package ${section}`,
-    expect: expected,
-    input: input(...rest),
-    comment,
-  }))
+  return vectorsFor(prefix, `expert-package ${section}`, cases, input)
 }
 
 function safetensorsVectors(): Vector[] {
@@ -66,25 +51,109 @@ function safetensorsVectors(): Vector[] {
   const cases: [...Case, string, number][] = [
     ['one-tensor', 'accept', 'the smallest useful file', `{"a":{${one}}}`, 4],
     ['empty', 'accept', 'no tensors and no data', '{}', 0],
-    ['metadata', 'accept', 'text to text under __metadata__', `{"__metadata__":{"format":"pt"},"a":{${one}}}`, 4],
-    ['other-order', 'accept', 'members in any order, white space, padding', `{ "a": {"shape": [1], "data_offsets": [0, 4], "dtype": "F32"} }   `, 4],
-    ['empty-tensor', 'accept', 'a dimension of zero holds no bytes', '{"a":{"dtype":"F32","shape":[0,3],"data_offsets":[0,0]}}', 0],
-    ['duplicate-name', bad, 'JSON readers keep the last of two; two readers would see two files', `{"a":{${one}},"a":{${one}}}`, 4],
-    ['duplicate-name-escaped', bad, 'an escape is another spelling of the same name', `{"a":{${one}},"\\u0061":{${one}}}`, 4],
+    [
+      'metadata',
+      'accept',
+      'text to text under __metadata__',
+      `{"__metadata__":{"format":"pt"},"a":{${one}}}`,
+      4,
+    ],
+    [
+      'other-order',
+      'accept',
+      'members in any order, white space, padding',
+      `{ "a": {"shape": [1], "data_offsets": [0, 4], "dtype": "F32"} }   `,
+      4,
+    ],
+    [
+      'empty-tensor',
+      'accept',
+      'a dimension of zero holds no bytes',
+      '{"a":{"dtype":"F32","shape":[0,3],"data_offsets":[0,0]}}',
+      0,
+    ],
+    [
+      'duplicate-name',
+      bad,
+      'JSON readers keep the last of two; two readers would see two files',
+      `{"a":{${one}},"a":{${one}}}`,
+      4,
+    ],
+    [
+      'duplicate-name-escaped',
+      bad,
+      'an escape is another spelling of the same name',
+      `{"a":{${one}},"\\u0061":{${one}}}`,
+      4,
+    ],
     ['duplicate-member', bad, 'two dtypes', `{"a":{"dtype":"F16",${one}}}`, 4],
-    ['duplicate-metadata-key', bad, 'also inside __metadata__', `{"__metadata__":{"k":"1","k":"2"},"a":{${one}}}`, 4],
+    [
+      'duplicate-metadata-key',
+      bad,
+      'also inside __metadata__',
+      `{"__metadata__":{"k":"1","k":"2"},"a":{${one}}}`,
+      4,
+    ],
     ['unknown-member', bad, 'nothing may hide in a tensor', `{"a":{${one},"x":1}}`, 4],
-    ['unknown-dtype', bad, 'element size unknown', '{"a":{"dtype":"F31","shape":[1],"data_offsets":[0,4]}}', 4],
-    ['hole-at-start', bad, 'bytes that no tensor owns', '{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}', 8],
+    [
+      'unknown-dtype',
+      bad,
+      'element size unknown',
+      '{"a":{"dtype":"F31","shape":[1],"data_offsets":[0,4]}}',
+      4,
+    ],
+    [
+      'hole-at-start',
+      bad,
+      'bytes that no tensor owns',
+      '{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}',
+      8,
+    ],
     ['hole-between', bad, 'bytes that no tensor owns', `{"a":{${one}},${two}[8,12]}}`, 12],
     ['overlap', bad, 'one byte in two tensors', `{"a":{${one}},${two}[2,6]}}`, 6],
     ['same-place', bad, 'two tensors over the same bytes', `{"a":{${one}},${two}[0,4]}}`, 4],
-    ['reversed-offsets', bad, 'end before begin', '{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}', 4],
-    ['wrong-length', bad, 'two elements in four bytes', '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}', 4],
-    ['overflow', bad, 'the product of the shape leaves the safe integers', '{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}', 0],
-    ['overflow-times-zero', bad, 'a later zero does not undo an overflow', '{"a":{"dtype":"F32","shape":[9007199254740991,2,0],"data_offsets":[0,0]}}', 0],
-    ['fraction', bad, 'integers have one spelling', '{"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}}', 4],
-    ['negative', bad, 'dimensions are not negative', '{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}', 4],
+    [
+      'reversed-offsets',
+      bad,
+      'end before begin',
+      '{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}',
+      4,
+    ],
+    [
+      'wrong-length',
+      bad,
+      'two elements in four bytes',
+      '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}',
+      4,
+    ],
+    [
+      'overflow',
+      bad,
+      'the product of the shape leaves the safe integers',
+      '{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}',
+      0,
+    ],
+    [
+      'overflow-times-zero',
+      bad,
+      'a later zero does not undo an overflow',
+      '{"a":{"dtype":"F32","shape":[9007199254740991,2,0],"data_offsets":[0,0]}}',
+      0,
+    ],
+    [
+      'fraction',
+      bad,
+      'integers have one spelling',
+      '{"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}}',
+      4,
+    ],
+    [
+      'negative',
+      bad,
+      'dimensions are not negative',
+      '{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}',
+      4,
+    ],
     ['leading-space', bad, 'the first header byte is {', ` {"a":{${one}}}`, 4],
     ['trailing-text', bad, 'only spaces pad', `{"a":{${one}}}{}`, 4],
     ['trailing-newline', bad, 'only spaces pad', `{"a":{${one}}}\n`, 4],
@@ -94,10 +163,25 @@ function safetensorsVectors(): Vector[] {
   ]
   const files: [...Case, Uint8Array][] = [
     ['nothing', 'truncated', 'not even a header length', new Uint8Array(0)],
-    ['cut-header', 'truncated', 'the header is longer than the file', rawSafetensors(`{"a":{${one}}}`, new Uint8Array(4)).subarray(0, 30)],
-    ['header-over-cap', 'too-large', 'refused by its length alone', lengthOnly(limit('safetensorsHeaderBytes') + 1)],
+    [
+      'cut-header',
+      'truncated',
+      'the header is longer than the file',
+      rawSafetensors(`{"a":{${one}}}`, new Uint8Array(4)).subarray(0, 30),
+    ],
+    [
+      'header-over-cap',
+      'too-large',
+      'refused by its length alone',
+      lengthOnly(limit('safetensorsHeaderBytes') + 1),
+    ],
     ['header-of-4-gib', 'too-large', 'the upper half of the length counts', lengthOnly(2 ** 32)],
-    ['pickle', 'too-large', 'a pickle read as a header length', concatBytes(utf8('\u0080\u0004'), new Uint8Array(14).fill(0x28))],
+    [
+      'pickle',
+      'too-large',
+      'a pickle read as a header length',
+      concatBytes(utf8('\u0080\u0004'), new Uint8Array(14).fill(0x28)),
+    ],
   ]
   return [
     ...vectorsOf('safetensors', 'File', cases, (header, data) => ({
@@ -128,15 +212,60 @@ function packageVectors(): Vector[] {
   const cases: [...Case, Uint8Array][] = [
     ['bf16', 'accept', 'two layers with bias, as the publisher packs them', file()],
     ['missing-tensor', 'tensor-name', 'every tensor must be there', file(undefined, ffn)],
-    ['missing-one-bias', 'tensor-name', 'biases in all layers or in none', file(undefined, 'model.layers.1.mlp.expert_bias')],
-    ['public-expert', 'tensor-name', 'expert 0 is the public model\'s', file(foreign('model.layers.0.mlp.experts.0.up_proj.weight'))],
-    ['attention', 'tensor-name', 'shared weights are not a package\'s to bring', file(foreign('model.layers.0.self_attn.q_proj.weight'))],
-    ['embedding', 'tensor-name', 'shared weights are not a package\'s to bring', file(foreign('model.embed_tokens.weight'))],
-    ['extra-layer', 'tensor-name', 'a layer that the manifest does not count', file(foreign('model.layers.2.mlp.gate.weight'))],
-    ['transposed', 'tensor-shape', 'same size, other shape', file({ name: ffn, dtype: 'BF16', shape: [6, 4], data: new Uint8Array(48) })],
-    ['two-router-rows', 'tensor-shape', 'one expert brings one row', file({ name: router, dtype: 'F32', shape: [2, 4], data: new Uint8Array(32) })],
-    ['ffn-dtype', 'tensor-dtype', 'the manifest says BF16', file({ name: ffn, dtype: 'F16', shape: [4, 6], data: new Uint8Array(48) })],
-    ['router-dtype', 'tensor-dtype', 'router rows are always F32', file({ name: router, dtype: 'BF16', shape: [1, 4], data: new Uint8Array(8) })],
+    [
+      'missing-one-bias',
+      'tensor-name',
+      'biases in all layers or in none',
+      file(undefined, 'model.layers.1.mlp.expert_bias'),
+    ],
+    [
+      'public-expert',
+      'tensor-name',
+      "expert 0 is the public model's",
+      file(foreign('model.layers.0.mlp.experts.0.up_proj.weight')),
+    ],
+    [
+      'attention',
+      'tensor-name',
+      "shared weights are not a package's to bring",
+      file(foreign('model.layers.0.self_attn.q_proj.weight')),
+    ],
+    [
+      'embedding',
+      'tensor-name',
+      "shared weights are not a package's to bring",
+      file(foreign('model.embed_tokens.weight')),
+    ],
+    [
+      'extra-layer',
+      'tensor-name',
+      'a layer that the manifest does not count',
+      file(foreign('model.layers.2.mlp.gate.weight')),
+    ],
+    [
+      'transposed',
+      'tensor-shape',
+      'same size, other shape',
+      file({ name: ffn, dtype: 'BF16', shape: [6, 4], data: new Uint8Array(48) }),
+    ],
+    [
+      'two-router-rows',
+      'tensor-shape',
+      'one expert brings one row',
+      file({ name: router, dtype: 'F32', shape: [2, 4], data: new Uint8Array(32) }),
+    ],
+    [
+      'ffn-dtype',
+      'tensor-dtype',
+      'the manifest says BF16',
+      file({ name: ffn, dtype: 'F16', shape: [4, 6], data: new Uint8Array(48) }),
+    ],
+    [
+      'router-dtype',
+      'tensor-dtype',
+      'router rows are always F32',
+      file({ name: router, dtype: 'BF16', shape: [1, 4], data: new Uint8Array(8) }),
+    ],
   ]
   return vectorsOf('package', 'Tensors', cases, (bytes) => ({
     decoder: 'package',
@@ -161,24 +290,79 @@ function manifestVectors(): Vector[] {
     ['prev-in-first', 'bad-field', 'statement 1 follows nothing', json({ prev: digest(1) })],
     ['no-prev-in-second', 'bad-field', 'statement 2 follows something', json({ seq: 2 })],
     ['seq-zero', 'bad-field', 'numbers start at 1', json({ seq: 0 })],
-    ['lives-too-long', 'bad-field', 'consent is renewed', json({ expiresAt: base.issuedAt + limit('manifestLifetime') + 1 })],
+    [
+      'lives-too-long',
+      'bad-field',
+      'consent is renewed',
+      json({ expiresAt: base.issuedAt + limit('manifestLifetime') + 1 }),
+    ],
     ['expires-at-once', 'bad-field', 'expiresAt is later than issuedAt', json({ expiresAt: base.issuedAt })],
-    ['upper-case-digest', 'bad-field', 'digests have one spelling', json({ consortium: `sha256:${'AB'.repeat(32)}` })],
-    ['rsa-publisher', 'bad-field', 'only Ed25519 peer ids', json({ publisher: 'QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N' })],
-    ['file-path', 'bad-field', 'files have roles, not paths', json({ files: [{ ...file, path: '../../etc/passwd' }] })],
+    [
+      'upper-case-digest',
+      'bad-field',
+      'digests have one spelling',
+      json({ consortium: `sha256:${'AB'.repeat(32)}` }),
+    ],
+    [
+      'rsa-publisher',
+      'bad-field',
+      'only Ed25519 peer ids',
+      json({ publisher: 'QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N' }),
+    ],
+    [
+      'file-path',
+      'bad-field',
+      'files have roles, not paths',
+      json({ files: [{ ...file, path: '../../etc/passwd' }] }),
+    ],
     ['file-role', 'bad-field', 'the only role is expert', json({ files: [{ ...file, role: 'code' }] })],
-    ['file-too-small', 'bad-field', 'size and shape must agree before a byte is fetched', json({ files: [{ ...file, size: 100 }] })],
-    ['file-too-large', 'bad-field', 'size and shape must agree before a byte is fetched', json({ files: [{ ...file, size: 2 ** 31 }] })],
+    [
+      'file-too-small',
+      'bad-field',
+      'size and shape must agree before a byte is fetched',
+      json({ files: [{ ...file, size: 100 }] }),
+    ],
+    [
+      'file-too-large',
+      'bad-field',
+      'size and shape must agree before a byte is fetched',
+      json({ files: [{ ...file, size: 2 ** 31 }] }),
+    ],
     ['chunk-size', 'bad-field', 'one chunk size for all', json({ files: [{ ...file, chunkSize: 65_536 }] })],
-    ['name-with-slash', 'bad-field', 'names are safe to print and to use', json({ expert: { ...base.expert, name: '../x' } })],
-    ['domain-control', 'bad-field', 'no control characters in what people read', json({ domain: 'court\u001b[31m' })],
-    ['replay-share', 'bad-field', 'at most 1000 thousandths', json({ training: { ...base.training, replayShareMilli: 1001 } })],
+    [
+      'name-with-slash',
+      'bad-field',
+      'names are safe to print and to use',
+      json({ expert: { ...base.expert, name: '../x' } }),
+    ],
+    [
+      'domain-control',
+      'bad-field',
+      'no control characters in what people read',
+      json({ domain: 'court\u001b[31m' }),
+    ],
+    [
+      'replay-share',
+      'bad-field',
+      'at most 1000 thousandths',
+      json({ training: { ...base.training, replayShareMilli: 1001 } }),
+    ],
     ['eval-twice', 'bad-field', 'each set once', json({ eval: [base.eval[0], base.eval[0]] })],
     ['white-space', 'not-canonical', 'one value has one spelling', ` ${text}`],
     ['float', 'not-canonical', '1.0 is another spelling of 1', text.replace('"seq":1', '"seq":1.0')],
-    ['duplicate-key', 'not-canonical', 'readers differ in which they keep', text.replace('"seq":1', '"seq":2,"seq":1')],
+    [
+      'duplicate-key',
+      'not-canonical',
+      'readers differ in which they keep',
+      text.replace('"seq":1', '"seq":2,"seq":1'),
+    ],
     ['escaped-key', 'not-canonical', 'an escape is another spelling', text.replace('"ext"', '"\\u0065xt"')],
-    ['proto-key', 'not-canonical', 'a name with powers in some readers', text.replace('"ext":{}', '"ext":{"__proto__":{}}')],
+    [
+      'proto-key',
+      'not-canonical',
+      'a name with powers in some readers',
+      text.replace('"ext":{}', '"ext":{"__proto__":{}}'),
+    ],
     ['null', 'not-canonical', 'outside the profile', text.replace('"ext":{}', '"ext":{"x":null}')],
     ['negative', 'not-canonical', 'outside the profile', text.replace('"ext":{}', '"ext":{"x":-1}')],
     ['byte-order-mark', 'not-json', 'not part of JSON', `\ufeff${text}`],
@@ -189,17 +373,29 @@ function manifestVectors(): Vector[] {
 
 function envelopeVectors(): Vector[] {
   const payload = encodeManifest(tinyManifest(publisher.peerId))
-  const sealed = (signers: (typeof publisher)[], type: (typeof MEDIA_TYPES)['manifest' | 'head'] = MEDIA_TYPES.manifest) =>
-    fromUtf8(seal(type, payload, signers))
+  const sealed = (
+    signers: (typeof publisher)[],
+    type: (typeof MEDIA_TYPES)['manifest' | 'head'] = MEDIA_TYPES.manifest,
+  ) => fromUtf8(seal(type, payload, signers))
   const good = sealed([publisher])
   const flipped = good.replace(/"sig":"(.)/, (_all, first: string) => `"sig":"${first === 'A' ? 'B' : 'A'}`)
   const cases: [...Case, string][] = [
     ['signed', 'accept', 'exactly the publisher signed', good],
-    ['other-signer', 'wrong-signer', 'another member\'s manifest published as one\'s own', sealed([stranger])],
+    ['other-signer', 'wrong-signer', "another member's manifest published as one's own", sealed([stranger])],
     ['two-signers', 'wrong-signer', 'a manifest has one author', sealed([publisher, stranger])],
     ['unsigned', 'unsigned', 'no signature', sealed([])],
-    ['wrong-type', 'wrong-type', 'signed as another kind of statement', sealed([publisher], MEDIA_TYPES.head)],
-    ['relabelled', 'wrong-type', 'the type is part of what is signed and expected', good.replace('vnd.flexmesh.manifest', 'vnd.flexmesh.verdict')],
+    [
+      'wrong-type',
+      'wrong-type',
+      'signed as another kind of statement',
+      sealed([publisher], MEDIA_TYPES.head),
+    ],
+    [
+      'relabelled',
+      'wrong-type',
+      'the type is part of what is signed and expected',
+      good.replace('vnd.flexmesh.manifest', 'vnd.flexmesh.verdict'),
+    ],
     ['bad-signature', 'bad-signature', 'one character of the signature differs', flipped],
   ]
   return vectorsOf('envelope', 'Statements', cases, (text) => ({ decoder: 'open-manifest', text }))
@@ -219,14 +415,39 @@ function headVectors(): Vector[] {
   }
   const cases: [...Case, Record<string, unknown>][] = [
     ['latest', 'accept', 'two manifests stand, one was withdrawn', {}],
-    ['empty', 'accept', 'a member that has published nothing', { seq: 0, last: NO_STATEMENT, manifests: [], withdrawals: [] }],
+    [
+      'empty',
+      'accept',
+      'a member that has published nothing',
+      { seq: 0, last: NO_STATEMENT, manifests: [], withdrawals: [] },
+    ],
     ['unsorted', 'bad-field', 'a set has one spelling', { manifests: [...manifests].reverse() }],
     ['twice', 'bad-field', 'a set holds each once', { manifests: [manifests[0], manifests[0]] }],
     ['more-than-made', 'bad-field', 'three statements cannot be two', { seq: 2 }],
     ['seq-without-last', 'bad-field', 'a number needs its statement', { last: NO_STATEMENT }],
-    ['last-without-seq', 'bad-field', 'a statement needs its number', { seq: 0, manifests: [], withdrawals: [] }],
-    ['lives-too-long', 'bad-field', 'an old head proves nothing', { expiresAt: base.issuedAt + limit('headLifetime') + 1 }],
-    ['too-many', 'bad-field', 'a head fits an announcement', { seq: 99, withdrawals: Array.from({ length: limit('digestsPerStatement') + 1 }, (_, index) => digest(index)).sort() }],
+    [
+      'last-without-seq',
+      'bad-field',
+      'a statement needs its number',
+      { seq: 0, manifests: [], withdrawals: [] },
+    ],
+    [
+      'lives-too-long',
+      'bad-field',
+      'an old head proves nothing',
+      { expiresAt: base.issuedAt + limit('headLifetime') + 1 },
+    ],
+    [
+      'too-many',
+      'bad-field',
+      'a head fits an announcement',
+      {
+        seq: 99,
+        withdrawals: Array.from({ length: limit('digestsPerStatement') + 1 }, (_, index) =>
+          digest(index),
+        ).sort(),
+      },
+    ],
     ['unknown-member', 'bad-field', 'heads have no extensions', { ext: {} }],
   ]
   return vectorsOf('head', 'Head', cases, (change) => ({
@@ -248,7 +469,12 @@ function withdrawalVectors(): Vector[] {
   const cases: [...Case, Record<string, unknown>][] = [
     ['one', 'accept', 'takes back the manifest before it', {}],
     ['nothing', 'bad-field', 'names at least one manifest', { manifests: [] }],
-    ['free-text', 'bad-field', 'kept forever, so no personal data', { reason: 'at the request of a patient' }],
+    [
+      'free-text',
+      'bad-field',
+      'kept forever, so no personal data',
+      { reason: 'at the request of a patient' },
+    ],
     ['expires', 'bad-field', 'a withdrawal is for good', { expiresAt: 1_900_000_000 }],
     ['first', 'bad-field', 'statement 1 follows nothing, later ones something', { prev: NO_STATEMENT }],
   ]

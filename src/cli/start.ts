@@ -1,5 +1,6 @@
 /** `flexmesh start`: the node with its network, control socket and inference API, until interrupted. */
 import { hostileCommands, nodeCommands } from '../commands.ts'
+import { selectionMask } from '../composition/compose.ts'
 import { shortDigest } from '../lib/bytes.ts'
 import { FlexMeshNode } from '../node.ts'
 import type { NodeEvent } from '../node-event.ts'
@@ -87,6 +88,7 @@ function servingEngine(node: FlexMeshNode): ServingEngine {
     ],
     contextLength: inference.contextLength,
     countTokens: (text) => tokenizer.encode(text).length,
+    checkSelection: ({ include, exclude }) => void selectionMask(composition, { include, exclude }),
     generate: async function* (request, signal) {
       const stream = tokenizer.decodeStream()
       const { maxTokens, temperature, topP, seed, include, exclude } = request

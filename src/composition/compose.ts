@@ -28,7 +28,8 @@ export interface Composition {
   readonly params: ReadonlyMap<string, Param>
 }
 
-export const DEFAULT_TOP_K = 2
+/** As the paper's model of eight experts. */
+export const DEFAULT_TOP_K = 4
 
 export function compose(
   config: ModelConfig,

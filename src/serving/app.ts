@@ -25,6 +25,8 @@ export interface ServingEngine {
   readonly experts: readonly { readonly institution: string; readonly expert: string }[]
   readonly contextLength: number
   countTokens(text: string): number
+  /** @throws InputError `not-found` for an expert that is not composed. */
+  checkSelection(request: InferenceRequest): void
   generate(request: InferenceRequest, signal: AbortSignal): AsyncIterable<Piece>
 }
 
@@ -132,6 +134,7 @@ async function respond(c: Context, init: AppInit, queue: Queue, kind: Kind): Pro
       'model',
     )
   const engine = init.engine()
+  engine.checkSelection(request)
   const promptTokens = engine.countTokens(request.prompt) + 1
   if (promptTokens >= engine.contextLength) {
     return problem(

@@ -21,15 +21,16 @@ export class Queue {
     if (this.#running >= this.#concurrency) {
       if (this.#waiting.length >= this.#maxWaiting) throw new QueueFullError()
       await new Promise<void>((resolve, reject) => {
+        const proceed = (): void => {
+          signal.removeEventListener('abort', leave)
+          resolve()
+        }
         const leave = (): void => {
-          this.#waiting.splice(this.#waiting.indexOf(resolve), 1)
+          this.#waiting.splice(this.#waiting.indexOf(proceed), 1)
           reject(signal.reason)
         }
         signal.addEventListener('abort', leave, { once: true })
-        this.#waiting.push(() => {
-          signal.removeEventListener('abort', leave)
-          resolve()
-        })
+        this.#waiting.push(proceed)
       })
     }
     this.#running++

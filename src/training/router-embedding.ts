@@ -1,13 +1,16 @@
 /**
- * Where a router row starts: the owner's domain embedding minus the public one, in the stream that
- * this layer's router sees, whitened by the second moment of both (flexolmo 3.1 leaves the embedding
- * of small models open). Unwhitened, the few large directions of the stream hide the difference; a
- * whitened row separates the two texts from the first step, so that the public text keeps its expert.
- * Fixing the public row at zero loses nothing: softmax sees differences only.
+ * Where a router row starts: the owner's domain embedding minus that of public text and of background,
+ * in the stream that this layer's router sees, whitened by their second moments (flexolmo 3.1 leaves
+ * the embedding of small models open). Unwhitened, the few large directions of the stream hide the
+ * difference; a whitened row separates the texts from the first step, so that public text keeps its
+ * expert. Background is random tokens: it stands for the domains of others, which no owner sees, and
+ * without it a row says yes to whatever is not public text. Fixing the public row at zero loses
+ * nothing: softmax sees differences only.
  */
 import { matMul, sum, type Tensor, zeros } from '@tensorflow/tfjs'
 import type { ModelConfig } from '../model/config.ts'
 import { denseName, type Params } from '../model/params.ts'
+import { mulberry32 } from '../model/sampling.ts'
 import { forward } from '../model/transformer.ts'
 import type { Engine } from '../tensor/engine.ts'
 
@@ -15,6 +18,8 @@ import type { Engine } from '../tensor/engine.ts'
 const SCALE = 6
 /** Ridge, as a share of the mean eigenvalue. */
 const RIDGE = 0.01
+const BACKGROUND_WINDOWS = 64
+const BACKGROUND_SEED = 1
 const TOLERANCE = 1e-6
 /** Rounding costs conjugate gradients its n-step guarantee. */
 const STEPS_PER_UNKNOWN = 4
@@ -79,22 +84,36 @@ export async function initialRouterRows(
   }
   try {
     const own = await momentsOf(source.own)
-    const base = await momentsOf(source.public)
-    return own.map((moments, layer) => whitenedDifference(moments, base[layer] as Moments))
+    const shared = await momentsOf(source.public)
+    const background = await momentsOf(randomWindows(config.vocabSize))
+    return own.map((moments, layer) =>
+      whitenedDifference(moments, [shared[layer] as Moments, background[layer] as Moments]),
+    )
   } finally {
     await compiled.dispose()
   }
 }
 
-function accumulate(target: Float64Array, values: Float32Array, factor: number): void {
+function accumulate(target: Float64Array, values: Float32Array | Float64Array, factor: number): void {
   for (let i = 0; i < target.length; i++) target[i] = (target[i] as number) + (values[i] as number) * factor
 }
 
-/** SCALE (S + r I)^-1 (mean_own - mean_public), S the sum of both second moments. */
-function whitenedDifference(own: Moments, base: Moments): Float32Array {
+function randomWindows(vocabSize: number): Int32Array[] {
+  const random = mulberry32(BACKGROUND_SEED)
+  return Array.from({ length: BACKGROUND_WINDOWS }, () =>
+    Int32Array.from({ length: T }, () => Math.floor(random() * vocabSize)),
+  )
+}
+
+/** SCALE (S + r I)^-1 (mean of own - sum of the other means), S the sum of all second moments. */
+function whitenedDifference(own: Moments, others: readonly Moments[]): Float32Array {
   const C = own.mean.length
-  const difference = own.mean.map((x, i) => x - (base.mean[i] as number))
-  const second = own.second.map((x, i) => x + (base.second[i] as number))
+  const difference = own.mean.slice()
+  const second = own.second.slice()
+  for (const other of others) {
+    accumulate(difference, other.mean, -1)
+    accumulate(second, other.second, 1)
+  }
   let trace = 0
   for (let i = 0; i < C; i++) trace += second[i * C + i] as number
   const ridge = (RIDGE * trace) / C

@@ -1,0 +1,93 @@
+/** Test vectors of protocols/composition: digests of compositions, and selections among their experts. */
+import { type AcceptedExpert, compositionDigest, selectionMask } from '../../src/composition/compose.ts'
+import { digestOf, parseDigest } from '../../src/lib/bytes.ts'
+import { VerificationError } from '../../src/lib/errors.ts'
+import { Fields } from '../../src/lib/fields.ts'
+import { byFileName, type Case, type Vector, vectorsOf } from './vector.ts'
+
+const publicModel = digestOf(Uint8Array.of(1))
+const ids = [2, 3, 4].map((byte) => digestOf(Uint8Array.of(byte)))
+const [a, b, c] = ids as [string, string, string]
+const EXPERTS = [
+  { id: a, name: 'case-law', institution: 'Alpha Court' },
+  { id: b, name: 'biomedicine', institution: 'Beta Hospital' },
+  { id: c, name: 'theorems', institution: 'Gamma University' },
+]
+
+function digestVectors(): Vector[] {
+  const right = compositionDigest(publicModel, ids as never, 2)
+  const cases: [...Case, string[], number, string][] = [
+    ['sorted', 'accept', 'three experts, top-2', [...ids].sort(), 2, right],
+    ['any-order', 'accept', 'the order of arrival does not matter', [c, a, b], 2, right],
+    ['other-top-k', 'wrong-digest', 'top-k is part of what answers', ids, 3, right],
+    ['one-missing', 'wrong-digest', 'another set of experts', [a, b], 2, right],
+    ['one-more', 'wrong-digest', 'another set of experts', [...ids, digestOf(Uint8Array.of(5))], 2, right],
+    ['other-expert', 'wrong-digest', 'another set of experts', [a, b, digestOf(Uint8Array.of(5))], 2, right],
+    ['no-experts', 'wrong-digest', 'the public model alone is another model', [], 1, right],
+    ['not-a-digest', 'bad-field', 'digests have one spelling', [a.toUpperCase(), b, c], 2, right],
+  ]
+  return vectorsOf('digest', 'composition Digest', cases, (experts, topK, digest) => ({
+    decoder: 'digest',
+    publicModel,
+    experts,
+    topK,
+    digest,
+  }))
+}
+
+function selectionVectors(): Vector[] {
+  const cases: [...Case, Record<string, string[]>, number[]][] = [
+    ['all', 'accept', 'nothing asked, everything used', {}, [1, 1, 1, 1]],
+    [
+      'exclude-wins',
+      'accept',
+      'exclude wins over include',
+      { include: ['case-law', 'theorems'], exclude: ['theorems'] },
+      [1, 1, 0, 0],
+    ],
+    ['unknown-name', 'not-found', 'a name that no expert has', { include: ['chemistry'] }, []],
+    [
+      'unknown-exclude',
+      'not-found',
+      'leaving out what is not there is a mistake',
+      { exclude: ['chemistry'] },
+      [],
+    ],
+    ['short-prefix', 'not-found', 'fewer than eight digits of an id', { include: [a.slice(7, 13)] }, []],
+    ['case', 'not-found', 'names are exact', { include: ['CASE-LAW'] }, []],
+    [
+      'public',
+      'not-found',
+      'the public expert is always in use and has no name',
+      { exclude: ['public'] },
+      [],
+    ],
+    ['empty-name', 'not-found', 'no name', { include: [''] }, []],
+  ]
+  return vectorsOf('selection', 'composition Selection', cases, (selection, inUse) => ({
+    decoder: 'selection',
+    experts: EXPERTS,
+    selection,
+    inUse,
+  }))
+}
+
+export function makeVectors(): Record<string, Vector> {
+  return byFileName([...digestVectors(), ...selectionVectors()])
+}
+
+export function runVector(input: Readonly<Record<string, unknown>>): unknown {
+  const fields = new Fields(input, 'input')
+  if (fields.literal('decoder', 'digest', 'selection') === 'digest') {
+    const experts = fields.list('experts', 64, (item) => parseDigest(String(item)))
+    const digest = compositionDigest(fields.digest('publicModel'), experts, fields.uint('topK'))
+    if (digest !== input['digest']) throw new VerificationError('wrong-digest', `composition is ${digest}`)
+    return digest
+  }
+  const experts = input['experts'] as AcceptedExpert[]
+  const composition = { digest: publicModel, experts, topK: 2, params: new Map() }
+  const mask = selectionMask(composition, input['selection'] as Record<string, string[]>)
+  const inUse = Array.from(mask, (value) => (value === 0 ? 1 : 0))
+  if (JSON.stringify(inUse) !== JSON.stringify(input['inUse'])) throw new Error(`in use: ${inUse.join(' ')}`)
+  return inUse
+}

@@ -1,0 +1,182 @@
+/** Test vectors of protocols/package-exchange: the frames that one side sends the other. */
+import {
+  decodeAddressesFrame,
+  decodeAddressesRequest,
+  decodeBlobRequest,
+  decodeBytesFrame,
+  decodeJoinRequest,
+  decodeStatementsRequest,
+  decodeStatusFrame,
+} from '../../src/exchange/messages.ts'
+import { PROTOCOLS } from '../../src/exchange/protocols.ts'
+import { fromHex, toHex } from '../../src/lib/bytes.ts'
+import { decodeCbor, encodeCbor } from '../../src/lib/cbor.ts'
+import { limit } from '../../src/lib/limits.ts'
+import { byFileName, type Case, type Vector, vectorsOf } from './vector.ts'
+
+const SPEC = 'package-exchange Frames'
+const DECODERS = {
+  'join-request': { decode: decodeJoinRequest, max: PROTOCOLS.join.maxRequestBytes },
+  'join-answer': { decode: decodeStatusFrame, max: PROTOCOLS.join.maxResponseBytes },
+  'statements-request': { decode: decodeStatementsRequest, max: PROTOCOLS.statements.maxRequestBytes },
+  'statements-answer': {
+    decode: (value: unknown) => decodeBytesFrame(value, limit('envelopeBytes')),
+    max: PROTOCOLS.statements.maxResponseBytes,
+  },
+  'addresses-request': { decode: decodeAddressesRequest, max: PROTOCOLS.addresses.maxRequestBytes },
+  'addresses-answer': { decode: decodeAddressesFrame, max: PROTOCOLS.addresses.maxResponseBytes },
+  'blob-request': { decode: decodeBlobRequest, max: PROTOCOLS.blob.maxRequestBytes },
+  'blob-answer': {
+    decode: (value: unknown) => decodeBytesFrame(value, limit('chunkBytes')),
+    max: PROTOCOLS.blob.maxResponseBytes,
+  },
+} as const
+type Decoder = keyof typeof DECODERS
+
+const PEER = '12D3KooWPqT2nMDSiXUSx5D7fasaxhxKigVhcqfkKqrLghCq9jxz'
+const token = 'ab'.repeat(16)
+const digest = new Uint8Array(32).fill(7)
+
+const CASES: Record<Decoder, readonly (readonly [...Case, unknown])[]> = {
+  'join-request': [
+    ['charter', 'accept', 'asks for the charter', { kind: 'charter', token }],
+    [
+      'membership',
+      'accept',
+      'carries a membership request',
+      { kind: 'membership', envelope: new Uint8Array(8) },
+    ],
+    ['no-kind', 'bad-field', 'says what it asks', { token }],
+    ['other-kind', 'bad-field', 'a kind that this version does not know', { kind: 'leave', token }],
+    [
+      'upper-case-token',
+      'bad-field',
+      'tokens have one spelling',
+      { kind: 'charter', token: token.toUpperCase() },
+    ],
+    ['token-as-bytes', 'bad-field', 'a token is text', { kind: 'charter', token: new Uint8Array(16) }],
+    ['extra-field', 'bad-field', 'nothing unknown', { kind: 'charter', token, more: 1 }],
+    ['list', 'bad-field', 'a frame is a map', ['charter', token]],
+  ],
+  'join-answer': [
+    ['pending', 'accept', 'a founder has to approve', { status: 'pending' }],
+    ['other-status', 'bad-field', 'one of three words', { status: 'maybe' }],
+    ['no-status', 'bad-field', 'one of three words', {}],
+    ['extra-field', 'bad-field', 'nothing unknown', { status: 'member', more: 1 }],
+  ],
+  'statements-request': [
+    ['first', 'accept', 'knows the charter only', { rosterVersion: 1, known: [] }],
+    [
+      'later',
+      'accept',
+      'knows three statements of a member',
+      { rosterVersion: 4, known: [{ publisher: PEER, seq: 3 }] },
+    ],
+    ['negative', 'bad-field', 'versions count from 1', { rosterVersion: -1, known: [] }],
+    ['fraction', 'bad-field', 'versions are whole', { rosterVersion: 1.5, known: [] }],
+    ['known-is-map', 'bad-field', 'known is a list', { rosterVersion: 1, known: {} }],
+    [
+      'too-many',
+      'bad-field',
+      'no more members than a roster holds',
+      { rosterVersion: 1, known: Array.from({ length: 65 }, () => ({ publisher: PEER, seq: 1 })) },
+    ],
+    [
+      'no-seq',
+      'bad-field',
+      'a publisher needs its number',
+      { rosterVersion: 1, known: [{ publisher: PEER }] },
+    ],
+    ['extra-field', 'bad-field', 'nothing unknown', { rosterVersion: 1, known: [], more: 1 }],
+  ],
+  'statements-answer': [
+    ['envelope', 'accept', 'one envelope a frame', { bytes: new Uint8Array(16) }],
+    ['text', 'bad-field', 'bytes, not text', { bytes: 'abc' }],
+    ['too-long', 'bad-field', 'longer than any envelope', { bytes: new Uint8Array(2 ** 17 + 1) }],
+    ['extra-field', 'bad-field', 'nothing unknown', { bytes: new Uint8Array(1), more: 1 }],
+  ],
+  'addresses-request': [
+    ['empty', 'accept', 'an empty map', {}],
+    ['field', 'bad-field', 'nothing to ask for', { peer: PEER }],
+    ['null', 'bad-field', 'a map', null],
+    ['number', 'bad-field', 'a map', 1],
+  ],
+  'addresses-answer': [
+    ['one', 'accept', 'where a member was reached', { peerId: PEER, addresses: ['/ip4/192.0.2.1/tcp/4001'] }],
+    [
+      'too-many',
+      'bad-field',
+      'at most addressesPerMember',
+      { peerId: PEER, addresses: Array.from({ length: 9 }, () => '/ip4/192.0.2.1/tcp/4001') },
+    ],
+    ['too-long', 'bad-field', 'at most 256 characters', { peerId: PEER, addresses: ['/'.padEnd(257, 'x')] }],
+    ['number', 'bad-field', 'addresses are text', { peerId: PEER, addresses: [4001] }],
+  ],
+  'blob-request': [
+    ['hashes', 'accept', 'the hashes of all chunks', { kind: 'hashes', digest }],
+    ['chunks', 'accept', 'four chunks from the third', { kind: 'chunks', digest, first: 2, count: 4 }],
+    ['short-digest', 'bad-field', '32 bytes', { kind: 'hashes', digest: digest.subarray(1) }],
+    ['no-count', 'bad-field', 'at least one', { kind: 'chunks', digest, first: 0, count: 0 }],
+    ['too-many', 'bad-field', 'at most four a request', { kind: 'chunks', digest, first: 0, count: 5 }],
+    [
+      'past-the-end',
+      'bad-field',
+      'beyond the largest file',
+      { kind: 'chunks', digest, first: 65_537, count: 1 },
+    ],
+    ['huge-first', 'bad-field', 'beyond safe integers', { kind: 'chunks', digest, first: 2 ** 53, count: 1 }],
+    ['extra-field', 'bad-field', 'nothing unknown', { kind: 'hashes', digest, first: 1 }],
+  ],
+  'blob-answer': [
+    ['chunk', 'accept', 'one chunk a frame', { bytes: new Uint8Array(4) }],
+    ['too-long', 'bad-field', 'longer than a chunk', { bytes: new Uint8Array(2 ** 20 + 1) }],
+    ['no-bytes', 'bad-field', 'a chunk has bytes', {}],
+    ['text', 'bad-field', 'bytes, not text', { bytes: 'abc' }],
+  ],
+}
+
+/** Encodings of the same kind of request that are not deterministic CBOR. */
+const RAW: readonly (readonly [...Case, string])[] = [
+  [
+    'long-integer',
+    'not-cbor',
+    'an integer in more bytes than it needs',
+    'a2656b6e6f776e806d726f7374657256657273696f6e1801',
+  ],
+  ['unsorted', 'not-cbor', 'keys out of order', 'a26d726f7374657256657273696f6e01656b6e6f776e80'],
+  ['duplicate', 'not-cbor', 'a key twice', 'a2656b6e6f776e80656b6e6f776e80'],
+  [
+    'indefinite',
+    'not-cbor',
+    'a list of indefinite length',
+    'a2656b6e6f776e9fff6d726f7374657256657273696f6e01',
+  ],
+  ['cut', 'not-cbor', 'the end is missing', 'a2656b6e6f776e80'],
+  ['trailing', 'not-cbor', 'bytes after the item', 'a2656b6e6f776e806d726f7374657256657273696f6e0100'],
+  ['tag', 'not-cbor', 'no tags', 'c100'],
+  ['nothing', 'not-cbor', 'no item', ''],
+]
+
+export function makeVectors(): Record<string, Vector> {
+  const structured = (Object.keys(DECODERS) as Decoder[]).flatMap((decoder) =>
+    vectorsOf(decoder, SPEC, CASES[decoder], (value) => {
+      const hex = toHex(encodeCbor(value))
+      // Long refusals repeat one byte: the vector says which, and how often.
+      return hex.length > 4096 ? { decoder, ...shortened(hex) } : { decoder, hex }
+    }),
+  )
+  const raw = vectorsOf('cbor', SPEC, RAW, (hex) => ({ decoder: 'statements-request', hex }))
+  return byFileName([...structured, ...raw])
+}
+
+/** `hex` without its long run of zero bytes, which follows `hex` in the frame. */
+function shortened(hex: string): { hex: string; zeros: number } {
+  const zeros = /(?:00)+$/.exec(hex)?.[0].length ?? 0
+  return zeros > 4096 ? { hex: hex.slice(0, -zeros), zeros: zeros / 2 } : { hex, zeros: 0 }
+}
+
+export function runVector(input: Readonly<Record<string, unknown>>): unknown {
+  const { decode, max } = DECODERS[input['decoder'] as Decoder]
+  const hex = `${String(input['hex'])}${'00'.repeat(Number(input['zeros'] ?? 0))}`
+  return decode(decodeCbor(fromHex(hex), max))
+}
