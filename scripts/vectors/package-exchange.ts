@@ -92,7 +92,7 @@ const CASES: Record<Decoder, readonly (readonly [...Case, unknown])[]> = {
   'statements-answer': [
     ['envelope', 'accept', 'one envelope a frame', { bytes: new Uint8Array(16) }],
     ['text', 'bad-field', 'bytes, not text', { bytes: 'abc' }],
-    ['too-long', 'bad-field', 'longer than any envelope', { bytes: new Uint8Array(2 ** 17 + 1) }],
+    ['too-long', 'too-large', 'longer than any envelope', { bytes: new Uint8Array(2 ** 17 + 1) }],
     ['extra-field', 'bad-field', 'nothing unknown', { bytes: new Uint8Array(1), more: 1 }],
   ],
   'addresses-request': [

@@ -17,8 +17,8 @@ export interface AcceptancePolicy {
 export const DEFAULT_POLICY: AcceptancePolicy = {
   maxTensorRmsRatio: 4, // honest training moves a tensor's RMS by percents; a scaled expert by multiples
   maxDeltaRatio: 3, // neuron permutation gives about 1.4 and is still caught by value; noise gives more
-  maxRouterRowNorm: 64, // rows start below 1 and grow to tens; a hijacking row is scaled up
-  maxPublicLoadShare: 0.6, // a guest that takes most public tokens routes by size, not by content
-  maxPublicLoss: 0.05, // at the size of the sample model, replay leaves about 2 % an expert
-  maxOwnLoss: 0.05, // a foreign expert may cost a little of what the acceptor itself has
+  maxRouterRowNorm: 32, // rows of honest training lie between 1 and 10; a hijacking row is scaled up
+  maxPublicLoadShare: 0.3, // honest experts take 4 to 9 % of the public text; a guest that takes most public tokens routes by size, not by content
+  maxPublicLoss: 0.01, // honest experts cost 0.1 to 0.3 % each
+  maxOwnLoss: 0.15, // at the sample's size honest experts cost up to 12 %; a hijacker takes it all
 }

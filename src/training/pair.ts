@@ -8,7 +8,6 @@ import type { Weights } from '../model/layers.ts'
 import {
   biasName,
   type Expert,
-  expertFfn,
   expertName,
   FFN_PROJECTIONS,
   layerName,
@@ -66,7 +65,7 @@ export function initialTrainables(
 }
 
 /** The trained arrays as an expert; a view, nothing is copied. */
-export function expertOf(config: ModelConfig, trainables: Trainables): Expert {
+function expertOf(config: ModelConfig, trainables: Trainables): Expert {
   const shapes = trainableShapes(config)
   const ffn = new Map<string, { shape: readonly number[]; data: Float32Array }>()
   const routerRows: Float32Array[] = []
@@ -92,22 +91,6 @@ export function releasedExpert(config: ModelConfig, trainables: Trainables): Exp
     ...expert,
     bias: (expert.bias ?? new Float32Array(config.numHiddenLayers)).map((b) => b + RELEASE_BIAS),
   }
-}
-
-/** The inverse of `expertOf`, copying: what training starts from when it continues an expert. */
-export function trainablesOf(config: ModelConfig, expert: Expert): Trainables {
-  const values: Trainables = new Map()
-  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
-    for (const projection of FFN_PROJECTIONS) {
-      values.set(
-        expertName(layer, PAIR_EXPERT, projection),
-        expertFfn(expert, layer, projection).data.slice(),
-      )
-    }
-    values.set(routerName(layer), (expert.routerRows[layer] as Float32Array).slice())
-    values.set(biasName(layer), Float32Array.of(expert.bias?.[layer] ?? 0))
-  }
-  return values
 }
 
 /** Everything that the pair keeps fixed: shared tensors and FFN 0 under its mixture name. */
