@@ -6,19 +6,19 @@
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import * as composition from './vectors/composition.ts'
-import * as charter from './vectors/consortium-charter.ts'
-import * as expertPackage from './vectors/expert-package.ts'
-import * as inferenceApi from './vectors/inference-api.ts'
-import * as exchange from './vectors/package-exchange.ts'
+import { composition } from './vectors/composition.ts'
+import { consortiumCharter } from './vectors/consortium-charter.ts'
+import { makeVectors as expertPackage } from './vectors/expert-package.ts'
+import { inferenceApi } from './vectors/inference-api.ts'
+import { packageExchange } from './vectors/package-exchange.ts'
 import type { Vector } from './vectors/vector.ts'
 
-const SUITES: Record<string, { makeVectors(): Record<string, Vector> }> = {
-  'consortium-charter': charter,
+const MAKERS: Record<string, () => Record<string, Vector>> = {
+  'consortium-charter': consortiumCharter.makeVectors,
   'expert-package': expertPackage,
-  'package-exchange': exchange,
-  composition,
-  'inference-api': inferenceApi,
+  'package-exchange': packageExchange.makeVectors,
+  composition: composition.makeVectors,
+  'inference-api': inferenceApi.makeVectors,
 }
 const protocols = fileURLToPath(new URL('../protocols', import.meta.url))
 const check = process.argv.includes('--check')
@@ -32,7 +32,7 @@ async function put(path: string, text: string): Promise<void> {
   if (!check) await writeFile(path, text)
 }
 
-for (const [protocol, { makeVectors }] of Object.entries(SUITES)) {
+for (const [protocol, makeVectors] of Object.entries(MAKERS)) {
   const vectors = makeVectors()
   const folder = join(protocols, protocol, 'vectors')
   await mkdir(folder, { recursive: true })

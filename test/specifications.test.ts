@@ -1,17 +1,17 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import * as composition from '../scripts/vectors/composition.ts'
-import * as charter from '../scripts/vectors/consortium-charter.ts'
-import * as inferenceApi from '../scripts/vectors/inference-api.ts'
-import * as exchange from '../scripts/vectors/package-exchange.ts'
+import { composition } from '../scripts/vectors/composition.ts'
+import { consortiumCharter } from '../scripts/vectors/consortium-charter.ts'
+import { inferenceApi } from '../scripts/vectors/inference-api.ts'
+import { packageExchange } from '../scripts/vectors/package-exchange.ts'
 import { outcomeOf, type Vector, type VectorSuite } from '../scripts/vectors/vector.ts'
 import { PROTOCOLS } from '../src/exchange/protocols.ts'
 import * as errors from '../src/lib/errors.ts'
 import { LIMITS } from '../src/lib/limits.ts'
 
 const SUITES: Record<string, VectorSuite> = {
-  'consortium-charter': charter,
-  'package-exchange': exchange,
+  'consortium-charter': consortiumCharter,
+  'package-exchange': packageExchange,
   composition,
   'inference-api': inferenceApi,
 }

@@ -3,7 +3,7 @@ import { type AcceptedExpert, compositionDigest, selectionMask } from '../../src
 import { digestOf, parseDigest } from '../../src/lib/bytes.ts'
 import { VerificationError } from '../../src/lib/errors.ts'
 import { Fields } from '../../src/lib/fields.ts'
-import { byFileName, type Case, type Vector, vectorsOf } from './vector.ts'
+import { byFileName, type Case, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
 
 const publicModel = digestOf(Uint8Array.of(1))
 const ids = [2, 3, 4].map((byte) => digestOf(Uint8Array.of(byte)))
@@ -72,11 +72,11 @@ function selectionVectors(): Vector[] {
   }))
 }
 
-export function makeVectors(): Record<string, Vector> {
+function makeVectors(): Record<string, Vector> {
   return byFileName([...digestVectors(), ...selectionVectors()])
 }
 
-export function runVector(input: Readonly<Record<string, unknown>>): unknown {
+function runVector(input: Readonly<Record<string, unknown>>): unknown {
   const fields = new Fields(input, 'input')
   if (fields.literal('decoder', 'digest', 'selection') === 'digest') {
     const experts = fields.list('experts', 64, (item) => parseDigest(String(item)))
@@ -91,3 +91,5 @@ export function runVector(input: Readonly<Record<string, unknown>>): unknown {
   if (JSON.stringify(inUse) !== JSON.stringify(input['inUse'])) throw new Error(`in use: ${inUse.join(' ')}`)
   return inUse
 }
+
+export const composition: VectorSuite = { makeVectors, runVector }

@@ -15,7 +15,7 @@ import { createIdentity, type Identity } from '../../src/identity/keys.ts'
 import { MEDIA_TYPES, type MediaType } from '../../src/identity/media-types.ts'
 import { type Digest, digestOf, fromUtf8, utf8 } from '../../src/lib/bytes.ts'
 import { decodeCanonical, encodeCanonical, type JsonObject } from '../../src/lib/canonical-json.ts'
-import { byFileName, type Case, type Vector, vectorsOf } from './vector.ts'
+import { byFileName, type Case, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
 
 const SPEC = 'consortium-charter'
 const NOW = 1_800_000_000
@@ -302,11 +302,11 @@ function inviteVectors(): Vector[] {
   return vectorsOf('invite', `${SPEC} Invitation`, cases, (value) => ({ decoder: 'invite', text: value }))
 }
 
-export function makeVectors(): Record<string, Vector> {
+function makeVectors(): Record<string, Vector> {
   return byFileName([...charterVectors(), ...rosterVectors(), ...membershipVectors(), ...inviteVectors()])
 }
 
-export function runVector(input: Readonly<Record<string, unknown>>): unknown {
+function runVector(input: Readonly<Record<string, unknown>>): unknown {
   const envelope = utf8(String(input['envelope'] ?? ''))
   switch (input['decoder']) {
     case 'charter':
@@ -327,3 +327,5 @@ function previousRoster(written: string): Roster {
   if (known === undefined) throw new Error('a vector names a roster that this file does not make')
   return known
 }
+
+export const consortiumCharter: VectorSuite = { makeVectors, runVector }

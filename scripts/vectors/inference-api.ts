@@ -1,6 +1,6 @@
 /** Test vectors of protocols/inference-api: request bodies. */
 import { parseRequest } from '../../src/serving/openai.ts'
-import { byFileName, type Case, type Vector, vectorsOf } from './vector.ts'
+import { byFileName, type Case, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
 
 const model = 'flexmesh'
 const prompt = 'Article 1'
@@ -70,12 +70,14 @@ const CHAT: readonly (readonly [...Case, unknown])[] = [
   ],
 ]
 
-export function makeVectors(): Record<string, Vector> {
+function makeVectors(): Record<string, Vector> {
   const suite = (kind: 'completion' | 'chat', cases: typeof CHAT): Vector[] =>
     vectorsOf(kind, 'inference-api Requests', cases, (body) => ({ decoder: kind, body }))
   return byFileName([...suite('completion', COMPLETION), ...suite('chat', CHAT)])
 }
 
-export function runVector(input: Readonly<Record<string, unknown>>): unknown {
+function runVector(input: Readonly<Record<string, unknown>>): unknown {
   return parseRequest(input['body'], input['decoder'] as 'completion' | 'chat')
 }
+
+export const inferenceApi: VectorSuite = { makeVectors, runVector }

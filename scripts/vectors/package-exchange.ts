@@ -12,7 +12,7 @@ import { PROTOCOLS } from '../../src/exchange/protocols.ts'
 import { fromHex, toHex } from '../../src/lib/bytes.ts'
 import { decodeCbor, encodeCbor } from '../../src/lib/cbor.ts'
 import { limit } from '../../src/lib/limits.ts'
-import { byFileName, type Case, type Vector, vectorsOf } from './vector.ts'
+import { byFileName, type Case, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
 
 const SPEC = 'package-exchange Frames'
 const DECODERS = {
@@ -157,7 +157,7 @@ const RAW: readonly (readonly [...Case, string])[] = [
   ['nothing', 'not-cbor', 'no item', ''],
 ]
 
-export function makeVectors(): Record<string, Vector> {
+function makeVectors(): Record<string, Vector> {
   const structured = (Object.keys(DECODERS) as Decoder[]).flatMap((decoder) =>
     vectorsOf(decoder, SPEC, CASES[decoder], (value) => {
       const hex = toHex(encodeCbor(value))
@@ -175,8 +175,10 @@ function shortened(hex: string): { hex: string; zeros: number } {
   return zeros > 4096 ? { hex: hex.slice(0, -zeros), zeros: zeros / 2 } : { hex, zeros: 0 }
 }
 
-export function runVector(input: Readonly<Record<string, unknown>>): unknown {
+function runVector(input: Readonly<Record<string, unknown>>): unknown {
   const { decode, max } = DECODERS[input['decoder'] as Decoder]
   const hex = `${String(input['hex'])}${'00'.repeat(Number(input['zeros'] ?? 0))}`
   return decode(decodeCbor(fromHex(hex), max))
 }
+
+export const packageExchange: VectorSuite = { makeVectors, runVector }
