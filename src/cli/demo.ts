@@ -2,48 +2,38 @@
  * `flexmesh demo`: three institutions, three node processes, real TCP on loopback, the whole path. It
  * uses the same commands that people use, through the same control sockets.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { homePaths } from '../home.ts'
-import { ExchangeError, InputError } from '../lib/errors.ts'
+import { InputError, PolicyError } from '../lib/errors.ts'
 import { pathExists } from '../lib/files.ts'
-import { callControl } from '../serving/control.ts'
 import { loadApiKey } from '../serving/server.ts'
 import { createConsortium, initHome } from '../setup.ts'
 import { type CommandContext, unixNow, whole } from './context.ts'
-import { bar, type Output, table } from './output.ts'
+import { call, ended, exitOf, flexmesh, type Institution, startProcess, until } from './demo-process.ts'
+import { measure, show } from './demo-report.ts'
+import { bar, type Output } from './output.ts'
 
 const INSTITUTIONS = [
   { name: 'St. Anna Hospital', domain: 'biomedicine', folder: 'hospital', expert: 'biomedicine' },
   { name: 'Archives du Travail', domain: 'French law', folder: 'archive', expert: 'french-law' },
   { name: 'Institute of Logic', domain: 'theorems', folder: 'university', expert: 'theorems' },
 ] as const
-const PUBLIC_DOMAIN = 'public text'
-const PROMPT = "Article L1234-5 (Section 1 : Dispositions générales)\n\nL'employeur"
 const DEFAULT_STEPS = 100
+
+/** Answer of the command `experts`, as far as the demo reads it. */
+interface Experts {
+  readonly composed: readonly unknown[]
+  readonly verdicts: readonly {
+    readonly outcome: string
+    readonly expert?: string
+    readonly code?: string
+    readonly reason?: string
+  }[]
+}
 const DEFAULT_PORT = 8080
-const POLL_MS = 250
-
-interface Institution {
-  readonly name: string
-  readonly domain: string
-  readonly expert: string
-  readonly data: string
-  readonly home: string
-  peerId: string
-  api: string
-  process?: ChildProcess
-}
-
-interface Scores {
-  readonly public: number
-  readonly composed: number
-  readonly alone: Record<string, number>
-  readonly without: Record<string, number>
-}
 
 /** The package's own folder, whether run from source or from its build. */
 async function packageRoot(): Promise<string> {
@@ -114,6 +104,7 @@ async function foundAndJoin(
     const joining = flexmesh(['join', invite, '--home', other.home], signal)
     const finished = exitOf(joining, `${other.name} could not join`)
     await until(
+      `${other.name} to ask for membership`,
       signal,
       async () => (await call<{ requests: unknown[] }>(founder, 'members', {}, signal)).requests.length > 0,
       finished,
@@ -175,12 +166,17 @@ async function publishAll(all: readonly Institution[], output: Output, signal: A
     output.say(`${institution.name.padEnd(20)} published ${id.slice(7, 19)}, signed, bf16`)
   }
   for (const institution of all) {
-    await until(
-      signal,
-      async () =>
-        (await call<{ composed: unknown[] }>(institution, 'experts', {}, signal)).composed.length ===
-        all.length,
-    )
+    await until(`the experts at ${institution.name}`, signal, async () => {
+      const { composed, verdicts } = await call<Experts>(institution, 'experts', {}, signal)
+      const refused = verdicts.find(({ outcome }) => outcome === 'refused')
+      if (refused !== undefined) {
+        throw new PolicyError(
+          'refused-by-operator',
+          `${institution.name} refused ${refused.expert ?? 'a package'}: ${refused.code}, ${refused.reason}`,
+        )
+      }
+      return composed.length === all.length
+    })
     output.say(
       `${institution.name.padEnd(20)} verified and accepted all ${all.length} experts and composed them`,
     )
@@ -196,10 +192,9 @@ async function offerTampered(
   const hostile = all.at(-1) as Institution
   const judge = all[0] as Institution
   await call(hostile, 'offer-tampered', {}, signal)
-  type Verdicts = { verdicts: { outcome: string; code?: string; reason?: string }[] }
-  let refused: { outcome: string; code?: string; reason?: string }[] = []
-  await until(signal, async () => {
-    refused = (await call<Verdicts>(judge, 'experts', {}, signal)).verdicts.filter(
+  let refused: Experts['verdicts'] = []
+  await until('a refusal', signal, async () => {
+    refused = (await call<Experts>(judge, 'experts', {}, signal)).verdicts.filter(
       ({ outcome }) => outcome === 'refused',
     )
     return refused.length > 0
@@ -208,93 +203,6 @@ async function offerTampered(
     `${hostile.name} offers a package changed after signing; ${judge.name} refuses it: ${refused[0]?.code}`,
   )
   return refused.map(({ code }) => ({ code: code ?? '' }))
-}
-
-interface Report {
-  readonly institutions: { name: string; peerId: string; expert: string; domain: string }[]
-  readonly bitsPerByte: Record<string, Record<string, number>>
-  readonly macro: { public: number; bestExpert: number; composed: number }
-  readonly optOut: { institution: string; before: Record<string, number>; after: Record<string, number> }
-  readonly refused: { code: string }[]
-  readonly answer: { text: string; experts: { institution: string; share: number }[] }
-}
-
-async function measure(
-  all: readonly Institution[],
-  refused: { code: string }[],
-  signal: AbortSignal,
-): Promise<Report> {
-  const [first] = all as [Institution]
-  const scores: [string, Scores][] = []
-  for (const institution of all) {
-    scores.push([
-      institution.domain,
-      await call<Scores>(institution, 'evaluate', { on: 'own', name: institution.expert }, signal),
-    ])
-  }
-  scores.push([PUBLIC_DOMAIN, await call<Scores>(first, 'evaluate', { on: 'public' }, signal)])
-  const answer = await call<Report['answer']>(
-    first,
-    'generate',
-    { prompt: PROMPT, maxTokens: 60, temperatureMilli: 700, seed: 7 },
-    signal,
-  )
-  const mean = (pick: (score: Scores) => number): number =>
-    scores.reduce((sum, [, score]) => sum + pick(score), 0) / scores.length
-  const leaver = all[1] as Institution
-  return {
-    institutions: all.map(({ name, peerId, expert, domain }) => ({ name, peerId, expert, domain })),
-    bitsPerByte: Object.fromEntries(
-      scores.map(([domain, s]) => [domain, { public: s.public, ...s.alone, composed: s.composed }]),
-    ),
-    macro: {
-      public: mean((s) => s.public),
-      bestExpert: Math.min(...all.map(({ name }) => mean((s) => s.alone[name] as number))),
-      composed: mean((s) => s.composed),
-    },
-    optOut: {
-      institution: leaver.name,
-      before: Object.fromEntries(scores.map(([domain, s]) => [domain, s.composed])),
-      after: Object.fromEntries(scores.map(([domain, s]) => [domain, s.without[leaver.name] as number])),
-    },
-    refused,
-    answer: { text: answer.text, experts: answer.experts },
-  }
-}
-
-function show(report: Report): string[] {
-  const domains = Object.keys(report.bitsPerByte)
-  const rows = ['public', ...report.institutions.map(({ name }) => name), 'composed']
-  const label = (row: string): string =>
-    row === 'public' ? 'public model' : row === 'composed' ? 'composition' : `public + ${row}`
-  const mean = (row: string): number =>
-    domains.reduce((sum, d) => sum + (report.bitsPerByte[d]?.[row] as number), 0) / domains.length
-  const { optOut, answer } = report
-  const fixed = (value: number | undefined): string => (value ?? Number.NaN).toFixed(3)
-  return [
-    '',
-    'bits per byte on held-out text (lower is better)',
-    ...table([
-      ['model', ...domains, 'macro'],
-      ...rows.map((row) => [
-        label(row),
-        ...domains.map((d) => fixed(report.bitsPerByte[d]?.[row])),
-        fixed(mean(row)),
-      ]),
-    ]),
-    '',
-    `without ${optOut.institution}:`,
-    ...table([
-      ['', ...domains],
-      ['before', ...domains.map((d) => fixed(optOut.before[d]))],
-      ['after', ...domains.map((d) => fixed(optOut.after[d]))],
-    ]),
-    '',
-    'a sample answer',
-    `  ${PROMPT.replaceAll('\n', '\n  ')}${answer.text.replaceAll('\n', '\n  ')}`,
-    `  carried by: ${answer.experts.map(({ institution, share }) => `${institution} ${(100 * share).toFixed(0)} %`).join(', ')}`,
-    '',
-  ]
 }
 
 async function keepServing(first: Institution, output: Output, signal: AbortSignal): Promise<void> {
@@ -306,87 +214,4 @@ async function keepServing(first: Institution, output: Output, signal: AbortSign
   output.say(`    -d '{"model":"flexmesh","messages":[{"role":"user","content":"What is a protein?"}]}'`)
   output.say('Ctrl-C ends the demo.')
   await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
-}
-
-/** This program in a process of its own; the demo's nodes get one tensor thread each. */
-function flexmesh(args: readonly string[], signal: AbortSignal): ChildProcess {
-  const entry = process.argv[1] as string
-  return spawn(process.execPath, [...process.execArgv, entry, ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, FLEXMESH_DEMO: '1' },
-    signal,
-  })
-}
-
-async function startProcess(institution: Institution, port: number, signal: AbortSignal): Promise<void> {
-  const child = flexmesh(
-    ['start', '--home', institution.home, '--port', String(port), '--threads', '1', '--json'],
-    signal,
-  )
-  institution.process = child
-  const failed = exitOf(child, `${institution.name} did not start`)
-  const ready = new Promise<void>((resolve) => {
-    let text = ''
-    child.stdout?.on('data', (chunk: Buffer) => {
-      text += chunk.toString()
-      if (!text.includes('\n')) return
-      const line = JSON.parse(text.split('\n')[0] as string) as { api: string }
-      institution.api = line.api
-      resolve()
-    })
-  })
-  await Promise.race([ready, failed])
-  failed.catch(() => undefined)
-}
-
-/** Resolves when the process ends well. @throws ExchangeError with what it printed. */
-function exitOf(child: ChildProcess, title: string): Promise<void> {
-  let errors = ''
-  child.stderr?.on('data', (chunk: Buffer) => {
-    errors = (errors + chunk.toString()).slice(-2_000)
-  })
-  child.stdout?.resume()
-  return new Promise((resolve, reject) => {
-    child.on('error', reject)
-    child.on('exit', (code) =>
-      code === 0
-        ? resolve()
-        : reject(new ExchangeError('protocol', `${title}: ${errors.trim() || `exit code ${code}`}`)),
-    )
-  })
-}
-
-function ended(child: ChildProcess | undefined): Promise<void> {
-  if (child === undefined || child.exitCode !== null || child.signalCode !== null) return Promise.resolve()
-  return new Promise((resolve) => child.on('exit', () => resolve()))
-}
-
-async function call<T>(
-  institution: Institution,
-  command: string,
-  args: unknown,
-  signal: AbortSignal,
-  onProgress?: (progress: unknown) => void,
-): Promise<T> {
-  return (await callControl(homePaths(institution.home).control, command, args, {
-    signal,
-    ...(onProgress === undefined ? {} : { onProgress }),
-  })) as T
-}
-
-/** Ask again until the answer is yes, or `failure` rejects. */
-async function until(
-  signal: AbortSignal,
-  answer: () => Promise<boolean>,
-  failure?: Promise<unknown>,
-): Promise<void> {
-  let broken: unknown
-  failure?.catch((error: unknown) => {
-    broken = error
-  })
-  while (!(await answer())) {
-    signal.throwIfAborted()
-    if (broken !== undefined) throw broken
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
-  }
 }
