@@ -9,7 +9,7 @@ import { Fields } from './lib/fields.ts'
 import type { FlexMeshNode } from './node.ts'
 import type { FloatDtype } from './packaging/safetensors.ts'
 import type { ControlHandler } from './serving/control.ts'
-import { ownHeldOut, TRAIN_DEFAULTS, trainExpert } from './train-expert.ts'
+import { ownHeldOut, publicHeldOut, TRAIN_DEFAULTS, trainExpert } from './train-expert.ts'
 
 const MAX_TEXT = 65_536
 const MAX_PATHS = 1024
@@ -150,7 +150,7 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
       const on = fields.literal('on', 'own', 'public')
       const documents =
         on === 'public'
-          ? await node.publicText()
+          ? await publicHeldOut(node.publicModel, node.paths.training, signal)
           : await ownHeldOut(node.publicModel, node.paths.training, fields.text('name', 64))
       const inference = node.inference()
       const institutions = inference.composition.experts.map(({ institution }) => institution)

@@ -59,6 +59,9 @@ interface Parts {
   readonly log: StatementLog
 }
 
+/** Held-out text of each kind that a foreign expert is measured on: enough to see a percent. */
+const ACCEPTANCE_BYTES = 16_384
+
 export class FlexMeshNode implements NodeState {
   readonly identity: Identity
   readonly settings: Settings
@@ -232,12 +235,12 @@ export class FlexMeshNode implements NodeState {
   async ownText(): Promise<readonly HeldOutDocument[]> {
     const documents: HeldOutDocument[] = []
     for (const name of await this.trainings())
-      documents.push(...(await ownHeldOut(this.publicModel, this.paths.training, name)))
+      documents.push(...(await ownHeldOut(this.publicModel, this.paths.training, name, ACCEPTANCE_BYTES)))
     return documents
   }
 
   publicText(): Promise<readonly HeldOutDocument[]> {
-    return publicHeldOut(this.publicModel, this.paths.training, this.#stopping.signal)
+    return publicHeldOut(this.publicModel, this.paths.training, this.#stopping.signal, ACCEPTANCE_BYTES)
   }
 
   /** Names of finished trainings. */

@@ -168,10 +168,11 @@ export async function ownHeldOut(
   model: PublicModel,
   trainingRoot: string,
   name: string,
+  maxBytes: number = TRAIN_DEFAULTS.evaluationBytes,
 ): Promise<HeldOutDocument[]> {
   const corpus = await openCorpus(trainingDirs(trainingRoot, name).corpus, model.tokenizer)
   try {
-    return await corpus.heldOut(TRAIN_DEFAULTS.evaluationBytes)
+    return await corpus.heldOut(maxBytes)
   } finally {
     await corpus.close()
   }
@@ -182,10 +183,11 @@ export async function publicHeldOut(
   model: PublicModel,
   trainingRoot: string,
   signal: AbortSignal,
+  maxBytes: number = TRAIN_DEFAULTS.evaluationBytes,
 ): Promise<HeldOutDocument[]> {
   const replay = await openReplay(model, join(trainingRoot, '.replay'), signal)
   try {
-    return await replay.heldOut(TRAIN_DEFAULTS.evaluationBytes)
+    return await replay.heldOut(maxBytes)
   } finally {
     await replay.close()
   }

@@ -3,7 +3,8 @@ import { call, type Institution } from './demo-process.ts'
 import { table } from './output.ts'
 
 export const PUBLIC_DOMAIN = 'public text'
-const PROMPT = "Article L1234-5 (Section 1 : Dispositions générales)\n\nL'employeur"
+const PROMPT =
+  "Article L1234-5\n\nLorsque le salarié n'exécute pas le préavis, il a droit, sauf s'il a commis une faute grave, à une indemnité"
 
 interface Scores {
   readonly public: number
@@ -27,18 +28,18 @@ export async function measure(
   signal: AbortSignal,
 ): Promise<Report> {
   const [first] = all as [Institution]
-  const scores: [string, Scores][] = []
-  for (const institution of all) {
-    scores.push([
-      institution.domain,
-      await call<Scores>(institution, 'evaluate', { on: 'own', name: institution.expert }, signal),
-    ])
-  }
-  scores.push([PUBLIC_DOMAIN, await call<Scores>(first, 'evaluate', { on: 'public' }, signal)])
+  const own = await Promise.all(
+    all.map(async (institution): Promise<[string, Scores]> => {
+      const request = { on: 'own', name: institution.expert }
+      return [institution.domain, await call<Scores>(institution, 'evaluate', request, signal)]
+    }),
+  )
+  const shared = await call<Scores>(first, 'evaluate', { on: 'public' }, signal)
+  const scores: [string, Scores][] = [...own, [PUBLIC_DOMAIN, shared]]
   const answer = await call<Report['answer']>(
     first,
     'generate',
-    { prompt: PROMPT, maxTokens: 60, temperatureMilli: 700, seed: 7 },
+    { prompt: PROMPT, maxTokens: 60, temperatureMilli: 300, seed: 7 },
     signal,
   )
   const mean = (pick: (score: Scores) => number): number =>

@@ -156,15 +156,17 @@ async function trainAll(
 }
 
 async function publishAll(all: readonly Institution[], output: Output, signal: AbortSignal): Promise<void> {
-  for (const institution of all) {
-    const { id } = await call<{ id: string }>(
-      institution,
-      'publish',
-      { name: institution.expert, license: 'CC-BY-4.0', domain: institution.domain },
-      signal,
-    )
-    output.say(`${institution.name.padEnd(20)} published ${id.slice(7, 19)}, signed, bf16`)
-  }
+  await Promise.all(
+    all.map(async (institution) => {
+      const { id } = await call<{ id: string }>(
+        institution,
+        'publish',
+        { name: institution.expert, license: 'CC-BY-4.0', domain: institution.domain },
+        signal,
+      )
+      output.say(`${institution.name.padEnd(20)} published ${id.slice(7, 19)}, signed, bf16`)
+    }),
+  )
   for (const institution of all) {
     await until(`the experts at ${institution.name}`, signal, async () => {
       const { composed, verdicts } = await call<Experts>(institution, 'experts', {}, signal)

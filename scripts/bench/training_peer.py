@@ -1,0 +1,104 @@
+"""
+The pair step of FlexOlmo in PyTorch, eager: the peer that `npm run bench -- training` measures. Reads the
+same weights and tokens as the engine under test, so that both must report the same loss.
+
+Usage: training_peer.py FOLDER, then one line "STEPS" at a time on standard input; answers with one JSON line
+{"loss": of the first step of the line, "ms": [of each step]}.
+"""
+
+import json
+import sys
+import time
+
+import numpy
+import torch
+import torch.nn.functional as F
+
+folder = sys.argv[1]
+with open(f"{folder}/bench.json", encoding="utf-8") as file:
+    setup = json.load(file)
+torch.set_num_threads(setup["threads"])
+torch.set_num_interop_threads(1)
+raw = numpy.fromfile(f"{folder}/weights.f32", dtype="<f4")
+tensors = {}
+offset = 0
+for name, shape in setup["tensors"]:
+    size = int(numpy.prod(shape))
+    tensors[name] = torch.from_numpy(raw[offset : offset + size].copy()).reshape(shape)
+    offset += size
+ids = torch.tensor(setup["ids"]).reshape(setup["B"], setup["T"])
+labels = torch.tensor(setup["labels"])
+L, H, B, T = setup["layers"], setup["heads"], setup["B"], setup["T"]
+C = tensors["model.embed_tokens.weight"].shape[1]
+D = C // H
+EPS = 1e-6
+
+inverse = 500_000.0 ** -(torch.arange(0, D, 2, dtype=torch.float64) / D)
+angles = torch.outer(torch.arange(T, dtype=torch.float64), inverse)
+angles = torch.cat([angles, angles], dim=-1)
+COS, SIN = angles.cos().float(), angles.sin().float()
+
+trainable = {name: value.requires_grad_() for name, value in tensors.items() if name in setup["trainable"]}
+optimizer = torch.optim.AdamW(trainable.values(), lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
+
+
+def norm(x, weight):
+    return F.rms_norm(x, (x.shape[-1],), weight, EPS)
+
+
+def rotate(x):
+    half = D // 2
+    return x * COS + torch.cat([-x[..., half:], x[..., :half]], dim=-1) * SIN
+
+
+def heads(x):
+    return x.view(B, T, H, D).transpose(1, 2)
+
+
+def feed_forward(u, layer, expert):
+    prefix = f"model.layers.{layer}.mlp.experts.{expert}."
+    gate = F.silu(F.linear(u, tensors[f"{prefix}gate_proj.weight"]))
+    return F.linear(gate * F.linear(u, tensors[f"{prefix}up_proj.weight"]), tensors[f"{prefix}down_proj.weight"])
+
+
+def loss_terms():
+    x = F.embedding(ids, tensors["model.embed_tokens.weight"])
+    router_z = 0.0
+    for layer in range(L):
+        p = f"model.layers.{layer}."
+        query = norm(F.linear(x, tensors[f"{p}self_attn.q_proj.weight"]), tensors[f"{p}self_attn.q_norm.weight"])
+        key = norm(F.linear(x, tensors[f"{p}self_attn.k_proj.weight"]), tensors[f"{p}self_attn.k_norm.weight"])
+        value = F.linear(x, tensors[f"{p}self_attn.v_proj.weight"])
+        mixed = F.scaled_dot_product_attention(rotate(heads(query)), rotate(heads(key)), heads(value), is_causal=True)
+        mixed = F.linear(mixed.transpose(1, 2).reshape(B, T, C), tensors[f"{p}self_attn.o_proj.weight"])
+        u = x + norm(mixed, tensors[f"{p}post_attention_layernorm.weight"])
+        row = F.linear(u, tensors[f"{p}mlp.gate.weight"]) + tensors[f"{p}mlp.expert_bias"].clamp(max=0)
+        logits = torch.cat([torch.zeros_like(row), row], dim=-1)
+        router_z = router_z + torch.logsumexp(logits, -1).square().sum()
+        share = F.softmax(logits, dim=-1)
+        y = feed_forward(u, layer, 0) * share[..., :1] + feed_forward(u, layer, 1) * share[..., 1:]
+        x = u + norm(y, tensors[f"{p}post_feedforward_layernorm.weight"])
+    scores = F.linear(norm(x, tensors["model.norm.weight"]), tensors["lm_head.weight"]).view(B * T, -1)
+    cross_entropy = F.cross_entropy(scores, labels)
+    lm_z = torch.logsumexp(scores, -1).square().mean() * 1e-5
+    return cross_entropy + lm_z + router_z / (B * T) * 1e-3 / L
+
+
+def step():
+    optimizer.zero_grad(set_to_none=True)
+    loss = loss_terms()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(trainable.values(), 1.0)
+    optimizer.step()
+    return loss.item()
+
+
+for line in sys.stdin:
+    times = []
+    first = None
+    for _ in range(int(line)):
+        start = time.perf_counter()
+        loss = step()
+        times.append((time.perf_counter() - start) * 1000)
+        first = loss if first is None else first
+    print(json.dumps({"loss": first, "ms": times, "torch": torch.__version__}), flush=True)
