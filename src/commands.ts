@@ -3,9 +3,12 @@
  * command line runs them in a running node through its control socket, or on the home folder itself.
  */
 import type { Verdict } from './acceptance/accept.ts'
+import { compositionDigest, selectionMask } from './composition/compose.ts'
 import { REVOCATION_REASONS } from './consortium/member.ts'
+import { readDocuments } from './data/readers.ts'
 import { InputError } from './lib/errors.ts'
 import { Fields } from './lib/fields.ts'
+import type { HeldOutDocument } from './model/evaluate.ts'
 import type { FlexMeshNode } from './node.ts'
 import type { FloatDtype } from './packaging/safetensors.ts'
 import type { ControlHandler } from './serving/control.ts'
@@ -13,6 +16,8 @@ import { ownHeldOut, publicHeldOut, TRAIN_DEFAULTS, trainExpert } from './train-
 
 const MAX_TEXT = 65_536
 const MAX_PATHS = 1024
+/** Text that `evaluate --data` scores at most: minutes, not hours. */
+const MAX_SCORED_BYTES = 2 ** 20
 const DEFAULT_MAX_TOKENS = 64
 const MAX_STEPS = 10_000_000
 
@@ -108,6 +113,23 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
         verdicts,
       }
     },
+    async *compose(args) {
+      const fields = new Fields(args, 'compose')
+      const { composition } = node.inference()
+      const selection = { include: names(fields, 'include'), exclude: names(fields, 'exclude') }
+      const mask = selectionMask(composition, selection)
+      const experts = composition.experts.filter((_, i) => mask[i + 1] === 0)
+      const topK = Math.min(composition.topK, experts.length + 1)
+      return {
+        composition: compositionDigest(
+          node.charter.publicModel.digest,
+          experts.map(({ id }) => id),
+          topK,
+        ),
+        topK,
+        experts: experts.map(({ id, name, institution }) => ({ id, name, institution })),
+      }
+    },
     async *generate(args, signal) {
       const fields = new Fields(args, 'generate')
       const prompt = fields.text('prompt', MAX_TEXT)
@@ -147,11 +169,7 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
     },
     async *evaluate(args, signal) {
       const fields = new Fields(args, 'evaluate')
-      const on = fields.literal('on', 'own', 'public')
-      const documents =
-        on === 'public'
-          ? await publicHeldOut(node.publicModel, node.paths.training, signal)
-          : await ownHeldOut(node.publicModel, node.paths.training, fields.text('name', 64))
+      const documents = await textToScore(node, fields, signal)
       const inference = node.inference()
       const institutions = inference.composition.experts.map(({ institution }) => institution)
       const selections = [
@@ -172,6 +190,28 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
       }
     },
   }
+}
+
+/** Held-out text of a training, any text, or held-out public text. */
+async function textToScore(
+  node: FlexMeshNode,
+  fields: Fields,
+  signal: AbortSignal,
+): Promise<readonly HeldOutDocument[]> {
+  const { publicModel } = node
+  const { training } = node.paths
+  if (fields.has('name')) return ownHeldOut(publicModel, training, fields.text('name', 64))
+  if (!fields.has('data')) return publicHeldOut(publicModel, training, signal)
+  const paths = fields.list('data', MAX_PATHS, (item) => String(item))
+  const documents: HeldOutDocument[] = []
+  let total = 0
+  for await (const { text } of readDocuments(paths, { signal })) {
+    const bytes = Buffer.byteLength(text)
+    documents.push({ tokens: Int32Array.from(publicModel.tokenizer.encode(text)), bytes })
+    total += bytes
+    if (total >= MAX_SCORED_BYTES) break
+  }
+  return documents
 }
 
 /**

@@ -59,6 +59,11 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     summary: 'put those who wait, or one of them, on the roster',
     options: {},
   },
+  revoke: {
+    usage: 'revoke INSTITUTION [--reason left|compromised|other]',
+    summary: 'take a member off the roster',
+    options: { reason: text('left, compromised or other (default)') },
+  },
   train: {
     usage: 'train --data PATH... --name NAME [--steps N] [--resume]',
     summary: 'train an expert on own text beside the public model',
@@ -85,10 +90,24 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     options: { port: text('port of the API on 127.0.0.1 (default 8080, 0: any)') },
   },
   experts: { usage: 'experts', summary: 'what is composed, and every verdict', options: {} },
+  accept: { usage: 'accept PACKAGE', summary: 'judge a refused package again', options: {} },
+  refuse: {
+    usage: 'refuse PACKAGE',
+    summary: 'leave an accepted package out of the composition',
+    options: {},
+  },
+  compose: {
+    usage: 'compose [--include NAME...] [--exclude NAME...]',
+    summary: 'what a selection of experts composes, and its digest',
+    options: { include: list('only these experts'), exclude: list('never these experts') },
+  },
   evaluate: {
-    usage: 'evaluate [--name TRAINING]',
-    summary: 'bits per byte on held-out text: public model, each expert, composition',
-    options: { name: text('training whose held-out text is used (default: public text)') },
+    usage: 'evaluate [--data PATH... | --name TRAINING]',
+    summary: 'bits per byte: public model, each expert, composition',
+    options: {
+      data: list('files and folders to score (default: public held-out text)'),
+      name: text('training whose held-out text is scored'),
+    },
   },
   generate: {
     usage: 'generate "PROMPT"',
@@ -109,10 +128,14 @@ export interface Invocation {
   readonly values: Readonly<Record<string, string | boolean | string[] | undefined>>
 }
 
+/** May be written with or without "consortium" before them. */
+const CONSORTIUM_COMMANDS = ['invite', 'join', 'members', 'approve', 'revoke']
+
 /** @throws InputError `usage`. */
 export function parseCommandLine(argv: readonly string[]): Invocation {
-  const [first, second] = argv
-  const command = first === 'consortium' ? `consortium ${second ?? ''}`.trim() : (first ?? 'help')
+  const [first, second = ''] = argv
+  if (first === 'consortium' && CONSORTIUM_COMMANDS.includes(second)) return parseCommandLine(argv.slice(1))
+  const command = first === 'consortium' ? `consortium ${second}`.trim() : (first ?? 'help')
   const spec = COMMANDS[command]
   if (spec === undefined) {
     if (command === 'help' || command === '--help' || command === '-h')

@@ -30,11 +30,11 @@ export async function measure(
   const [first] = all as [Institution]
   const own = await Promise.all(
     all.map(async (institution): Promise<[string, Scores]> => {
-      const request = { on: 'own', name: institution.expert }
+      const request = { name: institution.expert }
       return [institution.domain, await call<Scores>(institution, 'evaluate', request, signal)]
     }),
   )
-  const shared = await call<Scores>(first, 'evaluate', { on: 'public' }, signal)
+  const shared = await call<Scores>(first, 'evaluate', {}, signal)
   const scores: [string, Scores][] = [...own, [PUBLIC_DOMAIN, shared]]
   const answer = await call<Report['answer']>(
     first,

@@ -3,10 +3,10 @@
  * how results are worded, not how they come about.
  */
 import { homedir } from 'node:os'
-import { isAbsolute, join, resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { nodeCommands } from '../commands.ts'
 import { homePaths, loadSettings } from '../home.ts'
-import { type Digest, shortDigest } from '../lib/bytes.ts'
+import { shortDigest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import { FlexMeshNode } from '../node.ts'
 import { callControl, isRunning } from '../serving/control.ts'
@@ -15,8 +15,9 @@ import { selectEngine } from '../tensor/select-engine.ts'
 import type { Invocation } from './arguments.ts'
 import { type CommandContext, option, passphraseOf, required, unixNow, whole } from './context.ts'
 import { runDemo } from './demo.ts'
+import { describe, showProgress } from './describe.ts'
 import { runDoctor } from './doctor.ts'
-import { bar, duration, type Output, table } from './output.ts'
+import { bar, type Output } from './output.ts'
 import { runStart } from './start.ts'
 
 function list(invocation: Invocation, name: string): string[] | undefined {
@@ -113,9 +114,22 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
     case 'train':
       return given({
         name: required(invocation, 'name'),
-        data: (list(invocation, 'data') ?? []).map((path) => (isAbsolute(path) ? path : resolve(path))),
+        data: (list(invocation, 'data') ?? []).map((path) => resolve(path)),
         steps: whole(invocation, 'steps', 10_000_000),
       })
+    case 'revoke':
+      if (first === undefined) throw new InputError('usage', 'revoke: name the institution')
+      return given({ who: first, reason: option(invocation, 'reason') })
+    case 'accept':
+    case 'refuse':
+      if (first === undefined)
+        throw new InputError(
+          'usage',
+          `${invocation.command}: name the package as "flexmesh experts" shows it`,
+        )
+      return { package: first }
+    case 'compose':
+      return given({ include: list(invocation, 'include'), exclude: list(invocation, 'exclude') })
     case 'publish':
     case 'withdraw':
       if (first === undefined)
@@ -131,7 +145,7 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
       })
     case 'evaluate':
       return given({
-        on: option(invocation, 'name') === undefined ? 'public' : 'own',
+        data: list(invocation, 'data')?.map((path) => resolve(path)),
         name: option(invocation, 'name'),
       })
     case 'generate': {
@@ -186,103 +200,4 @@ async function inNode(context: CommandContext): Promise<void> {
     }
   }
   output.result(result, describe(invocation.command, result))
-}
-
-export function showProgress(output: Output, progress: unknown): void {
-  const event = progress as {
-    stage?: string
-    text?: string
-    step?: number
-    totalSteps?: number
-    loss?: number
-    tokensPerSecond?: number
-    secondsLeft?: number
-    stats?: { train: { documents: number; tokens: number; bytes: number }; heldOut: { documents: number } }
-  }
-  if (event.stage === 'prepared' && event.stats !== undefined) {
-    const { train, heldOut } = event.stats
-    output.say(
-      `text: ${train.documents} documents, ${train.tokens} tokens, ${train.bytes} bytes to train on; ${heldOut.documents} documents held out`,
-    )
-  } else if (event.stage === 'step') {
-    const { step = 0, totalSteps = 0, loss = 0, tokensPerSecond = 0, secondsLeft = 0 } = event
-    output.progress(
-      `training ${bar(step, totalSteps)} ${step}/${totalSteps}  loss ${loss.toFixed(3)}  ${tokensPerSecond.toFixed(0)} tokens/s  ${duration(secondsLeft)} left`,
-    )
-  }
-}
-
-const bits = (value: unknown): string => (typeof value === 'number' ? value.toFixed(3) : '')
-
-function describe(command: string, result: unknown): string[] {
-  const value = result as Record<string, unknown>
-  switch (command) {
-    case 'invite':
-      return [String(value['invite'])]
-    case 'members': {
-      const members = value['members'] as {
-        institution: string
-        peerId: string
-        role: string
-        connected: boolean
-        revoked: boolean
-      }[]
-      const waiting = value['requests'] as { institution: string; peerId: string }[]
-      return [
-        `${value['consortium']}, roster version ${value['rosterVersion']}`,
-        ...table(
-          members.map((m) => [
-            m.institution,
-            m.peerId,
-            m.role,
-            m.revoked ? 'revoked' : m.connected ? 'connected' : 'away',
-          ]),
-        ),
-        ...waiting.map(({ institution, peerId }) => `waits for approval: ${institution} ${peerId}`),
-      ]
-    }
-    case 'approve':
-      return [`approved: ${(value['approved'] as string[]).join(', ')}`]
-    case 'train': {
-      const own = value['own'] as { before: number; after: number }
-      const shared = value['public'] as { before: number; after: number }
-      return [
-        `trained ${value['name']}: bits per byte on own held-out text ${bits(own.before)} -> ${bits(own.after)}, on public text ${bits(shared.before)} -> ${bits(shared.after)}`,
-        `next: flexmesh publish ${value['name']}`,
-      ]
-    }
-    case 'publish':
-      return [`published ${value['id']}`]
-    case 'withdraw':
-      return [`withdrawn: ${(value['withdrawn'] as Digest[]).join(', ')}`]
-    case 'experts': {
-      const composed = value['composed'] as { id: Digest; name: string; institution: string }[]
-      const verdicts = value['verdicts'] as { id: Digest; outcome: string; code?: string; reason?: string }[]
-      return [
-        `composition ${shortDigest(value['composition'] as Digest)}: public model${composed.map((e) => ` + ${e.institution}/${e.name}`).join('')}`,
-        ...verdicts.map(
-          (v) => `${shortDigest(v.id)} ${v.outcome}${v.code === undefined ? '' : ` ${v.code}: ${v.reason}`}`,
-        ),
-      ]
-    }
-    case 'evaluate': {
-      const alone = value['alone'] as Record<string, number>
-      return table([
-        ['model', 'bits per byte'],
-        ['public model', bits(value['public'])],
-        ...Object.entries(alone).map(([name, x]) => [`public model + ${name}`, bits(x)]),
-        ['composition', bits(value['composed'])],
-      ])
-    }
-    case 'generate': {
-      const shares = value['experts'] as { institution: string; share: number }[]
-      return [
-        String(value['text']),
-        '',
-        shares.map((s) => `${s.institution} ${(100 * s.share).toFixed(0)} %`).join(', '),
-      ]
-    }
-    default:
-      return [JSON.stringify(result)]
-  }
 }

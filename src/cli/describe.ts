@@ -1,0 +1,125 @@
+/** Results and progress of node commands in words. Knows no command's workings. */
+import { type Digest, shortDigest } from '../lib/bytes.ts'
+import { bar, duration, type Output, table } from './output.ts'
+
+export function showProgress(output: Output, progress: unknown): void {
+  const event = progress as {
+    stage?: string
+    text?: string
+    step?: number
+    totalSteps?: number
+    loss?: number
+    tokensPerSecond?: number
+    secondsLeft?: number
+    stats?: { train: { documents: number; tokens: number; bytes: number }; heldOut: { documents: number } }
+  }
+  if (event.stage === 'prepared' && event.stats !== undefined) {
+    const { train, heldOut } = event.stats
+    output.say(
+      `text: ${train.documents} documents, ${train.tokens} tokens, ${train.bytes} bytes to train on; ${heldOut.documents} documents held out`,
+    )
+  } else if (event.stage === 'step') {
+    const { step = 0, totalSteps = 0, loss = 0, tokensPerSecond = 0, secondsLeft = 0 } = event
+    output.progress(
+      `training ${bar(step, totalSteps)} ${step}/${totalSteps}  loss ${loss.toFixed(3)}  ${tokensPerSecond.toFixed(0)} tokens/s  ${duration(secondsLeft)} left`,
+    )
+  }
+}
+
+interface VerdictLine {
+  readonly id: Digest
+  readonly outcome: string
+  readonly expert?: string
+  readonly code?: string
+  readonly reason?: string
+}
+
+function verdictLine({ id, outcome, expert, code, reason }: VerdictLine): string {
+  return `${shortDigest(id)} ${expert ?? ''} ${outcome}${code === undefined ? '' : ` ${code}: ${reason}`}`
+}
+
+const bits = (value: unknown): string => (typeof value === 'number' ? value.toFixed(3) : '')
+
+export function describe(command: string, result: unknown): string[] {
+  const value = result as Record<string, unknown>
+  switch (command) {
+    case 'invite':
+      return [String(value['invite'])]
+    case 'members': {
+      const members = value['members'] as {
+        institution: string
+        peerId: string
+        role: string
+        connected: boolean
+        revoked: boolean
+      }[]
+      const waiting = value['requests'] as { institution: string; peerId: string }[]
+      return [
+        `${value['consortium']}, roster version ${value['rosterVersion']}`,
+        ...table(
+          members.map((m) => [
+            m.institution,
+            m.peerId,
+            m.role,
+            m.revoked ? 'revoked' : m.connected ? 'connected' : 'away',
+          ]),
+        ),
+        ...waiting.map(({ institution, peerId }) => `waits for approval: ${institution} ${peerId}`),
+      ]
+    }
+    case 'approve':
+      return [`approved: ${(value['approved'] as string[]).join(', ')}`]
+    case 'revoke':
+      return [`no longer a member: ${value['revoked']}`]
+    case 'refuse':
+      return [`left out: ${(value['refused'] as Digest[]).map(shortDigest).join(', ')}`]
+    case 'accept':
+      return (value['verdicts'] as VerdictLine[]).map(verdictLine)
+    case 'compose': {
+      const experts = value['experts'] as { name: string; institution: string }[]
+      return [
+        `composition ${value['composition']}, top-${value['topK']}`,
+        `public model${experts.map((e) => ` + ${e.institution}/${e.name}`).join('')}`,
+      ]
+    }
+    case 'train': {
+      const own = value['own'] as { before: number; after: number }
+      const shared = value['public'] as { before: number; after: number }
+      return [
+        `trained ${value['name']}: bits per byte on own held-out text ${bits(own.before)} -> ${bits(own.after)}, on public text ${bits(shared.before)} -> ${bits(shared.after)}`,
+        `next: flexmesh publish ${value['name']}`,
+      ]
+    }
+    case 'publish':
+      return [`published ${value['id']}`]
+    case 'withdraw':
+      return [`withdrawn: ${(value['withdrawn'] as Digest[]).join(', ')}`]
+    case 'experts': {
+      const composed = value['composed'] as { id: Digest; name: string; institution: string }[]
+      const verdicts = value['verdicts'] as VerdictLine[]
+      return [
+        `composition ${shortDigest(value['composition'] as Digest)}: public model${composed.map((e) => ` + ${e.institution}/${e.name}`).join('')}`,
+        ...verdicts.map(verdictLine),
+      ]
+    }
+    case 'evaluate': {
+      const alone = value['alone'] as Record<string, number>
+      return table([
+        ['model', 'bits per byte'],
+        ['public model', bits(value['public'])],
+        ...Object.entries(alone).map(([name, x]) => [`public model + ${name}`, bits(x)]),
+        ['composition', bits(value['composed'])],
+      ])
+    }
+    case 'generate': {
+      const shares = value['experts'] as { institution: string; share: number }[]
+      return [
+        String(value['text']),
+        '',
+        shares.map((s) => `${s.institution} ${(100 * s.share).toFixed(0)} %`).join(', '),
+      ]
+    }
+    default:
+      return [JSON.stringify(result)]
+  }
+}
