@@ -6,10 +6,14 @@ import type { Verdict } from './acceptance/accept.ts'
 import { compositionDigest, selectionMask } from './composition/compose.ts'
 import { REVOCATION_REASONS } from './consortium/member.ts'
 import { readDocuments } from './data/readers.ts'
+import { readEnvelope } from './identity/envelope.ts'
+import { type Digest, toBase64 } from './lib/bytes.ts'
+import { encodeCanonical } from './lib/canonical-json.ts'
 import { InputError } from './lib/errors.ts'
 import { Fields } from './lib/fields.ts'
 import type { HeldOutDocument } from './model/evaluate.ts'
 import type { FlexMeshNode } from './node.ts'
+import { openManifest } from './packaging/manifest.ts'
 import type { FloatDtype } from './packaging/safetensors.ts'
 import type { ControlHandler } from './serving/control.ts'
 import { ownHeldOut, publicHeldOut, TRAIN_DEFAULTS, trainExpert } from './train-expert.ts'
@@ -221,10 +225,26 @@ async function textToScore(
 export function hostileCommands(node: FlexMeshNode): Record<string, ControlHandler> {
   return {
     async *'offer-tampered'() {
-      await node.offerTampered()
+      const tip = await node.catalogue.tip(node.identity.peerId)
+      const envelope = tip === undefined ? undefined : await node.catalogue.statement(tip.digest)
+      if (tip === undefined || envelope === undefined)
+        throw new InputError('not-found', 'nothing was published yet')
+      await node.offerUnchecked(tampered(envelope, tip))
       return {}
     },
   }
+}
+
+/** The next manifest, with another licence and the signature of the last. */
+function tampered(envelope: Uint8Array, tip: { seq: number; digest: Digest }): Uint8Array {
+  const { manifest } = openManifest(envelope)
+  const payload = encodeCanonical({ ...manifest, seq: tip.seq + 1, prev: tip.digest, license: 'CC0-1.0' })
+  const { payloadType, signatures } = readEnvelope(envelope)
+  return encodeCanonical({
+    payload: toBase64(payload),
+    payloadType,
+    signatures: signatures.map(({ key, sig }) => ({ key, sig: toBase64(sig) })),
+  })
 }
 
 /** Shares of the answer, public model first; they sum to 1. */

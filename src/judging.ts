@@ -101,7 +101,8 @@ export class Judging {
       else if (payloadType === MEDIA_TYPES.head) openHead(envelope)
       else throw new VerificationError('wrong-type', `no statement has the type ${payloadType}`)
     } catch (error) {
-      await this.#refuse(envelope, 'statement', error)
+      // Named by the envelope: a bad copy of a statement must not be taken for the statement.
+      await this.#refuse(envelope, digestOf(envelope), 'statement', error)
     }
   }
 
@@ -111,6 +112,24 @@ export class Judging {
       if (this.#init.signal.aborted) return
       await this.#judge(envelope)
     })
+  }
+
+  /**
+   * Judge a package of our own, whose file is in the store, and only then let `keep` log it: what we
+   * refuse ourselves is nobody else's business. @throws InputError `not-acceptable`.
+   */
+  async admit(envelope: Uint8Array, keep: () => Promise<unknown>): Promise<void> {
+    const { state, signal } = this.#init
+    const { manifest, id } = openManifest(envelope)
+    const { verdict, tensors } = await ingest(state, envelope, async () => undefined, signal)
+    if (verdict.outcome === 'refused' || tensors === undefined) {
+      const why = verdict.outcome === 'refused' ? `${verdict.code}, ${verdict.reason}` : 'it has no weights'
+      throw new InputError('not-acceptable', `not published, because this node refuses it itself: ${why}`)
+    }
+    await keep()
+    await this.#store(verdict)
+    this.#accepted.set(id, this.#expert(id, manifest, tensors))
+    await this.#init.onChange()
   }
 
   /** Try again what could not be fetched: a member has connected. */
@@ -129,9 +148,9 @@ export class Judging {
         this.#accepted.delete(id)
         this.#init.onEvent({ event: 'withdrawn', institution: expert.institution, id })
       }
-      await this.#dropFile(id)
     }
     await this.#init.onChange()
+    for (const id of ids) await this.#dropFile(id)
   }
 
   /** The operator's word against a package. @throws InputError `not-found`. */
@@ -216,7 +235,7 @@ export class Judging {
     } catch (error) {
       if (signal.aborted) return
       if (error instanceof FlexMeshError && error.family === 'exchange') this.#unfetched.set(id, envelope)
-      else await this.#refuse(envelope, 'fetch', error)
+      else await this.#refuse(envelope, id, 'fetch', error)
     }
   }
 
@@ -234,16 +253,13 @@ export class Judging {
   }
 
   /** Only refusals are verdicts: what is not ours to explain is a fault of the program. */
-  async #refuse(envelope: Uint8Array, check: string, error: unknown): Promise<void> {
+  async #refuse(envelope: Uint8Array, id: Digest, check: string, error: unknown): Promise<void> {
     if (!(error instanceof FlexMeshError)) throw error
-    let id = digestOf(envelope)
     let publisher: string | undefined
     try {
-      const { payload, signatures } = readEnvelope(envelope)
-      id = digestOf(payload)
-      publisher = signatures[0]?.key
+      publisher = readEnvelope(envelope).signatures[0]?.key
     } catch {
-      // Unreadable: the digest of what came is its only name.
+      // Unreadable, so nobody is named.
     }
     if ((await this.verdict(id)) !== undefined || this.#looseRefusals >= LOOSE_REFUSALS_KEPT) return
     this.#looseRefusals++

@@ -6,11 +6,13 @@ import './lib/node20.ts'
 import { readdir } from 'node:fs/promises'
 import type { AcceptanceContext, Verdict } from './acceptance/accept.ts'
 import { type AcceptancePolicy, DEFAULT_POLICY } from './acceptance/policy.ts'
+import { rememberAddresses, rememberedAddresses } from './address-book.ts'
 import { type AcceptedExpert, compose, DEFAULT_TOP_K } from './composition/compose.ts'
 import type { Charter } from './consortium/charter.ts'
 import type { RevocationReason } from './consortium/member.ts'
 import type { Roster } from './consortium/roster.ts'
 import { Exchange } from './exchange/exchange.ts'
+import type { Encrypter } from './exchange/transport.ts'
 import { type HomePaths, homePaths, loadSettings, type Settings } from './home.ts'
 import { readEnvelope, seal } from './identity/envelope.ts'
 import { loadIdentity } from './identity/key-file.ts'
@@ -18,8 +20,7 @@ import type { Identity } from './identity/keys.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
 import { Inference } from './inference.ts'
 import { Judging } from './judging.ts'
-import { type Digest, digestOf, toBase64 } from './lib/bytes.ts'
-import { encodeCanonical } from './lib/canonical-json.ts'
+import { type Digest, digestOf } from './lib/bytes.ts'
 import { ExchangeError, InputError } from './lib/errors.ts'
 import { pathExists } from './lib/files.ts'
 import { Membership } from './membership.ts'
@@ -27,7 +28,6 @@ import type { HeldOutDocument } from './model/evaluate.ts'
 import type { Expert } from './model/params.ts'
 import type { NodeEvent, OnNodeEvent } from './node-event.ts'
 import type { NodeState } from './node-state.ts'
-import { openManifest } from './packaging/manifest.ts'
 import { encodeWithdrawal } from './packaging/withdrawal.ts'
 import { type PublishRequest, publish } from './pipeline.ts'
 import { loadPublicModel, type PublicModel } from './public-model.ts'
@@ -46,6 +46,8 @@ export interface NodeInit {
   /** Unix seconds. */
   readonly now: () => number
   readonly onEvent?: (event: NodeEvent) => void
+  /** For tests that look at what leaves the node. */
+  readonly encrypter?: Encrypter
 }
 
 /** What `open` reads from a home folder. */
@@ -77,6 +79,7 @@ export class FlexMeshNode implements NodeState {
   readonly #log: StatementLog
   readonly #policy: AcceptancePolicy
   readonly #emit: OnNodeEvent
+  readonly #encrypter: Encrypter | undefined
   readonly #stopping = new AbortController()
   #exchange: Exchange | undefined
   #inference: Inference
@@ -95,6 +98,7 @@ export class FlexMeshNode implements NodeState {
     this.now = init.now
     this.#policy = init.policy ?? DEFAULT_POLICY
     this.#emit = init.onEvent ?? (() => undefined)
+    this.#encrypter = init.encrypter
     this.judging = new Judging({
       state: this,
       membership: this.membership,
@@ -154,7 +158,10 @@ export class FlexMeshNode implements NodeState {
           onStatement: (envelope) => judging.onStatement(envelope),
           judgeHead: (envelope) => this.#log.judgeHead(envelope),
           isBehind: () => this.#log.isBehind(),
-          onSynced: () => judging.retry(),
+          onSynced: (_, addresses) => {
+            judging.retry()
+            void rememberAddresses(this.catalogue, addresses)
+          },
           mayRead: (peer, digest) =>
             membership.isMember(peer) ||
             this.charter.publicModel.files.some(({ sha256 }) => sha256 === digest),
@@ -166,7 +173,9 @@ export class FlexMeshNode implements NodeState {
         listen,
         bootstrap: this.settings.bootstrap,
         mdns: this.settings.mdns,
+        remembered: await rememberedAddresses(this.catalogue),
         clock: () => performance.now(),
+        ...(this.#encrypter === undefined ? {} : { encrypter: this.#encrypter }),
       },
     )
     await exchange.start()
@@ -276,14 +285,12 @@ export class FlexMeshNode implements NodeState {
     await this.#exchange?.disconnect(peer)
   }
 
-  /** Publish a finished training. @throws InputError `not-found`. */
+  /** Publish a finished training. @throws InputError `not-found`, `not-acceptable`. */
   async publish(request: PublishRequest): Promise<Digest> {
     const trained = await loadTrained(this.publicModel, this.paths.training, request.name)
     const { id, envelope, manifest } = await publish(this, trained, request, await this.#log.next())
-    await this.#log.append(manifest, id, envelope)
+    await this.judging.admit(envelope, () => this.#log.append(manifest, id, envelope))
     this.#emit({ event: 'published', id, expert: request.name })
-    this.judging.judge(envelope)
-    await this.judging.settled()
     await this.#announce()
     return id
   }
@@ -313,20 +320,11 @@ export class FlexMeshNode implements NodeState {
     return this.judging.verdicts()
   }
 
-  /** Demo and tests only: what others must refuse. @throws InputError `not-found`. */
-  async offerTampered(): Promise<void> {
-    const { publisher, seq, prev } = await this.#log.next()
-    const envelope = await this.catalogue.statement(prev)
-    if (envelope === undefined) throw new InputError('not-found', 'nothing was published yet')
-    const { manifest } = openManifest(envelope)
-    const payload = encodeCanonical({ ...manifest, seq, prev, license: 'CC0-1.0' })
-    const { payloadType, signatures } = readEnvelope(envelope)
-    const tampered = encodeCanonical({
-      payload: toBase64(payload),
-      payloadType,
-      signatures: signatures.map(({ key, sig }) => ({ key, sig: toBase64(sig) })),
-    })
-    await this.#log.appendUnchecked({ publisher, seq, digest: digestOf(payload), envelope: tampered })
+  /** Demo and tests only: put an envelope into our own log as it is and announce it. */
+  async offerUnchecked(envelope: Uint8Array): Promise<void> {
+    const { publisher, seq } = await this.#log.next()
+    const digest = digestOf(readEnvelope(envelope).payload)
+    await this.#log.appendUnchecked({ publisher, seq, digest, envelope })
     await this.#announce()
   }
 

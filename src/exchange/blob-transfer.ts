@@ -94,11 +94,16 @@ export async function fetchBlob(
         }),
       )
     }
-    if (waiting.length > 0) throw failure
+    if (waiting.length > 0) throw providerFault(failure)
     await partial.complete()
   } finally {
     await partial.close()
   }
+}
+
+/** A wrong chunk says something of who sent it, nothing of who signed the package. */
+function providerFault(error: unknown): unknown {
+  return error instanceof VerificationError ? new ExchangeError('protocol', error.message, {}, error) : error
 }
 
 /** The next consecutive chunk numbers, removed from `waiting`. */
@@ -157,7 +162,7 @@ async function firstOf<T>(usable: Set<string>, ask: (peer: string) => Promise<T>
     } catch (error) {
       failure =
         error instanceof FlexMeshError
-          ? error
+          ? providerFault(error)
           : new ExchangeError('unreachable', `${peer} does not answer`, {}, error)
       usable.delete(peer)
     }

@@ -34,7 +34,7 @@ import {
   type StatementsRequest,
 } from './messages.ts'
 import { headsTopic, PROTOCOLS, type ProtocolName, Quota } from './protocols.ts'
-import { createTransport, startError, type Transport } from './transport.ts'
+import { createTransport, type Encrypter, startError, type Transport } from './transport.ts'
 
 export interface ExchangeHandlers {
   isMember(peerId: PeerIdString): boolean
@@ -53,8 +53,8 @@ export interface ExchangeHandlers {
   judgeHead(envelope: Uint8Array): 'accept' | 'reject' | 'ignore'
   /** Whether something was announced that we do not hold. */
   isBehind(): boolean
-  /** A sync with a member is complete. */
-  onSynced(peer: PeerIdString): void
+  /** A sync with a member is complete; `addresses` are where members can be reached after a restart. */
+  onSynced(peer: PeerIdString, addresses: readonly MemberAddresses[]): void
   mayRead(peerId: PeerIdString, digest: Digest): boolean
 }
 
@@ -73,6 +73,9 @@ export interface ExchangeInit {
   readonly clock: () => number
   /** Peers that may be dialled although they are not members yet: the inviting ones. */
   readonly inviters?: readonly PeerIdString[]
+  /** Where members were reached before. */
+  readonly remembered?: readonly MemberAddresses[]
+  readonly encrypter?: Encrypter
 }
 
 const VERDICTS = {
@@ -113,13 +116,21 @@ export class Exchange {
 
   /** @throws InputError `port-in-use`. */
   async start(): Promise<void> {
-    const { identity, consortium, listen, bootstrap, mdns } = this.#init
+    const { identity, consortium, listen, bootstrap, mdns, encrypter } = this.#init
     const topic = headsTopic(consortium)
     const gate = membersGate({
       isMember: (peer) => this.#handlers.isMember(peer),
       mayVisit: (peer) => this.#mayVisit(peer),
     })
-    const transport = await createTransport({ identity, listen, bootstrap, mdns, gate, topic })
+    const transport = await createTransport({
+      identity,
+      listen,
+      bootstrap,
+      mdns,
+      gate,
+      topic,
+      ...(encrypter === undefined ? {} : { encrypter }),
+    })
     this.#transport = transport
     await this.#handle('join', (request) => this.#answerJoin(request))
     await this.#handle('statements', (request) => this.#answerStatements(request))
@@ -140,6 +151,7 @@ export class Exchange {
     } catch (error) {
       throw startError(error, listen)
     }
+    for (const member of this.#init.remembered ?? []) void this.#mesh.learn(member)
   }
 
   async stop(): Promise<void> {
@@ -324,11 +336,11 @@ export class Exchange {
     for await (const frame of this.#ask(peer, 'statements', this.#handlers.wanted(), signal)) {
       await this.#handlers.onStatement(decodeBytesFrame(frame, limit('envelopeBytes')), peer)
     }
-    this.#handlers.onSynced(peer)
     const others: MemberAddresses[] = []
     for await (const frame of this.#ask(peer, 'addresses', {}, signal))
       others.push(decodeAddressesFrame(frame))
     await Promise.all(others.map((other) => this.#mesh.learn(other)))
+    this.#handlers.onSynced(peer, await this.#mesh.known())
   }
 
   #judge(data: Uint8Array): 'accept' | 'reject' | 'ignore' {

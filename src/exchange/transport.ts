@@ -28,7 +28,11 @@ export interface TransportInit {
   readonly gate: ConnectionGater
   /** The only topic that the node speaks. */
   readonly topic: string
+  /** Noise, or in tests noise that also shows what it encrypts. */
+  readonly encrypter?: Encrypter
 }
+
+export type Encrypter = ReturnType<typeof noise>
 
 export type Services = { identify: Identify; ping: Ping; pubsub: GossipSub } & Record<string, unknown>
 export type Transport = Libp2p<Services>
@@ -48,7 +52,7 @@ export async function createTransport(init: TransportInit): Promise<Transport> {
       transports: [
         tcp({ maxConnections: limit('maxConnections'), outboundSocketInactivityTimeout: 120_000 }),
       ],
-      connectionEncrypters: [noise()],
+      connectionEncrypters: [init.encrypter ?? noise()],
       streamMuxers: [
         yamux({
           maxInboundStreams: 4 * limit('streamsPerConnection'),

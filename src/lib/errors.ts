@@ -75,6 +75,7 @@ export const INPUT_CODES = [
   'not-a-member',
   'mismatch',
   'engine-missing',
+  'not-acceptable',
   'io',
 ] as const
 
