@@ -88,7 +88,7 @@ export async function mapDiskErrors<T>(path: string, action: () => Promise<T>): 
   try {
     return await action()
   } catch (error) {
-    if (hasErrno(error, 'ENOSPC', 'EDQUOT')) {
+    if (hasErrno(error, 'ENOSPC', 'EDQUOT', 'EFBIG')) {
       throw new InputError(
         'disk-full',
         `no space left to write ${path}; free some space and run the command again, nothing was lost`,

@@ -92,7 +92,7 @@ async function* generate(
   for (let start = 0; start < request.prompt.length; start += PREFILL_TOKENS) {
     signal?.throwIfAborted()
     const chunk = request.prompt.subarray(start, start + PREFILL_TOKENS)
-    out = await runChunk(state, chunk.length === 1 ? state.decode : state.prefill, chunk, cache, request.mask)
+    out = await runChunk(state, chunk, cache, request.mask)
   }
   const choose = chooseToken(request.sampling)
   for (let produced = 0; produced < request.maxTokens && out !== undefined; produced++) {
@@ -101,7 +101,7 @@ async function* generate(
     yield { id, shares: out.shares }
     signal?.throwIfAborted()
     if (cache.length >= contextLength || produced + 1 === request.maxTokens) return
-    out = await runChunk(state, state.decode, Int32Array.of(id), cache, request.mask)
+    out = await runChunk(state, Int32Array.of(id), cache, request.mask)
   }
 }
 
@@ -111,13 +111,12 @@ interface ChunkResult {
 }
 
 async function runChunk(
-  { config, tables }: Chunks,
-  compiled: Compiled,
+  { config, tables, prefill, decode }: Chunks,
   tokens: Int32Array,
   cache: Cache,
   mask: Float32Array,
 ): Promise<ChunkResult> {
-  const T = compiled.outputs['k0']?.shape[2] as number
+  const [compiled, T] = tokens.length === 1 ? [decode, 1] : [prefill, PREFILL_TOKENS]
   const D = config.hiddenSize / config.numAttentionHeads
   const ids = new Int32Array(T)
   ids.set(tokens)

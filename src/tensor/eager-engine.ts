@@ -21,7 +21,6 @@ import {
   type EngineName,
   type Signature,
   type TensorFunction,
-  type TensorSpec,
   type Values,
 } from './engine.ts'
 
@@ -60,7 +59,6 @@ function eagerEngine(name: EngineName, backend: string, description: string): En
 }
 
 class EagerFunction implements Compiled {
-  readonly outputs: Readonly<Record<string, TensorSpec>> = {}
   readonly #fn: TensorFunction
   readonly #signature: Signature
   readonly #backend: string

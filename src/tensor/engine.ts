@@ -28,8 +28,6 @@ export interface Signature {
 export type TensorFunction = (tensors: Readonly<Record<string, Tensor>>) => Record<string, Tensor>
 
 export interface Compiled {
-  /** Shapes of the results. */
-  readonly outputs: Readonly<Record<string, TensorSpec>>
   /**
    * Run once. Results are written into `into` where it names an array of the right length, else
    * freshly allocated.

@@ -8,9 +8,10 @@ import { ONNX_TYPE } from './onnx-encode.ts'
 import { parseAxes, reducedShape, traceBackend as trace } from './trace-backend.ts'
 
 function reduction(kernelName: string, op: string): void {
-  traced(kernelName, (inputs, { axis, keepDims }) => {
+  traced(kernelName, (inputs, { axis, reductionIndices, keepDims }) => {
     const x = input(inputs, 'x')
-    const axes = parseAxes(axis as number | number[], x.shape)
+    // TensorFlow.js names the axes of Max otherwise than those of its siblings.
+    const axes = parseAxes((axis ?? reductionIndices) as number | number[], x.shape)
     const keep = keepDims === true
     const shape = reducedShape(x.shape, axes, keep)
     return trace.emit(op, [x, trace.int64(axes)], shape, x.dtype, [{ name: 'keepdims', int: keep ? 1 : 0 }])

@@ -72,14 +72,14 @@ export async function traceGraph(fn: TensorFunction, signature: Signature): Prom
 }
 
 class OnnxFunction implements Compiled {
-  readonly outputs: Readonly<Record<string, TensorSpec>>
+  readonly #outputs: Readonly<Record<string, TensorSpec>>
   readonly #session: ort.InferenceSession
   readonly #signature: Signature
 
   constructor(session: ort.InferenceSession, signature: Signature, graph: Graph) {
     this.#session = session
     this.#signature = { inputs: signature.inputs }
-    this.outputs = Object.fromEntries(
+    this.#outputs = Object.fromEntries(
       graph.outputs.map(({ name, shape, type }) => [
         name,
         { shape, dtype: type === 'int32' ? 'int32' : 'float32' } as TensorSpec,
@@ -97,13 +97,13 @@ class OnnxFunction implements Compiled {
       feeds[name] = wrap(inputs[name] as Values, spec)
     }
     const fetches: Record<string, ort.Tensor | null> = {}
-    for (const [name, spec] of Object.entries(this.outputs)) {
+    for (const [name, spec] of Object.entries(this.#outputs)) {
       const target = into[name]
       fetches[name] = target === undefined ? null : wrap(target, spec)
     }
     const results = await this.#session.run(feeds, fetches)
     const values: Record<string, Values> = {}
-    for (const name of Object.keys(this.outputs)) {
+    for (const name of Object.keys(this.#outputs)) {
       values[name] = into[name] ?? ((results[name] as ort.Tensor).data as Values)
     }
     return values
