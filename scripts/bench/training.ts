@@ -16,6 +16,7 @@ import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import { initialPublicModel } from '../../src/training/dense.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../../src/training/optimizer.ts'
 import { compilePairStep, initialTrainables } from '../../src/training/pair.ts'
+import type { Bench } from './bench.ts'
 import { median } from './machine.ts'
 
 const CONFIG: ModelConfig = {
@@ -38,13 +39,7 @@ const RATE = 1e-3
 /** Float32 sums in another order differ by less. */
 const LOSS_TOLERANCE = 1e-4
 
-export interface TrainingBench {
-  readonly ratios: { readonly S: Readonly<Record<string, number>> }
-  readonly tokensPerSecond: Readonly<Record<string, number>>
-  readonly notMeasured: readonly string[]
-}
-
-export async function benchTraining(say: (line: string) => void): Promise<TrainingBench> {
+export async function benchTraining(say: (line: string) => void): Promise<Bench> {
   const random = mulberry32(SEED)
   const weights = initialPublicModel(CONFIG, random)
   const shapes = publicShapes(CONFIG)
@@ -101,21 +96,28 @@ export async function benchTraining(say: (line: string) => void): Promise<Traini
     }
     await compiled.dispose()
     const speed = (times: readonly number[]): number => Math.round((N * 1000) / median(times))
+    if (peer === undefined) {
+      const missing = 'torchEager: set FLEXMESH_TORCH_PYTHON to a Python with torch'
+      return {
+        json: { ratios: { S: {} }, tokensPerSecond: { flexmesh: speed(ours) }, notMeasured: [missing] },
+        lines: [`flexmesh: ${speed(ours)} tokens/s`, `not measured: ${missing}`],
+      }
+    }
+    const ratio = Math.round((1000 * median(theirs)) / median(ours)) / 1000
     return {
-      ratios: { S: peer === undefined ? {} : { torchEager: round3(median(theirs) / median(ours)) } },
-      tokensPerSecond: {
-        flexmesh: speed(ours),
-        ...(peer === undefined ? {} : { torchEager: speed(theirs) }),
+      json: {
+        ratios: { S: { torchEager: ratio } },
+        tokensPerSecond: { flexmesh: speed(ours), torchEager: speed(theirs) },
       },
-      notMeasured: peer === undefined ? ['torchEager: set FLEXMESH_TORCH_PYTHON to a Python with torch'] : [],
+      lines: [
+        `flexmesh: ${speed(ours)} tokens/s`,
+        `PyTorch eager: ${speed(theirs)} tokens/s`,
+        `flexmesh has ${ratio} times the speed of PyTorch eager`,
+      ],
     }
   } finally {
     await peer?.stop()
   }
-}
-
-function round3(value: number): number {
-  return Math.round(value * 1000) / 1000
 }
 
 interface Peer {

@@ -1,0 +1,119 @@
+/**
+ * Resident memory of a node that trains, of one that serves three experts, and what receiving a large
+ * file adds. Reads /proc, so Linux only.
+ */
+import { type ChildProcess, fork, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, open, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { homePaths } from '../../src/home.ts'
+import { callControl, isRunning } from '../../src/serving/control.ts'
+import { createConsortium, initHome } from '../../src/setup.ts'
+import type { Bench } from './bench.ts'
+
+const STEPS = 30
+const SAMPLE_MS = 100
+const RECEIVED_MIB = 512
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const signal = AbortSignal.timeout(600_000)
+
+export async function benchMemory(say: (line: string) => void): Promise<Bench> {
+  const work = await mkdtemp(join(tmpdir(), 'flexmesh-bench-'))
+  try {
+    const home = join(work, 'home')
+    const settings = { institution: 'Bench', listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
+    await initHome(home, settings, { inTheClear: true })
+    const now = (): number => Math.floor(Date.now() / 1000)
+    await createConsortium({ home, now }, join(root, 'models', 'small'), 'Bench')
+    const { control } = homePaths(home)
+    const call = (command: string, args: unknown): Promise<unknown> =>
+      callControl(control, command, args, { signal })
+
+    let node = await startNode(home)
+    let training = 0
+    for (const name of ['hospital', 'archive', 'university']) {
+      const data = [join(root, 'examples', name, 'text')]
+      training = Math.max(training, await peakWhile(node, () => call('train', { name, data, steps: STEPS })))
+      say(`trained ${name}`)
+      await call('publish', { name })
+    }
+    await stop(node)
+
+    node = await startNode(home)
+    const ask = (): Promise<unknown> =>
+      call('generate', { prompt: 'Article', maxTokens: 128, temperatureMilli: 800 })
+    await ask()
+    const serving = await peakWhile(node, ask)
+    await stop(node)
+    say('served three experts')
+
+    const receiving = await measureReceiving(work)
+    const megabytes = { training, serving, receiving }
+    return {
+      json: { megabytes, receivedMiB: RECEIVED_MIB },
+      lines: [
+        `a node that trains: ${training} MB`,
+        `a node that serves three experts: ${serving} MB`,
+        `receiving a file of ${RECEIVED_MIB} MiB adds: ${receiving} MB`,
+      ],
+    }
+  } finally {
+    await rm(work, { recursive: true, force: true })
+  }
+}
+
+async function startNode(home: string): Promise<ChildProcess> {
+  const args = ['--import', 'tsx', join(root, 'src', 'main.ts'), 'start', '--home', home, '--port', '0']
+  const child = spawn(process.execPath, args, { stdio: 'ignore' })
+  while (!(await isRunning(homePaths(home).control))) {
+    if (child.exitCode !== null) throw new Error('the node did not start')
+    await new Promise((resolve) => setTimeout(resolve, SAMPLE_MS))
+  }
+  return child
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  child.kill('SIGTERM')
+  if (child.exitCode === null) await once(child, 'exit')
+}
+
+/** Highest resident memory of a process while something runs, in MB. */
+async function peakWhile(child: ChildProcess, action: () => Promise<unknown>): Promise<number> {
+  let peak = 0
+  const sample = async (): Promise<void> => {
+    const status = await readFile(`/proc/${child.pid}/status`, 'utf8')
+    peak = Math.max(peak, (Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1024) / 1e6)
+  }
+  const timer = setInterval(() => void sample().catch(() => undefined), SAMPLE_MS)
+  await action()
+  await sample()
+  clearInterval(timer)
+  return Math.round(peak)
+}
+
+/** Send a large file to a process of its own; what its memory grew by, in MB. */
+async function measureReceiving(work: string): Promise<number> {
+  const path = join(work, 'large')
+  const file = await open(path, 'w')
+  const chunk = Buffer.alloc(2 ** 20)
+  for (let i = 0; i < RECEIVED_MIB; i++) {
+    chunk.writeUInt32LE(i)
+    await file.write(chunk)
+  }
+  await file.close()
+  const script = (name: string): string => fileURLToPath(new URL(`./${name}.ts`, import.meta.url))
+  const sender = fork(script('memory-sender'), [join(work, 'sender'), path], {
+    execArgv: ['--import', 'tsx'],
+  })
+  const [address] = (await once(sender, 'message')) as [Record<string, unknown>]
+  const receiver = fork(script('memory-receiver'), [join(work, 'receiver')], {
+    execArgv: ['--import', 'tsx'],
+  })
+  receiver.send(address)
+  const [{ grown }] = (await once(receiver, 'message')) as [{ grown: number }]
+  sender.kill()
+  receiver.kill()
+  return Math.round(grown)
+}
