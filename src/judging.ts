@@ -10,6 +10,7 @@ import { MEDIA_TYPES } from './identity/media-types.ts'
 import { type Digest, digestOf, fromUtf8, utf8 } from './lib/bytes.ts'
 import { FlexMeshError, InputError, VerificationError } from './lib/errors.ts'
 import type { FileRef } from './lib/file-ref.ts'
+import { limit } from './lib/limits.ts'
 import type { Membership } from './membership.ts'
 import type { OnNodeEvent } from './node-event.ts'
 import type { NodeState } from './node-state.ts'
@@ -40,6 +41,8 @@ export class Judging {
   readonly #init: JudgingInit
   readonly #accepted = new Map<Digest, AcceptedExpert>()
   readonly #withdrawn = new Set<Digest>()
+  /** End of consent of each accepted package, Unix seconds. */
+  readonly #expiresAt = new Map<Digest, number>()
   /** Manifests whose file no connected member had. */
   readonly #unfetched = new Map<Digest, Uint8Array>()
   #looseRefusals = 0
@@ -56,7 +59,8 @@ export class Judging {
       const { payloadType } = readEnvelope(envelope)
       if (payloadType === MEDIA_TYPES.manifest) manifests.push({ envelope, id: digest })
       if (payloadType === MEDIA_TYPES.withdrawal) {
-        for (const id of openWithdrawal(envelope).withdrawal.manifests) this.#withdrawn.add(id)
+        const { withdrawal } = openWithdrawal(envelope)
+        for (const id of await this.#ofPublisher(withdrawal)) this.#withdrawn.add(id)
       }
     }
     for (const { envelope, id } of manifests) {
@@ -65,6 +69,18 @@ export class Judging {
       if (verdict === undefined) this.judge(envelope)
       else if (verdict.outcome === 'accepted') await this.#reload(envelope)
     }
+    await this.dropExpired()
+  }
+
+  /** Stop using packages whose owner's consent has ended. */
+  async dropExpired(): Promise<void> {
+    const now = this.#init.state.now()
+    const expired = [...this.#expiresAt].filter(([, time]) => time + limit('clockSkew') < now)
+    for (const [id, time] of expired) {
+      const reason = `its consent ended at ${new Date(time * 1000).toISOString()}`
+      await this.#overrule(id, { check: 'validity', code: 'expired', reason })
+    }
+    if (expired.length > 0) await this.#init.onChange()
   }
 
   /** Experts that were accepted and not withdrawn. */
@@ -144,8 +160,8 @@ export class Judging {
     for (const id of ids) {
       this.#withdrawn.add(id)
       const expert = this.#accepted.get(id)
+      await this.#overrule(id, { check: 'withdrawn', code: 'withdrawn', reason: 'its owner took it back' })
       if (expert !== undefined) {
-        this.#accepted.delete(id)
         this.#init.onEvent({ event: 'withdrawn', institution: expert.institution, id })
       }
     }
@@ -157,22 +173,20 @@ export class Judging {
   async refuse(name: string): Promise<Digest[]> {
     const found = (await this.#find(name)).filter(({ outcome }) => outcome === 'accepted')
     if (found.length === 0) throw new InputError('not-found', `no accepted package matches "${name}"`)
-    for (const { outcome, measurement, ...common } of found) {
-      const at = this.#init.state.now()
-      const reason = 'the operator of this node refused it'
-      await this.#store({
-        ...common,
-        ...(measurement === undefined ? {} : { measurement }),
-        at,
-        outcome: 'refused',
-        check: 'operator',
-        code: 'refused-by-operator',
-        reason,
-      })
-      this.#accepted.delete(common.id)
-    }
+    const reason = 'the operator of this node refused it'
+    for (const { id } of found)
+      await this.#overrule(id, { check: 'operator', code: 'refused-by-operator', reason })
     await this.#init.onChange()
     return found.map(({ id }) => id)
+  }
+
+  /** Take an accepted package out of use, whatever was measured of it. */
+  async #overrule(id: Digest, why: { check: string; code: string; reason: string }): Promise<void> {
+    this.#accepted.delete(id)
+    this.#expiresAt.delete(id)
+    const verdict = await this.verdict(id)
+    if (verdict?.outcome !== 'accepted') return
+    await this.#store({ ...verdict, at: this.#init.state.now(), outcome: 'refused', ...why })
   }
 
   /** Judge refused packages again, by the same checks. @throws InputError `not-found`. */
@@ -302,6 +316,7 @@ export class Judging {
   }
 
   #expert(id: Digest, manifest: Manifest, tensors: ReadonlyMap<string, ExpertTensor>): AcceptedExpert {
+    this.#expiresAt.set(id, manifest.expiresAt)
     return {
       id,
       name: manifest.expert.name,

@@ -63,6 +63,8 @@ interface Parts {
 
 /** Held-out text of each kind that a foreign expert is measured on: enough to see a percent. */
 const ACCEPTANCE_BYTES = 16_384
+/** Between two looks for consent that has ended. */
+const EXPIRY_CHECK_MS = 3_600_000
 
 export class FlexMeshNode implements NodeState {
   readonly identity: Identity
@@ -82,6 +84,7 @@ export class FlexMeshNode implements NodeState {
   readonly #encrypter: Encrypter | undefined
   readonly #stopping = new AbortController()
   #exchange: Exchange | undefined
+  #expiry: ReturnType<typeof setInterval> | undefined
   #inference: Inference
 
   private constructor(init: NodeInit, parts: Parts) {
@@ -180,10 +183,13 @@ export class FlexMeshNode implements NodeState {
     )
     await exchange.start()
     this.#exchange = exchange
+    this.#expiry = setInterval(() => void this.judging.dropExpired(), EXPIRY_CHECK_MS)
+    this.#expiry.unref()
   }
 
   async close(): Promise<void> {
     this.#stopping.abort()
+    clearInterval(this.#expiry)
     await this.#exchange?.stop()
     await this.judging.settled()
     await this.#inference.dispose()

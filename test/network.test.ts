@@ -7,13 +7,13 @@ import { MEDIA_TYPES } from '../src/identity/media-types.ts'
 import { type Digest, digestOf, toBase64 } from '../src/lib/bytes.ts'
 import { decodeCanonical, encodeCanonical, type JsonObject } from '../src/lib/canonical-json.ts'
 import { fileRefOf } from '../src/lib/file-ref.ts'
-import type { FlexMeshNode } from '../src/node.ts'
+import { FlexMeshNode } from '../src/node.ts'
 import { encodeManifest, type Manifest, openManifest } from '../src/packaging/manifest.ts'
 import { type Float32Tensor, packExpert, unpackExpert } from '../src/packaging/package.ts'
+import { onnxEngine } from '../src/tensor/onnx-engine.ts'
 import {
   cleanUp,
   EXAMPLES,
-  folder,
   network,
   now,
   run,
@@ -307,9 +307,25 @@ describe('a package that must not be composed', () => {
   }
 })
 
+describe('consent that has ended', () => {
+  it('takes an expert out of the composition when the node starts again', async () => {
+    expect(hospital.composed().length).toBeGreaterThan(0)
+    await hospital.close()
+    const later = await FlexMeshNode.open({
+      home: net.homes[0] as string,
+      engine: onnxEngine({ threads: 1 }),
+      now: () => now() + 200 * 86_400,
+    })
+    expect(later.composed()).toEqual([])
+    expect(
+      (await later.verdicts()).map((v) => (v.outcome === 'refused' ? v.code : 'accepted')),
+    ).not.toContain('accepted')
+    await later.close()
+  })
+})
+
 describe('a second node on the same home', () => {
   it('is refused with one sentence', async () => {
-    await expect(net.open(0)).rejects.toMatchObject({ code: 'home-in-use' })
-    expect((await folder()).length).toBeGreaterThan(0)
+    await expect(net.open(1)).rejects.toMatchObject({ code: 'home-in-use' })
   })
 })
