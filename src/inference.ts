@@ -1,11 +1,12 @@
 /**
- * Answers with the current composition: one compiled graph, every choice of experts a mask. Knows no
- * HTTP and no network.
+ * Answers with the current composition; every choice of experts is a mask. Knows no HTTP and no
+ * network.
  */
 import { type Composition, type Selection, selectionMask } from './composition/compose.ts'
 import { createEvaluator, type Evaluation, type HeldOutDocument } from './model/evaluate.ts'
 import { createGenerator, type GeneratedToken, type Generator } from './model/generate.ts'
 import type { Sampling } from './model/sampling.ts'
+import type { WeightFormat } from './model/weight-format.ts'
 import type { PublicModel } from './public-model.ts'
 import type { Engine } from './tensor/engine.ts'
 
@@ -21,9 +22,11 @@ export class Inference {
   readonly contextLength: number
   readonly #model: PublicModel
   readonly #engine: Engine
+  readonly #weights: WeightFormat
   #generator: Promise<Generator> | undefined
 
-  constructor(engine: Engine, model: PublicModel, composition: Composition) {
+  constructor(engine: Engine, model: PublicModel, composition: Composition, weights: WeightFormat) {
+    this.#weights = weights
     this.#engine = engine
     this.#model = model
     this.composition = composition
@@ -38,6 +41,7 @@ export class Inference {
       E: experts.length + 1,
       topK,
       contextLength: this.contextLength,
+      weights: this.#weights,
     })
     const generator = await this.#generator
     const request = { ...completion, endOfText: this.#model.tokenizer.endOfText, mask }
@@ -69,6 +73,7 @@ export class Inference {
     }
   }
 
+  /** Answers in work are finished first. */
   async dispose(): Promise<void> {
     const generator = await this.#generator?.catch(() => undefined)
     this.#generator = undefined

@@ -26,6 +26,7 @@ import { pathExists } from './lib/files.ts'
 import { Membership } from './membership.ts'
 import type { HeldOutDocument } from './model/evaluate.ts'
 import type { Expert } from './model/params.ts'
+import type { WeightFormat } from './model/weight-format.ts'
 import type { NodeEvent, OnNodeEvent } from './node-event.ts'
 import type { NodeState } from './node-state.ts'
 import { encodeWithdrawal } from './packaging/withdrawal.ts'
@@ -43,6 +44,8 @@ export interface NodeInit {
   readonly passphrase?: string
   readonly policy?: AcceptancePolicy
   readonly topK?: number
+  /** How answers hold weights in memory; default fp32. */
+  readonly weights?: WeightFormat
   /** Unix seconds. */
   readonly now: () => number
   readonly onEvent?: (event: NodeEvent) => void
@@ -85,7 +88,10 @@ export class FlexMeshNode implements NodeState {
   readonly #stopping = new AbortController()
   #exchange: Exchange | undefined
   #expiry: ReturnType<typeof setInterval> | undefined
+  readonly #weights: WeightFormat
   #inference: Inference
+  /** Compositions that still finish answers. */
+  readonly #retiring = new Set<Promise<void>>()
 
   private constructor(init: NodeInit, parts: Parts) {
     this.paths = homePaths(init.home)
@@ -99,6 +105,7 @@ export class FlexMeshNode implements NodeState {
     this.engine = init.engine
     this.topK = init.topK ?? DEFAULT_TOP_K
     this.now = init.now
+    this.#weights = init.weights ?? 'fp32'
     this.#policy = init.policy ?? DEFAULT_POLICY
     this.#emit = init.onEvent ?? (() => undefined)
     this.#encrypter = init.encrypter
@@ -192,7 +199,7 @@ export class FlexMeshNode implements NodeState {
     clearInterval(this.#expiry)
     await this.#exchange?.stop()
     await this.judging.settled()
-    await this.#inference.dispose()
+    await Promise.all([...this.#retiring, this.#inference.dispose()])
     await this.catalogue.close()
   }
 
@@ -343,7 +350,7 @@ export class FlexMeshNode implements NodeState {
     const { config, params } = this.publicModel
     const publicModel = { digest: this.charter.publicModel.digest, params }
     const composition = compose(config, publicModel, this.composed(), this.topK)
-    return new Inference(this.engine, this.publicModel, composition)
+    return new Inference(this.engine, this.publicModel, composition, this.#weights)
   }
 
   async #recompose(): Promise<void> {
@@ -351,7 +358,8 @@ export class FlexMeshNode implements NodeState {
     this.#inference = this.#newInference()
     const { digest, experts } = this.#inference.composition
     this.#emit({ event: 'composed', digest, experts: experts.map(({ institution }) => institution) })
-    await previous.dispose()
+    const retired = previous.dispose().finally(() => this.#retiring.delete(retired))
+    this.#retiring.add(retired)
   }
 
   async #announce(): Promise<void> {

@@ -9,6 +9,7 @@ import { type Digest, digestOf } from './lib/bytes.ts'
 import { limit } from './lib/limits.ts'
 import { createEvaluator } from './model/evaluate.ts'
 import { type Expert, mixtureParams, zeroRows } from './model/params.ts'
+import { LEFT_OUT } from './model/router.ts'
 import type { NodeState } from './node-state.ts'
 import { encodeManifest, type Manifest } from './packaging/manifest.ts'
 import { type ExpertTensor, packExpert } from './packaging/package.ts'
@@ -19,7 +20,6 @@ import type { TrainResult } from './train-expert.ts'
 import { TRAIN_DEFAULTS } from './train-expert.ts'
 
 const MICRO = 1e6
-const ROUTING_MASK_OUT = -1e30
 
 export interface PublishRequest {
   readonly name: string
@@ -118,7 +118,7 @@ async function measure(
   })
   try {
     const without = new Float32Array(E)
-    without[E - 1] = ROUTING_MASK_OUT
+    without[E - 1] = LEFT_OUT
     const compare = async (documents: readonly { tokens: Int32Array; bytes: number }[]) => {
       const before = await evaluator.evaluate(documents, without, signal)
       const after = await evaluator.evaluate(documents, new Float32Array(E), signal)

@@ -11,6 +11,7 @@ import { Fields } from './lib/fields.ts'
 import { ensurePrivateDir, pathExists, readFileBounded, writeFileAtomic } from './lib/files.ts'
 import { createEvaluator, type Evaluation, type HeldOutDocument } from './model/evaluate.ts'
 import { type Expert, mixtureParams, zeroRows } from './model/params.ts'
+import { LEFT_OUT } from './model/router.ts'
 import { checkpointFile } from './packaging/checkpoint-file.ts'
 import type { PublicModel } from './public-model.ts'
 import type { Engine } from './tensor/engine.ts'
@@ -226,7 +227,7 @@ async function pairScores(
   })
   const score = async (from: Corpus): Promise<{ before: number; after: number }> => {
     const documents = await from.heldOut(TRAIN_DEFAULTS.evaluationBytes)
-    const before: Evaluation = await evaluator.evaluate(documents, Float32Array.of(0, -1e30))
+    const before: Evaluation = await evaluator.evaluate(documents, Float32Array.of(0, LEFT_OUT))
     const after: Evaluation = await evaluator.evaluate(documents, Float32Array.of(0, 0))
     return { before: before.bitsPerByte, after: after.bitsPerByte }
   }

@@ -1,58 +1,280 @@
+import { gather, reshape, type Tensor, type Tensor1D } from '@tensorflow/tfjs'
 import { describe, expect, it } from 'vitest'
-import { createGenerator, type GeneratedToken } from '../src/model/generate.ts'
-import { mixtureParams, zeroRows } from '../src/model/params.ts'
+import { createGenerator, type GeneratedToken, type GeneratorInit } from '../src/model/generate.ts'
+import { biasName, type Param } from '../src/model/params.ts'
+import { LEFT_OUT } from '../src/model/router.ts'
+import { mulberry32 } from '../src/model/sampling.ts'
+import { forward, head } from '../src/model/transformer.ts'
 import { cpuEngine } from '../src/tensor/eager-engine.ts'
 import type { Engine } from '../src/tensor/engine.ts'
 import { onnxEngine } from '../src/tensor/onnx-engine.ts'
-import { goldenConfig, goldenPublic } from './support/golden.ts'
+import { goldenConfig, goldenMixture } from './support/golden.ts'
 
-const params = mixtureParams(goldenConfig, goldenPublic(), zeroRows(goldenConfig), [])
-const SETTINGS = { E: 1, topK: 1, contextLength: 60 }
+const V = goldenConfig.vocabSize
+const E = 3
+const CONTEXT = 60
+const random = mulberry32(11)
 
-async function tokens(
-  engine: Engine,
-  prompt: number[],
-  maxTokens: number,
-  temperature = 0,
-  seed = 1,
-): Promise<number[]> {
-  const generator = await createGenerator(engine, goldenConfig, params, SETTINGS)
-  const found: GeneratedToken[] = []
-  const request = {
-    prompt: Int32Array.from(prompt),
-    maxTokens,
-    sampling: { temperature, topP: 1, seed },
-    endOfText: -1,
-    mask: new Float32Array(1),
-  }
-  for await (const token of generator.generate(request)) found.push(token)
-  await generator.dispose()
-  return found.map(({ id }) => id)
+/** The golden mixture with a bias, so that every term of the router counts. */
+const params = new Map<string, Param>(goldenMixture([0, 1, 2]))
+for (let layer = 0; layer < goldenConfig.numHiddenLayers; layer++) {
+  params.set(biasName(layer), { shape: [E], data: Float32Array.of(0, -0.3, 0.2) })
+}
+const prompt = (length: number, seed = 3): number[] => Array.from({ length }, (_, i) => (7 * i + seed) % V)
+const ALL = new Float32Array(E)
+const onnx = onnxEngine({ threads: 1 })
+
+interface Ask {
+  prompt: number[]
+  maxTokens: number
+  temperature?: number
+  seed?: number
+  mask?: Float32Array
 }
 
-describe('generation with a key-value cache', () => {
-  const prompt = Array.from({ length: 37 }, (_, i) => (7 * i + 3) % goldenConfig.vocabSize)
+async function run(
+  engine: Engine,
+  asks: Ask[],
+  init: Partial<GeneratorInit> = {},
+): Promise<GeneratedToken[][]> {
+  const generator = await createGenerator(engine, goldenConfig, params, {
+    E,
+    topK: 2,
+    contextLength: CONTEXT,
+    ...init,
+  })
+  const all = await Promise.all(
+    asks.map(async ({ prompt, maxTokens, temperature = 0, seed = 1, mask = ALL }) => {
+      const found: GeneratedToken[] = []
+      const request = {
+        prompt: Int32Array.from(prompt),
+        maxTokens,
+        sampling: { temperature, topP: 1, seed },
+        endOfText: -1,
+        mask,
+      }
+      for await (const token of generator.generate(request)) found.push(token)
+      return found
+    }),
+  )
+  await generator.dispose()
+  return all
+}
+const ids = (tokens: GeneratedToken[] | undefined): number[] => (tokens ?? []).map(({ id }) => id)
+const one = async (engine: Engine, ask: Ask, init: Partial<GeneratorInit> = {}): Promise<number[]> =>
+  ids((await run(engine, [ask], init))[0])
 
-  it('agrees on both engines', async () => {
-    expect(await tokens(onnxEngine({ threads: 1 }), prompt, 12)).toEqual(
-      await tokens(cpuEngine(), prompt, 12),
+/** The slow path: the whole text again for every token, in one graph. */
+async function slow(ask: Ask, topK = 2): Promise<{ ids: number[]; shares: number[][] }> {
+  const found: { ids: number[]; shares: number[][] } = { ids: [], shares: [] }
+  const text = [...ask.prompt]
+  for (let i = 0; i < ask.maxTokens; i++) {
+    const T = text.length
+    const compiled = await onnx.compile(
+      (tensors) => {
+        const weights = (name: string): Tensor => tensors[name] as Tensor
+        const options = { B: 1, T, E, topK, bias: true, mask: weights('mask') }
+        const result = forward(goldenConfig, weights, weights('ids'), options)
+        const last = (x: Tensor): Tensor => gather(x, reshape(weights('last'), [1]) as Tensor1D)
+        const out: Record<string, Tensor> = { logits: head(weights, last(result.hidden)) }
+        result.routing.forEach(({ weights: routed }, layer) => {
+          out[`w${layer}`] = last(routed)
+        })
+        return out
+      },
+      {
+        inputs: {
+          ids: { shape: [1, T], dtype: 'int32' },
+          last: { shape: [1], dtype: 'int32' },
+          mask: { shape: [E] },
+        },
+        frozen: Object.fromEntries(params),
+      },
     )
+    const mask = ask.mask ?? ALL
+    const out = await compiled.run({ ids: Int32Array.from(text), last: Int32Array.of(T - 1), mask })
+    await compiled.dispose()
+    const logits = out['logits'] as Float32Array
+    const id = logits.indexOf(Math.max(...logits))
+    const shares = new Array<number>(E).fill(0)
+    for (let layer = 0; layer < goldenConfig.numHiddenLayers; layer++) {
+      const routed = Array.from(out[`w${layer}`] as Float32Array)
+      const total = routed.reduce((a, b) => a + b, 0)
+      routed.forEach((w, e) => {
+        shares[e] = (shares[e] as number) + w / total / goldenConfig.numHiddenLayers
+      })
+    }
+    found.ids.push(id)
+    found.shares.push(shares)
+    text.push(id)
+  }
+  return found
+}
+
+describe('serving agrees with the whole forward pass', () => {
+  for (const [name, ask, topK] of [
+    ['all experts, top-2', { prompt: prompt(19), maxTokens: 6 }, 2],
+    ['top-1', { prompt: prompt(9, 5), maxTokens: 6 }, 1],
+    ['all active', { prompt: prompt(12, 8), maxTokens: 6 }, 3],
+    ['one left out', { prompt: prompt(12), maxTokens: 6, mask: Float32Array.of(0, LEFT_OUT, 0) }, 2],
+    [
+      'public model only',
+      { prompt: prompt(5), maxTokens: 6, mask: Float32Array.of(0, LEFT_OUT, LEFT_OUT) },
+      2,
+    ],
+  ] as const) {
+    it(name, async () => {
+      const expected = await slow(ask as Ask, topK)
+      const [tokens] = await run(onnx, [ask as Ask], { topK })
+      expect(ids(tokens)).toEqual(expected.ids)
+      const difference = (tokens ?? []).flatMap(({ shares }, i) =>
+        Array.from(shares, (share, e) => Math.abs(share - (expected.shares[i]?.[e] as number))),
+      )
+      expect(difference).toHaveLength(6 * E)
+      expect(Math.max(...difference)).toBeLessThan(2e-5)
+    })
+  }
+
+  it('on the cpu engine too', async () => {
+    const ask = { prompt: prompt(37), maxTokens: 4 }
+    expect(await one(cpuEngine(), ask)).toEqual(await one(onnx, ask))
   })
 
+  it('scores text as the sum over its tokens', async () => {
+    const generator = await createGenerator(onnx, goldenConfig, params, {
+      E,
+      topK: 2,
+      contextLength: CONTEXT,
+    })
+    const text = Int32Array.from(prompt(30))
+    const whole = await generator.score(text, ALL)
+    let sum = 0
+    for (let end = 2; end <= text.length; end++) {
+      sum =
+        (await generator.score(text.subarray(0, end), ALL)) -
+        (end === 2 ? 0 : await generator.score(text.subarray(0, end - 1), ALL)) +
+        sum
+    }
+    expect(Math.abs(whole - sum)).toBeLessThan(1e-3)
+    expect(whole).toBeGreaterThan(0)
+    await generator.dispose()
+  })
+})
+
+describe('many requests at once', () => {
+  it('answer as each would alone, whatever they begin and end with', async () => {
+    const asks = Array.from({ length: 9 }, (_, i) => ({
+      prompt: prompt(2 + ((i * 11) % 40), i),
+      maxTokens: 1 + ((i * 5) % 16),
+      temperature: i % 3 === 0 ? 0.8 : 0,
+      seed: i,
+      mask: i % 2 === 0 ? ALL : Float32Array.of(0, 0, LEFT_OUT),
+    }))
+    const alone = []
+    for (const ask of asks) alone.push(await one(onnx, ask))
+    expect((await run(onnx, asks, { streams: 4 })).map(ids)).toEqual(alone)
+    expect((await run(onnx, asks, { streams: 3, prefillTokens: 5 })).map(ids)).toEqual(alone)
+    expect((await run(onnx, asks)).map(ids)).toEqual(alone)
+  })
+
+  it('leave their place when nobody reads on or the signal fires', async () => {
+    const generator = await createGenerator(onnx, goldenConfig, params, {
+      E,
+      topK: 2,
+      contextLength: CONTEXT,
+      streams: 2,
+    })
+    const request = {
+      prompt: Int32Array.from(prompt(5)),
+      maxTokens: 50,
+      sampling: { temperature: 0, topP: 1, seed: 1 },
+      endOfText: -1,
+      mask: ALL,
+    }
+    for await (const _ of generator.generate(request)) break
+    const abort = new AbortController()
+    const cut = generator.generate(request, abort.signal)
+    await cut.next()
+    abort.abort(new Error('enough'))
+    await expect(
+      (async () => {
+        for await (const _ of cut);
+      })(),
+    ).rejects.toThrow('enough')
+    const found = []
+    for await (const { id } of generator.generate({ ...request, maxTokens: 5 })) found.push(id)
+    expect(found).toEqual(await one(onnx, { prompt: prompt(5), maxTokens: 5 }))
+    await generator.dispose()
+  })
+})
+
+describe('a prompt that begins as one before', () => {
+  it('answers the same as one read whole', async () => {
+    const generator = await createGenerator(onnx, goldenConfig, params, {
+      E,
+      topK: 2,
+      contextLength: CONTEXT,
+    })
+    const ask = async (text: number[], mask = ALL): Promise<number[]> => {
+      const found = []
+      const request = {
+        prompt: Int32Array.from(text),
+        maxTokens: 6,
+        sampling: { temperature: 0, topP: 1, seed: 1 },
+        endOfText: -1,
+        mask,
+      }
+      for await (const { id } of generator.generate(request)) found.push(id)
+      return found
+    }
+    const start = prompt(24)
+    const others = [start, [...start, 1, 2, 3], [...start.slice(0, 20), 9, 9], start]
+    for (const text of others)
+      expect(await ask(text)).toEqual(await one(onnx, { prompt: text, maxTokens: 6 }))
+    const mask = Float32Array.of(0, LEFT_OUT, 0)
+    expect(await ask(start, mask)).toEqual(await one(onnx, { prompt: start, maxTokens: 6, mask }))
+    await generator.dispose()
+  })
+})
+
+describe('generation', () => {
   it('gives the same text whether its beginning was prompted or generated', async () => {
-    const all = await tokens(onnxEngine({ threads: 1 }), prompt, 12)
+    const all = await one(onnx, { prompt: prompt(37), maxTokens: 12 })
     expect(all).toHaveLength(12)
-    expect(await tokens(onnxEngine({ threads: 1 }), [...prompt, ...all.slice(0, 5)], 7)).toEqual(all.slice(5))
+    const rest = await one(onnx, { prompt: [...prompt(37), ...all.slice(0, 5)], maxTokens: 7 })
+    expect(rest).toEqual(all.slice(5))
   })
 
   it('stops at the end of the context', async () => {
-    expect((await tokens(onnxEngine({ threads: 1 }), prompt, 100)).length).toBe(60 - 37 + 1)
+    expect(await one(onnx, { prompt: prompt(37), maxTokens: 100 })).toHaveLength(CONTEXT - 37 + 1)
   })
 
   it('draws the same text from the same seed, and another from another', async () => {
     const draw = (seed: number): Promise<number[]> =>
-      tokens(onnxEngine({ threads: 1 }), prompt, 12, 1.5, seed)
+      one(onnx, { prompt: prompt(37), maxTokens: 12, temperature: 1.5, seed })
     expect(await draw(1)).toEqual(await draw(1))
     expect(await draw(1)).not.toEqual(await draw(2))
+  })
+})
+
+describe('quantized weights', () => {
+  const text = Int32Array.from({ length: CONTEXT }, () => Math.floor(random() * V))
+  const score = async (engine: Engine, weights: 'fp32' | 'int8' | 'int4'): Promise<number> => {
+    const init = { E, topK: 2, contextLength: CONTEXT, weights }
+    const generator = await createGenerator(engine, goldenConfig, params, init)
+    const nats = await generator.score(text, ALL)
+    await generator.dispose()
+    return nats
+  }
+
+  it('lose little in 8 bits, more in 4, and the same on both engines', async () => {
+    const exact = await score(onnx, 'fp32')
+    const int8 = await score(onnx, 'int8')
+    const int4 = await score(onnx, 'int4')
+    expect(int8).not.toBe(exact)
+    expect(Math.abs(int8 / exact - 1)).toBeLessThan(0.005)
+    expect(Math.abs(int4 / exact - 1)).toBeLessThan(0.05)
+    expect(Math.abs((await score(cpuEngine(), 'int8')) / int8 - 1)).toBeLessThan(0.005)
+    expect(Math.abs((await score(cpuEngine(), 'int4')) / int4 - 1)).toBeLessThan(0.005)
   })
 })

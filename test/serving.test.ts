@@ -162,7 +162,8 @@ describe('the inference API', () => {
       open = resolve
     })
     const busy = app(engine([], gate))
-    const waiting = Array.from({ length: limit('queuedRequests') + 1 }, () => post(ask, undefined, {}, busy))
+    const places = limit('servedStreams') + limit('queuedRequests')
+    const waiting = Array.from({ length: places }, () => post(ask, undefined, {}, busy))
     expect(await codeOf(post(ask, undefined, {}, busy))).toEqual([429, 'queue_full'])
     open()
     for (const response of await Promise.all(waiting)) expect(response.status).toBe(200)

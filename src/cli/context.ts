@@ -1,6 +1,7 @@
 /** What every command gets, and readers of its options. */
 import { readFile } from 'node:fs/promises'
 import { InputError } from '../lib/errors.ts'
+import { WEIGHT_FORMATS, type WeightFormat } from '../model/weight-format.ts'
 import type { Invocation } from './arguments.ts'
 import type { Output } from './output.ts'
 
@@ -37,6 +38,15 @@ export function whole(invocation: Invocation, name: string, max: number): number
     throw new InputError('usage', `--${name}: expected a whole number from 0 to ${max}, got "${text}"`)
   }
   return value
+}
+
+/** @throws InputError `usage` for a format that does not exist. */
+export function weightFormat(invocation: Invocation): WeightFormat {
+  const text = option(invocation, 'weights') ?? 'fp32'
+  const format = WEIGHT_FORMATS.find((known) => known === text)
+  if (format === undefined)
+    throw new InputError('usage', `--weights: expected ${WEIGHT_FORMATS.join(', ')}, got "${text}"`)
+  return format
 }
 
 export async function passphraseOf(invocation: Invocation): Promise<string | undefined> {

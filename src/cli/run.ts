@@ -13,7 +13,15 @@ import { callControl, isRunning } from '../serving/control.ts'
 import { createConsortium, DEFAULT_LISTEN, initHome, joinConsortium } from '../setup.ts'
 import { selectEngine } from '../tensor/select-engine.ts'
 import type { Invocation } from './arguments.ts'
-import { type CommandContext, option, passphraseOf, required, unixNow, whole } from './context.ts'
+import {
+  type CommandContext,
+  option,
+  passphraseOf,
+  required,
+  unixNow,
+  weightFormat,
+  whole,
+} from './context.ts'
 import { runDemo } from './demo.ts'
 import { describe, showProgress } from './describe.ts'
 import { runDoctor } from './doctor.ts'
@@ -180,6 +188,7 @@ async function inNode(context: CommandContext): Promise<void> {
     const node = await FlexMeshNode.open({
       home,
       engine,
+      weights: weightFormat(invocation),
       now: unixNow,
       ...(passphrase === undefined ? {} : { passphrase }),
     })

@@ -2,13 +2,14 @@
 import { hostileCommands, nodeCommands } from '../commands.ts'
 import { selectionMask } from '../composition/compose.ts'
 import { shortDigest } from '../lib/bytes.ts'
+import type { WeightFormat } from '../model/weight-format.ts'
 import { FlexMeshNode } from '../node.ts'
 import type { NodeEvent } from '../node-event.ts'
 import { createApp, type ServingEngine } from '../serving/app.ts'
 import { type Control, startControl } from '../serving/control.ts'
 import { loadApiKey, type RunningServer, startServer } from '../serving/server.ts'
 import { selectEngine } from '../tensor/select-engine.ts'
-import { type CommandContext, option, passphraseOf, unixNow, whole } from './context.ts'
+import { type CommandContext, option, passphraseOf, unixNow, weightFormat, whole } from './context.ts'
 
 const DEFAULT_PORT = 8080
 const MAX_PORT = 65_535
@@ -25,6 +26,7 @@ export interface StartInit {
   readonly port: number
   readonly engineName?: string
   readonly threads?: number
+  readonly weights?: WeightFormat
   readonly passphrase?: string
   readonly onEvent: (event: NodeEvent) => void
 }
@@ -38,6 +40,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     now: unixNow,
     onEvent,
     ...(passphrase === undefined ? {} : { passphrase }),
+    ...(init.weights === undefined ? {} : { weights: init.weights }),
   })
   let control: Control | undefined
   let api: RunningServer | undefined
@@ -113,6 +116,7 @@ export async function runStart({ home, invocation, output, signal }: CommandCont
     home,
     port: whole(invocation, 'port', MAX_PORT) ?? DEFAULT_PORT,
     onEvent: (event) => output.say(describeEvent(event)),
+    weights: weightFormat(invocation),
     ...(engineName === undefined ? {} : { engineName }),
     ...(threads === undefined ? {} : { threads }),
     ...(passphrase === undefined ? {} : { passphrase }),

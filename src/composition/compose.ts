@@ -7,8 +7,8 @@ import { type Digest, digestOf } from '../lib/bytes.ts'
 import { encodeCanonical } from '../lib/canonical-json.ts'
 import { InputError } from '../lib/errors.ts'
 import type { ModelConfig } from '../model/config.ts'
-import { LEFT_OUT } from '../model/generate.ts'
 import { type Expert, mixtureParams, type Param, type Params, zeroRows } from '../model/params.ts'
+import { LEFT_OUT } from '../model/router.ts'
 
 export interface AcceptedExpert {
   /** Package id. */

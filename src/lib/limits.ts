@@ -69,6 +69,12 @@ export const LIMITS = {
   httpHeadersTimeout: { value: 10_000, unit: 'ms', why: 'slow clients do not hold sockets' },
   httpRequestTimeout: { value: 30_000, unit: 'ms', why: 'time to receive a request' },
   httpConnections: { value: 256, unit: 'count', why: 'sockets of the inference API' },
+  servedStreams: {
+    value: 16,
+    unit: 'count',
+    why: 'generations in one batch; their keys and values are the memory of serving',
+  },
+  prefixCacheBytes: { value: 64 * MIB, unit: 'bytes', why: 'keys and values of prompts seen lately' },
   queuedRequests: { value: 32, unit: 'count', why: 'generations that wait; more are told to retry' },
   completionTokens: { value: 4096, unit: 'count', why: 'largest max_tokens of one request' },
   stopSequences: { value: 4, unit: 'count', why: 'as the OpenAI API' },

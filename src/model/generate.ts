@@ -1,19 +1,19 @@
 /**
- * Token-by-token generation with a key-value cache that is updated in place. One compiled graph
- * serves every choice of experts: leaving one out is a router mask. Knows no tokenizer and no HTTP.
+ * Generation for many requests at once: each step reads a piece of one new prompt and then one more
+ * token of every request in work. Leaving an expert out is a router mask, so requests that differ in
+ * it share a step. Knows no tokenizer and no HTTP.
  */
-import { gather, slice, sum, type Tensor, type Tensor1D } from '@tensorflow/tfjs'
-import type { Compiled, Engine, TensorSpec, Values } from '../tensor/engine.ts'
+import { limit } from '../lib/limits.ts'
+import type { Engine } from '../tensor/engine.ts'
 import type { ModelConfig } from './config.ts'
-import { rotaryTables } from './layers.ts'
+import { Decoder, type DecoderOutput } from './decoder.ts'
+import { KvCache } from './kv-cache.ts'
 import type { Params } from './params.ts'
+import { MIN_PREFIX_TOKENS, PrefixCache } from './prefix-cache.ts'
 import { chooseToken, type Sampling } from './sampling.ts'
-import { forwardCached, head } from './transformer.ts'
+import type { WeightFormat } from './weight-format.ts'
 
-/** Tokens of a prompt that are read in one run. */
-const PREFILL_TOKENS = 32
-/** Router mask of an expert left out; finite so that no row becomes NaN. */
-export const LEFT_OUT = -1e30
+const PREFILL_TOKENS = 256
 
 export interface GenerateRequest {
   /** At least one token; longer than the context is refused by the caller. */
@@ -37,20 +37,20 @@ export interface GeneratorInit {
   readonly topK: number
   /** Longest prompt plus completion. */
   readonly contextLength: number
+  readonly weights?: WeightFormat
+  /** Requests that are served at once; more wait. */
+  readonly streams?: number
+  /** Tokens of a prompt that are read in one run: long enough for full matrix products. */
+  readonly prefillTokens?: number
 }
 
 export interface Generator {
   readonly contextLength: number
   generate(request: GenerateRequest, signal?: AbortSignal): AsyncGenerator<GeneratedToken, void, void>
+  /** Nats of every token after the first, summed; at most `contextLength` tokens. */
+  score(tokens: Int32Array, mask: Float32Array): Promise<number>
+  /** Finish what is in work, then release memory. */
   dispose(): Promise<void>
-}
-
-interface Cache {
-  /** Keys then values of every layer, each (1, H, P, D). */
-  readonly arrays: Readonly<Record<string, Float32Array>>
-  /** (1, 1, 1, P) */
-  readonly pastMask: Float32Array
-  length: number
 }
 
 export async function createGenerator(
@@ -59,169 +59,252 @@ export async function createGenerator(
   params: Params,
   init: GeneratorInit,
 ): Promise<Generator> {
-  const prefill = await compileChunk(engine, config, params, init, PREFILL_TOKENS)
-  const decode = await compileChunk(engine, config, params, init, 1)
-  const tables = rotaryTables(config, init.contextLength + PREFILL_TOKENS)
-  const state: Chunks = { config, init, prefill, decode, tables }
-  return {
+  const streams = init.streams ?? limit('servedStreams')
+  const prefillTokens = Math.min(init.prefillTokens ?? PREFILL_TOKENS, init.contextLength)
+  const decoder = await Decoder.create(engine, config, params, {
+    E: init.E,
+    topK: init.topK,
     contextLength: init.contextLength,
-    generate: (request, signal) => generate(state, request, signal),
-    dispose: async () => {
-      await prefill.dispose()
-      await decode.dispose()
-    },
-  }
-}
-
-interface Chunks {
-  readonly config: ModelConfig
-  readonly init: GeneratorInit
-  readonly prefill: Compiled
-  readonly decode: Compiled
-  readonly tables: { cos: Float32Array; sin: Float32Array }
-}
-
-async function* generate(
-  state: Chunks,
-  request: GenerateRequest,
-  signal?: AbortSignal,
-): AsyncGenerator<GeneratedToken, void, void> {
-  const { contextLength } = state.init
-  const cache = emptyCache(state.config, contextLength)
-  let out: ChunkResult | undefined
-  for (let start = 0; start < request.prompt.length; start += PREFILL_TOKENS) {
-    signal?.throwIfAborted()
-    const chunk = request.prompt.subarray(start, start + PREFILL_TOKENS)
-    out = await runChunk(state, chunk, cache, request.mask)
-  }
-  const choose = chooseToken(request.sampling)
-  for (let produced = 0; produced < request.maxTokens && out !== undefined; produced++) {
-    const id = choose(out.logits)
-    if (id === request.endOfText) return
-    yield { id, shares: out.shares }
-    signal?.throwIfAborted()
-    if (cache.length >= contextLength || produced + 1 === request.maxTokens) return
-    out = await runChunk(state, Int32Array.of(id), cache, request.mask)
-  }
-}
-
-interface ChunkResult {
-  readonly logits: Float32Array
-  readonly shares: Float32Array
-}
-
-async function runChunk(
-  { config, tables, prefill, decode }: Chunks,
-  tokens: Int32Array,
-  cache: Cache,
-  mask: Float32Array,
-): Promise<ChunkResult> {
-  const [compiled, T] = tokens.length === 1 ? [decode, 1] : [prefill, PREFILL_TOKENS]
-  const D = config.hiddenSize / config.numAttentionHeads
-  const ids = new Int32Array(T)
-  ids.set(tokens)
-  const from = cache.length * D
-  const out = await compiled.run({
-    ids,
-    last: Int32Array.of(tokens.length - 1),
-    cos: tables.cos.subarray(from, from + T * D),
-    sin: tables.sin.subarray(from, from + T * D),
-    pastMask: cache.pastMask,
-    mask,
-    ...cache.arrays,
+    weights: init.weights ?? 'fp32',
+    maxRows: Math.max(streams, prefillTokens),
   })
-  append(config, cache, out, T, tokens.length)
-  return { logits: out['logits'] as Float32Array, shares: out['shares'] as Float32Array }
+  return new Batcher(decoder, config, { contextLength: init.contextLength, streams, prefillTokens })
 }
 
-/** Write the chunk's keys and values, (1, H, T, D), behind the past, (1, H, P, D). */
-function append(
-  config: ModelConfig,
-  cache: Cache,
-  out: Record<string, Values>,
-  T: number,
-  count: number,
-): void {
-  const H = config.numAttentionHeads
-  const D = config.hiddenSize / H
-  const P = cache.pastMask.length
-  const room = Math.min(count, P - cache.length)
-  for (const [name, past] of Object.entries(cache.arrays)) {
-    const fresh = out[name.slice('past.'.length)] as Float32Array
-    for (let h = 0; h < H; h++) {
-      past.set(fresh.subarray(h * T * D, h * T * D + room * D), (h * P + cache.length) * D)
+/** One request in work. */
+interface Stream {
+  readonly request: GenerateRequest
+  readonly choose: (logits: Float32Array) => number
+  readonly signal: AbortSignal | undefined
+  /** Nobody reads on. */
+  left: boolean
+  /** Tokens in the cache. */
+  length: number
+  produced: number
+  /** Chosen, but not in the cache yet. */
+  next: number
+  readonly ready: GeneratedToken[]
+  end: { error?: unknown } | undefined
+  wake: (() => void) | undefined
+}
+
+class Batcher implements Generator {
+  readonly contextLength: number
+  readonly #decoder: Decoder
+  readonly #config: ModelConfig
+  readonly #streams: number
+  readonly #prefillTokens: number
+  readonly #cache: KvCache
+  readonly #prefixes = new PrefixCache(limit('prefixCacheBytes'))
+  readonly #waiting: Stream[] = []
+  /** Index is the slot in the cache. */
+  readonly #active: Stream[] = []
+  #work: Promise<void> = Promise.resolve()
+  #working = false
+
+  constructor(
+    decoder: Decoder,
+    config: ModelConfig,
+    init: { contextLength: number; streams: number; prefillTokens: number },
+  ) {
+    this.#decoder = decoder
+    this.#config = config
+    this.contextLength = init.contextLength
+    this.#streams = init.streams
+    this.#prefillTokens = init.prefillTokens
+    this.#cache = new KvCache(config, init.streams, init.contextLength)
+  }
+
+  async *generate(
+    request: GenerateRequest,
+    signal?: AbortSignal,
+  ): AsyncGenerator<GeneratedToken, void, void> {
+    signal?.throwIfAborted()
+    if (request.maxTokens < 1) return
+    const stream: Stream = {
+      request,
+      choose: chooseToken(request.sampling),
+      signal,
+      left: false,
+      length: 0,
+      produced: 0,
+      next: 0,
+      ready: [],
+      end: undefined,
+      wake: undefined,
+    }
+    const wake = (): void => stream.wake?.()
+    signal?.addEventListener('abort', wake)
+    this.#waiting.push(stream)
+    this.#start()
+    try {
+      for (;;) {
+        signal?.throwIfAborted()
+        const token = stream.ready.shift()
+        if (token !== undefined) yield token
+        else if (stream.end !== undefined) {
+          if ('error' in stream.end) throw stream.end.error
+          return
+        } else {
+          await new Promise<void>((resolve) => {
+            stream.wake = resolve
+          })
+        }
+      }
+    } finally {
+      stream.left = true
+      signal?.removeEventListener('abort', wake)
     }
   }
-  cache.pastMask.fill(0, cache.length, cache.length + room)
-  cache.length += room
-}
 
-function emptyCache(config: ModelConfig, P: number): Cache {
-  const arrays: Record<string, Float32Array> = {}
-  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
-    arrays[`past.k${layer}`] = new Float32Array(P * config.hiddenSize)
-    arrays[`past.v${layer}`] = new Float32Array(P * config.hiddenSize)
-  }
-  return { arrays, pastMask: new Float32Array(P).fill(LEFT_OUT), length: 0 }
-}
-
-async function compileChunk(
-  engine: Engine,
-  config: ModelConfig,
-  params: Params,
-  init: GeneratorInit,
-  T: number,
-): Promise<Compiled> {
-  const { numAttentionHeads: H, numHiddenLayers: L } = config
-  const D = config.hiddenSize / H
-  const P = init.contextLength
-  const inputs: Record<string, TensorSpec> = {
-    ids: { shape: [1, T], dtype: 'int32' },
-    last: { shape: [1], dtype: 'int32' },
-    cos: { shape: [T, D] },
-    sin: { shape: [T, D] },
-    pastMask: { shape: [1, 1, 1, P] },
-    mask: { shape: [init.E] },
-  }
-  for (let layer = 0; layer < L; layer++) {
-    inputs[`past.k${layer}`] = { shape: [1, H, P, D] }
-    inputs[`past.v${layer}`] = { shape: [1, H, P, D] }
-  }
-  return engine.compile(
-    (tensors) => {
-      const weights = (name: string): Tensor => tensors[name] as Tensor
-      const past = Array.from({ length: L }, (_, layer) => ({
-        keys: weights(`past.k${layer}`),
-        values: weights(`past.v${layer}`),
-        mask: weights('pastMask'),
-      }))
-      const rotary = { cos: weights('cos'), sin: weights('sin') }
-      const result = forwardCached(config, weights, weights('ids'), rotary, past, {
+  async score(tokens: Int32Array, mask: Float32Array): Promise<number> {
+    const cache = new KvCache(this.#config, 1, this.contextLength)
+    cache.ensure(1, tokens.length)
+    let nats = 0
+    for (let start = 0; start + 1 < tokens.length; start += this.#prefillTokens) {
+      const end = Math.min(start + this.#prefillTokens, tokens.length - 1)
+      const batch = {
+        slot: 0,
         B: 1,
-        T,
-        P,
-        E: init.E,
-        topK: init.topK,
-        bias: true,
-        mask: weights('mask'),
-      })
-      const last = weights('last') as Tensor1D
-      let shares: Tensor | undefined
-      for (const { weights: routed } of result.routing) {
-        const row = gather(routed, last) // (1, E)
-        const share = row.div(sum(row, -1, true))
-        shares = shares === undefined ? share : shares.add(share)
+        T: end - start,
+        ids: tokens.subarray(start, end),
+        lengths: [start],
+        masks: [mask],
       }
-      const out: Record<string, Tensor> = {
-        logits: head(weights, gather(result.hidden, last)), // (1, V)
-        shares: (shares as Tensor).mul(1 / L),
+      nats += await this.#exclusive(() =>
+        this.#decoder.score(cache, batch, tokens.subarray(start + 1, end + 1)),
+      )
+    }
+    return nats
+  }
+
+  async dispose(): Promise<void> {
+    while (this.#working) await this.#work
+    await this.#work
+    await this.#decoder.dispose()
+  }
+
+  /** The decoder's buffers serve one call at a time. */
+  #exclusive<T>(action: () => Promise<T>): Promise<T> {
+    const result = this.#work.then(action)
+    this.#work = result.then(
+      () => undefined,
+      () => undefined,
+    )
+    return result
+  }
+
+  #start(): void {
+    if (this.#working) return
+    this.#working = true
+    void this.#loop()
+  }
+
+  async #loop(): Promise<void> {
+    try {
+      while (this.#active.length > 0 || this.#waiting.length > 0) {
+        await this.#exclusive(() => this.#admit())
+        this.#dropFinished()
+        await this.#exclusive(() => this.#step())
+        this.#dropFinished()
       }
-      result.keys.forEach((keys, layer) => {
-        out[`k${layer}`] = slice(keys, [0, 0, 0, 0], [1, H, T, D])
-        out[`v${layer}`] = result.values[layer] as Tensor
-      })
-      return out
-    },
-    { inputs, frozen: Object.fromEntries(params) },
-  )
+    } catch (error) {
+      for (const stream of [...this.#waiting.splice(0), ...this.#active.splice(0)]) finish(stream, { error })
+    } finally {
+      this.#working = false
+    }
+  }
+
+  /** Read a piece of the first prompt that waits; with its last piece the request goes into work. */
+  async #admit(): Promise<void> {
+    while (this.#waiting[0] !== undefined && isOver(this.#waiting[0])) {
+      finish(this.#waiting.shift() as Stream, {})
+    }
+    const stream = this.#waiting[0]
+    const slot = this.#active.length
+    if (stream === undefined || slot >= this.#streams) return
+    const { prompt, mask } = stream.request
+    this.#cache.ensure(slot + 1, prompt.length)
+    if (stream.length === 0) {
+      const known = this.#prefixes.find(prompt, mask)
+      // The last token is read in any case: its logits are what comes next.
+      const length = Math.min(known?.length ?? 0, prompt.length - 1)
+      if (known !== undefined && length > 0) {
+        this.#cache.copyIn(slot, known.prefix, length)
+        stream.length = length
+      }
+    }
+    const ids = prompt.subarray(stream.length, stream.length + this.#prefillTokens)
+    const batch = { slot, B: 1, T: ids.length, ids, lengths: [stream.length], masks: [mask] }
+    const out = await this.#decoder.forward(this.#cache, batch)
+    stream.length += ids.length
+    if (stream.length < prompt.length) return
+    this.#waiting.shift()
+    this.#active.push(stream)
+    if (prompt.length >= MIN_PREFIX_TOKENS) {
+      this.#prefixes.add(prompt, mask, this.#cache.copyOut(slot, prompt.length))
+    }
+    this.#choose(stream, out, 0)
+  }
+
+  /** One more token of every request in work. */
+  async #step(): Promise<void> {
+    const B = this.#active.length
+    if (B === 0) return
+    const lengths = this.#active.map(({ length }) => length)
+    this.#cache.ensure(B, Math.max(...lengths) + 1)
+    const out = await this.#decoder.forward(this.#cache, {
+      slot: 0,
+      B,
+      T: 1,
+      ids: Int32Array.from(this.#active, ({ next }) => next),
+      lengths,
+      masks: this.#active.map(({ request }) => request.mask),
+    })
+    this.#active.forEach((stream, b) => {
+      stream.length++
+      this.#choose(stream, out, b)
+    })
+  }
+
+  #choose(stream: Stream, { logits, shares }: DecoderOutput, b: number): void {
+    const { vocabSize: V } = this.#config
+    const E = stream.request.mask.length
+    const id = stream.choose(logits.subarray(b * V, (b + 1) * V))
+    if (id === stream.request.endOfText) {
+      finish(stream, {})
+      return
+    }
+    stream.next = id
+    stream.produced++
+    stream.ready.push({ id, shares: shares.slice(b * E, (b + 1) * E) })
+    if (stream.length >= this.contextLength || stream.produced >= stream.request.maxTokens) finish(stream, {})
+    stream.wake?.()
+  }
+
+  /** Slots in use stay the first ones: the last moves into the place of one that ended. */
+  #dropFinished(): void {
+    const before = this.#active.length
+    for (let slot = this.#active.length - 1; slot >= 0; slot--) {
+      const stream = this.#active[slot] as Stream
+      if (!isOver(stream)) continue
+      finish(stream, {})
+      const last = this.#active.pop() as Stream
+      if (last === stream) continue
+      this.#cache.move(this.#active.length, slot, last.length)
+      this.#active[slot] = last
+    }
+    // A prompt that is half read stays right behind them.
+    const reading = this.#waiting[0]
+    if (reading !== undefined) this.#cache.move(before, this.#active.length, reading.length)
+  }
+}
+
+function isOver(stream: Stream): boolean {
+  return stream.end !== undefined || stream.left || stream.signal?.aborted === true
+}
+
+function finish(stream: Stream, end: { error?: unknown }): void {
+  stream.end ??= end
+  stream.wake?.()
 }

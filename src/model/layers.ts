@@ -11,7 +11,6 @@ import {
   mul,
   reshape,
   scalar,
-  slice,
   softmax,
   split,
   type Tensor,
@@ -31,22 +30,33 @@ export function linear(x: Tensor, weight: Tensor): Tensor {
   return matMul(x as never, weight as never, false, true)
 }
 
-/** cos and sin of every position and channel, [length, D] each; halves repeat (rotate-half layout). */
-export function rotaryTables(config: ModelConfig, length: number): { cos: Float32Array; sin: Float32Array } {
+/** cos and sin of every position and pair of channels, [length, D / 2] each (flexolmo 1.1). */
+export function rotaryHalves(config: ModelConfig, length: number): { cos: Float32Array; sin: Float32Array } {
   const D = config.hiddenSize / config.numAttentionHeads
   const half = D / 2
-  const cos = new Float32Array(length * D)
-  const sin = new Float32Array(length * D)
+  const cos = new Float32Array(length * half)
+  const sin = new Float32Array(length * half)
   for (let position = 0; position < length; position++) {
     for (let i = 0; i < half; i++) {
       const angle = position * config.ropeTheta ** ((-2 * i) / D)
-      for (const at of [position * D + i, position * D + half + i]) {
-        cos[at] = Math.cos(angle)
-        sin[at] = Math.sin(angle)
-      }
+      cos[position * half + i] = Math.cos(angle)
+      sin[position * half + i] = Math.sin(angle)
     }
   }
   return { cos, sin }
+}
+
+/** The same for every channel, [length, D]; halves repeat (rotate-half layout). */
+export function rotaryTables(config: ModelConfig, length: number): { cos: Float32Array; sin: Float32Array } {
+  const D = config.hiddenSize / config.numAttentionHeads
+  const half = D / 2
+  const halves = rotaryHalves(config, length)
+  const whole = (table: Float32Array): Float32Array =>
+    Float32Array.from(
+      { length: length * D },
+      (_, i) => table[Math.floor(i / D) * half + (i % half)] as number,
+    )
+  return { cos: whole(halves.cos), sin: whole(halves.sin) }
 }
 
 /** Rotate x (B, H, T, D) by cos and sin, each broadcastable to it. */
@@ -63,25 +73,9 @@ export function causalMask(T: number): Tensor {
   return tensor(values, [T, T])
 }
 
-export interface Past {
-  /** Keys and values so far, (B, H, P, D), rotated. */
-  readonly keys: Tensor
-  readonly values: Tensor
-  /** (B, 1, 1, P): 0 where the past position counts, very negative where not. */
-  readonly mask: Tensor
-}
-
-export interface Attended {
-  /** (N, C) after the output projection and its norm. */
-  readonly output: Tensor
-  /** New keys and values, (B, H, T, D). */
-  readonly keys: Tensor
-  readonly values: Tensor
-}
-
 /**
- * Self-attention with full-width QK-norm before the split into heads, and norm on the output.
- * x (N, C) with N = B * T; cos and sin broadcast to (B, H, T, D).
+ * Self-attention with full-width QK-norm before the split into heads, and norm on the output:
+ * (N, C). x (N, C) with N = B * T; cos and sin broadcast to (B, H, T, D).
  */
 export function attention(
   config: ModelConfig,
@@ -91,9 +85,8 @@ export function attention(
   B: number,
   T: number,
   rotary: { cos: Tensor; sin: Tensor },
-  mask: Tensor | undefined,
-  past?: Past,
-): Attended {
+  mask: Tensor,
+): Tensor {
   const { numAttentionHeads: H, hiddenSize: C, rmsNormEps } = config
   const D = C / H
   const heads = (y: Tensor): Tensor => transpose(reshape(y, [B, T, H, D]), [0, 2, 1, 3]) // (B, H, T, D)
@@ -103,29 +96,14 @@ export function attention(
   const queries = mul(rotate(heads(q), rotary.cos, rotary.sin), scalar(D ** -0.5))
   const keys = rotate(heads(k), rotary.cos, rotary.sin)
   const values = heads(linear(x, named('v_proj')))
-  let scores = matMul(queries as never, keys as never, false, true) as Tensor // (B, H, T, T)
-  if (mask !== undefined) scores = add(scores, mask)
-  let mixed: Tensor // (B, H, T, D)
-  if (past === undefined) {
-    mixed = matMul(softmax(scores) as never, values as never)
-  } else {
-    const P = past.keys.shape[2] as number
-    const before = add(matMul(queries as never, past.keys as never, false, true) as Tensor, past.mask) // (B, H, T, P)
-    const p = softmax(concat([before, scores], -1)) // (B, H, T, P + T)
-    const old = slice(p, [0, 0, 0, 0], [B, H, T, P])
-    const fresh = slice(p, [0, 0, 0, P], [B, H, T, T])
-    mixed = add(
-      matMul(old as never, past.values as never) as Tensor,
-      matMul(fresh as never, values as never) as Tensor,
-    )
-  }
+  const scores = matMul(queries as never, keys as never, false, true) as Tensor // (B, H, T, T)
+  const mixed = matMul(softmax(add(scores, mask)) as never, values as never) as Tensor // (B, H, T, D)
   const joined = reshape(transpose(mixed, [0, 2, 1, 3]), [B * T, C])
-  const output = rmsNorm(
+  return rmsNorm(
     linear(joined, named('o_proj')),
     weights(`${prefix}post_attention_layernorm.weight`),
     rmsNormEps,
   )
-  return { output, keys, values }
 }
 
 /** FFN(u) = Wdown (silu(Wgate u) * (Wup u)); u (N, C) -> (N, C). */

@@ -5,6 +5,9 @@
 import { add, matMul, minimum, mul, scalar, softmax, type Tensor } from '@tensorflow/tfjs'
 import { topKMask } from '../tensor/fused.ts'
 
+/** Router mask of an expert left out; finite so that no row becomes NaN. */
+export const LEFT_OUT = -1e30
+
 export interface Routing {
   /** (N, E) logits, bias and mask included. */
   readonly logits: Tensor

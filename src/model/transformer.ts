@@ -5,15 +5,7 @@
 import { add, gather, mul, reshape, slice, type Tensor, type Tensor1D, tensor } from '@tensorflow/tfjs'
 import { rmsNorm } from '../tensor/fused.ts'
 import type { ModelConfig } from './config.ts'
-import {
-  attention,
-  causalMask,
-  feedForward,
-  linear,
-  type Past,
-  rotaryTables,
-  type Weights,
-} from './layers.ts'
+import { attention, causalMask, feedForward, linear, rotaryTables, type Weights } from './layers.ts'
 import { biasName, expertName, layerName, routerName } from './params.ts'
 import { type Routing, route } from './router.ts'
 
@@ -73,12 +65,8 @@ export function forward(
   const tables = rotaryTables(config, T)
   const rotary = { cos: tensor(tables.cos, [T, D]), sin: tensor(tables.sin, [T, D]) }
   const mask = causalMask(T)
-  return blocks(
-    config,
-    weights,
-    embed(weights, ids, B * T),
-    init,
-    (layer, x) => attention(config, weights, layerName(layer, ''), x, B, T, rotary, mask).output,
+  return blocks(config, weights, embed(weights, ids, B * T), init, (layer, x) =>
+    attention(config, weights, layerName(layer, ''), x, B, T, rotary, mask),
   )
 }
 
@@ -112,41 +100,4 @@ function blocks(
 /** Logits (N, V) of a final hidden state (N, C). */
 export function head(weights: Weights, hidden: Tensor): Tensor {
   return linear(hidden, weights('lm_head.weight'))
-}
-
-export interface CachedInit extends ForwardInit {
-  /** Room in the key-value cache. */
-  readonly P: number
-}
-
-export interface CachedResult extends ForwardResult {
-  /** Per layer (B, H, T, D). */
-  readonly keys: readonly Tensor[]
-  readonly values: readonly Tensor[]
-}
-
-/**
- * A chunk of T new tokens after a cached past: ids (B, T); cos and sin (T, D) of their positions;
- * past keys and values per layer (B, H, P, D) with mask (B, 1, 1, P). The caller writes the returned
- * keys and values into its cache, so the past is never copied.
- */
-export function forwardCached(
-  config: ModelConfig,
-  weights: Weights,
-  ids: Tensor,
-  rotary: { cos: Tensor; sin: Tensor },
-  past: readonly Past[],
-  init: CachedInit,
-): CachedResult {
-  const { B, T } = init
-  const mask = T === 1 ? undefined : causalMask(T)
-  const keys: Tensor[] = []
-  const values: Tensor[] = []
-  const result = blocks(config, weights, embed(weights, ids, B * T), init, (layer, x) => {
-    const attended = attention(config, weights, layerName(layer, ''), x, B, T, rotary, mask, past[layer])
-    keys.push(attended.keys)
-    values.push(attended.values)
-    return attended.output
-  })
-  return { ...result, keys, values }
 }

@@ -46,7 +46,7 @@ type Kind = 'completion' | 'chat'
 
 export function createApp(init: AppInit): Hono {
   const app = new Hono()
-  const queue = new Queue(1, limit('queuedRequests'))
+  const queue = new Queue(limit('servedStreams'), limit('queuedRequests'))
   const keys = init.apiKeys.map((key) => sha256(utf8(key)))
   app.use(async (c, next) => {
     if (!init.allowedHosts().includes(c.req.header('host') ?? ''))

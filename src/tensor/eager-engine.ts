@@ -16,10 +16,12 @@ import {
 import { InputError } from '../lib/errors.ts'
 import {
   type Compiled,
-  checkInputs,
+  checkLength,
   type Engine,
   type EngineName,
+  resolveShape,
   type Signature,
+  type Sizes,
   type TensorFunction,
   type Values,
 } from './engine.ts'
@@ -80,7 +82,10 @@ class EagerFunction implements Compiled {
     await activate(backend)
     const frozen: Record<string, Tensor> = {}
     for (const [name, { data, shape }] of Object.entries(signature.frozen ?? {})) {
-      frozen[name] = tensor(data.slice(), [...shape], 'float32')
+      frozen[name] =
+        data instanceof Float32Array
+          ? tensor(data.slice(), [...shape], 'float32')
+          : tensor(Int32Array.from(data), [...shape], 'int32')
     }
     return new EagerFunction(fn, signature, backend, frozen)
   }
@@ -88,14 +93,15 @@ class EagerFunction implements Compiled {
   async run(
     inputs: Readonly<Record<string, Values>>,
     into: Readonly<Record<string, Values>> = {},
+    sizes: Sizes = {},
   ): Promise<Record<string, Values>> {
-    checkInputs(this.#signature, inputs)
     await activate(this.#backend)
     const results = tidy(() => {
       const tensors: Record<string, Tensor> = { ...this.#frozen }
       for (const [name, spec] of Object.entries(this.#signature.inputs)) {
         const dtype: DataType = spec.dtype ?? 'float32'
-        tensors[name] = tensor((inputs[name] as Values).slice(), [...spec.shape], dtype)
+        const shape = resolveShape(spec.shape, sizes)
+        tensors[name] = tensor(checkLength(name, inputs[name], shape).slice(), shape, dtype)
       }
       return this.#fn(tensors)
     })

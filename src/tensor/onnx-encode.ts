@@ -5,7 +5,7 @@
 import { concatBytes, utf8 } from '../lib/bytes.ts'
 
 /** onnx.TensorProto.DataType values that we use. */
-export const ONNX_TYPE = { float32: 1, int32: 6, int64: 7, bool: 9 } as const
+export const ONNX_TYPE = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9 } as const
 export type OnnxType = keyof typeof ONNX_TYPE
 
 export type Attribute =
@@ -32,7 +32,8 @@ export interface Initializer {
 export interface ValueInfo {
   readonly name: string
   readonly type: OnnxType
-  readonly shape: readonly number[]
+  /** Names are sizes that every run chooses. */
+  readonly shape: readonly (number | string)[]
 }
 
 export interface Graph {
@@ -122,7 +123,10 @@ function encodeInitializer(tensor: Initializer): Uint8Array {
 }
 
 function encodeValueInfo(field: number, value: ValueInfo): Uint8Array {
-  const shape = message(2, ...value.shape.map((size) => message(1, integer(1, size))))
+  const shape = message(
+    2,
+    ...value.shape.map((size) => message(1, typeof size === 'number' ? integer(1, size) : text(2, size))),
+  )
   const type = message(2, message(1, integer(1, ONNX_TYPE[value.type]), shape))
   return message(field, text(1, value.name), type)
 }

@@ -11,15 +11,24 @@ import './kernels-reduce.ts'
 import './kernels-shape.ts'
 import {
   type Compiled,
-  checkInputs,
+  checkLength,
   type Engine,
+  resolveShape,
   type Signature,
+  type Size,
+  type Sizes,
   type TensorFunction,
   type TensorSpec,
   type Values,
 } from './engine.ts'
 import { encodeModel, type Graph } from './onnx-encode.ts'
 import { TRACE_BACKEND, traceBackend } from './trace-backend.ts'
+
+/**
+ * Threads spin from one operator to the next, which takes microseconds, and not from one run to the
+ * next, which would take the processor from the session that runs then.
+ */
+const SHORT_SPIN = { extra: { session: { intra_op: { spin_duration_us: '20' } } } }
 
 export interface OnnxEngineInit {
   /** Threads inside one operator; default: all. */
@@ -40,14 +49,28 @@ export function onnxEngine(init: OnnxEngineInit = {}): Engine {
         executionMode: 'sequential',
         graphOptimizationLevel: 'all',
         logSeverityLevel: 3,
+        ...(signature.interleaved === true ? SHORT_SPIN : {}),
       })
       return new OnnxFunction(session, signature, graph)
     },
   }
 }
 
+/**
+ * What a named size is while tracing: primes far above any real width, so that a result's shape tells
+ * which of its sizes are named.
+ */
+const TRACE_SIZES = [1_000_003, 1_000_033, 1_000_037, 1_000_039] as const
+
 /** Run `fn` once under the trace backend; the result holds every operation of it. */
 export async function traceGraph(fn: TensorFunction, signature: Signature): Promise<Graph> {
+  const names = [
+    ...new Set(
+      Object.values(signature.inputs).flatMap(({ shape }) => shape.filter((s) => typeof s === 'string')),
+    ),
+  ] as string[]
+  if (names.length > TRACE_SIZES.length) throw new RangeError(`at most ${TRACE_SIZES.length} named sizes`)
+  const sizes = Object.fromEntries(names.map((name, i) => [name, TRACE_SIZES[i] as number]))
   const previous = getBackend()
   await setBackend(TRACE_BACKEND)
   try {
@@ -56,15 +79,19 @@ export async function traceGraph(fn: TensorFunction, signature: Signature): Prom
       for (const [name, spec] of Object.entries(signature.inputs)) {
         const dtype: DataType = spec.dtype ?? 'float32'
         builder.inputs.push({ name, type: spec.dtype ?? 'float32', shape: spec.shape })
-        tensors[name] = traceBackend.placeholder(name, spec.shape, dtype)
+        tensors[name] = traceBackend.placeholder(name, resolveShape(spec.shape, sizes), dtype)
       }
-      for (const [name, frozen] of Object.entries(signature.frozen ?? {})) {
-        const { buffer, byteOffset, byteLength } = frozen.data
-        const bytes = new Uint8Array(buffer, byteOffset, byteLength)
-        builder.initializers.push({ name, type: 'float32', shape: frozen.shape, bytes })
-        tensors[name] = traceBackend.placeholder(name, frozen.shape, 'float32')
+      for (const [name, { data, shape }] of Object.entries(signature.frozen ?? {})) {
+        const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+        const type = data instanceof Float32Array ? 'float32' : 'uint8'
+        builder.initializers.push({ name, type, shape, bytes })
+        // TensorFlow.js has no bytes; only kernels that know codes read them.
+        tensors[name] = traceBackend.placeholder(name, shape, type === 'uint8' ? 'int32' : type)
       }
-      for (const [name, tensor] of Object.entries(fn(tensors))) traceBackend.output(name, tensor)
+      for (const [name, tensor] of Object.entries(fn(tensors))) {
+        const shape = tensor.shape.map((size) => names.find((symbol) => sizes[symbol] === size) ?? size)
+        traceBackend.output(name, tensor, shape)
+      }
     })
   } finally {
     if (previous !== '' && previous !== undefined) await setBackend(previous)
@@ -72,49 +99,59 @@ export async function traceGraph(fn: TensorFunction, signature: Signature): Prom
 }
 
 class OnnxFunction implements Compiled {
-  readonly #outputs: Readonly<Record<string, TensorSpec>>
   readonly #session: ort.InferenceSession
-  readonly #signature: Signature
+  readonly #inputs: readonly [string, TensorSpec][]
+  readonly #outputs: readonly [string, TensorSpec][]
+  /** Wrapping an array costs a microsecond; weights and buffers come back on every run. */
+  readonly #wrapped = new WeakMap<Values, ort.Tensor>()
 
   constructor(session: ort.InferenceSession, signature: Signature, graph: Graph) {
     this.#session = session
-    this.#signature = { inputs: signature.inputs }
-    this.#outputs = Object.fromEntries(
-      graph.outputs.map(({ name, shape, type }) => [
-        name,
-        { shape, dtype: type === 'int32' ? 'int32' : 'float32' } as TensorSpec,
-      ]),
-    )
+    this.#inputs = Object.entries(signature.inputs)
+    this.#outputs = graph.outputs.map(({ name, shape, type }) => [
+      name,
+      { shape: shape as readonly Size[], dtype: type === 'int32' ? 'int32' : 'float32' },
+    ])
   }
 
   async run(
     inputs: Readonly<Record<string, Values>>,
     into: Readonly<Record<string, Values>> = {},
+    sizes: Sizes = {},
   ): Promise<Record<string, Values>> {
-    checkInputs(this.#signature, inputs)
     const feeds: Record<string, ort.Tensor> = {}
-    for (const [name, spec] of Object.entries(this.#signature.inputs)) {
-      feeds[name] = wrap(inputs[name] as Values, spec)
-    }
+    for (const [name, spec] of this.#inputs) feeds[name] = this.#wrap(name, inputs[name], spec, sizes)
     const fetches: Record<string, ort.Tensor | null> = {}
-    for (const [name, spec] of Object.entries(this.#outputs)) {
+    for (const [name, spec] of this.#outputs) {
       const target = into[name]
-      fetches[name] = target === undefined ? null : wrap(target, spec)
+      fetches[name] = target === undefined ? null : this.#wrap(name, target, spec, sizes)
     }
     const results = await this.#session.run(feeds, fetches)
     const values: Record<string, Values> = {}
-    for (const name of Object.keys(this.#outputs)) {
+    for (const [name] of this.#outputs)
       values[name] = into[name] ?? ((results[name] as ort.Tensor).data as Values)
-    }
     return values
   }
 
   async dispose(): Promise<void> {
     await this.#session.release()
   }
+
+  /** A tensor over the caller's memory: nothing is copied. */
+  #wrap(name: string, values: Values | undefined, spec: TensorSpec, sizes: Sizes): ort.Tensor {
+    const known = values === undefined ? undefined : this.#wrapped.get(values)
+    if (known !== undefined && sameShape(known.dims, spec.shape, sizes)) return known
+    const shape = resolveShape(spec.shape, sizes)
+    const checked = checkLength(name, values, shape)
+    const tensor = new ort.Tensor(spec.dtype ?? 'float32', checked as never, shape)
+    this.#wrapped.set(checked, tensor)
+    return tensor
+  }
 }
 
-/** A tensor over the caller's memory: nothing is copied. */
-function wrap(values: Values, spec: TensorSpec): ort.Tensor {
-  return new ort.Tensor(spec.dtype ?? 'float32', values as never, spec.shape as number[])
+function sameShape(dims: readonly number[], shape: readonly Size[], sizes: Sizes): boolean {
+  return (
+    dims.length === shape.length &&
+    shape.every((size, i) => dims[i] === (typeof size === 'number' ? size : sizes[size]))
+  )
 }

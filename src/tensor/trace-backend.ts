@@ -164,9 +164,10 @@ export class TraceBackend extends KernelBackend {
     return this.builder.constant('int64', [values.length], values)
   }
 
-  output(name: string, tensor: TensorInfo): void {
+  /** `shape` may name sizes that every run chooses. */
+  output(name: string, tensor: TensorInfo, shape: readonly (number | string)[] = tensor.shape): void {
     this.builder.nodes.push({ op: 'Identity', inputs: [this.nameOf(tensor)], outputs: [name] })
-    this.builder.outputs.push({ name, type: onnxType(tensor.dtype), shape: tensor.shape })
+    this.builder.outputs.push({ name, type: onnxType(tensor.dtype), shape })
   }
 
   override write(values: BackendValues, shape: number[], dtype: DataType): DataId {

@@ -1,0 +1,230 @@
+/**
+ * The forward pass as serving runs it: only the chosen experts of each token, keys and values written
+ * in place, logits of last tokens only. Cost does not grow with the experts that a token does not use.
+ * Knows no requests; `forward` in transformer.ts is the same function in one graph.
+ */
+import type { Engine } from '../tensor/engine.ts'
+import type { ModelConfig } from './config.ts'
+import type { KvCache } from './kv-cache.ts'
+import { rotaryHalves } from './layers.ts'
+import { biasName, type Params, requireParam } from './params.ts'
+import { planRouting } from './routing-plan.ts'
+import { compileServingParts, type ServingParts } from './serving-parts.ts'
+import type { WeightFormat } from './weight-format.ts'
+
+export interface DecoderInit {
+  readonly E: number
+  readonly topK: number
+  readonly contextLength: number
+  readonly weights: WeightFormat
+  /** Most rows (sequences times tokens) of one call. */
+  readonly maxRows: number
+}
+
+/** T new tokens for each of B sequences in neighbouring slots; more than one sequence only with T = 1. */
+export interface DecoderBatch {
+  readonly slot: number
+  readonly B: number
+  readonly T: number
+  /** (B, T). */
+  readonly ids: Int32Array
+  /** Tokens that each sequence holds already, length B. */
+  readonly lengths: readonly number[]
+  /** Router mask of each sequence, length E: 0 in use, very negative left out. */
+  readonly masks: readonly Float32Array[]
+}
+
+export interface DecoderOutput {
+  /** (B, V) of each sequence's last token; valid until the next call. */
+  readonly logits: Float32Array
+  /** Routing weight of each expert for that token, mean over layers, sums to 1: (B, E). */
+  readonly shares: Float32Array
+}
+
+export class Decoder {
+  readonly #config: ModelConfig
+  readonly #init: DecoderInit
+  readonly #parts: ServingParts
+  readonly #embedding: Float32Array
+  /** min(bias, 0) of every layer (flexolmo 3.4). */
+  readonly #bias: readonly Float32Array[]
+  readonly #rotary: { cos: Float32Array; sin: Float32Array }
+  readonly #u: readonly [Rows, Rows]
+  readonly #y: Rows
+  readonly #in: Rows
+  readonly #out: Rows
+  readonly #router: Rows
+  readonly #logits: Rows
+
+  private constructor(config: ModelConfig, params: Params, init: DecoderInit, parts: ServingParts) {
+    const { maxRows, E } = init
+    this.#config = config
+    this.#init = init
+    this.#parts = parts
+    this.#embedding = requireParam(params, 'model.embed_tokens.weight').data
+    this.#bias = Array.from({ length: config.numHiddenLayers }, (_, layer) =>
+      (params.get(biasName(layer))?.data ?? new Float32Array(E)).map((b) => Math.min(b, 0)),
+    )
+    this.#rotary = rotaryHalves(config, init.contextLength)
+    const wide = (): Rows => new Rows(maxRows, config.hiddenSize)
+    this.#u = [wide(), wide()]
+    this.#y = wide()
+    this.#in = wide()
+    this.#out = wide()
+    this.#router = new Rows(maxRows, E)
+    this.#logits = new Rows(maxRows, config.vocabSize)
+  }
+
+  static async create(
+    engine: Engine,
+    config: ModelConfig,
+    params: Params,
+    init: DecoderInit,
+  ): Promise<Decoder> {
+    const { E, weights, contextLength } = init
+    const parts = await compileServingParts(engine, config, params, E, weights, contextLength)
+    return new Decoder(config, params, init, parts)
+  }
+
+  /** Read the batch into the cache, whose room the caller has ensured. */
+  async forward(cache: KvCache, batch: DecoderBatch): Promise<DecoderOutput> {
+    const shares = await this.#blocks(cache, batch)
+    const { B, T } = batch
+    const last = Array.from({ length: B }, (_, b) => b * T + T - 1)
+    return { logits: await this.#head(last), shares }
+  }
+
+  /** Nats of `labels` (T) after the batch's tokens (one sequence), summed; ids as for `forward`. */
+  async score(cache: KvCache, batch: DecoderBatch, labels: Int32Array): Promise<number> {
+    await this.#blocks(cache, batch)
+    const { vocabSize: V } = this.#config
+    const logits = await this.#head(Array.from(labels.keys()))
+    let nats = 0
+    labels.forEach((label, row) => {
+      const z = logits.subarray(row * V, (row + 1) * V)
+      const peak = z.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)
+      let total = 0
+      for (const value of z) total += Math.exp(value - peak)
+      nats += peak + Math.log(total) - (z[label] as number)
+    })
+    return nats
+  }
+
+  async dispose(): Promise<void> {
+    await this.#parts.dispose()
+  }
+
+  async #blocks(cache: KvCache, batch: DecoderBatch): Promise<Float32Array> {
+    const { slot, B, T, lengths, masks, ids } = batch
+    const { hiddenSize: C, numHiddenLayers: L } = this.#config
+    const { E, topK } = this.#init
+    const N = B * T
+    const sizes = { B, T, P: cache.positions }
+    const positions = Int32Array.from(
+      { length: N },
+      (_, i) => (lengths[Math.floor(i / T)] as number) + (i % T),
+    )
+    const lastPositions = Int32Array.from(lengths, (length) => length + T - 1)
+    const total = Int32Array.of(Math.max(...lengths) + T)
+    const y = this.#y.first(N)
+    const router = this.#router.first(N)
+    const shares = new Float32Array(B * E)
+    let u = this.#u[0].first(N)
+    let next = this.#u[1].first(N)
+    ids.forEach((id, row) => {
+      u.set(this.#embedding.subarray(id * C, (id + 1) * C), row * C)
+    })
+    y.fill(0)
+    for (let layer = 0; layer < L; layer++) {
+      const keys = cache.keys(layer, slot, B)
+      const values = cache.values(layer, slot, B)
+      await this.#parts.attend[layer]?.run(
+        { u, y, pastKeys: keys, pastValues: values, positions, lastPositions, total, ...this.#rotary },
+        { uNext: next, logits: router, presentKeys: keys, presentValues: values },
+        sizes,
+      )
+      ;[u, next] = [next, u]
+      const offsets = masks.map((mask) => mask.map((m, e) => m + (this.#bias[layer]?.[e] as number)))
+      const plan = planRouting(router, N, E, topK, (row) => offsets[Math.floor(row / T)] as Float32Array)
+      y.fill(0)
+      for (const { expert, rows, weights } of plan.experts) {
+        await this.#expert(layer, expert, u, N, rows, weights)
+      }
+      for (let b = 0; b < B; b++) {
+        const row = (b * T + T - 1) * E
+        for (let e = 0; e < E; e++) {
+          shares[b * E + e] = (shares[b * E + e] as number) + (plan.shares[row + e] as number) / L
+        }
+      }
+    }
+    // The head reads the stream from the first buffer.
+    if (L % 2 === 1) next.set(u)
+    return shares
+  }
+
+  /** Add the weighted output of one expert for its rows to y. */
+  async #expert(
+    layer: number,
+    expert: number,
+    u: Float32Array,
+    N: number,
+    rows: readonly number[],
+    weights: readonly number[],
+  ): Promise<void> {
+    const { hiddenSize: C } = this.#config
+    const n = rows.length
+    const x = n === N ? u : this.#in.first(n)
+    if (n < N) {
+      rows.forEach((row, i) => {
+        x.set(u.subarray(row * C, (row + 1) * C), i * C)
+      })
+    }
+    const out = this.#out.first(n)
+    await this.#parts.expert(layer, expert).run({ x }, { y: out }, { N: n })
+    const y = this.#y.first(N)
+    rows.forEach((row, i) => {
+      const weight = weights[i] as number
+      const from = i * C
+      const to = row * C
+      for (let c = 0; c < C; c++) {
+        y[to + c] = (y[to + c] as number) + weight * (out[from + c] as number)
+      }
+    })
+  }
+
+  async #head(rows: readonly number[]): Promise<Float32Array> {
+    const { hiddenSize: C } = this.#config
+    const n = rows.length
+    const u = this.#in.first(n)
+    const y = this.#out.first(n)
+    const from = this.#u[0].all
+    rows.forEach((row, i) => {
+      u.set(from.subarray(row * C, (row + 1) * C), i * C)
+      y.set(this.#y.all.subarray(row * C, (row + 1) * C), i * C)
+    })
+    const logits = this.#logits.first(n)
+    await this.#parts.head.run({ u, y }, { logits }, { N: n })
+    return logits
+  }
+}
+
+/** A buffer of rows; asking for the same number of rows gives the same array. */
+class Rows {
+  readonly all: Float32Array
+  readonly #width: number
+  readonly #views = new Map<number, Float32Array>()
+
+  constructor(rows: number, width: number) {
+    this.all = new Float32Array(rows * width)
+    this.#width = width
+  }
+
+  first(rows: number): Float32Array {
+    let view = this.#views.get(rows)
+    if (view === undefined) {
+      view = this.all.subarray(0, rows * this.#width)
+      this.#views.set(rows, view)
+    }
+    return view
+  }
+}

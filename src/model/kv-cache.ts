@@ -1,0 +1,148 @@
+/**
+ * Keys and values of the sequences in work, written in place by the attention operator. Slots in use
+ * are always the first ones, so that one run serves any number of them; room grows by doubling, so
+ * memory follows use and not the longest context. Knows no tokens and no engine.
+ */
+import type { ModelConfig } from './config.ts'
+
+const FIRST_POSITIONS = 128
+
+/** Keys or values of all layers, for the first positions of one sequence: [L][H, length, D]. */
+export interface KvPrefix {
+  readonly length: number
+  readonly keys: readonly Float32Array[]
+  readonly values: readonly Float32Array[]
+}
+
+export class KvCache {
+  readonly #L: number
+  readonly #H: number
+  readonly #D: number
+  readonly #maxSlots: number
+  readonly #maxPositions: number
+  #slots = 1
+  #positions: number
+  /** Per layer [slots, H, positions, D]. */
+  #keys: Float32Array[]
+  #values: Float32Array[]
+  /** Views handed out, so that the same memory is the same array. */
+  #views = new Map<string, Float32Array>()
+
+  constructor(config: ModelConfig, maxSlots: number, maxPositions: number) {
+    this.#L = config.numHiddenLayers
+    this.#H = config.numAttentionHeads
+    this.#D = config.hiddenSize / config.numAttentionHeads
+    this.#maxSlots = maxSlots
+    this.#maxPositions = maxPositions
+    this.#positions = Math.min(FIRST_POSITIONS, maxPositions)
+    this.#keys = this.#allocate()
+    this.#values = this.#allocate()
+  }
+
+  /** Room for positions in every slot. */
+  get positions(): number {
+    return this.#positions
+  }
+
+  /** Keys of `count` slots from `slot`: (count, H, positions, D). */
+  keys(layer: number, slot: number, count: number): Float32Array {
+    return this.#view(this.#keys, 'k', layer, slot, count)
+  }
+
+  values(layer: number, slot: number, count: number): Float32Array {
+    return this.#view(this.#values, 'v', layer, slot, count)
+  }
+
+  /** Make room; what is there stays. @throws RangeError beyond the limits of the constructor. */
+  ensure(slots: number, positions: number): void {
+    if (slots > this.#maxSlots || positions > this.#maxPositions) {
+      throw new RangeError(
+        `cache of ${this.#maxSlots} x ${this.#maxPositions}: asked for ${slots} x ${positions}`,
+      )
+    }
+    if (slots <= this.#slots && positions <= this.#positions) return
+    const before = { slots: this.#slots, positions: this.#positions, keys: this.#keys, values: this.#values }
+    this.#slots = grown(before.slots, slots, this.#maxSlots)
+    this.#positions = grown(before.positions, positions, this.#maxPositions)
+    const width = before.positions * this.#D
+    const moved = (old: readonly Float32Array[]): Float32Array[] =>
+      this.#allocate().map((fresh, layer) => {
+        for (let row = 0; row < before.slots * this.#H; row++) {
+          const from = (old[layer] as Float32Array).subarray(row * width, (row + 1) * width)
+          fresh.set(from, row * this.#positions * this.#D)
+        }
+        return fresh
+      })
+    this.#keys = moved(before.keys)
+    this.#values = moved(before.values)
+    this.#views.clear()
+  }
+
+  /** The first `length` positions of a slot as a copy of their own. */
+  copyOut(slot: number, length: number): KvPrefix {
+    const copy = (arrays: readonly Float32Array[]): Float32Array[] =>
+      arrays.map((array) => {
+        const out = new Float32Array(this.#H * length * this.#D)
+        for (let h = 0; h < this.#H; h++) out.set(this.#head(array, slot, h, length), h * length * this.#D)
+        return out
+      })
+    return { length, keys: copy(this.#keys), values: copy(this.#values) }
+  }
+
+  /** The inverse, for the first `length` positions of what was copied. */
+  copyIn(slot: number, prefix: KvPrefix, length: number): void {
+    const width = prefix.length * this.#D
+    const copy = (arrays: readonly Float32Array[], from: readonly Float32Array[]): void => {
+      arrays.forEach((array, layer) => {
+        for (let h = 0; h < this.#H; h++) {
+          const row = (from[layer] as Float32Array).subarray(h * width, h * width + length * this.#D)
+          this.#head(array, slot, h, length).set(row)
+        }
+      })
+    }
+    copy(this.#keys, prefix.keys)
+    copy(this.#values, prefix.values)
+  }
+
+  /** Overwrite a slot by the first `length` positions of another. */
+  move(from: number, to: number, length: number): void {
+    if (from === to) return
+    for (const array of [...this.#keys, ...this.#values]) {
+      for (let h = 0; h < this.#H; h++)
+        this.#head(array, to, h, length).set(this.#head(array, from, h, length))
+    }
+  }
+
+  #allocate(): Float32Array[] {
+    const size = this.#slots * this.#H * this.#positions * this.#D
+    return Array.from({ length: this.#L }, () => new Float32Array(size))
+  }
+
+  #head(array: Float32Array, slot: number, h: number, length: number): Float32Array {
+    const at = (slot * this.#H + h) * this.#positions * this.#D
+    return array.subarray(at, at + length * this.#D)
+  }
+
+  #view(
+    arrays: readonly Float32Array[],
+    kind: string,
+    layer: number,
+    slot: number,
+    count: number,
+  ): Float32Array {
+    const key = `${kind}${layer},${slot},${count}`
+    let view = this.#views.get(key)
+    if (view === undefined) {
+      const size = this.#H * this.#positions * this.#D
+      view = (arrays[layer] as Float32Array).subarray(slot * size, (slot + count) * size)
+      this.#views.set(key, view)
+    }
+    return view
+  }
+}
+
+function grown(now: number, wanted: number, max: number): number {
+  let size = now
+  while (size < wanted) size *= 2
+  return Math.min(size, max)
+}

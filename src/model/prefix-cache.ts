@@ -1,0 +1,69 @@
+/**
+ * Keys and values of prompts seen lately, so that a prompt that begins the same way is read from
+ * there on. The least recently used go first. Knows no engine.
+ */
+import type { KvPrefix } from './kv-cache.ts'
+
+interface Entry {
+  readonly tokens: Int32Array
+  readonly mask: Float32Array
+  readonly prefix: KvPrefix
+  readonly bytes: number
+}
+
+/** Shorter beginnings cost less to read than to look up and copy. */
+export const MIN_PREFIX_TOKENS = 16
+
+export class PrefixCache {
+  readonly #maxBytes: number
+  /** In order of use, the latest last. */
+  readonly #entries: Entry[] = []
+  #bytes = 0
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes
+  }
+
+  /** The longest known beginning of `tokens` under the same choice of experts. */
+  find(tokens: Int32Array, mask: Float32Array): { prefix: KvPrefix; length: number } | undefined {
+    let best: { entry: Entry; length: number } | undefined
+    for (const entry of this.#entries) {
+      if (!sameValues(entry.mask, mask)) continue
+      const length = commonLength(entry.tokens, tokens)
+      if (length >= MIN_PREFIX_TOKENS && length > (best?.length ?? 0)) best = { entry, length }
+    }
+    if (best === undefined) return undefined
+    this.#entries.splice(this.#entries.indexOf(best.entry), 1)
+    this.#entries.push(best.entry)
+    return { prefix: best.entry.prefix, length: best.length }
+  }
+
+  /** Keep a prompt; what it begins with is not kept twice. */
+  add(tokens: Int32Array, mask: Float32Array, prefix: KvPrefix): void {
+    const bytes = [...prefix.keys, ...prefix.values].reduce((sum, array) => sum + array.byteLength, 0)
+    if (bytes > this.#maxBytes) return
+    for (const entry of [...this.#entries]) {
+      if (sameValues(entry.mask, mask) && commonLength(entry.tokens, tokens) === entry.tokens.length)
+        this.#drop(entry)
+    }
+    this.#entries.push({ tokens: tokens.slice(), mask: mask.slice(), prefix, bytes })
+    this.#bytes += bytes
+    while (this.#bytes > this.#maxBytes) this.#drop(this.#entries[0] as Entry)
+  }
+
+  #drop(entry: Entry): void {
+    this.#entries.splice(this.#entries.indexOf(entry), 1)
+    this.#bytes -= entry.bytes
+  }
+}
+
+function commonLength(a: Int32Array, b: Int32Array): number {
+  const end = Math.min(a.length, b.length)
+  let i = 0
+  while (i < end && a[i] === b[i]) i++
+  return i
+}
+
+function sameValues(a: Float32Array, b: Float32Array): boolean {
+  return a.length === b.length && a.every((value, i) => value === b[i])
+}

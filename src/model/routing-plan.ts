@@ -1,0 +1,71 @@
+/**
+ * The router's decision for rows of tokens, outside any graph: which expert computes which rows, with
+ * what weight. The same rule as `route` in router.ts, token by token. Knows no engine.
+ */
+
+/** Rows of one expert and the weight of its output in each. */
+export interface ExpertRows {
+  readonly expert: number
+  readonly rows: number[]
+  readonly weights: number[]
+}
+
+export interface RoutingPlan {
+  readonly experts: readonly ExpertRows[]
+  /** (N, E): weights of the chosen experts over their sum, so that each row sums to 1. */
+  readonly shares: Float32Array
+}
+
+/**
+ * Softmax over all experts, then the k largest, not renormalised (flexolmo 1.1, 1.2). `logits` is
+ * (N, E) without bias; `offsets` gives each row's bias and mask, length E.
+ */
+export function planRouting(
+  logits: Float32Array,
+  N: number,
+  E: number,
+  topK: number,
+  offsets: (row: number) => Float32Array,
+): RoutingPlan {
+  const byExpert = Array.from({ length: E }, (_, expert): ExpertRows => ({ expert, rows: [], weights: [] }))
+  const shares = new Float32Array(N * E)
+  const p = new Float64Array(E)
+  for (let row = 0; row < N; row++) {
+    const offset = offsets(row)
+    let peak = Number.NEGATIVE_INFINITY
+    for (let e = 0; e < E; e++) {
+      p[e] = (logits[row * E + e] as number) + (offset[e] as number)
+      peak = Math.max(peak, p[e] as number)
+    }
+    let total = 0
+    for (let e = 0; e < E; e++) {
+      p[e] = Math.exp((p[e] as number) - peak)
+      total += p[e] as number
+    }
+    let chosenTotal = 0
+    const chosen = largest(p, topK)
+    for (const e of chosen) chosenTotal += p[e] as number
+    for (const e of chosen) {
+      // An expert left out has probability zero and computes nothing.
+      if (p[e] === 0) continue
+      const plan = byExpert[e] as ExpertRows
+      plan.rows.push(row)
+      plan.weights.push((p[e] as number) / total)
+      shares[row * E + e] = (p[e] as number) / chosenTotal
+    }
+  }
+  return { experts: byExpert.filter(({ rows }) => rows.length > 0), shares }
+}
+
+/** Indices of the k largest; of equals the lower index first, as the graph's top-k. */
+function largest(values: Float64Array, k: number): number[] {
+  const chosen: number[] = []
+  for (let round = 0; round < Math.min(k, values.length); round++) {
+    let best = -1
+    for (let i = 0; i < values.length; i++) {
+      if (!chosen.includes(i) && (best < 0 || (values[i] as number) > (values[best] as number))) best = i
+    }
+    chosen.push(best)
+  }
+  return chosen
+}
