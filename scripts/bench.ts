@@ -3,6 +3,7 @@
  * run. With --json the last line is one JSON object and nothing else goes to standard output.
  */
 import type { Bench } from './bench/bench.ts'
+import { benchCompose } from './bench/compose.ts'
 import { benchInference } from './bench/inference.ts'
 import { commit, machine } from './bench/machine.ts'
 import { benchMemory } from './bench/memory.ts'
@@ -12,6 +13,7 @@ const BENCHES: Readonly<Record<string, (say: (line: string) => void) => Promise<
   training: benchTraining,
   memory: benchMemory,
   inference: benchInference,
+  compose: benchCompose,
 }
 
 const [name = '', ...options] = process.argv.slice(2)

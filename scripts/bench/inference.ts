@@ -5,6 +5,8 @@
  */
 import type { Bench } from './bench.ts'
 import { benchModel, type ModelFindings } from './inference/bench-model.ts'
+import { measureExpertsCurve } from './inference/experts-curve.ts'
+import { measureInt8Loss } from './inference/int8-quality.ts'
 import { llamaCppVersion } from './inference/llama-cpp-peer.ts'
 import { THREADS } from './inference/our-server.ts'
 import type { Size } from './inference/reference-models.ts'
@@ -24,6 +26,8 @@ export async function benchInference(say: (line: string) => void): Promise<Bench
   for (const size of sizes) {
     found.set(size, await benchModel(size, { python, llamaCpp: llamaCpp !== undefined, peak }, say))
   }
+  const int8Loss = await measureInt8Loss(say)
+  const curve = sizes.includes('M') ? await measureExpertsCurve(say) : undefined
   const pick = <T>(of: (findings: ModelFindings) => T | undefined): Record<string, T> =>
     Object.fromEntries([...found].flatMap(([size, f]) => (of(f) === undefined ? [] : [[size, of(f) as T]])))
   const transformers = [...found.values()].find((f) => f.transformers !== undefined)?.transformers
@@ -37,13 +41,20 @@ export async function benchInference(say: (line: string) => void): Promise<Bench
         concurrent16Decode: pick((f) => f.ratios.concurrent16Decode),
       },
       bandwidthShare: pick((f) => f.bandwidthShare),
+      ...(int8Loss === undefined ? {} : { int8BitsPerByteLoss: int8Loss }),
+      ...(curve === undefined ? {} : { expertsCurve: curve.milliseconds, expertsCurveGrowth: curve.growth }),
       milliseconds: pick((f) => f.milliseconds),
       readGBPerSecond: rounded(peak),
       peers: { transformers: transformers ?? NOT_INSTALLED, llamacpp: llamaCpp ?? NOT_INSTALLED },
       notMeasured: notMeasured(python, llamaCpp),
     },
     lines: [
+      `this machine reads ${peak.toFixed(1)} GB/s with ${THREADS} threads`,
       ...[...found.values()].flatMap((f) => f.lines),
+      ...(int8Loss === undefined
+        ? []
+        : [`8-bit weights cost ${(100 * int8Loss).toFixed(3)} % of bits per byte`]),
+      ...Object.entries(curve?.milliseconds ?? {}).map(([E, ms]) => `M with ${E} experts: ${ms} ms a token`),
       ...notMeasured(python, llamaCpp).map((line) => `not measured: ${line}`),
     ],
   }

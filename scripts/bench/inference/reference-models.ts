@@ -98,7 +98,7 @@ export function activeBytes(config: ModelConfig, experts: number, topK: number):
 }
 
 /** One row per layer; the residual stream grows from 1 on, so routing logits spread by 1 and more. */
-function routerRows(config: ModelConfig, random: () => number): Float32Array[] {
+export function routerRows(config: ModelConfig, random: () => number): Float32Array[] {
   const { hiddenSize: C, numHiddenLayers: L } = config
   return Array.from({ length: L }, () => uniform(C, 1 / Math.sqrt(C), random))
 }
