@@ -3,6 +3,8 @@
  * run. With --json the last line is one JSON object and nothing else goes to standard output.
  */
 import type { Bench } from './bench/bench.ts'
+import { benchCompose } from './bench/compose.ts'
+import { benchInference } from './bench/inference.ts'
 import { commit, machine } from './bench/machine.ts'
 import { benchMemory } from './bench/memory.ts'
 import { benchTraining } from './bench/training.ts'
@@ -10,6 +12,8 @@ import { benchTraining } from './bench/training.ts'
 const BENCHES: Readonly<Record<string, (say: (line: string) => void) => Promise<Bench>>> = {
   training: benchTraining,
   memory: benchMemory,
+  inference: benchInference,
+  compose: benchCompose,
 }
 
 const [name = '', ...options] = process.argv.slice(2)

@@ -7,6 +7,7 @@ import { seal } from './identity/envelope.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
 import { type Digest, digestOf } from './lib/bytes.ts'
 import { limit } from './lib/limits.ts'
+import type { ModelConfig } from './model/config.ts'
 import { createEvaluator } from './model/evaluate.ts'
 import { type Expert, mixtureParams, zeroRows } from './model/params.ts'
 import { LEFT_OUT } from './model/router.ts'
@@ -166,7 +167,10 @@ function tensorsOf(
 }
 
 /** The inverse: a checked package's tensors as an expert; nothing is copied. */
-export function expertOfTensors(state: NodeState, tensors: ReadonlyMap<string, ExpertTensor>): Expert {
+export function expertOfTensors(
+  state: { readonly publicModel: { readonly config: ModelConfig } },
+  tensors: ReadonlyMap<string, ExpertTensor>,
+): Expert {
   const L = state.publicModel.config.numHiddenLayers
   const ffn = new Map<string, { shape: readonly number[]; data: Float32Array }>()
   const routerRows: Float32Array[] = []

@@ -1,0 +1,24 @@
+/** From stored packages to a composition, by the functions that a node uses when it starts again. */
+import { type AcceptedExpert, type Composition, compose } from '../../../src/composition/compose.ts'
+import { digestOf } from '../../../src/lib/bytes.ts'
+import type { Params } from '../../../src/model/params.ts'
+import { unpackExpert } from '../../../src/packaging/package.ts'
+import { expertOfTensors } from '../../../src/pipeline.ts'
+import type { BlobStore } from '../../../src/store/blob-store.ts'
+import { CONFIG, type StoredExpert } from './stored-experts.ts'
+
+export async function loadComposition(
+  blobs: BlobStore,
+  publicModel: Params,
+  stored: readonly StoredExpert[],
+  topK: number,
+): Promise<Composition> {
+  const accepted: AcceptedExpert[] = []
+  for (const file of stored) {
+    const tensors = unpackExpert(await blobs.readAll(file.sha256, file.size), file)
+    const expert = expertOfTensors({ publicModel: { config: CONFIG } }, tensors)
+    const { name } = file.expert
+    accepted.push({ id: file.sha256, name, institution: name, peerId: name, expert })
+  }
+  return compose(CONFIG, { digest: digestOf(Uint8Array.of(1)), params: publicModel }, accepted, topK)
+}

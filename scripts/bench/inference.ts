@@ -1,0 +1,72 @@
+/**
+ * Prefill and decode times against transformers and llama.cpp on models S, M and L, and what 8-bit weights,
+ * concurrent requests and the number of experts do to ours. Prompt and completion have 128 tokens, everyone
+ * has two threads, decoding is greedy. FLEXMESH_BENCH_MODELS=S,M leaves models out.
+ */
+import type { Bench } from './bench.ts'
+import { benchModel, type ModelFindings } from './inference/bench-model.ts'
+import { measureExpertsCurve } from './inference/experts-curve.ts'
+import { measureInt8Loss } from './inference/int8-quality.ts'
+import { llamaCppVersion } from './inference/llama-cpp-peer.ts'
+import { THREADS } from './inference/our-server.ts'
+import type { Size } from './inference/reference-models.ts'
+import { readGBPerSecond } from './peak.ts'
+
+const NOT_INSTALLED = 'not installed'
+const SIZES: readonly Size[] = ['S', 'M', 'L']
+
+export async function benchInference(say: (line: string) => void): Promise<Bench> {
+  const wanted = process.env['FLEXMESH_BENCH_MODELS']?.split(',') ?? SIZES
+  const sizes = SIZES.filter((size) => wanted.includes(size))
+  const python = process.env['FLEXMESH_TORCH_PYTHON']
+  const llamaCpp = await llamaCppVersion()
+  const peak = await readGBPerSecond(THREADS)
+  say(`this machine reads ${peak.toFixed(1)} GB/s`)
+  const found = new Map<Size, ModelFindings>()
+  for (const size of sizes) {
+    found.set(size, await benchModel(size, { python, llamaCpp: llamaCpp !== undefined, peak }, say))
+  }
+  const int8Loss = await measureInt8Loss(say)
+  const curve = sizes.includes('M') ? await measureExpertsCurve(say) : undefined
+  const pick = <T>(of: (findings: ModelFindings) => T | undefined): Record<string, T> =>
+    Object.fromEntries([...found].flatMap(([size, f]) => (of(f) === undefined ? [] : [[size, of(f) as T]])))
+  const transformers = [...found.values()].find((f) => f.transformers !== undefined)?.transformers
+  return {
+    json: {
+      ratios: {
+        decode: pick((f) => f.ratios.decode),
+        prefill: pick((f) => f.ratios.prefill),
+        int8Decode: pick((f) => f.ratios.int8Decode),
+        concurrent16: pick((f) => f.ratios.concurrent16),
+        concurrent16Decode: pick((f) => f.ratios.concurrent16Decode),
+      },
+      bandwidthShare: pick((f) => f.bandwidthShare),
+      ...(int8Loss === undefined ? {} : { int8BitsPerByteLoss: int8Loss }),
+      ...(curve === undefined ? {} : { expertsCurve: curve.milliseconds, expertsCurveGrowth: curve.growth }),
+      milliseconds: pick((f) => f.milliseconds),
+      readGBPerSecond: rounded(peak),
+      peers: { transformers: transformers ?? NOT_INSTALLED, llamacpp: llamaCpp ?? NOT_INSTALLED },
+      notMeasured: notMeasured(python, llamaCpp),
+    },
+    lines: [
+      `this machine reads ${peak.toFixed(1)} GB/s with ${THREADS} threads`,
+      ...[...found.values()].flatMap((f) => f.lines),
+      ...(int8Loss === undefined
+        ? []
+        : [`8-bit weights cost ${(100 * int8Loss).toFixed(3)} % of bits per byte`]),
+      ...Object.entries(curve?.milliseconds ?? {}).map(([E, ms]) => `M with ${E} experts: ${ms} ms a token`),
+      ...notMeasured(python, llamaCpp).map((line) => `not measured: ${line}`),
+    ],
+  }
+}
+
+function notMeasured(python: string | undefined, llamaCpp: string | undefined): string[] {
+  const missing: string[] = []
+  if (python === undefined) missing.push('transformers: set FLEXMESH_TORCH_PYTHON to a Python with it')
+  if (llamaCpp === undefined) missing.push('llamacpp: run npm ci --prefix scripts/bench/peers')
+  return missing
+}
+
+function rounded(value: number): number {
+  return Math.round(value * 1000) / 1000
+}

@@ -1,0 +1,52 @@
+/** Alternating rounds of two servers over the same prompts. Knows no model. */
+import { median } from '../machine.ts'
+import type { Server } from './server.ts'
+
+export interface Speed {
+  readonly prefillMs: number
+  readonly decodeMs: number
+}
+
+export interface Comparison {
+  readonly ours: Speed
+  readonly peer: Speed
+}
+
+/**
+ * One round before the clock counts, then one per prompt; the two take turns at going first.
+ * @throws Error when outputs must agree and do not: different work must not be compared.
+ */
+export async function compare(
+  ours: Server,
+  peer: Server,
+  prompts: readonly Int32Array[],
+  newTokens: number,
+  outputsMustAgree: boolean,
+): Promise<Comparison> {
+  const times: Record<'ours' | 'peer', { prefillMs: number[]; decodeMs: number[] }> = {
+    ours: { prefillMs: [], decodeMs: [] },
+    peer: { prefillMs: [], decodeMs: [] },
+  }
+  const [first] = prompts as readonly [Int32Array]
+  for (const [round, prompt] of [first, ...prompts].entries()) {
+    const outputs: Record<string, readonly number[]> = {}
+    const turns = [['ours', ours] as const, ['peer', peer] as const]
+    for (const [side, server] of round % 2 === 0 ? turns : turns.reverse()) {
+      const run = await server.run(prompt, newTokens)
+      outputs[side] = run.ids
+      if (run.ids.length !== newTokens) throw new Error(`${server.name} gave ${run.ids.length} tokens`)
+      if (round === 0) continue
+      times[side].prefillMs.push(run.prefillMs)
+      times[side].decodeMs.push(run.decodeMs)
+    }
+    const at = (outputs['ours'] ?? []).findIndex((id, index) => id !== outputs['peer']?.[index])
+    if (outputsMustAgree && at >= 0) {
+      throw new Error(`not the same work: our token ${at} differs from that of ${peer.name}`)
+    }
+  }
+  const speed = (side: 'ours' | 'peer', { counts }: Server): Speed => {
+    const summary = counts === 'best' ? (values: number[]) => Math.min(...values) : median
+    return { prefillMs: summary(times[side].prefillMs), decodeMs: summary(times[side].decodeMs) }
+  }
+  return { ours: speed('ours', ours), peer: speed('peer', peer) }
+}

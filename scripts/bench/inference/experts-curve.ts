@@ -1,0 +1,59 @@
+/**
+ * Decode time over the number of composed experts, top-2, on model M: the router picks two of them, so more
+ * experts should cost little. Every number takes turns with two experts, so that drift of the machine cancels.
+ */
+import { mixtureParams } from '../../../src/model/params.ts'
+import { mulberry32 } from '../../../src/model/sampling.ts'
+import { compare } from './compare.ts'
+import { startOurs } from './our-server.ts'
+import {
+  CONFIGS,
+  randomTokens,
+  referenceExpert,
+  referencePublicModel,
+  routerRows,
+  TOP_K,
+} from './reference-models.ts'
+
+const COUNTS = [2, 4, 8, 16, 32, 64] as const
+const PROMPT_TOKENS = 32
+const NEW_TOKENS = 64
+const ROUNDS = 5
+const SEED = 2
+
+export interface ExpertsCurve {
+  /** Milliseconds of one token by number of experts, the public one included. */
+  readonly milliseconds: Record<string, number>
+  /** Time at most experts over the time at two in the same rounds. */
+  readonly growth: number
+}
+
+export async function measureExpertsCurve(say: (line: string) => void): Promise<ExpertsCurve> {
+  const config = CONFIGS.M
+  const random = mulberry32(SEED)
+  const publicModel = referencePublicModel(config, random)
+  const rows = routerRows(config, random)
+  const guests = Array.from({ length: Math.max(...COUNTS) - 1 }, () => referenceExpert(config, random))
+  const start = (E: number) =>
+    startOurs(config, mixtureParams(config, publicModel, rows, guests.slice(0, E - 1)), { E, topK: TOP_K })
+  const prompts = Array.from({ length: ROUNDS }, (_, i) => randomTokens(config, PROMPT_TOKENS, SEED + i))
+  const milliseconds: Record<string, number> = {}
+  let growth = 1
+  const two = await start(2)
+  try {
+    for (const E of COUNTS) {
+      const server = await start(E)
+      try {
+        const { ours, peer } = await compare(server, two, prompts, NEW_TOKENS, false)
+        milliseconds[E] = Math.round(1000 * ours.decodeMs) / 1000
+        growth = Math.round((1000 * ours.decodeMs) / peer.decodeMs) / 1000
+        say(`${E} experts: ${ours.decodeMs.toFixed(2)} ms a token, ${growth} times the time of two`)
+      } finally {
+        await server.stop()
+      }
+    }
+  } finally {
+    await two.stop()
+  }
+  return { milliseconds, growth }
+}

@@ -1,0 +1,227 @@
+/**
+ * A GGUF file (version 3) of architecture `olmoe` with random weights, for llama.cpp to serve a mixture of the
+ * reference models' shape: it does not know FlexOlmo, and OLMoE does the same multiplications with the norms
+ * in other places. Layout as ggml-org/ggml docs/gguf.md describes it; rows of Q8_0 are blocks of 32 values: a
+ * float16 scale, then 32 int8. Knows no engine.
+ */
+import { type FileHandle, open } from 'node:fs/promises'
+import type { ModelConfig } from '../../../src/model/config.ts'
+import { mulberry32 } from '../../../src/model/sampling.ts'
+import { f16FromFloat32 } from '../../../src/packaging/float-formats.ts'
+
+export type GgufFormat = 'F32' | 'Q8_0'
+
+const MAGIC = 'GGUF'
+const VERSION = 3
+const ALIGNMENT = 32
+/** ggml_type numbers. */
+const TYPE_NUMBERS: Readonly<Record<GgufFormat, number>> = { F32: 0, Q8_0: 8 }
+/** LLAMA_FTYPE numbers. */
+const FILE_TYPES: Readonly<Record<GgufFormat, number>> = { F32: 0, Q8_0: 7 }
+/** gguf_metadata_value_type numbers. */
+const VALUE_TYPES = { uint32: 4, int32: 5, float32: 6, text: 8, list: 9 } as const
+/** llama_token_type numbers. */
+const TOKEN_TYPES = { normal: 1, unknown: 2, control: 3, byte: 6 } as const
+const BLOCK_VALUES = 32
+const BLOCK_BYTES = 34
+const SEED = 1
+
+interface GgufTensor {
+  readonly name: string
+  /** Fastest dimension first, as ggml counts. */
+  readonly dimensions: readonly number[]
+  readonly format: GgufFormat
+  readonly isNorm: boolean
+}
+
+export async function writeOlmoeGguf(
+  path: string,
+  config: ModelConfig,
+  experts: number,
+  topK: number,
+  format: GgufFormat,
+): Promise<void> {
+  const tensors = olmoeTensors(config, experts, format)
+  const random = mulberry32(SEED)
+  const file = await open(path, 'w')
+  try {
+    await writeAligned(file, header(metadata(config, experts, topK, format), tensors))
+    for (const tensor of tensors) await writeAligned(file, tensorBytes(tensor, random))
+  } finally {
+    await file.close()
+  }
+}
+
+function olmoeTensors(config: ModelConfig, experts: number, format: GgufFormat): GgufTensor[] {
+  const { vocabSize: V, hiddenSize: C, intermediateSize: F } = config
+  const norm = (name: string): GgufTensor => ({ name, dimensions: [C], format: 'F32', isNorm: true })
+  const weight = (name: string, ...dimensions: number[]): GgufTensor => ({
+    name,
+    dimensions,
+    format,
+    isNorm: false,
+  })
+  const tensors = [
+    weight('token_embd.weight', C, V),
+    norm('output_norm.weight'),
+    weight('output.weight', C, V),
+  ]
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    const at = (rest: string): string => `blk.${layer}.${rest}.weight`
+    tensors.push(
+      norm(at('attn_norm')),
+      norm(at('attn_q_norm')),
+      norm(at('attn_k_norm')),
+      norm(at('ffn_norm')),
+    )
+    for (const name of ['attn_q', 'attn_k', 'attn_v', 'attn_output']) tensors.push(weight(at(name), C, C))
+    // llama.cpp keeps the router in float32 whatever the file's format.
+    tensors.push({ ...weight(at('ffn_gate_inp'), C, experts), format: 'F32' })
+    tensors.push(weight(at('ffn_gate_exps'), C, F, experts), weight(at('ffn_up_exps'), C, F, experts))
+    tensors.push(weight(at('ffn_down_exps'), F, C, experts))
+  }
+  return tensors
+}
+
+type Value =
+  | { uint32: number }
+  | { float32: number }
+  | { text: string }
+  | { texts: readonly string[] }
+  | { float32s: Float32Array }
+  | { int32s: Int32Array }
+
+function metadata(
+  config: ModelConfig,
+  experts: number,
+  topK: number,
+  format: GgufFormat,
+): ReadonlyMap<string, Value> {
+  const keys: [string, Value][] = [
+    ['general.architecture', { text: 'olmoe' }],
+    ['general.name', { text: 'random weights' }],
+    ['general.file_type', { uint32: FILE_TYPES[format] }],
+    ['olmoe.block_count', { uint32: config.numHiddenLayers }],
+    ['olmoe.context_length', { uint32: config.maxPositionEmbeddings }],
+    ['olmoe.embedding_length', { uint32: config.hiddenSize }],
+    ['olmoe.feed_forward_length', { uint32: config.intermediateSize }],
+    ['olmoe.attention.head_count', { uint32: config.numAttentionHeads }],
+    ['olmoe.attention.head_count_kv', { uint32: config.numAttentionHeads }],
+    ['olmoe.attention.layer_norm_rms_epsilon', { float32: config.rmsNormEps }],
+    ['olmoe.rope.freq_base', { float32: config.ropeTheta }],
+    ['olmoe.expert_count', { uint32: experts }],
+    ['olmoe.expert_used_count', { uint32: topK }],
+    ...vocabulary(config.vocabSize),
+  ]
+  return new Map(keys)
+}
+
+/**
+ * The benchmark speaks in token ids, but node-llama-cpp wants to tokenize a line break: the smallest
+ * SentencePiece vocabulary that loads is three control tokens and the 256 bytes; the rest are fillers.
+ */
+function vocabulary(size: number): [string, Value][] {
+  const tokens = ['<unk>', '<s>', '</s>']
+  const types = new Int32Array(size).fill(TOKEN_TYPES.normal)
+  types.set([TOKEN_TYPES.unknown, TOKEN_TYPES.control, TOKEN_TYPES.control])
+  for (let byte = 0; byte < 256; byte++) {
+    types[tokens.length] = TOKEN_TYPES.byte
+    tokens.push(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`)
+  }
+  while (tokens.length < size) tokens.push(`filler${tokens.length}`)
+  return [
+    ['tokenizer.ggml.model', { text: 'llama' }],
+    ['tokenizer.ggml.tokens', { texts: tokens }],
+    ['tokenizer.ggml.scores', { float32s: new Float32Array(size) }],
+    ['tokenizer.ggml.token_type', { int32s: types }],
+    ['tokenizer.ggml.unknown_token_id', { uint32: 0 }],
+    ['tokenizer.ggml.bos_token_id', { uint32: 1 }],
+    ['tokenizer.ggml.eos_token_id', { uint32: 2 }],
+  ]
+}
+
+function header(keys: ReadonlyMap<string, Value>, tensors: readonly GgufTensor[]): Uint8Array {
+  const parts: Buffer[] = [Buffer.from(MAGIC), uint32(VERSION), uint64(tensors.length), uint64(keys.size)]
+  for (const [key, value] of keys) parts.push(text(key), ...valueParts(value))
+  let offset = 0
+  for (const tensor of tensors) {
+    parts.push(text(tensor.name), uint32(tensor.dimensions.length), ...tensor.dimensions.map(uint64))
+    parts.push(uint32(TYPE_NUMBERS[tensor.format]), uint64(offset))
+    offset += aligned(byteLength(tensor))
+  }
+  return Buffer.concat(parts)
+}
+
+/** The number of the value's type, then the value. */
+function valueParts(value: Value): Buffer[] {
+  if ('text' in value) return [uint32(VALUE_TYPES.text), text(value.text)]
+  if ('uint32' in value) return [uint32(VALUE_TYPES.uint32), uint32(value.uint32)]
+  if ('float32' in value) return [uint32(VALUE_TYPES.float32), float32(value.float32)]
+  const list = (type: number, length: number): Buffer[] => [
+    uint32(VALUE_TYPES.list),
+    uint32(type),
+    uint64(length),
+  ]
+  if ('texts' in value) return [...list(VALUE_TYPES.text, value.texts.length), ...value.texts.map(text)]
+  if ('float32s' in value) {
+    return [...list(VALUE_TYPES.float32, value.float32s.length), Buffer.from(value.float32s.buffer)]
+  }
+  return [...list(VALUE_TYPES.int32, value.int32s.length), Buffer.from(value.int32s.buffer)]
+}
+
+function tensorBytes(tensor: GgufTensor, random: () => number): Uint8Array {
+  const count = tensor.dimensions.reduce((product, length) => product * length, 1)
+  const width = tensor.dimensions[0] as number
+  // Uniform values of standard deviation 1 / sqrt(width).
+  const bound = Math.sqrt(3 / width)
+  if (tensor.format === 'F32') {
+    const values = new Float32Array(count)
+    for (let i = 0; i < count; i++) values[i] = tensor.isNorm ? 1 : (2 * random() - 1) * bound
+    return new Uint8Array(values.buffer)
+  }
+  const bytes = Buffer.alloc(byteLength(tensor))
+  const [scale] = f16FromFloat32(Float32Array.of(bound / 127))
+  for (let block = 0; block < bytes.length; block += BLOCK_BYTES) {
+    bytes.writeUInt16LE(scale as number, block)
+    for (let i = 0; i < BLOCK_VALUES; i++)
+      bytes.writeInt8(Math.round((2 * random() - 1) * 127), block + 2 + i)
+  }
+  return bytes
+}
+
+function byteLength({ dimensions, format }: GgufTensor): number {
+  const count = dimensions.reduce((product, length) => product * length, 1)
+  return format === 'F32' ? 4 * count : (count / BLOCK_VALUES) * BLOCK_BYTES
+}
+
+function aligned(length: number): number {
+  return Math.ceil(length / ALIGNMENT) * ALIGNMENT
+}
+
+async function writeAligned(file: FileHandle, bytes: Uint8Array): Promise<void> {
+  await file.writeFile(bytes)
+  await file.writeFile(new Uint8Array(aligned(bytes.length) - bytes.length))
+}
+
+function text(value: string): Buffer {
+  const bytes = Buffer.from(value)
+  return Buffer.concat([uint64(bytes.length), bytes])
+}
+
+function uint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32LE(value)
+  return bytes
+}
+
+function uint64(value: number): Buffer {
+  const bytes = Buffer.alloc(8)
+  bytes.writeBigUInt64LE(BigInt(value))
+  return bytes
+}
+
+function float32(value: number): Buffer {
+  const bytes = Buffer.alloc(4)
+  bytes.writeFloatLE(value)
+  return bytes
+}

@@ -1,0 +1,87 @@
+/**
+ * What 8-bit weights cost in bits per byte: the shipped public model and four perturbed copies of its FFNs as
+ * experts, on the shipped public text, scored by the generator itself with both kinds of weights.
+ */
+import { fileURLToPath } from 'node:url'
+import { readDocuments } from '../../../src/data/readers.ts'
+import type { Generator } from '../../../src/model/generate.ts'
+import {
+  type Expert,
+  FFN_PROJECTIONS,
+  layerName,
+  mixtureParams,
+  type Param,
+  requireParam,
+  zeroRows,
+} from '../../../src/model/params.ts'
+import { mulberry32 } from '../../../src/model/sampling.ts'
+import { loadPublicModel, type PublicModel } from '../../../src/public-model.ts'
+import { type OurServer, startOurs } from './our-server.ts'
+import { EXPERTS, routerRows, TOP_K } from './reference-models.ts'
+
+const SEED = 3
+/** Relative size of the noise that makes the copies differ. */
+const PERTURBATION = 0.2
+
+/** A generator that scores: nats of every token after the first, under the mask [E]. */
+export interface Scorer extends Generator {
+  score(tokens: Int32Array, mask: Float32Array): Promise<number>
+}
+
+/** Bits per byte with 8-bit weights over those with float32, minus 1; nothing when there is no scoring. */
+export async function measureInt8Loss(say: (line: string) => void): Promise<number | undefined> {
+  const model = await loadPublicModel(fileURLToPath(new URL('../../../models/small', import.meta.url)))
+  const random = mulberry32(SEED)
+  const experts = Array.from({ length: EXPERTS - 1 }, () => perturbed(model, random))
+  const params = mixtureParams(model.config, model.params, zeroRows(model.config), experts)
+  const bits: number[] = []
+  for (const weights of ['fp32', 'int8'] as const) {
+    const init = { E: EXPERTS, topK: TOP_K, weights, contextLength: model.config.maxPositionEmbeddings }
+    const server = await startOurs(model.config, params, init)
+    try {
+      const scored = await bitsPerByte(server, model)
+      if (scored === undefined) return undefined
+      say(`models/small with ${weights} weights: ${scored.toFixed(5)} bits per byte`)
+      bits.push(scored)
+    } finally {
+      await server.stop()
+    }
+  }
+  const [fp32, int8] = bits as [number, number]
+  return int8 / fp32 - 1
+}
+
+async function bitsPerByte({ generator }: OurServer, model: PublicModel): Promise<number | undefined> {
+  if (!isScorer(generator)) return undefined
+  const mask = new Float32Array(EXPERTS)
+  let nats = 0
+  let bytes = 0
+  for await (const { text } of readDocuments([model.replay])) {
+    const tokens = model.tokenizer.encode(text)
+    bytes += Buffer.byteLength(text)
+    // Windows start with the token before them, so that every token is predicted once.
+    const room = generator.contextLength - 1
+    for (let start = 0; start < tokens.length; start += room) {
+      const before = start === 0 ? model.tokenizer.endOfText : (tokens[start - 1] as number)
+      nats += await generator.score(Int32Array.of(before, ...tokens.subarray(start, start + room)), mask)
+    }
+  }
+  return nats / Math.LN2 / bytes
+}
+
+function isScorer(generator: Generator): generator is Scorer {
+  return 'score' in generator
+}
+
+/** The public FFNs with noise in proportion to each weight, and random router rows. */
+function perturbed({ config, params }: PublicModel, random: () => number): Expert {
+  const ffn = new Map<string, Param>()
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    for (const projection of FFN_PROJECTIONS) {
+      const { shape, data } = requireParam(params, layerName(layer, `mlp.${projection}.weight`))
+      const noisy = data.map((weight) => weight * (1 + PERTURBATION * (2 * random() - 1)))
+      ffn.set(`${layer}.${projection}`, { shape, data: noisy })
+    }
+  }
+  return { ffn, routerRows: routerRows(config, random), bias: undefined }
+}

@@ -1,0 +1,79 @@
+/** Our engine as the benchmark's server: the only place that opens a generator. */
+import type { ModelConfig } from '../../../src/model/config.ts'
+import {
+  createGenerator,
+  type GeneratedToken,
+  type Generator,
+  type GeneratorInit,
+} from '../../../src/model/generate.ts'
+import type { Params } from '../../../src/model/params.ts'
+import { onnxEngine } from '../../../src/tensor/onnx-engine.ts'
+import { CONTEXT } from './reference-models.ts'
+import type { Run, Server } from './server.ts'
+
+export const THREADS = 2
+
+export interface OurInit {
+  readonly E: number
+  readonly topK: number
+  /** How the weights are kept; fp32 unless said. */
+  readonly weights?: 'fp32' | 'int8' | 'int4'
+  /** Requests that run at once. */
+  readonly streams?: number
+  readonly contextLength?: number
+}
+
+export interface OurServer extends Server {
+  /** Several requests at once: wall time until the last token of the last one. */
+  together(prompts: readonly Int32Array[], newTokens: number): Promise<{ ms: number; decodeMs: number }>
+  readonly generator: Generator
+}
+
+/** Whether the generator knows 8-bit weights and scoring; a generator that does not ignores `weights`. */
+export function hasServingEngine({ generator }: OurServer): boolean {
+  return 'score' in generator
+}
+
+export async function startOurs(config: ModelConfig, params: Params, init: OurInit): Promise<OurServer> {
+  const engine = onnxEngine({ threads: THREADS })
+  const full: GeneratorInit = { contextLength: CONTEXT, ...init }
+  const generator = await createGenerator(engine, config, params, full)
+  const generate = (prompt: Int32Array, maxTokens: number): AsyncGenerator<GeneratedToken, void, void> =>
+    generator.generate({
+      prompt,
+      maxTokens,
+      sampling: { temperature: 0, topP: 1, seed: 0 },
+      // No token ends a run, so that every server does the same work.
+      endOfText: -1,
+      mask: new Float32Array(init.E),
+    })
+  return {
+    name: engine.description,
+    counts: 'median',
+    generator,
+    run: async (prompt, newTokens) => timed(generate(prompt, newTokens)),
+    together: async (prompts, newTokens) => {
+      const started = performance.now()
+      const runs = await Promise.all(prompts.map((prompt) => timed(generate(prompt, newTokens))))
+      const ms = performance.now() - started
+      const prefilled = Math.max(...runs.map((run) => run.prefillMs))
+      return { ms, decodeMs: (ms - prefilled) / (newTokens - 1) }
+    },
+    stop: () => generator.dispose(),
+  }
+}
+
+async function timed(tokens: AsyncIterable<GeneratedToken>): Promise<Run> {
+  const started = performance.now()
+  const ids: number[] = []
+  let first = started
+  for await (const { id } of tokens) {
+    if (ids.length === 0) first = performance.now()
+    ids.push(id)
+  }
+  return {
+    ids,
+    prefillMs: first - started,
+    decodeMs: (performance.now() - first) / Math.max(1, ids.length - 1),
+  }
+}

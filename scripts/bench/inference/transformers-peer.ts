@@ -1,0 +1,49 @@
+/** FlexOlmoForCausalLM of transformers in a Python process of its own. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import type { Run, Server } from './server.ts'
+
+export interface TransformersPeer extends Server {
+  /** Which of transformers' experts implementations it took, once it has run. */
+  readonly experts: () => string
+}
+
+export async function startTransformers(
+  python: string,
+  dir: string,
+  threads: number,
+): Promise<TransformersPeer> {
+  const script = fileURLToPath(new URL('./transformers_peer.py', import.meta.url))
+  const child = spawn(python, [script, dir, String(threads)], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    env: { ...process.env, OMP_NUM_THREADS: String(threads), HF_HUB_OFFLINE: '1' },
+  })
+  const lines = createInterface({ input: child.stdout })
+  const ended = once(child, 'exit').then(([code]) => {
+    throw new Error(`transformers ended with code ${String(code)}`)
+  })
+  ended.catch(() => undefined)
+  const answer = async (): Promise<Record<string, unknown>> => {
+    const [line] = (await Promise.race([once(lines, 'line'), ended])) as [string]
+    return JSON.parse(line) as Record<string, unknown>
+  }
+  const versions = await answer()
+  let experts = ''
+  return {
+    name: `transformers ${versions['transformers']}, torch ${versions['torch']}`,
+    counts: 'median',
+    experts: () => experts,
+    run: async (prompt, newTokens) => {
+      child.stdin.write(`${JSON.stringify({ prompt: [...prompt], newTokens })}\n`)
+      const run = (await answer()) as unknown as Run & { experts: { prefill: string; decode: string } }
+      experts = `${run.experts.prefill} to read the prompt, ${run.experts.decode} to decode`
+      return run
+    },
+    stop: async () => {
+      child.stdin.end()
+      if (child.exitCode === null) await ended.catch(() => undefined)
+    },
+  }
+}

@@ -1,0 +1,70 @@
+"""
+Prefill and greedy decoding of FlexOlmoForCausalLM in transformers, float32: the peer that `npm run bench --
+inference` measures. Its own loop under inference_mode with a key-value cache, since generate() adds work to every
+token. Of the experts implementations on offer the fastest is taken, for prefill and for decoding on their own.
+
+Usage: transformers_peer.py FOLDER THREADS, then one JSON line {"prompt": [ids], "newTokens": n} at a time on
+standard input; answers with one JSON line {"ids": [..], "prefillMs": x, "decodeMs": of one token}. The first line
+of output is {"transformers": version, "torch": version}.
+"""
+
+import json
+import sys
+import time
+
+import torch
+import transformers
+from transformers import FlexOlmoForCausalLM
+
+IMPLEMENTATIONS = ("eager", "batched_mm", "grouped_mm")
+TRIAL_TOKENS = 24
+TRIALS = 3
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+torch.set_num_threads(int(sys.argv[2]))
+torch.set_num_interop_threads(1)
+model = FlexOlmoForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+model.eval()
+
+
+def run(prompt, new_tokens, prefill, decode):
+    model.set_experts_implementation(prefill)
+    start = time.perf_counter()
+    out = model(input_ids=torch.tensor([prompt]), use_cache=True, logits_to_keep=1)
+    ids = [int(out.logits[0, -1].argmax())]
+    first = time.perf_counter()
+    model.set_experts_implementation(decode)
+    begun = time.perf_counter()
+    for _ in range(new_tokens - 1):
+        out = model(input_ids=torch.tensor([ids[-1:]]), past_key_values=out.past_key_values, use_cache=True)
+        ids.append(int(out.logits[0, -1].argmax()))
+    decode_ms = (time.perf_counter() - begun) * 1000 / max(1, new_tokens - 1)
+    return {"ids": ids, "prefillMs": (first - start) * 1000, "decodeMs": decode_ms}
+
+
+def fastest(prompt):
+    """The best implementation for each phase, by the least time of a few runs."""
+    best = {"prefillMs": (float("inf"), ""), "decodeMs": (float("inf"), "")}
+    for name in IMPLEMENTATIONS:
+        for _ in range(TRIALS):
+            result = run(prompt, TRIAL_TOKENS, name, name)
+            for phase in best:
+                best[phase] = min(best[phase], (result[phase], name))
+    return best["prefillMs"][1], best["decodeMs"][1]
+
+
+def answer():
+    chosen = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        if chosen is None:
+            chosen = fastest(request["prompt"])
+        result = run(request["prompt"], request["newTokens"], *chosen)
+        result["experts"] = {"prefill": chosen[0], "decode": chosen[1]}
+        print(json.dumps(result), flush=True)
+
+
+with torch.inference_mode():
+    print(json.dumps({"transformers": transformers.__version__, "torch": torch.__version__}), flush=True)
+    answer()
