@@ -41,7 +41,7 @@ export async function benchInference(say: (line: string) => void): Promise<Bench
         concurrent16Decode: pick((f) => f.ratios.concurrent16Decode),
       },
       bandwidthShare: pick((f) => f.bandwidthShare),
-      ...(int8Loss === undefined ? {} : { int8BitsPerByteLoss: int8Loss }),
+      int8BitsPerByteLoss: int8Loss,
       ...(curve === undefined ? {} : { expertsCurve: curve.milliseconds, expertsCurveGrowth: curve.growth }),
       milliseconds: pick((f) => f.milliseconds),
       readGBPerSecond: rounded(peak),
@@ -51,9 +51,7 @@ export async function benchInference(say: (line: string) => void): Promise<Bench
     lines: [
       `this machine reads ${peak.toFixed(1)} GB/s with ${THREADS} threads`,
       ...[...found.values()].flatMap((f) => f.lines),
-      ...(int8Loss === undefined
-        ? []
-        : [`8-bit weights cost ${(100 * int8Loss).toFixed(3)} % of bits per byte`]),
+      `8-bit weights cost ${(100 * int8Loss).toFixed(3)} % of bits per byte`,
       ...Object.entries(curve?.milliseconds ?? {}).map(([E, ms]) => `M with ${E} experts: ${ms} ms a token`),
       ...notMeasured(python, llamaCpp).map((line) => `not measured: ${line}`),
     ],

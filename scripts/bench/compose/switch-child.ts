@@ -11,7 +11,7 @@ import { loadPublicModel } from '../../../src/public-model.ts'
 import { BlobStore } from '../../../src/store/blob-store.ts'
 import { onnxEngine } from '../../../src/tensor/onnx-engine.ts'
 import { THREADS } from '../inference/our-server.ts'
-import { randomTokens, referencePublicModel, TOP_K } from '../inference/reference-models.ts'
+import { promptSource, referencePublicModel, TOP_K } from '../inference/reference-models.ts'
 import { median } from '../machine.ts'
 import { loadComposition } from './load.ts'
 import { CONFIG, type StoredExpert } from './stored-experts.ts'
@@ -35,8 +35,10 @@ const inference = new Inference(
   onnxEngine({ threads: THREADS }),
   { ...shipped, config: CONFIG, params },
   composition,
+  'fp32',
 )
-const prompt = randomTokens(CONFIG, PROMPT_TOKENS, 1)
+// Every prompt is new, so that keys and values kept from an earlier one help neither side.
+const nextPrompt = promptSource(CONFIG, PROMPT_TOKENS, 1)
 await firstToken({})
 
 const same: number[] = []
@@ -53,6 +55,7 @@ process.send?.(findings)
 process.disconnect()
 
 async function firstToken(selection: Selection): Promise<number> {
+  const prompt = nextPrompt()
   const started = performance.now()
   const sampling = { temperature: 0, topP: 1, seed: 0 }
   const tokens = inference.complete(

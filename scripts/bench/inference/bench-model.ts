@@ -8,12 +8,12 @@ import { type Comparison, compare, type Speed } from './compare.ts'
 import { writeFlexOlmoDirectory } from './flex-olmo-directory.ts'
 import { type GgufFormat, writeOlmoeGguf } from './gguf.ts'
 import { startLlamaCpp } from './llama-cpp-peer.ts'
-import { hasServingEngine, type OurServer, startOurs, THREADS } from './our-server.ts'
+import { type OurServer, startOurs, THREADS } from './our-server.ts'
 import {
   activeBytes,
   CONFIGS,
   EXPERTS,
-  randomTokens,
+  promptSource,
   referenceMixture,
   type Size,
   TOP_K,
@@ -53,7 +53,7 @@ export interface ModelFindings {
 interface Task {
   readonly size: Size
   readonly params: Params
-  readonly prompts: readonly Int32Array[]
+  readonly nextPrompt: () => Int32Array
   readonly findings: ModelFindings
   readonly tell: (line: string) => void
 }
@@ -69,26 +69,32 @@ export async function benchModel(
     findings.lines.push(`${size}: ${line}`)
     say(`${size}: ${line}`)
   }
-  const prompts = Array.from({ length: ROUNDS[size] }, (_, round) =>
-    randomTokens(config, PROMPT_TOKENS, SEED + round),
-  )
-  const task: Task = { size, params: referenceMixture(config, EXPERTS, SEED), prompts, findings, tell }
+  const task: Task = {
+    size,
+    params: referenceMixture(config, EXPERTS, SEED),
+    nextPrompt: promptSource(config, PROMPT_TOKENS, SEED),
+    findings,
+    tell,
+  }
   const ours = await startOurs(config, task.params, { E: EXPERTS, topK: TOP_K })
   try {
     await alone(task, ours, peers.peak)
     if (peers.python !== undefined) await againstTransformers(task, ours, peers.python)
     if (peers.llamaCpp) note(task, 'llamacpp', await againstLlamaCpp(task, ours, 'F32'))
     if (size === 'M') await concurrently(task, ours)
-    if (size === 'L' && hasServingEngine(ours)) await with8Bits(task, ours, peers.llamaCpp)
+    if (size === 'L') await with8Bits(task, ours, peers.llamaCpp)
   } finally {
     await ours.stop()
   }
   return findings
 }
 
-async function alone({ size, prompts, findings, tell }: Task, ours: OurServer, peak: number): Promise<void> {
+async function alone(task: Task, ours: OurServer, peak: number): Promise<void> {
+  const { size, nextPrompt, findings, tell } = task
   const runs = []
-  for (const prompt of prompts) runs.push(await ours.run(prompt, NEW_TOKENS))
+  // One more, which is not counted.
+  for (let round = 0; round <= ROUNDS[size]; round++) runs.push(await ours.run(nextPrompt(), NEW_TOKENS))
+  runs.shift()
   const speed = {
     prefillMs: median(runs.map((run) => run.prefillMs)),
     decodeMs: median(runs.map((run) => run.decodeMs)),
@@ -106,7 +112,7 @@ async function againstTransformers(task: Task, ours: Server, python: string): Pr
     await writeFlexOlmoDirectory(dir, CONFIGS[task.size], task.params, EXPERTS, TOP_K)
     const peer = await startTransformers(python, dir, THREADS)
     try {
-      note(task, 'transformers', await compare(ours, peer, task.prompts, NEW_TOKENS, true))
+      note(task, 'transformers', await versus(task, ours, peer, true))
       task.findings.transformers = peer.name
       task.tell(`transformers: all tokens agree; its fastest experts were ${peer.experts()}`)
     } finally {
@@ -115,17 +121,13 @@ async function againstTransformers(task: Task, ours: Server, python: string): Pr
   })
 }
 
-async function againstLlamaCpp(
-  { size, prompts }: Task,
-  ours: Server,
-  format: GgufFormat,
-): Promise<Comparison> {
+async function againstLlamaCpp(task: Task, ours: Server, format: GgufFormat): Promise<Comparison> {
   return inFolder(async (dir) => {
     const file = join(dir, 'olmoe.gguf')
-    await writeOlmoeGguf(file, CONFIGS[size], EXPERTS, TOP_K, format)
+    await writeOlmoeGguf(file, CONFIGS[task.size], EXPERTS, TOP_K, format)
     const peer = await startLlamaCpp(file, THREADS)
     try {
-      return await compare(ours, peer, prompts, NEW_TOKENS, false)
+      return await versus(task, ours, peer, false)
     } finally {
       await peer.stop()
     }
@@ -133,13 +135,12 @@ async function againstLlamaCpp(
 }
 
 /** Tokens per second of whole requests, and of decoding alone. */
-async function concurrently({ size, prompts, findings, tell }: Task, ours: OurServer): Promise<void> {
-  const many = Array.from({ length: STREAMS }, (_, i) => randomTokens(CONFIGS[size], PROMPT_TOKENS, 100 + i))
+async function concurrently({ nextPrompt, findings, tell }: Task, ours: OurServer): Promise<void> {
   const whole: number[] = []
   const decoding: number[] = []
   for (let round = 0; round <= STREAM_ROUNDS; round++) {
-    const single = await ours.run(prompts[round % prompts.length] as Int32Array, NEW_TOKENS)
-    const together = await ours.together(many, NEW_TOKENS)
+    const single = await ours.run(nextPrompt(), NEW_TOKENS)
+    const together = await ours.together(Array.from({ length: STREAMS }, nextPrompt), NEW_TOKENS)
     if (round === 0) continue
     const singleMs = single.prefillMs + single.decodeMs * (NEW_TOKENS - 1)
     whole.push((STREAMS * singleMs) / together.ms)
@@ -155,7 +156,7 @@ async function with8Bits(task: Task, fp32: OurServer, llamaCpp: boolean): Promis
   const init = { E: EXPERTS, topK: TOP_K, weights: 'int8' } as const
   const int8 = await startOurs(CONFIGS[task.size], task.params, init)
   try {
-    const { ours, peer } = await compare(int8, fp32, task.prompts, NEW_TOKENS, false)
+    const { ours, peer } = await versus(task, int8, fp32, false)
     task.findings.ratios.int8Decode = rounded(peer.decodeMs / ours.decodeMs)
     task.findings.milliseconds['flexmeshInt8'] = shown(ours)
     task.tell(`8-bit weights decode at ${task.findings.ratios.int8Decode} times our float32 speed`)
@@ -163,6 +164,10 @@ async function with8Bits(task: Task, fp32: OurServer, llamaCpp: boolean): Promis
   } finally {
     await int8.stop()
   }
+}
+
+function versus(task: Task, ours: Server, peer: Server, outputsMustAgree: boolean): Promise<Comparison> {
+  return compare(ours, peer, task.nextPrompt, ROUNDS[task.size], NEW_TOKENS, outputsMustAgree)
 }
 
 function note({ findings, tell }: Task, name: string, { ours, peer }: Comparison): void {

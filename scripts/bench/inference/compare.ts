@@ -1,4 +1,4 @@
-/** Alternating rounds of two servers over the same prompts. Knows no model. */
+/** Alternating rounds of two servers over the same prompts, each prompt new to both. Knows no model. */
 import { median } from '../machine.ts'
 import type { Server } from './server.ts'
 
@@ -13,13 +13,14 @@ export interface Comparison {
 }
 
 /**
- * One round before the clock counts, then one per prompt; the two take turns at going first.
+ * One round before the clock counts, then `rounds`; the two take turns at going first.
  * @throws Error when outputs must agree and do not: different work must not be compared.
  */
 export async function compare(
   ours: Server,
   peer: Server,
-  prompts: readonly Int32Array[],
+  nextPrompt: () => Int32Array,
+  rounds: number,
   newTokens: number,
   outputsMustAgree: boolean,
 ): Promise<Comparison> {
@@ -27,8 +28,8 @@ export async function compare(
     ours: { prefillMs: [], decodeMs: [] },
     peer: { prefillMs: [], decodeMs: [] },
   }
-  const [first] = prompts as readonly [Int32Array]
-  for (const [round, prompt] of [first, ...prompts].entries()) {
+  for (let round = 0; round <= rounds; round++) {
+    const prompt = nextPrompt()
     const outputs: Record<string, readonly number[]> = {}
     const turns = [['ours', ours] as const, ['peer', peer] as const]
     for (const [side, server] of round % 2 === 0 ? turns : turns.reverse()) {

@@ -8,7 +8,7 @@ import { compare } from './compare.ts'
 import { startOurs } from './our-server.ts'
 import {
   CONFIGS,
-  randomTokens,
+  promptSource,
   referenceExpert,
   referencePublicModel,
   routerRows,
@@ -36,7 +36,7 @@ export async function measureExpertsCurve(say: (line: string) => void): Promise<
   const guests = Array.from({ length: Math.max(...COUNTS) - 1 }, () => referenceExpert(config, random))
   const start = (E: number) =>
     startOurs(config, mixtureParams(config, publicModel, rows, guests.slice(0, E - 1)), { E, topK: TOP_K })
-  const prompts = Array.from({ length: ROUNDS }, (_, i) => randomTokens(config, PROMPT_TOKENS, SEED + i))
+  const nextPrompt = promptSource(config, PROMPT_TOKENS, SEED)
   const milliseconds: Record<string, number> = {}
   let growth = 1
   const two = await start(2)
@@ -44,7 +44,7 @@ export async function measureExpertsCurve(say: (line: string) => void): Promise<
     for (const E of COUNTS) {
       const server = await start(E)
       try {
-        const { ours, peer } = await compare(server, two, prompts, NEW_TOKENS, false)
+        const { ours, peer } = await compare(server, two, nextPrompt, ROUNDS, NEW_TOKENS, false)
         milliseconds[E] = Math.round(1000 * ours.decodeMs) / 1000
         growth = Math.round((1000 * ours.decodeMs) / peer.decodeMs) / 1000
         say(`${E} experts: ${ours.decodeMs.toFixed(2)} ms a token, ${growth} times the time of two`)

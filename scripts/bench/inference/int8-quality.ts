@@ -4,7 +4,6 @@
  */
 import { fileURLToPath } from 'node:url'
 import { readDocuments } from '../../../src/data/readers.ts'
-import type { Generator } from '../../../src/model/generate.ts'
 import {
   type Expert,
   FFN_PROJECTIONS,
@@ -23,13 +22,8 @@ const SEED = 3
 /** Relative size of the noise that makes the copies differ. */
 const PERTURBATION = 0.2
 
-/** A generator that scores: nats of every token after the first, under the mask [E]. */
-export interface Scorer extends Generator {
-  score(tokens: Int32Array, mask: Float32Array): Promise<number>
-}
-
-/** Bits per byte with 8-bit weights over those with float32, minus 1; nothing when there is no scoring. */
-export async function measureInt8Loss(say: (line: string) => void): Promise<number | undefined> {
+/** Bits per byte with 8-bit weights over those with float32, minus 1. */
+export async function measureInt8Loss(say: (line: string) => void): Promise<number> {
   const model = await loadPublicModel(fileURLToPath(new URL('../../../models/small', import.meta.url)))
   const random = mulberry32(SEED)
   const experts = Array.from({ length: EXPERTS - 1 }, () => perturbed(model, random))
@@ -40,7 +34,6 @@ export async function measureInt8Loss(say: (line: string) => void): Promise<numb
     const server = await startOurs(model.config, params, init)
     try {
       const scored = await bitsPerByte(server, model)
-      if (scored === undefined) return undefined
       say(`models/small with ${weights} weights: ${scored.toFixed(5)} bits per byte`)
       bits.push(scored)
     } finally {
@@ -51,8 +44,7 @@ export async function measureInt8Loss(say: (line: string) => void): Promise<numb
   return int8 / fp32 - 1
 }
 
-async function bitsPerByte({ generator }: OurServer, model: PublicModel): Promise<number | undefined> {
-  if (!isScorer(generator)) return undefined
+async function bitsPerByte({ generator }: OurServer, model: PublicModel): Promise<number> {
   const mask = new Float32Array(EXPERTS)
   let nats = 0
   let bytes = 0
@@ -67,10 +59,6 @@ async function bitsPerByte({ generator }: OurServer, model: PublicModel): Promis
     }
   }
   return nats / Math.LN2 / bytes
-}
-
-function isScorer(generator: Generator): generator is Scorer {
-  return 'score' in generator
 }
 
 /** The public FFNs with noise in proportion to each weight, and random router rows. */

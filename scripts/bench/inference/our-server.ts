@@ -1,12 +1,8 @@
 /** Our engine as the benchmark's server: the only place that opens a generator. */
 import type { ModelConfig } from '../../../src/model/config.ts'
-import {
-  createGenerator,
-  type GeneratedToken,
-  type Generator,
-  type GeneratorInit,
-} from '../../../src/model/generate.ts'
+import { createGenerator, type GeneratedToken, type Generator } from '../../../src/model/generate.ts'
 import type { Params } from '../../../src/model/params.ts'
+import type { WeightFormat } from '../../../src/model/weight-format.ts'
 import { onnxEngine } from '../../../src/tensor/onnx-engine.ts'
 import { CONTEXT } from './reference-models.ts'
 import type { Run, Server } from './server.ts'
@@ -16,10 +12,8 @@ export const THREADS = 2
 export interface OurInit {
   readonly E: number
   readonly topK: number
-  /** How the weights are kept; fp32 unless said. */
-  readonly weights?: 'fp32' | 'int8' | 'int4'
-  /** Requests that run at once. */
-  readonly streams?: number
+  /** fp32 unless said. */
+  readonly weights?: WeightFormat
   readonly contextLength?: number
 }
 
@@ -29,15 +23,9 @@ export interface OurServer extends Server {
   readonly generator: Generator
 }
 
-/** Whether the generator knows 8-bit weights and scoring; a generator that does not ignores `weights`. */
-export function hasServingEngine({ generator }: OurServer): boolean {
-  return 'score' in generator
-}
-
 export async function startOurs(config: ModelConfig, params: Params, init: OurInit): Promise<OurServer> {
   const engine = onnxEngine({ threads: THREADS })
-  const full: GeneratorInit = { contextLength: CONTEXT, ...init }
-  const generator = await createGenerator(engine, config, params, full)
+  const generator = await createGenerator(engine, config, params, { contextLength: CONTEXT, ...init })
   const generate = (prompt: Int32Array, maxTokens: number): AsyncGenerator<GeneratedToken, void, void> =>
     generator.generate({
       prompt,

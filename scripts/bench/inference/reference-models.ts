@@ -84,10 +84,10 @@ export function referenceExpert(config: ModelConfig, random: () => number): Expe
   return { ffn, routerRows: routerRows(config, random), bias: undefined }
 }
 
-/** Tokens of a prompt. */
-export function randomTokens(config: ModelConfig, count: number, seed: number): Int32Array {
+/** Prompts that never repeat: a server may keep what it read of an earlier one. */
+export function promptSource(config: ModelConfig, tokens: number, seed: number): () => Int32Array {
   const random = mulberry32(seed)
-  return Int32Array.from({ length: count }, () => Math.floor(random() * config.vocabSize))
+  return () => Int32Array.from({ length: tokens }, () => Math.floor(random() * config.vocabSize))
 }
 
 /** Bytes in float32 that the router lets one token read: attention, norms, top-k experts, router, head. */
