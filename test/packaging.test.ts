@@ -38,6 +38,12 @@ describe('an expert package', () => {
     for (const { data } of unpacked.values()) expect(data.buffer).toBe(bytes.buffer)
   })
 
+  it('leaves nothing of the file in memory where it travelled as BF16', () => {
+    const bytes = concatBytes(...packExpert(tinyTensors(), 'BF16').parts)
+    const unpacked = unpackExpert(bytes, tinyManifest(anna.peerId, {}, 'BF16'))
+    for (const { data } of unpacked.values()) expect(data.buffer).not.toBe(bytes.buffer)
+  })
+
   it('has equal bytes for equal tensors in any order', () => {
     const reversed = new Map([...tinyTensors()].reverse())
     expect(packExpert(reversed, 'BF16').file).toEqual(packExpert(tinyTensors(), 'BF16').file)

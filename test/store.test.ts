@@ -125,6 +125,22 @@ describe('the blob store', () => {
     expect(await codeOfAsync(() => store.readAll(digest, 100))).toBe('wrong-digest')
   })
 
+  it('notices damage in any piece of a file that is read in pieces', async () => {
+    const store = await BlobStore.open(home)
+    const bytes = content(2 * CHUNK + 5)
+    const digest = await store.put(bytes)
+    for (const at of [0, CHUNK, 2 * CHUNK + 4]) {
+      const damaged = bytes.slice()
+      damaged[at] = (damaged[at] as number) ^ 1
+      await writeFile(store.path(digest), damaged)
+      expect(await codeOfAsync(() => store.readAll(digest, bytes.length))).toBe('wrong-digest')
+    }
+    await writeFile(store.path(digest), bytes.subarray(0, CHUNK))
+    expect(await codeOfAsync(() => store.readAll(digest, bytes.length))).toBe('wrong-digest')
+    await writeFile(store.path(digest), bytes)
+    expect(equalBytes(await store.readAll(digest, bytes.length), bytes)).toBe(true)
+  })
+
   it('computes chunk hashes once when they are not beside the file', async () => {
     const store = await BlobStore.open(home)
     const bytes = content(CHUNK + 1)

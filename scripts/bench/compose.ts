@@ -2,7 +2,8 @@
  * What it takes a node that starts again to load and compose sixteen accepted experts of model M, against
  * reading the same files, and how soon another choice of experts takes effect. `read` is the time of reading
  * over ours and `rss` the bytes of the weights over the growth of our resident memory: 1 is the limit of both,
- * since nothing can be composed that was not read and is not in memory.
+ * since nothing can be composed that was not read and is not in memory. Reading is into memory of its own, as
+ * weights in use need; `readReused` compares with one buffer that is filled over and over.
  */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -12,6 +13,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Bench } from './bench.ts'
 import type { LoadFindings } from './compose/load-child.ts'
+import type { ReadFindings } from './compose/read-child.ts'
 import { type StoredExpert, storeExperts } from './compose/stored-experts.ts'
 import type { SwitchFindings } from './compose/switch-child.ts'
 import { median } from './machine.ts'
@@ -62,17 +64,20 @@ interface Summary {
   readonly megabytes: number
 }
 
-/** A process of its own for every round: memory that one round touched must not be there for the next. */
-async function rounds(dir: string, experts: readonly StoredExpert[]): Promise<LoadFindings[]> {
-  const found: LoadFindings[] = []
+type Round = LoadFindings & ReadFindings
+
+/** A process of its own for everything: memory that another one touched would cost less. */
+async function rounds(dir: string, experts: readonly StoredExpert[]): Promise<Round[]> {
+  const found: Round[] = []
   for (let round = 0; round < ROUNDS; round++) {
-    found.push(await inChild<LoadFindings>('load-child', dir, experts))
+    const load = await inChild<LoadFindings>('load-child', dir, experts)
+    found.push({ ...load, ...(await inChild<ReadFindings>('read-child', dir, experts)) })
   }
   return found
 }
 
-function summary(found: readonly LoadFindings[]): Summary {
-  const [{ weightBytes }] = found as [LoadFindings]
+function summary(found: readonly Round[]): Summary {
+  const [{ weightBytes }] = found as [Round]
   const of = (member: 'loadMs' | 'readMs' | 'reusedMs' | 'grownBytes'): number =>
     median(found.map((findings) => findings[member]))
   return {

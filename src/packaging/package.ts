@@ -100,7 +100,7 @@ function shapeOf(tensors: ReadonlyMap<string, Float32Tensor>): ExpertShape {
 }
 
 /**
- * All tensors of a package held in memory. F32 tensors are views of `bytes`.
+ * All tensors of a package held in memory. Those of an F32 package are views of `bytes`, others are not.
  * @throws FormatError `bad-safetensors`, `truncated`, `too-large`; PolicyError `tensor-name`,
  * `tensor-dtype`, `tensor-shape`.
  */
@@ -109,7 +109,10 @@ export function unpackExpert(bytes: Uint8Array, manifest: Described): Map<string
   checkExpertLayout(layout, manifest)
   const tensors = new Map<string, ExpertTensor>()
   for (const { name, dtype, shape, offset, length } of layout.tensors.values()) {
-    const data = toFloat32({ dtype, data: bytes.subarray(offset, offset + length) })
+    const view = bytes.subarray(offset, offset + length)
+    // Beside converted weights, a view would keep the whole file in memory for the sake of a router row.
+    const isLoneView = dtype === 'F32' && manifest.expert.dtype !== 'F32'
+    const data = toFloat32({ dtype, data: isLoneView ? view.slice() : view })
     tensors.set(name, { name, shape, dtype: dtype as FloatDtype, data })
   }
   return tensors

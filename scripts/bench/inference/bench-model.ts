@@ -31,8 +31,6 @@ const STREAM_ROUNDS = 3
 export interface Peers {
   readonly python: string | undefined
   readonly llamaCpp: boolean
-  /** Read bandwidth of this machine, GB/s. */
-  readonly peak: number
 }
 
 /** Members of the JSON line, each under the name of the model. */
@@ -44,7 +42,8 @@ export interface ModelFindings {
     concurrent16?: number
     concurrent16Decode?: number
   }
-  bandwidthShare?: number
+  /** Bytes of the weights that a token needs, over our decode time. */
+  readGBPerSecond: number
   readonly milliseconds: Record<string, Speed>
   transformers?: string
   readonly lines: string[]
@@ -64,7 +63,12 @@ export async function benchModel(
   say: (line: string) => void,
 ): Promise<ModelFindings> {
   const config = CONFIGS[size]
-  const findings: ModelFindings = { ratios: { decode: {}, prefill: {} }, milliseconds: {}, lines: [] }
+  const findings: ModelFindings = {
+    ratios: { decode: {}, prefill: {} },
+    readGBPerSecond: 0,
+    milliseconds: {},
+    lines: [],
+  }
   const tell = (line: string): void => {
     findings.lines.push(`${size}: ${line}`)
     say(`${size}: ${line}`)
@@ -78,7 +82,7 @@ export async function benchModel(
   }
   const ours = await startOurs(config, task.params, { E: EXPERTS, topK: TOP_K })
   try {
-    await alone(task, ours, peers.peak)
+    await alone(task, ours)
     if (peers.python !== undefined) await againstTransformers(task, ours, peers.python)
     if (peers.llamaCpp) note(task, 'llamacpp', await againstLlamaCpp(task, ours, 'F32'))
     if (size === 'M') await concurrently(task, ours)
@@ -89,7 +93,7 @@ export async function benchModel(
   return findings
 }
 
-async function alone(task: Task, ours: OurServer, peak: number): Promise<void> {
+async function alone(task: Task, ours: OurServer): Promise<void> {
   const { size, nextPrompt, findings, tell } = task
   const runs = []
   // One more, which is not counted.
@@ -101,10 +105,9 @@ async function alone(task: Task, ours: OurServer, peak: number): Promise<void> {
   }
   findings.milliseconds['flexmesh'] = shown(speed)
   const gigabytes = activeBytes(CONFIGS[size], EXPERTS, TOP_K) / 1e9
-  findings.bandwidthShare = rounded(gigabytes / (speed.decodeMs / 1000) / peak)
-  const percent = Math.round(100 * findings.bandwidthShare)
+  findings.readGBPerSecond = gigabytes / (speed.decodeMs / 1000)
   tell(`alone: prefill ${speed.prefillMs.toFixed(1)} ms, decode ${speed.decodeMs.toFixed(2)} ms a token`)
-  tell(`a token reads ${gigabytes.toFixed(3)} GB of weights, ${percent} % of what the memory gives`)
+  tell(`a token reads ${gigabytes.toFixed(3)} GB of weights: ${findings.readGBPerSecond.toFixed(1)} GB/s`)
 }
 
 async function againstTransformers(task: Task, ours: Server, python: string): Promise<void> {
