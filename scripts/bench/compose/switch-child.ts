@@ -35,8 +35,9 @@ const inference = new Inference(
   onnxEngine({ threads: THREADS }),
   { ...shipped, config: CONFIG, params },
   composition,
+  'fp32',
 )
-const prompt = randomTokens(CONFIG, PROMPT_TOKENS, 1)
+let seed = 1
 await firstToken({})
 
 const same: number[] = []
@@ -53,6 +54,8 @@ process.send?.(findings)
 process.disconnect()
 
 async function firstToken(selection: Selection): Promise<number> {
+  // A prompt of its own each time: one seen before is not read again.
+  const prompt = randomTokens(CONFIG, PROMPT_TOKENS, seed++)
   const started = performance.now()
   const sampling = { temperature: 0, topP: 1, seed: 0 }
   const tokens = inference.complete(

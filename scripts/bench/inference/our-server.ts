@@ -36,7 +36,8 @@ export function hasServingEngine({ generator }: OurServer): boolean {
 
 export async function startOurs(config: ModelConfig, params: Params, init: OurInit): Promise<OurServer> {
   const engine = onnxEngine({ threads: THREADS })
-  const full: GeneratorInit = { contextLength: CONTEXT, ...init }
+  // Every prompt is read whole: no peer remembers the one before.
+  const full: GeneratorInit = { contextLength: CONTEXT, prefixCacheBytes: 0, ...init }
   const generator = await createGenerator(engine, config, params, full)
   const generate = (prompt: Int32Array, maxTokens: number): AsyncGenerator<GeneratedToken, void, void> =>
     generator.generate({
