@@ -42,6 +42,8 @@ export interface GeneratorInit {
   readonly streams?: number
   /** Tokens of a prompt that are read in one run: long enough for full matrix products. */
   readonly prefillTokens?: number
+  /** Memory for the beginnings of prompts seen lately; 0 keeps none. */
+  readonly prefixCacheBytes?: number
 }
 
 export interface Generator {
@@ -68,7 +70,12 @@ export async function createGenerator(
     weights: init.weights ?? 'fp32',
     maxRows: Math.max(streams, prefillTokens),
   })
-  return new Batcher(decoder, config, { contextLength: init.contextLength, streams, prefillTokens })
+  return new Batcher(decoder, config, {
+    contextLength: init.contextLength,
+    streams,
+    prefillTokens,
+    prefixCacheBytes: init.prefixCacheBytes ?? limit('prefixCacheBytes'),
+  })
 }
 
 /** One request in work. */
@@ -95,7 +102,7 @@ class Batcher implements Generator {
   readonly #streams: number
   readonly #prefillTokens: number
   readonly #cache: KvCache
-  readonly #prefixes = new PrefixCache(limit('prefixCacheBytes'))
+  readonly #prefixes: PrefixCache
   readonly #waiting: Stream[] = []
   /** Index is the slot in the cache. */
   readonly #active: Stream[] = []
@@ -105,7 +112,7 @@ class Batcher implements Generator {
   constructor(
     decoder: Decoder,
     config: ModelConfig,
-    init: { contextLength: number; streams: number; prefillTokens: number },
+    init: Required<Pick<GeneratorInit, 'contextLength' | 'streams' | 'prefillTokens' | 'prefixCacheBytes'>>,
   ) {
     this.#decoder = decoder
     this.#config = config
@@ -113,6 +120,7 @@ class Batcher implements Generator {
     this.#streams = init.streams
     this.#prefillTokens = init.prefillTokens
     this.#cache = new KvCache(config, init.streams, init.contextLength)
+    this.#prefixes = new PrefixCache(init.prefixCacheBytes)
   }
 
   async *generate(

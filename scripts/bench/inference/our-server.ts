@@ -25,7 +25,12 @@ export interface OurServer extends Server {
 
 export async function startOurs(config: ModelConfig, params: Params, init: OurInit): Promise<OurServer> {
   const engine = onnxEngine({ threads: THREADS })
-  const generator = await createGenerator(engine, config, params, { contextLength: CONTEXT, ...init })
+  const generator = await createGenerator(engine, config, params, {
+    contextLength: CONTEXT,
+    // Every prompt is read whole: no peer remembers the one before.
+    prefixCacheBytes: 0,
+    ...init,
+  })
   const generate = (prompt: Int32Array, maxTokens: number): AsyncGenerator<GeneratedToken, void, void> =>
     generator.generate({
       prompt,
