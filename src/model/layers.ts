@@ -18,7 +18,7 @@ import {
   tensor,
   transpose,
 } from '@tensorflow/tfjs'
-import { rmsNorm, swiglu } from '../tensor/fused.ts'
+import { gatedProjection, maskedAttention, rmsNorm } from '../tensor/fused.ts'
 import type { ModelConfig } from './config.ts'
 
 export type Weights = (name: string) => Tensor
@@ -103,12 +103,12 @@ export function attention(
   const queries = mul(rotate(heads(q), rotary.cos, rotary.sin), scalar(D ** -0.5))
   const keys = rotate(heads(k), rotary.cos, rotary.sin)
   const values = heads(linear(x, named('v_proj')))
-  let scores = matMul(queries as never, keys as never, false, true) as Tensor // (B, H, T, T)
-  if (mask !== undefined) scores = add(scores, mask)
   let mixed: Tensor // (B, H, T, D)
   if (past === undefined) {
-    mixed = matMul(softmax(scores) as never, values as never)
+    mixed = maskedAttention(queries, keys, values, mask ?? causalMask(T))
   } else {
+    let scores = matMul(queries as never, keys as never, false, true) as Tensor // (B, H, T, T)
+    if (mask !== undefined) scores = add(scores, mask)
     const P = past.keys.shape[2] as number
     const before = add(matMul(queries as never, past.keys as never, false, true) as Tensor, past.mask) // (B, H, T, P)
     const p = softmax(concat([before, scores], -1)) // (B, H, T, P + T)
@@ -130,5 +130,5 @@ export function attention(
 
 /** FFN(u) = Wdown (silu(Wgate u) * (Wup u)); u (N, C) -> (N, C). */
 export function feedForward(u: Tensor, gate: Tensor, up: Tensor, down: Tensor): Tensor {
-  return linear(swiglu(linear(u, gate), linear(u, up)), down)
+  return gatedProjection(linear(u, gate), linear(u, up), down)
 }

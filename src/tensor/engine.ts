@@ -24,6 +24,15 @@ export interface Signature {
   readonly frozen?: Readonly<Record<string, FrozenTensor>>
 }
 
+export interface CompileOptions {
+  /**
+   * Spare memory: frozen tensors are read where they lie at every run, so their arrays must stay as they
+   * are, and buffers are taken as they are needed. Costs no time where a batch has thousands of rows;
+   * for a few rows packing frozen tensors once is faster. Engines that copy anyway ignore it.
+   */
+  readonly lean?: boolean
+}
+
 /** Inputs and frozen tensors by name in, results by name out. Called once per compilation or run. */
 export type TensorFunction = (tensors: Readonly<Record<string, Tensor>>) => Record<string, Tensor>
 
@@ -44,7 +53,7 @@ export interface Engine {
   readonly name: EngineName
   /** For people: library, version, device. */
   readonly description: string
-  compile(fn: TensorFunction, signature: Signature): Promise<Compiled>
+  compile(fn: TensorFunction, signature: Signature, options?: CompileOptions): Promise<Compiled>
 }
 
 export function sizeOf(shape: readonly number[]): number {

@@ -32,22 +32,31 @@ export function onnxEngine(init: OnnxEngineInit = {}): Engine {
   return {
     name: 'onnx',
     description: `ONNX Runtime ${version}, CPU, ${threads} threads`,
-    compile: async (fn, signature) => {
-      const graph = await traceGraph(fn, signature)
+    compile: async (fn, signature, { lean = false } = {}) => {
+      const graph = await traceGraph(fn, signature, lean)
       const session = await ort.InferenceSession.create(encodeModel(graph), {
+        // A planned buffer would lie beside the blocks that the first run took.
+        enableMemPattern: !lean,
         intraOpNumThreads: threads,
         interOpNumThreads: 1,
         executionMode: 'sequential',
         graphOptimizationLevel: 'all',
         logSeverityLevel: 3,
       })
-      return new OnnxFunction(session, signature, graph)
+      return new OnnxFunction(session, lean ? signature : { inputs: signature.inputs }, graph)
     },
   }
 }
 
-/** Run `fn` once under the trace backend; the result holds every operation of it. */
-export async function traceGraph(fn: TensorFunction, signature: Signature): Promise<Graph> {
+/**
+ * Run `fn` once under the trace backend; the result holds every operation that an output needs. Frozen
+ * tensors become initializers, or inputs where they are fed.
+ */
+export async function traceGraph(
+  fn: TensorFunction,
+  signature: Signature,
+  feedFrozen = false,
+): Promise<Graph> {
   const previous = getBackend()
   await setBackend(TRACE_BACKEND)
   try {
@@ -59,9 +68,13 @@ export async function traceGraph(fn: TensorFunction, signature: Signature): Prom
         tensors[name] = traceBackend.placeholder(name, spec.shape, dtype)
       }
       for (const [name, frozen] of Object.entries(signature.frozen ?? {})) {
-        const { buffer, byteOffset, byteLength } = frozen.data
-        const bytes = new Uint8Array(buffer, byteOffset, byteLength)
-        builder.initializers.push({ name, type: 'float32', shape: frozen.shape, bytes })
+        if (feedFrozen) {
+          builder.inputs.push({ name, type: 'float32', shape: frozen.shape })
+        } else {
+          const { buffer, byteOffset, byteLength } = frozen.data
+          const bytes = new Uint8Array(buffer, byteOffset, byteLength)
+          builder.initializers.push({ name, type: 'float32', shape: frozen.shape, bytes })
+        }
         tensors[name] = traceBackend.placeholder(name, frozen.shape, 'float32')
       }
       for (const [name, tensor] of Object.entries(fn(tensors))) traceBackend.output(name, tensor)
@@ -74,11 +87,12 @@ export async function traceGraph(fn: TensorFunction, signature: Signature): Prom
 class OnnxFunction implements Compiled {
   readonly #outputs: Readonly<Record<string, TensorSpec>>
   readonly #session: ort.InferenceSession
+  /** Without frozen tensors where the session holds them. */
   readonly #signature: Signature
 
   constructor(session: ort.InferenceSession, signature: Signature, graph: Graph) {
     this.#session = session
-    this.#signature = { inputs: signature.inputs }
+    this.#signature = signature
     this.#outputs = Object.fromEntries(
       graph.outputs.map(({ name, shape, type }) => [
         name,
@@ -95,6 +109,9 @@ class OnnxFunction implements Compiled {
     const feeds: Record<string, ort.Tensor> = {}
     for (const [name, spec] of Object.entries(this.#signature.inputs)) {
       feeds[name] = wrap(inputs[name] as Values, spec)
+    }
+    for (const [name, frozen] of Object.entries(this.#signature.frozen ?? {})) {
+      feeds[name] = wrap(frozen.data, frozen)
     }
     const fetches: Record<string, ort.Tensor | null> = {}
     for (const [name, spec] of Object.entries(this.#outputs)) {
