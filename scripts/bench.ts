@@ -5,7 +5,7 @@
 import type { Bench } from './bench/bench.ts'
 import { commit, machine } from './bench/machine.ts'
 import { benchMemory } from './bench/memory.ts'
-import { benchTraining } from './bench/training.ts'
+import { benchTraining } from './bench/training/bench.ts'
 
 const BENCHES: Readonly<Record<string, (say: (line: string) => void) => Promise<Bench>>> = {
   training: benchTraining,
