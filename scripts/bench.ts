@@ -7,7 +7,7 @@ import { benchCompose } from './bench/compose.ts'
 import { benchInference } from './bench/inference.ts'
 import { commit, machine } from './bench/machine.ts'
 import { benchMemory } from './bench/memory.ts'
-import { benchTraining } from './bench/training.ts'
+import { benchTraining } from './bench/training/bench.ts'
 
 const BENCHES: Readonly<Record<string, (say: (line: string) => void) => Promise<Bench>>> = {
   training: benchTraining,

@@ -24,6 +24,8 @@ const MAX_PATHS = 1024
 const MAX_SCORED_BYTES = 2 ** 20
 const DEFAULT_MAX_TOKENS = 64
 const MAX_STEPS = 10_000_000
+/** Micro-batches a step: one batch is read as a whole, 4 MiB at this many rows. */
+const MAX_ACCUMULATE = 1024
 
 function names(fields: Fields, name: string): string[] | undefined {
   return fields.has(name) ? fields.list(name, 64, (item) => String(item)) : undefined
@@ -80,6 +82,9 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
         name: fields.text('name', 64),
         paths: fields.list('data', MAX_PATHS, (item) => String(item)),
         steps: fields.has('steps') ? fields.uint('steps', MAX_STEPS, 1) : TRAIN_DEFAULTS.steps,
+        accumulate: fields.has('accumulate')
+          ? fields.uint('accumulate', MAX_ACCUMULATE, 1)
+          : TRAIN_DEFAULTS.accumulate,
         seed: 1,
       }
       for await (const event of trainExpert(

@@ -25,12 +25,15 @@ export interface TrainRequest {
   /** Files and folders; none resumes on the text prepared before. */
   readonly paths: readonly string[]
   readonly steps: number
+  /** Micro-batches of B rows a step; the batch grows, memory does not. */
+  readonly accumulate: number
   readonly seed: number
 }
 
 export const TRAIN_DEFAULTS = {
   steps: 200,
-  /** Rows of a batch and tokens of a row. */
+  accumulate: 1,
+  /** Rows of a micro-batch and tokens of a row. */
   B: 8,
   T: 128,
   /** Share of rows that are public text. */
@@ -89,7 +92,8 @@ export async function* trainExpert(
   try {
     yield { stage: 'prepared', stats: corpus.stats }
     const { B, T } = TRAIN_DEFAULTS
-    const publicRowsOfBatch = Math.round(B * TRAIN_DEFAULTS.replayShare)
+    const batchRows = B * request.accumulate
+    const publicRowsOfBatch = Math.round(batchRows * TRAIN_DEFAULTS.replayShare)
     const own = windowSampler(corpus.train, T + 1, request.seed)
     const shared = windowSampler(replay.train, T + 1, request.seed + 1)
     const windows = (sampler: typeof own): Promise<Int32Array[]> =>
@@ -113,10 +117,11 @@ export async function* trainExpert(
         },
         batches: (step) =>
           Promise.all(
-            Array.from({ length: B }, (_, b) =>
-              b < publicRowsOfBatch ? shared(step * B + b) : own(step * B + b),
+            Array.from({ length: batchRows }, (_, b) =>
+              b < publicRowsOfBatch ? shared(step * batchRows + b) : own(step * batchRows + b),
             ),
           ),
+        accumulate: request.accumulate,
         checkpoints: checkpointFile(dirs.checkpoint),
         checkpointEvery: TRAIN_DEFAULTS.checkpointEvery,
         signal,

@@ -1,10 +1,18 @@
 import * as tf from '@tensorflow/tfjs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { causalMask } from '../src/model/layers.ts'
 import { cpuEngine } from '../src/tensor/eager-engine.ts'
 import type { TensorFunction, Values } from '../src/tensor/engine.ts'
 import { sizeOf } from '../src/tensor/engine.ts'
-import { headLogProbs, logSumExpRows, rmsNorm, swiglu, topKMask } from '../src/tensor/fused.ts'
+import {
+  gatedProjection,
+  headLogProbs,
+  logSumExpRows,
+  maskedAttention,
+  rmsNorm,
+  topKMask,
+} from '../src/tensor/fused.ts'
 import { onnxEngine } from '../src/tensor/onnx-engine.ts'
 
 const onnx = onnxEngine({ threads: 1 })
@@ -283,15 +291,37 @@ describe('fused operations and their gradients agree on random shapes', () => {
       ]),
     )
   })
-  it('swiglu', async () => {
-    await check(fc.tuple(shape(2), seed), ([a, s]) =>
-      agree({ shapes: [a, a], seed: s }, ([x, y]) => [
-        swiglu(x as T, y as T),
-        ...gradients(swiglu, [x as T, y as T]),
-      ]),
-    )
+  /** On the traced engine the fast operation, on the oracle its definition: value and gradients. */
+  const matches = (call: Call, fast: (...xs: T[]) => T, definition: (...xs: T[]) => T): Promise<void> =>
+    agree(call, (xs) => gradients(tf.getBackend() === 'cpu' ? definition : fast, xs))
+
+  it('gatedProjection', async () => {
+    const definition = (gate: T, up: T, down: T): T =>
+      tf.matMul(tf.mul(tf.mul(gate, tf.sigmoid(gate)), up), down, false, true)
+    await check(fc.tuple(shape(3), seed), ([[n, f, c], s]) => {
+      const rows = [n as number, f as number]
+      const call = { shapes: [rows, rows, [c as number, f as number]], seed: s }
+      return matches(
+        call,
+        (...xs) => gatedProjection(...(xs as [T, T, T])),
+        (...xs) => definition(...(xs as [T, T, T])),
+      )
+    })
   })
-  it.each([true, false])('headLogProbs, head trained: %s', async (trained) => {
+  it('maskedAttention', async () => {
+    await check(fc.tuple(shape(4), seed), ([[b, h, t, d], s]) => {
+      const full = [b, h, t, d] as number[]
+      const mask = (): T => causalMask(t as number)
+      const definition = (q: T, k: T, v: T): T =>
+        tf.matMul(tf.softmax(tf.add(tf.matMul(q, k, false, true), mask())), v)
+      return matches(
+        { shapes: [full, full, full], seed: s },
+        (...xs) => maskedAttention(...(xs as [T, T, T]), mask()),
+        (...xs) => definition(...(xs as [T, T, T])),
+      )
+    })
+  })
+  it.each(['none', 'input', 'both'] as const)('headLogProbs, gradients: %s', async (asked) => {
     await check(fc.tuple(shape(2), fc.integer({ min: 2, max: 30 }), seed), ([[n, c], v, s]) =>
       agree(
         {
@@ -302,14 +332,40 @@ describe('fused operations and their gradients agree on random shapes', () => {
           seed: s,
           ids: [{ shape: [n as number], below: v }],
         },
-        ([x, w], [i]) => [
-          headLogProbs(x as T, w as T, i as T, trained),
-          ...gradients(
-            (u, k) => headLogProbs(u, trained ? k : (w as T), i as T, trained),
-            trained ? [x as T, w as T] : [x as T],
-          ),
-        ],
+        ([x, w], [i]) => {
+          const logits = (u: T, k: T): T => tf.matMul(u, k, false, true)
+          const definition = (u: T, k: T): T =>
+            tf.stack(
+              [logSumExpRows(logits(u, k)).flatten(), tf.sum(tf.mul(u, tf.gather(k, i as tf.Tensor1D)), 1)],
+              1,
+            )
+          const onOracle = tf.getBackend() === 'cpu'
+          const head = (u: T, k: T): T =>
+            onOracle ? definition(u, k) : headLogProbs(u, k, i as tf.Tensor1D, asked)
+          if (asked === 'none') return head(x as T, w as T)
+          return asked === 'both'
+            ? gradients(head, [x as T, w as T])
+            : gradients((u) => head(u, w as T), [x as T])
+        },
       ),
+    )
+  })
+  it('headLogProbs cuts a large batch into rows', async () => {
+    const [n, c, v] = [2200, 1, 2000]
+    await agree(
+      {
+        shapes: [
+          [n, c],
+          [v, c],
+        ],
+        seed: 5,
+        ids: [{ shape: [n], below: v }],
+      },
+      ([x, w], [i]) => {
+        const definition = (u: T): T => logSumExpRows(tf.matMul(u, w as T, false, true))
+        const head = (u: T): T => tf.slice(headLogProbs(u, w as T, i as tf.Tensor1D, 'input'), [0, 0], [n, 1])
+        return gradients(tf.getBackend() === 'cpu' ? definition : head, [x as T])
+      },
     )
   })
   it('topKMask and logSumExpRows', async () => {

@@ -66,12 +66,13 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     options: { reason: text('left, compromised or other (default)') },
   },
   train: {
-    usage: 'train --data PATH... --name NAME [--steps N] [--resume]',
+    usage: 'train --data PATH... --name NAME [--steps N] [--accumulate N] [--resume]',
     summary: 'train an expert on own text beside the public model',
     options: {
       data: list('file or folder of .txt, .md, .jsonl, .csv, .parquet'),
       name: text('name of the expert'),
       steps: text('training steps (default 200)'),
+      accumulate: text('micro-batches a step: a larger batch in the same memory (default 1)'),
       resume: flag('go on with the text prepared before'),
     },
   },

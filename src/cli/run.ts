@@ -124,6 +124,7 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
         name: required(invocation, 'name'),
         data: (list(invocation, 'data') ?? []).map((path) => resolve(path)),
         steps: whole(invocation, 'steps', 10_000_000),
+        accumulate: whole(invocation, 'accumulate', 1024),
       })
     case 'revoke':
       if (first === undefined) throw new InputError('usage', 'revoke: name the institution')

@@ -63,7 +63,7 @@ export async function createEvaluator(
         bias: true,
         mask: weights('mask'),
       })
-      const logProbs = headLogProbs(result.hidden, weights('lm_head.weight'), weights('labels'), false)
+      const logProbs = headLogProbs(result.hidden, weights('lm_head.weight'), weights('labels'), 'none')
       const N = B * T
       const nll = mul(
         sub(slice(logProbs, [0, 0], [N, 1]), slice(logProbs, [0, 1], [N, 1])),

@@ -11,13 +11,12 @@ import {
   mul,
   reshape,
   scalar,
-  softmax,
   split,
   type Tensor,
   tensor,
   transpose,
 } from '@tensorflow/tfjs'
-import { rmsNorm, swiglu } from '../tensor/fused.ts'
+import { gatedProjection, maskedAttention, rmsNorm } from '../tensor/fused.ts'
 import type { ModelConfig } from './config.ts'
 
 export type Weights = (name: string) => Tensor
@@ -96,8 +95,7 @@ export function attention(
   const queries = mul(rotate(heads(q), rotary.cos, rotary.sin), scalar(D ** -0.5))
   const keys = rotate(heads(k), rotary.cos, rotary.sin)
   const values = heads(linear(x, named('v_proj')))
-  const scores = matMul(queries as never, keys as never, false, true) as Tensor // (B, H, T, T)
-  const mixed = matMul(softmax(add(scores, mask)) as never, values as never) as Tensor // (B, H, T, D)
+  const mixed = maskedAttention(queries, keys, values, mask) // (B, H, T, D)
   const joined = reshape(transpose(mixed, [0, 2, 1, 3]), [B * T, C])
   return rmsNorm(
     linear(joined, named('o_proj')),
@@ -108,5 +106,5 @@ export function attention(
 
 /** FFN(u) = Wdown (silu(Wgate u) * (Wup u)); u (N, C) -> (N, C). */
 export function feedForward(u: Tensor, gate: Tensor, up: Tensor, down: Tensor): Tensor {
-  return linear(swiglu(linear(u, gate), linear(u, up)), down)
+  return gatedProjection(linear(u, gate), linear(u, up), down)
 }

@@ -3,7 +3,7 @@
  * compiled once and weights are fed, so that a composition costs no compilation and no copy; quantized
  * weights are bound, one function for each set of them. Knows no cache, no tokens and no requests.
  */
-import { add, matMul, type Tensor } from '@tensorflow/tfjs'
+import { add, matMul, mul, sigmoid, type Tensor } from '@tensorflow/tfjs'
 import { cachedAttention } from '../tensor/cached-attention.ts'
 import type {
   Compiled,
@@ -14,7 +14,7 @@ import type {
   TensorFunction,
   Values,
 } from '../tensor/engine.ts'
-import { rmsNorm, swiglu } from '../tensor/fused.ts'
+import { rmsNorm } from '../tensor/fused.ts'
 import { type Bits, quantize, quantizedMatMul } from '../tensor/quantized.ts'
 import type { ModelConfig } from './config.ts'
 import { expertName, FFN_PROJECTIONS, layerName, type Params, requireParam, routerName } from './params.ts'
@@ -130,7 +130,7 @@ class PartMaker {
       for (const [name, of] of Object.entries(matrices)) weights[name] = param(of)
       let compiled = this.#shared.get(kind)
       if (compiled === undefined) {
-        compiled = await this.#compile(fn, { inputs: { ...inputs, ...weights }, interleaved: true })
+        compiled = await this.#compile(fn, { inputs: { ...inputs, ...weights } })
         this.#shared.set(kind, compiled)
       }
       return fed(compiled, weights)
@@ -142,7 +142,7 @@ class PartMaker {
       weights[`${name}.codes`] = { data: codes, shape: [O, scales.length / O, codes.length / scales.length] }
       weights[`${name}.scales`] = { data: scales, shape: [scales.length] }
     }
-    const compiled = await this.#compile(fn, { inputs, frozen: weights, interleaved: true })
+    const compiled = await this.#compile(fn, { inputs, frozen: weights })
     return { run: async (given, into, sizes) => void (await compiled.run(given, into, sizes)) }
   }
 
@@ -151,7 +151,7 @@ class PartMaker {
   }
 
   async #compile(fn: TensorFunction, signature: Signature): Promise<Compiled> {
-    const compiled = await this.#engine.compile(fn, signature)
+    const compiled = await this.#engine.compile(fn, signature, { interleaved: true })
     this.#all.push(compiled)
     return compiled
   }
@@ -225,7 +225,8 @@ function expertSpec(config: ModelConfig, layer: number, e: number) {
     fn: (tensors) => {
       const linear = product(tensors, bits, (name) => (name === 'down_proj' ? [C, F] : [F, C]))
       const x = tensors['x'] as Tensor
-      return { y: linear(swiglu(linear(x, 'gate_proj'), linear(x, 'up_proj')), 'down_proj') }
+      const gate = linear(x, 'gate_proj')
+      return { y: linear(mul(mul(gate, sigmoid(gate)), linear(x, 'up_proj')), 'down_proj') }
     },
     inputs: { x: { shape: ['N', C] } },
     matrices: Object.fromEntries(FFN_PROJECTIONS.map((name) => [name, expertName(layer, e, name)])),

@@ -52,7 +52,8 @@ export function tensorflowEngine(): Engine {
   )
 }
 
-function eagerEngine(name: EngineName, backend: string, description: string): Engine {
+/** Any registered TensorFlow.js backend. */
+export function eagerEngine(name: EngineName, backend: string, description: string): Engine {
   return {
     name,
     description,

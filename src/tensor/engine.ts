@@ -27,7 +27,16 @@ export interface Signature {
   readonly inputs: Readonly<Record<string, TensorSpec>>
   /** Bound once; an engine may repack them, so later changes of `data` are not seen. */
   readonly frozen?: Readonly<Record<string, FrozenTensor>>
-  /** Runs in turn with other functions, so its threads must not spin while those run. */
+}
+
+export interface CompileOptions {
+  /**
+   * Spare memory: frozen tensors are read where they lie at every run, so their arrays must stay as they
+   * are, and buffers are taken as they are needed. Costs no time where a batch has thousands of rows;
+   * for a few rows packing frozen tensors once is faster. Engines that copy anyway ignore it.
+   */
+  readonly lean?: boolean
+  /** It runs in turn with other functions, so its threads must not spin while those run. */
   readonly interleaved?: boolean
 }
 
@@ -53,7 +62,7 @@ export interface Engine {
   readonly name: EngineName
   /** For people: library, version, device. */
   readonly description: string
-  compile(fn: TensorFunction, signature: Signature): Promise<Compiled>
+  compile(fn: TensorFunction, signature: Signature, options?: CompileOptions): Promise<Compiled>
 }
 
 export function sizeOf(shape: readonly number[]): number {

@@ -23,6 +23,7 @@ import {
   scalar,
   sigmoid,
   slice,
+  softmax,
   square,
   sub,
   sum,
@@ -63,37 +64,121 @@ export function rmsNorm(x: Tensor, gain: Tensor, epsilon: number): Tensor {
   return op(x, gain)
 }
 
-/** silu(gate) * up, both [..., F] (flexolmo 1.1, FFN). */
-export function swiglu(gate: Tensor, up: Tensor): Tensor {
-  const op = customGrad((...args) => {
-    const [g, u, save] = args as unknown[] as [Tensor, Tensor, Save]
-    const s = sigmoid(g)
-    const silu = mul(g, s)
-    save([u, s, silu])
-    const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor[] => {
-      const [up_, s_, silu_] = saved as [Tensor, Tensor, Tensor]
-      // silu'(g) = s + silu * (1 - s) = silu + s * (1 - silu)
-      const slope = add(silu_, mul(s_, sub(scalar(1), silu_)))
-      return [mul(mul(dy, up_), slope), mul(dy, silu_)]
-    }
-    return { value: mul(silu, u), gradFunc }
-  })
-  return op(gate, up)
+/** silu(x) = x * sigmoid(x). */
+function silu(x: Tensor): Tensor {
+  if (getBackend() === TRACE_BACKEND) return engine().runKernel('Silu', { x }) as Tensor
+  return mul(x, sigmoid(x))
 }
 
 /**
- * Language-model head and its loss terms in one: for hidden x [N, C], head weight [V, C] and labels
- * [N], returns [N, 2] = (logsumexp of the logits, logit of the label). The gradient never builds a
- * one-hot matrix for a frozen head: d logits @ W = (p * d0) @ W + d1 * W[label].
+ * (silu(gate) * up) down', gate and up [N, F], down [C, F] -> [N, C] (flexolmo 1.1, FFN). Only gate and
+ * up are kept for the gradient; the three other [N, F] tensors are computed again, which costs little
+ * beside the matrix products.
  */
-export function headLogProbs(x: Tensor, weight: Tensor, labels: Tensor, trainHead: boolean): Tensor {
+export function gatedProjection(gate: Tensor, up: Tensor, down: Tensor): Tensor {
+  const op = customGrad((...args) => {
+    const [g, u, w, save] = args as unknown[] as [Tensor, Tensor, Tensor, Save]
+    save([g, u, w])
+    const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor[] => {
+      const [g_, u_, w_] = saved as [Tensor, Tensor, Tensor]
+      const s = sigmoid(g_)
+      const a = mul(g_, s)
+      const dh = matMul(dy as never, w_ as never) as Tensor // (N, F)
+      // silu'(g) = s + silu * (1 - s) = silu + s * (1 - silu)
+      const slope = add(a, mul(s, sub(scalar(1), a)))
+      const dw = matMul(dy as never, mul(a, u_) as never, true, false) as Tensor // (C, F)
+      return [mul(mul(dh, u_), slope), mul(dh, a), dw]
+    }
+    return { value: matMul(mul(silu(g), u) as never, w as never, false, true) as Tensor, gradFunc }
+  })
+  return op(gate, up, down)
+}
+
+/**
+ * softmax(q k' + mask) v over the last two axes: q, k, v [B, H, T, D], q scaled, mask [T, T]. The
+ * probabilities are computed again for the gradient, which then holds no [T, T] matrix between forward
+ * and backward. For dO and O: dS = P * (dP - rowsum(dO * O)) (Dao et al., 2022, arXiv 2205.14135, B.4).
+ */
+export function maskedAttention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor): Tensor {
+  const op = customGrad((...args) => {
+    const [q, k, v, save] = args as unknown[] as [Tensor, Tensor, Tensor, Save]
+    const scores = add(matMul(q as never, k as never, false, true) as Tensor, mask) // (B, H, T, T)
+    const value = matMul(softmax(scores) as never, v as never) as Tensor
+    save([q, k, v, value, mask])
+    const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor[] => {
+      const [q_, k_, v_, o_, mask_] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor]
+      // Of -q: ONNX Runtime would find the product above and keep it instead of computing it again.
+      const p = softmax(sub(mask_, matMul(neg(q_) as never, k_ as never, false, true) as Tensor))
+      const dp = matMul(dy as never, v_ as never, false, true) as Tensor
+      const ds = mul(p, sub(dp, sum(mul(dy, o_), -1, true)))
+      return [
+        matMul(ds as never, k_ as never),
+        matMul(ds as never, q_ as never, true, false),
+        matMul(p as never, dy as never, true, false),
+      ]
+    }
+    return { value, gradFunc }
+  })
+  return op(queries, keys, values)
+}
+
+/** Gradients that a head may be asked for; `input` is that of x alone, for a frozen head. */
+export type HeadGradients = 'none' | 'input' | 'both'
+
+/** Elements of the logits that exist at once: 16 MiB. */
+const LOGITS_AT_ONCE = 1 << 22
+
+/**
+ * Language-model head and its loss terms in one: for hidden x [N, C], head weight [V, C] and labels
+ * [N], returns [N, 2] = (logsumexp of the logits, logit of the label). No one-hot matrix, and logits only
+ * for some rows at a time unless the head itself is trained.
+ */
+export function headLogProbs(x: Tensor, weight: Tensor, labels: Tensor, gradients: HeadGradients): Tensor {
+  return gradients === 'both' ? trainedHead(x, weight, labels) : frozenHead(x, weight, labels, gradients)
+}
+
+/** Logits of h [n, C] as exp(logits - peak) [n, V], their sum [n, 1] and their logsumexp [n, 1]. */
+function softmaxParts(h: Tensor, w: Tensor): { unnormal: Tensor; total: Tensor; lse: Tensor } {
+  const logits = matMul(h as never, w as never, false, true) as Tensor // (n, C) x (V, C)' -> (n, V)
+  const peak = max(logits, 1, true)
+  const unnormal = exp(sub(logits, peak))
+  const total = sum(unnormal, 1, true)
+  return { unnormal, total, lse: add(log(total), peak) }
+}
+
+/** d logits @ W = d0 * (p @ W) + d1 * W[label], so p @ W [N, C] is all that the gradient needs. */
+function frozenHead(x: Tensor, weight: Tensor, labels: Tensor, gradients: HeadGradients): Tensor {
+  const [N, C] = x.shape as [number, number]
+  const V = weight.shape[0] as number
+  const rowsAtOnce = Math.max(1, Math.ceil(N / Math.ceil((N * V) / LOGITS_AT_ONCE)))
   const op = customGrad((...args) => {
     const [h, w, save] = args as unknown[] as [Tensor, Tensor, Save]
-    const logits = matMul(h as never, w as never, false, true) as Tensor // (N, C) x (V, C)' -> (N, V)
-    const peak = max(logits, 1, true)
-    const unnormal = exp(sub(logits, peak))
-    const total = sum(unnormal, 1, true)
-    const lse = add(log(total), peak) // (N, 1)
+    const lse: Tensor[] = []
+    const expected: Tensor[] = []
+    for (let from = 0; from < N; from += rowsAtOnce) {
+      const parts = softmaxParts(slice(h, [from, 0], [Math.min(rowsAtOnce, N - from), C]), w)
+      lse.push(parts.lse)
+      if (gradients === 'none') continue
+      expected.push(mul(matMul(parts.unnormal as never, w as never) as Tensor, reciprocal(parts.total)))
+    }
+    const rows = gather(w, labels as Tensor1D) // (N, C)
+    const picked = sum(mul(h, rows), 1, true) // (N, 1)
+    save(gradients === 'none' ? [w] : [w, concat(expected, 0), rows])
+    const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor[] => {
+      const [w_, expected_, rows_] = saved as [Tensor, Tensor, Tensor]
+      const dLse = slice(dy, [0, 0], [N, 1])
+      const dPicked = slice(dy, [0, 1], [N, 1])
+      return [add(mul(expected_, dLse), mul(rows_, dPicked)), zerosLike(w_)]
+    }
+    return { value: concat([concat(lse, 0), picked], 1), gradFunc }
+  })
+  return op(x, weight)
+}
+
+function trainedHead(x: Tensor, weight: Tensor, labels: Tensor): Tensor {
+  const op = customGrad((...args) => {
+    const [h, w, save] = args as unknown[] as [Tensor, Tensor, Save]
+    const { unnormal, total, lse } = softmaxParts(h, w)
     const rows = gather(w, labels as Tensor1D) // (N, C)
     const picked = sum(mul(h, rows), 1, true) // (N, 1)
     save([h, w, unnormal, total, rows])
@@ -104,7 +189,6 @@ export function headLogProbs(x: Tensor, weight: Tensor, labels: Tensor, trainHea
       const dPicked = slice(dy, [0, 1], [n, 1])
       const dl = mul(e_, mul(dLse, reciprocal(t_))) // (N, V): p * d0
       const dh = add(matMul(dl as never, w_ as never), mul(r_, dPicked))
-      if (!trainHead) return [dh, zerosLike(w_)]
       const hot = mul(oneHot(labels as Tensor1D, w_.shape[0] as number), dPicked)
       return [dh, matMul(add(dl, hot) as never, h_ as never, true, false)]
     }

@@ -91,6 +91,11 @@ traced('Square', (inputs) => {
   return trace.emit('Mul', [x, x], x.shape, x.dtype)
 })
 
+traced('Silu', (inputs) => {
+  const x = input(inputs, 'x')
+  return trace.emit('QuickGelu', [x], x.shape, x.dtype, [{ name: 'alpha', float: 1 }], 'com.microsoft')
+})
+
 traced('AddN', (inputs) => {
   const terms = Object.values(inputs)
   const first = terms[0] as TensorInfo

@@ -13,6 +13,7 @@ import {
   type Compiled,
   checkLength,
   type Engine,
+  type FrozenTensor,
   resolveShape,
   type Signature,
   type Size,
@@ -41,17 +42,19 @@ export function onnxEngine(init: OnnxEngineInit = {}): Engine {
   return {
     name: 'onnx',
     description: `ONNX Runtime ${version}, CPU, ${threads} threads`,
-    compile: async (fn, signature) => {
-      const graph = await traceGraph(fn, signature)
+    compile: async (fn, signature, { lean = false, interleaved = false } = {}) => {
+      const graph = await traceGraph(fn, signature, lean)
       const session = await ort.InferenceSession.create(encodeModel(graph), {
+        // A planned buffer would lie beside the blocks that the first run took.
+        enableMemPattern: !lean,
         intraOpNumThreads: threads,
         interOpNumThreads: 1,
         executionMode: 'sequential',
         graphOptimizationLevel: 'all',
         logSeverityLevel: 3,
-        ...(signature.interleaved === true ? SHORT_SPIN : {}),
+        ...(interleaved ? SHORT_SPIN : {}),
       })
-      return new OnnxFunction(session, signature, graph)
+      return new OnnxFunction(session, signature, graph, lean ? (signature.frozen ?? {}) : {})
     },
   }
 }
@@ -62,8 +65,15 @@ export function onnxEngine(init: OnnxEngineInit = {}): Engine {
  */
 const TRACE_SIZES = [1_000_003, 1_000_033, 1_000_037, 1_000_039] as const
 
-/** Run `fn` once under the trace backend; the result holds every operation of it. */
-export async function traceGraph(fn: TensorFunction, signature: Signature): Promise<Graph> {
+/**
+ * Run `fn` once under the trace backend; the result holds every operation that an output needs. Frozen
+ * tensors become initializers, or inputs where they are fed.
+ */
+export async function traceGraph(
+  fn: TensorFunction,
+  signature: Signature,
+  feedFrozen = false,
+): Promise<Graph> {
   const names = [
     ...new Set(
       Object.values(signature.inputs).flatMap(({ shape }) => shape.filter((s) => typeof s === 'string')),
@@ -82,9 +92,12 @@ export async function traceGraph(fn: TensorFunction, signature: Signature): Prom
         tensors[name] = traceBackend.placeholder(name, resolveShape(spec.shape, sizes), dtype)
       }
       for (const [name, { data, shape }] of Object.entries(signature.frozen ?? {})) {
-        const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
         const type = data instanceof Float32Array ? 'float32' : 'uint8'
-        builder.initializers.push({ name, type, shape, bytes })
+        if (feedFrozen) builder.inputs.push({ name, type, shape })
+        else {
+          const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+          builder.initializers.push({ name, type, shape, bytes })
+        }
         // TensorFlow.js has no bytes; only kernels that know codes read them.
         tensors[name] = traceBackend.placeholder(name, shape, type === 'uint8' ? 'int32' : type)
       }
@@ -102,16 +115,29 @@ class OnnxFunction implements Compiled {
   readonly #session: ort.InferenceSession
   readonly #inputs: readonly [string, TensorSpec][]
   readonly #outputs: readonly [string, TensorSpec][]
+  /** Frozen tensors that the session does not hold. */
+  readonly #fed: Readonly<Record<string, ort.Tensor>>
   /** Wrapping an array costs a microsecond; weights and buffers come back on every run. */
   readonly #wrapped = new WeakMap<Values, ort.Tensor>()
 
-  constructor(session: ort.InferenceSession, signature: Signature, graph: Graph) {
+  constructor(
+    session: ort.InferenceSession,
+    signature: Signature,
+    graph: Graph,
+    fed: Readonly<Record<string, FrozenTensor>>,
+  ) {
     this.#session = session
     this.#inputs = Object.entries(signature.inputs)
     this.#outputs = graph.outputs.map(({ name, shape, type }) => [
       name,
       { shape: shape as readonly Size[], dtype: type === 'int32' ? 'int32' : 'float32' },
     ])
+    this.#fed = Object.fromEntries(
+      Object.entries(fed).map(([name, { data, shape }]) => {
+        const type = data instanceof Float32Array ? 'float32' : 'uint8'
+        return [name, new ort.Tensor(type, data as never, shape)]
+      }),
+    )
   }
 
   async run(
@@ -119,7 +145,7 @@ class OnnxFunction implements Compiled {
     into: Readonly<Record<string, Values>> = {},
     sizes: Sizes = {},
   ): Promise<Record<string, Values>> {
-    const feeds: Record<string, ort.Tensor> = {}
+    const feeds: Record<string, ort.Tensor> = { ...this.#fed }
     for (const [name, spec] of this.#inputs) feeds[name] = this.#wrap(name, inputs[name], spec, sizes)
     const fetches: Record<string, ort.Tensor | null> = {}
     for (const [name, spec] of this.#outputs) {

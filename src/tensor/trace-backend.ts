@@ -59,8 +59,18 @@ class GraphBuilder {
     return name
   }
 
+  /** What the outputs need; automatic differentiation also emits gradients that nobody asks for. */
   graph(): Graph {
-    return this
+    const needed = new Set(this.outputs.map(({ name }) => name))
+    const nodes: Node[] = []
+    for (const node of this.nodes.toReversed()) {
+      if (!node.outputs.some((name) => needed.has(name))) continue
+      nodes.push(node)
+      for (const name of node.inputs) needed.add(name)
+    }
+    const { inputs, outputs } = this
+    const initializers = this.initializers.filter(({ name }) => needed.has(name))
+    return { nodes: nodes.reverse(), initializers, inputs, outputs }
   }
 }
 

@@ -51,5 +51,6 @@ export async function compileDenseStep(
       })
     },
     { inputs },
+    { lean: true },
   )
 }

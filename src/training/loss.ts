@@ -65,7 +65,8 @@ export function lossTerms(
 ): LossTerms {
   const N = init.B * init.T
   const { hidden, routing } = forward(config, weights, batch.ids, init)
-  const logProbs = headLogProbs(hidden, weights('lm_head.weight'), batch.labels, init.trainHead) // (N, 2)
+  const gradients = init.trainHead ? 'both' : 'input'
+  const logProbs = headLogProbs(hidden, weights('lm_head.weight'), batch.labels, gradients) // (N, 2)
   const lse = reshape(slice(logProbs, [0, 0], [N, 1]), [N])
   const picked = reshape(slice(logProbs, [0, 1], [N, 1]), [N])
   const ce = sum(mul(sub(lse, picked), batch.labelWeights))

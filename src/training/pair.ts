@@ -136,6 +136,7 @@ export async function compilePairStep(
       })
     },
     { inputs, frozen: frozenTensors(config, publicModel) },
+    { lean: true },
   )
 }
 

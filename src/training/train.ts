@@ -8,7 +8,10 @@ import type { AdamW } from './optimizer.ts'
 import type { Trainables } from './pair.ts'
 import { learningRate, type Schedule } from './schedule.ts'
 
-/** Token windows of one step: B rows of T + 1 ids, a pure function of the step number. */
+/**
+ * Token windows of one step: as many rows of T + 1 ids as its micro-batches hold together, a pure function
+ * of the step number.
+ */
 export type BatchSource = (step: number) => Promise<Int32Array[]>
 
 export interface Checkpoint {
@@ -40,6 +43,11 @@ export interface TrainInit {
   readonly optimizer: AdamW
   readonly schedule: Schedule
   readonly batches: BatchSource
+  /**
+   * Micro-batches whose gradients are summed before an update, so that memory does not bound the batch;
+   * 1 where absent. The rows of a step must divide by it.
+   */
+  readonly accumulate?: number
   readonly checkpoints?: CheckpointStore
   /** Steps between checkpoints. */
   readonly checkpointEvery?: number
@@ -57,15 +65,29 @@ export async function* train(init: TrainInit): AsyncGenerator<StepReport, void, 
   if (saved !== undefined) restore(saved, trainables, optimizer)
   const gradients = new Map([...trainables].map(([name, p]) => [name, new Float32Array(p.length)]))
   const into = Object.fromEntries([...gradients].map(([name, g]) => [`d.${name}`, g]))
+  const sums =
+    (init.accumulate ?? 1) === 1
+      ? gradients
+      : new Map([...trainables].map(([name, p]) => [name, new Float32Array(p.length)]))
   let speed: number | undefined
+  let coming = prepare(init, optimizer.step)
   for (let step = optimizer.step; step < schedule.totalSteps; step++) {
     if (init.signal?.aborted) break
     const started = init.clock()
-    const batch = toBatch(await init.batches(step))
-    const out = await compiled.run({ ...batch, ...Object.fromEntries(trainables) }, into)
+    const parts = await coming
+    // The next batch is read while the engine works on this one.
+    coming = prepare(init, step + 1)
+    let loss = 0
+    let tokens = 0
+    for (const [index, part] of parts.entries()) {
+      const out = await compiled.run({ ...part, ...Object.fromEntries(trainables) }, into)
+      loss += out['ce']?.[0] as number
+      tokens += part.ids.length
+      if (sums !== gradients) accumulate(sums, gradients, index === 0)
+    }
     const rate = learningRate(schedule, step)
-    const gradNorm = optimizer.update(trainables, gradients, rate)
-    const now = (batch.ids.length * 1000) / Math.max(1e-3, init.clock() - started)
+    const gradNorm = optimizer.update(trainables, sums, rate)
+    const now = (tokens * 1000) / Math.max(1e-3, init.clock() - started)
     speed = speed === undefined ? now : speed + SPEED_SMOOTHING * (now - speed)
     const done = step + 1
     if (done === schedule.totalSteps || done % (init.checkpointEvery ?? Number.POSITIVE_INFINITY) === 0) {
@@ -74,23 +96,50 @@ export async function* train(init: TrainInit): AsyncGenerator<StepReport, void, 
     yield {
       step: done,
       totalSteps: schedule.totalSteps,
-      loss: out['ce']?.[0] as number,
+      loss,
       gradNorm,
       learningRate: rate,
       tokensPerSecond: speed,
-      secondsLeft: ((schedule.totalSteps - done) * batch.ids.length) / speed,
+      secondsLeft: ((schedule.totalSteps - done) * tokens) / speed,
     }
   }
   if (init.signal?.aborted) await init.checkpoints?.save(snapshot(trainables, optimizer))
 }
 
-/** Rows of T + 1 ids as the step's inputs: the last id of a row is only ever a label. */
-export function toBatch(rows: readonly Int32Array[]): {
-  ids: Int32Array
-  labels: Int32Array
-  labelWeights: Float32Array
-  tokenScale: Float32Array
-} {
+interface Batch {
+  readonly ids: Int32Array
+  readonly labels: Int32Array
+  readonly labelWeights: Float32Array
+  readonly tokenScale: Float32Array
+}
+
+/** The micro-batches of a step; none after the last step. */
+function prepare(init: TrainInit, step: number): Promise<Batch[]> {
+  if (step >= init.schedule.totalSteps) return Promise.resolve([])
+  const parts = init.batches(step).then((rows) => toBatches(rows, init.accumulate ?? 1))
+  // Nobody awaits it when training stops before this step; when it goes on, the error is thrown there.
+  parts.catch(() => undefined)
+  return parts
+}
+
+/**
+ * Rows as `count` equal micro-batches. Each label weighs one over the labels of all of them, so losses and
+ * gradients of the micro-batches add up to those of the whole.
+ * @throws RangeError when the rows do not divide by `count`.
+ */
+function toBatches(rows: readonly Int32Array[], count: number): Batch[] {
+  const size = rows.length / count
+  if (!Number.isInteger(size)) {
+    throw new RangeError(`accumulate: expected a divisor of ${rows.length} rows, got ${count}`)
+  }
+  return Array.from({ length: count }, (_, i) => toBatch(rows.slice(i * size, (i + 1) * size), rows.length))
+}
+
+/**
+ * Rows of T + 1 ids as the step's inputs: the last id of a row is only ever a label. `ofRows` is how many
+ * rows the mean is over, these alone where absent.
+ */
+export function toBatch(rows: readonly Int32Array[], ofRows = rows.length): Batch {
   const T = (rows[0]?.length ?? 1) - 1
   const ids = new Int32Array(rows.length * T)
   const labels = new Int32Array(rows.length * T)
@@ -98,12 +147,20 @@ export function toBatch(rows: readonly Int32Array[]): {
     ids.set(row.subarray(0, T), b * T)
     labels.set(row.subarray(1), b * T)
   })
-  const scale = 1 / labels.length
+  const scale = 1 / (ofRows * T)
   return {
     ids,
     labels,
     labelWeights: new Float32Array(labels.length).fill(scale),
     tokenScale: Float32Array.of(scale),
+  }
+}
+
+function accumulate(sums: Trainables, gradients: Trainables, first: boolean): void {
+  for (const [name, gradient] of gradients) {
+    const sum = sums.get(name) as Float32Array
+    if (first) sum.set(gradient)
+    else for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (gradient[i] as number)
   }
 }
 

@@ -1,9 +1,9 @@
 """
-The pair step of FlexOlmo in PyTorch, eager: the peer that `npm run bench -- training` measures. Reads the
-same weights and tokens as the engine under test, so that both must report the same loss.
+The pair step of FlexOlmo in PyTorch: the peer that `npm run bench -- training` measures, eager or compiled.
+Reads the same weights and tokens as the engine under test, so that all must report the same loss.
 
-Usage: training_peer.py FOLDER, then one line "STEPS" at a time on standard input; answers with one JSON line
-{"loss": of the first step of the line, "ms": [of each step]}.
+Usage: torch_peer.py FOLDER eager|compile; says {"version", "compileMs"} when ready. Then one line "STEPS" at
+a time on standard input; answers with one JSON line {"loss": of the first step, "ms": [of each step]}.
 """
 
 import json
@@ -14,7 +14,7 @@ import numpy
 import torch
 import torch.nn.functional as F
 
-folder = sys.argv[1]
+folder, mode = sys.argv[1:]
 with open(f"{folder}/bench.json", encoding="utf-8") as file:
     setup = json.load(file)
 torch.set_num_threads(setup["threads"])
@@ -28,18 +28,20 @@ for name, shape in setup["tensors"]:
     offset += size
 ids = torch.tensor(setup["ids"]).reshape(setup["B"], setup["T"])
 labels = torch.tensor(setup["labels"])
-L, H, B, T = setup["layers"], setup["heads"], setup["B"], setup["T"]
-C = tensors["model.embed_tokens.weight"].shape[1]
+config, B, T = setup["config"], setup["B"], setup["T"]
+L, H, C = config["numHiddenLayers"], config["numAttentionHeads"], config["hiddenSize"]
 D = C // H
-EPS = 1e-6
+EPS = config["rmsNormEps"]
 
-inverse = 500_000.0 ** -(torch.arange(0, D, 2, dtype=torch.float64) / D)
+inverse = config["ropeTheta"] ** -(torch.arange(0, D, 2, dtype=torch.float64) / D)
 angles = torch.outer(torch.arange(T, dtype=torch.float64), inverse)
 angles = torch.cat([angles, angles], dim=-1)
 COS, SIN = angles.cos().float(), angles.sin().float()
 
 trainable = {name: value.requires_grad_() for name, value in tensors.items() if name in setup["trainable"]}
-optimizer = torch.optim.AdamW(trainable.values(), lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
+optimizer = torch.optim.AdamW(
+    trainable.values(), lr=setup["learningRate"], betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, fused=True
+)
 
 
 def norm(x, weight):
@@ -84,14 +86,23 @@ def loss_terms():
     return cross_entropy + lm_z + router_z / (B * T) * 1e-3 / L
 
 
+objective = torch.compile(loss_terms) if mode == "compile" else loss_terms
+
+
 def step():
     optimizer.zero_grad(set_to_none=True)
-    loss = loss_terms()
+    loss = objective()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(trainable.values(), 1.0)
     optimizer.step()
     return loss.item()
 
+
+start = time.perf_counter()
+if mode == "compile":
+    objective().backward()
+compile_ms = (time.perf_counter() - start) * 1000
+print(json.dumps({"version": torch.__version__, "compileMs": compile_ms}), flush=True)
 
 for line in sys.stdin:
     times = []
@@ -101,4 +112,4 @@ for line in sys.stdin:
         loss = step()
         times.append((time.perf_counter() - start) * 1000)
         first = loss if first is None else first
-    print(json.dumps({"loss": first, "ms": times, "torch": torch.__version__}), flush=True)
+    print(json.dumps({"loss": first, "ms": times}), flush=True)

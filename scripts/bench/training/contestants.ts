@@ -1,0 +1,39 @@
+/** Who takes part in the training benchmark, and why one who is missing is missing. */
+import { fileURLToPath } from 'node:url'
+import { Contestant } from './contestant.ts'
+import type { ReferenceName } from './models.ts'
+import { THREADS } from './work-folder.ts'
+
+export const CONTESTANTS = ['flexmesh', 'torchEager', 'torchCompile', 'tfjsWasm', 'tfjsNode'] as const
+export type ContestantName = (typeof CONTESTANTS)[number]
+
+const ENGINES: Partial<Record<ContestantName, string>> = {
+  flexmesh: 'onnx',
+  tfjsWasm: 'wasm',
+  tfjsNode: 'tensorflow',
+}
+
+/** Peers that take minutes a step at M are measured at S alone. */
+export const SLOW: readonly ContestantName[] = ['tfjsWasm', 'tfjsNode']
+
+const script = (name: string): string => fileURLToPath(new URL(`./${name}`, import.meta.url))
+
+/** @throws Error that says why it cannot take part. */
+export async function startContestant(
+  name: ContestantName,
+  reference: ReferenceName,
+  folder: string,
+): Promise<Contestant> {
+  if (SLOW.includes(name) && reference !== 'S') throw new Error('measured at S only')
+  const tsx = ['--import', 'tsx']
+  const engine = ENGINES[name]
+  if (engine !== undefined) {
+    return Contestant.start(process.execPath, [...tsx, script('contestant-engine.ts'), folder, engine], {})
+  }
+  const python = process.env['FLEXMESH_TORCH_PYTHON']
+  if (python === undefined) throw new Error('not installed; set FLEXMESH_TORCH_PYTHON to a Python with torch')
+  const mode = name === 'torchCompile' ? 'compile' : 'eager'
+  return Contestant.start(python, [script('torch_peer.py'), folder, mode], {
+    OMP_NUM_THREADS: String(THREADS),
+  })
+}

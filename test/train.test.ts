@@ -1,0 +1,116 @@
+import { describe, expect, it } from 'vitest'
+import { zeroRows } from '../src/model/params.ts'
+import { mulberry32 } from '../src/model/sampling.ts'
+import { onnxEngine } from '../src/tensor/onnx-engine.ts'
+import { ADAMW_DEFAULTS, AdamW } from '../src/training/optimizer.ts'
+import { compilePairStep, initialTrainables, type Trainables } from '../src/training/pair.ts'
+import { type StepReport, type TrainInit, train } from '../src/training/train.ts'
+import { goldenConfig, goldenPublic } from './support/golden.ts'
+
+const engine = onnxEngine({ threads: 1 })
+const T = 12
+const ROWS = 6
+const STEPS = 4
+
+/** Rows of a step from its number alone. */
+async function rowsOf(step: number): Promise<Int32Array[]> {
+  const random = mulberry32(100 + step)
+  return Array.from({ length: ROWS }, () =>
+    Int32Array.from({ length: T + 1 }, () => Math.floor(random() * goldenConfig.vocabSize)),
+  )
+}
+
+async function run(
+  accumulate: number,
+  change: Partial<TrainInit> = {},
+): Promise<{ trainables: Trainables; reports: StepReport[] }> {
+  const rows = zeroRows(goldenConfig).map((row, layer) => row.fill(0.1 * (layer + 1)))
+  const trainables = initialTrainables(goldenConfig, goldenPublic(), rows)
+  const compiled = await compilePairStep(
+    engine,
+    goldenConfig,
+    goldenPublic(),
+    zeroRows(goldenConfig),
+    ROWS / accumulate,
+    T,
+  )
+  const reports: StepReport[] = []
+  try {
+    const init: TrainInit = {
+      compiled,
+      trainables,
+      optimizer: new AdamW(ADAMW_DEFAULTS, trainables),
+      schedule: { peak: 1e-2, warmupSteps: 1, totalSteps: STEPS },
+      batches: rowsOf,
+      accumulate,
+      clock: () => 0,
+      ...change,
+    }
+    for await (const report of train(init)) reports.push(report)
+  } finally {
+    await compiled.dispose()
+  }
+  return { trainables, reports }
+}
+
+describe('the training loop', () => {
+  it.each([2, 3, 6])('%i micro-batches are one batch', async (count) => {
+    const whole = await run(1)
+    const parts = await run(count)
+    parts.reports.forEach((report, i) => {
+      expect(report.loss).toBeCloseTo((whole.reports[i] as StepReport).loss, 5)
+      expect(report.gradNorm).toBeCloseTo((whole.reports[i] as StepReport).gradNorm, 4)
+    })
+    expect(parts.reports).toHaveLength(STEPS)
+    for (const [name, values] of whole.trainables) {
+      const other = parts.trainables.get(name) as Float32Array
+      // AdamW turns the sign of a gradient near zero into a whole step, so single numbers may differ.
+      const mean = values.reduce((sum, x, i) => sum + Math.abs(x - (other[i] as number)), 0) / values.length
+      expect([name, mean < 1e-4]).toEqual([name, true])
+    }
+  })
+
+  it('refuses rows that do not divide into micro-batches', async () => {
+    const batches = async (step: number): Promise<Int32Array[]> => (await rowsOf(step)).slice(1)
+    await expect(run(2, { batches })).rejects.toThrow('expected a divisor of 5 rows, got 2')
+  })
+
+  it('asks for the next batch before the step is done, and for none after the last', async () => {
+    const events: string[] = []
+    const batches = (step: number): Promise<Int32Array[]> => {
+      events.push(`batch ${step}`)
+      return rowsOf(step)
+    }
+    const optimizer = new AdamW(ADAMW_DEFAULTS, new Map())
+    const noted = Object.assign(optimizer, { update: () => events.push(`update ${optimizer.step++}`) })
+    await run(1, { batches, optimizer: noted })
+    expect(events).toEqual([
+      'batch 0',
+      'batch 1',
+      'update 0',
+      'batch 2',
+      'update 1',
+      'batch 3',
+      'update 2',
+      'update 3',
+    ])
+  })
+
+  it('a batch that cannot be read ends training at its step, not before', async () => {
+    const batches = (step: number): Promise<Int32Array[]> =>
+      step === 2 ? Promise.reject(new Error('disk')) : rowsOf(step)
+    const seen: number[] = []
+    const compiling = run(1, {
+      batches,
+      checkpointEvery: 1,
+      checkpoints: {
+        load: async () => undefined,
+        save: async ({ step }) => {
+          seen.push(step)
+        },
+      },
+    })
+    await expect(compiling).rejects.toThrow('disk')
+    expect(seen).toEqual([1, 2])
+  })
+})
