@@ -1,4 +1,5 @@
 /** Alternating rounds of two servers over the same prompts, each prompt new to both. Knows no model. */
+import { setTimeout } from 'node:timers/promises'
 import { median } from '../machine.ts'
 import type { Server } from './server.ts'
 
@@ -11,6 +12,8 @@ export interface Comparison {
   readonly ours: Speed
   readonly peer: Speed
 }
+
+const REST_MS = 200
 
 /**
  * One round before the clock counts, then `rounds`; the two take turns at going first.
@@ -33,6 +36,8 @@ export async function compare(
     const outputs: Record<string, readonly number[]> = {}
     const turns = [['ours', ours] as const, ['peer', peer] as const]
     for (const [side, server] of round % 2 === 0 ? turns : turns.reverse()) {
+      // The other's threads come to rest, and the processor's clock with them, for either side alike.
+      await setTimeout(REST_MS)
       const run = await server.run(prompt, newTokens)
       outputs[side] = run.ids
       if (run.ids.length !== newTokens) throw new Error(`${server.name} gave ${run.ids.length} tokens`)
