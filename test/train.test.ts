@@ -39,8 +39,9 @@ async function run(
     const init: TrainInit = {
       compiled,
       trainables,
-      optimizer: new AdamW(ADAMW_DEFAULTS, trainables),
-      schedule: { peak: 1e-2, warmupSteps: 1, totalSteps: STEPS },
+      // With so large an epsilon updates are proportional to gradients; else rounding picks their sign.
+      optimizer: new AdamW({ ...ADAMW_DEFAULTS, epsilon: 1 }, trainables),
+      schedule: { peak: 1, warmupSteps: 1, totalSteps: STEPS },
       batches: rowsOf,
       accumulate,
       clock: () => 0,
@@ -62,11 +63,11 @@ describe('the training loop', () => {
       expect(report.gradNorm).toBeCloseTo((whole.reports[i] as StepReport).gradNorm, 4)
     })
     expect(parts.reports).toHaveLength(STEPS)
+    expect((whole.reports[0] as StepReport).loss - (whole.reports.at(-1) as StepReport).loss).not.toBe(0)
     for (const [name, values] of whole.trainables) {
       const other = parts.trainables.get(name) as Float32Array
-      // AdamW turns the sign of a gradient near zero into a whole step, so single numbers may differ.
-      const mean = values.reduce((sum, x, i) => sum + Math.abs(x - (other[i] as number)), 0) / values.length
-      expect([name, mean < 1e-4]).toEqual([name, true])
+      const worst = values.reduce((max, x, i) => Math.max(max, Math.abs(x - (other[i] as number))), 0)
+      expect([name, worst < 1e-5]).toEqual([name, true])
     }
   })
 

@@ -5,7 +5,7 @@ import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 
 /** Square products of these sizes; the best counts. */
 const SIZES = [1024, 1536, 2048] as const
-const REPEATS = 6
+const REPEATS = 12
 
 /** Highest float32 rate of a large matrix product through ONNX Runtime, in floating-point operations a second. */
 export async function peakSgemm(threads: number): Promise<number> {

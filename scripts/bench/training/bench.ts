@@ -35,12 +35,12 @@ interface Measurement {
 }
 
 export async function benchTraining(say: (line: string) => void): Promise<Bench> {
-  const peak = await peakSgemm(THREADS)
-  say(`best large matrix product: ${Math.round(peak / 1e9)} GFLOP/s`)
+  const before = await peakSgemm(THREADS)
   const results: [ReferenceName, Measurement][] = []
   for (const name of Object.keys(REFERENCES) as ReferenceName[])
     results.push([name, await measure(name, say)])
-  return report(results, peak)
+  // The better of two, minutes apart: a machine shared with others is seldom at its peak.
+  return report(results, Math.max(before, await peakSgemm(THREADS)))
 }
 
 async function measure(reference: ReferenceName, say: (line: string) => void): Promise<Measurement> {
