@@ -3,13 +3,19 @@
  * run. With --json the last line is one JSON object and nothing else goes to standard output.
  */
 import type { Bench } from './bench/bench.ts'
+import { benchExchange } from './bench/exchange.ts'
 import { commit, machine } from './bench/machine.ts'
 import { benchMemory } from './bench/memory.ts'
+import { benchStartup } from './bench/startup.ts'
 import { benchTraining } from './bench/training.ts'
+import { benchVerify } from './bench/verify.ts'
 
 const BENCHES: Readonly<Record<string, (say: (line: string) => void) => Promise<Bench>>> = {
+  exchange: benchExchange,
   training: benchTraining,
   memory: benchMemory,
+  startup: benchStartup,
+  verify: benchVerify,
 }
 
 const [name = '', ...options] = process.argv.slice(2)
