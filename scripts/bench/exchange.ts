@@ -11,7 +11,7 @@ import type { Bench } from './bench.ts'
 import { EndProcess } from './exchange/child.ts'
 import { type Kind, SENT_BYTES } from './exchange/ends.ts'
 import type { Reading } from './exchange/meter.ts'
-import { median } from './machine.ts'
+import { median, versionOf } from './machine.ts'
 
 const MIB = SENT_BYTES / 2 ** 20
 const ROUNDS = 5
@@ -95,7 +95,7 @@ function report(lane: (name: LaneName) => Lane): Bench {
       rssGrowthMiB,
       mebibytesPerSecond: Object.fromEntries(names.map((name) => [name, perSecond(name)])),
       notMeasured: ['bitswap: no sender and receiver for it yet'],
-      peers: { libp2p: 'as installed for the product', bitswap: 'not installed' },
+      peers: { libp2p: versionOf('libp2p'), bitswap: 'not installed' },
     },
     lines: [
       ...names.map((name) => `${name}: ${perSecond(name)} MiB/s`),
