@@ -4,16 +4,22 @@
  */
 import type { Bench } from './bench/bench.ts'
 import { benchCompose } from './bench/compose.ts'
+import { benchExchange } from './bench/exchange.ts'
 import { benchInference } from './bench/inference.ts'
 import { commit, machine } from './bench/machine.ts'
 import { benchMemory } from './bench/memory.ts'
+import { benchStartup } from './bench/startup.ts'
 import { benchTraining } from './bench/training/bench.ts'
+import { benchVerify } from './bench/verify.ts'
 
 const BENCHES: Readonly<Record<string, (say: (line: string) => void) => Promise<Bench>>> = {
   training: benchTraining,
-  memory: benchMemory,
   inference: benchInference,
+  exchange: benchExchange,
   compose: benchCompose,
+  verify: benchVerify,
+  startup: benchStartup,
+  memory: benchMemory,
 }
 
 const [name = '', ...options] = process.argv.slice(2)

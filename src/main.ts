@@ -2,8 +2,6 @@
 /** Process entry: arguments, signals, exit codes. 0 success, 1 refusal or failure, 2 wrong usage. */
 import './lib/node20.ts'
 import { helpText, parseCommandLine } from './cli/arguments.ts'
-import { createOutput } from './cli/output.ts'
-import { runCommand } from './cli/run.ts'
 import { FlexMeshError, InputError } from './lib/errors.ts'
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -21,6 +19,11 @@ async function main(argv: readonly string[]): Promise<number> {
         console.log(line)
       return 0
     }
+    // Loaded here, so that help is there at once: commands bring a tensor library and libp2p.
+    const [{ runCommand }, { createOutput }] = await Promise.all([
+      import('./cli/run.ts'),
+      import('./cli/output.ts'),
+    ])
     await runCommand(invocation, createOutput(invocation.values['json'] === true), abort.signal)
     return 0
   } catch (error) {

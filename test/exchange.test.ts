@@ -157,6 +157,32 @@ describe('members', () => {
     expect(await client.blobs.has(unknown.sha256 as Digest)).toBe(false)
   })
 
+  it('finish from two honest providers when the third of three sends wrong chunks', async () => {
+    const [a, b, c, d] = identities
+    const servers = [await node(a, identities), await node(b, identities), await node(c, identities)] as const
+    const client = await node(d, identities)
+    const file = randomFile(17 * 2 ** 20 + 5, 4) // Large enough to be hashed while it arrives.
+    const { ref } = fileRefOf(file)
+    for (const { blobs } of servers) await blobs.put(file)
+    let asked = 0
+    servers[1].blobs.read = async (_, __, length) => {
+      asked++
+      return new Uint8Array(length)
+    }
+    const providers = await Promise.all(
+      servers.map(({ address }) => client.exchange.connect(address, signal)),
+    )
+    const progress: number[] = []
+    await client.exchange.fetch(ref, {
+      signal,
+      providers,
+      onProgress: ({ doneChunks }) => progress.push(doneChunks),
+    })
+    expect(asked).toBeGreaterThan(0)
+    expect(progress).toEqual(Array.from({ length: 19 }, (_, done) => done))
+    expect(digestOf(await client.blobs.readAll(ref.sha256, file.length))).toBe(ref.sha256)
+  })
+
   it('relay announced heads and pull after them, but no head that the validator rejects', async () => {
     const [a, b, c] = identities
     const arrived = Promise.withResolvers<void>()

@@ -74,6 +74,42 @@ describe('strict Ed25519', () => {
       { seed: 1, numRuns: 100 },
     )
   })
+  it('agrees with tweetnacl on every signature that it may not refuse for its form, key known or not', () => {
+    const L = 2n ** 252n + 27742317777372353535851937790883648493n
+    fc.assert(
+      fc.property(
+        fc.uint8Array({ minLength: 32, maxLength: 32 }),
+        fc.uint8Array({ maxLength: 40 }),
+        fc.uint8Array({ minLength: 64, maxLength: 64 }),
+        fc.constantFrom('honest', 'random', 'other S', 'other R', 'other message'),
+        (seed, message, noise, kind) => {
+          const { publicKey, secretKey } = createIdentity(seed)
+          const signature = kind === 'random' ? noise.slice() : sign(secretKey, message)
+          if (kind === 'other S') signature.set(noise.subarray(32), 32)
+          if (kind === 'other R') signature.set(noise.subarray(0, 32))
+          const signed = kind === 'other message' ? noise : message
+          const S = BigInt(`0x${toHex(signature.slice(32).reverse())}`)
+          const oracle = S < L && nacl.sign.detached.verify(signed, signature, publicKey)
+          expect(verifyStrict(publicKey, signed, signature)).toBe(oracle)
+          expect(verifyStrict(publicKey, signed, signature)).toBe(oracle)
+        },
+      ),
+      { seed: 2, numRuns: 200 },
+    )
+  })
+  it('verifies under more keys than it remembers, each under its own', () => {
+    const signers = Array.from({ length: 300 }, (_, i) =>
+      createIdentity(new Uint8Array(32).fill(i & 0xff).fill(i >> 8, 16)),
+    )
+    const message = utf8('m')
+    for (const { publicKey, secretKey } of [...signers, ...signers.slice(0, 20)]) {
+      const signature = sign(secretKey, message)
+      expect(verifyStrict(publicKey, message, signature)).toBe(true)
+      expect(verifyStrict(alice.publicKey, message, signature)).toBe(
+        publicKey.every((b, i) => b === alice.publicKey[i]),
+      )
+    }
+  })
 })
 
 describe('peer id', () => {
@@ -84,6 +120,12 @@ describe('peer id', () => {
     expect(toHex(publicKeyFromPeerId(identity.peerId))).toBe(
       '1ed1e8fae2c4a144b8be8fd4b47bf3d3b34b871c3cacf6010f0e42d474fce27e',
     )
+  })
+  it('gives every reader a key of its own, so that none can change what the next one gets', () => {
+    const { peerId, publicKey } = createIdentity(new Uint8Array(32).fill(9))
+    publicKeyFromPeerId(peerId).fill(0)
+    publicKeyFromPeerId(peerId).fill(0)
+    expect(toHex(publicKeyFromPeerId(peerId))).toBe(toHex(publicKey))
   })
   it('refuses peer ids that are not Ed25519 or not base58', () => {
     for (const id of [

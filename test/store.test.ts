@@ -288,6 +288,23 @@ describe('receiving a file', () => {
     expect((await readdir(join(home, 'blobs'))).length).toBe(2)
   })
 
+  it('hashes a large file while it arrives, and removes one whose digest is another', async () => {
+    const store = await BlobStore.open(home)
+    const pattern = content(CHUNK, 4)
+    const large = fileRefOf([...Array.from({ length: 17 }, () => pattern), pattern.subarray(0, 9)])
+    const lie = { ...large.ref, sha256: digestOf(utf8('another file')) }
+    for (const claim of [large.ref, lie]) {
+      const partial = await store.beginPartial(claim, large.chunkHashes)
+      const indices = [...partial.missing()].reverse()
+      await Promise.all(
+        indices.map((index) => partial.writeChunk(index, [pattern.subarray(0, chunkLength(claim, index))])),
+      )
+      expect(await codeOfAsync(() => partial.complete())).toBe(claim === lie ? 'wrong-digest' : 'accept')
+    }
+    expect(await store.list()).toEqual([large.ref.sha256])
+    expect(digestOf(await store.readAll(large.ref.sha256, large.ref.size))).toBe(large.ref.sha256)
+  })
+
   it('keeps memory flat', async () => {
     const store = await BlobStore.open(home)
     const pattern = content(CHUNK, 3)

@@ -1,5 +1,6 @@
 /** The machine and commit that a figure belongs to. */
 import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { availableParallelism, cpus, totalmem } from 'node:os'
 
 export function machine(): string {
@@ -15,6 +16,12 @@ export function commit(): string {
   } catch {
     return 'unknown'
   }
+}
+
+/** Version of a dependency of the product, as installed. */
+export function versionOf(name: string): string {
+  const path = new URL(`../../node_modules/${name}/package.json`, import.meta.url)
+  return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version
 }
 
 export function median(values: readonly number[]): number {

@@ -2,6 +2,7 @@
  * Moving files in 1 MiB chunks: serving those that we hold, and fetching one from several members at
  * once, each chunk verified before it is written, resumable across restarts. Knows no manifest.
  */
+import { BufferPool } from '../lib/buffer-pool.ts'
 import { ExchangeError, FlexMeshError, VerificationError } from '../lib/errors.ts'
 import type { FileRef } from '../lib/file-ref.ts'
 import { limit } from '../lib/limits.ts'
@@ -11,6 +12,7 @@ import {
   type BlobRequest,
   CHUNKS_PER_REQUEST,
   decodeBytesFrame,
+  decodeBytesParts,
   encodeBlobRequest,
   firstFrame,
   requireFrame,
@@ -24,7 +26,12 @@ export type AskBlob = (
   signal: AbortSignal,
 ) => AsyncGenerator<unknown, void, void>
 
-/** @throws ExchangeError `not-found`. */
+const CHUNK_BUFFERS = new BufferPool(limit('chunkBytes'), 16)
+
+/**
+ * Frames of the answer; the bytes of one are overwritten once the next is asked for.
+ * @throws ExchangeError `not-found`.
+ */
 export async function* serveBlob(
   blobs: BlobStore,
   request: BlobRequest,
@@ -37,10 +44,25 @@ export async function* serveBlob(
   }
   const chunk = limit('chunkBytes')
   const size = await blobs.size(request.digest)
-  for (let index = request.first; index < request.first + request.count; index++) {
+  const end = Math.min(request.first + request.count, Math.ceil(size / chunk))
+  const read = (index: number, buffer: Uint8Array): Promise<Uint8Array> => {
     const length = Math.min(chunk, size - index * chunk)
-    if (length <= 0) return
-    yield { bytes: await blobs.read(request.digest, index * chunk, length, signal) }
+    const bytes = blobs.read(request.digest, index * chunk, length, signal, buffer)
+    bytes.catch(() => undefined) // Seen where it is awaited, if it is.
+    return bytes
+  }
+  const buffers = [CHUNK_BUFFERS.take(), CHUNK_BUFFERS.take()] as const
+  let next: Promise<Uint8Array> | undefined
+  try {
+    for (let index = request.first; index < end; index++) {
+      const bytes = await (next ?? read(index, buffers[0]))
+      // The next one is read while this one is sent.
+      if (index + 1 < end) next = read(index + 1, buffers[(index + 1 - request.first) % 2] as Uint8Array)
+      yield { bytes }
+    }
+  } finally {
+    await next?.catch(() => undefined)
+    for (const buffer of buffers) CHUNK_BUFFERS.give(buffer)
   }
 }
 
@@ -78,21 +100,20 @@ export async function fetchBlob(
     let doneChunks = totalChunks - waiting.length
     options.onProgress?.({ doneChunks, totalChunks })
     const written = (): void => options.onProgress?.({ doneChunks: ++doneChunks, totalChunks })
+    const { signal } = options
+    const takeRuns = async (peer: string): Promise<void> => {
+      while (waiting.length > 0 && usable.has(peer) && !signal.aborted) {
+        try {
+          await fetchRun(ask, peer, ref, partial, takeRun(waiting), waiting, signal, written)
+        } catch (error) {
+          failure = error
+          usable.delete(peer)
+        }
+      }
+    }
     while (waiting.length > 0 && usable.size > 0) {
-      options.signal.throwIfAborted()
-      await Promise.all(
-        [...usable].map(async (peer) => {
-          try {
-            for (let run = takeRun(waiting); run.length > 0; run = takeRun(waiting)) {
-              await fetchRun(ask, peer, ref, partial, run, waiting, options.signal, written)
-            }
-          } catch (error) {
-            options.signal.throwIfAborted()
-            failure = error
-            usable.delete(peer)
-          }
-        }),
-      )
+      await Promise.all([...usable, ...usable].map(takeRuns))
+      signal.throwIfAborted()
     }
     if (waiting.length > 0) throw providerFault(failure)
     await partial.complete()
@@ -108,7 +129,6 @@ function providerFault(error: unknown): unknown {
 
 /** The next consecutive chunk numbers, removed from `waiting`. */
 function takeRun(waiting: number[]): number[] {
-  waiting.sort((a, b) => a - b)
   let count = 1
   while (count < CHUNKS_PER_REQUEST && waiting[count] === (waiting[0] as number) + count) count++
   return waiting.splice(0, count)
@@ -125,6 +145,8 @@ async function fetchRun(
   written: () => void,
 ): Promise<void> {
   let next = 0
+  const writes: Promise<void>[] = []
+  const unwritten = new Set(run)
   try {
     const request = encodeBlobRequest({
       kind: 'chunks',
@@ -135,17 +157,26 @@ async function fetchRun(
     for await (const frame of ask(peer, request, requestSignal(signal))) {
       const index = run[next]
       if (index === undefined) break
-      await partial.writeChunk(index, decodeBytesFrame(frame, ref.chunkSize))
       next++
-      written()
+      const write = partial.writeChunk(index, decodeBytesParts(frame, ref.chunkSize)).then(() => {
+        unwritten.delete(index)
+        written()
+      })
+      write.catch(() => undefined) // Awaited below, after what follows has been read.
+      writes.push(write)
     }
+    await Promise.all(writes)
     if (next < run.length)
       throw new VerificationError(
         'wrong-digest',
         `${peer}: the answer ended ${run.length - next} chunks early`,
       )
   } finally {
-    waiting.push(...run.slice(next))
+    await Promise.allSettled(writes)
+    if (unwritten.size > 0) {
+      waiting.push(...unwritten)
+      waiting.sort((a, b) => a - b)
+    }
   }
 }
 

@@ -5,11 +5,26 @@
 import type { Stream } from '@libp2p/interface'
 import * as lengthPrefixed from 'it-length-prefixed'
 import { pipe } from 'it-pipe'
-import { decodeCbor, encodeCbor } from '../lib/cbor.ts'
+import { Uint8ArrayList } from 'uint8arraylist'
+import { bytesFrameHead, bytesFrameStart, decodeCbor, encodeCbor, MAX_BYTES_FRAME_HEAD } from '../lib/cbor.ts'
 import { ExchangeError, FlexMeshError } from '../lib/errors.ts'
 import type { ProtocolRow } from './protocols.ts'
 
-type Bytes = Uint8Array | { subarray(): Uint8Array }
+/** Fills one noise message. */
+const PIECE_BYTES = 65_519 - 12
+
+type Bytes = Uint8Array | Uint8ArrayList
+
+/** A frame `{bytes}` as it arrived: its bytes in consecutive parts, not yet copied together. */
+export class BytesFrame {
+  readonly parts: readonly Uint8Array[]
+  readonly length: number
+
+  constructor(parts: readonly Uint8Array[], length: number) {
+    this.parts = parts
+    this.length = length
+  }
+}
 
 /** Answer one request on an inbound stream with the frames that `handler` yields. */
 export async function answer(
@@ -27,12 +42,11 @@ export async function answer(
       async function* (requests: AsyncIterable<Bytes>) {
         for await (const request of requests) {
           for await (const frame of guarded(handler(decode(request, protocol.maxRequestBytes), signal))) {
-            yield encodeCbor(frame)
+            yield* encode(frame)
           }
           return
         }
       },
-      (frames) => lengthPrefixed.encode(frames),
       (source) => send(stream, source, signal),
     )
     await stream.close({ signal })
@@ -53,7 +67,7 @@ async function* guarded(frames: AsyncIterable<unknown>): AsyncIterable<unknown> 
 }
 
 /**
- * Send one request and yield the frames of the answer.
+ * Send one request and yield the frames of the answer: a `BytesFrame` or a decoded value.
  * @throws ExchangeError with the code that the other side named, `timeout`, or `protocol`.
  */
 export async function* ask(
@@ -66,7 +80,7 @@ export async function* ask(
   signal.addEventListener('abort', abort, { once: true })
   let complete = false
   try {
-    await send(stream, lengthPrefixed.encode([encodeCbor(request)]), signal)
+    await send(stream, [lengthPrefixed.encode.single(encodeCbor(request))], signal)
     let count = 0
     for await (const frame of lengthPrefixed.decode(stream, { maxDataLength: protocol.maxResponseBytes })) {
       if (++count > protocol.maxResponseFrames) {
@@ -100,8 +114,33 @@ function refusal(value: unknown): string | undefined {
   return typeof value.error === 'string' ? value.error.slice(0, 40) : 'protocol'
 }
 
+/**
+ * A frame in pieces that share no memory with it. Small ones, made when the stream takes them, are gone
+ * before the garbage collector counts them among what stays.
+ */
+function* encode(frame: unknown): Generator<Bytes> {
+  const bytes = onlyBytes(frame)
+  if (bytes === undefined) {
+    yield lengthPrefixed.encode.single(encodeCbor(frame))
+    return
+  }
+  const whole = new Uint8ArrayList(bytesFrameHead(bytes.length), bytes)
+  for (const part of lengthPrefixed.encode([whole])) {
+    for (let at = 0; at < part.length; at += PIECE_BYTES) yield part.slice(at, at + PIECE_BYTES)
+  }
+}
+
+function onlyBytes(frame: unknown): Uint8Array | undefined {
+  if (typeof frame !== 'object' || frame === null || !('bytes' in frame)) return undefined
+  return frame.bytes instanceof Uint8Array && Object.keys(frame).length === 1 ? frame.bytes : undefined
+}
+
 function decode(frame: Bytes, maxBytes: number): unknown {
-  return decodeCbor(frame instanceof Uint8Array ? frame : frame.subarray(), maxBytes)
+  const list = frame instanceof Uint8Array ? new Uint8ArrayList(frame) : frame
+  const first = list.subarray(0, Math.min(MAX_BYTES_FRAME_HEAD, list.byteLength))
+  const start = bytesFrameStart(first, list.byteLength)
+  if (start === undefined) return decodeCbor(list.subarray(), maxBytes)
+  return new BytesFrame([...list.sublist(start)], list.byteLength - start)
 }
 
 /** Write a source to the stream, waiting whenever the other side is slow. */
@@ -112,6 +151,26 @@ async function send(
 ): Promise<void> {
   for await (const part of source) {
     signal.throwIfAborted()
-    if (!stream.send(part instanceof Uint8Array ? part : part.subarray())) await stream.onDrain({ signal })
+    if (!stream.send(part)) await drained(stream, signal)
+  }
+}
+
+/**
+ * Wait until the stream takes more. libp2p's own `onDrain` waits once in a stream's life: later calls
+ * get the promise that the first drain resolved (@libp2p/utils 7.4).
+ * @throws ExchangeError `protocol` when the stream ends first; the signal's reason.
+ */
+export async function drained(stream: Stream, signal: AbortSignal): Promise<void> {
+  while (stream.writableNeedsDrain) {
+    signal.throwIfAborted()
+    if (stream.status !== 'open') throw new ExchangeError('protocol', 'the stream ended while it was written')
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const listening = new AbortController()
+    for (const type of ['drain', 'close'] as const) {
+      stream.addEventListener(type, () => resolve(), { signal: listening.signal })
+    }
+    signal.addEventListener('abort', () => resolve(), { signal: listening.signal })
+    await promise
+    listening.abort()
   }
 }

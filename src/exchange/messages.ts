@@ -1,8 +1,9 @@
 /** Wire messages of the three stream protocols and the values that they carry. Knows no stream. */
-import { type Digest, digestBytes, toHex } from '../lib/bytes.ts'
+import { concatBytes, type Digest, digestBytes, toHex } from '../lib/bytes.ts'
 import { FormatError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
+import { BytesFrame } from './frames.ts'
 
 export type JoinRequest =
   | { readonly kind: 'charter'; readonly token: string }
@@ -96,10 +97,24 @@ export function decodeBlobRequest(value: unknown): BlobRequest {
 
 /** One frame that carries bytes: an envelope, chunk hashes or a chunk. */
 export function decodeBytesFrame(value: unknown, maxBytes: number): Uint8Array {
+  return concatBytes(...decodeBytesParts(value, maxBytes))
+}
+
+/** The same in consecutive parts, as they arrived: a chunk is copied where it goes, not before. */
+export function decodeBytesParts(value: unknown, maxBytes: number): readonly Uint8Array[] {
+  if (value instanceof BytesFrame) {
+    if (value.length > maxBytes) {
+      throw new FormatError(
+        'bad-field',
+        `frame.bytes: expected at most ${maxBytes} bytes, got ${value.length}`,
+      )
+    }
+    return value.parts
+  }
   const fields = new Fields(value, 'frame')
   const bytes = fields.bytes('bytes', { max: maxBytes })
   fields.end()
-  return bytes
+  return [bytes]
 }
 
 export function decodeStatusFrame(value: unknown): JoinStatus {

@@ -3,9 +3,10 @@
  * canonical and not small-order A and R, then the equation. Every signature in the product comes
  * through here. Knows no statement.
  */
-import { createPublicKey, verify } from 'node:crypto'
+import { createPublicKey, type KeyObject, verify } from 'node:crypto'
 import nacl from 'tweetnacl'
 import { concatBytes, fromHex, toHex } from '../lib/bytes.ts'
+import { limit } from '../lib/limits.ts'
 
 export const PUBLIC_KEY_BYTES = 32
 export const SECRET_KEY_BYTES = 64
@@ -31,6 +32,11 @@ function littleEndian(bytes: Uint8Array): bigint {
   return BigInt(`0x${toHex(bytes.slice().reverse())}`)
 }
 
+/** Public keys that passed `isStrongPublicKey`, as the object that verifies, oldest first. */
+const KEYS = new Map<string, KeyObject>()
+/** Every member of a few consortia; a signer beyond them costs its checks again. */
+const MAX_KEYS = 4 * limit('members')
+
 /** Canonical (y < p) and not of small order. */
 function isStrongPoint(bytes: Uint8Array): boolean {
   const y = littleEndian(bytes) & ~SIGN_BIT
@@ -49,17 +55,30 @@ export function sign(secretKey: Uint8Array, message: Uint8Array): Uint8Array {
 
 /** Never throws: anything that is not one valid strict signature is false. */
 export function verifyStrict(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean {
-  if (signature.length !== SIGNATURE_BYTES || !isStrongPublicKey(publicKey)) return false
+  if (signature.length !== SIGNATURE_BYTES) return false
   if (littleEndian(signature.subarray(32)) >= L) return false
   if (!isStrongPoint(signature.subarray(0, 32))) return false
   try {
-    const key = createPublicKey({
-      key: Buffer.from(concatBytes(SPKI_PREFIX, publicKey)),
-      format: 'der',
-      type: 'spki',
-    })
-    return verify(null, message, key, signature)
+    const key = verifyingKey(publicKey)
+    return key !== undefined && verify(null, message, key, signature)
   } catch {
     return false
   }
+}
+
+/** Undefined for a key that may not be enrolled. */
+function verifyingKey(publicKey: Uint8Array): KeyObject | undefined {
+  const name = toHex(publicKey)
+  const known = KEYS.get(name)
+  if (known !== undefined) return known
+  if (!isStrongPublicKey(publicKey)) return undefined
+  const key = createPublicKey({
+    key: Buffer.from(concatBytes(SPKI_PREFIX, publicKey)),
+    format: 'der',
+    type: 'spki',
+  })
+  const oldest = KEYS.size >= MAX_KEYS ? KEYS.keys().next().value : undefined
+  if (oldest !== undefined) KEYS.delete(oldest)
+  KEYS.set(name, key)
+  return key
 }

@@ -8,6 +8,7 @@ import { peerIdFromPublicKey as libp2pPeerId, peerIdFromString } from '@libp2p/p
 import nacl from 'tweetnacl'
 import { equalBytes } from '../lib/bytes.ts'
 import { FormatError, VerificationError } from '../lib/errors.ts'
+import { limit } from '../lib/limits.ts'
 import { isStrongPublicKey, SECRET_KEY_BYTES } from './ed25519.ts'
 
 /** Base58 text of an Ed25519 peer id: 12D3KooW... */
@@ -49,11 +50,26 @@ export function peerIdFromPublicKey(publicKey: Uint8Array): PeerIdString {
   return libp2pPeerId(publicKeyFromRaw(publicKey)).toString()
 }
 
+/** Keys of peer ids that were read, oldest first: statements name the same few members. */
+const READ_KEYS = new Map<PeerIdString, Uint8Array>()
+/** Every member of a few consortia; peer ids beyond them are read again. */
+const MAX_READ_KEYS = 4 * limit('members')
+
 /**
  * The Ed25519 key inside a peer id.
  * @throws FormatError `bad-field` for another kind of peer id; VerificationError `weak-key`.
  */
 export function publicKeyFromPeerId(peerId: PeerIdString): Uint8Array {
+  const known = READ_KEYS.get(peerId)
+  if (known !== undefined) return known.slice()
+  const key = readPublicKey(peerId)
+  const oldest = READ_KEYS.size >= MAX_READ_KEYS ? READ_KEYS.keys().next().value : undefined
+  if (oldest !== undefined) READ_KEYS.delete(oldest)
+  READ_KEYS.set(peerId, key.slice())
+  return key
+}
+
+function readPublicKey(peerId: PeerIdString): Uint8Array {
   if (!PEER_ID_PATTERN.test(peerId)) {
     throw new FormatError(
       'bad-field',

@@ -144,18 +144,21 @@ export function checkChunkHashes(ref: FileRef, chunkHashes: Uint8Array): void {
   }
 }
 
-/** @throws FormatError `truncated` on a wrong length; VerificationError `wrong-digest`. */
-export function checkChunk(ref: FileRef, chunkHashes: Uint8Array, index: number, bytes: Uint8Array): void {
+/** @throws FormatError `bad-field` when there is no such chunk, `truncated` on a wrong length. */
+export function checkChunkLength(ref: FileRef, index: number, length: number): void {
   if (!Number.isSafeInteger(index) || index < 0 || index >= chunkCount(ref)) {
     throw new FormatError('bad-field', `chunk index: expected 0 to ${chunkCount(ref) - 1}, got ${index}`)
   }
-  if (bytes.length !== chunkLength(ref, index)) {
+  if (length !== chunkLength(ref, index)) {
     throw new FormatError(
       'truncated',
-      `chunk ${index}: expected ${chunkLength(ref, index)} bytes, got ${bytes.length}`,
+      `chunk ${index}: expected ${chunkLength(ref, index)} bytes, got ${length}`,
     )
   }
-  const got = new Uint8Array(createHash('sha256').update(bytes).digest())
+}
+
+/** @param got SHA-256 of what arrived. @throws VerificationError `wrong-digest`. */
+export function checkChunkHash(ref: FileRef, chunkHashes: Uint8Array, index: number, got: Uint8Array): void {
   if (!equalBytes(got, chunkHash(chunkHashes, index))) {
     throw new VerificationError(
       'wrong-digest',

@@ -77,9 +77,16 @@ export class BlobStore {
 
   /**
    * Part of a file, unverified: the reader compares chunk hashes.
+   * @param into where to, at least `length` bytes; a new array otherwise.
    * @throws InputError `not-found`; FormatError `truncated` past the end.
    */
-  async read(digest: Digest, offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array> {
+  async read(
+    digest: Digest,
+    offset: number,
+    length: number,
+    signal?: AbortSignal,
+    into?: Uint8Array,
+  ): Promise<Uint8Array> {
     const path = this.path(digest)
     return mapDiskErrors(path, async () => {
       signal?.throwIfAborted()
@@ -92,7 +99,7 @@ export class BlobStore {
             `blob: expected bytes ${offset} to ${offset + length}, the file has ${size}`,
           )
         }
-        const bytes = new Uint8Array(length)
+        const bytes = into?.subarray(0, length) ?? new Uint8Array(length)
         for (let at = 0; at < length; ) {
           signal?.throwIfAborted()
           const { bytesRead } = await handle.read(bytes, at, length - at, offset + at)

@@ -1,13 +1,30 @@
 /**
- * A file on its way in: chunks arrive in any order, each verified before it is written, and one
- * chunk is in memory at a time whatever the file's size. Knows no network.
+ * A file on its way in: chunks arrive in any order, each verified before it is written, and memory
+ * holds the chunks that are being written, whatever the file's size. Knows no network.
  */
-import { createHash } from 'node:crypto'
+import { createHash, webcrypto } from 'node:crypto'
 import { constants, type FileHandle, open, rm } from 'node:fs/promises'
+import { BufferPool } from '../lib/buffer-pool.ts'
 import { digestOf, equalBytes, sha256, utf8 } from '../lib/bytes.ts'
 import { InputError, VerificationError } from '../lib/errors.ts'
-import { checkChunk, chunkCount, chunkHash, chunkLength, type FileRef } from '../lib/file-ref.ts'
+import {
+  checkChunkHash,
+  checkChunkLength,
+  chunkCount,
+  chunkHash,
+  chunkLength,
+  type FileRef,
+} from '../lib/file-ref.ts'
 import { mapDiskErrors, PRIVATE_FILE_MODE } from '../lib/files.ts'
+import { limit } from '../lib/limits.ts'
+import { FileFollower } from './file-follower.ts'
+
+/** Smaller files are hashed when they are whole: a thread costs more than it saves. */
+const FOLLOWED_BYTES = 16 * 2 ** 20
+/** Written bytes after which the disk is told to keep them, so that the end of a file waits for little. */
+const FLUSH_BYTES = 64 * 2 ** 20
+
+const CHUNK_BUFFERS = new BufferPool(limit('chunkBytes'), 16)
 
 export interface PartialBlobInit {
   readonly ref: FileRef
@@ -30,6 +47,11 @@ export class PartialBlob {
   readonly #init: PartialBlobInit
   readonly #missing: Set<number>
   #handle: FileHandle | undefined
+  #follower: FileFollower | undefined
+  /** All chunks below this one are written. */
+  #next = 0
+  #unflushed = 0
+  #flushing: Promise<void> = Promise.resolve()
 
   private constructor(init: PartialBlobInit, handle: FileHandle | undefined, missing: Set<number>) {
     this.#init = init
@@ -56,20 +78,39 @@ export class PartialBlob {
     return [...this.#missing].sort((a, b) => a - b)
   }
 
-  /** @throws FormatError `bad-field`, `truncated`; VerificationError `wrong-digest`; InputError `disk-full`. */
-  async writeChunk(index: number, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
+  /**
+   * Verify a chunk, given whole or as consecutive parts, and write it. Several may be under way at once.
+   * @throws FormatError `bad-field`, `truncated`; VerificationError `wrong-digest`; InputError `disk-full`.
+   */
+  async writeChunk(
+    index: number,
+    bytes: Uint8Array | readonly Uint8Array[],
+    signal?: AbortSignal,
+  ): Promise<void> {
     const { ref, chunkHashes, path } = this.#init
-    checkChunk(ref, chunkHashes, index, bytes)
-    signal?.throwIfAborted()
-    if (!this.#missing.has(index)) return
-    const handle = this.#open()
-    await mapDiskErrors(path, async () => {
-      for (let at = 0; at < bytes.length; ) {
-        const start = index * ref.chunkSize + at
-        at += (await handle.write(bytes, at, bytes.length - at, start)).bytesWritten
+    const parts = bytes instanceof Uint8Array ? [bytes] : bytes
+    const length = parts.reduce((total, part) => total + part.length, 0)
+    checkChunkLength(ref, index, length)
+    const buffer = CHUNK_BUFFERS.take()
+    try {
+      let filled = 0
+      for (const part of parts) {
+        buffer.set(part, filled)
+        filled += part.length
       }
-    })
-    this.#missing.delete(index)
+      const chunk = buffer.subarray(0, length)
+      // Hashes on a thread of Node's pool, so that the event loop goes on meanwhile.
+      const hash = await webcrypto.subtle.digest('SHA-256', chunk)
+      checkChunkHash(ref, chunkHashes, index, new Uint8Array(hash))
+      signal?.throwIfAborted()
+      if (!this.#missing.has(index)) return
+      await mapDiskErrors(path, () => writeAll(this.#open(), chunk, index * ref.chunkSize))
+      this.#missing.delete(index)
+      this.#follow()
+      this.#flush(length)
+    } finally {
+      CHUNK_BUFFERS.give(buffer)
+    }
   }
 
   /**
@@ -91,7 +132,7 @@ export class PartialBlob {
         await rm(path, { force: true })
         return
       }
-      const got = await hashFile(handle, ref, signal)
+      const got = await (this.#follower?.finish(ref.size) ?? hashFile(handle, ref, signal))
       if (got !== ref.sha256) {
         await this.close()
         await rm(path, { force: true })
@@ -99,6 +140,7 @@ export class PartialBlob {
           file: ref.sha256,
         })
       }
+      await this.#flushing
       await handle.sync()
       await this.close()
       await publish(path)
@@ -108,13 +150,44 @@ export class PartialBlob {
   /** Keep what has arrived for a later attempt. */
   async close(): Promise<void> {
     const handle = this.#handle
+    const follower = this.#follower
     this.#handle = undefined
+    this.#follower = undefined
+    await follower?.close()
+    await this.#flushing.catch(() => undefined)
     await handle?.close()
+  }
+
+  /** Let the file's hash come along as far as the file is written without a gap. */
+  #follow(): void {
+    const { ref } = this.#init
+    if (ref.size < FOLLOWED_BYTES || this.#handle === undefined) return
+    const before = this.#next
+    while (this.#next < chunkCount(ref) && !this.#missing.has(this.#next)) this.#next++
+    if (this.#next === before) return
+    this.#follower ??= new FileFollower(this.#handle.fd)
+    this.#follower.advance(Math.min(this.#next * ref.chunkSize, ref.size))
+  }
+
+  /** A failure is told once by the system and must not be lost: `complete` throws it. */
+  #flush(length: number): void {
+    this.#unflushed += length
+    if (this.#unflushed < FLUSH_BYTES) return
+    this.#unflushed = 0
+    const handle = this.#open()
+    this.#flushing = this.#flushing.then(() => handle.datasync())
+    this.#flushing.catch(() => undefined)
   }
 
   #open(): FileHandle {
     if (this.#handle === undefined) throw new Error('the partial file was closed')
     return this.#handle
+  }
+}
+
+async function writeAll(handle: FileHandle, bytes: Uint8Array, start: number): Promise<void> {
+  for (let at = 0; at < bytes.length; ) {
+    at += (await handle.write(bytes, at, bytes.length - at, start + at)).bytesWritten
   }
 }
 

@@ -1,0 +1,115 @@
+/**
+ * Throughput of a package of 512 MiB between processes on loopback, chunks verified and durably stored,
+ * from one source and from three, against the same bytes over a bare libp2p stream of the same transport
+ * and over raw TCP, both of which throw the bytes away.
+ */
+import { randomFillSync } from 'node:crypto'
+import { mkdtemp, open, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Bench } from './bench.ts'
+import { EndProcess } from './exchange/child.ts'
+import { type Kind, SENT_BYTES } from './exchange/ends.ts'
+import type { Reading } from './exchange/meter.ts'
+import { median, versionOf } from './machine.ts'
+
+const MIB = SENT_BYTES / 2 ** 20
+const ROUNDS = 5
+
+interface Lane {
+  readonly senders: readonly EndProcess[]
+  readonly receiver: EndProcess
+  /** MiB a second, one for each round. */
+  readonly rates: number[]
+  readonly readings: Reading[]
+}
+
+const LANES = {
+  exchange: { kind: 'exchange', senders: 1 },
+  threeSources: { kind: 'exchange', senders: 3 },
+  rawStream: { kind: 'libp2p', senders: 1 },
+  rawTcp: { kind: 'tcp', senders: 1 },
+} as const satisfies Record<string, { kind: Kind; senders: number }>
+type LaneName = keyof typeof LANES
+
+export async function benchExchange(say: (line: string) => void): Promise<Bench> {
+  const work = await mkdtemp(join(tmpdir(), 'flexmesh-bench-'))
+  const processes: EndProcess[] = []
+  try {
+    const file = join(work, 'package')
+    await writeRandom(file)
+    const start = async (name: LaneName, role: 'sender' | 'receiver'): Promise<EndProcess> => {
+      const dir = join(work, `${role === 'sender' ? LANES[name].kind : name}-${role}`)
+      const end = await EndProcess.start(LANES[name].kind, { role, dir, file })
+      processes.push(end)
+      return end
+    }
+    const lanes = new Map<LaneName, Lane>()
+    for (const name of Object.keys(LANES) as LaneName[]) {
+      const senders: EndProcess[] = []
+      while (senders.length < LANES[name].senders) senders.push(await start(name, 'sender'))
+      lanes.set(name, { senders, receiver: await start(name, 'receiver'), rates: [], readings: [] })
+    }
+    for (let round = 0; round < ROUNDS; round++) {
+      const said: string[] = []
+      for (const [name, lane] of lanes) said.push(`${name} ${Math.round(await transfer(lane))} MiB/s`)
+      say(`round ${round + 1} of ${ROUNDS}: ${said.join(', ')}`)
+    }
+    return report((name) => lanes.get(name) as Lane)
+  } finally {
+    for (const end of processes) end.stop()
+    await rm(work, { recursive: true, force: true })
+  }
+}
+
+/** One transfer; its rate in MiB a second. */
+async function transfer({ senders, receiver, rates, readings }: Lane): Promise<number> {
+  for (const sender of senders) await sender.startMeter()
+  const { ms, ...reading } = await receiver.receive(senders.map(({ offer }) => offer))
+  readings.push(reading, ...(await Promise.all(senders.map((sender) => sender.stopMeter()))))
+  const rate = (MIB * 1000) / ms
+  rates.push(rate)
+  return rate
+}
+
+function report(lane: (name: LaneName) => Lane): Bench {
+  const perSecond = (name: LaneName): number => Math.round(median(lane(name).rates))
+  const ratio = (name: LaneName, to: LaneName): number =>
+    Math.round(
+      1000 * median(lane(name).rates.map((rate, round) => rate / (lane(to).rates[round] as number))),
+    ) / 1000
+  const readings = [...lane('exchange').readings, ...lane('threeSources').readings]
+  const worst = (of: (reading: Reading) => number): number => Math.round(Math.max(...readings.map(of)))
+  const ratios = {
+    rawStream: ratio('exchange', 'rawStream'),
+    threeSources: ratio('threeSources', 'exchange'),
+    rawTcp: ratio('exchange', 'rawTcp'),
+  }
+  const eventLoopP99Ms = worst((reading) => reading.eventLoopP99Ms)
+  const rssGrowthMiB = worst((reading) => reading.rssGrowthMiB)
+  const names = Object.keys(LANES) as LaneName[]
+  return {
+    json: {
+      ratios,
+      eventLoopP99Ms,
+      rssGrowthMiB,
+      mebibytesPerSecond: Object.fromEntries(names.map((name) => [name, perSecond(name)])),
+      notMeasured: ['bitswap: no sender and receiver for it yet'],
+      peers: { libp2p: versionOf('libp2p'), bitswap: 'not installed' },
+    },
+    lines: [
+      ...names.map((name) => `${name}: ${perSecond(name)} MiB/s`),
+      `one source: ${ratios.rawStream} times a bare libp2p stream, ${ratios.rawTcp} times raw TCP`,
+      `three sources: ${ratios.threeSources} times one source`,
+      `event-loop delay p99 ${eventLoopP99Ms} ms, memory grew by ${rssGrowthMiB} MiB, worst process`,
+      'not measured: bitswap',
+    ],
+  }
+}
+
+async function writeRandom(path: string): Promise<void> {
+  const handle = await open(path, 'w')
+  const bytes = new Uint8Array(2 ** 20)
+  for (let i = 0; i < MIB; i++) await handle.write(randomFillSync(bytes))
+  await handle.close()
+}

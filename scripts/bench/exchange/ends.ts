@@ -1,0 +1,168 @@
+/**
+ * Both ends of every way to move one file between processes: our exchange, and a bare libp2p stream
+ * and raw TCP that throw the bytes away.
+ */
+import '../../../src/lib/node20.ts'
+import { randomFillSync } from 'node:crypto'
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer } from 'node:net'
+import type { Stream } from '@libp2p/interface'
+import { multiaddr } from '@multiformats/multiaddr'
+import { Exchange } from '../../../src/exchange/exchange.ts'
+import { drained } from '../../../src/exchange/frames.ts'
+import { createTransport, type Transport } from '../../../src/exchange/transport.ts'
+import { createIdentity } from '../../../src/identity/keys.ts'
+import { digestOf } from '../../../src/lib/bytes.ts'
+import type { FileRef } from '../../../src/lib/file-ref.ts'
+import { limit } from '../../../src/lib/limits.ts'
+import { BlobStore } from '../../../src/store/blob-store.ts'
+
+export type Kind = 'exchange' | 'libp2p' | 'tcp'
+
+export interface EndInit {
+  readonly role: 'sender' | 'receiver'
+  /** A folder of its own, shared by the senders of one kind. */
+  readonly dir: string
+  /** What is sent. */
+  readonly file: string
+}
+
+export interface End {
+  /** What the receivers need to know of a sender. */
+  readonly offer?: unknown
+  /** Connections are not timed. */
+  prepare?(offers: readonly unknown[]): Promise<void>
+  receive?(offers: readonly unknown[]): Promise<void>
+  /** Back to where nothing was received. */
+  forget?(): Promise<void>
+}
+
+/** Bytes of the transfers that throw them away. */
+export const SENT_BYTES = 512 * 2 ** 20
+const TIMEOUT_MS = 300_000
+const LOOPBACK = '/ip4/127.0.0.1/tcp/0'
+const RAW_PROTOCOL = '/flexmesh-bench/raw/1.0.0'
+/** One mebibyte of noise, sent again and again. */
+const noiseBytes = (): Uint8Array => randomFillSync(new Uint8Array(limit('chunkBytes')))
+
+export const ENDS: Readonly<Record<Kind, (init: EndInit) => Promise<End>>> = {
+  exchange: exchangeEnd,
+  libp2p: libp2pEnd,
+  tcp: tcpEnd,
+}
+
+async function exchangeEnd({ role, dir, file }: EndInit): Promise<End> {
+  const blobs = await BlobStore.open(dir)
+  const exchange = new Exchange(
+    {
+      blobs,
+      handlers: {
+        isMember: () => true,
+        guestsOpen: () => false,
+        charterFor: () => undefined,
+        onMembershipRequest: async () => 'refused',
+        wanted: () => ({ rosterVersion: 1, known: [] }),
+        statementsSince: async function* () {},
+        onStatement: async () => undefined,
+        judgeHead: () => 'ignore',
+        isBehind: () => false,
+        onSynced: () => undefined,
+        mayRead: () => true,
+      },
+    },
+    {
+      identity: createIdentity(),
+      consortium: digestOf(Uint8Array.of(1)),
+      listen: [LOOPBACK],
+      bootstrap: [],
+      mdns: false,
+      clock: () => performance.now(),
+    },
+  )
+  await exchange.start()
+  if (role === 'sender')
+    return { offer: { address: exchange.addresses()[0], ref: await blobs.putFile(file) } }
+  const signal = AbortSignal.timeout(TIMEOUT_MS)
+  let providers: string[] = []
+  let received: FileRef | undefined
+  return {
+    prepare: async (offers) => {
+      providers = await Promise.all(
+        (offers as { address: string }[]).map(({ address }) => exchange.connect(address, signal)),
+      )
+    },
+    receive: async (offers) => {
+      const [{ ref }] = offers as [{ ref: FileRef }]
+      await exchange.fetch(ref, { signal, providers })
+      received = ref
+    },
+    forget: async () => {
+      if (received !== undefined) await blobs.delete(received.sha256)
+    },
+  }
+}
+
+/** The same libp2p node as the exchange has, with one protocol that has neither frames nor checks. */
+async function libp2pEnd({ role }: EndInit): Promise<End> {
+  const node = await createTransport({
+    identity: createIdentity(),
+    listen: [LOOPBACK],
+    bootstrap: [],
+    mdns: false,
+    gate: {},
+    topic: 'bench',
+  })
+  if (role === 'sender') await node.handle(RAW_PROTOCOL, (stream) => sendNoise(stream))
+  await node.start()
+  if (role === 'sender') return { offer: { address: String(node.getMultiaddrs()[0]) } }
+  return { receive: (offers) => receiveNoise(node, offers as { address: string }[]) }
+}
+
+async function sendNoise(stream: Stream): Promise<void> {
+  const bytes = noiseBytes()
+  const signal = AbortSignal.timeout(TIMEOUT_MS)
+  for (let sent = 0; sent < SENT_BYTES; sent += bytes.length) {
+    if (!stream.send(bytes)) await drained(stream, signal)
+  }
+  await stream.close()
+}
+
+async function receiveNoise(node: Transport, [offer]: readonly { address: string }[]): Promise<void> {
+  if (offer === undefined) throw new Error('no sender')
+  const stream = await node.dialProtocol(multiaddr(offer.address), RAW_PROTOCOL)
+  let received = 0
+  const done = Promise.withResolvers<void>()
+  stream.addEventListener('message', ({ data }) => {
+    received += data.byteLength
+    if (received >= SENT_BYTES) done.resolve()
+  })
+  stream.addEventListener('close', ({ error }) => done.reject(error ?? new Error('closed early')))
+  await done.promise
+  await stream.close()
+}
+
+async function tcpEnd({ role }: EndInit): Promise<End> {
+  if (role === 'sender') {
+    const bytes = noiseBytes()
+    const server = createServer(async (socket) => {
+      socket.on('error', () => undefined)
+      for (let sent = 0; sent < SENT_BYTES; sent += bytes.length) {
+        if (!socket.write(bytes)) await once(socket, 'drain')
+      }
+      socket.end()
+    })
+    await once(server.listen(0, '127.0.0.1'), 'listening')
+    return { offer: (server.address() as AddressInfo).port }
+  }
+  return {
+    receive: async ([port]) => {
+      const socket = connect(port as number, '127.0.0.1')
+      let received = 0
+      socket.on('data', (data) => {
+        received += data.length
+      })
+      await once(socket, 'end')
+      if (received !== SENT_BYTES) throw new Error(`expected ${SENT_BYTES} bytes, got ${received}`)
+    },
+  }
+}
