@@ -205,8 +205,21 @@ async function openOrPrepare(
   request: TrainRequest,
   signal: AbortSignal,
 ): Promise<Corpus> {
-  if (request.paths.length === 0 || (await pathExists(join(outDir, 'corpus.json'))))
-    return openCorpus(outDir, model.tokenizer)
+  if (await pathExists(join(outDir, 'corpus.json'))) {
+    const corpus = await openCorpus(outDir, model.tokenizer)
+    if (request.paths.length === 0 || request.paths.join('\n') === corpus.paths.join('\n')) return corpus
+    await corpus.close()
+    throw new InputError(
+      'exists',
+      `training ${request.name} was begun on ${corpus.paths.join(', ')}; leave out --data to go on with it, or choose another --name`,
+    )
+  }
+  if (request.paths.length === 0) {
+    throw new InputError(
+      'not-found',
+      `no training named ${request.name} was begun; give its text with --data`,
+    )
+  }
   return prepareCorpus({ paths: request.paths, tokenizer: model.tokenizer, outDir, signal })
 }
 

@@ -115,6 +115,16 @@ describe('what goes wrong is said in one sentence', () => {
     expect(await sentence('train', '--home', ready, '--name', 'x', '--data', file)).toContain('a.txt')
   })
 
+  it('other text for a training that was begun, and none for one that was not', async () => {
+    const train = (...more: string[]): string[] => ['train', '--home', ready, '--steps', '1', ...more]
+    const text = join(EXAMPLES, 'archive', 'text')
+    expect((await flexmesh(...train('--name', 'begun', '--data', text))).code).toBe(0)
+    const other = join(EXAMPLES, 'university', 'text')
+    expect(await sentence(...train('--name', 'begun', '--data', other))).toContain(text)
+    expect((await flexmesh(...train('--name', 'begun', '--resume'))).code).toBe(0)
+    expect(await sentence(...train('--name', 'never', '--resume'))).toContain('--data')
+  })
+
   it('a path that does not exist', async () => {
     expect(await sentence('train', '--home', ready, '--name', 'x', '--data', '/no/such/folder')).toContain(
       '/no/such/folder',

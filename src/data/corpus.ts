@@ -38,6 +38,8 @@ export interface HeldOut {
 
 export interface Corpus {
   readonly stats: CorpusStats
+  /** Files and folders that it was prepared from. */
+  readonly paths: readonly string[]
   readonly train: TokenFile
   /** Held-out documents, at most `maxBytes` of text, always the same ones. */
   heldOut(maxBytes: number): Promise<HeldOut[]>
@@ -58,6 +60,7 @@ export interface PrepareInit {
 const DEFAULT_HELD_OUT_SHARE = 0.05
 /** A lone document this long is cut, so that a part can be held out. */
 const MIN_SPLIT_CHARACTERS = 400
+const MAX_PATHS = 1024
 const MAX_INDEX_BYTES = 256 * 2 ** 20
 
 interface Side {
@@ -134,7 +137,14 @@ export async function prepareCorpus(init: PrepareInit): Promise<Corpus> {
   await finish(train, join(outDir, 'train.tokens'))
   await finish(heldOut, join(outDir, 'held-out.tokens'))
   const stats: CorpusStats = { train: statsOf(train), heldOut: statsOf(heldOut), duplicates }
-  const description = { version: 1, tokenizer: tokenizer.digest, width, stats, heldOut: heldOut.index }
+  const description = {
+    version: 1,
+    tokenizer: tokenizer.digest,
+    paths: init.paths,
+    width,
+    stats,
+    heldOut: heldOut.index,
+  }
   await writeFileAtomic(join(outDir, 'corpus.json'), JSON.stringify(description))
   return openCorpus(outDir, tokenizer)
 }
@@ -156,6 +166,7 @@ export async function openCorpus(dir: string, tokenizer: Tokenizer): Promise<Cor
   const train = await TokenFile.open(join(dir, 'train.tokens'), width)
   return {
     stats,
+    paths: fields.list('paths', MAX_PATHS, (item) => String(item)),
     train,
     heldOut: (maxBytes) => readHeldOut(join(dir, 'held-out.tokens'), width, index, maxBytes),
     close: () => train.close(),
