@@ -1,6 +1,6 @@
 /**
- * The forward pass as serving runs it: only the chosen experts of each token, keys and values written
- * in place, logits of last tokens only. Cost does not grow with the experts that a token does not use.
+ * The forward pass as serving runs it: only the chosen experts of each token, keys and values kept,
+ * logits of last tokens only. Cost does not grow with the experts that a token does not use.
  * Knows no requests; `forward` in transformer.ts is the same function in one graph.
  */
 import type { Engine } from '../tensor/engine.ts'
@@ -53,6 +53,8 @@ export class Decoder {
   readonly #y: Rows
   readonly #in: Rows
   readonly #out: Rows
+  readonly #keys: Rows
+  readonly #values: Rows
   readonly #router: Rows
   readonly #logits: Rows
 
@@ -71,6 +73,8 @@ export class Decoder {
     this.#y = wide()
     this.#in = wide()
     this.#out = wide()
+    this.#keys = wide()
+    this.#values = wide()
     this.#router = new Rows(maxRows, E)
     this.#logits = new Rows(maxRows, config.vocabSize)
   }
@@ -135,14 +139,17 @@ export class Decoder {
       u.set(this.#embedding.subarray(id * C, (id + 1) * C), row * C)
     })
     y.fill(0)
+    const keys = this.#keys.first(N)
+    const values = this.#values.first(N)
     for (let layer = 0; layer < L; layer++) {
-      const keys = cache.keys(layer, slot, B)
-      const values = cache.values(layer, slot, B)
+      const pastKeys = cache.keys(layer, slot, B)
+      const pastValues = cache.values(layer, slot, B)
       await this.#parts.attend[layer]?.run(
-        { u, y, pastKeys: keys, pastValues: values, positions, lastPositions, total, ...this.#rotary },
-        { uNext: next, logits: router, presentKeys: keys, presentValues: values },
+        { u, y, pastKeys, pastValues, positions, lastPositions, total, ...this.#rotary },
+        { uNext: next, logits: router, keys, values },
         sizes,
       )
+      cache.write(layer, slot, lengths, T, keys, values)
       ;[u, next] = [next, u]
       const offsets = masks.map((mask) => mask.map((m, e) => m + (this.#bias[layer]?.[e] as number)))
       const plan = planRouting(router, N, E, topK, (row) => offsets[Math.floor(row / T)] as Float32Array)

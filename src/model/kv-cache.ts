@@ -1,7 +1,7 @@
 /**
- * Keys and values of the sequences in work, written in place by the attention operator. Slots in use
- * are always the first ones, so that one run serves any number of them; room grows by doubling, so
- * memory follows use and not the longest context. Knows no tokens and no engine.
+ * Keys and values of the sequences in work, in the layout that attention reads. Slots in use are always
+ * the first ones, so that one run serves any number of them; room grows by doubling, so memory follows
+ * use and not the longest context. Knows no tokens and no engine.
  */
 import type { ModelConfig } from './config.ts'
 
@@ -51,6 +51,37 @@ export class KvCache {
 
   values(layer: number, slot: number, count: number): Float32Array {
     return this.#view(this.#values, 'v', layer, slot, count)
+  }
+
+  /**
+   * Put the keys and values of T new tokens, (B, T, C) each, behind the `lengths` that the B slots from
+   * `slot` hold already.
+   */
+  write(
+    layer: number,
+    slot: number,
+    lengths: readonly number[],
+    T: number,
+    keys: Float32Array,
+    values: Float32Array,
+  ): void {
+    const pairs = [
+      [this.#keys[layer] as Float32Array, keys],
+      [this.#values[layer] as Float32Array, values],
+    ] as const
+    const H = this.#H
+    const D = this.#D
+    for (const [cache, fresh] of pairs) {
+      lengths.forEach((length, b) => {
+        for (let h = 0; h < H; h++) {
+          let to = (((slot + b) * H + h) * this.#positions + length) * D
+          for (let t = 0; t < T; t++) {
+            const from = ((b * T + t) * H + h) * D
+            for (let d = 0; d < D; d++) cache[to++] = fresh[from + d] as number
+          }
+        }
+      })
+    }
   }
 
   /** Make room; what is there stays. @throws RangeError beyond the limits of the constructor. */

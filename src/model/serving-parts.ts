@@ -33,7 +33,7 @@ export interface ServingParts {
   /**
    * (u, y) of the block before -> x = u + norm(y); attention; u' = x + norm(attention).
    * Inputs u, y (B, T, C), pastKeys, pastValues (B, H, P, D), positions (B, T), lastPositions (B), total (1), cos, sin
-   * (R, D / 2); results uNext, logits (B, T, E), presentKeys, presentValues, which may be the past arrays.
+   * (R, D / 2); results uNext, logits (B, T, E), and keys, values (B, T, C) for the cache.
    */
   readonly attend: readonly Part[]
   /** x (N, C) -> y (N, C): `expert(layer, e)`. */
@@ -177,11 +177,12 @@ function attendSpec(config: ModelConfig, rotaryLength: number, layer: number) {
       const t = (name: string): Tensor => tensors[name] as Tensor
       const linear = product(tensors, bits, () => [C, C])
       const x = add(t('u'), rmsNorm(t('y'), t('inGain'), rmsNormEps)) // (B, T, C)
-      const [mixed, presentKeys, presentValues] = cachedAttention(
+      const values = linear(x, 'v')
+      const [mixed, keys] = cachedAttention(
         {
           queries: rmsNorm(linear(x, 'q'), t('qGain'), rmsNormEps),
           keys: rmsNorm(linear(x, 'k'), t('kGain'), rmsNormEps),
-          values: linear(x, 'v'),
+          values,
           pastKeys: t('pastKeys'),
           pastValues: t('pastValues'),
           positions: t('positions'),
@@ -194,7 +195,7 @@ function attendSpec(config: ModelConfig, rotaryLength: number, layer: number) {
       )
       const u = add(x, rmsNorm(linear(mixed, 'o'), t('outGain'), rmsNormEps))
       const logits = matMul(u as never, t('rows') as never, false, true) as Tensor // (B, T, E)
-      return { uNext: u, logits, presentKeys, presentValues }
+      return { uNext: u, logits, keys, values }
     },
     inputs: {
       u: { shape: ['B', 'T', C] },

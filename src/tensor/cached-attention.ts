@@ -1,6 +1,8 @@
 /**
- * Attention of new tokens over a key-value cache that is written in place. The traced engine has one
- * operator for it, rotary embedding included; other engines run its definition. Knows no model.
+ * Attention of new tokens over a key-value cache. The traced engine has operators for it, rotary
+ * embedding included; other engines run its definition. The cache is not a result: ONNX Runtime for
+ * Node copies every result, and the whole cache for one token would cost more than the token, so the
+ * caller writes the new keys and values itself. Knows no model.
  */
 import {
   add,
@@ -30,7 +32,7 @@ export interface CachedAttentionInputs {
   readonly queries: Tensor
   readonly keys: Tensor
   readonly values: Tensor
-  /** (B, H, P, D), rotated keys; the targets `presentKeys` and `presentValues` may be the same arrays. */
+  /** (B, H, P, D), rotated keys. */
   readonly pastKeys: Tensor
   readonly pastValues: Tensor
   /** (B, T) int32: position of every new token. */
@@ -60,46 +62,43 @@ traced(KERNEL, (inputs, { heads }) => {
     const tables = [input(inputs, 'cos'), input(inputs, 'sin')]
     return trace.emit('RotaryEmbedding', [x, index, ...tables], x.shape, 'float32', [count], MICROSOFT)
   }
+  const queries = rotated('queries')
+  const keys = rotated('keys')
   const past = input(inputs, 'pastKeys')
-  return trace.emitMany(
+  const [mixed] = trace.emitMany(
     'GroupQueryAttention',
     [
-      rotated('queries'),
-      rotated('keys'),
+      queries,
+      keys,
       input(inputs, 'values'),
       past,
       input(inputs, 'pastValues'),
       input(inputs, 'lastPositions'),
       input(inputs, 'total'),
     ],
-    [input(inputs, 'queries'), past, past].map(({ shape }) => ({ shape, dtype: 'float32' as const })),
+    [queries, past, past].map(({ shape }) => ({ shape, dtype: 'float32' as const })),
     [count, { name: 'kv_num_heads', int: heads as number }],
     MICROSOFT,
   )
+  return [mixed as TensorInfo, keys]
 })
 
-/** [mixed (B, T, C), present keys, present values (B, H, P, D)] (flexolmo 1.1, attention). */
-export function cachedAttention(inputs: CachedAttentionInputs, heads: number): [Tensor, Tensor, Tensor] {
+/** [mixed, rotated keys], both (B, T, C) (flexolmo 1.1, attention). */
+export function cachedAttention(inputs: CachedAttentionInputs, heads: number): [Tensor, Tensor] {
   if (getBackend() === TRACE_BACKEND) {
-    return engine().runKernel(KERNEL, { ...inputs }, { heads }) as Tensor[] as [Tensor, Tensor, Tensor]
+    return engine().runKernel(KERNEL, { ...inputs }, { heads }) as Tensor[] as [Tensor, Tensor]
   }
   const last = inputs.lastPositions.dataSync()
   const rows = Array.from({ length: inputs.queries.shape[0] as number }, (_, b) =>
     attendRow(inputs, heads, b, last[b] as number),
   )
-  const column = (i: 0 | 1 | 2): Tensor => stack(rows.map((row) => row[i]))
-  return [column(0), column(1), column(2)]
+  const column = (i: 0 | 1): Tensor => stack(rows.map((row) => row[i]))
+  return [column(0), column(1)]
 }
 
-/** The definition, for one row: [mixed (T, C), keys, values (H, P, D)]. */
-function attendRow(
-  inputs: CachedAttentionInputs,
-  heads: number,
-  b: number,
-  last: number,
-): [Tensor, Tensor, Tensor] {
+/** The definition, for one row: [mixed, rotated keys], both (T, C). */
+function attendRow(inputs: CachedAttentionInputs, heads: number, b: number, last: number): [Tensor, Tensor] {
   const [, T, C] = inputs.queries.shape as [number, number, number]
-  const P = inputs.pastKeys.shape[2] as number
   const D = C / heads
   const before = last + 1 - T
   const split = (x: Tensor): Tensor =>
@@ -111,16 +110,13 @@ function attendRow(
     const second = slice(x, [0, 0, D / 2], [heads, T, D / 2])
     return concat([sub(mul(first, cos), mul(second, sin)), add(mul(second, cos), mul(first, sin))], 2)
   }
-  const present = (past: Tensor, fresh: Tensor): Tensor => {
-    const row = (from: number, count: number): Tensor =>
-      reshape(slice(past, [b, 0, from, 0], [1, heads, count, D]), [heads, count, D])
-    return concat([row(0, before), fresh, row(last + 1, P - last - 1)], 1)
-  }
-  const keys = present(inputs.pastKeys, rotate(split(inputs.keys)))
-  const values = present(inputs.pastValues, split(inputs.values))
-  const seen = (x: Tensor): Tensor => slice(x, [0, 0, 0], [heads, last + 1, D])
+  const joined = (past: Tensor, fresh: Tensor): Tensor =>
+    concat([reshape(slice(past, [b, 0, 0, 0], [1, heads, before, D]), [heads, before, D]), fresh], 1)
+  const fresh = rotate(split(inputs.keys)) // (H, T, D)
+  const keys = joined(inputs.pastKeys, fresh) // (H, last + 1, D)
+  const values = joined(inputs.pastValues, split(inputs.values))
   const scores = mul(
-    matMul(rotate(split(inputs.queries)) as never, seen(keys) as never, false, true) as Tensor,
+    matMul(rotate(split(inputs.queries)) as never, keys as never, false, true) as Tensor,
     scalar(D ** -0.5),
   ) // (H, T, last + 1)
   const mask = tensor(
@@ -129,6 +125,7 @@ function attendRow(
     ),
     [T, last + 1],
   )
-  const mixed = matMul(softmax(add(scores, mask)) as never, seen(values) as never) as Tensor // (H, T, D)
-  return [reshape(transpose(mixed, [1, 0, 2]), [T, C]), keys, values]
+  const mixed = matMul(softmax(add(scores, mask)) as never, values as never) as Tensor // (H, T, D)
+  const flat = (x: Tensor): Tensor => reshape(transpose(x, [1, 0, 2]), [T, C])
+  return [flat(mixed), flat(fresh)]
 }
