@@ -12,24 +12,36 @@ export const PUBLIC_KEY_BYTES = 32
 export const SECRET_KEY_BYTES = 64
 export const SIGNATURE_BYTES = 64
 
+/** Little-endian, 32 bytes, compared byte by byte: every signature passes here. */
+function littleEndian(value: bigint): Uint8Array {
+  return fromHex(value.toString(16).padStart(2 * PUBLIC_KEY_BYTES, '0')).reverse()
+}
+
+const PRIME = 2n ** 255n - 19n
+const P = littleEndian(PRIME)
 /** Order of the prime subgroup, 2^252 + 27742317777372353535851937790883648493. */
-const L = 2n ** 252n + 27742317777372353535851937790883648493n
-const P = 2n ** 255n - 19n
-const SIGN_BIT = 1n << 255n
+const L = littleEndian(2n ** 252n + 27742317777372353535851937790883648493n)
 
 /** y coordinates of the eight points whose order divides 8. */
-const SMALL_ORDER_Y: ReadonlySet<bigint> = new Set([
-  0n,
-  1n,
-  P - 1n,
-  littleEndian(fromHex('c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a')),
-  littleEndian(fromHex('26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05')),
-])
+const SMALL_ORDER_Y: readonly Uint8Array[] = [
+  littleEndian(0n),
+  littleEndian(1n),
+  littleEndian(PRIME - 1n),
+  fromHex('c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a'),
+  fromHex('26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05'),
+]
 
 const SPKI_PREFIX = fromHex('302a300506032b6570032100')
 
-function littleEndian(bytes: Uint8Array): bigint {
-  return BigInt(`0x${toHex(bytes.slice().reverse())}`)
+/** The last byte of a point holds y's top bits and, above them, the sign of x. */
+const WITHOUT_SIGN = 0x7f
+
+/** Below, at or above zero as the number `a`, its last byte masked, is below, at or above `b`. */
+function compare(a: Uint8Array, b: Uint8Array, lastByteMask = 0xff): number {
+  const last = b.length - 1
+  let difference = ((a[last] as number) & lastByteMask) - (b[last] as number)
+  for (let i = last - 1; i >= 0 && difference === 0; i--) difference = (a[i] as number) - (b[i] as number)
+  return difference
 }
 
 /** Public keys that passed `isStrongPublicKey`, as the object that verifies, oldest first. */
@@ -39,8 +51,8 @@ const MAX_KEYS = 4 * limit('members')
 
 /** Canonical (y < p) and not of small order. */
 function isStrongPoint(bytes: Uint8Array): boolean {
-  const y = littleEndian(bytes) & ~SIGN_BIT
-  return y < P && !SMALL_ORDER_Y.has(y)
+  if (compare(bytes, P, WITHOUT_SIGN) >= 0) return false
+  return !SMALL_ORDER_Y.some((y) => compare(bytes, y, WITHOUT_SIGN) === 0)
 }
 
 /** Whether a public key may be enrolled at all. */
@@ -56,7 +68,7 @@ export function sign(secretKey: Uint8Array, message: Uint8Array): Uint8Array {
 /** Never throws: anything that is not one valid strict signature is false. */
 export function verifyStrict(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean {
   if (signature.length !== SIGNATURE_BYTES) return false
-  if (littleEndian(signature.subarray(32)) >= L) return false
+  if (compare(signature.subarray(32), L) >= 0) return false
   if (!isStrongPoint(signature.subarray(0, 32))) return false
   try {
     const key = verifyingKey(publicKey)

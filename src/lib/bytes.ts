@@ -79,14 +79,18 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return Buffer.compare(a, b) === 0
 }
 
+const ENCODER = new TextEncoder()
+/** A byte order mark stays, so that text and bytes stand for each other one to one. */
+const DECODER = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
 export function utf8(text: string): Uint8Array {
-  return new TextEncoder().encode(text)
+  return ENCODER.encode(text)
 }
 
 /** @throws FormatError `bad-field` when the bytes are not UTF-8. */
 export function fromUtf8(bytes: Uint8Array): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+    return DECODER.decode(bytes)
   } catch (cause) {
     throw new FormatError('bad-field', 'text: expected UTF-8', {}, cause)
   }
