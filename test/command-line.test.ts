@@ -191,6 +191,7 @@ describe('what goes wrong is said in one sentence', () => {
       ['train', '--home', ready],
       ['start', '--port', 'x', '--home', ready],
       ['train', '--speed', '9'],
+      ['generate', 'x', '--weights', 'int9', '--home', ready],
     ]) {
       const { code, stderr } = await flexmesh(...args)
       expect([args, code]).toEqual([args, 2])

@@ -20,7 +20,7 @@ const GLOBAL: Readonly<Record<string, OptionKind>> = {
   'passphrase-file': text('file that holds the passphrase of the key'),
   engine: text('onnx (default), tensorflow or cpu'),
   threads: text('threads of the tensor engine (default: all)'),
-  weights: text('how answers hold weights: fp32 (default), int8 or int4'),
+  weights: text('fp32 (default), int8 or int4: weights in memory; a running node keeps its own'),
   help: flag('show this help'),
 }
 

@@ -177,6 +177,7 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
 async function inNode(context: CommandContext): Promise<void> {
   const { home, invocation, output, signal } = context
   const args = argumentsOf(invocation)
+  const weights = weightFormat(invocation)
   const onProgress = (progress: unknown): void => showProgress(output, progress)
   const control = homePaths(home).control
   let result: unknown
@@ -189,7 +190,7 @@ async function inNode(context: CommandContext): Promise<void> {
     const node = await FlexMeshNode.open({
       home,
       engine,
-      weights: weightFormat(invocation),
+      weights,
       now: unixNow,
       ...(passphrase === undefined ? {} : { passphrase }),
     })
