@@ -1,11 +1,11 @@
 /** Fetches the file that it is told of and says by how many MB its memory grew. Usage: forked with DIR. */
 import { once } from 'node:events'
 import type { FileRef } from '../../src/lib/file-ref.ts'
-import { RECEIVER, startPeer } from './memory-peer.ts'
+import { startExchange } from './exchange/start-exchange.ts'
 
 const SAMPLE_MS = 50
 const [dir = ''] = process.argv.slice(2)
-const { exchange } = await startPeer(RECEIVER, dir)
+const { exchange } = await startExchange(dir)
 const [{ address, ref }] = (await once(process, 'message')) as [{ address: string; ref: FileRef }]
 const signal = AbortSignal.timeout(600_000)
 const peer = await exchange.connect(address, signal)

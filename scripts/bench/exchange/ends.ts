@@ -8,14 +8,12 @@ import { once } from 'node:events'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import type { Stream } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
-import { Exchange } from '../../../src/exchange/exchange.ts'
 import { drained } from '../../../src/exchange/frames.ts'
 import { createTransport, type Transport } from '../../../src/exchange/transport.ts'
 import { createIdentity } from '../../../src/identity/keys.ts'
-import { digestOf } from '../../../src/lib/bytes.ts'
 import type { FileRef } from '../../../src/lib/file-ref.ts'
 import { limit } from '../../../src/lib/limits.ts'
-import { BlobStore } from '../../../src/store/blob-store.ts'
+import { LOOPBACK, startExchange } from './start-exchange.ts'
 
 export type Kind = 'exchange' | 'libp2p' | 'tcp'
 
@@ -40,7 +38,6 @@ export interface End {
 /** Bytes of the transfers that throw them away. */
 export const SENT_BYTES = 512 * 2 ** 20
 const TIMEOUT_MS = 300_000
-const LOOPBACK = '/ip4/127.0.0.1/tcp/0'
 const RAW_PROTOCOL = '/flexmesh-bench/raw/1.0.0'
 /** One mebibyte of noise, sent again and again. */
 const noiseBytes = (): Uint8Array => randomFillSync(new Uint8Array(limit('chunkBytes')))
@@ -52,34 +49,7 @@ export const ENDS: Readonly<Record<Kind, (init: EndInit) => Promise<End>>> = {
 }
 
 async function exchangeEnd({ role, dir, file }: EndInit): Promise<End> {
-  const blobs = await BlobStore.open(dir)
-  const exchange = new Exchange(
-    {
-      blobs,
-      handlers: {
-        isMember: () => true,
-        guestsOpen: () => false,
-        charterFor: () => undefined,
-        onMembershipRequest: async () => 'refused',
-        wanted: () => ({ rosterVersion: 1, known: [] }),
-        statementsSince: async function* () {},
-        onStatement: async () => undefined,
-        judgeHead: () => 'ignore',
-        isBehind: () => false,
-        onSynced: () => undefined,
-        mayRead: () => true,
-      },
-    },
-    {
-      identity: createIdentity(),
-      consortium: digestOf(Uint8Array.of(1)),
-      listen: [LOOPBACK],
-      bootstrap: [],
-      mdns: false,
-      clock: () => performance.now(),
-    },
-  )
-  await exchange.start()
+  const { exchange, blobs } = await startExchange(dir)
   if (role === 'sender')
     return { offer: { address: exchange.addresses()[0], ref: await blobs.putFile(file) } }
   const signal = AbortSignal.timeout(TIMEOUT_MS)

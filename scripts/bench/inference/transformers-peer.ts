@@ -25,19 +25,19 @@ export async function startTransformers(
     throw new Error(`transformers ended with code ${String(code)}`)
   })
   ended.catch(() => undefined)
-  const answer = async (): Promise<Record<string, unknown>> => {
+  const answer = async (): Promise<unknown> => {
     const [line] = (await Promise.race([once(lines, 'line'), ended])) as [string]
-    return JSON.parse(line) as Record<string, unknown>
+    return JSON.parse(line)
   }
-  const versions = await answer()
+  const versions = (await answer()) as { transformers: string; torch: string }
   let experts = ''
   return {
-    name: `transformers ${versions['transformers']}, torch ${versions['torch']}`,
+    name: `transformers ${versions.transformers}, torch ${versions.torch}`,
     counts: 'median',
     experts: () => experts,
     run: async (prompt, newTokens) => {
       child.stdin.write(`${JSON.stringify({ prompt: [...prompt], newTokens })}\n`)
-      const run = (await answer()) as unknown as Run & { experts: { prefill: string; decode: string } }
+      const run = (await answer()) as Run & { experts: { prefill: string; decode: string } }
       experts = `${run.experts.prefill} to read the prompt, ${run.experts.decode} to decode`
       return run
     },
