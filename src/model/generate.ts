@@ -10,9 +10,10 @@ import type { ModelConfig } from './config.ts'
 import { Decoder, type DecoderOutput } from './decoder.ts'
 import { KvCache } from './kv-cache.ts'
 import type { Params } from './params.ts'
+import { placedBytes } from './placed-weights.ts'
 import { MIN_PREFIX_TOKENS, PrefixCache } from './prefix-cache.ts'
 import { chooseToken, type Sampling } from './sampling.ts'
-import { TokenDecoder, tokenDecoderBytes } from './token-decoder.ts'
+import { TokenDecoder } from './token-decoder.ts'
 import type { WeightFormat } from './weight-format.ts'
 
 const PREFILL_TOKENS = 256
@@ -79,8 +80,8 @@ export async function createGenerator(
   })
   const threads = init.vectorThreads ?? engine.threads ?? 0
   const tokens =
-    threads > 0 && weights === 'fp32' && tokenDecoderBytes(config, E) <= totalmem() * MEMORY_SHARE
-      ? await TokenDecoder.create(config, params, { E, topK, contextLength, streams, threads })
+    threads > 0 && placedBytes(config, E, weights) <= totalmem() * MEMORY_SHARE
+      ? await TokenDecoder.create(config, params, { E, topK, contextLength, streams, threads, weights })
       : undefined
   return new Batcher(decoder, tokens, config, {
     contextLength,

@@ -18,7 +18,7 @@ import { rmsNorm } from '../tensor/fused.ts'
 import { type Bits, quantize, quantizedMatMul } from '../tensor/quantized.ts'
 import { headSize, keyValueWidth, type ModelConfig } from './config.ts'
 import { expertName, FFN_PROJECTIONS, layerName, type Params, requireParam, routerName } from './params.ts'
-import type { WeightFormat } from './weight-format.ts'
+import { bitsOf, type WeightFormat } from './weight-format.ts'
 
 /** A function whose weights are given already. */
 export interface Part {
@@ -68,8 +68,7 @@ export async function compileServingParts(
   format: WeightFormat,
   rotaryLength: number,
 ): Promise<ServingParts> {
-  const bits = format === 'fp32' ? undefined : format === 'int8' ? 8 : 4
-  const maker = new PartMaker(engine, params, bits)
+  const maker = new PartMaker(engine, params, bitsOf(format))
   const { numHiddenLayers: L } = config
   try {
     const attend: Part[] = []
