@@ -3,13 +3,13 @@
  * them: one block of memory for what all tokens use, one for each expert. They are copied, and coded
  * where the weight format says so. Knows no token.
  */
-import { type Bits, QUANTIZED_BLOCK, quantize } from '../tensor/quantized.ts'
+import { type Bits, QUANTIZED_BLOCK } from '../tensor/quantized.ts'
 import type { Block, Matrix } from '../tensor/vector-jobs.ts'
 import { BlockLayout, EncodedRegion, type VectorInput, VectorRegion } from '../tensor/vector-layout.ts'
 import type { VectorThreads } from '../tensor/vector-threads.ts'
+import type { CodedParams } from './coded-params.ts'
 import { headSize, keyValueWidth, type ModelConfig } from './config.ts'
 import { expertName, FFN_PROJECTIONS, layerName, type Params, requireParam, routerName } from './params.ts'
-import { bitsOf, type WeightFormat } from './weight-format.ts'
 
 /** Of one block: addresses have 32 bits, and vectors lie beside the weights. */
 const MAX_WEIGHT_BYTES = 2 ** 32 - 2 ** 28
@@ -18,21 +18,12 @@ export const ATTENTION = ['q_proj', 'k_proj', 'v_proj', 'o_proj'] as const
 export type Attention = Readonly<Record<(typeof ATTENTION)[number], Matrix>>
 export type Ffn = Readonly<Record<(typeof FFN_PROJECTIONS)[number], Matrix>>
 
-/** What placing needs to know of a decoder. */
-export interface Placement {
-  readonly E: number
-  /** Most vectors at once. */
-  readonly streams: number
-  readonly weights: WeightFormat
-}
-
 /**
  * Bytes of weights that a decoder copies; infinite where the kernels cannot do this model, which takes
  * vectors of whole fours, or whole blocks of codes, and no block of memory beyond their addresses.
  */
-export function placedBytes(config: ModelConfig, E: number, weights: WeightFormat): number {
+export function placedBytes(config: ModelConfig, E: number, bits: Bits | undefined): number {
   const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L, vocabSize: V } = config
-  const bits = bitsOf(weights)
   const bytes = (values: number): number =>
     bits === undefined ? 4 * values : (values * bits) / 8 + (4 * values) / QUANTIZED_BLOCK
   const trunk = bytes(L * (2 * C * C + 2 * C * keyValueWidth(config)) + V * C) + 4 * L * E * C
@@ -75,10 +66,11 @@ export function placeTrunk(
   threads: VectorThreads,
   config: ModelConfig,
   params: Params,
-  { E, streams, weights }: Placement,
+  coded: CodedParams | undefined,
+  { E, streams }: { E: number; streams: number },
 ): TrunkPlace {
   const { hiddenSize: C, vocabSize: V, numHiddenLayers: L } = config
-  const placer = new Placer(params, bitsOf(weights), streams)
+  const placer = new Placer(params, coded, streams)
   const layers = Array.from({ length: L }, (_, layer) => layer)
   const attention = layers.map((layer) =>
     byName(ATTENTION, (name) => placer.matrix(layerName(layer, `self_attn.${name}.weight`))),
@@ -104,19 +96,19 @@ export function placeExpert(
   threads: VectorThreads,
   config: ModelConfig,
   params: Params,
+  coded: CodedParams | undefined,
   e: number,
-  { streams, weights }: Placement,
+  streams: number,
 ): ExpertPlace {
   const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L } = config
-  const bits = bitsOf(weights)
-  const placer = new Placer(params, bits, streams)
+  const placer = new Placer(params, coded, streams)
   const ffn = Array.from({ length: L }, (_, layer) =>
     byName(FFN_PROJECTIONS, (name) => placer.matrix(expertName(layer, e, name))),
   )
   const x = placer.input(C)
   const gate = placer.region(F)
   const up = placer.region(F)
-  const inner = bits === undefined ? gate : placer.input(F)
+  const inner = coded === undefined ? gate : placer.input(F)
   const y = placer.region(C)
   return { block: placer.block(threads), ffn, x, gate, up, inner, y }
 }
@@ -129,14 +121,14 @@ function byName<N extends string>(names: readonly N[], value: (name: N) => Matri
 class Placer {
   readonly layout = new BlockLayout()
   readonly #params: Params
-  readonly #bits: Bits | undefined
+  readonly #coded: CodedParams | undefined
   readonly #streams: number
   readonly #inputs: VectorInput[] = []
   readonly #copies: ((buffer: SharedArrayBuffer) => void)[] = []
 
-  constructor(params: Params, bits: Bits | undefined, streams: number) {
+  constructor(params: Params, coded: CodedParams | undefined, streams: number) {
     this.#params = params
-    this.#bits = bits
+    this.#coded = coded
     this.#streams = streams
   }
 
@@ -148,13 +140,12 @@ class Placer {
   }
 
   matrix(name: string): Matrix {
-    const bits = this.#bits
-    if (bits === undefined) return { w: this.floats(name), scales: 0 }
-    const { data, shape } = requireParam(this.#params, name)
-    const w = this.layout.reserve((data.length * bits) / 32)
-    const scales = this.layout.reserve(data.length / QUANTIZED_BLOCK)
+    const made = this.#coded?.of(name)
+    if (made === undefined) return { w: this.floats(name), scales: 0 }
+    const { bits } = made
+    const w = this.layout.reserve(made.codes.length / 4)
+    const scales = this.layout.reserve(made.scales.length)
     this.#copies.push((buffer) => {
-      const made = quantize(data, shape[0] as number, shape[1] as number, bits)
       const codes = new Uint8Array(buffer, w, made.codes.length)
       // The kernels' bytes are signed.
       if (bits === 8) for (let i = 0; i < codes.length; i++) codes[i] = (made.codes[i] as number) ^ 128
@@ -165,14 +156,14 @@ class Placer {
   }
 
   region(width: number): VectorRegion {
-    const region = new VectorRegion(this.layout, this.#streams, width, this.#bits === undefined)
+    const region = new VectorRegion(this.layout, this.#streams, width, this.#coded === undefined)
     this.#inputs.push(region)
     return region
   }
 
   input(width: number): VectorInput {
-    if (this.#bits === undefined) return this.region(width)
-    const region = new EncodedRegion(this.layout, this.#streams, width, this.#bits)
+    if (this.#coded === undefined) return this.region(width)
+    const region = new EncodedRegion(this.layout, this.#streams, width, this.#coded.bits)
     this.#inputs.push(region)
     return region
   }

@@ -8,6 +8,7 @@ import type { Bits } from '../tensor/quantized.ts'
 import type { Block, Job } from '../tensor/vector-jobs.ts'
 import { BlockLayout, groupsOf } from '../tensor/vector-layout.ts'
 import { VectorThreads } from '../tensor/vector-threads.ts'
+import type { CodedParams } from './coded-params.ts'
 import { headSize, keyValueWidth, type ModelConfig } from './config.ts'
 import type { DecoderOutput } from './decoder.ts'
 import type { KvCache, KvMemory } from './kv-cache.ts'
@@ -24,7 +25,6 @@ import {
 } from './placed-weights.ts'
 import { planRouting } from './routing-plan.ts'
 import { addNormed, normalise, type RotaryHalves, rotateHeads } from './vector-math.ts'
-import { bitsOf, type WeightFormat } from './weight-format.ts'
 
 export interface TokenDecoderInit {
   readonly E: number
@@ -33,7 +33,6 @@ export interface TokenDecoderInit {
   /** Most sequences of one step. */
   readonly streams: number
   readonly threads: number
-  readonly weights: WeightFormat
 }
 
 /** One token for each of B sequences in the first slots. */
@@ -68,6 +67,7 @@ interface Gains {
 export class TokenDecoder implements KvMemory {
   readonly #config: ModelConfig
   readonly #init: TokenDecoderInit
+  readonly #bits: 0 | Bits
   readonly #threads: VectorThreads
   readonly #trunk: TrunkPlace
   readonly #experts: readonly ExpertPlace[]
@@ -88,7 +88,13 @@ export class TokenDecoder implements KvMemory {
   readonly #router: Float32Array
   readonly #logits: Float32Array
 
-  private constructor(config: ModelConfig, params: Params, init: TokenDecoderInit, threads: VectorThreads) {
+  private constructor(
+    config: ModelConfig,
+    params: Params,
+    coded: CodedParams | undefined,
+    init: TokenDecoderInit,
+    threads: VectorThreads,
+  ) {
     const { hiddenSize: C, numHiddenLayers: L, vocabSize: V } = config
     const { E, streams } = init
     const data = (name: string): Float32Array => requireParam(params, name).data
@@ -96,9 +102,12 @@ export class TokenDecoder implements KvMemory {
     const gain = (layer: number, rest: string): Float32Array => data(layerName(layer, `${rest}.weight`))
     this.#config = config
     this.#init = init
+    this.#bits = coded?.bits ?? 0
     this.#threads = threads
-    this.#trunk = placeTrunk(threads, config, params, init)
-    this.#experts = Array.from({ length: E }, (_, e) => placeExpert(threads, config, params, e, init))
+    this.#trunk = placeTrunk(threads, config, params, coded, init)
+    this.#experts = Array.from({ length: E }, (_, e) =>
+      placeExpert(threads, config, params, coded, e, init.streams),
+    )
     this.#embedding = data('model.embed_tokens.weight')
     this.#finalGain = data('model.norm.weight')
     this.#gains = layers.map((layer) => ({
@@ -121,9 +130,20 @@ export class TokenDecoder implements KvMemory {
     this.#logits = new Float32Array(streams * V)
   }
 
-  static async create(config: ModelConfig, params: Params, init: TokenDecoderInit): Promise<TokenDecoder> {
+  static async create(
+    config: ModelConfig,
+    params: Params,
+    coded: CodedParams | undefined,
+    init: TokenDecoderInit,
+  ): Promise<TokenDecoder> {
     const longestList = Math.max(ATTENTION.length, init.E)
-    return new TokenDecoder(config, params, init, await VectorThreads.create(init.threads, longestList))
+    return new TokenDecoder(
+      config,
+      params,
+      coded,
+      init,
+      await VectorThreads.create(init.threads, longestList),
+    )
   }
 
   /** Memory of one layer's cache, so that attention reads it where it is. */
@@ -309,7 +329,7 @@ export class TokenDecoder implements KvMemory {
 
   /** How a job counts n vectors. */
   #counted(n: number): { bits: 0 | Bits; groups: number } {
-    const bits = bitsOf(this.#init.weights) ?? 0
+    const bits = this.#bits
     return { bits, groups: bits === 0 ? groupsOf(n) : n }
   }
 
