@@ -175,6 +175,13 @@ function checked(config: ModelConfig): ModelConfig {
   return config
 }
 
+/** Id of the token that ends a text, where config.json names one; the first of several. */
+export function endOfTextFromHuggingFace(json: unknown): number | undefined {
+  const value = (json as { eos_token_id?: unknown } | null)?.eos_token_id
+  const id: unknown = Array.isArray(value) ? value[0] : value
+  return typeof id === 'number' && Number.isSafeInteger(id) && id >= 0 ? id : undefined
+}
+
 /** D: width of one head. */
 export function headSize(config: ModelConfig): number {
   return config.hiddenSize / config.numAttentionHeads
