@@ -22,7 +22,7 @@ const SHARD_BYTES = 30_000
 /** Digits that a stored logit keeps. */
 const DIGITS = 7
 /** Saved checkpoints that are kept, small ones: one dense and grouped in bf16, one mixture. */
-const KEPT = ['dense-grouped-bf16', 'three-top2']
+const KEPT = ['dense-grouped-bf16', 'pair-bf16-top1']
 
 const python = process.env['FLEXMESH_TORCH_PYTHON']
 if (python === undefined) {
