@@ -6,8 +6,9 @@ import { utf8 } from '../src/lib/bytes.ts'
 
 interface TokenizerCase {
   readonly text?: string
-  /** The texts of the other cases in turn, so many in all. */
-  readonly repeat?: number
+  /** These texts one after the other, so many times. */
+  readonly repeat?: readonly string[]
+  readonly times?: number
   readonly ids: readonly number[]
 }
 
@@ -18,8 +19,8 @@ const cases = JSON.parse(await read('cases.json')) as TokenizerCase[]
 const tokenizer = Tokenizer.load(utf8(json))
 const parts = cases.flatMap(({ text }) => text ?? [])
 
-function textOf({ text, repeat = 0 }: TokenizerCase): string {
-  return text ?? Array.from({ length: repeat }, (_, i) => parts[i % parts.length]).join('')
+function textOf({ text, repeat = [], times = 1 }: TokenizerCase): string {
+  return text ?? repeat.join('').repeat(times)
 }
 
 describe('a tokenizer of the dolma2 kind', () => {

@@ -24,6 +24,8 @@ PARTS = [
     "x\n.\ny!\n?\nz\n",
 ]
 
+LINES = "end.\nnext!\n"
+
 examples, out = (pathlib.Path(argument) for argument in sys.argv[1:3])
 texts = [path.read_text() for path in sorted((examples / "archive" / "text").glob("*.md"))[:20]]
 tokenizer = Tokenizer(models.BPE())
@@ -37,14 +39,16 @@ tokenizer.decoder = decoders.ByteLevel()
 trainer = trainers.BpeTrainer(
     vocab_size=VOCABULARY, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
 )
-tokenizer.train_from_iterator(texts, trainer)
+# So that punctuation and the newline after it are one token.
+tokenizer.train_from_iterator([*texts, LINES * 500], trainer)
 tokenizer.add_special_tokens([AddedToken(name, special=True) for name in ("<|endoftext|>", "<|fim_prefix|>")])
 tokenizer.add_tokens([AddedToken("|||EMAIL_ADDRESS|||", normalized=False, special=False)])
 tokenizer.add_special_tokens([AddedToken("<|pad|>", special=True)])
 
-long = "".join(PARTS[i % len(PARTS)] for i in range(400))
+long = "".join(PARTS[i % len(PARTS)] for i in range(150))
 cases = [{"text": text, "ids": tokenizer.encode(text).ids} for text in PARTS]
-cases.append({"repeat": 400, "ids": tokenizer.encode(long).ids})
+cases.append({"repeat": PARTS, "times": 25, "ids": tokenizer.encode(long).ids})
+cases.append({"repeat": [LINES], "times": 900, "ids": tokenizer.encode(LINES * 900).ids})
 out.mkdir(parents=True, exist_ok=True)
 tokenizer.save(str(out / "dolma2-kind.json"), pretty=False)
 (out / "cases.json").write_text(json.dumps(cases, ensure_ascii=False, separators=(",", ":")) + "\n")
