@@ -457,6 +457,25 @@ describe('an expert trained elsewhere', () => {
     expect(await node.trainings()).toEqual(before)
   })
 
+  it('is taken in a format of its own, with progress that ends at the end', async () => {
+    const dir = await rewritten(trained, (all) => {
+      for (const found of all.values()) {
+        if (!found.name.includes('.experts.1.')) continue
+        const halves = new Uint16Array(found.bytes.buffer, 0, found.bytes.length / 2)
+        const wide = Uint32Array.from(halves, (half) => half << 16)
+        Object.assign(found, { dtype: 'F32', bytes: new Uint8Array(wide.buffer) })
+      }
+    })
+    const shares: number[] = []
+    await importExpert(node.paths, dir, 'wide', { onProgress: (done, total) => shares.push(done / total) })
+    expect([Math.max(...shares), shares.at(-1)]).toEqual([1, 1])
+    const wide = await loadTrained(node.publicModel, node.paths.training, 'wide')
+    const same = await loadTrained(node.publicModel, node.paths.training, 'from-afar')
+    expect(wide.expert.ffn.size).toBe(3 * L)
+    for (const [key, { data }] of wide.expert.ffn)
+      expect([key, data]).toEqual([key, same.expert.ffn.get(key)?.data])
+  })
+
   it('is taken with a tokenizer file that a library spelt anew', async () => {
     const dir = await copied(trained)
     const path = join(dir, 'tokenizer.json')
