@@ -6,20 +6,27 @@ import type { Verdict } from './acceptance/accept.ts'
 import { compositionDigest, selectionMask } from './composition/compose.ts'
 import { REVOCATION_REASONS } from './consortium/member.ts'
 import { readDocuments } from './data/readers.ts'
+import { exportComposition } from './export-composition.ts'
+import { exportPair } from './export-pair.ts'
 import { readEnvelope } from './identity/envelope.ts'
 import { type Digest, toBase64 } from './lib/bytes.ts'
 import { encodeCanonical } from './lib/canonical-json.ts'
 import { InputError } from './lib/errors.ts'
 import { Fields } from './lib/fields.ts'
+
 import type { HeldOutDocument } from './model/evaluate.ts'
 import type { FlexMeshNode } from './node.ts'
 import { openManifest } from './packaging/manifest.ts'
 import type { FloatDtype } from './packaging/safetensors.ts'
 import type { ControlHandler } from './serving/control.ts'
-import { ownHeldOut, publicHeldOut, TRAIN_DEFAULTS, trainExpert } from './train-expert.ts'
+import { TRAIN_DEFAULTS, trainExpert } from './train-expert.ts'
+import { ownHeldOut, publicHeldOut } from './trained-expert.ts'
 
 const MAX_TEXT = 65_536
 const MAX_PATHS = 1024
+const MAX_PATH = 4096
+const MAX_TOP_K = 65
+const MAX_SHARD_MB = 1_000_000
 /** Text that `evaluate --data` scores at most: minutes, not hours. */
 const MAX_SCORED_BYTES = 2 ** 20
 const DEFAULT_MAX_TOKENS = 64
@@ -87,6 +94,16 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
           : TRAIN_DEFAULTS.accumulate,
         seed: 1,
       }
+      if (fields.has('exportPair')) {
+        const directory = fields.text('exportPair', MAX_PATH)
+        return yield* reporting((onProgress) =>
+          exportPair(node.engine, node.publicModel, node.paths.training, request, directory, {
+            signal,
+            shardBytes: shardBytes(fields),
+            onProgress,
+          }),
+        )
+      }
       for await (const event of trainExpert(
         node.engine,
         node.publicModel,
@@ -122,14 +139,15 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
         verdicts,
       }
     },
-    async *compose(args) {
+    async *compose(args, signal) {
       const fields = new Fields(args, 'compose')
       const { composition } = node.inference()
       const selection = { include: names(fields, 'include'), exclude: names(fields, 'exclude') }
       const mask = selectionMask(composition, selection)
       const experts = composition.experts.filter((_, i) => mask[i + 1] === 0)
-      const topK = Math.min(composition.topK, experts.length + 1)
-      return {
+      const wanted = fields.has('topK') ? fields.uint('topK', MAX_TOP_K, 1) : composition.topK
+      const topK = Math.min(wanted, experts.length + 1)
+      const result = {
         composition: compositionDigest(
           node.charter.publicModel.digest,
           experts.map(({ id }) => id),
@@ -138,6 +156,19 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
         topK,
         experts: experts.map(({ id, name, institution }) => ({ id, name, institution })),
       }
+      if (!fields.has('export')) return result
+      const directory = fields.text('export', MAX_PATH)
+      const files = yield* reporting((onProgress) =>
+        exportComposition(node, experts, {
+          directory,
+          topK,
+          dropBias: fields.has('dropBias') && fields.bool('dropBias'),
+          shardBytes: shardBytes(fields),
+          signal,
+          onProgress,
+        }),
+      )
+      return { ...result, directory, files }
     },
     async *generate(args, signal) {
       const fields = new Fields(args, 'generate')
@@ -198,6 +229,34 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
         loadShares: results[1]?.loadShares,
       }
     },
+  }
+}
+
+function shardBytes(fields: Fields): number | undefined {
+  return fields.has('shardMegabytes') ? fields.uint('shardMegabytes', MAX_SHARD_MB, 1) * 1e6 : undefined
+}
+
+/** Run something that counts bytes; its counts are the progress. */
+async function* reporting<T>(
+  action: (onProgress: (done: number, total: number) => void) => Promise<T>,
+): AsyncGenerator<{ stage: 'bytes'; done: number; total: number }, T, void> {
+  let latest: { done: number; total: number } | undefined
+  let wake: () => void = () => undefined
+  const running = action((done, total) => {
+    latest = { done, total }
+    wake()
+  })
+  const ended = running.then(
+    () => true,
+    () => true,
+  )
+  for (;;) {
+    const news = new Promise<boolean>((resolve) => {
+      wake = () => resolve(false)
+    })
+    if (await Promise.race([ended, news])) return running
+    if (latest !== undefined) yield { stage: 'bytes', ...latest }
+    latest = undefined
   }
 }
 

@@ -6,6 +6,7 @@ import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { nodeCommands } from '../commands.ts'
 import { homePaths, loadSettings } from '../home.ts'
+import { importExpert } from '../import-expert.ts'
 import { shortDigest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import { FlexMeshNode } from '../node.ts'
@@ -25,12 +26,17 @@ import {
 import { runDemo } from './demo.ts'
 import { describe, showProgress } from './describe.ts'
 import { runDoctor } from './doctor.ts'
-import { bar, type Output } from './output.ts'
+import { bar, megabytes, type Output } from './output.ts'
 import { runStart } from './start.ts'
 
 function list(invocation: Invocation, name: string): string[] | undefined {
   const value = invocation.values[name]
   return Array.isArray(value) ? value : undefined
+}
+
+function path(invocation: Invocation, name: string): string | undefined {
+  const value = option(invocation, name)
+  return value === undefined ? undefined : resolve(value)
 }
 
 export async function runCommand(invocation: Invocation, output: Output, signal: AbortSignal): Promise<void> {
@@ -49,6 +55,8 @@ export async function runCommand(invocation: Invocation, output: Output, signal:
       return create(context)
     case 'join':
       return join_(context)
+    case 'import-expert':
+      return importTrained(context)
     case 'start':
       return runStart(context)
     default:
@@ -85,15 +93,35 @@ async function setupInit({
 }
 
 async function create(context: CommandContext): Promise<void> {
-  const { invocation, output } = context
-  const charter = await createConsortium(
-    await setupInit(context),
-    resolve(required(invocation, 'public-model')),
-    required(invocation, 'name'),
-  )
+  const { invocation, output, signal } = context
+  const replay = option(invocation, 'replay')
+  const charter = await createConsortium(await setupInit(context), {
+    modelDir: resolve(required(invocation, 'public-model')),
+    name: required(invocation, 'name'),
+    ...(replay === undefined ? {} : { replay: resolve(replay) }),
+    signal,
+    onProgress: (done, total) =>
+      output.progress(`checking weights ${bar(done, total)} ${megabytes(done, total)}`),
+  })
   output.result({ name: charter.name, publicModel: charter.publicModel.digest }, [
     `consortium "${charter.name}" founded around public model ${shortDigest(charter.publicModel.digest)}`,
     'next: "flexmesh start", then "flexmesh invite" for each institution',
+  ])
+}
+
+async function importTrained({ home, invocation, output, signal }: CommandContext): Promise<void> {
+  const [dir] = invocation.positionals
+  if (dir === undefined)
+    throw new InputError('usage', 'import-expert: name the folder of the two-expert checkpoint')
+  await loadSettings(homePaths(home))
+  const result = await importExpert(homePaths(home), resolve(dir), required(invocation, 'name'), {
+    signal,
+    onProgress: (done, total) =>
+      output.progress(`comparing with the public model ${bar(done, total)} ${megabytes(done, total)}`),
+  })
+  output.result(result, [
+    `${result.name}: everything but expert 1 is the public model’s, bit for bit`,
+    `next: flexmesh publish ${result.name}`,
   ])
 }
 
@@ -125,6 +153,8 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
         data: (list(invocation, 'data') ?? []).map((path) => resolve(path)),
         steps: whole(invocation, 'steps', 10_000_000),
         accumulate: whole(invocation, 'accumulate', 1024),
+        exportPair: path(invocation, 'export-pair'),
+        shardMegabytes: whole(invocation, 'shard-size', 1_000_000),
       })
     case 'revoke':
       if (first === undefined) throw new InputError('usage', 'revoke: name the institution')
@@ -138,7 +168,14 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
         )
       return { package: first }
     case 'compose':
-      return given({ include: list(invocation, 'include'), exclude: list(invocation, 'exclude') })
+      return given({
+        include: list(invocation, 'include'),
+        exclude: list(invocation, 'exclude'),
+        topK: whole(invocation, 'top-k', 65),
+        export: path(invocation, 'export'),
+        shardMegabytes: whole(invocation, 'shard-size', 1_000_000),
+        dropBias: invocation.values['drop-bias'] === true ? true : undefined,
+      })
     case 'publish':
     case 'withdraw':
       if (first === undefined)
