@@ -56,15 +56,7 @@ function linkCommand(forGpu: boolean): string {
 }
 
 function prepareEnvironment(device: Device | undefined, threads: number | undefined): void {
-  /*
-   * tfjs-node 4.22 calls `util.isNullOrUndefined`, which Node 23 removed and Node 22 warns of. It looks
-   * it up on the shared `util` object at every call. Fixed upstream, not released: tensorflow/tfjs#8425.
-   */
-  Object.defineProperty(util, 'isNullOrUndefined', {
-    value: (value: unknown) => value === null || value === undefined,
-    configurable: true,
-    writable: true,
-  })
+  restoreUtilities()
   const { env } = process
   // Warnings and errors only; refusals here are one sentence.
   env['TF_CPP_MIN_LOG_LEVEL'] ??= '1'
@@ -75,6 +67,20 @@ function prepareEnvironment(device: Device | undefined, threads: number | undefi
     env['TF_NUM_INTRAOP_THREADS'] = String(threads)
     env['TF_NUM_INTEROP_THREADS'] = String(threads)
   }
+}
+
+/**
+ * tfjs-node 4.22 calls `util.isNullOrUndefined`, which Node 23 removed, and `util.isArray`, of which
+ * Node 22 and later warn. It looks them up on the shared `util` object at every call, so they are put
+ * there. Fixed upstream but never released: tensorflow/tfjs#8425.
+ */
+function restoreUtilities(): void {
+  const removed = {
+    isNullOrUndefined: (value: unknown) => value === null || value === undefined,
+    isArray: Array.isArray,
+  }
+  for (const [name, value] of Object.entries(removed))
+    Object.defineProperty(util, name, { value, configurable: true, writable: true })
 }
 
 function load(next: string): { native: NativeModule; name: string } {
