@@ -10,6 +10,8 @@ import type { Device, Engine } from './engine.ts'
 import { engineMissing } from './engine-missing.ts'
 import { nvidiaGpus } from './nvidia.ts'
 
+/** As the package registers it. */
+const BACKEND = 'tensorflow'
 const PACKAGES = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node'] as const
 
 export interface TensorflowEngineInit {
@@ -22,7 +24,10 @@ export interface TensorflowEngineInit {
 /** What the packages export, as far as it is used here. */
 interface NativeModule {
   readonly version: Readonly<Record<string, string>>
-  backend(): { readonly isUsingGpuDevice: boolean; readonly binding: { readonly TF_Version: string } }
+  findBackend(name: string): {
+    readonly isUsingGpuDevice: boolean
+    readonly binding: { readonly TF_Version: string }
+  }
 }
 
 /**
@@ -36,7 +41,7 @@ export async function tensorflowEngine({ device, threads }: TensorflowEngineInit
   const next = linkCommand(gpus.length > 0 || device === 'cuda')
   prepareEnvironment(device, threads)
   const { native, name } = load(next)
-  const { isUsingGpuDevice, binding } = native.backend()
+  const { isUsingGpuDevice, binding } = native.findBackend(BACKEND)
   const library = `TensorFlow ${binding.TF_Version}, ${name.split('/')[1]} ${native.version['tfjs-node']}`
   if (!isUsingGpuDevice && (device === 'cuda' || (device === undefined && gpus.length > 0))) {
     const gpu =
@@ -45,7 +50,7 @@ export async function tensorflowEngine({ device, threads }: TensorflowEngineInit
   }
   if (isUsingGpuDevice && device === 'cpu')
     throw engineMissing('tensorflow on cpu', 'this process has loaded it on the GPU already')
-  return eagerEngine('tensorflow', 'tensorflow', { device: isUsingGpuDevice ? 'cuda' : 'cpu', library })
+  return eagerEngine('tensorflow', BACKEND, { device: isUsingGpuDevice ? 'cuda' : 'cpu', library })
 }
 
 /** Installs a TensorFlow and links the binding to it; `folder` is where people keep such things. */

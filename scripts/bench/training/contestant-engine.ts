@@ -1,7 +1,7 @@
 /**
  * This project's step on one tensor engine, in a process of its own so that its memory is its own:
  * `onnx`, or stock TensorFlow.js one operation at a time on its `wasm` backend (from the folder of peers)
- * or on `tensorflow` (tfjs-node). Usage: contestant-engine.ts FOLDER ENGINE; then a number of steps per line
+ * or on `tensorflow` (tfjs-node-gpu, where `npm run link-libtensorflow` has built its binding). Usage: contestant-engine.ts FOLDER ENGINE; then a number of steps per line
  * on standard input.
  */
 import { createRequire } from 'node:module'
