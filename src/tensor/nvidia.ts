@@ -12,6 +12,14 @@ export interface Gpu {
   readonly driver: string
 }
 
+/**
+ * Multiply in whole single precision: by default NVIDIA's libraries round factors to 10 bits (TF32), and
+ * engines would no longer agree. Read when they are loaded; who sets it otherwise gets the speed.
+ */
+export function wholePrecision(): void {
+  process.env['NVIDIA_TF32_OVERRIDE'] ??= '0'
+}
+
 /** None where there is no driver, or it does not answer. */
 export async function nvidiaGpus(signal?: AbortSignal): Promise<Gpu[]> {
   const options = { timeout: TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) }

@@ -23,6 +23,7 @@ import {
   type TensorSpec,
   type Values,
 } from './engine.ts'
+import { wholePrecision } from './nvidia.ts'
 import { CUDA_SESSION, cudaFailure, requireCudaProvider } from './onnx-cuda.ts'
 import { encodeModel, type Graph } from './onnx-encode.ts'
 import { TRACE_BACKEND, traceBackend } from './trace-backend.ts'
@@ -46,7 +47,10 @@ export function onnxEngine({
   device = 'cpu',
 }: OnnxEngineInit = {}): Engine {
   const { version } = createRequire(import.meta.url)('onnxruntime-node/package.json') as { version: string }
-  if (device === 'cuda') requireCudaProvider()
+  if (device === 'cuda') {
+    requireCudaProvider()
+    wholePrecision()
+  }
   return {
     name: 'onnx',
     device,
