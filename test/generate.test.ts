@@ -1,5 +1,6 @@
 import { gather, reshape, type Tensor, type Tensor1D } from '@tensorflow/tfjs'
 import { describe, expect, it } from 'vitest'
+import { referenceMixture } from '../scripts/bench/inference/reference-models.ts'
 import { createGenerator, type GeneratedToken, type GeneratorInit } from '../src/model/generate.ts'
 import { biasName, type Param } from '../src/model/params.ts'
 import { LEFT_OUT } from '../src/model/router.ts'
@@ -21,6 +22,8 @@ for (let layer = 0; layer < goldenConfig.numHiddenLayers; layer++) {
 }
 const prompt = (length: number, seed = 3): number[] => Array.from({ length }, (_, i) => (7 * i + seed) % V)
 const ALL = new Float32Array(E)
+/** Threads of the vector kernels: none, so that the engine decodes, one, and more than the machine may have. */
+const DECODERS = [0, 1, 3]
 
 interface Ask {
   prompt: number[]
@@ -124,13 +127,15 @@ describe('serving agrees with the whole forward pass', () => {
   ] as const) {
     it(name, async () => {
       const expected = await slow(ask as Ask, topK)
-      const [tokens] = await run(onnx, [ask as Ask], { topK })
-      expect(ids(tokens)).toEqual(expected.ids)
-      const difference = (tokens ?? []).flatMap(({ shares }, i) =>
-        Array.from(shares, (share, e) => Math.abs(share - (expected.shares[i]?.[e] as number))),
-      )
-      expect(difference).toHaveLength(6 * E)
-      expect(Math.max(...difference)).toBeLessThan(2e-5)
+      for (const vectorThreads of DECODERS) {
+        const [tokens] = await run(onnx, [ask as Ask], { topK, vectorThreads })
+        expect(ids(tokens)).toEqual(expected.ids)
+        const difference = (tokens ?? []).flatMap(({ shares }, i) =>
+          Array.from(shares, (share, e) => Math.abs(share - (expected.shares[i]?.[e] as number))),
+        )
+        expect(difference).toHaveLength(6 * E)
+        expect(Math.max(...difference)).toBeLessThan(2e-5)
+      }
     })
   }
 
@@ -140,7 +145,9 @@ describe('serving agrees with the whole forward pass', () => {
       { prompt: prompt(37), maxTokens: 4 },
       { prompt: prompt(11, 5), maxTokens: 6, mask: Float32Array.of(0, LEFT_OUT, 0) },
     ]
-    expect((await run(engine, asks)).map(ids)).toEqual((await run(onnx, asks)).map(ids))
+    // Each engine decodes itself: no vector kernels.
+    const init = { vectorThreads: 0 }
+    expect((await run(engine, asks, init)).map(ids)).toEqual((await run(onnx, asks, init)).map(ids))
   })
 
   it('scores text as the sum over its tokens', async () => {
@@ -174,10 +181,13 @@ describe('many requests at once', () => {
       mask: i % 2 === 0 ? ALL : Float32Array.of(0, 0, LEFT_OUT),
     }))
     const alone = []
-    for (const ask of asks) alone.push(await one(onnx, ask))
-    expect((await run(onnx, asks, { streams: 4 })).map(ids)).toEqual(alone)
-    expect((await run(onnx, asks, { streams: 3, prefillTokens: 5 })).map(ids)).toEqual(alone)
-    expect((await run(onnx, asks)).map(ids)).toEqual(alone)
+    for (const ask of asks) alone.push(await one(onnx, ask, { vectorThreads: 0 }))
+    for (const vectorThreads of DECODERS) {
+      const init = { vectorThreads }
+      expect((await run(onnx, asks, { ...init, streams: 4 })).map(ids)).toEqual(alone)
+      expect((await run(onnx, asks, { ...init, streams: 3, prefillTokens: 5 })).map(ids)).toEqual(alone)
+      expect((await run(onnx, asks, init)).map(ids)).toEqual(alone)
+    }
   })
 
   it('leave their place when nobody reads on or the signal fires', async () => {
@@ -281,5 +291,34 @@ describe('quantized weights', () => {
       expect(Math.abs((await score(engine, 'int8')) / int8 - 1)).toBeLessThan(0.005)
       expect(Math.abs((await score(engine, 'int4')) / int4 - 1)).toBeLessThan(0.005)
     }
+  })
+
+  it.each(['int8', 'int4'] as const)('decode the same %s text by the vector kernels', async (weights) => {
+    // Whole blocks of codes, which the golden model's vectors are too short for.
+    const config = { ...goldenConfig, hiddenSize: 64, intermediateSize: 96, vocabSize: 101 }
+    const mixture = referenceMixture(config, E, 5)
+    const decode = async (vectorThreads: number): Promise<number[][]> => {
+      const init = { E, topK: 2, contextLength: CONTEXT, weights, vectorThreads }
+      const generator = await createGenerator(oracle, config, mixture, init)
+      const requests = [5, 9, 14].map((length) => ({
+        prompt: Int32Array.from(prompt(length)),
+        maxTokens: 12,
+        sampling: { temperature: 0, topP: 1, seed: 1 },
+        endOfText: -1,
+        mask: ALL,
+      }))
+      const texts = await Promise.all(
+        requests.map(async (request) => {
+          const text: number[] = []
+          for await (const { id } of generator.generate(request)) text.push(id)
+          return text
+        }),
+      )
+      await generator.dispose()
+      return texts
+    }
+    const expected = await decode(0)
+    expect(new Set(expected.flat()).size).toBeGreaterThan(6)
+    expect(await decode(2)).toEqual(expected)
   })
 })

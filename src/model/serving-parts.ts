@@ -15,10 +15,10 @@ import type {
   Values,
 } from '../tensor/engine.ts'
 import { rmsNorm } from '../tensor/fused.ts'
-import { type Bits, quantize, quantizedMatMul } from '../tensor/quantized.ts'
-import type { ModelConfig } from './config.ts'
+import { type Bits, quantizedMatMul } from '../tensor/quantized.ts'
+import type { CodedParams } from './coded-params.ts'
+import { headSize, keyValueWidth, type ModelConfig } from './config.ts'
 import { expertName, FFN_PROJECTIONS, layerName, type Params, requireParam, routerName } from './params.ts'
-import type { WeightFormat } from './weight-format.ts'
 
 /** A function whose weights are given already. */
 export interface Part {
@@ -32,8 +32,8 @@ export interface Part {
 export interface ServingParts {
   /**
    * (u, y) of the block before -> x = u + norm(y); attention; u' = x + norm(attention).
-   * Inputs u, y (B, T, C), pastKeys, pastValues (B, H, P, D), positions (B, T), lastPositions (B), total (1), cos, sin
-   * (R, D / 2); results uNext, logits (B, T, E), and keys, values (B, T, C) for the cache.
+   * Inputs u, y (B, T, C), pastKeys, pastValues (B, J, P, D), positions (B, T), lastPositions (B), total (1), cos, sin
+   * (R, D / 2); results uNext, logits (B, T, E), and keys, values (B, T, K) for the cache.
    */
   readonly attend: readonly Part[]
   /** x (N, C) -> y (N, C): `expert(layer, e)`. */
@@ -64,12 +64,11 @@ export async function compileServingParts(
   engine: Engine,
   config: ModelConfig,
   params: Params,
+  coded: CodedParams | undefined,
   E: number,
-  format: WeightFormat,
   rotaryLength: number,
 ): Promise<ServingParts> {
-  const bits = format === 'fp32' ? undefined : format === 'int8' ? 8 : 4
-  const maker = new PartMaker(engine, params, bits)
+  const maker = new PartMaker(engine, params, coded)
   const { numHiddenLayers: L } = config
   try {
     const attend: Part[] = []
@@ -110,23 +109,23 @@ type Shapes = (name: string) => readonly [number, number]
 class PartMaker {
   readonly #engine: Engine
   readonly #params: Params
-  readonly #bits: Bits | undefined
+  readonly #coded: CodedParams | undefined
   readonly #shared = new Map<string, Compiled>()
   readonly #all: Compiled[] = []
 
-  constructor(engine: Engine, params: Params, bits: Bits | undefined) {
+  constructor(engine: Engine, params: Params, coded: CodedParams | undefined) {
     this.#engine = engine
     this.#params = params
-    this.#bits = bits
+    this.#coded = coded
   }
 
   /** A part of one kind; all parts of a kind have the same shapes. */
   async make(kind: string, spec: (bits: Bits | undefined) => PartSpec): Promise<Part> {
-    const { fn, inputs, matrices, vectors } = spec(this.#bits)
+    const { fn, inputs, matrices, vectors } = spec(this.#coded?.bits)
     const param = (name: string): FrozenTensor => requireParam(this.#params, name)
     const weights: Record<string, FrozenTensor> = {}
     for (const [name, of] of Object.entries(vectors)) weights[name] = param(of)
-    if (this.#bits === undefined) {
+    if (this.#coded === undefined) {
       for (const [name, of] of Object.entries(matrices)) weights[name] = param(of)
       let compiled = this.#shared.get(kind)
       if (compiled === undefined) {
@@ -137,9 +136,7 @@ class PartMaker {
       return fed(compiled, weights)
     }
     for (const [name, of] of Object.entries(matrices)) {
-      const { data, shape } = param(of)
-      const [O, I] = shape as [number, number]
-      const { codes, scales } = quantize(data as Float32Array, O, I, this.#bits)
+      const { codes, scales, O } = this.#coded.of(of)
       weights[`${name}.codes`] = { data: codes, shape: [O, scales.length / O, codes.length / scales.length] }
       weights[`${name}.scales`] = { data: scales, shape: [scales.length] }
     }
@@ -168,15 +165,16 @@ function fed(compiled: Compiled, weights: Readonly<Record<string, FrozenTensor>>
 }
 
 function attendSpec(config: ModelConfig, rotaryLength: number, layer: number) {
-  const { hiddenSize: C, numAttentionHeads: H, rmsNormEps } = config
-  const D = C / H
-  const past = { shape: ['B', H, 'P', D] }
+  const { hiddenSize: C, numAttentionHeads: H, numKeyValueHeads: J, rmsNormEps } = config
+  const D = headSize(config)
+  const K = keyValueWidth(config)
+  const past = { shape: ['B', J, 'P', D] }
   const table = { shape: [rotaryLength, D / 2], constant: true } as const
   const named = (rest: string): string => layerName(layer, `${rest}.weight`)
   return (bits: Bits | undefined): PartSpec => ({
     fn: (tensors) => {
       const t = (name: string): Tensor => tensors[name] as Tensor
-      const linear = product(tensors, bits, () => [C, C])
+      const linear = product(tensors, bits, (name) => (name === 'k' || name === 'v' ? [K, C] : [C, C]))
       const x = add(t('u'), rmsNorm(t('y'), t('inGain'), rmsNormEps)) // (B, T, C)
       const values = linear(x, 'v')
       const [mixed, keys] = cachedAttention(
@@ -192,7 +190,7 @@ function attendSpec(config: ModelConfig, rotaryLength: number, layer: number) {
           cos: t('cos'),
           sin: t('sin'),
         },
-        H,
+        { queries: H, keys: J },
       )
       const u = add(x, rmsNorm(linear(mixed, 'o'), t('outGain'), rmsNormEps))
       const logits = matMul(u as never, t('rows') as never, false, true) as Tensor // (B, T, E)

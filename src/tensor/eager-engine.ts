@@ -38,7 +38,7 @@ export function cpuEngine(): Engine {
 export function eagerEngine(
   name: EngineName,
   backend: string,
-  about: Pick<Engine, 'device' | 'library'>,
+  about: Pick<Engine, 'device' | 'library' | 'threads'>,
 ): Engine {
   return {
     name,

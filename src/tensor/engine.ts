@@ -71,6 +71,8 @@ export interface Engine {
   readonly device: Device
   /** Libraries that compute, with versions. */
   readonly library: string
+  /** Processor threads that it uses; absent where it computes elsewhere, or for tests. */
+  readonly threads?: number
   compile(fn: TensorFunction, signature: Signature, options?: CompileOptions): Promise<Compiled>
 }
 

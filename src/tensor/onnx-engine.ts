@@ -55,6 +55,8 @@ export function onnxEngine({
     name: 'onnx',
     device,
     library: `ONNX Runtime ${version}`,
+    // On a GPU nothing else may compute beside it unseen.
+    ...(device === 'cpu' ? { threads } : {}),
     compile: async (fn, signature, { lean = false, interleaved = false } = {}) => {
       // A GPU has memory of its own: what is fed would travel there for every run.
       const fed = lean && device === 'cpu'

@@ -4,6 +4,7 @@
  * not run here, and the command that would change that, is what this file knows. Knows no model.
  */
 import { createRequire } from 'node:module'
+import { availableParallelism } from 'node:os'
 import util from 'node:util'
 import { eagerEngine } from './eager-engine.ts'
 import type { Device, Engine } from './engine.ts'
@@ -50,7 +51,12 @@ export async function tensorflowEngine({ device, threads }: TensorflowEngineInit
   }
   if (isUsingGpuDevice && device === 'cpu')
     throw engineMissing('tensorflow on cpu', 'this process has loaded it on the GPU already')
-  return eagerEngine('tensorflow', BACKEND, { device: isUsingGpuDevice ? 'cuda' : 'cpu', library })
+  return eagerEngine('tensorflow', BACKEND, {
+    library,
+    ...(isUsingGpuDevice
+      ? { device: 'cuda' }
+      : { device: 'cpu', threads: threads ?? availableParallelism() }),
+  })
 }
 
 /** Installs a TensorFlow and links the binding to it; `folder` is where people keep such things. */
