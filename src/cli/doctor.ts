@@ -91,6 +91,6 @@ function engineTable(engines: readonly Finding[]): string[] {
 
 /** The command stands on a line of its own, to be copied. */
 function advice({ name, device, reason, next }: Finding): string[] {
-  const why = `${name} on ${device} is absent: ${reason}`
-  return next === undefined ? ['', why] : ['', `${why}. Next:`, `  ${next}`]
+  const why = ['', `${name} on ${device} is absent:`, `  ${reason}`]
+  return next === undefined ? why : [...why, 'next:', `  ${next}`]
 }

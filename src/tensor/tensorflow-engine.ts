@@ -47,7 +47,11 @@ export async function tensorflowEngine({ device, threads }: TensorflowEngineInit
   if (!isUsingGpuDevice && (device === 'cuda' || (device === undefined && gpus.length > 0))) {
     const gpu =
       gpus[0] === undefined ? 'and no NVIDIA driver answers' : `and leaves the ${gpus[0].name} alone`
-    throw engineMissing('tensorflow on cuda', `${library} runs on the CPU here ${gpu}`, next)
+    throw engineMissing(
+      'tensorflow on cuda',
+      `TensorFlow ${binding.TF_Version} runs on the CPU here ${gpu}`,
+      next,
+    )
   }
   if (isUsingGpuDevice && device === 'cpu')
     throw engineMissing('tensorflow on cpu', 'this process has loaded it on the GPU already')
