@@ -6,9 +6,8 @@ import { biasName, type Param } from '../src/model/params.ts'
 import { LEFT_OUT } from '../src/model/router.ts'
 import { mulberry32 } from '../src/model/sampling.ts'
 import { forward, head } from '../src/model/transformer.ts'
-import { cpuEngine } from '../src/tensor/eager-engine.ts'
 import type { Engine } from '../src/tensor/engine.ts'
-import { onnxEngine } from '../src/tensor/onnx-engine.ts'
+import { absent, onnx, optional, oracle } from './support/engines.ts'
 import { goldenConfig, goldenMixture } from './support/golden.ts'
 
 const V = goldenConfig.vocabSize
@@ -23,7 +22,6 @@ for (let layer = 0; layer < goldenConfig.numHiddenLayers; layer++) {
 }
 const prompt = (length: number, seed = 3): number[] => Array.from({ length }, (_, i) => (7 * i + seed) % V)
 const ALL = new Float32Array(E)
-const onnx = onnxEngine({ threads: 1 })
 /** Threads of the vector kernels: none, so that the engine decodes, one, and more than the machine may have. */
 const DECODERS = [0, 1, 3]
 
@@ -63,6 +61,7 @@ async function run(
   await generator.dispose()
   return all
 }
+const others = [...optional, { label: 'cpu on cpu', engine: oracle }]
 const ids = (tokens: GeneratedToken[] | undefined): number[] => (tokens ?? []).map(({ id }) => id)
 const one = async (engine: Engine, ask: Ask, init: Partial<GeneratorInit> = {}): Promise<number[]> =>
   ids((await run(engine, [ask], init))[0])
@@ -140,9 +139,15 @@ describe('serving agrees with the whole forward pass', () => {
     })
   }
 
-  it('on the cpu engine too', async () => {
-    const ask = { prompt: prompt(37), maxTokens: 4 }
-    expect(await one(cpuEngine(), ask)).toEqual(await one(onnx, ask))
+  it.for(absent)('on $name too', ({ reason }, { skip }) => skip(reason))
+  it.for(others)('on $label too, two sequences together', async ({ engine }) => {
+    const asks = [
+      { prompt: prompt(37), maxTokens: 4 },
+      { prompt: prompt(11, 5), maxTokens: 6, mask: Float32Array.of(0, LEFT_OUT, 0) },
+    ]
+    // Each engine decodes itself: no vector kernels.
+    const init = { vectorThreads: 0 }
+    expect((await run(engine, asks, init)).map(ids)).toEqual((await run(onnx, asks, init)).map(ids))
   })
 
   it('scores text as the sum over its tokens', async () => {
@@ -275,15 +280,17 @@ describe('quantized weights', () => {
     return nats
   }
 
-  it('lose little in 8 bits, more in 4, and the same on both engines', async () => {
+  it('lose little in 8 bits, more in 4, and the same on every engine', async () => {
     const exact = await score(onnx, 'fp32')
     const int8 = await score(onnx, 'int8')
     const int4 = await score(onnx, 'int4')
     expect(int8).not.toBe(exact)
     expect(Math.abs(int8 / exact - 1)).toBeLessThan(0.005)
     expect(Math.abs(int4 / exact - 1)).toBeLessThan(0.05)
-    expect(Math.abs((await score(cpuEngine(), 'int8')) / int8 - 1)).toBeLessThan(0.005)
-    expect(Math.abs((await score(cpuEngine(), 'int4')) / int4 - 1)).toBeLessThan(0.005)
+    for (const { engine } of others) {
+      expect(Math.abs((await score(engine, 'int8')) / int8 - 1)).toBeLessThan(0.005)
+      expect(Math.abs((await score(engine, 'int4')) / int4 - 1)).toBeLessThan(0.005)
+    }
   })
 
   it.each(['int8', 'int4'] as const)('decode the same %s text by the vector kernels', async (weights) => {
@@ -292,7 +299,7 @@ describe('quantized weights', () => {
     const mixture = referenceMixture(config, E, 5)
     const decode = async (vectorThreads: number): Promise<number[][]> => {
       const init = { E, topK: 2, contextLength: CONTEXT, weights, vectorThreads }
-      const generator = await createGenerator(cpuEngine(), config, mixture, init)
+      const generator = await createGenerator(oracle, config, mixture, init)
       const requests = [5, 9, 14].map((length) => ({
         prompt: Int32Array.from(prompt(length)),
         maxTokens: 12,

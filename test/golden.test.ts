@@ -10,11 +10,10 @@ import {
   routerName,
 } from '../src/model/params.ts'
 import { forward, head } from '../src/model/transformer.ts'
-import { cpuEngine } from '../src/tensor/eager-engine.ts'
 import type { Engine, Values } from '../src/tensor/engine.ts'
-import { onnxEngine } from '../src/tensor/onnx-engine.ts'
 import { ADAMW_DEFAULTS, AdamW, globalNorm } from '../src/training/optimizer.ts'
 import { compilePairStep, initialTrainables } from '../src/training/pair.ts'
+import { absent, present } from './support/engines.ts'
 import {
   type GoldenCase,
   golden,
@@ -78,9 +77,9 @@ function sparse(indexes: number[], values: number[], E: number): number[] {
   return row
 }
 
-const engines: Engine[] = [onnxEngine({ threads: 1 }), cpuEngine()]
+it.for(absent)('golden vectors on $name', ({ reason }, { skip }) => skip(reason))
 
-describe.each(engines)('golden vectors on the $name engine', (engine) => {
+describe.each(present)('golden vectors on $label', ({ engine }) => {
   it.each(Object.entries(golden.cases))(
     'forward case %s: logits, router, top-k',
     async (_, testCase: GoldenCase) => {

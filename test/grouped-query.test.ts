@@ -6,10 +6,9 @@ import { createGenerator, type GeneratorInit } from '../src/model/generate.ts'
 import { denseName, mixtureParams, type Param, publicShapes, zeroRows } from '../src/model/params.ts'
 import { mulberry32 } from '../src/model/sampling.ts'
 import { forward, head } from '../src/model/transformer.ts'
-import { cpuEngine } from '../src/tensor/eager-engine.ts'
 import { type Engine, sizeOf } from '../src/tensor/engine.ts'
-import { onnxEngine } from '../src/tensor/onnx-engine.ts'
 import { compileDenseStep } from '../src/training/dense.ts'
+import { onnx, optional, oracle } from './support/engines.ts'
 
 const GROUPED: ModelConfig = {
   vocabSize: 37,
@@ -25,7 +24,6 @@ const GROUPED: ModelConfig = {
 const REPEATED: ModelConfig = { ...GROUPED, numKeyValueHeads: GROUPED.numAttentionHeads }
 const D = GROUPED.hiddenSize / GROUPED.numAttentionHeads
 const G = GROUPED.numAttentionHeads / GROUPED.numKeyValueHeads
-const onnx = onnxEngine({ threads: 1 })
 const random = mulberry32(17)
 const ids = Int32Array.from({ length: 24 }, (_, i) => (i * 11 + 5) % GROUPED.vocabSize)
 
@@ -139,8 +137,8 @@ describe('grouped-query attention', () => {
     const expected = await greedy(onnx, REPEATED, multiHead)
     expect(new Set(expected).size).toBeGreaterThan(3)
     expect(await greedy(onnx, GROUPED, grouped)).toEqual(expected)
-    expect(await greedy(onnx, GROUPED, grouped, { vectorThreads: 0 })).toEqual(expected)
-    expect(await greedy(cpuEngine(), GROUPED, grouped)).toEqual(expected)
+    for (const { engine } of [...optional, { engine: oracle }])
+      expect(await greedy(engine, GROUPED, grouped, { vectorThreads: 0 })).toEqual(expected)
   })
 
   it.each(['int8', 'int4'] as const)('is served in %s, which is cut row by row', async (weights) => {

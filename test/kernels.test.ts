@@ -2,8 +2,7 @@ import * as tf from '@tensorflow/tfjs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { causalMask } from '../src/model/layers.ts'
-import { cpuEngine } from '../src/tensor/eager-engine.ts'
-import type { TensorFunction, Values } from '../src/tensor/engine.ts'
+import type { Engine, TensorFunction, Values } from '../src/tensor/engine.ts'
 import { sizeOf } from '../src/tensor/engine.ts'
 import {
   gatedProjection,
@@ -13,10 +12,8 @@ import {
   rmsNorm,
   topKMask,
 } from '../src/tensor/fused.ts'
-import { onnxEngine } from '../src/tensor/onnx-engine.ts'
+import { absent, onnx, optional, oracle } from './support/engines.ts'
 
-const onnx = onnxEngine({ threads: 1 })
-const oracle = cpuEngine()
 const RUNS = 6
 const TOLERANCE = 2e-5
 type T = tf.Tensor
@@ -39,55 +36,63 @@ function numbers(count: number, seed: number, [low, high]: readonly [number, num
   })
 }
 
-/** Run on both engines; every result must agree in shape and value. */
-async function agree(call: Call, fn: (inputs: T[], ids: T[]) => T | T[]): Promise<void> {
-  const inputs: Record<string, { shape: readonly number[]; dtype?: 'int32' }> = {}
-  const values: Record<string, Values> = {}
-  call.shapes.forEach((shape, i) => {
-    inputs[`x${i}`] = { shape }
-    values[`x${i}`] = numbers(sizeOf(shape), call.seed + 77 * i, call.range ?? [-2, 2])
-  })
-  call.ids?.forEach(({ shape, below }, i) => {
-    inputs[`i${i}`] = { shape, dtype: 'int32' }
-    values[`i${i}`] = Int32Array.from(
-      numbers(sizeOf(shape), call.seed + 13 * i, [0, below - 0.001]),
-      Math.floor,
-    )
-  })
-  const traced: TensorFunction = (tensors) => {
-    const results = fn(
-      call.shapes.map((_, i) => tensors[`x${i}`] as T),
-      (call.ids ?? []).map((_, i) => tensors[`i${i}`] as T),
-    )
-    // Ones are added so that no result is an input itself.
-    return Object.fromEntries(
-      (Array.isArray(results) ? results : [results]).map((t, i) => [
-        `r${i}`,
-        tf.add(tf.cast(t, 'float32'), 1),
-      ]),
-    )
-  }
-  const a = await onnx.compile(traced, { inputs })
-  const b = await oracle.compile(traced, { inputs })
-  try {
-    const got = await a.run(values)
-    const wanted = await b.run(values)
-    expect(Object.keys(got).sort()).toEqual(Object.keys(wanted).sort())
-    for (const [name, expected] of Object.entries(wanted)) {
-      const actual = got[name] as Values
-      expect(actual.length).toBe(expected.length)
-      let worst = 0
-      for (let i = 0; i < expected.length; i++) {
-        const x = expected[i] as number
-        worst = Math.max(worst, Math.abs(x - (actual[i] as number)) / (1 + Math.abs(x)))
-      }
-      expect(worst).toBeLessThan(TOLERANCE)
+/** Everything that runs here but the oracle, against which it is held. */
+const engines: { label: string; engine: Engine }[] = [{ label: 'onnx on cpu', engine: onnx }, ...optional]
+it.for(absent)('kernels on $name', ({ reason }, { skip }) => skip(reason))
+
+type Agree = (call: Call, fn: (inputs: T[], ids: T[]) => T | T[]) => Promise<void>
+
+/** Run on the engine and on the oracle; every result must agree in shape and value. */
+const agreement =
+  (engine: Engine): Agree =>
+  async (call, fn) => {
+    const inputs: Record<string, { shape: readonly number[]; dtype?: 'int32' }> = {}
+    const values: Record<string, Values> = {}
+    call.shapes.forEach((shape, i) => {
+      inputs[`x${i}`] = { shape }
+      values[`x${i}`] = numbers(sizeOf(shape), call.seed + 77 * i, call.range ?? [-2, 2])
+    })
+    call.ids?.forEach(({ shape, below }, i) => {
+      inputs[`i${i}`] = { shape, dtype: 'int32' }
+      values[`i${i}`] = Int32Array.from(
+        numbers(sizeOf(shape), call.seed + 13 * i, [0, below - 0.001]),
+        Math.floor,
+      )
+    })
+    const traced: TensorFunction = (tensors) => {
+      const results = fn(
+        call.shapes.map((_, i) => tensors[`x${i}`] as T),
+        (call.ids ?? []).map((_, i) => tensors[`i${i}`] as T),
+      )
+      // Ones are added so that no result is an input itself.
+      return Object.fromEntries(
+        (Array.isArray(results) ? results : [results]).map((t, i) => [
+          `r${i}`,
+          tf.add(tf.cast(t, 'float32'), 1),
+        ]),
+      )
     }
-  } finally {
-    await a.dispose()
-    await b.dispose()
+    const a = await engine.compile(traced, { inputs })
+    const b = await oracle.compile(traced, { inputs })
+    try {
+      const got = await a.run(values)
+      const wanted = await b.run(values)
+      expect(Object.keys(got).sort()).toEqual(Object.keys(wanted).sort())
+      for (const [name, expected] of Object.entries(wanted)) {
+        const actual = got[name] as Values
+        expect(actual.length).toBe(expected.length)
+        let worst = 0
+        for (let i = 0; i < expected.length; i++) {
+          const x = expected[i] as number
+          worst = Math.max(worst, Math.abs(x - (actual[i] as number)) / (1 + Math.abs(x)))
+        }
+        expect(worst).toBeLessThan(TOLERANCE)
+      }
+    } finally {
+      await a.dispose()
+      await b.dispose()
+    }
   }
-}
 
 const seed = fc.integer({ min: 1, max: 2 ** 30 })
 const dim = fc.integer({ min: 1, max: 7 })
@@ -106,7 +111,8 @@ const broadcast = anyShape.chain((full) =>
 const check = async <V>(values: fc.Arbitrary<V>, body: (value: V) => Promise<void>): Promise<void> =>
   fc.assert(fc.asyncProperty(values, body), { numRuns: RUNS, seed: 7 })
 
-describe('kernels of the traced engine agree with the cpu engine on random shapes', () => {
+describe.each(engines)('kernels of $label agree with the cpu engine on random shapes', ({ engine }) => {
+  const agree = agreement(engine)
   const binary: Record<string, (a: T, b: T) => T> = {
     Add: tf.add,
     Sub: tf.sub,
@@ -275,109 +281,114 @@ describe('kernels of the traced engine agree with the cpu engine on random shape
   })
 })
 
-describe('fused operations and their gradients agree on random shapes', () => {
-  const gradients = (fn: (...xs: T[]) => T, xs: T[]): T[] => {
-    const { value, grads } = tf.valueAndGrads(
-      (...inner: T[]) => tf.sum(tf.square(fn(...inner))) as tf.Scalar,
-    )(xs)
-    return [value, ...grads]
-  }
+describe.each(engines)(
+  'fused operations of $label and their gradients agree on random shapes',
+  ({ engine }) => {
+    const agree = agreement(engine)
+    const gradients = (fn: (...xs: T[]) => T, xs: T[]): T[] => {
+      const { value, grads } = tf.valueAndGrads(
+        (...inner: T[]) => tf.sum(tf.square(fn(...inner))) as tf.Scalar,
+      )(xs)
+      return [value, ...grads]
+    }
 
-  it('rmsNorm', async () => {
-    await check(fc.tuple(shape(2), seed), ([a, s]) =>
-      agree({ shapes: [a, [a[1] as number]], seed: s }, ([x, g]) => [
-        rmsNorm(x as T, g as T, 1e-6),
-        ...gradients((u, w) => rmsNorm(u, w, 1e-3), [x as T, g as T]),
-      ]),
-    )
-  })
-  /** On the traced engine the fast operation, on the oracle its definition: value and gradients. */
-  const matches = (call: Call, fast: (...xs: T[]) => T, definition: (...xs: T[]) => T): Promise<void> =>
-    agree(call, (xs) => gradients(tf.getBackend() === 'cpu' ? definition : fast, xs))
-
-  it('gatedProjection', async () => {
-    const definition = (gate: T, up: T, down: T): T =>
-      tf.matMul(tf.mul(tf.mul(gate, tf.sigmoid(gate)), up), down, false, true)
-    await check(fc.tuple(shape(3), seed), ([[n, f, c], s]) => {
-      const rows = [n as number, f as number]
-      const call = { shapes: [rows, rows, [c as number, f as number]], seed: s }
-      return matches(
-        call,
-        (...xs) => gatedProjection(...(xs as [T, T, T])),
-        (...xs) => definition(...(xs as [T, T, T])),
+    it('rmsNorm', async () => {
+      await check(fc.tuple(shape(2), seed), ([a, s]) =>
+        agree({ shapes: [a, [a[1] as number]], seed: s }, ([x, g]) => [
+          rmsNorm(x as T, g as T, 1e-6),
+          ...gradients((u, w) => rmsNorm(u, w, 1e-3), [x as T, g as T]),
+        ]),
       )
     })
-  })
-  it('maskedAttention', async () => {
-    await check(fc.tuple(shape(4), seed), ([[b, h, t, d], s]) => {
-      const full = [b, h, t, d] as number[]
-      const mask = (): T => causalMask(t as number, 1)
-      const definition = (q: T, k: T, v: T): T =>
-        tf.matMul(tf.softmax(tf.add(tf.matMul(q, k, false, true), mask())), v)
-      return matches(
-        { shapes: [full, full, full], seed: s },
-        (...xs) => maskedAttention(...(xs as [T, T, T]), mask()),
-        (...xs) => definition(...(xs as [T, T, T])),
+    /** On the engine the fast operation, on the oracle its definition: value and gradients. */
+    const matches = (call: Call, fast: (...xs: T[]) => T, definition: (...xs: T[]) => T): Promise<void> =>
+      agree(call, (xs) => gradients(tf.getBackend() === 'cpu' ? definition : fast, xs))
+
+    it('gatedProjection', async () => {
+      const definition = (gate: T, up: T, down: T): T =>
+        tf.matMul(tf.mul(tf.mul(gate, tf.sigmoid(gate)), up), down, false, true)
+      await check(fc.tuple(shape(3), seed), ([[n, f, c], s]) => {
+        const rows = [n as number, f as number]
+        const call = { shapes: [rows, rows, [c as number, f as number]], seed: s }
+        return matches(
+          call,
+          (...xs) => gatedProjection(...(xs as [T, T, T])),
+          (...xs) => definition(...(xs as [T, T, T])),
+        )
+      })
+    })
+    it('maskedAttention', async () => {
+      await check(fc.tuple(shape(4), seed), ([[b, h, t, d], s]) => {
+        const full = [b, h, t, d] as number[]
+        const mask = (): T => causalMask(t as number, 1)
+        const definition = (q: T, k: T, v: T): T =>
+          tf.matMul(tf.softmax(tf.add(tf.matMul(q, k, false, true), mask())), v)
+        return matches(
+          { shapes: [full, full, full], seed: s },
+          (...xs) => maskedAttention(...(xs as [T, T, T]), mask()),
+          (...xs) => definition(...(xs as [T, T, T])),
+        )
+      })
+    })
+    it.each(['none', 'input', 'both'] as const)('headLogProbs, gradients: %s', async (asked) => {
+      await check(fc.tuple(shape(2), fc.integer({ min: 2, max: 30 }), seed), ([[n, c], v, s]) =>
+        agree(
+          {
+            shapes: [
+              [n as number, c as number],
+              [v, c as number],
+            ],
+            seed: s,
+            ids: [{ shape: [n as number], below: v }],
+          },
+          ([x, w], [i]) => {
+            const logits = (u: T, k: T): T => tf.matMul(u, k, false, true)
+            const definition = (u: T, k: T): T =>
+              tf.stack(
+                [logSumExpRows(logits(u, k)).flatten(), tf.sum(tf.mul(u, tf.gather(k, i as tf.Tensor1D)), 1)],
+                1,
+              )
+            const onOracle = tf.getBackend() === 'cpu'
+            const head = (u: T, k: T): T =>
+              onOracle ? definition(u, k) : headLogProbs(u, k, i as tf.Tensor1D, asked)
+            if (asked === 'none') return head(x as T, w as T)
+            return asked === 'both'
+              ? gradients(head, [x as T, w as T])
+              : gradients((u) => head(u, w as T), [x as T])
+          },
+        ),
       )
     })
-  })
-  it.each(['none', 'input', 'both'] as const)('headLogProbs, gradients: %s', async (asked) => {
-    await check(fc.tuple(shape(2), fc.integer({ min: 2, max: 30 }), seed), ([[n, c], v, s]) =>
-      agree(
+    it('headLogProbs cuts a large batch into rows', async () => {
+      const [n, c, v] = [2200, 1, 2000]
+      await agree(
         {
           shapes: [
-            [n as number, c as number],
-            [v, c as number],
+            [n, c],
+            [v, c],
           ],
-          seed: s,
-          ids: [{ shape: [n as number], below: v }],
+          seed: 5,
+          ids: [{ shape: [n], below: v }],
         },
         ([x, w], [i]) => {
-          const logits = (u: T, k: T): T => tf.matMul(u, k, false, true)
-          const definition = (u: T, k: T): T =>
-            tf.stack(
-              [logSumExpRows(logits(u, k)).flatten(), tf.sum(tf.mul(u, tf.gather(k, i as tf.Tensor1D)), 1)],
-              1,
-            )
-          const onOracle = tf.getBackend() === 'cpu'
-          const head = (u: T, k: T): T =>
-            onOracle ? definition(u, k) : headLogProbs(u, k, i as tf.Tensor1D, asked)
-          if (asked === 'none') return head(x as T, w as T)
-          return asked === 'both'
-            ? gradients(head, [x as T, w as T])
-            : gradients((u) => head(u, w as T), [x as T])
+          const definition = (u: T): T => logSumExpRows(tf.matMul(u, w as T, false, true))
+          const head = (u: T): T =>
+            tf.slice(headLogProbs(u, w as T, i as tf.Tensor1D, 'input'), [0, 0], [n, 1])
+          return gradients(tf.getBackend() === 'cpu' ? definition : head, [x as T])
         },
-      ),
-    )
-  })
-  it('headLogProbs cuts a large batch into rows', async () => {
-    const [n, c, v] = [2200, 1, 2000]
-    await agree(
-      {
-        shapes: [
-          [n, c],
-          [v, c],
-        ],
-        seed: 5,
-        ids: [{ shape: [n], below: v }],
-      },
-      ([x, w], [i]) => {
-        const definition = (u: T): T => logSumExpRows(tf.matMul(u, w as T, false, true))
-        const head = (u: T): T => tf.slice(headLogProbs(u, w as T, i as tf.Tensor1D, 'input'), [0, 0], [n, 1])
-        return gradients(tf.getBackend() === 'cpu' ? definition : head, [x as T])
-      },
-    )
-  })
-  it('topKMask and logSumExpRows', async () => {
-    const cases = fc
-      .tuple(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 2, max: 8 }), seed)
-      .chain(([n, e, s]) => fc.tuple(fc.constant([n, e]), fc.constant(s), fc.integer({ min: 1, max: e })))
-    await check(cases, ([a, s, k]) =>
-      agree({ shapes: [a], seed: s }, ([x]) => [
-        topKMask(x as T, k),
-        logSumExpRows(x as T),
-        ...gradients(logSumExpRows, [x as T]),
-      ]),
-    )
-  })
-})
+      )
+    })
+    it('topKMask and logSumExpRows', async () => {
+      const cases = fc
+        .tuple(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 2, max: 8 }), seed)
+        .chain(([n, e, s]) => fc.tuple(fc.constant([n, e]), fc.constant(s), fc.integer({ min: 1, max: e })))
+      await check(cases, ([a, s, k]) =>
+        agree({ shapes: [a], seed: s }, ([x]) => [
+          topKMask(x as T, k),
+          logSumExpRows(x as T),
+          ...gradients(logSumExpRows, [x as T]),
+        ]),
+      )
+    })
+  },
+)

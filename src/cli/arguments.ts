@@ -19,6 +19,7 @@ const GLOBAL: Readonly<Record<string, OptionKind>> = {
   json: flag('print one JSON object as the last line of stdout, nothing else'),
   'passphrase-file': text('file that holds the passphrase of the key'),
   engine: text('onnx (default), tensorflow or cpu'),
+  device: text('cpu or cuda (default: cpu; --engine tensorflow: a GPU where there is one)'),
   threads: text('threads of the tensor engine (default: all)'),
   weights: text('fp32 (default), int8 or int4: weights in memory; a running node keeps its own'),
   help: flag('show this help'),

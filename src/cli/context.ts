@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { InputError } from '../lib/errors.ts'
 import { WEIGHT_FORMATS, type WeightFormat } from '../model/weight-format.ts'
+import type { EngineChoice } from '../tensor/select-engine.ts'
 import type { Invocation } from './arguments.ts'
 import type { Output } from './output.ts'
 
@@ -11,6 +12,8 @@ export interface CommandContext {
   readonly output: Output
   readonly signal: AbortSignal
 }
+
+const MAX_THREADS = 256
 
 export const unixNow = (): number => Math.floor(Date.now() / 1000)
 
@@ -38,6 +41,18 @@ export function whole(invocation: Invocation, name: string, max: number): number
     throw new InputError('usage', `--${name}: expected a whole number from 0 to ${max}, got "${text}"`)
   }
   return value
+}
+
+/** `--engine`, `--device` and `--threads` as given; `selectEngine` says what is wrong with them. */
+export function engineChoice(invocation: Invocation): EngineChoice {
+  const name = option(invocation, 'engine')
+  const device = option(invocation, 'device')
+  const threads = whole(invocation, 'threads', MAX_THREADS)
+  return {
+    ...(name === undefined ? {} : { name }),
+    ...(device === undefined ? {} : { device }),
+    ...(threads === undefined ? {} : { threads }),
+  }
 }
 
 /** @throws InputError `usage` for a format that does not exist. */

@@ -16,6 +16,7 @@ import { selectEngine } from '../tensor/select-engine.ts'
 import type { Invocation } from './arguments.ts'
 import {
   type CommandContext,
+  engineChoice,
   option,
   passphraseOf,
   required,
@@ -223,7 +224,7 @@ async function inNode(context: CommandContext): Promise<void> {
   } else {
     await loadSettings(homePaths(home))
     const passphrase = await passphraseOf(invocation)
-    const engine = await selectEngine(option(invocation, 'engine'), whole(invocation, 'threads', 256))
+    const engine = await selectEngine(engineChoice(invocation))
     const node = await FlexMeshNode.open({
       home,
       engine,

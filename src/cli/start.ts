@@ -8,8 +8,8 @@ import type { NodeEvent } from '../node-event.ts'
 import { createApp, type ServingEngine } from '../serving/app.ts'
 import { type Control, startControl } from '../serving/control.ts'
 import { loadApiKey, type RunningServer, startServer } from '../serving/server.ts'
-import { selectEngine } from '../tensor/select-engine.ts'
-import { type CommandContext, option, passphraseOf, unixNow, weightFormat, whole } from './context.ts'
+import { type EngineChoice, selectEngine } from '../tensor/select-engine.ts'
+import { type CommandContext, engineChoice, passphraseOf, unixNow, weightFormat, whole } from './context.ts'
 
 const DEFAULT_PORT = 8080
 const MAX_PORT = 65_535
@@ -24,15 +24,14 @@ export interface RunningNode {
 export interface StartInit {
   readonly home: string
   readonly port: number
-  readonly engineName?: string
-  readonly threads?: number
+  readonly engine?: EngineChoice
   readonly weights?: WeightFormat
   readonly passphrase?: string
   readonly onEvent: (event: NodeEvent) => void
 }
 
 export async function startNode(init: StartInit): Promise<RunningNode> {
-  const engine = await selectEngine(init.engineName, init.threads)
+  const engine = await selectEngine(init.engine)
   const { home, passphrase, onEvent } = init
   const node = await FlexMeshNode.open({
     home,
@@ -110,15 +109,12 @@ function servingEngine(node: FlexMeshNode): ServingEngine {
 
 export async function runStart({ home, invocation, output, signal }: CommandContext): Promise<void> {
   const passphrase = await passphraseOf(invocation)
-  const engineName = option(invocation, 'engine')
-  const threads = whole(invocation, 'threads', 256)
   const running = await startNode({
     home,
     port: whole(invocation, 'port', MAX_PORT) ?? DEFAULT_PORT,
     onEvent: (event) => output.say(describeEvent(event)),
+    engine: engineChoice(invocation),
     weights: weightFormat(invocation),
-    ...(engineName === undefined ? {} : { engineName }),
-    ...(threads === undefined ? {} : { threads }),
     ...(passphrase === undefined ? {} : { passphrase }),
   })
   output.result(

@@ -129,7 +129,8 @@ class PartMaker {
       for (const [name, of] of Object.entries(matrices)) weights[name] = param(of)
       let compiled = this.#shared.get(kind)
       if (compiled === undefined) {
-        compiled = await this.#compile(fn, { inputs: { ...inputs, ...weights } })
+        const specs = Object.entries(weights).map(([name, { shape }]) => [name, { shape, constant: true }])
+        compiled = await this.#compile(fn, { inputs: { ...inputs, ...Object.fromEntries(specs) } })
         this.#shared.set(kind, compiled)
       }
       return fed(compiled, weights)
@@ -168,7 +169,7 @@ function attendSpec(config: ModelConfig, rotaryLength: number, layer: number) {
   const D = headSize(config)
   const K = keyValueWidth(config)
   const past = { shape: ['B', J, 'P', D] }
-  const table = { shape: [rotaryLength, D / 2] }
+  const table = { shape: [rotaryLength, D / 2], constant: true } as const
   const named = (rest: string): string => layerName(layer, `${rest}.weight`)
   return (bits: Bits | undefined): PartSpec => ({
     fn: (tensors) => {

@@ -1,19 +1,20 @@
 /**
- * Engines that run TensorFlow.js operations one by one: `cpu`, the oracle of the tests, and
- * `tensorflow`, the native library where an institution has installed it. Knows no model.
+ * Engines that run TensorFlow.js operations one by one, on any registered backend; `cpu` is the oracle
+ * of the tests. Knows no model and no native library.
  */
-import { createRequire } from 'node:module'
 import {
-  type DataType,
   dispose,
+  env,
+  keep,
+  reshape,
   setBackend,
   type Tensor,
   tensor,
   engine as tfEngine,
   tidy,
+  util,
   version_core,
 } from '@tensorflow/tfjs'
-import { InputError } from '../lib/errors.ts'
 import {
   type Compiled,
   checkLength,
@@ -23,40 +24,25 @@ import {
   type Signature,
   type Sizes,
   type TensorFunction,
+  type TensorSpec,
   type Values,
 } from './engine.ts'
 
 export function cpuEngine(): Engine {
-  return eagerEngine('cpu', 'cpu', `TensorFlow.js ${version_core}, cpu`)
-}
-
-const NATIVE_PACKAGES = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node'] as const
-
-/**
- * The native TensorFlow binding.
- * @throws InputError `engine-missing`, naming the next command, when neither package loads.
- */
-export function tensorflowEngine(): Engine {
-  const require = createRequire(import.meta.url)
-  for (const name of NATIVE_PACKAGES) {
-    try {
-      const native = require(name) as { version: Readonly<Record<string, string>> }
-      return eagerEngine('tensorflow', 'tensorflow', `${name} ${native.version['tfjs-node'] ?? ''}`.trim())
-    } catch {
-      // Not installed, or installed without its library: the next one may be there.
-    }
-  }
-  throw new InputError(
-    'engine-missing',
-    'engine tensorflow: @tensorflow/tfjs-node-gpu has no native library here; run "npm rebuild @tensorflow/tfjs-node-gpu" on a machine that reaches its download host, or use --engine onnx',
-  )
+  // Its greeting recommends another package on standard error; `flexmesh doctor` does that better.
+  env().set('PROD', true)
+  return eagerEngine('cpu', 'cpu', { device: 'cpu', library: `TensorFlow.js ${version_core}` })
 }
 
 /** Any registered TensorFlow.js backend. */
-export function eagerEngine(name: EngineName, backend: string, description: string): Engine {
+export function eagerEngine(
+  name: EngineName,
+  backend: string,
+  about: Pick<Engine, 'device' | 'library' | 'threads'>,
+): Engine {
   return {
     name,
-    description,
+    ...about,
     compile: async (fn, signature) => EagerFunction.create(fn, signature, backend),
   }
 }
@@ -66,6 +52,8 @@ class EagerFunction implements Compiled {
   readonly #signature: Signature
   readonly #backend: string
   readonly #frozen: Record<string, Tensor>
+  /** Copies of constant inputs, so that weights are not sent to the device for every run. */
+  readonly #constants = new Map<Values, Tensor>()
 
   private constructor(
     fn: TensorFunction,
@@ -100,9 +88,7 @@ class EagerFunction implements Compiled {
     const results = tidy(() => {
       const tensors: Record<string, Tensor> = { ...this.#frozen }
       for (const [name, spec] of Object.entries(this.#signature.inputs)) {
-        const dtype: DataType = spec.dtype ?? 'float32'
-        const shape = resolveShape(spec.shape, sizes)
-        tensors[name] = tensor(checkLength(name, inputs[name], shape).slice(), shape, dtype)
+        tensors[name] = this.#input(name, inputs[name], spec, sizes)
       }
       return this.#fn(tensors)
     })
@@ -119,6 +105,18 @@ class EagerFunction implements Compiled {
 
   async dispose(): Promise<void> {
     dispose(this.#frozen)
+    dispose([...this.#constants.values()])
+    this.#constants.clear()
+  }
+
+  #input(name: string, values: Values | undefined, spec: TensorSpec, sizes: Sizes): Tensor {
+    const shape = resolveShape(spec.shape, sizes)
+    const checked = checkLength(name, values, shape)
+    const known = this.#constants.get(checked)
+    if (known !== undefined) return util.arraysEqual(known.shape, shape) ? known : reshape(known, shape)
+    const copy = tensor(checked.slice(), shape, spec.dtype ?? 'float32')
+    if (spec.constant === true) this.#constants.set(checked, keep(copy))
+    return copy
   }
 }
 

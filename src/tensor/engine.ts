@@ -7,6 +7,9 @@ import type { Tensor } from '@tensorflow/tfjs'
 export type Values = Float32Array | Int32Array
 export type EngineName = 'onnx' | 'tensorflow' | 'cpu'
 
+/** Where an engine computes: the processor, or one NVIDIA GPU. */
+export type Device = 'cpu' | 'cuda'
+
 /** A number, or the name of a size that every run chooses anew. */
 export type Size = number | string
 export type Sizes = Readonly<Record<string, number>>
@@ -14,6 +17,11 @@ export type Sizes = Readonly<Record<string, number>>
 export interface TensorSpec {
   readonly shape: readonly Size[]
   readonly dtype?: 'float32' | 'int32'
+  /**
+   * An array given once keeps its values: an engine may hold on to its own copy until the function is
+   * disposed. For weights that are shared by many functions or change hands between runs.
+   */
+  readonly constant?: true
 }
 
 export interface FrozenTensor {
@@ -60,8 +68,9 @@ export interface Compiled {
 
 export interface Engine {
   readonly name: EngineName
-  /** For people: library, version, device. */
-  readonly description: string
+  readonly device: Device
+  /** Libraries that compute, with versions. */
+  readonly library: string
   /** Processor threads that it uses; absent where it computes elsewhere, or for tests. */
   readonly threads?: number
   compile(fn: TensorFunction, signature: Signature, options?: CompileOptions): Promise<Compiled>

@@ -1,6 +1,6 @@
 /**
  * The default engine: traces a function, backward pass included, into one ONNX graph and lets ONNX
- * Runtime compile and run it on the CPU. Knows no model.
+ * Runtime compile and run it, on the CPU or, where its files are installed, on CUDA. Knows no model.
  */
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
@@ -12,6 +12,7 @@ import './kernels-shape.ts'
 import {
   type Compiled,
   checkLength,
+  type Device,
   type Engine,
   type FrozenTensor,
   resolveShape,
@@ -22,6 +23,8 @@ import {
   type TensorSpec,
   type Values,
 } from './engine.ts'
+import { wholePrecision } from './nvidia.ts'
+import { CUDA_SESSION, cudaFailure, requireCudaProvider } from './onnx-cuda.ts'
 import { encodeModel, type Graph } from './onnx-encode.ts'
 import { TRACE_BACKEND, traceBackend } from './trace-backend.ts'
 
@@ -34,29 +37,58 @@ const SHORT_SPIN = { extra: { session: { intra_op: { spin_duration_us: '20' } } 
 export interface OnnxEngineInit {
   /** Threads inside one operator; default: all. */
   readonly threads?: number
+  /** Default: cpu. */
+  readonly device?: Device
 }
 
-export function onnxEngine(init: OnnxEngineInit = {}): Engine {
-  const threads = init.threads ?? availableParallelism()
+/** @throws InputError `engine-missing` for `cuda` where ONNX Runtime's files for it are absent. */
+export function onnxEngine({
+  threads = availableParallelism(),
+  device = 'cpu',
+}: OnnxEngineInit = {}): Engine {
   const { version } = createRequire(import.meta.url)('onnxruntime-node/package.json') as { version: string }
+  if (device === 'cuda') {
+    requireCudaProvider()
+    wholePrecision()
+  }
   return {
     name: 'onnx',
-    description: `ONNX Runtime ${version}, CPU, ${threads} threads`,
-    threads,
+    device,
+    library: `ONNX Runtime ${version}`,
+    // On a GPU nothing else may compute beside it unseen.
+    ...(device === 'cpu' ? { threads } : {}),
     compile: async (fn, signature, { lean = false, interleaved = false } = {}) => {
-      const graph = await traceGraph(fn, signature, lean)
-      const session = await ort.InferenceSession.create(encodeModel(graph), {
+      // A GPU has memory of its own: what is fed would travel there for every run.
+      const fed = lean && device === 'cpu'
+      const graph = await traceGraph(fn, signature, fed)
+      const options = {
         // A planned buffer would lie beside the blocks that the first run took.
-        enableMemPattern: !lean,
+        enableMemPattern: !fed,
         intraOpNumThreads: threads,
         interOpNumThreads: 1,
         executionMode: 'sequential',
         graphOptimizationLevel: 'all',
         logSeverityLevel: 3,
         ...(interleaved ? SHORT_SPIN : {}),
-      })
-      return new OnnxFunction(session, signature, graph, lean ? (signature.frozen ?? {}) : {})
+      } as const
+      const session =
+        device === 'cpu'
+          ? await ort.InferenceSession.create(encodeModel(graph), options)
+          : await createCudaSession(encodeModel(graph), options)
+      return new OnnxFunction(session, signature, graph, fed ? (signature.frozen ?? {}) : {})
     },
+  }
+}
+
+/** @throws InputError `engine-missing` where the graph cannot run on the GPU as a whole. */
+async function createCudaSession(
+  model: Uint8Array,
+  options: ort.InferenceSession.SessionOptions,
+): Promise<ort.InferenceSession> {
+  try {
+    return await ort.InferenceSession.create(model, { ...options, ...CUDA_SESSION })
+  } catch (error) {
+    throw cudaFailure(error)
   }
 }
 

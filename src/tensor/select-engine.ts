@@ -1,17 +1,43 @@
-/** The tensor engine by name. */
+/** The tensor engine by name and device. */
 import { InputError } from '../lib/errors.ts'
-import { cpuEngine, tensorflowEngine } from './eager-engine.ts'
-import type { Engine } from './engine.ts'
+import { cpuEngine } from './eager-engine.ts'
+import type { Device, Engine } from './engine.ts'
+import { measureGflops } from './measure.ts'
 import { onnxEngine } from './onnx-engine.ts'
+import { tensorflowEngine } from './tensorflow-engine.ts'
 
-/** @throws InputError `usage` for an unknown name, `engine-missing`. */
-export async function selectEngine(name = 'onnx', threads?: number): Promise<Engine> {
+export interface EngineChoice {
+  /** `onnx` (default), `tensorflow` or `cpu`. */
+  readonly name?: string
+  /** `cpu` or `cuda`; default: cpu, and for `tensorflow` a GPU where there is one. */
+  readonly device?: string
+  /** 0 and none: all. */
+  readonly threads?: number
+}
+
+const DEVICES: readonly Device[] = ['cpu', 'cuda']
+
+/** @throws InputError `usage` for a name or device that does not exist, `engine-missing`. */
+export async function selectEngine({ name = 'onnx', device, threads }: EngineChoice = {}): Promise<Engine> {
+  const known = DEVICES.find((candidate) => candidate === device)
+  if (device !== undefined && known === undefined)
+    throw new InputError('usage', `--device: expected ${DEVICES.join(' or ')}, got "${device}"`)
+  const init = {
+    ...(threads === undefined || threads === 0 ? {} : { threads }),
+    ...(known === undefined ? {} : { device: known }),
+  }
   switch (name) {
-    case 'onnx':
-      return onnxEngine(threads === undefined || threads === 0 ? {} : { threads })
+    case 'onnx': {
+      const engine = onnxEngine(init)
+      // A provider whose libraries do not load is refused now, not when text has been read.
+      if (engine.device === 'cuda') await measureGflops(engine, 0)
+      return engine
+    }
     case 'tensorflow':
-      return tensorflowEngine()
+      return tensorflowEngine(init)
     case 'cpu':
+      if (known === 'cuda')
+        throw new InputError('usage', '--device cuda: engine cpu has none; use --engine tensorflow or onnx')
       return cpuEngine()
     default:
       throw new InputError('usage', `--engine: expected onnx, tensorflow or cpu, got "${name}"`)

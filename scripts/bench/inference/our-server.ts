@@ -41,7 +41,7 @@ export async function startOurs(config: ModelConfig, params: Params, init: OurIn
       mask: new Float32Array(init.E),
     })
   return {
-    name: engine.description,
+    name: engine.library,
     counts: 'median',
     generator,
     run: async (prompt, newTokens) => timed(generate(prompt, newTokens)),

@@ -1,15 +1,16 @@
 /**
  * This project's step on one tensor engine, in a process of its own so that its memory is its own:
  * `onnx`, or stock TensorFlow.js one operation at a time on its `wasm` backend (from the folder of peers)
- * or on `tensorflow` (tfjs-node). Usage: contestant-engine.ts FOLDER ENGINE; then a number of steps per line
+ * or on `tensorflow` (tfjs-node-gpu, where `npm run link-libtensorflow` has built its binding). Usage: contestant-engine.ts FOLDER ENGINE; then a number of steps per line
  * on standard input.
  */
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 import { zeroRows } from '../../../src/model/params.ts'
-import { eagerEngine, tensorflowEngine } from '../../../src/tensor/eager-engine.ts'
+import { eagerEngine } from '../../../src/tensor/eager-engine.ts'
 import type { Engine } from '../../../src/tensor/engine.ts'
 import { onnxEngine } from '../../../src/tensor/onnx-engine.ts'
+import { tensorflowEngine } from '../../../src/tensor/tensorflow-engine.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../../../src/training/optimizer.ts'
 import { compilePairStep } from '../../../src/training/pair.ts'
 import { publicName } from './models.ts'
@@ -22,10 +23,12 @@ const publicModel = new Map(
   [...arrays].filter(([name]) => !trainable.includes(name)).map(([name, p]) => [publicName(name), p]),
 )
 const trainables = new Map(trainable.map((name) => [name, arrays.get(name)?.data as Float32Array]))
-const engine = selectEngine()
+const engine = await selectEngine()
 const started = performance.now()
 const compiled = await compilePairStep(engine, config, publicModel, zeroRows(config), B, T)
-console.log(JSON.stringify({ version: engine.description, compileMs: performance.now() - started }))
+console.log(
+  JSON.stringify({ version: `${engine.library}, ${engine.device}`, compileMs: performance.now() - started }),
+)
 
 const optimizer = new AdamW(ADAMW_DEFAULTS, trainables)
 const gradients = new Map([...trainables].map(([name, p]) => [name, new Float32Array(p.length)]))
@@ -50,11 +53,11 @@ for await (const line of createInterface({ input: process.stdin })) {
   console.log(JSON.stringify({ loss, ms }))
 }
 
-function selectEngine(): Engine {
+async function selectEngine(): Promise<Engine> {
   if (engineName === 'onnx') return onnxEngine({ threads })
-  if (engineName === 'tensorflow') return tensorflowEngine()
+  if (engineName === 'tensorflow') return tensorflowEngine({ threads })
   const require = createRequire(new URL('../peers/package.json', import.meta.url))
   // Registers itself with the one TensorFlow.js of this process.
   const { version_wasm: version } = require(WASM_BACKEND) as { version_wasm: string }
-  return eagerEngine('cpu', 'wasm', `TensorFlow.js ${version}, wasm`)
+  return eagerEngine('cpu', 'wasm', { device: 'cpu', library: `TensorFlow.js ${version}, wasm` })
 }

@@ -13,8 +13,8 @@ const ENGINES: Partial<Record<ContestantName, string>> = {
   tfjsNode: 'tensorflow',
 }
 
-/** Peers that take minutes a step at M are measured at S alone. */
-export const SLOW: readonly ContestantName[] = ['tfjsWasm', 'tfjsNode']
+/** A peer that takes minutes a step at M is measured at S alone. */
+export const SLOW: readonly ContestantName[] = ['tfjsWasm']
 
 const script = (name: string): string => fileURLToPath(new URL(`./${name}`, import.meta.url))
 

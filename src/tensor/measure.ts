@@ -1,0 +1,48 @@
+/** How fast an engine multiplies matrices, in a fraction of a second. Knows no engine. */
+import { matMul, sum, type Tensor } from '@tensorflow/tfjs'
+import type { Engine } from './engine.ts'
+
+/** Square products: the first is small enough for plain JavaScript, the last fills a GPU. */
+const SIZES = [128, 256, 512, 1024, 2048] as const
+/** Products of one run, so that little but arithmetic is measured. */
+const CHAIN = 4
+/** A larger size is tried while a run takes less, ms. */
+const SHORT_MS = 40
+
+/**
+ * Best float32 rate of chained square products through the engine's own `compile` and `run`, in 10^9
+ * floating-point operations a second. Takes `budgetMs` and a little more, and larger matrices on
+ * faster engines.
+ */
+export async function measureGflops(engine: Engine, budgetMs = 300): Promise<number> {
+  const deadline = performance.now() + budgetMs
+  let best = 0
+  for (const n of SIZES) {
+    const values = Float32Array.from(
+      { length: n * n },
+      (_, i) => (((i * 7919) % 1009) / 1009 - 0.5) / Math.sqrt(n),
+    )
+    const compiled = await engine.compile(
+      ({ x, w }) => {
+        let y = x as Tensor
+        for (let i = 0; i < CHAIN; i++) y = matMul(y as never, w as never)
+        return { total: sum(y) }
+      },
+      { inputs: { x: { shape: [n, n], constant: true } }, frozen: { w: { shape: [n, n], data: values } } },
+    )
+    try {
+      await compiled.run({ x: values }) // the first run allocates
+      let ms: number
+      do {
+        const started = performance.now()
+        await compiled.run({ x: values })
+        ms = performance.now() - started
+        best = Math.max(best, (2 * n ** 3 * CHAIN) / ms / 1e6)
+      } while (performance.now() < deadline && (ms > SHORT_MS || n === SIZES.at(-1)))
+      if (ms > SHORT_MS || performance.now() > deadline) break
+    } finally {
+      await compiled.dispose()
+    }
+  }
+  return best
+}
