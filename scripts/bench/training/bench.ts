@@ -10,7 +10,7 @@ import type { Bench } from '../bench.ts'
 import { median } from '../machine.ts'
 import { peakSgemm } from '../peak-sgemm.ts'
 import type { Contestant } from './contestant.ts'
-import { CONTESTANTS, type ContestantName, SLOW, startContestant } from './contestants.ts'
+import { CONTESTANTS, type ContestantName, ROUND_MATES, SLOW, startContestant } from './contestants.ts'
 import { REFERENCES, type ReferenceName, referenceWork, usefulFlops } from './models.ts'
 import { THREADS, writeWork } from './work-folder.ts'
 
@@ -37,20 +37,42 @@ interface Measurement {
 export async function benchTraining(say: (line: string) => void): Promise<Bench> {
   const before = await peakSgemm(THREADS)
   const results: [ReferenceName, Measurement][] = []
-  for (const name of Object.keys(REFERENCES) as ReferenceName[])
-    results.push([name, await measure(name, say)])
+  for (const name of Object.keys(REFERENCES) as ReferenceName[]) {
+    const groups: Measurement[] = []
+    for (const [i, peers] of ROUND_MATES.entries()) groups.push(await measure(name, peers, i === 0, say))
+    results.push([name, together(groups)])
+  }
   // The better of two, minutes apart: a machine shared with others is seldom at its peak.
   return report(results, Math.max(before, await peakSgemm(THREADS)))
 }
 
-async function measure(reference: ReferenceName, say: (line: string) => void): Promise<Measurement> {
+/** One measurement of all groups: ours is that of the first, and peers of others keep their ratio to it. */
+function together([first, ...others]: readonly Measurement[]): Measurement {
+  const { measured, missing } = first as Measurement
+  const ours = measured.flexmesh as Measured
+  for (const other of others) {
+    const beside = other.measured.flexmesh ?? ours
+    for (const [name, result] of Object.entries(other.measured) as [ContestantName, Measured][]) {
+      if (name !== 'flexmesh') measured[name] = { ...result, ms: (result.ms / beside.ms) * ours.ms }
+    }
+    Object.assign(missing, other.missing)
+  }
+  return { measured, missing }
+}
+
+async function measure(
+  reference: ReferenceName,
+  peers: readonly ContestantName[],
+  evenAlone: boolean,
+  say: (line: string) => void,
+): Promise<Measurement> {
   const folder = await mkdtemp(join(tmpdir(), 'flexmesh-bench-'))
   const running = new Map<ContestantName, Contestant>()
   const missing: Partial<Record<ContestantName, string>> = {}
   try {
     await writeWork(folder, REFERENCES[reference], referenceWork(REFERENCES[reference]))
     const losses = new Map<ContestantName, number>()
-    for (const name of CONTESTANTS) {
+    for (const name of ['flexmesh', ...peers] as const) {
       try {
         running.set(name, await startContestant(name, reference, folder))
       } catch (error) {
@@ -59,6 +81,7 @@ async function measure(reference: ReferenceName, say: (line: string) => void): P
         say(`${reference}: ${name} not measured: ${missing[name]}`)
       }
     }
+    if (running.size === 1 && !evenAlone) return { measured: {}, missing }
     for (const [name, contestant] of running) losses.set(name, (await contestant.run(1)).loss)
     assertSameLoss(losses)
     say(`${reference}: all report a loss of ${losses.get('flexmesh')?.toFixed(4)}`)

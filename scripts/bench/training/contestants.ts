@@ -7,6 +7,15 @@ import { THREADS } from './work-folder.ts'
 export const CONTESTANTS = ['flexmesh', 'torchEager', 'torchCompile', 'tfjsWasm', 'tfjsNode'] as const
 export type ContestantName = (typeof CONTESTANTS)[number]
 
+/**
+ * Who takes turns with us in the same rounds. TensorFlow has rounds of its own: beside it and PyTorch together
+ * our step at S took three times as long as beside one of them.
+ */
+export const ROUND_MATES: readonly (readonly ContestantName[])[] = [
+  ['torchEager', 'torchCompile', 'tfjsWasm'],
+  ['tfjsNode'],
+]
+
 const ENGINES: Partial<Record<ContestantName, string>> = {
   flexmesh: 'onnx',
   tfjsWasm: 'wasm',
