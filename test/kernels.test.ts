@@ -311,7 +311,7 @@ describe('fused operations and their gradients agree on random shapes', () => {
   it('maskedAttention', async () => {
     await check(fc.tuple(shape(4), seed), ([[b, h, t, d], s]) => {
       const full = [b, h, t, d] as number[]
-      const mask = (): T => causalMask(t as number)
+      const mask = (): T => causalMask(t as number, 1)
       const definition = (q: T, k: T, v: T): T =>
         tf.matMul(tf.softmax(tf.add(tf.matMul(q, k, false, true), mask())), v)
       return matches(

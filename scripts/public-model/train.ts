@@ -23,6 +23,7 @@ const CONFIG: ModelConfig = {
   intermediateSize: 512,
   numHiddenLayers: 4,
   numAttentionHeads: 6,
+  numKeyValueHeads: 6,
   maxPositionEmbeddings: 512,
   ropeTheta: 500_000,
   rmsNormEps: 1e-6,

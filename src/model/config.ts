@@ -18,6 +18,8 @@ export interface ModelConfig {
   readonly numHiddenLayers: number
   /** H; C must be a multiple of it. */
   readonly numAttentionHeads: number
+  /** Heads of keys and values; H is a multiple of it. Fewer than H is grouped-query attention. */
+  readonly numKeyValueHeads: number
   /** Longest sequence that the model was meant for. */
   readonly maxPositionEmbeddings: number
   readonly ropeTheta: number
@@ -41,13 +43,6 @@ export function configFromHuggingFace(json: unknown): ModelConfig {
   }
   const heads = fields.uint('num_attention_heads', 4096, 1)
   const record = json as Record<string, unknown>
-  const kv = record['num_key_value_heads'] ?? heads
-  if (kv !== heads) {
-    throw new InputError(
-      'not-a-model',
-      `config.json: num_key_value_heads ${kv} differs from num_attention_heads ${heads}; grouped-query attention is not supported`,
-    )
-  }
   if (record['tie_word_embeddings'] === true) {
     throw new InputError('not-a-model', 'config.json: tie_word_embeddings must be false')
   }
@@ -63,6 +58,8 @@ export function configFromHuggingFace(json: unknown): ModelConfig {
     intermediateSize: fields.uint('intermediate_size', MAX_DIMENSION, 1),
     numHiddenLayers: fields.uint('num_hidden_layers', 1024, 1),
     numAttentionHeads: heads,
+    numKeyValueHeads:
+      record['num_key_value_heads'] == null ? heads : fields.uint('num_key_value_heads', heads, 1),
     maxPositionEmbeddings: fields.uint('max_position_embeddings', MAX_DIMENSION, 1),
     ropeTheta: theta,
     rmsNormEps: eps,
@@ -79,7 +76,7 @@ export function configToHuggingFace(config: ModelConfig): Record<string, unknown
     intermediate_size: config.intermediateSize,
     num_hidden_layers: config.numHiddenLayers,
     num_attention_heads: config.numAttentionHeads,
-    num_key_value_heads: config.numAttentionHeads,
+    num_key_value_heads: config.numKeyValueHeads,
     max_position_embeddings: config.maxPositionEmbeddings,
     rope_theta: config.ropeTheta,
     rms_norm_eps: config.rmsNormEps,
@@ -101,19 +98,39 @@ export function configToShape(config: ModelConfig): ModelShape {
     intermediate_size: config.intermediateSize,
     num_hidden_layers: config.numHiddenLayers,
     num_attention_heads: config.numAttentionHeads,
-    num_key_value_heads: config.numAttentionHeads,
+    num_key_value_heads: config.numKeyValueHeads,
     max_position_embeddings: config.maxPositionEmbeddings,
     rope_theta: Math.round(config.ropeTheta),
     rms_norm_eps_nano: Math.round(config.rmsNormEps * 1e9),
   }
 }
 
+/** Serving's attention takes heads of whole groups of channels. */
+const HEAD_SIZE_MULTIPLE = 8
+
 function checked(config: ModelConfig): ModelConfig {
-  if (config.hiddenSize % (2 * config.numAttentionHeads) !== 0) {
+  const { hiddenSize, numAttentionHeads } = config
+  if (hiddenSize % (HEAD_SIZE_MULTIPLE * numAttentionHeads) !== 0) {
     throw new InputError(
       'not-a-model',
-      `config.json: hidden_size ${config.hiddenSize} must be a multiple of twice num_attention_heads ${config.numAttentionHeads}`,
+      `config.json: hidden_size ${hiddenSize} must be a multiple of ${HEAD_SIZE_MULTIPLE} times num_attention_heads ${numAttentionHeads}`,
+    )
+  }
+  if (config.numAttentionHeads % config.numKeyValueHeads !== 0) {
+    throw new InputError(
+      'not-a-model',
+      `config.json: num_attention_heads ${config.numAttentionHeads} must be a multiple of num_key_value_heads ${config.numKeyValueHeads}`,
     )
   }
   return config
+}
+
+/** D: width of one head. */
+export function headSize(config: ModelConfig): number {
+  return config.hiddenSize / config.numAttentionHeads
+}
+
+/** K: width of all keys, or of all values, of one token. */
+export function keyValueWidth(config: ModelConfig): number {
+  return config.numKeyValueHeads * headSize(config)
 }

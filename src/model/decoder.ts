@@ -4,7 +4,7 @@
  * Knows no requests; `forward` in transformer.ts is the same function in one graph.
  */
 import type { Engine } from '../tensor/engine.ts'
-import type { ModelConfig } from './config.ts'
+import { keyValueWidth, type ModelConfig } from './config.ts'
 import type { KvCache } from './kv-cache.ts'
 import { rotaryHalves } from './layers.ts'
 import { biasName, type Params, requireParam } from './params.ts'
@@ -73,8 +73,8 @@ export class Decoder {
     this.#y = wide()
     this.#in = wide()
     this.#out = wide()
-    this.#keys = wide()
-    this.#values = wide()
+    this.#keys = new Rows(maxRows, keyValueWidth(config))
+    this.#values = new Rows(maxRows, keyValueWidth(config))
     this.#router = new Rows(maxRows, E)
     this.#logits = new Rows(maxRows, config.vocabSize)
   }

@@ -3,11 +3,11 @@
  * the first ones, so that one run serves any number of them; room grows by doubling, so memory follows
  * use and not the longest context. Knows no tokens and no engine.
  */
-import type { ModelConfig } from './config.ts'
+import { headSize, type ModelConfig } from './config.ts'
 
 const FIRST_POSITIONS = 128
 
-/** Keys or values of all layers, for the first positions of one sequence: [L][H, length, D]. */
+/** Keys or values of all layers, for the first positions of one sequence: [L][H, length, D], H heads of keys. */
 export interface KvPrefix {
   readonly length: number
   readonly keys: readonly Float32Array[]
@@ -30,8 +30,8 @@ export class KvCache {
 
   constructor(config: ModelConfig, maxSlots: number, maxPositions: number) {
     this.#L = config.numHiddenLayers
-    this.#H = config.numAttentionHeads
-    this.#D = config.hiddenSize / config.numAttentionHeads
+    this.#H = config.numKeyValueHeads
+    this.#D = headSize(config)
     this.#maxSlots = maxSlots
     this.#maxPositions = maxPositions
     this.#positions = Math.min(FIRST_POSITIONS, maxPositions)
@@ -54,7 +54,7 @@ export class KvCache {
   }
 
   /**
-   * Put the keys and values of T new tokens, (B, T, C) each, behind the `lengths` that the B slots from
+   * Put the keys and values of T new tokens, (B, T, H D) each, behind the `lengths` that the B slots from
    * `slot` hold already.
    */
   write(

@@ -2,7 +2,8 @@
  * The pieces of an OLMo-2 block as plain functions (flexolmo 1.1).
  *
  * B = batch, T = time, P = past positions, C = hidden, V = vocabulary, H = heads, D = head size,
- * F = FFN width, E = experts, K = top-k, N = B * T tokens. Weights are [out, in]; y = x W'.
+ * G = heads that share one head of keys and values, K = width of all keys (C / G), F = FFN width,
+ * E = experts, N = B * T tokens. Weights are [out, in]; y = x W'.
  */
 import {
   add,
@@ -17,7 +18,7 @@ import {
   transpose,
 } from '@tensorflow/tfjs'
 import { gatedProjection, maskedAttention, rmsNorm } from '../tensor/fused.ts'
-import type { ModelConfig } from './config.ts'
+import { headSize, type ModelConfig } from './config.ts'
 
 export type Weights = (name: string) => Tensor
 
@@ -31,7 +32,7 @@ export function linear(x: Tensor, weight: Tensor): Tensor {
 
 /** cos and sin of every position and pair of channels, [length, D / 2] each (flexolmo 1.1). */
 export function rotaryHalves(config: ModelConfig, length: number): { cos: Float32Array; sin: Float32Array } {
-  const D = config.hiddenSize / config.numAttentionHeads
+  const D = headSize(config)
   const half = D / 2
   const cos = new Float32Array(length * half)
   const sin = new Float32Array(length * half)
@@ -47,7 +48,7 @@ export function rotaryHalves(config: ModelConfig, length: number): { cos: Float3
 
 /** The same for every channel, [length, D]; halves repeat (rotate-half layout). */
 export function rotaryTables(config: ModelConfig, length: number): { cos: Float32Array; sin: Float32Array } {
-  const D = config.hiddenSize / config.numAttentionHeads
+  const D = headSize(config)
   const half = D / 2
   const halves = rotaryHalves(config, length)
   const whole = (table: Float32Array): Float32Array =>
@@ -65,16 +66,17 @@ export function rotate(x: Tensor, cos: Tensor, sin: Tensor): Tensor {
   return add(mul(x, cos), mul(turned, sin))
 }
 
-/** [T, T] additive causal mask. */
-export function causalMask(T: number): Tensor {
-  const values = new Float32Array(T * T)
-  for (let row = 0; row < T; row++) values.fill(MASKED, row * T + row + 1, (row + 1) * T)
-  return tensor(values, [T, T])
+/** [G T, T] additive causal mask, the same for each of G heads that share keys. */
+export function causalMask(T: number, G: number): Tensor {
+  const values = new Float32Array(G * T * T)
+  for (let row = 0; row < G * T; row++) values.fill(MASKED, row * T + (row % T) + 1, (row + 1) * T)
+  return tensor(values, [G * T, T])
 }
 
 /**
  * Self-attention with full-width QK-norm before the split into heads, and norm on the output:
- * (N, C). x (N, C) with N = B * T; cos and sin broadcast to (B, H, T, D).
+ * (N, C). x (N, C) with N = B * T; cos and sin broadcast to (B, H, T, D); mask of `causalMask`. Heads that
+ * share keys are one head of G T queries.
  */
 export function attention(
   config: ModelConfig,
@@ -86,16 +88,19 @@ export function attention(
   rotary: { cos: Tensor; sin: Tensor },
   mask: Tensor,
 ): Tensor {
-  const { numAttentionHeads: H, hiddenSize: C, rmsNormEps } = config
-  const D = C / H
-  const heads = (y: Tensor): Tensor => transpose(reshape(y, [B, T, H, D]), [0, 2, 1, 3]) // (B, H, T, D)
+  const { numAttentionHeads: H, numKeyValueHeads, hiddenSize: C, rmsNormEps } = config
+  const D = headSize(config)
+  const heads = (y: Tensor, count: number): Tensor => transpose(reshape(y, [B, T, count, D]), [0, 2, 1, 3]) // (B, count, T, D)
+  const grouped = (y: Tensor, shape: [number, number, number, number]): Tensor =>
+    numKeyValueHeads === H ? y : reshape(y, shape)
   const named = (rest: string): Tensor => weights(`${prefix}self_attn.${rest}.weight`)
   const q = rmsNorm(linear(x, named('q_proj')), named('q_norm'), rmsNormEps)
   const k = rmsNorm(linear(x, named('k_proj')), named('k_norm'), rmsNormEps)
-  const queries = mul(rotate(heads(q), rotary.cos, rotary.sin), scalar(D ** -0.5))
-  const keys = rotate(heads(k), rotary.cos, rotary.sin)
-  const values = heads(linear(x, named('v_proj')))
-  const mixed = maskedAttention(queries, keys, values, mask) // (B, H, T, D)
+  const queries = mul(rotate(heads(q, H), rotary.cos, rotary.sin), scalar(D ** -0.5))
+  const keys = rotate(heads(k, numKeyValueHeads), rotary.cos, rotary.sin)
+  const values = heads(linear(x, named('v_proj')), numKeyValueHeads)
+  const groups = grouped(queries, [B, numKeyValueHeads, (H / numKeyValueHeads) * T, D])
+  const mixed = grouped(maskedAttention(groups, keys, values, mask), [B, H, T, D])
   const joined = reshape(transpose(mixed, [0, 2, 1, 3]), [B * T, C])
   return rmsNorm(
     linear(joined, named('o_proj')),

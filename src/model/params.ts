@@ -2,7 +2,7 @@
  * Parameters by name: Hugging Face checkpoint names, which are trained and which are frozen, and how
  * the public model, a pair and a composition are laid out. Knows no tensor library and no files.
  */
-import type { ModelConfig } from './config.ts'
+import { keyValueWidth, type ModelConfig } from './config.ts'
 
 export interface Param {
   readonly shape: readonly number[]
@@ -39,12 +39,13 @@ export function biasName(layer: number): string {
 /** Names and shapes of a dense public model (Olmo2ForCausalLM, flexolmo 1.4). */
 export function publicShapes(config: ModelConfig): Map<string, readonly number[]> {
   const { vocabSize: V, hiddenSize: C, intermediateSize: F } = config
+  const K = keyValueWidth(config)
   const shapes = new Map<string, readonly number[]>([['model.embed_tokens.weight', [V, C]]])
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
-    for (const name of ['q', 'k', 'v', 'o'])
-      shapes.set(layerName(layer, `self_attn.${name}_proj.weight`), [C, C])
+    for (const name of ['q', 'o']) shapes.set(layerName(layer, `self_attn.${name}_proj.weight`), [C, C])
+    for (const name of ['k', 'v']) shapes.set(layerName(layer, `self_attn.${name}_proj.weight`), [K, C])
     shapes.set(layerName(layer, 'self_attn.q_norm.weight'), [C])
-    shapes.set(layerName(layer, 'self_attn.k_norm.weight'), [C])
+    shapes.set(layerName(layer, 'self_attn.k_norm.weight'), [K])
     shapes.set(layerName(layer, 'post_attention_layernorm.weight'), [C])
     shapes.set(layerName(layer, 'post_feedforward_layernorm.weight'), [C])
     shapes.set(layerName(layer, 'mlp.gate_proj.weight'), [F, C])

@@ -16,7 +16,7 @@ import type {
 } from '../tensor/engine.ts'
 import { rmsNorm } from '../tensor/fused.ts'
 import { type Bits, quantize, quantizedMatMul } from '../tensor/quantized.ts'
-import type { ModelConfig } from './config.ts'
+import { headSize, keyValueWidth, type ModelConfig } from './config.ts'
 import { expertName, FFN_PROJECTIONS, layerName, type Params, requireParam, routerName } from './params.ts'
 import type { WeightFormat } from './weight-format.ts'
 
@@ -32,8 +32,8 @@ export interface Part {
 export interface ServingParts {
   /**
    * (u, y) of the block before -> x = u + norm(y); attention; u' = x + norm(attention).
-   * Inputs u, y (B, T, C), pastKeys, pastValues (B, H, P, D), positions (B, T), lastPositions (B), total (1), cos, sin
-   * (R, D / 2); results uNext, logits (B, T, E), and keys, values (B, T, C) for the cache.
+   * Inputs u, y (B, T, C), pastKeys, pastValues (B, J, P, D), positions (B, T), lastPositions (B), total (1), cos, sin
+   * (R, D / 2); results uNext, logits (B, T, E), and keys, values (B, T, K) for the cache.
    */
   readonly attend: readonly Part[]
   /** x (N, C) -> y (N, C): `expert(layer, e)`. */
@@ -167,15 +167,16 @@ function fed(compiled: Compiled, weights: Readonly<Record<string, FrozenTensor>>
 }
 
 function attendSpec(config: ModelConfig, rotaryLength: number, layer: number) {
-  const { hiddenSize: C, numAttentionHeads: H, rmsNormEps } = config
-  const D = C / H
-  const past = { shape: ['B', H, 'P', D] }
+  const { hiddenSize: C, numAttentionHeads: H, numKeyValueHeads: J, rmsNormEps } = config
+  const D = headSize(config)
+  const K = keyValueWidth(config)
+  const past = { shape: ['B', J, 'P', D] }
   const table = { shape: [rotaryLength, D / 2] }
   const named = (rest: string): string => layerName(layer, `${rest}.weight`)
   return (bits: Bits | undefined): PartSpec => ({
     fn: (tensors) => {
       const t = (name: string): Tensor => tensors[name] as Tensor
-      const linear = product(tensors, bits, () => [C, C])
+      const linear = product(tensors, bits, (name) => (name === 'k' || name === 'v' ? [K, C] : [C, C]))
       const x = add(t('u'), rmsNorm(t('y'), t('inGain'), rmsNormEps)) // (B, T, C)
       const values = linear(x, 'v')
       const [mixed, keys] = cachedAttention(
@@ -191,7 +192,7 @@ function attendSpec(config: ModelConfig, rotaryLength: number, layer: number) {
           cos: t('cos'),
           sin: t('sin'),
         },
-        H,
+        { queries: H, keys: J },
       )
       const u = add(x, rmsNorm(linear(mixed, 'o'), t('outGain'), rmsNormEps))
       const logits = matMul(u as never, t('rows') as never, false, true) as Tensor // (B, T, E)

@@ -4,7 +4,7 @@
  */
 import { add, gather, mul, reshape, slice, type Tensor, type Tensor1D, tensor } from '@tensorflow/tfjs'
 import { rmsNorm } from '../tensor/fused.ts'
-import type { ModelConfig } from './config.ts'
+import { headSize, type ModelConfig } from './config.ts'
 import { attention, causalMask, feedForward, linear, rotaryTables, type Weights } from './layers.ts'
 import { biasName, expertName, layerName, routerName } from './params.ts'
 import { type Routing, route } from './router.ts'
@@ -61,10 +61,10 @@ export function forward(
   init: ForwardInit,
 ): ForwardResult {
   const { B, T } = init
-  const D = config.hiddenSize / config.numAttentionHeads
+  const D = headSize(config)
   const tables = rotaryTables(config, T)
   const rotary = { cos: tensor(tables.cos, [T, D]), sin: tensor(tables.sin, [T, D]) }
-  const mask = causalMask(T)
+  const mask = causalMask(T, config.numAttentionHeads / config.numKeyValueHeads)
   return blocks(config, weights, embed(weights, ids, B * T), init, (layer, x) =>
     attention(config, weights, layerName(layer, ''), x, B, T, rotary, mask),
   )

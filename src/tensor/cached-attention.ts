@@ -9,6 +9,7 @@ import {
   concat,
   engine,
   getBackend,
+  split as halves,
   matMul,
   mul,
   reshape,
@@ -26,13 +27,24 @@ import { input, traced } from './kernels-elementwise.ts'
 import { ONNX_TYPE } from './onnx-encode.ts'
 import { TRACE_BACKEND, traceBackend as trace } from './trace-backend.ts'
 
-/** B rows, T new tokens a row, H heads of D channels (C = H D), room for P positions. */
+/**
+ * B rows, T new tokens a row, H heads of D channels (C = H D), room for P positions; H / J heads share each
+ * of the J heads of keys and values (K = J D).
+ */
+export interface AttentionHeads {
+  /** H. */
+  readonly queries: number
+  /** J. */
+  readonly keys: number
+}
+
 export interface CachedAttentionInputs {
   /** (B, T, C), not rotated. */
   readonly queries: Tensor
+  /** (B, T, K), not rotated. */
   readonly keys: Tensor
   readonly values: Tensor
-  /** (B, H, P, D), rotated keys. */
+  /** (B, J, P, D), rotated keys. */
   readonly pastKeys: Tensor
   readonly pastValues: Tensor
   /** (B, T) int32: position of every new token. */
@@ -51,19 +63,19 @@ const MICROSOFT = 'com.microsoft'
 /** Additive mask of a later position; finite so that no row becomes NaN. */
 const MASKED = -1e30
 
-traced(KERNEL, (inputs, { heads }) => {
-  const count = { name: 'num_heads', int: heads as number }
+traced(KERNEL, (inputs, { queryHeads, keyHeads }) => {
+  const count = (heads: unknown) => ({ name: 'num_heads', int: heads as number })
   const positions = input(inputs, 'positions')
   const index = trace.emit('Cast', [positions], positions.shape, 'int32', [
     { name: 'to', int: ONNX_TYPE.int64 },
   ])
-  const rotated = (name: string): TensorInfo => {
+  const rotated = (name: string, heads: unknown): TensorInfo => {
     const x = input(inputs, name)
     const tables = [input(inputs, 'cos'), input(inputs, 'sin')]
-    return trace.emit('RotaryEmbedding', [x, index, ...tables], x.shape, 'float32', [count], MICROSOFT)
+    return trace.emit('RotaryEmbedding', [x, index, ...tables], x.shape, 'float32', [count(heads)], MICROSOFT)
   }
-  const queries = rotated('queries')
-  const keys = rotated('keys')
+  const queries = rotated('queries', queryHeads)
+  const keys = rotated('keys', keyHeads)
   const past = input(inputs, 'pastKeys')
   const [mixed] = trace.emitMany(
     'GroupQueryAttention',
@@ -77,16 +89,17 @@ traced(KERNEL, (inputs, { heads }) => {
       input(inputs, 'total'),
     ],
     [queries, past, past].map(({ shape }) => ({ shape, dtype: 'float32' as const })),
-    [count, { name: 'kv_num_heads', int: heads as number }],
+    [count(queryHeads), { name: 'kv_num_heads', int: keyHeads as number }],
     MICROSOFT,
   )
   return [mixed as TensorInfo, keys]
 })
 
-/** [mixed, rotated keys], both (B, T, C) (flexolmo 1.1, attention). */
-export function cachedAttention(inputs: CachedAttentionInputs, heads: number): [Tensor, Tensor] {
+/** [mixed (B, T, C), rotated keys (B, T, K)] (flexolmo 1.1, attention). */
+export function cachedAttention(inputs: CachedAttentionInputs, heads: AttentionHeads): [Tensor, Tensor] {
   if (getBackend() === TRACE_BACKEND) {
-    return engine().runKernel(KERNEL, { ...inputs }, { heads }) as Tensor[] as [Tensor, Tensor]
+    const counts = { queryHeads: heads.queries, keyHeads: heads.keys }
+    return engine().runKernel(KERNEL, { ...inputs }, counts) as Tensor[] as [Tensor, Tensor]
   }
   const last = inputs.lastPositions.dataSync()
   const rows = Array.from({ length: inputs.queries.shape[0] as number }, (_, b) =>
@@ -96,36 +109,40 @@ export function cachedAttention(inputs: CachedAttentionInputs, heads: number): [
   return [column(0), column(1)]
 }
 
-/** The definition, for one row: [mixed, rotated keys], both (T, C). */
-function attendRow(inputs: CachedAttentionInputs, heads: number, b: number, last: number): [Tensor, Tensor] {
+/** The definition, for one row: [mixed (T, C), rotated keys (T, K)]. */
+function attendRow(
+  inputs: CachedAttentionInputs,
+  heads: AttentionHeads,
+  b: number,
+  last: number,
+): [Tensor, Tensor] {
   const [, T, C] = inputs.queries.shape as [number, number, number]
-  const D = C / heads
+  const { queries: H, keys: J } = heads
+  const D = C / H
   const before = last + 1 - T
-  const split = (x: Tensor): Tensor =>
-    transpose(reshape(slice(x, [b, 0, 0], [1, T, C]), [T, heads, D]), [1, 0, 2]) // (H, T, D)
+  const split = (x: Tensor, count: number): Tensor =>
+    transpose(reshape(slice(x, [b, 0, 0], [1, T, count * D]), [T, count, D]), [1, 0, 2]) // (count, T, D)
   const cos = slice(inputs.cos, [before, 0], [T, D / 2])
   const sin = slice(inputs.sin, [before, 0], [T, D / 2])
   const rotate = (x: Tensor): Tensor => {
-    const first = slice(x, [0, 0, 0], [heads, T, D / 2])
-    const second = slice(x, [0, 0, D / 2], [heads, T, D / 2])
+    const [first, second] = halves(x, 2, -1) as [Tensor, Tensor]
     return concat([sub(mul(first, cos), mul(second, sin)), add(mul(second, cos), mul(first, sin))], 2)
   }
   const joined = (past: Tensor, fresh: Tensor): Tensor =>
-    concat([reshape(slice(past, [b, 0, 0, 0], [1, heads, before, D]), [heads, before, D]), fresh], 1)
-  const fresh = rotate(split(inputs.keys)) // (H, T, D)
-  const keys = joined(inputs.pastKeys, fresh) // (H, last + 1, D)
-  const values = joined(inputs.pastValues, split(inputs.values))
-  const scores = mul(
-    matMul(rotate(split(inputs.queries)) as never, keys as never, false, true) as Tensor,
-    scalar(D ** -0.5),
-  ) // (H, T, last + 1)
+    concat([reshape(slice(past, [b, 0, 0, 0], [1, J, before, D]), [J, before, D]), fresh], 1)
+  const fresh = rotate(split(inputs.keys, J)) // (J, T, D)
+  const keys = joined(inputs.pastKeys, fresh) // (J, last + 1, D)
+  const values = joined(inputs.pastValues, split(inputs.values, J))
+  // Heads that share keys are one head of more queries.
+  const queries = reshape(rotate(split(inputs.queries, H)), [J, (H / J) * T, D])
+  const scores = mul(matMul(queries as never, keys as never, false, true) as Tensor, scalar(D ** -0.5))
   const mask = tensor(
-    Float32Array.from({ length: T * (last + 1) }, (_, i) =>
-      i % (last + 1) > before + Math.floor(i / (last + 1)) ? MASKED : 0,
+    Float32Array.from({ length: (H / J) * T * (last + 1) }, (_, i) =>
+      i % (last + 1) > before + (Math.floor(i / (last + 1)) % T) ? MASKED : 0,
     ),
-    [T, last + 1],
+    [(H / J) * T, last + 1],
   )
-  const mixed = matMul(softmax(add(scores, mask)) as never, values as never) as Tensor // (H, T, D)
-  const flat = (x: Tensor): Tensor => reshape(transpose(x, [1, 0, 2]), [T, C])
-  return [flat(mixed), flat(fresh)]
+  const mixed = matMul(softmax(add(scores, mask)) as never, values as never) as Tensor // (J, G T, D)
+  const flat = (x: Tensor, count: number): Tensor => reshape(transpose(x, [1, 0, 2]), [T, count * D])
+  return [flat(reshape(mixed, [H, T, D]), H), flat(fresh, J)]
 }

@@ -95,14 +95,14 @@ export function gatedProjection(gate: Tensor, up: Tensor, down: Tensor): Tensor 
 }
 
 /**
- * softmax(q k' + mask) v over the last two axes: q, k, v [B, H, T, D], q scaled, mask [T, T]. The
- * probabilities are computed again for the gradient, which then holds no [T, T] matrix between forward
+ * softmax(q k' + mask) v over the last two axes: q [B, H, S, D] scaled, k, v [B, H, T, D], mask [S, T]. The
+ * probabilities are computed again for the gradient, which then holds no [S, T] matrix between forward
  * and backward. For dO and O: dS = P * (dP - rowsum(dO * O)) (Dao et al., 2022, arXiv 2205.14135, B.4).
  */
 export function maskedAttention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor): Tensor {
   const op = customGrad((...args) => {
     const [q, k, v, save] = args as unknown[] as [Tensor, Tensor, Tensor, Save]
-    const scores = add(matMul(q as never, k as never, false, true) as Tensor, mask) // (B, H, T, T)
+    const scores = add(matMul(q as never, k as never, false, true) as Tensor, mask) // (B, H, S, T)
     const value = matMul(softmax(scores) as never, v as never) as Tensor
     save([q, k, v, value, mask])
     const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor[] => {

@@ -44,6 +44,7 @@ export const goldenConfig: ModelConfig = {
   intermediateSize: 24,
   numHiddenLayers: 2,
   numAttentionHeads: 2,
+  numKeyValueHeads: 2,
   maxPositionEmbeddings: 64,
   ropeTheta: 500_000,
   rmsNormEps: 1e-6,

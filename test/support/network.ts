@@ -24,6 +24,7 @@ const TINY: ModelConfig = {
   intermediateSize: 24,
   numHiddenLayers: 2,
   numAttentionHeads: 2,
+  numKeyValueHeads: 2,
   maxPositionEmbeddings: 256,
   ropeTheta: 500_000,
   rmsNormEps: 1e-6,

@@ -106,7 +106,7 @@ function metadata(
     ['olmoe.embedding_length', { uint32: config.hiddenSize }],
     ['olmoe.feed_forward_length', { uint32: config.intermediateSize }],
     ['olmoe.attention.head_count', { uint32: config.numAttentionHeads }],
-    ['olmoe.attention.head_count_kv', { uint32: config.numAttentionHeads }],
+    ['olmoe.attention.head_count_kv', { uint32: config.numKeyValueHeads }],
     ['olmoe.attention.layer_norm_rms_epsilon', { float32: config.rmsNormEps }],
     ['olmoe.rope.freq_base', { float32: config.ropeTheta }],
     ['olmoe.expert_count', { uint32: experts }],

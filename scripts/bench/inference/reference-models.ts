@@ -27,6 +27,7 @@ export const CONFIGS: Readonly<Record<Size, ModelConfig>> = {
     intermediateSize: 768,
     numHiddenLayers: 4,
     numAttentionHeads: 4,
+    numKeyValueHeads: 4,
     ...SHARED,
   },
   M: {
@@ -35,6 +36,7 @@ export const CONFIGS: Readonly<Record<Size, ModelConfig>> = {
     intermediateSize: 1408,
     numHiddenLayers: 8,
     numAttentionHeads: 8,
+    numKeyValueHeads: 8,
     ...SHARED,
   },
   L: {
@@ -43,6 +45,7 @@ export const CONFIGS: Readonly<Record<Size, ModelConfig>> = {
     intermediateSize: 2816,
     numHiddenLayers: 16,
     numAttentionHeads: 16,
+    numKeyValueHeads: 16,
     ...SHARED,
   },
 }
