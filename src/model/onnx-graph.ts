@@ -6,7 +6,7 @@
  */
 import { GraphBuilder } from '../tensor/graph-builder.ts'
 import type { Attribute, Graph } from '../tensor/onnx-encode.ts'
-import type { ModelConfig } from './config.ts'
+import { headSize, type ModelConfig } from './config.ts'
 import { rotaryTables } from './layers.ts'
 import { biasName, expertName, layerName, type Params, requireParam, routerName } from './params.ts'
 
@@ -22,12 +22,12 @@ const MASKED = -1e30
 const END = Number.MAX_SAFE_INTEGER
 
 /**
- * B rows, T new tokens each, P tokens before them (0 at first), n logits, for L layers:
+ * B rows, T new tokens each, P tokens before them (0 at first), n logits, H' heads of keys, for L layers:
  *
- * - inputs `input_ids` int64 (B, T); `past_key_values.{l}.key` and `.value` (B, H, P, D); `expert_mask` (E),
+ * - inputs `input_ids` int64 (B, T); `past_key_values.{l}.key` and `.value` (B, H', P, D); `expert_mask` (E),
  *   added to the router's logits: 0 in use, -1e30 left out; `num_logits_to_keep` int64 (): of how many last
  *   tokens logits are wanted.
- * - outputs `logits` (B, n, V); `present.{l}.key` and `.value` (B, H, P + T, D); `expert_shares` (B, E),
+ * - outputs `logits` (B, n, V); `present.{l}.key` and `.value` (B, H', P + T, D); `expert_shares` (B, E),
  *   the last token's routing weights, mean over layers, each row summing to 1.
  */
 export function mixtureGraph(config: ModelConfig, params: Params, init: MixtureGraphInit): Graph {
@@ -51,11 +51,11 @@ class MixtureGraph {
   }
 
   build(): Graph {
-    const { vocabSize: V, hiddenSize: C, numHiddenLayers: L, numAttentionHeads: H } = this.#config
+    const { vocabSize: V, hiddenSize: C, numHiddenLayers: L, numKeyValueHeads } = this.#config
     const { E } = this.#init
     const b = this.#b
-    const past = ['B', H, 'P', C / H]
-    const joined = ['B', H, 'P + T', C / H]
+    const past = ['B', numKeyValueHeads, 'P', headSize(this.#config)]
+    const joined = past.map((size) => (size === 'P' ? 'P + T' : size))
     b.inputs.push({ name: 'input_ids', type: 'int64', shape: ['B', 'T'] })
     for (let layer = 0; layer < L; layer++) {
       for (const part of ['key', 'value'])
@@ -93,7 +93,7 @@ class MixtureGraph {
 
   /** Rotary tables (T, D) and causal mask (T, P + T) of the new positions. */
   #positions(T: string): { cos: string; sin: string; mask: string } {
-    const { maxPositionEmbeddings: R, hiddenSize: C, numAttentionHeads: H } = this.#config
+    const { maxPositionEmbeddings: R } = this.#config
     const P = this.#op('Shape', ['past_key_values.0.key'], { start: 2, end: 3 })
     const scalar = (x: string): string => this.#op('Squeeze', [x, this.#ints(0)])
     const total = scalar(this.#op('Add', [P, T]))
@@ -102,7 +102,12 @@ class MixtureGraph {
     const positions = this.#op('Range', [scalar(P), total, one]) // (T)
     const tables = rotaryTables(this.#config, R)
     const table = (name: 'cos' | 'sin'): string => {
-      this.#b.initializers.push({ name, type: 'float32', shape: [R, C / H], bytes: view(tables[name]) })
+      this.#b.initializers.push({
+        name,
+        type: 'float32',
+        shape: [R, headSize(this.#config)],
+        bytes: view(tables[name]),
+      })
       return this.#op('Gather', [name, positions])
     }
     const keys = this.#op('Unsqueeze', [this.#op('Range', [zero, total, one]), this.#ints(0)])
@@ -118,12 +123,18 @@ class MixtureGraph {
     T: string,
     { cos, sin, mask }: { cos: string; sin: string; mask: string },
   ): string {
-    const { hiddenSize: C, numAttentionHeads: H } = this.#config
-    const D = C / H
+    const { numAttentionHeads: H, numKeyValueHeads } = this.#config
+    const D = headSize(this.#config)
+    const G = H / numKeyValueHeads
     const named = (rest: string): string => layerName(layer, `self_attn.${rest}.weight`)
-    const shape = this.#op('Concat', [this.#ints(-1), T, this.#ints(H, D)], { axis: 0 })
-    const heads = (y: string): string =>
-      this.#op('Transpose', [this.#op('Reshape', [y, shape])], { perm: [0, 2, 1, 3] }) // (B, H, T, D)
+    /** (N, ...) -> (B, H', T, D), or (B, H', G, T, D) where G heads share keys. */
+    const heads = (y: string, ...counts: readonly number[]): string => {
+      const shape = this.#op('Concat', [this.#ints(-1), T, this.#ints(...counts, D)], { axis: 0 })
+      const perm = [0, ...counts.map((_, i) => i + 2), 1, counts.length + 2]
+      return this.#op('Transpose', [this.#op('Reshape', [y, shape])], { perm })
+    }
+    const queryHeads = G === 1 ? [H] : [numKeyValueHeads, G]
+    const shared = (y: string): string => (G === 1 ? y : this.#op('Unsqueeze', [y, this.#ints(2)]))
     const rotate = (y: string): string => {
       const [first, second] = this.#b.node('Split', [y, this.#ints(D / 2, D / 2)], {
         results: 2,
@@ -138,13 +149,14 @@ class MixtureGraph {
       this.#b.nodes.push({ op: 'Concat', inputs, outputs, attributes: [{ name: 'axis', int: 2 }] })
       return outputs[0] as string
     }
-    const q = rotate(heads(this.#norm(this.#linear(x, named('q_proj')), named('q_norm'))))
-    const k = rotate(heads(this.#norm(this.#linear(x, named('k_proj')), named('k_norm'))))
-    const keys = this.#op('Transpose', [joined('key', k)], { perm: [0, 1, 3, 2] })
-    const values = joined('value', heads(this.#linear(x, named('v_proj'))))
+    const q = rotate(heads(this.#norm(this.#linear(x, named('q_proj')), named('q_norm')), ...queryHeads))
+    const k = rotate(heads(this.#norm(this.#linear(x, named('k_proj')), named('k_norm')), numKeyValueHeads))
+    const keys = shared(this.#op('Transpose', [joined('key', k)], { perm: [0, 1, 3, 2] }))
+    const values = shared(joined('value', heads(this.#linear(x, named('v_proj')), numKeyValueHeads)))
     const scores = this.#op('MatMul', [this.#op('Mul', [q, this.#float(D ** -0.5)]), keys])
     const p = this.#op('Softmax', [this.#op('Add', [scores, mask])], { axis: -1 })
-    const mixed = this.#op('Transpose', [this.#op('MatMul', [p, values])], { perm: [0, 2, 1, 3] })
+    const perm = G === 1 ? [0, 2, 1, 3] : [0, 3, 1, 2, 4]
+    const mixed = this.#op('Transpose', [this.#op('MatMul', [p, values])], { perm })
     const out = this.#linear(this.#op('Reshape', [mixed, this.#rows]), named('o_proj'))
     return this.#norm(out, layerName(layer, 'post_attention_layernorm.weight'))
   }
