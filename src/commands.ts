@@ -3,9 +3,10 @@
  * command line runs them in a running node through its control socket, or on the home folder itself.
  */
 import type { Verdict } from './acceptance/accept.ts'
-import { compositionDigest, selectionMask } from './composition/compose.ts'
+import { compose, selectionMask } from './composition/compose.ts'
 import { REVOCATION_REASONS } from './consortium/member.ts'
 import { readDocuments } from './data/readers.ts'
+import { describeComposition, exportOnnx } from './export-onnx.ts'
 import { readEnvelope } from './identity/envelope.ts'
 import { type Digest, toBase64 } from './lib/bytes.ts'
 import { encodeCanonical } from './lib/canonical-json.ts'
@@ -20,6 +21,7 @@ import { ownHeldOut, publicHeldOut, TRAIN_DEFAULTS, trainExpert } from './train-
 
 const MAX_TEXT = 65_536
 const MAX_PATHS = 1024
+const MAX_PATH = 4096
 /** Text that `evaluate --data` scores at most: minutes, not hours. */
 const MAX_SCORED_BYTES = 2 ** 20
 const DEFAULT_MAX_TOKENS = 64
@@ -122,22 +124,26 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
         verdicts,
       }
     },
-    async *compose(args) {
+    async *compose(args, signal) {
       const fields = new Fields(args, 'compose')
-      const { composition } = node.inference()
+      const current = node.inference().composition
       const selection = { include: names(fields, 'include'), exclude: names(fields, 'exclude') }
-      const mask = selectionMask(composition, selection)
-      const experts = composition.experts.filter((_, i) => mask[i + 1] === 0)
-      const topK = Math.min(composition.topK, experts.length + 1)
-      return {
-        composition: compositionDigest(
-          node.charter.publicModel.digest,
-          experts.map(({ id }) => id),
-          topK,
-        ),
+      const mask = selectionMask(current, selection)
+      const chosen = current.experts.filter((_, i) => mask[i + 1] === 0)
+      const { config, params } = node.publicModel
+      const publicModel = { digest: node.charter.publicModel.digest, params }
+      const composition = compose(config, publicModel, chosen, current.topK)
+      const { digest, topK, experts } = composition
+      const result = {
+        composition: digest,
         topK,
         experts: experts.map(({ id, name, institution }) => ({ id, name, institution })),
       }
+      if (!fields.has('exportOnnx')) return result
+      const dir = fields.text('exportOnnx', MAX_PATH)
+      const description = await describeComposition(node, composition)
+      const { files } = yield* exportOnnx(dir, node.publicModel, composition, description, signal)
+      return { ...result, dir, files }
     },
     async *generate(args, signal) {
       const fields = new Fields(args, 'generate')

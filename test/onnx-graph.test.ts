@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as ort from 'onnxruntime-node'
 import { afterAll, describe, expect, it } from 'vitest'
+import { headSize, type ModelConfig } from '../src/model/config.ts'
 import { createGenerator } from '../src/model/generate.ts'
 import { mixtureGraph } from '../src/model/onnx-graph.ts'
 import { biasName, type Param } from '../src/model/params.ts'
@@ -11,20 +12,39 @@ import { encodeModelWithData } from '../src/tensor/onnx-encode.ts'
 import { onnxEngine } from '../src/tensor/onnx-engine.ts'
 import { goldenConfig, goldenMixture } from './support/golden.ts'
 
-const { vocabSize: V, numHiddenLayers: L, numAttentionHeads: H, hiddenSize: C } = goldenConfig
+const { vocabSize: V, numHiddenLayers: L } = goldenConfig
 const E = 3
 const NEW = 24
 const params = new Map<string, Param>(goldenMixture([0, 1, 2]))
 for (let layer = 0; layer < L; layer++)
   params.set(biasName(layer), { shape: [E], data: Float32Array.of(0, -0.3, 0.2) })
+interface Model {
+  readonly config: ModelConfig
+  readonly params: ReadonlyMap<string, Param>
+}
+const GOLDEN: Model = { config: goldenConfig, params }
+/** Its first head of keys and values for both heads of queries. */
+const GROUPED: Model = {
+  config: { ...goldenConfig, numKeyValueHeads: 1 },
+  params: new Map(
+    [...params].map(([name, { shape, data }]) => {
+      if (!/\.(k_proj|v_proj|k_norm)\./.test(name)) return [name, { shape, data }]
+      const half = {
+        shape: [(shape[0] as number) / 2, ...shape.slice(1)],
+        data: data.slice(0, data.length / 2),
+      }
+      return [name, half]
+    }),
+  ),
+}
 const PROMPTS = [0, 5, 11, 17].map((seed) => Array.from({ length: 10 }, (_, i) => (7 * i * i + seed) % V))
 const [PROMPT = []] = PROMPTS
 
 const dir = await mkdtemp(join(tmpdir(), 'flexmesh-test-'))
 afterAll(() => rm(dir, { recursive: true, force: true }))
 
-async function session(topK: number): Promise<ort.InferenceSession> {
-  const { model, data } = encodeModelWithData(mixtureGraph(goldenConfig, params, { E, topK }), `${topK}.data`)
+async function session(topK: number, { config, params }: Model = GOLDEN): Promise<ort.InferenceSession> {
+  const { model, data } = encodeModelWithData(mixtureGraph(config, params, { E, topK }), `${topK}.data`)
   await writeFile(join(dir, `${topK}.data`), Buffer.concat(data))
   const path = join(dir, `${topK}.onnx`)
   await writeFile(path, model)
@@ -32,11 +52,14 @@ async function session(topK: number): Promise<ort.InferenceSession> {
 }
 
 type Past = Record<string, ort.Tensor>
-const empty = (B: number): Past =>
+const empty = (B: number, { config }: Model = GOLDEN): Past =>
   Object.fromEntries(
     Array.from({ length: L }, (_, layer) => ['key', 'value'].map((part) => `${layer}.${part}`))
       .flat()
-      .map((name) => [name, new ort.Tensor('float32', new Float32Array(0), [B, H, 0, C / H])]),
+      .map((name) => [
+        name,
+        new ort.Tensor('float32', new Float32Array(0), [B, config.numKeyValueHeads, 0, headSize(config)]),
+      ]),
   )
 
 /** One call: ids of every row, what came before; logits of each row's last tokens, what is to come. */
@@ -75,11 +98,12 @@ async function greedy(
   prompt: number[],
   topK: number,
   mask?: Float32Array,
+  of = GOLDEN,
 ): Promise<{ ids: number[]; shares: number[][] }> {
-  const model = await session(topK)
+  const model = await session(topK, of)
   const more: Past = mask === undefined ? {} : { expert_mask: new ort.Tensor('float32', mask, [E]) }
   const found: { ids: number[]; shares: number[][] } = { ids: [], shares: [] }
-  let out = await step(model, [prompt.slice(0, 4)], empty(1), more)
+  let out = await step(model, [prompt.slice(0, 4)], empty(1, of), more)
   out = await step(model, [prompt.slice(4)], out.past, more)
   for (;;) {
     const id = likeliest(rows(out.logits)[0] as number[])
@@ -94,8 +118,9 @@ async function served(
   prompt: number[],
   topK: number,
   mask = new Float32Array(E),
+  of = GOLDEN,
 ): Promise<{ ids: number[]; shares: number[][] }> {
-  const generator = await createGenerator(onnxEngine({ threads: 1 }), goldenConfig, params, {
+  const generator = await createGenerator(onnxEngine({ threads: 1 }), of.config, of.params, {
     E,
     topK,
     contextLength: 60,
@@ -125,6 +150,16 @@ describe('the mixture as one ONNX graph', () => {
       const [graph, node] = [await greedy(prompt, topK), await served(prompt, topK)]
       expect(graph.ids).toEqual(node.ids)
       for (const [i, shares] of graph.shares.entries()) near(shares, node.shares[i] as number[])
+      for (const id of graph.ids) said.add(id)
+    }
+    expect(said.size).toBeGreaterThan(5)
+  })
+
+  it('shares heads of keys as serving does', async () => {
+    const said = new Set<number>()
+    for (const prompt of PROMPTS) {
+      const graph = await greedy(prompt, 2, undefined, GROUPED)
+      expect(graph.ids).toEqual((await served(prompt, 2, undefined, GROUPED)).ids)
       for (const id of graph.ids) said.add(id)
     }
     expect(said.size).toBeGreaterThan(5)

@@ -99,9 +99,13 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     options: {},
   },
   compose: {
-    usage: 'compose [--include NAME...] [--exclude NAME...]',
-    summary: 'what a selection of experts composes, and its digest',
-    options: { include: list('only these experts'), exclude: list('never these experts') },
+    usage: 'compose [--include NAME...] [--exclude NAME...] [--export-onnx DIR]',
+    summary: 'what a selection of experts composes, and its digest; writes it out on request',
+    options: {
+      include: list('only these experts'),
+      exclude: list('never these experts'),
+      'export-onnx': text('new folder for the composition as one ONNX graph'),
+    },
   },
   evaluate: {
     usage: 'evaluate [--data PATH... | --name TRAINING]',

@@ -11,9 +11,12 @@ export function showProgress(output: Output, progress: unknown): void {
     loss?: number
     tokensPerSecond?: number
     secondsLeft?: number
+    total?: number
     stats?: { train: { documents: number; tokens: number; bytes: number }; heldOut: { documents: number } }
   }
-  if (event.stage === 'prepared' && event.stats !== undefined) {
+  if (event.stage === 'export') {
+    output.say(`writing ${((event.total ?? 0) / 1e6).toFixed(1)} MB of weights`)
+  } else if (event.stage === 'prepared' && event.stats !== undefined) {
     const { train, heldOut } = event.stats
     output.say(
       `text: ${train.documents} documents, ${train.tokens} tokens, ${train.bytes} bytes to train on; ${heldOut.documents} documents held out`,
@@ -77,9 +80,11 @@ export function describe(command: string, result: unknown): string[] {
       return (value['verdicts'] as VerdictLine[]).map(verdictLine)
     case 'compose': {
       const experts = value['experts'] as { name: string; institution: string }[]
+      const files = (value['files'] ?? []) as string[]
       return [
         `composition ${value['composition']}, top-${value['topK']}`,
         `public model${experts.map((e) => ` + ${e.institution}/${e.name}`).join('')}`,
+        ...(files.length === 0 ? [] : [`written to ${value['dir']}: ${files.join(', ')}`]),
       ]
     }
     case 'train': {

@@ -137,8 +137,14 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
           `${invocation.command}: name the package as "flexmesh experts" shows it`,
         )
       return { package: first }
-    case 'compose':
-      return given({ include: list(invocation, 'include'), exclude: list(invocation, 'exclude') })
+    case 'compose': {
+      const dir = option(invocation, 'export-onnx')
+      return given({
+        include: list(invocation, 'include'),
+        exclude: list(invocation, 'exclude'),
+        exportOnnx: dir === undefined ? undefined : resolve(dir),
+      })
+    }
     case 'publish':
     case 'withdraw':
       if (first === undefined)
