@@ -87,9 +87,13 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
   },
   withdraw: { usage: 'withdraw NAME', summary: 'withdraw a published expert', options: {} },
   start: {
-    usage: 'start [--port N]',
+    usage: 'start [--port N] [--upstream URL --upstream-composition FILE]',
     summary: 'run the node: network, judging, inference API',
-    options: { port: text('port of the API on 127.0.0.1 (default 8080, 0: any)') },
+    options: {
+      port: text('port of the API on 127.0.0.1 (default 8080, 0: any)'),
+      upstream: text('OpenAI-compatible server that answers, as in http://127.0.0.1:8000/v1'),
+      'upstream-composition': text('composition.json of the export that it serves'),
+    },
   },
   experts: { usage: 'experts', summary: 'what is composed, and every verdict', options: {} },
   accept: { usage: 'accept PACKAGE', summary: 'judge a refused package again', options: {} },

@@ -79,6 +79,12 @@ export const LIMITS = {
   queuedRequests: { value: 32, unit: 'count', why: 'generations that wait; more are told to retry' },
   completionTokens: { value: 4096, unit: 'count', why: 'largest max_tokens of one request' },
   stopSequences: { value: 4, unit: 'count', why: 'as the OpenAI API' },
+  upstreamSilence: {
+    value: 60_000,
+    unit: 'ms',
+    why: 'an upstream that says nothing for so long has failed',
+  },
+  upstreamAnswerBytes: { value: 16 * MIB, unit: 'bytes', why: '4096 events of 4 KiB' },
   documentBytes: {
     value: 64 * MIB,
     unit: 'bytes',
