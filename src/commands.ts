@@ -17,7 +17,8 @@ import type { FlexMeshNode } from './node.ts'
 import { openManifest } from './packaging/manifest.ts'
 import type { FloatDtype } from './packaging/safetensors.ts'
 import type { ControlHandler } from './serving/control.ts'
-import { ownHeldOut, publicHeldOut, TRAIN_DEFAULTS, trainExpert } from './train-expert.ts'
+import { TRAIN_DEFAULTS, trainExpert } from './train-expert.ts'
+import { ownHeldOut, publicHeldOut } from './trained-expert.ts'
 
 const MAX_TEXT = 65_536
 const MAX_PATHS = 1024

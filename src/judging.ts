@@ -5,6 +5,7 @@
  */
 import type { Verdict } from './acceptance/accept.ts'
 import type { AcceptedExpert } from './composition/compose.ts'
+import { expertOfTensors } from './expert-tensors.ts'
 import { readEnvelope } from './identity/envelope.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
 import { type Digest, digestOf, fromUtf8, utf8 } from './lib/bytes.ts'
@@ -18,7 +19,7 @@ import { openHead } from './packaging/head.ts'
 import { type Manifest, openManifest } from './packaging/manifest.ts'
 import { type ExpertTensor, unpackExpert } from './packaging/package.ts'
 import { openWithdrawal, type Withdrawal } from './packaging/withdrawal.ts'
-import { expertOfTensors, ingest } from './pipeline.ts'
+import { ingest } from './pipeline.ts'
 import type { StatementLog } from './statement-log.ts'
 
 export interface JudgingInit {
@@ -322,7 +323,7 @@ export class Judging {
       name: manifest.expert.name,
       institution: this.#init.membership.institutionOf(manifest.publisher),
       peerId: manifest.publisher,
-      expert: expertOfTensors(this.#init.state, tensors),
+      expert: expertOfTensors(this.#init.state.publicModel.config, tensors),
     }
   }
 }

@@ -36,7 +36,7 @@ import { StatementLog } from './statement-log.ts'
 import { BlobStore } from './store/blob-store.ts'
 import { Catalogue, rosterKey } from './store/catalogue.ts'
 import type { Engine } from './tensor/engine.ts'
-import { loadTrained, ownHeldOut, publicHeldOut } from './train-expert.ts'
+import { loadTrained, ownHeldOut, publicHeldOut } from './trained-expert.ts'
 
 export interface NodeInit {
   readonly home: string

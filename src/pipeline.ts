@@ -3,22 +3,20 @@
  * from the network to the composition. Read this first, then the folder that each line names.
  */
 import { judgeManifest, judgeWeights, type Measurement, type Verdict } from './acceptance/accept.ts'
+import { expertOfTensors, tensorsOfExpert } from './expert-tensors.ts'
 import { seal } from './identity/envelope.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
 import { type Digest, digestOf } from './lib/bytes.ts'
 import { limit } from './lib/limits.ts'
-import type { ModelConfig } from './model/config.ts'
 import { createEvaluator } from './model/evaluate.ts'
 import { type Expert, mixtureParams, zeroRows } from './model/params.ts'
 import { LEFT_OUT } from './model/router.ts'
 import type { NodeState } from './node-state.ts'
-import { encodeManifest, type Manifest } from './packaging/manifest.ts'
+import { type EvalResult, encodeManifest, type Manifest } from './packaging/manifest.ts'
 import { type ExpertTensor, packExpert } from './packaging/package.ts'
 import type { FloatDtype } from './packaging/safetensors.ts'
 import type { ChainLink } from './packaging/statement.ts'
-import { biasTensorName, ffnTensorName, routerTensorName } from './packaging/tensor-names.ts'
-import type { TrainResult } from './train-expert.ts'
-import { TRAIN_DEFAULTS } from './train-expert.ts'
+import type { Score, TrainResult } from './trained-expert.ts'
 
 const MICRO = 1e6
 
@@ -37,7 +35,7 @@ export async function publish(
   link: ChainLink,
 ): Promise<{ id: Digest; envelope: Uint8Array; manifest: Manifest }> {
   const { identity, consortium, charter, blobs, now } = state
-  const packed = packExpert(tensorsOf(state, trained.expert), request.dtype)
+  const packed = packExpert(tensorsOfExpert(state.publicModel.config, trained.expert), request.dtype)
   await blobs.put(packed.parts)
   const issuedAt = now()
   const { own, public: shared } = trained.result
@@ -58,12 +56,9 @@ export async function publish(
       documents: trained.result.documents,
       tokens: trained.result.tokens,
       steps: trained.result.steps,
-      replayShareMilli: Math.round(TRAIN_DEFAULTS.replayShare * 1000),
+      replayShareMilli: trained.result.replayShareMilli,
     },
-    eval: [
-      { set: 'own', metric: 'bits-per-byte', before: micro(own.before), after: micro(own.after) },
-      { set: 'public', metric: 'bits-per-byte', before: micro(shared.before), after: micro(shared.after) },
-    ],
+    eval: [...evalResult('own', own), ...evalResult('public', shared)],
     license: request.license,
     domain: request.domain,
     ext: {},
@@ -94,7 +89,7 @@ export async function ingest(
     tensors = candidate
     const isOwn = manifest.publisher === state.identity.peerId
     const baseline = isOwn ? state.composed().map(({ expert }) => expert) : await state.baseline()
-    return measure(state, baseline, expertOfTensors(state, candidate), signal)
+    return measure(state, baseline, expertOfTensors(state.publicModel.config, candidate), signal)
   })
   if (verdict.outcome === 'refused') await state.blobs.delete(file.sha256)
   return verdict.outcome === 'accepted' && tensors !== undefined ? { verdict, tensors } : { verdict }
@@ -142,45 +137,12 @@ async function measure(
   }
 }
 
+/** Nothing for what was not measured. */
+function evalResult(set: EvalResult['set'], score: Score | undefined): EvalResult[] {
+  if (score === undefined) return []
+  return [{ set, metric: 'bits-per-byte', before: micro(score.before), after: micro(score.after) }]
+}
+
 function micro(bits: number): number {
   return Math.round(bits * MICRO)
-}
-
-/** An expert's tensors under package names. */
-function tensorsOf(
-  state: NodeState,
-  expert: Expert,
-): Map<string, { shape: readonly number[]; data: Float32Array }> {
-  const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L } = state.publicModel.config
-  const tensors = new Map<string, { shape: readonly number[]; data: Float32Array }>()
-  for (let layer = 0; layer < L; layer++) {
-    for (const projection of ['gate', 'up', 'down'] as const) {
-      const data = expert.ffn.get(`${layer}.${projection}_proj`)?.data as Float32Array
-      tensors.set(ffnTensorName(layer, projection), { shape: projection === 'down' ? [C, F] : [F, C], data })
-    }
-    tensors.set(routerTensorName(layer), { shape: [1, C], data: expert.routerRows[layer] as Float32Array })
-    if (expert.bias !== undefined) {
-      tensors.set(biasTensorName(layer), { shape: [1], data: expert.bias.subarray(layer, layer + 1) })
-    }
-  }
-  return tensors
-}
-
-/** The inverse: a checked package's tensors as an expert; nothing is copied. */
-export function expertOfTensors(
-  state: { readonly publicModel: { readonly config: ModelConfig } },
-  tensors: ReadonlyMap<string, ExpertTensor>,
-): Expert {
-  const L = state.publicModel.config.numHiddenLayers
-  const ffn = new Map<string, { shape: readonly number[]; data: Float32Array }>()
-  const routerRows: Float32Array[] = []
-  const bias = new Float32Array(L)
-  for (let layer = 0; layer < L; layer++) {
-    for (const projection of ['gate', 'up', 'down'] as const) {
-      ffn.set(`${layer}.${projection}_proj`, tensors.get(ffnTensorName(layer, projection)) as ExpertTensor)
-    }
-    routerRows.push((tensors.get(routerTensorName(layer)) as ExpertTensor).data)
-    bias[layer] = tensors.get(biasTensorName(layer))?.data[0] ?? 0
-  }
-  return { ffn, routerRows, bias }
 }

@@ -1,8 +1,12 @@
 /** How a home folder comes to be: a key, then a consortium founded or joined. */
-import { copyFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { multiaddr } from '@multiformats/multiaddr'
-import { type Charter, encodeCharter, openCharter } from './consortium/charter.ts'
+import {
+  type Charter,
+  encodeCharter,
+  openCharter,
+  type PublicFile,
+  publicModelDigest,
+} from './consortium/charter.ts'
 import { decodeInvite, type Invite } from './consortium/invite.ts'
 import { sealMembershipRequest } from './consortium/membership.ts'
 import { isMember, openRoster, type Roster, rosterFromCharter } from './consortium/roster.ts'
@@ -12,10 +16,13 @@ import { seal } from './identity/envelope.ts'
 import { loadIdentity, type Protection, saveIdentity } from './identity/key-file.ts'
 import { createIdentity, type Identity } from './identity/keys.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
+import { equalBytes } from './lib/bytes.ts'
+import { encodeCanonical } from './lib/canonical-json.ts'
 import { ExchangeError, InputError, VerificationError } from './lib/errors.ts'
-import { ensurePrivateDir, mapDiskErrors, pathExists } from './lib/files.ts'
-import { checkModelDirectory, MODEL_FILES } from './packaging/model-directory.ts'
-import { describePublicModel, installPublicModel } from './public-model.ts'
+import { ensurePrivateDir, pathExists } from './lib/files.ts'
+import { configToShape } from './model/config.ts'
+import { replayName } from './packaging/model-directory.ts'
+import { checkPublicModel, installPublicModel, modelFiles, replayOf } from './public-model.ts'
 import { BlobStore } from './store/blob-store.ts'
 import { Catalogue, rosterKey } from './store/catalogue.ts'
 
@@ -39,42 +46,66 @@ export interface SetupInit {
   readonly now: () => number
 }
 
-/** Found a consortium around a public model. @throws InputError `not-a-model`, `exists`. */
-export async function createConsortium(init: SetupInit, modelDir: string, name: string): Promise<Charter> {
+export interface FoundingInit {
+  readonly modelDir: string
+  readonly name: string
+  /** Public text that owners train beside; `replay.jsonl` in the folder otherwise. */
+  readonly replay?: string
+  readonly signal?: AbortSignal
+  /** Bytes of weights checked so far, and in all. */
+  readonly onProgress?: (done: number, total: number) => void
+}
+
+/**
+ * Found a consortium around a public model, a Hugging Face folder as it was published. No tensor is held
+ * whole. @throws InputError `not-a-model`, `exists`, `usage`; FormatError for damaged weights.
+ */
+export async function createConsortium(init: SetupInit, founding: FoundingInit): Promise<Charter> {
+  const { modelDir, name, signal, onProgress } = founding
   const paths = homePaths(init.home)
   const settings = await loadSettings(paths)
   const identity = await loadIdentity(paths.key, init.passphrase)
-  await checkModelDirectory(modelDir)
-  const publicModel = await describePublicModel(modelDir, name)
-  const now = init.now()
-  const charter: Charter = {
-    name,
-    publicModel,
-    founders: [
-      { institution: settings.institution, peerId: identity.peerId, role: 'founder', joinedAt: now },
-    ],
-    threshold: 1,
-    issuedAt: now,
-  }
-  const envelope = seal(MEDIA_TYPES.charter, encodeCharter(charter), [identity])
+  const replay = founding.replay ?? (await replayOf(modelDir))
+  const replayFile = { role: 'replay' as const, name: replayName(replay), path: replay }
+  if (!(await pathExists(replay))) throw new InputError('not-found', `--replay: ${replay} does not exist`)
+  const model = await checkPublicModel(modelDir, { signal, onProgress })
+  const config = configToShape(model.config)
   const catalogue = await Catalogue.open(paths.root)
   try {
     if ((await catalogue.get('rosters', rosterKey(0))) !== undefined) {
       throw new InputError('exists', `${init.home} belongs to a consortium already`)
     }
     const blobs = await BlobStore.open(paths.root)
-    await ensurePrivateDir(paths.publicModel)
-    for (const { name: file } of MODEL_FILES) {
-      await blobs.putFile(join(modelDir, file))
-      await mapDiskErrors(paths.publicModel, () =>
-        copyFile(join(modelDir, file), join(paths.publicModel, file)),
-      )
+    const files: PublicFile[] = []
+    for (const { role, name: file, path } of [...modelFiles(model), replayFile]) {
+      files.push({ role, name: file, ...(await blobs.putFile(path, signal)) })
     }
-    await catalogue.put('rosters', rosterKey(0), envelope)
+    await installPublicModel(files, paths.publicModel, ({ sha256 }) => blobs.path(sha256))
+    const now = init.now()
+    const charter: Charter = {
+      name,
+      publicModel: {
+        name,
+        digest: publicModelDigest(files),
+        tokenizerDigest: model.tokenizer.digest,
+        config,
+        files,
+      },
+      founders: [
+        { institution: settings.institution, peerId: identity.peerId, role: 'founder', joinedAt: now },
+      ],
+      threshold: 1,
+      issuedAt: now,
+    }
+    await catalogue.put(
+      'rosters',
+      rosterKey(0),
+      seal(MEDIA_TYPES.charter, encodeCharter(charter), [identity]),
+    )
+    return charter
   } finally {
     await catalogue.close()
   }
-  return charter
 }
 
 export type JoinEvent =
@@ -151,9 +182,13 @@ export async function joinConsortium(
       })
       before += Math.ceil(file.size / file.chunkSize)
     }
-    await installPublicModel(charter.publicModel, paths.publicModel, (file) => blobs.path(file.sha256))
-    const { tokenizerDigest, digest } = await describePublicModel(paths.publicModel, charter.publicModel.name)
-    if (digest !== charter.publicModel.digest || tokenizerDigest !== charter.publicModel.tokenizerDigest) {
+    await installPublicModel(charter.publicModel.files, paths.publicModel, (file) => blobs.path(file.sha256))
+    const { tokenizer, config } = await checkPublicModel(paths.publicModel, { signal })
+    const sameShape = equalBytes(
+      encodeCanonical({ ...configToShape(config) }),
+      encodeCanonical({ ...charter.publicModel.config }),
+    )
+    if (tokenizer.digest !== charter.publicModel.tokenizerDigest || !sameShape) {
       throw new VerificationError(
         'wrong-public-model',
         'the public model is not the one that the charter names',

@@ -5,19 +5,25 @@
 import { join } from 'node:path'
 import { type Corpus, openCorpus, prepareCorpus } from './data/corpus.ts'
 import { windowSampler } from './data/token-file.ts'
-import { fromUtf8 } from './lib/bytes.ts'
 import { InputError } from './lib/errors.ts'
-import { Fields } from './lib/fields.ts'
-import { ensurePrivateDir, pathExists, readFileBounded, writeFileAtomic } from './lib/files.ts'
-import { createEvaluator, type Evaluation, type HeldOutDocument } from './model/evaluate.ts'
+import { ensurePrivateDir, pathExists } from './lib/files.ts'
+import { createEvaluator, type Evaluation } from './model/evaluate.ts'
 import { type Expert, mixtureParams, zeroRows } from './model/params.ts'
 import { LEFT_OUT } from './model/router.ts'
 import { checkpointFile } from './packaging/checkpoint-file.ts'
 import type { PublicModel } from './public-model.ts'
 import type { Engine } from './tensor/engine.ts'
+import {
+  openReplay,
+  type Score,
+  saveExpert,
+  saveResult,
+  type TrainResult,
+  trainingDirs,
+} from './trained-expert.ts'
 import { ADAMW_DEFAULTS, AdamW } from './training/optimizer.ts'
 import { compilePairStep, initialTrainables, releasedExpert } from './training/pair.ts'
-import { EMBEDDING_WINDOW, initialRouterRows } from './training/router-embedding.ts'
+import { EMBEDDING_WINDOW, embedForRouter, type RouterEmbedding } from './training/router-embedding.ts'
 import { type StepReport, train } from './training/train.ts'
 
 export interface TrainRequest {
@@ -52,29 +58,57 @@ export type TrainEvent =
   | ({ readonly stage: 'step' } & StepReport)
   | { readonly stage: 'done'; readonly result: TrainResult }
 
-/** What is kept of a run beside its checkpoint. */
-export interface TrainResult {
-  readonly name: string
-  readonly steps: number
-  readonly tokens: number
-  readonly documents: number
-  readonly own: { readonly before: number; readonly after: number }
-  readonly public: { readonly before: number; readonly after: number }
+/** Everything that training starts from: text, and router rows made from it. */
+export interface PairStart {
+  readonly corpus: Corpus
+  readonly replay: Corpus
+  readonly embedding: RouterEmbedding
+  /** Rows of a step: `b` of the batch, public text first. */
+  batch(step: number, rows: number): Promise<Int32Array[]>
+  close(): Promise<void>
 }
 
-export function trainingDirs(
-  root: string,
-  name: string,
-): { dir: string; corpus: string; checkpoint: string; result: string } {
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(name)) {
-    throw new InputError('usage', `--name: expected letters, digits, ".", "_" and "-", got "${name}"`)
-  }
-  const dir = join(root, name)
-  return {
-    dir,
-    corpus: join(dir, 'corpus'),
-    checkpoint: join(dir, 'checkpoint.safetensors'),
-    result: join(dir, 'result.json'),
+/** @throws InputError of `prepareCorpus`, `exists`, `not-found`. */
+export async function startPair(
+  engine: Engine,
+  model: PublicModel,
+  trainingRoot: string,
+  request: Pick<TrainRequest, 'name' | 'paths' | 'seed'>,
+  signal: AbortSignal,
+): Promise<PairStart> {
+  const dirs = trainingDirs(trainingRoot, request.name)
+  await ensurePrivateDir(dirs.dir)
+  const corpus = await openOrPrepare(model, dirs.corpus, request, signal)
+  const replay = await openReplay(model, trainingRoot, signal)
+  const close = async (): Promise<void> => void (await Promise.all([corpus.close(), replay.close()]))
+  try {
+    const { T } = TRAIN_DEFAULTS
+    const own = windowSampler(corpus.train, T + 1, request.seed)
+    const shared = windowSampler(replay.train, T + 1, request.seed + 1)
+    const windows = async (sampler: typeof own): Promise<Int32Array[]> => {
+      const indexes = Array.from({ length: TRAIN_DEFAULTS.embeddingWindows }, (_, i) => -1 - i)
+      const all = await Promise.all(indexes.map((index) => sampler(index)))
+      return all.map((window) => window.subarray(0, EMBEDDING_WINDOW))
+    }
+    const embedding = await embedForRouter(engine, model.config, model.params, {
+      own: await windows(own),
+      public: await windows(shared),
+    })
+    return {
+      corpus,
+      replay,
+      embedding,
+      batch: (step, rows) => {
+        const publicRows = Math.round(rows * TRAIN_DEFAULTS.replayShare)
+        return Promise.all(
+          Array.from({ length: rows }, (_, b) => (b < publicRows ? shared : own)(step * rows + b)),
+        )
+      },
+      close,
+    }
+  } catch (error) {
+    await close()
+    throw error
   }
 }
 
@@ -85,26 +119,16 @@ export async function* trainExpert(
   request: TrainRequest,
   signal: AbortSignal,
 ): AsyncGenerator<TrainEvent, void, void> {
+  const { config, params } = model
   const dirs = trainingDirs(trainingRoot, request.name)
-  await ensurePrivateDir(dirs.dir)
-  const corpus = await openOrPrepare(model, dirs.corpus, request, signal)
-  const replay = await openReplay(model, join(trainingRoot, '.replay'), signal)
+  const start = await startPair(engine, model, trainingRoot, request, signal)
   try {
+    const { corpus, embedding } = start
     yield { stage: 'prepared', stats: corpus.stats }
     const { B, T } = TRAIN_DEFAULTS
-    const batchRows = B * request.accumulate
-    const publicRowsOfBatch = Math.round(batchRows * TRAIN_DEFAULTS.replayShare)
-    const own = windowSampler(corpus.train, T + 1, request.seed)
-    const shared = windowSampler(replay.train, T + 1, request.seed + 1)
-    const windows = (sampler: typeof own): Promise<Int32Array[]> =>
-      Promise.all(Array.from({ length: TRAIN_DEFAULTS.embeddingWindows }, (_, i) => sampler(-1 - i)))
-    const rows = await initialRouterRows(engine, model.config, model.params, {
-      own: (await windows(own)).map((window) => window.subarray(0, EMBEDDING_WINDOW)),
-      public: (await windows(shared)).map((window) => window.subarray(0, EMBEDDING_WINDOW)),
-    })
-    const trainables = initialTrainables(model.config, model.params, rows)
+    const trainables = initialTrainables(config, params, embedding.rows)
     const optimizer = new AdamW(ADAMW_DEFAULTS, trainables)
-    const compiled = await compilePairStep(engine, model.config, model.params, zeroRows(model.config), B, T)
+    const compiled = await compilePairStep(engine, config, params, zeroRows(config), B, T)
     try {
       const steps = train({
         compiled,
@@ -115,12 +139,7 @@ export async function* trainExpert(
           warmupSteps: TRAIN_DEFAULTS.warmupSteps,
           totalSteps: request.steps,
         },
-        batches: (step) =>
-          Promise.all(
-            Array.from({ length: batchRows }, (_, b) =>
-              b < publicRowsOfBatch ? shared(step * batchRows + b) : own(step * batchRows + b),
-            ),
-          ),
+        batches: (step) => start.batch(step, B * request.accumulate),
         accumulate: request.accumulate,
         checkpoints: checkpointFile(dirs.checkpoint),
         checkpointEvery: TRAIN_DEFAULTS.checkpointEvery,
@@ -132,77 +151,28 @@ export async function* trainExpert(
       await compiled.dispose()
     }
     signal.throwIfAborted()
-    const score = await pairScores(engine, model, releasedExpert(model.config, trainables), corpus, replay)
+    const expert = releasedExpert(config, trainables, embedding.units)
+    const score = await pairScores(engine, model, expert, start)
     const result: TrainResult = {
       name: request.name,
       steps: request.steps,
       tokens: corpus.stats.train.tokens,
       documents: corpus.stats.train.documents,
+      replayShareMilli: Math.round(TRAIN_DEFAULTS.replayShare * 1000),
       ...score,
     }
-    await writeFileAtomic(dirs.result, `${JSON.stringify(result, null, 2)}\n`)
+    await saveExpert(config, dirs, expert)
+    await saveResult(dirs, result)
     yield { stage: 'done', result }
   } finally {
-    await corpus.close()
-    await replay.close()
-  }
-}
-
-/** The trained expert and what its run recorded. @throws InputError `not-found` before training ended. */
-export async function loadTrained(
-  model: PublicModel,
-  trainingRoot: string,
-  name: string,
-): Promise<{ expert: Expert; result: TrainResult }> {
-  const dirs = trainingDirs(trainingRoot, name)
-  if (!(await pathExists(dirs.result))) {
-    throw new InputError(
-      'not-found',
-      `no finished training named ${name}; run "flexmesh train --name ${name} --data PATH" first`,
-    )
-  }
-  const checkpoint = await checkpointFile(dirs.checkpoint).load()
-  const trainables = new Map([...(checkpoint?.arrays ?? [])].filter(([key]) => !/^[mv]\./.test(key)))
-  return {
-    expert: releasedExpert(model.config, trainables),
-    result: readResult(await readFileBounded(dirs.result, 65_536)),
-  }
-}
-
-/** Held-out documents of a finished training: the owner's own text, for acceptance and evaluation. */
-export async function ownHeldOut(
-  model: PublicModel,
-  trainingRoot: string,
-  name: string,
-  maxBytes: number = TRAIN_DEFAULTS.evaluationBytes,
-): Promise<HeldOutDocument[]> {
-  const corpus = await openCorpus(trainingDirs(trainingRoot, name).corpus, model.tokenizer)
-  try {
-    return await corpus.heldOut(maxBytes)
-  } finally {
-    await corpus.close()
-  }
-}
-
-/** Held-out public text that ships with the public model. */
-export async function publicHeldOut(
-  model: PublicModel,
-  trainingRoot: string,
-  signal: AbortSignal,
-  maxBytes: number = TRAIN_DEFAULTS.evaluationBytes,
-): Promise<HeldOutDocument[]> {
-  const replay = await openReplay(model, join(trainingRoot, '.replay'), signal)
-  try {
-    return await replay.heldOut(maxBytes)
-  } finally {
-    await replay.close()
+    await start.close()
   }
 }
 
 async function openOrPrepare(
   model: PublicModel,
   outDir: string,
-  request: TrainRequest,
+  request: Pick<TrainRequest, 'name' | 'paths'>,
   signal: AbortSignal,
 ): Promise<Corpus> {
   if (await pathExists(join(outDir, 'corpus.json'))) {
@@ -223,18 +193,12 @@ async function openOrPrepare(
   return prepareCorpus({ paths: request.paths, tokenizer: model.tokenizer, outDir, signal })
 }
 
-async function openReplay(model: PublicModel, outDir: string, signal: AbortSignal): Promise<Corpus> {
-  if (await pathExists(join(outDir, 'corpus.json'))) return openCorpus(outDir, model.tokenizer)
-  return prepareCorpus({ paths: [model.replay], tokenizer: model.tokenizer, outDir, signal })
-}
-
 async function pairScores(
   engine: Engine,
   model: PublicModel,
   expert: Expert,
-  corpus: Corpus,
-  replay: Corpus,
-): Promise<Pick<TrainResult, 'own' | 'public'>> {
+  { corpus, replay }: Pick<PairStart, 'corpus' | 'replay'>,
+): Promise<{ own: Score; public: Score }> {
   const params = mixtureParams(model.config, model.params, zeroRows(model.config), [expert])
   const evaluator = await createEvaluator(engine, model.config, params, {
     E: 2,
@@ -243,7 +207,7 @@ async function pairScores(
     T: 128,
     endOfText: model.tokenizer.endOfText,
   })
-  const score = async (from: Corpus): Promise<{ before: number; after: number }> => {
+  const score = async (from: Corpus): Promise<Score> => {
     const documents = await from.heldOut(TRAIN_DEFAULTS.evaluationBytes)
     const before: Evaluation = await evaluator.evaluate(documents, Float32Array.of(0, LEFT_OUT))
     const after: Evaluation = await evaluator.evaluate(documents, Float32Array.of(0, 0))
@@ -253,21 +217,5 @@ async function pairScores(
     return { own: await score(corpus), public: await score(replay) }
   } finally {
     await evaluator.dispose()
-  }
-}
-
-function readResult(bytes: Uint8Array): TrainResult {
-  const fields = new Fields(JSON.parse(fromUtf8(bytes)), 'result.json')
-  const side = (name: string): { before: number; after: number } => {
-    const value = JSON.parse(fromUtf8(bytes)) as Record<string, { before: number; after: number }>
-    return value[name] as { before: number; after: number }
-  }
-  return {
-    name: fields.text('name', 64),
-    steps: fields.uint('steps'),
-    tokens: fields.uint('tokens'),
-    documents: fields.uint('documents'),
-    own: side('own'),
-    public: side('public'),
   }
 }

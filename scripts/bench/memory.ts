@@ -26,7 +26,7 @@ export async function benchMemory(say: (line: string) => void): Promise<Bench> {
     const settings = { institution: 'Bench', listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
     await initHome(home, settings, { inTheClear: true })
     const now = (): number => Math.floor(Date.now() / 1000)
-    await createConsortium({ home, now }, join(root, 'models', 'small'), 'Bench')
+    await createConsortium({ home, now }, { modelDir: join(root, 'models', 'small'), name: 'Bench' })
     const { control } = homePaths(home)
     const call = (command: string, args: unknown): Promise<unknown> =>
       callControl(control, command, args, { signal })

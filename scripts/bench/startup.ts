@@ -60,7 +60,7 @@ async function foundWithExperts(home: string, say: (line: string) => void): Prom
   const settings = { institution: 'Bench', listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
   await initHome(home, settings, { inTheClear: true })
   const now = (): number => Math.floor(Date.now() / 1000)
-  await createConsortium({ home, now }, join(root, 'models', 'small'), 'Bench')
+  await createConsortium({ home, now }, { modelDir: join(root, 'models', 'small'), name: 'Bench' })
   const node = await startNode(home)
   const data = [join(root, 'examples', 'hospital', 'text')]
   for (let i = 1; i <= EXPERTS; i++) {

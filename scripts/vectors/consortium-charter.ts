@@ -1,5 +1,11 @@
 /** Test vectors of protocols/consortium-charter, from fixed seeds. */
-import { type Charter, encodeCharter, openCharter, publicModelDigest } from '../../src/consortium/charter.ts'
+import {
+  type Charter,
+  encodeCharter,
+  openCharter,
+  type PublicFile,
+  publicModelDigest,
+} from '../../src/consortium/charter.ts'
 import { decodeInvite, encodeInvite } from '../../src/consortium/invite.ts'
 import { openMembershipRequest, sealMembershipRequest } from '../../src/consortium/membership.ts'
 import {
@@ -23,7 +29,7 @@ const alice = createIdentity(new Uint8Array(32).fill(0x31))
 const bob = createIdentity(new Uint8Array(32).fill(0x32))
 const carol = createIdentity(new Uint8Array(32).fill(0x33))
 
-const file = (role: 'config' | 'tokenizer' | 'weights' | 'replay', name: string, byte: number) => ({
+const file = (role: PublicFile['role'], name: string, byte: number) => ({
   role,
   name,
   size: 1000 + byte,
@@ -35,6 +41,14 @@ const files = [
   file('config', 'config.json', 1),
   file('tokenizer', 'tokenizer.json', 2),
   file('weights', 'model.safetensors', 3),
+  file('replay', 'replay.jsonl', 4),
+]
+const shards = [
+  file('config', 'config.json', 1),
+  file('tokenizer', 'tokenizer.json', 2),
+  file('weights', 'model-00001-of-00002.safetensors', 5),
+  file('weights', 'model-00002-of-00002.safetensors', 6),
+  file('index', 'model.safetensors.index.json', 7),
   file('replay', 'replay.jsonl', 4),
 ]
 const charter: Charter = {
@@ -135,6 +149,39 @@ function charterVectors(): Vector[] {
     publicModel('tokenizerDigest', digestOf(utf8('x'))),
   )
   add('no-weights', 'bad-field', 'every role once', publicModel('files', files.slice(0, 2)))
+  const withFiles = (list: readonly PublicFile[]): Change => {
+    const digest = publicModel('digest', publicModelDigest(list))
+    const entries = publicModel('files', list)
+    return (value) => {
+      digest(value)
+      entries(value)
+    }
+  }
+  add('shards', 'accept', 'two weight files and their index', withFiles(shards))
+  add(
+    'shards-without-index',
+    'bad-field',
+    'nothing says what lies where',
+    withFiles(shards.filter(({ role }) => role !== 'index')),
+  )
+  add(
+    'index-of-one-file',
+    'bad-field',
+    'one file needs no index',
+    withFiles([...files, file('index', 'model.safetensors.index.json', 7)]),
+  )
+  add(
+    'two-indexes',
+    'bad-field',
+    'two would say two things',
+    withFiles([...shards, file('index', 'other.index.json', 8)]),
+  )
+  add(
+    'two-tokenizers',
+    'bad-field',
+    'only weights come in several files',
+    withFiles([...files, file('tokenizer', 'other.json', 8)]),
+  )
   add('file-path', 'bad-field', 'file names hold no slash', (value) => {
     const [first] = (value['publicModel'] as { files: Record<string, unknown>[] }).files
     if (first !== undefined) first['name'] = '../config.json'

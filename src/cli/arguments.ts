@@ -45,11 +45,12 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     },
   },
   'consortium create': {
-    usage: 'consortium create --public-model DIR --name NAME',
+    usage: 'consortium create --public-model DIR --name NAME [--replay FILE]',
     summary: 'found a consortium around a public model',
     options: {
-      'public-model': text('Hugging Face Olmo2ForCausalLM folder'),
+      'public-model': text('Hugging Face Olmo2ForCausalLM folder, safetensors in one file or several'),
       name: text('name of the consortium'),
+      replay: text('public text that owners train beside (default: replay.jsonl in the folder)'),
     },
   },
   invite: { usage: 'invite', summary: 'print one line that lets one institution join', options: {} },

@@ -94,8 +94,7 @@ async function foundAndJoin(
   const [founder, ...others] = all as [Institution, ...Institution[]]
   await createConsortium(
     { home: founder.home, now: unixNow },
-    join(root, 'models', 'small'),
-    'Demo consortium',
+    { modelDir: join(root, 'models', 'small'), name: 'Demo consortium' },
   )
   await startProcess(founder, port, signal)
   output.say(`${founder.name} founded "Demo consortium" and invites the others`)

@@ -43,6 +43,10 @@ export function bar(done: number, total: number): string {
   return `${'█'.repeat(filled)}${'░'.repeat(BAR_WIDTH - filled)}`
 }
 
+export function megabytes(done: number, total: number): string {
+  return `${Math.round(done / 1e6)}/${Math.round(total / 1e6)} MB`
+}
+
 /** Columns aligned; the first left, the others right. */
 export function table(rows: readonly (readonly string[])[]): string[] {
   const widths = (rows[0] ?? []).map((_, column) =>

@@ -25,7 +25,7 @@ import {
 import { runDemo } from './demo.ts'
 import { describe, showProgress } from './describe.ts'
 import { runDoctor } from './doctor.ts'
-import { bar, type Output } from './output.ts'
+import { bar, megabytes, type Output } from './output.ts'
 import { runStart } from './start.ts'
 
 function list(invocation: Invocation, name: string): string[] | undefined {
@@ -85,12 +85,16 @@ async function setupInit({
 }
 
 async function create(context: CommandContext): Promise<void> {
-  const { invocation, output } = context
-  const charter = await createConsortium(
-    await setupInit(context),
-    resolve(required(invocation, 'public-model')),
-    required(invocation, 'name'),
-  )
+  const { invocation, output, signal } = context
+  const replay = option(invocation, 'replay')
+  const charter = await createConsortium(await setupInit(context), {
+    modelDir: resolve(required(invocation, 'public-model')),
+    name: required(invocation, 'name'),
+    ...(replay === undefined ? {} : { replay: resolve(replay) }),
+    signal,
+    onProgress: (done, total) =>
+      output.progress(`checking weights ${bar(done, total)} ${megabytes(done, total)}`),
+  })
   output.result({ name: charter.name, publicModel: charter.publicModel.digest }, [
     `consortium "${charter.name}" founded around public model ${shortDigest(charter.publicModel.digest)}`,
     'next: "flexmesh start", then "flexmesh invite" for each institution',

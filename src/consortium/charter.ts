@@ -15,7 +15,7 @@ import { limit } from '../lib/limits.ts'
 import { type ModelShape, readModelShape } from '../lib/model-shape.ts'
 import { type Member, readMember, writeMember } from './member.ts'
 
-export const PUBLIC_FILE_ROLES = ['config', 'tokenizer', 'weights', 'replay'] as const
+const PUBLIC_FILE_ROLES = ['config', 'tokenizer', 'weights', 'index', 'replay'] as const
 
 export interface PublicFile extends FileRef {
   readonly role: (typeof PUBLIC_FILE_ROLES)[number]
@@ -73,7 +73,7 @@ export function encodeCharter(charter: Charter): Uint8Array {
 
 /**
  * @throws FormatError for any field outside its range, a threshold outside 1..founders, a file role
- * that is missing or double, or a public-model digest that is not that of the files.
+ * that is missing or too many, or a public-model digest that is not that of the files.
  */
 export function decodeCharter(payload: Uint8Array): Charter {
   const fields = new Fields(decodeCanonical(payload), 'charter')
@@ -101,13 +101,19 @@ function readPublicModel(fields: Fields): PublicModelRef {
   const config = readModelShape(fields.object('config'))
   const files = fields.list('files', MAX_PUBLIC_FILES, readPublicFile, 3)
   fields.end()
-  for (const role of PUBLIC_FILE_ROLES) {
-    const count = files.filter((file) => file.role === role).length
-    if (count !== 1)
+  const count = (role: PublicFile['role']): number => files.filter((file) => file.role === role).length
+  if (count('weights') === 0) {
+    throw new FormatError('bad-field', 'charter.publicModel.files: expected files of role weights, got none')
+  }
+  const once = { config: 1, tokenizer: 1, index: count('weights') > 1 ? 1 : 0, replay: 1 } as const
+  for (const [role, expected] of Object.entries(once)) {
+    const got = count(role as PublicFile['role'])
+    if (got !== expected) {
       throw new FormatError(
         'bad-field',
-        `charter.publicModel.files: expected one file of role ${role}, got ${count}`,
+        `charter.publicModel.files: expected ${expected} of role ${role}, got ${got}`,
       )
+    }
   }
   if (new Set(files.map((file) => file.name)).size !== files.length) {
     throw new FormatError('bad-field', 'charter.publicModel.files: a name is listed twice')

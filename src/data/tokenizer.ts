@@ -2,12 +2,14 @@
  * Byte-level BPE from a Hugging Face `tokenizer.json`. Knows no files and no model.
  */
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
-import { type Digest, digestOf, fromUtf8 } from '../lib/bytes.ts'
+import { type Digest, digestOf, fromUtf8, utf8 } from '../lib/bytes.ts'
 import { FormatError } from '../lib/errors.ts'
 
 const END_OF_TEXT = '<|endoftext|>'
 /** Text is encoded in pieces of about this many characters, cut where a pre-token ends anyway. */
 const PIECE_CHARACTERS = 4_096
+/** Largest id: as many tokens as a model may have embeddings. */
+const MAX_ID = 2 ** 24 - 1
 
 export interface DecodeStream {
   /** Text completed by this token; a character split over tokens appears with its last one. */
@@ -17,7 +19,6 @@ export interface DecodeStream {
 }
 
 export class Tokenizer {
-  readonly vocabSize: number
   /** Id of the token that separates documents. */
   readonly endOfText: number
   /** Digest of the `tokenizer.json` bytes. */
@@ -25,24 +26,48 @@ export class Tokenizer {
   readonly #inner: HuggingFaceTokenizer
   readonly #bytes: readonly Uint8Array[]
 
-  private constructor(inner: HuggingFaceTokenizer, vocab: ReadonlyMap<string, number>, digest: Digest) {
+  private constructor(
+    inner: HuggingFaceTokenizer,
+    bytes: readonly Uint8Array[],
+    endOfText: number,
+    digest: Digest,
+  ) {
     this.#inner = inner
+    this.#bytes = bytes
+    this.endOfText = endOfText
     this.digest = digest
-    this.vocabSize = Math.max(...vocab.values()) + 1
-    this.endOfText = vocab.get(END_OF_TEXT) as number
-    this.#bytes = tokenBytes(vocab, this.vocabSize)
   }
 
-  /** @throws FormatError `bad-field` when the bytes are not a byte-level BPE `tokenizer.json`. */
-  static load(json: Uint8Array): Tokenizer {
+  /** One more than the largest id. */
+  get vocabSize(): number {
+    return this.#bytes.length
+  }
+
+  /**
+   * @param endOfText id that the model's config names; that of `<|endoftext|>` otherwise.
+   * @throws FormatError `bad-field` when the bytes are not a byte-level BPE `tokenizer.json`.
+   */
+  static load(json: Uint8Array, endOfText?: number): Tokenizer {
     let parsed: unknown
     try {
       parsed = JSON.parse(fromUtf8(json))
     } catch (cause) {
       throw new FormatError('bad-field', 'tokenizer.json: expected JSON', {}, cause)
     }
-    const vocab = readVocab(parsed)
-    return new Tokenizer(new HuggingFaceTokenizer(parsed as object, {}), vocab, digestOf(json))
+    const tokens = readTokens(parsed)
+    const end = endOfText ?? tokens.find(({ text }) => text === END_OF_TEXT)?.id
+    if (end === undefined || !tokens.some(({ id }) => id === end)) {
+      throw new FormatError(
+        'bad-field',
+        `tokenizer.json: expected the token that ends a text, ${endOfText === undefined ? END_OF_TEXT : `id ${endOfText} as config.json says`}`,
+      )
+    }
+    return new Tokenizer(
+      new HuggingFaceTokenizer(parsed as object, {}),
+      tokenBytes(tokens),
+      end,
+      digestOf(json),
+    )
   }
 
   encode(text: string): Int32Array {
@@ -69,60 +94,76 @@ export class Tokenizer {
   }
 }
 
-function readVocab(parsed: unknown): Map<string, number> {
+interface Token {
+  readonly id: number
+  readonly text: string
+  /** `piece` is spelt in printable stand-ins for bytes, `added` as it is; `special` stands for no text. */
+  readonly kind: 'piece' | 'added' | 'special'
+}
+
+function readTokens(parsed: unknown): Token[] {
   const file = parsed as { model?: { type?: unknown; vocab?: unknown }; added_tokens?: unknown } | null
   const vocab = file?.model?.vocab
   if (file?.model?.type !== 'BPE' || typeof vocab !== 'object' || vocab === null) {
     throw new FormatError('bad-field', 'tokenizer.json: expected model.type BPE with a vocab')
   }
-  const entries = new Map<string, number>()
-  const add = (name: unknown, id: unknown): void => {
-    if (typeof name !== 'string' || typeof id !== 'number' || !Number.isSafeInteger(id) || id < 0) {
+  const tokens: Token[] = []
+  const add = (text: unknown, id: unknown, kind: Token['kind']): void => {
+    if (typeof text !== 'string' || typeof id !== 'number' || !Number.isSafeInteger(id) || id < 0) {
       throw new FormatError(
         'bad-field',
         'tokenizer.json: expected vocabulary ids to be non-negative integers',
       )
     }
-    entries.set(name, id)
+    if (id > MAX_ID) {
+      throw new FormatError('bad-field', `tokenizer.json: expected ids up to ${MAX_ID}, got ${id}`)
+    }
+    tokens.push({ id, text, kind })
   }
-  for (const [name, id] of Object.entries(vocab)) add(name, id)
+  for (const [text, id] of Object.entries(vocab)) add(text, id, 'piece')
   const added = Array.isArray(file.added_tokens)
-    ? (file.added_tokens as { content?: unknown; id?: unknown }[])
+    ? (file.added_tokens as { content?: unknown; id?: unknown; special?: unknown }[])
     : []
-  for (const token of added) add(token.content, token.id)
-  if (!entries.has(END_OF_TEXT)) {
-    throw new FormatError('bad-field', `tokenizer.json: expected a token ${END_OF_TEXT}`)
-  }
-  return entries
+  for (const token of added) add(token.content, token.id, token.special === true ? 'special' : 'added')
+  return tokens
 }
 
-/** The bytes of every token, undoing GPT-2's printable stand-ins; special tokens decode to nothing. */
-function tokenBytes(vocab: ReadonlyMap<string, number>, size: number): Uint8Array[] {
+/** The bytes of every token by id. */
+function tokenBytes(tokens: readonly Token[]): Uint8Array[] {
   const byteOf = new Map<string, number>()
   let next = 256
   for (let byte = 0; byte < 256; byte++) {
     const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174
     byteOf.set(String.fromCodePoint(printable ? byte : next++), byte)
   }
+  const size = tokens.reduce((most, { id }) => Math.max(most, id + 1), 0)
   const table: Uint8Array[] = Array.from({ length: size }, () => new Uint8Array())
-  for (const [name, id] of vocab) {
-    if (name.startsWith('<|') && name.endsWith('|>')) continue
-    const bytes = Array.from(name, (symbol) => byteOf.get(symbol))
-    if (!bytes.includes(undefined)) table[id] = Uint8Array.from(bytes as number[])
+  // Added tokens come last: the same id may be in the vocabulary too.
+  for (const { id, text, kind } of tokens) {
+    if (kind === 'special') table[id] = new Uint8Array()
+    else if (kind === 'added') table[id] = utf8(text)
+    else {
+      const bytes = Array.from(text, (symbol) => byteOf.get(symbol))
+      if (!bytes.includes(undefined)) table[id] = Uint8Array.from(bytes as number[])
+    }
   }
   return table
 }
 
-/** Pieces that end right before a newline followed by a non-space: no pre-token spans such a place. */
+/**
+ * Pieces that end right after a newline between two non-spaces. The pre-tokenizers of GPT-2 and of GPT-4 (which
+ * lets punctuation take newlines along) both end a pre-token there, whatever follows.
+ */
 function* pieces(text: string): Generator<string> {
   let start = 0
   while (text.length - start > PIECE_CHARACTERS) {
-    const boundary = /\S(?=\n\S)/g
+    const boundary = /\S\n(?=\S)/g
     boundary.lastIndex = start + PIECE_CHARACTERS
     const found = boundary.exec(text)
     if (found === null) break
-    yield text.slice(start, found.index + 1)
-    start = found.index + 1
+    const end = found.index + found[0].length
+    yield text.slice(start, end)
+    start = end
   }
   if (start < text.length) yield text.slice(start)
 }

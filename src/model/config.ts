@@ -27,6 +27,19 @@ export interface ModelConfig {
 }
 
 const MAX_DIMENSION = 1 << 24
+const NANO = 1e9
+/** The model types read here, and what transformers assumes where their file says nothing. */
+const DEFAULTS: Readonly<Record<string, { readonly ropeTheta: number; readonly rmsNormEps: number }>> = {
+  olmo2: { ropeTheta: 10_000, rmsNormEps: 1e-5 },
+  flex_olmo: { ropeTheta: 500_000, rmsNormEps: 1e-6 },
+}
+/** Members that could ask for another forward pass, and the one value that ours computes. */
+const FIXED = [
+  ['tie_word_embeddings', false],
+  ['attention_bias', false],
+  ['hidden_act', 'silu'],
+  ['norm_topk_prob', false],
+] as const
 
 /**
  * Read the `config.json` of an `Olmo2ForCausalLM` (or FlexOlmo) directory.
@@ -35,7 +48,8 @@ const MAX_DIMENSION = 1 << 24
 export function configFromHuggingFace(json: unknown): ModelConfig {
   const fields = new Fields(json, 'config.json')
   const type = fields.text('model_type', 40)
-  if (type !== 'olmo2' && type !== 'flex_olmo') {
+  const defaults = DEFAULTS[type]
+  if (defaults === undefined) {
     throw new InputError(
       'not-a-model',
       `config.json: expected model_type olmo2, got ${type}; a public model is an Olmo2ForCausalLM directory`,
@@ -43,14 +57,13 @@ export function configFromHuggingFace(json: unknown): ModelConfig {
   }
   const heads = fields.uint('num_attention_heads', 4096, 1)
   const record = json as Record<string, unknown>
-  if (record['tie_word_embeddings'] === true) {
-    throw new InputError('not-a-model', 'config.json: tie_word_embeddings must be false')
-  }
-  const rope = record['rope_parameters'] as Record<string, unknown> | undefined
-  const theta = rope?.['rope_theta'] ?? record['rope_theta'] ?? 500_000
-  const eps = record['rms_norm_eps'] ?? 1e-6
-  if (typeof theta !== 'number' || typeof eps !== 'number' || !(theta > 0) || !(eps > 0)) {
-    throw new InputError('not-a-model', 'config.json: rope_theta and rms_norm_eps must be positive numbers')
+  for (const [name, expected] of FIXED) {
+    if ((record[name] ?? expected) !== expected) {
+      throw new InputError(
+        'not-a-model',
+        `config.json: expected ${name} ${expected}, got ${JSON.stringify(record[name])}; OLMo-2 blocks have no other`,
+      )
+    }
   }
   return checked({
     vocabSize: fields.uint('vocab_size', MAX_DIMENSION, 1),
@@ -61,12 +74,42 @@ export function configFromHuggingFace(json: unknown): ModelConfig {
     numKeyValueHeads:
       record['num_key_value_heads'] == null ? heads : fields.uint('num_key_value_heads', heads, 1),
     maxPositionEmbeddings: fields.uint('max_position_embeddings', MAX_DIMENSION, 1),
-    ropeTheta: theta,
-    rmsNormEps: eps,
+    ropeTheta: ropeTheta(record, defaults.ropeTheta),
+    rmsNormEps: positive(record['rms_norm_eps'] ?? defaults.rmsNormEps, 'rms_norm_eps'),
   })
 }
 
-/** What `config.json` of a public model says; the inverse of `configFromHuggingFace`. */
+/**
+ * Base of the rotary angles: `rope_parameters: {rope_theta, rope_type}`, or `rope_theta` beside
+ * `rope_scaling` as older files spell it. @throws InputError `not-a-model` for scaled rotary embeddings.
+ */
+function ropeTheta(record: Readonly<Record<string, unknown>>, otherwise: number): number {
+  const parameters = (record['rope_parameters'] ?? {}) as Readonly<Record<string, unknown>>
+  const scaling = (record['rope_scaling'] ?? {}) as Readonly<Record<string, unknown>>
+  const type = parameters['rope_type'] ?? scaling['rope_type'] ?? scaling['type'] ?? 'default'
+  if (type !== 'default') {
+    throw new InputError(
+      'not-a-model',
+      `config.json: rotary embeddings of type ${JSON.stringify(type)} are not supported, only "default"; use a model without rope scaling`,
+    )
+  }
+  return positive(parameters['rope_theta'] ?? record['rope_theta'] ?? otherwise, 'rope_theta')
+}
+
+function positive(value: unknown, name: string): number {
+  if (typeof value !== 'number' || !(value > 0) || !Number.isFinite(value)) {
+    throw new InputError(
+      'not-a-model',
+      `config.json: expected ${name} to be a positive number, got ${JSON.stringify(value)}`,
+    )
+  }
+  return value
+}
+
+/**
+ * What `config.json` of a public model says; the inverse of `configFromHuggingFace`. No attention_dropout:
+ * transformers wants the fraction 0.0, which JSON.stringify writes as 0, and takes it where nothing is said.
+ */
 export function configToHuggingFace(config: ModelConfig): Record<string, unknown> {
   return {
     architectures: ['Olmo2ForCausalLM'],
@@ -82,7 +125,6 @@ export function configToHuggingFace(config: ModelConfig): Record<string, unknown
     rms_norm_eps: config.rmsNormEps,
     hidden_act: 'silu',
     attention_bias: false,
-    attention_dropout: 0,
     tie_word_embeddings: false,
     bos_token_id: null,
     eos_token_id: 0,
@@ -91,7 +133,15 @@ export function configToHuggingFace(config: ModelConfig): Record<string, unknown
   }
 }
 
+/** @throws InputError `not-a-model` for a number that a statement, which has integers only, cannot carry. */
 export function configToShape(config: ModelConfig): ModelShape {
+  const epsNano = config.rmsNormEps * NANO
+  if (!Number.isSafeInteger(config.ropeTheta) || !(Math.abs(epsNano - Math.round(epsNano)) < 1e-6)) {
+    throw new InputError(
+      'not-a-model',
+      `config.json: rope_theta ${config.ropeTheta} must be whole and rms_norm_eps ${config.rmsNormEps} whole billionths, because a charter carries them as integers`,
+    )
+  }
   return {
     vocab_size: config.vocabSize,
     hidden_size: config.hiddenSize,
@@ -100,8 +150,8 @@ export function configToShape(config: ModelConfig): ModelShape {
     num_attention_heads: config.numAttentionHeads,
     num_key_value_heads: config.numKeyValueHeads,
     max_position_embeddings: config.maxPositionEmbeddings,
-    rope_theta: Math.round(config.ropeTheta),
-    rms_norm_eps_nano: Math.round(config.rmsNormEps * 1e9),
+    rope_theta: config.ropeTheta,
+    rms_norm_eps_nano: Math.round(epsNano),
   }
 }
 
@@ -123,6 +173,13 @@ function checked(config: ModelConfig): ModelConfig {
     )
   }
   return config
+}
+
+/** Id of the token that ends a text, where config.json names one; the first of several. */
+export function endOfTextFromHuggingFace(json: unknown): number | undefined {
+  const value = (json as { eos_token_id?: unknown } | null)?.eos_token_id
+  const id: unknown = Array.isArray(value) ? value[0] : value
+  return typeof id === 'number' && Number.isSafeInteger(id) && id >= 0 ? id : undefined
 }
 
 /** D: width of one head. */

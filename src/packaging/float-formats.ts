@@ -65,3 +65,18 @@ export function float32FromF16(halves: Uint16Array): Float32Array {
   }
   return new Float32Array(out.buffer)
 }
+
+/** Index of the first infinity or NaN in little-endian values of a format, or -1. `bytes` may lie anywhere. */
+export function firstNonFinite(bytes: Uint8Array, format: 'F32' | 'BF16' | 'F16'): number {
+  const size = format === 'F32' ? 4 : 2
+  const { buffer, byteOffset, length } = bytes.byteOffset % size === 0 ? bytes : bytes.slice()
+  if (format === 'F32') {
+    const words = new Uint32Array(buffer, byteOffset, length / size)
+    for (let i = 0; i < words.length; i++) if (((words[i] as number) & 0x7f800000) === 0x7f800000) return i
+    return -1
+  }
+  const exponent = format === 'BF16' ? 0x7f80 : 0x7c00
+  const halves = new Uint16Array(buffer, byteOffset, length / size)
+  for (let i = 0; i < halves.length; i++) if (((halves[i] as number) & exponent) === exponent) return i
+  return -1
+}

@@ -1,82 +1,58 @@
 /**
- * A public model as a Hugging Face directory: config.json, tokenizer.json, model.safetensors, and
- * beside them replay.jsonl, the public text for replay. Knows no architecture.
+ * The files beside the weights of a Hugging Face folder: config.json, tokenizer.json, and replay.*, the public
+ * text that owners train beside. Knows no architecture.
  */
-import { stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readdir } from 'node:fs/promises'
+import { extname, join } from 'node:path'
 import { fromUtf8 } from '../lib/bytes.ts'
-import { FormatError, InputError } from '../lib/errors.ts'
-import { pathExists, readFileBounded } from '../lib/files.ts'
-import { readSafetensors, toFloat32 } from './safetensors.ts'
+import { InputError } from '../lib/errors.ts'
+import { mapDiskErrors, pathExists, readFileBounded } from '../lib/files.ts'
 
-export const MODEL_FILES = [
-  { role: 'config', name: 'config.json' },
-  { role: 'tokenizer', name: 'tokenizer.json' },
-  { role: 'weights', name: 'model.safetensors' },
-  { role: 'replay', name: 'replay.jsonl' },
-] as const
+export const CONFIG_FILE = 'config.json'
+export const TOKENIZER_FILE = 'tokenizer.json'
 
 const MAX_JSON_BYTES = 64 * 2 ** 20
-const MAX_WEIGHT_BYTES = 64 * 2 ** 30
-
-/** @throws InputError `not-a-model` naming what is missing. */
-export async function checkModelDirectory(dir: string): Promise<void> {
-  if (!(await pathExists(dir)) || !(await stat(dir)).isDirectory()) {
-    throw new InputError(
-      'not-a-model',
-      `${dir} is not a folder; a public model is a folder with ${MODEL_FILES.map((f) => f.name).join(', ')}`,
-    )
-  }
-  for (const { name } of MODEL_FILES) {
-    if (!(await pathExists(join(dir, name)))) {
-      throw new InputError(
-        'not-a-model',
-        `${dir} has no ${name}; a public model is a folder with ${MODEL_FILES.map((f) => f.name).join(', ')}`,
-      )
-    }
-  }
-}
+const REPLAY = /^replay\.(jsonl|txt|md|csv|parquet)$/
 
 /** The parsed config.json, not yet checked. @throws InputError `not-a-model`. */
-export function parseConfig(bytes: Uint8Array): unknown {
+export async function readConfig(dir: string): Promise<unknown> {
+  const bytes = await readRequired(dir, CONFIG_FILE)
   try {
     return JSON.parse(fromUtf8(bytes))
   } catch (cause) {
-    throw new InputError('not-a-model', 'config.json: expected JSON', {}, cause)
+    throw new InputError('not-a-model', `${join(dir, CONFIG_FILE)}: expected JSON`, {}, cause)
   }
 }
 
-export async function readModelFile(
-  path: string,
-  role: (typeof MODEL_FILES)[number]['role'],
-): Promise<Uint8Array> {
-  return readFileBounded(path, role === 'weights' ? MAX_WEIGHT_BYTES : MAX_JSON_BYTES)
+/** The bytes of tokenizer.json. @throws InputError `not-a-model`. */
+export function readTokenizer(dir: string): Promise<Uint8Array> {
+  return readRequired(dir, TOKENIZER_FILE)
 }
 
-/**
- * Weights as float32 by name, checked against the names and shapes that the config demands.
- * @throws InputError `not-a-model`; FormatError `bad-safetensors`.
- */
-export function parseWeights(
-  bytes: Uint8Array,
-  expected: ReadonlyMap<string, readonly number[]>,
-): Map<string, { shape: readonly number[]; data: Float32Array }> {
-  const { tensors } = readSafetensors(bytes)
-  const params = new Map<string, { shape: readonly number[]; data: Float32Array }>()
-  for (const [name, shape] of expected) {
-    const entry = tensors.get(name)
-    if (entry === undefined)
-      throw new InputError('not-a-model', `model.safetensors: tensor ${name} is missing`)
-    if (entry.shape.join() !== shape.join()) {
-      throw new InputError(
-        'not-a-model',
-        `model.safetensors: ${name} has shape [${entry.shape}], the config demands [${shape}]`,
-      )
-    }
-    const data = toFloat32(entry)
-    if (data.some((x) => !Number.isFinite(x)))
-      throw new FormatError('bad-safetensors', `${name} holds a value that is not finite`)
-    params.set(name, { shape, data })
+/** Path of the text for replay in a model folder, if it is there. */
+export async function findReplay(dir: string): Promise<string | undefined> {
+  const name = (await mapDiskErrors(dir, () => readdir(dir))).sort().find((file) => REPLAY.test(file))
+  return name === undefined ? undefined : join(dir, name)
+}
+
+/** Name under which text for replay is kept. @throws InputError `usage` for a kind of file that is not read. */
+export function replayName(path: string): string {
+  const name = `replay${extname(path).toLowerCase()}`
+  if (!REPLAY.test(name)) {
+    throw new InputError(
+      'usage',
+      `--replay: expected a .jsonl, .txt, .md, .csv or .parquet file, got ${path}`,
+    )
   }
-  return params
+  return name
+}
+
+async function readRequired(dir: string, name: string): Promise<Uint8Array> {
+  if (!(await pathExists(join(dir, name)))) {
+    throw new InputError(
+      'not-a-model',
+      `${dir} has no ${name}; give a Hugging Face model folder with ${name}`,
+    )
+  }
+  return readFileBounded(join(dir, name), MAX_JSON_BYTES)
 }

@@ -119,6 +119,26 @@ export function unpackExpert(bytes: Uint8Array, manifest: Described): Map<string
 }
 
 /**
+ * The same for a file without a manifest: dtype and bias are what the file says.
+ * @throws as `unpackExpert`.
+ */
+export function unpackExpertFile(
+  bytes: Uint8Array,
+  shape: Omit<ExpertShape, 'bias'>,
+): Map<string, ExpertTensor> {
+  const { tensors } = readSafetensorsHeader(bytes, bytes.length)
+  const dtype = tensors.get(ffnTensorName(0, 'gate'))?.dtype
+  if (dtype !== 'F32' && dtype !== 'BF16' && dtype !== 'F16') {
+    throw new PolicyError(
+      'tensor-dtype',
+      `${ffnTensorName(0, 'gate')}: expected F32, BF16 or F16, got ${dtype}`,
+    )
+  }
+  const bias = tensors.has(biasTensorName(0))
+  return unpackExpert(bytes, { expert: { ...shape, bias, dtype } })
+}
+
+/**
  * The tensors of a package one at a time, in file order, for files that should not be in memory
  * whole. Checks the layout before the first tensor is read.
  * @throws as `unpackExpert`, and what `source.read` throws.
@@ -141,7 +161,7 @@ export async function* readExpertTensors(
 
 /** The part of a manifest that structure depends on. */
 export interface Described {
-  readonly expert: ExpertDescription
+  readonly expert: Omit<ExpertDescription, 'name'>
 }
 
 /**

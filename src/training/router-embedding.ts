@@ -41,13 +41,20 @@ interface Moments {
   readonly second: Float64Array
 }
 
-/** @returns one router row [C] per layer. */
-export async function initialRouterRows(
+/** One row [C] per layer each. */
+export interface RouterEmbedding {
+  /** Where the owner's router rows start. */
+  readonly rows: readonly Float32Array[]
+  /** Rows that give 1 on every token, as nearly as a row can: a bias in the form of a row. */
+  readonly units: readonly Float32Array[]
+}
+
+export async function embedForRouter(
   engine: Engine,
   config: ModelConfig,
   publicModel: Params,
   source: EmbeddingSource,
-): Promise<Float32Array[]> {
+): Promise<RouterEmbedding> {
   const { hiddenSize: C, numHiddenLayers: L } = config
   const compiled = await engine.compile(
     (tensors) => {
@@ -86,9 +93,10 @@ export async function initialRouterRows(
     const own = await momentsOf(source.own)
     const shared = await momentsOf(source.public)
     const background = await momentsOf(randomWindows(config.vocabSize))
-    return own.map((moments, layer) =>
-      whitenedDifference(moments, [shared[layer] as Moments, background[layer] as Moments]),
+    const layers = own.map((moments, layer) =>
+      regress(moments, [shared[layer] as Moments, background[layer] as Moments]),
     )
+    return { rows: layers.map(({ row }) => row), units: layers.map(({ unit }) => unit) }
   } finally {
     await compiled.dispose()
   }
@@ -105,20 +113,28 @@ function randomWindows(vocabSize: number): Int32Array[] {
   )
 }
 
-/** SCALE (S + r I)^-1 (mean of own - sum of the other means), S the sum of all second moments. */
-function whitenedDifference(own: Moments, others: readonly Moments[]): Float32Array {
+/**
+ * With S the sum of all second moments: row = SCALE (S + r I)^-1 (mean of own - sum of the other means), and
+ * unit = (S + r I)^-1 (sum of all means), the ridge regression of the constant 1.
+ */
+function regress(own: Moments, others: readonly Moments[]): { row: Float32Array; unit: Float32Array } {
   const C = own.mean.length
   const difference = own.mean.slice()
+  const total = own.mean.slice()
   const second = own.second.slice()
   for (const other of others) {
     accumulate(difference, other.mean, -1)
+    accumulate(total, other.mean, 1)
     accumulate(second, other.second, 1)
   }
   let trace = 0
   for (let i = 0; i < C; i++) trace += second[i * C + i] as number
   const ridge = (RIDGE * trace) / C
   for (let i = 0; i < C; i++) second[i * C + i] = (second[i * C + i] as number) + ridge
-  return Float32Array.from(solve(second, difference), (x) => SCALE * x)
+  return {
+    row: Float32Array.from(solve(second, difference), (x) => SCALE * x),
+    unit: Float32Array.from(solve(second, total)),
+  }
 }
 
 /** x with A x = b for a symmetric positive definite A [n, n], by conjugate gradients. */

@@ -85,7 +85,7 @@ export async function network(
   const settings = (institution: string) => ({ institution, listen: LISTEN, bootstrap: [], mdns: false })
   for (const [i, name] of names.entries())
     await initHome(homes[i] as string, settings(name), { inTheClear: true })
-  await createConsortium({ home: homes[0] as string, now }, modelDir, 'Test consortium')
+  await createConsortium({ home: homes[0] as string, now }, { modelDir: modelDir, name: 'Test consortium' })
   const nodes: FlexMeshNode[] = []
   const open = async (index: number): Promise<FlexMeshNode> => {
     const node = await FlexMeshNode.open({

@@ -1,9 +1,9 @@
 /** From stored packages to a composition, by the functions that a node uses when it starts again. */
 import { type AcceptedExpert, type Composition, compose } from '../../../src/composition/compose.ts'
+import { expertOfTensors } from '../../../src/expert-tensors.ts'
 import { digestOf } from '../../../src/lib/bytes.ts'
 import type { Params } from '../../../src/model/params.ts'
 import { unpackExpert } from '../../../src/packaging/package.ts'
-import { expertOfTensors } from '../../../src/pipeline.ts'
 import type { BlobStore } from '../../../src/store/blob-store.ts'
 import { CONFIG, type StoredExpert } from './stored-experts.ts'
 
@@ -16,7 +16,7 @@ export async function loadComposition(
   const accepted: AcceptedExpert[] = []
   for (const file of stored) {
     const tensors = unpackExpert(await blobs.readAll(file.sha256, file.size), file)
-    const expert = expertOfTensors({ publicModel: { config: CONFIG } }, tensors)
+    const expert = expertOfTensors(CONFIG, tensors)
     const { name } = file.expert
     accepted.push({ id: file.sha256, name, institution: name, peerId: name, expert })
   }

@@ -14,8 +14,6 @@ export async function writeFlexOlmoDirectory(
 ): Promise<void> {
   const json = {
     ...configToHuggingFace(config),
-    // transformers wants 0.0 here and JSON.stringify cannot write it; it is the default.
-    attention_dropout: undefined,
     architectures: ['FlexOlmoForCausalLM'],
     model_type: 'flex_olmo',
     num_experts: experts,

@@ -1,0 +1,183 @@
+/**
+ * A Hugging Face checkpoint folder: model.safetensors, or shards and the index that says what lies where.
+ * Reads headers only, and tensors a piece at a time; a pickle is refused unread. Knows no architecture.
+ */
+import { open, readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fromUtf8 } from '../lib/bytes.ts'
+import { FlexMeshError, FormatError, InputError } from '../lib/errors.ts'
+import { mapDiskErrors, pathExists, readFileBounded } from '../lib/files.ts'
+import {
+  LENGTH_BYTES,
+  readSafetensorsHeader,
+  type SafetensorsLayout,
+  safetensorsPrefixLength,
+  type TensorLocation,
+} from './safetensors.ts'
+
+export const WEIGHTS_FILE = 'model.safetensors'
+export const INDEX_FILE = 'model.safetensors.index.json'
+
+const MAX_INDEX_BYTES = 16 * 2 ** 20
+/** Tensors are read in pieces of this many bytes, a multiple of every element size. */
+const PIECE_BYTES = 4 * 2 ** 20
+const PICKLE = /\.(bin|pt|pth|pkl|pickle|ckpt)$/i
+const SHARD_NAME = /^[a-z0-9][a-z0-9._-]{0,85}\.safetensors$/
+
+export interface CheckpointTensor extends TensorLocation {
+  /** Name of its file in the folder. */
+  readonly file: string
+}
+
+export interface Checkpoint {
+  readonly dir: string
+  /** Names, in order. */
+  readonly weightFiles: readonly string[]
+  /** Whether there is an index beside them. */
+  readonly indexed: boolean
+  readonly tensors: ReadonlyMap<string, CheckpointTensor>
+}
+
+/**
+ * @throws InputError `not-a-model` naming the file that is missing, too many or a pickle, and the tensor that
+ * is not where the index says; FormatError for a damaged file, naming it.
+ */
+export async function openCheckpoint(dir: string): Promise<Checkpoint> {
+  await checkFolder(dir)
+  const hasIndex = await pathExists(join(dir, INDEX_FILE))
+  const hasWeights = await pathExists(join(dir, WEIGHTS_FILE))
+  if (hasIndex && hasWeights) {
+    throw notAModel(`${dir} has ${WEIGHTS_FILE} and ${INDEX_FILE}; remove the one that does not belong to it`)
+  }
+  if (!hasIndex && !hasWeights) {
+    throw notAModel(`${dir} has no ${WEIGHTS_FILE} and no ${INDEX_FILE}; give a Hugging Face model folder`)
+  }
+  const map = hasIndex ? await readIndex(join(dir, INDEX_FILE)) : undefined
+  const weightFiles = map === undefined ? [WEIGHTS_FILE] : [...new Set(map.values())].sort()
+  const tensors = new Map<string, CheckpointTensor>()
+  for (const file of weightFiles) {
+    if (!(await pathExists(join(dir, file)))) {
+      throw notAModel(
+        `${join(dir, file)} is missing, though ${INDEX_FILE} names it; download the model again`,
+      )
+    }
+    const layout = await readLayout(join(dir, file))
+    for (const tensor of layout.tensors.values()) {
+      if (map !== undefined && map.get(tensor.name) !== file) {
+        throw notAModel(`${join(dir, file)}: ${INDEX_FILE} does not say that tensor ${tensor.name} is here`)
+      }
+      tensors.set(tensor.name, { ...tensor, file })
+    }
+  }
+  for (const [name, file] of map ?? []) {
+    if (!tensors.has(name))
+      throw notAModel(`${join(dir, file)}: tensor ${name} is missing, though ${INDEX_FILE} names it`)
+  }
+  return { dir, weightFiles, indexed: hasIndex, tensors }
+}
+
+/** The bytes of a tensor in pieces, in order. @throws FormatError `truncated`; InputError as `mapDiskErrors`. */
+export async function* readPieces(
+  { dir }: Pick<Checkpoint, 'dir'>,
+  tensor: CheckpointTensor,
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array, void, void> {
+  const path = join(dir, tensor.file)
+  const handle = await mapDiskErrors(path, () => open(path, 'r'))
+  try {
+    for (let at = 0; at < tensor.length; at += PIECE_BYTES) {
+      signal?.throwIfAborted()
+      const bytes = new Uint8Array(Math.min(PIECE_BYTES, tensor.length - at))
+      await fill(handle, bytes, tensor.offset + at, path)
+      yield bytes
+    }
+  } finally {
+    await handle.close()
+  }
+}
+
+/** The bytes of a tensor as one aligned array. @throws as `readPieces`. */
+export async function readTensor(
+  checkpoint: Pick<Checkpoint, 'dir'>,
+  tensor: CheckpointTensor,
+  signal?: AbortSignal,
+): Promise<Uint8Array> {
+  const bytes = new Uint8Array(tensor.length)
+  let at = 0
+  for await (const piece of readPieces(checkpoint, tensor, signal)) {
+    bytes.set(piece, at)
+    at += piece.length
+  }
+  return bytes
+}
+
+/** The header of a safetensors file. @throws FormatError naming the file. */
+export async function readLayout(path: string): Promise<SafetensorsLayout> {
+  return mapDiskErrors(path, async () => {
+    const handle = await open(path, 'r')
+    try {
+      const { size } = await handle.stat()
+      const start = new Uint8Array(Math.min(LENGTH_BYTES, size))
+      await fill(handle, start, 0, path)
+      const prefix = new Uint8Array(safetensorsPrefixLength(start, size))
+      await fill(handle, prefix, 0, path)
+      return readSafetensorsHeader(prefix, size)
+    } catch (error) {
+      if (!(error instanceof FormatError)) throw error
+      throw new FormatError(error.code, `${path}: ${error.message}`, error.fields, error)
+    } finally {
+      await handle.close()
+    }
+  })
+}
+
+async function checkFolder(dir: string): Promise<void> {
+  if (!(await pathExists(dir)) || !(await stat(dir)).isDirectory()) {
+    throw notAModel(`${dir} is not a folder; give a Hugging Face model folder`)
+  }
+  const pickle = (await mapDiskErrors(dir, () => readdir(dir))).find((name) => PICKLE.test(name))
+  if (pickle !== undefined) {
+    throw notAModel(
+      `${join(dir, pickle)} is a pickle, which runs code when it is read; save the model as safetensors and remove it`,
+    )
+  }
+}
+
+async function readIndex(path: string): Promise<Map<string, string>> {
+  let map: unknown
+  try {
+    map = (JSON.parse(fromUtf8(await readFileBounded(path, MAX_INDEX_BYTES))) as { weight_map?: unknown })
+      .weight_map
+  } catch (cause) {
+    if (cause instanceof FlexMeshError) throw cause
+    throw new InputError('not-a-model', `${path}: expected JSON`, {}, cause)
+  }
+  if (typeof map !== 'object' || map === null) throw notAModel(`${path}: expected a weight_map`)
+  const files = new Map<string, string>()
+  for (const [name, file] of Object.entries(map)) {
+    if (typeof file !== 'string' || !SHARD_NAME.test(file)) {
+      throw notAModel(
+        `${path}: expected ${name.slice(0, 80)} in a file NAME.safetensors, got ${JSON.stringify(file)?.slice(0, 80)}`,
+      )
+    }
+    files.set(name, file)
+  }
+  return files
+}
+
+async function fill(
+  handle: Awaited<ReturnType<typeof open>>,
+  bytes: Uint8Array,
+  position: number,
+  path: string,
+): Promise<void> {
+  for (let at = 0; at < bytes.length; ) {
+    const { bytesRead } = await handle.read(bytes, at, bytes.length - at, position + at)
+    if (bytesRead === 0) throw new FormatError('truncated', `${path}: ended while it was read`)
+    at += bytesRead
+  }
+}
+
+function notAModel(message: string): InputError {
+  return new InputError('not-a-model', message)
+}
