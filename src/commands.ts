@@ -6,12 +6,15 @@ import type { Verdict } from './acceptance/accept.ts'
 import { compose, selectionMask } from './composition/compose.ts'
 import { REVOCATION_REASONS } from './consortium/member.ts'
 import { readDocuments } from './data/readers.ts'
-import { describeComposition, exportOnnx } from './export-onnx.ts'
+import { exportComposition } from './export-composition.ts'
+import { exportOnnx } from './export-onnx.ts'
+import { exportPair } from './export-pair.ts'
 import { readEnvelope } from './identity/envelope.ts'
 import { type Digest, toBase64 } from './lib/bytes.ts'
 import { encodeCanonical } from './lib/canonical-json.ts'
 import { InputError } from './lib/errors.ts'
 import { Fields } from './lib/fields.ts'
+
 import type { HeldOutDocument } from './model/evaluate.ts'
 import type { FlexMeshNode } from './node.ts'
 import { openManifest } from './packaging/manifest.ts'
@@ -23,6 +26,8 @@ import { ownHeldOut, publicHeldOut } from './trained-expert.ts'
 const MAX_TEXT = 65_536
 const MAX_PATHS = 1024
 const MAX_PATH = 4096
+const MAX_TOP_K = 65
+const MAX_SHARD_MB = 1_000_000
 /** Text that `evaluate --data` scores at most: minutes, not hours. */
 const MAX_SCORED_BYTES = 2 ** 20
 const DEFAULT_MAX_TOKENS = 64
@@ -90,6 +95,16 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
           : TRAIN_DEFAULTS.accumulate,
         seed: 1,
       }
+      if (fields.has('exportPair')) {
+        const directory = fields.text('exportPair', MAX_PATH)
+        return yield* reporting((onProgress) =>
+          exportPair(node.engine, node.publicModel, node.paths.training, request, directory, {
+            signal,
+            shardBytes: shardBytes(fields),
+            onProgress,
+          }),
+        )
+      }
       for await (const event of trainExpert(
         node.engine,
         node.publicModel,
@@ -133,18 +148,36 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
       const chosen = current.experts.filter((_, i) => mask[i + 1] === 0)
       const { config, params } = node.publicModel
       const publicModel = { digest: node.charter.publicModel.digest, params }
-      const composition = compose(config, publicModel, chosen, current.topK)
+      const wanted = fields.has('topK') ? fields.uint('topK', MAX_TOP_K, 1) : current.topK
+      const composition = compose(config, publicModel, chosen, wanted)
       const { digest, topK, experts } = composition
-      const result = {
+      const result: Record<string, unknown> = {
         composition: digest,
         topK,
         experts: experts.map(({ id, name, institution }) => ({ id, name, institution })),
       }
-      if (!fields.has('exportOnnx')) return result
-      const dir = fields.text('exportOnnx', MAX_PATH)
-      const description = await describeComposition(node, composition)
-      const { files } = yield* exportOnnx(dir, node.publicModel, composition, description, signal)
-      return { ...result, dir, files }
+      if (fields.has('export')) {
+        const directory = fields.text('export', MAX_PATH)
+        const files = yield* reporting((onProgress) =>
+          exportComposition(node, experts, {
+            directory,
+            topK,
+            dropBias: fields.has('dropBias') && fields.bool('dropBias'),
+            shardBytes: shardBytes(fields),
+            signal,
+            onProgress,
+          }),
+        )
+        Object.assign(result, { directory, files })
+      }
+      if (fields.has('exportOnnx')) {
+        const directory = fields.text('exportOnnx', MAX_PATH)
+        const files = yield* reporting((onProgress) =>
+          exportOnnx(node, composition, { directory, signal, onProgress }),
+        )
+        Object.assign(result, { onnx: { directory, files } })
+      }
+      return result
     },
     async *generate(args, signal) {
       const fields = new Fields(args, 'generate')
@@ -205,6 +238,34 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
         loadShares: results[1]?.loadShares,
       }
     },
+  }
+}
+
+function shardBytes(fields: Fields): number | undefined {
+  return fields.has('shardMegabytes') ? fields.uint('shardMegabytes', MAX_SHARD_MB, 1) * 1e6 : undefined
+}
+
+/** Run something that counts bytes; its counts are the progress. */
+async function* reporting<T>(
+  action: (onProgress: (done: number, total: number) => void) => Promise<T>,
+): AsyncGenerator<{ stage: 'bytes'; done: number; total: number }, T, void> {
+  let latest: { done: number; total: number } | undefined
+  let wake: () => void = () => undefined
+  const running = action((done, total) => {
+    latest = { done, total }
+    wake()
+  })
+  const ended = running.then(
+    () => true,
+    () => true,
+  )
+  for (;;) {
+    const news = new Promise<boolean>((resolve) => {
+      wake = () => resolve(false)
+    })
+    if (await Promise.race([ended, news])) return running
+    if (latest !== undefined) yield { stage: 'bytes', ...latest }
+    latest = undefined
   }
 }
 

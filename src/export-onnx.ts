@@ -2,7 +2,6 @@
  * `flexmesh compose --export-onnx`: a composition as a folder that plain ONNX Runtime serves: one graph,
  * its weights beside it, tokenizer, what it was made of, and how to use it.
  */
-import { copyFile, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Composition } from './composition/compose.ts'
 import {
@@ -10,73 +9,59 @@ import {
   type CompositionFile,
   encodeCompositionFile,
 } from './composition/composition-file.ts'
-import { InputError } from './lib/errors.ts'
-import { ensurePrivateDir, mapDiskErrors, pathExists, writeFileAtomic } from './lib/files.ts'
+import { describeComposition } from './describe-composition.ts'
+import { ensurePrivateDir, writeFileAtomic } from './lib/files.ts'
 import { headSize } from './model/config.ts'
 import { mixtureGraph } from './model/onnx-graph.ts'
 import type { NodeState } from './node-state.ts'
-import { openManifest } from './packaging/manifest.ts'
+import { checkTarget } from './packaging/huggingface-directory.ts'
+import { readTokenizer, TOKENIZER_FILE } from './packaging/model-directory.ts'
 import type { PublicModel } from './public-model.ts'
 import { encodeModelWithData } from './tensor/onnx-encode.ts'
 
 /** What the program in the README asks. */
 export const PROMPT = 'The protein'
 
-export interface ExportProgress {
-  readonly stage: 'export'
+export interface OnnxExport {
+  readonly directory: string
+  readonly signal: AbortSignal
   /** Bytes of weights. */
-  readonly total: number
+  readonly onProgress: (done: number, total: number) => void
 }
 
-/** What a composition of this node is made of, for the file beside its weights. */
-export async function describeComposition(
-  state: NodeState,
-  composition: Composition,
-): Promise<CompositionFile> {
-  const experts = await Promise.all(
-    composition.experts.map(async ({ id, name, institution }) => {
-      const envelope = await state.catalogue.statement(id)
-      if (envelope === undefined)
-        throw new InputError('not-found', `the statement of package ${id} is missing`)
-      const { license, expiresAt } = openManifest(envelope).manifest
-      return { id, name, institution, license, expiresAt }
-    }),
-  )
-  return {
-    consortium: state.consortium,
-    publicModel: state.charter.publicModel.digest,
-    composition: composition.digest,
-    topK: composition.topK,
-    experts,
-  }
-}
+const DATA_FILE = 'model.onnx.data'
 
 /**
  * Write the folder; its `composition.json` comes last, so a folder that has one is whole.
+ * @returns names of the files written.
  * @throws InputError `exists` for a folder that is not empty, `disk-full`.
  */
-export async function* exportOnnx(
-  dir: string,
-  model: PublicModel,
+export async function exportOnnx(
+  node: NodeState,
   composition: Composition,
-  description: CompositionFile,
-  signal: AbortSignal,
-): AsyncGenerator<ExportProgress, { files: string[] }, void> {
-  if ((await pathExists(dir)) && (await mapDiskErrors(dir, () => readdir(dir))).length > 0) {
-    throw new InputError('exists', `${dir} is not empty; name a new folder to export to`)
-  }
-  await ensurePrivateDir(dir)
-  const E = composition.experts.length + 1
-  const graph = mixtureGraph(model.config, composition.params, { E, topK: composition.topK })
-  const { model: bytes, data } = encodeModelWithData(graph, 'model.onnx.data')
+  { directory, signal, onProgress }: OnnxExport,
+): Promise<string[]> {
+  await checkTarget(directory)
+  const { experts, topK, params } = composition
+  const model = node.publicModel
+  const description = await describeComposition(node, experts, topK)
+  await ensurePrivateDir(directory)
+  const graph = mixtureGraph(model.config, params, { E: experts.length + 1, topK })
+  const { model: bytes, data } = encodeModelWithData(graph, DATA_FILE)
   const total = data.reduce((sum, part) => sum + part.length, 0)
-  yield { stage: 'export', total }
-  await writeFileAtomic(join(dir, 'model.onnx.data'), data, { signal })
-  await writeFileAtomic(join(dir, 'model.onnx'), bytes, { signal })
-  await mapDiskErrors(dir, () => copyFile(join(model.dir, 'tokenizer.json'), join(dir, 'tokenizer.json')))
-  await writeFileAtomic(join(dir, 'README.md'), readme(model, description))
-  await writeFileAtomic(join(dir, COMPOSITION_FILE), encodeCompositionFile(description))
-  return { files: ['model.onnx', 'model.onnx.data', 'tokenizer.json', 'README.md', COMPOSITION_FILE] }
+  let done = 0
+  const onPart = (length: number): void => {
+    done += length
+    onProgress(done, total)
+  }
+  const put = (name: string, content: Uint8Array | string): Promise<void> =>
+    writeFileAtomic(join(directory, name), content, { signal })
+  await writeFileAtomic(join(directory, DATA_FILE), data, { signal, onPart })
+  await put('model.onnx', bytes)
+  await put(TOKENIZER_FILE, await readTokenizer(model.dir))
+  await put('README.md', readme(model, description))
+  await put(COMPOSITION_FILE, encodeCompositionFile(description))
+  return ['model.onnx', DATA_FILE, TOKENIZER_FILE, 'README.md', COMPOSITION_FILE]
 }
 
 function readme(model: PublicModel, { composition, topK, experts }: CompositionFile): string {

@@ -6,13 +6,14 @@ import { join } from 'node:path'
 import { type Corpus, openCorpus, prepareCorpus } from './data/corpus.ts'
 import { expertOfTensors, tensorsOfExpert } from './expert-tensors.ts'
 import { fromUtf8 } from './lib/bytes.ts'
-import { InputError } from './lib/errors.ts'
+import { FormatError, InputError } from './lib/errors.ts'
 import { Fields } from './lib/fields.ts'
 import { pathExists, readFileBounded, writeFileAtomic } from './lib/files.ts'
 import { configToShape, type ModelConfig } from './model/config.ts'
 import type { HeldOutDocument } from './model/evaluate.ts'
 import type { Expert } from './model/params.ts'
 import { packExpert, unpackExpertFile } from './packaging/package.ts'
+import { fromFloat32, readSafetensors, toFloat32, writeSafetensors } from './packaging/safetensors.ts'
 import type { PublicModel } from './public-model.ts'
 
 /** Bits per byte before, by the public model, and after, by the pair. */
@@ -67,6 +68,33 @@ export function trainingDirs(root: string, name: string): TrainingDirs {
 
 export async function saveExpert(config: ModelConfig, dirs: TrainingDirs, expert: Expert): Promise<void> {
   await writeFileAtomic(dirs.expert, packExpert(tensorsOfExpert(config, expert), 'F32').parts)
+}
+
+/** Keep rows that give 1 on every token for an expert that is trained elsewhere. */
+export async function saveUnits(dirs: TrainingDirs, units: readonly Float32Array[]): Promise<void> {
+  const entries = units.map((unit, layer) => ({
+    name: String(layer),
+    dtype: 'F32' as const,
+    shape: [unit.length],
+    data: fromFloat32(unit, 'F32'),
+  }))
+  await writeFileAtomic(dirs.units, writeSafetensors(entries))
+}
+
+/** Rows of every layer, if this training was exported from here. */
+export async function loadUnits(
+  dirs: TrainingDirs,
+  { numHiddenLayers, hiddenSize }: ModelConfig,
+): Promise<Float32Array[] | undefined> {
+  if (!(await pathExists(dirs.units))) return undefined
+  const { tensors } = readSafetensors(await readFileBounded(dirs.units, MAX_EXPERT_BYTES))
+  return Array.from({ length: numHiddenLayers }, (_, layer) => {
+    const tensor = tensors.get(String(layer))
+    if (tensor?.shape.join() !== String(hiddenSize)) {
+      throw new FormatError('bad-field', `${dirs.units}: expected layer ${layer} of ${hiddenSize} values`)
+    }
+    return toFloat32(tensor)
+  })
 }
 
 /** What makes a training a finished one; written last. */

@@ -11,7 +11,7 @@ const now = (): number => Math.floor(Date.now() / 1000)
 export async function scratchNode(home: string, institution: string): Promise<FlexMeshNode> {
   const settings = { institution, listen: [], bootstrap: [], mdns: false }
   await initHome(home, settings, { inTheClear: true })
-  await createConsortium({ home, now }, SMALL_MODEL, 'Parity')
+  await createConsortium({ home, now }, { modelDir: SMALL_MODEL, name: 'Parity' })
   return FlexMeshNode.open({ home, engine: onnxEngine(), now })
 }
 

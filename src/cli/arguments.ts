@@ -67,15 +67,22 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     options: { reason: text('left, compromised or other (default)') },
   },
   train: {
-    usage: 'train --data PATH... --name NAME [--steps N] [--accumulate N] [--resume]',
-    summary: 'train an expert on own text beside the public model',
+    usage: 'train --data PATH... --name NAME [--steps N] [--accumulate N] [--resume] [--export-pair DIR]',
+    summary: 'train an expert on own text beside the public model, here or from an exported pair elsewhere',
     options: {
       data: list('file or folder of .txt, .md, .jsonl, .csv, .parquet'),
       name: text('name of the expert'),
       steps: text('training steps (default 200)'),
       accumulate: text('micro-batches a step: a larger batch in the same memory (default 1)'),
       resume: flag('go on with the text prepared before'),
+      'export-pair': text('write the two-expert checkpoint to train elsewhere into a new folder, and stop'),
+      'shard-size': text('megabytes of weights in one file of the pair (default 5000)'),
     },
+  },
+  'import-expert': {
+    usage: 'import-expert DIR --name NAME',
+    summary: 'take in an expert that was trained elsewhere, from a two-expert FlexOlmo checkpoint',
+    options: { name: text('name of the expert; that of the exported pair if there was one') },
   },
   publish: {
     usage: 'publish NAME [--license SPDX] [--domain TEXT]',
@@ -104,12 +111,16 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     options: {},
   },
   compose: {
-    usage: 'compose [--include NAME...] [--exclude NAME...] [--export-onnx DIR]',
-    summary: 'what a selection of experts composes, and its digest; writes it out on request',
+    usage: 'compose [--include NAME...] [--exclude NAME...] [--top-k K] [--export DIR] [--export-onnx DIR]',
+    summary: 'what a selection of experts composes, its digest, and a model folder of it',
     options: {
       include: list('only these experts'),
       exclude: list('never these experts'),
+      'top-k': text('experts active for a token (default 4, at most all)'),
+      export: text('new folder for a Hugging Face FlexOlmoForCausalLM model'),
       'export-onnx': text('new folder for the composition as one ONNX graph'),
+      'shard-size': text('megabytes of weights in one file (default 5000)'),
+      'drop-bias': flag('export experts with a router bias without it; it goes to a file beside'),
     },
   },
   evaluate: {

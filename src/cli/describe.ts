@@ -1,6 +1,6 @@
 /** Results and progress of node commands in words. Knows no command's workings. */
 import { type Digest, shortDigest } from '../lib/bytes.ts'
-import { bar, duration, type Output, table } from './output.ts'
+import { bar, duration, megabytes, type Output, table } from './output.ts'
 
 export function showProgress(output: Output, progress: unknown): void {
   const event = progress as {
@@ -11,16 +11,18 @@ export function showProgress(output: Output, progress: unknown): void {
     loss?: number
     tokensPerSecond?: number
     secondsLeft?: number
+    done?: number
     total?: number
     stats?: { train: { documents: number; tokens: number; bytes: number }; heldOut: { documents: number } }
   }
-  if (event.stage === 'export') {
-    output.say(`writing ${((event.total ?? 0) / 1e6).toFixed(1)} MB of weights`)
-  } else if (event.stage === 'prepared' && event.stats !== undefined) {
+  if (event.stage === 'prepared' && event.stats !== undefined) {
     const { train, heldOut } = event.stats
     output.say(
       `text: ${train.documents} documents, ${train.tokens} tokens, ${train.bytes} bytes to train on; ${heldOut.documents} documents held out`,
     )
+  } else if (event.stage === 'bytes') {
+    const { done = 0, total = 0 } = event
+    output.progress(`writing ${bar(done, total)} ${megabytes(done, total)}`)
   } else if (event.stage === 'step') {
     const { step = 0, totalSteps = 0, loss = 0, tokensPerSecond = 0, secondsLeft = 0 } = event
     output.progress(
@@ -80,14 +82,21 @@ export function describe(command: string, result: unknown): string[] {
       return (value['verdicts'] as VerdictLine[]).map(verdictLine)
     case 'compose': {
       const experts = value['experts'] as { name: string; institution: string }[]
-      const files = (value['files'] ?? []) as string[]
+      const onnx = value['onnx'] as { directory: string } | undefined
+      const written = [value['directory'], onnx?.directory].filter((directory) => directory !== undefined)
       return [
         `composition ${value['composition']}, top-${value['topK']}`,
         `public model${experts.map((e) => ` + ${e.institution}/${e.name}`).join('')}`,
-        ...(files.length === 0 ? [] : [`written to ${value['dir']}: ${files.join(', ')}`]),
+        ...written.map((directory) => `written to ${directory}`),
       ]
     }
     case 'train': {
+      if (value['directory'] !== undefined) {
+        return [
+          `pair to train written to ${value['directory']}: ${value['documents']} documents, ${value['tokens']} tokens prepared here`,
+          'next: train its expert 1, then flexmesh import-expert DIR with the same --name',
+        ]
+      }
       const own = value['own'] as { before: number; after: number }
       const shared = value['public'] as { before: number; after: number }
       return [

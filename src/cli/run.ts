@@ -6,6 +6,7 @@ import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { nodeCommands } from '../commands.ts'
 import { homePaths, loadSettings } from '../home.ts'
+import { importExpert } from '../import-expert.ts'
 import { shortDigest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import { FlexMeshNode } from '../node.ts'
@@ -33,6 +34,11 @@ function list(invocation: Invocation, name: string): string[] | undefined {
   return Array.isArray(value) ? value : undefined
 }
 
+function path(invocation: Invocation, name: string): string | undefined {
+  const value = option(invocation, name)
+  return value === undefined ? undefined : resolve(value)
+}
+
 export async function runCommand(invocation: Invocation, output: Output, signal: AbortSignal): Promise<void> {
   const home = resolve(
     option(invocation, 'home') ?? process.env['FLEXMESH_HOME'] ?? join(homedir(), '.flexmesh'),
@@ -49,6 +55,8 @@ export async function runCommand(invocation: Invocation, output: Output, signal:
       return create(context)
     case 'join':
       return join_(context)
+    case 'import-expert':
+      return importTrained(context)
     case 'start':
       return runStart(context)
     default:
@@ -101,6 +109,22 @@ async function create(context: CommandContext): Promise<void> {
   ])
 }
 
+async function importTrained({ home, invocation, output, signal }: CommandContext): Promise<void> {
+  const [dir] = invocation.positionals
+  if (dir === undefined)
+    throw new InputError('usage', 'import-expert: name the folder of the two-expert checkpoint')
+  await loadSettings(homePaths(home))
+  const result = await importExpert(homePaths(home), resolve(dir), required(invocation, 'name'), {
+    signal,
+    onProgress: (done, total) =>
+      output.progress(`comparing with the public model ${bar(done, total)} ${megabytes(done, total)}`),
+  })
+  output.result(result, [
+    `${result.name}: everything but expert 1 is the public model’s, bit for bit`,
+    `next: flexmesh publish ${result.name}`,
+  ])
+}
+
 async function join_(context: CommandContext): Promise<void> {
   const { invocation, output, signal } = context
   const [invite] = invocation.positionals
@@ -129,6 +153,8 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
         data: (list(invocation, 'data') ?? []).map((path) => resolve(path)),
         steps: whole(invocation, 'steps', 10_000_000),
         accumulate: whole(invocation, 'accumulate', 1024),
+        exportPair: path(invocation, 'export-pair'),
+        shardMegabytes: whole(invocation, 'shard-size', 1_000_000),
       })
     case 'revoke':
       if (first === undefined) throw new InputError('usage', 'revoke: name the institution')
@@ -141,14 +167,16 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
           `${invocation.command}: name the package as "flexmesh experts" shows it`,
         )
       return { package: first }
-    case 'compose': {
-      const dir = option(invocation, 'export-onnx')
+    case 'compose':
       return given({
         include: list(invocation, 'include'),
         exclude: list(invocation, 'exclude'),
-        exportOnnx: dir === undefined ? undefined : resolve(dir),
+        topK: whole(invocation, 'top-k', 65),
+        export: path(invocation, 'export'),
+        exportOnnx: path(invocation, 'export-onnx'),
+        shardMegabytes: whole(invocation, 'shard-size', 1_000_000),
+        dropBias: invocation.values['drop-bias'] === true ? true : undefined,
       })
-    }
     case 'publish':
     case 'withdraw':
       if (first === undefined)

@@ -21,6 +21,8 @@ export interface DecodeStream {
 export class Tokenizer {
   /** Id of the token that separates documents. */
   readonly endOfText: number
+  /** How `tokenizer.json` spells it. */
+  readonly endOfTextName: string
   /** Digest of the `tokenizer.json` bytes. */
   readonly digest: Digest
   readonly #inner: HuggingFaceTokenizer
@@ -29,12 +31,13 @@ export class Tokenizer {
   private constructor(
     inner: HuggingFaceTokenizer,
     bytes: readonly Uint8Array[],
-    endOfText: number,
+    end: Pick<Token, 'id' | 'text'>,
     digest: Digest,
   ) {
     this.#inner = inner
     this.#bytes = bytes
-    this.endOfText = endOfText
+    this.endOfText = end.id
+    this.endOfTextName = end.text
     this.digest = digest
   }
 
@@ -55,8 +58,10 @@ export class Tokenizer {
       throw new FormatError('bad-field', 'tokenizer.json: expected JSON', {}, cause)
     }
     const tokens = readTokens(parsed)
-    const end = endOfText ?? tokens.find(({ text }) => text === END_OF_TEXT)?.id
-    if (end === undefined || !tokens.some(({ id }) => id === end)) {
+    const end = tokens.findLast(({ id, text }) =>
+      endOfText === undefined ? text === END_OF_TEXT : id === endOfText,
+    )
+    if (end === undefined) {
       throw new FormatError(
         'bad-field',
         `tokenizer.json: expected the token that ends a text, ${endOfText === undefined ? END_OF_TEXT : `id ${endOfText} as config.json says`}`,

@@ -133,6 +133,30 @@ export function configToHuggingFace(config: ModelConfig): Record<string, unknown
   }
 }
 
+/** What the config.json of an exported mixture says beyond the shape of the public model. */
+export interface MixtureFacts {
+  readonly experts: number
+  readonly topK: number
+  readonly endOfText: number
+  readonly dtype: 'float32' | 'bfloat16' | 'float16'
+}
+
+/** The `config.json` of a `FlexOlmoForCausalLM`. */
+export function mixtureToHuggingFace(config: ModelConfig, facts: MixtureFacts): Record<string, unknown> {
+  return {
+    ...configToHuggingFace(config),
+    architectures: ['FlexOlmoForCausalLM'],
+    model_type: 'flex_olmo',
+    num_experts: facts.experts,
+    num_experts_per_tok: facts.topK,
+    norm_topk_prob: false,
+    output_router_logits: false,
+    eos_token_id: facts.endOfText,
+    pad_token_id: facts.endOfText,
+    torch_dtype: facts.dtype,
+  }
+}
+
 /** @throws InputError `not-a-model` for a number that a statement, which has integers only, cannot carry. */
 export function configToShape(config: ModelConfig): ModelShape {
   const epsNano = config.rmsNormEps * NANO

@@ -57,6 +57,24 @@ export function publicShapes(config: ModelConfig): Map<string, readonly number[]
   return shapes
 }
 
+/** Names and shapes of a mixture of E experts (FlexOlmoForCausalLM, flexolmo 1.4); no bias has a place in it. */
+export function mixtureShapes(config: ModelConfig, E: number): Map<string, readonly number[]> {
+  const shapes = new Map<string, readonly number[]>()
+  for (const [name, shape] of publicShapes(config)) {
+    if (!name.includes('.mlp.')) shapes.set(name, shape)
+    else for (let e = 0; e < E; e++) shapes.set(name.replace('.mlp.', `.mlp.experts.${e}.`), shape)
+  }
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    shapes.set(routerName(layer), [E, config.hiddenSize])
+  }
+  return shapes
+}
+
+/** The mixture name of a tensor of the public model: its FFN is expert 0. */
+export function mixtureName(name: string): string {
+  return name.replace('.mlp.', `.mlp.experts.${PUBLIC_EXPERT}.`)
+}
+
 /** The dense name behind a mixture name: expert 0 is the public FFN. */
 export function denseName(name: string): string {
   return name.replace('.mlp.experts.0.', '.mlp.')

@@ -117,18 +117,43 @@ export function readSafetensors(bytes: Uint8Array): Safetensors {
   return { tensors, metadata: new Map(layout.metadata) }
 }
 
+/** What the header says of a tensor. */
+export type TensorSpec = Pick<TensorEntry, 'name' | 'dtype' | 'shape'>
+
 /**
- * The file as consecutive parts: the header, then each tensor's own bytes, uncopied. Wide elements
- * come first so that every tensor is aligned; then names in order, so equal content gives equal bytes.
+ * The order of tensors in a file: wide elements first so that every tensor is aligned; then names in order,
+ * so equal content gives equal bytes.
+ */
+export function inFileOrder<T extends TensorSpec>(entries: Iterable<T>): T[] {
+  return [...entries].sort(
+    (a, b) => DTYPE_BYTES[b.dtype] - DTYPE_BYTES[a.dtype] || compareText(a.name, b.name),
+  )
+}
+
+/**
+ * The file as consecutive parts: the header, then each tensor's own bytes, uncopied.
  * @throws FormatError `bad-safetensors` for entries that no reader would take, `too-large`.
  */
 export function writeSafetensors(
   entries: Iterable<TensorEntry>,
   metadata: ReadonlyMap<string, string> = new Map(),
 ): Uint8Array[] {
-  const ordered = [...entries].sort(
-    (a, b) => DTYPE_BYTES[b.dtype] - DTYPE_BYTES[a.dtype] || compareText(a.name, b.name),
-  )
+  const ordered = inFileOrder(entries)
+  for (const { name, dtype, shape, data } of ordered) {
+    const length = byteLengthOf(dtype, shape, `tensor "${name}"`)
+    if (data.length !== length) throw bad(`tensor "${name}": expected ${length} bytes, got ${data.length}`)
+  }
+  return [writeSafetensorsHeader(ordered, metadata), ...ordered.map((entry) => entry.data)]
+}
+
+/**
+ * Length and header of a file whose tensors follow in the given order.
+ * @throws FormatError `bad-safetensors` for a name used twice, `too-large`.
+ */
+export function writeSafetensorsHeader(
+  ordered: readonly TensorSpec[],
+  metadata: ReadonlyMap<string, string> = new Map(),
+): Uint8Array {
   const members: string[] = []
   if (metadata.size > 0) {
     const pairs = [...metadata].sort(([a], [b]) => compareText(a, b))
@@ -138,11 +163,10 @@ export function writeSafetensors(
   }
   const names = new Set<string>([METADATA_KEY])
   let at = 0
-  for (const { name, dtype, shape, data } of ordered) {
+  for (const { name, dtype, shape } of ordered) {
     if (names.has(name)) throw bad(`tensor "${name}": name used twice or reserved`)
     names.add(name)
     const length = byteLengthOf(dtype, shape, `tensor "${name}"`)
-    if (data.length !== length) throw bad(`tensor "${name}": expected ${length} bytes, got ${data.length}`)
     const offsets = `[${at},${at + length}]`
     members.push(`${quote(name)}:{"dtype":"${dtype}","shape":[${shape.join(',')}],"data_offsets":${offsets}}`)
     at += length
@@ -150,7 +174,7 @@ export function writeSafetensors(
   if (ordered.length > limit('tensorsPerFile')) {
     throw new FormatError('too-large', `safetensors: at most ${limit('tensorsPerFile')} tensors in a file`)
   }
-  return [lengthAndHeader(`{${members.join(',')}}`), ...ordered.map((entry) => entry.data)]
+  return lengthAndHeader(`{${members.join(',')}}`)
 }
 
 function lengthAndHeader(json: string): Uint8Array {

@@ -28,7 +28,7 @@ export const INITIAL_BIAS = -0.05
  * that could be anybody's goes to the public expert. In the sample consortium it gives up 4 % of the
  * owner's gain and takes the composition's loss on public text from 1.8 % to 0.5 %.
  */
-const RELEASE_BIAS = -2
+export const RELEASE_BIAS = -2
 
 /** Trainable arrays by package name: FFN 1, router row 1 [1, C] and bias [1] of every layer. */
 export type Trainables = Map<string, Float32Array>

@@ -1,43 +1,30 @@
-/** A mixture as a Hugging Face directory that transformers loads as FlexOlmoForCausalLM. Knows no engine. */
-import { open, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { configToHuggingFace, type ModelConfig } from '../../../src/model/config.ts'
-import type { Params } from '../../../src/model/params.ts'
-import { fromFloat32, writeSafetensors } from '../../../src/packaging/safetensors.ts'
+/** A mixture in memory as a Hugging Face directory that transformers loads as FlexOlmoForCausalLM. */
+import { type ModelConfig, mixtureToHuggingFace } from '../../../src/model/config.ts'
+import { mixtureShapes, type Params, requireParam } from '../../../src/model/params.ts'
+import { writeHuggingFaceDirectory } from '../../../src/packaging/huggingface-directory.ts'
+import { type FloatDtype, fromFloat32 } from '../../../src/packaging/safetensors.ts'
 
+const NAMES = { F32: 'float32', BF16: 'bfloat16', F16: 'float16' } as const
+
+/** The router's biases, for which the format has no place, are left out. */
 export async function writeFlexOlmoDirectory(
   dir: string,
   config: ModelConfig,
   params: Params,
   experts: number,
   topK: number,
+  { dtype = 'F32', shardBytes }: { dtype?: FloatDtype; shardBytes?: number } = {},
 ): Promise<void> {
-  const json = {
-    ...configToHuggingFace(config),
-    architectures: ['FlexOlmoForCausalLM'],
-    model_type: 'flex_olmo',
-    num_experts: experts,
-    num_experts_per_tok: topK,
-    norm_topk_prob: false,
-    output_router_logits: false,
-    pad_token_id: null,
-    eos_token_id: null,
-    torch_dtype: 'float32',
-  }
-  await writeFile(join(dir, 'config.json'), JSON.stringify(json))
-  const entries = [...params]
-    // transformers has no router bias; the reference models' is zero.
-    .filter(([name]) => !name.endsWith('.expert_bias'))
-    .map(([name, { shape, data }]) => ({
-      name,
-      shape,
-      dtype: 'F32' as const,
-      data: fromFloat32(data, 'F32'),
-    }))
-  const file = await open(join(dir, 'model.safetensors'), 'w')
-  try {
-    for (const part of writeSafetensors(entries, new Map([['format', 'pt']]))) await file.writeFile(part)
-  } finally {
-    await file.close()
-  }
+  const tensors = [...mixtureShapes(config, experts)].map(([name, shape]) => ({
+    name,
+    shape,
+    dtype,
+    pieces: () => [fromFloat32(requireParam(params, name).data, dtype)],
+  }))
+  const json = { ...mixtureToHuggingFace(config, { experts, topK, endOfText: 0, dtype: NAMES[dtype] }) }
+  // Greedy peers must not stop at a token of a random model.
+  json['eos_token_id'] = null
+  json['pad_token_id'] = null
+  const files = new Map([['config.json', JSON.stringify(json)]])
+  await writeHuggingFaceDirectory(dir, { tensors, files }, { shardBytes })
 }

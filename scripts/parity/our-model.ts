@@ -1,0 +1,103 @@
+/** A Hugging Face folder in our engine: logits by the whole forward pass, a greedy continuation by serving. */
+import { type Tensor, zeros } from '@tensorflow/tfjs'
+import { configFromHuggingFace, type ModelConfig } from '../../src/model/config.ts'
+import { createGenerator } from '../../src/model/generate.ts'
+import {
+  denseName,
+  mixtureParams,
+  mixtureShapes,
+  type Param,
+  publicShapes,
+  zeroRows,
+} from '../../src/model/params.ts'
+import { forward, head } from '../../src/model/transformer.ts'
+import { checkTensors } from '../../src/packaging/checkpoint-check.ts'
+import { openCheckpoint, readTensor } from '../../src/packaging/checkpoint-directory.ts'
+import { readConfig } from '../../src/packaging/model-directory.ts'
+import { toFloat32 } from '../../src/packaging/safetensors.ts'
+import type { Engine } from '../../src/tensor/engine.ts'
+import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
+
+export interface OurModel {
+  readonly config: ModelConfig
+  /** 0 for a dense model. */
+  readonly experts: number
+  readonly topK: number
+  readonly params: ReadonlyMap<string, Param>
+}
+
+export interface Answer {
+  /** (T, V) after every token of the prompt. */
+  readonly logits: ArrayLike<number>
+  /** Greedy continuation. */
+  readonly ids: readonly number[]
+}
+
+export async function readFolder(dir: string): Promise<OurModel> {
+  const json = (await readConfig(dir)) as Record<string, unknown>
+  const config = configFromHuggingFace(json)
+  const experts = json['model_type'] === 'flex_olmo' ? Number(json['num_experts']) : 0
+  const checkpoint = await openCheckpoint(dir)
+  const shapes = experts === 0 ? publicShapes(config) : mixtureShapes(config, experts)
+  const params = new Map<string, Param>()
+  for (const [name, tensor] of checkTensors(checkpoint, shapes)) {
+    const data = toFloat32({ dtype: tensor.dtype, data: await readTensor(checkpoint, tensor) })
+    params.set(name, { shape: tensor.shape, data })
+  }
+  return { config, experts, topK: Number(json['num_experts_per_tok'] ?? 1), params }
+}
+
+export async function answerOf(model: OurModel, prompt: Int32Array, newTokens: number): Promise<Answer> {
+  const engine = onnxEngine({ threads: 1 })
+  return {
+    logits: await logitsOf(engine, model, prompt),
+    ids: await greedy(engine, model, prompt, newTokens),
+  }
+}
+
+async function logitsOf(engine: Engine, model: OurModel, prompt: Int32Array): Promise<Float32Array> {
+  const { config, experts, topK, params } = model
+  const T = prompt.length
+  const none = (): Tensor => zeros([1, config.hiddenSize])
+  const compiled = await engine.compile(
+    (tensors) => {
+      const weights = (name: string): Tensor => tensors[name] ?? tensors[denseName(name)] ?? none()
+      const init = { B: 1, T, E: Math.max(1, experts), topK, bias: false }
+      return { logits: head(weights, forward(config, weights, weights('ids'), init).hidden) }
+    },
+    { inputs: { ids: { shape: [1, T], dtype: 'int32' } }, frozen: Object.fromEntries(params) },
+  )
+  const { logits } = await compiled.run({ ids: prompt })
+  await compiled.dispose()
+  return logits as Float32Array
+}
+
+async function greedy(
+  engine: Engine,
+  { config, experts, topK, params }: OurModel,
+  prompt: Int32Array,
+  maxTokens: number,
+): Promise<number[]> {
+  const mixture = experts === 0 ? mixtureParams(config, params, zeroRows(config), []) : params
+  const E = Math.max(1, experts)
+  const contextLength = config.maxPositionEmbeddings
+  const generator = await createGenerator(engine, config, mixture, { E, topK, contextLength })
+  const ids: number[] = []
+  const sampling = { temperature: 0, topP: 1, seed: 1 }
+  const request = { prompt, maxTokens, sampling, endOfText: -1, mask: new Float32Array(E) }
+  for await (const { id } of generator.generate(request)) ids.push(id)
+  await generator.dispose()
+  return ids
+}
+
+/** Largest difference, as a share of the largest expected value. */
+export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  let difference = 0
+  let scale = 0
+  for (let i = 0; i < expected.length; i++) {
+    const e = expected[i] as number
+    difference = Math.max(difference, Math.abs((actual[i] ?? Number.NaN) - e))
+    scale = Math.max(scale, Math.abs(e))
+  }
+  return actual.length === expected.length ? difference / scale : Number.NaN
+}
