@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,8 @@ class TokenFile:
         if path.suffix == ".npy":
             self.ids = np.load(path, mmap_mode="r")
             if self.ids.ndim != 1 or self.ids.dtype.kind not in "ui":
-                raise SystemExit(f"{path}: expected one row of whole numbers, got {self.ids.dtype} {self.ids.shape}")
+                found = f"{self.ids.dtype} {self.ids.shape}"
+                raise SystemExit(f"{path}: expected one row of whole numbers, got {found}")
         else:
             self.ids = np.memmap(path, dtype="<u2" if width == 2 else "<u4", mode="r")
         self.path = path
@@ -62,10 +64,10 @@ def step_rows(own, public, step, rows, replay_share):
     return [(public if b < shared else own)(step * rows + b) for b in range(rows)]
 
 
-def open_tokens(paths, tokenizer_file, vocabulary, prepared):
+def open_tokens(paths, tokenizer_file, vocabulary, prepared, first_process):
     """
-    Tokens to train on: a folder that a node prepared, a token file, or text, which is prepared into the folder
-    `prepared` the first time.
+    Tokens to train on: a folder that a node prepared, a token file, or text, which the first process prepares into
+    the folder `prepared` the first time, while the others look for its last file.
     """
     width = 2 if vocabulary <= 65536 else 4
     first = Path(paths[0])
@@ -73,8 +75,11 @@ def open_tokens(paths, tokenizer_file, vocabulary, prepared):
         return TokenFile(first / "train.tokens", json.loads((first / "corpus.json").read_text())["width"])
     if len(paths) == 1 and first.suffix in (".npy", ".bin", ".tokens"):
         return TokenFile(first, width)
-    if not (prepared / "train.tokens").exists():
+    done = prepared / "train.tokens"
+    if first_process and not done.exists():
         prepare(paths, tokenizer_file, width, prepared)
+    while not done.exists():
+        time.sleep(1)
     return TokenFile(prepared / "train.tokens", width)
 
 

@@ -194,13 +194,14 @@ def sharded_pair(config, device, compute, recompute, mesh):
         parameter.requires_grad_(is_trained(name))
         if compute == torch.bfloat16 and not is_trained(name) and ".router." not in name:
             parameter.data = parameter.data.to(compute)
-    policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
+    # Inputs stay as they are: rotary tables are float32 in any case.
+    policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for layer in pair.model.layers:
         # In groups of their own: a group has one dtype, and frozen ones have no gradients to send.
         fully_shard(layer.mlp.router, mesh=mesh)
         fully_shard(layer.mlp.experts[1], mesh=mesh, mp_policy=policy)
         fully_shard(layer, mesh=mesh, mp_policy=policy)
-    fully_shard(pair, mesh=mesh, mp_policy=MixedPrecisionPolicy(param_dtype=compute, cast_forward_inputs=False))
+    fully_shard(pair, mesh=mesh, mp_policy=policy)
     pair.to_empty(device=device)
     return pair
 

@@ -5,6 +5,8 @@ with its router rows and biases on the owner's text beside replayed public text,
 `flexmesh train`. Interrupted, it goes on from its last checkpoint when it is started again.
 
 Usage: torchrun --nproc-per-node GPUS train_pair.py PAIR --out OUT --data PATH... --replay PATH... [options]
+
+On several machines all folders must be shared; torchrun's --nnodes and --rdzv-endpoint connect them.
 """
 
 import argparse
@@ -37,20 +39,21 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("pair", help="folder written by flexmesh train --export-pair")
     parser.add_argument("--out", required=True, help="new folder for the trained pair; OUT.work holds checkpoints")
-    text = "a folder that a node prepared (with corpus.json), one token file (.npy, or raw .bin or .tokens), or .txt, .md, .jsonl"
-    parser.add_argument("--data", nargs="+", required=True, help=f"the owner's text: {text}")
+    forms = "a folder that a node prepared, one token file (.npy, raw .bin or .tokens), or .txt, .md, .jsonl"
+    parser.add_argument("--data", nargs="+", required=True, help=f"the owner's text: {forms}")
     parser.add_argument("--replay", nargs="+", help="public text, in the same forms")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--rows", type=int, default=8, help="rows of a step, over all processes")
-    parser.add_argument("--micro-rows", type=int, help="rows that a process computes at once (default: all of its own)")
+    parser.add_argument("--micro-rows", type=int, help="rows that a process computes at once (default: all its own)")
     parser.add_argument("--length", type=int, default=128, help="tokens of a row")
     parser.add_argument("--replay-share", type=float, default=0.5, help="share of rows that are public text")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--warmup", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--checkpoint-every", type=int, default=50)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of what is frozen and of products")
-    parser.add_argument("--recompute", action="store_true", help="compute activations again in the backward pass, for memory")
+    dtypes = ["float32", "bfloat16"]
+    parser.add_argument("--dtype", choices=dtypes, default="float32", help="of frozen tensors and of products")
+    parser.add_argument("--recompute", action="store_true", help="compute activations twice, to save memory")
     parser.add_argument("--json", action="store_true", help="one JSON object a step")
     args = parser.parse_args()
     if args.replay is None and args.replay_share > 0:
@@ -75,7 +78,8 @@ class Checkpoints:
         state = {}
         for name, parameter in pair.trainables():
             moments = optimizer.state[parameter]
-            state |= {f"p.{name}": parameter.data, f"m.{name}": moments["exp_avg"], f"v.{name}": moments["exp_avg_sq"]}
+            state[f"p.{name}"] = parameter.data
+            state[f"m.{name}"], state[f"v.{name}"] = moments["exp_avg"], moments["exp_avg_sq"]
         return state
 
     def load(self, pair, optimizer):
@@ -86,7 +90,9 @@ class Checkpoints:
         saved = json.loads(found[-1].read_text())
         if saved["settings"] != self.settings:
             changed = [key for key, value in self.settings.items() if saved["settings"].get(key) != value]
-            raise SystemExit(f"{self.folder} was begun with other {', '.join(changed)}; choose another --out or remove it")
+            raise SystemExit(
+                f"{self.folder} was begun with other {', '.join(changed)}; choose another --out, or remove the folder"
+            )
         dcp.load(self.state(pair, optimizer), checkpoint_id=found[-1].parent)
         for _, parameter in pair.trainables():
             optimizer.state[parameter]["step"].fill_(saved["step"])
@@ -174,11 +180,8 @@ def main():
     work.mkdir(parents=True, exist_ok=True)
 
     def tokens(paths, name):
-        """Prepared by one process, opened by all."""
-        if rank == 0:
-            open_tokens(paths, directory.tokenizer, directory.config["vocab_size"], work / name)
-        dist.barrier()
-        return open_tokens(paths, directory.tokenizer, directory.config["vocab_size"], work / name)
+        vocabulary = directory.config["vocab_size"]
+        return open_tokens(paths, directory.tokenizer, vocabulary, work / name, rank == 0)
 
     own = tokens(args.data, "data")
     public = own if args.replay is None else tokens(args.replay, "replay")
@@ -192,8 +195,11 @@ def main():
     settings = {name: getattr(args, name) for name in names} | {"tokens": [len(own.ids), len(public.ids)]}
     checkpoints = Checkpoints(work, settings, rank)
     done = checkpoints.load(pair, optimizer)
-    trained = sum(parameter.numel() for _, parameter in pair.trainables())
-    say(f"{trained / 1e6:.1f} million of {sum(p.numel() for p in pair.parameters()) / 1e6:.1f} million parameters are trained, on {world} x {device.type}; {len(own.ids)} tokens of text" + (f"; goes on after step {done}" if done > 0 else ""))
+    count = sum(parameter.numel() for parameter in pair.parameters()) / 1e6
+    trained = sum(parameter.numel() for _, parameter in pair.trainables()) / 1e6
+    resumed = f"; goes on after step {done}" if done > 0 else ""
+    machine = f"{world} x {device.type}"
+    say(f"trains {trained:.1f} of {count:.1f} million parameters on {machine}, {len(own.ids)} tokens{resumed}")
 
     stop = torch.zeros((), device=device)
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -204,14 +210,17 @@ def main():
         rows = step_rows(*rows_of, step, args.rows, args.replay_share)
         rate = learning_rate(args, step)
         loss, norm = train_step(pair, optimizer, rows, args, rate, rank, world, device)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise SystemExit(f"step {step + 1}: the loss is {loss}, its gradient {norm}; lower --learning-rate")
         now = args.rows * args.length / (time.perf_counter() - started)
         speed = now if speed is None else speed + 0.1 * (now - speed)
         left = (args.steps - step - 1) * args.rows * args.length / speed
-        report = {"step": step + 1, "loss": loss, "gradNorm": norm, "learningRate": rate, "tokensPerSecond": round(speed)}
         if args.json:
+            report = {"step": step + 1, "loss": loss, "gradNorm": norm, "learningRate": rate, "tokensPerSecond": speed}
             say(json.dumps(report))
         elif (step + 1) % 10 == 0 or step + 1 == args.steps:
-            say(f"step {step + 1}/{args.steps}  loss {loss:.4f}  gradient {norm:.3f}  {speed:.0f} tokens/s  {left:.0f} s left")
+            progress = f"step {step + 1}/{args.steps}  loss {loss:.4f}  gradient {norm:.3f}"
+            say(f"{progress}  {speed:.0f} tokens/s  {left:.0f} s left")
         # Whoever was told to stop tells the others.
         stopping = stop.clone()
         dist.all_reduce(stopping)
