@@ -162,10 +162,15 @@ async function compareFrozen(
       throw differs(theirs, `is ${theirs.dtype}, that of the public model is ${own.dtype}`)
     }
     const pieces = readPieces(model.checkpoint, own, signal)
-    for await (const piece of readPieces(checkpoint, theirs, signal)) {
-      const { value } = await pieces.next()
-      if (value === undefined || !equalBytes(piece, value)) throw differs(theirs, 'is not the public model’s')
-      progress(piece.length)
+    try {
+      for await (const piece of readPieces(checkpoint, theirs, signal)) {
+        const { value } = await pieces.next()
+        if (value === undefined || !equalBytes(piece, value))
+          throw differs(theirs, 'is not the public model’s')
+        progress(piece.length)
+      }
+    } finally {
+      await pieces.return()
     }
   }
   for (let layer = 0; layer < model.config.numHiddenLayers; layer++) {

@@ -1,6 +1,6 @@
 /**
- * Resident memory of a node that trains, of one that serves three experts, and what receiving a large
- * file adds. Reads /proc, so Linux only.
+ * Resident memory of a node that trains, of one that serves three experts, of taking in a large checkpoint, and
+ * what receiving a large file adds. Reads /proc, so Linux only.
  */
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -12,10 +12,13 @@ import { homePaths } from '../../src/home.ts'
 import { callControl, isRunning } from '../../src/serving/control.ts'
 import { createConsortium, initHome } from '../../src/setup.ts'
 import type { Bench } from './bench.ts'
+import { measureImports } from './memory-import.ts'
 
 const STEPS = 30
 const SAMPLE_MS = 100
 const RECEIVED_MIB = 512
+/** What an import may take: so many of its largest shard, and the model as it was published. */
+const BOUND = 1.3
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const signal = AbortSignal.timeout(600_000)
 
@@ -50,13 +53,20 @@ export async function benchMemory(say: (line: string) => void): Promise<Bench> {
     say('served three experts')
 
     const receiving = await measureReceiving(work)
-    const megabytes = { training, serving, receiving }
+    const imports = await measureImports(work)
+    say('took in a checkpoint of 1.5 GB')
+    const megabytes = { training, serving, receiving, create: imports.createMB, import: imports.importMB }
+    const { modelMB, largestShardMB } = imports
+    const bound = BOUND * largestShardMB + modelMB
+    const ratios = { createOfBound: bound / imports.createMB, importOfBound: bound / imports.importMB }
     return {
-      json: { megabytes, receivedMiB: RECEIVED_MIB },
+      json: { megabytes, receivedMiB: RECEIVED_MIB, modelMB, largestShardMB, ratios },
       lines: [
         `a node that trains: ${training} MB`,
         `a node that serves three experts: ${serving} MB`,
         `receiving a file of ${RECEIVED_MIB} MiB adds: ${receiving} MB`,
+        `founding around a model of ${modelMB} MB in shards of ${largestShardMB} MB: ${imports.createMB} MB at most, ${ratios.createOfBound.toFixed(1)} times below ${BOUND} shards and the model`,
+        `importing a pair made of it: ${imports.importMB} MB at most, ${ratios.importOfBound.toFixed(1)} times below`,
       ],
     }
   } finally {

@@ -11,6 +11,8 @@ export interface ParityCase {
   readonly experts: number
   readonly topK: number
   readonly dtype: 'F32' | 'BF16'
+  /** Of the experts that are not the public one. */
+  readonly guests: 'F32' | 'BF16'
   readonly seed: number
 }
 
@@ -43,7 +45,8 @@ function config(
   }
 }
 
-type Row = [ModelConfig, experts: number, topK: number, dtype: ParityCase['dtype']]
+type Dtype = ParityCase['dtype']
+type Row = [ModelConfig, experts: number, topK: number, dtype: Dtype, guests?: Dtype]
 
 const ROWS: Readonly<Record<string, Row>> = {
   dense: [config(67, 32, 24, 2, 4, 4, 500_000), 0, 1, 'F32'],
@@ -52,21 +55,35 @@ const ROWS: Readonly<Record<string, Row>> = {
   'pair-all': [config(71, 32, 24, 2, 4, 4, 500_000), 2, 2, 'F32'],
   'pair-bf16-top1': [config(73, 32, 24, 2, 4, 2, 500_000), 2, 1, 'BF16'],
   'three-top2': [config(97, 48, 20, 3, 6, 3, 10_000), 3, 2, 'F32'],
-  'four-one-key-head': [config(89, 32, 24, 2, 4, 1, 500_000), 4, 3, 'F32'],
+  'four-one-key-head': [config(89, 32, 24, 2, 4, 1, 500_000), 4, 3, 'F32', 'BF16'],
   'five-bf16-top2': [config(103, 64, 16, 2, 4, 4, 1_000_000), 5, 2, 'BF16'],
   'seven-all': [config(83, 32, 16, 1, 4, 2, 500_000), 7, 7, 'F32'],
   'eight-top4-bf16': [config(109, 32, 16, 3, 2, 1, 500_000), 8, 4, 'BF16'],
 }
 
 export const CASES: readonly ParityCase[] = Object.entries(ROWS).map(
-  ([name, [shape, experts, topK, dtype]], i) => ({ name, config: shape, experts, topK, dtype, seed: 40 + i }),
+  ([name, [shape, experts, topK, dtype, guests = dtype]], i) => ({
+    name,
+    config: shape,
+    experts,
+    topK,
+    dtype,
+    guests,
+    seed: 40 + i,
+  }),
 )
+
+/** As an exported composition has them: router rows are F32 whatever the rest is. */
+export function dtypeOf({ dtype, guests }: ParityCase, name: string): Dtype {
+  if (name.endsWith('mlp.gate.weight')) return 'F32'
+  return /\.experts\.[1-9]/.test(name) ? guests : dtype
+}
 
 export function shapesOf({ config: shape, experts }: ParityCase): Map<string, readonly number[]> {
   return experts === 0 ? publicShapes(shape) : mixtureShapes(shape, experts)
 }
 
-/** Weights of a case from its seed, rounded to its format. */
+/** Weights of a case from its seed, each rounded to its format. */
 export function weightsOf(task: ParityCase): Map<string, Param> {
   const random = mulberry32(task.seed)
   const params = new Map<string, Param>()
@@ -77,7 +94,7 @@ export function weightsOf(task: ParityCase): Map<string, Param> {
     )
     params.set(name, {
       shape,
-      data: task.dtype === 'BF16' ? float32FromBf16(bf16FromFloat32(data)) : data,
+      data: dtypeOf(task, name) === 'BF16' ? float32FromBf16(bf16FromFloat32(data)) : data,
     })
   }
   return params

@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url'
 import { configToHuggingFace, mixtureToHuggingFace } from '../../src/model/config.ts'
 import { writeHuggingFaceDirectory } from '../../src/packaging/huggingface-directory.ts'
 import { fromFloat32 } from '../../src/packaging/safetensors.ts'
-import { CASES, NEW_TOKENS, type ParityCase, promptOf, weightsOf } from './cases.ts'
+import { CASES, dtypeOf, NEW_TOKENS, type ParityCase, promptOf, weightsOf } from './cases.ts'
 import { type Answer, answerOf, readFolder, relativeError } from './our-model.ts'
 
 const TOLERANCE = 1e-4
@@ -56,13 +56,10 @@ function configOf({ config, experts, topK, dtype }: ParityCase): Record<string, 
 }
 
 async function writeOurs(task: ParityCase, dir: string): Promise<void> {
-  const { dtype } = task
-  const tensors = [...weightsOf(task)].map(([name, { shape, data }]) => ({
-    name,
-    shape,
-    dtype,
-    pieces: () => [fromFloat32(data, dtype)],
-  }))
+  const tensors = [...weightsOf(task)].map(([name, { shape, data }]) => {
+    const dtype = dtypeOf(task, name)
+    return { name, shape, dtype, pieces: () => [fromFloat32(data, dtype)] }
+  })
   const files = new Map([['config.json', JSON.stringify(configOf(task))]])
   await writeHuggingFaceDirectory(dir, { tensors, files }, { shardBytes: SHARD_BYTES })
 }

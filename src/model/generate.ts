@@ -3,6 +3,7 @@
  * token of every request in work. Leaving an expert out is a router mask, so requests that differ in
  * it share a step. Knows no tokenizer and no HTTP.
  */
+import { totalmem } from 'node:os'
 import { limit } from '../lib/limits.ts'
 import type { Engine } from '../tensor/engine.ts'
 import type { ModelConfig } from './config.ts'
@@ -11,9 +12,12 @@ import { KvCache } from './kv-cache.ts'
 import type { Params } from './params.ts'
 import { MIN_PREFIX_TOKENS, PrefixCache } from './prefix-cache.ts'
 import { chooseToken, type Sampling } from './sampling.ts'
+import { TokenDecoder, tokenDecoderBytes } from './token-decoder.ts'
 import type { WeightFormat } from './weight-format.ts'
 
 const PREFILL_TOKENS = 256
+/** Of the machine's memory, for the second copy of the weights that decoding reads; else the engine decodes. */
+const MEMORY_SHARE = 1 / 4
 
 export interface GenerateRequest {
   /** At least one token; longer than the context is refused by the caller. */
@@ -44,6 +48,8 @@ export interface GeneratorInit {
   readonly prefillTokens?: number
   /** Memory for the beginnings of prompts seen lately; 0 keeps none. */
   readonly prefixCacheBytes?: number
+  /** Threads of the vector kernels that decode; 0 leaves decoding to the engine. Default: as the engine. */
+  readonly vectorThreads?: number
 }
 
 export interface Generator {
@@ -63,15 +69,21 @@ export async function createGenerator(
 ): Promise<Generator> {
   const streams = init.streams ?? limit('servedStreams')
   const prefillTokens = Math.min(init.prefillTokens ?? PREFILL_TOKENS, init.contextLength)
+  const { E, topK, contextLength, weights = 'fp32' } = init
   const decoder = await Decoder.create(engine, config, params, {
-    E: init.E,
-    topK: init.topK,
-    contextLength: init.contextLength,
-    weights: init.weights ?? 'fp32',
+    E,
+    topK,
+    contextLength,
+    weights,
     maxRows: Math.max(streams, prefillTokens),
   })
-  return new Batcher(decoder, config, {
-    contextLength: init.contextLength,
+  const threads = init.vectorThreads ?? engine.threads ?? 0
+  const tokens =
+    threads > 0 && weights === 'fp32' && tokenDecoderBytes(config, E) <= totalmem() * MEMORY_SHARE
+      ? await TokenDecoder.create(config, params, { E, topK, contextLength, streams, threads })
+      : undefined
+  return new Batcher(decoder, tokens, config, {
+    contextLength,
     streams,
     prefillTokens,
     prefixCacheBytes: init.prefixCacheBytes ?? limit('prefixCacheBytes'),
@@ -98,9 +110,13 @@ interface Stream {
 class Batcher implements Generator {
   readonly contextLength: number
   readonly #decoder: Decoder
+  readonly #tokens: TokenDecoder | undefined
   readonly #config: ModelConfig
   readonly #streams: number
   readonly #prefillTokens: number
+  /** Of the prompt that is being read. */
+  readonly #reading: KvCache
+  /** Of the requests in work. */
   readonly #cache: KvCache
   readonly #prefixes: PrefixCache
   readonly #waiting: Stream[] = []
@@ -111,15 +127,18 @@ class Batcher implements Generator {
 
   constructor(
     decoder: Decoder,
+    tokens: TokenDecoder | undefined,
     config: ModelConfig,
     init: Required<Pick<GeneratorInit, 'contextLength' | 'streams' | 'prefillTokens' | 'prefixCacheBytes'>>,
   ) {
     this.#decoder = decoder
+    this.#tokens = tokens
     this.#config = config
     this.contextLength = init.contextLength
     this.#streams = init.streams
     this.#prefillTokens = init.prefillTokens
-    this.#cache = new KvCache(config, init.streams, init.contextLength)
+    this.#reading = new KvCache(config, 1, init.contextLength)
+    this.#cache = new KvCache(config, init.streams, init.contextLength, tokens)
     this.#prefixes = new PrefixCache(init.prefixCacheBytes)
   }
 
@@ -189,6 +208,7 @@ class Batcher implements Generator {
   async dispose(): Promise<void> {
     while (this.#working) await this.#work
     await this.#work
+    await this.#tokens?.dispose()
     await this.#decoder.dispose()
   }
 
@@ -232,26 +252,27 @@ class Batcher implements Generator {
     const slot = this.#active.length
     if (stream === undefined || slot >= this.#streams) return
     const { prompt, mask } = stream.request
-    this.#cache.ensure(slot + 1, prompt.length)
     if (stream.length === 0) {
+      this.#reading.ensure(1, prompt.length)
       const known = this.#prefixes.find(prompt, mask)
       // The last token is read in any case: its logits are what comes next.
       const length = Math.min(known?.length ?? 0, prompt.length - 1)
       if (known !== undefined && length > 0) {
-        this.#cache.copyIn(slot, known.prefix, length)
+        this.#reading.copyIn(0, known.prefix, length)
         stream.length = length
       }
     }
     const ids = prompt.subarray(stream.length, stream.length + this.#prefillTokens)
-    const batch = { slot, B: 1, T: ids.length, ids, lengths: [stream.length], masks: [mask] }
-    const out = await this.#decoder.forward(this.#cache, batch)
+    const batch = { slot: 0, B: 1, T: ids.length, ids, lengths: [stream.length], masks: [mask] }
+    const out = await this.#decoder.forward(this.#reading, batch)
     stream.length += ids.length
     if (stream.length < prompt.length) return
     this.#waiting.shift()
     this.#active.push(stream)
-    if (prompt.length >= MIN_PREFIX_TOKENS) {
-      this.#prefixes.add(prompt, mask, this.#cache.copyOut(slot, prompt.length))
-    }
+    const read = this.#reading.copyOut(0, prompt.length)
+    this.#cache.ensure(slot + 1, prompt.length)
+    this.#cache.copyIn(slot, read, prompt.length)
+    if (prompt.length >= MIN_PREFIX_TOKENS) this.#prefixes.add(prompt, mask, read)
     this.#choose(stream, out, 0)
   }
 
@@ -261,14 +282,12 @@ class Batcher implements Generator {
     if (B === 0) return
     const lengths = this.#active.map(({ length }) => length)
     this.#cache.ensure(B, Math.max(...lengths) + 1)
-    const out = await this.#decoder.forward(this.#cache, {
-      slot: 0,
-      B,
-      T: 1,
-      ids: Int32Array.from(this.#active, ({ next }) => next),
-      lengths,
-      masks: this.#active.map(({ request }) => request.mask),
-    })
+    const ids = Int32Array.from(this.#active, ({ next }) => next)
+    const masks = this.#active.map(({ request }) => request.mask)
+    const out =
+      this.#tokens === undefined
+        ? await this.#decoder.forward(this.#cache, { slot: 0, B, T: 1, ids, lengths, masks })
+        : await this.#tokens.forward(this.#cache, { ids, lengths, masks })
     this.#active.forEach((stream, b) => {
       stream.length++
       this.#choose(stream, out, b)
@@ -292,7 +311,6 @@ class Batcher implements Generator {
 
   /** Slots in use stay the first ones: the last moves into the place of one that ended. */
   #dropFinished(): void {
-    const before = this.#active.length
     for (let slot = this.#active.length - 1; slot >= 0; slot--) {
       const stream = this.#active[slot] as Stream
       if (!isOver(stream)) continue
@@ -302,9 +320,6 @@ class Batcher implements Generator {
       this.#cache.move(this.#active.length, slot, last.length)
       this.#active[slot] = last
     }
-    // A prompt that is half read stays right behind them.
-    const reading = this.#waiting[0]
-    if (reading !== undefined) this.#cache.move(before, this.#active.length, reading.length)
   }
 }
 

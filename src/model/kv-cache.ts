@@ -14,7 +14,16 @@ export interface KvPrefix {
   readonly values: readonly Float32Array[]
 }
 
+/** Where a cache lies; `positions` is the room of each sequence. */
+export interface KvMemory {
+  /** Zeros for the keys and values of one layer; what it gave for the layer before is no longer used afterwards. */
+  allocate(layer: number, floats: number, positions: number): Float32Array
+}
+
+const OWN_MEMORY: KvMemory = { allocate: (_layer, floats) => new Float32Array(floats) }
+
 export class KvCache {
+  readonly #memory: KvMemory
   readonly #L: number
   readonly #H: number
   readonly #D: number
@@ -28,15 +37,17 @@ export class KvCache {
   /** Views handed out, so that the same memory is the same array. */
   #views = new Map<string, Float32Array>()
 
-  constructor(config: ModelConfig, maxSlots: number, maxPositions: number) {
+  constructor(config: ModelConfig, maxSlots: number, maxPositions: number, memory: KvMemory = OWN_MEMORY) {
+    this.#memory = memory
     this.#L = config.numHiddenLayers
     this.#H = config.numKeyValueHeads
     this.#D = headSize(config)
     this.#maxSlots = maxSlots
     this.#maxPositions = maxPositions
     this.#positions = Math.min(FIRST_POSITIONS, maxPositions)
-    this.#keys = this.#allocate()
-    this.#values = this.#allocate()
+    const fresh = this.#allocate()
+    this.#keys = fresh.keys
+    this.#values = fresh.values
   }
 
   /** Room for positions in every slot. */
@@ -96,16 +107,19 @@ export class KvCache {
     this.#slots = grown(before.slots, slots, this.#maxSlots)
     this.#positions = grown(before.positions, positions, this.#maxPositions)
     const width = before.positions * this.#D
-    const moved = (old: readonly Float32Array[]): Float32Array[] =>
-      this.#allocate().map((fresh, layer) => {
+    const fresh = this.#allocate()
+    const move = (old: readonly Float32Array[], into: readonly Float32Array[]): void => {
+      old.forEach((array, layer) => {
         for (let row = 0; row < before.slots * this.#H; row++) {
-          const from = (old[layer] as Float32Array).subarray(row * width, (row + 1) * width)
-          fresh.set(from, row * this.#positions * this.#D)
+          const from = array.subarray(row * width, (row + 1) * width)
+          ;(into[layer] as Float32Array).set(from, row * this.#positions * this.#D)
         }
-        return fresh
       })
-    this.#keys = moved(before.keys)
-    this.#values = moved(before.values)
+    }
+    move(before.keys, fresh.keys)
+    move(before.values, fresh.values)
+    this.#keys = fresh.keys
+    this.#values = fresh.values
     this.#views.clear()
   }
 
@@ -144,9 +158,15 @@ export class KvCache {
     }
   }
 
-  #allocate(): Float32Array[] {
+  #allocate(): { keys: Float32Array[]; values: Float32Array[] } {
     const size = this.#slots * this.#H * this.#positions * this.#D
-    return Array.from({ length: this.#L }, () => new Float32Array(size))
+    const both = Array.from({ length: this.#L }, (_, layer) =>
+      this.#memory.allocate(layer, 2 * size, this.#positions),
+    )
+    return {
+      keys: both.map((array) => array.subarray(0, size)),
+      values: both.map((array) => array.subarray(size)),
+    }
   }
 
   #head(array: Float32Array, slot: number, h: number, length: number): Float32Array {

@@ -62,6 +62,8 @@ export interface Engine {
   readonly name: EngineName
   /** For people: library, version, device. */
   readonly description: string
+  /** Processor threads that it uses; absent where it computes elsewhere, or for tests. */
+  readonly threads?: number
   compile(fn: TensorFunction, signature: Signature, options?: CompileOptions): Promise<Compiled>
 }
 

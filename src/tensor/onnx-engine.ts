@@ -42,6 +42,7 @@ export function onnxEngine(init: OnnxEngineInit = {}): Engine {
   return {
     name: 'onnx',
     description: `ONNX Runtime ${version}, CPU, ${threads} threads`,
+    threads,
     compile: async (fn, signature, { lean = false, interleaved = false } = {}) => {
       const graph = await traceGraph(fn, signature, lean)
       const session = await ort.InferenceSession.create(encodeModel(graph), {

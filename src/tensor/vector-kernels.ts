@@ -1,0 +1,265 @@
+/**
+ * The kernels of decoding in WebAssembly SIMD: products of a few rows with a matrix, gated activation,
+ * softmax and mix of one head's attention. ONNX Runtime reads four rows of a matrix at a time, which suits its caches and
+ * not the memory: read row after row the same matrix arrives half as fast again. Addresses are bytes in
+ * the memory of the instance, counts are floats and multiples of four. Knows no threads and no model.
+ */
+import {
+  type Code,
+  encodeModule,
+  FunctionBuilder,
+  f32,
+  f32x4,
+  i32,
+  i32x4,
+  type Local,
+  v128,
+  type WasmFunction,
+  whenTrue,
+  whileLoop,
+} from './wasm-encode.ts'
+
+/** What an instance of the module offers. */
+export interface VectorKernels {
+  /** y[row] = W[row] . x for `rows` rows of W (rows, width). */
+  product1(x: number, w: number, y: number, rows: number, width: number): void
+  /**
+   * The same for four vectors at once, `rows` a multiple of four but in the last call for a matrix. The
+   * vectors lie interleaved, x and y alike: four values of the first, of the second, third and fourth, then
+   * the next four of each.
+   */
+  product4(x: number, w: number, y: number, rows: number, width: number): void
+  /** gate = silu(gate) * up. */
+  gated(gate: number, up: number, count: number): void
+  /**
+   * out = softmax(scores * scale) V for V (length, width). The scores are overwritten, and so are up to three
+   * floats behind them.
+   */
+  mix(scores: number, values: number, out: number, length: number, width: number, scale: number): void
+}
+
+/** Of WebAssembly with 32-bit addresses. */
+export const MAX_PAGES = 65_536
+export const PAGE_BYTES = 65_536
+
+const ZERO = f32x4.splat(f32.const(0))
+
+/** Four vectors fill the registers; with five the same work takes twice as long. */
+export const VECTORS_AT_ONCE = 4
+
+export function vectorModule(): Uint8Array<ArrayBuffer> {
+  return encodeModule(
+    [product('product1', 1, 4), product('product4', VECTORS_AT_ONCE, 1), gated(), mix()],
+    MAX_PAGES,
+  )
+}
+
+/** a * b + c, rounded twice. */
+function multiplyAdd(a: Code, b: Code, c: Code): Code {
+  return f32x4.add(f32x4.mul(a, b), c)
+}
+
+/**
+ * Products of `vectors` interleaved vectors with row after row, `unroll` steps of four weights at a time.
+ * One vector has a sum for every step, so that no addition waits for the one before.
+ */
+function product(name: string, vectors: number, unroll: number): WasmFunction {
+  const f = new FunctionBuilder(name)
+  const x = f.param('i32')
+  const w = f.param('i32')
+  const y = f.param('i32')
+  const rows = f.param('i32')
+  const width = f.param('i32')
+  const sums = Array.from({ length: Math.max(vectors, unroll) }, () => f.local('v128'))
+  const weight = f.local('v128')
+  const at = f.local('i32')
+  const rowEnd = f.local('i32')
+  const end = f.local('i32')
+  const vectorBytes = 16 * vectors
+
+  const advance = (steps: number): Code[] => [
+    ...Array.from({ length: steps }, (_, step) => [
+      weight.set(v128.load(16 * step, w.get)),
+      ...Array.from({ length: vectors }, (_, v) => {
+        const sum = sums[vectors > 1 ? v : step] as Local
+        return sum.set(multiplyAdd(weight.get, v128.load(vectorBytes * step + 16 * v, at.get), sum.get))
+      }),
+    ]).flat(),
+    at.set(i32.add(at.get, i32.const(vectorBytes * steps))),
+    w.set(i32.add(w.get, i32.const(16 * steps))),
+  ]
+  const [first, ...others] = sums as [Local, ...Local[]]
+  const store: Code[] =
+    vectors === 1
+      ? [
+          ...others.map((sum) => first.set(f32x4.add(first.get, sum.get))),
+          f32.store(0, y.get, laneSum(first.get)),
+          y.set(i32.add(y.get, i32.const(4))),
+        ]
+      : [
+          ...sums.map((sum, v) => f32.store(16 * v, y.get, laneSum(sum.get))),
+          // The next lane; behind the fourth, the next group of four.
+          y.set(i32.add(y.get, i32.const(4))),
+          whenTrue(
+            i32.eqz(i32.and(y.get, i32.const(15))),
+            y.set(i32.add(y.get, i32.const(vectorBytes - 16))),
+          ),
+        ]
+  return f.finish(
+    width.set(i32.shl(width.get, i32.const(2))),
+    end.set(i32.add(w.get, i32.mul(rows.get, width.get))),
+    whileLoop(
+      i32.ltU(w.get, end.get),
+      at.set(x.get),
+      ...sums.map((sum) => sum.set(ZERO)),
+      rowEnd.set(i32.add(w.get, width.get)),
+      whileLoop(i32.ltU(i32.add(w.get, i32.const(16 * unroll - 1)), rowEnd.get), ...advance(unroll)),
+      whileLoop(i32.ltU(w.get, rowEnd.get), ...advance(1)),
+      ...store,
+    ),
+  )
+}
+
+function gated(): WasmFunction {
+  const f = new FunctionBuilder('gated')
+  const gate = f.param('i32')
+  const up = f.param('i32')
+  const count = f.param('i32')
+  const end = f.local('i32')
+  const x = f.local('v128')
+  const exp = exponential(f)
+  return f.finish(
+    end.set(i32.add(gate.get, i32.shl(count.get, i32.const(2)))),
+    whileLoop(
+      i32.ltU(gate.get, end.get),
+      x.set(v128.load(0, gate.get)),
+      exp.of(f32x4.sub(ZERO, x.get)),
+      v128.store(
+        0,
+        gate.get,
+        f32x4.mul(f32x4.div(x.get, f32x4.add(f32x4.splat(f32.const(1)), exp.result)), v128.load(0, up.get)),
+      ),
+      gate.set(i32.add(gate.get, i32.const(16))),
+      up.set(i32.add(up.get, i32.const(16))),
+    ),
+  )
+}
+
+function mix(): WasmFunction {
+  const f = new FunctionBuilder('mix')
+  const scores = f.param('i32')
+  const values = f.param('i32')
+  const out = f.param('i32')
+  const length = f.param('i32')
+  const width = f.param('i32')
+  const scale = f.param('f32')
+  const bytes = f.local('i32')
+  const at = f.local('i32')
+  const end = f.local('i32')
+  const value = f.local('i32')
+  const outEnd = f.local('i32')
+  const peak = f.local('v128')
+  const highest = f.local('f32')
+  const total = f.local('v128')
+  const weight = f.local('v128')
+  const sums = Array.from({ length: 4 }, () => f.local('v128'))
+  const exp = exponential(f)
+  const minusInfinity = f32.const(Number.NEGATIVE_INFINITY)
+  const four = i32.const(4)
+  const sixteen = i32.const(16)
+
+  /** `groups` times four channels over all positions. */
+  const channels = (groups: number): Code[] => [
+    ...sums.slice(0, groups).map((sum) => sum.set(ZERO)),
+    at.set(scores.get),
+    value.set(values.get),
+    whileLoop(
+      i32.ltU(at.get, end.get),
+      weight.set(f32x4.splat(f32.load(0, at.get))),
+      ...sums
+        .slice(0, groups)
+        .map((sum, g) => sum.set(multiplyAdd(weight.get, v128.load(16 * g, value.get), sum.get))),
+      value.set(i32.add(value.get, bytes.get)),
+      at.set(i32.add(at.get, four)),
+    ),
+    ...sums.slice(0, groups).map((sum, g) => v128.store(16 * g, out.get, f32x4.div(sum.get, total.get))),
+    out.set(i32.add(out.get, i32.const(16 * groups))),
+    values.set(i32.add(values.get, i32.const(16 * groups))),
+  ]
+  return f.finish(
+    bytes.set(i32.shl(width.get, i32.const(2))),
+    end.set(i32.add(scores.get, i32.shl(length.get, i32.const(2)))),
+    at.set(scores.get),
+    highest.set(minusInfinity),
+    whileLoop(
+      i32.ltU(at.get, end.get),
+      f32.store(0, at.get, f32.mul(f32.load(0, at.get), scale.get)),
+      highest.set(f32.max(highest.get, f32.load(0, at.get))),
+      at.set(i32.add(at.get, four)),
+    ),
+    // Up to a multiple of four scores that weigh nothing.
+    whileLoop(
+      i32.and(i32.sub(at.get, scores.get), i32.const(15)),
+      f32.store(0, at.get, minusInfinity),
+      at.set(i32.add(at.get, four)),
+    ),
+    at.set(scores.get),
+    total.set(ZERO),
+    peak.set(f32x4.splat(highest.get)),
+    whileLoop(
+      i32.ltU(at.get, end.get),
+      exp.of(f32x4.sub(v128.load(0, at.get), peak.get)),
+      v128.store(0, at.get, exp.result),
+      total.set(f32x4.add(total.get, exp.result)),
+      at.set(i32.add(at.get, sixteen)),
+    ),
+    total.set(f32x4.splat(laneSum(total.get))),
+    outEnd.set(i32.add(out.get, bytes.get)),
+    whileLoop(i32.ltU(i32.add(out.get, i32.const(63)), outEnd.get), ...channels(4)),
+    whileLoop(i32.ltU(out.get, outEnd.get), ...channels(1)),
+  )
+}
+
+function laneSum(value: Code): Code {
+  // The value is a local, so naming it four times computes nothing again.
+  const lane = (index: number): Code => f32x4.lane(index, value)
+  return f32.add(f32.add(lane(0), lane(1)), f32.add(lane(2), lane(3)))
+}
+
+/** Least and greatest argument whose exponential is a normal float. */
+const MIN_EXPONENT = -87.3
+const MAX_EXPONENT = 88.3
+/** ln 2 in two parts, the first of so few bits that its multiples are exact (Cody and Waite, 1980). */
+const LN2_HIGH = 0.693359375
+const LN2_LOW = -2.1219444e-4
+/** (exp(r) - 1 - r) / r^2 for |r| <= ln 2 / 2 as a polynomial, highest power first: Taylor to r^7. */
+const EXP_TERMS = [1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2]
+
+/** Four exponentials at once: 2^n exp(r) with n the nearest whole number of x / ln 2. */
+function exponential(f: FunctionBuilder): { of(x: Code): Code; readonly result: Code } {
+  const x = f.local('v128')
+  const n = f.local('v128')
+  const r = f.local('v128')
+  const p = f.local('v128')
+  const constant = (value: number): Code => f32x4.splat(f32.const(value))
+  return {
+    of: (argument) =>
+      [
+        x.set(f32x4.min(f32x4.max(argument, constant(MIN_EXPONENT)), constant(MAX_EXPONENT))),
+        n.set(f32x4.nearest(f32x4.mul(x.get, constant(Math.LOG2E)))),
+        r.set(multiplyAdd(n.get, constant(-LN2_HIGH), x.get)),
+        r.set(multiplyAdd(n.get, constant(-LN2_LOW), r.get)),
+        p.set(constant(EXP_TERMS[0] as number)),
+        ...EXP_TERMS.slice(1).map((term) => p.set(multiplyAdd(p.get, r.get, constant(term)))),
+        p.set(multiplyAdd(f32x4.mul(r.get, r.get), p.get, f32x4.add(r.get, constant(1)))),
+        // 2^n by its exponent bits.
+        p.set(
+          f32x4.mul(
+            p.get,
+            i32x4.shl(i32x4.add(i32x4.truncate(n.get), i32x4.splat(i32.const(127))), i32.const(23)),
+          ),
+        ),
+      ].flat(),
+    result: p.get,
+  }
+}

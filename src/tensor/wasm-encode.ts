@@ -1,0 +1,190 @@
+/**
+ * A WebAssembly module with SIMD written as bytes: expressions are nested arrays of them, named by
+ * their instruction (WebAssembly 2.0, binary format). Only what vector-kernels.ts needs. Knows no kernel.
+ */
+
+declare global {
+  /** The part that is used; the types of Node.js 20 leave it out. */
+  namespace WebAssembly {
+    class Module {
+      constructor(bytes: Uint8Array<ArrayBuffer>)
+    }
+    class Memory {
+      constructor(limits: { initial: number; maximum: number; shared: true })
+      readonly buffer: SharedArrayBuffer
+    }
+    class Instance {
+      constructor(module: Module, imports: { env: { memory: Memory } })
+      readonly exports: unknown
+    }
+  }
+}
+
+/** Bytes that leave one value on the stack, or none. */
+export type Code = readonly number[]
+export type ValueType = 'i32' | 'f32' | 'v128'
+
+const TYPE_CODES: Readonly<Record<ValueType, number>> = { i32: 0x7f, f32: 0x7d, v128: 0x7b }
+
+export interface Local {
+  readonly get: Code
+  set(value: Code): Code
+  tee(value: Code): Code
+}
+
+export interface WasmFunction {
+  readonly name: string
+  readonly params: readonly ValueType[]
+  readonly locals: readonly ValueType[]
+  readonly body: Code
+}
+
+export class FunctionBuilder {
+  readonly #name: string
+  readonly #params: ValueType[] = []
+  readonly #locals: ValueType[] = []
+
+  constructor(name: string) {
+    this.#name = name
+  }
+
+  /** Before any local. */
+  param(type: ValueType): Local {
+    this.#params.push(type)
+    return local(this.#params.length - 1)
+  }
+
+  local(type: ValueType): Local {
+    this.#locals.push(type)
+    return local(this.#params.length + this.#locals.length - 1)
+  }
+
+  finish(...body: Code[]): WasmFunction {
+    return { name: this.#name, params: this.#params, locals: this.#locals, body: body.flat() }
+  }
+}
+
+function local(index: number): Local {
+  return {
+    get: [0x20, ...leb(index)],
+    set: (value) => [...value, 0x21, ...leb(index)],
+    tee: (value) => [...value, 0x22, ...leb(index)],
+  }
+}
+
+/** Repeat while `condition` holds, asked before every round. */
+export function whileLoop(condition: Code, ...body: Code[]): Code {
+  // block (loop (br_if outside unless condition) body (br loop))
+  return [0x02, 0x40, 0x03, 0x40, ...condition, 0x45, 0x0d, 1, ...body.flat(), 0x0c, 0, 0x0b, 0x0b]
+}
+
+/** Run `body` once where `condition` holds. */
+export function whenTrue(condition: Code, ...body: Code[]): Code {
+  return [...condition, 0x04, 0x40, ...body.flat(), 0x0b]
+}
+
+const plain =
+  (opcode: number) =>
+  (...operands: Code[]): Code => [...operands.flat(), opcode]
+const vector =
+  (opcode: number) =>
+  (...operands: Code[]): Code => [...operands.flat(), 0xfd, ...leb(opcode)]
+/** Alignment 2^0 is a hint only: every address is allowed. */
+const access =
+  (prefix: readonly number[]) =>
+  (offset: number, ...operands: Code[]): Code => [...operands.flat(), ...prefix, 0, ...leb(offset)]
+
+export const i32 = {
+  const: (value: number): Code => [0x41, ...signedLeb(value)],
+  add: plain(0x6a),
+  sub: plain(0x6b),
+  mul: plain(0x6c),
+  and: plain(0x71),
+  shl: plain(0x74),
+  eqz: plain(0x45),
+  ltU: plain(0x49),
+}
+
+export const f32 = {
+  const: (value: number): Code => [0x43, ...new Uint8Array(Float32Array.of(value).buffer)],
+  load: access([0x2a]),
+  store: access([0x38]),
+  add: plain(0x92),
+  mul: plain(0x94),
+  max: plain(0x97),
+}
+
+export const v128 = { load: access([0xfd, 0]), store: access([0xfd, 11]) }
+
+export const i32x4 = { add: vector(174), shl: vector(171), truncate: vector(248), splat: vector(17) }
+
+export const f32x4 = {
+  splat: vector(19),
+  lane: (index: number, value: Code): Code => [...value, 0xfd, ...leb(31), index],
+  add: vector(228),
+  sub: vector(229),
+  mul: vector(230),
+  div: vector(231),
+  min: vector(232),
+  max: vector(233),
+  nearest: vector(106),
+}
+
+/** A module whose functions work in one imported shared memory, `env.memory`. */
+export function encodeModule(functions: readonly WasmFunction[], maxPages: number): Uint8Array<ArrayBuffer> {
+  const types = functions.map(({ params }) => [0x60, ...list(params.map((p) => [TYPE_CODES[p]])), 0])
+  const memory = [...text('env'), ...text('memory'), 0x02, 0x03, 0, ...leb(maxPages)]
+  const exports = functions.map(({ name }, i) => [...text(name), 0x00, ...leb(i)])
+  const bodies = functions.map(({ locals, body }) => {
+    const code = [...list(locals.map((type) => [1, TYPE_CODES[type]])), ...body, 0x0b]
+    return [...leb(code.length), ...code]
+  })
+  const section = (id: number, items: readonly (readonly number[])[]): number[] => {
+    const content = list(items)
+    return [id, ...leb(content.length), ...content]
+  }
+  return Uint8Array.from([
+    ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
+    ...section(1, types),
+    ...section(2, [memory]),
+    ...section(
+      3,
+      functions.map((_, i) => leb(i)),
+    ),
+    ...section(7, exports),
+    ...section(10, bodies),
+  ])
+}
+
+function list(items: readonly (readonly number[])[]): number[] {
+  return [...leb(items.length), ...items.flat()]
+}
+
+function text(value: string): number[] {
+  const bytes = [...new TextEncoder().encode(value)]
+  return [...leb(bytes.length), ...bytes]
+}
+
+/** Unsigned LEB128. */
+function leb(value: number): number[] {
+  const bytes: number[] = []
+  let rest = value
+  while (rest > 0x7f) {
+    bytes.push((rest & 0x7f) | 0x80)
+    rest = Math.floor(rest / 128)
+  }
+  bytes.push(rest)
+  return bytes
+}
+
+/** Signed LEB128 of a 32-bit integer. */
+function signedLeb(value: number): number[] {
+  const bytes: number[] = []
+  let rest = value | 0
+  for (;;) {
+    const low = rest & 0x7f
+    rest >>= 7
+    if ((rest === 0 && (low & 0x40) === 0) || (rest === -1 && (low & 0x40) !== 0)) return [...bytes, low]
+    bytes.push(low | 0x80)
+  }
+}

@@ -1,0 +1,104 @@
+/** Model folders as others publish them, and changed copies of them. */
+import { copyFile, cp, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { configToHuggingFace, type ModelConfig } from '../../src/model/config.ts'
+import { publicShapes } from '../../src/model/params.ts'
+import { mulberry32 } from '../../src/model/sampling.ts'
+import { openCheckpoint, readTensor } from '../../src/packaging/checkpoint-directory.ts'
+import { writeHuggingFaceDirectory } from '../../src/packaging/huggingface-directory.ts'
+import { type FloatDtype, fromFloat32 } from '../../src/packaging/safetensors.ts'
+import { initialPublicModel } from '../../src/training/dense.ts'
+import { folder, SMALL_MODEL } from './network.ts'
+
+/** Grouped-query attention and a vocabulary padded beyond the tokenizer's. */
+export const PUBLISHED: ModelConfig = {
+  vocabSize: 4160,
+  hiddenSize: 32,
+  intermediateSize: 24,
+  numHiddenLayers: 2,
+  numAttentionHeads: 4,
+  numKeyValueHeads: 2,
+  maxPositionEmbeddings: 256,
+  ropeTheta: 500_000,
+  rmsNormEps: 1e-6,
+}
+const SHARD_BYTES = 200_000
+
+/** A folder as Hugging Face has them: shards, no text for replay. */
+export async function publishedModel(dtype: FloatDtype, shardBytes = SHARD_BYTES): Promise<string> {
+  const dir = join(await folder(), 'model')
+  const weights = initialPublicModel(PUBLISHED, mulberry32(3))
+  const tensors = [...publicShapes(PUBLISHED)].map(([name, shape]) => ({
+    name,
+    shape,
+    dtype,
+    pieces: () => [fromFloat32(weights.get(name) as Float32Array, dtype)],
+  }))
+  const files = new Map<string, string | Uint8Array>([
+    ['config.json', JSON.stringify({ ...configToHuggingFace(PUBLISHED), eos_token_id: 0 })],
+    ['tokenizer.json', await readFile(join(SMALL_MODEL, 'tokenizer.json'))],
+  ])
+  await writeHuggingFaceDirectory(dir, { tensors, files }, { shardBytes })
+  return dir
+}
+
+/** Some public text for replay. */
+export async function replayFile(): Promise<string> {
+  const path = join(await folder(), 'public.jsonl')
+  const replay = await readFile(join(SMALL_MODEL, 'replay.jsonl'), 'utf8')
+  await writeFile(path, `${replay.split('\n').slice(0, 30).join('\n')}\n`)
+  return path
+}
+
+export interface StoredTensor {
+  name: string
+  dtype: FloatDtype
+  shape: readonly number[]
+  bytes: Uint8Array
+}
+
+export async function tensorsOf(dir: string): Promise<Map<string, StoredTensor>> {
+  const checkpoint = await openCheckpoint(dir)
+  const tensors = new Map<string, StoredTensor>()
+  for (const [name, tensor] of checkpoint.tensors) {
+    const bytes = await readTensor(checkpoint, tensor)
+    tensors.set(name, { name, dtype: tensor.dtype as FloatDtype, shape: tensor.shape, bytes })
+  }
+  return tensors
+}
+
+/** A copy of a folder with changed tensors, in one file or several. */
+export async function rewritten(
+  dir: string,
+  change: (tensors: Map<string, StoredTensor>) => void,
+  shardBytes?: number,
+): Promise<string> {
+  const copy = join(await folder(), 'model')
+  const tensors = await tensorsOf(dir)
+  change(tensors)
+  const list = [...tensors.values()].map(({ bytes, ...spec }) => ({ ...spec, pieces: () => [bytes] }))
+  await writeHuggingFaceDirectory(copy, { tensors: list, files: new Map() }, { shardBytes })
+  for (const name of ['config.json', 'tokenizer.json', 'router_bias.safetensors'])
+    await copyFile(join(dir, name), join(copy, name)).catch(() => undefined)
+  return copy
+}
+
+/** A copy of a folder, files as they are. */
+export async function copied(dir: string): Promise<string> {
+  const copy = join(await folder(), 'model')
+  await cp(dir, copy, { recursive: true })
+  return copy
+}
+
+/** Change config.json in place. */
+export async function reconfigured(dir: string, change: Record<string, unknown>): Promise<string> {
+  const path = join(dir, 'config.json')
+  const json = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>
+  await writeFile(path, JSON.stringify({ ...json, ...change }))
+  return dir
+}
+
+export async function without(dir: string, name: string): Promise<string> {
+  await rm(join(dir, name))
+  return dir
+}
