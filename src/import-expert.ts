@@ -64,7 +64,7 @@ export async function importExpert(
   }
   const model = await openPublicModel(paths.publicModel)
   const pair = await openPair(model, dir)
-  const progress = progressOf(model, options)
+  const progress = progressOf(model, pair, options)
   await compareFrozen(model, pair, progress, options.signal)
   const router = await readRouter(pair, dir, model.config, dirs)
   await ensurePrivateDir(dirs.dir)
@@ -276,10 +276,17 @@ async function textOf(
   return { documents, tokens }
 }
 
-/** Bytes of both passes: the public model, then expert 1. */
-function progressOf(model: PublicModelFiles, { onProgress }: CheckOptions): (bytes: number) => void {
+/** Bytes of both passes: the public model, then expert 1 in its own format. */
+function progressOf(
+  model: PublicModelFiles,
+  pair: Pair,
+  { onProgress }: CheckOptions,
+): (bytes: number) => void {
   let total = 0
-  for (const { name, length } of model.tensors.values()) total += name.includes('.mlp.') ? 2 * length : length
+  for (const { length } of model.tensors.values()) total += length
+  for (const { name, length } of pair.tensors.values()) {
+    if (name.includes(`.experts.${PAIR_EXPERT}.`)) total += length
+  }
   let done = 0
   return (bytes) => {
     done += bytes

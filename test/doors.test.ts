@@ -6,7 +6,7 @@ import { answerOf, readFolder } from '../scripts/parity/our-model.ts'
 import { importExpert } from '../src/import-expert.ts'
 import { mixtureName } from '../src/model/params.ts'
 import { FlexMeshNode } from '../src/node.ts'
-import { readSafetensors, toFloat32 } from '../src/packaging/safetensors.ts'
+import { fromFloat32, readSafetensors, toFloat32 } from '../src/packaging/safetensors.ts'
 import { openPublicModel } from '../src/public-model.ts'
 import { createConsortium, initHome } from '../src/setup.ts'
 import { onnxEngine } from '../src/tensor/onnx-engine.ts'
@@ -328,6 +328,21 @@ describe('an expert trained elsewhere', () => {
     const plain = join(await folder(), 'composed')
     await run(node, 'compose', { export: plain, exclude: ['from-afar'] })
     expect(await readdir(plain)).not.toContain('router_bias.safetensors')
+  })
+
+  it('may be in a wider format than the public model', async () => {
+    const wide = await rewritten(pair, (tensors) => {
+      for (const stored of tensors.values()) {
+        if (!stored.name.includes('.experts.1.')) continue
+        stored.bytes = fromFloat32(toFloat32({ dtype: stored.dtype, data: stored.bytes }), 'F32')
+        stored.dtype = 'F32'
+      }
+    })
+    const progress: number[] = []
+    const onProgress = (done: number, total: number): void => void progress.push(done / total)
+    await importExpert(node.paths, wide, 'wide', { onProgress })
+    expect(Math.max(...progress)).toBe(1)
+    expect(progress.at(-1)).toBe(1)
   })
 
   it('leaves nothing behind where an export fails', async () => {
