@@ -3,6 +3,7 @@ import { copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { answerOf, readFolder } from '../scripts/parity/our-model.ts'
+import { decodeCompositionFile } from '../src/composition/composition-file.ts'
 import { importExpert } from '../src/import-expert.ts'
 import { mixtureName } from '../src/model/params.ts'
 import { FlexMeshNode } from '../src/node.ts'
@@ -281,6 +282,8 @@ describe('an expert trained elsewhere', () => {
     expect(composed.composition).toBe(node.inference().composition.digest)
     expect((await readdir(out)).sort()).toEqual([...composed.files].sort())
     expect(composed.files).toEqual(expect.arrayContaining(['tokenizer.json', 'generation_config.json']))
+    const label = decodeCompositionFile(await readFile(join(out, 'composition.json')))
+    expect(label).toMatchObject({ composition: composed.composition, experts: [{ license: 'CC-BY-4.0' }] })
     const readme = await readFile(join(out, 'README.md'), 'utf8')
     for (const part of ['Test', 'law', 'CC-BY-4.0', node.composed()[0]?.id as string, node.identity.peerId])
       expect(readme).toContain(part)
