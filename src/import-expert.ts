@@ -64,7 +64,7 @@ export async function importExpert(
   }
   const model = await openPublicModel(paths.publicModel)
   const pair = await openPair(model, dir)
-  const progress = progressOf(model, pair, options)
+  const progress = progressOf(pair, options)
   await compareFrozen(model, pair, progress, options.signal)
   const router = await readRouter(pair, dir, model.config, dirs)
   await ensurePrivateDir(dirs.dir)
@@ -276,17 +276,10 @@ async function textOf(
   return { documents, tokens }
 }
 
-/** Bytes of both passes: the public model, then expert 1 in its own format. */
-function progressOf(
-  model: PublicModelFiles,
-  pair: Pair,
-  { onProgress }: CheckOptions,
-): (bytes: number) => void {
+/** Bytes of both passes: what is the public model's, then expert 1. */
+function progressOf({ tensors }: Pair, { onProgress }: CheckOptions): (bytes: number) => void {
   let total = 0
-  for (const { length } of model.tensors.values()) total += length
-  for (const { name, length } of pair.tensors.values()) {
-    if (name.includes(`.experts.${PAIR_EXPERT}.`)) total += length
-  }
+  for (const { name, length } of tensors.values()) if (!name.endsWith('.mlp.gate.weight')) total += length
   let done = 0
   return (bytes) => {
     done += bytes

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -123,6 +123,14 @@ describe('what goes wrong is said in one sentence', () => {
     expect(await sentence(...train('--name', 'begun', '--data', other))).toContain(text)
     expect((await flexmesh(...train('--name', 'begun', '--resume'))).code).toBe(0)
     expect(await sentence(...train('--name', 'never', '--resume'))).toContain('--data')
+  })
+
+  it('a dense model as an expert, and a folder in the way of an export', async () => {
+    const dense = await sentence('import-expert', SMALL_MODEL, '--name', 'x', '--home', ready)
+    expect(dense).toContain('config.json: expected model_type flex_olmo with num_experts 2')
+    const full = await folder()
+    await writeFile(join(full, 'notes.txt'), 'mine')
+    expect(await sentence('compose', '--export', full, '--home', ready)).toContain(`${full} is not empty`)
   })
 
   it('a path that does not exist', async () => {
@@ -293,19 +301,12 @@ describe('a node killed at any moment', () => {
 })
 
 describe('a full disk', () => {
-  it('is said in one sentence and loses nothing', async () => {
-    const dir = await founder()
-    const small = join(await folder(), 'small')
-    await mkdir(small)
-    // A limit on file size is what a process without rights can set; it fails writes as a full disk does.
-    const child = spawn(
-      'bash',
-      [
-        '-c',
-        `ulimit -f 64; trap "" XFSZ; exec "${process.execPath}" --import tsx "${main}" train --home "${dir}" --name x --data "${join(EXAMPLES, 'archive', 'text')}" --steps 5`,
-      ],
-      { stdio: ['ignore', 'pipe', 'pipe'] },
-    )
+  /** A limit on file size is what a process without rights can set; it fails writes as a full disk does. */
+  async function cramped(...args: string[]): Promise<string> {
+    const quoted = ['--import', 'tsx', main, ...args].map((arg) => `"${arg}"`).join(' ')
+    const child = spawn('bash', ['-c', `ulimit -f 64; trap "" XFSZ; exec "${process.execPath}" ${quoted}`], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
     let stderr = ''
     child.stderr.on('data', (part: Buffer) => {
       stderr += part.toString()
@@ -313,6 +314,24 @@ describe('a full disk', () => {
     const [code] = await once(child, 'exit')
     expect(code).toBe(1)
     expect(stderr).toMatch(/^flexmesh: [^\n]+\n$/)
+    return stderr
+  }
+
+  it('is said in one sentence and loses nothing', async () => {
+    const dir = await founder()
+    const data = join(EXAMPLES, 'archive', 'text')
+    await cramped('train', '--home', dir, '--name', 'x', '--data', data, '--steps', '5')
     expect((await flexmesh('members', '--home', dir)).code).toBe(0)
+    // An export leaves no half of a folder.
+    const parent = await folder()
+    const target = join(parent, 'model')
+    expect(await cramped('compose', '--home', dir, '--export', target)).toContain(
+      `no space left to write ${target}`,
+    )
+    expect(await readdir(parent)).toEqual([])
+    const { code, stdout } = await flexmesh('compose', '--home', dir, '--export', target, '--json')
+    expect(code).toBe(0)
+    expect(JSON.parse(stdout)).toMatchObject({ experts: [], topK: 1, directory: target })
+    expect(await readdir(parent)).toEqual(['model'])
   }, 120_000)
 })

@@ -1,5 +1,6 @@
 import { gather, reshape, type Tensor, type Tensor1D } from '@tensorflow/tfjs'
 import { describe, expect, it } from 'vitest'
+import { referenceMixture } from '../scripts/bench/inference/reference-models.ts'
 import { createGenerator, type GeneratedToken, type GeneratorInit } from '../src/model/generate.ts'
 import { biasName, type Param } from '../src/model/params.ts'
 import { LEFT_OUT } from '../src/model/router.ts'
@@ -283,5 +284,34 @@ describe('quantized weights', () => {
     expect(Math.abs(int4 / exact - 1)).toBeLessThan(0.05)
     expect(Math.abs((await score(cpuEngine(), 'int8')) / int8 - 1)).toBeLessThan(0.005)
     expect(Math.abs((await score(cpuEngine(), 'int4')) / int4 - 1)).toBeLessThan(0.005)
+  })
+
+  it.each(['int8', 'int4'] as const)('decode the same %s text by the vector kernels', async (weights) => {
+    // Whole blocks of codes, which the golden model's vectors are too short for.
+    const config = { ...goldenConfig, hiddenSize: 64, intermediateSize: 96, vocabSize: 101 }
+    const mixture = referenceMixture(config, E, 5)
+    const decode = async (vectorThreads: number): Promise<number[][]> => {
+      const init = { E, topK: 2, contextLength: CONTEXT, weights, vectorThreads }
+      const generator = await createGenerator(cpuEngine(), config, mixture, init)
+      const requests = [5, 9, 14].map((length) => ({
+        prompt: Int32Array.from(prompt(length)),
+        maxTokens: 12,
+        sampling: { temperature: 0, topP: 1, seed: 1 },
+        endOfText: -1,
+        mask: ALL,
+      }))
+      const texts = await Promise.all(
+        requests.map(async (request) => {
+          const text: number[] = []
+          for await (const { id } of generator.generate(request)) text.push(id)
+          return text
+        }),
+      )
+      await generator.dispose()
+      return texts
+    }
+    const expected = await decode(0)
+    expect(new Set(expected.flat()).size).toBeGreaterThan(6)
+    expect(await decode(2)).toEqual(expected)
   })
 })

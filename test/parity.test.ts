@@ -51,6 +51,7 @@ describe('parity with transformers', () => {
       const last = Array.from(answer.logits).slice(-config.vocabSize)
       expect(relativeError(last, logits)).toBeLessThan(tolerance)
       expect(answer.ids).toEqual(ids)
+      expect(answer.idsByEngine).toEqual(ids)
       expect(ids).toHaveLength(NEW_TOKENS)
     },
   )

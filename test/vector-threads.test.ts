@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { mulberry32 } from '../src/model/sampling.ts'
-import { BlockLayout, groupsOf, VectorRegion } from '../src/tensor/vector-layout.ts'
-import { type Block, type Job, VectorThreads } from '../src/tensor/vector-threads.ts'
+import { quantize } from '../src/tensor/quantized.ts'
+import type { Block, Job } from '../src/tensor/vector-jobs.ts'
+import { BlockLayout, EncodedRegion, groupsOf, VectorRegion } from '../src/tensor/vector-layout.ts'
+import { VectorThreads } from '../src/tensor/vector-threads.ts'
 
 const random = mulberry32(5)
 const values = (count: number, scale = 1): Float32Array =>
@@ -22,7 +24,7 @@ class Desk {
     return at
   }
   region(capacity: number, width: number): VectorRegion {
-    const region = new VectorRegion(this.#layout, capacity, width)
+    const region = new VectorRegion(this.#layout, capacity, width, true)
     this.#regions.push(region)
     return region
   }
@@ -63,7 +65,17 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
         const inputs = Array.from({ length: n }, () => values(width))
         for (const [v, input] of inputs.entries()) x.write(n, v, input, 0)
         threads.run([
-          { kind: 'product', block, x: x.address, w, y: y.address, rows, width, groups: groupsOf(n) },
+          {
+            kind: 'product',
+            block,
+            x: x.address,
+            matrix: { w, scales: 0 },
+            y: y.address,
+            rows,
+            width,
+            bits: 0,
+            groups: groupsOf(n),
+          },
         ])
         for (const [v, input] of inputs.entries()) {
           const found = new Float32Array(rows)
@@ -96,8 +108,9 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
           kind: 'gated',
           block,
           x: x.address,
-          gateWeights,
-          upWeights,
+          bits: 0,
+          gate: { w: gateWeights, scales: 0 },
+          upward: { w: upWeights, scales: 0 },
           y: y.address,
           up: up.address,
           rows,
@@ -117,6 +130,47 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
     }
     await threads.dispose()
   })
+
+  it.each([8, 4] as const)(
+    'multiply with %i-bit codes, losing what the codes lose and no more',
+    async (bits) => {
+      const threads = await VectorThreads.create(count, 1)
+      const [rows, width] = [52, 96]
+      const made = quantize(values(rows * width), rows, width, bits)
+      const zero = 2 ** (bits - 1)
+      const decoded = Float32Array.from({ length: rows * width }, (_, i) => {
+        const byte = made.codes[(i * bits) >> 3] as number
+        const code = bits === 8 ? byte : (byte >> (4 * (i & 1))) & 15
+        return (code - zero) * (made.scales[i >> 5] as number)
+      })
+      const codes = bits === 8 ? made.codes.map((code) => code ^ 128) : made.codes
+      for (const n of [1, 3]) {
+        const layout = new BlockLayout()
+        const matrix = { w: layout.reserve(codes.length / 4), scales: layout.reserve(made.scales.length) }
+        const x = new EncodedRegion(layout, 3, width, bits)
+        const [y, up] = [new VectorRegion(layout, 3, rows, false), new VectorRegion(layout, 3, rows, false)]
+        const block = threads.block(layout.bytes)
+        for (const region of [x, y, up]) region.bind(block.buffer)
+        new Uint8Array(block.buffer, matrix.w, codes.length).set(codes)
+        new Float32Array(block.buffer, matrix.scales, made.scales.length).set(made.scales)
+        const inputs = Array.from({ length: n }, () => values(width))
+        for (const [v, input] of inputs.entries()) x.write(n, v, input, 0)
+        const shared = { block, x: x.address, y: y.address, rows, width, bits, groups: n } as const
+        const found = new Float32Array(rows)
+        const expectEach = (expected: (products: number[]) => number[]): void => {
+          for (const [v, input] of inputs.entries()) {
+            y.read(n, v, found, 0)
+            expectClose(found, expected(rowsOf(decoded, width).map((row) => dot(row, input))), 2e-4)
+          }
+        }
+        threads.run([{ ...shared, kind: 'product', matrix }])
+        expectEach((products) => products)
+        threads.run([{ ...shared, kind: 'gated', gate: matrix, upward: matrix, up: up.address }])
+        expectEach((products) => products.map((z) => silu(z) * z))
+      }
+      await threads.dispose()
+    },
+  )
 
   it('attend over as many positions as each sequence has, heads sharing keys', async () => {
     const threads = await VectorThreads.create(count, 1)
@@ -176,7 +230,9 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
       block = desk.block(threads, round % 3 === 0 ? block : undefined)
       const input = values(width)
       x.write(1, 0, input, 0)
-      const job = { kind: 'product', block, x: x.address, w, rows: 64, width, groups: 0 } as const
+      const stored = { w, scales: 0 }
+      const at = { block, x: x.address, matrix: stored }
+      const job = { kind: 'product', ...at, rows: 64, width, bits: 0, groups: 0 } as const
       threads.run([
         { ...job, y: y.address },
         { ...job, y: z.address },
@@ -198,7 +254,17 @@ describe('a list', () => {
   it('that no control array holds is refused before any work', async () => {
     const threads = await VectorThreads.create(1, 1)
     const block = threads.block(64)
-    const job: Job = { kind: 'product', block, x: 0, w: 0, y: 0, rows: 4, width: 4, groups: 0 }
+    const job: Job = {
+      kind: 'product',
+      block,
+      x: 0,
+      matrix: { w: 0, scales: 0 },
+      y: 0,
+      rows: 4,
+      width: 4,
+      bits: 0,
+      groups: 0,
+    }
     expect(() => threads.run([job, job])).toThrow(/2 jobs in one list, at most 1/)
     await threads.dispose()
   })

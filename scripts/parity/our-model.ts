@@ -1,7 +1,7 @@
 /** A Hugging Face folder in our engine: logits by the whole forward pass, a greedy continuation by serving. */
 import { type Tensor, zeros } from '@tensorflow/tfjs'
 import { configFromHuggingFace, type ModelConfig } from '../../src/model/config.ts'
-import { createGenerator } from '../../src/model/generate.ts'
+import { createGenerator, type GeneratorInit } from '../../src/model/generate.ts'
 import {
   denseName,
   mixtureParams,
@@ -33,6 +33,11 @@ export interface Answer {
   readonly ids: readonly number[]
 }
 
+export interface OurAnswer extends Answer {
+  /** The same where the engine decodes, as it does for models that the vector kernels do not take. */
+  readonly idsByEngine: readonly number[]
+}
+
 export async function readFolder(dir: string): Promise<OurModel> {
   const json = (await readConfig(dir)) as Record<string, unknown>
   const config = configFromHuggingFace(json)
@@ -47,11 +52,12 @@ export async function readFolder(dir: string): Promise<OurModel> {
   return { config, experts, topK: Number(json['num_experts_per_tok'] ?? 1), params }
 }
 
-export async function answerOf(model: OurModel, prompt: Int32Array, newTokens: number): Promise<Answer> {
+export async function answerOf(model: OurModel, prompt: Int32Array, newTokens: number): Promise<OurAnswer> {
   const engine = onnxEngine({ threads: 1 })
   return {
     logits: await logitsOf(engine, model, prompt),
-    ids: await greedy(engine, model, prompt, newTokens),
+    ids: await greedy(engine, model, prompt, newTokens, {}),
+    idsByEngine: await greedy(engine, model, prompt, newTokens, { vectorThreads: 0 }),
   }
 }
 
@@ -77,11 +83,12 @@ async function greedy(
   { config, experts, topK, params }: OurModel,
   prompt: Int32Array,
   maxTokens: number,
+  decoding: Pick<GeneratorInit, 'vectorThreads'>,
 ): Promise<number[]> {
   const mixture = experts === 0 ? mixtureParams(config, params, zeroRows(config), []) : params
   const E = Math.max(1, experts)
   const contextLength = config.maxPositionEmbeddings
-  const generator = await createGenerator(engine, config, mixture, { E, topK, contextLength })
+  const generator = await createGenerator(engine, config, mixture, { E, topK, contextLength, ...decoding })
   const ids: number[] = []
   const sampling = { temperature: 0, topP: 1, seed: 1 }
   const request = { prompt, maxTokens, sampling, endOfText: -1, mask: new Float32Array(E) }

@@ -4,19 +4,18 @@
  * Knows no requests; `forward` in transformer.ts is the same function in one graph.
  */
 import type { Engine } from '../tensor/engine.ts'
+import type { CodedParams } from './coded-params.ts'
 import { keyValueWidth, type ModelConfig } from './config.ts'
 import type { KvCache } from './kv-cache.ts'
 import { rotaryHalves } from './layers.ts'
 import { biasName, type Params, requireParam } from './params.ts'
 import { planRouting } from './routing-plan.ts'
 import { compileServingParts, type ServingParts } from './serving-parts.ts'
-import type { WeightFormat } from './weight-format.ts'
 
 export interface DecoderInit {
   readonly E: number
   readonly topK: number
   readonly contextLength: number
-  readonly weights: WeightFormat
   /** Most rows (sequences times tokens) of one call. */
   readonly maxRows: number
 }
@@ -83,10 +82,11 @@ export class Decoder {
     engine: Engine,
     config: ModelConfig,
     params: Params,
+    coded: CodedParams | undefined,
     init: DecoderInit,
   ): Promise<Decoder> {
-    const { E, weights, contextLength } = init
-    const parts = await compileServingParts(engine, config, params, E, weights, contextLength)
+    const { E, contextLength } = init
+    const parts = await compileServingParts(engine, config, params, coded, E, contextLength)
     return new Decoder(config, params, init, parts)
   }
 

@@ -6,14 +6,16 @@
 import { totalmem } from 'node:os'
 import { limit } from '../lib/limits.ts'
 import type { Engine } from '../tensor/engine.ts'
+import { CodedParams } from './coded-params.ts'
 import type { ModelConfig } from './config.ts'
 import { Decoder, type DecoderOutput } from './decoder.ts'
 import { KvCache } from './kv-cache.ts'
 import type { Params } from './params.ts'
+import { placedBytes } from './placed-weights.ts'
 import { MIN_PREFIX_TOKENS, PrefixCache } from './prefix-cache.ts'
 import { chooseToken, type Sampling } from './sampling.ts'
-import { TokenDecoder, tokenDecoderBytes } from './token-decoder.ts'
-import type { WeightFormat } from './weight-format.ts'
+import { TokenDecoder } from './token-decoder.ts'
+import { bitsOf, type WeightFormat } from './weight-format.ts'
 
 const PREFILL_TOKENS = 256
 /** Of the machine's memory, for the second copy of the weights that decoding reads; else the engine decodes. */
@@ -70,17 +72,18 @@ export async function createGenerator(
   const streams = init.streams ?? limit('servedStreams')
   const prefillTokens = Math.min(init.prefillTokens ?? PREFILL_TOKENS, init.contextLength)
   const { E, topK, contextLength, weights = 'fp32' } = init
-  const decoder = await Decoder.create(engine, config, params, {
+  const bits = bitsOf(weights)
+  const coded = bits === undefined ? undefined : new CodedParams(params, bits)
+  const decoder = await Decoder.create(engine, config, params, coded, {
     E,
     topK,
     contextLength,
-    weights,
     maxRows: Math.max(streams, prefillTokens),
   })
   const threads = init.vectorThreads ?? engine.threads ?? 0
   const tokens =
-    threads > 0 && weights === 'fp32' && tokenDecoderBytes(config, E) <= totalmem() * MEMORY_SHARE
-      ? await TokenDecoder.create(config, params, { E, topK, contextLength, streams, threads })
+    threads > 0 && placedBytes(config, E, bits) <= totalmem() * MEMORY_SHARE
+      ? await TokenDecoder.create(config, params, coded, { E, topK, contextLength, streams, threads })
       : undefined
   return new Batcher(decoder, tokens, config, {
     contextLength,

@@ -15,10 +15,10 @@ import type {
   Values,
 } from '../tensor/engine.ts'
 import { rmsNorm } from '../tensor/fused.ts'
-import { type Bits, quantize, quantizedMatMul } from '../tensor/quantized.ts'
+import { type Bits, quantizedMatMul } from '../tensor/quantized.ts'
+import type { CodedParams } from './coded-params.ts'
 import { headSize, keyValueWidth, type ModelConfig } from './config.ts'
 import { expertName, FFN_PROJECTIONS, layerName, type Params, requireParam, routerName } from './params.ts'
-import type { WeightFormat } from './weight-format.ts'
 
 /** A function whose weights are given already. */
 export interface Part {
@@ -64,12 +64,11 @@ export async function compileServingParts(
   engine: Engine,
   config: ModelConfig,
   params: Params,
+  coded: CodedParams | undefined,
   E: number,
-  format: WeightFormat,
   rotaryLength: number,
 ): Promise<ServingParts> {
-  const bits = format === 'fp32' ? undefined : format === 'int8' ? 8 : 4
-  const maker = new PartMaker(engine, params, bits)
+  const maker = new PartMaker(engine, params, coded)
   const { numHiddenLayers: L } = config
   try {
     const attend: Part[] = []
@@ -110,23 +109,23 @@ type Shapes = (name: string) => readonly [number, number]
 class PartMaker {
   readonly #engine: Engine
   readonly #params: Params
-  readonly #bits: Bits | undefined
+  readonly #coded: CodedParams | undefined
   readonly #shared = new Map<string, Compiled>()
   readonly #all: Compiled[] = []
 
-  constructor(engine: Engine, params: Params, bits: Bits | undefined) {
+  constructor(engine: Engine, params: Params, coded: CodedParams | undefined) {
     this.#engine = engine
     this.#params = params
-    this.#bits = bits
+    this.#coded = coded
   }
 
   /** A part of one kind; all parts of a kind have the same shapes. */
   async make(kind: string, spec: (bits: Bits | undefined) => PartSpec): Promise<Part> {
-    const { fn, inputs, matrices, vectors } = spec(this.#bits)
+    const { fn, inputs, matrices, vectors } = spec(this.#coded?.bits)
     const param = (name: string): FrozenTensor => requireParam(this.#params, name)
     const weights: Record<string, FrozenTensor> = {}
     for (const [name, of] of Object.entries(vectors)) weights[name] = param(of)
-    if (this.#bits === undefined) {
+    if (this.#coded === undefined) {
       for (const [name, of] of Object.entries(matrices)) weights[name] = param(of)
       let compiled = this.#shared.get(kind)
       if (compiled === undefined) {
@@ -136,9 +135,7 @@ class PartMaker {
       return fed(compiled, weights)
     }
     for (const [name, of] of Object.entries(matrices)) {
-      const { data, shape } = param(of)
-      const [O, I] = shape as [number, number]
-      const { codes, scales } = quantize(data as Float32Array, O, I, this.#bits)
+      const { codes, scales, O } = this.#coded.of(of)
       weights[`${name}.codes`] = { data: codes, shape: [O, scales.length / O, codes.length / scales.length] }
       weights[`${name}.scales`] = { data: scales, shape: [scales.length] }
     }

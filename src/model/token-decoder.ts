@@ -4,22 +4,27 @@
  * chose. Weights are copied to where the kernels see them. Knows no requests.
  */
 import { setImmediate } from 'node:timers/promises'
-import { BlockLayout, groupsOf, VectorRegion } from '../tensor/vector-layout.ts'
-import { type Block, type Job, VectorThreads } from '../tensor/vector-threads.ts'
+import type { Bits } from '../tensor/quantized.ts'
+import type { Block, Job } from '../tensor/vector-jobs.ts'
+import { BlockLayout, groupsOf } from '../tensor/vector-layout.ts'
+import { VectorThreads } from '../tensor/vector-threads.ts'
+import type { CodedParams } from './coded-params.ts'
 import { headSize, keyValueWidth, type ModelConfig } from './config.ts'
 import type { DecoderOutput } from './decoder.ts'
 import type { KvCache, KvMemory } from './kv-cache.ts'
 import { rotaryHalves } from './layers.ts'
+import { biasName, layerName, type Params, requireParam } from './params.ts'
 import {
-  biasName,
-  expertName,
-  FFN_PROJECTIONS,
-  layerName,
-  type Params,
-  requireParam,
-  routerName,
-} from './params.ts'
+  ATTENTION,
+  type Attention,
+  type ExpertPlace,
+  type Ffn,
+  placeExpert,
+  placeTrunk,
+  type TrunkPlace,
+} from './placed-weights.ts'
 import { planRouting } from './routing-plan.ts'
+import { addNormed, normalise, type RotaryHalves, rotateHeads } from './vector-math.ts'
 
 export interface TokenDecoderInit {
   readonly E: number
@@ -42,51 +47,6 @@ export interface TokenBatch {
 
 /** The event loop has its turn at least this often. */
 const LONGEST_TURN_MS = 4
-/** Of one block: addresses have 32 bits, and vectors lie beside the weights. */
-const MAX_WEIGHT_BYTES = 2 ** 32 - 2 ** 28
-
-const ATTENTION = ['q_proj', 'k_proj', 'v_proj', 'o_proj'] as const
-type Attention = Readonly<Record<(typeof ATTENTION)[number], number>>
-type Ffn = Readonly<Record<(typeof FFN_PROJECTIONS)[number], number>>
-
-/**
- * Bytes of weights that a decoder copies; infinite where the kernels cannot do this model, which takes
- * vectors of whole fours and no block beyond their addresses.
- */
-export function tokenDecoderBytes(config: ModelConfig, E: number): number {
-  const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L, vocabSize: V } = config
-  const trunk = 4 * (L * (2 * C * C + 2 * C * keyValueWidth(config) + E * C) + V * C)
-  const expert = 4 * L * 3 * C * F
-  const isFit = [C, F, headSize(config)].every((size) => size % 4 === 0)
-  if (!isFit || Math.max(trunk, expert) > MAX_WEIGHT_BYTES) return Number.POSITIVE_INFINITY
-  return trunk + E * expert
-}
-
-/** What all tokens use: attention, router rows, head, and room for vectors. */
-interface Trunk {
-  readonly block: Block
-  readonly attention: readonly Attention[]
-  readonly rows: readonly number[]
-  readonly head: number
-  readonly x: VectorRegion
-  readonly q: VectorRegion
-  readonly k: VectorRegion
-  readonly v: VectorRegion
-  readonly logits: VectorRegion
-  /** (C) and (E), of one token. */
-  readonly routerIn: Float32Array
-  readonly routerOut: Float32Array
-}
-
-interface Expert {
-  readonly block: Block
-  readonly ffn: readonly Ffn[]
-  readonly x: VectorRegion
-  readonly gate: VectorRegion
-  readonly up: VectorRegion
-  readonly y: VectorRegion
-}
-
 /** Cache of one layer with the vectors that its attention reads and writes. */
 interface Past {
   readonly block: Block
@@ -107,26 +67,34 @@ interface Gains {
 export class TokenDecoder implements KvMemory {
   readonly #config: ModelConfig
   readonly #init: TokenDecoderInit
+  readonly #bits: 0 | Bits
   readonly #threads: VectorThreads
-  readonly #trunk: Trunk
-  readonly #experts: readonly Expert[]
+  readonly #trunk: TrunkPlace
+  readonly #experts: readonly ExpertPlace[]
   readonly #past: Past[] = []
   readonly #embedding: Float32Array
   readonly #gains: readonly Gains[]
   readonly #finalGain: Float32Array
   /** min(bias, 0) of every layer (flexolmo 3.4). */
   readonly #bias: readonly Float32Array[]
-  readonly #rotary: { cos: Float32Array; sin: Float32Array }
+  readonly #rotary: RotaryHalves
   /** (streams, C): the stream, a vector at a time, and what the last block adds. */
   readonly #u: Float32Array
   readonly #y: Float32Array
   readonly #vector: Float32Array
+  readonly #inner: Float32Array
   readonly #keys: Float32Array
   readonly #values: Float32Array
   readonly #router: Float32Array
   readonly #logits: Float32Array
 
-  private constructor(config: ModelConfig, params: Params, init: TokenDecoderInit, threads: VectorThreads) {
+  private constructor(
+    config: ModelConfig,
+    params: Params,
+    coded: CodedParams | undefined,
+    init: TokenDecoderInit,
+    threads: VectorThreads,
+  ) {
     const { hiddenSize: C, numHiddenLayers: L, vocabSize: V } = config
     const { E, streams } = init
     const data = (name: string): Float32Array => requireParam(params, name).data
@@ -134,9 +102,12 @@ export class TokenDecoder implements KvMemory {
     const gain = (layer: number, rest: string): Float32Array => data(layerName(layer, `${rest}.weight`))
     this.#config = config
     this.#init = init
+    this.#bits = coded?.bits ?? 0
     this.#threads = threads
-    this.#trunk = placeTrunk(threads, config, params, init)
-    this.#experts = Array.from({ length: E }, (_, e) => placeExpert(threads, config, params, e, streams))
+    this.#trunk = placeTrunk(threads, config, params, coded, init)
+    this.#experts = Array.from({ length: E }, (_, e) =>
+      placeExpert(threads, config, params, coded, e, init.streams),
+    )
     this.#embedding = data('model.embed_tokens.weight')
     this.#finalGain = data('model.norm.weight')
     this.#gains = layers.map((layer) => ({
@@ -148,19 +119,31 @@ export class TokenDecoder implements KvMemory {
     this.#bias = layers.map((layer) =>
       (params.get(biasName(layer))?.data ?? new Float32Array(E)).map((b) => Math.min(b, 0)),
     )
-    this.#rotary = rotaryHalves(config, init.contextLength)
+    this.#rotary = { ...rotaryHalves(config, init.contextLength), half: headSize(config) / 2 }
     this.#u = new Float32Array(streams * C)
     this.#y = new Float32Array(streams * C)
     this.#vector = new Float32Array(C)
+    this.#inner = new Float32Array(config.intermediateSize)
     this.#keys = new Float32Array(streams * keyValueWidth(config))
     this.#values = new Float32Array(streams * keyValueWidth(config))
     this.#router = new Float32Array(streams * E)
     this.#logits = new Float32Array(streams * V)
   }
 
-  static async create(config: ModelConfig, params: Params, init: TokenDecoderInit): Promise<TokenDecoder> {
+  static async create(
+    config: ModelConfig,
+    params: Params,
+    coded: CodedParams | undefined,
+    init: TokenDecoderInit,
+  ): Promise<TokenDecoder> {
     const longestList = Math.max(ATTENTION.length, init.E)
-    return new TokenDecoder(config, params, init, await VectorThreads.create(init.threads, longestList))
+    return new TokenDecoder(
+      config,
+      params,
+      coded,
+      init,
+      await VectorThreads.create(init.threads, longestList),
+    )
   }
 
   /** Memory of one layer's cache, so that attention reads it where it is. */
@@ -233,13 +216,12 @@ export class TokenDecoder implements KvMemory {
     const weights = trunk.attention[layer] as Attention
     const gains = this.#gains[layer] as Gains
     const W = keyValueWidth(this.#config)
-    const groups = groupsOf(B)
-    const from = { kind: 'product', block, x: x.address, width: C, groups } as const
+    const from = { kind: 'product', block, x: x.address, width: C, ...this.#counted(B) } as const
     for (let b = 0; b < B; b++) x.write(B, b, this.#u, b * C)
     this.#threads.run([
-      { ...from, w: weights.q_proj, y: trunk.q.address, rows: C },
-      { ...from, w: weights.k_proj, y: trunk.k.address, rows: W },
-      { ...from, w: weights.v_proj, y: trunk.v.address, rows: W },
+      { ...from, matrix: weights.q_proj, y: trunk.q.address, rows: C },
+      { ...from, matrix: weights.k_proj, y: trunk.k.address, rows: W },
+      { ...from, matrix: weights.v_proj, y: trunk.v.address, rows: W },
     ])
     lengths.forEach((length, b) => {
       trunk.q.read(B, b, past.q, b * C)
@@ -247,8 +229,8 @@ export class TokenDecoder implements KvMemory {
       trunk.v.read(B, b, this.#values, b * W)
       normalise(past.q, b * C, gains.q, rmsNormEps)
       normalise(this.#keys, b * W, gains.k, rmsNormEps)
-      this.#rotate(past.q, b * C, C, length)
-      this.#rotate(this.#keys, b * W, W, length)
+      rotateHeads(past.q, b * C, C, length, this.#rotary)
+      rotateHeads(this.#keys, b * W, W, length, this.#rotary)
       past.lengths[b] = length + 1
     })
     cache.write(layer, 0, lengths, 1, this.#keys.subarray(0, B * W), this.#values.subarray(0, B * W))
@@ -270,26 +252,10 @@ export class TokenDecoder implements KvMemory {
       },
     ])
     for (let b = 0; b < B; b++) x.write(B, b, past.mixed, b * C)
-    this.#threads.run([{ ...from, w: weights.o_proj, y: trunk.q.address, rows: C }])
+    this.#threads.run([{ ...from, matrix: weights.o_proj, y: trunk.q.address, rows: C }])
     for (let b = 0; b < B; b++) {
       trunk.q.read(B, b, this.#y, b * C)
       addNormed(this.#u, this.#y, b * C, gains.attention, rmsNormEps)
-    }
-  }
-
-  /** Rotate-half of every head by the angles of a position (flexolmo 1.1). */
-  #rotate(values: Float32Array, start: number, width: number, position: number): void {
-    const half = headSize(this.#config) / 2
-    const { cos, sin } = this.#rotary
-    for (let head = start; head < start + width; head += 2 * half) {
-      for (let i = 0; i < half; i++) {
-        const a = values[head + i] as number
-        const b = values[head + half + i] as number
-        const c = cos[position * half + i] as number
-        const s = sin[position * half + i] as number
-        values[head + i] = a * c - b * s
-        values[head + half + i] = b * c + a * s
-      }
     }
   }
 
@@ -315,44 +281,56 @@ export class TokenDecoder implements KvMemory {
     const first: Job[] = []
     const second: Job[] = []
     for (const { expert, rows } of chosen) {
-      const { block, ffn, x, gate, up, y } = this.#experts[expert] as Expert
+      const { block, ffn, x, gate, up, inner, y } = this.#experts[expert] as ExpertPlace
       const weights = ffn[layer] as Ffn
-      const groups = groupsOf(rows.length)
       rows.forEach((row, i) => {
         x.write(rows.length, i, this.#u, row * C)
       })
+      const shared = { block, ...this.#counted(rows.length) }
       first.push({
+        ...shared,
         kind: 'gated',
-        block,
         x: x.address,
-        gateWeights: weights.gate_proj,
-        upWeights: weights.up_proj,
+        gate: weights.gate_proj,
+        upward: weights.up_proj,
         y: gate.address,
         up: up.address,
         rows: F,
         width: C,
-        groups,
       })
       second.push({
+        ...shared,
         kind: 'product',
-        block,
-        x: gate.address,
-        w: weights.down_proj,
+        x: inner.address,
+        matrix: weights.down_proj,
         y: y.address,
         rows: C,
         width: F,
-        groups,
       })
     }
     this.#threads.run(first)
+    for (const { expert, rows } of chosen) {
+      const { gate, inner } = this.#experts[expert] as ExpertPlace
+      if (inner === gate) continue
+      rows.forEach((_, i) => {
+        gate.read(rows.length, i, this.#inner, 0)
+        inner.write(rows.length, i, this.#inner, 0)
+      })
+    }
     this.#threads.run(second)
     this.#y.fill(0)
     for (const { expert, rows, weights } of chosen) {
-      const { y } = this.#experts[expert] as Expert
+      const { y } = this.#experts[expert] as ExpertPlace
       rows.forEach((row, i) => {
         y.addTo(rows.length, i, weights[i] as number, this.#y, row * C)
       })
     }
+  }
+
+  /** How a job counts n vectors. */
+  #counted(n: number): { bits: 0 | Bits; groups: number } {
+    const bits = this.#bits
+    return { bits, groups: bits === 0 ? groupsOf(n) : n }
   }
 
   /** Logits (B, V) of the stream. */
@@ -364,127 +342,20 @@ export class TokenDecoder implements KvMemory {
       normalise(this.#vector, 0, this.#finalGain, rmsNormEps)
       x.write(B, b, this.#vector, 0)
     }
-    const groups = groupsOf(B)
+    const counted = this.#counted(B)
     this.#threads.run([
-      { kind: 'product', block, x: x.address, w: head, y: logits.address, rows: V, width: C, groups },
+      {
+        kind: 'product',
+        block,
+        x: x.address,
+        matrix: head,
+        y: logits.address,
+        rows: V,
+        width: C,
+        ...counted,
+      },
     ])
     for (let b = 0; b < B; b++) logits.read(B, b, this.#logits, b * V)
     return this.#logits.subarray(0, B * V)
   }
-}
-
-/** values *= gain / rms(values), in place, for `gain.length` values from `start`. */
-function normalise(values: Float32Array, start: number, gain: Float32Array, eps: number): void {
-  const scale = inverseRms(values, start, gain.length, eps)
-  for (let i = 0; i < gain.length; i++) {
-    values[start + i] = (values[start + i] as number) * scale * (gain[i] as number)
-  }
-}
-
-function addNormed(
-  target: Float32Array,
-  values: Float32Array,
-  start: number,
-  gain: Float32Array,
-  eps: number,
-): void {
-  const scale = inverseRms(values, start, gain.length, eps)
-  for (let i = 0; i < gain.length; i++) {
-    const normed = (values[start + i] as number) * scale * (gain[i] as number)
-    target[start + i] = (target[start + i] as number) + normed
-  }
-}
-
-function inverseRms(values: Float32Array, start: number, length: number, eps: number): number {
-  let sum = 0
-  for (let i = start; i < start + length; i++) sum += (values[i] as number) ** 2
-  return 1 / Math.sqrt(sum / length + eps)
-}
-
-function placeTrunk(
-  threads: VectorThreads,
-  config: ModelConfig,
-  params: Params,
-  { E, streams }: TokenDecoderInit,
-): Trunk {
-  const { hiddenSize: C, vocabSize: V, numHiddenLayers: L } = config
-  const layout = new BlockLayout()
-  const copies: Copy[] = []
-  const place = placer(layout, params, copies)
-  const layers = Array.from({ length: L }, (_, layer) => layer)
-  const attention = layers.map(
-    (layer) =>
-      Object.fromEntries(
-        ATTENTION.map((name) => [name, place(layerName(layer, `self_attn.${name}.weight`))]),
-      ) as Attention,
-  )
-  const rows = layers.map((layer) => place(routerName(layer)))
-  const head = place('lm_head.weight')
-  const region = (width: number): VectorRegion => new VectorRegion(layout, streams, width)
-  const regions = {
-    x: region(C),
-    q: region(C),
-    k: region(keyValueWidth(config)),
-    v: region(keyValueWidth(config)),
-    logits: region(V),
-  }
-  const routerIn = layout.reserve(C)
-  const routerOut = layout.reserve(E)
-  const block = filled(threads, layout, copies, Object.values(regions))
-  return {
-    block,
-    attention,
-    rows,
-    head,
-    ...regions,
-    routerIn: new Float32Array(block.buffer, routerIn, C),
-    routerOut: new Float32Array(block.buffer, routerOut, E),
-  }
-}
-
-function placeExpert(
-  threads: VectorThreads,
-  config: ModelConfig,
-  params: Params,
-  e: number,
-  streams: number,
-): Expert {
-  const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L } = config
-  const layout = new BlockLayout()
-  const copies: Copy[] = []
-  const place = placer(layout, params, copies)
-  const ffn = Array.from(
-    { length: L },
-    (_, layer) =>
-      Object.fromEntries(FFN_PROJECTIONS.map((name) => [name, place(expertName(layer, e, name))])) as Ffn,
-  )
-  const region = (width: number): VectorRegion => new VectorRegion(layout, streams, width)
-  const regions = { x: region(C), gate: region(F), up: region(F), y: region(C) }
-  return { block: filled(threads, layout, copies, Object.values(regions)), ffn, ...regions }
-}
-
-interface Copy {
-  readonly at: number
-  readonly data: Float32Array
-}
-
-function placer(layout: BlockLayout, params: Params, copies: Copy[]): (name: string) => number {
-  return (name) => {
-    const { data } = requireParam(params, name)
-    const at = layout.reserve(data.length)
-    copies.push({ at, data })
-    return at
-  }
-}
-
-function filled(
-  threads: VectorThreads,
-  layout: BlockLayout,
-  copies: readonly Copy[],
-  regions: readonly VectorRegion[],
-): Block {
-  const block = threads.block(layout.bytes)
-  for (const { at, data } of copies) new Float32Array(block.buffer, at, data.length).set(data)
-  for (const region of regions) region.bind(block.buffer)
-  return block
 }

@@ -9,6 +9,7 @@ import { basename, dirname, join } from 'node:path'
 import { toHex } from '../lib/bytes.ts'
 import { FormatError, InputError } from '../lib/errors.ts'
 import { mapDiskErrors, pathExists, syncDir } from '../lib/files.ts'
+import { limit } from '../lib/limits.ts'
 import { INDEX_FILE, WEIGHTS_FILE } from './checkpoint-directory.ts'
 import {
   byteLengthOf,
@@ -109,7 +110,8 @@ function shardsOf(tensors: readonly TensorSource[], shardBytes: number): TensorS
   let size = 0
   for (const tensor of tensors) {
     const bytes = bytesOf(tensor)
-    if (size > 0 && size + bytes > shardBytes) {
+    const isFull = (shards.at(-1)?.length ?? 0) >= limit('tensorsPerFile')
+    if (isFull || (size > 0 && size + bytes > shardBytes)) {
       shards.push([])
       size = 0
     }

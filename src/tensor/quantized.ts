@@ -23,7 +23,8 @@ import { TRACE_BACKEND, traceBackend as trace } from './trace-backend.ts'
 export type Bits = 8 | 4
 
 /** Inputs that share one scale; a 4-bit block is 20 bytes, an 8-bit block 36. */
-const BLOCK = 32
+export const QUANTIZED_BLOCK = 32
+const BLOCK = QUANTIZED_BLOCK
 const KERNEL = 'QuantizedMatMul'
 /** The operator may round activations to 8 bits, block by block: what makes it fast. */
 const ACCURACY_INT8 = 4

@@ -4,12 +4,15 @@
  * not the memory: read row after row the same matrix arrives half as fast again. Addresses are bytes in
  * the memory of the instance, counts are floats and multiples of four. Knows no threads and no model.
  */
+import { QUANTIZED_BLOCK } from './quantized.ts'
 import {
   type Code,
   encodeModule,
   FunctionBuilder,
   f32,
   f32x4,
+  i8x16,
+  i16x8,
   i32,
   i32x4,
   type Local,
@@ -29,6 +32,12 @@ export interface VectorKernels {
    * the next four of each.
    */
   product4(x: number, w: number, y: number, rows: number, width: number): void
+  /**
+   * y[row] = W[row] . x for codes of 8 or 4 bits in blocks of 32, a float scale for each in `scales`. x is an
+   * `encodeVector` of the same bits.
+   */
+  product8bit(x: number, w: number, scales: number, y: number, rows: number, width: number): void
+  product4bit(x: number, w: number, scales: number, y: number, rows: number, width: number): void
   /** gate = silu(gate) * up. */
   gated(gate: number, up: number, count: number): void
   /**
@@ -44,12 +53,23 @@ export const PAGE_BYTES = 65_536
 
 const ZERO = f32x4.splat(f32.const(0))
 
+/** An encoded vector begins with its scale; values follow at this distance. */
+export const VECTOR_HEAD_BYTES = 16
+const CODE_BLOCK = QUANTIZED_BLOCK
+
 /** Four vectors fill the registers; with five the same work takes twice as long. */
 export const VECTORS_AT_ONCE = 4
 
 export function vectorModule(): Uint8Array<ArrayBuffer> {
   return encodeModule(
-    [product('product1', 1, 4), product('product4', VECTORS_AT_ONCE, 1), gated(), mix()],
+    [
+      product('product1', 1, 4),
+      product('product4', VECTORS_AT_ONCE, 1),
+      coded('product8bit', 8),
+      coded('product4bit', 4),
+      gated(),
+      mix(),
+    ],
     MAX_PAGES,
   )
 }
@@ -116,6 +136,62 @@ function product(name: string, vectors: number, unroll: number): WasmFunction {
       whileLoop(i32.ltU(i32.add(w.get, i32.const(16 * unroll - 1)), rowEnd.get), ...advance(unroll)),
       whileLoop(i32.ltU(w.get, rowEnd.get), ...advance(1)),
       ...store,
+    ),
+  )
+}
+
+/** Products in whole numbers block by block, then times the scales. Codes are signed where they have 8 bits. */
+function coded(name: string, bits: 8 | 4): WasmFunction {
+  const f = new FunctionBuilder(name)
+  const x = f.param('i32')
+  const w = f.param('i32')
+  const scales = f.param('i32')
+  const y = f.param('i32')
+  const rows = f.param('i32')
+  const width = f.param('i32')
+  const end = f.local('i32')
+  const rowEnd = f.local('i32')
+  const at = f.local('i32')
+  const codes = f.local('v128')
+  const block = f.local('v128')
+  const sum = f.local('v128')
+  const blockBytes = (CODE_BLOCK * bits) / 8
+  /** Four partial sums of sixteen signed bytes with sixteen values, `offset` bytes behind the first. */
+  const sixteen = (offset: number): Code =>
+    i32x4.add(
+      i32x4.dot(i16x8.extendLow(codes.get), v128.load(offset, at.get)),
+      i32x4.dot(i16x8.extendHigh(codes.get), v128.load(offset + 16, at.get)),
+    )
+  const eight = i8x16.splat(i32.const(8))
+  const halves: readonly [Code, Code] =
+    bits === 8
+      ? [v128.load(0, w.get), v128.load(16, w.get)]
+      : [
+          i8x16.sub(v128.and(v128.load(0, w.get), i8x16.splat(i32.const(15))), eight),
+          i8x16.sub(i8x16.shiftRightU(v128.load(0, w.get), i32.const(4)), eight),
+        ]
+  return f.finish(
+    // Bytes of a row of codes.
+    ...(bits === 8 ? [] : [width.set(i32.shiftRightU(width.get, i32.const(1)))]),
+    end.set(i32.add(y.get, i32.shl(rows.get, i32.const(2)))),
+    whileLoop(
+      i32.ltU(y.get, end.get),
+      sum.set(ZERO),
+      at.set(i32.add(x.get, i32.const(VECTOR_HEAD_BYTES))),
+      rowEnd.set(i32.add(w.get, width.get)),
+      whileLoop(
+        i32.ltU(w.get, rowEnd.get),
+        codes.set(halves[0]),
+        block.set(sixteen(0)),
+        codes.set(halves[1]),
+        block.set(i32x4.add(block.get, sixteen(32))),
+        sum.set(multiplyAdd(f32x4.convert(block.get), v128.loadSplat32(0, scales.get), sum.get)),
+        w.set(i32.add(w.get, i32.const(blockBytes))),
+        scales.set(i32.add(scales.get, i32.const(4))),
+        at.set(i32.add(at.get, i32.const(2 * CODE_BLOCK))),
+      ),
+      f32.store(0, y.get, f32.mul(laneSum(sum.get), f32.load(0, x.get))),
+      y.set(i32.add(y.get, i32.const(4))),
     ),
   )
 }

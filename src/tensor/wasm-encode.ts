@@ -101,6 +101,7 @@ export const i32 = {
   mul: plain(0x6c),
   and: plain(0x71),
   shl: plain(0x74),
+  shiftRightU: plain(0x76),
   eqz: plain(0x45),
   ltU: plain(0x49),
 }
@@ -114,9 +115,27 @@ export const f32 = {
   max: plain(0x97),
 }
 
-export const v128 = { load: access([0xfd, 0]), store: access([0xfd, 11]) }
+export const v128 = {
+  load: access([0xfd, 0]),
+  /** Four times the same 32 bits. */
+  loadSplat32: access([0xfd, 9]),
+  store: access([0xfd, 11]),
+  and: vector(78),
+}
 
-export const i32x4 = { add: vector(174), shl: vector(171), truncate: vector(248), splat: vector(17) }
+export const i8x16 = { splat: vector(15), sub: vector(113), shiftRightU: vector(109) }
+
+/** Signed 16-bit numbers from the first or last eight signed bytes. */
+export const i16x8 = { extendLow: vector(135), extendHigh: vector(136) }
+
+export const i32x4 = {
+  add: vector(174),
+  shl: vector(171),
+  truncate: vector(248),
+  splat: vector(17),
+  /** Sums of two neighbouring 16-bit products each. */
+  dot: vector(186),
+}
 
 export const f32x4 = {
   splat: vector(19),
@@ -128,6 +147,7 @@ export const f32x4 = {
   min: vector(232),
   max: vector(233),
   nearest: vector(106),
+  convert: vector(250),
 }
 
 /** A module whose functions work in one imported shared memory, `env.memory`. */

@@ -7,6 +7,7 @@ import { mulberry32 } from '../../src/model/sampling.ts'
 import { openCheckpoint, readTensor } from '../../src/packaging/checkpoint-directory.ts'
 import { writeHuggingFaceDirectory } from '../../src/packaging/huggingface-directory.ts'
 import { type FloatDtype, fromFloat32 } from '../../src/packaging/safetensors.ts'
+import { initHome } from '../../src/setup.ts'
 import { initialPublicModel } from '../../src/training/dense.ts'
 import { folder, SMALL_MODEL } from './network.ts'
 
@@ -101,4 +102,33 @@ export async function reconfigured(dir: string, change: Record<string, unknown>)
 export async function without(dir: string, name: string): Promise<string> {
   await rm(join(dir, name))
   return dir
+}
+
+/** A home folder with a key and no consortium. */
+export async function emptyHome(): Promise<string> {
+  const home = join(await folder(), 'home')
+  const settings = { institution: 'Test', listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
+  await initHome(home, settings, { inTheClear: true })
+  return home
+}
+
+/** What an action says when it fails. */
+export function messageOf(action: () => Promise<unknown>): Promise<string> {
+  return action().then(
+    () => 'accepted',
+    (error: Error) => error.message,
+  )
+}
+
+export function tensorOf(tensors: Map<string, StoredTensor>, name: string): StoredTensor {
+  const found = tensors.get(name)
+  if (found === undefined) throw new Error(`no tensor ${name}`)
+  return found
+}
+
+/** The same BF16 values as F32. */
+export function widen(tensor: StoredTensor): void {
+  const halves = new Uint16Array(tensor.bytes.buffer, tensor.bytes.byteOffset, tensor.bytes.length / 2)
+  const wide = Uint32Array.from(halves, (half) => half << 16)
+  Object.assign(tensor, { dtype: 'F32', bytes: new Uint8Array(wide.buffer) })
 }

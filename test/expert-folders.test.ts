@@ -1,5 +1,5 @@
-/** Models in and out as Hugging Face folders: found, export a pair, train elsewhere, import, publish, export. */
-import { copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+/** An expert by way of another machine: export a pair, train it, import, publish, export the composition. */
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { answerOf, readFolder } from '../scripts/parity/our-model.ts'
@@ -7,23 +7,26 @@ import { decodeCompositionFile } from '../src/composition/composition-file.ts'
 import { importExpert } from '../src/import-expert.ts'
 import { mixtureName } from '../src/model/params.ts'
 import { FlexMeshNode } from '../src/node.ts'
-import { fromFloat32, readSafetensors, toFloat32 } from '../src/packaging/safetensors.ts'
-import { openPublicModel } from '../src/public-model.ts'
-import { createConsortium, initHome } from '../src/setup.ts'
+import { readSafetensors, toFloat32 } from '../src/packaging/safetensors.ts'
+import { createConsortium } from '../src/setup.ts'
 import { onnxEngine } from '../src/tensor/onnx-engine.ts'
 import { loadTrained } from '../src/trained-expert.ts'
 import {
   copied,
+  emptyHome,
+  messageOf,
   PUBLISHED,
   publishedModel,
   reconfigured,
   replayFile,
   rewritten,
   type StoredTensor,
+  tensorOf,
   tensorsOf,
+  widen,
   without,
 } from './support/model-folders.ts'
-import { cleanUp, EXAMPLES, folder, LENIENT, now, run, SMALL_MODEL } from './support/network.ts'
+import { cleanUp, EXAMPLES, folder, LENIENT, now, run } from './support/network.ts'
 
 const engine = onnxEngine({ threads: 2 })
 const L = PUBLISHED.numHiddenLayers
@@ -32,22 +35,6 @@ const FFN = 'model.layers.1.mlp.experts.1.up_proj.weight'
 const FROZEN = 'model.layers.0.self_attn.k_norm.weight'
 const ROUTER = 'model.layers.1.mlp.gate.weight'
 
-async function emptyHome(): Promise<string> {
-  const home = join(await folder(), 'home')
-  const settings = { institution: 'Test', listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
-  await initHome(home, settings, { inTheClear: true })
-  return home
-}
-const messageOf = (action: () => Promise<unknown>): Promise<string> =>
-  action().then(
-    () => 'accepted',
-    (error: Error) => error.message,
-  )
-const tensor = (tensors: Map<string, StoredTensor>, name: string): StoredTensor => {
-  const found = tensors.get(name)
-  if (found === undefined) throw new Error(`no tensor ${name}`)
-  return found
-}
 /** Half of every value of expert 1, as training elsewhere might leave it; exact in every format. */
 function trainElsewhere(tensors: Map<string, StoredTensor>): void {
   for (const { name, bytes, dtype } of tensors.values()) {
@@ -67,150 +54,6 @@ beforeAll(async () => {
   published = await publishedModel('BF16')
 })
 afterAll(cleanUp)
-
-describe('a public model in', () => {
-  const found = async (modelDir: string, text: { replay?: string } = { replay }): Promise<string> => {
-    const founding = { modelDir, name: 'Test', ...text }
-    return messageOf(async () => createConsortium({ home: await emptyHome(), now }, founding))
-  }
-
-  it.each(['F32', 'BF16', 'F16'] as const)('%s, in shards and in one file', async (dtype) => {
-    for (const shardBytes of [undefined, 5e9]) {
-      const home = await emptyHome()
-      const modelDir = await publishedModel(dtype, shardBytes)
-      let last: [number, number] = [0, 0]
-      const charter = await createConsortium(
-        { home, now },
-        { modelDir, name: 'Test', replay, onProgress: (done, total) => (last = [done, total]) },
-      )
-      const { files, config } = charter.publicModel
-      const weights = files.filter(({ role }) => role === 'weights')
-      expect(weights.length > 1).toBe(shardBytes === undefined)
-      expect(files.some(({ role }) => role === 'index')).toBe(shardBytes === undefined)
-      expect(config).toMatchObject({ num_key_value_heads: 2, vocab_size: 4160 })
-      expect(last[0]).toBe(last[1])
-      expect(last[1]).toBeGreaterThan(0)
-      // What the node keeps is what was published.
-      const { tensors } = await openPublicModel(join(home, 'public-model'))
-      expect([...tensors.keys()].sort()).toEqual([...(await tensorsOf(modelDir)).keys()].sort())
-    }
-  })
-
-  it('a lone shard with its index', async () => {
-    const dir = await publishedModel('BF16', 5e9)
-    const name = 'model-00001-of-00001.safetensors'
-    const weightMap = Object.fromEntries([...(await tensorsOf(dir)).keys()].map((key) => [key, name]))
-    await copyFile(join(dir, 'model.safetensors'), join(dir, name))
-    await without(dir, 'model.safetensors')
-    await writeFile(join(dir, 'model.safetensors.index.json'), JSON.stringify({ weight_map: weightMap }))
-    expect(await found(dir)).toBe('accepted')
-  })
-
-  it('says where text for replay comes from', async () => {
-    expect(await found(published, {})).toMatch(/no replay\.jsonl.*--replay FILE/)
-    expect(await found(published, { replay: '/nowhere/replay.jsonl' })).toMatch(/--replay: .*does not exist/)
-    expect(await found(published, { replay: published })).toMatch(/--replay: expected a \.jsonl/)
-  })
-
-  const changed = (change: (tensors: Map<string, StoredTensor>) => void) => async (): Promise<string> =>
-    rewritten(published, change, 200_000)
-  it.each<[string, () => Promise<string>, RegExp]>([
-    [
-      'a missing shard',
-      async () => without(await copied(published), 'model-00002-of-00003.safetensors'),
-      /model-00002-of-00003\.safetensors is missing/,
-    ],
-    [
-      'a shard cut short',
-      async () => {
-        const dir = await copied(published)
-        const path = join(dir, 'model-00002-of-00003.safetensors')
-        await writeFile(path, (await readFile(path)).subarray(0, -1))
-        return dir
-      },
-      /model-00002-of-00003\.safetensors: safetensors: expected \d+ bytes of data/,
-    ],
-    [
-      'only a pickle',
-      async () => {
-        const dir = await folder()
-        await writeFile(join(dir, 'pytorch_model.bin'), 'x')
-        return dir
-      },
-      /pytorch_model\.bin is a pickle/,
-    ],
-    [
-      'a pickle beside',
-      async () => {
-        const dir = await copied(published)
-        await writeFile(join(dir, 'optimizer.pt'), 'x')
-        return dir
-      },
-      /optimizer\.pt is a pickle/,
-    ],
-    [
-      'a missing tensor',
-      changed((all) => all.delete(FROZEN)),
-      /index\.json: tensor .*k_norm\.weight is missing/,
-    ],
-    [
-      'a tensor too many',
-      changed((all) => all.set('extra', { ...tensor(all, FROZEN), name: 'extra' })),
-      /safetensors: tensor extra is not part/,
-    ],
-    [
-      'another shape',
-      changed((all) => {
-        const found = tensor(all, 'model.layers.1.mlp.up_proj.weight')
-        found.shape = [C, 24]
-      }),
-      /safetensors: tensor model\.layers\.1\.mlp\.up_proj\.weight has shape \[32,24\], the config demands \[24,32\]/,
-    ],
-    [
-      'integers',
-      changed((all) => {
-        const found = tensor(all, FROZEN)
-        Object.assign(found, { dtype: 'I16' })
-      }),
-      /k_norm\.weight is I16/,
-    ],
-    [
-      'NaN',
-      changed((all) => tensor(all, 'lm_head.weight').bytes.set([0xc0, 0x7f], 2 * 77)),
-      /safetensors: tensor lm_head\.weight holds a value that is not finite, at 77/,
-    ],
-    [
-      'infinity',
-      changed((all) => tensor(all, 'model.norm.weight').bytes.set([0x80, 0xff], 2)),
-      /safetensors: tensor model\.norm\.weight holds a value that is not finite, at 1/,
-    ],
-    [
-      'a tokenizer with more ids than embeddings',
-      async () => reconfigured(await copied(published), { vocab_size: 4000 }),
-      /tokenizer\.json has ids up to 4095, but the model has 4000 embeddings/,
-    ],
-    [
-      'another end of text than the tokenizer has',
-      async () => reconfigured(await copied(published), { eos_token_id: 4100 }),
-      /id 4100 as config\.json says/,
-    ],
-    [
-      'scaled rotary embeddings',
-      async () => reconfigured(await copied(published), { rope_scaling: { type: 'linear', factor: 2 } }),
-      /"linear" are not supported/,
-    ],
-    ['no config', async () => without(await copied(published), 'config.json'), /no config\.json/],
-    [
-      'no weights',
-      async () => without(await copied(SMALL_MODEL), 'model.safetensors'),
-      /no model\.safetensors/,
-    ],
-  ])('refuses %s, naming it', async (_, dir, message) => {
-    const text = await found(await dir())
-    expect(text).toMatch(message)
-    expect(text).not.toContain('\n')
-  })
-})
 
 describe('an expert trained elsewhere', () => {
   let home: string
@@ -238,14 +81,14 @@ describe('an expert trained elsewhere', () => {
       if (name.includes('.mlp.')) copies.push(mixtureName(name).replace('experts.0', 'experts.1'))
       for (const copy of copies) {
         expect([copy, tensors.get(copy)?.dtype]).toEqual([copy, dtype])
-        expect(Buffer.compare(tensor(tensors, copy).bytes, bytes)).toBe(0)
+        expect(Buffer.compare(tensorOf(tensors, copy).bytes, bytes)).toBe(0)
       }
     }
     const bias = readSafetensors(await readFile(join(pair, 'router_bias.safetensors'))).tensors
     for (let layer = 0; layer < L; layer++) {
       const rows = toFloat32({
         dtype: 'F32',
-        data: tensor(tensors, `model.layers.${layer}.mlp.gate.weight`).bytes,
+        data: tensorOf(tensors, `model.layers.${layer}.mlp.gate.weight`).bytes,
       })
       expect(rows).toHaveLength(2 * C)
       expect(rows.subarray(0, C).every((x) => x === 0)).toBe(true)
@@ -293,7 +136,7 @@ describe('an expert trained elsewhere', () => {
     const elsewhere = await tensorsOf(trained)
     for (const { name, bytes } of tensors.values()) {
       if (name.includes('gate.weight')) continue
-      expect([name, Buffer.compare(bytes, tensor(elsewhere, name).bytes)]).toEqual([name, 0])
+      expect([name, Buffer.compare(bytes, tensorOf(elsewhere, name).bytes)]).toEqual([name, 0])
     }
     // One set of weights in the node and in the folder, so one forward pass (parity.test.ts) over both.
     const folderModel = await readFolder(out)
@@ -333,21 +176,6 @@ describe('an expert trained elsewhere', () => {
     expect(await readdir(plain)).not.toContain('router_bias.safetensors')
   })
 
-  it('may be in a wider format than the public model', async () => {
-    const wide = await rewritten(pair, (tensors) => {
-      for (const stored of tensors.values()) {
-        if (!stored.name.includes('.experts.1.')) continue
-        stored.bytes = fromFloat32(toFloat32({ dtype: stored.dtype, data: stored.bytes }), 'F32')
-        stored.dtype = 'F32'
-      }
-    })
-    const progress: number[] = []
-    const onProgress = (done: number, total: number): void => void progress.push(done / total)
-    await importExpert(node.paths, wide, 'wide', { onProgress })
-    expect(Math.max(...progress)).toBe(1)
-    expect(progress.at(-1)).toBe(1)
-  })
-
   it('leaves nothing behind where an export fails', async () => {
     const parent = await folder()
     const target = join(parent, 'file')
@@ -370,7 +198,7 @@ describe('an expert trained elsewhere', () => {
     [
       'one bit of a frozen tensor changed',
       changed((all) => {
-        const { bytes } = tensor(all, FROZEN)
+        const { bytes } = tensorOf(all, FROZEN)
         bytes[6] = (bytes[6] as number) ^ 1
       }),
       /model\.safetensors: tensor model\.layers\.0\.self_attn\.k_norm\.weight is not the public model’s/,
@@ -378,40 +206,37 @@ describe('an expert trained elsewhere', () => {
     [
       'the public FFN trained along',
       changed((all) => {
-        const { bytes } = tensor(all, FFN.replace('experts.1', 'experts.0'))
+        const { bytes } = tensorOf(all, FFN.replace('experts.1', 'experts.0'))
         bytes[0] = (bytes[0] as number) ^ 1
       }),
       /tensor model\.layers\.1\.mlp\.experts\.0\.up_proj\.weight is not the public model’s/,
     ],
     [
       'the public router row trained along',
-      changed((all) => tensor(all, ROUTER).bytes.set([1], 5)),
+      changed((all) => tensorOf(all, ROUTER).bytes.set([1], 5)),
       /tensor model\.layers\.1\.mlp\.gate\.weight has a row 0 that is not the public one/,
     ],
     [
       'frozen tensors saved in another format',
       changed((all) => {
-        const found = tensor(all, FROZEN)
-        const halves = new Uint16Array(found.bytes.buffer, 0, found.bytes.length / 2)
-        const wide = Uint32Array.from(halves, (half) => half << 16)
-        Object.assign(found, { dtype: 'F32', bytes: new Uint8Array(wide.buffer) })
+        widen(tensorOf(all, FROZEN))
       }),
       /k_norm\.weight is F32, that of the public model is BF16/,
     ],
     [
       'NaN in expert 1',
-      changed((all) => tensor(all, FFN).bytes.set([0xc0, 0x7f], 20)),
+      changed((all) => tensorOf(all, FFN).bytes.set([0xc0, 0x7f], 20)),
       /tensor model\.layers\.1\.mlp\.experts\.1\.up_proj\.weight holds a value that is not finite, at 10/,
     ],
     [
       'infinity in its router row',
-      changed((all) => tensor(all, ROUTER).bytes.set([0, 0, 0x80, 0x7f], 4 * (C + 3))),
+      changed((all) => tensorOf(all, ROUTER).bytes.set([0, 0, 0x80, 0x7f], 4 * (C + 3))),
       /gate\.weight holds a value that is not finite, at 35/,
     ],
     [
       'another shape of expert 1',
       changed((all) => {
-        tensor(all, FFN).shape = [C, 24]
+        tensorOf(all, FFN).shape = [C, 24]
       }),
       /up_proj\.weight has shape \[32,24\]/,
     ],
@@ -473,6 +298,22 @@ describe('an expert trained elsewhere', () => {
     expect(text).toMatch(message)
     expect(text).not.toContain('\n')
     expect(await node.trainings()).toEqual(before)
+  })
+
+  it('is taken in a format of its own, with progress that ends at the end', async () => {
+    const dir = await rewritten(trained, (all) => {
+      for (const found of all.values()) {
+        if (found.name.includes('.experts.1.')) widen(found)
+      }
+    })
+    const shares: number[] = []
+    await importExpert(node.paths, dir, 'wide', { onProgress: (done, total) => shares.push(done / total) })
+    expect([Math.max(...shares), shares.at(-1)]).toEqual([1, 1])
+    const wide = await loadTrained(node.publicModel, node.paths.training, 'wide')
+    const same = await loadTrained(node.publicModel, node.paths.training, 'from-afar')
+    expect(wide.expert.ffn.size).toBe(3 * L)
+    for (const [key, { data }] of wide.expert.ffn)
+      expect([key, data]).toEqual([key, same.expert.ffn.get(key)?.data])
   })
 
   it('is taken with a tokenizer file that a library spelt anew', async () => {
