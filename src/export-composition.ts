@@ -70,8 +70,9 @@ export async function exportComposition(
     sources.push(...(await expertSources(node, manifest, i + 1, options)))
   }
   const files = await modelFilesOf(model, { experts: experts.length + 1, topK })
+  // Without its biases it is not the composition that the digest names.
   if (biased !== undefined) files.set(ROUTER_BIAS_FILE, writeRouterBias(biasesOf(node, experts)))
-  files.set(COMPOSITION_FILE, encodeCompositionFile(await describeComposition(node, experts, topK)))
+  else files.set(COMPOSITION_FILE, encodeCompositionFile(await describeComposition(node, experts, topK)))
   files.set('README.md', readme(node, experts, manifests, topK, biased !== undefined))
   const tensors = byLayer([...publicSources(model), ...sources, ...routers(node, experts)])
   return writeHuggingFaceDirectory(directory, { tensors, files }, options)

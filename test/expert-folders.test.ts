@@ -170,6 +170,7 @@ describe('an expert trained elsewhere', () => {
     const [first] = [...bias.values()].map((entry) => Array.from(toFloat32(entry)).sort())
     expect(first).toEqual([0, 0, Math.fround(-0.05)].sort())
     expect(await readFile(join(out, 'README.md'), 'utf8')).toContain('router_bias.safetensors')
+    expect(await readdir(out)).not.toContain('composition.json')
     // Without it nothing is asked.
     const plain = join(await folder(), 'composed')
     await run(node, 'compose', { export: plain, exclude: ['from-afar'] })
