@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { compositionDigest } from '../src/composition/compose.ts'
 import type { CompositionFile } from '../src/composition/composition-file.ts'
 import { digestOf } from '../src/lib/bytes.ts'
+import { limit } from '../src/lib/limits.ts'
 import { createApp, type ServingEngine } from '../src/serving/app.ts'
 import { parseUpstreamUrl, type UpstreamInit, upstreamEngine } from '../src/serving/upstream.ts'
 import { closeServers, type Handler, serve } from './support/fake-server.ts'
@@ -34,8 +35,13 @@ const engineAt = (url: URL, more: Partial<UpstreamInit> = {}): ServingEngine =>
 
 const appOf = (engine: ServingEngine) =>
   createApp({ engine: () => engine, apiKeys: [KEY], allowedHosts: () => [HOST], now: () => 0 })
-const post = (engine: ServingEngine, body: object, path = '/v1/completions', init: RequestInit = {}) =>
-  appOf(engine).request(`http://${HOST}${path}`, {
+const post = (
+  to: ServingEngine | ReturnType<typeof appOf>,
+  body: object,
+  path = '/v1/completions',
+  init: RequestInit = {},
+) =>
+  ('request' in to ? to : appOf(to)).request(`http://${HOST}${path}`, {
     method: 'POST',
     headers: { host: HOST, authorization: `Bearer ${KEY}`, 'content-type': 'application/json' },
     body: JSON.stringify({ model: 'flexmesh', ...body }),
@@ -155,6 +161,22 @@ describe('an upstream', () => {
     })
     await post(engineAt(url), { prompt: 'Hello', max_tokens: 4096 })
     expect(asked).toEqual([26])
+  })
+
+  it('is given more requests at once than the node would take itself', async () => {
+    const waiting: ServerResponse[] = []
+    const many = limit('servedStreams') + 4
+    const url = await serve((_, __, response) => {
+      waiting.push(response)
+      if (waiting.length < many) return
+      for (const each of waiting) {
+        say(each, ...GOOD)
+        each.end()
+      }
+    })
+    const app = appOf(engineAt(url))
+    const answers = await Promise.all(Array.from({ length: many }, () => post(app, ask)))
+    expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200))
   })
 
   it('is left when the client leaves', async () => {

@@ -79,6 +79,11 @@ export const LIMITS = {
   queuedRequests: { value: 32, unit: 'count', why: 'generations that wait; more are told to retry' },
   completionTokens: { value: 4096, unit: 'count', why: 'largest max_tokens of one request' },
   stopSequences: { value: 4, unit: 'count', why: 'as the OpenAI API' },
+  upstreamStreams: {
+    value: 128,
+    unit: 'count',
+    why: 'answers that an upstream computes at once; half of the sockets of the API',
+  },
   upstreamSilence: {
     value: 60_000,
     unit: 'ms',

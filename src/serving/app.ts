@@ -64,10 +64,15 @@ export interface AppInit {
 export const MODEL_NAME = 'flexmesh'
 
 type Kind = 'completion' | 'chat'
+/** Who computes an answer is who may be busy. */
+type Queues = Readonly<Record<ServingEngine['servedBy'], Queue>>
 
 export function createApp(init: AppInit): Hono {
   const app = new Hono()
-  const queue = new Queue(limit('servedStreams'), limit('queuedRequests'))
+  const queues: Queues = {
+    node: new Queue(limit('servedStreams'), limit('queuedRequests')),
+    upstream: new Queue(limit('upstreamStreams'), limit('queuedRequests')),
+  }
   const keys = init.apiKeys.map((key) => sha256(utf8(key)))
   app.use(async (c, next) => {
     if (!init.allowedHosts().includes(c.req.header('host') ?? ''))
@@ -103,8 +108,8 @@ export function createApp(init: AppInit): Hono {
       ],
     })
   })
-  app.post('/v1/completions', (c) => respond(c, init, queue, 'completion'))
-  app.post('/v1/chat/completions', (c) => respond(c, init, queue, 'chat'))
+  app.post('/v1/completions', (c) => respond(c, init, queues, 'completion'))
+  app.post('/v1/chat/completions', (c) => respond(c, init, queues, 'chat'))
   app.notFound((c) => problem(c, 404, 'not_found', `${c.req.method} ${c.req.path} does not exist`))
   app.onError((error, c) => {
     const [status, code, message, param] = explain(error)
@@ -142,7 +147,7 @@ function problem(c: Context, status: Status, code: string, message: string, para
   return c.json(problemBody([status, code, message, param]), status)
 }
 
-async function respond(c: Context, init: AppInit, queue: Queue, kind: Kind): Promise<Response> {
+async function respond(c: Context, init: AppInit, queues: Queues, kind: Kind): Promise<Response> {
   if (!/^application\/json\b/i.test(c.req.header('content-type') ?? ''))
     return problem(c, 415, 'bad_content_type', 'send application/json')
   let body: unknown
@@ -175,7 +180,7 @@ async function respond(c: Context, init: AppInit, queue: Queue, kind: Kind): Pro
   }
   const id = `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${crypto.randomUUID()}`
   const run: Run = { engine, request, kind, id, created: init.now(), promptTokens }
-  const release = await queue.enter(c.req.raw.signal)
+  const release = await queues[engine.servedBy].enter(c.req.raw.signal)
   if (request.stream) return await streamAnswer(c, run, release)
   try {
     return c.json(await wholeAnswer(run, c.req.raw.signal))
