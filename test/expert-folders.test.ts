@@ -177,6 +177,18 @@ describe('an expert trained elsewhere', () => {
     expect(await readdir(plain)).not.toContain('router_bias.safetensors')
   })
 
+  it('does not replace one that was trained here, beside the same grouped-query model', async () => {
+    const data = [join(EXAMPLES, 'archive', 'text')]
+    const result = await run<{ own: { before: number; after: number } }>(node, 'train', {
+      name: 'here',
+      data,
+      steps: 3,
+    })
+    expect(result.own.after).toBeLessThan(result.own.before)
+    const again = (): Promise<unknown> => importExpert(node.paths, trained, 'here')
+    expect(await messageOf(again)).toMatch(/here was trained here; choose another --name/)
+  })
+
   it('leaves nothing behind where an export fails', async () => {
     const parent = await folder()
     const target = join(parent, 'file')

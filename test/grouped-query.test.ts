@@ -2,7 +2,7 @@
 import { type Tensor, zeros } from '@tensorflow/tfjs'
 import { describe, expect, it } from 'vitest'
 import type { ModelConfig } from '../src/model/config.ts'
-import { createGenerator } from '../src/model/generate.ts'
+import { createGenerator, type GeneratorInit } from '../src/model/generate.ts'
 import { denseName, mixtureParams, type Param, publicShapes, zeroRows } from '../src/model/params.ts'
 import { mulberry32 } from '../src/model/sampling.ts'
 import { forward, head } from '../src/model/transformer.ts'
@@ -71,9 +71,15 @@ async function greedy(
   engine: Engine,
   config: ModelConfig,
   params: ReadonlyMap<string, Param>,
+  init: Partial<GeneratorInit> = {},
 ): Promise<number[]> {
   const mixture = mixtureParams(config, params, zeroRows(config), [])
-  const generator = await createGenerator(engine, config, mixture, { E: 1, topK: 1, contextLength: 60 })
+  const generator = await createGenerator(engine, config, mixture, {
+    E: 1,
+    topK: 1,
+    contextLength: 60,
+    ...init,
+  })
   const found: number[] = []
   const request = {
     prompt: ids.subarray(0, 9),
@@ -133,6 +139,12 @@ describe('grouped-query attention', () => {
     const expected = await greedy(onnx, REPEATED, multiHead)
     expect(new Set(expected).size).toBeGreaterThan(3)
     expect(await greedy(onnx, GROUPED, grouped)).toEqual(expected)
+    expect(await greedy(onnx, GROUPED, grouped, { vectorThreads: 0 })).toEqual(expected)
     expect(await greedy(cpuEngine(), GROUPED, grouped)).toEqual(expected)
+  })
+
+  it.each(['int8', 'int4'] as const)('is served in %s, which is cut row by row', async (weights) => {
+    const expected = await greedy(onnx, REPEATED, multiHead, { weights })
+    expect(await greedy(onnx, GROUPED, grouped, { weights })).toEqual(expected)
   })
 })
