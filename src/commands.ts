@@ -3,10 +3,11 @@
  * command line runs them in a running node through its control socket, or on the home folder itself.
  */
 import type { Verdict } from './acceptance/accept.ts'
-import { compositionDigest, selectionMask } from './composition/compose.ts'
+import { compose, selectionMask } from './composition/compose.ts'
 import { REVOCATION_REASONS } from './consortium/member.ts'
 import { readDocuments } from './data/readers.ts'
 import { exportComposition } from './export-composition.ts'
+import { exportOnnx } from './export-onnx.ts'
 import { exportPair } from './export-pair.ts'
 import { readEnvelope } from './identity/envelope.ts'
 import { type Digest, toBase64 } from './lib/bytes.ts'
@@ -141,34 +142,42 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
     },
     async *compose(args, signal) {
       const fields = new Fields(args, 'compose')
-      const { composition } = node.inference()
+      const current = node.inference().composition
       const selection = { include: names(fields, 'include'), exclude: names(fields, 'exclude') }
-      const mask = selectionMask(composition, selection)
-      const experts = composition.experts.filter((_, i) => mask[i + 1] === 0)
-      const wanted = fields.has('topK') ? fields.uint('topK', MAX_TOP_K, 1) : composition.topK
-      const topK = Math.min(wanted, experts.length + 1)
-      const result = {
-        composition: compositionDigest(
-          node.charter.publicModel.digest,
-          experts.map(({ id }) => id),
-          topK,
-        ),
+      const mask = selectionMask(current, selection)
+      const chosen = current.experts.filter((_, i) => mask[i + 1] === 0)
+      const { config, params } = node.publicModel
+      const publicModel = { digest: node.charter.publicModel.digest, params }
+      const wanted = fields.has('topK') ? fields.uint('topK', MAX_TOP_K, 1) : current.topK
+      const composition = compose(config, publicModel, chosen, wanted)
+      const { digest, topK, experts } = composition
+      const result: Record<string, unknown> = {
+        composition: digest,
         topK,
         experts: experts.map(({ id, name, institution }) => ({ id, name, institution })),
       }
-      if (!fields.has('export')) return result
-      const directory = fields.text('export', MAX_PATH)
-      const files = yield* reporting((onProgress) =>
-        exportComposition(node, experts, {
-          directory,
-          topK,
-          dropBias: fields.has('dropBias') && fields.bool('dropBias'),
-          shardBytes: shardBytes(fields),
-          signal,
-          onProgress,
-        }),
-      )
-      return { ...result, directory, files }
+      if (fields.has('export')) {
+        const directory = fields.text('export', MAX_PATH)
+        const files = yield* reporting((onProgress) =>
+          exportComposition(node, experts, {
+            directory,
+            topK,
+            dropBias: fields.has('dropBias') && fields.bool('dropBias'),
+            shardBytes: shardBytes(fields),
+            signal,
+            onProgress,
+          }),
+        )
+        Object.assign(result, { directory, files })
+      }
+      if (fields.has('exportOnnx')) {
+        const directory = fields.text('exportOnnx', MAX_PATH)
+        const files = yield* reporting((onProgress) =>
+          exportOnnx(node, composition, { directory, signal, onProgress }),
+        )
+        Object.assign(result, { onnx: { directory, files } })
+      }
+      return result
     },
     async *generate(args, signal) {
       const fields = new Fields(args, 'generate')

@@ -4,6 +4,8 @@
  * at a time; what another program computes from the folder is what the node computes.
  */
 import { type AcceptedExpert, compositionDigest } from './composition/compose.ts'
+import { COMPOSITION_FILE, encodeCompositionFile } from './composition/composition-file.ts'
+import { describeComposition } from './describe-composition.ts'
 import { byLayer, modelFilesOf, publicSources, valuesSource } from './flex-olmo.ts'
 import type { Digest } from './lib/bytes.ts'
 import { InputError, VerificationError } from './lib/errors.ts'
@@ -35,7 +37,7 @@ export interface CompositionExport extends DirectoryOptions {
   readonly dropBias: boolean
 }
 
-type Exporter = Pick<NodeState, 'publicModel' | 'charter' | 'catalogue' | 'blobs'>
+type Exporter = Pick<NodeState, 'publicModel' | 'charter' | 'consortium' | 'catalogue' | 'blobs'>
 
 const PIECE_BYTES = 4 * 2 ** 20
 const PROJECTIONS = ['gate', 'up', 'down'] as const
@@ -68,7 +70,9 @@ export async function exportComposition(
     sources.push(...(await expertSources(node, manifest, i + 1, options)))
   }
   const files = await modelFilesOf(model, { experts: experts.length + 1, topK })
+  // Without its biases it is not the composition that the digest names.
   if (biased !== undefined) files.set(ROUTER_BIAS_FILE, writeRouterBias(biasesOf(node, experts)))
+  else files.set(COMPOSITION_FILE, encodeCompositionFile(await describeComposition(node, experts, topK)))
   files.set('README.md', readme(node, experts, manifests, topK, biased !== undefined))
   const tensors = byLayer([...publicSources(model), ...sources, ...routers(node, experts)])
   return writeHuggingFaceDirectory(directory, { tensors, files }, options)

@@ -198,6 +198,8 @@ describe('what goes wrong is said in one sentence', () => {
       ['fly'],
       ['train', '--home', ready],
       ['start', '--port', 'x', '--home', ready],
+      ['start', '--upstream', 'http://127.0.0.1:9/v1', '--home', ready],
+      ['start', '--upstream', 'ftp://host', '--upstream-composition', 'composition.json', '--home', ready],
       ['train', '--speed', '9'],
       ['generate', 'x', '--weights', 'int9', '--home', ready],
     ]) {

@@ -3,6 +3,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { answerOf, readFolder } from '../scripts/parity/our-model.ts'
+import { decodeCompositionFile } from '../src/composition/composition-file.ts'
 import { importExpert } from '../src/import-expert.ts'
 import { mixtureName } from '../src/model/params.ts'
 import { FlexMeshNode } from '../src/node.ts'
@@ -124,6 +125,8 @@ describe('an expert trained elsewhere', () => {
     expect(composed.composition).toBe(node.inference().composition.digest)
     expect((await readdir(out)).sort()).toEqual([...composed.files].sort())
     expect(composed.files).toEqual(expect.arrayContaining(['tokenizer.json', 'generation_config.json']))
+    const label = decodeCompositionFile(await readFile(join(out, 'composition.json')))
+    expect(label).toMatchObject({ composition: composed.composition, experts: [{ license: 'CC-BY-4.0' }] })
     const readme = await readFile(join(out, 'README.md'), 'utf8')
     for (const part of ['Test', 'law', 'CC-BY-4.0', node.composed()[0]?.id as string, node.identity.peerId])
       expect(readme).toContain(part)
@@ -167,6 +170,7 @@ describe('an expert trained elsewhere', () => {
     const [first] = [...bias.values()].map((entry) => Array.from(toFloat32(entry)).sort())
     expect(first).toEqual([0, 0, Math.fround(-0.05)].sort())
     expect(await readFile(join(out, 'README.md'), 'utf8')).toContain('router_bias.safetensors')
+    expect(await readdir(out)).not.toContain('composition.json')
     // Without it nothing is asked.
     const plain = join(await folder(), 'composed')
     await run(node, 'compose', { export: plain, exclude: ['from-afar'] })

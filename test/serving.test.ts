@@ -11,6 +11,7 @@ const WORDS = ['The ', 'quick ', 'brown ', 'fox ', 'END', ' jumps']
 /** An engine that says six words; each is carried by the second expert by three quarters. */
 function engine(seen: InferenceRequest[] = [], gate?: Promise<void>): ServingEngine {
   return {
+    servedBy: 'node',
     composition: `sha256:${'a'.repeat(64)}`,
     experts: [
       { institution: 'public model', expert: 'public' },

@@ -1,6 +1,7 @@
-/** Test vectors of protocols/composition: digests of compositions, and selections among their experts. */
+/** Test vectors of protocols/composition: digests, selections and files of compositions. */
 import { type AcceptedExpert, compositionDigest, selectionMask } from '../../src/composition/compose.ts'
-import { digestOf, parseDigest } from '../../src/lib/bytes.ts'
+import { decodeCompositionFile } from '../../src/composition/composition-file.ts'
+import { digestOf, parseDigest, utf8 } from '../../src/lib/bytes.ts'
 import { VerificationError } from '../../src/lib/errors.ts'
 import { Fields } from '../../src/lib/fields.ts'
 import { byFileName, type Case, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
@@ -72,13 +73,57 @@ function selectionVectors(): Vector[] {
   }))
 }
 
+function fileVectors(): Vector[] {
+  const sorted = [...ids].sort()
+  const entry = { license: 'CC-BY-4.0', expiresAt: 1_800_000_000 }
+  const experts = sorted.map((id) => ({ ...EXPERTS.find((expert) => expert.id === id), ...entry }))
+  const file = {
+    version: 1,
+    consortium: digestOf(Uint8Array.of(9)),
+    publicModel,
+    composition: compositionDigest(publicModel, ids as never, 2),
+    topK: 2,
+    experts,
+  }
+  const { topK: _, ...withoutTopK } = file
+  const cases: [...Case, unknown][] = [
+    ['three-experts', 'accept', 'as a node writes it', file],
+    ['other-digest', 'wrong-digest', 'the digest is that of its members', { ...file, topK: 3 }],
+    ['one-missing', 'wrong-digest', 'an expert left out of the list', { ...file, experts: experts.slice(1) }],
+    [
+      'unordered',
+      'bad-field',
+      'the order is that of the mixture',
+      { ...file, experts: experts.toReversed() },
+    ],
+    ['twice', 'bad-field', 'one entry an expert', { ...file, experts: [experts[0], ...experts] }],
+    ['no-top-k', 'bad-field', 'every member is there', withoutTopK],
+    ['top-k-too-large', 'bad-field', 'at most the experts and the public one', { ...file, topK: 5 }],
+    ['unknown-member', 'bad-field', 'nothing is silently ignored', { ...file, signature: 'x' }],
+    [
+      'entry-without-institution',
+      'bad-field',
+      'who to name',
+      { ...file, experts: experts.map(({ institution: _, ...rest }) => rest) },
+    ],
+    ['version-2', 'bad-field', 'another version', { ...file, version: 2 }],
+    ['text', 'not-json', 'a file that is no JSON', 'composition: three experts'],
+  ]
+  return vectorsOf('file', 'composition Composition file', cases, (value) => ({
+    decoder: 'file',
+    text: typeof value === 'string' ? value : JSON.stringify(value),
+  }))
+}
+
 function makeVectors(): Record<string, Vector> {
-  return byFileName([...digestVectors(), ...selectionVectors()])
+  return byFileName([...digestVectors(), ...selectionVectors(), ...fileVectors()])
 }
 
 function runVector(input: Readonly<Record<string, unknown>>): unknown {
   const fields = new Fields(input, 'input')
-  if (fields.literal('decoder', 'digest', 'selection') === 'digest') {
+  const decoder = fields.literal('decoder', 'digest', 'selection', 'file')
+  if (decoder === 'file') return decodeCompositionFile(utf8(String(input['text'])))
+  if (decoder === 'digest') {
     const experts = fields.list('experts', 64, (item) => parseDigest(String(item)))
     const digest = compositionDigest(fields.digest('publicModel'), experts, fields.uint('topK'))
     if (digest !== input['digest']) throw new VerificationError('wrong-digest', `composition is ${digest}`)

@@ -96,9 +96,13 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
   },
   withdraw: { usage: 'withdraw NAME', summary: 'withdraw a published expert', options: {} },
   start: {
-    usage: 'start [--port N]',
+    usage: 'start [--port N] [--upstream URL --upstream-composition FILE]',
     summary: 'run the node: network, judging, inference API',
-    options: { port: text('port of the API on 127.0.0.1 (default 8080, 0: any)') },
+    options: {
+      port: text('port of the API on 127.0.0.1 (default 8080, 0: any)'),
+      upstream: text('OpenAI-compatible server that answers, as in http://127.0.0.1:8000/v1'),
+      'upstream-composition': text('composition.json of the export that it serves'),
+    },
   },
   experts: { usage: 'experts', summary: 'what is composed, and every verdict', options: {} },
   accept: { usage: 'accept PACKAGE', summary: 'judge a refused package again', options: {} },
@@ -108,13 +112,14 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     options: {},
   },
   compose: {
-    usage: 'compose [--include NAME...] [--exclude NAME...] [--top-k K] [--export DIR]',
-    summary: 'what a selection of experts composes, its digest, and a FlexOlmo model of it',
+    usage: 'compose [--include NAME...] [--exclude NAME...] [--top-k K] [--export DIR] [--export-onnx DIR]',
+    summary: 'what a selection of experts composes, its digest, and a model folder of it',
     options: {
       include: list('only these experts'),
       exclude: list('never these experts'),
       'top-k': text('experts active for a token (default 4, at most all)'),
       export: text('new folder for a Hugging Face FlexOlmoForCausalLM model'),
+      'export-onnx': text('new folder for the composition as one ONNX graph'),
       'shard-size': text('megabytes of weights in one file (default 5000)'),
       'drop-bias': flag('export experts with a router bias without it; it goes to a file beside'),
     },

@@ -82,10 +82,12 @@ export function describe(command: string, result: unknown): string[] {
       return (value['verdicts'] as VerdictLine[]).map(verdictLine)
     case 'compose': {
       const experts = value['experts'] as { name: string; institution: string }[]
+      const onnx = value['onnx'] as { directory: string } | undefined
+      const written = [value['directory'], onnx?.directory].filter((directory) => directory !== undefined)
       return [
         `composition ${value['composition']}, top-${value['topK']}`,
         `public model${experts.map((e) => ` + ${e.institution}/${e.name}`).join('')}`,
-        ...(value['directory'] === undefined ? [] : [`written to ${value['directory']}`]),
+        ...written.map((directory) => `written to ${directory}`),
       ]
     }
     case 'train': {

@@ -174,6 +174,7 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
         exclude: list(invocation, 'exclude'),
         topK: whole(invocation, 'top-k', 65),
         export: path(invocation, 'export'),
+        exportOnnx: path(invocation, 'export-onnx'),
         shardMegabytes: whole(invocation, 'shard-size', 1_000_000),
         dropBias: invocation.values['drop-bias'] === true ? true : undefined,
       })

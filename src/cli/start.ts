@@ -1,15 +1,28 @@
 /** `flexmesh start`: the node with its network, control socket and inference API, until interrupted. */
+import { resolve } from 'node:path'
 import { hostileCommands, nodeCommands } from '../commands.ts'
 import { selectionMask } from '../composition/compose.ts'
+import { type GatewayInit, openGateway } from '../gateway.ts'
 import { shortDigest } from '../lib/bytes.ts'
+import { InputError } from '../lib/errors.ts'
 import type { WeightFormat } from '../model/weight-format.ts'
 import { FlexMeshNode } from '../node.ts'
 import type { NodeEvent } from '../node-event.ts'
 import { createApp, type ServingEngine } from '../serving/app.ts'
 import { type Control, startControl } from '../serving/control.ts'
 import { loadApiKey, type RunningServer, startServer } from '../serving/server.ts'
+import { parseUpstreamUrl } from '../serving/upstream.ts'
 import { type EngineChoice, selectEngine } from '../tensor/select-engine.ts'
-import { type CommandContext, engineChoice, passphraseOf, unixNow, weightFormat, whole } from './context.ts'
+import type { Invocation } from './arguments.ts'
+import {
+  type CommandContext,
+  engineChoice,
+  option,
+  passphraseOf,
+  unixNow,
+  weightFormat,
+  whole,
+} from './context.ts'
 
 const DEFAULT_PORT = 8080
 const MAX_PORT = 65_535
@@ -27,6 +40,7 @@ export interface StartInit {
   readonly engine?: EngineChoice
   readonly weights?: WeightFormat
   readonly passphrase?: string
+  readonly upstream?: GatewayInit
   readonly onEvent: (event: NodeEvent) => void
 }
 
@@ -47,8 +61,10 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     await node.start()
     const apiKey = await loadApiKey(node.paths.apiKey)
     let hosts: string[] = []
+    const local = (): ServingEngine => servingEngine(node)
+    const gateway = init.upstream === undefined ? undefined : await openGateway(node, local, init.upstream)
     const app = createApp({
-      engine: () => servingEngine(node),
+      engine: gateway === undefined ? local : gateway.engineFor,
       apiKeys: [apiKey],
       allowedHosts: () => hosts,
       now: unixNow,
@@ -83,6 +99,7 @@ function servingEngine(node: FlexMeshNode): ServingEngine {
   const { tokenizer } = node.publicModel
   const { composition } = inference
   return {
+    servedBy: 'node',
     composition: composition.digest,
     experts: [
       { institution: 'public model', expert: 'public' },
@@ -107,8 +124,28 @@ function servingEngine(node: FlexMeshNode): ServingEngine {
   }
 }
 
+/** @throws InputError `usage` when one of the two options is given without the other. */
+function upstreamOf(invocation: Invocation): GatewayInit | undefined {
+  const url = option(invocation, 'upstream')
+  const compositionFile = option(invocation, 'upstream-composition')
+  if (url === undefined && compositionFile === undefined) return undefined
+  if (url === undefined || compositionFile === undefined) {
+    throw new InputError(
+      'usage',
+      'start: --upstream URL and --upstream-composition FILE go together; the file lies in the export that the upstream serves',
+    )
+  }
+  const apiKey = process.env['FLEXMESH_UPSTREAM_API_KEY']
+  return {
+    url: parseUpstreamUrl(url),
+    compositionFile: resolve(compositionFile),
+    ...(apiKey === undefined ? {} : { apiKey }),
+  }
+}
+
 export async function runStart({ home, invocation, output, signal }: CommandContext): Promise<void> {
   const passphrase = await passphraseOf(invocation)
+  const upstream = upstreamOf(invocation)
   const running = await startNode({
     home,
     port: whole(invocation, 'port', MAX_PORT) ?? DEFAULT_PORT,
@@ -116,17 +153,20 @@ export async function runStart({ home, invocation, output, signal }: CommandCont
     engine: engineChoice(invocation),
     weights: weightFormat(invocation),
     ...(passphrase === undefined ? {} : { passphrase }),
+    ...(upstream === undefined ? {} : { upstream }),
   })
   output.result(
     {
       peerId: running.node.identity.peerId,
       addresses: running.node.addresses(),
       api: `http://127.0.0.1:${running.api.port}/v1`,
+      ...(upstream === undefined ? {} : { upstream: upstream.url.href }),
     },
     [
       `${running.node.settings.institution} is up as ${running.node.identity.peerId}`,
       ...running.node.addresses().map((address) => `network ${address}`),
       `API     http://127.0.0.1:${running.api.port}/v1, key in ${running.node.paths.apiKey}`,
+      ...(upstream === undefined ? [] : [`answers come from ${upstream.url.href}`]),
     ],
   )
   try {

@@ -75,7 +75,7 @@ export interface Selection {
 export function selectionMask(composition: Composition, selection: Selection): Float32Array {
   const mask = new Float32Array(composition.experts.length + 1)
   const find = (name: string): number[] => {
-    const found = composition.experts.flatMap((expert, index) => (matches(expert, name) ? [index + 1] : []))
+    const found = composition.experts.flatMap((expert, index) => (isNamed(expert, name) ? [index + 1] : []))
     if (found.length === 0) {
       const known = composition.experts.map((expert) => expert.institution).join(', ')
       throw new InputError(
@@ -93,7 +93,8 @@ export function selectionMask(composition: Composition, selection: Selection): F
   return mask
 }
 
-function matches(expert: AcceptedExpert, name: string): boolean {
+/** Whether a name of a selection means this expert. */
+export function isNamed(expert: Pick<AcceptedExpert, 'id' | 'name' | 'institution'>, name: string): boolean {
   const hex = name.startsWith('sha256:') ? name : `sha256:${name}`
   return (
     expert.institution === name ||

@@ -20,7 +20,7 @@ export async function ensurePrivateDir(path: string): Promise<void> {
 export async function writeFileAtomic(
   path: string,
   data: Uint8Array | string | readonly Uint8Array[],
-  options: { mode?: number; signal?: AbortSignal } = {},
+  options: { mode?: number; signal?: AbortSignal; onPart?: (bytes: number) => void } = {},
 ): Promise<void> {
   const temporary = join(dirname(path), `.${toHex(randomBytes(8))}.tmp`)
   await mapDiskErrors(path, async () => {
@@ -30,6 +30,7 @@ export async function writeFileAtomic(
         for (const part of Array.isArray(data) ? data : [data]) {
           options.signal?.throwIfAborted()
           await handle.writeFile(part as Uint8Array | string)
+          options.onPart?.(part.length)
         }
         await handle.sync()
       } finally {

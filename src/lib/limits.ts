@@ -64,6 +64,7 @@ export const LIMITS = {
     unit: 'seconds',
     why: 'an open invitation lets strangers reach the join protocol',
   },
+  compositionFileBytes: { value: 64 * KIB, unit: 'bytes', why: '63 experts of at most 600 bytes each' },
   bodyBytes: { value: 1 * MIB, unit: 'bytes', why: 'largest HTTP request body' },
   httpHeaderBytes: { value: 8 * KIB, unit: 'bytes', why: 'largest HTTP header block' },
   httpHeadersTimeout: { value: 10_000, unit: 'ms', why: 'slow clients do not hold sockets' },
@@ -78,6 +79,17 @@ export const LIMITS = {
   queuedRequests: { value: 32, unit: 'count', why: 'generations that wait; more are told to retry' },
   completionTokens: { value: 4096, unit: 'count', why: 'largest max_tokens of one request' },
   stopSequences: { value: 4, unit: 'count', why: 'as the OpenAI API' },
+  upstreamStreams: {
+    value: 128,
+    unit: 'count',
+    why: 'answers that an upstream computes at once; half of the sockets of the API',
+  },
+  upstreamSilence: {
+    value: 60_000,
+    unit: 'ms',
+    why: 'an upstream that says nothing for so long has failed',
+  },
+  upstreamAnswerBytes: { value: 16 * MIB, unit: 'bytes', why: '4096 events of 4 KiB' },
   documentBytes: {
     value: 64 * MIB,
     unit: 'bytes',

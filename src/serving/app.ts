@@ -6,20 +6,27 @@ import { timingSafeEqual } from 'node:crypto'
 import { type Context, Hono } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { streamSSE } from 'hono/streaming'
+import type { Selection } from '../composition/compose.ts'
 import { sha256, utf8 } from '../lib/bytes.ts'
 import { FlexMeshError, FormatError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { type InferenceRequest, parseRequest } from './openai.ts'
 import { Queue, QueueFullError } from './queue.ts'
 
+/** A part of an answer; the next token where nothing else is said. */
 export interface Piece {
   readonly text: string
-  /** Routing weight of each expert for this token; sums to 1. */
-  readonly shares: Float32Array
+  /** Routing weight of each expert for this token, summing to 1, where the engine knows. */
+  readonly shares?: Float32Array
+  /** Tokens of the answer so far. */
+  readonly tokens?: number
+  /** With the last piece, why it is the last. */
+  readonly finish?: 'stop' | 'length'
 }
 
-/** The current composition, ready to answer. */
+/** A composition that is ready to answer. */
 export interface ServingEngine {
+  readonly servedBy: 'node' | 'upstream'
   readonly composition: string
   /** Labels of the experts, public model first. */
   readonly experts: readonly { readonly institution: string; readonly expert: string }[]
@@ -27,11 +34,25 @@ export interface ServingEngine {
   countTokens(text: string): number
   /** @throws InputError `not-found` for an expert that is not composed. */
   checkSelection(request: InferenceRequest): void
+  /** @throws ServingError. */
   generate(request: InferenceRequest, signal: AbortSignal): AsyncIterable<Piece>
 }
 
+/** Why a well-formed request is not answered now. */
+export class ServingError extends Error {
+  readonly status: 502 | 503 | 504
+  readonly code: string
+
+  constructor(status: 502 | 503 | 504, code: string, message: string, cause?: unknown) {
+    super(message, { cause })
+    this.status = status
+    this.code = code
+  }
+}
+
 export interface AppInit {
-  readonly engine: () => ServingEngine
+  /** Who answers a request with this selection of experts. @throws ServingError. */
+  readonly engine: (selection: Selection) => ServingEngine | Promise<ServingEngine>
   /** Bearer tokens; requests without one of them are refused. */
   readonly apiKeys: readonly string[]
   /** Host header values that are served: what stops DNS rebinding. */
@@ -43,10 +64,15 @@ export interface AppInit {
 export const MODEL_NAME = 'flexmesh'
 
 type Kind = 'completion' | 'chat'
+/** Who computes an answer is who may be busy. */
+type Queues = Readonly<Record<ServingEngine['servedBy'], Queue>>
 
 export function createApp(init: AppInit): Hono {
   const app = new Hono()
-  const queue = new Queue(limit('servedStreams'), limit('queuedRequests'))
+  const queues: Queues = {
+    node: new Queue(limit('servedStreams'), limit('queuedRequests')),
+    upstream: new Queue(limit('upstreamStreams'), limit('queuedRequests')),
+  }
   const keys = init.apiKeys.map((key) => sha256(utf8(key)))
   app.use(async (c, next) => {
     if (!init.allowedHosts().includes(c.req.header('host') ?? ''))
@@ -67,8 +93,8 @@ export function createApp(init: AppInit): Hono {
       onError: (c) => problem(c, 413, 'body_too_large', `the body may have ${limit('bodyBytes')} bytes`),
     }),
   )
-  app.get('/v1/models', (c) => {
-    const { composition, experts } = init.engine()
+  app.get('/v1/models', async (c) => {
+    const { composition, experts, servedBy } = await init.engine({})
     return c.json({
       object: 'list',
       data: [
@@ -77,45 +103,51 @@ export function createApp(init: AppInit): Hono {
           object: 'model',
           created: init.now(),
           owned_by: 'consortium',
-          flexmesh: { composition, experts },
+          flexmesh: { composition, served_by: servedBy, experts },
         },
       ],
     })
   })
-  app.post('/v1/completions', (c) => respond(c, init, queue, 'completion'))
-  app.post('/v1/chat/completions', (c) => respond(c, init, queue, 'chat'))
+  app.post('/v1/completions', (c) => respond(c, init, queues, 'completion'))
+  app.post('/v1/chat/completions', (c) => respond(c, init, queues, 'chat'))
   app.notFound((c) => problem(c, 404, 'not_found', `${c.req.method} ${c.req.path} does not exist`))
   app.onError((error, c) => {
-    if (error instanceof QueueFullError)
-      return problem(c, 429, 'queue_full', 'too many requests wait; try again soon')
-    if (error instanceof FormatError)
-      return problem(c, 400, error.code, error.message, String(error.fields['param'] ?? '') || undefined)
-    if (error instanceof FlexMeshError) return problem(c, 400, error.code, error.message)
-    return problem(c, 500, 'internal', 'something failed inside the node')
+    const [status, code, message, param] = explain(error)
+    return problem(c, status, code, message, param)
   })
   return app
 }
 
+type Status = 400 | 401 | 403 | 404 | 413 | 415 | 429 | 500 | 502 | 503 | 504
+type Problem = readonly [status: Status, code: string, message: string, param?: string | undefined]
+
+function explain(error: unknown): Problem {
+  if (error instanceof QueueFullError) return [429, 'queue_full', 'too many requests wait; try again soon']
+  if (error instanceof ServingError) return [error.status, error.code, error.message]
+  if (error instanceof FormatError)
+    return [400, error.code, error.message, String(error.fields['param'] ?? '') || undefined]
+  if (error instanceof FlexMeshError) return [400, error.code, error.message]
+  return [500, 'internal', 'something failed inside the node']
+}
+
 /** The OpenAI error shape. */
-function problem(
-  c: Context,
-  status: 400 | 401 | 403 | 404 | 413 | 415 | 429 | 500,
-  code: string,
-  message: string,
-  param?: string,
-): Response {
+function problemBody([status, code, message, param]: Problem): unknown {
   const type =
     status === 401
       ? 'authentication_error'
       : status === 429
         ? 'rate_limit_error'
-        : status === 500
+        : status >= 500
           ? 'server_error'
           : 'invalid_request_error'
-  return c.json({ error: { message, type, param: param ?? null, code } }, status)
+  return { error: { message, type, param: param ?? null, code } }
 }
 
-async function respond(c: Context, init: AppInit, queue: Queue, kind: Kind): Promise<Response> {
+function problem(c: Context, status: Status, code: string, message: string, param?: string): Response {
+  return c.json(problemBody([status, code, message, param]), status)
+}
+
+async function respond(c: Context, init: AppInit, queues: Queues, kind: Kind): Promise<Response> {
   if (!/^application\/json\b/i.test(c.req.header('content-type') ?? ''))
     return problem(c, 415, 'bad_content_type', 'send application/json')
   let body: unknown
@@ -133,7 +165,8 @@ async function respond(c: Context, init: AppInit, queue: Queue, kind: Kind): Pro
       `model "${request.model}" does not exist; "${MODEL_NAME}" does`,
       'model',
     )
-  const engine = init.engine()
+  const { include, exclude } = request
+  const engine = await init.engine({ include, exclude })
   engine.checkSelection(request)
   const promptTokens = engine.countTokens(request.prompt) + 1
   if (promptTokens >= engine.contextLength) {
@@ -147,8 +180,8 @@ async function respond(c: Context, init: AppInit, queue: Queue, kind: Kind): Pro
   }
   const id = `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${crypto.randomUUID()}`
   const run: Run = { engine, request, kind, id, created: init.now(), promptTokens }
-  const release = await queue.enter(c.req.raw.signal)
-  if (request.stream) return streamAnswer(c, run, release)
+  const release = await queues[engine.servedBy].enter(c.req.raw.signal)
+  if (request.stream) return await streamAnswer(c, run, release)
   try {
     return c.json(await wholeAnswer(run, c.req.raw.signal))
   } finally {
@@ -172,16 +205,18 @@ interface Tally {
 }
 
 /** Text pieces up to a stop sequence; what might begin one is held back until it is clear. */
-async function* pieces(run: Run, tally: Tally, signal: AbortSignal): AsyncGenerator<string> {
+async function* pieces(run: Run, tally: Tally, signal: AbortSignal): AsyncGenerator<string, void, void> {
   const { stop, maxTokens } = run.request
   const longest = Math.max(0, ...stop.map((s) => s.length - 1))
   let held = ''
-  for await (const { text, shares } of run.engine.generate(run.request, signal)) {
-    tally.tokens++
-    shares.forEach((share, i) => {
+  let finish: Piece['finish']
+  for await (const piece of run.engine.generate(run.request, signal)) {
+    tally.tokens = piece.tokens ?? tally.tokens + 1
+    finish = piece.finish
+    piece.shares?.forEach((share, i) => {
       tally.shares[i] = (tally.shares[i] as number) + share
     })
-    held += text
+    held += piece.text
     const at = Math.min(...stop.map((s) => held.indexOf(s)).filter((i) => i >= 0))
     if (Number.isFinite(at)) {
       yield held.slice(0, at)
@@ -192,7 +227,7 @@ async function* pieces(run: Run, tally: Tally, signal: AbortSignal): AsyncGenera
       held = held.slice(held.length - longest)
     }
   }
-  if (tally.tokens >= maxTokens) tally.finish = 'length'
+  tally.finish = finish ?? (tally.tokens >= maxTokens ? 'length' : 'stop')
   yield held
 }
 
@@ -219,32 +254,41 @@ async function wholeAnswer(run: Run, signal: AbortSignal): Promise<unknown> {
   }
 }
 
-function streamAnswer(c: Context, run: Run, release: () => void): Response {
+/** Answers with an error status as long as nothing was said; later the error is the last event. */
+async function streamAnswer(c: Context, run: Run, release: () => void): Promise<Response> {
   const object = run.kind === 'chat' ? 'chat.completion.chunk' : 'text_completion'
   const chunk = (rest: unknown): string =>
     JSON.stringify({ id: run.id, object, created: run.created, model: MODEL_NAME, ...(rest as object) })
+  const abort = new AbortController()
+  const tally = newTally(run)
+  const texts = pieces(run, tally, AbortSignal.any([c.req.raw.signal, abort.signal]))
+  let coming: IteratorResult<string>
+  try {
+    coming = await texts.next()
+  } catch (error) {
+    release()
+    throw error
+  }
   return streamSSE(c, async (sse) => {
-    const abort = new AbortController()
     sse.onAbort(() => abort.abort())
-    const tally = newTally(run)
+    const send = (data: string): Promise<void> => sse.writeSSE({ data })
     try {
-      for await (const text of pieces(run, tally, abort.signal)) {
-        if (text === '') continue
+      for (; coming.done !== true; coming = await texts.next()) {
+        if (coming.value === '') continue
+        const text = coming.value
         const choice = run.kind === 'chat' ? { index: 0, delta: { content: text } } : { index: 0, text }
-        await sse.writeSSE({ data: chunk({ choices: [{ ...choice, finish_reason: null }] }) })
+        await send(chunk({ choices: [{ ...choice, finish_reason: null }] }))
       }
       const end = run.kind === 'chat' ? { index: 0, delta: {} } : { index: 0, text: '' }
-      await sse.writeSSE({
-        data: chunk({
-          choices: [{ ...end, finish_reason: tally.finish }],
-          flexmesh: attribution(run, tally),
-        }),
-      })
-      if (run.request.includeUsage)
-        await sse.writeSSE({ data: chunk({ choices: [], usage: usage(run, tally) }) })
-      await sse.writeSSE({ data: '[DONE]' })
+      const last = { choices: [{ ...end, finish_reason: tally.finish }], flexmesh: attribution(run, tally) }
+      await send(chunk(last))
+      if (run.request.includeUsage) await send(chunk({ choices: [], usage: usage(run, tally) }))
+      await send('[DONE]')
+    } catch (error) {
+      if (!abort.signal.aborted) await send(JSON.stringify(problemBody(explain(error))))
     } finally {
       release()
+      await texts.return()
     }
   })
 }
@@ -257,14 +301,14 @@ function usage(run: Run, tally: Tally): Record<string, number> {
   }
 }
 
-/** Which institutions' experts carried what share of the answer; shares sum to 1. */
+/** Which institutions' experts carried what share of the answer; shares, where known, sum to 1. */
 function attribution(run: Run, tally: Tally): unknown {
+  const { composition, servedBy, experts } = run.engine
   const total = tally.shares.reduce((a, b) => a + b, 0)
+  const share = (i: number): number => (total === 0 ? 0 : (tally.shares[i] as number) / total)
   return {
-    composition: run.engine.composition,
-    experts: run.engine.experts.map((label, i) => ({
-      ...label,
-      share: total === 0 ? 0 : (tally.shares[i] as number) / total,
-    })),
+    composition,
+    served_by: servedBy,
+    experts: experts.map((label, i) => (servedBy === 'node' ? { ...label, share: share(i) } : label)),
   }
 }

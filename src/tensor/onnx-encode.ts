@@ -1,6 +1,6 @@
 /**
- * Writes ONNX models (onnx.proto3, IR version 8) as protocol buffers, byte by byte.
- * Knows field numbers only; nothing of tensors in TensorFlow.js or of sessions.
+ * Writes ONNX models (onnx.proto3, IR version 8) as protocol buffers, byte by byte, with their tensors
+ * inside or in a file beside them. Knows field numbers only; nothing of TensorFlow.js or of sessions.
  */
 import { concatBytes, utf8 } from '../lib/bytes.ts'
 
@@ -44,6 +44,12 @@ export interface Graph {
 }
 
 const OPSET = 18
+/** Smaller tensors stay inside the model: shapes and scalars are read before anything runs. */
+const MIN_EXTERNAL_BYTES = 1024
+/** Tensors in a file of their own begin at multiples of a memory page, so that it can be mapped. */
+const PAGE_BYTES = 4096
+/** onnx.TensorProto.DataLocation. */
+const EXTERNAL = 1
 const ATTRIBUTE_TYPE = { float: 1, int: 2, text: 3, ints: 7 } as const
 const VARINT = 0
 const FIXED32 = 5
@@ -112,13 +118,13 @@ function encodeNode(node: Node): Uint8Array {
   )
 }
 
-function encodeInitializer(tensor: Initializer): Uint8Array {
+function encodeInitializer(tensor: Initializer, values: readonly Uint8Array[]): Uint8Array {
   return message(
     5,
     ...tensor.shape.map((size) => integer(1, size)),
     integer(2, ONNX_TYPE[tensor.type]),
     text(8, tensor.name),
-    message(9, tensor.bytes),
+    ...values,
   )
 }
 
@@ -133,17 +139,52 @@ function encodeValueInfo(field: number, value: ValueInfo): Uint8Array {
 
 /** The bytes of a ModelProto that holds one graph. */
 export function encodeModel(graph: Graph): Uint8Array {
+  return encode(
+    graph,
+    graph.initializers.map((tensor) => encodeInitializer(tensor, [message(9, tensor.bytes)])),
+  )
+}
+
+/**
+ * The same with large tensors in a file `location` beside the model, as a protocol buffer ends at 2 GiB.
+ * `data` are that file's bytes in order, the graph's own arrays among them, uncopied.
+ */
+export function encodeModelWithData(
+  graph: Graph,
+  location: string,
+): { model: Uint8Array; data: Uint8Array[] } {
+  const data: Uint8Array[] = []
+  let at = 0
+  const initializers = graph.initializers.map((tensor) => {
+    const { bytes } = tensor
+    if (bytes.length < MIN_EXTERNAL_BYTES) return encodeInitializer(tensor, [message(9, bytes)])
+    const padding = (PAGE_BYTES - (at % PAGE_BYTES)) % PAGE_BYTES
+    if (padding > 0) data.push(new Uint8Array(padding))
+    const entries = { location, offset: String(at + padding), length: String(bytes.length) }
+    data.push(bytes)
+    at += padding + bytes.length
+    return encodeInitializer(tensor, [
+      ...Object.entries(entries).map(([key, value]) => message(13, text(1, key), text(2, value))),
+      integer(14, EXTERNAL),
+    ])
+  })
+  return { model: encode(graph, initializers), data }
+}
+
+function encode(graph: Graph, initializers: readonly Uint8Array[]): Uint8Array {
+  const domains = new Set(graph.nodes.flatMap(({ domain }) => (domain === undefined ? [] : [domain])))
   return concatBytes(
     integer(1, 8),
+    text(2, 'flexmesh'),
     message(
       7,
-      text(2, 'flexmesh'),
       ...graph.nodes.map(encodeNode),
-      ...graph.initializers.map(encodeInitializer),
+      text(2, 'flexmesh'),
+      ...initializers,
       ...graph.inputs.map((value) => encodeValueInfo(11, value)),
       ...graph.outputs.map((value) => encodeValueInfo(12, value)),
     ),
     message(8, text(1, ''), integer(2, OPSET)),
-    message(8, text(1, 'com.microsoft'), integer(2, 1)),
+    ...[...domains].map((domain) => message(8, text(1, domain), integer(2, 1))),
   )
 }

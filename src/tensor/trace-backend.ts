@@ -13,7 +13,8 @@ import {
   type TensorInfo,
   util,
 } from '@tensorflow/tfjs'
-import type { Attribute, Graph, Initializer, Node, OnnxType, ValueInfo } from './onnx-encode.ts'
+import { GraphBuilder } from './graph-builder.ts'
+import type { Attribute, Graph, OnnxType } from './onnx-encode.ts'
 
 export const TRACE_BACKEND = 'onnx-trace'
 
@@ -36,60 +37,10 @@ function onnxType(dtype: DataType): OnnxType {
   return type
 }
 
-/** One graph under construction. */
-class GraphBuilder {
-  readonly nodes: Node[] = []
-  readonly initializers: Initializer[] = []
-  readonly inputs: ValueInfo[] = []
-  readonly outputs: ValueInfo[] = []
-  readonly #constants = new Map<string, string>()
-  #next = 0
-
-  fresh(): string {
-    return `t${this.#next++}`
-  }
-
-  constant(type: OnnxType, shape: readonly number[], values: ArrayLike<number>): string {
-    const key = values.length <= 16 ? `${type}|${shape.join(',')}|${Array.from(values).join(',')}` : undefined
-    const known = key === undefined ? undefined : this.#constants.get(key)
-    if (known !== undefined) return known
-    const name = `c${this.#next++}`
-    this.initializers.push({ name, type, shape, bytes: pack(type, values) })
-    if (key !== undefined) this.#constants.set(key, name)
-    return name
-  }
-
-  /** What the outputs need; automatic differentiation also emits gradients that nobody asks for. */
-  graph(): Graph {
-    const needed = new Set(this.outputs.map(({ name }) => name))
-    const nodes: Node[] = []
-    for (const node of this.nodes.toReversed()) {
-      if (!node.outputs.some((name) => needed.has(name))) continue
-      nodes.push(node)
-      for (const name of node.inputs) needed.add(name)
-    }
-    const { inputs, outputs } = this
-    const initializers = this.initializers.filter(({ name }) => needed.has(name))
-    return { nodes: nodes.reverse(), initializers, inputs, outputs }
-  }
-}
-
 /** @throws TypeError for strings, which no graph of ours holds. */
 function numbers(values: BackendValues): ArrayLike<number> {
   if (Array.isArray(values)) throw new TypeError('only numbers can be traced')
   return values as ArrayLike<number>
-}
-
-function pack(type: OnnxType, values: ArrayLike<number>): Uint8Array {
-  const typed =
-    type === 'float32'
-      ? Float32Array.from(values)
-      : type === 'int32'
-        ? Int32Array.from(values)
-        : type === 'bool'
-          ? Uint8Array.from(values)
-          : BigInt64Array.from(Array.from(values, BigInt))
-  return new Uint8Array(typed.buffer, typed.byteOffset, typed.byteLength)
 }
 
 export class TraceBackend extends KernelBackend {
@@ -158,14 +109,7 @@ export class TraceBackend extends KernelBackend {
     domain?: string,
   ): TensorInfo[] {
     const names = inputs.map((input) => (typeof input === 'string' ? input : this.nameOf(input)))
-    const outputs = results.map(() => this.builder.fresh())
-    this.builder.nodes.push({
-      op,
-      inputs: names,
-      outputs,
-      attributes,
-      ...(domain === undefined ? {} : { domain }),
-    })
+    const outputs = this.builder.node(op, names, { results: results.length, attributes, domain })
     return results.map(({ shape, dtype }, index) => this.value(outputs[index] as string, shape, dtype))
   }
 

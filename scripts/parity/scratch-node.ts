@@ -1,0 +1,26 @@
+/** A node of its own consortium around the small model, without a network: for checks against other programs. */
+import { fileURLToPath } from 'node:url'
+import { nodeCommands } from '../../src/commands.ts'
+import { FlexMeshNode } from '../../src/node.ts'
+import { createConsortium, initHome } from '../../src/setup.ts'
+import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
+
+const SMALL_MODEL = fileURLToPath(new URL('../../models/small', import.meta.url))
+const now = (): number => Math.floor(Date.now() / 1000)
+
+export async function scratchNode(home: string, institution: string): Promise<FlexMeshNode> {
+  const settings = { institution, listen: [], bootstrap: [], mdns: false }
+  await initHome(home, settings, { inTheClear: true })
+  await createConsortium({ home, now }, { modelDir: SMALL_MODEL, name: 'Parity' })
+  return FlexMeshNode.open({ home, engine: onnxEngine(), now })
+}
+
+/** Run a command of a node to its end. */
+export async function runCommand(node: FlexMeshNode, command: string, args: unknown): Promise<unknown> {
+  const run = nodeCommands(node)[command]?.(args, new AbortController().signal)
+  if (run === undefined) throw new Error(`no command ${command}`)
+  for (;;) {
+    const { done, value } = await run.next()
+    if (done === true) return value
+  }
+}

@@ -1,0 +1,215 @@
+/**
+ * Another OpenAI-compatible server as a serving engine. Implements protocols/inference-api, section
+ * "Upstream". Nothing that the upstream says is believed before it has been read as what it should be.
+ * Knows neither which experts may be used nor who asks.
+ */
+import type { CompositionFile } from '../composition/composition-file.ts'
+import { InputError } from '../lib/errors.ts'
+import { limit } from '../lib/limits.ts'
+import { type Piece, type ServingEngine, ServingError } from './app.ts'
+import type { InferenceRequest } from './openai.ts'
+
+export interface UpstreamInit {
+  /** Ends with the version, as in `http://127.0.0.1:8000/v1`. */
+  readonly url: URL
+  readonly apiKey?: string
+  readonly composition: CompositionFile
+  readonly contextLength: number
+  /** Ids of a text, without the leading end of text. */
+  readonly encode: (text: string) => Int32Array
+  readonly endOfText: number
+  /** Milliseconds; by default the limit `upstreamSilence`. */
+  readonly silence?: number
+}
+
+/** Characters of one event: no honest one comes near. */
+const MAX_EVENT = 65_536
+
+/** @throws InputError `usage` for what is no plain HTTP address. */
+export function parseUpstreamUrl(text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  const plain = url !== undefined && url.username === '' && url.password === '' && url.search === ''
+  if (!plain || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
+    throw new InputError(
+      'usage',
+      `--upstream: expected an address such as http://127.0.0.1:8000/v1, without name, password or query, got "${text.slice(0, 200)}"; the key goes into FLEXMESH_UPSTREAM_API_KEY`,
+    )
+  }
+  return url
+}
+
+export function upstreamEngine(init: UpstreamInit): ServingEngine {
+  const { composition, contextLength, encode } = init
+  return {
+    servedBy: 'upstream',
+    composition: composition.composition,
+    experts: [
+      { institution: 'public model', expert: 'public' },
+      ...composition.experts.map(({ institution, name }) => ({ institution, expert: name })),
+    ],
+    contextLength,
+    countTokens: (text) => encode(text).length,
+    checkSelection: () => undefined,
+    generate: (request, signal) => generate(init, request, signal),
+  }
+}
+
+async function* generate(
+  init: UpstreamInit,
+  request: InferenceRequest,
+  signal: AbortSignal,
+): AsyncGenerator<Piece, void, void> {
+  const silence = new Silence(init.silence ?? limit('upstreamSilence'))
+  const leave = new AbortController()
+  try {
+    const response = await ask(init, request, AbortSignal.any([signal, silence.signal, leave.signal]))
+    let finish: Piece['finish']
+    let tokens: number | undefined
+    for await (const data of events(response, silence)) {
+      const event = readEvent(data, init.composition.composition)
+      finish = event.finish ?? finish
+      tokens = event.tokens ?? tokens
+      if (event.text !== '') yield { text: event.text }
+    }
+    if (finish === undefined) throw failed('broke off its answer')
+    yield { text: '', finish, ...(tokens === undefined ? {} : { tokens }) }
+  } catch (error) {
+    if (silence.signal.aborted)
+      throw new ServingError(
+        504,
+        'upstream_timeout',
+        `the upstream said nothing for ${silence.after / 1000} s`,
+      )
+    if (signal.aborted || error instanceof ServingError) throw error
+    throw failed('cannot be reached', error)
+  } finally {
+    silence.end()
+    leave.abort()
+  }
+}
+
+async function ask(init: UpstreamInit, request: InferenceRequest, signal: AbortSignal): Promise<Response> {
+  const { url, apiKey, composition, endOfText, encode, contextLength } = init
+  const prompt = [endOfText, ...encode(request.prompt)]
+  const response = await fetch(new URL(`${url.pathname.replace(/\/$/, '')}/completions`, url), {
+    method: 'POST',
+    headers: {
+      'content-type': 'application/json',
+      accept: 'text/event-stream',
+      'accept-encoding': 'identity',
+      ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }),
+    },
+    body: JSON.stringify({
+      model: composition.composition,
+      prompt,
+      max_tokens: Math.min(request.maxTokens, contextLength - prompt.length),
+      temperature: request.temperature,
+      top_p: request.topP,
+      seed: request.seed,
+      ...(request.stop.length === 0 ? {} : { stop: request.stop }),
+      stream: true,
+      stream_options: { include_usage: true },
+    }),
+    redirect: 'error',
+    signal,
+  })
+  if (response.status === 404) {
+    throw failed(`does not serve composition ${composition.composition}; serve its export under that name`)
+  }
+  if (response.status !== 200) throw failed(`answered with status ${response.status}`)
+  if (!/^text\/event-stream\b/i.test(response.headers.get('content-type') ?? ''))
+    throw failed('answered with something else than server-sent events')
+  return response
+}
+
+/** Data of every event up to `[DONE]` or the end. */
+async function* events(response: Response, silence: Silence): AsyncGenerator<string, void, void> {
+  const decoder = new TextDecoder()
+  let size = 0
+  let rest = ''
+  for await (const bytes of response.body ?? []) {
+    silence.heard()
+    size += (bytes as Uint8Array).length
+    if (size > limit('upstreamAnswerBytes'))
+      throw failed(`said more than ${limit('upstreamAnswerBytes')} bytes`)
+    const lines = (rest + decoder.decode(bytes as Uint8Array, { stream: true })).split(/\r?\n/)
+    rest = lines.pop() ?? ''
+    if (rest.length > MAX_EVENT) throw failed(`sent an event of more than ${MAX_EVENT} characters`)
+    for (const line of lines) {
+      const data = /^data: ?(.*)$/.exec(line)?.[1]
+      if (data === '[DONE]') return
+      if (data !== undefined) yield data
+    }
+  }
+}
+
+interface Event {
+  readonly text: string
+  readonly finish?: 'stop' | 'length'
+  readonly tokens?: number
+}
+
+/** @throws ServingError for anything but an event of the composition that was asked for. */
+function readEvent(data: string, model: string): Event {
+  let value: unknown
+  try {
+    value = JSON.parse(data)
+  } catch (cause) {
+    throw failed('sent an event that is not JSON', cause)
+  }
+  const event = record(value)
+  if (event['error'] !== undefined) throw failed('ended its answer with an error')
+  if (event['model'] !== model) throw failed(`answered for another composition than ${model}`)
+  const choices = event['choices']
+  if (!Array.isArray(choices) || choices.length > 1) throw failed('sent an event without its one choice')
+  const choice = record(choices[0] ?? { text: '' })
+  const { text, finish_reason: reason } = choice
+  if (typeof text !== 'string') throw failed('sent an event without text')
+  if (reason !== undefined && reason !== null && reason !== 'stop' && reason !== 'length')
+    throw failed('ended its answer for a reason that is neither stop nor length')
+  const usage = event['usage'] ?? undefined
+  const tokens = usage === undefined ? undefined : record(usage)['completion_tokens']
+  if (tokens !== undefined && (!Number.isSafeInteger(tokens) || (tokens as number) < 0))
+    throw failed('counted tokens that are no number')
+  return {
+    text,
+    ...(typeof reason === 'string' ? { finish: reason } : {}),
+    ...(tokens === undefined ? {} : { tokens: tokens as number }),
+  }
+}
+
+function record(value: unknown): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw failed('sent an event that is no completion')
+  return value as Record<string, unknown>
+}
+
+function failed(what: string, cause?: unknown): ServingError {
+  return new ServingError(502, 'upstream_failed', `the upstream ${what}`, cause)
+}
+
+/** Fires when the upstream has said nothing for too long. */
+class Silence {
+  readonly after: number
+  readonly #abort = new AbortController()
+  #timer: ReturnType<typeof setTimeout> | undefined
+
+  /** `after` milliseconds. */
+  constructor(after: number) {
+    this.after = after
+    this.heard()
+  }
+
+  get signal(): AbortSignal {
+    return this.#abort.signal
+  }
+
+  heard(): void {
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => this.#abort.abort(), this.after)
+  }
+
+  end(): void {
+    clearTimeout(this.#timer)
+  }
+}
