@@ -38,7 +38,7 @@ const inference = new Inference(
   'fp32',
 )
 // Every prompt is new, so that keys and values kept from an earlier one help neither side.
-const nextPrompt = promptSource(CONFIG, PROMPT_TOKENS, 1)
+const nextPrompt = promptSource(CONFIG, PROMPT_TOKENS, 2)
 await firstToken({})
 
 const same: number[] = []
