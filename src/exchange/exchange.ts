@@ -321,14 +321,15 @@ export class Exchange {
     signal: AbortSignal,
   ): AsyncGenerator<unknown, void, void> {
     const protocol = PROTOCOLS[name]
-    const bounded = this.#bounded(signal, protocol.timeoutMs)
     let stream: Stream
     try {
-      stream = await this.#node().dialProtocol(peerIdFromString(peer), protocol.id, { signal: bounded })
+      stream = await this.#node().dialProtocol(peerIdFromString(peer), protocol.id, {
+        signal: this.#bounded(signal, limit('dialTimeout')),
+      })
     } catch (error) {
       throw new ExchangeError('unreachable', `${peer} cannot be reached for ${protocol.id}`, {}, error)
     }
-    yield* ask(stream, protocol, request, bounded)
+    yield* ask(stream, protocol, request, AbortSignal.any([signal, this.#stopping.signal]))
   }
 
   async #pull(peer: PeerIdString): Promise<void> {

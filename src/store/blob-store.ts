@@ -18,6 +18,7 @@ import {
   writeFileAtomic,
 } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
+import { BlobReader } from './blob-reader.ts'
 import { PartialBlob, partialPath } from './partial-blob.ts'
 
 const BLOB_NAME = /^[a-f0-9]{64}$/
@@ -47,11 +48,6 @@ export class BlobStore {
     return pathExists(this.path(digest))
   }
 
-  /** @throws InputError `not-found`. */
-  async size(digest: Digest): Promise<number> {
-    return mapDiskErrors(this.path(digest), async () => (await stat(this.path(digest))).size)
-  }
-
   /** Keep bytes given whole or as consecutive parts. @throws InputError `disk-full`, `permissions`. */
   async put(file: Uint8Array | readonly Uint8Array[], signal?: AbortSignal): Promise<Digest> {
     const { ref, chunkHashes } = fileRefOf(file)
@@ -76,41 +72,11 @@ export class BlobStore {
   }
 
   /**
-   * Part of a file, unverified: the reader compares chunk hashes.
-   * @param into where to, at least `length` bytes; a new array otherwise.
-   * @throws InputError `not-found`; FormatError `truncated` past the end.
+   * Open a file to read parts of it, unverified: the reader compares chunk hashes.
+   * @throws InputError `not-found`.
    */
-  async read(
-    digest: Digest,
-    offset: number,
-    length: number,
-    signal?: AbortSignal,
-    into?: Uint8Array,
-  ): Promise<Uint8Array> {
-    const path = this.path(digest)
-    return mapDiskErrors(path, async () => {
-      signal?.throwIfAborted()
-      const handle = await open(path, 'r')
-      try {
-        const { size } = await handle.stat()
-        if (!(offset >= 0 && length >= 0 && offset + length <= size)) {
-          throw new FormatError(
-            'truncated',
-            `blob: expected bytes ${offset} to ${offset + length}, the file has ${size}`,
-          )
-        }
-        const bytes = into?.subarray(0, length) ?? new Uint8Array(length)
-        for (let at = 0; at < length; ) {
-          signal?.throwIfAborted()
-          const { bytesRead } = await handle.read(bytes, at, length - at, offset + at)
-          if (bytesRead === 0) throw new FormatError('truncated', 'blob: ended while it was read')
-          at += bytesRead
-        }
-        return bytes
-      } finally {
-        await handle.close()
-      }
-    })
+  async reader(digest: Digest): Promise<BlobReader> {
+    return BlobReader.open(this.path(digest))
   }
 
   /**
@@ -132,7 +98,8 @@ export class BlobStore {
   /** Hashes of all chunks: 32 bytes each, computed once. @throws InputError `not-found`. */
   async chunkHashes(digest: Digest, signal?: AbortSignal): Promise<Uint8Array> {
     const path = this.path(digest)
-    const expected = Math.ceil((await this.size(digest)) / limit('chunkBytes')) * HASH_BYTES
+    const expected =
+      Math.ceil((await mapDiskErrors(path, () => stat(path))).size / limit('chunkBytes')) * HASH_BYTES
     if (await pathExists(path + CHUNKS_SUFFIX)) {
       const kept = await readFileBounded(path + CHUNKS_SUFFIX, maxChunkHashBytes(), signal)
       if (kept.length === expected) return kept
