@@ -16,6 +16,10 @@ export async function* incoming(stream: Stream): AsyncGenerator<Uint8Array | Uin
   let ended = stream.readableEnded
   let failure: Error | undefined
   let wake = (): void => undefined
+  let resuming = false
+  const pauseWhenFull = (): void => {
+    if (bytes > PAUSE_BYTES && stream.readStatus === 'readable') stream.pause()
+  }
   const listening = new AbortController()
   const listen = <T extends Event>(type: 'message' | 'end' | 'close', handle: (event: T) => void): void => {
     const listener = (event: Event): void => {
@@ -27,7 +31,7 @@ export async function* incoming(stream: Stream): AsyncGenerator<Uint8Array | Uin
   listen<StreamMessageEvent>('message', ({ data }) => {
     waiting.push(data)
     bytes += data.byteLength
-    if (bytes > PAUSE_BYTES && stream.readStatus === 'readable') stream.pause()
+    if (!resuming) pauseWhenFull()
   })
   listen('end', () => {
     ended = true
@@ -42,8 +46,13 @@ export async function* incoming(stream: Stream): AsyncGenerator<Uint8Array | Uin
       if (data !== undefined) {
         bytes -= data.byteLength
         yield data
-      } else if (stream.readStatus === 'paused') stream.resume()
-      else if (failure !== undefined) throw failure
+      } else if (stream.readStatus === 'paused') {
+        // Gives out what was held back before it tells the other side to go on: a pause from within is undone.
+        resuming = true
+        stream.resume()
+        resuming = false
+        pauseWhenFull()
+      } else if (failure !== undefined) throw failure
       else if (ended) return
       else {
         const { promise, resolve } = Promise.withResolvers<void>()
