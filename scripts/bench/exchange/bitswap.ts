@@ -4,13 +4,11 @@
  */
 import { readFileSync } from 'node:fs'
 import { open, rm } from 'node:fs/promises'
-import { createRequire } from 'node:module'
-import { pathToFileURL } from 'node:url'
 import { multiaddr } from '@multiformats/multiaddr'
 import { limit } from '../../../src/lib/limits.ts'
 import { type End, type EndInit, startTransport, TIMEOUT_MS } from './end.ts'
 
-const PEERS = new URL('../peers/package.json', import.meta.url)
+const PEERS = new URL('../peers/node_modules/', import.meta.url)
 const BITSWAP = '@helia/bitswap'
 /** Blocks asked for at once. */
 const WANTED = 32
@@ -42,7 +40,7 @@ interface Offer {
 /** Version of helia's bitswap, or nothing when it is not installed. */
 export function bitswapVersion(): string | undefined {
   try {
-    const path = new URL(`../peers/node_modules/${BITSWAP}/package.json`, import.meta.url)
+    const path = new URL(`${BITSWAP}/package.json`, PEERS)
     return `${BITSWAP} ${(JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version}`
   } catch {
     return undefined
@@ -50,9 +48,14 @@ export function bitswapVersion(): string | undefined {
 }
 
 async function loadModules(): Promise<Modules> {
-  const { resolve } = createRequire(PEERS)
-  const names = [BITSWAP, 'blockstore-fs', '@libp2p/logger', 'multiformats/cid', 'multiformats/hashes/sha2']
-  const loaded = await Promise.all(names.map((name) => import(pathToFileURL(resolve(name)).href)))
+  const paths = [
+    `${BITSWAP}/dist/src/index.js`,
+    'blockstore-fs/dist/src/index.js',
+    '@libp2p/logger/dist/src/index.js',
+    'multiformats/dist/src/cid.js',
+    'multiformats/dist/src/hashes/sha2.js',
+  ]
+  const loaded = await Promise.all(paths.map((path) => import(new URL(path, PEERS).href)))
   return Object.assign({}, ...loaded) as Modules
 }
 
