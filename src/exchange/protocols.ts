@@ -71,6 +71,7 @@ export const PROTOCOLS = {
 } as const satisfies Record<string, ProtocolRow>
 
 export type ProtocolName = keyof typeof PROTOCOLS
+export const PROTOCOL_NAMES = Object.keys(PROTOCOLS) as ProtocolName[]
 
 /** Topic on which the signed heads of one consortium are announced. */
 export function headsTopic(consortium: string): string {
