@@ -27,6 +27,8 @@ export type AskBlob = (
 
 /** Answers under way at once, if providers are fewer: one is received while the next one is asked for. */
 const ANSWERS = 2
+/** Chunks below which a request costs more than it helps to end at the same time. */
+const SMALLEST_REQUEST = 4
 /** Verified chunks of one answer that wait for the disk; the network waits when there are more. */
 const UNWRITTEN_CHUNKS = 4
 
@@ -103,7 +105,8 @@ export async function fetchBlob(
       while (waiting.length > 0 && usable.has(peer) && !signal.aborted) {
         try {
           // Half of a fair share, so that all end at about the same time.
-          const run = takeRun(waiting, Math.ceil(waiting.length / (2 * answers)))
+          const share = Math.max(SMALLEST_REQUEST, Math.ceil(waiting.length / (2 * answers)))
+          const run = takeRun(waiting, share)
           await fetchRun(ask, peer, ref, partial, run, waiting, signal, written)
         } catch (error) {
           failure = error
