@@ -1,12 +1,13 @@
 /**
- * helia's bitswap over the libp2p node of the exchange, when it is installed beside the peers: the same bytes
+ * helia's bitswap over js-libp2p with its own settings, when it is installed beside the peers: the same bytes
  * as blocks of one chunk, each verified by its hash and kept in helia's file store, which does not flush.
  */
+import { setMaxListeners } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { open, rm } from 'node:fs/promises'
 import { multiaddr } from '@multiformats/multiaddr'
 import { limit } from '../../../src/lib/limits.ts'
-import { type End, type EndInit, startTransport, TIMEOUT_MS } from './end.ts'
+import { type End, type EndInit, startDefaults, TIMEOUT_MS } from './end.ts'
 
 const PEERS = new URL('../peers/node_modules/', import.meta.url)
 const BITSWAP = '@helia/bitswap'
@@ -63,7 +64,7 @@ export async function bitswapEnd({ role, dir, file }: EndInit): Promise<End> {
   const { createBitswap, FsBlockstore, defaultLogger, sha256, CID } = await loadModules()
   const blockstore = new FsBlockstore(dir)
   await blockstore.open()
-  const libp2p = await startTransport()
+  const libp2p = await startDefaults()
   const bitswap = createBitswap({
     libp2p,
     blockstore,
@@ -74,6 +75,7 @@ export async function bitswapEnd({ role, dir, file }: EndInit): Promise<End> {
   })
   await bitswap.start()
   const signal = AbortSignal.timeout(TIMEOUT_MS)
+  setMaxListeners(0, signal) // One for every block that is waited for.
   if (role === 'sender') {
     const cids: string[] = []
     const handle = await open(file, 'r')

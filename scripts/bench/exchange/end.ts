@@ -1,4 +1,10 @@
 /** One end of a measured transfer, and the libp2p node that some of them share. */
+import { noise } from '@chainsafe/libp2p-noise'
+import { yamux } from '@chainsafe/libp2p-yamux'
+import { identify } from '@libp2p/identify'
+import type { Libp2p } from '@libp2p/interface'
+import { tcp } from '@libp2p/tcp'
+import { createLibp2p } from 'libp2p'
 import { createTransport, type Transport } from '../../../src/exchange/transport.ts'
 import { createIdentity } from '../../../src/identity/keys.ts'
 import { LOOPBACK } from './start-exchange.ts'
@@ -35,4 +41,15 @@ export async function startTransport(): Promise<Transport> {
   })
   await node.start()
   return node
+}
+
+/** TCP, noise and yamux as js-libp2p sets them. */
+export async function startDefaults(): Promise<Libp2p> {
+  return createLibp2p({
+    addresses: { listen: [LOOPBACK] },
+    transports: [tcp()],
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux()],
+    services: { identify: identify() },
+  })
 }

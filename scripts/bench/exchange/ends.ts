@@ -6,17 +6,13 @@ import '../../../src/lib/node20.ts'
 import { randomFillSync } from 'node:crypto'
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer } from 'node:net'
-import { noise } from '@chainsafe/libp2p-noise'
-import { yamux } from '@chainsafe/libp2p-yamux'
 import type { Libp2p, Stream } from '@libp2p/interface'
-import { tcp } from '@libp2p/tcp'
 import { multiaddr } from '@multiformats/multiaddr'
-import { createLibp2p } from 'libp2p'
 import { drained } from '../../../src/exchange/frames.ts'
 import type { FileRef } from '../../../src/lib/file-ref.ts'
 import { limit } from '../../../src/lib/limits.ts'
-import { type End, type EndInit, startTransport, TIMEOUT_MS } from './end.ts'
-import { LOOPBACK, startExchange } from './start-exchange.ts'
+import { type End, type EndInit, startDefaults, startTransport, TIMEOUT_MS } from './end.ts'
+import { startExchange } from './start-exchange.ts'
 
 export type Kind = 'exchange' | 'libp2p' | 'libp2pDefaults' | 'bitswap' | 'tcp'
 
@@ -57,16 +53,6 @@ async function exchangeEnd({ role, dir, file }: EndInit): Promise<End> {
       if (received !== undefined) await blobs.delete(received.sha256)
     },
   }
-}
-
-/** TCP, noise and yamux as js-libp2p sets them. */
-async function startDefaults(): Promise<Libp2p> {
-  return createLibp2p({
-    addresses: { listen: [LOOPBACK] },
-    transports: [tcp()],
-    connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
-  })
 }
 
 /** One protocol that has neither frames nor checks. */
