@@ -155,7 +155,7 @@ export class Decoder {
       const plan = planRouting(router, N, E, topK, (row) => offsets[Math.floor(row / T)] as Float32Array)
       y.fill(0)
       for (const { expert, rows, weights } of plan.experts) {
-        await this.#expert(layer, expert, u, N, rows, weights)
+        await this.addExpert(layer, expert, u, y, rows, weights)
       }
       for (let b = 0; b < B; b++) {
         const row = (b * T + T - 1) * E
@@ -169,26 +169,26 @@ export class Decoder {
     return shares
   }
 
-  /** Add the weighted output of one expert for its rows to y. */
-  async #expert(
+  /** Add the weighted output of one expert for its rows of u to the same rows of y, both (N, C). */
+  async addExpert(
     layer: number,
     expert: number,
     u: Float32Array,
-    N: number,
+    y: Float32Array,
     rows: readonly number[],
     weights: readonly number[],
   ): Promise<void> {
     const { hiddenSize: C } = this.#config
     const n = rows.length
-    const x = n === N ? u : this.#in.first(n)
-    if (n < N) {
+    const isWhole = u.length === n * C
+    const x = isWhole ? u : this.#in.first(n)
+    if (!isWhole) {
       rows.forEach((row, i) => {
         x.set(u.subarray(row * C, (row + 1) * C), i * C)
       })
     }
     const out = this.#out.first(n)
     await this.#parts.expert(layer, expert).run({ x }, { y: out }, { N: n })
-    const y = this.#y.first(N)
     rows.forEach((row, i) => {
       const weight = weights[i] as number
       const from = i * C

@@ -290,7 +290,7 @@ class Batcher implements Generator {
     const out =
       this.#tokens === undefined
         ? await this.#decoder.forward(this.#cache, { slot: 0, B, T: 1, ids, lengths, masks })
-        : await this.#tokens.forward(this.#cache, { ids, lengths, masks })
+        : await this.#tokens.forward(this.#cache, { ids, lengths, masks }, this.#decoder)
     this.#active.forEach((stream, b) => {
       stream.length++
       this.#choose(stream, out, b)

@@ -10,7 +10,7 @@ import { BlockLayout, groupsOf } from '../tensor/vector-layout.ts'
 import { VectorThreads } from '../tensor/vector-threads.ts'
 import type { CodedParams } from './coded-params.ts'
 import { headSize, keyValueWidth, type ModelConfig } from './config.ts'
-import type { DecoderOutput } from './decoder.ts'
+import type { Decoder, DecoderOutput } from './decoder.ts'
 import type { KvCache, KvMemory } from './kv-cache.ts'
 import { rotaryHalves } from './layers.ts'
 import { biasName, layerName, type Params, requireParam } from './params.ts'
@@ -47,6 +47,11 @@ export interface TokenBatch {
 
 /** The event loop has its turn at least this often. */
 const LONGEST_TURN_MS = 4
+/**
+ * Rows of one expert from which the engine's wider arithmetic makes up for packing the matrix anew (model M, 16
+ * requests at once).
+ */
+const ENGINE_ROWS = 5
 /** Cache of one layer with the vectors that its attention reads and writes. */
 interface Past {
   readonly block: Block
@@ -167,8 +172,15 @@ export class TokenDecoder implements KvMemory {
     return new Float32Array(block.buffer, cache, floats)
   }
 
-  /** `cache` has this decoder's memory, and room for one more token of each sequence. */
-  async forward(cache: KvCache, { ids, lengths, masks }: TokenBatch): Promise<DecoderOutput> {
+  /**
+   * `cache` has this decoder's memory, and room for one more token of each sequence. An expert with many rows
+   * is left to the engine.
+   */
+  async forward(
+    cache: KvCache,
+    { ids, lengths, masks }: TokenBatch,
+    engine: Pick<Decoder, 'addExpert'>,
+  ): Promise<DecoderOutput> {
     const { hiddenSize: C, numHiddenLayers: L } = this.#config
     const { E, topK } = this.#init
     const B = ids.length
@@ -183,7 +195,15 @@ export class TokenDecoder implements KvMemory {
       const router = this.#route(layer, B)
       const offsets = masks.map((mask) => mask.map((m, e) => m + (this.#bias[layer]?.[e] as number)))
       const plan = planRouting(router, B, E, topK, (row) => offsets[row] as Float32Array)
-      this.#runExperts(layer, plan.experts)
+      this.#y.fill(0)
+      this.#runExperts(
+        layer,
+        plan.experts.filter(({ rows }) => rows.length < ENGINE_ROWS),
+      )
+      for (const { expert, rows, weights } of plan.experts) {
+        if (rows.length < ENGINE_ROWS) continue
+        await engine.addExpert(layer, expert, this.#u, this.#y, rows, weights)
+      }
       for (let i = 0; i < B * E; i++) shares[i] = (shares[i] as number) + (plan.shares[i] as number) / L
       if (performance.now() - turn > LONGEST_TURN_MS) {
         await setImmediate()
@@ -272,7 +292,7 @@ export class TokenDecoder implements KvMemory {
     return this.#router.subarray(0, B * E)
   }
 
-  /** y = the weighted outputs of the chosen experts. */
+  /** y += the weighted outputs of the chosen experts. */
   #runExperts(
     layer: number,
     chosen: readonly { expert: number; rows: readonly number[]; weights: readonly number[] }[],
@@ -318,7 +338,6 @@ export class TokenDecoder implements KvMemory {
       })
     }
     this.#threads.run(second)
-    this.#y.fill(0)
     for (const { expert, rows, weights } of chosen) {
       const { y } = this.#experts[expert] as ExpertPlace
       rows.forEach((row, i) => {

@@ -62,14 +62,7 @@ export const VECTORS_AT_ONCE = 4
 
 export function vectorModule(): Uint8Array<ArrayBuffer> {
   return encodeModule(
-    [
-      product('product1', 1, 4),
-      product('product4', VECTORS_AT_ONCE, 1),
-      coded('product8bit', 8),
-      coded('product4bit', 4),
-      gated(),
-      mix(),
-    ],
+    [productOfOne(), productOfFour(), coded('product8bit', 8), coded('product4bit', 4), gated(), mix()],
     MAX_PAGES,
   )
 }
@@ -79,52 +72,31 @@ function multiplyAdd(a: Code, b: Code, c: Code): Code {
   return f32x4.add(f32x4.mul(a, b), c)
 }
 
-/**
- * Products of `vectors` interleaved vectors with row after row, `unroll` steps of four weights at a time.
- * One vector has a sum for every step, so that no addition waits for the one before.
- */
-function product(name: string, vectors: number, unroll: number): WasmFunction {
-  const f = new FunctionBuilder(name)
+/** Sums of one row, so that no addition waits for the one before. */
+const ROW_SUMS = 4
+
+function productOfOne(): WasmFunction {
+  const f = new FunctionBuilder('product1')
   const x = f.param('i32')
   const w = f.param('i32')
   const y = f.param('i32')
   const rows = f.param('i32')
   const width = f.param('i32')
-  const sums = Array.from({ length: Math.max(vectors, unroll) }, () => f.local('v128'))
-  const weight = f.local('v128')
+  const sums = Array.from({ length: ROW_SUMS }, () => f.local('v128'))
   const at = f.local('i32')
   const rowEnd = f.local('i32')
   const end = f.local('i32')
-  const vectorBytes = 16 * vectors
+  const [first, ...others] = sums as [Local, ...Local[]]
 
   const advance = (steps: number): Code[] => [
-    ...Array.from({ length: steps }, (_, step) => [
-      weight.set(v128.load(16 * step, w.get)),
-      ...Array.from({ length: vectors }, (_, v) => {
-        const sum = sums[vectors > 1 ? v : step] as Local
-        return sum.set(multiplyAdd(weight.get, v128.load(vectorBytes * step + 16 * v, at.get), sum.get))
-      }),
-    ]).flat(),
-    at.set(i32.add(at.get, i32.const(vectorBytes * steps))),
+    ...sums
+      .slice(0, steps)
+      .map((sum, step) =>
+        sum.set(multiplyAdd(v128.load(16 * step, w.get), v128.load(16 * step, at.get), sum.get)),
+      ),
+    at.set(i32.add(at.get, i32.const(16 * steps))),
     w.set(i32.add(w.get, i32.const(16 * steps))),
   ]
-  const [first, ...others] = sums as [Local, ...Local[]]
-  const store: Code[] =
-    vectors === 1
-      ? [
-          ...others.map((sum) => first.set(f32x4.add(first.get, sum.get))),
-          f32.store(0, y.get, laneSum(first.get)),
-          y.set(i32.add(y.get, i32.const(4))),
-        ]
-      : [
-          ...sums.map((sum, v) => f32.store(16 * v, y.get, laneSum(sum.get))),
-          // The next lane; behind the fourth, the next group of four.
-          y.set(i32.add(y.get, i32.const(4))),
-          whenTrue(
-            i32.eqz(i32.and(y.get, i32.const(15))),
-            y.set(i32.add(y.get, i32.const(vectorBytes - 16))),
-          ),
-        ]
   return f.finish(
     width.set(i32.shl(width.get, i32.const(2))),
     end.set(i32.add(w.get, i32.mul(rows.get, width.get))),
@@ -133,9 +105,67 @@ function product(name: string, vectors: number, unroll: number): WasmFunction {
       at.set(x.get),
       ...sums.map((sum) => sum.set(ZERO)),
       rowEnd.set(i32.add(w.get, width.get)),
-      whileLoop(i32.ltU(i32.add(w.get, i32.const(16 * unroll - 1)), rowEnd.get), ...advance(unroll)),
+      whileLoop(i32.ltU(i32.add(w.get, i32.const(16 * ROW_SUMS - 1)), rowEnd.get), ...advance(ROW_SUMS)),
       whileLoop(i32.ltU(w.get, rowEnd.get), ...advance(1)),
-      ...store,
+      ...others.map((sum) => first.set(f32x4.add(first.get, sum.get))),
+      f32.store(0, y.get, laneSum(first.get)),
+      y.set(i32.add(y.get, i32.const(4))),
+    ),
+  )
+}
+
+/** Two rows at a time, so that four vectors are loaded once for both: here arithmetic is the limit, not memory. */
+function productOfFour(): WasmFunction {
+  const f = new FunctionBuilder('product4')
+  const x = f.param('i32')
+  const w = f.param('i32')
+  const y = f.param('i32')
+  const rows = f.param('i32')
+  const width = f.param('i32')
+  const vectors = Array.from({ length: VECTORS_AT_ONCE }, (_, v) => v)
+  const sums = vectors.map(() => [f.local('v128'), f.local('v128')] as const)
+  const weight = f.local('v128')
+  const below = f.local('v128')
+  const value = f.local('v128')
+  const at = f.local('i32')
+  const second = f.local('i32')
+  const rowEnd = f.local('i32')
+  const end = f.local('i32')
+  const groupBytes = 16 * VECTORS_AT_ONCE
+  return f.finish(
+    width.set(i32.shl(width.get, i32.const(2))),
+    end.set(i32.add(w.get, i32.mul(rows.get, width.get))),
+    whileLoop(
+      i32.ltU(w.get, end.get),
+      at.set(x.get),
+      rowEnd.set(i32.add(w.get, width.get)),
+      // A last row without a neighbour is its own.
+      second.set(rowEnd.get),
+      whenTrue(i32.eqz(i32.ltU(second.get, end.get)), second.set(w.get)),
+      ...sums.flatMap(([sum, other]) => [sum.set(ZERO), other.set(ZERO)]),
+      whileLoop(
+        i32.ltU(w.get, rowEnd.get),
+        weight.set(v128.load(0, w.get)),
+        below.set(v128.load(0, second.get)),
+        ...sums.flatMap(([sum, other], v) => [
+          value.set(v128.load(16 * v, at.get)),
+          sum.set(multiplyAdd(weight.get, value.get, sum.get)),
+          other.set(multiplyAdd(below.get, value.get, other.get)),
+        ]),
+        at.set(i32.add(at.get, i32.const(groupBytes))),
+        w.set(i32.add(w.get, i32.const(16))),
+        second.set(i32.add(second.get, i32.const(16))),
+      ),
+      ...sums.map(([sum], v) => f32.store(16 * v, y.get, laneSum(sum.get))),
+      y.set(i32.add(y.get, i32.const(4))),
+      whenTrue(
+        i32.sub(second.get, w.get),
+        ...sums.map(([, other], v) => f32.store(16 * v, y.get, laneSum(other.get))),
+        y.set(i32.add(y.get, i32.const(4))),
+        w.set(second.get),
+      ),
+      // Behind the fourth lane, the next group of four.
+      whenTrue(i32.eqz(i32.and(y.get, i32.const(15))), y.set(i32.add(y.get, i32.const(groupBytes - 16)))),
     ),
   )
 }
