@@ -29,6 +29,8 @@ import {
 } from './packaging/safetensors.ts'
 import { ffnTensorName } from './packaging/tensor-names.ts'
 import { openPublicModel } from './public-model.ts'
+import type { BlobReader } from './store/blob-reader.ts'
+import type { BlobStore } from './store/blob-store.ts'
 
 export interface CompositionExport extends DirectoryOptions {
   readonly directory: string
@@ -96,13 +98,20 @@ async function expertSources(
   if (ref.sha256 !== file.sha256) {
     throw new VerificationError('wrong-digest', `package file ${file.sha256}: the disk holds ${ref.sha256}`)
   }
-  const start = await blobs.read(file.sha256, 0, Math.min(LENGTH_BYTES, file.size))
-  const prefix = await blobs.read(file.sha256, 0, safetensorsPrefixLength(start, file.size))
-  const layout = readSafetensorsHeader(prefix, file.size)
+  const layout = await withReader(blobs, file.sha256, async (reader) => {
+    const start = await reader.read(0, Math.min(LENGTH_BYTES, file.size), signal)
+    const prefix = await reader.read(0, safetensorsPrefixLength(start, file.size), signal)
+    return readSafetensorsHeader(prefix, file.size)
+  })
   checkExpertLayout(layout, manifest)
   async function* pieces({ offset, length }: TensorLocation): AsyncGenerator<Uint8Array, void, void> {
-    for (let at = 0; at < length; at += PIECE_BYTES) {
-      yield await blobs.read(file.sha256, offset + at, Math.min(PIECE_BYTES, length - at), signal)
+    const reader = await blobs.reader(file.sha256)
+    try {
+      for (let at = 0; at < length; at += PIECE_BYTES) {
+        yield await reader.read(offset + at, Math.min(PIECE_BYTES, length - at), signal)
+      }
+    } finally {
+      await reader.close()
     }
   }
   return Array.from({ length: manifest.expert.layers }, (_, layer) =>
@@ -116,6 +125,19 @@ async function expertSources(
       }
     }),
   ).flat()
+}
+
+async function withReader<T>(
+  blobs: BlobStore,
+  digest: Digest,
+  action: (reader: BlobReader) => Promise<T>,
+): Promise<T> {
+  const reader = await blobs.reader(digest)
+  try {
+    return await action(reader)
+  } finally {
+    await reader.close()
+  }
 }
 
 /** Row 0 is the public one, zero. */

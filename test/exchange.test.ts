@@ -3,10 +3,12 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
-import { Exchange, type ExchangeHandlers } from '../src/exchange/exchange.ts'
+import type { ExchangeHandlers } from '../src/exchange/answers.ts'
+import { Exchange } from '../src/exchange/exchange.ts'
 import { createIdentity, type Identity } from '../src/identity/keys.ts'
 import { type Digest, digestOf, utf8 } from '../src/lib/bytes.ts'
 import { fileRefOf } from '../src/lib/file-ref.ts'
+import type { BlobReader } from '../src/store/blob-reader.ts'
 import { BlobStore } from '../src/store/blob-store.ts'
 
 const consortium = digestOf(utf8('test consortium'))
@@ -83,6 +85,16 @@ async function node(
   return { exchange, blobs, received, address: exchange.addresses()[0] as string }
 }
 
+/** Let a store give out other bytes than it has. */
+function serve(blobs: BlobStore, size: number, read: (length: number) => Uint8Array): void {
+  const reader = {
+    size,
+    read: async (_: number, length: number) => read(length),
+    close: async () => undefined,
+  }
+  blobs.reader = async () => reader as unknown as BlobReader
+}
+
 function randomFile(bytes: number, seed: number): Uint8Array {
   const file = new Uint8Array(bytes)
   let state = seed
@@ -138,9 +150,8 @@ describe('members', () => {
     const file = randomFile(2 * 2 ** 20, 2)
     const { ref } = fileRefOf(file)
     await honest.blobs.put(file)
-    liar.blobs.read = async () => new Uint8Array(2 ** 20)
     liar.blobs.has = async () => true
-    liar.blobs.size = async () => 2 ** 21
+    serve(liar.blobs, 2 ** 21, (length) => new Uint8Array(length))
     liar.blobs.chunkHashes = async () => honest.blobs.chunkHashes(ref.sha256)
     const providers = [
       await client.exchange.connect(liar.address, signal),
@@ -165,10 +176,10 @@ describe('members', () => {
     const { ref } = fileRefOf(file)
     for (const { blobs } of servers) await blobs.put(file)
     let asked = 0
-    servers[1].blobs.read = async (_, __, length) => {
+    serve(servers[1].blobs, file.length, (length) => {
       asked++
       return new Uint8Array(length)
-    }
+    })
     const providers = await Promise.all(
       servers.map(({ address }) => client.exchange.connect(address, signal)),
     )

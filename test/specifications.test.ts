@@ -93,6 +93,7 @@ describe('the specification of package-exchange', () => {
       String(row.maxResponseBytes),
       String(row.maxResponseFrames),
       String(row.timeoutMs),
+      row.timeoutPer,
       String(row.maxInboundStreams),
       String(row.quota.burst),
       String(row.quota.everyMs),

@@ -1,13 +1,15 @@
 /**
  * Throughput of a package of 512 MiB between processes on loopback, chunks verified and durably stored,
- * from one source and from three, against the same bytes over a bare libp2p stream of the same transport
- * and over raw TCP, both of which throw the bytes away.
+ * from one source and from three, against the same bytes over a bare libp2p stream, with the settings of
+ * js-libp2p (`rawStream`) and with ours (`ownStream`), and over raw TCP, which throw the bytes away, and
+ * against helia's bitswap, which verifies and keeps them.
  */
 import { randomFillSync } from 'node:crypto'
 import { mkdtemp, open, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Bench } from './bench.ts'
+import { bitswapVersion } from './exchange/bitswap.ts'
 import { EndProcess } from './exchange/child.ts'
 import { type Kind, SENT_BYTES } from './exchange/ends.ts'
 import type { Reading } from './exchange/meter.ts'
@@ -21,14 +23,18 @@ interface Lane {
   readonly receiver: EndProcess
   /** MiB a second, one for each round. */
   readonly rates: number[]
-  readonly readings: Reading[]
+  /** Of the receiver, and of the senders, one for each round. */
+  readonly received: Reading[]
+  readonly sent: Reading[][]
 }
 
 const LANES = {
   exchange: { kind: 'exchange', senders: 1 },
   threeSources: { kind: 'exchange', senders: 3 },
-  rawStream: { kind: 'libp2p', senders: 1 },
+  rawStream: { kind: 'libp2pDefaults', senders: 1 },
+  ownStream: { kind: 'libp2p', senders: 1 },
   rawTcp: { kind: 'tcp', senders: 1 },
+  bitswap: { kind: 'bitswap', senders: 1 },
 } as const satisfies Record<string, { kind: Kind; senders: number }>
 type LaneName = keyof typeof LANES
 
@@ -45,17 +51,19 @@ export async function benchExchange(say: (line: string) => void): Promise<Bench>
       return end
     }
     const lanes = new Map<LaneName, Lane>()
-    for (const name of Object.keys(LANES) as LaneName[]) {
+    const installed = bitswapVersion()
+    const names = (Object.keys(LANES) as LaneName[]).filter((name) => name !== 'bitswap' || installed)
+    for (const name of names) {
       const senders: EndProcess[] = []
       while (senders.length < LANES[name].senders) senders.push(await start(name, 'sender'))
-      lanes.set(name, { senders, receiver: await start(name, 'receiver'), rates: [], readings: [] })
+      lanes.set(name, { senders, receiver: await start(name, 'receiver'), rates: [], received: [], sent: [] })
     }
     for (let round = 0; round < ROUNDS; round++) {
       const said: string[] = []
       for (const [name, lane] of lanes) said.push(`${name} ${Math.round(await transfer(lane))} MiB/s`)
       say(`round ${round + 1} of ${ROUNDS}: ${said.join(', ')}`)
     }
-    return report((name) => lanes.get(name) as Lane)
+    return report(lanes, installed)
   } finally {
     for (const end of processes) end.stop()
     await rm(work, { recursive: true, force: true })
@@ -63,48 +71,64 @@ export async function benchExchange(say: (line: string) => void): Promise<Bench>
 }
 
 /** One transfer; its rate in MiB a second. */
-async function transfer({ senders, receiver, rates, readings }: Lane): Promise<number> {
+async function transfer({ senders, receiver, rates, received, sent }: Lane): Promise<number> {
   for (const sender of senders) await sender.startMeter()
   const { ms, ...reading } = await receiver.receive(senders.map(({ offer }) => offer))
-  readings.push(reading, ...(await Promise.all(senders.map((sender) => sender.stopMeter()))))
+  received.push(reading)
+  sent.push(await Promise.all(senders.map((sender) => sender.stopMeter())))
   const rate = (MIB * 1000) / ms
   rates.push(rate)
   return rate
 }
 
-function report(lane: (name: LaneName) => Lane): Bench {
+function report(lanes: ReadonlyMap<LaneName, Lane>, bitswap: string | undefined): Bench {
+  const lane = (name: LaneName): Lane => lanes.get(name) as Lane
+  const names = [...lanes.keys()]
   const perSecond = (name: LaneName): number => Math.round(median(lane(name).rates))
   const ratio = (name: LaneName, to: LaneName): number =>
-    Math.round(
-      1000 * median(lane(name).rates.map((rate, round) => rate / (lane(to).rates[round] as number))),
-    ) / 1000
-  const readings = [...lane('exchange').readings, ...lane('threeSources').readings]
+    rounded(median(lane(name).rates.map((rate, round) => rate / (lane(to).rates[round] as number))))
+  const ours = [lane('exchange'), lane('threeSources')]
+  const readings = ours.flatMap(({ received, sent }) => [...received, ...sent.flat()])
   const worst = (of: (reading: Reading) => number): number => Math.round(Math.max(...readings.map(of)))
+  const perGib = (seconds: readonly number[]): number => rounded((median(seconds) * 1024) / MIB)
+  const cpu = (name: LaneName): { receiver: number; senders: number } => ({
+    receiver: perGib(lane(name).received.map(({ cpuSeconds }) => cpuSeconds)),
+    senders: perGib(lane(name).sent.map((all) => all.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0))),
+  })
   const ratios = {
     rawStream: ratio('exchange', 'rawStream'),
+    ownStream: ratio('exchange', 'ownStream'),
     threeSources: ratio('threeSources', 'exchange'),
     rawTcp: ratio('exchange', 'rawTcp'),
+    ...(lanes.has('bitswap') ? { bitswap: ratio('exchange', 'bitswap') } : {}),
   }
   const eventLoopP99Ms = worst((reading) => reading.eventLoopP99Ms)
   const rssGrowthMiB = worst((reading) => reading.rssGrowthMiB)
-  const names = Object.keys(LANES) as LaneName[]
+  const cpuSecondsPerGib = Object.fromEntries(names.map((name) => [name, cpu(name)]))
   return {
     json: {
       ratios,
       eventLoopP99Ms,
       rssGrowthMiB,
       mebibytesPerSecond: Object.fromEntries(names.map((name) => [name, perSecond(name)])),
-      notMeasured: ['bitswap: no sender and receiver for it yet'],
-      peers: { libp2p: versionOf('libp2p'), bitswap: 'not installed' },
+      cpuSecondsPerGib,
+      peers: { libp2p: versionOf('libp2p'), bitswap: bitswap ?? 'not installed' },
     },
     lines: [
-      ...names.map((name) => `${name}: ${perSecond(name)} MiB/s`),
-      `one source: ${ratios.rawStream} times a bare libp2p stream, ${ratios.rawTcp} times raw TCP`,
+      ...names.map(
+        (name) =>
+          `${name}: ${perSecond(name)} MiB/s; processor seconds a GiB: ${cpu(name).receiver} received, ${cpu(name).senders} sent`,
+      ),
+      `one source: ${ratios.rawStream} times a bare libp2p stream, ${ratios.ownStream} times one with our settings, ${ratios.rawTcp} times raw TCP`,
       `three sources: ${ratios.threeSources} times one source`,
+      `bitswap: ${ratios.bitswap === undefined ? 'not installed' : `we are ${ratios.bitswap} times as fast`}`,
       `event-loop delay p99 ${eventLoopP99Ms} ms, memory grew by ${rssGrowthMiB} MiB, worst process`,
-      'not measured: bitswap',
     ],
   }
+}
+
+function rounded(value: number): number {
+  return Math.round(value * 1000) / 1000
 }
 
 async function writeRandom(path: string): Promise<void> {

@@ -2,7 +2,6 @@
  * Moving files in 1 MiB chunks: serving those that we hold, and fetching one from several members at
  * once, each chunk verified before it is written, resumable across restarts. Knows no manifest.
  */
-import { BufferPool } from '../lib/buffer-pool.ts'
 import { ExchangeError, FlexMeshError, VerificationError } from '../lib/errors.ts'
 import type { FileRef } from '../lib/file-ref.ts'
 import { limit } from '../lib/limits.ts'
@@ -26,12 +25,14 @@ export type AskBlob = (
   signal: AbortSignal,
 ) => AsyncGenerator<unknown, void, void>
 
-const CHUNK_BUFFERS = new BufferPool(limit('chunkBytes'), 16)
+/** Answers under way at once, if providers are fewer: one is received while the next one is asked for. */
+const ANSWERS = 2
+/** Chunks below which a request costs more than it helps to end at the same time. */
+const SMALLEST_REQUEST = 4
+/** Verified chunks of one answer that wait for the disk; the network waits when there are more. */
+const UNWRITTEN_CHUNKS = 4
 
-/**
- * Frames of the answer; the bytes of one are overwritten once the next is asked for.
- * @throws ExchangeError `not-found`.
- */
+/** Frames of the answer. @throws ExchangeError `not-found`. */
 export async function* serveBlob(
   blobs: BlobStore,
   request: BlobRequest,
@@ -43,26 +44,24 @@ export async function* serveBlob(
     return
   }
   const chunk = limit('chunkBytes')
-  const size = await blobs.size(request.digest)
-  const end = Math.min(request.first + request.count, Math.ceil(size / chunk))
-  const read = (index: number, buffer: Uint8Array): Promise<Uint8Array> => {
-    const length = Math.min(chunk, size - index * chunk)
-    const bytes = blobs.read(request.digest, index * chunk, length, signal, buffer)
+  const file = await blobs.reader(request.digest)
+  const read = (index: number): Promise<Uint8Array> => {
+    const bytes = file.read(index * chunk, Math.min(chunk, file.size - index * chunk), signal)
     bytes.catch(() => undefined) // Seen where it is awaited, if it is.
     return bytes
   }
-  const buffers = [CHUNK_BUFFERS.take(), CHUNK_BUFFERS.take()] as const
+  const end = Math.min(request.first + request.count, Math.ceil(file.size / chunk))
   let next: Promise<Uint8Array> | undefined
   try {
     for (let index = request.first; index < end; index++) {
-      const bytes = await (next ?? read(index, buffers[0]))
+      const bytes = await (next ?? read(index))
       // The next one is read while this one is sent.
-      if (index + 1 < end) next = read(index + 1, buffers[(index + 1 - request.first) % 2] as Uint8Array)
+      next = index + 1 < end ? read(index + 1) : undefined
       yield { bytes }
     }
   } finally {
     await next?.catch(() => undefined)
-    for (const buffer of buffers) CHUNK_BUFFERS.give(buffer)
+    await file.close()
   }
 }
 
@@ -88,7 +87,7 @@ export async function fetchBlob(
   const usable = new Set(providers)
   const hashes = await firstOf(usable, async (peer) => {
     const request = encodeBlobRequest({ kind: 'hashes', digest: ref.sha256 })
-    const frame = await firstFrame(ask(peer, request, requestSignal(options.signal)))
+    const frame = await firstFrame(ask(peer, request, options.signal))
     return decodeBytesFrame(requireFrame(frame, 'chunk hashes'), PROTOCOLS.blob.maxResponseBytes)
   }).catch((error: unknown) => {
     throw error ?? failure
@@ -101,10 +100,14 @@ export async function fetchBlob(
     options.onProgress?.({ doneChunks, totalChunks })
     const written = (): void => options.onProgress?.({ doneChunks: ++doneChunks, totalChunks })
     const { signal } = options
+    let answers = ANSWERS
     const takeRuns = async (peer: string): Promise<void> => {
       while (waiting.length > 0 && usable.has(peer) && !signal.aborted) {
         try {
-          await fetchRun(ask, peer, ref, partial, takeRun(waiting), waiting, signal, written)
+          // Half of a fair share, so that all end at about the same time.
+          const share = Math.max(SMALLEST_REQUEST, Math.ceil(waiting.length / (2 * answers)))
+          const run = takeRun(waiting, share)
+          await fetchRun(ask, peer, ref, partial, run, waiting, signal, written)
         } catch (error) {
           failure = error
           usable.delete(peer)
@@ -112,7 +115,11 @@ export async function fetchBlob(
       }
     }
     while (waiting.length > 0 && usable.size > 0) {
-      await Promise.all([...usable, ...usable].map(takeRuns))
+      const peers = [...usable]
+      answers = Math.max(ANSWERS, usable.size)
+      await Promise.all(
+        Array.from({ length: answers }, (_, i) => takeRuns(peers[i % peers.length] as string)),
+      )
       signal.throwIfAborted()
     }
     if (waiting.length > 0) throw providerFault(failure)
@@ -127,10 +134,11 @@ function providerFault(error: unknown): unknown {
   return error instanceof VerificationError ? new ExchangeError('protocol', error.message, {}, error) : error
 }
 
-/** The next consecutive chunk numbers, removed from `waiting`. */
-function takeRun(waiting: number[]): number[] {
+/** At most `most` next consecutive chunk numbers, removed from `waiting`. */
+function takeRun(waiting: number[], most: number): number[] {
   let count = 1
-  while (count < CHUNKS_PER_REQUEST && waiting[count] === (waiting[0] as number) + count) count++
+  while (count < Math.min(most, CHUNKS_PER_REQUEST) && waiting[count] === (waiting[0] as number) + count)
+    count++
   return waiting.splice(0, count)
 }
 
@@ -154,7 +162,7 @@ async function fetchRun(
       first: run[0] as number,
       count: run.length,
     })
-    for await (const frame of ask(peer, request, requestSignal(signal))) {
+    for await (const frame of ask(peer, request, signal)) {
       const index = run[next]
       if (index === undefined) break
       next++
@@ -164,6 +172,7 @@ async function fetchRun(
       })
       write.catch(() => undefined) // Awaited below, after what follows has been read.
       writes.push(write)
+      await writes[next - UNWRITTEN_CHUNKS]
     }
     await Promise.all(writes)
     if (next < run.length)
@@ -178,10 +187,6 @@ async function fetchRun(
       waiting.sort((a, b) => a - b)
     }
   }
-}
-
-function requestSignal(signal: AbortSignal): AbortSignal {
-  return AbortSignal.any([signal, AbortSignal.timeout(PROTOCOLS.blob.timeoutMs)])
 }
 
 /** The first provider's answer; those that fail are removed. */

@@ -14,49 +14,23 @@ import { ExchangeError } from '../lib/errors.ts'
 import type { FileRef } from '../lib/file-ref.ts'
 import { limit } from '../lib/limits.ts'
 import type { BlobStore } from '../store/blob-store.ts'
-import { type FetchProgress, fetchBlob, serveBlob } from './blob-transfer.ts'
+import { type Answer, answersOf, type ExchangeHandlers } from './answers.ts'
+import { type FetchProgress, fetchBlob } from './blob-transfer.ts'
 import { CatchUp } from './catch-up.ts'
 import { answer, ask } from './frames.ts'
 import { membersGate } from './gate.ts'
 import { Mesh } from './mesh.ts'
 import {
   decodeAddressesFrame,
-  decodeAddressesRequest,
-  decodeBlobRequest,
   decodeBytesFrame,
-  decodeJoinRequest,
-  decodeStatementsRequest,
   decodeStatusFrame,
   firstFrame,
   type JoinStatus,
   type MemberAddresses,
   requireFrame,
-  type StatementsRequest,
 } from './messages.ts'
-import { headsTopic, PROTOCOLS, type ProtocolName, Quota } from './protocols.ts'
+import { headsTopic, PROTOCOL_NAMES, PROTOCOLS, type ProtocolName, Quota } from './protocols.ts'
 import { createTransport, type Encrypter, startError, type Transport } from './transport.ts'
-
-export interface ExchangeHandlers {
-  isMember(peerId: PeerIdString): boolean
-  /** Whether strangers may connect to join, because an invitation is open. */
-  guestsOpen(): boolean
-  /** Charter first, then rosters from version 2; undefined for a token that opens nothing. */
-  charterFor(token: string): readonly Uint8Array[] | undefined
-  onMembershipRequest(envelope: Uint8Array, from: PeerIdString): Promise<JoinStatus>
-  /** What we want of a peer that we sync with. */
-  wanted(): StatementsRequest
-  /** Envelopes that a peer lacks, in the order in which it can check them. */
-  statementsSince(request: StatementsRequest): AsyncIterable<Uint8Array>
-  /** Resolves once the statement is kept or refused; a refusal is no rejection. */
-  onStatement(envelope: Uint8Array, from: PeerIdString): Promise<void>
-  /** Judge an announced head before it is relayed; `accept` also starts a sync with its sender. */
-  judgeHead(envelope: Uint8Array): 'accept' | 'reject' | 'ignore'
-  /** Whether something was announced that we do not hold. */
-  isBehind(): boolean
-  /** A sync with a member is complete; `addresses` are where members can be reached after a restart. */
-  onSynced(peer: PeerIdString, addresses: readonly MemberAddresses[]): void
-  mayRead(peerId: PeerIdString, digest: Digest): boolean
-}
 
 export interface ExchangeComponents {
   readonly blobs: BlobStore
@@ -132,10 +106,8 @@ export class Exchange {
       ...(encrypter === undefined ? {} : { encrypter }),
     })
     this.#transport = transport
-    await this.#handle('join', (request) => this.#answerJoin(request))
-    await this.#handle('statements', (request) => this.#answerStatements(request))
-    await this.#handle('addresses', (request) => this.#answerAddresses(request))
-    await this.#handle('blob', (request, from, signal) => this.#answerBlob(request, from, signal))
+    const answers = answersOf(this.#handlers, this.#blobs, this.#mesh)
+    for (const name of PROTOCOL_NAMES) await this.#handle(name, answers[name])
     const { pubsub } = transport.services
     pubsub.topicValidators.set(topic, (_, message) => VERDICTS[this.#judge(message.data)])
     pubsub.addEventListener('gossipsub:message', (event) => {
@@ -269,10 +241,7 @@ export class Exchange {
     return guests.has(peer) || guests.size < limit('guestConnections')
   }
 
-  async #handle(
-    name: ProtocolName,
-    body: (request: unknown, from: PeerIdString, signal: AbortSignal) => AsyncIterable<unknown>,
-  ): Promise<void> {
+  async #handle(name: ProtocolName, body: Answer): Promise<void> {
     const protocol = PROTOCOLS[name]
     const handler = async (stream: Stream, connection: Connection): Promise<void> => {
       const from = connection.remotePeer.toString()
@@ -287,33 +256,6 @@ export class Exchange {
     await this.#node().handle(protocol.id, handler, { maxInboundStreams: protocol.maxInboundStreams })
   }
 
-  async *#answerJoin(value: unknown): AsyncIterable<unknown> {
-    const request = decodeJoinRequest(value)
-    if (request.kind === 'membership') {
-      yield { status: await this.#handlers.onMembershipRequest(request.envelope, '') }
-      return
-    }
-    const envelopes = this.#handlers.charterFor(request.token)
-    if (envelopes === undefined) throw new ExchangeError('refused', 'unknown or expired invitation')
-    for (const bytes of envelopes) yield { bytes }
-  }
-
-  async *#answerStatements(value: unknown): AsyncIterable<unknown> {
-    for await (const bytes of this.#handlers.statementsSince(decodeStatementsRequest(value))) yield { bytes }
-  }
-
-  async *#answerAddresses(value: unknown): AsyncIterable<unknown> {
-    decodeAddressesRequest(value)
-    for (const { peerId, addresses } of await this.#mesh.known()) yield { peerId, addresses: [...addresses] }
-  }
-
-  async *#answerBlob(value: unknown, from: PeerIdString, signal: AbortSignal): AsyncIterable<unknown> {
-    const request = decodeBlobRequest(value)
-    if (!this.#handlers.mayRead(from, request.digest))
-      throw new ExchangeError('not-found', `no file ${request.digest}`)
-    yield* serveBlob(this.#blobs, request, signal)
-  }
-
   async *#ask(
     peer: PeerIdString,
     name: ProtocolName,
@@ -321,14 +263,15 @@ export class Exchange {
     signal: AbortSignal,
   ): AsyncGenerator<unknown, void, void> {
     const protocol = PROTOCOLS[name]
-    const bounded = this.#bounded(signal, protocol.timeoutMs)
     let stream: Stream
     try {
-      stream = await this.#node().dialProtocol(peerIdFromString(peer), protocol.id, { signal: bounded })
+      stream = await this.#node().dialProtocol(peerIdFromString(peer), protocol.id, {
+        signal: this.#bounded(signal, limit('dialTimeout')),
+      })
     } catch (error) {
       throw new ExchangeError('unreachable', `${peer} cannot be reached for ${protocol.id}`, {}, error)
     }
-    yield* ask(stream, protocol, request, bounded)
+    yield* ask(stream, protocol, request, AbortSignal.any([signal, this.#stopping.signal]))
   }
 
   async #pull(peer: PeerIdString): Promise<void> {

@@ -8,10 +8,15 @@ import { pipe } from 'it-pipe'
 import { Uint8ArrayList } from 'uint8arraylist'
 import { bytesFrameHead, bytesFrameStart, decodeCbor, encodeCbor, MAX_BYTES_FRAME_HEAD } from '../lib/cbor.ts'
 import { ExchangeError, FlexMeshError } from '../lib/errors.ts'
+import { Deadline } from './deadline.ts'
+import { incoming } from './incoming.ts'
 import type { ProtocolRow } from './protocols.ts'
 
-/** Fills one noise message. */
-const PIECE_BYTES = 65_519 - 12
+/** Bytes of a noise message that are not its tag. */
+const NOISE_BYTES = 65_519
+const YAMUX_HEADER_BYTES = 12
+/** Fills noise messages; small against a stream's window, so that one is on its way while another is sent. */
+const PIECE_BYTES = 4 * NOISE_BYTES - YAMUX_HEADER_BYTES
 
 type Bytes = Uint8Array | Uint8ArrayList
 
@@ -32,16 +37,16 @@ export async function answer(
   protocol: ProtocolRow,
   handler: (request: unknown, signal: AbortSignal) => AsyncIterable<unknown>,
 ): Promise<void> {
-  const signal = AbortSignal.timeout(protocol.timeoutMs)
-  const abort = (): void => stream.abort(new ExchangeError('timeout', `${protocol.id}: answer took too long`))
-  signal.addEventListener('abort', abort, { once: true })
+  const deadline = new Deadline(stream, protocol)
+  const { signal } = deadline
   try {
     await pipe(
-      stream,
+      incoming(stream),
       (source) => lengthPrefixed.decode(source, { maxDataLength: protocol.maxRequestBytes }),
       async function* (requests: AsyncIterable<Bytes>) {
         for await (const request of requests) {
           for await (const frame of guarded(handler(decode(request, protocol.maxRequestBytes), signal))) {
+            deadline.frame()
             yield* encode(frame)
           }
           return
@@ -53,7 +58,7 @@ export async function answer(
   } catch (error) {
     stream.abort(error instanceof Error ? error : new Error(String(error)))
   } finally {
-    signal.removeEventListener('abort', abort)
+    deadline.clear()
   }
 }
 
@@ -78,11 +83,15 @@ export async function* ask(
 ): AsyncGenerator<unknown, void, void> {
   const abort = (): void => stream.abort(new ExchangeError('aborted', `${protocol.id}: aborted`))
   signal.addEventListener('abort', abort, { once: true })
+  const deadline = new Deadline(stream, protocol)
   let complete = false
   try {
+    signal.throwIfAborted()
     await send(stream, [lengthPrefixed.encode.single(encodeCbor(request))], signal)
     let count = 0
-    for await (const frame of lengthPrefixed.decode(stream, { maxDataLength: protocol.maxResponseBytes })) {
+    const options = { maxDataLength: protocol.maxResponseBytes }
+    for await (const frame of lengthPrefixed.decode(incoming(stream), options)) {
+      deadline.frame()
       if (++count > protocol.maxResponseFrames) {
         throw new ExchangeError('protocol', `${protocol.id}: more than ${protocol.maxResponseFrames} frames`)
       }
@@ -97,12 +106,13 @@ export async function* ask(
   } catch (error) {
     if (error instanceof FlexMeshError) throw error
     throw new ExchangeError(
-      signal.aborted ? 'timeout' : 'protocol',
+      signal.aborted || deadline.signal.aborted ? 'timeout' : 'protocol',
       `${protocol.id}: ${(error as Error).message}`,
       {},
       error,
     )
   } finally {
+    deadline.clear()
     signal.removeEventListener('abort', abort)
     if (complete) await stream.close({ signal }).catch(() => stream.abort(new Error('close failed')))
     else stream.abort(new ExchangeError('aborted', `${protocol.id}: given up`))
@@ -114,19 +124,16 @@ function refusal(value: unknown): string | undefined {
   return typeof value.error === 'string' ? value.error.slice(0, 40) : 'protocol'
 }
 
-/**
- * A frame in pieces that share no memory with it. Small ones, made when the stream takes them, are gone
- * before the garbage collector counts them among what stays.
- */
+/** A frame in pieces, without a copy of its bytes: whoever made them leaves them as they are. */
 function* encode(frame: unknown): Generator<Bytes> {
   const bytes = onlyBytes(frame)
   if (bytes === undefined) {
     yield lengthPrefixed.encode.single(encodeCbor(frame))
     return
   }
-  const whole = new Uint8ArrayList(bytesFrameHead(bytes.length), bytes)
-  for (const part of lengthPrefixed.encode([whole])) {
-    for (let at = 0; at < part.length; at += PIECE_BYTES) yield part.slice(at, at + PIECE_BYTES)
+  const whole = lengthPrefixed.encode.single(new Uint8ArrayList(bytesFrameHead(bytes.length), bytes))
+  for (let at = 0; at < whole.byteLength; at += PIECE_BYTES) {
+    yield whole.sublist(at, Math.min(at + PIECE_BYTES, whole.byteLength))
   }
 }
 

@@ -27,8 +27,8 @@ export type BlobRequest =
   | { readonly kind: 'hashes'; readonly digest: Digest }
   | { readonly kind: 'chunks'; readonly digest: Digest; readonly first: number; readonly count: number }
 
-/** Chunks that one request may ask for. */
-export const CHUNKS_PER_REQUEST = 4
+/** Chunks that one request may ask for: opening a stream takes as long as some of them. */
+export const CHUNKS_PER_REQUEST = 32
 const MAX_ADDRESS_LENGTH = 256
 const MAX_CHUNK_INDEX = limit('fileBytes') / limit('chunkBytes')
 

@@ -12,8 +12,9 @@ export interface ProtocolRow {
   readonly maxResponseBytes: number
   /** Most response frames of one request. */
   readonly maxResponseFrames: number
-  /** Whole request and response, ms. */
+  /** For the whole answer or for each frame of it, ms. */
   readonly timeoutMs: number
+  readonly timeoutPer: 'answer' | 'frame'
   /** Streams that one peer may hold open. */
   readonly maxInboundStreams: number
   /** Requests that one peer may start: `burst` at once, one more every `everyMs`. */
@@ -29,6 +30,7 @@ export const PROTOCOLS = {
     maxResponseBytes: limit('envelopeBytes'),
     maxResponseFrames: 1024,
     timeoutMs: limit('requestTimeout'),
+    timeoutPer: 'answer',
     maxInboundStreams: limit('protocolInboundStreams'),
     quota: { burst: 16, everyMs: 500 }, // a joiner asks once a second while it waits for approval
     guests: true,
@@ -39,6 +41,7 @@ export const PROTOCOLS = {
     maxResponseBytes: limit('envelopeBytes'),
     maxResponseFrames: 4096,
     timeoutMs: limit('chunkTimeout'),
+    timeoutPer: 'answer',
     maxInboundStreams: limit('protocolInboundStreams'),
     quota: { burst: 32, everyMs: 50 }, // one on every connection and every announcement
     guests: false,
@@ -49,6 +52,7 @@ export const PROTOCOLS = {
     maxResponseBytes: limit('requestBytes'),
     maxResponseFrames: limit('members'),
     timeoutMs: limit('requestTimeout'),
+    timeoutPer: 'answer',
     maxInboundStreams: limit('protocolInboundStreams'),
     quota: { burst: 32, everyMs: 250 }, // asked with every sync
     guests: false,
@@ -59,13 +63,15 @@ export const PROTOCOLS = {
     maxResponseBytes: limit('frameBytes') + 2 ** 21, // chunk hashes of 64 GiB are 2 MiB
     maxResponseFrames: 64,
     timeoutMs: limit('chunkTimeout'),
+    timeoutPer: 'frame',
     maxInboundStreams: limit('protocolInboundStreams'),
-    quota: { burst: 64, everyMs: 5 }, // 4 chunks a request: 800 MiB a second at most
+    quota: { burst: 64, everyMs: 5 }, // a request for the last few chunks may be for one
     guests: true,
   },
 } as const satisfies Record<string, ProtocolRow>
 
 export type ProtocolName = keyof typeof PROTOCOLS
+export const PROTOCOL_NAMES = Object.keys(PROTOCOLS) as ProtocolName[]
 
 /** Topic on which the signed heads of one consortium are announced. */
 export function headsTopic(consortium: string): string {

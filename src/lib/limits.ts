@@ -38,7 +38,11 @@ export const LIMITS = {
   maxConnections: { value: 72, unit: 'count', why: 'members plus eight guests' },
   guestConnections: { value: 8, unit: 'count', why: 'peers that hold an invitation but are not members yet' },
   streamsPerConnection: { value: 8, unit: 'count', why: 'yamux streams that one peer may hold open' },
-  streamWindowBytes: { value: 1 * MIB, unit: 'bytes', why: 'receive window and read buffer of a stream' },
+  streamWindowBytes: {
+    value: 4 * MIB,
+    unit: 'bytes',
+    why: 'receive window of a stream, from its first byte: 80 MiB a second at 50 ms',
+  },
   protocolInboundStreams: {
     value: 4,
     unit: 'count',

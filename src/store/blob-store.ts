@@ -4,7 +4,7 @@
  * equal names mean equal content. Knows no manifest and no peer.
  */
 import { createHash } from 'node:crypto'
-import { open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Digest, parseDigest } from '../lib/bytes.ts'
 import { FormatError, hasErrno, VerificationError } from '../lib/errors.ts'
@@ -18,6 +18,7 @@ import {
   writeFileAtomic,
 } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
+import { BlobReader } from './blob-reader.ts'
 import { PartialBlob, partialPath } from './partial-blob.ts'
 
 const BLOB_NAME = /^[a-f0-9]{64}$/
@@ -47,11 +48,6 @@ export class BlobStore {
     return pathExists(this.path(digest))
   }
 
-  /** @throws InputError `not-found`. */
-  async size(digest: Digest): Promise<number> {
-    return mapDiskErrors(this.path(digest), async () => (await stat(this.path(digest))).size)
-  }
-
   /** Keep bytes given whole or as consecutive parts. @throws InputError `disk-full`, `permissions`. */
   async put(file: Uint8Array | readonly Uint8Array[], signal?: AbortSignal): Promise<Digest> {
     const { ref, chunkHashes } = fileRefOf(file)
@@ -76,41 +72,11 @@ export class BlobStore {
   }
 
   /**
-   * Part of a file, unverified: the reader compares chunk hashes.
-   * @param into where to, at least `length` bytes; a new array otherwise.
-   * @throws InputError `not-found`; FormatError `truncated` past the end.
+   * Open a file to read parts of it, unverified: the reader compares chunk hashes.
+   * @throws InputError `not-found`.
    */
-  async read(
-    digest: Digest,
-    offset: number,
-    length: number,
-    signal?: AbortSignal,
-    into?: Uint8Array,
-  ): Promise<Uint8Array> {
-    const path = this.path(digest)
-    return mapDiskErrors(path, async () => {
-      signal?.throwIfAborted()
-      const handle = await open(path, 'r')
-      try {
-        const { size } = await handle.stat()
-        if (!(offset >= 0 && length >= 0 && offset + length <= size)) {
-          throw new FormatError(
-            'truncated',
-            `blob: expected bytes ${offset} to ${offset + length}, the file has ${size}`,
-          )
-        }
-        const bytes = into?.subarray(0, length) ?? new Uint8Array(length)
-        for (let at = 0; at < length; ) {
-          signal?.throwIfAborted()
-          const { bytesRead } = await handle.read(bytes, at, length - at, offset + at)
-          if (bytesRead === 0) throw new FormatError('truncated', 'blob: ended while it was read')
-          at += bytesRead
-        }
-        return bytes
-      } finally {
-        await handle.close()
-      }
-    })
+  async reader(digest: Digest): Promise<BlobReader> {
+    return BlobReader.open(this.path(digest))
   }
 
   /**
@@ -132,7 +98,8 @@ export class BlobStore {
   /** Hashes of all chunks: 32 bytes each, computed once. @throws InputError `not-found`. */
   async chunkHashes(digest: Digest, signal?: AbortSignal): Promise<Uint8Array> {
     const path = this.path(digest)
-    const expected = Math.ceil((await this.size(digest)) / limit('chunkBytes')) * HASH_BYTES
+    const expected =
+      Math.ceil((await mapDiskErrors(path, () => stat(path))).size / limit('chunkBytes')) * HASH_BYTES
     if (await pathExists(path + CHUNKS_SUFFIX)) {
       const kept = await readFileBounded(path + CHUNKS_SUFFIX, maxChunkHashBytes(), signal)
       if (kept.length === expected) return kept
@@ -205,6 +172,9 @@ export class BlobStore {
   }
 }
 
+/** Read at once: handing a read to another thread takes as long as hashing 200 KiB. */
+const PIECE_BYTES = 4 * limit('chunkBytes')
+
 /** Hashes a piece while the next one is read, so that verifying takes little more time than reading. */
 async function readAndHash(
   path: string,
@@ -219,24 +189,33 @@ async function readAndHash(
     }
     const bytes = new Uint8Array(size)
     const hash = createHash('sha256')
-    const readAt = async (at: number): Promise<number> => {
-      signal?.throwIfAborted()
-      if (at === size) return 0
-      const { bytesRead } = await handle.read(bytes, at, Math.min(limit('chunkBytes'), size - at), at)
-      if (bytesRead === 0) throw new FormatError('truncated', 'blob: ended while it was read')
-      return bytesRead
-    }
-    let hashed = 0
-    for (let read = await readAt(0); hashed < size; ) {
-      const next = readAt(read)
-      hash.update(bytes.subarray(hashed, read))
-      hashed = read
-      read += await next
+    const read = (at: number): Promise<Uint8Array> =>
+      readWhole(handle, bytes.subarray(at, at + PIECE_BYTES), at, signal)
+    for (let piece = await read(0), end = piece.length; piece.length > 0; ) {
+      const next = read(end)
+      hash.update(piece)
+      piece = await next
+      end += piece.length
     }
     return { bytes, digest: `sha256:${hash.digest('hex')}` }
   } finally {
     await handle.close()
   }
+}
+
+async function readWhole(
+  handle: FileHandle,
+  into: Uint8Array,
+  start: number,
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array> {
+  for (let done = 0; done < into.length; ) {
+    signal?.throwIfAborted()
+    const { bytesRead } = await handle.read(into, done, into.length - done, start + done)
+    if (bytesRead === 0) throw new FormatError('truncated', 'blob: ended while it was read')
+    done += bytesRead
+  }
+  return into
 }
 
 function maxChunkHashBytes(): number {

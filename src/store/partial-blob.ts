@@ -19,10 +19,12 @@ import { FileFollower } from './file-follower.ts'
 
 /** Smaller files are hashed when they are whole: a thread costs more than it saves. */
 const FOLLOWED_BYTES = 16 * 2 ** 20
+/** Chunks that a follower is told of at once: waking its thread costs as much as hashing 200 KiB. */
+const TOLD_CHUNKS = 8
 /** Written bytes after which the disk is told to keep them, so that the end of a file waits for little. */
 const FLUSH_BYTES = 64 * 2 ** 20
-/** Parts of one write: a chunk in noise messages is 17; a system takes 1024 at most. */
-const MAX_PARTS = 256
+/** Parts of one write: a chunk in noise messages is some 34; a system takes 1024 at most. */
+const MAX_PARTS = 512
 
 export interface PartialBlobInit {
   readonly ref: FileRef
@@ -41,6 +43,14 @@ export function partialPath(blobPath: string, ref: FileRef): string {
   return `${blobPath}-${claim.slice('sha256:'.length, 'sha256:'.length + 16)}.part`
 }
 
+/** A verified chunk that waits to be written. */
+interface Pending {
+  readonly index: number
+  readonly parts: readonly Uint8Array[]
+  readonly length: number
+  readonly written: PromiseWithResolvers<void>
+}
+
 export class PartialBlob {
   readonly #init: PartialBlobInit
   readonly #missing: Set<number>
@@ -48,7 +58,11 @@ export class PartialBlob {
   #follower: FileFollower | undefined
   /** All chunks below this one are written. */
   #next = 0
+  /** The same, as far as the follower knows. */
+  #told = 0
   #unflushed = 0
+  #pending: Pending[] = []
+  #writing: Promise<void> | undefined
   #flushing: Promise<void> = Promise.resolve()
 
   private constructor(init: PartialBlobInit, handle: FileHandle | undefined, missing: Set<number>) {
@@ -95,10 +109,41 @@ export class PartialBlob {
     checkChunkHash(ref, chunkHashes, index, hash.digest())
     signal?.throwIfAborted()
     if (!this.#missing.has(index)) return
-    await mapDiskErrors(path, () => writeAll(this.#open(), parts, index * ref.chunkSize))
-    this.#missing.delete(index)
-    this.#follow()
-    this.#flush(length)
+    this.#open()
+    const written = Promise.withResolvers<void>()
+    this.#pending.push({ index, parts, length, written })
+    this.#writing ??= this.#writePending()
+    await mapDiskErrors(path, () => written.promise)
+  }
+
+  /** One write at a time: what arrives meanwhile goes into the next one, as far as it is consecutive. */
+  async #writePending(): Promise<void> {
+    while (this.#pending.length > 0) {
+      const run = this.#takeRun()
+      const parts = run.flatMap((chunk) => chunk.parts)
+      try {
+        await writeAll(this.#open(), parts, (run[0] as Pending).index * this.#init.ref.chunkSize)
+        for (const { index } of run) this.#missing.delete(index)
+        this.#follow()
+        this.#flush(run.reduce((total, { length }) => total + length, 0))
+        for (const { written } of run) written.resolve()
+      } catch (error) {
+        for (const { written } of run) written.reject(error)
+      }
+    }
+    this.#writing = undefined
+  }
+
+  #takeRun(): Pending[] {
+    this.#pending.sort((a, b) => a.index - b.index)
+    let count = 1
+    let parts = (this.#pending[0] as Pending).parts.length
+    for (; count < this.#pending.length; count++) {
+      const [before, next] = [this.#pending[count - 1] as Pending, this.#pending[count] as Pending]
+      parts += next.parts.length
+      if (next.index !== before.index + 1 || parts > MAX_PARTS) break
+    }
+    return this.#pending.splice(0, count)
   }
 
   /**
@@ -139,6 +184,7 @@ export class PartialBlob {
   async close(): Promise<void> {
     const handle = this.#handle
     const follower = this.#follower
+    await this.#writing
     this.#handle = undefined
     this.#follower = undefined
     await follower?.close()
@@ -150,9 +196,9 @@ export class PartialBlob {
   #follow(): void {
     const { ref } = this.#init
     if (ref.size < FOLLOWED_BYTES || this.#handle === undefined) return
-    const before = this.#next
     while (this.#next < chunkCount(ref) && !this.#missing.has(this.#next)) this.#next++
-    if (this.#next === before) return
+    if (this.#next - this.#told < TOLD_CHUNKS) return
+    this.#told = this.#next
     this.#follower ??= new FileFollower(this.#handle.fd)
     this.#follower.advance(Math.min(this.#next * ref.chunkSize, ref.size))
   }

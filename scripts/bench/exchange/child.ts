@@ -2,7 +2,8 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
-import type { EndInit, Kind } from './ends.ts'
+import type { EndInit } from './end.ts'
+import type { Kind } from './ends.ts'
 import type { Reading } from './meter.ts'
 
 export class EndProcess {

@@ -1,50 +1,33 @@
 /**
- * Both ends of every way to move one file between processes: our exchange, and a bare libp2p stream
- * and raw TCP that throw the bytes away.
+ * Both ends of every way to move one file between processes: our exchange, and a bare libp2p stream, with
+ * our settings and with those of js-libp2p, and raw TCP, which throw the bytes away.
  */
 import '../../../src/lib/node20.ts'
 import { randomFillSync } from 'node:crypto'
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer } from 'node:net'
-import type { Stream } from '@libp2p/interface'
+import type { Libp2p, Stream } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import { drained } from '../../../src/exchange/frames.ts'
-import { createTransport, type Transport } from '../../../src/exchange/transport.ts'
-import { createIdentity } from '../../../src/identity/keys.ts'
 import type { FileRef } from '../../../src/lib/file-ref.ts'
 import { limit } from '../../../src/lib/limits.ts'
-import { LOOPBACK, startExchange } from './start-exchange.ts'
+import { type End, type EndInit, startDefaults, startTransport, TIMEOUT_MS } from './end.ts'
+import { startExchange } from './start-exchange.ts'
 
-export type Kind = 'exchange' | 'libp2p' | 'tcp'
-
-export interface EndInit {
-  readonly role: 'sender' | 'receiver'
-  /** A folder of its own, shared by the senders of one kind. */
-  readonly dir: string
-  /** What is sent. */
-  readonly file: string
-}
-
-export interface End {
-  /** What the receivers need to know of a sender. */
-  readonly offer?: unknown
-  /** Connections are not timed. */
-  prepare?(offers: readonly unknown[]): Promise<void>
-  receive?(offers: readonly unknown[]): Promise<void>
-  /** Back to where nothing was received. */
-  forget?(): Promise<void>
-}
+export type Kind = 'exchange' | 'libp2p' | 'libp2pDefaults' | 'bitswap' | 'tcp'
 
 /** Bytes of the transfers that throw them away. */
 export const SENT_BYTES = 512 * 2 ** 20
-const TIMEOUT_MS = 300_000
 const RAW_PROTOCOL = '/flexmesh-bench/raw/1.0.0'
 /** One mebibyte of noise, sent again and again. */
 const noiseBytes = (): Uint8Array => randomFillSync(new Uint8Array(limit('chunkBytes')))
 
 export const ENDS: Readonly<Record<Kind, (init: EndInit) => Promise<End>>> = {
   exchange: exchangeEnd,
-  libp2p: libp2pEnd,
+  libp2p: async (init) => libp2pEnd(init, await startTransport()),
+  libp2pDefaults: async (init) => libp2pEnd(init, await startDefaults()),
+  // Loaded only where it runs: it may not be installed.
+  bitswap: async (init) => (await import('./bitswap.ts')).bitswapEnd(init),
   tcp: tcpEnd,
 }
 
@@ -72,18 +55,9 @@ async function exchangeEnd({ role, dir, file }: EndInit): Promise<End> {
   }
 }
 
-/** The same libp2p node as the exchange has, with one protocol that has neither frames nor checks. */
-async function libp2pEnd({ role }: EndInit): Promise<End> {
-  const node = await createTransport({
-    identity: createIdentity(),
-    listen: [LOOPBACK],
-    bootstrap: [],
-    mdns: false,
-    gate: {},
-    topic: 'bench',
-  })
+/** One protocol that has neither frames nor checks. */
+async function libp2pEnd({ role }: EndInit, node: Libp2p): Promise<End> {
   if (role === 'sender') await node.handle(RAW_PROTOCOL, (stream) => sendNoise(stream))
-  await node.start()
   if (role === 'sender') return { offer: { address: String(node.getMultiaddrs()[0]) } }
   return { receive: (offers) => receiveNoise(node, offers as { address: string }[]) }
 }
@@ -97,7 +71,7 @@ async function sendNoise(stream: Stream): Promise<void> {
   await stream.close()
 }
 
-async function receiveNoise(node: Transport, [offer]: readonly { address: string }[]): Promise<void> {
+async function receiveNoise(node: Libp2p, [offer]: readonly { address: string }[]): Promise<void> {
   if (offer === undefined) throw new Error('no sender')
   const stream = await node.dialProtocol(multiaddr(offer.address), RAW_PROTOCOL)
   let received = 0
