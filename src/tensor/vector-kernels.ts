@@ -170,6 +170,9 @@ function productOfFour(): WasmFunction {
   )
 }
 
+/** Of codes: counting costs as much as multiplying. */
+const BLOCKS_AT_ONCE = 2
+
 /** Products in whole numbers block by block, then times the scales. Codes are signed where they have 8 bits. */
 function coded(name: string, bits: 8 | 4): WasmFunction {
   const f = new FunctionBuilder(name)
@@ -186,20 +189,34 @@ function coded(name: string, bits: 8 | 4): WasmFunction {
   const block = f.local('v128')
   const sum = f.local('v128')
   const blockBytes = (CODE_BLOCK * bits) / 8
-  /** Four partial sums of sixteen signed bytes with sixteen values, `offset` bytes behind the first. */
-  const sixteen = (offset: number): Code =>
-    i32x4.add(
-      i32x4.dot(i16x8.extendLow(codes.get), v128.load(offset, at.get)),
-      i32x4.dot(i16x8.extendHigh(codes.get), v128.load(offset + 16, at.get)),
-    )
+  const nibbles = i8x16.splat(i32.const(15))
   const eight = i8x16.splat(i32.const(8))
-  const halves: readonly [Code, Code] =
-    bits === 8
-      ? [v128.load(0, w.get), v128.load(16, w.get)]
-      : [
-          i8x16.sub(v128.and(v128.load(0, w.get), i8x16.splat(i32.const(15))), eight),
-          i8x16.sub(i8x16.shiftRightU(v128.load(0, w.get), i32.const(4)), eight),
-        ]
+  /** The four pieces of eight codes of a block as 16-bit numbers, and what must be done before each. */
+  const pieces = (index: number): readonly (readonly [Code, Code])[] => {
+    const from = blockBytes * index
+    if (bits === 8) return [0, 8, 16, 24].map((at) => [[], i16x8.loadExtended(from + at, w.get)])
+    const even = codes.set(i8x16.sub(v128.and(v128.load(from, w.get), nibbles), eight))
+    const odd = codes.set(i8x16.sub(i8x16.shiftRightU(v128.load(from, w.get), i32.const(4)), eight))
+    const [low, high] = [i16x8.extendLow(codes.get), i16x8.extendHigh(codes.get)]
+    return [
+      [even, low],
+      [[], high],
+      [odd, low],
+      [[], high],
+    ]
+  }
+  const advance = (blocks: number): Code[] => [
+    ...Array.from({ length: blocks }, (_, index) => [
+      ...pieces(index).flatMap(([before, eightCodes], i) => {
+        const product = i32x4.dot(eightCodes, v128.load(2 * CODE_BLOCK * index + 16 * i, at.get))
+        return [before, block.set(i === 0 ? product : i32x4.add(block.get, product))]
+      }),
+      sum.set(multiplyAdd(f32x4.convert(block.get), v128.loadSplat32(4 * index, scales.get), sum.get)),
+    ]).flat(),
+    w.set(i32.add(w.get, i32.const(blockBytes * blocks))),
+    scales.set(i32.add(scales.get, i32.const(4 * blocks))),
+    at.set(i32.add(at.get, i32.const(2 * CODE_BLOCK * blocks))),
+  ]
   return f.finish(
     // Bytes of a row of codes.
     ...(bits === 8 ? [] : [width.set(i32.shiftRightU(width.get, i32.const(1)))]),
@@ -210,16 +227,10 @@ function coded(name: string, bits: 8 | 4): WasmFunction {
       at.set(i32.add(x.get, i32.const(VECTOR_HEAD_BYTES))),
       rowEnd.set(i32.add(w.get, width.get)),
       whileLoop(
-        i32.ltU(w.get, rowEnd.get),
-        codes.set(halves[0]),
-        block.set(sixteen(0)),
-        codes.set(halves[1]),
-        block.set(i32x4.add(block.get, sixteen(32))),
-        sum.set(multiplyAdd(f32x4.convert(block.get), v128.loadSplat32(0, scales.get), sum.get)),
-        w.set(i32.add(w.get, i32.const(blockBytes))),
-        scales.set(i32.add(scales.get, i32.const(4))),
-        at.set(i32.add(at.get, i32.const(2 * CODE_BLOCK))),
+        i32.ltU(i32.add(w.get, i32.const(blockBytes * BLOCKS_AT_ONCE - 1)), rowEnd.get),
+        ...advance(BLOCKS_AT_ONCE),
       ),
+      whileLoop(i32.ltU(w.get, rowEnd.get), ...advance(1)),
       f32.store(0, y.get, f32.mul(laneSum(sum.get), f32.load(0, x.get))),
       y.set(i32.add(y.get, i32.const(4))),
     ),

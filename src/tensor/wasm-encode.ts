@@ -126,7 +126,12 @@ export const v128 = {
 export const i8x16 = { splat: vector(15), sub: vector(113), shiftRightU: vector(109) }
 
 /** Signed 16-bit numbers from the first or last eight signed bytes. */
-export const i16x8 = { extendLow: vector(135), extendHigh: vector(136) }
+export const i16x8 = {
+  extendLow: vector(135),
+  extendHigh: vector(136),
+  /** The same of eight bytes in memory. */
+  loadExtended: access([0xfd, 1]),
+}
 
 export const i32x4 = {
   add: vector(174),
