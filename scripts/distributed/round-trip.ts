@@ -85,7 +85,7 @@ try {
   await run(
     python,
     [
-      ...['-m', 'torch.distributed.run', '--nproc-per-node', String(PROCESSES)],
+      ...['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', String(PROCESSES)],
       ...[path('./train_pair.py'), pair, '--out', out, '--steps', steps],
       ...['--data', join(training, NAME, 'corpus'), '--replay', join(training, '.replay')],
     ],

@@ -43,7 +43,15 @@ async function torchrun(
   const child = spawn(
     python as string,
     [
-      ...['-m', 'torch.distributed.run', '--nproc-per-node', '2', path('../distributed/train_pair.py'), pair],
+      ...[
+        '-m',
+        'torch.distributed.run',
+        '--standalone',
+        '--nproc-per-node',
+        '2',
+        path('../distributed/train_pair.py'),
+        pair,
+      ],
       ...['--out', out, '--steps', String(STEPS), '--json', ...data],
     ],
     {
