@@ -141,7 +141,7 @@ class Batcher implements Generator {
     this.#streams = init.streams
     this.#prefillTokens = init.prefillTokens
     this.#reading = new KvCache(config, 1, init.contextLength)
-    this.#cache = new KvCache(config, init.streams, init.contextLength, tokens)
+    this.#cache = new KvCache(config, init.streams, init.contextLength, tokens?.memory)
     this.#prefixes = new PrefixCache(init.prefixCacheBytes)
   }
 

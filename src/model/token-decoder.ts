@@ -5,13 +5,14 @@
  */
 import { setImmediate } from 'node:timers/promises'
 import type { Bits } from '../tensor/quantized.ts'
-import type { Block, Job } from '../tensor/vector-jobs.ts'
-import { BlockLayout, groupsOf } from '../tensor/vector-layout.ts'
+import type { Job } from '../tensor/vector-jobs.ts'
+import { groupsOf } from '../tensor/vector-layout.ts'
 import { VectorThreads } from '../tensor/vector-threads.ts'
+import { AttentionMemory } from './attention-memory.ts'
 import type { CodedParams } from './coded-params.ts'
 import { headSize, keyValueWidth, type ModelConfig } from './config.ts'
 import type { Decoder, DecoderOutput } from './decoder.ts'
-import type { KvCache, KvMemory } from './kv-cache.ts'
+import type { KvCache } from './kv-cache.ts'
 import { rotaryHalves } from './layers.ts'
 import { biasName, layerName, type Params, requireParam } from './params.ts'
 import {
@@ -52,15 +53,6 @@ const LONGEST_TURN_MS = 4
  * requests at once).
  */
 const ENGINE_ROWS = 5
-/** Cache of one layer with the vectors that its attention reads and writes. */
-interface Past {
-  readonly block: Block
-  /** (streams, C) each. */
-  readonly q: Float32Array
-  readonly mixed: Float32Array
-  readonly lengths: Int32Array
-  readonly scores: number
-}
 
 interface Gains {
   readonly q: Float32Array
@@ -69,14 +61,15 @@ interface Gains {
   readonly ffn: Float32Array
 }
 
-export class TokenDecoder implements KvMemory {
+export class TokenDecoder {
+  /** For the cache of its sequences. */
+  readonly memory: AttentionMemory
   readonly #config: ModelConfig
   readonly #init: TokenDecoderInit
   readonly #bits: 0 | Bits
   readonly #threads: VectorThreads
   readonly #trunk: TrunkPlace
   readonly #experts: readonly ExpertPlace[]
-  readonly #past: Past[] = []
   readonly #embedding: Float32Array
   readonly #gains: readonly Gains[]
   readonly #finalGain: Float32Array
@@ -109,6 +102,7 @@ export class TokenDecoder implements KvMemory {
     this.#init = init
     this.#bits = coded?.bits ?? 0
     this.#threads = threads
+    this.memory = new AttentionMemory(threads, streams, C, init.threads)
     this.#trunk = placeTrunk(threads, config, params, coded, init)
     this.#experts = Array.from({ length: E }, (_, e) =>
       placeExpert(threads, config, params, coded, e, init.streams),
@@ -151,29 +145,8 @@ export class TokenDecoder implements KvMemory {
     )
   }
 
-  /** Memory of one layer's cache, so that attention reads it where it is. */
-  allocate(layer: number, floats: number, positions: number): Float32Array {
-    const { hiddenSize: C } = this.#config
-    const { streams, threads } = this.#init
-    const layout = new BlockLayout()
-    const cache = layout.reserve(floats)
-    const q = layout.reserve(streams * C)
-    const mixed = layout.reserve(streams * C)
-    const lengths = layout.reserve(streams)
-    const scores = layout.reserve(threads * (positions + 4))
-    const block = this.#threads.block(layout.bytes, this.#past[layer]?.block)
-    this.#past[layer] = {
-      block,
-      q: new Float32Array(block.buffer, q, streams * C),
-      mixed: new Float32Array(block.buffer, mixed, streams * C),
-      lengths: new Int32Array(block.buffer, lengths, streams),
-      scores,
-    }
-    return new Float32Array(block.buffer, cache, floats)
-  }
-
   /**
-   * `cache` has this decoder's memory, and room for one more token of each sequence. An expert with many rows
+   * `cache` lies in this decoder's memory, and room for one more token of each sequence. An expert with many rows
    * is left to the engine.
    */
   async forward(
@@ -232,7 +205,7 @@ export class TokenDecoder implements KvMemory {
     const B = lengths.length
     const trunk = this.#trunk
     const { block, x } = trunk
-    const past = this.#past[layer] as Past
+    const past = this.memory.past(layer)
     const weights = trunk.attention[layer] as Attention
     const gains = this.#gains[layer] as Gains
     const W = keyValueWidth(this.#config)

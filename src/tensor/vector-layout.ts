@@ -3,7 +3,7 @@
  * its kernels read, one vector as it is and several interleaved in groups of four. Knows no thread.
  */
 import { type Bits, QUANTIZED_BLOCK } from './quantized.ts'
-import { VECTOR_HEAD_BYTES, VECTORS_AT_ONCE } from './vector-kernels.ts'
+import { VECTOR_HEAD_BYTES, VECTORS_AT_ONCE } from './vector-products.ts'
 
 const ALIGNMENT_BYTES = 64
 

@@ -20,7 +20,7 @@ const FIRST_JOB = 8
 const MAX_PIECES = 4095
 const SEQUENCE_MASK = 0xfffff
 
-/** Some 0.1 ms. */
+/** Looks at the counter before a thread sleeps. */
 const SPINS = 50_000
 /** A piece takes far less than a millisecond; a thread that is later has died. */
 const PIECE_TIMEOUT_MS = 10_000

@@ -1,6 +1,6 @@
 /**
  * A WebAssembly module with SIMD written as bytes: expressions are nested arrays of them, named by
- * their instruction (WebAssembly 2.0, binary format). Only what vector-kernels.ts needs. Knows no kernel.
+ * their instruction (WebAssembly 2.0, binary format). Only what the vector kernels need. Knows no kernel.
  */
 
 declare global {
@@ -153,6 +153,19 @@ export const f32x4 = {
   max: vector(233),
   nearest: vector(106),
   convert: vector(250),
+}
+
+export const ZERO = f32x4.splat(f32.const(0))
+
+/** a * b + c, rounded twice. */
+export function multiplyAdd(a: Code, b: Code, c: Code): Code {
+  return f32x4.add(f32x4.mul(a, b), c)
+}
+
+/** Sum of the four lanes of a local, which is named four times and computed once. */
+export function laneSum(value: Code): Code {
+  const lane = (index: number): Code => f32x4.lane(index, value)
+  return f32.add(f32.add(lane(0), lane(1)), f32.add(lane(2), lane(3)))
 }
 
 /** A module whose functions work in one imported shared memory, `env.memory`. */

@@ -1,0 +1,156 @@
+/**
+ * What vector-kernels.ts does between products: gated activation, softmax and mix of one head's attention, and the
+ * exponential of both. Knows no threads and no model.
+ */
+import {
+  type Code,
+  FunctionBuilder,
+  f32,
+  f32x4,
+  i32,
+  i32x4,
+  laneSum,
+  multiplyAdd,
+  v128,
+  type WasmFunction,
+  whileLoop,
+  ZERO,
+} from './wasm-encode.ts'
+
+export function gated(): WasmFunction {
+  const f = new FunctionBuilder('gated')
+  const gate = f.param('i32')
+  const up = f.param('i32')
+  const count = f.param('i32')
+  const end = f.local('i32')
+  const x = f.local('v128')
+  const exp = exponential(f)
+  return f.finish(
+    end.set(i32.add(gate.get, i32.shl(count.get, i32.const(2)))),
+    whileLoop(
+      i32.ltU(gate.get, end.get),
+      x.set(v128.load(0, gate.get)),
+      exp.of(f32x4.sub(ZERO, x.get)),
+      v128.store(
+        0,
+        gate.get,
+        f32x4.mul(f32x4.div(x.get, f32x4.add(f32x4.splat(f32.const(1)), exp.result)), v128.load(0, up.get)),
+      ),
+      gate.set(i32.add(gate.get, i32.const(16))),
+      up.set(i32.add(up.get, i32.const(16))),
+    ),
+  )
+}
+
+export function mix(): WasmFunction {
+  const f = new FunctionBuilder('mix')
+  const scores = f.param('i32')
+  const values = f.param('i32')
+  const out = f.param('i32')
+  const length = f.param('i32')
+  const width = f.param('i32')
+  const scale = f.param('f32')
+  const bytes = f.local('i32')
+  const at = f.local('i32')
+  const end = f.local('i32')
+  const value = f.local('i32')
+  const outEnd = f.local('i32')
+  const peak = f.local('v128')
+  const highest = f.local('f32')
+  const total = f.local('v128')
+  const weight = f.local('v128')
+  const sums = Array.from({ length: 4 }, () => f.local('v128'))
+  const exp = exponential(f)
+  const minusInfinity = f32.const(Number.NEGATIVE_INFINITY)
+  const four = i32.const(4)
+  const sixteen = i32.const(16)
+
+  /** `groups` times four channels over all positions. */
+  const channels = (groups: number): Code[] => [
+    ...sums.slice(0, groups).map((sum) => sum.set(ZERO)),
+    at.set(scores.get),
+    value.set(values.get),
+    whileLoop(
+      i32.ltU(at.get, end.get),
+      weight.set(f32x4.splat(f32.load(0, at.get))),
+      ...sums
+        .slice(0, groups)
+        .map((sum, g) => sum.set(multiplyAdd(weight.get, v128.load(16 * g, value.get), sum.get))),
+      value.set(i32.add(value.get, bytes.get)),
+      at.set(i32.add(at.get, four)),
+    ),
+    ...sums.slice(0, groups).map((sum, g) => v128.store(16 * g, out.get, f32x4.div(sum.get, total.get))),
+    out.set(i32.add(out.get, i32.const(16 * groups))),
+    values.set(i32.add(values.get, i32.const(16 * groups))),
+  ]
+  return f.finish(
+    bytes.set(i32.shl(width.get, i32.const(2))),
+    end.set(i32.add(scores.get, i32.shl(length.get, i32.const(2)))),
+    at.set(scores.get),
+    highest.set(minusInfinity),
+    whileLoop(
+      i32.ltU(at.get, end.get),
+      f32.store(0, at.get, f32.mul(f32.load(0, at.get), scale.get)),
+      highest.set(f32.max(highest.get, f32.load(0, at.get))),
+      at.set(i32.add(at.get, four)),
+    ),
+    // Up to a multiple of four scores that weigh nothing.
+    whileLoop(
+      i32.and(i32.sub(at.get, scores.get), i32.const(15)),
+      f32.store(0, at.get, minusInfinity),
+      at.set(i32.add(at.get, four)),
+    ),
+    at.set(scores.get),
+    total.set(ZERO),
+    peak.set(f32x4.splat(highest.get)),
+    whileLoop(
+      i32.ltU(at.get, end.get),
+      exp.of(f32x4.sub(v128.load(0, at.get), peak.get)),
+      v128.store(0, at.get, exp.result),
+      total.set(f32x4.add(total.get, exp.result)),
+      at.set(i32.add(at.get, sixteen)),
+    ),
+    total.set(f32x4.splat(laneSum(total.get))),
+    outEnd.set(i32.add(out.get, bytes.get)),
+    whileLoop(i32.ltU(i32.add(out.get, i32.const(63)), outEnd.get), ...channels(4)),
+    whileLoop(i32.ltU(out.get, outEnd.get), ...channels(1)),
+  )
+}
+
+/** Least and greatest argument whose exponential is a normal float. */
+const MIN_EXPONENT = -87.3
+const MAX_EXPONENT = 88.3
+/** ln 2 in two parts, the first of so few bits that its multiples are exact (Cody and Waite, 1980). */
+const LN2_HIGH = 0.693359375
+const LN2_LOW = -2.1219444e-4
+/** (exp(r) - 1 - r) / r^2 for |r| <= ln 2 / 2 as a polynomial, highest power first: Taylor to r^7. */
+const EXP_TERMS = [1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2]
+
+/** Four exponentials at once: 2^n exp(r) with n the nearest whole number of x / ln 2. */
+function exponential(f: FunctionBuilder): { of(x: Code): Code; readonly result: Code } {
+  const x = f.local('v128')
+  const n = f.local('v128')
+  const r = f.local('v128')
+  const p = f.local('v128')
+  const constant = (value: number): Code => f32x4.splat(f32.const(value))
+  return {
+    of: (argument) =>
+      [
+        x.set(f32x4.min(f32x4.max(argument, constant(MIN_EXPONENT)), constant(MAX_EXPONENT))),
+        n.set(f32x4.nearest(f32x4.mul(x.get, constant(Math.LOG2E)))),
+        r.set(multiplyAdd(n.get, constant(-LN2_HIGH), x.get)),
+        r.set(multiplyAdd(n.get, constant(-LN2_LOW), r.get)),
+        p.set(constant(EXP_TERMS[0] as number)),
+        ...EXP_TERMS.slice(1).map((term) => p.set(multiplyAdd(p.get, r.get, constant(term)))),
+        p.set(multiplyAdd(f32x4.mul(r.get, r.get), p.get, f32x4.add(r.get, constant(1)))),
+        // 2^n by its exponent bits.
+        p.set(
+          f32x4.mul(
+            p.get,
+            i32x4.shl(i32x4.add(i32x4.truncate(n.get), i32x4.splat(i32.const(127))), i32.const(23)),
+          ),
+        ),
+      ].flat(),
+    result: p.get,
+  }
+}
