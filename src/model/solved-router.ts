@@ -1,0 +1,96 @@
+/**
+ * A router that is solved, not trained: each owner publishes additive statistics of features that no expert
+ * touches, and a node solves one gate for exactly the experts that it composes, in closed form. Implements
+ * protocols/expert-package, section "Router statistics". Knows no engine, no files and no peers.
+ *
+ * A feature is the decayed mean, over the tokens so far, of the first layer's router input at unit length. The
+ * gate's logits are the same in every layer and are added to those of the router rows.
+ */
+import { cholesky, choleskySolve } from '../lib/cholesky.ts'
+
+/** Means over an owner's documents; C is the width of the residual stream. */
+export interface RouterStatistics {
+  /** Mean outer product of features, upper triangle row by row: C (C + 1) / 2 values. */
+  readonly second: Float32Array
+  /** Mean feature (C). */
+  readonly mean: Float32Array
+}
+
+/** logits (E) of a feature m (C): weights m + offsets. Expert 0 is the public one. */
+export interface Gate {
+  /** (E, C). */
+  readonly weights: Float32Array
+  /** (E). */
+  readonly offsets: Float32Array
+}
+
+/** Weight of the past in each step of a decayed mean. */
+export const FEATURE_DECAY = 0.9
+/** Ridge, as a share of the mean eigenvalue of the pooled covariance. */
+const RIDGE = 0.01
+
+/**
+ * Linear discriminants of the owners' features: with S the mean of all covariances and mu_e a mean,
+ * logit_e(m) = mu_e' S^-1 m - mu_e' S^-1 mu_e / 2, the log-odds of equally likely owners whose features are
+ * normal with a common covariance. Adding or withdrawing an owner changes sums only.
+ * @throws RangeError where a ridge cannot make the pooled covariance positive definite (a value is not finite).
+ */
+export function solveGate(C: number, statistics: readonly RouterStatistics[]): Gate {
+  const E = statistics.length
+  const pooled = new Float64Array(C * C)
+  for (const { second, mean } of statistics) {
+    let at = 0
+    for (let i = 0; i < C; i++) {
+      for (let j = i; j < C; j++) {
+        const covariance = (second[at++] as number) - (mean[i] as number) * (mean[j] as number)
+        pooled[j * C + i] = (pooled[j * C + i] as number) + covariance / E
+      }
+    }
+  }
+  let trace = 0
+  for (let i = 0; i < C; i++) trace += pooled[i * C + i] as number
+  for (let i = 0; i < C; i++) pooled[i * C + i] = (pooled[i * C + i] as number) + (RIDGE * trace) / C
+  const factor = cholesky(pooled, C)
+  if (factor === undefined) throw new RangeError('router statistics: the pooled covariance is not positive')
+  const weights = new Float32Array(E * C)
+  const offsets = new Float32Array(E)
+  statistics.forEach(({ mean }, e) => {
+    const row = choleskySolve(factor, mean)
+    let norm = 0
+    row.forEach((value, i) => {
+      norm += value * (mean[i] as number)
+    })
+    weights.set(row, e * C)
+    offsets[e] = -norm / 2
+  })
+  return { weights, offsets }
+}
+
+/**
+ * Features of T tokens that follow `state` (C): each row of u (T, C) at unit length, folded into the decayed
+ * mean. `state` is moved on, so that decoding goes on where a prompt ended; its `weight` is what the mean so
+ * far sums to, so that the first tokens count in full.
+ */
+export class DecayedMean {
+  readonly mean: Float32Array
+  weight = 0
+
+  constructor(C: number) {
+    this.mean = new Float32Array(C)
+  }
+
+  /** The feature (C) after one more token's stream u (C); valid until the next call. */
+  next(u: ArrayLike<number>, out: Float32Array): void {
+    const C = this.mean.length
+    let squares = 0
+    for (let i = 0; i < C; i++) squares += (u[i] as number) ** 2
+    const share = 1 - FEATURE_DECAY
+    const scale = share / Math.sqrt(squares + Number.MIN_VALUE)
+    this.weight = FEATURE_DECAY * this.weight + share
+    for (let i = 0; i < C; i++) {
+      const value = FEATURE_DECAY * (this.mean[i] as number) + scale * (u[i] as number)
+      this.mean[i] = value
+      out[i] = value / this.weight
+    }
+  }
+}
