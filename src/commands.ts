@@ -5,6 +5,7 @@
 import type { Verdict } from './acceptance/accept.ts'
 import { compose, selectionMask } from './composition/compose.ts'
 import { REVOCATION_REASONS } from './consortium/member.ts'
+import { cutTrained } from './cut-expert.ts'
 import { readDocuments } from './data/readers.ts'
 import { exportComposition } from './export-composition.ts'
 import { exportOnnx } from './export-onnx.ts'
@@ -34,6 +35,8 @@ const DEFAULT_MAX_TOKENS = 64
 const MAX_STEPS = 10_000_000
 /** Micro-batches a step: one batch is read as a whole, 4 MiB at this many rows. */
 const MAX_ACCUMULATE = 1024
+/** Of any model; that of this one is checked where its sizes are known. */
+const MAX_RANK = 65_536
 
 function names(fields: Fields, name: string): string[] | undefined {
   return fields.has(name) ? fields.list(name, 64, (item) => String(item)) : undefined
@@ -93,9 +96,16 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
         accumulate: fields.has('accumulate')
           ? fields.uint('accumulate', MAX_ACCUMULATE, 1)
           : TRAIN_DEFAULTS.accumulate,
+        rank: fields.has('rank') ? fields.uint('rank', MAX_RANK, 1) : TRAIN_DEFAULTS.rank,
         seed: 1,
       }
       if (fields.has('exportPair')) {
+        if (request.rank > 0) {
+          throw new InputError(
+            'usage',
+            'a pair is trained whole elsewhere: leave out --rank here and give it to "flexmesh publish"',
+          )
+        }
         const directory = fields.text('exportPair', MAX_PATH)
         return yield* reporting((onProgress) =>
           exportPair(node.engine, node.publicModel, node.paths.training, request, directory, {
@@ -117,15 +127,20 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
       }
       throw new InputError('io', 'training was interrupted; run the command again to go on')
     },
-    async *publish(args) {
+    async *publish(args, signal) {
       const fields = new Fields(args, 'publish')
-      const id = await node.publish({
+      const request = {
         name: fields.text('name', 64),
         license: fields.has('license') ? fields.text('license', 64) : 'LicenseRef-consortium-only',
         domain: fields.has('domain') ? fields.text('domain', 80) : 'unspecified',
         dtype: fields.has('dtype') ? fields.literal<FloatDtype>('dtype', 'BF16', 'F16', 'F32') : 'BF16',
-      })
-      return { id }
+      }
+      if (!fields.has('rank')) return { id: await node.publish(request) }
+      const rank = fields.uint('rank', MAX_RANK, 1)
+      const cut = await cutTrained(node, node.paths.training, request.name, rank, signal)
+      const { own, public: shared } = cut.result
+      const id = await node.publish(request, cut)
+      return { id, rank, energyKept: cut.energyKept, own, public: shared }
     },
     async *withdraw(args) {
       return { withdrawn: await node.withdraw(new Fields(args, 'withdraw').text('name', 64)) }

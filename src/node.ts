@@ -36,7 +36,7 @@ import { StatementLog } from './statement-log.ts'
 import { BlobStore } from './store/blob-store.ts'
 import { Catalogue, rosterKey } from './store/catalogue.ts'
 import type { Engine } from './tensor/engine.ts'
-import { loadTrained, ownHeldOut, publicHeldOut } from './trained-expert.ts'
+import { loadTrained, ownHeldOut, publicHeldOut, type TrainResult } from './trained-expert.ts'
 
 export interface NodeInit {
   readonly home: string
@@ -298,9 +298,14 @@ export class FlexMeshNode implements NodeState {
     await this.#exchange?.disconnect(peer)
   }
 
-  /** Publish a finished training. @throws InputError `not-found`, `not-acceptable`. */
-  async publish(request: PublishRequest): Promise<Digest> {
-    const trained = await loadTrained(this.publicModel, this.paths.training, request.name)
+  /**
+   * Publish a finished training, or what was made of it. @throws InputError `not-found`, `not-acceptable`.
+   */
+  async publish(
+    request: PublishRequest,
+    made?: { readonly expert: Expert; readonly result: TrainResult },
+  ): Promise<Digest> {
+    const trained = made ?? (await loadTrained(this.publicModel, this.paths.training, request.name))
     const { id, envelope, manifest } = await publish(this, trained, request, await this.#log.next())
     await this.judging.admit(envelope, () => this.#log.append(manifest, id, envelope))
     this.#emit({ event: 'published', id, expert: request.name })

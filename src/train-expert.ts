@@ -7,20 +7,13 @@ import { type Corpus, openCorpus, prepareCorpus } from './data/corpus.ts'
 import { windowSampler } from './data/token-file.ts'
 import { InputError } from './lib/errors.ts'
 import { ensurePrivateDir, pathExists } from './lib/files.ts'
-import { createEvaluator, type Evaluation } from './model/evaluate.ts'
-import { type Expert, mixtureParams, zeroRows } from './model/params.ts'
-import { LEFT_OUT } from './model/router.ts'
+import { checkRank } from './model/low-rank.ts'
+import { zeroRows } from './model/params.ts'
 import { checkpointFile } from './packaging/checkpoint-file.ts'
+import { pairScores } from './pair-scores.ts'
 import type { PublicModel } from './public-model.ts'
 import type { Engine } from './tensor/engine.ts'
-import {
-  openReplay,
-  type Score,
-  saveExpert,
-  saveResult,
-  type TrainResult,
-  trainingDirs,
-} from './trained-expert.ts'
+import { openReplay, saveExpert, saveResult, type TrainResult, trainingDirs } from './trained-expert.ts'
 import { ADAMW_DEFAULTS, AdamW } from './training/optimizer.ts'
 import { compilePairStep, initialTrainables, releasedExpert } from './training/pair.ts'
 import { EMBEDDING_WINDOW, embedForRouter, type RouterEmbedding } from './training/router-embedding.ts'
@@ -33,12 +26,15 @@ export interface TrainRequest {
   readonly steps: number
   /** Micro-batches of B rows a step; the batch grows, memory does not. */
   readonly accumulate: number
+  /** Of the difference from the public FFN that is trained; 0 trains a whole FFN. */
+  readonly rank: number
   readonly seed: number
 }
 
 export const TRAIN_DEFAULTS = {
   steps: 200,
   accumulate: 1,
+  rank: 0,
   /** Rows of a micro-batch and tokens of a row. */
   B: 8,
   T: 128,
@@ -121,14 +117,16 @@ export async function* trainExpert(
 ): AsyncGenerator<TrainEvent, void, void> {
   const { config, params } = model
   const dirs = trainingDirs(trainingRoot, request.name)
+  const { rank } = request
+  checkRank(config, rank)
   const start = await startPair(engine, model, trainingRoot, request, signal)
   try {
     const { corpus, embedding } = start
     yield { stage: 'prepared', stats: corpus.stats }
     const { B, T } = TRAIN_DEFAULTS
-    const trainables = initialTrainables(config, params, embedding.rows)
+    const trainables = initialTrainables(config, params, embedding.rows, { rank })
     const optimizer = new AdamW(ADAMW_DEFAULTS, trainables)
-    const compiled = await compilePairStep(engine, config, params, zeroRows(config), B, T)
+    const compiled = await compilePairStep(engine, config, params, zeroRows(config), B, T, { rank })
     try {
       const steps = train({
         compiled,
@@ -152,7 +150,10 @@ export async function* trainExpert(
     }
     signal.throwIfAborted()
     const expert = releasedExpert(config, trainables, embedding.units)
-    const score = await pairScores(engine, model, expert, start)
+    const score = await pairScores(engine, model, expert, {
+      own: await corpus.heldOut(TRAIN_DEFAULTS.evaluationBytes),
+      public: await start.replay.heldOut(TRAIN_DEFAULTS.evaluationBytes),
+    })
     const result: TrainResult = {
       name: request.name,
       steps: request.steps,
@@ -191,31 +192,4 @@ async function openOrPrepare(
     )
   }
   return prepareCorpus({ paths: request.paths, tokenizer: model.tokenizer, outDir, signal })
-}
-
-async function pairScores(
-  engine: Engine,
-  model: PublicModel,
-  expert: Expert,
-  { corpus, replay }: Pick<PairStart, 'corpus' | 'replay'>,
-): Promise<{ own: Score; public: Score }> {
-  const params = mixtureParams(model.config, model.params, zeroRows(model.config), [expert])
-  const evaluator = await createEvaluator(engine, model.config, params, {
-    E: 2,
-    topK: 2,
-    B: 8,
-    T: 128,
-    endOfText: model.tokenizer.endOfText,
-  })
-  const score = async (from: Corpus): Promise<Score> => {
-    const documents = await from.heldOut(TRAIN_DEFAULTS.evaluationBytes)
-    const before: Evaluation = await evaluator.evaluate(documents, Float32Array.of(0, LEFT_OUT))
-    const after: Evaluation = await evaluator.evaluate(documents, Float32Array.of(0, 0))
-    return { before: before.bitsPerByte, after: after.bitsPerByte }
-  }
-  try {
-    return { own: await score(corpus), public: await score(replay) }
-  } finally {
-    await evaluator.dispose()
-  }
 }

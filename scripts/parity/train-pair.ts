@@ -81,7 +81,7 @@ try {
   const request = { name: NAME, paths: [text], seed: 1 }
   await exportPair(engine, publicModel, paths.training, request, pair, { signal })
   const ours = new Map<number, number>()
-  const more = { steps: STEPS, accumulate: 1 }
+  const more = { steps: STEPS, accumulate: 1, rank: 0 }
   for await (const event of trainExpert(engine, publicModel, paths.training, { ...request, ...more }, signal))
     if (event.stage === 'step') ours.set(event.step, event.loss)
   await node.close()

@@ -25,6 +25,7 @@ export function makeVectors(): Record<string, Vector> {
   const vectors = [
     ...safetensorsVectors(),
     ...packageVectors(),
+    ...lowRankVectors(),
     ...manifestVectors(),
     ...envelopeVectors(),
     ...headVectors(),
@@ -274,12 +275,86 @@ function packageVectors(): Vector[] {
   }))
 }
 
+function lowRankVectors(): Vector[] {
+  const shape = { ...TINY_EXPERT, rank: 2 }
+  const { tensors, metadata } = readSafetensors(concatBytes(...packExpert(tinyTensors(shape), 'BF16').parts))
+  const factor = (name: 'A' | 'B'): string => `model.layers.0.mlp.experts.1.down_proj.lora_${name}.weight`
+  const file = (change?: TensorEntry, remove?: string): Uint8Array => {
+    const changed = new Map(tensors)
+    if (change !== undefined) changed.set(change.name, change)
+    if (remove !== undefined) changed.delete(remove)
+    return concatBytes(...writeSafetensors(changed.values(), metadata))
+  }
+  const zeros = (name: string, dtype: 'BF16' | 'F32', dimensions: readonly [number, number]): TensorEntry => {
+    const size = dimensions[0] * dimensions[1] * (dtype === 'F32' ? 4 : 2)
+    return { name, dtype, shape: dimensions, data: new Uint8Array(size) }
+  }
+  const whole = concatBytes(...packExpert(tinyTensors(), 'BF16').parts)
+  const cases: [...Case, Uint8Array, { rank?: number }][] = [
+    ['low-rank', 'accept', 'factors of rank 2, as the publisher packs them', file(), { rank: 2 }],
+    ['low-rank-one-factor', 'tensor-name', 'A without B', file(undefined, factor('B')), { rank: 2 }],
+    [
+      'low-rank-beside-whole',
+      'tensor-name',
+      'a weight travels whole or as factors, never both',
+      file(zeros('model.layers.0.mlp.experts.1.down_proj.weight', 'BF16', [4, 6])),
+      { rank: 2 },
+    ],
+    [
+      'low-rank-of-public-expert',
+      'tensor-name',
+      "expert 0 is the public model's",
+      file(zeros('model.layers.0.mlp.experts.0.down_proj.lora_A.weight', 'BF16', [2, 6])),
+      { rank: 2 },
+    ],
+    [
+      'low-rank-of-attention',
+      'tensor-name',
+      "shared weights are not a package's to bring, nor their differences",
+      file(zeros('model.layers.0.self_attn.q_proj.lora_A.weight', 'BF16', [2, 4])),
+      { rank: 2 },
+    ],
+    ['low-rank-unannounced', 'tensor-name', 'the manifest says whole weights', file(), {}],
+    ['low-rank-missing', 'tensor-name', 'the manifest says rank 2', whole, { rank: 2 }],
+    ['low-rank-other-rank', 'tensor-shape', 'the manifest says rank 3', file(), { rank: 3 }],
+    [
+      'low-rank-transposed',
+      'tensor-shape',
+      'same size, other shape',
+      file(zeros(factor('A'), 'BF16', [6, 2])),
+      { rank: 2 },
+    ],
+    [
+      'low-rank-uneven',
+      'tensor-shape',
+      'one rank for all factors',
+      file(zeros(factor('B'), 'BF16', [4, 3])),
+      { rank: 2 },
+    ],
+    [
+      'low-rank-dtype',
+      'tensor-dtype',
+      'factors travel in the dtype of the manifest',
+      file(zeros(factor('A'), 'F32', [2, 6])),
+      { rank: 2 },
+    ],
+  ]
+  return vectorsOf('package', 'Low-rank experts', cases, (bytes, rank) => ({
+    decoder: 'package',
+    expert: { name: 'case-law', dtype: 'BF16', ...TINY_EXPERT, ...rank },
+    hex: toHex(bytes),
+  }))
+}
+
 function manifestVectors(): Vector[] {
   const base = tinyManifest(publisher.peerId)
   const text = fromUtf8(encodeManifest(base))
   const without = (name: string) => Object.fromEntries(Object.entries(base).filter(([key]) => key !== name))
   const json = (change: Record<string, unknown>) => fromUtf8(encodeCanonical({ ...base, ...change }))
   const [file] = base.files
+  const lowRank = packExpert(tinyTensors({ ...TINY_EXPERT, rank: 2 }), 'BF16')
+  const ranked = (rank: unknown, of = lowRank.file): string =>
+    json({ expert: { ...base.expert, rank }, files: [{ role: 'expert', ...of }] })
   const cases: [...Case, string][] = [
     ['first', 'accept', 'statement 1 of a publisher', text],
     ['later', 'accept', 'statement 7, with a predecessor', json({ seq: 7, prev: digest(6) })],
@@ -289,6 +364,16 @@ function manifestVectors(): Vector[] {
     ['missing-member', 'bad-field', 'no member has a default', fromUtf8(encodeCanonical(without('license')))],
     ['prev-in-first', 'bad-field', 'statement 1 follows nothing', json({ prev: digest(1) })],
     ['no-prev-in-second', 'bad-field', 'statement 2 follows something', json({ seq: 2 })],
+    ['low-rank', 'accept', 'an expert of rank 2', ranked(2)],
+    ['rank-zero', 'bad-field', 'whole weights have no rank', ranked(0)],
+    ['rank-over-size', 'bad-field', 'no difference of 4 x 6 has rank 5', ranked(5)],
+    ['rank-as-text', 'bad-field', 'a rank is a number', ranked('2')],
+    [
+      'rank-file-too-small',
+      'bad-field',
+      'size and rank must agree before a byte is fetched',
+      ranked(2, { ...lowRank.file, size: 287 }),
+    ],
     ['seq-zero', 'bad-field', 'numbers start at 1', json({ seq: 0 })],
     [
       'lives-too-long',

@@ -15,31 +15,80 @@ export function checkFinite(tensors: Tensors): void {
   }
 }
 
-/** @throws PolicyError `norm-bound` for an FFN tensor that is too large or too far from the public one. */
+/** @throws PolicyError `norm-bound` for FFN weights that are too large or too far from the public ones. */
 export function checkNorms(tensors: Tensors, publicModel: Params, policy: AcceptancePolicy): void {
-  for (const [name, { data }] of tensors) {
-    if (!name.includes('.experts.1.')) continue
-    const anchor = publicModel.get(name.replace('.experts.1.', '.'))?.data
+  for (const [name, tensor] of tensors) {
+    if (!name.includes('.experts.1.') || name.endsWith('.lora_B.weight')) continue
+    const isFactor = name.endsWith('.lora_A.weight')
+    const weight = isFactor ? name.replace('.lora_A.', '.') : name
+    const anchor = publicModel.get(weight.replace('.experts.1.', '.'))?.data
     if (anchor === undefined) throw new PolicyError('tensor-name', `${name} has no public counterpart`)
-    let own = 0
-    let base = 0
-    let delta = 0
-    for (let i = 0; i < data.length; i++) {
-      const x = data[i] as number
-      const a = anchor[i] as number
-      own += x * x
-      base += a * a
-      delta += (x - a) * (x - a)
-    }
-    const rms = Math.sqrt(own / base)
-    const distance = Math.sqrt(delta / base)
+    const other = tensors.get(name.replace('.lora_A.', '.lora_B.')) as ExpertTensor
+    const { rms, distance, term } = isFactor
+      ? factorNorms(tensor, other, anchor)
+      : { ...wholeNorms(tensor.data, anchor), term: 0 }
     if (!(rms <= policy.maxTensorRmsRatio) || !(distance <= policy.maxDeltaRatio)) {
       throw new PolicyError(
         'norm-bound',
-        `${name}: ${rms.toFixed(2)} times the public tensor's norm, ${distance.toFixed(2)} away from it`,
+        `${weight}: ${rms.toFixed(2)} times the public tensor's norm, ${distance.toFixed(2)} away from it`,
+      )
+    }
+    // Terms that cancel give a small sum that rounding decides.
+    if (!(term <= policy.maxDeltaRatio)) {
+      throw new PolicyError(
+        'norm-bound',
+        `${weight}: one term of its difference has ${term.toFixed(2)} times the public tensor's norm`,
       )
     }
   }
+}
+
+/** Norms as multiples of the public tensor's: of the weight, and of its difference from the public one. */
+function wholeNorms(data: Float32Array, anchor: Float32Array): { rms: number; distance: number } {
+  let own = 0
+  let base = 0
+  let delta = 0
+  for (let i = 0; i < data.length; i++) {
+    const x = data[i] as number
+    const a = anchor[i] as number
+    own += x * x
+    base += a * a
+    delta += (x - a) * (x - a)
+  }
+  return { rms: Math.sqrt(own / base), distance: Math.sqrt(delta / base) }
+}
+
+/**
+ * The same for W + B A, A [r, in] and B [out, r], without making it: |B A|^2 is the sum over the products of B' B and
+ * A A', and |W + B A| at most |W| + |B A|. `term` is the largest norm of one of the r terms.
+ */
+function factorNorms(
+  A: ExpertTensor,
+  B: ExpertTensor,
+  anchor: Float32Array,
+): { rms: number; distance: number; term: number } {
+  const [rank, width] = A.shape as [number, number]
+  const out = B.shape[0] as number
+  let base = 0
+  for (const a of anchor) base += a * a
+  let delta = 0
+  let term = 0
+  for (let k = 0; k < rank; k++) {
+    for (let l = k; l < rank; l++) {
+      let rows = 0
+      for (let i = 0; i < width; i++) {
+        rows += (A.data[k * width + i] as number) * (A.data[l * width + i] as number)
+      }
+      let columns = 0
+      for (let o = 0; o < out; o++)
+        columns += (B.data[o * rank + k] as number) * (B.data[o * rank + l] as number)
+      delta += (k === l ? 1 : 2) * rows * columns
+      if (k === l) term = Math.max(term, rows * columns)
+    }
+  }
+  // Rounding may leave a sum of terms that cancel below zero, but not what is not a number.
+  const distance = Math.sqrt(delta < 0 ? 0 : delta / base)
+  return { rms: 1 + distance, distance, term: Math.sqrt(term / base) }
 }
 
 /** @throws PolicyError `router-norm` for a row too long or a positive bias. */

@@ -68,13 +68,17 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     options: { reason: text('left, compromised or other (default)') },
   },
   train: {
-    usage: 'train --data PATH... --name NAME [--steps N] [--accumulate N] [--resume] [--export-pair DIR]',
+    usage:
+      'train --data PATH... --name NAME [--steps N] [--accumulate N] [--rank R] [--resume] [--export-pair DIR]',
     summary: 'train an expert on own text beside the public model, here or from an exported pair elsewhere',
     options: {
       data: list('file or folder of .txt, .md, .jsonl, .csv, .parquet'),
       name: text('name of the expert'),
       steps: text('training steps (default 200)'),
       accumulate: text('micro-batches a step: a larger batch in the same memory (default 1)'),
+      rank: text(
+        'train a difference of this rank from the public FFN: a smaller expert (default: a whole FFN)',
+      ),
       resume: flag('go on with the text prepared before'),
       'export-pair': text('write the two-expert checkpoint to train elsewhere into a new folder, and stop'),
       'shard-size': text('megabytes of weights in one file of the pair (default 5000)'),
@@ -86,12 +90,13 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     options: { name: text('name of the expert; that of the exported pair if there was one') },
   },
   publish: {
-    usage: 'publish NAME [--license SPDX] [--domain TEXT]',
+    usage: 'publish NAME [--license SPDX] [--domain TEXT] [--rank R]',
     summary: 'pack, sign and announce a trained expert',
     options: {
       license: text('SPDX expression'),
       domain: text('what the text is about'),
       dtype: text('BF16 (default), F16 or F32'),
+      rank: text('cut the difference from the public FFN to this rank, and say what is left of it'),
     },
   },
   withdraw: { usage: 'withdraw NAME', summary: 'withdraw a published expert', options: {} },

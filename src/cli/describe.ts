@@ -104,8 +104,18 @@ export function describe(command: string, result: unknown): string[] {
         `next: flexmesh publish ${value['name']}`,
       ]
     }
-    case 'publish':
-      return [`published ${value['id']}`]
+    case 'publish': {
+      const { id, rank, energyKept } = value as { id: string; rank?: number; energyKept?: number }
+      if (energyKept === undefined) return [`published ${id}`]
+      const scores = (['own', 'public'] as const).flatMap((set) => {
+        const score = value[set] as { before: number; after: number } | undefined
+        return score === undefined ? [] : [`on ${set} text ${bits(score.before)} -> ${bits(score.after)}`]
+      })
+      return [
+        `rank ${rank} keeps ${(100 * energyKept).toFixed(1)} % of the difference's energy: bits per byte ${scores.join(', ')}`,
+        `published ${id}`,
+      ]
+    }
     case 'withdraw':
       return [`withdrawn: ${(value['withdrawn'] as Digest[]).join(', ')}`]
     case 'experts': {

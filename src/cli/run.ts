@@ -154,6 +154,7 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
         data: (list(invocation, 'data') ?? []).map((path) => resolve(path)),
         steps: whole(invocation, 'steps', 10_000_000),
         accumulate: whole(invocation, 'accumulate', 1024),
+        rank: whole(invocation, 'rank', 65_536),
         exportPair: path(invocation, 'export-pair'),
         shardMegabytes: whole(invocation, 'shard-size', 1_000_000),
       })
@@ -190,6 +191,7 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
         license: option(invocation, 'license'),
         domain: option(invocation, 'domain'),
         dtype: option(invocation, 'dtype'),
+        rank: whole(invocation, 'rank', 65_536),
       })
     case 'evaluate':
       return given({

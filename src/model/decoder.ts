@@ -8,8 +8,10 @@ import type { CodedParams } from './coded-params.ts'
 import { keyValueWidth, type ModelConfig } from './config.ts'
 import type { KvCache } from './kv-cache.ts'
 import { rotaryHalves } from './layers.ts'
+import { LowRankMixture } from './low-rank-mixture.ts'
 import { biasName, type Params, requireParam } from './params.ts'
-import { planRouting } from './routing-plan.ts'
+import { type ExpertRows, planRouting } from './routing-plan.ts'
+import { Rows } from './rows.ts'
 import { compileServingParts, type ServingParts } from './serving-parts.ts'
 
 export interface DecoderInit {
@@ -44,6 +46,7 @@ export class Decoder {
   readonly #config: ModelConfig
   readonly #init: DecoderInit
   readonly #parts: ServingParts
+  readonly #lowRank: LowRankMixture | undefined
   readonly #embedding: Float32Array
   /** min(bias, 0) of every layer (flexolmo 3.4). */
   readonly #bias: readonly Float32Array[]
@@ -62,6 +65,7 @@ export class Decoder {
     this.#config = config
     this.#init = init
     this.#parts = parts
+    this.#lowRank = parts.lowRank && new LowRankMixture(parts.lowRank, config, maxRows)
     this.#embedding = requireParam(params, 'model.embed_tokens.weight').data
     this.#bias = Array.from({ length: config.numHiddenLayers }, (_, layer) =>
       (params.get(biasName(layer))?.data ?? new Float32Array(E)).map((b) => Math.min(b, 0)),
@@ -154,9 +158,7 @@ export class Decoder {
       const offsets = masks.map((mask) => mask.map((m, e) => m + (this.#bias[layer]?.[e] as number)))
       const plan = planRouting(router, N, E, topK, (row) => offsets[Math.floor(row / T)] as Float32Array)
       y.fill(0)
-      for (const { expert, rows, weights } of plan.experts) {
-        await this.addExpert(layer, expert, u, y, rows, weights)
-      }
+      await this.addExperts(layer, u, y, plan.experts)
       for (let b = 0; b < B; b++) {
         const row = (b * T + T - 1) * E
         for (let e = 0; e < E; e++) {
@@ -169,14 +171,23 @@ export class Decoder {
     return shares
   }
 
-  /** Add the weighted output of one expert for its rows of u to the same rows of y, both (N, C). */
-  async addExpert(
+  /** Add the weighted outputs of experts for their rows of u to the same rows of y, both (N, C). */
+  async addExperts(
     layer: number,
-    expert: number,
     u: Float32Array,
     y: Float32Array,
-    rows: readonly number[],
-    weights: readonly number[],
+    chosen: readonly ExpertRows[],
+  ): Promise<void> {
+    const shared = chosen.filter(({ expert }) => this.#lowRank?.has(expert))
+    if (shared.length > 0) await this.#lowRank?.add(layer, u, y, shared)
+    for (const one of chosen) if (!shared.includes(one)) await this.#addExpert(layer, u, y, one)
+  }
+
+  async #addExpert(
+    layer: number,
+    u: Float32Array,
+    y: Float32Array,
+    { expert, rows, weights }: ExpertRows,
   ): Promise<void> {
     const { hiddenSize: C } = this.#config
     const n = rows.length
@@ -212,26 +223,5 @@ export class Decoder {
     const logits = this.#logits.first(n)
     await this.#parts.head.run({ u, y }, { logits }, { N: n })
     return logits
-  }
-}
-
-/** A buffer of rows; asking for the same number of rows gives the same array. */
-class Rows {
-  readonly all: Float32Array
-  readonly #width: number
-  readonly #views = new Map<number, Float32Array>()
-
-  constructor(rows: number, width: number) {
-    this.all = new Float32Array(rows * width)
-    this.#width = width
-  }
-
-  first(rows: number): Float32Array {
-    let view = this.#views.get(rows)
-    if (view === undefined) {
-      view = this.all.subarray(0, rows * this.#width)
-      this.#views.set(rows, view)
-    }
-    return view
   }
 }

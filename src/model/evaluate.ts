@@ -6,7 +6,7 @@ import { mul, reshape, slice, sub, type Tensor } from '@tensorflow/tfjs'
 import type { Compiled, Engine } from '../tensor/engine.ts'
 import { headLogProbs } from '../tensor/fused.ts'
 import type { ModelConfig } from './config.ts'
-import type { Params } from './params.ts'
+import { lowRankExperts, type Params } from './params.ts'
 import { forward } from './transformer.ts'
 
 export interface HeldOutDocument {
@@ -52,6 +52,7 @@ export async function createEvaluator(
   init: EvaluatorInit,
 ): Promise<Evaluator> {
   const { B, T, E } = init
+  const lowRank = lowRankExperts(params, E)
   const compiled = await engine.compile(
     (tensors) => {
       const weights = (name: string): Tensor => tensors[name] as Tensor
@@ -61,6 +62,7 @@ export async function createEvaluator(
         E,
         topK: init.topK,
         bias: true,
+        lowRank,
         mask: weights('mask'),
       })
       const logProbs = headLogProbs(result.hidden, weights('lm_head.weight'), weights('labels'), 'none')

@@ -10,7 +10,7 @@ import { CodedParams } from './coded-params.ts'
 import type { ModelConfig } from './config.ts'
 import { Decoder, type DecoderOutput } from './decoder.ts'
 import { KvCache } from './kv-cache.ts'
-import type { Params } from './params.ts'
+import { lowRankExperts, type Params } from './params.ts'
 import { placedBytes } from './placed-weights.ts'
 import { MIN_PREFIX_TOKENS, PrefixCache } from './prefix-cache.ts'
 import { chooseToken, type Sampling } from './sampling.ts'
@@ -82,7 +82,9 @@ export async function createGenerator(
   })
   const threads = init.vectorThreads ?? engine.threads ?? 0
   const tokens =
-    threads > 0 && placedBytes(config, E, bits) <= totalmem() * MEMORY_SHARE
+    threads > 0 &&
+    lowRankExperts(params, E).size === 0 &&
+    placedBytes(config, E, bits) <= totalmem() * MEMORY_SHARE
       ? await TokenDecoder.create(config, params, coded, { E, topK, contextLength, streams, threads })
       : undefined
   return new Batcher(decoder, tokens, config, {

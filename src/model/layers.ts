@@ -30,6 +30,17 @@ export function linear(x: Tensor, weight: Tensor): Tensor {
   return matMul(x as never, weight as never, false, true)
 }
 
+/** A low-rank difference B A of a weight: A [r, I], B [O, r]. */
+export interface Factors {
+  readonly A: Tensor
+  readonly B: Tensor
+}
+
+/** x [N, I] times (B A) transposed -> [N, O], without the product B A. */
+export function lowRankLinear(x: Tensor, { A, B }: Factors): Tensor {
+  return linear(linear(x, A), B)
+}
+
 /** cos and sin of every position and pair of channels, [length, D / 2] each (flexolmo 1.1). */
 export function rotaryHalves(config: ModelConfig, length: number): { cos: Float32Array; sin: Float32Array } {
   const D = headSize(config)

@@ -28,6 +28,40 @@ export function expertName(
 ): string {
   return layerName(layer, `mlp.experts.${expert}.${projection}.weight`)
 }
+
+/** Which of the two factors of a low-rank difference B A: A [r, in] reads, B [out, r] writes. */
+export const FACTORS = ['A', 'B'] as const
+export type Factor = (typeof FACTORS)[number]
+
+/** A factor under the name that PEFT gives it, beside the weight whose place the two take. */
+export function factorName(
+  layer: number,
+  expert: number,
+  projection: (typeof FFN_PROJECTIONS)[number],
+  factor: Factor,
+): string {
+  return layerName(layer, `mlp.experts.${expert}.${projection}.lora_${factor}.weight`)
+}
+
+/** Shape of a projection [out, in]. */
+export function projectionShape(
+  { hiddenSize: C, intermediateSize: F }: Pick<ModelConfig, 'hiddenSize' | 'intermediateSize'>,
+  projection: (typeof FFN_PROJECTIONS)[number],
+): readonly [number, number] {
+  return projection === 'down_proj' ? [C, F] : [F, C]
+}
+
+/** Shape of a factor of rank r: A [r, in], B [out, r]. */
+export function factorShape(
+  config: Pick<ModelConfig, 'hiddenSize' | 'intermediateSize'>,
+  projection: (typeof FFN_PROJECTIONS)[number],
+  factor: Factor,
+  rank: number,
+): readonly [number, number] {
+  const [out, width] = projectionShape(config, projection)
+  return factor === 'A' ? [rank, width] : [out, rank]
+}
+
 export function routerName(layer: number): string {
   return layerName(layer, 'mlp.gate.weight')
 }
@@ -82,7 +116,10 @@ export function denseName(name: string): string {
 
 /** What one owner trains and publishes, under pair names: FFN 1, its router row, its bias. */
 export interface Expert {
-  /** Keys are `${layer}.${projection}`: gate and up [F, C], down [C, F]. */
+  /**
+   * Of full rank: keys `${layer}.${projection}`, gate and up [F, C], down [C, F]. Of rank r, where each weight is the
+   * public one plus B A: keys `${layer}.${projection}.A` [r, in] and `.B` [out, r]. Never both.
+   */
   readonly ffn: ReadonlyMap<string, Param>
   /** One row [C] per layer. */
   readonly routerRows: readonly Float32Array[]
@@ -90,14 +127,37 @@ export interface Expert {
   readonly bias: Float32Array | undefined
 }
 
-export function expertFfn(
+/** Rank of the difference from the public FFN; 0 for an expert of full rank. */
+export function expertRank(expert: Pick<Expert, 'ffn'>): number {
+  return expert.ffn.get('0.gate_proj.A')?.shape[0] ?? 0
+}
+
+/** Parameter names and values of one projection of an expert: its weight, or its two factors. */
+function projectionParams(
   expert: Expert,
   layer: number,
+  index: number,
   projection: (typeof FFN_PROJECTIONS)[number],
-): Param {
-  const param = expert.ffn.get(`${layer}.${projection}`)
-  if (param === undefined) throw new RangeError(`expert lacks ${projection} of layer ${layer}`)
+): [string, Param][] {
+  const key = `${layer}.${projection}`
+  if (expertRank(expert) === 0) return [[expertName(layer, index, projection), expertFfn(expert, key)]]
+  return FACTORS.map((factor) => [
+    factorName(layer, index, projection, factor),
+    expertFfn(expert, `${key}.${factor}`),
+  ])
+}
+
+/** @throws RangeError for an expert that lacks it: a bug of the caller. */
+export function expertFfn(expert: Pick<Expert, 'ffn'>, key: string): Param {
+  const param = expert.ffn.get(key)
+  if (param === undefined) throw new RangeError(`expert lacks ${key}`)
   return param
+}
+
+/** Which of E experts are held as low-rank differences from the public FFN. */
+export function lowRankExperts(params: Params, E: number): ReadonlySet<number> {
+  const experts = Array.from({ length: E }, (_, e) => e)
+  return new Set(experts.filter((e) => params.has(factorName(0, e, 'gate_proj', 'A'))))
 }
 
 export function requireParam(params: Params, name: string): Param {
@@ -108,7 +168,7 @@ export function requireParam(params: Params, name: string): Param {
 
 /**
  * Public model + experts as FlexOlmo parameters by concatenation (flexolmo 4): nothing is averaged
- * or copied, only router rows are gathered. Expert 0 is the public FFN with one router row per layer.
+ * or copied, only router rows are gathered; experts of low rank stay factors. Expert 0 is the public FFN with one router row per layer.
  */
 export function mixtureParams(
   config: ModelConfig,
@@ -128,7 +188,9 @@ export function mixtureParams(
         requireParam(publicModel, layerName(layer, `mlp.${projection}.weight`)),
       )
       experts.forEach((expert, index) => {
-        params.set(expertName(layer, index + 1, projection), expertFfn(expert, layer, projection))
+        for (const [name, param] of projectionParams(expert, layer, index + 1, projection)) {
+          params.set(name, param)
+        }
       })
     }
     const rows = new Float32Array((experts.length + 1) * C)

@@ -1,33 +1,17 @@
 /**
- * The three functions that serving runs, layer by layer: attend, one expert, head. In fp32 each is
- * compiled once and weights are fed, so that a composition costs no compilation and no copy; quantized
- * weights are bound, one function for each set of them. Knows no cache, no tokens and no requests.
+ * The functions that serving runs, layer by layer: attend, one expert, head. Knows no cache, no tokens and no
+ * requests.
  */
-import { add, matMul, mul, sigmoid, type Tensor } from '@tensorflow/tfjs'
+import { add, matMul, type Tensor } from '@tensorflow/tfjs'
 import { cachedAttention } from '../tensor/cached-attention.ts'
-import type {
-  Compiled,
-  Engine,
-  FrozenTensor,
-  Signature,
-  Sizes,
-  TensorFunction,
-  Values,
-} from '../tensor/engine.ts'
+import type { Engine } from '../tensor/engine.ts'
 import { rmsNorm } from '../tensor/fused.ts'
-import { type Bits, quantizedMatMul } from '../tensor/quantized.ts'
+import type { Bits } from '../tensor/quantized.ts'
 import type { CodedParams } from './coded-params.ts'
 import { headSize, keyValueWidth, type ModelConfig } from './config.ts'
-import { expertName, FFN_PROJECTIONS, layerName, type Params, requireParam, routerName } from './params.ts'
-
-/** A function whose weights are given already. */
-export interface Part {
-  run(
-    inputs: Readonly<Record<string, Values>>,
-    into: Readonly<Record<string, Values>>,
-    sizes: Sizes,
-  ): Promise<void>
-}
+import { type LowRankParts, makeLowRankParts } from './low-rank-parts.ts'
+import { expertName, FFN_PROJECTIONS, layerName, type Params, routerName } from './params.ts'
+import { gated, type Part, PartMaker, type PartSpec, product } from './part-maker.ts'
 
 export interface ServingParts {
   /**
@@ -38,6 +22,8 @@ export interface ServingParts {
   readonly attend: readonly Part[]
   /** x (N, C) -> y (N, C): `expert(layer, e)`. */
   expert(layer: number, e: number): Part
+  /** Present where some experts are of low rank; `expert` has neither those nor the public one then. */
+  readonly lowRank?: LowRankParts
   /** (u, y) of the last block (N, C) -> logits (N, V). */
   readonly head: Part
   dispose(): Promise<void>
@@ -50,14 +36,6 @@ const GAINS: Matrices = {
   qGain: 'self_attn.q_norm',
   kGain: 'self_attn.k_norm',
   outGain: 'post_attention_layernorm',
-}
-
-interface PartSpec {
-  readonly fn: TensorFunction
-  readonly inputs: Signature['inputs']
-  /** Parameters by the function's own names: matrices may be quantized, vectors never. */
-  readonly matrices: Readonly<Record<string, string>>
-  readonly vectors: Readonly<Record<string, string>>
 }
 
 export async function compileServingParts(
@@ -73,94 +51,26 @@ export async function compileServingParts(
   try {
     const attend: Part[] = []
     const experts: Part[][] = []
+    const lowRank = await makeLowRankParts(maker, config, params, E)
     for (let layer = 0; layer < L; layer++) {
       attend.push(await maker.make('attend', attendSpec(config, rotaryLength, layer)))
       const row: Part[] = []
-      for (let e = 0; e < E; e++) row.push(await maker.make('expert', expertSpec(config, layer, e)))
+      for (let e = 0; e < E; e++) {
+        if (!lowRank?.experts.has(e)) row[e] = await maker.make('expert', expertSpec(config, layer, e))
+      }
       experts.push(row)
     }
     const head = await maker.make('head', headSpec(config))
     return {
       attend,
       expert: (layer, e) => experts[layer]?.[e] as Part,
+      ...(lowRank === undefined ? {} : { lowRank }),
       head,
       dispose: () => maker.dispose(),
     }
   } catch (error) {
     await maker.dispose()
     throw error
-  }
-}
-
-/** y = x W' for a matrix that is fed as floats or bound as codes. */
-function product(tensors: Readonly<Record<string, Tensor>>, bits: Bits | undefined, shapes: Shapes) {
-  return (x: Tensor, name: string): Tensor => {
-    if (bits === undefined) return matMul(x as never, tensors[name] as never, false, true)
-    const [O, I] = shapes(name)
-    return quantizedMatMul(x, tensors[`${name}.codes`] as Tensor, tensors[`${name}.scales`] as Tensor, {
-      bits,
-      O,
-      I,
-    })
-  }
-}
-type Shapes = (name: string) => readonly [number, number]
-
-class PartMaker {
-  readonly #engine: Engine
-  readonly #params: Params
-  readonly #coded: CodedParams | undefined
-  readonly #shared = new Map<string, Compiled>()
-  readonly #all: Compiled[] = []
-
-  constructor(engine: Engine, params: Params, coded: CodedParams | undefined) {
-    this.#engine = engine
-    this.#params = params
-    this.#coded = coded
-  }
-
-  /** A part of one kind; all parts of a kind have the same shapes. */
-  async make(kind: string, spec: (bits: Bits | undefined) => PartSpec): Promise<Part> {
-    const { fn, inputs, matrices, vectors } = spec(this.#coded?.bits)
-    const param = (name: string): FrozenTensor => requireParam(this.#params, name)
-    const weights: Record<string, FrozenTensor> = {}
-    for (const [name, of] of Object.entries(vectors)) weights[name] = param(of)
-    if (this.#coded === undefined) {
-      for (const [name, of] of Object.entries(matrices)) weights[name] = param(of)
-      let compiled = this.#shared.get(kind)
-      if (compiled === undefined) {
-        const specs = Object.entries(weights).map(([name, { shape }]) => [name, { shape, constant: true }])
-        compiled = await this.#compile(fn, { inputs: { ...inputs, ...Object.fromEntries(specs) } })
-        this.#shared.set(kind, compiled)
-      }
-      return fed(compiled, weights)
-    }
-    for (const [name, of] of Object.entries(matrices)) {
-      const { codes, scales, O } = this.#coded.of(of)
-      weights[`${name}.codes`] = { data: codes, shape: [O, scales.length / O, codes.length / scales.length] }
-      weights[`${name}.scales`] = { data: scales, shape: [scales.length] }
-    }
-    const compiled = await this.#compile(fn, { inputs, frozen: weights })
-    return { run: async (given, into, sizes) => void (await compiled.run(given, into, sizes)) }
-  }
-
-  async dispose(): Promise<void> {
-    for (const compiled of this.#all.splice(0)) await compiled.dispose()
-  }
-
-  async #compile(fn: TensorFunction, signature: Signature): Promise<Compiled> {
-    const compiled = await this.#engine.compile(fn, signature, { interleaved: true })
-    this.#all.push(compiled)
-    return compiled
-  }
-}
-
-function fed(compiled: Compiled, weights: Readonly<Record<string, FrozenTensor>>): Part {
-  const values = Object.fromEntries(
-    Object.entries(weights).map(([name, { data }]) => [name, data as Float32Array]),
-  )
-  return {
-    run: async (inputs, into, sizes) => void (await compiled.run({ ...values, ...inputs }, into, sizes)),
   }
 }
 
@@ -225,8 +135,7 @@ function expertSpec(config: ModelConfig, layer: number, e: number) {
     fn: (tensors) => {
       const linear = product(tensors, bits, (name) => (name === 'down_proj' ? [C, F] : [F, C]))
       const x = tensors['x'] as Tensor
-      const gate = linear(x, 'gate_proj')
-      return { y: linear(mul(mul(gate, sigmoid(gate)), linear(x, 'up_proj')), 'down_proj') }
+      return { y: linear(gated(linear(x, 'gate_proj'), linear(x, 'up_proj')), 'down_proj') }
     },
     inputs: { x: { shape: ['N', C] } },
     matrices: Object.fromEntries(FFN_PROJECTIONS.map((name) => [name, expertName(layer, e, name)])),

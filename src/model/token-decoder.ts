@@ -152,7 +152,7 @@ export class TokenDecoder {
   async forward(
     cache: KvCache,
     { ids, lengths, masks }: TokenBatch,
-    engine: Pick<Decoder, 'addExpert'>,
+    engine: Pick<Decoder, 'addExperts'>,
   ): Promise<DecoderOutput> {
     const { hiddenSize: C, numHiddenLayers: L } = this.#config
     const { E, topK } = this.#init
@@ -173,10 +173,8 @@ export class TokenDecoder {
         layer,
         plan.experts.filter(({ rows }) => rows.length < ENGINE_ROWS),
       )
-      for (const { expert, rows, weights } of plan.experts) {
-        if (rows.length < ENGINE_ROWS) continue
-        await engine.addExpert(layer, expert, this.#u, this.#y, rows, weights)
-      }
+      const crowded = plan.experts.filter(({ rows }) => rows.length >= ENGINE_ROWS)
+      await engine.addExperts(layer, this.#u, this.#y, crowded)
       for (let i = 0; i < B * E; i++) shares[i] = (shares[i] as number) + (plan.shares[i] as number) / L
       if (performance.now() - turn > LONGEST_TURN_MS) {
         await setImmediate()

@@ -3,10 +3,27 @@
  * public model is the mixture with one expert. Knows no training, no files and no peers.
  */
 import { add, gather, mul, reshape, slice, type Tensor, type Tensor1D, tensor } from '@tensorflow/tfjs'
-import { rmsNorm } from '../tensor/fused.ts'
+import { gatedProjection, rmsNorm } from '../tensor/fused.ts'
 import { headSize, type ModelConfig } from './config.ts'
-import { attention, causalMask, feedForward, linear, rotaryTables, type Weights } from './layers.ts'
-import { biasName, expertName, layerName, routerName } from './params.ts'
+import {
+  attention,
+  causalMask,
+  type Factors,
+  feedForward,
+  linear,
+  lowRankLinear,
+  rotaryTables,
+  type Weights,
+} from './layers.ts'
+import {
+  biasName,
+  expertName,
+  type FFN_PROJECTIONS,
+  factorName,
+  layerName,
+  PUBLIC_EXPERT,
+  routerName,
+} from './params.ts'
 import { type Routing, route } from './router.ts'
 
 export interface ForwardInit {
@@ -19,6 +36,8 @@ export interface ForwardInit {
   readonly bias: boolean
   /** (E) additive router mask: 0 in use, very negative left out. */
   readonly mask?: Tensor
+  /** Experts that parameters hold as low-rank differences from the public FFN; none where absent. */
+  readonly lowRank?: ReadonlySet<number>
 }
 
 export interface ForwardResult {
@@ -39,18 +58,47 @@ function mixture(
   const bias = init.bias ? weights(biasName(layer)) : undefined
   const routing = route(u, weights(routerName(layer)), init.topK, bias, init.mask)
   const N = u.shape[0] as number
+  const experts = expertFunctions(weights, layer, u, init.lowRank)
   let y: Tensor | undefined
   for (let e = 0; e < init.E; e++) {
-    const ffn = feedForward(
-      u,
-      weights(expertName(layer, e, 'gate_proj')),
-      weights(expertName(layer, e, 'up_proj')),
-      weights(expertName(layer, e, 'down_proj')),
-    )
+    const ffn = experts(e)
     const weighted = mul(ffn, slice(routing.weights, [0, e], [N, 1]))
     y = y === undefined ? weighted : add(y, weighted)
   }
   return { y: y as Tensor, routing }
+}
+
+/** The FFN of expert e for u (N, C); experts of low rank share the public products. */
+function expertFunctions(
+  weights: Weights,
+  layer: number,
+  u: Tensor,
+  lowRank: ReadonlySet<number> = new Set(),
+): (e: number) => Tensor {
+  const whole = (e: number, projection: (typeof FFN_PROJECTIONS)[number]): Tensor =>
+    weights(expertName(layer, e, projection))
+  if (lowRank.size === 0) {
+    return (e) => feedForward(u, whole(e, 'gate_proj'), whole(e, 'up_proj'), whole(e, 'down_proj'))
+  }
+  const gate = linear(u, whole(PUBLIC_EXPERT, 'gate_proj'))
+  const up = linear(u, whole(PUBLIC_EXPERT, 'up_proj'))
+  const down = whole(PUBLIC_EXPERT, 'down_proj')
+  return (e) => {
+    if (e === PUBLIC_EXPERT) return gatedProjection(gate, up, down)
+    if (!lowRank.has(e)) {
+      return feedForward(u, whole(e, 'gate_proj'), whole(e, 'up_proj'), whole(e, 'down_proj'))
+    }
+    const factors = (projection: (typeof FFN_PROJECTIONS)[number]): Factors => ({
+      A: weights(factorName(layer, e, projection, 'A')),
+      B: weights(factorName(layer, e, projection, 'B')),
+    })
+    const own = {
+      gate: add(gate, lowRankLinear(u, factors('gate_proj'))),
+      up: add(up, lowRankLinear(u, factors('up_proj'))),
+    }
+    const { A, B } = factors('down_proj')
+    return add(gatedProjection(own.gate, own.up, down), linear(gatedProjection(own.gate, own.up, A), B))
+  }
 }
 
 /** Whole sequences at once: ids (B, T) int32 -> hidden (N, C). */

@@ -119,13 +119,21 @@ function readPublicModel(fields: Fields): Manifest['publicModel'] {
 
 function readExpert(fields: Fields): ExpertDescription {
   const bias = fields.bool('bias')
+  const hidden = fields.uint('hidden_size', limit('fileBytes'), 1)
+  const intermediate = fields.uint('intermediate_size', limit('fileBytes'), 1)
+  const rank = fields.has('rank') ? { rank: fields.uint('rank', Math.min(hidden, intermediate), 1) } : {}
   const value: ExpertDescription = {
     name: fields.text('name', 64, EXPERT_NAME),
     dtype: fields.literal<FloatDtype>('dtype', 'F32', 'BF16', 'F16'),
-    layers: fields.uint('layers', Math.floor(limit('tensorsPerFile') / tensorsPerLayer(bias)), 1),
-    hidden_size: fields.uint('hidden_size', limit('fileBytes'), 1),
-    intermediate_size: fields.uint('intermediate_size', limit('fileBytes'), 1),
+    layers: fields.uint(
+      'layers',
+      Math.floor(limit('tensorsPerFile') / tensorsPerLayer({ bias, ...rank })),
+      1,
+    ),
+    hidden_size: hidden,
+    intermediate_size: intermediate,
     bias,
+    ...rank,
   }
   fields.end()
   return value

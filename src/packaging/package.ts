@@ -23,6 +23,7 @@ import {
   biasTensorName,
   type ExpertShape,
   expertTensorNames,
+  factorTensorName,
   ffnTensorName,
   type TensorKind,
 } from './tensor-names.ts'
@@ -85,18 +86,26 @@ export function packExpert(tensors: ReadonlyMap<string, Float32Tensor>, dtype: F
 
 /** Shape by the first layer's tensors; every other tensor must then agree. */
 function shapeOf(tensors: ReadonlyMap<string, Float32Tensor>): ExpertShape {
-  const first = tensors.get(ffnTensorName(0, 'gate'))
-  if (first === undefined) {
-    throw new PolicyError('tensor-name', `package: tensor "${ffnTensorName(0, 'gate')}" is missing`)
-  }
-  const [intermediate, hidden, ...rest] = first.shape
-  if (intermediate === undefined || hidden === undefined || rest.length > 0) {
-    throw new PolicyError('tensor-shape', `${ffnTensorName(0, 'gate')}: expected two dimensions`)
-  }
+  const isLowRank = tensors.has(factorTensorName(0, 'gate', 'A'))
+  const gate = (layer: number): string =>
+    isLowRank ? factorTensorName(layer, 'gate', 'A') : ffnTensorName(layer, 'gate')
+  const [first, hidden] = twoDimensions(tensors, gate(0))
   let layers = 1
-  while (tensors.has(ffnTensorName(layers, 'gate'))) layers++
-  const bias = tensors.has(biasTensorName(0))
-  return { layers, hidden_size: hidden, intermediate_size: intermediate, bias }
+  while (tensors.has(gate(layers))) layers++
+  const shape = { layers, hidden_size: hidden, bias: tensors.has(biasTensorName(0)) }
+  if (!isLowRank) return { ...shape, intermediate_size: first }
+  const [intermediate] = twoDimensions(tensors, factorTensorName(0, 'gate', 'B'))
+  return { ...shape, intermediate_size: intermediate, rank: first }
+}
+
+function twoDimensions(tensors: ReadonlyMap<string, Float32Tensor>, name: string): [number, number] {
+  const tensor = tensors.get(name)
+  if (tensor === undefined) throw new PolicyError('tensor-name', `package: tensor "${name}" is missing`)
+  const [rows, width, ...rest] = tensor.shape
+  if (rows === undefined || width === undefined || rest.length > 0) {
+    throw new PolicyError('tensor-shape', `${name}: expected two dimensions`)
+  }
+  return [rows, width]
 }
 
 /**
@@ -119,15 +128,16 @@ export function unpackExpert(bytes: Uint8Array, manifest: Described): Map<string
 }
 
 /**
- * The same for a file without a manifest: dtype and bias are what the file says.
+ * The same for a file without a manifest: dtype, bias and rank are what the file says.
  * @throws as `unpackExpert`.
  */
 export function unpackExpertFile(
   bytes: Uint8Array,
-  shape: Omit<ExpertShape, 'bias'>,
+  shape: Omit<ExpertShape, 'bias' | 'rank'>,
 ): Map<string, ExpertTensor> {
   const { tensors } = readSafetensorsHeader(bytes, bytes.length)
-  const dtype = tensors.get(ffnTensorName(0, 'gate'))?.dtype
+  const factor = tensors.get(factorTensorName(0, 'gate', 'A'))
+  const { dtype } = factor ?? tensors.get(ffnTensorName(0, 'gate')) ?? {}
   if (dtype !== 'F32' && dtype !== 'BF16' && dtype !== 'F16') {
     throw new PolicyError(
       'tensor-dtype',
@@ -135,7 +145,8 @@ export function unpackExpertFile(
     )
   }
   const bias = tensors.has(biasTensorName(0))
-  return unpackExpert(bytes, { expert: { ...shape, bias, dtype } })
+  const rank = factor === undefined ? {} : { rank: factor.shape[0] ?? 0 }
+  return unpackExpert(bytes, { expert: { ...shape, bias, ...rank, dtype } })
 }
 
 /**

@@ -18,6 +18,11 @@ export interface ExpertShape {
   readonly hidden_size: number
   readonly intermediate_size: number
   readonly bias: boolean
+  /**
+   * Of an expert whose FFN is the public one plus a difference of this rank, 1 to the smaller of hidden and
+   * intermediate size; absent where whole FFNs travel.
+   */
+  readonly rank?: number
 }
 
 const FFN_PROJECTIONS = ['gate', 'up', 'down'] as const
@@ -25,6 +30,14 @@ export type FfnProjection = (typeof FFN_PROJECTIONS)[number]
 
 export function ffnTensorName(layer: number, projection: FfnProjection): string {
   return `model.layers.${layer}.mlp.experts.1.${projection}_proj.weight`
+}
+
+const FACTORS = ['A', 'B'] as const
+export type Factor = (typeof FACTORS)[number]
+
+/** One factor of a difference B A of low rank, as PEFT names it. */
+export function factorTensorName(layer: number, projection: FfnProjection, factor: Factor): string {
+  return `model.layers.${layer}.mlp.experts.1.${projection}_proj.lora_${factor}.weight`
 }
 
 /** The expert's one row of the router. */
@@ -38,12 +51,17 @@ export function biasTensorName(layer: number): string {
 
 /** Every tensor of a package, by name; there are no others, and none may be missing. */
 export function expertTensorNames(shape: ExpertShape): Map<string, ExpectedTensor> {
-  const { layers, hidden_size: C, intermediate_size: F, bias } = shape
+  const { layers, hidden_size: C, intermediate_size: F, bias, rank } = shape
   const names = new Map<string, ExpectedTensor>()
   for (let layer = 0; layer < layers; layer++) {
     for (const projection of FFN_PROJECTIONS) {
-      const dimensions = projection === 'down' ? [C, F] : [F, C]
-      names.set(ffnTensorName(layer, projection), { shape: dimensions, kind: 'ffn' })
+      const [out, width] = projection === 'down' ? [C, F] : [F, C]
+      if (rank === undefined) {
+        names.set(ffnTensorName(layer, projection), { shape: [out, width], kind: 'ffn' })
+      } else {
+        names.set(factorTensorName(layer, projection, 'A'), { shape: [rank, width], kind: 'ffn' })
+        names.set(factorTensorName(layer, projection, 'B'), { shape: [out, rank], kind: 'ffn' })
+      }
     }
     names.set(routerTensorName(layer), { shape: [1, C], kind: 'router' })
     if (bias) names.set(biasTensorName(layer), { shape: [1], kind: 'bias' })
@@ -52,12 +70,13 @@ export function expertTensorNames(shape: ExpertShape): Map<string, ExpectedTenso
 }
 
 /** Tensors in one layer. */
-export function tensorsPerLayer(bias: boolean): number {
-  return FFN_PROJECTIONS.length + (bias ? 2 : 1)
+export function tensorsPerLayer({ bias, rank }: Pick<ExpertShape, 'bias' | 'rank'>): number {
+  return FFN_PROJECTIONS.length * (rank === undefined ? 1 : FACTORS.length) + (bias ? 2 : 1)
 }
 
 /** Bytes of all tensors together; `elementBytes` is that of the ffn tensors. */
 export function expertDataBytes(shape: ExpertShape, elementBytes: number): number {
-  const { layers, hidden_size: C, intermediate_size: F, bias } = shape
-  return layers * (FFN_PROJECTIONS.length * C * F * elementBytes + 4 * C + (bias ? 4 : 0))
+  const { layers, hidden_size: C, intermediate_size: F, bias, rank } = shape
+  const values = rank === undefined ? C * F : rank * (C + F)
+  return layers * (FFN_PROJECTIONS.length * values * elementBytes + 4 * C + (bias ? 4 : 0))
 }

@@ -2,21 +2,27 @@
  * The pair model that an owner trains: the frozen public model and one trainable expert beside it,
  * both always active (flexolmo 2.2). Knows no data and no files.
  */
-import { concat, type Tensor, tensor } from '@tensorflow/tfjs'
+import { concat, mul, scalar, type Tensor, tensor } from '@tensorflow/tfjs'
 import type { ModelConfig } from '../model/config.ts'
 import type { Weights } from '../model/layers.ts'
 import {
   biasName,
   type Expert,
   expertName,
+  FACTORS,
   FFN_PROJECTIONS,
+  factorName,
+  factorShape,
   layerName,
   PAIR_EXPERT,
+  type Param,
   type Params,
   PUBLIC_EXPERT,
+  projectionShape,
   requireParam,
   routerName,
 } from '../model/params.ts'
+import { mulberry32 } from '../model/sampling.ts'
 import type { Compiled, Engine, FrozenTensor } from '../tensor/engine.ts'
 import { batchInputs, batchTensors, lossAndGradients, lossTerms } from './loss.ts'
 
@@ -30,33 +36,79 @@ export const INITIAL_BIAS = -0.05
  */
 export const RELEASE_BIAS = -2
 
-/** Trainable arrays by package name: FFN 1, router row 1 [1, C] and bias [1] of every layer. */
+/** How much of the FFN is trained. */
+export interface PairOptions {
+  /**
+   * Train a difference of this rank from the public FFN (FlexMoRE, arXiv 2602.08818) instead of a whole FFN, where
+   * absent or 0; from 1 to the smaller of hidden and intermediate size.
+   */
+  readonly rank?: number
+}
+
+/** Trainable arrays by package name: FFN 1, whole or as factors, router row 1 [1, C] and bias [1] of every layer. */
 export type Trainables = Map<string, Float32Array>
 
-export function trainableShapes(config: ModelConfig): Map<string, readonly number[]> {
-  const { hiddenSize: C, intermediateSize: F } = config
+/** Of the first factors: every owner starts at the same place, and a run can be repeated. */
+const FACTOR_SEED = 0x10c4
+/** Alpha of the difference at rank 1: with it ranks learn at the learning rate of whole FFNs. */
+const FACTOR_GAIN = 4
+
+export function trainableShapes(config: ModelConfig, rank = 0): Map<string, readonly number[]> {
   const shapes = new Map<string, readonly number[]>()
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
-    shapes.set(expertName(layer, PAIR_EXPERT, 'gate_proj'), [F, C])
-    shapes.set(expertName(layer, PAIR_EXPERT, 'up_proj'), [F, C])
-    shapes.set(expertName(layer, PAIR_EXPERT, 'down_proj'), [C, F])
-    shapes.set(routerName(layer), [1, C])
+    for (const projection of FFN_PROJECTIONS) {
+      if (rank === 0)
+        shapes.set(expertName(layer, PAIR_EXPERT, projection), projectionShape(config, projection))
+      else
+        for (const factor of FACTORS) {
+          shapes.set(
+            factorName(layer, PAIR_EXPERT, projection, factor),
+            factorShape(config, projection, factor, rank),
+          )
+        }
+    }
+    shapes.set(routerName(layer), [1, config.hiddenSize])
     shapes.set(biasName(layer), [1])
   }
   return shapes
 }
 
-/** Step 0: FFN 1 copies the public FFN, so the pair equals the public model (flexolmo 7a.2). */
+/**
+ * What B A is multiplied by while it is trained; a released B has it inside. A step of AdamW moves every element of B
+ * by about the learning rate, so that the r terms of (B A) x grow with the root of r where their directions are
+ * unrelated: dividing by it lets one learning rate serve every rank, where alpha / r slows large ranks down
+ * (Kalajdzievski, 2023, arXiv 2312.03732).
+ */
+function factorScale(rank: number): number {
+  return FACTOR_GAIN / Math.sqrt(rank)
+}
+
+/**
+ * Step 0: the pair equals the public model, as FFN 1 copies the public FFN (flexolmo 7a.2), or B is zero. Then A is
+ * uniform with variance 1 / in, so that A x is as large as x.
+ */
 export function initialTrainables(
   config: ModelConfig,
   publicModel: Params,
   routerRows: readonly Float32Array[],
+  { rank = 0 }: PairOptions = {},
 ): Trainables {
   const values: Trainables = new Map()
+  const random = mulberry32(FACTOR_SEED)
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     for (const projection of FFN_PROJECTIONS) {
-      const source = requireParam(publicModel, layerName(layer, `mlp.${projection}.weight`))
-      values.set(expertName(layer, PAIR_EXPERT, projection), source.data.slice())
+      if (rank === 0) {
+        const source = requireParam(publicModel, layerName(layer, `mlp.${projection}.weight`))
+        values.set(expertName(layer, PAIR_EXPERT, projection), source.data.slice())
+        continue
+      }
+      const [out, width] = projectionShape(config, projection)
+      const most = Math.sqrt(3 / width)
+      values.set(
+        factorName(layer, PAIR_EXPERT, projection, 'A'),
+        Float32Array.from({ length: rank * width }, () => most * (2 * random() - 1)),
+      )
+      values.set(factorName(layer, PAIR_EXPERT, projection, 'B'), new Float32Array(out * rank))
     }
     values.set(routerName(layer), (routerRows[layer] as Float32Array).slice())
     values.set(biasName(layer), Float32Array.of(INITIAL_BIAS))
@@ -64,19 +116,32 @@ export function initialTrainables(
   return values
 }
 
-/** The trained arrays as an expert; a view, nothing is copied. */
+/** Rank that arrays were made for; 0 for whole FFNs. */
+function rankOf(config: ModelConfig, trainables: Trainables): number {
+  const first = trainables.get(factorName(0, PAIR_EXPERT, 'gate_proj', 'A'))
+  return first === undefined ? 0 : first.length / config.hiddenSize
+}
+
+/** The trained arrays as an expert; views, but for the factors B, which take in their scale. */
 function expertOf(config: ModelConfig, trainables: Trainables): Expert {
-  const shapes = trainableShapes(config)
-  const ffn = new Map<string, { shape: readonly number[]; data: Float32Array }>()
+  const rank = rankOf(config, trainables)
+  const shapes = trainableShapes(config, rank)
+  const ffn = new Map<string, Param>()
+  const take = (key: string, name: string, scale = 1): void => {
+    const values = trainables.get(name) as Float32Array
+    const data = scale === 1 ? values : values.map((x) => x * scale)
+    ffn.set(key, { shape: shapes.get(name) as readonly number[], data })
+  }
   const routerRows: Float32Array[] = []
   const bias = new Float32Array(config.numHiddenLayers)
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     for (const projection of FFN_PROJECTIONS) {
-      const name = expertName(layer, PAIR_EXPERT, projection)
-      ffn.set(`${layer}.${projection}`, {
-        shape: shapes.get(name) as readonly number[],
-        data: trainables.get(name) as Float32Array,
-      })
+      const key = `${layer}.${projection}`
+      if (rank === 0) take(key, expertName(layer, PAIR_EXPERT, projection))
+      else {
+        take(`${key}.A`, factorName(layer, PAIR_EXPERT, projection, 'A'))
+        take(`${key}.B`, factorName(layer, PAIR_EXPERT, projection, 'B'), factorScale(rank))
+      }
     }
     routerRows.push(trainables.get(routerName(layer)) as Float32Array)
     bias[layer] = trainables.get(biasName(layer))?.[0] ?? 0
@@ -138,16 +203,18 @@ export async function compilePairStep(
   publicRows: readonly Float32Array[],
   B: number,
   T: number,
+  { rank = 0 }: PairOptions = {},
 ): Promise<Compiled> {
-  const shapes = trainableShapes(config)
+  const shapes = trainableShapes(config, rank)
   const inputs = batchInputs(B, T)
   for (const [name, shape] of shapes) inputs[name] = { shape }
-  const init = { B, T, E: 2, topK: 2, bias: true, trainHead: false }
+  const lowRank = new Set(rank === 0 ? [] : [PAIR_EXPERT])
+  const init = { B, T, E: 2, topK: 2, bias: true, trainHead: false, lowRank }
   return engine.compile(
     (tensors) => {
       const trainables = Object.fromEntries([...shapes.keys()].map((name) => [name, tensors[name] as Tensor]))
       return lossAndGradients(trainables, (current) => {
-        const weights = pairWeights(config, tensors, current, publicRows)
+        const weights = pairWeights(config, tensors, current, publicRows, rank)
         return lossTerms(config, weights, batchTensors(tensors), init)
       })
     },
@@ -161,6 +228,7 @@ function pairWeights(
   frozen: Readonly<Record<string, Tensor>>,
   trainables: Readonly<Record<string, Tensor>>,
   publicRows: readonly Float32Array[],
+  rank: number,
 ): Weights {
   const joined = new Map<string, Tensor>()
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
@@ -170,6 +238,11 @@ function pairWeights(
       concat([tensor(publicRows[layer] as Float32Array, [1, config.hiddenSize]), row], 0),
     ) // (2, C)
     joined.set(biasName(layer), concat([tensor([0]), trainables[biasName(layer)] as Tensor], 0)) // (2)
+    if (rank === 0) continue
+    for (const projection of FFN_PROJECTIONS) {
+      const name = factorName(layer, PAIR_EXPERT, projection, 'B')
+      joined.set(name, mul(trainables[name] as Tensor, scalar(factorScale(rank))))
+    }
   }
   return (name) => joined.get(name) ?? trainables[name] ?? (frozen[name] as Tensor)
 }

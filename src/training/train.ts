@@ -3,6 +3,7 @@
  * and resumes bit for bit from a checkpoint. Knows neither where text comes from nor where
  * checkpoints go.
  */
+import { InputError } from '../lib/errors.ts'
 import type { Compiled, Values } from '../tensor/engine.ts'
 import type { AdamW } from './optimizer.ts'
 import type { Trainables } from './pair.ts'
@@ -185,8 +186,9 @@ function restore(saved: Checkpoint, trainables: Trainables, optimizer: AdamW): v
 
 function copyInto(target: Values, source: Float32Array | undefined, name: string): void {
   if (source?.length !== target.length) {
-    throw new RangeError(
-      `checkpoint ${name}: expected ${target.length} values, got ${source?.length ?? 'none'}`,
+    throw new InputError(
+      'mismatch',
+      `the checkpoint has ${source?.length ?? 'no'} values of ${name}, expected ${target.length}: go on with the --rank that the training was begun with, or choose another --name`,
     )
   }
   target.set(source)
