@@ -1,7 +1,8 @@
 /**
  * `flexmesh compose --export`: a composition as a FlexOlmo folder that transformers and vLLM load as it is.
  * Weights are copied from the public model and the packages in the formats in which they were published, a piece
- * at a time; what another program computes from the folder is what the node computes.
+ * at a time; those of experts of low rank, for which the format has no place, are made whole in float32, one at a
+ * time. What another program computes from the folder is what the node computes.
  */
 import { type AcceptedExpert, compositionDigest } from './composition/compose.ts'
 import { COMPOSITION_FILE, encodeCompositionFile } from './composition/composition-file.ts'
@@ -10,7 +11,19 @@ import { byLayer, modelFilesOf, publicSources, valuesSource } from './flex-olmo.
 import type { Digest } from './lib/bytes.ts'
 import { InputError, VerificationError } from './lib/errors.ts'
 import { fileRefOfPath } from './lib/file-ref.ts'
-import { expertName, FFN_PROJECTIONS, routerName } from './model/params.ts'
+import { materialisedWeight } from './model/low-rank.ts'
+import {
+  type Expert,
+  expertFfn,
+  expertName,
+  expertRank,
+  FACTORS,
+  FFN_PROJECTIONS,
+  layerName,
+  type Param,
+  requireParam,
+  routerName,
+} from './model/params.ts'
 import type { NodeState } from './node-state.ts'
 import {
   checkTarget,
@@ -22,6 +35,7 @@ import { type Manifest, openManifest } from './packaging/manifest.ts'
 import { checkExpertLayout } from './packaging/package.ts'
 import { ROUTER_BIAS_FILE, writeRouterBias } from './packaging/router-bias.ts'
 import {
+  fromFloat32,
   LENGTH_BYTES,
   readSafetensorsHeader,
   safetensorsPrefixLength,
@@ -66,10 +80,15 @@ export async function exportComposition(
   const model = await openPublicModel(node.publicModel.dir)
   const manifests: Manifest[] = []
   const sources: TensorSource[] = []
-  for (const [i, { id }] of experts.entries()) {
+  for (const [i, { id, expert }] of experts.entries()) {
     const manifest = await manifestOf(node, id)
     manifests.push(manifest)
-    sources.push(...(await expertSources(node, manifest, i + 1, options)))
+    const isLowRank = expertRank(expert) > 0
+    sources.push(
+      ...(isLowRank
+        ? wholeSources(node, expert, i + 1)
+        : await expertSources(node, manifest, i + 1, options)),
+    )
   }
   const files = await modelFilesOf(model, { experts: experts.length + 1, topK })
   // Without its biases it is not the composition that the digest names.
@@ -127,6 +146,25 @@ async function expertSources(
   ).flat()
 }
 
+/** FFN tensors of an expert of low rank as expert `index`: W_public + B A, each made when it is written. */
+function wholeSources({ publicModel }: Exporter, expert: Expert, index: number): TensorSource[] {
+  return Array.from({ length: publicModel.config.numHiddenLayers }, (_, layer) =>
+    FFN_PROJECTIONS.map((projection): TensorSource => {
+      const base = requireParam(publicModel.params, layerName(layer, `mlp.${projection}.weight`))
+      const [A, B] = FACTORS.map((factor) => expertFfn(expert, `${layer}.${projection}.${factor}`)) as [
+        Param,
+        Param,
+      ]
+      return {
+        name: expertName(layer, index, projection),
+        dtype: 'F32',
+        shape: base.shape,
+        pieces: () => [fromFloat32(materialisedWeight(base.data, A, B), 'F32')],
+      }
+    }),
+  ).flat()
+}
+
 async function withReader<T>(
   blobs: BlobStore,
   digest: Digest,
@@ -179,6 +217,13 @@ function readme(
   const bias = hasBias
     ? `\nRouter biases, which this format has no place for, were left out of the model. \`${ROUTER_BIAS_FILE}\` has them: one F32 tensor [experts] a layer, to be added to the router's logits.\n`
     : ''
+  const ranks = experts.flatMap(({ expert }, i) =>
+    expertRank(expert) === 0 ? [] : [`expert ${i + 1} of rank ${expertRank(expert)}`],
+  )
+  const whole =
+    ranks.length === 0
+      ? ''
+      : `\nPublished as differences of low rank from the public FFN, and written here as the whole float32 weights that they make: ${ranks.join(', ')}.\n`
   return `# ${cell(charter.name)}: a composition of ${experts.length + 1} experts
 
 A \`FlexOlmoForCausalLM\`, written by FlexMesh; ${topK} of ${experts.length + 1} experts are active for a token.
@@ -189,7 +234,7 @@ A \`FlexOlmoForCausalLM\`, written by FlexMesh; ${topK} of ${experts.length + 1}
 | expert | owner | name | domain | licence | package | publisher |
 | --- | --- | --- | --- | --- | --- | --- |
 ${rows.join('\n')}
-${consent}${bias}`
+${consent}${whole}${bias}`
 }
 
 /** Text of others inside a table. */

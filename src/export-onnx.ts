@@ -12,7 +12,9 @@ import {
 import { describeComposition } from './describe-composition.ts'
 import { ensurePrivateDir, writeFileAtomic } from './lib/files.ts'
 import { headSize } from './model/config.ts'
+import { materialised } from './model/low-rank.ts'
 import { mixtureGraph } from './model/onnx-graph.ts'
+import { mixtureParams, type Params, zeroRows } from './model/params.ts'
 import type { NodeState } from './node-state.ts'
 import { checkTarget } from './packaging/huggingface-directory.ts'
 import { readTokenizer, TOKENIZER_FILE } from './packaging/model-directory.ts'
@@ -42,8 +44,9 @@ export async function exportOnnx(
   { directory, signal, onProgress }: OnnxExport,
 ): Promise<string[]> {
   await checkTarget(directory)
-  const { experts, topK, params } = composition
+  const { experts, topK } = composition
   const model = node.publicModel
+  const params = wholeParams(model, composition)
   const description = await describeComposition(node, experts, topK)
   await ensurePrivateDir(directory)
   const graph = mixtureGraph(model.config, params, { E: experts.length + 1, topK })
@@ -64,6 +67,12 @@ export async function exportOnnx(
   return ['model.onnx', DATA_FILE, TOKENIZER_FILE, 'README.md', COMPOSITION_FILE]
 }
 
+/** The graph has whole weights only: what an expert of low rank differs by is added up here. */
+function wholeParams({ config, params }: PublicModel, { experts }: Composition): Params {
+  const whole = experts.map(({ expert }) => materialised(expert, params))
+  return mixtureParams(config, params, zeroRows(config), whole)
+}
+
 function readme(model: PublicModel, { composition, topK, experts }: CompositionFile): string {
   const { config, tokenizer } = model
   const { vocabSize: V, numHiddenLayers: L, numKeyValueHeads: H, maxPositionEmbeddings: R } = config
@@ -79,7 +88,7 @@ Composition \`${composition}\`, top-${topK} of ${E} experts: the public model${e
     )}. \`composition.json\` names their packages and says until when their owners consent; do not use it after
 an owner has withdrawn.
 
-\`model.onnx\` and \`model.onnx.data\` are one graph of standard ONNX operators (opset 18) in float32. A token's experts that the router does not
+\`model.onnx\` and \`model.onnx.data\` are one graph of standard ONNX operators (opset 18) in float32; experts of low rank are whole weights here. A token's experts that the router does not
 choose are not computed. B rows of T new tokens, P tokens before them (0 at first); all rows of a call have the same length, and
 P + T is at most ${R}.
 

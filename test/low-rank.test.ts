@@ -1,5 +1,9 @@
 import type { Tensor } from '@tensorflow/tfjs'
 import { describe, expect, it } from 'vitest'
+import { checkFinite, checkNorms } from '../src/acceptance/checks.ts'
+import { DEFAULT_POLICY } from '../src/acceptance/policy.ts'
+import { tensorsOfExpert } from '../src/expert-tensors.ts'
+import { concatBytes } from '../src/lib/bytes.ts'
 import { createEvaluator } from '../src/model/evaluate.ts'
 import { createGenerator, type GeneratedToken, type GeneratorInit } from '../src/model/generate.ts'
 import { lowRankOf, materialised } from '../src/model/low-rank.ts'
@@ -17,6 +21,7 @@ import { LEFT_OUT } from '../src/model/router.ts'
 import { mulberry32 } from '../src/model/sampling.ts'
 import { forward, head } from '../src/model/transformer.ts'
 import { truncatedSvd } from '../src/model/truncated-svd.ts'
+import { type ExpertTensor, packExpert, unpackExpertFile } from '../src/packaging/package.ts'
 import type { Engine } from '../src/tensor/engine.ts'
 import { onnxEngine } from '../src/tensor/onnx-engine.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../src/training/optimizer.ts'
@@ -365,5 +370,73 @@ describe('a composition with experts of low rank', () => {
     const [a, b] = [await scoreOf(low), await scoreOf(whole)]
     expect(a.bitsPerByte).toBeCloseTo(b.bitsPerByte, 4)
     expect(far(a.loadShares, b.loadShares)).toBeLessThan(1e-4)
+  })
+})
+
+describe('acceptance of factors', () => {
+  const shape = { layers: L, hidden_size: C, intermediate_size: F }
+  const tensorsOf = (expert: Expert): Map<string, ExpertTensor> => {
+    const { parts } = packExpert(tensorsOfExpert(config, expert), 'F32')
+    return unpackExpertFile(concatBytes(...parts), shape)
+  }
+  const name = 'model.layers.1.mlp.experts.1.up_proj'
+  const changed = (change: (A: Float32Array, B: Float32Array) => void) => {
+    const tensors = tensorsOf(lowRankOf(fullExpert(1), publicModel, 3).expert)
+    const [A, B] = ['A', 'B'].map((factor) => tensors.get(`${name}.lora_${factor}.weight`)?.data)
+    change(A as Float32Array, B as Float32Array)
+    return tensors
+  }
+  /** The most that a tensor of the expert is away from the public one, by a policy that allows less and less. */
+  const isWithin = (tensors: ReadonlyMap<string, ExpertTensor>, maxDeltaRatio: number): boolean => {
+    try {
+      checkNorms(tensors, publicModel, { ...DEFAULT_POLICY, maxDeltaRatio })
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  it('measures the difference that they make, as it does that of whole weights', () => {
+    const { expert } = lowRankOf(fullExpert(1), publicModel, 3)
+    const whole = tensorsOf(materialised(expert, publicModel))
+    const factors = tensorsOf(expert)
+    const limits = Array.from({ length: 60 }, (_, i) => 0.01 * 1.1 ** i)
+    const verdicts = limits.map((limit) => isWithin(factors, limit))
+    expect(verdicts).toEqual(limits.map((limit) => isWithin(whole, limit)))
+    expect(new Set(verdicts).size).toBe(2)
+  })
+
+  it.each([
+    [
+      'a difference too large',
+      (_: Float32Array, B: Float32Array) => B.set(B.map((x) => 100 * x)),
+    ],
+    [
+      'large terms that cancel',
+      (A: Float32Array, B: Float32Array) => {
+        for (let i = 0; i < C; i++) A[i] = A[C + i] = 1000
+        for (let o = 0; o < F; o++) {
+          B[3 * o] = 1
+          B[3 * o + 1] = -1
+        }
+      },
+    ],
+    [
+      'factors whose product overflows',
+      (A: Float32Array, B: Float32Array) => void [A.fill(1e30), B.fill(1e30)],
+    ],
+  ])('refuses %s', (_, change) => {
+    expect(() => checkNorms(changed(change), publicModel, DEFAULT_POLICY)).toThrow(/up_proj/)
+    expect(() =>
+      checkNorms(
+        changed(() => undefined),
+        publicModel,
+        DEFAULT_POLICY,
+      ),
+    ).not.toThrow()
+  })
+
+  it('refuses a factor that is not finite', () => {
+    expect(() => checkFinite(changed((A) => A.fill(Number.NaN, 2, 3)))).toThrow(/lora_A.weight\[2\]/)
   })
 })

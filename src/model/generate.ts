@@ -81,6 +81,7 @@ export async function createGenerator(
     maxRows: Math.max(streams, prefillTokens),
   })
   const threads = init.vectorThreads ?? engine.threads ?? 0
+  // The vector kernels read whole weights: beside experts of low rank the engine decodes.
   const tokens =
     threads > 0 &&
     lowRankExperts(params, E).size === 0 &&
