@@ -22,7 +22,7 @@ beforeAll(async () => {
   net = await network(['Hospital', 'Archive'], await tinyModel(), { onEvent: watch.onEvent })
   ;[hospital, archive] = net.nodes as [FlexMeshNode, FlexMeshNode]
   for (const node of net.nodes) controls.push(await startControl(node.paths.control, nodeCommands(node)))
-}, 120_000)
+}, 300_000)
 afterAll(async () => {
   for (const control of controls) await control.close()
   await net?.close()
@@ -72,7 +72,7 @@ describe('experts of low rank on the command line', () => {
       answer.result.experts.map(({ institution, share }) => [institution, share]),
     )
     expect(shares['Hospital']).toBeGreaterThan(0)
-  }, 120_000)
+  }, 300_000)
 
   it('are cut out of whole ones, with a word on what is left and scores of what was published', async () => {
     await train(archive, 'law', 'archive')
@@ -98,7 +98,7 @@ describe('experts of low rank on the command line', () => {
     )
     const digests = net.nodes.map((node) => node.inference().composition.digest)
     expect(digests[0]).toBe(digests[1])
-  }, 120_000)
+  }, 300_000)
 
   it('leave the node as whole weights', async () => {
     const [huggingFace, onnx] = [join(await folder(), 'model'), join(await folder(), 'onnx')]
@@ -118,24 +118,19 @@ describe('experts of low rank on the command line', () => {
       /whole float32 weights.*rank (2|4)/,
     )
     expect((await readFile(join(onnx, 'model.onnx.data'))).length).toBeGreaterThan(3 * 2 * 3 * 16 * 24 * 4)
-  }, 120_000)
+  }, 300_000)
 
   it.each([
-    [
-      ['train', '--name', 'other', '--data', join(EXAMPLES, 'hospital', 'text'), '--rank', '17'],
-      'usage',
-      /1 to 16/,
-    ],
-    [['train', '--name', 'biomedicine', '--rank', '3'], 'mismatch', /--rank/],
-    [['train', '--name', 'biomedicine'], 'mismatch', /--rank/],
-    [['publish', 'biomedicine', '--rank', '4'], 'usage', /trained at rank 4/],
-    [['train', '--name', 'other', '--rank', '2', '--export-pair', 'pair'], 'usage', /publish/],
+    [['train', '--name', 'other', '--data', EXAMPLES, '--rank', '17'], /1 to 16/],
+    [['train', '--name', 'biomedicine', '--rank', '3'], /--rank/],
+    [['train', '--name', 'biomedicine'], /--rank/],
+    [['publish', 'biomedicine', '--rank', '4'], /trained at rank 4/],
+    [['train', '--name', 'other', '--rank', '2', '--export-pair', 'pair'], /publish/],
   ])(
     'refuse %j',
-    async (argv, code, message) => {
-      const refusal = flexmesh(hospital, ...argv).catch((error: unknown) => error)
-      expect(await refusal).toMatchObject({ code, message: expect.stringMatching(message) })
+    async (argv, message) => {
+      await expect(flexmesh(hospital, ...argv)).rejects.toThrow(message)
     },
-    120_000,
+    300_000,
   )
 })

@@ -20,7 +20,7 @@ import { gated, type Part, type PartMaker, type PartSpec, product } from './part
 
 /**
  * Experts whose weights are W + B A with the public W: its products, which they share, and what is an expert's own.
- * Factors are always fed as floats: they are small, and 8 bits of a difference are worth less than those of a weight.
+ * Factors are fed as floats in every weight format: they are a few percent of the bytes.
  */
 export interface LowRankParts {
   /** Those that have no other part: the public expert and all of low rank. */
