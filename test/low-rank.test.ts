@@ -27,6 +27,7 @@ import { onnxEngine } from '../src/tensor/onnx-engine.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../src/training/optimizer.ts'
 import { compilePairStep, initialTrainables, releasedExpert, type Trainables } from '../src/training/pair.ts'
 import { toBatch } from '../src/training/train.ts'
+import { oracle } from './support/engines.ts'
 import { golden, goldenConfig, goldenPublic } from './support/golden.ts'
 
 const engine = onnxEngine({ threads: 1 })
@@ -342,6 +343,11 @@ describe('a composition with experts of low rank', () => {
     expect(found.ids).toEqual(expected.ids)
     expect(far(found.shares, expected.shares)).toBeLessThan(1e-4)
     expect(found.nats).toBeCloseTo(expected.nats, 3)
+  })
+
+  it('serves the same on the plain engine', async () => {
+    const { ids } = await served(low, {}, oracle)
+    expect(ids).toEqual((await served(low)).ids)
   })
 
   it.each(['int8', 'int4'] as const)('serves %s weights with its factors in floats', async (weights) => {
