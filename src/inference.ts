@@ -65,7 +65,8 @@ export class Inference {
     try {
       const results: Evaluation[] = []
       for (const selection of selections) {
-        results.push(await evaluator.evaluate(documents, selectionMask(this.composition, selection), signal))
+        const mask = selectionMask(this.composition, selection)
+        results.push(await evaluator.evaluate(documents, { mask }, signal))
       }
       return results
     } finally {

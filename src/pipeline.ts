@@ -113,11 +113,11 @@ async function measure(
     endOfText: tokenizer.endOfText,
   })
   try {
-    const without = new Float32Array(E)
-    without[E - 1] = LEFT_OUT
+    const without = { mask: new Float32Array(E).fill(LEFT_OUT, E - 1) }
+    const beside = { mask: new Float32Array(E) }
     const compare = async (documents: readonly { tokens: Int32Array; bytes: number }[]) => {
       const before = await evaluator.evaluate(documents, without, signal)
-      const after = await evaluator.evaluate(documents, new Float32Array(E), signal)
+      const after = await evaluator.evaluate(documents, beside, signal)
       return {
         before: before.bitsPerByte,
         after: after.bitsPerByte,

@@ -2,6 +2,15 @@
  * The router's decision for rows of tokens, outside any graph: which expert computes which rows, with
  * what weight. The same rule as `route` in router.ts, token by token. Knows no engine.
  */
+import type { Gate } from './solved-router.ts'
+
+/** What one sequence routes by. */
+export interface SequenceRouting {
+  /** (E): 0 for an expert in use, LEFT_OUT for one that is not. */
+  readonly mask: Float32Array
+  /** Solved for the experts in use; without one the router rows decide. */
+  readonly gate?: Gate | undefined
+}
 
 /** Rows of one expert and the weight of its output in each. */
 export interface ExpertRows {
