@@ -107,7 +107,7 @@ export async function createEvaluator(
     },
   )
   return {
-    evaluate: (documents, routing, signal) => {
+    evaluate: async (documents, routing, signal) => {
       const inputs = routingInputs(config, init, routing)
       return evaluate(compiled, config, init, documents, inputs, signal)
     },
