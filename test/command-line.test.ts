@@ -202,6 +202,8 @@ describe('what goes wrong is said in one sentence', () => {
       ['start', '--upstream', 'ftp://host', '--upstream-composition', 'composition.json', '--home', ready],
       ['train', '--speed', '9'],
       ['generate', 'x', '--weights', 'int9', '--home', ready],
+      ['start', '--router', 'trained', '--home', ready],
+      ['compose', '--router', 'trained', '--home', ready],
     ]) {
       const { code, stderr } = await flexmesh(...args)
       expect([args, code]).toEqual([args, 2])
@@ -333,7 +335,7 @@ describe('a full disk', () => {
     expect(await readdir(parent)).toEqual([])
     const { code, stdout } = await flexmesh('compose', '--home', dir, '--export', target, '--json')
     expect(code).toBe(0)
-    expect(JSON.parse(stdout)).toMatchObject({ experts: [], topK: 1, directory: target })
+    expect(JSON.parse(stdout)).toMatchObject({ experts: [], topK: 1, router: 'rows', directory: target })
     expect(await readdir(parent)).toEqual(['model'])
   }, 120_000)
 })

@@ -19,7 +19,7 @@ export const SMALL_MODEL = fileURLToPath(new URL('../../models/small', import.me
 export const EXAMPLES = fileURLToPath(new URL('../../examples', import.meta.url))
 export const now = (): number => Math.floor(Date.now() / 1000)
 
-const TINY: ModelConfig = {
+export const TINY: ModelConfig = {
   vocabSize: 4096,
   hiddenSize: 16,
   intermediateSize: 24,
