@@ -4,6 +4,7 @@ import { referenceMixture } from '../scripts/bench/inference/reference-models.ts
 import { gatesOf } from '../src/composition/router.ts'
 import { createEvaluator } from '../src/model/evaluate.ts'
 import { createGenerator, type GeneratedToken, type GeneratorInit } from '../src/model/generate.ts'
+import { KvCache } from '../src/model/kv-cache.ts'
 import { biasName, type Param } from '../src/model/params.ts'
 import { LEFT_OUT } from '../src/model/router.ts'
 import type { SequenceRouting } from '../src/model/routing-plan.ts'
@@ -286,6 +287,19 @@ describe('many requests at once', () => {
     for await (const { id } of generator.generate({ ...request, maxTokens: 5 })) found.push(id)
     expect(found).toEqual(await one(onnx, { prompt: prompt(5), maxTokens: 5 }))
     await generator.dispose()
+  })
+})
+
+it('keeps the sums of gates when it makes room', () => {
+  const cache = new KvCache(goldenConfig, E, 4, 600)
+  cache.ensure(2, 100)
+  const values = [0, 1].map((slot) => Float32Array.from({ length: 100 * E }, (_, i) => 1000 * slot + i))
+  values.forEach((sums, slot) => {
+    cache.gateSums(slot).set(sums)
+  })
+  cache.ensure(3, 500)
+  values.forEach((sums, slot) => {
+    expect(cache.gateSums(slot).subarray(0, sums.length)).toEqual(sums)
   })
 })
 
