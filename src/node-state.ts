@@ -7,6 +7,7 @@ import type { Identity } from './identity/keys.ts'
 import type { Digest } from './lib/bytes.ts'
 import type { HeldOutDocument } from './model/evaluate.ts'
 import type { Expert } from './model/params.ts'
+import type { RouterStatistics } from './model/solved-router.ts'
 import type { PublicModel } from './public-model.ts'
 import type { BlobStore } from './store/blob-store.ts'
 import type { Catalogue } from './store/catalogue.ts'
@@ -29,6 +30,8 @@ export interface NodeState {
   /** Held-out documents of our own trainings; may be empty. */
   ownText(): Promise<readonly HeldOutDocument[]>
   publicText(): Promise<readonly HeldOutDocument[]>
+  /** Of the public text, beside which gates are solved. */
+  publicStatistics(): Promise<RouterStatistics>
   /** Experts in use, and our own finished trainings that are not: what a foreign one is measured beside. */
   baseline(): Promise<readonly Expert[]>
 }

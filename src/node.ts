@@ -26,12 +26,14 @@ import { pathExists } from './lib/files.ts'
 import { Membership } from './membership.ts'
 import type { HeldOutDocument } from './model/evaluate.ts'
 import type { Expert } from './model/params.ts'
+import type { RouterStatistics } from './model/solved-router.ts'
 import type { WeightFormat } from './model/weight-format.ts'
 import type { NodeEvent, OnNodeEvent } from './node-event.ts'
 import type { NodeState } from './node-state.ts'
 import { encodeWithdrawal } from './packaging/withdrawal.ts'
 import { type PublishRequest, publish } from './pipeline.ts'
 import { loadPublicModel, type PublicModel } from './public-model.ts'
+import { publicStatistics } from './router-statistics.ts'
 import { StatementLog } from './statement-log.ts'
 import { BlobStore } from './store/blob-store.ts'
 import { Catalogue, rosterKey } from './store/catalogue.ts'
@@ -263,6 +265,10 @@ export class FlexMeshNode implements NodeState {
 
   publicText(): Promise<readonly HeldOutDocument[]> {
     return publicHeldOut(this.publicModel, this.paths.training, this.#stopping.signal, ACCEPTANCE_BYTES)
+  }
+
+  publicStatistics(): Promise<RouterStatistics> {
+    return publicStatistics(this.engine, this.publicModel, this.paths.training, this.#stopping.signal)
   }
 
   /** Names of finished trainings. */

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Corpus } from './data/corpus.ts'
 import { disjointStretches } from './data/token-file.ts'
 import { pathExists, readFileBounded, writeFileAtomic } from './lib/files.ts'
+import { limit } from './lib/limits.ts'
 import { layerName } from './model/params.ts'
 import { FEATURE_DECAY, type RouterStatistics } from './model/solved-router.ts'
 import { fromFloat32, readSafetensors, toFloat32, writeSafetensors } from './packaging/safetensors.ts'
@@ -47,6 +48,25 @@ export async function publicStatistics(
   } finally {
     await replay.close()
   }
+}
+
+/** What an owner publishes for gates, and what it averages over. */
+export interface OwnStatistics {
+  readonly statistics: RouterStatistics
+  readonly documents: number
+}
+
+/** Statistics of a training's own text; nothing where it has too few documents to publish a mean of them. */
+export async function ownStatistics(
+  engine: Engine,
+  model: PublicModel,
+  corpus: Corpus,
+  signal: AbortSignal,
+): Promise<OwnStatistics | undefined> {
+  const documents = await documentsOf(model, corpus)
+  if (documents.length < limit('statisticsDocuments')) return undefined
+  const statistics = await routerStatistics(engine, model.config, model.params, documents, signal)
+  return { statistics, documents: documents.length }
 }
 
 /** Stretches of a corpus's training text that statistics average over; see `disjointStretches`. */

@@ -30,6 +30,8 @@ export interface TrainResult {
   readonly tokens: number
   readonly documents: number
   readonly replayShareMilli: number
+  /** What the expert's router statistics average over; 0 without them. */
+  readonly statisticsDocuments: number
   /** Nothing where there was no text to measure on. */
   readonly own?: Score
   readonly public?: Score
@@ -183,6 +185,7 @@ function readResult(bytes: Uint8Array): TrainResult {
     tokens: fields.uint('tokens'),
     documents: fields.uint('documents'),
     replayShareMilli: fields.uint('replayShareMilli', 1000),
+    statisticsDocuments: fields.has('statisticsDocuments') ? fields.uint('statisticsDocuments') : 0,
     ...(json['own'] === undefined ? {} : { own: json['own'] }),
     ...(json['public'] === undefined ? {} : { public: json['public'] }),
   }
