@@ -17,6 +17,7 @@ import { Fields } from './lib/fields.ts'
 import type { HeldOutDocument } from './model/evaluate.ts'
 import type { FlexMeshNode } from './node.ts'
 import type { FloatDtype } from './packaging/safetensors.ts'
+import { PUBLISHED_STATISTICS, type PublishRequest } from './pipeline.ts'
 import type { ControlHandler } from './serving/control.ts'
 import { TRAIN_DEFAULTS, trainExpert } from './train-expert.ts'
 import { ownHeldOut, publicHeldOut } from './trained-expert.ts'
@@ -29,6 +30,8 @@ const MAX_SHARD_MB = 1_000_000
 /** Text that `evaluate --data` scores at most: minutes, not hours. */
 const MAX_SCORED_BYTES = 2 ** 20
 const DEFAULT_MAX_TOKENS = 64
+/** Above an epsilon of a thousand, noise protects nobody. */
+const MAX_EPSILON_MILLI = 1_000_000
 const MAX_STEPS = 10_000_000
 /** Micro-batches a step: one batch is read as a whole, 4 MiB at this many rows. */
 const MAX_ACCUMULATE = 1024
@@ -122,6 +125,7 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
         license: fields.has('license') ? fields.text('license', 64) : 'LicenseRef-consortium-only',
         domain: fields.has('domain') ? fields.text('domain', 80) : 'unspecified',
         dtype: fields.has('dtype') ? fields.literal<FloatDtype>('dtype', 'BF16', 'F16', 'F32') : 'BF16',
+        ...statisticsOf(fields),
       })
       return { id }
     },
@@ -258,6 +262,21 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
 
 function routerChoice(fields: Fields): RouterChoice | undefined {
   return fields.has('router') ? fields.literal('router', ...ROUTER_CHOICES) : undefined
+}
+
+/** How router statistics are published: as they are unless noise, or none, is asked for. */
+function statisticsOf(fields: Fields): Pick<PublishRequest, 'statistics' | 'epsilonMilli'> {
+  const statistics = fields.has('statistics')
+    ? fields.literal('statistics', ...PUBLISHED_STATISTICS)
+    : 'exact'
+  const epsilonMilli = fields.has('epsilonMilli') ? fields.uint('epsilonMilli', MAX_EPSILON_MILLI, 1) : 0
+  if ((statistics === 'noised') !== epsilonMilli > 0) {
+    throw new InputError(
+      'usage',
+      'publish: noise on router statistics takes both --router-statistics noised and --noise EPSILON',
+    )
+  }
+  return { statistics, epsilonMilli }
 }
 
 function shardBytes(fields: Fields): number | undefined {

@@ -85,7 +85,13 @@ export async function importExpert(
       throw error
     }
   })
-  const result = { name, steps: 0, replayShareMilli: 0, ...(await textOf(model, dirs)) }
+  const result = {
+    name,
+    steps: 0,
+    replayShareMilli: 0,
+    statisticsDocuments: 0,
+    ...(await textOf(model, dirs)),
+  }
   await saveResult(dirs, result)
   return result
 }

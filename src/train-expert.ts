@@ -12,6 +12,7 @@ import { type Expert, mixtureParams, zeroRows } from './model/params.ts'
 import { LEFT_OUT } from './model/router.ts'
 import { checkpointFile } from './packaging/checkpoint-file.ts'
 import type { PublicModel } from './public-model.ts'
+import { ownStatistics } from './router-statistics.ts'
 import type { Engine } from './tensor/engine.ts'
 import {
   openReplay,
@@ -151,7 +152,8 @@ export async function* trainExpert(
       await compiled.dispose()
     }
     signal.throwIfAborted()
-    const expert = releasedExpert(config, trainables, embedding.units)
+    const own = await ownStatistics(engine, model, corpus, signal)
+    const expert = { ...releasedExpert(config, trainables, embedding.units), statistics: own?.statistics }
     const score = await pairScores(engine, model, expert, start)
     const result: TrainResult = {
       name: request.name,
@@ -159,6 +161,7 @@ export async function* trainExpert(
       tokens: corpus.stats.train.tokens,
       documents: corpus.stats.train.documents,
       replayShareMilli: Math.round(TRAIN_DEFAULTS.replayShare * 1000),
+      statisticsDocuments: own?.documents ?? 0,
       ...score,
     }
     await saveExpert(config, dirs, expert)

@@ -30,6 +30,8 @@ export interface TrainResult {
   readonly tokens: number
   readonly documents: number
   readonly replayShareMilli: number
+  /** What the expert's router statistics average over; 0 without them. */
+  readonly statisticsDocuments: number
   /** Nothing where there was no text to measure on. */
   readonly own?: Score
   readonly public?: Score
@@ -143,6 +145,11 @@ export async function publicHeldOut(
   return heldOut(await openReplay(model, trainingRoot, signal), maxBytes)
 }
 
+/** Folder of the public text for replay, as it was prepared. */
+export function replayDir(trainingRoot: string): string {
+  return join(trainingRoot, '.replay')
+}
+
 /** Public text for replay, prepared once for all trainings. */
 export async function openReplay(
   model: PublicModel,
@@ -150,7 +157,7 @@ export async function openReplay(
   signal: AbortSignal,
 ): Promise<Corpus> {
   const { tokenizer } = model
-  const outDir = join(trainingRoot, '.replay')
+  const outDir = replayDir(trainingRoot)
   if (await pathExists(join(outDir, 'corpus.json'))) return openCorpus(outDir, tokenizer)
   return prepareCorpus({ paths: [model.replay], tokenizer, outDir, signal })
 }
@@ -178,6 +185,7 @@ function readResult(bytes: Uint8Array): TrainResult {
     tokens: fields.uint('tokens'),
     documents: fields.uint('documents'),
     replayShareMilli: fields.uint('replayShareMilli', 1000),
+    statisticsDocuments: fields.has('statisticsDocuments') ? fields.uint('statisticsDocuments') : 0,
     ...(json['own'] === undefined ? {} : { own: json['own'] }),
     ...(json['public'] === undefined ? {} : { public: json['public'] }),
   }

@@ -19,11 +19,10 @@ import { madeUpStatistics } from './support/router-statistics.ts'
 
 const TEXT = 'Article L. 1'
 const NEW = 12
-const publicStatistics = madeUpStatistics(TINY.hiddenSize, 1)
 let net: TestNetwork
 
 beforeAll(async () => {
-  net = await network(['Archives'], await tinyModel(), { router: 'rows', publicStatistics })
+  net = await network(['Archives'], await tinyModel(), { router: 'rows' })
   const [node] = net.nodes as [TestNetwork['nodes'][number]]
   await run(node, 'train', { name: 'law', data: [join(EXAMPLES, 'archive', 'text')], steps: 3 })
   await run(node, 'publish', { name: 'law', license: 'CC-BY-4.0' })

@@ -91,12 +91,16 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     options: { name: text('name of the expert; that of the exported pair if there was one') },
   },
   publish: {
-    usage: 'publish NAME [--license SPDX] [--domain TEXT]',
+    usage: 'publish NAME [--license SPDX] [--domain TEXT] [--router-statistics exact|noised|none]',
     summary: 'pack, sign and announce a trained expert',
     options: {
       license: text('SPDX expression'),
       domain: text('what the text is about'),
       dtype: text('BF16 (default), F16 or F32'),
+      'router-statistics': text(
+        'exact (default), noised or none: means of the text that gates are solved from',
+      ),
+      noise: text('epsilon of noised router statistics, per document of them, as in 8; less hides more'),
     },
   },
   withdraw: { usage: 'withdraw NAME', summary: 'withdraw a published expert', options: {} },

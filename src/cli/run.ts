@@ -141,6 +141,12 @@ async function join_(context: CommandContext): Promise<void> {
   output.result({ consortium: charter.name }, [`member of "${charter.name}"`])
 }
 
+/** A decimal number in thousandths; what is none is refused where it is used. */
+function milli(invocation: Invocation, name: string): number | undefined {
+  const value = option(invocation, name)
+  return value === undefined ? undefined : Math.round(Number(value) * 1000)
+}
+
 /** Commands of `nodeCommands`: their arguments from the command line. */
 function argumentsOf(invocation: Invocation): Record<string, unknown> {
   const [first] = invocation.positionals
@@ -192,6 +198,8 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
         license: option(invocation, 'license'),
         domain: option(invocation, 'domain'),
         dtype: option(invocation, 'dtype'),
+        statistics: option(invocation, 'router-statistics'),
+        epsilonMilli: milli(invocation, 'noise'),
       })
     case 'evaluate':
       return given({
@@ -202,13 +210,12 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
     case 'generate': {
       if (first === undefined)
         throw new InputError('usage', 'generate: give a prompt, as in flexmesh generate "Once upon"')
-      const temperature = option(invocation, 'temperature')
       return given({
         prompt: first,
         maxTokens: whole(invocation, 'max-tokens', 4096),
         include: list(invocation, 'include'),
         exclude: list(invocation, 'exclude'),
-        temperatureMilli: temperature === undefined ? undefined : Math.round(Number(temperature) * 1000),
+        temperatureMilli: milli(invocation, 'temperature'),
       })
     }
     default:

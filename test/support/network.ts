@@ -36,6 +36,7 @@ export const LENIENT: AcceptancePolicy = {
   maxPublicLoss: 1,
   maxOwnLoss: 1,
   maxPublicLoadShare: 1,
+  maxPublicGateShare: 1,
   maxRouterRowNorm: 1000,
 }
 
