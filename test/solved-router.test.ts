@@ -15,7 +15,13 @@ import { createEvaluator } from '../src/model/evaluate.ts'
 import { biasName, type Param, routerName } from '../src/model/params.ts'
 import { LEFT_OUT } from '../src/model/router.ts'
 import { mulberry32 } from '../src/model/sampling.ts'
-import { DecayedMean, type Gate, gateToken, solveGate } from '../src/model/solved-router.ts'
+import {
+  DecayedMean,
+  type Gate,
+  gateToken,
+  type RouterStatistics,
+  solveGate,
+} from '../src/model/solved-router.ts'
 import { forward } from '../src/model/transformer.ts'
 import type { Engine } from '../src/tensor/engine.ts'
 import { absent, onnx, present } from './support/engines.ts'
@@ -60,6 +66,18 @@ describe('a gate', () => {
       const logits = logitsOf(gate, mean)
       expect(logits.indexOf(Math.max(...logits))).toBe(owner)
     })
+  })
+
+  it('is solved though a covariance is a little short of positive, and not of what is no number', () => {
+    const [one, ...others] = statistics.map(({ second, mean }) => ({ second: second.slice(), mean })) as [
+      RouterStatistics,
+      ...RouterStatistics[],
+    ]
+    for (const { second, mean } of [one, ...others]) second[0] = (mean[0] as number) ** 2 - 0.01
+    const { weights, offsets } = solveGate(C, [one, ...others])
+    expect([...weights, ...offsets].every(Number.isFinite)).toBe(true)
+    one.second[5] = Number.NaN
+    expect(() => solveGate(C, [one, ...others])).toThrow(RangeError)
   })
 
   it('gives token by token what it gives of the decayed mean, and leaves out what a mask leaves out', () => {

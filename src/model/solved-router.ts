@@ -28,8 +28,9 @@ export interface Gate {
 
 /** Weight of the past in each step of a decayed mean. */
 export const FEATURE_DECAY = 0.9
-/** Ridge, as a share of the mean eigenvalue of the pooled covariance. */
+/** Ridge, as a share of the mean eigenvalue of the pooled covariance; ten times as much where that is too little. */
 const RIDGE = 0.01
+const MAX_RIDGE = 1e20
 /** `Gate.rowScale` of every solved gate. */
 const ROW_SCALE = 0
 /** Factor of a solved gate's logits, the inverse of a temperature: 1 takes the log-odds as they are. */
@@ -55,8 +56,7 @@ export function solveGate(C: number, statistics: readonly RouterStatistics[]): G
   }
   let trace = 0
   for (let i = 0; i < C; i++) trace += pooled[i * C + i] as number
-  for (let i = 0; i < C; i++) pooled[i * C + i] = (pooled[i * C + i] as number) + (RIDGE * trace) / C
-  const factor = cholesky(pooled, C)
+  const factor = factorised(pooled, C, Math.max(trace, Number.EPSILON) / C)
   if (factor === undefined) throw new RangeError('router statistics: the pooled covariance is not positive')
   const weights = new Float32Array(E * C)
   const offsets = new Float32Array(E)
@@ -107,6 +107,19 @@ export function gateToken(
     sums[now + e] = sum
     logits[to + e] = sum / weight + (gate.offsets[e] as number)
   }
+}
+
+/** Rounding, or an owner who means ill, can leave eigenvalues a little below zero. */
+function factorised(pooled: Float64Array, C: number, meanEigenvalue: number): Float64Array | undefined {
+  let added = 0
+  for (let ridge = RIDGE; ridge < MAX_RIDGE; ridge *= 10) {
+    const wanted = ridge * meanEigenvalue
+    for (let i = 0; i < C; i++) pooled[i * C + i] = (pooled[i * C + i] as number) + wanted - added
+    added = wanted
+    const factor = cholesky(pooled, C)
+    if (factor !== undefined) return factor
+  }
+  return undefined
 }
 
 /**
