@@ -4,7 +4,7 @@
  */
 
 /** Documents up to this length stay whole, characters. */
-export const WHOLE_CHARACTERS = 32_768
+const WHOLE_CHARACTERS = 32_768
 /** Largest piece of a longer one: several fit into the held-out text that is scored. */
 const PIECE_CHARACTERS = 8192
 
