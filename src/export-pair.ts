@@ -4,6 +4,7 @@
  * training here would begin. What is needed to take the result back in stays in the training's folder.
  */
 
+import { type CorpusWarning, corpusWarnings } from './data/corpus-warnings.ts'
 import { byLayer, modelFilesOf, publicSource, publicSources, valuesSource } from './flex-olmo.ts'
 import type { ModelConfig } from './model/config.ts'
 import { expertName, FFN_PROJECTIONS, layerName, PAIR_EXPERT, routerName } from './model/params.ts'
@@ -26,6 +27,7 @@ export interface PairExport {
   readonly files: readonly string[]
   readonly documents: number
   readonly tokens: number
+  readonly warnings: readonly CorpusWarning[]
 }
 
 /** @throws InputError `exists` for a folder with anything in it, and as `startPair`. */
@@ -56,7 +58,7 @@ export async function exportPair(
     await saveUnits(trainingDirs(trainingRoot, request.name), units)
     const files = await writeHuggingFaceDirectory(directory, content, options)
     const { documents, tokens } = start.corpus.stats.train
-    return { directory, files, documents, tokens }
+    return { directory, files, documents, tokens, warnings: corpusWarnings(start.corpus.stats) }
   } finally {
     await start.close()
   }

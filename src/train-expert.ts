@@ -4,9 +4,11 @@
  */
 import { join } from 'node:path'
 import { type Corpus, openCorpus, prepareCorpus } from './data/corpus.ts'
+import { type CorpusWarning, corpusWarnings } from './data/corpus-warnings.ts'
 import { windowSampler } from './data/token-file.ts'
 import { InputError } from './lib/errors.ts'
 import { ensurePrivateDir, pathExists } from './lib/files.ts'
+import { limit } from './lib/limits.ts'
 import { createEvaluator, type Evaluation } from './model/evaluate.ts'
 import { type Expert, mixtureParams, zeroRows } from './model/params.ts'
 import { LEFT_OUT } from './model/router.ts'
@@ -56,6 +58,7 @@ export const TRAIN_DEFAULTS = {
 export type TrainEvent =
   | { readonly stage: 'data'; readonly documents: number; readonly bytes: number }
   | { readonly stage: 'prepared'; readonly stats: Corpus['stats'] }
+  | ({ readonly stage: 'warning' } & CorpusWarning)
   | ({ readonly stage: 'step' } & StepReport)
   | { readonly stage: 'done'; readonly result: TrainResult }
 
@@ -126,6 +129,8 @@ export async function* trainExpert(
   try {
     const { corpus, embedding } = start
     yield { stage: 'prepared', stats: corpus.stats }
+    const warnings = corpusWarnings(corpus.stats)
+    for (const warning of warnings) yield { stage: 'warning', ...warning }
     const { B, T } = TRAIN_DEFAULTS
     const trainables = initialTrainables(config, params, embedding.rows)
     const optimizer = new AdamW(ADAMW_DEFAULTS, trainables)
@@ -163,6 +168,7 @@ export async function* trainExpert(
       replayShareMilli: Math.round(TRAIN_DEFAULTS.replayShare * 1000),
       statisticsDocuments: own?.documents ?? 0,
       ...score,
+      ...(warnings.length === 0 ? {} : { warnings }),
     }
     await saveExpert(config, dirs, expert)
     await saveResult(dirs, result)
@@ -193,7 +199,13 @@ async function openOrPrepare(
       `no training named ${request.name} was begun; give its text with --data`,
     )
   }
-  return prepareCorpus({ paths: request.paths, tokenizer: model.tokenizer, outDir, signal })
+  return prepareCorpus({
+    paths: request.paths,
+    tokenizer: model.tokenizer,
+    outDir,
+    minTrainTokens: limit('trainTokens'),
+    signal,
+  })
 }
 
 async function pairScores(

@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path'
 import { type Corpus, openCorpus, prepareCorpus } from './data/corpus.ts'
+import type { CorpusWarning } from './data/corpus-warnings.ts'
 import { expertOfTensors, tensorsOfExpert } from './expert-tensors.ts'
 import { fromUtf8 } from './lib/bytes.ts'
 import { FormatError, InputError } from './lib/errors.ts'
@@ -35,6 +36,8 @@ export interface TrainResult {
   /** Nothing where there was no text to measure on. */
   readonly own?: Score
   readonly public?: Score
+  /** What an owner should know about the text, where there is anything. */
+  readonly warnings?: readonly CorpusWarning[]
 }
 
 const MAX_EXPERT_BYTES = 64 * 2 ** 30

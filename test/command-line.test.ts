@@ -115,6 +115,44 @@ describe('what goes wrong is said in one sentence', () => {
     expect(await sentence('train', '--home', ready, '--name', 'x', '--data', file)).toContain('a.txt')
   })
 
+  it('too little text, with how much there is and how much is needed', async () => {
+    const file = join(await folder(), 'a.txt')
+    await writeFile(
+      file,
+      'The patient was seen in the clinic and sent home.\n'.repeat(4) + 'End of the notes. '.repeat(15),
+    )
+    expect(await sentence('train', '--home', ready, '--name', 'x', '--data', file)).toMatch(
+      /too little text in .*a\.txt: \d+ tokens \(\d+ bytes\) to train on, at least 1024 tokens are needed/,
+    )
+  })
+
+  it('text in an encoding that is not recognised, with the place and the way out', async () => {
+    const file = join(await folder(), 'a.txt')
+    await writeFile(file, Buffer.concat([Buffer.from('déjà vu, '.repeat(99)), Buffer.from([0xff, 0x20])]))
+    expect(await sentence('train', '--home', ready, '--name', 'x', '--data', file)).toMatch(
+      /byte 0xFF at offset 1089 is not valid UTF-8; convert it with "iconv -f ENCODING -t UTF-8/,
+    )
+  })
+
+  it('and what is only doubtful is a warning, on the screen and in the JSON', async () => {
+    const file = join(await folder(), 'a.txt')
+    const lines = Array.from({ length: 300 }, (_, i) => `Пациент номер ${i} был осмотрен ${i % 28} числа.`)
+    await writeFile(file, Buffer.from(`\ufeff${lines.join('\n')}`, 'utf16le'))
+    const train = ['train', '--home', ready, '--name', 'russian', '--data', file, '--steps', '1']
+    const { code, stdout } = await flexmesh(...train, '--json')
+    expect(code).toBe(0)
+    const { warnings } = JSON.parse(stdout) as { warnings: { code: string; message: string }[] }
+    expect(warnings.map((warning) => warning.code)).toEqual([
+      'encoding',
+      'little-text',
+      'little-held-out',
+      'tokenizer',
+    ])
+    const again = await flexmesh(...train)
+    for (const { message } of warnings) expect(again.stdout).toContain(`warning: ${message}\n`)
+    expect(again.stdout).toContain('bytes a token')
+  }, 120_000)
+
   it('other text for a training that was begun, and none for one that was not', async () => {
     const train = (...more: string[]): string[] => ['train', '--home', ready, '--steps', '1', ...more]
     const text = join(EXAMPLES, 'archive', 'text')

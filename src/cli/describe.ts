@@ -13,13 +13,25 @@ export function showProgress(output: Output, progress: unknown): void {
     secondsLeft?: number
     done?: number
     total?: number
-    stats?: { train: { documents: number; tokens: number; bytes: number }; heldOut: { documents: number } }
+    message?: string
+    stats?: {
+      train: { documents: number; tokens: number; bytes: number }
+      heldOut: { documents: number }
+      duplicates: number
+      repeated: number
+    }
   }
   if (event.stage === 'prepared' && event.stats !== undefined) {
-    const { train, heldOut } = event.stats
+    const { train, heldOut, duplicates, repeated } = event.stats
+    const leftOut = [
+      ...(duplicates > 0 ? [`; ${duplicates} left out that came before`] : []),
+      ...(repeated > 0 ? [`; ${repeated} not held out because they repeat the rest`] : []),
+    ]
     output.say(
-      `text: ${train.documents} documents, ${train.tokens} tokens, ${train.bytes} bytes to train on; ${heldOut.documents} documents held out`,
+      `text: ${train.documents} documents, ${train.tokens} tokens, ${train.bytes} bytes to train on; ${heldOut.documents} documents held out${leftOut.join('')}`,
     )
+  } else if (event.stage === 'warning') {
+    output.say(`warning: ${event.message}`)
   } else if (event.stage === 'bytes') {
     const { done = 0, total = 0 } = event
     output.progress(`writing ${bar(done, total)} ${megabytes(done, total)}`)
@@ -104,7 +116,9 @@ export function describe(command: string, result: unknown): string[] {
     }
     case 'train': {
       if (value['directory'] !== undefined) {
+        const warnings = value['warnings'] as { message: string }[]
         return [
+          ...warnings.map(({ message }) => `warning: ${message}`),
           `pair to train written to ${value['directory']}: ${value['documents']} documents, ${value['tokens']} tokens prepared here`,
           'next: train its expert 1, then flexmesh import-expert DIR with the same --name',
         ]

@@ -67,6 +67,7 @@ export const INPUT_CODES = [
   'usage',
   'not-found',
   'empty',
+  'too-small',
   'not-text',
   'not-a-model',
   'home-in-use',
