@@ -17,6 +17,17 @@ export interface Completion {
   readonly selection: Selection
 }
 
+/** Windows scored so far, of all texts under all selections, and which of them is being scored. */
+export interface EvaluationProgress {
+  readonly text: number
+  readonly selection: number
+  readonly done: number
+  readonly total: number
+}
+
+/** Tokens that are scored together. */
+const WINDOW = 128
+
 export class Inference {
   readonly composition: Composition
   readonly contextLength: number
@@ -48,24 +59,37 @@ export class Inference {
     yield* generator.generate(request, signal)
   }
 
-  /** Bits per byte of documents under several selections; one compilation for all. */
+  /** Every text under every selection, texts x selections; one compilation for all. */
   async evaluate(
-    documents: readonly HeldOutDocument[],
+    texts: readonly (readonly HeldOutDocument[])[],
     selections: readonly Selection[],
     signal: AbortSignal,
-  ): Promise<Evaluation[]> {
+    onProgress: (progress: EvaluationProgress) => void = () => undefined,
+  ): Promise<Evaluation[][]> {
     const { experts, params, topK } = this.composition
+    const masks = selections.map((selection) => selectionMask(this.composition, selection))
     const evaluator = await createEvaluator(this.#engine, this.#model.config, params, {
       E: experts.length + 1,
       topK,
       B: 8,
-      T: 128,
+      T: WINDOW,
       endOfText: this.#model.tokenizer.endOfText,
     })
+    const windows = texts.flat().reduce((sum, { tokens }) => sum + Math.ceil(tokens.length / WINDOW), 0)
+    const total = windows * masks.length
+    let done = 0
     try {
-      const results: Evaluation[] = []
-      for (const selection of selections) {
-        results.push(await evaluator.evaluate(documents, selectionMask(this.composition, selection), signal))
+      const results: Evaluation[][] = []
+      for (const [text, documents] of texts.entries()) {
+        const row: Evaluation[] = []
+        for (const [selection, mask] of masks.entries()) {
+          const onBatch = (count: number): void => {
+            done += count
+            onProgress({ text, selection, done, total })
+          }
+          row.push(await evaluator.evaluate(documents, mask, signal, onBatch))
+        }
+        results.push(row)
       }
       return results
     } finally {
