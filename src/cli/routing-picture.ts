@@ -88,11 +88,12 @@ export function routingPicture(report: EvaluationReport): string {
 
 /** Names of the rows, left of a panel; a long one is whole when pointed at. */
 function rowLabels(labels: readonly string[]): string[] {
-  return labels.map((label, row) => {
+  const names = labels.map((label, row) => {
     const short = shortened(label)
     const whole = short === label ? '' : `<title>${escaped(label)}</title>`
     return text(-LETTER, baseline(row), 'label', short, whole)
   })
+  return [text(-LETTER, HEAD - 6, 'quiet label', 'layer'), ...names]
 }
 
 function panelOf(domain: DomainReport, experts: number, peak: number): string[] {
