@@ -1,6 +1,8 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { domainsOf } from '../src/cli/domains.ts'
+import { pictureFile } from '../src/cli/routing-picture.ts'
 import { type EvaluationReport, evaluateText, type ScoreProgress } from '../src/evaluate-text.ts'
 import { begin, flexmesh, kill, line } from './support/command-line.ts'
 import { cleanUp, EXAMPLES, folder, network, run, tinyModel } from './support/network.ts'
@@ -73,7 +75,7 @@ describe('flexmesh evaluate', () => {
     expect(svg).toContain('ward notes')
     // Three domains, three experts, two layers.
     expect(svg.match(/class="cell"/g)).toHaveLength(18)
-  }, 120_000)
+  }, 240_000)
 
   it('gives the same to --json, with or without a running node', async () => {
     const args = ['--data', law, '--data', notes, '--kilobytes', '2', '--json']
@@ -101,34 +103,75 @@ describe('flexmesh evaluate', () => {
     } finally {
       await kill(node)
     }
-  }, 180_000)
+  }, 300_000)
 
-  it('says in one sentence what is wrong with a path or a name', async () => {
+  it('says in one sentence what is wrong, and ends with 2 for wrong usage', async () => {
     const short = join(await folder(), 'short.txt')
     await writeFile(short, 'A few words.')
-    const twin = join(await folder(), 'law.txt')
-    await writeFile(twin, 'x')
-    const sentence = async (code: number, ...args: string[]): Promise<string> => {
-      const ended = await evaluate(...args)
+    for (const [code, said, args] of [
+      [1, 'too little text to score, 12 bytes; at least 1000 are needed, and 16000 or more', [short]],
+      [2, '"x" would be the name of', [`x=${law}`, `x=${short}`]],
+    ] as const) {
+      const ended = await evaluate('--data', ...args)
       expect([args, ended.code, ended.stdout]).toEqual([args, code, ''])
       expect(ended.stderr).toMatch(/^flexmesh: [^\n]+\n$/)
-      return ended.stderr
+      expect(ended.stderr).toContain(said)
     }
-    expect(await sentence(1, '--data', '/no/such/text')).toContain('/no/such/text does not exist')
-    expect(await sentence(1, '--data', await folder())).toContain('no text found')
-    expect(await sentence(1, '--data', short)).toContain(
-      'too little text to score, 12 bytes; at least 1000 are needed, and 16000 or more are sensible',
-    )
-    expect(await sentence(1, '--name', 'unknown')).toContain('no text of a training named unknown')
-    expect(await sentence(2, '--data', `law=${law}`, `law=${twin}`)).toContain('"law" would be the name of')
-    expect(await sentence(2, '--data', `public text=${law}`)).toContain('another column')
-    expect(await sentence(2, '--data', law, law)).toContain('--data NAME=PATH')
-    expect(await sentence(2, '--data', law, '--picture', 'routing.png')).toContain('.svg')
-    expect(await sentence(1, '--data', law, '--picture', '/no/such/dir/a.svg')).toContain('/no/such/dir')
-  }, 180_000)
+  }, 300_000)
+})
+
+describe('names of domains', () => {
+  const named = async (...given: string[]): Promise<string[]> =>
+    (await domainsOf(given, 'own')).map(({ name }) => name)
+
+  it('are those of file or folder, with the folder above where they clash, or as given', async () => {
+    const dir = await folder()
+    for (const path of ['a/text', 'b/text', 'c=d']) await mkdir(join(dir, path), { recursive: true })
+    for (const path of ['law.jsonl', 'own.txt', 'bell\u0007.txt']) await writeFile(join(dir, path), 'x')
+    const at = (path: string): string => join(dir, path)
+    expect(await named(at('a/text'), at('b/text'), at('law.jsonl'))).toEqual(['a/text', 'b/text', 'law'])
+    expect(await named(`old law=${at('law.jsonl')}`, at('c=d'), at('bell\u0007.txt'))).toEqual([
+      'old law',
+      'c=d',
+      'bell?',
+    ])
+    expect(await named(at('own.txt'))).toEqual([`${basename(dir)}/own`])
+  })
+
+  it('are refused where two are the same, taken or unprintable, and paths where nothing is', async () => {
+    for (const [given, code, said] of [
+      [['/no/such/text'], 'not-found', '/no/such/text does not exist'],
+      [[law, law], 'usage', '--data NAME=PATH'],
+      [[`x=${law}`, `x=${notes}`], 'usage', `${law} as well as ${notes}`],
+      [[`public text=${law}`], 'usage', 'another column'],
+      [[`own=${law}`], 'usage', 'another column'],
+      [[`a\u001b[2J=${law}`], 'usage', 'printable'],
+      [[`${'x'.repeat(41)}=${law}`], 'usage', '1 to 40'],
+    ] as const) {
+      const refusal = domainsOf(given, 'own')
+      await expect(refusal, said).rejects.toThrow(said)
+      await expect(refusal, said).rejects.toMatchObject({ code })
+    }
+  })
+
+  it('and of a picture are looked at before the work', async () => {
+    await expect(pictureFile('/tmp/routing.png')).rejects.toMatchObject({ code: 'usage' })
+    await expect(pictureFile('/no/such/dir/a.svg')).rejects.toMatchObject({ code: 'not-found' })
+  })
 })
 
 describe('the command evaluate of a node', () => {
+  it('refuses a folder without text and a training without text', async () => {
+    const node = await open()
+    try {
+      const data = [{ name: 'x', path: await folder() }]
+      await expect(run(node, 'evaluate', { data })).rejects.toMatchObject({ code: 'empty' })
+      await expect(run(node, 'evaluate', { name: 'unknown' })).rejects.toMatchObject({ code: 'not-found' })
+    } finally {
+      await node.close()
+    }
+  }, 120_000)
+
   it('tells how far it is, and stops when told to', async () => {
     const node = await open()
     try {
@@ -147,7 +190,7 @@ describe('the command evaluate of a node', () => {
     } finally {
       await node.close()
     }
-  }, 60_000)
+  }, 120_000)
 
   it('cuts giant text at a whole character, whatever document it is in', async () => {
     const node = await open()
@@ -170,5 +213,5 @@ describe('the command evaluate of a node', () => {
     } finally {
       await node.close()
     }
-  }, 60_000)
+  }, 120_000)
 })
