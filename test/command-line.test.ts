@@ -1,59 +1,11 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { begin, flexmesh, kill, line, main } from './support/command-line.ts'
 import { cleanUp, EXAMPLES, folder, SMALL_MODEL } from './support/network.ts'
-
-const main = fileURLToPath(new URL('../src/main.ts', import.meta.url))
-const tsx = fileURLToPath(new URL('../node_modules/tsx/dist/cli.mjs', import.meta.url))
-
-interface Ended {
-  code: number
-  stdout: string
-  stderr: string
-}
-
-function flexmesh(...args: string[]): Promise<Ended> {
-  return new Promise((resolve) => {
-    execFile(process.execPath, [tsx, main, ...args], { maxBuffer: 2 ** 24 }, (error, stdout, stderr) =>
-      resolve({
-        code: typeof error?.code === 'number' ? error.code : error === null ? 0 : 1,
-        stdout,
-        stderr,
-      }),
-    )
-  })
-}
-
-/** A process of its own group, so that a kill reaches the program and not only its loader. */
-function begin(...args: string[]): ChildProcess {
-  return spawn(process.execPath, ['--import', 'tsx', main, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
-}
-
-async function kill(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
-  child.kill('SIGKILL')
-  await once(child, 'exit')
-}
-
-/** The first line that contains `text`, from either stream. */
-async function line(child: ChildProcess, text: string): Promise<string> {
-  const seen: string[] = []
-  return new Promise((resolve, reject) => {
-    for (const stream of [child.stdout, child.stderr]) {
-      if (stream === null) continue
-      createInterface({ input: stream }).on('line', (found) => {
-        seen.push(found)
-        if (found.includes(text)) resolve(found)
-      })
-    }
-    child.once('exit', () => reject(new Error(`ended without "${text}": ${seen.join('\n')}`)))
-  })
-}
 
 async function home(institution: string): Promise<string> {
   const dir = join(await folder(), 'home')

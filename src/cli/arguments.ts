@@ -137,12 +137,16 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     },
   },
   evaluate: {
-    usage: 'evaluate [--data PATH... | --name TRAINING] [--router auto|solved|rows]',
-    summary: 'bits per byte: public model, each expert, composition',
+    usage:
+      'evaluate [--data [NAME=]PATH...] [--name TRAINING] [--kilobytes N] [--router auto|solved|rows] [--opt-out] [--picture FILE.svg]',
+    summary: 'bits per byte and routing on own text: public model, each expert, composition',
     options: {
-      data: list('files and folders to score (default: public held-out text)'),
+      data: list('file or folder to score, one domain each (default: public held-out text only)'),
       name: text('training whose held-out text is scored'),
       router: ROUTER,
+      kilobytes: text('text of each --data domain that is scored, from its beginning (default 128)'),
+      'opt-out': flag('also the composition without each expert; --json has it always'),
+      picture: text('write the routing of every domain by layer to an SVG file'),
     },
   },
   generate: {

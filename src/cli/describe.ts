@@ -12,6 +12,7 @@ export function showProgress(output: Output, progress: unknown): void {
     tokensPerSecond?: number
     secondsLeft?: number
     done?: number
+    domain?: string
     total?: number
     message?: string
     stats?: {
@@ -35,6 +36,9 @@ export function showProgress(output: Output, progress: unknown): void {
   } else if (event.stage === 'bytes') {
     const { done = 0, total = 0 } = event
     output.progress(`writing ${bar(done, total)} ${megabytes(done, total)}`)
+  } else if (event.stage === 'score') {
+    const { done = 0, total = 0, domain = '', secondsLeft = 0 } = event
+    output.progress(`scoring ${bar(done, total)} ${domain}  ${duration(secondsLeft)} left`)
   } else if (event.stage === 'step') {
     const { step = 0, totalSteps = 0, loss = 0, tokensPerSecond = 0, secondsLeft = 0 } = event
     output.progress(
@@ -142,16 +146,6 @@ export function describe(command: string, result: unknown): string[] {
         ...note(value),
         ...verdicts.map(verdictLine),
       ]
-    }
-    case 'evaluate': {
-      const alone = value['alone'] as Record<string, number>
-      const rows = table([
-        ['model', 'bits per byte'],
-        ['public model', bits(value['public'])],
-        ...Object.entries(alone).map(([name, x]) => [`public model + ${name}`, bits(x)]),
-        ['composition', bits(value['composed'])],
-      ])
-      return [...rows, ...note(value)]
     }
     case 'generate': {
       const shares = value['experts'] as { institution: string; share: number }[]

@@ -129,6 +129,17 @@ export const LIMITS = {
     unit: 'bytes',
     why: 'a score of fewer bytes rests on a few pages; said, not refused',
   },
+  evaluatedDomains: { value: 64, unit: 'count', why: 'columns of one table that somebody still reads' },
+  evaluatedBytes: {
+    value: 128_000,
+    unit: 'bytes',
+    why: 'text of one domain that is scored unless more is asked for: seconds for each way of answering',
+  },
+  evaluatedBytesAsked: {
+    value: 64 * MIB,
+    unit: 'bytes',
+    why: 'text of one domain that may be asked for; its tokens are held, 256 MiB at most',
+  },
 } as const satisfies Record<string, Limit>
 
 export type LimitName = keyof typeof LIMITS
