@@ -51,6 +51,8 @@ export interface TrainingDirs {
   readonly checkpoint: string
   /** Rows that give 1 on every token, kept for training that ends elsewhere. */
   readonly units: string
+  /** Router statistics of the text, kept for the same. */
+  readonly statistics: string
   readonly expert: string
   readonly result: string
 }
@@ -66,6 +68,7 @@ export function trainingDirs(root: string, name: string): TrainingDirs {
     corpus: join(dir, 'corpus'),
     checkpoint: join(dir, 'checkpoint.safetensors'),
     units: join(dir, 'units.safetensors'),
+    statistics: join(dir, 'router-statistics.safetensors'),
     expert: join(dir, 'expert.safetensors'),
     result: join(dir, 'result.json'),
   }

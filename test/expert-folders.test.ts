@@ -115,6 +115,9 @@ describe('an expert trained elsewhere', () => {
     const { expert, result } = await loadTrained(node.publicModel, node.paths.training, 'law')
     expect(result.documents).toBeGreaterThan(0)
     expect(expert.bias).toBeUndefined()
+    // Of the text, which never left: the same whoever trained.
+    expect(result.statisticsDocuments).toBe(1024)
+    expect(expert.statistics?.mean).toHaveLength(C)
     await run(node, 'publish', { name: 'law', license: 'CC-BY-4.0', domain: 'law' })
     await node.judging.settled()
 
@@ -159,6 +162,7 @@ describe('an expert trained elsewhere', () => {
     await importExpert(node.paths, trained, 'from-afar')
     const { expert } = await loadTrained(node.publicModel, node.paths.training, 'from-afar')
     expect(expert.bias).toEqual(new Float32Array(L).fill(-0.05))
+    expect(expert.statistics).toBeUndefined()
     await run(node, 'publish', { name: 'from-afar' })
     await node.judging.settled()
     const out = join(await folder(), 'composed')
