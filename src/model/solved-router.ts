@@ -32,7 +32,7 @@ export const FEATURE_DECAY = 0.9
 const RIDGE = 0.01
 const MAX_RIDGE = 1e20
 /** `Gate.rowScale` of every solved gate. */
-const ROW_SCALE = 0
+const ROW_SCALE = 1
 /** Factor of a solved gate's logits, the inverse of a temperature: 1 takes the log-odds as they are. */
 const GATE_SCALE = 1
 
