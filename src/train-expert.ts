@@ -47,7 +47,7 @@ export const TRAIN_DEFAULTS = {
   T: 128,
   /** Share of rows that are public text. */
   replayShare: 0.5,
-  peakLearningRate: 2e-3,
+  peakLearningRate: 5e-3,
   warmupSteps: 10,
   checkpointEvery: 50,
   /** Held-out text scored before and after, bytes. */

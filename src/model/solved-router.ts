@@ -31,15 +31,20 @@ export const FEATURE_DECAY = 0.9
 /** Ridge, as a share of the mean eigenvalue of the pooled covariance; ten times as much where that is too little. */
 const RIDGE = 0.01
 const MAX_RIDGE = 1e20
-/** `Gate.rowScale` of every solved gate. */
+/** `Gate.rowScale` of every solved gate (row gate-alone). */
 const ROW_SCALE = 1
-/** Factor of a solved gate's logits, the inverse of a temperature: 1 takes the log-odds as they are. */
-const GATE_SCALE = 1
+/**
+ * Factor of a solved gate's log-odds: features of neighbouring tokens tell much the same, so a feature is worth less
+ * than its odds say (rows gate-odds and gate-quarter of the table in scripts/bench/PAPER.md).
+ */
+const GATE_SCALE = 0.5
+/** Logit of the public expert beside owners': text that could be anybody's is public (row gate-no-prior). */
+const PUBLIC_PRIOR = 1
 
 /**
  * Linear discriminants of the owners' features: with S the mean of all covariances and mu_e a mean,
- * logit_e(m) = mu_e' S^-1 m - mu_e' S^-1 mu_e / 2, times GATE_SCALE, the log-odds of equally likely owners whose features are
- * normal with a common covariance. Adding or withdrawing an owner changes sums only.
+ * logit_e(m) = mu_e' S^-1 m - mu_e' S^-1 mu_e / 2, the log-odds of equally likely owners whose features are
+ * normal with a common covariance; times GATE_SCALE, and PUBLIC_PRIOR more for the public expert, statistics 0. Adding or withdrawing an owner changes sums only.
  * @throws RangeError where a ridge cannot make the pooled covariance positive definite (a value is not finite).
  */
 export function solveGate(C: number, statistics: readonly RouterStatistics[]): Gate {
@@ -67,7 +72,7 @@ export function solveGate(C: number, statistics: readonly RouterStatistics[]): G
       norm += value * (mean[i] as number)
     })
     weights.set(row, e * C)
-    offsets[e] = -norm / 2
+    offsets[e] = -norm / 2 + (e === 0 ? PUBLIC_PRIOR : 0)
   })
   return { weights, offsets, rowScale: ROW_SCALE }
 }
