@@ -1,8 +1,8 @@
 /**
- * Answers with the current composition; every choice of experts is a mask. Knows no HTTP and no
+ * Answers with the current composition; every choice of experts is a mask and its gate. Knows no HTTP and no
  * network.
  */
-import { type Composition, type Selection, selectionMask } from './composition/compose.ts'
+import { type Composition, type Selection, selectionRouting } from './composition/compose.ts'
 import { createEvaluator, type Evaluation, type HeldOutDocument } from './model/evaluate.ts'
 import { createGenerator, type GeneratedToken, type Generator } from './model/generate.ts'
 import type { Sampling } from './model/sampling.ts'
@@ -16,6 +16,17 @@ export interface Completion {
   readonly sampling: Sampling
   readonly selection: Selection
 }
+
+/** Windows scored so far, of all texts under all selections, and which of them is being scored. */
+export interface EvaluationProgress {
+  readonly text: number
+  readonly selection: number
+  readonly done: number
+  readonly total: number
+}
+
+/** Tokens that are scored together. */
+const WINDOW = 128
 
 export class Inference {
   readonly composition: Composition
@@ -35,7 +46,7 @@ export class Inference {
 
   /** @throws InputError `not-found` for a selection that names no expert. */
   async *complete(completion: Completion, signal: AbortSignal): AsyncGenerator<GeneratedToken, void, void> {
-    const mask = selectionMask(this.composition, completion.selection)
+    const routing = selectionRouting(this.composition, completion.selection)
     const { experts, params, topK } = this.composition
     this.#generator ??= createGenerator(this.#engine, this.#model.config, params, {
       E: experts.length + 1,
@@ -44,28 +55,42 @@ export class Inference {
       weights: this.#weights,
     })
     const generator = await this.#generator
-    const request = { ...completion, endOfText: this.#model.tokenizer.endOfText, mask }
+    const request = { ...completion, endOfText: this.#model.tokenizer.endOfText, ...routing }
     yield* generator.generate(request, signal)
   }
 
-  /** Bits per byte of documents under several selections; one compilation for all. */
+  /** Every text under every selection, texts x selections; one compilation for all. */
   async evaluate(
-    documents: readonly HeldOutDocument[],
+    texts: readonly (readonly HeldOutDocument[])[],
     selections: readonly Selection[],
     signal: AbortSignal,
-  ): Promise<Evaluation[]> {
-    const { experts, params, topK } = this.composition
+    onProgress: (progress: EvaluationProgress) => void = () => undefined,
+  ): Promise<Evaluation[][]> {
+    const { experts, params, topK, gates } = this.composition
+    const routings = selections.map((selection) => selectionRouting(this.composition, selection))
     const evaluator = await createEvaluator(this.#engine, this.#model.config, params, {
       E: experts.length + 1,
       topK,
       B: 8,
-      T: 128,
+      T: WINDOW,
       endOfText: this.#model.tokenizer.endOfText,
+      gate: gates !== undefined,
     })
+    const windows = texts.flat().reduce((sum, { tokens }) => sum + Math.ceil(tokens.length / WINDOW), 0)
+    const total = windows * routings.length
+    let done = 0
     try {
-      const results: Evaluation[] = []
-      for (const selection of selections) {
-        results.push(await evaluator.evaluate(documents, selectionMask(this.composition, selection), signal))
+      const results: Evaluation[][] = []
+      for (const [text, documents] of texts.entries()) {
+        const row: Evaluation[] = []
+        for (const [selection, routing] of routings.entries()) {
+          const onBatch = (count: number): void => {
+            done += count
+            onProgress({ text, selection, done, total })
+          }
+          row.push(await evaluator.evaluate(documents, routing, signal, onBatch))
+        }
+        results.push(row)
       }
       return results
     } finally {

@@ -22,8 +22,8 @@ export async function pairScores(
     endOfText: model.tokenizer.endOfText,
   })
   const score = async (documents: readonly HeldOutDocument[]): Promise<Score> => {
-    const before = await evaluator.evaluate(documents, Float32Array.of(0, LEFT_OUT))
-    const after = await evaluator.evaluate(documents, Float32Array.of(0, 0))
+    const before = await evaluator.evaluate(documents, { mask: Float32Array.of(0, LEFT_OUT) })
+    const after = await evaluator.evaluate(documents, { mask: Float32Array.of(0, 0) })
     return { before: before.bitsPerByte, after: after.bitsPerByte }
   }
   try {

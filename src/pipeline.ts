@@ -3,28 +3,40 @@
  * from the network to the composition. Read this first, then the folder that each line names.
  */
 import { judgeManifest, judgeWeights, type Measurement, type Verdict } from './acceptance/accept.ts'
+import { statisticsFor } from './compose-experts.ts'
+import { gatesOf } from './composition/router.ts'
 import { expertOfTensors, tensorsOfExpert } from './expert-tensors.ts'
 import { seal } from './identity/envelope.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
 import { type Digest, digestOf } from './lib/bytes.ts'
+import { InputError } from './lib/errors.ts'
 import { limit } from './lib/limits.ts'
 import { createEvaluator } from './model/evaluate.ts'
 import { type Expert, mixtureParams, zeroRows } from './model/params.ts'
 import { LEFT_OUT } from './model/router.ts'
+import type { SequenceRouting } from './model/routing-plan.ts'
 import type { NodeState } from './node-state.ts'
 import { type EvalResult, encodeManifest, type Manifest } from './packaging/manifest.ts'
 import { type ExpertTensor, packExpert } from './packaging/package.ts'
 import type { FloatDtype } from './packaging/safetensors.ts'
 import type { ChainLink } from './packaging/statement.ts'
+import { statisticsShare } from './statistics-share.ts'
 import type { Score, TrainResult } from './trained-expert.ts'
+import { noisedStatistics } from './training/noised-statistics.ts'
 
 const MICRO = 1e6
+
+/** What of an owner's router statistics leaves the node. */
+export const PUBLISHED_STATISTICS = ['exact', 'noised', 'none'] as const
 
 export interface PublishRequest {
   readonly name: string
   readonly license: string
   readonly domain: string
   readonly dtype: FloatDtype
+  readonly statistics: (typeof PUBLISHED_STATISTICS)[number]
+  /** Of the noise, in thousandths; 0 without noise. */
+  readonly epsilonMilli: number
 }
 
 /** Pack, store the file and sign the manifest, which takes the place `link`; the caller logs it. */
@@ -35,7 +47,8 @@ export async function publish(
   link: ChainLink,
 ): Promise<{ id: Digest; envelope: Uint8Array; manifest: Manifest }> {
   const { identity, consortium, charter, blobs, now } = state
-  const packed = packExpert(tensorsOfExpert(state.publicModel.config, trained.expert), request.dtype)
+  const released = withStatistics(trained, request)
+  const packed = packExpert(tensorsOfExpert(state.publicModel.config, released.expert), request.dtype)
   await blobs.put(packed.parts)
   const issuedAt = now()
   const { own, public: shared } = trained.result
@@ -50,7 +63,7 @@ export async function publish(
       digest: charter.publicModel.digest,
       tokenizerDigest: charter.publicModel.tokenizerDigest,
     },
-    expert: { name: request.name, dtype: request.dtype, ...packed.shape },
+    expert: { name: request.name, dtype: request.dtype, ...packed.shape, ...released.facts },
     files: [{ role: 'expert', ...packed.file }],
     training: {
       documents: trained.result.documents,
@@ -66,6 +79,39 @@ export async function publish(
   const payload = encodeManifest(manifest)
   const envelope = seal(MEDIA_TYPES.manifest, payload, [identity])
   return { id: digestOf(payload), envelope, manifest }
+}
+
+/**
+ * The expert with the statistics that are published, and what the manifest says of them.
+ * @throws InputError `not-found` where noise is asked for and there are no statistics.
+ */
+function withStatistics(
+  { expert, result }: { expert: Expert; result: TrainResult },
+  { name, statistics: choice, epsilonMilli }: PublishRequest,
+): { expert: Expert; facts: { statisticsDocuments: number; statisticsEpsilonMilli: number } } {
+  const { statistics } = expert
+  const documents = result.statisticsDocuments
+  if (choice === 'noised' && (statistics === undefined || documents === 0)) {
+    throw new InputError(
+      'not-found',
+      `${name} has no router statistics to add noise to: its text has fewer than ${limit('statisticsDocuments')} documents, or it was trained elsewhere; publish it with --router-statistics none`,
+    )
+  }
+  if (choice === 'none' || statistics === undefined || documents === 0) {
+    return {
+      expert: { ...expert, statistics: undefined },
+      facts: { statisticsDocuments: 0, statisticsEpsilonMilli: 0 },
+    }
+  }
+  const noised =
+    choice === 'noised' ? noisedStatistics(statistics, documents, epsilonMilli / 1000) : statistics
+  return {
+    expert: { ...expert, statistics: noised },
+    facts: {
+      statisticsDocuments: documents,
+      statisticsEpsilonMilli: choice === 'noised' ? epsilonMilli : 0,
+    },
+  }
 }
 
 /**
@@ -104,32 +150,42 @@ async function measure(
 ): Promise<Measurement> {
   const { config, params, tokenizer } = state.publicModel
   const E = baseline.length + 2
-  const all = mixtureParams(config, params, zeroRows(config), [...baseline, candidate])
-  const evaluator = await createEvaluator(state.engine, config, all, {
+  const experts = [...baseline, candidate]
+  const { router } = state
+  const publicStatistics = await statisticsFor(state, router, experts)
+  const gates = router === 'rows' ? undefined : gatesOf(config.hiddenSize, publicStatistics, experts)
+  const mixture = mixtureParams(config, params, zeroRows(config), experts)
+  const evaluator = await createEvaluator(state.engine, config, mixture, {
     E,
     topK: Math.min(state.topK, E),
     B: 8,
     T: 128,
     endOfText: tokenizer.endOfText,
+    gate: gates !== undefined,
   })
   try {
-    const without = new Float32Array(E)
-    without[E - 1] = LEFT_OUT
+    const routed = (mask: Float32Array): SequenceRouting => ({ mask, gate: gates?.gate(mask) })
+    const without = routed(new Float32Array(E).fill(LEFT_OUT, E - 1))
+    const beside = routed(new Float32Array(E))
     const compare = async (documents: readonly { tokens: Int32Array; bytes: number }[]) => {
       const before = await evaluator.evaluate(documents, without, signal)
-      const after = await evaluator.evaluate(documents, new Float32Array(E), signal)
+      const after = await evaluator.evaluate(documents, beside, signal)
       return {
         before: before.bitsPerByte,
         after: after.bitsPerByte,
         share: after.loadShares[E - 1] as number,
       }
     }
-    const shared = await compare(await state.publicText())
+    const publicText = await state.publicText()
+    const shared = await compare(publicText)
     const ownText = await state.ownText()
     const own = ownText.length > 0 ? await compare(ownText) : undefined
     return {
       public: { before: shared.before, after: shared.after },
       publicLoadShare: shared.share,
+      ...(candidate.statistics === undefined
+        ? {}
+        : { publicGateShare: await statisticsShare(state, candidate.statistics, publicText, signal) }),
       ...(own === undefined ? {} : { own: { before: own.before, after: own.after } }),
     }
   } finally {

@@ -4,14 +4,17 @@
  */
 import { join } from 'node:path'
 import { type Corpus, openCorpus, prepareCorpus } from './data/corpus.ts'
+import { type CorpusWarning, corpusWarnings } from './data/corpus-warnings.ts'
 import { windowSampler } from './data/token-file.ts'
 import { InputError } from './lib/errors.ts'
 import { ensurePrivateDir, pathExists } from './lib/files.ts'
+import { limit } from './lib/limits.ts'
 import { checkRank } from './model/low-rank.ts'
 import { zeroRows } from './model/params.ts'
 import { checkpointFile } from './packaging/checkpoint-file.ts'
 import { pairScores } from './pair-scores.ts'
 import type { PublicModel } from './public-model.ts'
+import { ownStatistics } from './router-statistics.ts'
 import type { Engine } from './tensor/engine.ts'
 import { openReplay, saveExpert, saveResult, type TrainResult, trainingDirs } from './trained-expert.ts'
 import { ADAMW_DEFAULTS, AdamW } from './training/optimizer.ts'
@@ -40,7 +43,7 @@ export const TRAIN_DEFAULTS = {
   T: 128,
   /** Share of rows that are public text. */
   replayShare: 0.5,
-  peakLearningRate: 2e-3,
+  peakLearningRate: 5e-3,
   warmupSteps: 10,
   checkpointEvery: 50,
   /** Held-out text scored before and after, bytes. */
@@ -51,6 +54,7 @@ export const TRAIN_DEFAULTS = {
 export type TrainEvent =
   | { readonly stage: 'data'; readonly documents: number; readonly bytes: number }
   | { readonly stage: 'prepared'; readonly stats: Corpus['stats'] }
+  | ({ readonly stage: 'warning' } & CorpusWarning)
   | ({ readonly stage: 'step' } & StepReport)
   | { readonly stage: 'done'; readonly result: TrainResult }
 
@@ -123,6 +127,8 @@ export async function* trainExpert(
   try {
     const { corpus, embedding } = start
     yield { stage: 'prepared', stats: corpus.stats }
+    const warnings = corpusWarnings(corpus.stats)
+    for (const warning of warnings) yield { stage: 'warning', ...warning }
     const { B, T } = TRAIN_DEFAULTS
     const trainables = initialTrainables(config, params, embedding.rows, { rank })
     const optimizer = new AdamW(ADAMW_DEFAULTS, trainables)
@@ -149,7 +155,8 @@ export async function* trainExpert(
       await compiled.dispose()
     }
     signal.throwIfAborted()
-    const expert = releasedExpert(config, trainables, embedding.units)
+    const own = await ownStatistics(engine, model, corpus, signal)
+    const expert = { ...releasedExpert(config, trainables, embedding.units), statistics: own?.statistics }
     const score = await pairScores(engine, model, expert, {
       own: await corpus.heldOut(TRAIN_DEFAULTS.evaluationBytes),
       public: await start.replay.heldOut(TRAIN_DEFAULTS.evaluationBytes),
@@ -160,7 +167,9 @@ export async function* trainExpert(
       tokens: corpus.stats.train.tokens,
       documents: corpus.stats.train.documents,
       replayShareMilli: Math.round(TRAIN_DEFAULTS.replayShare * 1000),
+      statisticsDocuments: own?.documents ?? 0,
       ...score,
+      ...(warnings.length === 0 ? {} : { warnings }),
     }
     await saveExpert(config, dirs, expert)
     await saveResult(dirs, result)
@@ -191,5 +200,11 @@ async function openOrPrepare(
       `no training named ${request.name} was begun; give its text with --data`,
     )
   }
-  return prepareCorpus({ paths: request.paths, tokenizer: model.tokenizer, outDir, signal })
+  return prepareCorpus({
+    paths: request.paths,
+    tokenizer: model.tokenizer,
+    outDir,
+    minTrainTokens: limit('trainTokens'),
+    signal,
+  })
 }

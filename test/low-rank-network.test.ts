@@ -34,6 +34,7 @@ async function flexmesh<T>(node: FlexMeshNode, ...argv: string[]): Promise<{ res
   let found: { result: unknown; lines: string } | undefined
   const output = {
     json: true,
+    style: { color: false },
     say: () => undefined,
     progress: () => undefined,
     result: (result: unknown, lines: readonly string[]) => {

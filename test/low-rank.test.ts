@@ -303,7 +303,7 @@ describe('a composition with experts of low rank', () => {
         return found
       }),
     )
-    const nats = await generator.score(prompt, new Float32Array(E))
+    const nats = await generator.score(prompt, { mask: new Float32Array(E) })
     await generator.dispose()
     return {
       ids: tokens.map((list) => list.map(({ id }) => id)),
@@ -391,7 +391,7 @@ describe('a composition with experts of low rank', () => {
     const scoreOf = async (params: Params) => {
       const init = { E, topK: 2, B: 2, T: 16, endOfText: 0 }
       const evaluator = await createEvaluator(engine, config, params, init)
-      const result = await evaluator.evaluate([{ tokens: prompt, bytes: 40 }], new Float32Array(E))
+      const result = await evaluator.evaluate([{ tokens: prompt, bytes: 40 }], { mask: new Float32Array(E) })
       await evaluator.dispose()
       return result
     }

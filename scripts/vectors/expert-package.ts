@@ -7,12 +7,18 @@ import { createIdentity } from '../../src/identity/keys.ts'
 import { MEDIA_TYPES } from '../../src/identity/media-types.ts'
 import { concatBytes, type Digest, digestOf, fromUtf8, toHex, utf8 } from '../../src/lib/bytes.ts'
 import { encodeCanonical } from '../../src/lib/canonical-json.ts'
-import { fileRefOf } from '../../src/lib/file-ref.ts'
+import { type FileRef, fileRefOf } from '../../src/lib/file-ref.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { encodeManifest } from '../../src/packaging/manifest.ts'
 import { packExpert } from '../../src/packaging/package.ts'
-import { readSafetensors, type TensorEntry, writeSafetensors } from '../../src/packaging/safetensors.ts'
+import {
+  LENGTH_BYTES,
+  readSafetensors,
+  type TensorEntry,
+  writeSafetensors,
+} from '../../src/packaging/safetensors.ts'
 import { NO_STATEMENT } from '../../src/packaging/statement.ts'
+import { type ExpertShape, expertDataBytes } from '../../src/packaging/tensor-names.ts'
 import { rawSafetensors, TINY_EXPERT, tinyManifest, tinyTensors } from '../../test/support/packages.ts'
 import { byFileName, type Case, type Vector, vectorsOf as vectorsFor } from './vector.ts'
 
@@ -268,9 +274,17 @@ function packageVectors(): Vector[] {
       file({ name: router, dtype: 'BF16', shape: [1, 4], data: new Uint8Array(8) }),
     ],
   ]
-  return vectorsOf('package', 'Tensors', cases, (bytes) => ({
+  return [...packageCases('Tensors', cases, TINY_EXPERT), ...statisticsVectors()]
+}
+
+function packageCases(
+  section: string,
+  cases: readonly (readonly [...Case, Uint8Array])[],
+  shape: ExpertShape,
+): Vector[] {
+  return vectorsOf('package', section, cases, (bytes) => ({
     decoder: 'package',
-    expert: { name: 'case-law', dtype: 'BF16', ...TINY_EXPERT },
+    expert: { name: 'case-law', dtype: 'BF16', ...shape },
     hex: toHex(bytes),
   }))
 }
@@ -290,7 +304,8 @@ function lowRankVectors(): Vector[] {
     return { name, dtype, shape: dimensions, data: new Uint8Array(size) }
   }
   const whole = concatBytes(...packExpert(tinyTensors(), 'BF16').parts)
-  const cases: [...Case, Uint8Array, { rank?: number }][] = [
+  const both = concatBytes(...packExpert(tinyTensors({ ...shape, statistics: true }), 'BF16').parts)
+  const cases: [...Case, Uint8Array, Partial<ExpertShape>][] = [
     ['low-rank', 'accept', 'factors of rank 2, as the publisher packs them', file(), { rank: 2 }],
     ['low-rank-one-factor', 'tensor-name', 'A without B', file(undefined, factor('B')), { rank: 2 }],
     [
@@ -338,12 +353,77 @@ function lowRankVectors(): Vector[] {
       file(zeros(factor('A'), 'F32', [2, 6])),
       { rank: 2 },
     ],
+    [
+      'low-rank-statistics',
+      'accept',
+      'factors and router statistics in one package',
+      both,
+      { rank: 2, statistics: true },
+    ],
+    ['low-rank-statistics-unasked', 'tensor-name', 'the manifest names the rank alone', both, { rank: 2 }],
+    [
+      'low-rank-statistics-missing',
+      'tensor-name',
+      'the manifest says that there are some',
+      file(),
+      { rank: 2, statistics: true },
+    ],
   ]
-  return vectorsOf('package', 'Low-rank experts', cases, (bytes, rank) => ({
+  return vectorsOf('package', 'Low-rank experts', cases, (bytes, change) => ({
     decoder: 'package',
-    expert: { name: 'case-law', dtype: 'BF16', ...TINY_EXPERT, ...rank },
+    expert: { name: 'case-law', dtype: 'BF16', ...TINY_EXPERT, ...change },
     hex: toHex(bytes),
   }))
+}
+
+function statisticsVectors(): Vector[] {
+  const shape = { ...TINY_EXPERT, statistics: true }
+  const { tensors, metadata } = readSafetensors(concatBytes(...packExpert(tinyTensors(shape), 'BF16').parts))
+  const second = 'router_statistics.second'
+  const mean = 'router_statistics.mean'
+  const file = (change?: TensorEntry, remove?: string): Uint8Array => {
+    const changed = new Map(tensors)
+    if (change !== undefined) changed.set(change.name, change)
+    if (remove !== undefined) changed.delete(remove)
+    return concatBytes(...writeSafetensors(changed.values(), metadata))
+  }
+  const entry = (name: string, dtype: 'F32' | 'BF16', dimensions: number[], bytes: number): TensorEntry => ({
+    name,
+    dtype,
+    shape: dimensions,
+    data: new Uint8Array(bytes),
+  })
+  const cases: [...Case, Uint8Array][] = [
+    ['statistics', 'accept', 'an upper triangle of ten values and a mean of four', file()],
+    ['statistics-no-mean', 'tensor-name', 'both or none', file(undefined, mean)],
+    ['statistics-no-second', 'tensor-name', 'both or none', file(undefined, second)],
+    [
+      'statistics-of-a-layer',
+      'tensor-name',
+      'one for the whole model',
+      file(entry(`model.layers.0.${second}`, 'F32', [10], 40)),
+    ],
+    [
+      'statistics-square',
+      'tensor-shape',
+      'a whole matrix could be unsymmetric',
+      file(entry(second, 'F32', [4, 4], 64)),
+    ],
+    ['statistics-short-mean', 'tensor-shape', 'one value a channel', file(entry(mean, 'F32', [3], 12))],
+    [
+      'statistics-dtype',
+      'tensor-dtype',
+      'rounding would cost the smallest directions',
+      file(entry(second, 'BF16', [10], 20)),
+    ],
+  ]
+  const unasked: [...Case, Uint8Array][] = [
+    ['statistics-unasked', 'tensor-name', 'the manifest says that there are none', file()],
+  ]
+  return [
+    ...packageCases('Router statistics', cases, shape),
+    ...packageCases('Router statistics', unasked, TINY_EXPERT),
+  ]
 }
 
 function manifestVectors(): Vector[] {
@@ -355,6 +435,15 @@ function manifestVectors(): Vector[] {
   const lowRank = packExpert(tinyTensors({ ...TINY_EXPERT, rank: 2 }), 'BF16')
   const ranked = (rank: unknown, of = lowRank.file): string =>
     json({ expert: { ...base.expert, rank }, files: [{ role: 'expert', ...of }] })
+  const withStatistics = {
+    ...base.expert,
+    statistics: true,
+    statisticsDocuments: 120,
+    statisticsEpsilonMilli: 8000,
+  }
+  const leastSize = LENGTH_BYTES + expertDataBytes(base.expert, 2)
+  const withRoom = (of: FileRef) => ({ role: 'expert', ...of, size: of.size + 56 })
+  const withStatisticsFile = withRoom(file)
   const cases: [...Case, string][] = [
     ['first', 'accept', 'statement 1 of a publisher', text],
     ['later', 'accept', 'statement 7, with a predecessor', json({ seq: 7, prev: digest(6) })],
@@ -373,6 +462,21 @@ function manifestVectors(): Vector[] {
       'bad-field',
       'size and rank must agree before a byte is fetched',
       ranked(2, { ...lowRank.file, size: 287 }),
+    ],
+    [
+      'rank-statistics',
+      'accept',
+      'factors of rank 2 and router statistics',
+      json({ expert: { ...withStatistics, rank: 2 }, files: [withRoom(lowRank.file)] }),
+    ],
+    [
+      'rank-statistics-no-room',
+      'bad-field',
+      'a file with room for the factors only',
+      json({
+        expert: { ...withStatistics, rank: 2 },
+        files: [{ ...file, size: LENGTH_BYTES + expertDataBytes(lowRank.shape, 2) }],
+      }),
     ],
     ['seq-zero', 'bad-field', 'numbers start at 1', json({ seq: 0 })],
     [
@@ -431,6 +535,42 @@ function manifestVectors(): Vector[] {
       'bad-field',
       'at most 1000 thousandths',
       json({ training: { ...base.training, replayShareMilli: 1001 } }),
+    ],
+    [
+      'statistics',
+      'accept',
+      'means over 120 documents, with noise',
+      json({ expert: withStatistics, files: [withStatisticsFile] }),
+    ],
+    [
+      'statistics-of-nothing',
+      'bad-field',
+      'means over no documents',
+      json({ expert: { ...withStatistics, statisticsDocuments: 0 }, files: [withStatisticsFile] }),
+    ],
+    [
+      'statistics-documents-alone',
+      'bad-field',
+      'documents of statistics that are not there',
+      json({ expert: { ...base.expert, statisticsDocuments: 120 } }),
+    ],
+    [
+      'statistics-noise-alone',
+      'bad-field',
+      'noise in statistics that are not there',
+      json({ expert: { ...base.expert, statisticsEpsilonMilli: 8000 } }),
+    ],
+    [
+      'statistics-no-room',
+      'bad-field',
+      'a file with room for the weights only',
+      json({ expert: withStatistics, files: [{ ...file, size: leastSize }] }),
+    ],
+    [
+      'statistics-text',
+      'bad-field',
+      'whether there are any is true or false',
+      json({ expert: { ...base.expert, statistics: 'exact' } }),
     ],
     ['eval-twice', 'bad-field', 'each set once', json({ eval: [base.eval[0], base.eval[0]] })],
     ['white-space', 'not-canonical', 'one value has one spelling', ` ${text}`],

@@ -14,6 +14,11 @@ const text = (help: string): OptionKind => ({ type: 'string', help })
 const flag = (help: string): OptionKind => ({ type: 'boolean', help })
 const list = (help: string): OptionKind => ({ type: 'string', multiple: true, help })
 
+/** As the help and `--router` name them. */
+const ROUTER = text(
+  'solved: a gate from router statistics; rows: what owners trained; auto (default): solved where all bring statistics',
+)
+
 const GLOBAL: Readonly<Record<string, OptionKind>> = {
   home: text('home folder (default: FLEXMESH_HOME, else ~/.flexmesh)'),
   json: flag('print one JSON object as the last line of stdout, nothing else'),
@@ -90,21 +95,26 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     options: { name: text('name of the expert; that of the exported pair if there was one') },
   },
   publish: {
-    usage: 'publish NAME [--license SPDX] [--domain TEXT] [--rank R]',
+    usage: 'publish NAME [--license SPDX] [--domain TEXT] [--rank R] [--router-statistics exact|noised|none]',
     summary: 'pack, sign and announce a trained expert',
     options: {
       license: text('SPDX expression'),
       domain: text('what the text is about'),
       dtype: text('BF16 (default), F16 or F32'),
       rank: text('cut the difference from the public FFN to this rank, and say what is left of it'),
+      'router-statistics': text(
+        'exact (default), noised or none: means of the text that gates are solved from',
+      ),
+      noise: text('epsilon of noised router statistics, per document of them, as in 8; less hides more'),
     },
   },
   withdraw: { usage: 'withdraw NAME', summary: 'withdraw a published expert', options: {} },
   start: {
-    usage: 'start [--port N] [--upstream URL --upstream-composition FILE]',
+    usage: 'start [--port N] [--router auto|solved|rows] [--upstream URL --upstream-composition FILE]',
     summary: 'run the node: network, judging, inference API',
     options: {
       port: text('port of the API on 127.0.0.1 (default 8080, 0: any)'),
+      router: ROUTER,
       upstream: text('OpenAI-compatible server that answers, as in http://127.0.0.1:8000/v1'),
       'upstream-composition': text('composition.json of the export that it serves'),
     },
@@ -117,12 +127,14 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     options: {},
   },
   compose: {
-    usage: 'compose [--include NAME...] [--exclude NAME...] [--top-k K] [--export DIR] [--export-onnx DIR]',
+    usage:
+      'compose [--include NAME...] [--exclude NAME...] [--top-k K] [--router auto|solved|rows] [--export DIR] [--export-onnx DIR]',
     summary: 'what a selection of experts composes, its digest, and a model folder of it',
     options: {
       include: list('only these experts'),
       exclude: list('never these experts'),
       'top-k': text('experts active for a token (default 4, at most all)'),
+      router: ROUTER,
       export: text('new folder for a Hugging Face FlexOlmoForCausalLM model'),
       'export-onnx': text('new folder for the composition as one ONNX graph'),
       'shard-size': text('megabytes of weights in one file (default 5000)'),
@@ -130,11 +142,16 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     },
   },
   evaluate: {
-    usage: 'evaluate [--data PATH... | --name TRAINING]',
-    summary: 'bits per byte: public model, each expert, composition',
+    usage:
+      'evaluate [--data [NAME=]PATH...] [--name TRAINING] [--kilobytes N] [--router auto|solved|rows] [--opt-out] [--picture FILE.svg]',
+    summary: 'bits per byte and routing on own text: public model, each expert, composition',
     options: {
-      data: list('files and folders to score (default: public held-out text)'),
+      data: list('file or folder to score, one domain each (default: public held-out text only)'),
       name: text('training whose held-out text is scored'),
+      router: ROUTER,
+      kilobytes: text('text of each --data domain that is scored, from its beginning (default 128)'),
+      'opt-out': flag('also the composition without each expert; --json has it always'),
+      picture: text('write the routing of every domain by layer to an SVG file'),
     },
   },
   generate: {

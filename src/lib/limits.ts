@@ -24,6 +24,11 @@ export const LIMITS = {
   members: { value: 64, unit: 'count', why: 'full mesh; memory of the connection table is bounded by it' },
   safetensorsHeaderBytes: { value: 1 * MIB, unit: 'bytes', why: 'an expert of 64 layers needs about 40 KiB' },
   tensorsPerFile: { value: 4096, unit: 'count', why: '5 tensors a layer, far above any real expert' },
+  statisticsDocuments: {
+    value: 64,
+    unit: 'count',
+    why: 'fewest documents that router statistics average over: one of them moves the mean by 1/32 at most',
+  },
   chunkBytes: { value: 1 * MIB, unit: 'bytes', why: 'unit of transfer and verification' },
   fileBytes: { value: 64 * 1024 * MIB, unit: 'bytes', why: 'largest single file that a manifest may name' },
   frameBytes: { value: 1 * MIB + 4 * KIB, unit: 'bytes', why: 'one chunk and its frame' },
@@ -68,6 +73,11 @@ export const LIMITS = {
     unit: 'seconds',
     why: 'an open invitation lets strangers reach the join protocol',
   },
+  keptGates: {
+    value: 32,
+    unit: 'count',
+    why: 'gates solved lately, one for each set of experts in use: 16 MiB for 64 experts of width 2048',
+  },
   compositionFileBytes: { value: 64 * KIB, unit: 'bytes', why: '63 experts of at most 600 bytes each' },
   bodyBytes: { value: 1 * MIB, unit: 'bytes', why: 'largest HTTP request body' },
   httpHeaderBytes: { value: 8 * KIB, unit: 'bytes', why: 'largest HTTP header block' },
@@ -98,6 +108,37 @@ export const LIMITS = {
     value: 64 * MIB,
     unit: 'bytes',
     why: 'largest single document kept whole while reading a corpus',
+  },
+  heldOutBytes: {
+    value: 16 * MIB,
+    unit: 'bytes',
+    why: 'held-out text kept in memory while a corpus is read; 512 times what a score reads',
+  },
+  trainTokens: {
+    value: 1024,
+    unit: 'count',
+    why: 'fewest tokens of own text to train on: what two steps of four own rows of 128 read',
+  },
+  noisyTrainTokens: {
+    value: 50_000,
+    unit: 'count',
+    why: 'below, 200 steps read all own text more than twice; said, not refused',
+  },
+  noisyHeldOutBytes: {
+    value: 8 * KIB,
+    unit: 'bytes',
+    why: 'a score of fewer bytes rests on a few pages; said, not refused',
+  },
+  evaluatedDomains: { value: 64, unit: 'count', why: 'columns of one table that somebody still reads' },
+  evaluatedBytes: {
+    value: 128_000,
+    unit: 'bytes',
+    why: 'text of one domain that is scored unless more is asked for: seconds for each way of answering',
+  },
+  evaluatedBytesAsked: {
+    value: 64 * MIB,
+    unit: 'bytes',
+    why: 'text of one domain that may be asked for; its tokens are held, 256 MiB at most',
   },
 } as const satisfies Record<string, Limit>
 

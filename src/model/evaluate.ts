@@ -2,11 +2,13 @@
  * Bits per byte on held-out text: negative log-likelihood of every token after the first of each
  * window, in bits, over the bytes of the documents; independent of the tokenizer. Knows no files.
  */
-import { mul, reshape, slice, sub, type Tensor } from '@tensorflow/tfjs'
+import { concat, div, mul, reshape, slice, sub, sum, type Tensor } from '@tensorflow/tfjs'
 import type { Compiled, Engine } from '../tensor/engine.ts'
 import { headLogProbs } from '../tensor/fused.ts'
 import type { ModelConfig } from './config.ts'
 import { lowRankExperts, type Params } from './params.ts'
+import type { Routing } from './router.ts'
+import type { SequenceRouting } from './routing-plan.ts'
 import { forward } from './transformer.ts'
 
 export interface HeldOutDocument {
@@ -21,14 +23,24 @@ export interface Evaluation {
   readonly bytes: number
   /** Mean router probability of each expert over all layers and scored tokens, public first. */
   readonly loadShares: readonly number[]
+  /**
+   * Layers x experts, public first: mean over scored tokens of the weight of each chosen expert over the
+   * sum of the chosen, as `generate` attributes an answer; every layer sums to 1.
+   */
+  readonly layerShares: readonly (readonly number[])[]
 }
 
 export interface Evaluator {
-  /** Score documents with the router mask given (0 in use, very negative left out; length E). */
+  /**
+   * Score documents, every window a sequence of its own. `onBatch` is told how many windows of T tokens each run
+   * has scored.
+   * @throws RangeError for a gate that the evaluator was not compiled for.
+   */
   evaluate(
     documents: Iterable<HeldOutDocument>,
-    mask: Float32Array,
+    routing: SequenceRouting,
     signal?: AbortSignal,
+    onBatch?: (windows: number) => void,
   ): Promise<Evaluation>
   dispose(): Promise<void>
 }
@@ -43,6 +55,8 @@ export interface EvaluatorInit {
   readonly T: number
   /** Starts every document, so that its first token is predicted too. */
   readonly endOfText: number
+  /** Whether `evaluate` takes gates; one compilation serves all of them and none. */
+  readonly gate?: boolean
 }
 
 export async function createEvaluator(
@@ -51,7 +65,7 @@ export async function createEvaluator(
   params: Params,
   init: EvaluatorInit,
 ): Promise<Evaluator> {
-  const { B, T, E } = init
+  const { B, T, E, gate = false } = init
   const lowRank = lowRankExperts(params, E)
   const compiled = await engine.compile(
     (tensors) => {
@@ -64,6 +78,15 @@ export async function createEvaluator(
         bias: true,
         lowRank,
         mask: weights('mask'),
+        ...(gate
+          ? {
+              gate: {
+                weights: weights('gateWeights'),
+                offsets: weights('gateOffsets'),
+                rowScale: weights('rowScale'),
+              },
+            }
+          : {}),
       })
       const logProbs = headLogProbs(result.hidden, weights('lm_head.weight'), weights('labels'), 'none')
       const N = B * T
@@ -73,8 +96,9 @@ export async function createEvaluator(
       )
       let load = result.routing[0]?.probabilities as Tensor
       for (const routing of result.routing.slice(1)) load = load.add(routing.probabilities)
-      const scored = mul(load, reshape(weights('scored'), [N, 1]))
-      return { nll: nll.sum(), load: scored.sum(0) }
+      const scored = reshape(weights('scored'), [N, 1])
+      const chosen = result.routing.map((routing) => mul(chosenShares(routing), scored).sum(0, true))
+      return { nll: nll.sum(), load: mul(load, scored).sum(0), chosen: concat(chosen, 0) }
     },
     {
       inputs: {
@@ -82,14 +106,44 @@ export async function createEvaluator(
         labels: { shape: [B * T], dtype: 'int32' },
         scored: { shape: [B * T] },
         mask: { shape: [E] },
+        ...(gate
+          ? {
+              gateWeights: { shape: [E, config.hiddenSize] },
+              gateOffsets: { shape: [E] },
+              rowScale: { shape: [] },
+            }
+          : {}),
       },
       frozen: Object.fromEntries(params),
     },
   )
   return {
-    evaluate: (documents, mask, signal) => evaluate(compiled, config, init, documents, mask, signal),
+    evaluate: async (documents, routing, signal, onBatch) => {
+      const inputs = routingInputs(config, init, routing)
+      return evaluate(compiled, config, init, documents, inputs, signal, onBatch)
+    },
     dispose: () => compiled.dispose(),
   }
+}
+
+function routingInputs(
+  { hiddenSize: C }: ModelConfig,
+  { E, gate: takesGate = false }: EvaluatorInit,
+  { mask, gate }: SequenceRouting,
+): Record<string, Float32Array> {
+  if (gate !== undefined && !takesGate) throw new RangeError('this evaluator was compiled without a gate')
+  if (!takesGate) return { mask }
+  return {
+    mask,
+    gateWeights: gate?.weights ?? new Float32Array(E * C),
+    gateOffsets: gate?.offsets ?? new Float32Array(E),
+    rowScale: Float32Array.of(gate?.rowScale ?? 1),
+  }
+}
+
+/** (N, E) weights of the chosen experts over their sum. */
+function chosenShares({ weights }: Routing): Tensor {
+  return div(weights, sum(weights, 1, true))
 }
 
 async function evaluate(
@@ -97,12 +151,14 @@ async function evaluate(
   config: ModelConfig,
   init: EvaluatorInit,
   documents: Iterable<HeldOutDocument>,
-  mask: Float32Array,
+  routing: Record<string, Float32Array>,
   signal?: AbortSignal,
+  onBatch?: (windows: number) => void,
 ): Promise<Evaluation> {
   const { B, T, E } = init
   const totals = { documents: 0, tokens: 0, bytes: 0, nats: 0 }
   const load = new Float64Array(E)
+  const chosen = new Float64Array(config.numHiddenLayers * E)
   const ids = new Int32Array(B * T)
   const labels = new Int32Array(B * T)
   const scored = new Float32Array(B * T)
@@ -110,9 +166,13 @@ async function evaluate(
   const flush = async (): Promise<void> => {
     if (row === 0) return
     signal?.throwIfAborted()
-    const out = await compiled.run({ ids, labels, scored, mask })
+    const out = await compiled.run({ ids, labels, scored, ...routing })
     totals.nats += out['nll']?.[0] as number
     for (let e = 0; e < E; e++) load[e] = (load[e] as number) + (out['load']?.[e] as number)
+    for (let i = 0; i < chosen.length; i++) {
+      chosen[i] = (chosen[i] as number) + (out['chosen']?.[i] as number)
+    }
+    onBatch?.(row)
     for (const array of [ids, labels, scored]) array.fill(0)
     row = 0
   }
@@ -132,12 +192,15 @@ async function evaluate(
     }
   }
   await flush()
-  const layersTimesTokens = Math.max(1, totals.tokens * config.numHiddenLayers)
+  const tokens = Math.max(1, totals.tokens)
   return {
     bitsPerByte: totals.nats / Math.LN2 / Math.max(1, totals.bytes),
     documents: totals.documents,
     tokens: totals.tokens,
     bytes: totals.bytes,
-    loadShares: Array.from(load, (sum) => sum / layersTimesTokens),
+    loadShares: Array.from(load, (total) => total / (tokens * config.numHiddenLayers)),
+    layerShares: Array.from({ length: config.numHiddenLayers }, (_, layer) =>
+      Array.from(chosen.subarray(layer * E, (layer + 1) * E), (total) => total / tokens),
+    ),
   }
 }

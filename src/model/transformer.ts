@@ -5,6 +5,7 @@
 import { add, gather, mul, reshape, slice, type Tensor, type Tensor1D, tensor } from '@tensorflow/tfjs'
 import { gatedProjection, rmsNorm } from '../tensor/fused.ts'
 import { headSize, type ModelConfig } from './config.ts'
+import { type GateTensors, gateLogits } from './gate-graph.ts'
 import {
   attention,
   causalMask,
@@ -38,6 +39,8 @@ export interface ForwardInit {
   readonly mask?: Tensor
   /** Experts that parameters hold as low-rank differences from the public FFN; none where absent. */
   readonly lowRank?: ReadonlySet<number>
+  /** A solved gate beside the router rows; every row of the batch is a sequence of its own. */
+  readonly gate?: GateTensors
 }
 
 export interface ForwardResult {
@@ -54,9 +57,10 @@ function mixture(
   layer: number,
   u: Tensor,
   init: ForwardInit,
+  gate: { logits: Tensor; rowScale: Tensor } | undefined,
 ): { y: Tensor; routing: Routing } {
   const bias = init.bias ? weights(biasName(layer)) : undefined
-  const routing = route(u, weights(routerName(layer)), init.topK, bias, init.mask)
+  const routing = route(u, weights(routerName(layer)), init.topK, bias, init.mask, gate)
   const N = u.shape[0] as number
   const experts = expertFunctions(weights, layer, u, init.lowRank)
   let y: Tensor | undefined
@@ -109,13 +113,32 @@ export function forward(
   init: ForwardInit,
 ): ForwardResult {
   const { B, T } = init
+  return blocks(config, weights, embed(weights, ids, B * T), init, attendWhole(config, weights, B, T))
+}
+
+/** The first router's input (N, C) of whole sequences, which no expert touches: needs layer 0's attention only. */
+export function firstRouterInput(
+  config: ModelConfig,
+  weights: Weights,
+  ids: Tensor,
+  { B, T }: Pick<ForwardInit, 'B' | 'T'>,
+): Tensor {
+  const x = embed(weights, ids, B * T)
+  return add(x, attendWhole(config, weights, B, T)(0, x))
+}
+
+/** Attention of whole sequences by layer. */
+function attendWhole(
+  config: ModelConfig,
+  weights: Weights,
+  B: number,
+  T: number,
+): (layer: number, x: Tensor) => Tensor {
   const D = headSize(config)
   const tables = rotaryTables(config, T)
   const rotary = { cos: tensor(tables.cos, [T, D]), sin: tensor(tables.sin, [T, D]) }
   const mask = causalMask(T, config.numAttentionHeads / config.numKeyValueHeads)
-  return blocks(config, weights, embed(weights, ids, B * T), init, (layer, x) =>
-    attention(config, weights, layerName(layer, ''), x, B, T, rotary, mask),
-  )
+  return (layer, x) => attention(config, weights, layerName(layer, ''), x, B, T, rotary, mask)
 }
 
 function embed(weights: Weights, ids: Tensor, N: number): Tensor {
@@ -132,10 +155,14 @@ function blocks(
   let x = embedded
   const routing: Routing[] = []
   const routerInputs: Tensor[] = []
+  let gate: { logits: Tensor; rowScale: Tensor } | undefined
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     const u = add(x, attend(layer, x))
     routerInputs.push(u)
-    const mixed = mixture(weights, layer, u, init)
+    if (layer === 0 && init.gate !== undefined) {
+      gate = { logits: gateLogits(init.gate, u, init.B, init.T), rowScale: init.gate.rowScale }
+    }
+    const mixed = mixture(weights, layer, u, init, gate)
     routing.push(mixed.routing)
     x = add(
       u,

@@ -25,6 +25,7 @@ import {
   expertTensorNames,
   factorTensorName,
   ffnTensorName,
+  STATISTICS_SECOND,
   type TensorKind,
 } from './tensor-names.ts'
 
@@ -92,7 +93,9 @@ function shapeOf(tensors: ReadonlyMap<string, Float32Tensor>): ExpertShape {
   const [first, hidden] = twoDimensions(tensors, gate(0))
   let layers = 1
   while (tensors.has(gate(layers))) layers++
-  const shape = { layers, hidden_size: hidden, bias: tensors.has(biasTensorName(0)) }
+  const bias = tensors.has(biasTensorName(0))
+  const statistics = tensors.has(STATISTICS_SECOND)
+  const shape = { layers, hidden_size: hidden, bias, statistics }
   if (!isLowRank) return { ...shape, intermediate_size: first }
   const [intermediate] = twoDimensions(tensors, factorTensorName(0, 'gate', 'B'))
   return { ...shape, intermediate_size: intermediate, rank: first }
@@ -128,12 +131,12 @@ export function unpackExpert(bytes: Uint8Array, manifest: Described): Map<string
 }
 
 /**
- * The same for a file without a manifest: dtype, bias and rank are what the file says.
+ * The same for a file without a manifest: dtype, bias, rank and statistics are what the file says.
  * @throws as `unpackExpert`.
  */
 export function unpackExpertFile(
   bytes: Uint8Array,
-  shape: Omit<ExpertShape, 'bias' | 'rank'>,
+  shape: Omit<ExpertShape, 'bias' | 'rank' | 'statistics'>,
 ): Map<string, ExpertTensor> {
   const { tensors } = readSafetensorsHeader(bytes, bytes.length)
   const factor = tensors.get(factorTensorName(0, 'gate', 'A'))
@@ -146,7 +149,8 @@ export function unpackExpertFile(
   }
   const bias = tensors.has(biasTensorName(0))
   const rank = factor === undefined ? {} : { rank: factor.shape[0] ?? 0 }
-  return unpackExpert(bytes, { expert: { ...shape, bias, ...rank, dtype } })
+  const statistics = tensors.has(STATISTICS_SECOND)
+  return unpackExpert(bytes, { expert: { ...shape, bias, ...rank, statistics, dtype } })
 }
 
 /**
@@ -172,7 +176,7 @@ export async function* readExpertTensors(
 
 /** The part of a manifest that structure depends on. */
 export interface Described {
-  readonly expert: Omit<ExpertDescription, 'name'>
+  readonly expert: ExpertShape & Pick<ExpertDescription, 'dtype'>
 }
 
 /**
@@ -194,7 +198,7 @@ export function checkExpertLayout(layout: SafetensorsLayout, { expert }: Describ
   }
 }
 
-/** Router rows and biases are a few values whose rounding would move the routing of every token. */
+/** What routes is a few values whose rounding would move the routing of every token. */
 function dtypeOf(kind: TensorKind, dtype: FloatDtype): FloatDtype {
   return kind === 'ffn' ? dtype : 'F32'
 }

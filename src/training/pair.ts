@@ -42,7 +42,7 @@ export interface PairOptions {
    * Train a difference of this rank from the public FFN (FlexMoRE, arXiv 2602.08818) instead of a whole FFN, where
    * absent or 0; from 1 to the smaller of hidden and intermediate size.
    */
-  readonly rank?: number
+  readonly rank?: number | undefined
 }
 
 /** Trainable arrays by package name: FFN 1, whole or as factors, router row 1 [1, C] and bias [1] of every layer. */
