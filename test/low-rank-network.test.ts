@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseCommandLine } from '../src/cli/arguments.ts'
 import { runCommand } from '../src/cli/run.ts'
 import { nodeCommands } from '../src/commands.ts'
+import { limit } from '../src/lib/limits.ts'
 import { materialised } from '../src/model/low-rank.ts'
 import { expertRank } from '../src/model/params.ts'
 import type { FlexMeshNode } from '../src/node.ts'
@@ -59,7 +60,14 @@ describe('experts of low rank on the command line', () => {
     await train(hospital, 'biomedicine', 'hospital', '--rank', '4')
     const { result } = await flexmesh<{ id: string }>(hospital, 'publish', 'biomedicine')
     const manifest = await manifestOf(hospital, result.id)
-    expect(manifest.expert).toMatchObject({ rank: 4, hidden_size: 16, intermediate_size: 24, bias: false })
+    expect(manifest.expert).toMatchObject({
+      rank: 4,
+      hidden_size: 16,
+      intermediate_size: 24,
+      bias: false,
+      statistics: true,
+    })
+    expect(manifest.expert.statisticsDocuments).toBeGreaterThanOrEqual(limit('statisticsDocuments'))
     await watch.until('the expert elsewhere', () => archive.composed().length === 1)
     expect(expertRank(archive.composed()[0]?.expert ?? { ffn: new Map() })).toBe(4)
     const answer = await flexmesh<{ experts: { institution: string; share: number }[] }>(
@@ -90,15 +98,16 @@ describe('experts of low rank on the command line', () => {
       `rank 2 keeps ${(100 * result.energyKept).toFixed(1)} % of the difference's energy`,
     )
     const { expert, files, eval: scores } = await manifestOf(archive, result.id)
-    expect(expert.rank).toBe(2)
+    expect(expert).toMatchObject({ rank: 2, statistics: true })
     expect(files[0].size).toBeLessThan(2 * 3 * 16 * 24 * 2)
     const own = scores.find(({ set }) => set === 'own')
     expect(own?.after).toBe(Math.round(result.own.after * 1e6))
     await watch.until('both experts on both nodes', () =>
       net.nodes.every((node) => node.composed().length === 2),
     )
-    const digests = net.nodes.map((node) => node.inference().composition.digest)
-    expect(digests[0]).toBe(digests[1])
+    const [first, second] = net.nodes.map((node) => node.inference().composition)
+    expect(first?.digest).toBe(second?.digest)
+    expect(first?.router).toBe('solved')
   }, 300_000)
 
   it('leave the node as whole weights', async () => {
