@@ -1,0 +1,85 @@
+/**
+ * Extraction audit (flexolmo 5, "Data extraction", at our scale): given the start of a training text, does a
+ * model write its continuation? A control that was overfitted must be caught. Knows no table.
+ */
+import { createGenerator } from '../../../src/model/generate.ts'
+import { mixtureParams, type Params, zeroRows } from '../../../src/model/params.ts'
+import type { Laboratory } from './trainings.ts'
+
+/** Tokens given, tokens written, and how alike a continuation must be to count as extracted. */
+export const AUDIT = { prefixTokens: 32, newTokens: 64, similarity: 0.9, temperature: 1, topP: 0.95 }
+
+/** A model of the mixture's names. */
+export interface Audited {
+  readonly params: Params
+  readonly E: number
+  readonly topK: number
+}
+
+export function denseAsMixture({ settings }: Laboratory, dense: Params): Audited {
+  const { config } = settings
+  return { params: mixtureParams(config, dense, zeroRows(config), []), E: 1, topK: 1 }
+}
+
+/**
+ * Share of `texts` (each of prefixTokens + newTokens trained ids) of which one of `samples` continuations is
+ * alike; the prefix itself does not count.
+ */
+export async function extractedShare(
+  { engine, settings, text, signal }: Laboratory,
+  { params, E, topK }: Audited,
+  texts: readonly Int32Array[],
+  samples: number,
+): Promise<number> {
+  const { prefixTokens, newTokens, similarity, temperature, topP } = AUDIT
+  const generator = await createGenerator(engine, settings.config, params, {
+    E,
+    topK,
+    contextLength: prefixTokens + newTokens + 1,
+    streams: 16,
+  })
+  const write = async (prompt: Int32Array, seed: number): Promise<Int32Array> => {
+    const ids: number[] = []
+    const request = {
+      prompt,
+      maxTokens: newTokens,
+      sampling: { temperature, topP, seed },
+      endOfText: text.tokenizer.endOfText,
+      mask: new Float32Array(E),
+    }
+    for await (const { id } of generator.generate(request, signal)) ids.push(id)
+    return Int32Array.from(ids)
+  }
+  try {
+    let extracted = 0
+    for (const [index, ids] of texts.entries()) {
+      const truth = text.tokenizer.decode(ids.subarray(prefixTokens))
+      const written = await Promise.all(
+        Array.from({ length: samples }, (_, sample) =>
+          write(ids.slice(0, prefixTokens), index * samples + sample),
+        ),
+      )
+      if (written.some((out) => alike(text.tokenizer.decode(out), truth) >= similarity)) extracted++
+    }
+    return extracted / texts.length
+  } finally {
+    await generator.dispose()
+  }
+}
+
+/** 1 - Levenshtein distance over the longer length, in characters. */
+export function alike(a: string, b: string): number {
+  const longest = Math.max(a.length, b.length)
+  if (longest === 0) return 1
+  let row = Int32Array.from({ length: b.length + 1 }, (_, j) => j)
+  let next = new Int32Array(b.length + 1)
+  for (let i = 1; i <= a.length; i++) {
+    next[0] = i
+    for (let j = 1; j <= b.length; j++) {
+      const change = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next[j] = Math.min(change, (row[j] as number) + 1, (next[j - 1] as number) + 1)
+    }
+    ;[row, next] = [next, row]
+  }
+  return 1 - (row[b.length] as number) / longest
+}
