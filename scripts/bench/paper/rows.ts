@@ -244,6 +244,34 @@ export class Rows {
     })
   }
 
+  /** The default recipe as one mixture routed by its rows. */
+  async composedByRows(seed: number): Promise<{ params: Params; E: number; topK: number }> {
+    const { publicModel, lab, owners, zeroRows } = this.#experiment
+    const pairs = await this.#experiment.pairs(seed)
+    const init = { ...RELEASED, publicRows: zeroRows }
+    return {
+      params: composePairs(lab.settings.config, publicModel, pairs, init),
+      E: owners.length + 1,
+      topK: TOP_K,
+    }
+  }
+
+  /** (layers x experts) by set: share of each expert among the chosen. */
+  async routing(seed: number, gate: GateKind): Promise<Record<string, number[][]>> {
+    const nats = await this.composition('gate', seed, { gate })
+    const E = this.#experiment.owners.length + 1
+    const { numHiddenLayers } = this.#experiment.lab.settings.config
+    return Object.fromEntries(
+      this.#experiment.sets.map((set) => {
+        const shares = nats.get(`shares ${set}`)?.[0] as Float32Array
+        const layers = Array.from({ length: numHiddenLayers }, (_, layer) =>
+          Array.from(shares.subarray(layer * E, (layer + 1) * E)),
+        )
+        return [set, layers]
+      }),
+    )
+  }
+
   /** Starts of router rows that the ablations compare. */
   get starts() {
     const { lab, publicModel } = this.#experiment
