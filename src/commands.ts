@@ -3,21 +3,19 @@
  * command line runs them in a running node through its control socket, or on the home folder itself.
  */
 import type { Verdict } from './acceptance/accept.ts'
-import { compose, selectionMask } from './composition/compose.ts'
+import { composeExperts } from './compose-experts.ts'
+import { compositionDigest, selectionMask } from './composition/compose.ts'
+import { ROUTER_CHOICES, type RouterChoice } from './composition/router.ts'
 import { REVOCATION_REASONS } from './consortium/member.ts'
 import { readDocuments } from './data/readers.ts'
 import { exportComposition } from './export-composition.ts'
 import { exportOnnx } from './export-onnx.ts'
 import { exportPair } from './export-pair.ts'
-import { readEnvelope } from './identity/envelope.ts'
-import { type Digest, toBase64 } from './lib/bytes.ts'
-import { encodeCanonical } from './lib/canonical-json.ts'
 import { InputError } from './lib/errors.ts'
 import { Fields } from './lib/fields.ts'
 
 import type { HeldOutDocument } from './model/evaluate.ts'
 import type { FlexMeshNode } from './node.ts'
-import { openManifest } from './packaging/manifest.ts'
 import type { FloatDtype } from './packaging/safetensors.ts'
 import type { ControlHandler } from './serving/control.ts'
 import { TRAIN_DEFAULTS, trainExpert } from './train-expert.ts'
@@ -136,25 +134,36 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
       const { composition } = node.inference()
       return {
         composition: composition.digest,
+        router: composition.router,
+        ...(composition.routerNote === undefined ? {} : { routerNote: composition.routerNote }),
         composed: composition.experts.map(({ id, name, institution }) => ({ id, name, institution })),
         verdicts,
       }
     },
     async *compose(args, signal) {
       const fields = new Fields(args, 'compose')
-      const current = node.inference().composition
+      const accepted = node.composed()
       const selection = { include: names(fields, 'include'), exclude: names(fields, 'exclude') }
-      const mask = selectionMask(current, selection)
-      const chosen = current.experts.filter((_, i) => mask[i + 1] === 0)
-      const { config, params } = node.publicModel
-      const publicModel = { digest: node.charter.publicModel.digest, params }
-      const wanted = fields.has('topK') ? fields.uint('topK', MAX_TOP_K, 1) : current.topK
-      const composition = compose(config, publicModel, chosen, wanted)
-      const { digest, topK, experts } = composition
+      const mask = selectionMask({ experts: accepted }, selection)
+      const composition = await composeExperts(node, {
+        experts: accepted.filter((_, i) => mask[i + 1] === 0),
+        topK: fields.has('topK') ? fields.uint('topK', MAX_TOP_K, 1) : node.topK,
+        router: routerChoice(fields) ?? node.router,
+      })
+      const { digest, topK, experts, router, routerNote } = composition
       const result: Record<string, unknown> = {
         composition: digest,
         topK,
+        router,
+        ...(routerNote === undefined ? {} : { routerNote }),
         experts: experts.map(({ id, name, institution }) => ({ id, name, institution })),
+      }
+      if (router === 'solved' && (fields.has('export') || fields.has('exportOnnx'))) {
+        const ids = experts.map(({ id }) => id)
+        result['exported'] = {
+          composition: compositionDigest(node.charter.publicModel.digest, ids, topK, 'rows'),
+          router: 'rows',
+        }
       }
       if (fields.has('export')) {
         const directory = fields.text('export', MAX_PATH)
@@ -219,7 +228,9 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
     async *evaluate(args, signal) {
       const fields = new Fields(args, 'evaluate')
       const documents = await textToScore(node, fields, signal)
-      const inference = node.inference()
+      const choice = routerChoice(fields)
+      const inference =
+        choice === undefined ? node.inference() : node.serving(await composeExperts(node, { router: choice }))
       const institutions = inference.composition.experts.map(({ institution }) => institution)
       const selections = [
         { include: [] },
@@ -236,9 +247,17 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
         alone: Object.fromEntries(institutions.map((name, i) => [name, bits[2 + i]])),
         without: Object.fromEntries(institutions.map((name, i) => [name, bits[2 + n + i]])),
         loadShares: results[1]?.loadShares,
+        router: inference.composition.router,
+        ...(inference.composition.routerNote === undefined
+          ? {}
+          : { routerNote: inference.composition.routerNote }),
       }
     },
   }
+}
+
+function routerChoice(fields: Fields): RouterChoice | undefined {
+  return fields.has('router') ? fields.literal('router', ...ROUTER_CHOICES) : undefined
 }
 
 function shardBytes(fields: Fields): number | undefined {
@@ -289,35 +308,6 @@ async function textToScore(
     if (total >= MAX_SCORED_BYTES) break
   }
   return documents
-}
-
-/**
- * What a dishonest member might do, for the demo and tests only: its last manifest, changed after it
- * was signed, goes into its log and is offered to everyone.
- */
-export function hostileCommands(node: FlexMeshNode): Record<string, ControlHandler> {
-  return {
-    async *'offer-tampered'() {
-      const tip = await node.catalogue.tip(node.identity.peerId)
-      const envelope = tip === undefined ? undefined : await node.catalogue.statement(tip.digest)
-      if (tip === undefined || envelope === undefined)
-        throw new InputError('not-found', 'nothing was published yet')
-      await node.offerUnchecked(tampered(envelope, tip))
-      return {}
-    },
-  }
-}
-
-/** The next manifest, with another licence and the signature of the last. */
-function tampered(envelope: Uint8Array, tip: { seq: number; digest: Digest }): Uint8Array {
-  const { manifest } = openManifest(envelope)
-  const payload = encodeCanonical({ ...manifest, seq: tip.seq + 1, prev: tip.digest, license: 'CC0-1.0' })
-  const { payloadType, signatures } = readEnvelope(envelope)
-  return encodeCanonical({
-    payload: toBase64(payload),
-    payloadType,
-    signatures: signatures.map(({ key, sig }) => ({ key, sig: toBase64(sig) })),
-  })
 }
 
 /** Shares of the answer, public model first; they sum to 1. */

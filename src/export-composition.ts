@@ -181,7 +181,8 @@ function readme(
     : ''
   return `# ${cell(charter.name)}: a composition of ${experts.length + 1} experts
 
-A \`FlexOlmoForCausalLM\`, written by FlexMesh; ${topK} of ${experts.length + 1} experts are active for a token.
+A \`FlexOlmoForCausalLM\`, written by FlexMesh; ${topK} of ${experts.length + 1} experts are active for a token. It
+routes by the experts' router rows: the format has no place for a gate solved from router statistics.
 
 - composition: \`${compositionDigest(digest, ids, topK)}\`
 - public model, expert 0: ${cell(name)}, \`${digest}\`

@@ -80,7 +80,7 @@ Composition \`${composition}\`, top-${topK} of ${E} experts: the public model${e
 an owner has withdrawn.
 
 \`model.onnx\` and \`model.onnx.data\` are one graph of standard ONNX operators (opset 18) in float32. A token's experts that the router does not
-choose are not computed. B rows of T new tokens, P tokens before them (0 at first); all rows of a call have the same length, and
+choose are not computed; it routes by the experts' router rows, without a gate solved from router statistics. B rows of T new tokens, P tokens before them (0 at first); all rows of a call have the same length, and
 P + T is at most ${R}.
 
 | input | type and shape | |

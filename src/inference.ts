@@ -1,8 +1,8 @@
 /**
- * Answers with the current composition; every choice of experts is a mask. Knows no HTTP and no
+ * Answers with the current composition; every choice of experts is a mask and its gate. Knows no HTTP and no
  * network.
  */
-import { type Composition, type Selection, selectionMask } from './composition/compose.ts'
+import { type Composition, type Selection, selectionRouting } from './composition/compose.ts'
 import { createEvaluator, type Evaluation, type HeldOutDocument } from './model/evaluate.ts'
 import { createGenerator, type GeneratedToken, type Generator } from './model/generate.ts'
 import type { Sampling } from './model/sampling.ts'
@@ -35,7 +35,7 @@ export class Inference {
 
   /** @throws InputError `not-found` for a selection that names no expert. */
   async *complete(completion: Completion, signal: AbortSignal): AsyncGenerator<GeneratedToken, void, void> {
-    const mask = selectionMask(this.composition, completion.selection)
+    const routing = selectionRouting(this.composition, completion.selection)
     const { experts, params, topK } = this.composition
     this.#generator ??= createGenerator(this.#engine, this.#model.config, params, {
       E: experts.length + 1,
@@ -44,7 +44,7 @@ export class Inference {
       weights: this.#weights,
     })
     const generator = await this.#generator
-    const request = { ...completion, endOfText: this.#model.tokenizer.endOfText, mask }
+    const request = { ...completion, endOfText: this.#model.tokenizer.endOfText, ...routing }
     yield* generator.generate(request, signal)
   }
 
@@ -54,18 +54,20 @@ export class Inference {
     selections: readonly Selection[],
     signal: AbortSignal,
   ): Promise<Evaluation[]> {
-    const { experts, params, topK } = this.composition
+    const { experts, params, topK, gates } = this.composition
     const evaluator = await createEvaluator(this.#engine, this.#model.config, params, {
       E: experts.length + 1,
       topK,
       B: 8,
       T: 128,
       endOfText: this.#model.tokenizer.endOfText,
+      gate: gates !== undefined,
     })
     try {
       const results: Evaluation[] = []
       for (const selection of selections) {
-        results.push(await evaluator.evaluate(documents, selectionMask(this.composition, selection), signal))
+        const routing = selectionRouting(this.composition, selection)
+        results.push(await evaluator.evaluate(documents, routing, signal))
       }
       return results
     } finally {

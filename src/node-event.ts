@@ -1,5 +1,6 @@
 /** What happens in a node, for people and logs. Types only. */
 import type { Verdict } from './acceptance/accept.ts'
+import type { RouterKind } from './composition/router.ts'
 import type { Digest } from './lib/bytes.ts'
 
 export type NodeEvent =
@@ -15,6 +16,13 @@ export type NodeEvent =
     }
   | { readonly event: 'verdict'; readonly institution: string; readonly verdict: Verdict }
   | { readonly event: 'withdrawn'; readonly institution: string; readonly id: Digest }
-  | { readonly event: 'composed'; readonly digest: Digest; readonly experts: readonly string[] }
+  | {
+      readonly event: 'composed'
+      readonly digest: Digest
+      /** Institutions. */
+      readonly experts: readonly string[]
+      readonly router: RouterKind
+      readonly routerNote: string | undefined
+    }
 
 export type OnNodeEvent = (event: NodeEvent) => void

@@ -7,7 +7,9 @@ import { readdir } from 'node:fs/promises'
 import type { AcceptanceContext, Verdict } from './acceptance/accept.ts'
 import { type AcceptancePolicy, DEFAULT_POLICY } from './acceptance/policy.ts'
 import { rememberAddresses, rememberedAddresses } from './address-book.ts'
-import { type AcceptedExpert, compose, DEFAULT_TOP_K } from './composition/compose.ts'
+import { composeExperts } from './compose-experts.ts'
+import { type AcceptedExpert, type Composition, compose, DEFAULT_TOP_K } from './composition/compose.ts'
+import type { RouterChoice } from './composition/router.ts'
 import type { Charter } from './consortium/charter.ts'
 import type { RevocationReason } from './consortium/member.ts'
 import type { Roster } from './consortium/roster.ts'
@@ -26,8 +28,10 @@ import { pathExists } from './lib/files.ts'
 import { Membership } from './membership.ts'
 import type { HeldOutDocument } from './model/evaluate.ts'
 import type { Expert } from './model/params.ts'
+import type { RouterStatistics } from './model/solved-router.ts'
 import type { WeightFormat } from './model/weight-format.ts'
-import type { NodeEvent, OnNodeEvent } from './node-event.ts'
+import type { OnNodeEvent } from './node-event.ts'
+import type { NodeInit } from './node-init.ts'
 import type { NodeState } from './node-state.ts'
 import { encodeWithdrawal } from './packaging/withdrawal.ts'
 import { type PublishRequest, publish } from './pipeline.ts'
@@ -37,21 +41,6 @@ import { BlobStore } from './store/blob-store.ts'
 import { Catalogue, rosterKey } from './store/catalogue.ts'
 import type { Engine } from './tensor/engine.ts'
 import { loadTrained, ownHeldOut, publicHeldOut } from './trained-expert.ts'
-
-export interface NodeInit {
-  readonly home: string
-  readonly engine: Engine
-  readonly passphrase?: string
-  readonly policy?: AcceptancePolicy
-  readonly topK?: number
-  /** How answers hold weights in memory; default fp32. */
-  readonly weights?: WeightFormat
-  /** Unix seconds. */
-  readonly now: () => number
-  readonly onEvent?: (event: NodeEvent) => void
-  /** For tests that look at what leaves the node. */
-  readonly encrypter?: Encrypter
-}
 
 /** What `open` reads from a home folder. */
 interface Parts {
@@ -78,11 +67,13 @@ export class FlexMeshNode implements NodeState {
   readonly blobs: BlobStore
   readonly engine: Engine
   readonly topK: number
+  readonly router: RouterChoice
   readonly now: () => number
   readonly membership: Membership
   readonly judging: Judging
   readonly #log: StatementLog
   readonly #policy: AcceptancePolicy
+  readonly #publicStatistics: RouterStatistics | undefined
   readonly #emit: OnNodeEvent
   readonly #encrypter: Encrypter | undefined
   readonly #stopping = new AbortController()
@@ -104,6 +95,8 @@ export class FlexMeshNode implements NodeState {
     this.#log = parts.log
     this.engine = init.engine
     this.topK = init.topK ?? DEFAULT_TOP_K
+    this.router = init.router ?? 'auto'
+    this.#publicStatistics = init.publicStatistics
     this.now = init.now
     this.#weights = init.weights ?? 'fp32'
     this.#policy = init.policy ?? DEFAULT_POLICY
@@ -118,7 +111,9 @@ export class FlexMeshNode implements NodeState {
       onChange: () => this.#recompose(),
       signal: this.#stopping.signal,
     })
-    this.#inference = this.#newInference()
+    const { digest } = this.charter.publicModel
+    const { config, params } = this.publicModel
+    this.#inference = this.serving(compose(config, { digest, params }, [], this.topK))
   }
 
   /** @throws InputError `no-home`, `home-in-use`, `not-a-member` before a consortium was joined. */
@@ -144,7 +139,7 @@ export class FlexMeshNode implements NodeState {
       const parts = { identity, settings, publicModel, catalogue, blobs, membership, log }
       const node = new FlexMeshNode(init, parts)
       await node.judging.restore()
-      node.#inference = node.#newInference()
+      node.#inference = node.serving(await composeExperts(node))
       return node
     } catch (error) {
       await catalogue.close()
@@ -265,6 +260,10 @@ export class FlexMeshNode implements NodeState {
     return publicHeldOut(this.publicModel, this.paths.training, this.#stopping.signal, ACCEPTANCE_BYTES)
   }
 
+  publicStatistics(): Promise<RouterStatistics | undefined> {
+    return Promise.resolve(this.#publicStatistics)
+  }
+
   /** Names of finished trainings. */
   async trainings(): Promise<string[]> {
     if (!(await pathExists(this.paths.training))) return []
@@ -346,18 +345,18 @@ export class FlexMeshNode implements NodeState {
     return this.#exchange
   }
 
-  #newInference(): Inference {
-    const { config, params } = this.publicModel
-    const publicModel = { digest: this.charter.publicModel.digest, params }
-    const composition = compose(config, publicModel, this.composed(), this.topK)
+  /** Answers with a composition of ours, which need not be the one that we serve. */
+  serving(composition: Composition): Inference {
     return new Inference(this.engine, this.publicModel, composition, this.#weights)
   }
 
   async #recompose(): Promise<void> {
+    const composition = await composeExperts(this)
     const previous = this.#inference
-    this.#inference = this.#newInference()
-    const { digest, experts } = this.#inference.composition
-    this.#emit({ event: 'composed', digest, experts: experts.map(({ institution }) => institution) })
+    this.#inference = this.serving(composition)
+    const { digest, experts, router, routerNote } = composition
+    const institutions = experts.map(({ institution }) => institution)
+    this.#emit({ event: 'composed', digest, experts: institutions, router, routerNote })
     const retired = previous.dispose().finally(() => this.#retiring.delete(retired))
     this.#retiring.add(retired)
   }

@@ -3,6 +3,8 @@
  * from the network to the composition. Read this first, then the folder that each line names.
  */
 import { judgeManifest, judgeWeights, type Measurement, type Verdict } from './acceptance/accept.ts'
+import { statisticsFor } from './compose-experts.ts'
+import { gatesOf } from './composition/router.ts'
 import { expertOfTensors, tensorsOfExpert } from './expert-tensors.ts'
 import { seal } from './identity/envelope.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
@@ -11,6 +13,7 @@ import { limit } from './lib/limits.ts'
 import { createEvaluator } from './model/evaluate.ts'
 import { type Expert, mixtureParams, zeroRows } from './model/params.ts'
 import { LEFT_OUT } from './model/router.ts'
+import type { SequenceRouting } from './model/routing-plan.ts'
 import type { NodeState } from './node-state.ts'
 import { type EvalResult, encodeManifest, type Manifest } from './packaging/manifest.ts'
 import { type ExpertTensor, packExpert } from './packaging/package.ts'
@@ -104,20 +107,26 @@ async function measure(
 ): Promise<Measurement> {
   const { config, params, tokenizer } = state.publicModel
   const E = baseline.length + 2
-  const all = mixtureParams(config, params, zeroRows(config), [...baseline, candidate])
-  const evaluator = await createEvaluator(state.engine, config, all, {
+  const experts = [...baseline, candidate]
+  const { router } = state
+  const publicStatistics = await statisticsFor(state, router, experts)
+  const gates = router === 'rows' ? undefined : gatesOf(config.hiddenSize, publicStatistics, experts)
+  const mixture = mixtureParams(config, params, zeroRows(config), experts)
+  const evaluator = await createEvaluator(state.engine, config, mixture, {
     E,
     topK: Math.min(state.topK, E),
     B: 8,
     T: 128,
     endOfText: tokenizer.endOfText,
+    gate: gates !== undefined,
   })
   try {
-    const without = new Float32Array(E)
-    without[E - 1] = LEFT_OUT
+    const routed = (mask: Float32Array): SequenceRouting => ({ mask, gate: gates?.gate(mask) })
+    const without = routed(new Float32Array(E).fill(LEFT_OUT, E - 1))
+    const beside = routed(new Float32Array(E))
     const compare = async (documents: readonly { tokens: Int32Array; bytes: number }[]) => {
       const before = await evaluator.evaluate(documents, without, signal)
-      const after = await evaluator.evaluate(documents, new Float32Array(E), signal)
+      const after = await evaluator.evaluate(documents, beside, signal)
       return {
         before: before.bitsPerByte,
         after: after.bitsPerByte,

@@ -209,8 +209,8 @@ async function pairScores(
   })
   const score = async (from: Corpus): Promise<Score> => {
     const documents = await from.heldOut(TRAIN_DEFAULTS.evaluationBytes)
-    const before: Evaluation = await evaluator.evaluate(documents, Float32Array.of(0, LEFT_OUT))
-    const after: Evaluation = await evaluator.evaluate(documents, Float32Array.of(0, 0))
+    const before: Evaluation = await evaluator.evaluate(documents, { mask: Float32Array.of(0, LEFT_OUT) })
+    const after: Evaluation = await evaluator.evaluate(documents, { mask: Float32Array.of(0, 0) })
     return { before: before.bitsPerByte, after: after.bitsPerByte }
   }
   try {

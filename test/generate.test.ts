@@ -157,12 +157,12 @@ describe('serving agrees with the whole forward pass', () => {
       contextLength: CONTEXT,
     })
     const text = Int32Array.from(prompt(30))
-    const whole = await generator.score(text, ALL)
+    const whole = await generator.score(text, { mask: ALL })
     let sum = 0
     for (let end = 2; end <= text.length; end++) {
       sum =
-        (await generator.score(text.subarray(0, end), ALL)) -
-        (end === 2 ? 0 : await generator.score(text.subarray(0, end - 1), ALL)) +
+        (await generator.score(text.subarray(0, end), { mask: ALL })) -
+        (end === 2 ? 0 : await generator.score(text.subarray(0, end - 1), { mask: ALL })) +
         sum
     }
     expect(Math.abs(whole - sum)).toBeLessThan(1e-3)
@@ -275,7 +275,7 @@ describe('quantized weights', () => {
   const score = async (engine: Engine, weights: 'fp32' | 'int8' | 'int4'): Promise<number> => {
     const init = { E, topK: 2, contextLength: CONTEXT, weights }
     const generator = await createGenerator(engine, goldenConfig, params, init)
-    const nats = await generator.score(text, ALL)
+    const nats = await generator.score(text, { mask: ALL })
     await generator.dispose()
     return nats
   }

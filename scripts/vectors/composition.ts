@@ -2,6 +2,7 @@
 import { type AcceptedExpert, compositionDigest, selectionMask } from '../../src/composition/compose.ts'
 import { decodeCompositionFile } from '../../src/composition/composition-file.ts'
 import { digestOf, parseDigest, utf8 } from '../../src/lib/bytes.ts'
+import { encodeCanonical } from '../../src/lib/canonical-json.ts'
 import { VerificationError } from '../../src/lib/errors.ts'
 import { Fields } from '../../src/lib/fields.ts'
 import { byFileName, type Case, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
@@ -17,7 +18,9 @@ const EXPERTS = [
 
 function digestVectors(): Vector[] {
   const right = compositionDigest(publicModel, ids as never, 2)
-  const cases: [...Case, string[], number, string][] = [
+  const solved = compositionDigest(publicModel, ids as never, 2, 'solved')
+  const named = digestOf(encodeCanonical({ experts: [...ids].sort(), publicModel, router: 'rows', topK: 2 }))
+  const cases: [...Case, string[], number, string, string?][] = [
     ['sorted', 'accept', 'three experts, top-2', [...ids].sort(), 2, right],
     ['any-order', 'accept', 'the order of arrival does not matter', [c, a, b], 2, right],
     ['other-top-k', 'wrong-digest', 'top-k is part of what answers', ids, 3, right],
@@ -25,13 +28,27 @@ function digestVectors(): Vector[] {
     ['one-more', 'wrong-digest', 'another set of experts', [...ids, digestOf(Uint8Array.of(5))], 2, right],
     ['other-expert', 'wrong-digest', 'another set of experts', [a, b, digestOf(Uint8Array.of(5))], 2, right],
     ['no-experts', 'wrong-digest', 'the public model alone is another model', [], 1, right],
+    ['solved', 'accept', 'routed by a gate', ids, 2, solved, 'solved'],
+    ['solved-for-rows', 'wrong-digest', 'the router is part of what answers', ids, 2, solved],
+    [
+      'rows-for-solved',
+      'wrong-digest',
+      'a node that lacks statistics has another composition',
+      ids,
+      2,
+      right,
+      'solved',
+    ],
+    ['rows-named', 'wrong-digest', 'rows have no member in the digest', ids, 2, named],
+    ['other-router', 'bad-field', 'a router that does not exist', ids, 2, right, 'trained'],
     ['not-a-digest', 'bad-field', 'digests have one spelling', [a.toUpperCase(), b, c], 2, right],
   ]
-  return vectorsOf('digest', 'composition Digest', cases, (experts, topK, digest) => ({
+  return vectorsOf('digest', 'composition Digest', cases, (experts, topK, digest, router = 'rows') => ({
     decoder: 'digest',
     publicModel,
     experts,
     topK,
+    router,
     digest,
   }))
 }
@@ -107,6 +124,13 @@ function fileVectors(): Vector[] {
       { ...file, experts: experts.map(({ institution: _, ...rest }) => rest) },
     ],
     ['version-2', 'bad-field', 'another version', { ...file, version: 2 }],
+    [
+      'solved',
+      'wrong-digest',
+      'an export has no gate, so no file names a solved composition',
+      { ...file, composition: compositionDigest(publicModel, ids as never, 2, 'solved') },
+    ],
+    ['with-router', 'bad-field', 'nor says so', { ...file, router: 'solved' }],
     ['text', 'not-json', 'a file that is no JSON', 'composition: three experts'],
   ]
   return vectorsOf('file', 'composition Composition file', cases, (value) => ({
@@ -125,13 +149,17 @@ function runVector(input: Readonly<Record<string, unknown>>): unknown {
   if (decoder === 'file') return decodeCompositionFile(utf8(String(input['text'])))
   if (decoder === 'digest') {
     const experts = fields.list('experts', 64, (item) => parseDigest(String(item)))
-    const digest = compositionDigest(fields.digest('publicModel'), experts, fields.uint('topK'))
+    const digest = compositionDigest(
+      fields.digest('publicModel'),
+      experts,
+      fields.uint('topK'),
+      fields.literal('router', 'rows', 'solved'),
+    )
     if (digest !== input['digest']) throw new VerificationError('wrong-digest', `composition is ${digest}`)
     return digest
   }
   const experts = input['experts'] as AcceptedExpert[]
-  const composition = { digest: publicModel, experts, topK: 2, params: new Map() }
-  const mask = selectionMask(composition, input['selection'] as Record<string, string[]>)
+  const mask = selectionMask({ experts }, input['selection'] as Record<string, string[]>)
   const inUse = Array.from(mask, (value) => (value === 0 ? 1 : 0))
   if (JSON.stringify(inUse) !== JSON.stringify(input['inUse'])) throw new Error(`in use: ${inUse.join(' ')}`)
   return inUse

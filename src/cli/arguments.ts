@@ -14,6 +14,11 @@ const text = (help: string): OptionKind => ({ type: 'string', help })
 const flag = (help: string): OptionKind => ({ type: 'boolean', help })
 const list = (help: string): OptionKind => ({ type: 'string', multiple: true, help })
 
+/** As the help and `--router` name them. */
+const ROUTER = text(
+  'solved: a gate from router statistics; rows: what owners trained; auto (default): solved where all bring statistics',
+)
+
 const GLOBAL: Readonly<Record<string, OptionKind>> = {
   home: text('home folder (default: FLEXMESH_HOME, else ~/.flexmesh)'),
   json: flag('print one JSON object as the last line of stdout, nothing else'),
@@ -96,10 +101,11 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
   },
   withdraw: { usage: 'withdraw NAME', summary: 'withdraw a published expert', options: {} },
   start: {
-    usage: 'start [--port N] [--upstream URL --upstream-composition FILE]',
+    usage: 'start [--port N] [--router auto|solved|rows] [--upstream URL --upstream-composition FILE]',
     summary: 'run the node: network, judging, inference API',
     options: {
       port: text('port of the API on 127.0.0.1 (default 8080, 0: any)'),
+      router: ROUTER,
       upstream: text('OpenAI-compatible server that answers, as in http://127.0.0.1:8000/v1'),
       'upstream-composition': text('composition.json of the export that it serves'),
     },
@@ -112,12 +118,14 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     options: {},
   },
   compose: {
-    usage: 'compose [--include NAME...] [--exclude NAME...] [--top-k K] [--export DIR] [--export-onnx DIR]',
+    usage:
+      'compose [--include NAME...] [--exclude NAME...] [--top-k K] [--router auto|solved|rows] [--export DIR] [--export-onnx DIR]',
     summary: 'what a selection of experts composes, its digest, and a model folder of it',
     options: {
       include: list('only these experts'),
       exclude: list('never these experts'),
       'top-k': text('experts active for a token (default 4, at most all)'),
+      router: ROUTER,
       export: text('new folder for a Hugging Face FlexOlmoForCausalLM model'),
       'export-onnx': text('new folder for the composition as one ONNX graph'),
       'shard-size': text('megabytes of weights in one file (default 5000)'),
@@ -125,11 +133,12 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     },
   },
   evaluate: {
-    usage: 'evaluate [--data PATH... | --name TRAINING]',
+    usage: 'evaluate [--data PATH... | --name TRAINING] [--router auto|solved|rows]',
     summary: 'bits per byte: public model, each expert, composition',
     options: {
       data: list('files and folders to score (default: public held-out text)'),
       name: text('training whose held-out text is scored'),
+      router: ROUTER,
     },
   },
   generate: {

@@ -1,5 +1,6 @@
 /** What every command gets, and readers of its options. */
 import { readFile } from 'node:fs/promises'
+import { ROUTER_CHOICES, type RouterChoice } from '../composition/router.ts'
 import { InputError } from '../lib/errors.ts'
 import { WEIGHT_FORMATS, type WeightFormat } from '../model/weight-format.ts'
 import type { EngineChoice } from '../tensor/select-engine.ts'
@@ -62,6 +63,15 @@ export function weightFormat(invocation: Invocation): WeightFormat {
   if (format === undefined)
     throw new InputError('usage', `--weights: expected ${WEIGHT_FORMATS.join(', ')}, got "${text}"`)
   return format
+}
+
+/** @throws InputError `usage` for a router that does not exist. */
+export function routerChoice(invocation: Invocation): RouterChoice | undefined {
+  const text = option(invocation, 'router')
+  const choice = ROUTER_CHOICES.find((known) => known === text)
+  if (text !== undefined && choice === undefined)
+    throw new InputError('usage', `--router: expected ${ROUTER_CHOICES.join(', ')}, got "${text}"`)
+  return choice
 }
 
 export async function passphraseOf(invocation: Invocation): Promise<string | undefined> {

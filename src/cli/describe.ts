@@ -43,6 +43,11 @@ function verdictLine({ id, outcome, expert, code, reason }: VerdictLine): string
   return `${shortDigest(id)} ${expert ?? ''} ${outcome}${code === undefined ? '' : ` ${code}: ${reason}`}`
 }
 
+/** Of the router, if it has something to say. */
+function note(value: Record<string, unknown>): string[] {
+  return value['routerNote'] === undefined ? [] : [String(value['routerNote'])]
+}
+
 const bits = (value: unknown): string => (typeof value === 'number' ? value.toFixed(3) : '')
 
 export function describe(command: string, result: unknown): string[] {
@@ -83,10 +88,17 @@ export function describe(command: string, result: unknown): string[] {
     case 'compose': {
       const experts = value['experts'] as { name: string; institution: string }[]
       const onnx = value['onnx'] as { directory: string } | undefined
+      const exported = value['exported'] as { composition: string } | undefined
       const written = [value['directory'], onnx?.directory].filter((directory) => directory !== undefined)
       return [
-        `composition ${value['composition']}, top-${value['topK']}`,
+        `composition ${value['composition']}, top-${value['topK']}, router ${value['router']}`,
         `public model${experts.map((e) => ` + ${e.institution}/${e.name}`).join('')}`,
+        ...note(value),
+        ...(exported === undefined
+          ? []
+          : [
+              `exported models have no place for a gate and route by router rows: composition ${exported.composition}`,
+            ]),
         ...written.map((directory) => `written to ${directory}`),
       ]
     }
@@ -113,17 +125,19 @@ export function describe(command: string, result: unknown): string[] {
       const verdicts = value['verdicts'] as VerdictLine[]
       return [
         `composition ${shortDigest(value['composition'] as Digest)}: public model${composed.map((e) => ` + ${e.institution}/${e.name}`).join('')}`,
+        ...note(value),
         ...verdicts.map(verdictLine),
       ]
     }
     case 'evaluate': {
       const alone = value['alone'] as Record<string, number>
-      return table([
+      const rows = table([
         ['model', 'bits per byte'],
         ['public model', bits(value['public'])],
         ...Object.entries(alone).map(([name, x]) => [`public model + ${name}`, bits(x)]),
         ['composition', bits(value['composed'])],
       ])
+      return [...rows, ...note(value)]
     }
     case 'generate': {
       const shares = value['experts'] as { institution: string; share: number }[]

@@ -20,6 +20,7 @@ import {
   option,
   passphraseOf,
   required,
+  routerChoice,
   unixNow,
   weightFormat,
   whole,
@@ -173,6 +174,7 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
         include: list(invocation, 'include'),
         exclude: list(invocation, 'exclude'),
         topK: whole(invocation, 'top-k', 65),
+        router: routerChoice(invocation),
         export: path(invocation, 'export'),
         exportOnnx: path(invocation, 'export-onnx'),
         shardMegabytes: whole(invocation, 'shard-size', 1_000_000),
@@ -195,6 +197,7 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
       return given({
         data: list(invocation, 'data')?.map((path) => resolve(path)),
         name: option(invocation, 'name'),
+        router: routerChoice(invocation),
       })
     case 'generate': {
       if (first === undefined)

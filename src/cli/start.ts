@@ -1,8 +1,10 @@
 /** `flexmesh start`: the node with its network, control socket and inference API, until interrupted. */
 import { resolve } from 'node:path'
-import { hostileCommands, nodeCommands } from '../commands.ts'
+import { nodeCommands } from '../commands.ts'
 import { selectionMask } from '../composition/compose.ts'
+import type { RouterChoice } from '../composition/router.ts'
 import { type GatewayInit, openGateway } from '../gateway.ts'
+import { hostileCommands } from '../hostile-commands.ts'
 import { shortDigest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import type { WeightFormat } from '../model/weight-format.ts'
@@ -19,6 +21,7 @@ import {
   engineChoice,
   option,
   passphraseOf,
+  routerChoice,
   unixNow,
   weightFormat,
   whole,
@@ -39,6 +42,7 @@ export interface StartInit {
   readonly port: number
   readonly engine?: EngineChoice
   readonly weights?: WeightFormat
+  readonly router?: RouterChoice
   readonly passphrase?: string
   readonly upstream?: GatewayInit
   readonly onEvent: (event: NodeEvent) => void
@@ -54,6 +58,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     onEvent,
     ...(passphrase === undefined ? {} : { passphrase }),
     ...(init.weights === undefined ? {} : { weights: init.weights }),
+    ...(init.router === undefined ? {} : { router: init.router }),
   })
   let control: Control | undefined
   let api: RunningServer | undefined
@@ -146,12 +151,14 @@ function upstreamOf(invocation: Invocation): GatewayInit | undefined {
 export async function runStart({ home, invocation, output, signal }: CommandContext): Promise<void> {
   const passphrase = await passphraseOf(invocation)
   const upstream = upstreamOf(invocation)
+  const router = routerChoice(invocation)
   const running = await startNode({
     home,
     port: whole(invocation, 'port', MAX_PORT) ?? DEFAULT_PORT,
     onEvent: (event) => output.say(describeEvent(event)),
     engine: engineChoice(invocation),
     weights: weightFormat(invocation),
+    ...(router === undefined ? {} : { router }),
     ...(passphrase === undefined ? {} : { passphrase }),
     ...(upstream === undefined ? {} : { upstream }),
   })
@@ -166,7 +173,9 @@ export async function runStart({ home, invocation, output, signal }: CommandCont
       `${running.node.settings.institution} is up as ${running.node.identity.peerId}`,
       ...running.node.addresses().map((address) => `network ${address}`),
       `API     http://127.0.0.1:${running.api.port}/v1, key in ${running.node.paths.apiKey}`,
-      ...(upstream === undefined ? [] : [`answers come from ${upstream.url.href}`]),
+      ...(upstream === undefined
+        ? []
+        : [`answers come from ${upstream.url.href}, which routes by router rows: an export has no gate`]),
     ],
   )
   try {
@@ -195,6 +204,9 @@ export function describeEvent(event: NodeEvent): string {
     case 'withdrawn':
       return `${event.institution} withdrew ${shortDigest(event.id)}`
     case 'composed':
-      return `composition ${shortDigest(event.digest)}: public model${event.experts.map((name) => ` + ${name}`).join('')}`
+      return [
+        `composition ${shortDigest(event.digest)}: public model${event.experts.map((name) => ` + ${name}`).join('')}`,
+        ...(event.routerNote === undefined ? [] : [event.routerNote]),
+      ].join('; ')
   }
 }

@@ -68,6 +68,11 @@ export const LIMITS = {
     unit: 'seconds',
     why: 'an open invitation lets strangers reach the join protocol',
   },
+  keptGates: {
+    value: 32,
+    unit: 'count',
+    why: 'gates solved lately, one for each set of experts in use: 16 MiB for 64 experts of width 2048',
+  },
   compositionFileBytes: { value: 64 * KIB, unit: 'bytes', why: '63 experts of at most 600 bytes each' },
   bodyBytes: { value: 1 * MIB, unit: 'bytes', why: 'largest HTTP request body' },
   httpHeaderBytes: { value: 8 * KIB, unit: 'bytes', why: 'largest HTTP header block' },

@@ -4,12 +4,13 @@
  * Knows no requests; `forward` in transformer.ts is the same function in one graph.
  */
 import type { Engine } from '../tensor/engine.ts'
+import { BatchRouter } from './batch-router.ts'
 import type { CodedParams } from './coded-params.ts'
 import { keyValueWidth, type ModelConfig } from './config.ts'
 import type { KvCache } from './kv-cache.ts'
 import { rotaryHalves } from './layers.ts'
-import { biasName, type Params, requireParam } from './params.ts'
-import { planRouting } from './routing-plan.ts'
+import { type Params, requireParam } from './params.ts'
+import type { SequenceRouting } from './routing-plan.ts'
 import { compileServingParts, type ServingParts } from './serving-parts.ts'
 
 export interface DecoderInit {
@@ -29,8 +30,8 @@ export interface DecoderBatch {
   readonly ids: Int32Array
   /** Tokens that each sequence holds already, length B. */
   readonly lengths: readonly number[]
-  /** Router mask of each sequence, length E: 0 in use, very negative left out. */
-  readonly masks: readonly Float32Array[]
+  /** Of each sequence, length B. */
+  readonly routings: readonly SequenceRouting[]
 }
 
 export interface DecoderOutput {
@@ -45,8 +46,7 @@ export class Decoder {
   readonly #init: DecoderInit
   readonly #parts: ServingParts
   readonly #embedding: Float32Array
-  /** min(bias, 0) of every layer (flexolmo 3.4). */
-  readonly #bias: readonly Float32Array[]
+  readonly #batchRouter: BatchRouter
   readonly #rotary: { cos: Float32Array; sin: Float32Array }
   readonly #u: readonly [Rows, Rows]
   readonly #y: Rows
@@ -63,9 +63,7 @@ export class Decoder {
     this.#init = init
     this.#parts = parts
     this.#embedding = requireParam(params, 'model.embed_tokens.weight').data
-    this.#bias = Array.from({ length: config.numHiddenLayers }, (_, layer) =>
-      (params.get(biasName(layer))?.data ?? new Float32Array(E)).map((b) => Math.min(b, 0)),
-    )
+    this.#batchRouter = new BatchRouter(config, params, init)
     this.#rotary = rotaryHalves(config, init.contextLength)
     const wide = (): Rows => new Rows(maxRows, config.hiddenSize)
     this.#u = [wide(), wide()]
@@ -119,9 +117,9 @@ export class Decoder {
   }
 
   async #blocks(cache: KvCache, batch: DecoderBatch): Promise<Float32Array> {
-    const { slot, B, T, lengths, masks, ids } = batch
+    const { slot, B, T, lengths, ids } = batch
     const { hiddenSize: C, numHiddenLayers: L } = this.#config
-    const { E, topK } = this.#init
+    const { E } = this.#init
     const N = B * T
     const sizes = { B, T, P: cache.positions }
     const positions = Int32Array.from(
@@ -151,8 +149,8 @@ export class Decoder {
       )
       cache.write(layer, slot, lengths, T, keys, values)
       ;[u, next] = [next, u]
-      const offsets = masks.map((mask) => mask.map((m, e) => m + (this.#bias[layer]?.[e] as number)))
-      const plan = planRouting(router, N, E, topK, (row) => offsets[Math.floor(row / T)] as Float32Array)
+      if (layer === 0) this.#batchRouter.begin(cache, batch, u)
+      const plan = this.#batchRouter.plan(layer, batch, router)
       y.fill(0)
       for (const { expert, rows, weights } of plan.experts) {
         await this.addExpert(layer, expert, u, y, rows, weights)

@@ -7,6 +7,7 @@ import type { Compiled, Engine } from '../tensor/engine.ts'
 import { headLogProbs } from '../tensor/fused.ts'
 import type { ModelConfig } from './config.ts'
 import type { Params } from './params.ts'
+import type { SequenceRouting } from './routing-plan.ts'
 import { forward } from './transformer.ts'
 
 export interface HeldOutDocument {
@@ -24,10 +25,13 @@ export interface Evaluation {
 }
 
 export interface Evaluator {
-  /** Score documents with the router mask given (0 in use, very negative left out; length E). */
+  /**
+   * Score documents, every window a sequence of its own.
+   * @throws RangeError for a gate that the evaluator was not compiled for.
+   */
   evaluate(
     documents: Iterable<HeldOutDocument>,
-    mask: Float32Array,
+    routing: SequenceRouting,
     signal?: AbortSignal,
   ): Promise<Evaluation>
   dispose(): Promise<void>
@@ -43,6 +47,8 @@ export interface EvaluatorInit {
   readonly T: number
   /** Starts every document, so that its first token is predicted too. */
   readonly endOfText: number
+  /** Whether `evaluate` takes gates; one compilation serves all of them and none. */
+  readonly gate?: boolean
 }
 
 export async function createEvaluator(
@@ -51,7 +57,7 @@ export async function createEvaluator(
   params: Params,
   init: EvaluatorInit,
 ): Promise<Evaluator> {
-  const { B, T, E } = init
+  const { B, T, E, gate = false } = init
   const compiled = await engine.compile(
     (tensors) => {
       const weights = (name: string): Tensor => tensors[name] as Tensor
@@ -62,6 +68,15 @@ export async function createEvaluator(
         topK: init.topK,
         bias: true,
         mask: weights('mask'),
+        ...(gate
+          ? {
+              gate: {
+                weights: weights('gateWeights'),
+                offsets: weights('gateOffsets'),
+                rowScale: weights('rowScale'),
+              },
+            }
+          : {}),
       })
       const logProbs = headLogProbs(result.hidden, weights('lm_head.weight'), weights('labels'), 'none')
       const N = B * T
@@ -80,13 +95,38 @@ export async function createEvaluator(
         labels: { shape: [B * T], dtype: 'int32' },
         scored: { shape: [B * T] },
         mask: { shape: [E] },
+        ...(gate
+          ? {
+              gateWeights: { shape: [E, config.hiddenSize] },
+              gateOffsets: { shape: [E] },
+              rowScale: { shape: [] },
+            }
+          : {}),
       },
       frozen: Object.fromEntries(params),
     },
   )
   return {
-    evaluate: (documents, mask, signal) => evaluate(compiled, config, init, documents, mask, signal),
+    evaluate: (documents, routing, signal) => {
+      const inputs = routingInputs(config, init, routing)
+      return evaluate(compiled, config, init, documents, inputs, signal)
+    },
     dispose: () => compiled.dispose(),
+  }
+}
+
+function routingInputs(
+  { hiddenSize: C }: ModelConfig,
+  { E, gate: takesGate = false }: EvaluatorInit,
+  { mask, gate }: SequenceRouting,
+): Record<string, Float32Array> {
+  if (gate !== undefined && !takesGate) throw new RangeError('this evaluator was compiled without a gate')
+  if (!takesGate) return { mask }
+  return {
+    mask,
+    gateWeights: gate?.weights ?? new Float32Array(E * C),
+    gateOffsets: gate?.offsets ?? new Float32Array(E),
+    rowScale: Float32Array.of(gate?.rowScale ?? 1),
   }
 }
 
@@ -95,7 +135,7 @@ async function evaluate(
   config: ModelConfig,
   init: EvaluatorInit,
   documents: Iterable<HeldOutDocument>,
-  mask: Float32Array,
+  routing: Record<string, Float32Array>,
   signal?: AbortSignal,
 ): Promise<Evaluation> {
   const { B, T, E } = init
@@ -108,7 +148,7 @@ async function evaluate(
   const flush = async (): Promise<void> => {
     if (row === 0) return
     signal?.throwIfAborted()
-    const out = await compiled.run({ ids, labels, scored, mask })
+    const out = await compiled.run({ ids, labels, scored, ...routing })
     totals.nats += out['nll']?.[0] as number
     for (let e = 0; e < E; e++) load[e] = (load[e] as number) + (out['load']?.[e] as number)
     for (const array of [ids, labels, scored]) array.fill(0)

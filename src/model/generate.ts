@@ -1,7 +1,7 @@
 /**
  * Generation for many requests at once: each step reads a piece of one new prompt and then one more
- * token of every request in work. Leaving an expert out is a router mask, so requests that differ in
- * it share a step. Knows no tokenizer and no HTTP.
+ * token of every request in work. Leaving an expert out is a router mask and a gate of the others, so requests
+ * that differ in it share a step. Knows no tokenizer and no HTTP.
  */
 import { totalmem } from 'node:os'
 import { limit } from '../lib/limits.ts'
@@ -13,6 +13,7 @@ import { KvCache } from './kv-cache.ts'
 import type { Params } from './params.ts'
 import { placedBytes } from './placed-weights.ts'
 import { MIN_PREFIX_TOKENS, PrefixCache } from './prefix-cache.ts'
+import type { SequenceRouting } from './routing-plan.ts'
 import { chooseToken, type Sampling } from './sampling.ts'
 import { TokenDecoder } from './token-decoder.ts'
 import { bitsOf, type WeightFormat } from './weight-format.ts'
@@ -21,15 +22,14 @@ const PREFILL_TOKENS = 256
 /** Of the machine's memory, for the second copy of the weights that decoding reads; else the engine decodes. */
 const MEMORY_SHARE = 1 / 4
 
-export interface GenerateRequest {
+/** The public expert is always in use. */
+export interface GenerateRequest extends SequenceRouting {
   /** At least one token; longer than the context is refused by the caller. */
   readonly prompt: Int32Array
   readonly maxTokens: number
   readonly sampling: Sampling
   /** Ends generation when chosen; not yielded. */
   readonly endOfText: number
-  /** Length E: 0 in use, LEFT_OUT not. The public expert is always in use. */
-  readonly mask: Float32Array
 }
 
 export interface GeneratedToken {
@@ -58,7 +58,7 @@ export interface Generator {
   readonly contextLength: number
   generate(request: GenerateRequest, signal?: AbortSignal): AsyncGenerator<GeneratedToken, void, void>
   /** Nats of every token after the first, summed; at most `contextLength` tokens. */
-  score(tokens: Int32Array, mask: Float32Array): Promise<number>
+  score(tokens: Int32Array, routing: SequenceRouting): Promise<number>
   /** Finish what is in work, then release memory. */
   dispose(): Promise<void>
 }
@@ -86,6 +86,7 @@ export async function createGenerator(
       ? await TokenDecoder.create(config, params, coded, { E, topK, contextLength, streams, threads })
       : undefined
   return new Batcher(decoder, tokens, config, {
+    E,
     contextLength,
     streams,
     prefillTokens,
@@ -115,6 +116,7 @@ class Batcher implements Generator {
   readonly #decoder: Decoder
   readonly #tokens: TokenDecoder | undefined
   readonly #config: ModelConfig
+  readonly #E: number
   readonly #streams: number
   readonly #prefillTokens: number
   /** Of the prompt that is being read. */
@@ -132,16 +134,19 @@ class Batcher implements Generator {
     decoder: Decoder,
     tokens: TokenDecoder | undefined,
     config: ModelConfig,
-    init: Required<Pick<GeneratorInit, 'contextLength' | 'streams' | 'prefillTokens' | 'prefixCacheBytes'>>,
+    init: Required<
+      Pick<GeneratorInit, 'E' | 'contextLength' | 'streams' | 'prefillTokens' | 'prefixCacheBytes'>
+    >,
   ) {
     this.#decoder = decoder
     this.#tokens = tokens
     this.#config = config
+    this.#E = init.E
     this.contextLength = init.contextLength
     this.#streams = init.streams
     this.#prefillTokens = init.prefillTokens
-    this.#reading = new KvCache(config, 1, init.contextLength)
-    this.#cache = new KvCache(config, init.streams, init.contextLength, tokens?.memory)
+    this.#reading = new KvCache(config, init.E, 1, init.contextLength)
+    this.#cache = new KvCache(config, init.E, init.streams, init.contextLength, tokens?.memory)
     this.#prefixes = new PrefixCache(init.prefixCacheBytes)
   }
 
@@ -187,8 +192,8 @@ class Batcher implements Generator {
     }
   }
 
-  async score(tokens: Int32Array, mask: Float32Array): Promise<number> {
-    const cache = new KvCache(this.#config, 1, this.contextLength)
+  async score(tokens: Int32Array, routing: SequenceRouting): Promise<number> {
+    const cache = new KvCache(this.#config, this.#E, 1, this.contextLength)
     cache.ensure(1, tokens.length)
     let nats = 0
     for (let start = 0; start + 1 < tokens.length; start += this.#prefillTokens) {
@@ -199,7 +204,7 @@ class Batcher implements Generator {
         T: end - start,
         ids: tokens.subarray(start, end),
         lengths: [start],
-        masks: [mask],
+        routings: [routing],
       }
       nats += await this.#exclusive(() =>
         this.#decoder.score(cache, batch, tokens.subarray(start + 1, end + 1)),
@@ -254,10 +259,10 @@ class Batcher implements Generator {
     const stream = this.#waiting[0]
     const slot = this.#active.length
     if (stream === undefined || slot >= this.#streams) return
-    const { prompt, mask } = stream.request
+    const { prompt } = stream.request
     if (stream.length === 0) {
       this.#reading.ensure(1, prompt.length)
-      const known = this.#prefixes.find(prompt, mask)
+      const known = this.#prefixes.find(prompt, stream.request)
       // The last token is read in any case: its logits are what comes next.
       const length = Math.min(known?.length ?? 0, prompt.length - 1)
       if (known !== undefined && length > 0) {
@@ -266,7 +271,7 @@ class Batcher implements Generator {
       }
     }
     const ids = prompt.subarray(stream.length, stream.length + this.#prefillTokens)
-    const batch = { slot: 0, B: 1, T: ids.length, ids, lengths: [stream.length], masks: [mask] }
+    const batch = { slot: 0, B: 1, T: ids.length, ids, lengths: [stream.length], routings: [stream.request] }
     const out = await this.#decoder.forward(this.#reading, batch)
     stream.length += ids.length
     if (stream.length < prompt.length) return
@@ -275,7 +280,7 @@ class Batcher implements Generator {
     const read = this.#reading.copyOut(0, prompt.length)
     this.#cache.ensure(slot + 1, prompt.length)
     this.#cache.copyIn(slot, read, prompt.length)
-    if (prompt.length >= MIN_PREFIX_TOKENS) this.#prefixes.add(prompt, mask, read)
+    if (prompt.length >= MIN_PREFIX_TOKENS) this.#prefixes.add(prompt, stream.request, read)
     this.#choose(stream, out, 0)
   }
 
@@ -286,11 +291,11 @@ class Batcher implements Generator {
     const lengths = this.#active.map(({ length }) => length)
     this.#cache.ensure(B, Math.max(...lengths) + 1)
     const ids = Int32Array.from(this.#active, ({ next }) => next)
-    const masks = this.#active.map(({ request }) => request.mask)
+    const routings = this.#active.map(({ request }) => request)
     const out =
       this.#tokens === undefined
-        ? await this.#decoder.forward(this.#cache, { slot: 0, B, T: 1, ids, lengths, masks })
-        : await this.#tokens.forward(this.#cache, { ids, lengths, masks }, this.#decoder)
+        ? await this.#decoder.forward(this.#cache, { slot: 0, B, T: 1, ids, lengths, routings })
+        : await this.#tokens.forward(this.#cache, { ids, lengths, routings }, this.#decoder)
     this.#active.forEach((stream, b) => {
       stream.length++
       this.#choose(stream, out, b)
@@ -299,7 +304,7 @@ class Batcher implements Generator {
 
   #choose(stream: Stream, { logits, shares }: DecoderOutput, b: number): void {
     const { vocabSize: V } = this.#config
-    const E = stream.request.mask.length
+    const E = this.#E
     const id = stream.choose(logits.subarray(b * V, (b + 1) * V))
     if (id === stream.request.endOfText) {
       finish(stream, {})

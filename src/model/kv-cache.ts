@@ -1,5 +1,5 @@
 /**
- * Keys and values of the sequences in work, in the layout that attention reads. Slots in use are always
+ * Keys and values of the sequences in work, in the layout that attention reads, and the sums of their gates. Slots in use are always
  * the first ones, so that one run serves any number of them; room grows by doubling, so memory follows
  * use and not the longest context. Knows no tokens and no engine.
  */
@@ -7,11 +7,15 @@ import { headSize, type ModelConfig } from './config.ts'
 
 const FIRST_POSITIONS = 128
 
-/** Keys or values of all layers, for the first positions of one sequence: [L][H, length, D], H heads of keys. */
+/**
+ * The first positions of one sequence: keys or values of all layers [L][H, length, D], H heads of keys, and sums
+ * of its gate (length, E).
+ */
 export interface KvPrefix {
   readonly length: number
   readonly keys: readonly Float32Array[]
   readonly values: readonly Float32Array[]
+  readonly gateSums: Float32Array
 }
 
 /** Where a cache lies; `positions` is the room of each sequence. */
@@ -27,6 +31,7 @@ export class KvCache {
   readonly #L: number
   readonly #H: number
   readonly #D: number
+  readonly #E: number
   readonly #maxSlots: number
   readonly #maxPositions: number
   #slots = 1
@@ -34,20 +39,31 @@ export class KvCache {
   /** Per layer [slots, H, positions, D]. */
   #keys: Float32Array[]
   #values: Float32Array[]
+  /** [slots, positions, E], as `gateToken` keeps them. */
+  #gateSums: Float32Array
   /** Views handed out, so that the same memory is the same array. */
   #views = new Map<string, Float32Array>()
 
-  constructor(config: ModelConfig, maxSlots: number, maxPositions: number, memory: KvMemory = OWN_MEMORY) {
+  /** @param E experts of the mixture. */
+  constructor(
+    config: ModelConfig,
+    E: number,
+    maxSlots: number,
+    maxPositions: number,
+    memory: KvMemory = OWN_MEMORY,
+  ) {
     this.#memory = memory
     this.#L = config.numHiddenLayers
     this.#H = config.numKeyValueHeads
     this.#D = headSize(config)
+    this.#E = E
     this.#maxSlots = maxSlots
     this.#maxPositions = maxPositions
     this.#positions = Math.min(FIRST_POSITIONS, maxPositions)
     const fresh = this.#allocate()
     this.#keys = fresh.keys
     this.#values = fresh.values
+    this.#gateSums = new Float32Array(this.#slots * this.#positions * E)
   }
 
   /** Room for positions in every slot. */
@@ -62,6 +78,12 @@ export class KvCache {
 
   values(layer: number, slot: number, count: number): Float32Array {
     return this.#view(this.#values, 'v', layer, slot, count)
+  }
+
+  /** Of one slot: (positions, E), to be read and written. */
+  gateSums(slot: number): Float32Array {
+    const width = this.#positions * this.#E
+    return this.#gateSums.subarray(slot * width, (slot + 1) * width)
   }
 
   /**
@@ -120,6 +142,11 @@ export class KvCache {
     move(before.values, fresh.values)
     this.#keys = fresh.keys
     this.#values = fresh.values
+    const sums = this.#gateSums
+    const sumsWidth = before.positions * this.#E
+    this.#gateSums = new Float32Array(this.#slots * this.#positions * this.#E)
+    for (let slot = 0; slot < before.slots; slot++)
+      this.gateSums(slot).set(sums.subarray(slot * sumsWidth, (slot + 1) * sumsWidth))
     this.#views.clear()
   }
 
@@ -131,7 +158,8 @@ export class KvCache {
         for (let h = 0; h < this.#H; h++) out.set(this.#head(array, slot, h, length), h * length * this.#D)
         return out
       })
-    return { length, keys: copy(this.#keys), values: copy(this.#values) }
+    const gateSums = this.gateSums(slot).slice(0, length * this.#E)
+    return { length, keys: copy(this.#keys), values: copy(this.#values), gateSums }
   }
 
   /** The inverse, for the first `length` positions of what was copied. */
@@ -147,6 +175,7 @@ export class KvCache {
     }
     copy(this.#keys, prefix.keys)
     copy(this.#values, prefix.values)
+    this.gateSums(slot).set(prefix.gateSums.subarray(0, length * this.#E))
   }
 
   /** Overwrite a slot by the first `length` positions of another. */
@@ -156,6 +185,7 @@ export class KvCache {
       for (let h = 0; h < this.#H; h++)
         this.#head(array, to, h, length).set(this.#head(array, from, h, length))
     }
+    this.gateSums(to).set(this.gateSums(from).subarray(0, length * this.#E))
   }
 
   #allocate(): { keys: Float32Array[]; values: Float32Array[] } {

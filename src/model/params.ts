@@ -3,6 +3,7 @@
  * the public model, a pair and a composition are laid out. Knows no tensor library and no files.
  */
 import { keyValueWidth, type ModelConfig } from './config.ts'
+import type { RouterStatistics } from './solved-router.ts'
 
 export interface Param {
   readonly shape: readonly number[]
@@ -88,6 +89,8 @@ export interface Expert {
   readonly routerRows: readonly Float32Array[]
   /** One number per layer, or none; used as min(b, 0). */
   readonly bias: Float32Array | undefined
+  /** What a node solves its gate from, where the owner publishes it. */
+  readonly statistics?: RouterStatistics | undefined
 }
 
 export function expertFfn(

@@ -3,10 +3,11 @@
  * there on. The least recently used go first. Knows no engine.
  */
 import type { KvPrefix } from './kv-cache.ts'
+import type { SequenceRouting } from './routing-plan.ts'
 
 interface Entry {
   readonly tokens: Int32Array
-  readonly mask: Float32Array
+  readonly routing: SequenceRouting
   readonly prefix: KvPrefix
   readonly bytes: number
 }
@@ -25,10 +26,10 @@ export class PrefixCache {
   }
 
   /** The longest known beginning of `tokens` under the same choice of experts. */
-  find(tokens: Int32Array, mask: Float32Array): { prefix: KvPrefix; length: number } | undefined {
+  find(tokens: Int32Array, routing: SequenceRouting): { prefix: KvPrefix; length: number } | undefined {
     let best: { entry: Entry; length: number } | undefined
     for (const entry of this.#entries) {
-      if (!sameValues(entry.mask, mask)) continue
+      if (!sameRouting(entry.routing, routing)) continue
       const length = commonLength(entry.tokens, tokens)
       if (length >= MIN_PREFIX_TOKENS && length > (best?.length ?? 0)) best = { entry, length }
     }
@@ -39,14 +40,16 @@ export class PrefixCache {
   }
 
   /** Keep a prompt; what it begins with is not kept twice. */
-  add(tokens: Int32Array, mask: Float32Array, prefix: KvPrefix): void {
-    const bytes = [...prefix.keys, ...prefix.values].reduce((sum, array) => sum + array.byteLength, 0)
+  add(tokens: Int32Array, { mask, gate }: SequenceRouting, prefix: KvPrefix): void {
+    const arrays = [...prefix.keys, ...prefix.values, prefix.gateSums]
+    const bytes = arrays.reduce((sum, array) => sum + array.byteLength, 0)
     if (bytes > this.#maxBytes) return
+    const routing = { mask: mask.slice(), gate }
     for (const entry of [...this.#entries]) {
-      if (sameValues(entry.mask, mask) && commonLength(entry.tokens, tokens) === entry.tokens.length)
+      if (sameRouting(entry.routing, routing) && commonLength(entry.tokens, tokens) === entry.tokens.length)
         this.#drop(entry)
     }
-    this.#entries.push({ tokens: tokens.slice(), mask: mask.slice(), prefix, bytes })
+    this.#entries.push({ tokens: tokens.slice(), routing, prefix, bytes })
     this.#bytes += bytes
     while (this.#bytes > this.#maxBytes) this.#drop(this.#entries[0] as Entry)
   }
@@ -64,6 +67,7 @@ function commonLength(a: Int32Array, b: Int32Array): number {
   return i
 }
 
-function sameValues(a: Float32Array, b: Float32Array): boolean {
-  return a.length === b.length && a.every((value, i) => value === b[i])
+/** A gate is the same only as the same object: another was solved anew. */
+function sameRouting(a: SequenceRouting, b: SequenceRouting): boolean {
+  return a.gate === b.gate && a.mask.length === b.mask.length && a.mask.every((m, e) => m === b.mask[e])
 }

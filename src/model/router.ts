@@ -20,11 +20,20 @@ export interface Routing {
 /**
  * u (N, C) is the raw residual stream; rows (E, C); bias (E) with 0 for the public expert, used as
  * min(b, 0); mask (E) is 0 for an expert in use and very negative for one left out, which equals
- * removing its row (flexolmo 7a.5).
+ * removing its row (flexolmo 7a.5); the logits (N, E) of a gate are added to those of the rows times
+ * `rowScale` ().
  */
-export function route(u: Tensor, rows: Tensor, topK: number, bias?: Tensor, mask?: Tensor): Routing {
+export function route(
+  u: Tensor,
+  rows: Tensor,
+  topK: number,
+  bias?: Tensor,
+  mask?: Tensor,
+  gate?: { logits: Tensor; rowScale: Tensor },
+): Routing {
   let logits = matMul(u as never, rows as never, false, true) as Tensor // (N, E)
   if (bias !== undefined) logits = add(logits, minimum(bias, scalar(0)))
+  if (gate !== undefined) logits = add(mul(logits, gate.rowScale), gate.logits)
   if (mask !== undefined) logits = add(logits, mask)
   const probabilities = softmax(logits)
   const E = rows.shape[0] as number

@@ -2,6 +2,15 @@
  * The router's decision for rows of tokens, outside any graph: which expert computes which rows, with
  * what weight. The same rule as `route` in router.ts, token by token. Knows no engine.
  */
+import type { Gate } from './solved-router.ts'
+
+/** What one sequence routes by. */
+export interface SequenceRouting {
+  /** (E): 0 for an expert in use, LEFT_OUT for one that is not. */
+  readonly mask: Float32Array
+  /** Solved for the experts in use; without one the router rows decide. */
+  readonly gate?: Gate | undefined
+}
 
 /** Rows of one expert and the weight of its output in each. */
 export interface ExpertRows {
@@ -18,23 +27,16 @@ export interface RoutingPlan {
 
 /**
  * Softmax over all experts, then the k largest, not renormalised (flexolmo 1.1, 1.2). `logits` is
- * (N, E) without bias; `offsets` gives each row's bias and mask, length E.
+ * (N, E), bias and mask included.
  */
-export function planRouting(
-  logits: Float32Array,
-  N: number,
-  E: number,
-  topK: number,
-  offsets: (row: number) => Float32Array,
-): RoutingPlan {
+export function planRouting(logits: Float32Array, N: number, E: number, topK: number): RoutingPlan {
   const byExpert = Array.from({ length: E }, (_, expert): ExpertRows => ({ expert, rows: [], weights: [] }))
   const shares = new Float32Array(N * E)
   const p = new Float64Array(E)
   for (let row = 0; row < N; row++) {
-    const offset = offsets(row)
     let peak = Number.NEGATIVE_INFINITY
     for (let e = 0; e < E; e++) {
-      p[e] = (logits[row * E + e] as number) + (offset[e] as number)
+      p[e] = logits[row * E + e] as number
       peak = Math.max(peak, p[e] as number)
     }
     let total = 0

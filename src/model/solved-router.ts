@@ -22,16 +22,22 @@ export interface Gate {
   readonly weights: Float32Array
   /** (E). */
   readonly offsets: Float32Array
+  /** What the logits of the router rows, biases included, count for beside the gate's; 0: the gate alone. */
+  readonly rowScale: number
 }
 
 /** Weight of the past in each step of a decayed mean. */
 export const FEATURE_DECAY = 0.9
 /** Ridge, as a share of the mean eigenvalue of the pooled covariance. */
 const RIDGE = 0.01
+/** `Gate.rowScale` of every solved gate. */
+const ROW_SCALE = 0
+/** Factor of a solved gate's logits, the inverse of a temperature: 1 takes the log-odds as they are. */
+const GATE_SCALE = 1
 
 /**
  * Linear discriminants of the owners' features: with S the mean of all covariances and mu_e a mean,
- * logit_e(m) = mu_e' S^-1 m - mu_e' S^-1 mu_e / 2, the log-odds of equally likely owners whose features are
+ * logit_e(m) = mu_e' S^-1 m - mu_e' S^-1 mu_e / 2, times GATE_SCALE, the log-odds of equally likely owners whose features are
  * normal with a common covariance. Adding or withdrawing an owner changes sums only.
  * @throws RangeError where a ridge cannot make the pooled covariance positive definite (a value is not finite).
  */
@@ -55,7 +61,7 @@ export function solveGate(C: number, statistics: readonly RouterStatistics[]): G
   const weights = new Float32Array(E * C)
   const offsets = new Float32Array(E)
   statistics.forEach(({ mean }, e) => {
-    const row = choleskySolve(factor, mean)
+    const row = choleskySolve(factor, mean).map((value) => GATE_SCALE * value)
     let norm = 0
     row.forEach((value, i) => {
       norm += value * (mean[i] as number)
@@ -63,7 +69,44 @@ export function solveGate(C: number, statistics: readonly RouterStatistics[]): G
     weights.set(row, e * C)
     offsets[e] = -norm / 2
   })
-  return { weights, offsets }
+  return { weights, offsets, rowScale: ROW_SCALE }
+}
+
+/**
+ * A gate's logits for one more token of a sequence. A gate is linear, so its product with a decayed mean is the
+ * decayed mean of its products, and E numbers of the token before are all that a sequence keeps.
+ * @param u the token's router input in the first layer: C values from `from`
+ * @param position tokens of the sequence before this one
+ * @param sums (positions, E), not divided by their weight; row `position` is written
+ * @param mask (E): products of experts left out are not needed
+ * @param logits E values from `to` are written
+ */
+export function gateToken(
+  gate: Gate,
+  mask: Float32Array,
+  u: Float32Array,
+  from: number,
+  position: number,
+  sums: Float32Array,
+  logits: Float32Array,
+  to: number,
+): void {
+  const E = mask.length
+  const C = gate.weights.length / E
+  let squares = 0
+  for (let i = 0; i < C; i++) squares += (u[from + i] as number) ** 2
+  const share = (1 - FEATURE_DECAY) / Math.sqrt(squares + Number.MIN_VALUE)
+  const weight = 1 - FEATURE_DECAY ** (position + 1)
+  const now = position * E
+  for (let e = 0; e < E; e++) {
+    let product = 0
+    if (mask[e] === 0)
+      for (let i = 0; i < C; i++) product += (gate.weights[e * C + i] as number) * (u[from + i] as number)
+    const before = position === 0 ? 0 : (sums[now - E + e] as number)
+    const sum = FEATURE_DECAY * before + share * product
+    sums[now + e] = sum
+    logits[to + e] = sum / weight + (gate.offsets[e] as number)
+  }
 }
 
 /**

@@ -9,12 +9,13 @@ import type { Job } from '../tensor/vector-jobs.ts'
 import { groupsOf } from '../tensor/vector-layout.ts'
 import { VectorThreads } from '../tensor/vector-threads.ts'
 import { AttentionMemory } from './attention-memory.ts'
+import { BatchRouter } from './batch-router.ts'
 import type { CodedParams } from './coded-params.ts'
 import { headSize, keyValueWidth, type ModelConfig } from './config.ts'
 import type { Decoder, DecoderOutput } from './decoder.ts'
 import type { KvCache } from './kv-cache.ts'
 import { rotaryHalves } from './layers.ts'
-import { biasName, layerName, type Params, requireParam } from './params.ts'
+import { layerName, type Params, requireParam } from './params.ts'
 import {
   ATTENTION,
   type Attention,
@@ -24,7 +25,7 @@ import {
   placeTrunk,
   type TrunkPlace,
 } from './placed-weights.ts'
-import { planRouting } from './routing-plan.ts'
+import type { SequenceRouting } from './routing-plan.ts'
 import { addNormed, normalise, type RotaryHalves, rotateHeads } from './vector-math.ts'
 
 export interface TokenDecoderInit {
@@ -42,8 +43,7 @@ export interface TokenBatch {
   readonly ids: Int32Array
   /** Tokens that each sequence holds already. */
   readonly lengths: readonly number[]
-  /** Router mask of each sequence, length E. */
-  readonly masks: readonly Float32Array[]
+  readonly routings: readonly SequenceRouting[]
 }
 
 /** The event loop has its turn at least this often. */
@@ -73,8 +73,7 @@ export class TokenDecoder {
   readonly #embedding: Float32Array
   readonly #gains: readonly Gains[]
   readonly #finalGain: Float32Array
-  /** min(bias, 0) of every layer (flexolmo 3.4). */
-  readonly #bias: readonly Float32Array[]
+  readonly #batchRouter: BatchRouter
   readonly #rotary: RotaryHalves
   /** (streams, C): the stream, a vector at a time, and what the last block adds. */
   readonly #u: Float32Array
@@ -115,9 +114,7 @@ export class TokenDecoder {
       attention: gain(layer, 'post_attention_layernorm'),
       ffn: gain(layer, 'post_feedforward_layernorm'),
     }))
-    this.#bias = layers.map((layer) =>
-      (params.get(biasName(layer))?.data ?? new Float32Array(E)).map((b) => Math.min(b, 0)),
-    )
+    this.#batchRouter = new BatchRouter(config, params, { ...init, maxRows: streams })
     this.#rotary = { ...rotaryHalves(config, init.contextLength), half: headSize(config) / 2 }
     this.#u = new Float32Array(streams * C)
     this.#y = new Float32Array(streams * C)
@@ -151,12 +148,13 @@ export class TokenDecoder {
    */
   async forward(
     cache: KvCache,
-    { ids, lengths, masks }: TokenBatch,
+    { ids, lengths, routings }: TokenBatch,
     engine: Pick<Decoder, 'addExpert'>,
   ): Promise<DecoderOutput> {
     const { hiddenSize: C, numHiddenLayers: L } = this.#config
-    const { E, topK } = this.#init
+    const { E } = this.#init
     const B = ids.length
+    const batch = { slot: 0, T: 1, lengths, routings }
     const shares = new Float32Array(B * E)
     ids.forEach((id, b) => {
       this.#u.set(this.#embedding.subarray(id * C, (id + 1) * C), b * C)
@@ -166,8 +164,8 @@ export class TokenDecoder {
       this.#addBlock(layer, B)
       this.#attend(cache, layer, lengths)
       const router = this.#route(layer, B)
-      const offsets = masks.map((mask) => mask.map((m, e) => m + (this.#bias[layer]?.[e] as number)))
-      const plan = planRouting(router, B, E, topK, (row) => offsets[row] as Float32Array)
+      if (layer === 0) this.#batchRouter.begin(cache, batch, this.#u)
+      const plan = this.#batchRouter.plan(layer, batch, router)
       this.#y.fill(0)
       this.#runExperts(
         layer,

@@ -5,6 +5,7 @@
 import { add, gather, mul, reshape, slice, type Tensor, type Tensor1D, tensor } from '@tensorflow/tfjs'
 import { rmsNorm } from '../tensor/fused.ts'
 import { headSize, type ModelConfig } from './config.ts'
+import { type GateTensors, gateLogits } from './gate-graph.ts'
 import { attention, causalMask, feedForward, linear, rotaryTables, type Weights } from './layers.ts'
 import { biasName, expertName, layerName, routerName } from './params.ts'
 import { type Routing, route } from './router.ts'
@@ -19,6 +20,8 @@ export interface ForwardInit {
   readonly bias: boolean
   /** (E) additive router mask: 0 in use, very negative left out. */
   readonly mask?: Tensor
+  /** A solved gate beside the router rows; every row of the batch is a sequence of its own. */
+  readonly gate?: GateTensors
 }
 
 export interface ForwardResult {
@@ -35,9 +38,10 @@ function mixture(
   layer: number,
   u: Tensor,
   init: ForwardInit,
+  gate: { logits: Tensor; rowScale: Tensor } | undefined,
 ): { y: Tensor; routing: Routing } {
   const bias = init.bias ? weights(biasName(layer)) : undefined
-  const routing = route(u, weights(routerName(layer)), init.topK, bias, init.mask)
+  const routing = route(u, weights(routerName(layer)), init.topK, bias, init.mask, gate)
   const N = u.shape[0] as number
   let y: Tensor | undefined
   for (let e = 0; e < init.E; e++) {
@@ -84,10 +88,14 @@ function blocks(
   let x = embedded
   const routing: Routing[] = []
   const routerInputs: Tensor[] = []
+  let gate: { logits: Tensor; rowScale: Tensor } | undefined
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     const u = add(x, attend(layer, x))
     routerInputs.push(u)
-    const mixed = mixture(weights, layer, u, init)
+    if (layer === 0 && init.gate !== undefined) {
+      gate = { logits: gateLogits(init.gate, u, init.B, init.T), rowScale: init.gate.rowScale }
+    }
+    const mixed = mixture(weights, layer, u, init, gate)
     routing.push(mixed.routing)
     x = add(
       u,

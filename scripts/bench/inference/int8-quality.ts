@@ -55,7 +55,7 @@ async function bitsPerByte({ generator }: OurServer, model: PublicModel): Promis
     const room = generator.contextLength - 1
     for (let start = 0; start < tokens.length; start += room) {
       const before = start === 0 ? model.tokenizer.endOfText : (tokens[start - 1] as number)
-      nats += await generator.score(Int32Array.of(before, ...tokens.subarray(start, start + room)), mask)
+      nats += await generator.score(Int32Array.of(before, ...tokens.subarray(start, start + room)), { mask })
     }
   }
   return nats / Math.LN2 / bytes

@@ -1,0 +1,72 @@
+/**
+ * What a composition routes by: gates solved from router statistics, where everybody's are there, else the rows
+ * that owners trained. Implements protocols/composition, section "Gate". Knows no engine and no files.
+ */
+import { limit } from '../lib/limits.ts'
+import type { Expert } from '../model/params.ts'
+import { type Gate, type RouterStatistics, solveGate } from '../model/solved-router.ts'
+
+export type RouterKind = 'solved' | 'rows'
+
+/** `auto` solves where it can; `solved` composes only experts with statistics; `rows` never solves. */
+export const ROUTER_CHOICES = ['auto', 'solved', 'rows'] as const
+export type RouterChoice = (typeof ROUTER_CHOICES)[number]
+
+/** @returns undefined where the public text or an expert has no statistics, or there is no expert. */
+export function gatesOf(
+  C: number,
+  publicStatistics: RouterStatistics | undefined,
+  experts: readonly Pick<Expert, 'statistics'>[],
+): Gates | undefined {
+  const all = [publicStatistics, ...experts.map(({ statistics }) => statistics)].filter(
+    (statistics) => statistics !== undefined,
+  )
+  return experts.length > 0 && all.length === experts.length + 1 ? new Gates(C, all) : undefined
+}
+
+/** One gate for each set of experts in use, as if the others had never been composed; solved when asked for. */
+export class Gates {
+  readonly #C: number
+  readonly #statistics: readonly RouterStatistics[]
+  /** By experts in use; the latest used last. */
+  readonly #solved = new Map<string, Gate>()
+
+  /** @param statistics of the public text, then of the experts in the order of the mixture. */
+  constructor(C: number, statistics: readonly RouterStatistics[]) {
+    this.#C = C
+    this.#statistics = statistics
+  }
+
+  /**
+   * The gate for a router mask (E); rows of experts left out are zero. The same object while it is kept.
+   * @throws RangeError of `solveGate`.
+   */
+  gate(mask: Float32Array): Gate {
+    const inUse = [...mask.keys()].filter((e) => mask[e] === 0)
+    const key = inUse.join()
+    const gate = this.#solved.get(key) ?? this.#solve(inUse)
+    this.#solved.delete(key)
+    this.#solved.set(key, gate)
+    for (const oldest of this.#solved.keys()) {
+      if (this.#solved.size <= limit('keptGates')) break
+      this.#solved.delete(oldest)
+    }
+    return gate
+  }
+
+  #solve(inUse: readonly number[]): Gate {
+    const C = this.#C
+    const E = this.#statistics.length
+    const solved = solveGate(
+      C,
+      inUse.map((e) => this.#statistics[e] as RouterStatistics),
+    )
+    const weights = new Float32Array(E * C)
+    const offsets = new Float32Array(E)
+    inUse.forEach((e, i) => {
+      weights.set(solved.weights.subarray(i * C, (i + 1) * C), e * C)
+      offsets[e] = solved.offsets[i] as number
+    })
+    return { weights, offsets, rowScale: solved.rowScale }
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * Where the tokens of a batch go, whoever computes their streams: router rows, biases, masks and gates of its
+ * sequences, put together layer by layer. Knows no engine.
+ */
+import type { ModelConfig } from './config.ts'
+import type { KvCache } from './kv-cache.ts'
+import { biasName, type Params } from './params.ts'
+import { planRouting, type RoutingPlan, type SequenceRouting } from './routing-plan.ts'
+import { gateToken } from './solved-router.ts'
+
+export interface RoutedBatch {
+  /** First slot of the cache; the batch's B sequences are in neighbouring ones. */
+  readonly slot: number
+  /** New tokens of each sequence. */
+  readonly T: number
+  /** Tokens that each sequence holds already, length B. */
+  readonly lengths: readonly number[]
+  /** Length B. */
+  readonly routings: readonly SequenceRouting[]
+}
+
+export class BatchRouter {
+  readonly #E: number
+  readonly #topK: number
+  /** min(bias, 0) of every layer (flexolmo 3.4). */
+  readonly #bias: readonly Float32Array[]
+  /** (maxRows, E): of the batch in work, the same in every layer. */
+  readonly #gateLogits: Float32Array
+
+  constructor(
+    config: ModelConfig,
+    params: Params,
+    { E, topK, maxRows }: { E: number; topK: number; maxRows: number },
+  ) {
+    this.#E = E
+    this.#topK = topK
+    this.#bias = Array.from({ length: config.numHiddenLayers }, (_, layer) =>
+      (params.get(biasName(layer))?.data ?? new Float32Array(E)).map((b) => Math.min(b, 0)),
+    )
+    this.#gateLogits = new Float32Array(maxRows * E)
+  }
+
+  /** Before the first layer's plan: gates see its router inputs u (B T, C). */
+  begin(cache: KvCache, { slot, T, lengths, routings }: RoutedBatch, u: Float32Array): void {
+    routings.forEach(({ gate, mask }, b) => {
+      if (gate === undefined) return
+      const C = gate.weights.length / this.#E
+      const sums = cache.gateSums(slot + b)
+      for (let t = 0; t < T; t++) {
+        const row = b * T + t
+        const position = (lengths[b] as number) + t
+        gateToken(gate, mask, u, row * C, position, sums, this.#gateLogits, row * this.#E)
+      }
+    })
+  }
+
+  /** @param logits (B T, E) of the router rows; become those of the router. */
+  plan(layer: number, { T, routings }: RoutedBatch, logits: Float32Array): RoutingPlan {
+    const E = this.#E
+    const bias = this.#bias[layer] as Float32Array
+    routings.forEach(({ mask, gate }, b) => {
+      for (let i = b * T * E; i < (b + 1) * T * E; i++) {
+        const e = i % E
+        const row = (logits[i] as number) + (bias[e] as number)
+        const routed = gate === undefined ? row : gate.rowScale * row + (this.#gateLogits[i] as number)
+        logits[i] = routed + (mask[e] as number)
+      }
+    })
+    return planRouting(logits, routings.length * T, E, this.#topK)
+  }
+}
