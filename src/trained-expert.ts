@@ -143,6 +143,11 @@ export async function publicHeldOut(
   return heldOut(await openReplay(model, trainingRoot, signal), maxBytes)
 }
 
+/** Folder of the public text for replay, as it was prepared. */
+export function replayDir(trainingRoot: string): string {
+  return join(trainingRoot, '.replay')
+}
+
 /** Public text for replay, prepared once for all trainings. */
 export async function openReplay(
   model: PublicModel,
@@ -150,7 +155,7 @@ export async function openReplay(
   signal: AbortSignal,
 ): Promise<Corpus> {
   const { tokenizer } = model
-  const outDir = join(trainingRoot, '.replay')
+  const outDir = replayDir(trainingRoot)
   if (await pathExists(join(outDir, 'corpus.json'))) return openCorpus(outDir, tokenizer)
   return prepareCorpus({ paths: [model.replay], tokenizer, outDir, signal })
 }

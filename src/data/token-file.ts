@@ -63,6 +63,38 @@ export function windowSampler(
   }
 }
 
+/**
+ * At most `most` stretches of at most `length` ids, spread evenly over a file in which `boundary` starts every
+ * document. No id is in two of them and each lies in one document: where `length` ids hold several, the
+ * longest stretch is taken.
+ */
+export async function disjointStretches(
+  file: TokenFile,
+  boundary: number,
+  length: number,
+  most: number,
+): Promise<Int32Array[]> {
+  const blocks = Math.max(1, Math.floor(file.tokens / length))
+  const count = Math.min(most, blocks)
+  return Promise.all(
+    Array.from({ length: count }, async (_, i) => {
+      const block = Math.floor((i * blocks) / count)
+      return longestStretch(await file.read(block * length, length), boundary)
+    }),
+  )
+}
+
+function longestStretch(ids: Int32Array, boundary: number): Int32Array {
+  let longest = ids.subarray(0, 0)
+  for (let start = 0; start < ids.length; ) {
+    const next = ids.indexOf(boundary, start + 1)
+    const end = next < 0 ? ids.length : next
+    if (end - start > longest.length) longest = ids.subarray(start, end)
+    start = end
+  }
+  return longest
+}
+
 /** A number in [0, 1) from two integers (splitmix-style finaliser). */
 function hash(seed: number, index: number): number {
   let x = (Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b) + Math.imul(index + 1, 0xc2b2ae35)) >>> 0

@@ -24,6 +24,11 @@ export const LIMITS = {
   members: { value: 64, unit: 'count', why: 'full mesh; memory of the connection table is bounded by it' },
   safetensorsHeaderBytes: { value: 1 * MIB, unit: 'bytes', why: 'an expert of 64 layers needs about 40 KiB' },
   tensorsPerFile: { value: 4096, unit: 'count', why: '5 tensors a layer, far above any real expert' },
+  statisticsDocuments: {
+    value: 64,
+    unit: 'count',
+    why: 'fewest documents that router statistics average over: one of them moves the mean by 1/32 at most',
+  },
   chunkBytes: { value: 1 * MIB, unit: 'bytes', why: 'unit of transfer and verification' },
   fileBytes: { value: 64 * 1024 * MIB, unit: 'bytes', why: 'largest single file that a manifest may name' },
   frameBytes: { value: 1 * MIB + 4 * KIB, unit: 'bytes', why: 'one chunk and its frame' },

@@ -65,13 +65,32 @@ export function forward(
   init: ForwardInit,
 ): ForwardResult {
   const { B, T } = init
+  return blocks(config, weights, embed(weights, ids, B * T), init, attendWhole(config, weights, B, T))
+}
+
+/** The first router's input (N, C) of whole sequences, which no expert touches: needs layer 0's attention only. */
+export function firstRouterInput(
+  config: ModelConfig,
+  weights: Weights,
+  ids: Tensor,
+  { B, T }: Pick<ForwardInit, 'B' | 'T'>,
+): Tensor {
+  const x = embed(weights, ids, B * T)
+  return add(x, attendWhole(config, weights, B, T)(0, x))
+}
+
+/** Attention of whole sequences by layer. */
+function attendWhole(
+  config: ModelConfig,
+  weights: Weights,
+  B: number,
+  T: number,
+): (layer: number, x: Tensor) => Tensor {
   const D = headSize(config)
   const tables = rotaryTables(config, T)
   const rotary = { cos: tensor(tables.cos, [T, D]), sin: tensor(tables.sin, [T, D]) }
   const mask = causalMask(T, config.numAttentionHeads / config.numKeyValueHeads)
-  return blocks(config, weights, embed(weights, ids, B * T), init, (layer, x) =>
-    attention(config, weights, layerName(layer, ''), x, B, T, rotary, mask),
-  )
+  return (layer, x) => attention(config, weights, layerName(layer, ''), x, B, T, rotary, mask)
 }
 
 function embed(weights: Weights, ids: Tensor, N: number): Tensor {
