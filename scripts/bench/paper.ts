@@ -10,7 +10,7 @@ import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import type { Bench } from './bench.ts'
 import { runAudit } from './paper/audit.ts'
 import { Cells } from './paper/cells.ts'
-import { type Bits, Experiment, inTurn, macro, MIXED } from './paper/experiment.ts'
+import { type Bits, Experiment, inTurn, MIXED, macro } from './paper/experiment.ts'
 import { GATE, Rows } from './paper/rows.ts'
 import { FULL, QUICK } from './paper/settings.ts'
 import { type RowResult, rowSpecs, tableLines } from './paper/table.ts'
@@ -56,7 +56,13 @@ export async function benchPaper(say: (line: string) => void, options: readonly 
     }
   }
   const results = chosen.map(
-    ({ id, label, group, compute }): RowResult => ({ id, label, group, compute, bySeed: bySeed.get(id) as RowResult['bySeed'] }),
+    ({ id, label, group, compute }): RowResult => ({
+      id,
+      label,
+      group,
+      compute,
+      bySeed: bySeed.get(id) as RowResult['bySeed'],
+    }),
   )
   const extra =
     values.row === undefined

@@ -4,8 +4,8 @@
  */
 import type { Param, Params } from '../../../src/model/params.ts'
 import type { Scorer } from './scorer.ts'
-import { type HeldOutText, PUBLIC_DOMAIN, type Text, type Window } from './text.ts'
 import { PURE_WINDOW } from './settings.ts'
+import { type HeldOutText, PUBLIC_DOMAIN, type Text, type Window } from './text.ts'
 
 /** Nats of every token of every window, model by model. */
 export type NatsByModel = readonly (readonly Float32Array[])[]
@@ -94,7 +94,9 @@ export async function weightedSoup(
 ): Promise<Float32Array[]> {
   const out: Float32Array[] = []
   for (const [w, window] of windows.entries()) {
-    const seen = nats.map((model) => (model[w] as Float32Array).subarray(0, PROMPT_TOKENS).reduce((a, b) => a + b, 0))
+    const seen = nats.map((model) =>
+      (model[w] as Float32Array).subarray(0, PROMPT_TOKENS).reduce((a, b) => a + b, 0),
+    )
     const least = Math.min(...seen)
     const raw = seen.map((value) => Math.exp(least - value))
     const total = raw.reduce((a, b) => a + b, 0)

@@ -76,9 +76,13 @@ export class Experiment {
   }
 
   /** A pair of the default recipe but for what `variant` says, under a name of its own. */
-  async pair(domain: string, seed: number, name: string, variant: Partial<PairInit> = {}): Promise<Trainables> {
-    const rows =
-      variant.rows ?? (await whitenedStart(this.lab, this.publicModel, domain, seed)).rows
+  async pair(
+    domain: string,
+    seed: number,
+    name: string,
+    variant: Partial<PairInit> = {},
+  ): Promise<Trainables> {
+    const rows = variant.rows ?? (await whitenedStart(this.lab, this.publicModel, domain, seed)).rows
     return trainPair(this.lab, this.publicModel, {
       replayShare: DEFAULT_REPLAY,
       bias: true,
@@ -106,7 +110,11 @@ export class Experiment {
   }
 
   /** Of an owner's training text, or of the public one. */
-  statistics(domain: string, decays: readonly number[], windows = STATISTICS.windows): Promise<RouterStatistics> {
+  statistics(
+    domain: string,
+    decays: readonly number[],
+    windows = STATISTICS.windows,
+  ): Promise<RouterStatistics> {
     return kept(this.#statistics, `${domain} ${decays} ${windows}`, async () => {
       const source = sampler(this.lab.text.train(domain), STATISTICS.T - 1, STATISTICS.seed)
       const all = await Promise.all(Array.from({ length: windows }, (_, i) => source(i)))

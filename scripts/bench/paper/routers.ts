@@ -76,7 +76,8 @@ function ridge(share: number, width: number, owners: readonly RouterStatistics[]
   for (const { second } of owners) {
     let at = 0
     for (let i = 0; i < width; i++) {
-      for (let j = i; j < width; j++) A[j * width + i] = (A[j * width + i] as number) + (second[at++] as number)
+      for (let j = i; j < width; j++)
+        A[j * width + i] = (A[j * width + i] as number) + (second[at++] as number)
     }
   }
   let trace = 0
@@ -87,7 +88,7 @@ function ridge(share: number, width: number, owners: readonly RouterStatistics[]
   owners.forEach(({ mean }, e) => {
     weights.set(choleskySolve(factor, mean), e * width)
   })
-  return { weights, offsets: new Float32Array(owners.length) }
+  return { weights, offsets: new Float32Array(owners.length), rowScale: 0 }
 }
 
 /** Logits (T, E) of every window; `left` names experts left out. */

@@ -2,8 +2,8 @@
  * The rows of the table: what each trains and how it answers. A row is bits per byte by set, one seed. Knows no
  * output.
  */
-import { type Params } from '../../../src/model/params.ts'
-import { proxyText, ensemble, bestTemperature, promptRouting, soup, weightedSoup } from './baselines.ts'
+import type { Params } from '../../../src/model/params.ts'
+import { bestTemperature, ensemble, promptRouting, proxyText, soup, weightedSoup } from './baselines.ts'
 import { composePairs, type RowsInit } from './compositions.ts'
 import { DEFAULT_REPLAY, type Experiment, inTurn, type NatsBySet, TUNING } from './experiment.ts'
 import type { GateKind } from './routers.ts'
@@ -57,7 +57,10 @@ export class Rows {
   async uniformSoup(seed: number): Promise<NatsBySet> {
     return this.#dense(`soup-s${seed}`, async () => {
       const models = await this.#denseModels(seed)
-      return soup(models, models.map(() => 1 / models.length))
+      return soup(
+        models,
+        models.map(() => 1 / models.length),
+      )
     })
   }
 
@@ -96,7 +99,10 @@ export class Rows {
     const { lab } = this.#experiment
     return this.#experiment.nats(`btx-s${seed}`, async () => {
       const models = await this.#denseModels(seed)
-      const trunk = soup(models, models.map(() => 1 / models.length))
+      const trunk = soup(
+        models,
+        models.map(() => 1 / models.length),
+      )
       const rows = models.map((_, i) => randomRows(lab, seed * 100 + i))
       const start = mixtureOfDense(lab.settings, trunk, models, rows)
       const params = await trainMixture(lab, {
@@ -222,7 +228,13 @@ export class Rows {
         })
         return { params, E, topK: TOP_K }
       },
-      gate && ((set) => this.#experiment.gate(gate, set, Array.from({ length: E }, (_, i) => i))),
+      gate &&
+        ((set) =>
+          this.#experiment.gate(
+            gate,
+            set,
+            Array.from({ length: E }, (_, i) => i),
+          )),
     )
   }
 
@@ -230,9 +242,16 @@ export class Rows {
   noCoordination(seed: number): Promise<NatsBySet> {
     const { lab, publicModel, owners } = this.#experiment
     return this.#experiment.nats(`no-coordination-s${seed}`, async () => {
-      const models = [publicModel, ...(await inTurn(owners, (domain) => this.#experiment.dense(domain, seed)))]
+      const models = [
+        publicModel,
+        ...(await inTurn(owners, (domain) => this.#experiment.dense(domain, seed))),
+      ]
       const rows = await inTurn(lab.text.domains, (domain) => hiddenStateRows(lab, publicModel, domain, seed))
-      return { params: mixtureOfDense(lab.settings, publicModel, models, rows), E: models.length, topK: TOP_K }
+      return {
+        params: mixtureOfDense(lab.settings, publicModel, models, rows),
+        E: models.length,
+        topK: TOP_K,
+      }
     })
   }
 

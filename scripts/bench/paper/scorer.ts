@@ -4,13 +4,7 @@
  */
 import { mul, reshape, slice, sub, sum, type Tensor, zeros } from '@tensorflow/tfjs'
 import type { ModelConfig } from '../../../src/model/config.ts'
-import {
-  biasName,
-  denseName,
-  mixtureShapes,
-  type Params,
-  publicShapes,
-} from '../../../src/model/params.ts'
+import { biasName, denseName, mixtureShapes, type Params, publicShapes } from '../../../src/model/params.ts'
 import { forward } from '../../../src/model/transformer.ts'
 import type { Compiled, Engine, TensorSpec, Values } from '../../../src/tensor/engine.ts'
 import { headLogProbs } from '../../../src/tensor/fused.ts'
@@ -94,7 +88,12 @@ export class Scorer {
       (tensors) => {
         const weights = (name: string): Tensor => tensors[denseName(name)] ?? (zeros([1, C]) as Tensor)
         const init = { B, T, E: 1, topK: 1, bias: false }
-        const { routerInputs } = forward({ ...this.#config, numHiddenLayers: 1 }, weights, weights('ids'), init)
+        const { routerInputs } = forward(
+          { ...this.#config, numHiddenLayers: 1 },
+          weights,
+          weights('ids'),
+          init,
+        )
         return { stream: routerInputs[0] as Tensor }
       },
       { inputs: { ids: { shape: [B, T], dtype: 'int32' } }, frozen },
@@ -148,7 +147,8 @@ export class Scorer {
     for (const [name, shape] of shapes) inputs[name] = { shape }
     if (E > 1) {
       inputs['offsets'] = { shape: [N, E] }
-      for (let layer = 0; layer < this.#config.numHiddenLayers; layer++) inputs[biasName(layer)] = { shape: [E] }
+      for (let layer = 0; layer < this.#config.numHiddenLayers; layer++)
+        inputs[biasName(layer)] = { shape: [E] }
     }
     return inputs
   }

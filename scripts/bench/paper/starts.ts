@@ -3,7 +3,11 @@ import { mean as meanOf, type Tensor, zeros } from '@tensorflow/tfjs'
 import { denseName, type Params } from '../../../src/model/params.ts'
 import { mulberry32 } from '../../../src/model/sampling.ts'
 import { forward } from '../../../src/model/transformer.ts'
-import { EMBEDDING_WINDOW, embedForRouter, type RouterEmbedding } from '../../../src/training/router-embedding.ts'
+import {
+  EMBEDDING_WINDOW,
+  embedForRouter,
+  type RouterEmbedding,
+} from '../../../src/training/router-embedding.ts'
 import { PUBLIC_DOMAIN, sampler } from './text.ts'
 import type { Laboratory } from './trainings.ts'
 
@@ -63,7 +67,10 @@ export function randomRows({ settings }: Laboratory, seed: number): Float32Array
   const random = mulberry32(seed)
   const normal = (): number => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random())
   return Array.from({ length: settings.config.numHiddenLayers }, () =>
-    Float32Array.from({ length: settings.config.hiddenSize }, () => 0.02 * Math.max(-3, Math.min(3, normal()))),
+    Float32Array.from(
+      { length: settings.config.hiddenSize },
+      () => 0.02 * Math.max(-3, Math.min(3, normal())),
+    ),
   )
 }
 

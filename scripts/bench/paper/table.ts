@@ -28,7 +28,12 @@ export interface RowResult {
 }
 
 /** Multiply-adds a token of E active FFNs over those of one: projections, FFNs and head, without scores. */
-export function computeOf({ hiddenSize: C, intermediateSize: F, numHiddenLayers: L, vocabSize: V }: ModelConfig) {
+export function computeOf({
+  hiddenSize: C,
+  intermediateSize: F,
+  numHiddenLayers: L,
+  vocabSize: V,
+}: ModelConfig) {
   const trunk = L * 4 * C * C + V * C
   const ffn = L * 3 * C * F
   return (active: number): number => (trunk + active * ffn) / (trunk + ffn)
@@ -45,7 +50,13 @@ export function rowSpecs(rows: Rows, { owners }: Experiment, settings: Settings)
     compute,
     run,
   })
-  const first = (group: RowSpec['group'], id: string, label: string, compute: number, run: RowSpec['run']): RowSpec => ({
+  const first = (
+    group: RowSpec['group'],
+    id: string,
+    label: string,
+    compute: number,
+    run: RowSpec['run'],
+  ): RowSpec => ({
     id,
     label,
     group,
@@ -53,7 +64,11 @@ export function rowSpecs(rows: Rows, { owners }: Experiment, settings: Settings)
     compute,
     run,
   })
-  const recipe = (id: string, label: string, variant: (domain: string, seed: number) => Promise<object>): RowSpec[] => [
+  const recipe = (
+    id: string,
+    label: string,
+    variant: (domain: string, seed: number) => Promise<object>,
+  ): RowSpec[] => [
     first('recipe', `${id}-gate`, `${label}; gate`, cost(TOP_K), (seed) =>
       rows.recipe(id, seed, (domain) => variant(domain, seed), GATE),
     ),
@@ -61,67 +76,109 @@ export function rowSpecs(rows: Rows, { owners }: Experiment, settings: Settings)
       rows.recipe(id, seed, (domain) => variant(domain, seed)),
     ),
   ]
-  const router = (id: string, label: string, topK: number, options: Parameters<Rows['composition']>[2]): RowSpec =>
+  const router = (
+    id: string,
+    label: string,
+    topK: number,
+    options: Parameters<Rows['composition']>[2],
+  ): RowSpec =>
     first('router', id, label, cost(topK), (seed) => rows.composition(id, seed, { topK, ...options }))
   const everything = Array.from({ length: N - 1 }, (_, i) => i + 1)
   return [
     headline('public', 'public model', 1, () => rows.publicModel()),
-    ...owners.map((domain) => headline(`dense-${domain}`, `dense expert ${domain}`, 1, (seed) => rows.dense(domain, seed))),
-    ...owners.map((domain) => headline(`pair-${domain}`, `pair expert ${domain}`, cost(2), (seed) => rows.pair(domain, seed))),
+    ...owners.map((domain) =>
+      headline(`dense-${domain}`, `dense expert ${domain}`, 1, (seed) => rows.dense(domain, seed)),
+    ),
+    ...owners.map((domain) =>
+      headline(`pair-${domain}`, `pair expert ${domain}`, cost(2), (seed) => rows.pair(domain, seed)),
+    ),
     headline('soup', 'soup, uniform', 1, (seed) => rows.uniformSoup(seed)),
-    headline('weighted-soup', 'soup, weighted by likelihood of 64 tokens', 1, (seed) => rows.weightedSoup(seed)),
+    headline('weighted-soup', 'soup, weighted by likelihood of 64 tokens', 1, (seed) =>
+      rows.weightedSoup(seed),
+    ),
     headline('btm', 'BTM ensemble', N, async (seed) => (await rows.btm(seed)).nats),
-    headline('prompt-routing', 'prompt routing by a domain classifier', 1, (seed) => rows.promptRouting(seed)),
+    headline('prompt-routing', 'prompt routing by a domain classifier', 1, (seed) =>
+      rows.promptRouting(seed),
+    ),
     headline('btx', 'BTX, trained on public text', cost(TOP_K), (seed) => rows.btx(seed)),
     headline('plain', "paper's recipe, no router tuning", cost(TOP_K), (seed) => rows.plain(seed)),
     headline('rows', 'FlexMesh, router rows', cost(TOP_K), (seed) => rows.composition('rows', seed, {})),
-    headline('router-tuned', 'FlexMesh, router rows tuned on proxy text', cost(TOP_K), (seed) => rows.routerTuned(seed)),
+    headline('router-tuned', 'FlexMesh, router rows tuned on proxy text', cost(TOP_K), (seed) =>
+      rows.routerTuned(seed),
+    ),
     headline('gate', 'FlexMesh, solved router (default)', cost(TOP_K), (seed) =>
       rows.composition('gate', seed, { gate: GATE }),
     ),
     headline('router-tuned-gate', 'FlexMesh, solved router and tuned rows', cost(TOP_K), (seed) =>
       rows.routerTuned(seed, GATE),
     ),
-    first('bound', 'joint-all', 'joint mixture, all data (2x compute)', cost(TOP_K), (seed) => rows.joint(seed, 'all')),
-    first('bound', 'joint-half', 'joint mixture, half the data (1x compute)', cost(TOP_K), (seed) => rows.joint(seed, 'half')),
+    first('bound', 'joint-all', 'joint mixture, all data (2x compute)', cost(TOP_K), (seed) =>
+      rows.joint(seed, 'all'),
+    ),
+    first('bound', 'joint-half', 'joint mixture, half the data (1x compute)', cost(TOP_K), (seed) =>
+      rows.joint(seed, 'half'),
+    ),
     ...settings.replayShares.flatMap((share) =>
       recipe(`replay-${share}`, `public replay ${share}`, () => Promise.resolve({ replayShare: share })),
     ),
     ...recipe('no-bias', 'no bias', () => Promise.resolve({ bias: false })),
     ...recipe('random-start', 'random router start', (domain, seed) => rows.starts.random(domain, seed)),
-    ...recipe('hidden-start', 'hidden-state router start', (domain, seed) => rows.starts.hiddenState(domain, seed)),
-    first('recipe', 'no-coordination', 'no coordination: dense FFNs in the public trunk', cost(TOP_K), (seed) =>
-      rows.noCoordination(seed),
+    ...recipe('hidden-start', 'hidden-state router start', (domain, seed) =>
+      rows.starts.hiddenState(domain, seed),
     ),
-    router('rows-as-trained', 'rows, bias carried, no release bias', TOP_K, { rows: { scale: 1, bias: 'carried', shift: 0 } }),
-    router('rows-bias-dropped', 'rows, bias dropped', TOP_K, { rows: { scale: 1, bias: 'dropped', shift: 0 } }),
+    first(
+      'recipe',
+      'no-coordination',
+      'no coordination: dense FFNs in the public trunk',
+      cost(TOP_K),
+      (seed) => rows.noCoordination(seed),
+    ),
+    router('rows-as-trained', 'rows, bias carried, no release bias', TOP_K, {
+      rows: { scale: 1, bias: 'carried', shift: 0 },
+    }),
+    router('rows-bias-dropped', 'rows, bias dropped', TOP_K, {
+      rows: { scale: 1, bias: 'dropped', shift: 0 },
+    }),
     ...[0.7, 0.8, 0.95].map((decay) =>
       router(`gate-decay-${decay}`, `gate, decay ${decay}`, TOP_K, { gate: { ...GATE, decays: [decay] } }),
     ),
-    router('gate-two-decays', 'gate, decays 0.7 and 0.95 as one feature', TOP_K, { gate: { ...GATE, decays: [0.7, 0.95] } }),
+    router('gate-two-decays', 'gate, decays 0.7 and 0.95 as one feature', TOP_K, {
+      gate: { ...GATE, decays: [0.7, 0.95] },
+    }),
     router('gate-half', 'gate, logits halved', TOP_K, { gate: { ...GATE, scale: 0.5 } }),
     router('gate-double', 'gate, logits doubled', TOP_K, { gate: { ...GATE, scale: 2 } }),
     router('gate-ridge', 'gate by ridge regression, temperature 10', TOP_K, {
       gate: { decays: [0.9], solver: 'ridge', ridge: 0.01, scale: 10 },
     }),
-    router('gate-and-rows', 'gate and rows', TOP_K, { gate: GATE, rows: { scale: 1, bias: 'carried', shift: 0 } }),
-    ...[1, 2, 3, N].map((topK): RowSpec =>
-      first('experts', `gate-top-${topK}`, `gate, top ${topK} of ${N}`, cost(topK), (seed) =>
-        rows.composition(`gate-top-${topK}`, seed, { gate: GATE, topK }),
-      ),
+    router('gate-and-rows', 'gate and rows', TOP_K, {
+      gate: GATE,
+      rows: { scale: 1, bias: 'carried', shift: 0 },
+    }),
+    ...[1, 2, 3, N].map(
+      (topK): RowSpec =>
+        first('experts', `gate-top-${topK}`, `gate, top ${topK} of ${N}`, cost(topK), (seed) =>
+          rows.composition(`gate-top-${topK}`, seed, { gate: GATE, topK }),
+        ),
     ),
-    ...[1, 2, N].map((topK): RowSpec =>
-      first('experts', `rows-top-${topK}`, `rows, top ${topK} of ${N}`, cost(topK), (seed) =>
-        rows.composition(`rows-top-${topK}`, seed, { topK }),
-      ),
+    ...[1, 2, N].map(
+      (topK): RowSpec =>
+        first('experts', `rows-top-${topK}`, `rows, top ${topK} of ${N}`, cost(topK), (seed) =>
+          rows.composition(`rows-top-${topK}`, seed, { topK }),
+        ),
     ),
-    ...everything.map((left): RowSpec =>
-      first('experts', `without-${owners[left - 1]}`, `gate, without ${owners[left - 1]}`, cost(TOP_K), (seed) =>
-        rows.composition(`without-${owners[left - 1]}`, seed, {
-          gate: GATE,
-          present: [0, ...everything.filter((index) => index !== left)],
-        }),
-      ),
+    ...everything.map(
+      (left): RowSpec =>
+        first(
+          'experts',
+          `without-${owners[left - 1]}`,
+          `gate, without ${owners[left - 1]}`,
+          cost(TOP_K),
+          (seed) =>
+            rows.composition(`without-${owners[left - 1]}`, seed, {
+              gate: GATE,
+              present: [0, ...everything.filter((index) => index !== left)],
+            }),
+        ),
     ),
   ]
 }
@@ -136,7 +193,11 @@ export interface Spread {
 export function spread(values: readonly number[]): Spread {
   const mean = values.reduce((a, b) => a + b, 0) / values.length
   const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0)
-  return { mean, deviation: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0, seeds: values.length }
+  return {
+    mean,
+    deviation: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0,
+    seeds: values.length,
+  }
 }
 
 /** Of a column, or of the macro average over domains. */

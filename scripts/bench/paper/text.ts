@@ -3,9 +3,9 @@
  * windows that change domain. Knows no model.
  */
 import { createHash } from 'node:crypto'
-import { mulberry32 } from '../../../src/model/sampling.ts'
-import { Tokenizer } from '../../../src/data/tokenizer.ts'
 import { windowSampler } from '../../../src/data/token-file.ts'
+import { Tokenizer } from '../../../src/data/tokenizer.ts'
+import { mulberry32 } from '../../../src/model/sampling.ts'
 import { domainsOf, readSplit } from '../../corpora/load.ts'
 import { learnMerges, tokenizerJson } from '../../public-model/bpe-trainer.ts'
 import type { Cells } from './cells.ts'
@@ -53,12 +53,20 @@ export async function loadText(dir: string, settings: Settings, cells: Cells): P
   for (const domain of domains) {
     const most = domain === PUBLIC_DOMAIN ? settings.publicTokens : settings.domainTokens
     train.set(domain, await trainTokens(dir, domain, tokenizer, most, cells))
-    const documents = documentsOf(await readSplit(dir, domain, 'test'), tokenizer, 2 * settings.evaluationBytes)
+    const documents = documentsOf(
+      await readSplit(dir, domain, 'test'),
+      tokenizer,
+      2 * settings.evaluationBytes,
+    )
     const half = Math.ceil(documents.length / 2)
     test.set(domain, heldOut(documents.slice(0, half), PURE_WINDOW, tokenizer.endOfText))
     stretches.push(documents.slice(half).map(({ ids }) => ids))
   }
-  const publicVal = documentsOf(await readSplit(dir, PUBLIC_DOMAIN, 'val'), tokenizer, settings.evaluationBytes)
+  const publicVal = documentsOf(
+    await readSplit(dir, PUBLIC_DOMAIN, 'val'),
+    tokenizer,
+    settings.evaluationBytes,
+  )
   return {
     tokenizer,
     domains,

@@ -3,7 +3,6 @@
  * parameters are all trained or whose router alone is. Each is a cell. Knows no evaluation.
  */
 import type { Tensor } from '@tensorflow/tfjs'
-import { mulberry32 } from '../../../src/model/sampling.ts'
 import {
   denseName,
   mixtureShapes,
@@ -12,6 +11,8 @@ import {
   routerName,
   zeroRows,
 } from '../../../src/model/params.ts'
+import { mulberry32 } from '../../../src/model/sampling.ts'
+import type { Gate } from '../../../src/model/solved-router.ts'
 import { type Compiled, type Engine, type FrozenTensor, sizeOf } from '../../../src/tensor/engine.ts'
 import { compileDenseStep, initialPublicModel } from '../../../src/training/dense.ts'
 import { batchInputs, batchTensors, lossAndGradients, lossTerms } from '../../../src/training/loss.ts'
@@ -33,7 +34,9 @@ export interface Laboratory {
 
 /** Arrays as parameters of the shapes given. */
 export function asParams(arrays: Arrays, shapes: ReadonlyMap<string, readonly number[]>): Params {
-  return new Map([...shapes].map(([name, shape]) => [name, { shape, data: arrays.get(name) as Float32Array }]))
+  return new Map(
+    [...shapes].map(([name, shape]) => [name, { shape, data: arrays.get(name) as Float32Array }]),
+  )
 }
 
 export async function trainPublic(lab: Laboratory): Promise<Params> {
@@ -44,7 +47,13 @@ export async function trainPublic(lab: Laboratory): Promise<Params> {
     const { B, T } = publicTraining
     const compiled = await compileDenseStep(engine, config, B, T)
     const source = rowsOf(sampler(text.train(PUBLIC_DOMAIN), T, 1), B)
-    await run(lab, 'public', { compiled, trainables: params, batches: source, training: publicTraining, checkpoints })
+    await run(lab, 'public', {
+      compiled,
+      trainables: params,
+      batches: source,
+      training: publicTraining,
+      checkpoints,
+    })
     return params
   })
   return asParams(arrays, publicShapes(config))
@@ -82,23 +91,31 @@ export interface PairInit {
   readonly publicRows?: readonly Float32Array[]
   /** Whether a bias is learned; without, it is held at zero. */
   readonly bias: boolean
+  /** Of public text and this owner, where the pair is trained under one. */
+  readonly gate?: Gate
+  /** In place of the default's. */
+  readonly training?: Training
 }
 
 /** A pair as the product trains it; the arrays are its trainables. */
 export function trainPair(lab: Laboratory, publicModel: Params, init: PairInit): Promise<Trainables> {
   const { engine, settings, cells, text } = lab
-  const { config, expertTraining } = settings
+  const { config } = settings
+  const training = init.training ?? settings.expertTraining
   return cells.arrays(init.name, async (checkpoints) => {
-    const { B, T } = expertTraining
+    const { B, T } = training
     const trainables = initialTrainables(config, publicModel, init.rows)
     if (!init.bias) for (const [key, values] of trainables) if (key.endsWith('expert_bias')) values.fill(1)
-    const compiled = await compilePairStep(engine, config, publicModel, init.publicRows ?? zeroRows(config), B, T)
+    const publicRouterRows = init.publicRows ?? zeroRows(config)
+    const compiled = await compilePairStep(engine, config, publicModel, publicRouterRows, B, T, {
+      gate: init.gate,
+    })
     const own = sampler(text.train(init.domain), T, init.seed)
     const shared = sampler(text.train(PUBLIC_DOMAIN), T, init.seed + 1)
     const publicRows = Math.round(B * init.replayShare)
     const batches: BatchSource = (step) =>
       Promise.all(Array.from({ length: B }, (_, b) => (b < publicRows ? shared : own)(step * B + b)))
-    await run(lab, init.name, { compiled, trainables, batches, training: expertTraining, checkpoints })
+    await run(lab, init.name, { compiled, trainables, batches, training, checkpoints })
     return trainables
   })
 }
