@@ -207,9 +207,14 @@ function joined(windows: readonly Float32Array[]): Float32Array {
   return out
 }
 
-function parted(values: Float32Array, { windows }: HeldOutText): Float32Array[] {
+/** The inverse of `joined`. */
+export function parted(values: Float32Array, { windows }: HeldOutText): Float32Array[] {
   let at = 0
-  return windows.map(({ labels }) => values.subarray(at, (at += labels.length)))
+  return windows.map(({ labels }) => {
+    const from = at
+    at += labels.length
+    return values.subarray(from, at)
+  })
 }
 
 function kept<T>(map: Map<string, Promise<T>>, key: string, make: () => Promise<T>): Promise<T> {

@@ -5,7 +5,7 @@
 import type { Params } from '../../../src/model/params.ts'
 import { bestTemperature, ensemble, promptRouting, proxyText, soup, weightedSoup } from './baselines.ts'
 import { composePairs, type RowsInit } from './compositions.ts'
-import { DEFAULT_REPLAY, type Experiment, inTurn, type NatsBySet, TUNING } from './experiment.ts'
+import { DEFAULT_REPLAY, type Experiment, inTurn, type NatsBySet, parted, TUNING } from './experiment.ts'
 import type { GateKind } from './routers.ts'
 import { hiddenStateRows, randomRows } from './starts.ts'
 import { PUBLIC_DOMAIN } from './text.ts'
@@ -77,7 +77,9 @@ export class Rows {
       }
       return out
     })
-    return this.#parted(arrays)
+    return new Map(
+      sets.map((set) => [set, parted(arrays.get(set) as Float32Array, this.#experiment.heldOut(set))]),
+    )
   }
 
   /** @returns nats and the temperature tuned on held-out public text. */
@@ -339,17 +341,6 @@ export class Rows {
     const out = new Map<string, readonly Float32Array[]>()
     for (const set of this.#experiment.sets) out.set(set, combine(await this.#denseNats(seed, set), set))
     return out
-  }
-
-  #parted(arrays: ReadonlyMap<string, Float32Array>): NatsBySet {
-    return new Map(
-      this.#experiment.sets.map((set) => {
-        let at = 0
-        const values = arrays.get(set) as Float32Array
-        const { windows } = this.#experiment.heldOut(set)
-        return [set, windows.map(({ labels }) => values.subarray(at, (at += labels.length)))]
-      }),
-    )
   }
 }
 

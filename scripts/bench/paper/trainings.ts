@@ -8,6 +8,7 @@ import {
   mixtureShapes,
   type Params,
   publicShapes,
+  requireParam,
   routerName,
   zeroRows,
 } from '../../../src/model/params.ts'
@@ -141,7 +142,7 @@ export async function trainMixture(lab: Laboratory, init: MixtureInit): Promise<
   const names = [...shapes.keys()].filter((name) => init.trained === 'all' || isRouter(name))
   const arrays = await cells.arrays(init.name, async (checkpoints) => {
     const trainables: Trainables = new Map(
-      names.map((name) => [name, (init.start.get(name)?.data as Float32Array).slice()]),
+      names.map((name) => [name, requireParam(init.start, name).data.slice()]),
     )
     const { B, T } = init.training
     const compiled = await compileMixtureStep(engine, lab.settings, init, names)
