@@ -34,7 +34,7 @@ export async function runAudit(experiment: Experiment, rows: Rows): Promise<Audi
     const texts = (await inTurn(own.slice(0, CONTROL.texts), source)).map((ids) => ids.slice(0, length))
     const few = Int32Array.from(texts.flatMap((ids) => Array.from(ids)))
     const control = await trainDense(lab, `overfitted-${OWNER}-s${seed}`, publicModel, few, seed, {
-      ...settings.expertTraining,
+      ...settings.denseTraining,
       T: length - 1,
       steps: Math.round((CONTROL.texts * CONTROL.epochs) / B),
     })

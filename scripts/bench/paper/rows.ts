@@ -22,8 +22,6 @@ const TEMPERATURES = [0.1, 0.3, 1, 3, 10, 30]
 const ROWS: Omit<RowsInit, 'publicRows'> = { scale: 1, bias: 'carried', shift: 0 }
 /** As the product publishes rows: two below (RELEASE_BIAS in training/pair.ts). */
 const RELEASED = { ...ROWS, shift: -2 }
-/** Routing is left to a gate. */
-const NO_ROWS: Omit<RowsInit, 'publicRows'> = { scale: 0, bias: 'dropped', shift: 0 }
 
 export class Rows {
   readonly #experiment: Experiment
@@ -115,7 +113,7 @@ export class Rows {
         trained: 'all',
         sources: [lab.text.train(PUBLIC_DOMAIN)],
         seed,
-        training: lab.settings.expertTraining,
+        training: lab.settings.denseTraining,
       })
       return { params, E: models.length, topK: TOP_K }
     })
@@ -127,7 +125,7 @@ export class Rows {
     return this.#experiment.nats(`joint-${data}-s${seed}`, async () => {
       const models = lab.text.domains.map(() => publicModel)
       const rows = models.map((_, i) => randomRows(lab, seed * 100 + i))
-      const { expertTraining } = lab.settings
+      const { denseTraining } = lab.settings
       const share = data === 'all' ? 1 : 0.5
       const params = await trainMixture(lab, {
         name: `joint-${data}-s${seed}`,
@@ -139,9 +137,9 @@ export class Rows {
         seed,
         // As many tokens as all owners together spend, in batches twice as large.
         training: {
-          ...expertTraining,
-          B: 2 * expertTraining.B,
-          steps: Math.round((share * owners.length * expertTraining.steps) / 2),
+          ...denseTraining,
+          B: 2 * denseTraining.B,
+          steps: Math.round((share * owners.length * denseTraining.steps) / 2),
         },
       })
       return { params, E: models.length, topK: TOP_K }
@@ -176,7 +174,7 @@ export class Rows {
                 this.#experiment.pair(domain, seed, recipe.name, await recipe.variant(domain)),
               )
         const publicRows = (await options.publicRows?.()) ?? zeroRows
-        const rows = options.rows ?? (gate === undefined ? RELEASED : NO_ROWS)
+        const rows = options.rows ?? RELEASED
         return {
           params: composePairs(lab.settings.config, publicModel, pairs, { ...rows, publicRows }),
           E,
@@ -261,7 +259,7 @@ export class Rows {
   recipe(name: string, seed: number, variant: (domain: string) => Promise<object>, gate?: GateKind) {
     return this.composition(`${name}${gate === undefined ? '-rows' : '-gate'}`, seed, {
       pairs: { name, variant },
-      ...(gate === undefined ? { rows: RELEASED } : { gate }),
+      ...(gate === undefined ? {} : { gate }),
     })
   }
 

@@ -4,8 +4,10 @@ import type { ModelConfig } from '../../../src/model/config.ts'
 export interface Settings {
   readonly config: ModelConfig
   readonly publicTraining: Training
-  /** Of one expert, dense or in a pair; the tokens that an owner spends. */
+  /** Of one expert in a pair: the tokens that an owner spends. */
   readonly expertTraining: Training
+  /** Of everything whose trunk moves, at the rate that suits it; as many tokens. */
+  readonly denseTraining: Training
   /** Tokens kept of a domain's training text, and of the public one. */
   readonly domainTokens: number
   readonly publicTokens: number
@@ -44,27 +46,30 @@ const CONFIG: ModelConfig = {
 
 /** Experts go on from where the public model stopped, so it stops at half of its peak (models/small/README.md). */
 const PUBLIC: Training = { steps: 800, B: 8, T: 512, peak: 3e-3, warmupSteps: 100, finalShare: 0.5 }
-const EXPERT: Training = { steps: 200, B: 8, T: 128, peak: 2e-3, warmupSteps: 10, finalShare: 0.1 }
+const EXPERT: Training = { steps: 200, B: 8, T: 128, peak: 5e-3, warmupSteps: 10, finalShare: 0.1 }
+const DENSE: Training = { ...EXPERT, peak: 2e-3 }
 
 export const FULL: Settings = {
   config: CONFIG,
   publicTraining: PUBLIC,
   expertTraining: EXPERT,
+  denseTraining: DENSE,
   domainTokens: 1_000_000,
   publicTokens: 6_200_000,
   evaluationBytes: 12_000,
   mixedTokens: 12_288,
   seeds: [1, 2, 3],
-  replayShares: [0, 0.25, 0.75],
+  replayShares: [0, 0.25],
   ranks: [8, 32, 96],
   audit: { prefixes: 100, samples: 10 },
 }
 
 export const QUICK: Settings = {
   ...FULL,
-  publicTraining: { ...PUBLIC, steps: 250 },
-  expertTraining: { ...EXPERT, steps: 80 },
-  publicTokens: 1_300_000,
+  publicTraining: { ...PUBLIC, steps: 200 },
+  expertTraining: { ...EXPERT, steps: 60 },
+  denseTraining: { ...DENSE, steps: 60 },
+  publicTokens: 1_000_000,
   domainTokens: 250_000,
   evaluationBytes: 8_000,
   mixedTokens: 8_192,

@@ -150,7 +150,11 @@ export function rowSpecs(rows: Rows, { owners }: Experiment, settings: Settings)
     router('gate-ridge', 'gate by ridge regression, temperature 10', TOP_K, {
       gate: { decays: [0.9], solver: 'ridge', ridge: 0.01, scale: 10 },
     }),
-    router('gate-and-rows', 'gate and rows', TOP_K, {
+    router('gate-alone', 'gate without rows', TOP_K, {
+      gate: GATE,
+      rows: { scale: 0, bias: 'dropped', shift: 0 },
+    }),
+    router('gate-as-trained', 'gate and rows without release bias', TOP_K, {
       gate: GATE,
       rows: { scale: 1, bias: 'carried', shift: 0 },
     }),

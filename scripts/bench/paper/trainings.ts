@@ -67,7 +67,7 @@ export async function trainDense(
   publicModel: Params,
   ids: Int32Array,
   seed: number,
-  training: Training = lab.settings.expertTraining,
+  training: Training = lab.settings.denseTraining,
 ): Promise<Params> {
   const { engine, settings, cells } = lab
   const { config } = settings
