@@ -13,7 +13,7 @@ import { Cells } from './paper/cells.ts'
 import { type Bits, Experiment, inTurn, MIXED, macro } from './paper/experiment.ts'
 import { GATE, Rows } from './paper/rows.ts'
 import { FULL, QUICK } from './paper/settings.ts'
-import { type RowResult, rowSpecs, tableLines } from './paper/table.ts'
+import { type RowResult, type RowSpec, rowSpecs, tableLines } from './paper/table.ts'
 import { loadText } from './paper/text.ts'
 
 /** Where corpora and cells lie when no folder is named; ignored by git. */
@@ -46,15 +46,15 @@ export async function benchPaper(say: (line: string) => void, options: readonly 
   if (unknown !== undefined) throw new Error(`--row ${unknown}: expected one of ${known.join(', ')}`)
   const chosen = values.row === undefined ? specs : specs.filter(({ id }) => values.row?.includes(id))
   const bySeed = new Map<string, Record<string, Bits>>(chosen.map(({ id }) => [id, {}]))
-  // All rows of the first seed come before the second seed of any.
-  for (const seed of settings.seeds) {
-    for (const spec of chosen) {
-      if (spec.seeds === 'first' && seed !== settings.seeds[0]) continue
-      const bits = experiment.bits(await spec.run(seed))
-      ;(bySeed.get(spec.id) as Record<string, Bits>)[String(seed)] = bits
-      say(`${spec.label}, seed ${seed}: macro ${macro(bits).toFixed(3)}, mixed ${bits[MIXED]?.toFixed(3)}`)
-    }
+  const make = async (spec: RowSpec, seed: number): Promise<void> => {
+    const bits = experiment.bits(await spec.run(seed))
+    ;(bySeed.get(spec.id) as Record<string, Bits>)[String(seed)] = bits
+    say(`${spec.label}, seed ${seed}: macro ${macro(bits).toFixed(3)}, mixed ${bits[MIXED]?.toFixed(3)}`)
   }
+  for (const seed of settings.seeds) {
+    for (const spec of chosen) if (spec.seeds === 'all') await make(spec, seed)
+  }
+  for (const spec of chosen) if (spec.seeds === 'first') await make(spec, settings.seeds[0] as number)
   const results = chosen.map(
     ({ id, label, group, compute }): RowResult => ({
       id,

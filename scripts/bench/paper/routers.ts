@@ -13,8 +13,10 @@ export interface GateKind {
   readonly solver: 'discriminant' | 'ridge'
   /** Of ridge regression: share of the mean eigenvalue. */
   readonly ridge?: number
-  /** Factor of the logits. */
+  /** Factor of the log-odds. */
   readonly scale: number
+  /** Added to the public expert's logit. */
+  readonly prior: number
 }
 
 /** Decayed means of unit rows: streams (T, C) of one window -> features (T, D C) for D decays. */
@@ -105,7 +107,7 @@ export function gateOf(kind: GateKind, gate: Gate, streams: readonly Float32Arra
         for (let c = 0; c < width; c++) {
           sum += (gate.weights[e * width + c] as number) * (rows[t * width + c] as number)
         }
-        logits[t * E + e] = kind.scale * sum
+        logits[t * E + e] = kind.scale * sum + (e === 0 ? kind.prior : 0)
       }
     }
     return logits

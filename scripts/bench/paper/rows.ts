@@ -14,7 +14,7 @@ import { mixtureOfDense, trainMixture } from './trainings.ts'
 /** Experts active for a token, as the product's default. */
 export const TOP_K = 4
 /** The product's gate. */
-export const GATE: GateKind = { decays: [0.9], solver: 'discriminant', scale: 1 }
+export const GATE: GateKind = { decays: [0.9], solver: 'discriminant', scale: 0.5, prior: 1 }
 /** Candidates for the temperature of the BTM ensemble; the best on held-out public text is taken. */
 const TEMPERATURES = [0.1, 0.3, 1, 3, 10, 30]
 

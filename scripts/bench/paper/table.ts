@@ -145,10 +145,11 @@ export function rowSpecs(rows: Rows, { owners }: Experiment, settings: Settings)
     router('gate-two-decays', 'gate, decays 0.7 and 0.95 as one feature', TOP_K, {
       gate: { ...GATE, decays: [0.7, 0.95] },
     }),
-    router('gate-half', 'gate, logits halved', TOP_K, { gate: { ...GATE, scale: 0.5 } }),
-    router('gate-double', 'gate, logits doubled', TOP_K, { gate: { ...GATE, scale: 2 } }),
+    router('gate-odds', 'gate, log-odds as solved', TOP_K, { gate: { ...GATE, scale: 1 } }),
+    router('gate-quarter', 'gate, a quarter of the log-odds', TOP_K, { gate: { ...GATE, scale: 0.25 } }),
+    router('gate-no-prior', 'gate, no prior for the public expert', TOP_K, { gate: { ...GATE, prior: 0 } }),
     router('gate-ridge', 'gate by ridge regression, temperature 10', TOP_K, {
-      gate: { decays: [0.9], solver: 'ridge', ridge: 0.01, scale: 10 },
+      gate: { decays: [0.9], solver: 'ridge', ridge: 0.01, scale: 10, prior: 0 },
     }),
     router('gate-alone', 'gate without rows', TOP_K, {
       gate: GATE,
