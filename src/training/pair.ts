@@ -2,9 +2,8 @@
  * The pair model that an owner trains: the frozen public model and one trainable expert beside it,
  * both always active (flexolmo 2.2). Knows no data and no files.
  */
-import { concat, scalar, type Tensor, tensor } from '@tensorflow/tfjs'
+import { concat, type Tensor, tensor } from '@tensorflow/tfjs'
 import type { ModelConfig } from '../model/config.ts'
-import type { GateTensors } from '../model/gate-graph.ts'
 import type { Weights } from '../model/layers.ts'
 import {
   biasName,
@@ -18,7 +17,6 @@ import {
   requireParam,
   routerName,
 } from '../model/params.ts'
-import type { Gate } from '../model/solved-router.ts'
 import type { Compiled, Engine, FrozenTensor } from '../tensor/engine.ts'
 import { batchInputs, batchTensors, lossAndGradients, lossTerms } from './loss.ts'
 
@@ -128,20 +126,6 @@ function frozenTensors(config: ModelConfig, publicModel: Params): Record<string,
   return frozen
 }
 
-export interface PairOptions {
-  /** Of the public model and this owner: the pair is then trained as a composition will run it. */
-  readonly gate?: Gate | undefined
-}
-
-function gateTensors({ weights, offsets, rowScale }: Gate): GateTensors {
-  const E = offsets.length
-  return {
-    weights: tensor(weights, [E, weights.length / E]),
-    offsets: tensor(offsets),
-    rowScale: scalar(rowScale),
-  }
-}
-
 /**
  * Compile the pair's loss and gradients for batches of B x T.
  * Inputs: ids (B, T), labels (N), labelWeights (N), tokenScale (), and every trainable.
@@ -154,15 +138,13 @@ export async function compilePairStep(
   publicRows: readonly Float32Array[],
   B: number,
   T: number,
-  { gate }: PairOptions = {},
 ): Promise<Compiled> {
   const shapes = trainableShapes(config)
   const inputs = batchInputs(B, T)
   for (const [name, shape] of shapes) inputs[name] = { shape }
+  const init = { B, T, E: 2, topK: 2, bias: true, trainHead: false }
   return engine.compile(
     (tensors) => {
-      const solved = gate && { gate: gateTensors(gate) }
-      const init = { B, T, E: 2, topK: 2, bias: true, trainHead: false, ...solved }
       const trainables = Object.fromEntries([...shapes.keys()].map((name) => [name, tensors[name] as Tensor]))
       return lossAndGradients(trainables, (current) => {
         const weights = pairWeights(config, tensors, current, publicRows)

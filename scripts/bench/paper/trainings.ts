@@ -13,7 +13,6 @@ import {
   zeroRows,
 } from '../../../src/model/params.ts'
 import { mulberry32 } from '../../../src/model/sampling.ts'
-import type { Gate } from '../../../src/model/solved-router.ts'
 import { type Compiled, type Engine, type FrozenTensor, sizeOf } from '../../../src/tensor/engine.ts'
 import { compileDenseStep, initialPublicModel } from '../../../src/training/dense.ts'
 import { batchInputs, batchTensors, lossAndGradients, lossTerms } from '../../../src/training/loss.ts'
@@ -92,25 +91,19 @@ export interface PairInit {
   readonly publicRows?: readonly Float32Array[]
   /** Whether a bias is learned; without, it is held at zero. */
   readonly bias: boolean
-  /** Of public text and this owner, where the pair is trained under one. */
-  readonly gate?: Gate
-  /** In place of the default's. */
-  readonly training?: Training
 }
 
 /** A pair as the product trains it; the arrays are its trainables. */
 export function trainPair(lab: Laboratory, publicModel: Params, init: PairInit): Promise<Trainables> {
   const { engine, settings, cells, text } = lab
   const { config } = settings
-  const training = init.training ?? settings.expertTraining
+  const training = settings.expertTraining
   return cells.arrays(init.name, async (checkpoints) => {
     const { B, T } = training
     const trainables = initialTrainables(config, publicModel, init.rows)
     if (!init.bias) for (const [key, values] of trainables) if (key.endsWith('expert_bias')) values.fill(1)
     const publicRouterRows = init.publicRows ?? zeroRows(config)
-    const compiled = await compilePairStep(engine, config, publicModel, publicRouterRows, B, T, {
-      gate: init.gate,
-    })
+    const compiled = await compilePairStep(engine, config, publicModel, publicRouterRows, B, T)
     const own = sampler(text.train(init.domain), T, init.seed)
     const shared = sampler(text.train(PUBLIC_DOMAIN), T, init.seed + 1)
     const publicRows = Math.round(B * init.replayShare)
