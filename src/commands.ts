@@ -5,30 +5,29 @@
 import type { Verdict } from './acceptance/accept.ts'
 import { composeExperts } from './compose-experts.ts'
 import { compositionDigest, selectionMask } from './composition/compose.ts'
-import { ROUTER_CHOICES, type RouterChoice } from './composition/router.ts'
+import { routerChoice } from './composition/router.ts'
 import { REVOCATION_REASONS } from './consortium/member.ts'
-import { readDocuments } from './data/readers.ts'
+import { evaluateText } from './evaluate-text.ts'
 import { exportComposition } from './export-composition.ts'
 import { exportOnnx } from './export-onnx.ts'
 import { exportPair } from './export-pair.ts'
 import { InputError } from './lib/errors.ts'
 import { Fields } from './lib/fields.ts'
-
-import type { HeldOutDocument } from './model/evaluate.ts'
+import { reporting } from './lib/reporting.ts'
 import type { FlexMeshNode } from './node.ts'
 import type { FloatDtype } from './packaging/safetensors.ts'
+import { PUBLISHED_STATISTICS, type PublishRequest } from './pipeline.ts'
 import type { ControlHandler } from './serving/control.ts'
 import { TRAIN_DEFAULTS, trainExpert } from './train-expert.ts'
-import { ownHeldOut, publicHeldOut } from './trained-expert.ts'
 
 const MAX_TEXT = 65_536
 const MAX_PATHS = 1024
 const MAX_PATH = 4096
 const MAX_TOP_K = 65
 const MAX_SHARD_MB = 1_000_000
-/** Text that `evaluate --data` scores at most: minutes, not hours. */
-const MAX_SCORED_BYTES = 2 ** 20
 const DEFAULT_MAX_TOKENS = 64
+/** Above an epsilon of a thousand, noise protects nobody. */
+const MAX_EPSILON_MILLI = 1_000_000
 const MAX_STEPS = 10_000_000
 /** Micro-batches a step: one batch is read as a whole, 4 MiB at this many rows. */
 const MAX_ACCUMULATE = 1024
@@ -95,7 +94,7 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
       }
       if (fields.has('exportPair')) {
         const directory = fields.text('exportPair', MAX_PATH)
-        return yield* reporting((onProgress) =>
+        return yield* countingBytes((onProgress) =>
           exportPair(node.engine, node.publicModel, node.paths.training, request, directory, {
             signal,
             shardBytes: shardBytes(fields),
@@ -122,6 +121,7 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
         license: fields.has('license') ? fields.text('license', 64) : 'LicenseRef-consortium-only',
         domain: fields.has('domain') ? fields.text('domain', 80) : 'unspecified',
         dtype: fields.has('dtype') ? fields.literal<FloatDtype>('dtype', 'BF16', 'F16', 'F32') : 'BF16',
+        ...statisticsOf(fields),
       })
       return { id }
     },
@@ -167,7 +167,7 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
       }
       if (fields.has('export')) {
         const directory = fields.text('export', MAX_PATH)
-        const files = yield* reporting((onProgress) =>
+        const files = yield* countingBytes((onProgress) =>
           exportComposition(node, experts, {
             directory,
             topK,
@@ -181,7 +181,7 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
       }
       if (fields.has('exportOnnx')) {
         const directory = fields.text('exportOnnx', MAX_PATH)
-        const files = yield* reporting((onProgress) =>
+        const files = yield* countingBytes((onProgress) =>
           exportOnnx(node, composition, { directory, signal, onProgress }),
         )
         Object.assign(result, { onnx: { directory, files } })
@@ -225,39 +225,23 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
       }
       return { text: text + stream.flush(), tokens, experts: attribution(node, shares) }
     },
-    async *evaluate(args, signal) {
-      const fields = new Fields(args, 'evaluate')
-      const documents = await textToScore(node, fields, signal)
-      const choice = routerChoice(fields)
-      const inference =
-        choice === undefined ? node.inference() : node.serving(await composeExperts(node, { router: choice }))
-      const institutions = inference.composition.experts.map(({ institution }) => institution)
-      const selections = [
-        { include: [] },
-        {},
-        ...institutions.map((institution) => ({ include: [institution] })),
-        ...institutions.map((institution) => ({ exclude: [institution] })),
-      ]
-      const results = await inference.evaluate(documents, selections, signal)
-      const bits = results.map(({ bitsPerByte }) => bitsPerByte)
-      const n = institutions.length
-      return {
-        public: bits[0],
-        composed: bits[1],
-        alone: Object.fromEntries(institutions.map((name, i) => [name, bits[2 + i]])),
-        without: Object.fromEntries(institutions.map((name, i) => [name, bits[2 + n + i]])),
-        loadShares: results[1]?.loadShares,
-        router: inference.composition.router,
-        ...(inference.composition.routerNote === undefined
-          ? {}
-          : { routerNote: inference.composition.routerNote }),
-      }
-    },
+    evaluate: (args, signal) => evaluateText(node, args, signal),
   }
 }
 
-function routerChoice(fields: Fields): RouterChoice | undefined {
-  return fields.has('router') ? fields.literal('router', ...ROUTER_CHOICES) : undefined
+/** How router statistics are published: as they are unless noise, or none, is asked for. */
+function statisticsOf(fields: Fields): Pick<PublishRequest, 'statistics' | 'epsilonMilli'> {
+  const statistics = fields.has('statistics')
+    ? fields.literal('statistics', ...PUBLISHED_STATISTICS)
+    : 'exact'
+  const epsilonMilli = fields.has('epsilonMilli') ? fields.uint('epsilonMilli', MAX_EPSILON_MILLI, 1) : 0
+  if ((statistics === 'noised') !== epsilonMilli > 0) {
+    throw new InputError(
+      'usage',
+      'publish: noise on router statistics takes both --router-statistics noised and --noise EPSILON',
+    )
+  }
+  return { statistics, epsilonMilli }
 }
 
 function shardBytes(fields: Fields): number | undefined {
@@ -265,49 +249,10 @@ function shardBytes(fields: Fields): number | undefined {
 }
 
 /** Run something that counts bytes; its counts are the progress. */
-async function* reporting<T>(
+function countingBytes<T>(
   action: (onProgress: (done: number, total: number) => void) => Promise<T>,
 ): AsyncGenerator<{ stage: 'bytes'; done: number; total: number }, T, void> {
-  let latest: { done: number; total: number } | undefined
-  let wake: () => void = () => undefined
-  const running = action((done, total) => {
-    latest = { done, total }
-    wake()
-  })
-  const ended = running.then(
-    () => true,
-    () => true,
-  )
-  for (;;) {
-    const news = new Promise<boolean>((resolve) => {
-      wake = () => resolve(false)
-    })
-    if (await Promise.race([ended, news])) return running
-    if (latest !== undefined) yield { stage: 'bytes', ...latest }
-    latest = undefined
-  }
-}
-
-/** Held-out text of a training, any text, or held-out public text. */
-async function textToScore(
-  node: FlexMeshNode,
-  fields: Fields,
-  signal: AbortSignal,
-): Promise<readonly HeldOutDocument[]> {
-  const { publicModel } = node
-  const { training } = node.paths
-  if (fields.has('name')) return ownHeldOut(publicModel, training, fields.text('name', 64))
-  if (!fields.has('data')) return publicHeldOut(publicModel, training, signal)
-  const paths = fields.list('data', MAX_PATHS, (item) => String(item))
-  const documents: HeldOutDocument[] = []
-  let total = 0
-  for await (const { text } of readDocuments(paths, { signal })) {
-    const bytes = Buffer.byteLength(text)
-    documents.push({ tokens: Int32Array.from(publicModel.tokenizer.encode(text)), bytes })
-    total += bytes
-    if (total >= MAX_SCORED_BYTES) break
-  }
-  return documents
+  return reporting((report) => action((done, total) => report({ stage: 'bytes', done, total })))
 }
 
 /** Shares of the answer, public model first; they sum to 1. */

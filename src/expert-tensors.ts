@@ -2,7 +2,13 @@
 import type { ModelConfig } from './model/config.ts'
 import { type Expert, FFN_PROJECTIONS, type Param } from './model/params.ts'
 import type { ExpertTensor, Float32Tensor } from './packaging/package.ts'
-import { biasTensorName, ffnTensorName, routerTensorName } from './packaging/tensor-names.ts'
+import {
+  biasTensorName,
+  ffnTensorName,
+  routerTensorName,
+  STATISTICS_MEAN,
+  STATISTICS_SECOND,
+} from './packaging/tensor-names.ts'
 
 const PROJECTIONS = ['gate', 'up', 'down'] as const
 
@@ -19,6 +25,11 @@ export function tensorsOfExpert(config: ModelConfig, expert: Expert): Map<string
     if (expert.bias !== undefined) {
       tensors.set(biasTensorName(layer), { shape: [1], data: expert.bias.subarray(layer, layer + 1) })
     }
+  }
+  if (expert.statistics !== undefined) {
+    const { second, mean } = expert.statistics
+    tensors.set(STATISTICS_SECOND, { shape: [second.length], data: second })
+    tensors.set(STATISTICS_MEAN, { shape: [mean.length], data: mean })
   }
   return tensors
 }
@@ -37,5 +48,8 @@ export function expertOfTensors(config: ModelConfig, tensors: ReadonlyMap<string
     routerRows.push((tensors.get(routerTensorName(layer)) as ExpertTensor).data)
     if (bias !== undefined) bias[layer] = tensors.get(biasTensorName(layer))?.data[0] as number
   }
-  return { ffn, routerRows, bias }
+  const second = tensors.get(STATISTICS_SECOND)?.data
+  const mean = tensors.get(STATISTICS_MEAN)?.data
+  const statistics = second === undefined || mean === undefined ? undefined : { second, mean }
+  return { ffn, routerRows, bias, statistics }
 }

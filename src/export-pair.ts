@@ -4,6 +4,7 @@
  * training here would begin. What is needed to take the result back in stays in the training's folder.
  */
 
+import { type CorpusWarning, corpusWarnings } from './data/corpus-warnings.ts'
 import { byLayer, modelFilesOf, publicSource, publicSources, valuesSource } from './flex-olmo.ts'
 import type { ModelConfig } from './model/config.ts'
 import { expertName, FFN_PROJECTIONS, layerName, PAIR_EXPERT, routerName } from './model/params.ts'
@@ -16,6 +17,7 @@ import {
 } from './packaging/huggingface-directory.ts'
 import { ROUTER_BIAS_FILE, writeRouterBias } from './packaging/router-bias.ts'
 import { openPublicModel, type PublicModel, type PublicModelFiles } from './public-model.ts'
+import { ownStatistics, saveOwnStatistics } from './router-statistics.ts'
 import type { Engine } from './tensor/engine.ts'
 import { startPair, type TrainRequest } from './train-expert.ts'
 import { saveUnits, trainingDirs } from './trained-expert.ts'
@@ -26,6 +28,7 @@ export interface PairExport {
   readonly files: readonly string[]
   readonly documents: number
   readonly tokens: number
+  readonly warnings: readonly CorpusWarning[]
 }
 
 /** @throws InputError `exists` for a folder with anything in it, and as `startPair`. */
@@ -53,10 +56,13 @@ export async function exportPair(
     const bias = rows.map(() => Float32Array.of(0, INITIAL_BIAS))
     content.files.set(ROUTER_BIAS_FILE, writeRouterBias(bias))
     content.files.set('README.md', readme(request.name))
-    await saveUnits(trainingDirs(trainingRoot, request.name), units)
+    const dirs = trainingDirs(trainingRoot, request.name)
+    await saveUnits(dirs, units)
+    const own = await ownStatistics(engine, model, start.corpus, options.signal)
+    if (own !== undefined) await saveOwnStatistics(dirs, own)
     const files = await writeHuggingFaceDirectory(directory, content, options)
     const { documents, tokens } = start.corpus.stats.train
-    return { directory, files, documents, tokens }
+    return { directory, files, documents, tokens, warnings: corpusWarnings(start.corpus.stats) }
   } finally {
     await start.close()
   }

@@ -31,8 +31,14 @@ import { type TensorSource, writeTensors } from './packaging/huggingface-directo
 import { readConfig, readTokenizer, TOKENIZER_FILE } from './packaging/model-directory.ts'
 import { readRouterBias } from './packaging/router-bias.ts'
 import { toFloat32 } from './packaging/safetensors.ts'
-import { biasTensorName, routerTensorName } from './packaging/tensor-names.ts'
+import {
+  biasTensorName,
+  routerTensorName,
+  STATISTICS_MEAN,
+  STATISTICS_SECOND,
+} from './packaging/tensor-names.ts'
 import { openPublicModel, type PublicModelFiles } from './public-model.ts'
+import { loadOwnStatistics, type OwnStatistics } from './router-statistics.ts'
 import { loadUnits, saveResult, type TrainingDirs, type TrainResult, trainingDirs } from './trained-expert.ts'
 import { foldBias, RELEASE_BIAS } from './training/pair.ts'
 
@@ -68,7 +74,12 @@ export async function importExpert(
   await compareFrozen(model, pair, progress, options.signal)
   const router = await readRouter(pair, dir, model.config, dirs)
   await ensurePrivateDir(dirs.dir)
-  const tensors = [...ffnSources(pair, model.config, progress, options.signal), ...router]
+  const own = await loadOwnStatistics(dirs)
+  const tensors = [
+    ...ffnSources(pair, model.config, progress, options.signal),
+    ...router,
+    ...(own === undefined ? [] : statisticsSources(own)),
+  ]
   await mapDiskErrors(dirs.expert, async () => {
     const temporary = `${dirs.expert}.tmp`
     try {
@@ -85,7 +96,13 @@ export async function importExpert(
       throw error
     }
   })
-  const result = { name, steps: 0, replayShareMilli: 0, ...(await textOf(model, dirs)) }
+  const result = {
+    name,
+    steps: 0,
+    replayShareMilli: 0,
+    statisticsDocuments: own?.documents ?? 0,
+    ...(await textOf(model, dirs)),
+  }
   await saveResult(dirs, result)
   return result
 }
@@ -261,6 +278,14 @@ async function readRouter(
     ...(expert.bias === undefined
       ? []
       : Array.from(expert.bias, (b, layer) => valuesSource(biasTensorName(layer), [1], Float32Array.of(b)))),
+  ]
+}
+
+/** Those of the text that this training was exported with. */
+function statisticsSources({ statistics: { second, mean } }: OwnStatistics): TensorSource[] {
+  return [
+    valuesSource(STATISTICS_SECOND, [second.length], second),
+    valuesSource(STATISTICS_MEAN, [mean.length], mean),
   ]
 }
 

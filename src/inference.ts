@@ -17,6 +17,17 @@ export interface Completion {
   readonly selection: Selection
 }
 
+/** Windows scored so far, of all texts under all selections, and which of them is being scored. */
+export interface EvaluationProgress {
+  readonly text: number
+  readonly selection: number
+  readonly done: number
+  readonly total: number
+}
+
+/** Tokens that are scored together. */
+const WINDOW = 128
+
 export class Inference {
   readonly composition: Composition
   readonly contextLength: number
@@ -48,26 +59,38 @@ export class Inference {
     yield* generator.generate(request, signal)
   }
 
-  /** Bits per byte of documents under several selections; one compilation for all. */
+  /** Every text under every selection, texts x selections; one compilation for all. */
   async evaluate(
-    documents: readonly HeldOutDocument[],
+    texts: readonly (readonly HeldOutDocument[])[],
     selections: readonly Selection[],
     signal: AbortSignal,
-  ): Promise<Evaluation[]> {
+    onProgress: (progress: EvaluationProgress) => void = () => undefined,
+  ): Promise<Evaluation[][]> {
     const { experts, params, topK, gates } = this.composition
+    const routings = selections.map((selection) => selectionRouting(this.composition, selection))
     const evaluator = await createEvaluator(this.#engine, this.#model.config, params, {
       E: experts.length + 1,
       topK,
       B: 8,
-      T: 128,
+      T: WINDOW,
       endOfText: this.#model.tokenizer.endOfText,
       gate: gates !== undefined,
     })
+    const windows = texts.flat().reduce((sum, { tokens }) => sum + Math.ceil(tokens.length / WINDOW), 0)
+    const total = windows * routings.length
+    let done = 0
     try {
-      const results: Evaluation[] = []
-      for (const selection of selections) {
-        const routing = selectionRouting(this.composition, selection)
-        results.push(await evaluator.evaluate(documents, routing, signal))
+      const results: Evaluation[][] = []
+      for (const [text, documents] of texts.entries()) {
+        const row: Evaluation[] = []
+        for (const [selection, routing] of routings.entries()) {
+          const onBatch = (count: number): void => {
+            done += count
+            onProgress({ text, selection, done, total })
+          }
+          row.push(await evaluator.evaluate(documents, routing, signal, onBatch))
+        }
+        results.push(row)
       }
       return results
     } finally {

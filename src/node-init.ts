@@ -2,7 +2,6 @@
 import type { AcceptancePolicy } from './acceptance/policy.ts'
 import type { RouterChoice } from './composition/router.ts'
 import type { Encrypter } from './exchange/transport.ts'
-import type { RouterStatistics } from './model/solved-router.ts'
 import type { WeightFormat } from './model/weight-format.ts'
 import type { NodeEvent } from './node-event.ts'
 import type { Engine } from './tensor/engine.ts'
@@ -15,8 +14,6 @@ export interface NodeInit {
   readonly topK?: number
   /** Default `auto`. */
   readonly router?: RouterChoice
-  /** Of the public text; without them compositions route by rows. */
-  readonly publicStatistics?: RouterStatistics
   /** How answers hold weights in memory; default fp32. */
   readonly weights?: WeightFormat
   /** Unix seconds. */

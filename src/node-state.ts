@@ -32,8 +32,8 @@ export interface NodeState {
   /** Held-out documents of our own trainings; may be empty. */
   ownText(): Promise<readonly HeldOutDocument[]>
   publicText(): Promise<readonly HeldOutDocument[]>
-  /** Of the public text, beside which gates are solved; nothing where there are none. */
-  publicStatistics(): Promise<RouterStatistics | undefined>
+  /** Of the public text, beside which gates are solved. */
+  publicStatistics(): Promise<RouterStatistics>
   /** Experts in use, and our own finished trainings that are not: what a foreign one is measured beside. */
   baseline(): Promise<readonly Expert[]>
 }

@@ -36,6 +36,7 @@ import type { NodeState } from './node-state.ts'
 import { encodeWithdrawal } from './packaging/withdrawal.ts'
 import { type PublishRequest, publish } from './pipeline.ts'
 import { loadPublicModel, type PublicModel } from './public-model.ts'
+import { publicStatistics } from './router-statistics.ts'
 import { StatementLog } from './statement-log.ts'
 import { BlobStore } from './store/blob-store.ts'
 import { Catalogue, rosterKey } from './store/catalogue.ts'
@@ -73,7 +74,6 @@ export class FlexMeshNode implements NodeState {
   readonly judging: Judging
   readonly #log: StatementLog
   readonly #policy: AcceptancePolicy
-  readonly #publicStatistics: RouterStatistics | undefined
   readonly #emit: OnNodeEvent
   readonly #encrypter: Encrypter | undefined
   readonly #stopping = new AbortController()
@@ -96,7 +96,6 @@ export class FlexMeshNode implements NodeState {
     this.engine = init.engine
     this.topK = init.topK ?? DEFAULT_TOP_K
     this.router = init.router ?? 'auto'
-    this.#publicStatistics = init.publicStatistics
     this.now = init.now
     this.#weights = init.weights ?? 'fp32'
     this.#policy = init.policy ?? DEFAULT_POLICY
@@ -260,8 +259,8 @@ export class FlexMeshNode implements NodeState {
     return publicHeldOut(this.publicModel, this.paths.training, this.#stopping.signal, ACCEPTANCE_BYTES)
   }
 
-  publicStatistics(): Promise<RouterStatistics | undefined> {
-    return Promise.resolve(this.#publicStatistics)
+  publicStatistics(): Promise<RouterStatistics> {
+    return publicStatistics(this.engine, this.publicModel, this.paths.training, this.#stopping.signal)
   }
 
   /** Names of finished trainings. */

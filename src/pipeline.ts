@@ -9,6 +9,7 @@ import { expertOfTensors, tensorsOfExpert } from './expert-tensors.ts'
 import { seal } from './identity/envelope.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
 import { type Digest, digestOf } from './lib/bytes.ts'
+import { InputError } from './lib/errors.ts'
 import { limit } from './lib/limits.ts'
 import { createEvaluator } from './model/evaluate.ts'
 import { type Expert, mixtureParams, zeroRows } from './model/params.ts'
@@ -19,15 +20,23 @@ import { type EvalResult, encodeManifest, type Manifest } from './packaging/mani
 import { type ExpertTensor, packExpert } from './packaging/package.ts'
 import type { FloatDtype } from './packaging/safetensors.ts'
 import type { ChainLink } from './packaging/statement.ts'
+import { statisticsShare } from './statistics-share.ts'
 import type { Score, TrainResult } from './trained-expert.ts'
+import { noisedStatistics } from './training/noised-statistics.ts'
 
 const MICRO = 1e6
+
+/** What of an owner's router statistics leaves the node. */
+export const PUBLISHED_STATISTICS = ['exact', 'noised', 'none'] as const
 
 export interface PublishRequest {
   readonly name: string
   readonly license: string
   readonly domain: string
   readonly dtype: FloatDtype
+  readonly statistics: (typeof PUBLISHED_STATISTICS)[number]
+  /** Of the noise, in thousandths; 0 without noise. */
+  readonly epsilonMilli: number
 }
 
 /** Pack, store the file and sign the manifest, which takes the place `link`; the caller logs it. */
@@ -38,7 +47,8 @@ export async function publish(
   link: ChainLink,
 ): Promise<{ id: Digest; envelope: Uint8Array; manifest: Manifest }> {
   const { identity, consortium, charter, blobs, now } = state
-  const packed = packExpert(tensorsOfExpert(state.publicModel.config, trained.expert), request.dtype)
+  const released = withStatistics(trained, request)
+  const packed = packExpert(tensorsOfExpert(state.publicModel.config, released.expert), request.dtype)
   await blobs.put(packed.parts)
   const issuedAt = now()
   const { own, public: shared } = trained.result
@@ -53,7 +63,7 @@ export async function publish(
       digest: charter.publicModel.digest,
       tokenizerDigest: charter.publicModel.tokenizerDigest,
     },
-    expert: { name: request.name, dtype: request.dtype, ...packed.shape },
+    expert: { name: request.name, dtype: request.dtype, ...packed.shape, ...released.facts },
     files: [{ role: 'expert', ...packed.file }],
     training: {
       documents: trained.result.documents,
@@ -69,6 +79,39 @@ export async function publish(
   const payload = encodeManifest(manifest)
   const envelope = seal(MEDIA_TYPES.manifest, payload, [identity])
   return { id: digestOf(payload), envelope, manifest }
+}
+
+/**
+ * The expert with the statistics that are published, and what the manifest says of them.
+ * @throws InputError `not-found` where noise is asked for and there are no statistics.
+ */
+function withStatistics(
+  { expert, result }: { expert: Expert; result: TrainResult },
+  { name, statistics: choice, epsilonMilli }: PublishRequest,
+): { expert: Expert; facts: { statisticsDocuments: number; statisticsEpsilonMilli: number } } {
+  const { statistics } = expert
+  const documents = result.statisticsDocuments
+  if (choice === 'noised' && (statistics === undefined || documents === 0)) {
+    throw new InputError(
+      'not-found',
+      `${name} has no router statistics to add noise to: its text has fewer than ${limit('statisticsDocuments')} documents, or it was trained elsewhere; publish it with --router-statistics none`,
+    )
+  }
+  if (choice === 'none' || statistics === undefined || documents === 0) {
+    return {
+      expert: { ...expert, statistics: undefined },
+      facts: { statisticsDocuments: 0, statisticsEpsilonMilli: 0 },
+    }
+  }
+  const noised =
+    choice === 'noised' ? noisedStatistics(statistics, documents, epsilonMilli / 1000) : statistics
+  return {
+    expert: { ...expert, statistics: noised },
+    facts: {
+      statisticsDocuments: documents,
+      statisticsEpsilonMilli: choice === 'noised' ? epsilonMilli : 0,
+    },
+  }
 }
 
 /**
@@ -133,12 +176,16 @@ async function measure(
         share: after.loadShares[E - 1] as number,
       }
     }
-    const shared = await compare(await state.publicText())
+    const publicText = await state.publicText()
+    const shared = await compare(publicText)
     const ownText = await state.ownText()
     const own = ownText.length > 0 ? await compare(ownText) : undefined
     return {
       public: { before: shared.before, after: shared.after },
       publicLoadShare: shared.share,
+      ...(candidate.statistics === undefined
+        ? {}
+        : { publicGateShare: await statisticsShare(state, candidate.statistics, publicText, signal) }),
       ...(own === undefined ? {} : { own: { before: own.before, after: own.after } }),
     }
   } finally {

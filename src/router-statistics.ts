@@ -4,19 +4,22 @@ import { join } from 'node:path'
 import type { Corpus } from './data/corpus.ts'
 import { disjointStretches } from './data/token-file.ts'
 import { pathExists, readFileBounded, writeFileAtomic } from './lib/files.ts'
+import { limit } from './lib/limits.ts'
 import { layerName } from './model/params.ts'
 import { FEATURE_DECAY, type RouterStatistics } from './model/solved-router.ts'
 import { fromFloat32, readSafetensors, toFloat32, writeSafetensors } from './packaging/safetensors.ts'
 import type { PublicModel } from './public-model.ts'
 import type { Engine } from './tensor/engine.ts'
-import { openReplay, replayDir } from './trained-expert.ts'
+import { openReplay, replayDir, type TrainingDirs } from './trained-expert.ts'
 import { routerStatistics, STATISTICS_DOCUMENTS, STATISTICS_WINDOW } from './training/router-statistics.ts'
 
 const CACHE_FILE = 'router-statistics.safetensors'
 /** Metadata key under which the cache names what it was computed from. */
 const SOURCE = 'source'
+/** Metadata key of how many documents own statistics average over. */
+const DOCUMENTS = 'documents'
 /** Statistics of a stream 16,384 wide. */
-const MAX_CACHE_BYTES = 2 ** 30
+const MAX_FILE_BYTES = 2 ** 30
 
 /**
  * Statistics of the public model's own expert, from its text for replay. Public text needs no minimum of
@@ -31,8 +34,8 @@ export async function publicStatistics(
 ): Promise<RouterStatistics> {
   const path = join(replayDir(trainingRoot), CACHE_FILE)
   const source = sourceOf(model)
-  const cached = await readCache(path, source)
-  if (cached !== undefined) return cached
+  const cached = await read(path)
+  if (cached?.metadata.get(SOURCE) === source) return cached.statistics
   const replay = await openReplay(model, trainingRoot, signal)
   try {
     const statistics = await routerStatistics(
@@ -42,11 +45,30 @@ export async function publicStatistics(
       await documentsOf(model, replay),
       signal,
     )
-    await writeCache(path, source, statistics)
+    await write(path, [SOURCE, source], statistics)
     return statistics
   } finally {
     await replay.close()
   }
+}
+
+/** What an owner publishes for gates, and what it averages over. */
+export interface OwnStatistics {
+  readonly statistics: RouterStatistics
+  readonly documents: number
+}
+
+/** Statistics of a training's own text; nothing where it has too few documents to publish a mean of them. */
+export async function ownStatistics(
+  engine: Engine,
+  model: PublicModel,
+  corpus: Corpus,
+  signal: AbortSignal,
+): Promise<OwnStatistics | undefined> {
+  const documents = await documentsOf(model, corpus)
+  if (documents.length < limit('statisticsDocuments')) return undefined
+  const statistics = await routerStatistics(engine, model.config, model.params, documents, signal)
+  return { statistics, documents: documents.length }
 }
 
 /** Stretches of a corpus's training text that statistics average over; see `disjointStretches`. */
@@ -65,21 +87,40 @@ function sourceOf({ params }: PublicModel): string {
   return hash.digest('hex')
 }
 
-async function readCache(path: string, source: string): Promise<RouterStatistics | undefined> {
-  if (!(await pathExists(path))) return undefined
-  const { tensors, metadata } = readSafetensors(await readFileBounded(path, MAX_CACHE_BYTES))
-  const second = tensors.get('second')
-  const mean = tensors.get('mean')
-  if (metadata.get(SOURCE) !== source || second === undefined || mean === undefined) return undefined
-  return { second: toFloat32(second), mean: toFloat32(mean) }
+/** Keep them for an expert that is trained elsewhere: they are of the text, which stays here. */
+export async function saveOwnStatistics(dirs: TrainingDirs, own: OwnStatistics): Promise<void> {
+  await write(dirs.statistics, [DOCUMENTS, String(own.documents)], own.statistics)
 }
 
-async function writeCache(path: string, source: string, statistics: RouterStatistics): Promise<void> {
+/** Statistics of a training that was exported from here, if its text had enough documents. */
+export async function loadOwnStatistics(dirs: TrainingDirs): Promise<OwnStatistics | undefined> {
+  const found = await read(dirs.statistics)
+  return found === undefined
+    ? undefined
+    : { statistics: found.statistics, documents: Number(found.metadata.get(DOCUMENTS)) }
+}
+
+async function read(
+  path: string,
+): Promise<{ statistics: RouterStatistics; metadata: ReadonlyMap<string, string> } | undefined> {
+  if (!(await pathExists(path))) return undefined
+  const { tensors, metadata } = readSafetensors(await readFileBounded(path, MAX_FILE_BYTES))
+  const second = tensors.get('second')
+  const mean = tensors.get('mean')
+  if (second === undefined || mean === undefined) return undefined
+  return { statistics: { second: toFloat32(second), mean: toFloat32(mean) }, metadata }
+}
+
+async function write(
+  path: string,
+  metadata: readonly [string, string],
+  statistics: RouterStatistics,
+): Promise<void> {
   const entries = (['second', 'mean'] as const).map((name) => ({
     name,
     dtype: 'F32' as const,
     shape: [statistics[name].length],
     data: fromFloat32(statistics[name], 'F32'),
   }))
-  await writeFileAtomic(path, writeSafetensors(entries, new Map([[SOURCE, source]])))
+  await writeFileAtomic(path, writeSafetensors(entries, new Map([metadata])))
 }

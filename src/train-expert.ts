@@ -4,14 +4,17 @@
  */
 import { join } from 'node:path'
 import { type Corpus, openCorpus, prepareCorpus } from './data/corpus.ts'
+import { type CorpusWarning, corpusWarnings } from './data/corpus-warnings.ts'
 import { windowSampler } from './data/token-file.ts'
 import { InputError } from './lib/errors.ts'
 import { ensurePrivateDir, pathExists } from './lib/files.ts'
+import { limit } from './lib/limits.ts'
 import { createEvaluator, type Evaluation } from './model/evaluate.ts'
 import { type Expert, mixtureParams, zeroRows } from './model/params.ts'
 import { LEFT_OUT } from './model/router.ts'
 import { checkpointFile } from './packaging/checkpoint-file.ts'
 import type { PublicModel } from './public-model.ts'
+import { ownStatistics } from './router-statistics.ts'
 import type { Engine } from './tensor/engine.ts'
 import {
   openReplay,
@@ -44,7 +47,7 @@ export const TRAIN_DEFAULTS = {
   T: 128,
   /** Share of rows that are public text. */
   replayShare: 0.5,
-  peakLearningRate: 2e-3,
+  peakLearningRate: 5e-3,
   warmupSteps: 10,
   checkpointEvery: 50,
   /** Held-out text scored before and after, bytes. */
@@ -55,6 +58,7 @@ export const TRAIN_DEFAULTS = {
 export type TrainEvent =
   | { readonly stage: 'data'; readonly documents: number; readonly bytes: number }
   | { readonly stage: 'prepared'; readonly stats: Corpus['stats'] }
+  | ({ readonly stage: 'warning' } & CorpusWarning)
   | ({ readonly stage: 'step' } & StepReport)
   | { readonly stage: 'done'; readonly result: TrainResult }
 
@@ -125,6 +129,8 @@ export async function* trainExpert(
   try {
     const { corpus, embedding } = start
     yield { stage: 'prepared', stats: corpus.stats }
+    const warnings = corpusWarnings(corpus.stats)
+    for (const warning of warnings) yield { stage: 'warning', ...warning }
     const { B, T } = TRAIN_DEFAULTS
     const trainables = initialTrainables(config, params, embedding.rows)
     const optimizer = new AdamW(ADAMW_DEFAULTS, trainables)
@@ -151,7 +157,8 @@ export async function* trainExpert(
       await compiled.dispose()
     }
     signal.throwIfAborted()
-    const expert = releasedExpert(config, trainables, embedding.units)
+    const own = await ownStatistics(engine, model, corpus, signal)
+    const expert = { ...releasedExpert(config, trainables, embedding.units), statistics: own?.statistics }
     const score = await pairScores(engine, model, expert, start)
     const result: TrainResult = {
       name: request.name,
@@ -159,7 +166,9 @@ export async function* trainExpert(
       tokens: corpus.stats.train.tokens,
       documents: corpus.stats.train.documents,
       replayShareMilli: Math.round(TRAIN_DEFAULTS.replayShare * 1000),
+      statisticsDocuments: own?.documents ?? 0,
       ...score,
+      ...(warnings.length === 0 ? {} : { warnings }),
     }
     await saveExpert(config, dirs, expert)
     await saveResult(dirs, result)
@@ -190,7 +199,13 @@ async function openOrPrepare(
       `no training named ${request.name} was begun; give its text with --data`,
     )
   }
-  return prepareCorpus({ paths: request.paths, tokenizer: model.tokenizer, outDir, signal })
+  return prepareCorpus({
+    paths: request.paths,
+    tokenizer: model.tokenizer,
+    outDir,
+    minTrainTokens: limit('trainTokens'),
+    signal,
+  })
 }
 
 async function pairScores(

@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path'
 import { type Corpus, openCorpus, prepareCorpus } from './data/corpus.ts'
+import type { CorpusWarning } from './data/corpus-warnings.ts'
 import { expertOfTensors, tensorsOfExpert } from './expert-tensors.ts'
 import { fromUtf8 } from './lib/bytes.ts'
 import { FormatError, InputError } from './lib/errors.ts'
@@ -30,9 +31,13 @@ export interface TrainResult {
   readonly tokens: number
   readonly documents: number
   readonly replayShareMilli: number
+  /** What the expert's router statistics average over; 0 without them. */
+  readonly statisticsDocuments: number
   /** Nothing where there was no text to measure on. */
   readonly own?: Score
   readonly public?: Score
+  /** What an owner should know about the text, where there is anything. */
+  readonly warnings?: readonly CorpusWarning[]
 }
 
 const MAX_EXPERT_BYTES = 64 * 2 ** 30
@@ -46,6 +51,8 @@ export interface TrainingDirs {
   readonly checkpoint: string
   /** Rows that give 1 on every token, kept for training that ends elsewhere. */
   readonly units: string
+  /** Router statistics of the text, kept for the same. */
+  readonly statistics: string
   readonly expert: string
   readonly result: string
 }
@@ -61,6 +68,7 @@ export function trainingDirs(root: string, name: string): TrainingDirs {
     corpus: join(dir, 'corpus'),
     checkpoint: join(dir, 'checkpoint.safetensors'),
     units: join(dir, 'units.safetensors'),
+    statistics: join(dir, 'router-statistics.safetensors'),
     expert: join(dir, 'expert.safetensors'),
     result: join(dir, 'result.json'),
   }
@@ -183,6 +191,7 @@ function readResult(bytes: Uint8Array): TrainResult {
     tokens: fields.uint('tokens'),
     documents: fields.uint('documents'),
     replayShareMilli: fields.uint('replayShareMilli', 1000),
+    statisticsDocuments: fields.has('statisticsDocuments') ? fields.uint('statisticsDocuments') : 0,
     ...(json['own'] === undefined ? {} : { own: json['own'] }),
     ...(json['public'] === undefined ? {} : { public: json['public'] }),
   }

@@ -1,59 +1,11 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { begin, flexmesh, kill, line, main } from './support/command-line.ts'
 import { cleanUp, EXAMPLES, folder, SMALL_MODEL } from './support/network.ts'
-
-const main = fileURLToPath(new URL('../src/main.ts', import.meta.url))
-const tsx = fileURLToPath(new URL('../node_modules/tsx/dist/cli.mjs', import.meta.url))
-
-interface Ended {
-  code: number
-  stdout: string
-  stderr: string
-}
-
-function flexmesh(...args: string[]): Promise<Ended> {
-  return new Promise((resolve) => {
-    execFile(process.execPath, [tsx, main, ...args], { maxBuffer: 2 ** 24 }, (error, stdout, stderr) =>
-      resolve({
-        code: typeof error?.code === 'number' ? error.code : error === null ? 0 : 1,
-        stdout,
-        stderr,
-      }),
-    )
-  })
-}
-
-/** A process of its own group, so that a kill reaches the program and not only its loader. */
-function begin(...args: string[]): ChildProcess {
-  return spawn(process.execPath, ['--import', 'tsx', main, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
-}
-
-async function kill(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
-  child.kill('SIGKILL')
-  await once(child, 'exit')
-}
-
-/** The first line that contains `text`, from either stream. */
-async function line(child: ChildProcess, text: string): Promise<string> {
-  const seen: string[] = []
-  return new Promise((resolve, reject) => {
-    for (const stream of [child.stdout, child.stderr]) {
-      if (stream === null) continue
-      createInterface({ input: stream }).on('line', (found) => {
-        seen.push(found)
-        if (found.includes(text)) resolve(found)
-      })
-    }
-    child.once('exit', () => reject(new Error(`ended without "${text}": ${seen.join('\n')}`)))
-  })
-}
 
 async function home(institution: string): Promise<string> {
   const dir = join(await folder(), 'home')
@@ -114,6 +66,44 @@ describe('what goes wrong is said in one sentence', () => {
     await writeFile(file, Buffer.from([0x7f, 0x45, 0x4c, 0x46, 0, 1, 2, 3, 0, 0, 0, 0]))
     expect(await sentence('train', '--home', ready, '--name', 'x', '--data', file)).toContain('a.txt')
   })
+
+  it('too little text, with how much there is and how much is needed', async () => {
+    const file = join(await folder(), 'a.txt')
+    await writeFile(
+      file,
+      'The patient was seen in the clinic and sent home.\n'.repeat(4) + 'End of the notes. '.repeat(15),
+    )
+    expect(await sentence('train', '--home', ready, '--name', 'x', '--data', file)).toMatch(
+      /too little text in .*a\.txt: \d+ tokens \(\d+ bytes\) to train on, at least 1024 tokens are needed/,
+    )
+  })
+
+  it('text in an encoding that is not recognised, with the place and the way out', async () => {
+    const file = join(await folder(), 'a.txt')
+    await writeFile(file, Buffer.concat([Buffer.from('déjà vu, '.repeat(99)), Buffer.from([0xff, 0x20])]))
+    expect(await sentence('train', '--home', ready, '--name', 'x', '--data', file)).toMatch(
+      /byte 0xFF at offset 1089 is not valid UTF-8; convert it with "iconv -f ENCODING -t UTF-8/,
+    )
+  })
+
+  it('and what is only doubtful is a warning, on the screen and in the JSON', async () => {
+    const file = join(await folder(), 'a.txt')
+    const lines = Array.from({ length: 300 }, (_, i) => `Пациент номер ${i} был осмотрен ${i % 28} числа.`)
+    await writeFile(file, Buffer.from(`\ufeff${lines.join('\n')}`, 'utf16le'))
+    const train = ['train', '--home', ready, '--name', 'russian', '--data', file, '--steps', '1']
+    const { code, stdout } = await flexmesh(...train, '--json')
+    expect(code).toBe(0)
+    const { warnings } = JSON.parse(stdout) as { warnings: { code: string; message: string }[] }
+    expect(warnings.map((warning) => warning.code)).toEqual([
+      'encoding',
+      'little-text',
+      'little-held-out',
+      'tokenizer',
+    ])
+    const again = await flexmesh(...train)
+    for (const { message } of warnings) expect(again.stdout).toContain(`warning: ${message}\n`)
+    expect(again.stdout).toContain('bytes a token')
+  }, 120_000)
 
   it('other text for a training that was begun, and none for one that was not', async () => {
     const train = (...more: string[]): string[] => ['train', '--home', ready, '--steps', '1', ...more]
@@ -202,6 +192,8 @@ describe('what goes wrong is said in one sentence', () => {
       ['start', '--upstream', 'ftp://host', '--upstream-composition', 'composition.json', '--home', ready],
       ['train', '--speed', '9'],
       ['generate', 'x', '--weights', 'int9', '--home', ready],
+      ['start', '--router', 'trained', '--home', ready],
+      ['compose', '--router', 'trained', '--home', ready],
     ]) {
       const { code, stderr } = await flexmesh(...args)
       expect([args, code]).toEqual([args, 2])
@@ -333,7 +325,7 @@ describe('a full disk', () => {
     expect(await readdir(parent)).toEqual([])
     const { code, stdout } = await flexmesh('compose', '--home', dir, '--export', target, '--json')
     expect(code).toBe(0)
-    expect(JSON.parse(stdout)).toMatchObject({ experts: [], topK: 1, directory: target })
+    expect(JSON.parse(stdout)).toMatchObject({ experts: [], topK: 1, router: 'rows', directory: target })
     expect(await readdir(parent)).toEqual(['model'])
   }, 120_000)
 })

@@ -102,6 +102,7 @@ describe('what doctor finds', () => {
       invocation: { command: 'doctor', positionals: [], values: { threads: '1' } },
       signal: new AbortController().signal,
       output: {
+        style: { color: false },
         json: false,
         say: () => undefined,
         progress: () => undefined,

@@ -64,7 +64,8 @@ describe('an expert trained elsewhere', () => {
   beforeAll(async () => {
     home = await emptyHome()
     await createConsortium({ home, now }, { modelDir: published, name: 'Test', replay })
-    node = await FlexMeshNode.open({ home, engine, policy: LENIENT, now })
+    // As an export routes.
+    node = await FlexMeshNode.open({ home, engine, policy: LENIENT, now, router: 'rows' })
     pair = join(await folder(), 'pair')
     const data = [join(EXAMPLES, 'archive', 'text')]
     await run(node, 'train', { name: 'law', data, exportPair: pair, shardMegabytes: 1 })
@@ -114,6 +115,9 @@ describe('an expert trained elsewhere', () => {
     const { expert, result } = await loadTrained(node.publicModel, node.paths.training, 'law')
     expect(result.documents).toBeGreaterThan(0)
     expect(expert.bias).toBeUndefined()
+    // Of the text, which never left: the same whoever trained.
+    expect(result.statisticsDocuments).toBe(1024)
+    expect(expert.statistics?.mean).toHaveLength(C)
     await run(node, 'publish', { name: 'law', license: 'CC-BY-4.0', domain: 'law' })
     await node.judging.settled()
 
@@ -158,6 +162,7 @@ describe('an expert trained elsewhere', () => {
     await importExpert(node.paths, trained, 'from-afar')
     const { expert } = await loadTrained(node.publicModel, node.paths.training, 'from-afar')
     expect(expert.bias).toEqual(new Float32Array(L).fill(-0.05))
+    expect(expert.statistics).toBeUndefined()
     await run(node, 'publish', { name: 'from-afar' })
     await node.judging.settled()
     const out = join(await folder(), 'composed')

@@ -2,15 +2,27 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as ort from 'onnxruntime-node'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe as describeResult } from '../src/cli/describe.ts'
+import type { AcceptedExpert } from '../src/composition/compose.ts'
 import { decodeCompositionFile } from '../src/composition/composition-file.ts'
-import { cleanUp, EXAMPLES, folder, network, run, type TestNetwork, tinyModel } from './support/network.ts'
+import {
+  cleanUp,
+  EXAMPLES,
+  folder,
+  network,
+  run,
+  type TestNetwork,
+  TINY,
+  tinyModel,
+} from './support/network.ts'
+import { madeUpStatistics } from './support/router-statistics.ts'
 
 const TEXT = 'Article L. 1'
 const NEW = 12
 let net: TestNetwork
 
 beforeAll(async () => {
-  net = await network(['Archives'], await tinyModel())
+  net = await network(['Archives'], await tinyModel(), { router: 'rows' })
   const [node] = net.nodes as [TestNetwork['nodes'][number]]
   await run(node, 'train', { name: 'law', data: [join(EXAMPLES, 'archive', 'text')], steps: 3 })
   await run(node, 'publish', { name: 'law', license: 'CC-BY-4.0' })
@@ -73,6 +85,28 @@ describe('a composition as an ONNX folder', () => {
     const file = decodeCompositionFile(await readFile(join(dir, 'composition.json')))
     expect(file).toMatchObject({ topK: 1, experts: [] })
     expect(await greedy(dir, [0], 1)).toHaveLength(NEW)
+  })
+
+  it('has no place for a gate, routes by rows and says so', async () => {
+    const [node] = net.nodes as [TestNetwork['nodes'][number]]
+    const [law] = node.composed() as [AcceptedExpert]
+    Object.assign(law.expert, { statistics: madeUpStatistics(TINY.hiddenSize, 2) })
+    const rows = await run<Record<string, unknown>>(node, 'evaluate', { router: 'rows' })
+    const auto = await run<Record<string, unknown>>(node, 'evaluate', { router: 'auto' })
+    expect([rows['router'], auto['router']]).toEqual(['rows', 'solved'])
+    expect(auto['public']).toBeCloseTo(rows['public'] as number, 5)
+    expect(auto['composed']).not.toBe(rows['composed'])
+
+    const dir = join(await folder(), 'out')
+    const result = await run<Record<string, unknown>>(node, 'compose', { router: 'auto', exportOnnx: dir })
+    const { composition } = decodeCompositionFile(await readFile(join(dir, 'composition.json')))
+    expect(composition).toBe(node.inference().composition.digest)
+    expect(result).toMatchObject({ router: 'solved', exported: { router: 'rows', composition } })
+    expect(result['composition']).not.toBe(composition)
+    expect(describeResult('compose', result).join('\n')).toContain(
+      `no place for a gate and route by router rows: composition ${composition}`,
+    )
+    expect(await readFile(join(dir, 'README.md'), 'utf8')).toContain('without a gate')
   })
 
   it('refuses a folder that holds something', async () => {

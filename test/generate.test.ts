@@ -1,14 +1,20 @@
 import { gather, reshape, type Tensor, type Tensor1D } from '@tensorflow/tfjs'
 import { describe, expect, it } from 'vitest'
 import { referenceMixture } from '../scripts/bench/inference/reference-models.ts'
+import { gatesOf } from '../src/composition/router.ts'
+import { createEvaluator } from '../src/model/evaluate.ts'
 import { createGenerator, type GeneratedToken, type GeneratorInit } from '../src/model/generate.ts'
+import { KvCache } from '../src/model/kv-cache.ts'
 import { biasName, type Param } from '../src/model/params.ts'
 import { LEFT_OUT } from '../src/model/router.ts'
+import type { SequenceRouting } from '../src/model/routing-plan.ts'
 import { mulberry32 } from '../src/model/sampling.ts'
+import type { Gate } from '../src/model/solved-router.ts'
 import { forward, head } from '../src/model/transformer.ts'
 import type { Engine } from '../src/tensor/engine.ts'
 import { absent, onnx, optional, oracle } from './support/engines.ts'
 import { goldenConfig, goldenMixture } from './support/golden.ts'
+import { madeUpStatistics } from './support/router-statistics.ts'
 
 const V = goldenConfig.vocabSize
 const E = 3
@@ -22,6 +28,21 @@ for (let layer = 0; layer < goldenConfig.numHiddenLayers; layer++) {
 }
 const prompt = (length: number, seed = 3): number[] => Array.from({ length }, (_, i) => (7 * i + seed) % V)
 const ALL = new Float32Array(E)
+const OTHER = Float32Array.of(0, LEFT_OUT, 0)
+const C = goldenConfig.hiddenSize
+const statistics = [1, 2, 3].map((seed) => madeUpStatistics(C, seed))
+const gates = gatesOf(
+  C,
+  statistics[0],
+  statistics.slice(1).map((s) => ({ statistics: s })),
+)
+/** With a gate of the experts in use; half of the rows' logits, so that both count. */
+const gated = (mask: Float32Array): Required<Pick<Ask, 'mask' | 'gate'>> => ({
+  mask,
+  gate: { ...(gates?.gate(mask) as Gate), rowScale: 0.5 },
+})
+const GATED = gated(ALL)
+const OTHER_GATED = gated(OTHER)
 /** Threads of the vector kernels: none, so that the engine decodes, one, and more than the machine may have. */
 const DECODERS = [0, 1, 3]
 
@@ -31,6 +52,7 @@ interface Ask {
   temperature?: number
   seed?: number
   mask?: Float32Array
+  gate?: Gate
 }
 
 async function run(
@@ -45,7 +67,7 @@ async function run(
     ...init,
   })
   const all = await Promise.all(
-    asks.map(async ({ prompt, maxTokens, temperature = 0, seed = 1, mask = ALL }) => {
+    asks.map(async ({ prompt, maxTokens, temperature = 0, seed = 1, mask = ALL, gate }) => {
       const found: GeneratedToken[] = []
       const request = {
         prompt: Int32Array.from(prompt),
@@ -53,6 +75,7 @@ async function run(
         sampling: { temperature, topP: 1, seed },
         endOfText: -1,
         mask,
+        gate,
       }
       for await (const token of generator.generate(request)) found.push(token)
       return found
@@ -75,7 +98,12 @@ async function slow(ask: Ask, topK = 2): Promise<{ ids: number[]; shares: number
     const compiled = await onnx.compile(
       (tensors) => {
         const weights = (name: string): Tensor => tensors[name] as Tensor
-        const options = { B: 1, T, E, topK, bias: true, mask: weights('mask') }
+        const gate = {
+          weights: weights('gate'),
+          offsets: weights('offsets'),
+          rowScale: weights('rowScale'),
+        }
+        const options = { B: 1, T, E, topK, bias: true, mask: weights('mask'), gate }
         const result = forward(goldenConfig, weights, weights('ids'), options)
         const last = (x: Tensor): Tensor => gather(x, reshape(weights('last'), [1]) as Tensor1D)
         const out: Record<string, Tensor> = { logits: head(weights, last(result.hidden)) }
@@ -89,12 +117,23 @@ async function slow(ask: Ask, topK = 2): Promise<{ ids: number[]; shares: number
           ids: { shape: [1, T], dtype: 'int32' },
           last: { shape: [1], dtype: 'int32' },
           mask: { shape: [E] },
+          gate: { shape: [E, C] },
+          offsets: { shape: [E] },
+          rowScale: { shape: [] },
         },
         frozen: Object.fromEntries(params),
       },
     )
     const mask = ask.mask ?? ALL
-    const out = await compiled.run({ ids: Int32Array.from(text), last: Int32Array.of(T - 1), mask })
+    const { gate } = ask
+    const out = await compiled.run({
+      ids: Int32Array.from(text),
+      last: Int32Array.of(T - 1),
+      mask,
+      gate: gate?.weights ?? new Float32Array(E * C),
+      offsets: gate?.offsets ?? new Float32Array(E),
+      rowScale: Float32Array.of(gate?.rowScale ?? 1),
+    })
     await compiled.dispose()
     const logits = out['logits'] as Float32Array
     const id = logits.indexOf(Math.max(...logits))
@@ -119,6 +158,13 @@ describe('serving agrees with the whole forward pass', () => {
     ['top-1', { prompt: prompt(9, 5), maxTokens: 6 }, 1],
     ['all active', { prompt: prompt(12, 8), maxTokens: 6 }, 3],
     ['one left out', { prompt: prompt(12), maxTokens: 6, mask: Float32Array.of(0, LEFT_OUT, 0) }, 2],
+    ['a gate', { prompt: prompt(19), maxTokens: 6, ...GATED }, 2],
+    [
+      'a gate alone, top-1',
+      { ...GATED, prompt: prompt(9, 5), maxTokens: 6, gate: { ...GATED.gate, rowScale: 0 } },
+      1,
+    ],
+    ['a gate with one left out', { prompt: prompt(12), maxTokens: 6, ...OTHER_GATED }, 2],
     [
       'public model only',
       { prompt: prompt(5), maxTokens: 6, mask: Float32Array.of(0, LEFT_OUT, LEFT_OUT) },
@@ -143,7 +189,7 @@ describe('serving agrees with the whole forward pass', () => {
   it.for(others)('on $label too, two sequences together', async ({ engine }) => {
     const asks = [
       { prompt: prompt(37), maxTokens: 4 },
-      { prompt: prompt(11, 5), maxTokens: 6, mask: Float32Array.of(0, LEFT_OUT, 0) },
+      { prompt: prompt(11, 5), maxTokens: 6, ...OTHER_GATED },
     ]
     // Each engine decodes itself: no vector kernels.
     const init = { vectorThreads: 0 }
@@ -171,6 +217,29 @@ describe('serving agrees with the whole forward pass', () => {
   })
 })
 
+it('scores text by a gate as the evaluator does, window by window', async () => {
+  const T = 20
+  const init = { E, topK: 2, B: 2, T, endOfText: 0, gate: true }
+  const evaluator = await createEvaluator(onnx, goldenConfig, params, init)
+  const generator = await createGenerator(onnx, goldenConfig, params, { E, topK: 2, contextLength: CONTEXT })
+  const tokens = Int32Array.from(prompt(50, 1))
+  const found = []
+  for (const routing of [{ mask: ALL }, GATED, OTHER_GATED]) {
+    const { bitsPerByte } = await evaluator.evaluate([{ tokens, bytes: 50 }], routing)
+    const whole = Int32Array.of(0, ...tokens)
+    let nats = 0
+    for (let at = 0; at < 50; at += T) nats += await generator.score(whole.subarray(at, at + T + 1), routing)
+    expect(Math.abs(bitsPerByte - nats / Math.LN2 / 50)).toBeLessThan(1e-4)
+    found.push(bitsPerByte.toFixed(3))
+  }
+  expect(new Set(found).size).toBe(3)
+  await evaluator.dispose()
+  const plain = await createEvaluator(onnx, goldenConfig, params, { ...init, gate: false })
+  await expect(plain.evaluate([{ tokens, bytes: 50 }], GATED)).rejects.toThrow('without a gate')
+  await plain.dispose()
+  await generator.dispose()
+})
+
 describe('many requests at once', () => {
   it('answer as each would alone, whatever they begin and end with', async () => {
     const asks = Array.from({ length: 9 }, (_, i) => ({
@@ -178,7 +247,7 @@ describe('many requests at once', () => {
       maxTokens: 1 + ((i * 5) % 16),
       temperature: i % 3 === 0 ? 0.8 : 0,
       seed: i,
-      mask: i % 2 === 0 ? ALL : Float32Array.of(0, 0, LEFT_OUT),
+      ...([{ mask: ALL }, GATED, { mask: Float32Array.of(0, 0, LEFT_OUT) }, OTHER_GATED][i % 4] ?? {}),
     }))
     const alone = []
     for (const ask of asks) alone.push(await one(onnx, ask, { vectorThreads: 0 }))
@@ -221,6 +290,19 @@ describe('many requests at once', () => {
   })
 })
 
+it('keeps the sums of gates when it makes room', () => {
+  const cache = new KvCache(goldenConfig, E, 4, 600)
+  cache.ensure(2, 100)
+  const values = [0, 1].map((slot) => Float32Array.from({ length: 100 * E }, (_, i) => 1000 * slot + i))
+  values.forEach((sums, slot) => {
+    cache.gateSums(slot).set(sums)
+  })
+  cache.ensure(3, 500)
+  values.forEach((sums, slot) => {
+    expect(cache.gateSums(slot).subarray(0, sums.length)).toEqual(sums)
+  })
+})
+
 describe('a prompt that begins as one before', () => {
   it('answers the same as one read whole', async () => {
     const generator = await createGenerator(onnx, goldenConfig, params, {
@@ -228,24 +310,26 @@ describe('a prompt that begins as one before', () => {
       topK: 2,
       contextLength: CONTEXT,
     })
-    const ask = async (text: number[], mask = ALL): Promise<number[]> => {
+    const ask = async (text: number[], routing: SequenceRouting = { mask: ALL }): Promise<number[]> => {
       const found = []
       const request = {
         prompt: Int32Array.from(text),
         maxTokens: 6,
         sampling: { temperature: 0, topP: 1, seed: 1 },
         endOfText: -1,
-        mask,
+        ...routing,
       }
       for await (const { id } of generator.generate(request)) found.push(id)
       return found
     }
     const start = prompt(24)
     const others = [start, [...start, 1, 2, 3], [...start.slice(0, 20), 9, 9], start]
-    for (const text of others)
+    for (const text of others) {
       expect(await ask(text)).toEqual(await one(onnx, { prompt: text, maxTokens: 6 }))
-    const mask = Float32Array.of(0, LEFT_OUT, 0)
-    expect(await ask(start, mask)).toEqual(await one(onnx, { prompt: start, maxTokens: 6, mask }))
+      expect(await ask(text, GATED)).toEqual(await one(onnx, { prompt: text, maxTokens: 6, ...GATED }))
+    }
+    for (const routing of [{ mask: OTHER }, OTHER_GATED])
+      expect(await ask(start, routing)).toEqual(await one(onnx, { prompt: start, maxTokens: 6, ...routing }))
     await generator.dispose()
   })
 })

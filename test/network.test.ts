@@ -11,6 +11,7 @@ import { FlexMeshNode } from '../src/node.ts'
 import { encodeManifest, type Manifest, openManifest } from '../src/packaging/manifest.ts'
 import { type Float32Tensor, packExpert, unpackExpert } from '../src/packaging/package.ts'
 import { onnxEngine } from '../src/tensor/onnx-engine.ts'
+import { loadTrained } from '../src/trained-expert.ts'
 import {
   cleanUp,
   EXAMPLES,
@@ -185,9 +186,41 @@ describe('a package that must not be composed', () => {
       each('up_proj', (data) => data.set(data.map((x) => 100 * x))),
     ],
     ['a router row that wins every token', 'router-norm', each('gate.weight', (data) => data.fill(1e4))],
+    [
+      'not a number in router statistics',
+      'not-finite',
+      each('router_statistics.second', (data) => data.fill(Number.NaN, 7, 8)),
+    ],
+    [
+      'router statistics longer than features',
+      'statistics-norm',
+      each('router_statistics', (data) => data.set(data.map((x) => 100 * x))),
+    ],
+    [
+      'router statistics of no possible features',
+      'statistics-covariance',
+      each('router_statistics.mean', (data) => data.fill(0.2)),
+    ],
   ] as const)('with %s is refused: %s', async (_, code, change) => {
     const id = await offerTensors(change)
     expect(await verdictOf(id)).toBe(code)
+    expect(await visible(hospital)).toEqual(before)
+  })
+
+  it('with the router statistics of the public text, which would take half of it, is refused', async () => {
+    const { second, mean } = await university.publicStatistics()
+    const id = await offerTensors((all) => {
+      all.set('router_statistics.second', { shape: [second.length], data: second })
+      all.set('router_statistics.mean', { shape: [mean.length], data: mean })
+    })
+    expect(await verdictOf(id)).toBe('gate-share')
+    expect(await visible(hospital)).toEqual(before)
+  })
+
+  it('with router statistics of few documents is refused before its file is fetched', async () => {
+    const value = await manifest({ expert: { ...valid.expert, statisticsDocuments: 63 } })
+    await university.offerUnchecked(sealed(value))
+    expect(await verdictOf(digestOf(encodeManifest(value)))).toBe('statistics-documents')
     expect(await visible(hospital)).toEqual(before)
   })
 
@@ -305,6 +338,48 @@ describe('a package that must not be composed', () => {
       payload: toBase64(encodeCanonical({ ...payload, license: 'CC0-1.0' })),
     })
   }
+})
+
+describe('router statistics of an expert', () => {
+  it.each([
+    ['as they are unless told otherwise', {}, 'exact', 0],
+    ['with noise', { statistics: 'noised', epsilonMilli: 8000 }, 'noised', 8000],
+    ['not at all', { statistics: 'none' }, 'none', 0],
+  ] as const)(
+    'leave its owner %s',
+    async (_, options, kind, epsilonMilli) => {
+      const { id } = await run<{ id: Digest }>(university, 'publish', { name: 'theorems', ...options })
+      await watch.until('the verdict', async () => (await hospital.judging.verdict(id)) !== undefined)
+      expect(await hospital.judging.verdict(id)).toMatchObject({ outcome: 'accepted' })
+      const envelope = (await hospital.catalogue.statement(id)) as Uint8Array
+      expect(openManifest(envelope).manifest.expert).toMatchObject({
+        statistics: kind !== 'none',
+        statisticsDocuments: kind === 'none' ? 0 : 1024,
+        statisticsEpsilonMilli: epsilonMilli,
+      })
+      const { expert } = await loadTrained(university.publicModel, university.paths.training, 'theorems')
+      const received = hospital.composed().find((composed) => composed.id === id)?.expert.statistics
+      if (kind === 'exact') expect(received).toEqual(expert.statistics)
+      else if (kind === 'none') expect(received).toBeUndefined()
+      else {
+        const distance = Math.hypot(
+          ...(received?.mean ?? []).map((x, i) => x - (expert.statistics?.mean[i] as number)),
+        )
+        expect(distance).toBeGreaterThan(0)
+        expect(distance).toBeLessThan(0.05)
+      }
+    },
+    60_000,
+  )
+
+  it.each([
+    [{ statistics: 'noised' }, 'usage'],
+    [{ epsilonMilli: 8000 }, 'usage'],
+    [{ statistics: 'noised', epsilonMilli: 0 }, 'bad-field'],
+    [{ statistics: 'some' }, 'bad-field'],
+  ] as const)('are not published with %j: %s', async (options, code) => {
+    await expect(run(university, 'publish', { name: 'theorems', ...options })).rejects.toMatchObject({ code })
+  })
 })
 
 describe('consent that has ended', () => {

@@ -3,18 +3,21 @@ import { join } from 'node:path'
 import type { Tensor } from '@tensorflow/tfjs'
 import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
+import { checkStatistics } from '../src/acceptance/checks.ts'
 import { disjointStretches, packTokens, TokenFile } from '../src/data/token-file.ts'
 import { writeFileAtomic } from '../src/lib/files.ts'
 import { denseName } from '../src/model/params.ts'
 import { mulberry32 } from '../src/model/sampling.ts'
 import { DecayedMean, type RouterStatistics, solveGate } from '../src/model/solved-router.ts'
 import { forward } from '../src/model/transformer.ts'
+import { STATISTICS_MEAN, STATISTICS_SECOND } from '../src/packaging/tensor-names.ts'
 import { loadPublicModel } from '../src/public-model.ts'
 import { publicStatistics } from '../src/router-statistics.ts'
-import { routerStatistics } from '../src/training/router-statistics.ts'
+import { gateShares, routerStatistics } from '../src/training/router-statistics.ts'
 import { onnx, present } from './support/engines.ts'
 import { goldenConfig, goldenPublic } from './support/golden.ts'
 import { cleanUp, folder, tinyModel } from './support/network.ts'
+import { codeOf } from './support/packages.ts'
 
 afterAll(cleanUp)
 
@@ -108,6 +111,58 @@ describe('router statistics', () => {
       expect(distance(name)).toBeLessThanOrEqual(2 / documents.length)
       expect(distance(name)).toBeGreaterThan(0)
     }
+  })
+})
+
+describe('acceptance of router statistics', () => {
+  const judged = ({ second, mean }: RouterStatistics): string => {
+    const tensor = (name: string, data: Float32Array) =>
+      [name, { name, dtype: 'F32' as const, shape: [data.length], data }] as const
+    return codeOf(() =>
+      checkStatistics(new Map([tensor(STATISTICS_SECOND, second), tensor(STATISTICS_MEAN, mean)])),
+    )
+  }
+
+  it('takes those of any text, also where a few tokens span a few directions only', async () => {
+    for (const lengths of [[1], [1, 1, 1], [2, 128], new Array(64).fill(5)]) {
+      const made = await routerStatistics(onnx, goldenConfig, goldenPublic(), documentsOf(lengths))
+      expect(judged(made)).toBe('accept')
+    }
+  })
+
+  it.each([
+    ['a trace above 1', 'statistics-norm', (x: RouterStatistics) => scaled(x, 9, 1)],
+    ['no trace', 'statistics-norm', (x: RouterStatistics) => scaled(x, 0, 1)],
+    ['a negative outer product', 'statistics-norm', (x: RouterStatistics) => scaled(x, -1, 1)],
+    ['a mean longer than 1', 'statistics-norm', (x: RouterStatistics) => scaled(x, 1, 9)],
+    ['less spread than its mean', 'statistics-covariance', (x: RouterStatistics) => scaled(x, 0.1, 1)],
+    ['a direction of negative spread', 'statistics-covariance', (x: RouterStatistics) => skewed(x)],
+  ] as const)('refuses %s: %s', async (_, code, change) => {
+    const made = await routerStatistics(onnx, goldenConfig, goldenPublic(), documentsOf([40, 30, 20]))
+    expect(judged(change(made))).toBe(code)
+  })
+
+  const scaled = ({ second, mean }: RouterStatistics, a: number, b: number): RouterStatistics => ({
+    second: second.map((x) => a * x),
+    mean: mean.map((x) => b * x),
+  })
+  /** The same trace and mean, with entry (0, 1) far above what the diagonal allows. */
+  const skewed = ({ second, mean }: RouterStatistics): RouterStatistics => ({
+    second: second.map((x, i) => (i === 1 ? x + 1 : x)),
+    mean,
+  })
+
+  it('sees that statistics of the public text would take half of it', async () => {
+    const model = { config: goldenConfig, params: goldenPublic() }
+    const documents = documentsOf([40, 30, 128], 3)
+    const made = await routerStatistics(onnx, model.config, model.params, documents)
+    const other = await routerStatistics(onnx, model.config, model.params, documentsOf([40, 30, 128], 4))
+    const share = async (guest: RouterStatistics) => {
+      const gate = solveGate(C, [made, guest])
+      return (await gateShares(onnx, model.config, model.params, gate, documents))[1] as number
+    }
+    expect(await share(made)).toBeCloseTo(0.5, 6)
+    expect(await share(other)).toBeLessThan(0.4)
   })
 })
 

@@ -1,13 +1,31 @@
 /** A gate solved from statistics: its definition, the same in a graph, where tokens are decoded, and by selection. */
 import type { Tensor } from '@tensorflow/tfjs'
 import { describe, expect, it } from 'vitest'
+import { referenceExpert } from '../scripts/bench/inference/reference-models.ts'
+import {
+  type AcceptedExpert,
+  type Composition,
+  compose,
+  type Selection,
+  selectionRouting,
+} from '../src/composition/compose.ts'
+import { digestOf } from '../src/lib/bytes.ts'
+import { limit } from '../src/lib/limits.ts'
+import { createEvaluator } from '../src/model/evaluate.ts'
 import { biasName, type Param, routerName } from '../src/model/params.ts'
 import { LEFT_OUT } from '../src/model/router.ts'
-import { DecayedMean, type Gate, gateToken, solveGate } from '../src/model/solved-router.ts'
+import { mulberry32 } from '../src/model/sampling.ts'
+import {
+  DecayedMean,
+  type Gate,
+  gateToken,
+  type RouterStatistics,
+  solveGate,
+} from '../src/model/solved-router.ts'
 import { forward } from '../src/model/transformer.ts'
 import type { Engine } from '../src/tensor/engine.ts'
-import { absent, present } from './support/engines.ts'
-import { goldenConfig, goldenMixture } from './support/golden.ts'
+import { absent, onnx, present } from './support/engines.ts'
+import { goldenConfig, goldenMixture, goldenPublic } from './support/golden.ts'
 import { madeUpStatistics } from './support/router-statistics.ts'
 
 const { hiddenSize: C, numHiddenLayers: L, vocabSize: V } = goldenConfig
@@ -48,6 +66,18 @@ describe('a gate', () => {
       const logits = logitsOf(gate, mean)
       expect(logits.indexOf(Math.max(...logits))).toBe(owner)
     })
+  })
+
+  it('is solved though a covariance is a little short of positive, and not of what is no number', () => {
+    const [one, ...others] = statistics.map(({ second, mean }) => ({ second: second.slice(), mean })) as [
+      RouterStatistics,
+      ...RouterStatistics[],
+    ]
+    for (const { second, mean } of [one, ...others]) second[0] = (mean[0] as number) ** 2 - 0.01
+    const { weights, offsets } = solveGate(C, [one, ...others])
+    expect([...weights, ...offsets].every(Number.isFinite)).toBe(true)
+    one.second[5] = Number.NaN
+    expect(() => solveGate(C, [one, ...others])).toThrow(RangeError)
   })
 
   it('gives token by token what it gives of the decayed mean, and leaves out what a mask leaves out', () => {
@@ -128,4 +158,102 @@ describe.each(present)('a gate in a graph on $label', ({ engine }) => {
       }
     },
   )
+})
+
+const random = mulberry32(5)
+const publicModel = { digest: digestOf(Uint8Array.of(9)), params: goldenPublic() }
+const publicStatistics = madeUpStatistics(C, 1)
+const [court, hospital, archive] = ['Court', 'Hospital', 'Archive'].map(
+  (institution, i): AcceptedExpert => ({
+    id: digestOf(Uint8Array.of(i)),
+    name: 'text',
+    institution,
+    peerId: '',
+    expert: { ...referenceExpert(goldenConfig, random), statistics: madeUpStatistics(C, i + 2) },
+  }),
+) as [AcceptedExpert, AcceptedExpert, AcceptedExpert]
+const without = ({ expert, ...rest }: AcceptedExpert): AcceptedExpert => ({
+  ...rest,
+  expert: { ...expert, statistics: undefined },
+})
+const composed = (accepted: AcceptedExpert[], options = {}): Composition =>
+  compose(goldenConfig, publicModel, accepted, 2, { publicStatistics, ...options })
+
+describe('a composition', () => {
+  const all = [court, hospital, archive]
+
+  it('solves where everybody brings statistics, and its digest says so', () => {
+    const solved = composed(all)
+    expect([solved.router, solved.routerNote]).toEqual(['solved', undefined])
+    expect(composed(all.toReversed()).digest).toBe(solved.digest)
+    const rows = composed(all, { router: 'rows' })
+    expect([rows.router, rows.routerNote, rows.gates]).toEqual(['rows', undefined, undefined])
+    expect(rows.digest).not.toBe(solved.digest)
+    expect(compose(goldenConfig, publicModel, all, 2).digest).toBe(rows.digest)
+  })
+
+  it('routes by rows where somebody does not, and says who', () => {
+    const mixed = composed([court, without(hospital), archive])
+    expect([mixed.router, mixed.experts.length]).toEqual(['rows', 3])
+    expect(mixed.routerNote).toContain('Hospital/text')
+    expect(mixed.routerNote).not.toContain('Court')
+    const here = composed(all, { publicStatistics: undefined, router: 'solved' })
+    expect([here.router, here.experts.length]).toEqual(['rows', 3])
+    expect(here.routerNote).toContain('public text')
+  })
+
+  it('leaves them out where it is to be solved', () => {
+    const solved = composed([court, without(hospital), archive], { router: 'solved' })
+    expect(solved.digest).toBe(composed([court, archive]).digest)
+    expect(solved.routerNote).toMatch(/left out.*Hospital\/text/)
+  })
+
+  it('answers as if an expert left out had never been composed', async () => {
+    const documents = [0, 1].map((seed) => ({
+      tokens: Int32Array.from({ length: 30 }, (_, i) => (i * i + 7 * seed) % V),
+      bytes: 30,
+    }))
+    const score = async (composition: Composition, selections: Selection[]): Promise<number[]> => {
+      const { params, topK, experts } = composition
+      const init = { E: experts.length + 1, topK, B: 2, T: 16, endOfText: 0, gate: true }
+      const evaluator = await createEvaluator(onnx, goldenConfig, params, init)
+      const found: number[] = []
+      for (const selection of selections) {
+        const { bitsPerByte } = await evaluator.evaluate(documents, selectionRouting(composition, selection))
+        found.push(bitsPerByte)
+      }
+      await evaluator.dispose()
+      return found
+    }
+    const [whole, left, alone] = await score(composed(all), [
+      {},
+      { exclude: ['Hospital'] },
+      { include: ['Court'] },
+    ])
+    expectNear([left as number], await score(composed(all.filter((x) => x !== hospital)), [{}]), 1e-5)
+    expectNear([alone as number], await score(composed([court]), [{}]), 1e-5)
+    expect(new Set([whole, left, alone].map((bits) => bits?.toFixed(3))).size).toBe(3)
+  })
+
+  it('keeps the gates of the selections used last', () => {
+    const { gates } = compose(
+      goldenConfig,
+      publicModel,
+      Array.from({ length: 6 }, (_, i) => ({ ...court, id: digestOf(Uint8Array.of(i)) })),
+      2,
+      { publicStatistics },
+    )
+    const gateOf = (set: number): Gate | undefined =>
+      gates?.gate(
+        Float32Array.from({ length: 7 }, (_, e) => (e === 0 || (set >> (e - 1)) & 1 ? 0 : LEFT_OUT)),
+      )
+    const first = gateOf(0)
+    const second = gateOf(1)
+    for (let set = 2; set < limit('keptGates'); set++) gateOf(set)
+    expect(gateOf(0)).toBe(first)
+    gateOf(limit('keptGates'))
+    expect(gateOf(0)).toBe(first)
+    expect(gateOf(1)).not.toBe(second)
+    expect(gateOf(1)).toEqual(second)
+  })
 })

@@ -59,7 +59,7 @@ function signedManifests(): Uint8Array[] {
   return Array.from({ length: STATEMENTS }, (_, i) => {
     const identity = publishers[i % PUBLISHERS] as (typeof publishers)[number]
     const digest = digestOf(Uint8Array.of(i & 0xff, i >> 8))
-    const expert = { layers: 2, hidden_size: 64, intermediate_size: 128, bias: true }
+    const expert = { layers: 2, hidden_size: 64, intermediate_size: 128, bias: true, statistics: false }
     const manifest: Manifest = {
       publisher: identity.peerId,
       seq: 1,
@@ -69,7 +69,13 @@ function signedManifests(): Uint8Array[] {
       issuedAt: ISSUED_AT,
       expiresAt: ISSUED_AT + 86_400,
       publicModel: { name: 'small', digest, tokenizerDigest: digest },
-      expert: { name: 'biomedicine', dtype: 'F32', ...expert },
+      expert: {
+        name: 'biomedicine',
+        dtype: 'F32',
+        ...expert,
+        statisticsDocuments: 0,
+        statisticsEpsilonMilli: 0,
+      },
       files: [
         {
           role: 'expert',

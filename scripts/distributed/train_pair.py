@@ -47,7 +47,7 @@ def arguments():
     parser.add_argument("--micro-rows", type=int, help="rows that a process computes at once (default: all its own)")
     parser.add_argument("--length", type=int, default=128, help="tokens of a row")
     parser.add_argument("--replay-share", type=float, default=0.5, help="share of rows that are public text")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--learning-rate", type=float, default=5e-3)
     parser.add_argument("--warmup", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--checkpoint-every", type=int, default=50)

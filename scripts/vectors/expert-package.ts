@@ -11,8 +11,14 @@ import { fileRefOf } from '../../src/lib/file-ref.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { encodeManifest } from '../../src/packaging/manifest.ts'
 import { packExpert } from '../../src/packaging/package.ts'
-import { readSafetensors, type TensorEntry, writeSafetensors } from '../../src/packaging/safetensors.ts'
+import {
+  LENGTH_BYTES,
+  readSafetensors,
+  type TensorEntry,
+  writeSafetensors,
+} from '../../src/packaging/safetensors.ts'
 import { NO_STATEMENT } from '../../src/packaging/statement.ts'
+import { type ExpertShape, expertDataBytes } from '../../src/packaging/tensor-names.ts'
 import { rawSafetensors, TINY_EXPERT, tinyManifest, tinyTensors } from '../../test/support/packages.ts'
 import { byFileName, type Case, type Vector, vectorsOf as vectorsFor } from './vector.ts'
 
@@ -267,11 +273,69 @@ function packageVectors(): Vector[] {
       file({ name: router, dtype: 'BF16', shape: [1, 4], data: new Uint8Array(8) }),
     ],
   ]
-  return vectorsOf('package', 'Tensors', cases, (bytes) => ({
+  return [...packageCases('Tensors', cases, TINY_EXPERT), ...statisticsVectors()]
+}
+
+function packageCases(
+  section: string,
+  cases: readonly (readonly [...Case, Uint8Array])[],
+  shape: ExpertShape,
+): Vector[] {
+  return vectorsOf('package', section, cases, (bytes) => ({
     decoder: 'package',
-    expert: { name: 'case-law', dtype: 'BF16', ...TINY_EXPERT },
+    expert: { name: 'case-law', dtype: 'BF16', ...shape },
     hex: toHex(bytes),
   }))
+}
+
+function statisticsVectors(): Vector[] {
+  const shape = { ...TINY_EXPERT, statistics: true }
+  const { tensors, metadata } = readSafetensors(concatBytes(...packExpert(tinyTensors(shape), 'BF16').parts))
+  const second = 'router_statistics.second'
+  const mean = 'router_statistics.mean'
+  const file = (change?: TensorEntry, remove?: string): Uint8Array => {
+    const changed = new Map(tensors)
+    if (change !== undefined) changed.set(change.name, change)
+    if (remove !== undefined) changed.delete(remove)
+    return concatBytes(...writeSafetensors(changed.values(), metadata))
+  }
+  const entry = (name: string, dtype: 'F32' | 'BF16', dimensions: number[], bytes: number): TensorEntry => ({
+    name,
+    dtype,
+    shape: dimensions,
+    data: new Uint8Array(bytes),
+  })
+  const cases: [...Case, Uint8Array][] = [
+    ['statistics', 'accept', 'an upper triangle of ten values and a mean of four', file()],
+    ['statistics-no-mean', 'tensor-name', 'both or none', file(undefined, mean)],
+    ['statistics-no-second', 'tensor-name', 'both or none', file(undefined, second)],
+    [
+      'statistics-of-a-layer',
+      'tensor-name',
+      'one for the whole model',
+      file(entry(`model.layers.0.${second}`, 'F32', [10], 40)),
+    ],
+    [
+      'statistics-square',
+      'tensor-shape',
+      'a whole matrix could be unsymmetric',
+      file(entry(second, 'F32', [4, 4], 64)),
+    ],
+    ['statistics-short-mean', 'tensor-shape', 'one value a channel', file(entry(mean, 'F32', [3], 12))],
+    [
+      'statistics-dtype',
+      'tensor-dtype',
+      'rounding would cost the smallest directions',
+      file(entry(second, 'BF16', [10], 20)),
+    ],
+  ]
+  const unasked: [...Case, Uint8Array][] = [
+    ['statistics-unasked', 'tensor-name', 'the manifest says that there are none', file()],
+  ]
+  return [
+    ...packageCases('Router statistics', cases, shape),
+    ...packageCases('Router statistics', unasked, TINY_EXPERT),
+  ]
 }
 
 function manifestVectors(): Vector[] {
@@ -280,6 +344,14 @@ function manifestVectors(): Vector[] {
   const without = (name: string) => Object.fromEntries(Object.entries(base).filter(([key]) => key !== name))
   const json = (change: Record<string, unknown>) => fromUtf8(encodeCanonical({ ...base, ...change }))
   const [file] = base.files
+  const withStatistics = {
+    ...base.expert,
+    statistics: true,
+    statisticsDocuments: 120,
+    statisticsEpsilonMilli: 8000,
+  }
+  const leastSize = LENGTH_BYTES + expertDataBytes(base.expert, 2)
+  const withStatisticsFile = { ...file, size: file.size + 56 }
   const cases: [...Case, string][] = [
     ['first', 'accept', 'statement 1 of a publisher', text],
     ['later', 'accept', 'statement 7, with a predecessor', json({ seq: 7, prev: digest(6) })],
@@ -346,6 +418,42 @@ function manifestVectors(): Vector[] {
       'bad-field',
       'at most 1000 thousandths',
       json({ training: { ...base.training, replayShareMilli: 1001 } }),
+    ],
+    [
+      'statistics',
+      'accept',
+      'means over 120 documents, with noise',
+      json({ expert: withStatistics, files: [withStatisticsFile] }),
+    ],
+    [
+      'statistics-of-nothing',
+      'bad-field',
+      'means over no documents',
+      json({ expert: { ...withStatistics, statisticsDocuments: 0 }, files: [withStatisticsFile] }),
+    ],
+    [
+      'statistics-documents-alone',
+      'bad-field',
+      'documents of statistics that are not there',
+      json({ expert: { ...base.expert, statisticsDocuments: 120 } }),
+    ],
+    [
+      'statistics-noise-alone',
+      'bad-field',
+      'noise in statistics that are not there',
+      json({ expert: { ...base.expert, statisticsEpsilonMilli: 8000 } }),
+    ],
+    [
+      'statistics-no-room',
+      'bad-field',
+      'a file with room for the weights only',
+      json({ expert: withStatistics, files: [{ ...file, size: leastSize }] }),
+    ],
+    [
+      'statistics-text',
+      'bad-field',
+      'whether there are any is true or false',
+      json({ expert: { ...base.expert, statistics: 'exact' } }),
     ],
     ['eval-twice', 'bad-field', 'each set once', json({ eval: [base.eval[0], base.eval[0]] })],
     ['white-space', 'not-canonical', 'one value has one spelling', ` ${text}`],

@@ -11,7 +11,7 @@ import type { ModelShape } from '../lib/model-shape.ts'
 import type { Params } from '../model/params.ts'
 import { type Manifest, openManifest } from '../packaging/manifest.ts'
 import { type ExpertTensor, unpackExpert } from '../packaging/package.ts'
-import { checkFinite, checkNorms, checkRouterRows } from './checks.ts'
+import { checkFinite, checkNorms, checkRouterRows, checkStatistics } from './checks.ts'
 import type { AcceptancePolicy } from './policy.ts'
 
 export interface Measurement {
@@ -20,6 +20,8 @@ export interface Measurement {
   readonly public: { readonly before: number; readonly after: number }
   /** Share of routing on public text that the expert takes beside the public expert. */
   readonly publicLoadShare: number
+  /** The same by a gate solved from its router statistics, if it brings them. */
+  readonly publicGateShare?: number
 }
 
 export type Verdict = {
@@ -108,6 +110,15 @@ export function judgeManifest(
       )
     }
   })
+  run.check('documents of router statistics', () => {
+    const { statistics, statisticsDocuments: documents } = manifest().expert
+    if (statistics && documents < limit('statisticsDocuments')) {
+      throw new PolicyError(
+        'statistics-documents',
+        `its router statistics average over ${documents} documents, at least ${limit('statisticsDocuments')} are needed to hide one`,
+      )
+    }
+  })
   return { verdict: run.verdict(), ...(opened === undefined ? {} : { manifest: manifest() }) }
 }
 
@@ -136,15 +147,16 @@ export async function judgeWeights(
   run.check('finite values', () => checkFinite(tensors))
   run.check('norm bounds', () => checkNorms(tensors, context.publicModel.params, context.policy))
   run.check('router rows', () => checkRouterRows(tensors, context.policy))
+  run.check('router statistics', () => checkStatistics(tensors))
   if (run.refused) return run.verdict()
   const measurement = await measure(tensors)
-  run.check('load share on public text', () => {
-    const { publicLoadShare } = measurement
-    if (!(publicLoadShare <= context.policy.maxPublicLoadShare)) {
-      throw new PolicyError(
-        'load-share',
-        `takes ${percent(publicLoadShare)} of public text, at most ${percent(context.policy.maxPublicLoadShare)} is allowed`,
-      )
+  run.check('load share on public text', () =>
+    share('load-share', 'takes', measurement.publicLoadShare, context.policy.maxPublicLoadShare),
+  )
+  run.check('gate share on public text', () => {
+    const { publicGateShare } = measurement
+    if (publicGateShare !== undefined) {
+      share('gate-share', 'its router statistics take', publicGateShare, context.policy.maxPublicGateShare)
     }
   })
   run.check('public text', () =>
@@ -154,6 +166,15 @@ export async function judgeWeights(
     if (measurement.own !== undefined) bound('harms-own', 'own', measurement.own, context.policy.maxOwnLoss)
   })
   return { ...run.verdict(), measurement }
+}
+
+function share(code: 'load-share' | 'gate-share', what: string, found: number, max: number): void {
+  if (!(found <= max)) {
+    throw new PolicyError(
+      code,
+      `${what} ${percent(found)} of public text, at most ${percent(max)} is allowed`,
+    )
+  }
 }
 
 function bound(

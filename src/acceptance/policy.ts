@@ -8,6 +8,8 @@ export interface AcceptancePolicy {
   readonly maxRouterRowNorm: number
   /** Largest share of routing on public text that one guest may take in a pair. */
   readonly maxPublicLoadShare: number
+  /** The same for a gate solved from its router statistics and those of the public text. */
+  readonly maxPublicGateShare: number
   /** Largest worsening of bits per byte on public text, as a share. */
   readonly maxPublicLoss: number
   /** Largest worsening on the acceptor's own held-out text, as a share. */
@@ -19,6 +21,7 @@ export const DEFAULT_POLICY: AcceptancePolicy = {
   maxDeltaRatio: 3, // neuron permutation gives about 1.4 and is still caught by value; noise gives more
   maxRouterRowNorm: 32, // rows of honest training lie between 1 and 10; a hijacking row is scaled up
   maxPublicLoadShare: 0.3, // honest experts take 4 to 9 % of the public text; a guest that takes most public tokens routes by size, not by content
+  maxPublicGateShare: 0.3, // the sample's three take 6 to 13 %; statistics of nothing in particular take a half
   maxPublicLoss: 0.01, // honest experts cost 0.1 to 0.3 % each
   maxOwnLoss: 0.15, // at the sample's size honest experts cost up to 12 %; a hijacker takes it all
 }

@@ -91,12 +91,16 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     options: { name: text('name of the expert; that of the exported pair if there was one') },
   },
   publish: {
-    usage: 'publish NAME [--license SPDX] [--domain TEXT]',
+    usage: 'publish NAME [--license SPDX] [--domain TEXT] [--router-statistics exact|noised|none]',
     summary: 'pack, sign and announce a trained expert',
     options: {
       license: text('SPDX expression'),
       domain: text('what the text is about'),
       dtype: text('BF16 (default), F16 or F32'),
+      'router-statistics': text(
+        'exact (default), noised or none: means of the text that gates are solved from',
+      ),
+      noise: text('epsilon of noised router statistics, per document of them, as in 8; less hides more'),
     },
   },
   withdraw: { usage: 'withdraw NAME', summary: 'withdraw a published expert', options: {} },
@@ -133,12 +137,16 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
     },
   },
   evaluate: {
-    usage: 'evaluate [--data PATH... | --name TRAINING] [--router auto|solved|rows]',
-    summary: 'bits per byte: public model, each expert, composition',
+    usage:
+      'evaluate [--data [NAME=]PATH...] [--name TRAINING] [--kilobytes N] [--router auto|solved|rows] [--opt-out] [--picture FILE.svg]',
+    summary: 'bits per byte and routing on own text: public model, each expert, composition',
     options: {
-      data: list('files and folders to score (default: public held-out text)'),
+      data: list('file or folder to score, one domain each (default: public held-out text only)'),
       name: text('training whose held-out text is scored'),
       router: ROUTER,
+      kilobytes: text('text of each --data domain that is scored, from its beginning (default 128)'),
+      'opt-out': flag('also the composition without each expert; --json has it always'),
+      picture: text('write the routing of every domain by layer to an SVG file'),
     },
   },
   generate: {

@@ -34,12 +34,12 @@ export function required(invocation: Invocation, name: string): string {
 }
 
 /** @throws InputError `usage` unless the option is a whole number in range. */
-export function whole(invocation: Invocation, name: string, max: number): number | undefined {
+export function whole(invocation: Invocation, name: string, max: number, min = 0): number | undefined {
   const text = option(invocation, name)
   if (text === undefined) return undefined
   const value = Number(text)
-  if (!Number.isSafeInteger(value) || value < 0 || value > max) {
-    throw new InputError('usage', `--${name}: expected a whole number from 0 to ${max}, got "${text}"`)
+  if (!Number.isSafeInteger(value) || value < min || value > max) {
+    throw new InputError('usage', `--${name}: expected a whole number from ${min} to ${max}, got "${text}"`)
   }
   return value
 }

@@ -1,8 +1,8 @@
 /** What the demo measures and how it shows it. Knows nodes through their control sockets only. */
+import { PUBLIC_TEXT } from '../evaluate-text.ts'
 import { call, type Institution } from './demo-process.ts'
 import { table } from './output.ts'
 
-export const PUBLIC_DOMAIN = 'public text'
 const PROMPT =
   "Article L1234-5\n\nLorsque le salarié n'exécute pas le préavis, il a droit, sauf s'il a commis une faute grave, à une indemnité"
 
@@ -35,7 +35,7 @@ export async function measure(
     }),
   )
   const shared = await call<Scores>(first, 'evaluate', {}, signal)
-  const scores: [string, Scores][] = [...own, [PUBLIC_DOMAIN, shared]]
+  const scores: [string, Scores][] = [...own, [PUBLIC_TEXT, shared]]
   const answer = await call<Report['answer']>(
     first,
     'generate',

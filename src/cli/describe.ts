@@ -12,17 +12,33 @@ export function showProgress(output: Output, progress: unknown): void {
     tokensPerSecond?: number
     secondsLeft?: number
     done?: number
+    domain?: string
     total?: number
-    stats?: { train: { documents: number; tokens: number; bytes: number }; heldOut: { documents: number } }
+    message?: string
+    stats?: {
+      train: { documents: number; tokens: number; bytes: number }
+      heldOut: { documents: number }
+      duplicates: number
+      repeated: number
+    }
   }
   if (event.stage === 'prepared' && event.stats !== undefined) {
-    const { train, heldOut } = event.stats
+    const { train, heldOut, duplicates, repeated } = event.stats
+    const leftOut = [
+      ...(duplicates > 0 ? [`; ${duplicates} left out that came before`] : []),
+      ...(repeated > 0 ? [`; ${repeated} not held out because they repeat the rest`] : []),
+    ]
     output.say(
-      `text: ${train.documents} documents, ${train.tokens} tokens, ${train.bytes} bytes to train on; ${heldOut.documents} documents held out`,
+      `text: ${train.documents} documents, ${train.tokens} tokens, ${train.bytes} bytes to train on; ${heldOut.documents} documents held out${leftOut.join('')}`,
     )
+  } else if (event.stage === 'warning') {
+    output.say(`warning: ${event.message}`)
   } else if (event.stage === 'bytes') {
     const { done = 0, total = 0 } = event
     output.progress(`writing ${bar(done, total)} ${megabytes(done, total)}`)
+  } else if (event.stage === 'score') {
+    const { done = 0, total = 0, domain = '', secondsLeft = 0 } = event
+    output.progress(`scoring ${bar(done, total)} ${domain}  ${duration(secondsLeft)} left`)
   } else if (event.stage === 'step') {
     const { step = 0, totalSteps = 0, loss = 0, tokensPerSecond = 0, secondsLeft = 0 } = event
     output.progress(
@@ -104,7 +120,9 @@ export function describe(command: string, result: unknown): string[] {
     }
     case 'train': {
       if (value['directory'] !== undefined) {
+        const warnings = value['warnings'] as { message: string }[]
         return [
+          ...warnings.map(({ message }) => `warning: ${message}`),
           `pair to train written to ${value['directory']}: ${value['documents']} documents, ${value['tokens']} tokens prepared here`,
           'next: train its expert 1, then flexmesh import-expert DIR with the same --name',
         ]
@@ -128,16 +146,6 @@ export function describe(command: string, result: unknown): string[] {
         ...note(value),
         ...verdicts.map(verdictLine),
       ]
-    }
-    case 'evaluate': {
-      const alone = value['alone'] as Record<string, number>
-      const rows = table([
-        ['model', 'bits per byte'],
-        ['public model', bits(value['public'])],
-        ...Object.entries(alone).map(([name, x]) => [`public model + ${name}`, bits(x)]),
-        ['composition', bits(value['composed'])],
-      ])
-      return [...rows, ...note(value)]
     }
     case 'generate': {
       const shares = value['experts'] as { institution: string; share: number }[]

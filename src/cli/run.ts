@@ -5,10 +5,13 @@
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { nodeCommands } from '../commands.ts'
+import type { EvaluationReport } from '../evaluate-text.ts'
 import { homePaths, loadSettings } from '../home.ts'
 import { importExpert } from '../import-expert.ts'
 import { shortDigest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
+import { writeFileAtomic } from '../lib/files.ts'
+import { limit } from '../lib/limits.ts'
 import { FlexMeshNode } from '../node.ts'
 import { callControl, isRunning } from '../serving/control.ts'
 import { createConsortium, DEFAULT_LISTEN, initHome, joinConsortium } from '../setup.ts'
@@ -28,12 +31,20 @@ import {
 import { runDemo } from './demo.ts'
 import { describe, showProgress } from './describe.ts'
 import { runDoctor } from './doctor.ts'
+import { domainsOf } from './domains.ts'
+import { evaluationLines } from './evaluation.ts'
 import { bar, megabytes, type Output } from './output.ts'
+import { pictureFile, routingPicture } from './routing-picture.ts'
 import { runStart } from './start.ts'
 
 function list(invocation: Invocation, name: string): string[] | undefined {
   const value = invocation.values[name]
   return Array.isArray(value) ? value : undefined
+}
+
+/** `--data A B` and `--data A --data B` are the same. */
+function dataPaths(invocation: Invocation): string[] {
+  return [...(list(invocation, 'data') ?? []), ...invocation.positionals]
 }
 
 function path(invocation: Invocation, name: string): string | undefined {
@@ -141,8 +152,14 @@ async function join_(context: CommandContext): Promise<void> {
   output.result({ consortium: charter.name }, [`member of "${charter.name}"`])
 }
 
+/** A decimal number in thousandths; what is none is refused where it is used. */
+function milli(invocation: Invocation, name: string): number | undefined {
+  const value = option(invocation, name)
+  return value === undefined ? undefined : Math.round(Number(value) * 1000)
+}
+
 /** Commands of `nodeCommands`: their arguments from the command line. */
-function argumentsOf(invocation: Invocation): Record<string, unknown> {
+async function argumentsOf(invocation: Invocation): Promise<Record<string, unknown>> {
   const [first] = invocation.positionals
   const given = (entries: Record<string, unknown>): Record<string, unknown> =>
     Object.fromEntries(Object.entries(entries).filter(([, value]) => value !== undefined))
@@ -152,7 +169,7 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
     case 'train':
       return given({
         name: required(invocation, 'name'),
-        data: (list(invocation, 'data') ?? []).map((path) => resolve(path)),
+        data: dataPaths(invocation).map((path) => resolve(path)),
         steps: whole(invocation, 'steps', 10_000_000),
         accumulate: whole(invocation, 'accumulate', 1024),
         exportPair: path(invocation, 'export-pair'),
@@ -192,23 +209,31 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
         license: option(invocation, 'license'),
         domain: option(invocation, 'domain'),
         dtype: option(invocation, 'dtype'),
+        statistics: option(invocation, 'router-statistics'),
+        epsilonMilli: milli(invocation, 'noise'),
       })
-    case 'evaluate':
+    case 'evaluate': {
+      const name = option(invocation, 'name')
+      const paths = dataPaths(invocation)
+      const kilobytes = whole(invocation, 'kilobytes', Math.floor(limit('evaluatedBytesAsked') / 1000), 2)
       return given({
-        data: list(invocation, 'data')?.map((path) => resolve(path)),
-        name: option(invocation, 'name'),
         router: routerChoice(invocation),
+        data: paths.length === 0 ? undefined : await domainsOf(paths, name),
+        name,
+        maxBytes: kilobytes === undefined ? undefined : kilobytes * 1000,
+        publicText: true,
+        optOut: invocation.values['opt-out'] === true || invocation.values['json'] === true,
       })
+    }
     case 'generate': {
       if (first === undefined)
         throw new InputError('usage', 'generate: give a prompt, as in flexmesh generate "Once upon"')
-      const temperature = option(invocation, 'temperature')
       return given({
         prompt: first,
         maxTokens: whole(invocation, 'max-tokens', 4096),
         include: list(invocation, 'include'),
         exclude: list(invocation, 'exclude'),
-        temperatureMilli: temperature === undefined ? undefined : Math.round(Number(temperature) * 1000),
+        temperatureMilli: milli(invocation, 'temperature'),
       })
     }
     default:
@@ -218,7 +243,8 @@ function argumentsOf(invocation: Invocation): Record<string, unknown> {
 
 async function inNode(context: CommandContext): Promise<void> {
   const { home, invocation, output, signal } = context
-  const args = argumentsOf(invocation)
+  const picture = await pictureFile(path(invocation, 'picture'))
+  const args = await argumentsOf(invocation)
   const weights = weightFormat(invocation)
   const onProgress = (progress: unknown): void => showProgress(output, progress)
   const control = homePaths(home).control
@@ -252,5 +278,14 @@ async function inNode(context: CommandContext): Promise<void> {
       await node.close()
     }
   }
-  output.result(result, describe(invocation.command, result))
+  if (invocation.command !== 'evaluate') {
+    output.result(result, describe(invocation.command, result))
+    return
+  }
+  const report = result as EvaluationReport
+  output.result(report, evaluationLines(report, output.style))
+  if (picture !== undefined) {
+    await writeFileAtomic(picture, routingPicture(report), { mode: 0o644 })
+    output.say(`\nrouting picture written to ${picture}`)
+  }
 }

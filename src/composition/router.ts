@@ -2,6 +2,7 @@
  * What a composition routes by: gates solved from router statistics, where everybody's are there, else the rows
  * that owners trained. Implements protocols/composition, section "Gate". Knows no engine and no files.
  */
+import type { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
 import type { Expert } from '../model/params.ts'
 import { type Gate, type RouterStatistics, solveGate } from '../model/solved-router.ts'
@@ -11,6 +12,11 @@ export type RouterKind = 'solved' | 'rows'
 /** `auto` solves where it can; `solved` composes only experts with statistics; `rows` never solves. */
 export const ROUTER_CHOICES = ['auto', 'solved', 'rows'] as const
 export type RouterChoice = (typeof ROUTER_CHOICES)[number]
+
+/** The member `router` of a command's arguments. @throws FormatError `bad-field`. */
+export function routerChoice(fields: Fields): RouterChoice | undefined {
+  return fields.has('router') ? fields.literal('router', ...ROUTER_CHOICES) : undefined
+}
 
 /** @returns undefined where the public text or an expert has no statistics, or there is no expert. */
 export function gatesOf(

@@ -1,6 +1,6 @@
 /**
- * An owner's text as token files: streamed once, exact duplicates dropped, split into train and
- * held-out by document hash. The text never leaves this folder's output. Knows no model.
+ * An owner's text as token files: streamed once, duplicates left out, split into train and held-out by document
+ * hash. The text never leaves this folder's output. Knows no model.
  */
 import { createHash } from 'node:crypto'
 import { type FileHandle, open, rename, rm } from 'node:fs/promises'
@@ -15,7 +15,12 @@ import {
   readFileBounded,
   writeFileAtomic,
 } from '../lib/files.ts'
-import { type Document, readDocuments } from './readers.ts'
+import { limit } from '../lib/limits.ts'
+import type { Encoding } from './encodings.ts'
+import { HeldOutSample } from './held-out-sample.ts'
+import { cutText } from './pieces.ts'
+import { readDocuments } from './readers.ts'
+import { SeenShingles } from './shingles.ts'
 import { packTokens, TokenFile, tokenBytes } from './token-file.ts'
 import type { Tokenizer } from './tokenizer.ts'
 
@@ -28,7 +33,20 @@ export interface SideStats {
 export interface CorpusStats {
   readonly train: SideStats
   readonly heldOut: SideStats
+  /** Documents left out because they equal an earlier one but for case and white space. */
   readonly duplicates: number
+  /** Held-out documents left out because they repeat text that is trained on. */
+  readonly repeated: number
+  /** True where all held-out documents repeat it, and stayed. */
+  readonly heldOutRepeats: boolean
+  /** Files that are not in UTF-8, by encoding. */
+  readonly converted: readonly Converted[]
+}
+
+export interface Converted {
+  readonly encoding: string
+  readonly files: number
+  readonly example: string
 }
 
 export interface HeldOut {
@@ -52,15 +70,20 @@ export interface PrepareInit {
   readonly outDir: string
   /** Share of documents that is never trained on. */
   readonly heldOutShare?: number
+  /** Less text to train on is refused. */
+  readonly minTrainTokens?: number
   readonly signal?: AbortSignal
   readonly onProgress?: (stats: { documents: number; bytes: number }) => void
   readonly onSkip?: (path: string) => void
 }
 
 const DEFAULT_HELD_OUT_SHARE = 0.05
+/** A held-out document is left out when a larger share of its runs of words is in the training text. */
+const MAX_OVERLAP = 0.5
 /** A lone document this long is cut, so that a part can be held out. */
 const MIN_SPLIT_CHARACTERS = 400
 const MAX_PATHS = 1024
+const MAX_ENCODINGS = 8
 const MAX_INDEX_BYTES = 256 * 2 ** 20
 
 interface Side {
@@ -72,19 +95,32 @@ interface Side {
   readonly index: [tokens: number, bytes: number][]
 }
 
-/** @throws InputError `empty`, `not-text`, `not-found`, `usage`, `disk-full`. */
+/**
+ * Text into token files, train and held-out apart. A document is held out by its own hash, so that the same ones
+ * are on every machine and in any order; those of the smallest hashes when they are more than
+ * `heldOutBytes`. They are written in the order of their hash: a score of the first bytes is one of all sources.
+ *
+ * Left out are documents equal to an earlier one but for case and white space, and held-out documents that repeat
+ * the training text: more than half of their runs of eight words occur in it (`SeenShingles`: 64 MiB, one pass,
+ * the first 67 million different runs). If all would go, they stay, and `heldOutRepeats` is true.
+ *
+ * @throws InputError `empty`, `too-small`, `not-text`, `not-found`, `usage`, `disk-full`.
+ */
 export async function prepareCorpus(init: PrepareInit): Promise<Corpus> {
   const { outDir, tokenizer } = init
   await ensurePrivateDir(outDir)
   const width = tokenBytes(tokenizer.vocabSize)
   const share = init.heldOutShare ?? DEFAULT_HELD_OUT_SHARE
   const seen = new Set<string>()
+  const shingles = new SeenShingles()
+  const converted = new Map<Encoding, Converted>()
   let duplicates = 0
   const train = await openSide(join(outDir, 'train.tokens.tmp'))
   const heldOut = await openSide(join(outDir, 'held-out.tokens.tmp'))
-  let waiting: Document | undefined
+  const candidates = new HeldOutSample(limit('heldOutBytes'))
+  let repeats = { left: 0, kept: false }
   try {
-    const write = async (side: Side, { text }: Document): Promise<void> => {
+    const write = async (side: Side, text: string): Promise<void> => {
       const ids = tokenizer.encode(text)
       const framed = new Int32Array(ids.length + 1)
       framed[0] = tokenizer.endOfText
@@ -100,33 +136,45 @@ export async function prepareCorpus(init: PrepareInit): Promise<Corpus> {
         bytes: train.bytes + heldOut.bytes,
       })
     }
-    for await (const document of readDocuments(init.paths, init)) {
-      const hash = createHash('sha256').update(document.text).digest()
-      const key = hash.toString('base64', 0, 16)
+    const learn = async (text: string): Promise<void> => {
+      shingles.add(text)
+      await write(train, text)
+    }
+    let waiting: string | undefined
+    const onEncoding = (path: string, encoding: Encoding): void => {
+      const { files, example } = converted.get(encoding) ?? { files: 0, example: path }
+      converted.set(encoding, { encoding, files: files + 1, example })
+    }
+    for await (const { text } of readDocuments(init.paths, { ...init, onEncoding })) {
+      const key = digestOf(text.toLowerCase().replace(/\s+/g, ' ').trim()).toString('base64', 0, 16)
       if (seen.has(key)) {
         duplicates++
         continue
       }
       seen.add(key)
-      if (hash.readUInt32BE(16) < share * 2 ** 32) await write(heldOut, document)
-      else {
+      const hash = digestOf(text)
+      if (hash.readUInt32BE(16) < share * 2 ** 32) {
+        for (const evicted of candidates.add(hash, text)) await learn(evicted)
+      } else {
         // The newest training document waits, in case none is held out by its hash.
-        if (waiting !== undefined) await write(train, waiting)
-        waiting = document
+        if (waiting !== undefined) await learn(waiting)
+        waiting = text
       }
     }
     if (waiting !== undefined) {
-      const [first, last] =
-        heldOut.documents > 0 || train.documents > 0 ? [undefined, waiting] : cutLone(waiting)
-      if (first !== undefined) await write(train, first)
-      await write(heldOut.documents > 0 ? train : heldOut, last)
+      if (candidates.size > 0) await learn(waiting)
+      else if (train.documents > 0) candidates.add(digestOf(waiting), waiting)
+      else {
+        const lone = splitLone(waiting)
+        for (const text of lone.train) await learn(text)
+        for (const text of lone.heldOut) candidates.add(digestOf(text), text)
+      }
     }
-    if (train.documents === 0) {
-      throw new InputError(
-        'empty',
-        `too little text in ${init.paths.join(', ')}: one short document cannot be split into train and held-out; add documents`,
-      )
-    }
+    refuseTooSmall(train, duplicates, init)
+    const held = candidates.inOrder()
+    const fresh = held.filter((text) => shingles.overlap(text) <= MAX_OVERLAP)
+    repeats = { left: fresh.length === 0 ? 0 : held.length - fresh.length, kept: fresh.length === 0 }
+    for (const text of fresh.length === 0 ? held : fresh) await write(heldOut, text)
   } catch (error) {
     await Promise.all([train.handle.close(), heldOut.handle.close()])
     await Promise.all(
@@ -136,7 +184,14 @@ export async function prepareCorpus(init: PrepareInit): Promise<Corpus> {
   }
   await finish(train, join(outDir, 'train.tokens'))
   await finish(heldOut, join(outDir, 'held-out.tokens'))
-  const stats: CorpusStats = { train: statsOf(train), heldOut: statsOf(heldOut), duplicates }
+  const stats: CorpusStats = {
+    train: statsOf(train),
+    heldOut: statsOf(heldOut),
+    duplicates,
+    repeated: repeats.left,
+    heldOutRepeats: repeats.kept,
+    converted: [...converted.values()],
+  }
   const description = {
     version: 1,
     tokenizer: tokenizer.digest,
@@ -147,6 +202,28 @@ export async function prepareCorpus(init: PrepareInit): Promise<Corpus> {
   }
   await writeFileAtomic(join(outDir, 'corpus.json'), JSON.stringify(description))
   return openCorpus(outDir, tokenizer)
+}
+
+/** @throws InputError `empty` for nothing to train on, `too-small` for less than asked, saying how much is needed. */
+function refuseTooSmall(train: Side, duplicates: number, { paths, minTrainTokens = 0 }: PrepareInit): void {
+  const from = paths.join(', ')
+  if (train.documents === 0) {
+    throw new InputError(
+      'empty',
+      `too little text in ${from}: one short document cannot be split into train and held-out; add documents`,
+    )
+  }
+  if (train.tokens < minTrainTokens) {
+    const after = duplicates > 0 ? ` after ${duplicates} documents that came before were left out` : ''
+    throw new InputError(
+      'too-small',
+      `too little text in ${from}: ${train.tokens} tokens (${train.bytes} bytes) to train on${after}, at least ${minTrainTokens} tokens are needed; add documents`,
+    )
+  }
+}
+
+function digestOf(text: string): Buffer {
+  return createHash('sha256').update(text).digest()
 }
 
 /** @throws InputError `not-found` when nothing was prepared, `mismatch` for another tokenizer. */
@@ -201,7 +278,24 @@ function readStats(fields: Fields): CorpusStats {
     const inner = fields.object(name)
     return { documents: inner.uint('documents'), tokens: inner.uint('tokens'), bytes: inner.uint('bytes') }
   }
-  return { train: side('train'), heldOut: side('heldOut'), duplicates: fields.uint('duplicates') }
+  return {
+    train: side('train'),
+    heldOut: side('heldOut'),
+    duplicates: fields.uint('duplicates'),
+    // Folders prepared before these were counted lack them.
+    repeated: fields.has('repeated') ? fields.uint('repeated') : 0,
+    heldOutRepeats: fields.has('heldOutRepeats') && fields.bool('heldOutRepeats'),
+    converted: !fields.has('converted')
+      ? []
+      : fields.list('converted', MAX_ENCODINGS, (item) => {
+          const inner = new Fields(item, 'converted')
+          return {
+            encoding: inner.text('encoding', 32),
+            files: inner.uint('files'),
+            example: inner.text('example', 4096),
+          }
+        }),
+  }
 }
 
 async function openSide(path: string): Promise<Side> {
@@ -221,15 +315,27 @@ function statsOf({ documents, tokens, bytes }: Side): SideStats {
   return { documents, tokens, bytes }
 }
 
-/** A corpus of one document gives its last fifth to held-out, cut at a line end. */
-function cutLone(document: Document): [Document | undefined, Document] {
-  const { source, text } = document
-  if (text.length < MIN_SPLIT_CHARACTERS) return [undefined, document]
-  const target = Math.floor(text.length * 0.8)
-  const line = text.lastIndexOf('\n', target)
-  const cut = line > text.length / 2 ? line + 1 : target
-  return [
-    { source, text: text.slice(0, cut) },
-    { source, text: text.slice(cut) },
-  ]
+/**
+ * A corpus of one document gives a fifth of it to held-out: the tenths of the smallest hashes, from anywhere in it.
+ * A text too short for that is held out whole.
+ */
+function splitLone(text: string): { train: string[]; heldOut: string[] } {
+  if (text.length < MIN_SPLIT_CHARACTERS) return { train: [], heldOut: [text] }
+  const pieces = [...cutText(text, Math.ceil(text.length / 10))]
+  const order = pieces
+    .map((piece) => digestOf(piece).toString('hex'))
+    .sort()
+    .slice(0, Math.max(1, Math.floor(pieces.length / 5)))
+  const isHeldOut = (piece: string): boolean => order.includes(digestOf(piece).toString('hex'))
+  const train: string[] = []
+  let joined = ''
+  for (const piece of pieces) {
+    if (!isHeldOut(piece)) joined += piece
+    else if (joined !== '') {
+      train.push(joined)
+      joined = ''
+    }
+  }
+  if (joined !== '') train.push(joined)
+  return { train, heldOut: pieces.filter(isHeldOut) }
 }

@@ -1,18 +1,20 @@
 /**
  * Documents from files and folders, streamed: .txt, .md, .jsonl (field `text`), .csv (column `text`)
- * and .parquet (column `text`). Never holds a file in memory. Knows no tokens.
+ * and .parquet (column `text`). Long texts are handed out in pieces; no file is held in memory. Knows no tokens.
  */
 import { createReadStream } from 'node:fs'
 import { open, readdir, stat } from 'node:fs/promises'
 import { extname, join } from 'node:path'
-import { createInterface } from 'node:readline'
+import { Readable } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import { parquetMetadataAsync, parquetReadObjects } from 'hyparquet'
 import { compressors } from 'hyparquet-compressors'
 import Papa from 'papaparse'
-import { InputError } from '../lib/errors.ts'
+import { hasErrno, InputError } from '../lib/errors.ts'
 import { mapDiskErrors } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
+import { type Encoding, encodingOf } from './encodings.ts'
+import { cutText, documentPieces } from './pieces.ts'
 
 export interface Document {
   readonly source: string
@@ -23,13 +25,14 @@ export interface ReadOptions {
   readonly signal?: AbortSignal
   /** Told of every file in a folder whose kind is not read. */
   readonly onSkip?: (path: string) => void
+  /** Told of every file that is not in UTF-8. */
+  readonly onEncoding?: (path: string, encoding: Encoding) => void
 }
 
-type Reader = (path: string, signal?: AbortSignal) => AsyncGenerator<string, void, void>
+type Reader = (path: string, options: ReadOptions) => AsyncGenerator<string, void, void>
 
-/** A long plain text is handed out in pieces of about this many characters, cut at line ends. */
-const PIECE_CHARACTERS = 2 ** 20
-const SNIFF_BYTES = 8192
+/** A plain text is held in memory by blocks of this many characters. */
+const BLOCK_CHARACTERS = 2 ** 20
 
 const READERS: Readonly<Record<string, Reader>> = {
   '.txt': readPlain,
@@ -45,7 +48,7 @@ function readerOf(path: string): Reader | undefined {
 }
 
 /**
- * Every document below `paths`, in order of name.
+ * Every document below `paths`, in order of name; one of more than 32,768 characters in pieces.
  * @throws InputError `not-found`, `empty`, `not-text`, `usage`, naming the file and what to do.
  */
 export async function* readDocuments(
@@ -55,11 +58,13 @@ export async function* readDocuments(
   let found = 0
   for (const path of paths) {
     for await (const file of filesBelow(path, options)) {
-      for await (const text of (readerOf(file) as Reader)(file, options.signal)) {
-        options.signal?.throwIfAborted()
-        if (text.trim() === '') continue
-        found++
-        yield { source: file, text }
+      for await (const whole of (readerOf(file) as Reader)(file, options)) {
+        for (const text of documentPieces(whole)) {
+          options.signal?.throwIfAborted()
+          if (text.trim() === '') continue
+          found++
+          yield { source: file, text }
+        }
       }
     }
   }
@@ -89,70 +94,50 @@ async function* filesBelow(path: string, options: ReadOptions): AsyncGenerator<s
   }
 }
 
-/** @throws InputError `not-text` when the first bytes hold a NUL: binary whatever its name says. */
-async function refuseBinary(path: string): Promise<void> {
-  await mapDiskErrors(path, async () => {
-    const handle = await open(path, 'r')
-    try {
-      const buffer = new Uint8Array(SNIFF_BYTES)
-      const { bytesRead } = await handle.read(buffer, 0, SNIFF_BYTES, 0)
-      if (buffer.subarray(0, bytesRead).includes(0)) throw notText(path)
-    } finally {
-      await handle.close()
-    }
-  })
-}
-
-function notText(path: string): InputError {
-  return new InputError('not-text', `${path} is not UTF-8 text; convert it or leave it out of --data`)
-}
-
-/** Strictly decoded text, piece by piece. */
-async function* decoded(path: string, signal?: AbortSignal): AsyncGenerator<string> {
-  const decoder = new TextDecoder('utf-8', { fatal: true })
+/** The bytes of a file, unpacked when its name ends in .gz. */
+async function* bytesOf(path: string, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
   const file = createReadStream(path, signal === undefined ? {} : { signal })
-  const bytes = path.endsWith('.gz') ? file.pipe(createGunzip()) : file
+  const gunzip = createGunzip()
+  const bytes = path.endsWith('.gz') ? file.on('error', (error) => gunzip.destroy(error)).pipe(gunzip) : file
   try {
-    for await (const chunk of bytes) yield decoder.decode(chunk as Uint8Array, { stream: true })
-    yield decoder.decode()
-  } catch (error) {
-    if (error instanceof TypeError) throw notText(path)
-    throw error
+    for await (const chunk of bytes) yield chunk as Uint8Array
+  } catch (cause) {
+    if (hasErrno(cause, 'Z_DATA_ERROR', 'Z_BUF_ERROR'))
+      throw new InputError('not-text', `${path} is not a whole gzip archive; copy it again`, {}, cause)
+    throw cause
+  } finally {
+    file.destroy()
   }
 }
 
-async function* readPlain(path: string, signal?: AbortSignal): AsyncGenerator<string, void, void> {
-  await refuseBinary(path)
+/** Text in whichever encoding is recognised, piece by piece, without a byte order mark. */
+async function* decoded(path: string, options: ReadOptions): AsyncGenerator<string> {
+  const { signal, onEncoding } = options
+  const encoding = await mapDiskErrors(path, () => encodingOf(path, () => bytesOf(path, signal)))
+  if (encoding !== 'utf-8') onEncoding?.(path, encoding)
+  const decoder = new TextDecoder(encoding, { fatal: true })
+  for await (const chunk of bytesOf(path, signal)) yield decoder.decode(chunk, { stream: true })
+  yield decoder.decode()
+}
+
+async function* readPlain(path: string, options: ReadOptions): AsyncGenerator<string, void, void> {
   let rest = ''
-  for await (const text of decoded(path, signal)) {
+  for await (const text of decoded(path, options)) {
     rest += text
-    while (rest.length > PIECE_CHARACTERS) {
-      const line = rest.lastIndexOf('\n', PIECE_CHARACTERS)
-      const cut = line > 0 ? line + 1 : PIECE_CHARACTERS
-      yield rest.slice(0, cut)
-      rest = rest.slice(cut)
+    while (rest.length > BLOCK_CHARACTERS) {
+      const block = cutText(rest, BLOCK_CHARACTERS).next().value as string
+      yield block
+      rest = rest.slice(block.length)
     }
   }
   if (rest !== '') yield rest
 }
 
-async function* readJsonLines(path: string, signal?: AbortSignal): AsyncGenerator<string, void, void> {
-  if (!path.endsWith('.gz')) await refuseBinary(path)
-  const file = createReadStream(path, signal === undefined ? {} : { signal })
-  const lines = createInterface({
-    input: path.endsWith('.gz') ? file.pipe(createGunzip()) : file,
-    crlfDelay: Infinity,
-  })
+async function* readJsonLines(path: string, options: ReadOptions): AsyncGenerator<string, void, void> {
   let number = 0
-  for await (const line of lines) {
+  for await (const line of linesOf(path, options)) {
     number++
     if (line.trim() === '') continue
-    if (line.length > limit('documentBytes')) {
-      throw new InputError(
-        'usage',
-        `${path} line ${number}: longer than ${limit('documentBytes')} bytes; split the document`,
-      )
-    }
     let value: unknown
     try {
       value = JSON.parse(line)
@@ -163,6 +148,25 @@ async function* readJsonLines(path: string, signal?: AbortSignal): AsyncGenerato
   }
 }
 
+/** Lines that end in \n and nothing else: JSON leaves other separators of lines as they are in its strings. */
+async function* linesOf(path: string, options: ReadOptions): AsyncGenerator<string> {
+  let number = 1
+  let rest = ''
+  for await (const text of decoded(path, options)) {
+    const lines = (rest + text).split('\n')
+    rest = lines.pop() as string
+    yield* lines
+    number += lines.length
+    if (rest.length > limit('documentBytes')) {
+      throw new InputError(
+        'usage',
+        `${path} line ${number}: longer than ${limit('documentBytes')} bytes; split the document`,
+      )
+    }
+  }
+  yield rest
+}
+
 function textField(value: unknown, title: string): string {
   const text = (value as { text?: unknown } | null)?.text
   if (typeof text !== 'string')
@@ -170,12 +174,11 @@ function textField(value: unknown, title: string): string {
   return text
 }
 
-async function* readCsv(path: string, signal?: AbortSignal): AsyncGenerator<string, void, void> {
-  await refuseBinary(path)
+async function* readCsv(path: string, options: ReadOptions): AsyncGenerator<string, void, void> {
   const parser = Papa.parse(Papa.NODE_STREAM_INPUT, { header: true, skipEmptyLines: true })
-  const file = createReadStream(path, { encoding: 'utf8', ...(signal === undefined ? {} : { signal }) })
-  file.on('error', (error) => parser.destroy(error))
-  file.pipe(parser)
+  const text = Readable.from(decoded(path, options))
+  text.on('error', (error) => parser.destroy(error))
+  text.pipe(parser)
   let row = 1
   for await (const record of parser) {
     row++
@@ -189,7 +192,7 @@ async function* readCsv(path: string, signal?: AbortSignal): AsyncGenerator<stri
   }
 }
 
-async function* readParquet(path: string, signal?: AbortSignal): AsyncGenerator<string, void, void> {
+async function* readParquet(path: string, { signal }: ReadOptions): AsyncGenerator<string, void, void> {
   const handle = await mapDiskErrors(path, () => open(path, 'r'))
   try {
     const { size } = await handle.stat()

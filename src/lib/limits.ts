@@ -109,6 +109,37 @@ export const LIMITS = {
     unit: 'bytes',
     why: 'largest single document kept whole while reading a corpus',
   },
+  heldOutBytes: {
+    value: 16 * MIB,
+    unit: 'bytes',
+    why: 'held-out text kept in memory while a corpus is read; 512 times what a score reads',
+  },
+  trainTokens: {
+    value: 1024,
+    unit: 'count',
+    why: 'fewest tokens of own text to train on: what two steps of four own rows of 128 read',
+  },
+  noisyTrainTokens: {
+    value: 50_000,
+    unit: 'count',
+    why: 'below, 200 steps read all own text more than twice; said, not refused',
+  },
+  noisyHeldOutBytes: {
+    value: 8 * KIB,
+    unit: 'bytes',
+    why: 'a score of fewer bytes rests on a few pages; said, not refused',
+  },
+  evaluatedDomains: { value: 64, unit: 'count', why: 'columns of one table that somebody still reads' },
+  evaluatedBytes: {
+    value: 128_000,
+    unit: 'bytes',
+    why: 'text of one domain that is scored unless more is asked for: seconds for each way of answering',
+  },
+  evaluatedBytesAsked: {
+    value: 64 * MIB,
+    unit: 'bytes',
+    why: 'text of one domain that may be asked for; its tokens are held, 256 MiB at most',
+  },
 } as const satisfies Record<string, Limit>
 
 export type LimitName = keyof typeof LIMITS

@@ -2,11 +2,12 @@
  * Bits per byte on held-out text: negative log-likelihood of every token after the first of each
  * window, in bits, over the bytes of the documents; independent of the tokenizer. Knows no files.
  */
-import { mul, reshape, slice, sub, type Tensor } from '@tensorflow/tfjs'
+import { concat, div, mul, reshape, slice, sub, sum, type Tensor } from '@tensorflow/tfjs'
 import type { Compiled, Engine } from '../tensor/engine.ts'
 import { headLogProbs } from '../tensor/fused.ts'
 import type { ModelConfig } from './config.ts'
 import type { Params } from './params.ts'
+import type { Routing } from './router.ts'
 import type { SequenceRouting } from './routing-plan.ts'
 import { forward } from './transformer.ts'
 
@@ -22,17 +23,24 @@ export interface Evaluation {
   readonly bytes: number
   /** Mean router probability of each expert over all layers and scored tokens, public first. */
   readonly loadShares: readonly number[]
+  /**
+   * Layers x experts, public first: mean over scored tokens of the weight of each chosen expert over the
+   * sum of the chosen, as `generate` attributes an answer; every layer sums to 1.
+   */
+  readonly layerShares: readonly (readonly number[])[]
 }
 
 export interface Evaluator {
   /**
-   * Score documents, every window a sequence of its own.
+   * Score documents, every window a sequence of its own. `onBatch` is told how many windows of T tokens each run
+   * has scored.
    * @throws RangeError for a gate that the evaluator was not compiled for.
    */
   evaluate(
     documents: Iterable<HeldOutDocument>,
     routing: SequenceRouting,
     signal?: AbortSignal,
+    onBatch?: (windows: number) => void,
   ): Promise<Evaluation>
   dispose(): Promise<void>
 }
@@ -86,8 +94,9 @@ export async function createEvaluator(
       )
       let load = result.routing[0]?.probabilities as Tensor
       for (const routing of result.routing.slice(1)) load = load.add(routing.probabilities)
-      const scored = mul(load, reshape(weights('scored'), [N, 1]))
-      return { nll: nll.sum(), load: scored.sum(0) }
+      const scored = reshape(weights('scored'), [N, 1])
+      const chosen = result.routing.map((routing) => mul(chosenShares(routing), scored).sum(0, true))
+      return { nll: nll.sum(), load: mul(load, scored).sum(0), chosen: concat(chosen, 0) }
     },
     {
       inputs: {
@@ -107,9 +116,9 @@ export async function createEvaluator(
     },
   )
   return {
-    evaluate: (documents, routing, signal) => {
+    evaluate: async (documents, routing, signal, onBatch) => {
       const inputs = routingInputs(config, init, routing)
-      return evaluate(compiled, config, init, documents, inputs, signal)
+      return evaluate(compiled, config, init, documents, inputs, signal, onBatch)
     },
     dispose: () => compiled.dispose(),
   }
@@ -130,6 +139,11 @@ function routingInputs(
   }
 }
 
+/** (N, E) weights of the chosen experts over their sum. */
+function chosenShares({ weights }: Routing): Tensor {
+  return div(weights, sum(weights, 1, true))
+}
+
 async function evaluate(
   compiled: Compiled,
   config: ModelConfig,
@@ -137,10 +151,12 @@ async function evaluate(
   documents: Iterable<HeldOutDocument>,
   routing: Record<string, Float32Array>,
   signal?: AbortSignal,
+  onBatch?: (windows: number) => void,
 ): Promise<Evaluation> {
   const { B, T, E } = init
   const totals = { documents: 0, tokens: 0, bytes: 0, nats: 0 }
   const load = new Float64Array(E)
+  const chosen = new Float64Array(config.numHiddenLayers * E)
   const ids = new Int32Array(B * T)
   const labels = new Int32Array(B * T)
   const scored = new Float32Array(B * T)
@@ -151,6 +167,10 @@ async function evaluate(
     const out = await compiled.run({ ids, labels, scored, ...routing })
     totals.nats += out['nll']?.[0] as number
     for (let e = 0; e < E; e++) load[e] = (load[e] as number) + (out['load']?.[e] as number)
+    for (let i = 0; i < chosen.length; i++) {
+      chosen[i] = (chosen[i] as number) + (out['chosen']?.[i] as number)
+    }
+    onBatch?.(row)
     for (const array of [ids, labels, scored]) array.fill(0)
     row = 0
   }
@@ -170,12 +190,15 @@ async function evaluate(
     }
   }
   await flush()
-  const layersTimesTokens = Math.max(1, totals.tokens * config.numHiddenLayers)
+  const tokens = Math.max(1, totals.tokens)
   return {
     bitsPerByte: totals.nats / Math.LN2 / Math.max(1, totals.bytes),
     documents: totals.documents,
     tokens: totals.tokens,
     bytes: totals.bytes,
-    loadShares: Array.from(load, (sum) => sum / layersTimesTokens),
+    loadShares: Array.from(load, (total) => total / (tokens * config.numHiddenLayers)),
+    layerShares: Array.from({ length: config.numHiddenLayers }, (_, layer) =>
+      Array.from(chosen.subarray(layer * E, (layer + 1) * E), (total) => total / tokens),
+    ),
   }
 }

@@ -28,17 +28,23 @@ export interface Gate {
 
 /** Weight of the past in each step of a decayed mean. */
 export const FEATURE_DECAY = 0.9
-/** Ridge, as a share of the mean eigenvalue of the pooled covariance. */
+/** Ridge, as a share of the mean eigenvalue of the pooled covariance; ten times as much where that is too little. */
 const RIDGE = 0.01
-/** `Gate.rowScale` of every solved gate. */
-const ROW_SCALE = 0
-/** Factor of a solved gate's logits, the inverse of a temperature: 1 takes the log-odds as they are. */
-const GATE_SCALE = 1
+const MAX_RIDGE = 1e20
+/** `Gate.rowScale` of every solved gate (row gate-alone). */
+const ROW_SCALE = 1
+/**
+ * Factor of a solved gate's log-odds: features of neighbouring tokens tell much the same, so a feature is worth less
+ * than its odds say (rows gate-odds and gate-quarter of the table in scripts/bench/PAPER.md).
+ */
+const GATE_SCALE = 0.5
+/** Logit of the public expert beside owners': text that could be anybody's is public (row gate-no-prior). */
+const PUBLIC_PRIOR = 1
 
 /**
  * Linear discriminants of the owners' features: with S the mean of all covariances and mu_e a mean,
- * logit_e(m) = mu_e' S^-1 m - mu_e' S^-1 mu_e / 2, times GATE_SCALE, the log-odds of equally likely owners whose features are
- * normal with a common covariance. Adding or withdrawing an owner changes sums only.
+ * logit_e(m) = mu_e' S^-1 m - mu_e' S^-1 mu_e / 2, the log-odds of equally likely owners whose features are
+ * normal with a common covariance; times GATE_SCALE, and PUBLIC_PRIOR more for the public expert, statistics 0. Adding or withdrawing an owner changes sums only.
  * @throws RangeError where a ridge cannot make the pooled covariance positive definite (a value is not finite).
  */
 export function solveGate(C: number, statistics: readonly RouterStatistics[]): Gate {
@@ -55,8 +61,7 @@ export function solveGate(C: number, statistics: readonly RouterStatistics[]): G
   }
   let trace = 0
   for (let i = 0; i < C; i++) trace += pooled[i * C + i] as number
-  for (let i = 0; i < C; i++) pooled[i * C + i] = (pooled[i * C + i] as number) + (RIDGE * trace) / C
-  const factor = cholesky(pooled, C)
+  const factor = factorised(pooled, C, Math.max(trace, Number.EPSILON) / C)
   if (factor === undefined) throw new RangeError('router statistics: the pooled covariance is not positive')
   const weights = new Float32Array(E * C)
   const offsets = new Float32Array(E)
@@ -67,9 +72,26 @@ export function solveGate(C: number, statistics: readonly RouterStatistics[]): G
       norm += value * (mean[i] as number)
     })
     weights.set(row, e * C)
-    offsets[e] = -norm / 2
+    offsets[e] = -norm / 2 + (e === 0 ? PUBLIC_PRIOR : 0)
   })
   return { weights, offsets, rowScale: ROW_SCALE }
+}
+
+/** Inner product of n values of each; four sums at once, as one waits for its last addition. */
+function dot(a: Float32Array, fromA: number, b: Float32Array, fromB: number, n: number): number {
+  let s0 = 0
+  let s1 = 0
+  let s2 = 0
+  let s3 = 0
+  let i = 0
+  for (; i + 3 < n; i += 4) {
+    s0 += (a[fromA + i] as number) * (b[fromB + i] as number)
+    s1 += (a[fromA + i + 1] as number) * (b[fromB + i + 1] as number)
+    s2 += (a[fromA + i + 2] as number) * (b[fromB + i + 2] as number)
+    s3 += (a[fromA + i + 3] as number) * (b[fromB + i + 3] as number)
+  }
+  for (; i < n; i++) s0 += (a[fromA + i] as number) * (b[fromB + i] as number)
+  return s0 + s1 + s2 + s3
 }
 
 /**
@@ -99,14 +121,25 @@ export function gateToken(
   const weight = 1 - FEATURE_DECAY ** (position + 1)
   const now = position * E
   for (let e = 0; e < E; e++) {
-    let product = 0
-    if (mask[e] === 0)
-      for (let i = 0; i < C; i++) product += (gate.weights[e * C + i] as number) * (u[from + i] as number)
+    const product = mask[e] === 0 ? dot(gate.weights, e * C, u, from, C) : 0
     const before = position === 0 ? 0 : (sums[now - E + e] as number)
     const sum = FEATURE_DECAY * before + share * product
     sums[now + e] = sum
     logits[to + e] = sum / weight + (gate.offsets[e] as number)
   }
+}
+
+/** Rounding, or an owner who means ill, can leave eigenvalues a little below zero. */
+function factorised(pooled: Float64Array, C: number, meanEigenvalue: number): Float64Array | undefined {
+  let added = 0
+  for (let ridge = RIDGE; ridge < MAX_RIDGE; ridge *= 10) {
+    const wanted = ridge * meanEigenvalue
+    for (let i = 0; i < C; i++) pooled[i * C + i] = (pooled[i * C + i] as number) + wanted - added
+    added = wanted
+    const factor = cholesky(pooled, C)
+    if (factor !== undefined) return factor
+  }
+  return undefined
 }
 
 /**

@@ -40,6 +40,10 @@ export interface ExpertDescription extends ExpertShape {
   readonly name: string
   /** Of the ffn tensors. */
   readonly dtype: FloatDtype
+  /** What router statistics average over, as stated by the publisher; 0 without statistics. */
+  readonly statisticsDocuments: number
+  /** Of the noise in them, in thousandths; 0 without noise. */
+  readonly statisticsEpsilonMilli: number
 }
 
 export type ExpertFile = FileRef & { readonly role: 'expert' }
@@ -126,9 +130,31 @@ function readExpert(fields: Fields): ExpertDescription {
     hidden_size: fields.uint('hidden_size', limit('fileBytes'), 1),
     intermediate_size: fields.uint('intermediate_size', limit('fileBytes'), 1),
     bias,
+    statistics: fields.bool('statistics'),
+    statisticsDocuments: fields.uint('statisticsDocuments'),
+    statisticsEpsilonMilli: fields.uint('statisticsEpsilonMilli'),
   }
   fields.end()
+  checkStatistics(value)
   return value
+}
+
+/** Statistics average over something; what is not there has no noise. */
+function checkStatistics({
+  statistics,
+  statisticsDocuments,
+  statisticsEpsilonMilli,
+}: ExpertDescription): void {
+  if (statistics !== statisticsDocuments > 0) {
+    throw bad(
+      `manifest.expert.statisticsDocuments: expected ${statistics ? '1 or more' : '0 without statistics'}, got ${statisticsDocuments}`,
+    )
+  }
+  if (!statistics && statisticsEpsilonMilli > 0) {
+    throw bad(
+      `manifest.expert.statisticsEpsilonMilli: expected 0 without statistics, got ${statisticsEpsilonMilli}`,
+    )
+  }
 }
 
 function readFiles(fields: Fields): readonly [ExpertFile] {

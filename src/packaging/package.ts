@@ -24,6 +24,7 @@ import {
   type ExpertShape,
   expertTensorNames,
   ffnTensorName,
+  STATISTICS_SECOND,
   type TensorKind,
 } from './tensor-names.ts'
 
@@ -96,7 +97,8 @@ function shapeOf(tensors: ReadonlyMap<string, Float32Tensor>): ExpertShape {
   let layers = 1
   while (tensors.has(ffnTensorName(layers, 'gate'))) layers++
   const bias = tensors.has(biasTensorName(0))
-  return { layers, hidden_size: hidden, intermediate_size: intermediate, bias }
+  const statistics = tensors.has(STATISTICS_SECOND)
+  return { layers, hidden_size: hidden, intermediate_size: intermediate, bias, statistics }
 }
 
 /**
@@ -119,12 +121,12 @@ export function unpackExpert(bytes: Uint8Array, manifest: Described): Map<string
 }
 
 /**
- * The same for a file without a manifest: dtype and bias are what the file says.
+ * The same for a file without a manifest: dtype, bias and statistics are what the file says.
  * @throws as `unpackExpert`.
  */
 export function unpackExpertFile(
   bytes: Uint8Array,
-  shape: Omit<ExpertShape, 'bias'>,
+  shape: Omit<ExpertShape, 'bias' | 'statistics'>,
 ): Map<string, ExpertTensor> {
   const { tensors } = readSafetensorsHeader(bytes, bytes.length)
   const dtype = tensors.get(ffnTensorName(0, 'gate'))?.dtype
@@ -135,7 +137,8 @@ export function unpackExpertFile(
     )
   }
   const bias = tensors.has(biasTensorName(0))
-  return unpackExpert(bytes, { expert: { ...shape, bias, dtype } })
+  const statistics = tensors.has(STATISTICS_SECOND)
+  return unpackExpert(bytes, { expert: { ...shape, bias, statistics, dtype } })
 }
 
 /**
@@ -161,7 +164,7 @@ export async function* readExpertTensors(
 
 /** The part of a manifest that structure depends on. */
 export interface Described {
-  readonly expert: Omit<ExpertDescription, 'name'>
+  readonly expert: ExpertShape & Pick<ExpertDescription, 'dtype'>
 }
 
 /**
@@ -183,7 +186,7 @@ export function checkExpertLayout(layout: SafetensorsLayout, { expert }: Describ
   }
 }
 
-/** Router rows and biases are a few values whose rounding would move the routing of every token. */
+/** What routes is a few values whose rounding would move the routing of every token. */
 function dtypeOf(kind: TensorKind, dtype: FloatDtype): FloatDtype {
   return kind === 'ffn' ? dtype : 'F32'
 }

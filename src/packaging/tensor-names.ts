@@ -4,8 +4,8 @@
  * 1. Everything else, attention and embeddings included, is not a package's to bring.
  */
 
-/** `ffn` tensors travel in the manifest's dtype, router rows and biases always in F32. */
-export type TensorKind = 'ffn' | 'router' | 'bias'
+/** `ffn` tensors travel in the manifest's dtype, everything that routes always in F32. */
+export type TensorKind = 'ffn' | 'router' | 'bias' | 'statistics'
 
 export interface ExpectedTensor {
   readonly shape: readonly number[]
@@ -18,6 +18,8 @@ export interface ExpertShape {
   readonly hidden_size: number
   readonly intermediate_size: number
   readonly bias: boolean
+  /** Whether it brings router statistics. */
+  readonly statistics: boolean
 }
 
 const FFN_PROJECTIONS = ['gate', 'up', 'down'] as const
@@ -36,9 +38,19 @@ export function biasTensorName(layer: number): string {
   return `model.layers.${layer}.mlp.expert_bias`
 }
 
+/** Mean outer product of features, upper triangle row by row. */
+export const STATISTICS_SECOND = 'router_statistics.second'
+/** Mean feature. */
+export const STATISTICS_MEAN = 'router_statistics.mean'
+
+/** Values of the upper triangle of a square matrix of this width. */
+function triangle(C: number): number {
+  return (C * (C + 1)) / 2
+}
+
 /** Every tensor of a package, by name; there are no others, and none may be missing. */
 export function expertTensorNames(shape: ExpertShape): Map<string, ExpectedTensor> {
-  const { layers, hidden_size: C, intermediate_size: F, bias } = shape
+  const { layers, hidden_size: C, intermediate_size: F, bias, statistics } = shape
   const names = new Map<string, ExpectedTensor>()
   for (let layer = 0; layer < layers; layer++) {
     for (const projection of FFN_PROJECTIONS) {
@@ -47,6 +59,10 @@ export function expertTensorNames(shape: ExpertShape): Map<string, ExpectedTenso
     }
     names.set(routerTensorName(layer), { shape: [1, C], kind: 'router' })
     if (bias) names.set(biasTensorName(layer), { shape: [1], kind: 'bias' })
+  }
+  if (statistics) {
+    names.set(STATISTICS_SECOND, { shape: [triangle(C)], kind: 'statistics' })
+    names.set(STATISTICS_MEAN, { shape: [C], kind: 'statistics' })
   }
   return names
 }
@@ -58,6 +74,7 @@ export function tensorsPerLayer(bias: boolean): number {
 
 /** Bytes of all tensors together; `elementBytes` is that of the ffn tensors. */
 export function expertDataBytes(shape: ExpertShape, elementBytes: number): number {
-  const { layers, hidden_size: C, intermediate_size: F, bias } = shape
-  return layers * (FFN_PROJECTIONS.length * C * F * elementBytes + 4 * C + (bias ? 4 : 0))
+  const { layers, hidden_size: C, intermediate_size: F, bias, statistics } = shape
+  const perLayer = FFN_PROJECTIONS.length * C * F * elementBytes + 4 * C + (bias ? 4 : 0)
+  return layers * perLayer + (statistics ? 4 * (triangle(C) + C) : 0)
 }

@@ -8,12 +8,14 @@
  * of n documents therefore moves `mean` by at most 2/n (L2) and `second` by at most 2/n (Frobenius).
  */
 import {
+  add,
   div,
   matMul,
   maximum,
   mul,
   reshape,
   scalar,
+  softmax,
   sqrt,
   square,
   sum,
@@ -21,9 +23,9 @@ import {
   tensor,
 } from '@tensorflow/tfjs'
 import type { ModelConfig } from '../model/config.ts'
-import type { Weights } from '../model/layers.ts'
+import { linear, type Weights } from '../model/layers.ts'
 import { layerName, type Params } from '../model/params.ts'
-import { FEATURE_DECAY, type RouterStatistics } from '../model/solved-router.ts'
+import { FEATURE_DECAY, type Gate, type RouterStatistics } from '../model/solved-router.ts'
 import { firstRouterInput } from '../model/transformer.ts'
 import type { Compiled, Engine } from '../tensor/engine.ts'
 
@@ -131,6 +133,34 @@ export async function routerStatistics(
       for (let j = i; j < C; j++) second[at++] = (sums.second[i * C + j] as number) / n
     }
     return { second, mean: Float32Array.from(sums.mean, (total) => total / n) }
+  } finally {
+    await compiled.dispose()
+  }
+}
+
+/**
+ * Mean probability of each expert of a gate, over the tokens of a document first, then over documents.
+ * @throws RangeError without documents.
+ */
+export async function gateShares(
+  engine: Engine,
+  config: ModelConfig,
+  publicModel: Params,
+  { weights, offsets }: Gate,
+  documents: readonly Int32Array[],
+  signal?: AbortSignal,
+): Promise<Float64Array> {
+  const n = documents.length
+  if (n === 0) throw new RangeError('gate shares: expected at least one document')
+  const E = offsets.length
+  const compiled = await compileOnFeatures(engine, config, publicModel, (features, share) => {
+    const logits = add(linear(features, tensor(weights, [E, config.hiddenSize])), tensor(offsets, [1, E]))
+    return { shares: sum(mul(softmax(logits), share), 0) }
+  })
+  try {
+    const sums = { shares: new Float64Array(E) }
+    await sumOver(compiled, documents, sums, signal)
+    return sums.shares.map((total) => total / n)
   } finally {
     await compiled.dispose()
   }

@@ -68,7 +68,13 @@ export function* mutate(valid: Uint8Array, count: number, seed: number): Generat
   }
 }
 
-export const TINY_EXPERT: ExpertShape = { layers: 2, hidden_size: 4, intermediate_size: 6, bias: true }
+export const TINY_EXPERT: ExpertShape = {
+  layers: 2,
+  hidden_size: 4,
+  intermediate_size: 6,
+  bias: true,
+  statistics: false,
+}
 
 /** Random tensors of an expert. */
 export function tinyTensors(shape: ExpertShape = TINY_EXPERT, seed = 1): Map<string, Float32Tensor> {
@@ -99,7 +105,7 @@ export function tinyManifest(
     issuedAt: 1_800_000_000,
     expiresAt: 1_800_000_000 + 90 * 86_400,
     publicModel: { name: 'tiny', digest: digestOfByte('a1'), tokenizerDigest: digestOfByte('b2') },
-    expert: { name: 'case-law', dtype, ...shape },
+    expert: { name: 'case-law', dtype, ...shape, statisticsDocuments: 0, statisticsEpsilonMilli: 0 },
     files: [{ role: 'expert', ...file }],
     training: { documents: 120, tokens: 48_000, steps: 300, replayShareMilli: 500 },
     eval: [

@@ -29,7 +29,13 @@ export async function storeExperts(dir: string, count: number, dtype: FloatDtype
     stored.push({
       sha256,
       size: packed.file.size,
-      expert: { name: `expert-${index}`, dtype, ...packed.shape },
+      expert: {
+        name: `expert-${index}`,
+        dtype,
+        ...packed.shape,
+        statisticsDocuments: 0,
+        statisticsEpsilonMilli: 0,
+      },
     })
   }
   return stored

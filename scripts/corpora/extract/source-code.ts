@@ -1,0 +1,41 @@
+/** Program sources: Python of Debian packages, JavaScript and TypeScript of npm packages. */
+import { statSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Extractor } from './document.ts'
+import { filesBelow, readText } from './files.ts'
+
+/** Larger files are tables and generated code. */
+const MAX_PYTHON_BYTES = 300_000
+const MAX_SCRIPT_BYTES = 200_000
+const MIN_SCRIPT_BYTES = 400
+/** A longer line means that a program wrote the file. */
+const MAX_LINE_CHARACTERS = 2000
+const BUILT = /\.min\.|\/dist\/|\/test|\.d\.ts$|\/umd\/|\/cjs\/|\/build\/|bundle/
+
+export function pythonOf(packages: readonly string[]): Extractor {
+  return function* (folder) {
+    for (const name of packages) {
+      const root = join(folder(name), 'usr/lib')
+      for (const path of filesBelow(root, /\.py$/)) {
+        const file = join(root, path)
+        if (statSync(file).size <= MAX_PYTHON_BYTES) yield { id: path, text: readText(file) }
+      }
+    }
+  }
+}
+
+/** Hand-written modules only: nothing minified, bundled or declared. */
+export function scriptsOf(packages: readonly string[]): Extractor {
+  return function* (folder) {
+    for (const name of packages) {
+      const root = folder(name)
+      for (const path of filesBelow(root, /\.[mc]?[jt]s$/)) {
+        const { size } = statSync(join(root, path))
+        if (size < MIN_SCRIPT_BYTES || size > MAX_SCRIPT_BYTES || BUILT.test(`/${path}`)) continue
+        const text = readText(join(root, path))
+        if (text.split('\n').every((line) => line.length <= MAX_LINE_CHARACTERS))
+          yield { id: `${name}/${path}`, text }
+      }
+    }
+  }
+}

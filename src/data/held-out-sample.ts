@@ -1,0 +1,55 @@
+/**
+ * Held-out documents while a corpus is read: those of the smallest hashes that fit into a number of bytes, a fair
+ * sample whatever the order they come in. Knows nothing of training.
+ */
+interface Candidate {
+  readonly hash: Buffer
+  readonly text: string
+  readonly bytes: number
+}
+
+/** The sample may grow by a quarter before it is sorted and cut. */
+const SLACK = 1.25
+
+export class HeldOutSample {
+  readonly #maxBytes: number
+  #candidates: Candidate[] = []
+  #bytes = 0
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes
+  }
+
+  get size(): number {
+    return this.#candidates.length
+  }
+
+  /** Gives the documents that no longer fit. */
+  add(hash: Buffer, text: string): string[] {
+    const bytes = Buffer.byteLength(text)
+    this.#candidates.push({ hash, text, bytes })
+    this.#bytes += bytes
+    return this.#bytes > SLACK * this.#maxBytes ? this.#cut() : []
+  }
+
+  /** All documents in the order of their hashes. */
+  inOrder(): string[] {
+    this.#sort()
+    return this.#candidates.map(({ text }) => text)
+  }
+
+  #sort(): void {
+    this.#candidates.sort((a, b) => a.hash.compare(b.hash))
+  }
+
+  #cut(): string[] {
+    this.#sort()
+    const evicted: string[] = []
+    while (this.#bytes > this.#maxBytes && this.#candidates.length > 1) {
+      const { text, bytes } = this.#candidates.pop() as Candidate
+      this.#bytes -= bytes
+      evicted.push(text)
+    }
+    return evicted
+  }
+}

@@ -1,0 +1,29 @@
+/** What a gate solved from an expert's router statistics would give it of public text. */
+import type { HeldOutDocument } from './model/evaluate.ts'
+import { type RouterStatistics, solveGate } from './model/solved-router.ts'
+import type { NodeState } from './node-state.ts'
+import { gateShares, STATISTICS_WINDOW } from './training/router-statistics.ts'
+
+/**
+ * Mean probability, over documents, of a guest beside the public expert in the gate that is solved for the two.
+ * @throws RangeError where no gate can be solved, which checked statistics allow.
+ */
+export async function statisticsShare(
+  state: Pick<NodeState, 'engine' | 'publicModel' | 'publicStatistics'>,
+  statistics: RouterStatistics,
+  documents: readonly HeldOutDocument[],
+  signal: AbortSignal,
+): Promise<number> {
+  const { config, params } = state.publicModel
+  const gate = solveGate(config.hiddenSize, [await state.publicStatistics(), statistics])
+  const shares = await gateShares(state.engine, config, params, gate, windowsOf(documents), signal)
+  return shares[1] as number
+}
+
+function windowsOf(documents: readonly HeldOutDocument[]): Int32Array[] {
+  return documents.flatMap(({ tokens }) =>
+    Array.from({ length: Math.ceil(tokens.length / STATISTICS_WINDOW) }, (_, i) =>
+      tokens.subarray(i * STATISTICS_WINDOW, (i + 1) * STATISTICS_WINDOW),
+    ),
+  )
+}
