@@ -14,7 +14,9 @@ import { benchStartup } from './bench/startup.ts'
 import { benchTraining } from './bench/training/bench.ts'
 import { benchVerify } from './bench/verify.ts'
 
-const BENCHES: Readonly<Record<string, (say: (line: string) => void, options: readonly string[]) => Promise<Bench>>> = {
+const BENCHES: Readonly<
+  Record<string, (say: (line: string) => void, options: readonly string[]) => Promise<Bench>>
+> = {
   training: benchTraining,
   inference: benchInference,
   exchange: benchExchange,

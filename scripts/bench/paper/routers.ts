@@ -3,20 +3,21 @@
  * first layer's stream, and mixtures of both. Knows no training.
  */
 import { cholesky, choleskySolve } from '../../../src/lib/cholesky.ts'
-import { type Gate, type RouterStatistics, solveGate } from '../../../src/model/solved-router.ts'
+import {
+  type Gate,
+  type GateCalibration,
+  type RouterStatistics,
+  solveGate,
+} from '../../../src/model/solved-router.ts'
 import type { GateOf } from './scorer.ts'
 
 /** Which features a gate reads and how it is solved. */
-export interface GateKind {
+export interface GateKind extends GateCalibration {
   /** Weights of the past; several make one long feature. */
   readonly decays: readonly number[]
   readonly solver: 'discriminant' | 'ridge'
   /** Of ridge regression: share of the mean eigenvalue. */
   readonly ridge?: number
-  /** Factor of the log-odds. */
-  readonly scale: number
-  /** Added to the public expert's logit. */
-  readonly prior: number
 }
 
 /** Decayed means of unit rows: streams (T, C) of one window -> features (T, D C) for D decays. */
@@ -69,11 +70,15 @@ export function statistics(
 }
 
 export function solve(kind: GateKind, width: number, owners: readonly RouterStatistics[]): Gate {
-  return kind.solver === 'discriminant' ? solveGate(width, owners) : ridge(kind.ridge ?? 0.01, width, owners)
+  return kind.solver === 'discriminant' ? solveGate(width, owners, kind) : ridge(kind, width, owners)
 }
 
 /** W = (sum of A_e + ridge I)^-1 [b_e]: regression of the indicator of the owner. */
-function ridge(share: number, width: number, owners: readonly RouterStatistics[]): Gate {
+function ridge(
+  { ridge: share = 0.01, scale, prior }: GateKind,
+  width: number,
+  owners: readonly RouterStatistics[],
+): Gate {
   const A = new Float64Array(width * width)
   for (const { second } of owners) {
     let at = 0
@@ -88,9 +93,14 @@ function ridge(share: number, width: number, owners: readonly RouterStatistics[]
   const factor = cholesky(A, width) as Float64Array
   const weights = new Float32Array(owners.length * width)
   owners.forEach(({ mean }, e) => {
-    weights.set(choleskySolve(factor, mean), e * width)
+    weights.set(
+      choleskySolve(factor, mean).map((value) => scale * value),
+      e * width,
+    )
   })
-  return { weights, offsets: new Float32Array(owners.length), rowScale: 0 }
+  const offsets = new Float32Array(owners.length)
+  offsets[0] = prior
+  return { weights, offsets, rowScale: 1 }
 }
 
 /** Logits (T, E) of every window; `left` names experts left out. */
@@ -107,7 +117,7 @@ export function gateOf(kind: GateKind, gate: Gate, streams: readonly Float32Arra
         for (let c = 0; c < width; c++) {
           sum += (gate.weights[e * width + c] as number) * (rows[t * width + c] as number)
         }
-        logits[t * E + e] = kind.scale * sum + (e === 0 ? kind.prior : 0)
+        logits[t * E + e] = sum
       }
     }
     return logits

@@ -3,6 +3,7 @@
  * output.
  */
 import type { Params } from '../../../src/model/params.ts'
+import { FEATURE_DECAY, GATE_CALIBRATION } from '../../../src/model/solved-router.ts'
 import { bestTemperature, ensemble, promptRouting, proxyText, soup, weightedSoup } from './baselines.ts'
 import { composePairs, type RowsInit } from './compositions.ts'
 import { DEFAULT_REPLAY, type Experiment, inTurn, type NatsBySet, parted, TUNING } from './experiment.ts'
@@ -14,7 +15,7 @@ import { mixtureOfDense, trainMixture } from './trainings.ts'
 /** Experts active for a token, as the product's default. */
 export const TOP_K = 4
 /** The product's gate. */
-export const GATE: GateKind = { decays: [0.9], solver: 'discriminant', scale: 0.5, prior: 1 }
+export const GATE: GateKind = { decays: [FEATURE_DECAY], solver: 'discriminant', ...GATE_CALIBRATION }
 /** Candidates for the temperature of the BTM ensemble; the best on held-out public text is taken. */
 const TEMPERATURES = [0.1, 0.3, 1, 3, 10, 30]
 
