@@ -10,6 +10,7 @@ import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import type { Bench } from './bench.ts'
 import { runAudit } from './paper/audit.ts'
 import { Cells } from './paper/cells.ts'
+import { embedderVersion } from './paper/embedder.ts'
 import { type Bits, Experiment, inTurn, MIXED, macro } from './paper/experiment.ts'
 import { GATE, Rows } from './paper/rows.ts'
 import { FULL, QUICK } from './paper/settings.ts'
@@ -39,7 +40,8 @@ export async function benchPaper(say: (line: string) => void, options: readonly 
   const text = await loadText(values.corpora, settings, cells)
   const engine = onnxEngine()
   const experiment = await Experiment.begin({ engine, settings, cells, text, say, signal: abort.signal })
-  const rows = new Rows(experiment)
+  const embedder = await embedderVersion()
+  const rows = new Rows(experiment, embedder !== undefined)
   const specs = rowSpecs(rows, experiment, settings)
   const known = specs.map(({ id }) => id)
   const unknown = values.row?.find((id) => !known.includes(id))
@@ -64,17 +66,24 @@ export async function benchPaper(say: (line: string) => void, options: readonly 
       bySeed: bySeed.get(id) as RowResult['bySeed'],
     }),
   )
-  const extra =
-    values.row === undefined
-      ? {
-          audit: await runAudit(experiment, rows),
-          routing: await rows.routing(settings.seeds[0] as number, GATE),
-          temperatures: await inTurn(settings.seeds, async (seed) => (await rows.btm(seed)).temperature),
-        }
-      : {}
+  const seed = settings.seeds[0] as number
+  const isMade = (id: string): boolean => bySeed.has(id)
+  const extra = {
+    ...(isMade('gate') ? { routing: await rows.routing(seed, GATE) } : {}),
+    ...(isMade('btm')
+      ? { temperatures: await inTurn(settings.seeds, async (each) => (await rows.btm(each)).temperature) }
+      : {}),
+    ...(values.row === undefined ? { audit: await runAudit(experiment, rows) } : {}),
+  }
   await experiment.scorer.dispose()
   return {
-    json: { settings, sets: experiment.sets, rows: results, ...extra, peers: {} },
+    json: {
+      settings,
+      sets: experiment.sets,
+      rows: results,
+      ...extra,
+      peers: { embedder: embedder ?? 'not installed' },
+    },
     lines: tableLines(results, experiment.sets),
   }
 }

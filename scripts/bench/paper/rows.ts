@@ -6,6 +6,7 @@ import type { Params } from '../../../src/model/params.ts'
 import { FEATURE_DECAY, GATE_CALIBRATION } from '../../../src/model/solved-router.ts'
 import { bestTemperature, ensemble, promptRouting, proxyText, soup, weightedSoup } from './baselines.ts'
 import { composePairs, type RowsInit } from './compositions.ts'
+import { rowsByEmbedder } from './embedder.ts'
 import { DEFAULT_REPLAY, type Experiment, inTurn, type NatsBySet, parted, TUNING } from './experiment.ts'
 import type { GateKind } from './routers.ts'
 import { hiddenStateRows, randomRows } from './starts.ts'
@@ -27,8 +28,12 @@ const RELEASED = { ...ROWS, shift: -2 }
 export class Rows {
   readonly #experiment: Experiment
 
-  constructor(experiment: Experiment) {
+  /** Whether the sentence embedder is installed. */
+  readonly hasEmbedder: boolean
+
+  constructor(experiment: Experiment, hasEmbedder: boolean) {
     this.#experiment = experiment
+    this.hasEmbedder = hasEmbedder
   }
 
   publicModel(): Promise<NatsBySet> {
@@ -204,6 +209,24 @@ export class Rows {
     })
   }
 
+  /** The paper's recipe with its kind of rows: those of an embedder that was made for telling texts apart. */
+  plainByEmbedder(seed: number): Promise<NatsBySet> {
+    const { lab } = this.#experiment
+    const publicRows = () => rowsByEmbedder(lab, PUBLIC_DOMAIN)
+    return this.composition('plain-embedder', seed, {
+      pairs: {
+        name: 'plain-embedder',
+        variant: async (domain) => ({
+          replayShare: 0,
+          rows: await rowsByEmbedder(lab, domain),
+          publicRows: await publicRows(),
+        }),
+      },
+      rows: ROWS,
+      publicRows,
+    })
+  }
+
   /** Router rows tuned on public text that looks like the owners' (flexolmo 3.5); the gate beside them or not. */
   routerTuned(seed: number, gate?: GateKind): Promise<NatsBySet> {
     const { lab, publicModel, owners, zeroRows, classifier } = this.#experiment
@@ -299,11 +322,15 @@ export class Rows {
       random: async (domain: string, seed: number) => ({
         rows: randomRows(lab, seed * 1000 + lab.text.domains.indexOf(domain)),
       }),
+      embedder: async (domain: string) => {
+        const own = await rowsByEmbedder(lab, domain)
+        const shared = await rowsByEmbedder(lab, PUBLIC_DOMAIN)
+        return { rows: lessPublic(own, shared) }
+      },
       hiddenState: async (domain: string, seed: number) => {
         const own = await hiddenStateRows(lab, publicModel, domain, seed)
         const shared = await hiddenStateRows(lab, publicModel, PUBLIC_DOMAIN, seed)
-        // Softmax sees differences alone, so a public row is taken off instead of carried.
-        return { rows: own.map((row, l) => row.map((x, i) => x - (shared[l]?.[i] as number))) }
+        return { rows: lessPublic(own, shared) }
       },
     }
   }
@@ -341,6 +368,11 @@ export class Rows {
     for (const set of this.#experiment.sets) out.set(set, combine(await this.#denseNats(seed, set), set))
     return out
   }
+}
+
+/** Softmax sees differences alone, so a public row is taken off instead of carried. */
+function lessPublic(own: readonly Float32Array[], shared: readonly Float32Array[]): Float32Array[] {
+  return own.map((row, layer) => row.map((x, i) => x - (shared[layer]?.[i] as number)))
 }
 
 function withoutBias(params: Params): Params {

@@ -126,6 +126,20 @@ export function rowSpecs(rows: Rows, { owners }: Experiment, settings: Settings)
     ...recipe('hidden-start', 'hidden-state router start', (domain, seed) =>
       rows.starts.hiddenState(domain, seed),
     ),
+    ...(rows.hasEmbedder
+      ? [
+          ...recipe('embedder-start', 'sentence-embedder router start', (domain) =>
+            rows.starts.embedder(domain),
+          ),
+          first(
+            'recipe',
+            'plain-embedder',
+            "paper's recipe, rows from a sentence embedder",
+            cost(TOP_K),
+            (seed) => rows.plainByEmbedder(seed),
+          ),
+        ]
+      : []),
     first(
       'recipe',
       'no-coordination',
