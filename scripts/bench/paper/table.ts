@@ -27,6 +27,9 @@ export interface RowResult {
   readonly bySeed: Readonly<Record<string, Bits>>
 }
 
+/** How much longer the pairs of one row train, to see whether that closes what they lack beside dense experts. */
+const LONGER = 5
+
 /** Multiply-adds a token of E active FFNs over those of one: projections, FFNs and head, without scores. */
 export function computeOf({
   hiddenSize: C,
@@ -120,6 +123,9 @@ export function rowSpecs(rows: Rows, { owners }: Experiment, settings: Settings)
     ),
     ...settings.replayShares.flatMap((share) =>
       recipe(`replay-${share}`, `public replay ${share}`, () => Promise.resolve({ replayShare: share })),
+    ),
+    ...recipe('long', `pairs trained ${LONGER} times as long`, () =>
+      Promise.resolve({ steps: LONGER * settings.expertTraining.steps }),
     ),
     ...recipe('no-bias', 'no bias', () => Promise.resolve({ bias: false })),
     ...recipe('random-start', 'random router start', (domain, seed) => rows.starts.random(domain, seed)),

@@ -91,13 +91,16 @@ export interface PairInit {
   readonly publicRows?: readonly Float32Array[]
   /** Whether a bias is learned; without, it is held at zero. */
   readonly bias: boolean
+  /** More than the recipe's. */
+  readonly steps?: number
 }
 
 /** A pair as the product trains it; the arrays are its trainables. */
 export function trainPair(lab: Laboratory, publicModel: Params, init: PairInit): Promise<Trainables> {
   const { engine, settings, cells, text } = lab
   const { config } = settings
-  const training = settings.expertTraining
+  const { expertTraining } = settings
+  const training = { ...expertTraining, steps: init.steps ?? expertTraining.steps }
   return cells.arrays(init.name, async (checkpoints) => {
     const { B, T } = training
     const trainables = initialTrainables(config, publicModel, init.rows)
