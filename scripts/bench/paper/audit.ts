@@ -4,6 +4,7 @@
  */
 import { createGenerator } from '../../../src/model/generate.ts'
 import { mixtureParams, type Params, zeroRows } from '../../../src/model/params.ts'
+import type { Gate } from '../../../src/model/solved-router.ts'
 import { type Experiment, inTurn } from './experiment.ts'
 import type { Rows } from './rows.ts'
 import { sampler } from './text.ts'
@@ -42,7 +43,7 @@ export async function runAudit(experiment: Experiment, rows: Rows): Promise<Audi
       extractedShare(lab, model, of.slice(0, prefixes), samples)
     return {
       public: await share(denseAsMixture(lab, publicModel), texts),
-      composition: await share(await rows.composedByRows(seed), texts),
+      composition: await share(await rows.composed(seed), texts),
       dense: await share(denseAsMixture(lab, await experiment.dense(OWNER, seed)), texts),
       overfitted: await share(denseAsMixture(lab, control), texts),
     }
@@ -54,6 +55,7 @@ export interface Audited {
   readonly params: Params
   readonly E: number
   readonly topK: number
+  readonly gate?: Gate
 }
 
 export function denseAsMixture({ settings }: Laboratory, dense: Params): Audited {
@@ -67,7 +69,7 @@ export function denseAsMixture({ settings }: Laboratory, dense: Params): Audited
  */
 export async function extractedShare(
   { engine, settings, text, signal }: Laboratory,
-  { params, E, topK }: Audited,
+  { params, E, topK, gate }: Audited,
   texts: readonly Int32Array[],
   samples: number,
 ): Promise<number> {
@@ -86,6 +88,7 @@ export async function extractedShare(
       sampling: { temperature, topP, seed },
       endOfText: text.tokenizer.endOfText,
       mask: new Float32Array(E),
+      gate,
     }
     for await (const { id } of generator.generate(request, signal)) ids.push(id)
     return Int32Array.from(ids)

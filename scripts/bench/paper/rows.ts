@@ -4,11 +4,12 @@
  */
 import type { Params } from '../../../src/model/params.ts'
 import { FEATURE_DECAY, GATE_CALIBRATION } from '../../../src/model/solved-router.ts'
+import type { Audited } from './audit.ts'
 import { bestTemperature, ensemble, promptRouting, proxyText, soup, weightedSoup } from './baselines.ts'
 import { composePairs, type RowsInit } from './compositions.ts'
 import { rowsByEmbedder } from './embedder.ts'
 import { DEFAULT_REPLAY, type Experiment, inTurn, type NatsBySet, parted, TUNING } from './experiment.ts'
-import type { GateKind } from './routers.ts'
+import { type GateKind, solve } from './routers.ts'
 import { hiddenStateRows, randomRows } from './starts.ts'
 import { PUBLIC_DOMAIN } from './text.ts'
 import { mixtureOfDense, trainMixture } from './trainings.ts'
@@ -287,16 +288,14 @@ export class Rows {
     })
   }
 
-  /** The default recipe as one mixture routed by its rows. */
-  async composedByRows(seed: number): Promise<{ params: Params; E: number; topK: number }> {
+  /** The default composition as serving runs it. */
+  async composed(seed: number): Promise<Audited> {
     const { publicModel, lab, owners, zeroRows } = this.#experiment
+    const { config } = lab.settings
     const pairs = await this.#experiment.pairs(seed)
-    const init = { ...RELEASED, publicRows: zeroRows }
-    return {
-      params: composePairs(lab.settings.config, publicModel, pairs, init),
-      E: owners.length + 1,
-      topK: TOP_K,
-    }
+    const params = composePairs(config, publicModel, pairs, { ...RELEASED, publicRows: zeroRows })
+    const all = await inTurn(lab.text.domains, (domain) => this.#experiment.statistics(domain, GATE.decays))
+    return { params, E: owners.length + 1, topK: TOP_K, gate: solve(GATE, config.hiddenSize, all) }
   }
 
   /** (layers x experts) by set: share of each expert among the chosen. */
