@@ -1,6 +1,7 @@
 /**
  * `npm run bench -- NAME [--json]`: measures this project and its peers on the same work in the same
- * run. With --json the last line is one JSON object and nothing else goes to standard output.
+ * run. With --json the last line is one JSON object and nothing else goes to standard output. Other options
+ * go to the benchmark; only `paper` has any.
  */
 import type { Bench } from './bench/bench.ts'
 import { benchCompose } from './bench/compose.ts'
@@ -8,11 +9,14 @@ import { benchExchange } from './bench/exchange.ts'
 import { benchInference } from './bench/inference.ts'
 import { commit, machine } from './bench/machine.ts'
 import { benchMemory } from './bench/memory.ts'
+import { benchPaper } from './bench/paper.ts'
 import { benchStartup } from './bench/startup.ts'
 import { benchTraining } from './bench/training/bench.ts'
 import { benchVerify } from './bench/verify.ts'
 
-const BENCHES: Readonly<Record<string, (say: (line: string) => void) => Promise<Bench>>> = {
+const BENCHES: Readonly<
+  Record<string, (say: (line: string) => void, options: readonly string[]) => Promise<Bench>>
+> = {
   training: benchTraining,
   inference: benchInference,
   exchange: benchExchange,
@@ -20,15 +24,18 @@ const BENCHES: Readonly<Record<string, (say: (line: string) => void) => Promise<
   verify: benchVerify,
   startup: benchStartup,
   memory: benchMemory,
+  paper: benchPaper,
 }
 
-const [name = '', ...options] = process.argv.slice(2)
+const [name = '', ...given] = process.argv.slice(2)
 const bench = BENCHES[name]
-if (bench === undefined || options.some((option) => option !== '--json')) {
+const json = given.includes('--json')
+const options = given.filter((option) => option !== '--json')
+if (bench === undefined || (name !== 'paper' && options.length > 0)) {
   console.error(`usage: npm run bench -- NAME [--json]; NAME is one of ${Object.keys(BENCHES).join(', ')}`)
   process.exit(2)
 }
-const { json, lines } = await bench((line) => console.error(line))
+const { json: members, lines } = await bench((line) => console.error(line), options)
 const where = { machine: machine(), commit: commit() }
-if (options.includes('--json')) console.log(JSON.stringify({ ...json, ...where }))
+if (json) console.log(JSON.stringify({ ...members, ...where }))
 else for (const line of [...lines, `${where.machine}, commit ${where.commit}`]) console.log(line)

@@ -5,6 +5,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import * as Plot from '@observablehq/plot'
 import { parseHTML } from 'linkedom'
+import { type PaperLine, paperPlots } from './paper/plots.ts'
 
 type Numbers = Readonly<Record<string, number>>
 /** By model, then by peer. */
@@ -32,7 +33,11 @@ async function line<T>(name: string): Promise<T | undefined> {
   return text === undefined ? undefined : (JSON.parse(text.trim().split('\n').at(-1) as string) as T)
 }
 
-async function write(name: string, options: Plot.PlotOptions, where: TrainingLine | InferenceLine) {
+async function write(
+  name: string,
+  options: Plot.PlotOptions,
+  where: { readonly machine: string; readonly commit: string },
+) {
   const svg = Plot.plot({
     document,
     width: 640,
@@ -113,4 +118,8 @@ if (training !== undefined) {
     { 'PyTorch eager': torchEager, 'torch.compile': torchCompile, 'memory (rss)': rss },
   ])
   await write('training', ratioBars(Object.fromEntries(torch), 'times the peer, by model'), training)
+}
+const paper = await line<PaperLine>('paper')
+if (paper !== undefined) {
+  for (const [name, options] of Object.entries(paperPlots(paper))) await write(name, options, paper)
 }

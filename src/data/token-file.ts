@@ -50,7 +50,7 @@ export class TokenFile {
  * resumes exactly. A file shorter than a window is repeated.
  */
 export function windowSampler(
-  file: TokenFile,
+  file: Pick<TokenFile, 'tokens' | 'read'>,
   length: number,
   seed: number,
 ): (index: number) => Promise<Int32Array> {

@@ -33,21 +33,31 @@ const RIDGE = 0.01
 const MAX_RIDGE = 1e20
 /** `Gate.rowScale` of every solved gate (row gate-alone). */
 const ROW_SCALE = 1
-/**
- * Factor of a solved gate's log-odds: features of neighbouring tokens tell much the same, so a feature is worth less
- * than its odds say (rows gate-odds and gate-quarter of the table in scripts/bench/PAPER.md).
- */
-const GATE_SCALE = 0.5
-/** Logit of the public expert beside owners': text that could be anybody's is public (row gate-no-prior). */
-const PUBLIC_PRIOR = 1
+export interface GateCalibration {
+  /**
+   * Factor of the log-odds: features of neighbouring tokens tell much the same, so a feature is worth less than its
+   * odds say.
+   */
+  readonly scale: number
+  /** Logit of the public expert beside the owners': text that could be anybody's is public. */
+  readonly prior: number
+}
+
+/** Rows gate, gate-odds, gate-quarter and gate-no-prior of the table in scripts/bench/PAPER.md. */
+export const GATE_CALIBRATION: GateCalibration = { scale: 0.5, prior: 1 }
 
 /**
  * Linear discriminants of the owners' features: with S the mean of all covariances and mu_e a mean,
  * logit_e(m) = mu_e' S^-1 m - mu_e' S^-1 mu_e / 2, the log-odds of equally likely owners whose features are
- * normal with a common covariance; times GATE_SCALE, and PUBLIC_PRIOR more for the public expert, statistics 0. Adding or withdrawing an owner changes sums only.
+ * normal with a common covariance; calibrated, statistics 0 being the public text's. Adding or
+ * withdrawing an owner changes sums only.
  * @throws RangeError where a ridge cannot make the pooled covariance positive definite (a value is not finite).
  */
-export function solveGate(C: number, statistics: readonly RouterStatistics[]): Gate {
+export function solveGate(
+  C: number,
+  statistics: readonly RouterStatistics[],
+  { scale, prior }: GateCalibration = GATE_CALIBRATION,
+): Gate {
   const E = statistics.length
   const pooled = new Float64Array(C * C)
   for (const { second, mean } of statistics) {
@@ -66,13 +76,13 @@ export function solveGate(C: number, statistics: readonly RouterStatistics[]): G
   const weights = new Float32Array(E * C)
   const offsets = new Float32Array(E)
   statistics.forEach(({ mean }, e) => {
-    const row = choleskySolve(factor, mean).map((value) => GATE_SCALE * value)
+    const row = choleskySolve(factor, mean).map((value) => scale * value)
     let norm = 0
     row.forEach((value, i) => {
       norm += value * (mean[i] as number)
     })
     weights.set(row, e * C)
-    offsets[e] = -norm / 2 + (e === 0 ? PUBLIC_PRIOR : 0)
+    offsets[e] = -norm / 2 + (e === 0 ? prior : 0)
   })
   return { weights, offsets, rowScale: ROW_SCALE }
 }

@@ -1,0 +1,86 @@
+/** Sizes of the two runs of `bench -- paper`. Everything that a cell's result depends on is here. */
+import type { ModelConfig } from '../../../src/model/config.ts'
+
+export interface Settings {
+  readonly config: ModelConfig
+  readonly publicTraining: Training
+  /** Of one expert in a pair: the tokens that an owner spends. */
+  readonly expertTraining: Training
+  /** Of everything whose trunk moves, at the rate that suits it; as many tokens. */
+  readonly denseTraining: Training
+  /** Tokens kept of a domain's training text, and of the public one. */
+  readonly domainTokens: number
+  readonly publicTokens: number
+  /** Held-out text that is scored, bytes a domain; as much again tunes what needs tuning. */
+  readonly evaluationBytes: number
+  /** Of documents that change domain. */
+  readonly mixedTokens: number
+  /** Of the headline rows; the first one serves the ablations. */
+  readonly seeds: readonly number[]
+  /** Shares of public text in pair training, beside the default's. */
+  readonly replayShares: readonly number[]
+  readonly ranks: readonly number[]
+  readonly audit: { readonly prefixes: number; readonly samples: number }
+}
+
+export interface Training {
+  readonly steps: number
+  readonly B: number
+  readonly T: number
+  readonly peak: number
+  readonly warmupSteps: number
+  readonly finalShare: number
+}
+
+const CONFIG: ModelConfig = {
+  vocabSize: 4096,
+  hiddenSize: 192,
+  intermediateSize: 512,
+  numHiddenLayers: 4,
+  numAttentionHeads: 6,
+  numKeyValueHeads: 6,
+  maxPositionEmbeddings: 512,
+  ropeTheta: 500_000,
+  rmsNormEps: 1e-6,
+}
+
+/** Experts go on from where the public model stopped, so it stops at half of its peak (models/small/README.md). */
+const PUBLIC: Training = { steps: 800, B: 8, T: 512, peak: 3e-3, warmupSteps: 100, finalShare: 0.5 }
+const EXPERT: Training = { steps: 200, B: 8, T: 128, peak: 5e-3, warmupSteps: 10, finalShare: 0.1 }
+const DENSE: Training = { ...EXPERT, peak: 2e-3 }
+
+export const FULL: Settings = {
+  config: CONFIG,
+  publicTraining: PUBLIC,
+  expertTraining: EXPERT,
+  denseTraining: DENSE,
+  domainTokens: 1_000_000,
+  publicTokens: 6_200_000,
+  evaluationBytes: 12_000,
+  mixedTokens: 12_288,
+  seeds: [1, 2, 3],
+  replayShares: [0, 0.25],
+  ranks: [8, 32, 96],
+  audit: { prefixes: 100, samples: 10 },
+}
+
+export const QUICK: Settings = {
+  ...FULL,
+  publicTraining: { ...PUBLIC, steps: 200 },
+  expertTraining: { ...EXPERT, steps: 60 },
+  denseTraining: { ...DENSE, steps: 60 },
+  publicTokens: 1_000_000,
+  domainTokens: 250_000,
+  evaluationBytes: 8_000,
+  mixedTokens: 8_192,
+  seeds: [1],
+  replayShares: [0],
+  ranks: [32],
+  audit: { prefixes: 20, samples: 4 },
+}
+
+/** Tokens of a window that is scored by itself; mixed documents change domain within theirs. */
+export const PURE_WINDOW = 256
+export const MIXED_WINDOW = 512
+/** Tokens of a stretch of one domain in a mixed document. */
+export const STRETCH = { least: 64, most: 256 }
