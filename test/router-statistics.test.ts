@@ -22,6 +22,8 @@ import { codeOf } from './support/packages.ts'
 afterAll(cleanUp)
 
 const { hiddenSize: C, vocabSize } = goldenConfig
+/** Log-odds as the statistics give them, the public text one of the owners. */
+const PLAIN = { scale: 1, prior: 0 }
 const documentsOf = (lengths: readonly number[], seed = 1): Int32Array[] => {
   const random = mulberry32(seed)
   return lengths.map((length) => Int32Array.from({ length }, () => Math.floor(random() * vocabSize)))
@@ -158,7 +160,7 @@ describe('acceptance of router statistics', () => {
     const made = await routerStatistics(onnx, model.config, model.params, documents)
     const other = await routerStatistics(onnx, model.config, model.params, documentsOf([40, 30, 128], 4))
     const share = async (guest: RouterStatistics) => {
-      const gate = solveGate(C, [made, guest])
+      const gate = solveGate(C, [made, guest], PLAIN)
       return (await gateShares(onnx, model.config, model.params, gate, documents))[1] as number
     }
     expect(await share(made)).toBeCloseTo(0.5, 6)
@@ -256,8 +258,8 @@ describe('a gate', () => {
     fc.assert(
       fc.property(seeds, (all) => {
         const experts = all.map(momentsOf)
-        const { weights, offsets } = solveGate(width, experts)
-        const turned = solveGate(width, [...experts].reverse())
+        const { weights, offsets } = solveGate(width, experts, PLAIN)
+        const turned = solveGate(width, [...experts].reverse(), PLAIN)
         experts.forEach((_, e) => {
           const other = experts.length - 1 - e
           const row = weights.subarray(e * width, (e + 1) * width)
@@ -272,6 +274,24 @@ describe('a gate', () => {
     )
   })
 
+  it('is calibrated by one factor of all log-odds and one number more for the public text', () => {
+    const experts = [1, 2, 3].map(momentsOf)
+    const plain = solveGate(width, experts, PLAIN)
+    const { weights, offsets } = solveGate(width, experts, { scale: 0.5, prior: 2 })
+    expect(
+      far(
+        weights,
+        plain.weights.map((x) => x / 2),
+      ),
+    ).toBeLessThan(1e-6)
+    expect(
+      far(
+        offsets,
+        plain.offsets.map((x, e) => x / 2 + (e === 0 ? 2 : 0)),
+      ),
+    ).toBeLessThan(1e-6)
+  })
+
   it('without an expert is the gate of sums from which that expert was subtracted', () => {
     fc.assert(
       fc.property(seeds, (all) => {
@@ -283,7 +303,7 @@ describe('a gate', () => {
         const without = covarianceOf(leaves)
         const pooled = sums.map((row, i) => row.map((x, j) => (x - (without[i]?.[j] ?? 0)) / stay.length))
         const ridge = (0.01 * pooled.reduce((trace, row, i) => trace + (row[i] as number), 0)) / width
-        const { weights, offsets } = solveGate(width, stay)
+        const { weights, offsets } = solveGate(width, stay, PLAIN)
         stay.forEach(({ mean }, e) => {
           const row = weights.subarray(e * width, (e + 1) * width)
           const size = Math.hypot(...row)
