@@ -66,13 +66,13 @@ export const FULL: Settings = {
 
 export const QUICK: Settings = {
   ...FULL,
-  publicTraining: { ...PUBLIC, steps: 200 },
-  expertTraining: { ...EXPERT, steps: 60 },
-  denseTraining: { ...DENSE, steps: 60 },
+  publicTraining: { ...PUBLIC, steps: 160 },
+  expertTraining: { ...EXPERT, steps: 50 },
+  denseTraining: { ...DENSE, steps: 50 },
   publicTokens: 1_000_000,
   domainTokens: 250_000,
-  evaluationBytes: 8_000,
-  mixedTokens: 8_192,
+  evaluationBytes: 5_000,
+  mixedTokens: 4_096,
   seeds: [1],
   replayShares: [0],
   ranks: [32],

@@ -127,9 +127,11 @@ export function rowSpecs(rows: Rows, { owners }: Experiment, settings: Settings)
     ...settings.replayShares.flatMap((share) =>
       recipe(`replay-${share}`, `public replay ${share}`, () => Promise.resolve({ replayShare: share })),
     ),
-    ...recipe('long', `pairs trained ${LONGER} times as long`, () =>
-      Promise.resolve({ steps: LONGER * settings.expertTraining.steps }),
-    ),
+    ...(settings.seeds.length === 1
+      ? []
+      : recipe('long', `pairs trained ${LONGER} times as long`, () =>
+          Promise.resolve({ steps: LONGER * settings.expertTraining.steps }),
+        )),
     ...recipe('no-bias', 'no bias', () => Promise.resolve({ bias: false })),
     ...recipe('random-start', 'random router start', (domain, seed) => rows.starts.random(domain, seed)),
     ...recipe('hidden-start', 'hidden-state router start', (domain, seed) =>
