@@ -20,7 +20,8 @@ export interface Settings {
   /** Shares of public text in pair training, beside the default's. */
   readonly replayShares: readonly number[]
   readonly ranks: readonly number[]
-  readonly audit: { readonly prefixes: number; readonly samples: number }
+  /** Continuations of each text of the extraction audit. */
+  readonly auditSamples: number
 }
 
 export interface Training {
@@ -61,7 +62,7 @@ export const FULL: Settings = {
   seeds: [1, 2, 3],
   replayShares: [0, 0.25],
   ranks: [8, 32, 96],
-  audit: { prefixes: 100, samples: 10 },
+  auditSamples: 10,
 }
 
 export const QUICK: Settings = {
@@ -76,7 +77,7 @@ export const QUICK: Settings = {
   seeds: [1],
   replayShares: [0],
   ranks: [32],
-  audit: { prefixes: 20, samples: 4 },
+  auditSamples: 4,
 }
 
 /** Tokens of a window that is scored by itself; mixed documents change domain within theirs. */
