@@ -3,6 +3,7 @@
  * run. With --json the last line is one JSON object and nothing else goes to standard output. Other options
  * go to the benchmark; only `paper` has any.
  */
+import { FlexMeshError } from '../src/lib/errors.ts'
 import type { Bench } from './bench/bench.ts'
 import { benchCompose } from './bench/compose.ts'
 import { benchExchange } from './bench/exchange.ts'
@@ -35,7 +36,13 @@ if (bench === undefined || (name !== 'paper' && options.length > 0)) {
   console.error(`usage: npm run bench -- NAME [--json]; NAME is one of ${Object.keys(BENCHES).join(', ')}`)
   process.exit(2)
 }
-const { json: members, lines } = await bench((line) => console.error(line), options)
-const where = { machine: machine(), commit: commit() }
-if (json) console.log(JSON.stringify({ ...members, ...where }))
-else for (const line of [...lines, `${where.machine}, commit ${where.commit}`]) console.log(line)
+try {
+  const { json: members, lines } = await bench((line) => console.error(line), options)
+  const where = { machine: machine(), commit: commit() }
+  if (json) console.log(JSON.stringify({ ...members, ...where }))
+  else for (const line of [...lines, `${where.machine}, commit ${where.commit}`]) console.log(line)
+} catch (error) {
+  if (!(error instanceof FlexMeshError)) throw error
+  console.error(`bench: ${error.message}`)
+  process.exitCode = 1
+}

@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { InputError } from '../../src/lib/errors.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import type { Bench } from './bench.ts'
 import { runAudit } from './paper/audit.ts'
@@ -21,21 +22,15 @@ import { loadText } from './paper/text.ts'
 const WORK = '.bench'
 
 export async function benchPaper(say: (line: string) => void, options: readonly string[]): Promise<Bench> {
-  const { values } = parseArgs({
-    args: [...options],
-    options: {
-      quick: { type: 'boolean', default: false },
-      row: { type: 'string', multiple: true },
-      corpora: { type: 'string', default: join(WORK, 'corpora') },
-      cells: { type: 'string', default: join(WORK, 'paper') },
-    },
-  })
+  const values = optionsOf(options)
   const settings = values.quick ? QUICK : FULL
   const digest = createHash('sha256').update(JSON.stringify(settings)).digest('hex').slice(0, 8)
   const dir = resolve(values.cells, `${values.quick ? 'quick' : 'full'}-${digest}`)
   say(`cells in ${dir}; stop at any time, the same command goes on`)
   const abort = new AbortController()
-  process.once('SIGINT', () => abort.abort(new Error('interrupted; the same command goes on from here')))
+  process.once('SIGINT', () =>
+    abort.abort(new InputError('usage', 'interrupted; the same command goes on from here')),
+  )
   const cells = await Cells.open(dir, say)
   const text = await loadText(values.corpora, settings, cells)
   const engine = onnxEngine()
@@ -45,7 +40,8 @@ export async function benchPaper(say: (line: string) => void, options: readonly 
   const specs = rowSpecs(rows, experiment, settings)
   const known = specs.map(({ id }) => id)
   const unknown = values.row?.find((id) => !known.includes(id))
-  if (unknown !== undefined) throw new Error(`--row ${unknown}: expected one of ${known.join(', ')}`)
+  if (unknown !== undefined)
+    throw new InputError('usage', `--row ${unknown}: expected one of ${known.join(', ')}`)
   const chosen = values.row === undefined ? specs : specs.filter(({ id }) => values.row?.includes(id))
   const bySeed = new Map<string, Record<string, Bits>>(chosen.map(({ id }) => [id, {}]))
   const make = async (spec: RowSpec, seed: number): Promise<void> => {
@@ -85,5 +81,27 @@ export async function benchPaper(say: (line: string) => void, options: readonly 
       peers: { embedder: embedder ?? 'not installed' },
     },
     lines: tableLines(results, experiment.sets),
+  }
+}
+
+function optionsOf(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        quick: { type: 'boolean', default: false },
+        row: { type: 'string', multiple: true },
+        corpora: { type: 'string', default: join(WORK, 'corpora') },
+        cells: { type: 'string', default: join(WORK, 'paper') },
+      },
+    }).values
+  } catch (cause) {
+    const said = cause instanceof Error ? cause.message : String(cause)
+    throw new InputError(
+      'usage',
+      `${said}; options: --quick, --row ID, --corpora DIR, --cells DIR`,
+      {},
+      cause,
+    )
   }
 }

@@ -126,8 +126,8 @@ function rankOf(config: ModelConfig, trainables: Trainables): number {
   return first === undefined ? 0 : first.length / config.hiddenSize
 }
 
-/** The trained arrays as an expert; views, but for the factors B, which take in their scale. */
-function expertOf(config: ModelConfig, trainables: Trainables): Expert {
+/** The trained arrays as an expert, bias and all; views, but for the factors B, which take in their scale. */
+export function expertOf(config: ModelConfig, trainables: Trainables): Expert {
   const rank = rankOf(config, trainables)
   const shapes = trainableShapes(config, rank)
   const ffn = new Map<string, Param>()

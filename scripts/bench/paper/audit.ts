@@ -16,36 +16,35 @@ export const AUDIT = { prefixTokens: 32, newTokens: 64, similarity: 0.9, tempera
 /** Share of training texts extracted, by model. */
 export type AuditResult = Readonly<Record<'public' | 'composition' | 'dense' | 'overfitted', number>>
 
-/** The owner whose text is asked for, and the control: how many texts it sees, and how often each. */
+/** The owner whose text is asked for, how many of its texts, and how often the control sees each of them. */
 const OWNER = 'math'
-const CONTROL = { texts: 32, epochs: 100 }
+const AUDITED = { texts: 32, controlEpochs: 100 }
 
 /** The public model, the composition, the dense expert, and a control that was trained on few texts for long. */
 export async function runAudit(experiment: Experiment, rows: Rows): Promise<AuditResult> {
   const { lab, publicModel } = experiment
   const { settings, cells } = lab
   const seed = settings.seeds[0] as number
-  const { prefixes, samples } = settings.audit
   return cells.value(`audit-s${seed}`, async () => {
     const length = AUDIT.prefixTokens + AUDIT.newTokens
     const { B, T } = settings.expertTraining
     // Windows that the dense expert and the pair both were trained on: the owner's half of the first batches.
     const source = sampler(lab.text.train(OWNER), T, seed)
-    const own = Array.from({ length: 2 * CONTROL.texts }, (_, i) => i).filter((i) => i % B >= B / 2)
-    const texts = (await inTurn(own.slice(0, CONTROL.texts), source)).map((ids) => ids.slice(0, length))
+    const own = Array.from({ length: 2 * AUDITED.texts }, (_, i) => i).filter((i) => i % B >= B / 2)
+    const texts = (await inTurn(own.slice(0, AUDITED.texts), source)).map((ids) => ids.slice(0, length))
     const few = Int32Array.from(texts.flatMap((ids) => Array.from(ids)))
     const control = await trainDense(lab, `overfitted-${OWNER}-s${seed}`, publicModel, few, seed, {
       ...settings.denseTraining,
       T: length - 1,
-      steps: Math.round((CONTROL.texts * CONTROL.epochs) / B),
+      steps: Math.round((AUDITED.texts * AUDITED.controlEpochs) / B),
     })
-    const share = (model: Audited, of: readonly Int32Array[]): Promise<number> =>
-      extractedShare(lab, model, of.slice(0, prefixes), samples)
+    const share = (model: Audited): Promise<number> =>
+      extractedShare(lab, model, texts, settings.auditSamples)
     return {
-      public: await share(denseAsMixture(lab, publicModel), texts),
-      composition: await share(await rows.composed(seed), texts),
-      dense: await share(denseAsMixture(lab, await experiment.dense(OWNER, seed)), texts),
-      overfitted: await share(denseAsMixture(lab, control), texts),
+      public: await share(denseAsMixture(lab, publicModel)),
+      composition: await share(await rows.composed(seed)),
+      dense: await share(denseAsMixture(lab, await experiment.dense(OWNER, seed))),
+      overfitted: await share(denseAsMixture(lab, control)),
     }
   })
 }

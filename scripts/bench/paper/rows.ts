@@ -280,6 +280,11 @@ export class Rows {
     })
   }
 
+  /** The default composition with every expert cut to a rank. */
+  cut(rank: number, seed: number): Promise<NatsBySet> {
+    return this.composition(`svd-rank-${rank}`, seed, { gate: GATE, rows: { ...RELEASED, svdRank: rank } })
+  }
+
   /** Variant of the default recipe, routed by rows as trained and by the gate. */
   recipe(name: string, seed: number, variant: (domain: string) => Promise<object>, gate?: GateKind) {
     return this.composition(`${name}${gate === undefined ? '-rows' : '-gate'}`, seed, {

@@ -20,7 +20,8 @@ export interface Settings {
   /** Shares of public text in pair training, beside the default's. */
   readonly replayShares: readonly number[]
   readonly ranks: readonly number[]
-  readonly audit: { readonly prefixes: number; readonly samples: number }
+  /** Continuations of each text of the extraction audit. */
+  readonly auditSamples: number
 }
 
 export interface Training {
@@ -61,22 +62,22 @@ export const FULL: Settings = {
   seeds: [1, 2, 3],
   replayShares: [0, 0.25],
   ranks: [8, 32, 96],
-  audit: { prefixes: 100, samples: 10 },
+  auditSamples: 10,
 }
 
 export const QUICK: Settings = {
   ...FULL,
-  publicTraining: { ...PUBLIC, steps: 200 },
-  expertTraining: { ...EXPERT, steps: 60 },
-  denseTraining: { ...DENSE, steps: 60 },
+  publicTraining: { ...PUBLIC, steps: 160 },
+  expertTraining: { ...EXPERT, steps: 50 },
+  denseTraining: { ...DENSE, steps: 50 },
   publicTokens: 1_000_000,
   domainTokens: 250_000,
-  evaluationBytes: 8_000,
-  mixedTokens: 8_192,
+  evaluationBytes: 5_000,
+  mixedTokens: 4_096,
   seeds: [1],
   replayShares: [0],
   ranks: [32],
-  audit: { prefixes: 20, samples: 4 },
+  auditSamples: 4,
 }
 
 /** Tokens of a window that is scored by itself; mixed documents change domain within theirs. */

@@ -86,6 +86,9 @@ export function rowSpecs(rows: Rows, { owners }: Experiment, settings: Settings)
     options: Parameters<Rows['composition']>[2],
   ): RowSpec =>
     first('router', id, label, cost(topK), (seed) => rows.composition(id, seed, { topK, ...options }))
+  const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L } = settings.config
+  /** Of the FFNs of a package in bf16; whole ones take as much as those of rank C F / (C + F). */
+  const packageSize = (rank: number): string => `${((2 * L * 3 * rank * (C + F)) / 1e6).toFixed(2)} MB`
   const everything = Array.from({ length: N - 1 }, (_, i) => i + 1)
   return [
     headline('public', 'public model', 1, () => rows.publicModel()),
@@ -124,9 +127,11 @@ export function rowSpecs(rows: Rows, { owners }: Experiment, settings: Settings)
     ...settings.replayShares.flatMap((share) =>
       recipe(`replay-${share}`, `public replay ${share}`, () => Promise.resolve({ replayShare: share })),
     ),
-    ...recipe('long', `pairs trained ${LONGER} times as long`, () =>
-      Promise.resolve({ steps: LONGER * settings.expertTraining.steps }),
-    ),
+    ...(settings.seeds.length === 1
+      ? []
+      : recipe('long', `pairs trained ${LONGER} times as long`, () =>
+          Promise.resolve({ steps: LONGER * settings.expertTraining.steps }),
+        )),
     ...recipe('no-bias', 'no bias', () => Promise.resolve({ bias: false })),
     ...recipe('random-start', 'random router start', (domain, seed) => rows.starts.random(domain, seed)),
     ...recipe('hidden-start', 'hidden-state router start', (domain, seed) =>
@@ -179,6 +184,18 @@ export function rowSpecs(rows: Rows, { owners }: Experiment, settings: Settings)
       gate: GATE,
       rows: { scale: 1, bias: 'carried', shift: 0 },
     }),
+    ...settings.ranks.flatMap((rank) => [
+      first('rank', `svd-rank-${rank}`, `rank ${rank} by SVD, ${packageSize(rank)}`, cost(TOP_K), (seed) =>
+        rows.cut(rank, seed),
+      ),
+      first(
+        'rank',
+        `trained-rank-${rank}`,
+        `rank ${rank} trained, ${packageSize(rank)}`,
+        cost(TOP_K),
+        (seed) => rows.recipe(`rank-${rank}`, seed, () => Promise.resolve({ rank }), GATE),
+      ),
+    ]),
     ...[1, 2, 3, N].map(
       (topK): RowSpec =>
         first('experts', `gate-top-${topK}`, `gate, top ${topK} of ${N}`, cost(topK), (seed) =>

@@ -93,6 +93,8 @@ export interface PairInit {
   readonly bias: boolean
   /** More than the recipe's. */
   readonly steps?: number
+  /** Of the FFN's difference from the public one; whole where absent. */
+  readonly rank?: number
 }
 
 /** A pair as the product trains it; the arrays are its trainables. */
@@ -103,10 +105,11 @@ export function trainPair(lab: Laboratory, publicModel: Params, init: PairInit):
   const training = { ...expertTraining, steps: init.steps ?? expertTraining.steps }
   return cells.arrays(init.name, async (checkpoints) => {
     const { B, T } = training
-    const trainables = initialTrainables(config, publicModel, init.rows)
+    const options = { rank: init.rank }
+    const trainables = initialTrainables(config, publicModel, init.rows, options)
     if (!init.bias) for (const [key, values] of trainables) if (key.endsWith('expert_bias')) values.fill(1)
     const publicRouterRows = init.publicRows ?? zeroRows(config)
-    const compiled = await compilePairStep(engine, config, publicModel, publicRouterRows, B, T)
+    const compiled = await compilePairStep(engine, config, publicModel, publicRouterRows, B, T, options)
     const own = sampler(text.train(init.domain), T, init.seed)
     const shared = sampler(text.train(PUBLIC_DOMAIN), T, init.seed + 1)
     const publicRows = Math.round(B * init.replayShare)
