@@ -207,7 +207,7 @@ describe('a package that must not be composed', () => {
     expect(await visible(hospital)).toEqual(before)
   })
 
-  it('with the router statistics of the public text, which would take half of it, is refused', async () => {
+  it('with the router statistics of the public text, which would take a quarter of it, is refused', async () => {
     const { second, mean } = await university.publicStatistics()
     const id = await offerTensors((all) => {
       all.set('router_statistics.second', { shape: [second.length], data: second })
