@@ -116,7 +116,7 @@ describe('an expert trained elsewhere', () => {
     expect(result.documents).toBeGreaterThan(0)
     expect(expert.bias).toBeUndefined()
     // Of the text, which never left: the same whoever trained.
-    expect(result.statisticsDocuments).toBe(1024)
+    expect(result.statisticsDocuments).toBe(512)
     expect(expert.statistics?.mean).toHaveLength(C)
     await run(node, 'publish', { name: 'law', license: 'CC-BY-4.0', domain: 'law' })
     await node.judging.settled()

@@ -31,8 +31,8 @@ import type { Compiled, Engine } from '../tensor/engine.ts'
 
 /** Tokens of a document at most. */
 export const STATISTICS_WINDOW = 128
-/** Documents that statistics average over at most: their mean is then known to a 32nd of their spread. */
-export const STATISTICS_DOCUMENTS = 1024
+/** Documents that statistics average over at most: their mean is then known to a 23rd of their spread. */
+export const STATISTICS_DOCUMENTS = 512
 
 const B = 8
 const T = STATISTICS_WINDOW
