@@ -43,7 +43,7 @@ export interface ComposeOptions {
   readonly publicStatistics?: RouterStatistics | undefined
 }
 
-/** As the paper's model of eight experts. */
+/** As the paper's model of eight experts; rows gate-top-1 to gate-top-7 of scripts/bench/PAPER.md. */
 export const DEFAULT_TOP_K = 4
 
 export function compose(
