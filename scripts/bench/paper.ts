@@ -69,7 +69,9 @@ export async function benchPaper(say: (line: string) => void, options: readonly 
     ...(isMade('btm')
       ? { temperatures: await inTurn(settings.seeds, async (each) => (await rows.btm(each)).temperature) }
       : {}),
-    ...(values.row === undefined ? { audit: await runAudit(experiment, rows) } : {}),
+    ...(values.row === undefined
+      ? { audit: await runAudit(experiment, rows), rowCosines: await rows.rowCosines(seed) }
+      : {}),
   }
   await experiment.scorer.dispose()
   return {

@@ -2,8 +2,9 @@
  * The rows of the table: what each trains and how it answers. A row is bits per byte by set, one seed. Knows no
  * output.
  */
-import type { Params } from '../../../src/model/params.ts'
+import { type Params, routerName } from '../../../src/model/params.ts'
 import { FEATURE_DECAY, GATE_CALIBRATION } from '../../../src/model/solved-router.ts'
+import type { Trainables } from '../../../src/training/pair.ts'
 import type { Audited } from './audit.ts'
 import { bestTemperature, ensemble, promptRouting, proxyText, soup, weightedSoup } from './baselines.ts'
 import { composePairs, type RowsInit } from './compositions.ts'
@@ -303,6 +304,18 @@ export class Rows {
     return { params, E: owners.length + 1, topK: TOP_K, gate: solve(GATE, config.hiddenSize, all) }
   }
 
+  /** Mean cosine between learned router rows of two owners, over layers and pairs of owners, by how rows started. */
+  async rowCosines(seed: number): Promise<Record<'whitened' | 'random', number>> {
+    const random = await inTurn(this.#experiment.owners, async (domain) =>
+      this.#experiment.pair(domain, seed, 'random-start', await this.starts.random(domain, seed)),
+    )
+    const { numHiddenLayers } = this.#experiment.lab.settings.config
+    return {
+      whitened: meanCosine(await this.#experiment.pairs(seed), numHiddenLayers),
+      random: meanCosine(random, numHiddenLayers),
+    }
+  }
+
   /** (layers x experts) by set: share of each expert among the chosen. */
   async routing(seed: number, gate: GateKind): Promise<Record<string, number[][]>> {
     const nats = await this.composition('gate', seed, { gate })
@@ -377,6 +390,21 @@ export class Rows {
 /** Softmax sees differences alone, so a public row is taken off instead of carried. */
 function lessPublic(own: readonly Float32Array[], shared: readonly Float32Array[]): Float32Array[] {
   return own.map((row, layer) => row.map((x, i) => x - (shared[layer]?.[i] as number)))
+}
+
+function meanCosine(pairs: readonly Trainables[], layers: number): number {
+  const cosines: number[] = []
+  for (let layer = 0; layer < layers; layer++) {
+    const rows = pairs.map((pair) => pair.get(routerName(layer)) as Float32Array)
+    rows.forEach((a, i) => {
+      for (const b of rows.slice(i + 1)) cosines.push(dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b)))
+    })
+  }
+  return cosines.reduce((sum, x) => sum + x, 0) / cosines.length
+}
+
+function dot(a: Float32Array, b: Float32Array): number {
+  return a.reduce((sum, x, i) => sum + x * (b[i] as number), 0)
 }
 
 function withoutBias(params: Params): Params {
