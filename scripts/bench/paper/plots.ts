@@ -7,23 +7,26 @@ export interface PaperLine {
   readonly sets: readonly string[]
   readonly rows: readonly RowResult[]
   /** (layers x experts) by set. */
-  readonly routing: Readonly<Record<string, readonly (readonly number[])[]>>
+  readonly routing?: Readonly<Record<string, readonly (readonly number[])[]>>
   readonly machine: string
   readonly commit: string
 }
 
 const AXIS_ROOM = 250
 
-/** Plots by file name. */
+/** Plots by name, of what the run has rows for. */
 export function paperPlots(line: PaperLine): Readonly<Record<string, Plot.PlotOptions>> {
   const optOut = optOutPlot(line)
+  const has = (isOne: (row: RowResult) => boolean): boolean => line.rows.some(isOne)
   return {
-    'paper-headline': headlinePlot(line),
-    'paper-experts': activeExpertsPlot(line),
-    'paper-recipes': barsOf(line, ['recipe', 'router'], 'macro bits per byte'),
-    'paper-routing': routingPlot(line),
-    ...(optOut === undefined ? {} : { 'paper-opt-out': optOut }),
-    ...(line.rows.some(({ group }) => group === 'rank') ? { 'paper-rank': rankPlot(line) } : {}),
+    headline: headlinePlot(line),
+    ...(has(({ id }) => id.startsWith('gate-top-')) ? { experts: activeExpertsPlot(line) } : {}),
+    ...(has(({ group }) => group === 'recipe')
+      ? { recipes: barsOf(line, ['recipe', 'router'], 'macro bits per byte') }
+      : {}),
+    ...(line.routing === undefined ? {} : { routing: routingPlot(line.routing, line.sets) }),
+    ...(optOut === undefined ? {} : { 'opt-out': optOut }),
+    ...(has(({ group }) => group === 'rank') ? { rank: rankPlot(line) } : {}),
   }
 }
 
@@ -35,7 +38,7 @@ function headlinePlot({ rows }: PaperLine): Plot.PlotOptions {
   const data = [...headline, ...(best === undefined ? [] : [best])].flatMap((row) =>
     ['macro', MIXED].map((set) => ({
       label: row.label,
-      set: set === 'macro' ? 'pure domains (macro)' : 'mixed documents',
+      set: set === 'macro' ? 'bits per byte, pure domains (macro)' : 'bits per byte, mixed documents',
       ...column(row, set),
     })),
   )
@@ -45,7 +48,7 @@ function headlinePlot({ rows }: PaperLine): Plot.PlotOptions {
     marginLeft: AXIS_ROOM,
     y: { label: null, domain: [...new Set(data.map(({ label }) => label))] },
     fx: { label: null },
-    x: { label: 'bits per byte', grid: true, labelAnchor: 'center' },
+    x: { label: null, grid: true },
     marks: [
       Plot.barX(data, {
         fx: 'set',
@@ -176,7 +179,7 @@ function optOutPlot({ rows, sets }: PaperLine): Plot.PlotOptions | undefined {
 }
 
 /** Share of each expert by domain, layer by layer. */
-function routingPlot({ routing, sets }: PaperLine): Plot.PlotOptions {
+function routingPlot(routing: NonNullable<PaperLine['routing']>, sets: readonly string[]): Plot.PlotOptions {
   const experts = sets.filter((set) => set !== MIXED)
   const data = Object.entries(routing).flatMap(([set, layers]) =>
     layers.flatMap((shares, layer) =>
@@ -187,8 +190,9 @@ function routingPlot({ routing, sets }: PaperLine): Plot.PlotOptions {
     ...cells('expert', 'text'),
     fy: { label: null },
     height: 640,
+    marginRight: 60,
     color: { scheme: 'Greens', domain: [0, 1] },
-    x: { label: 'expert', domain: experts, labelAnchor: 'center' },
+    x: { label: 'expert', domain: experts, labelAnchor: 'left' },
     y: { label: 'text', domain: [...sets] },
     marks: [
       Plot.cell(data, { fy: 'layer', x: 'expert', y: 'set', fill: 'share', inset: 0.5 }),
