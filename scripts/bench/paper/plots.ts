@@ -123,11 +123,12 @@ function firstSeed(row: RowResult): number {
 }
 
 function activeExpertsPlot({ rows }: PaperLine): Plot.PlotOptions {
-  const data = rows.flatMap((row) => {
+  const points = rows.flatMap((row) => {
     const [, router, k] = /^(gate|rows)-top-(\d+)$/.exec(row.id) ?? []
     if (router !== undefined && k !== undefined) return [{ router, k: Number(k), value: firstSeed(row) }]
     return row.id === 'gate' || row.id === 'rows' ? [{ router: row.id, k: 4, value: firstSeed(row) }] : []
   })
+  const data = points.toSorted((a, b) => a.k - b.k)
   const channels = { x: 'k', y: 'value', stroke: 'router' } as const
   return {
     marginRight: 60,
@@ -172,7 +173,7 @@ function optOutPlot({ rows, sets }: PaperLine): Plot.PlotOptions | undefined {
         x: 'set',
         y: 'left',
         text: (d) => d.loss.toFixed(1),
-        fill: (d) => (d.loss > 30 ? 'white' : 'black'),
+        fill: (d) => (d.loss > 10 ? 'white' : 'black'),
       }),
     ],
   }
