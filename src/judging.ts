@@ -239,9 +239,14 @@ export class Judging {
 
   async #judge(envelope: Uint8Array): Promise<void> {
     const { state, signal } = this.#init
-    const { manifest, id } = openManifest(envelope)
-    if (this.#accepted.has(id) || this.#withdrawn.has(id)) return
+    // Even our own log may hold what nobody signed: it is refused as from anybody else.
+    let id = digestOf(envelope)
+    let check = 'statement'
     try {
+      const { manifest, id: named } = openManifest(envelope)
+      id = named
+      check = 'fetch'
+      if (this.#accepted.has(id) || this.#withdrawn.has(id)) return
       const { verdict, tensors } = await ingest(state, envelope, () => this.#fetch(manifest), signal)
       await this.#store(verdict)
       if (tensors === undefined || this.#withdrawn.has(id)) return
@@ -250,7 +255,7 @@ export class Judging {
     } catch (error) {
       if (signal.aborted) return
       if (error instanceof FlexMeshError && error.family === 'exchange') this.#unfetched.set(id, envelope)
-      else await this.#refuse(envelope, id, 'fetch', error)
+      else await this.#refuse(envelope, id, check, error)
     }
   }
 
