@@ -4,8 +4,12 @@ import { type RouterStatistics, solveGate } from './model/solved-router.ts'
 import type { NodeState } from './node-state.ts'
 import { gateShares, STATISTICS_WINDOW } from './training/router-statistics.ts'
 
+/** As solved: what calibration does for public text is no merit of a guest. */
+const LOG_ODDS = { scale: 1, prior: 0 }
+
 /**
- * Mean probability, over documents, of a guest beside the public expert in the gate that is solved for the two.
+ * Mean probability, over documents, of a guest beside the public expert in the gate that is solved for the two,
+ * not calibrated: statistics of the public text itself, or of nothing but noise, take a half.
  * @throws RangeError where no gate can be solved, which checked statistics allow.
  */
 export async function statisticsShare(
@@ -15,7 +19,8 @@ export async function statisticsShare(
   signal: AbortSignal,
 ): Promise<number> {
   const { config, params } = state.publicModel
-  const gate = solveGate(config.hiddenSize, [await state.publicStatistics(), statistics])
+  const owners = [await state.publicStatistics(), statistics]
+  const gate = solveGate(config.hiddenSize, owners, LOG_ODDS)
   const shares = await gateShares(state.engine, config, params, gate, windowsOf(documents), signal)
   return shares[1] as number
 }

@@ -1,6 +1,7 @@
 import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { hostileCommands } from '../src/hostile-commands.ts'
 import { seal } from '../src/identity/envelope.ts'
 import { createIdentity, type Identity } from '../src/identity/keys.ts'
 import { MEDIA_TYPES } from '../src/identity/media-types.ts'
@@ -207,7 +208,7 @@ describe('a package that must not be composed', () => {
     expect(await visible(hospital)).toEqual(before)
   })
 
-  it('with the router statistics of the public text, which would take a quarter of it, is refused', async () => {
+  it('with the router statistics of the public text, which would take half of it, is refused', async () => {
     const { second, mean } = await university.publicStatistics()
     const id = await offerTensors((all) => {
       all.set('router_statistics.second', { shape: [second.length], data: second })
@@ -403,4 +404,20 @@ describe('a second node on the same home', () => {
   it('is refused with one sentence', async () => {
     await expect(net.open(1)).rejects.toMatchObject({ code: 'home-in-use' })
   })
+})
+
+describe('an own log that holds what nobody signed', () => {
+  it('is opened; that statement is refused and the rest composed', async () => {
+    await run(archive, 'publish', { name: 'law' })
+    const before = composed(archive)
+    const offer = hostileCommands(archive)['offer-tampered']?.({}, new AbortController().signal)
+    while (!(await offer?.next())?.done);
+    await archive.close()
+    archive = await net.open(1)
+    await archive.judging.settled()
+    const codes = (await archive.verdicts()).map((v) => (v.outcome === 'refused' ? v.code : v.outcome))
+    expect(codes).toContain('bad-signature')
+    expect(composed(archive)).toEqual(before)
+    expect(before).toContain('Archive')
+  }, 60_000)
 })

@@ -36,7 +36,7 @@ export const LENIENT: AcceptancePolicy = {
   maxPublicLoss: 1,
   maxOwnLoss: 1,
   maxPublicLoadShare: 1,
-  maxPublicGateShare: 0.26,
+  maxPublicGateShare: 0.499,
   maxRouterRowNorm: 1000,
 }
 
