@@ -3,7 +3,12 @@ import { basename, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { domainsOf } from '../src/cli/domains.ts'
 import { pictureFile } from '../src/cli/routing-picture.ts'
-import { type EvaluationReport, evaluateText, type ScoreProgress } from '../src/evaluate-text.ts'
+import {
+  type DomainReport,
+  type EvaluationReport,
+  evaluateText,
+  type ScoreProgress,
+} from '../src/evaluate-text.ts'
 import { begin, flexmesh, kill, line } from './support/command-line.ts'
 import { cleanUp, EXAMPLES, folder, network, run, tinyModel } from './support/network.ts'
 
@@ -92,7 +97,7 @@ describe('flexmesh evaluate', () => {
       expect(domains.map(({ name }) => name)).toEqual(['law', 'notes', 'public text'])
       expect(experts.map(({ name }) => name).sort()).toEqual(['law', 'logic'])
       // As one text: the mean of the domains given, by their bytes.
-      const [first, second] = domains as unknown as [(typeof domains)[0], (typeof domains)[0]]
+      const [first, second] = domains.slice(0, 2) as [DomainReport, DomainReport]
       const pooled = first.bitsPerByte.composed * first.bytes + second.bitsPerByte.composed * second.bytes
       expect(one?.composed).toBeCloseTo(pooled / (first.bytes + second.bytes), 9)
       expect(macro.public).toBeCloseTo(domains.reduce((sum, d) => sum + d.bitsPerByte.public, 0) / 3, 9)

@@ -9,9 +9,10 @@ import { QUICK } from '../scripts/bench/paper/settings.ts'
 import { computeOf, spread } from '../scripts/bench/paper/table.ts'
 import { mixtureOfDense } from '../scripts/bench/paper/trainings.ts'
 import { mulberry32 } from '../src/model/sampling.ts'
-import { DecayedMean, GATE_CALIBRATION, gateToken } from '../src/model/solved-router.ts'
+import { GATE_CALIBRATION, gateToken } from '../src/model/solved-router.ts'
 import { onnx } from './support/engines.ts'
 import { goldenConfig, goldenPublic } from './support/golden.ts'
+import { DecayedMean } from './support/router-statistics.ts'
 
 const { hiddenSize: C } = goldenConfig
 const DECAYS = [0.9]

@@ -8,7 +8,7 @@ import { disjointStretches, packTokens, TokenFile } from '../src/data/token-file
 import { writeFileAtomic } from '../src/lib/files.ts'
 import { denseName } from '../src/model/params.ts'
 import { mulberry32 } from '../src/model/sampling.ts'
-import { DecayedMean, type RouterStatistics, solveGate } from '../src/model/solved-router.ts'
+import { type RouterStatistics, solveGate } from '../src/model/solved-router.ts'
 import { forward } from '../src/model/transformer.ts'
 import { STATISTICS_MEAN, STATISTICS_SECOND } from '../src/packaging/tensor-names.ts'
 import { loadPublicModel } from '../src/public-model.ts'
@@ -18,6 +18,7 @@ import { onnx, present } from './support/engines.ts'
 import { goldenConfig, goldenPublic } from './support/golden.ts'
 import { cleanUp, folder, tinyModel } from './support/network.ts'
 import { codeOf } from './support/packages.ts'
+import { DecayedMean } from './support/router-statistics.ts'
 
 afterAll(cleanUp)
 

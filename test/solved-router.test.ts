@@ -15,18 +15,12 @@ import { createEvaluator } from '../src/model/evaluate.ts'
 import { biasName, type Param, routerName } from '../src/model/params.ts'
 import { LEFT_OUT } from '../src/model/router.ts'
 import { mulberry32 } from '../src/model/sampling.ts'
-import {
-  DecayedMean,
-  type Gate,
-  gateToken,
-  type RouterStatistics,
-  solveGate,
-} from '../src/model/solved-router.ts'
+import { type Gate, gateToken, type RouterStatistics, solveGate } from '../src/model/solved-router.ts'
 import { forward } from '../src/model/transformer.ts'
 import type { Engine } from '../src/tensor/engine.ts'
 import { absent, onnx, present } from './support/engines.ts'
 import { goldenConfig, goldenMixture, goldenPublic } from './support/golden.ts'
-import { madeUpStatistics } from './support/router-statistics.ts'
+import { DecayedMean, madeUpStatistics } from './support/router-statistics.ts'
 
 const { hiddenSize: C, numHiddenLayers: L, vocabSize: V } = goldenConfig
 const E = 3

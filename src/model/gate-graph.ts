@@ -5,7 +5,7 @@
 import { add, matMul, reshape, type Tensor, tensor } from '@tensorflow/tfjs'
 import { rmsNorm } from '../tensor/fused.ts'
 import { linear } from './layers.ts'
-import { FEATURE_DECAY } from './solved-router.ts'
+import { decayWeights } from './solved-router.ts'
 
 /** Inputs of a graph, so that one compilation serves every gate. */
 export interface GateTensors {
@@ -25,16 +25,6 @@ export function gateLogits({ weights, offsets }: GateTensors, u: Tensor, B: numb
   const [E, C] = weights.shape as [number, number]
   const unit = rmsNorm(u, tensor(new Float32Array(C).fill(C ** -0.5), [C]), TINY)
   const products = reshape(linear(unit, weights), [B, T, E])
-  const means = matMul(decay(T) as never, products as never) as Tensor
+  const means = matMul(tensor(decayWeights(T), [1, T, T]), products as never) as Tensor
   return add(reshape(means, [B * T, E]), offsets)
-}
-
-/** (1, T, T): row t has the weights in the decayed mean after token t of the tokens up to it. */
-function decay(T: number): Tensor {
-  const values = new Float32Array(T * T)
-  for (let t = 0; t < T; t++) {
-    const share = (1 - FEATURE_DECAY) / (1 - FEATURE_DECAY ** (t + 1))
-    for (let s = 0; s <= t; s++) values[t * T + s] = share * FEATURE_DECAY ** (t - s)
-  }
-  return tensor(values, [1, T, T])
 }

@@ -152,31 +152,12 @@ function factorised(pooled: Float64Array, C: number, meanEigenvalue: number): Fl
   return undefined
 }
 
-/**
- * Features of T tokens that follow `state` (C): each row of u (T, C) at unit length, folded into the decayed
- * mean. `state` is moved on, so that decoding goes on where a prompt ended; its `weight` is what the mean so
- * far sums to, so that the first tokens count in full.
- */
-export class DecayedMean {
-  readonly mean: Float32Array
-  weight = 0
-
-  constructor(C: number) {
-    this.mean = new Float32Array(C)
+/** (T, T): row t has the weights in the decayed mean after token t of the tokens up to it. */
+export function decayWeights(T: number): Float32Array {
+  const values = new Float32Array(T * T)
+  for (let t = 0; t < T; t++) {
+    const share = (1 - FEATURE_DECAY) / (1 - FEATURE_DECAY ** (t + 1))
+    for (let s = 0; s <= t; s++) values[t * T + s] = share * FEATURE_DECAY ** (t - s)
   }
-
-  /** The feature (C) after one more token's stream u (C); valid until the next call. */
-  next(u: ArrayLike<number>, out: Float32Array): void {
-    const C = this.mean.length
-    let squares = 0
-    for (let i = 0; i < C; i++) squares += (u[i] as number) ** 2
-    const share = 1 - FEATURE_DECAY
-    const scale = share / Math.sqrt(squares + Number.MIN_VALUE)
-    this.weight = FEATURE_DECAY * this.weight + share
-    for (let i = 0; i < C; i++) {
-      const value = FEATURE_DECAY * (this.mean[i] as number) + scale * (u[i] as number)
-      this.mean[i] = value
-      out[i] = value / this.weight
-    }
-  }
+  return values
 }

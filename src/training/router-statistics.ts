@@ -25,7 +25,7 @@ import {
 import type { ModelConfig } from '../model/config.ts'
 import { linear, type Weights } from '../model/layers.ts'
 import { layerName, type Params } from '../model/params.ts'
-import { FEATURE_DECAY, type Gate, type RouterStatistics } from '../model/solved-router.ts'
+import { decayWeights, type Gate, type RouterStatistics } from '../model/solved-router.ts'
 import { firstRouterInput } from '../model/transformer.ts'
 import type { Compiled, Engine } from '../tensor/engine.ts'
 
@@ -40,20 +40,13 @@ const T = STATISTICS_WINDOW
 const LEAST_NORM = 1e-20
 
 /**
- * Features (N, C) of router inputs u (N, C), N = B * T: `DecayedMean` of whole sequences, as one product with
+ * Features (N, C) of router inputs u (N, C), N = B * T: the decayed mean of whole sequences, as one product with
  * the weights that each token has in the mean of a later one.
  */
 function decayedMeans(u: Tensor, b: number, t: number): Tensor {
   const C = u.shape[1] as number
   const unit = div(u, maximum(sqrt(sum(square(u), 1, true)), scalar(LEAST_NORM)))
-  const weights = new Float32Array(t * t)
-  for (let to = 0; to < t; to++) {
-    const total = 1 - FEATURE_DECAY ** (to + 1)
-    for (let from = 0; from <= to; from++) {
-      weights[to * t + from] = ((1 - FEATURE_DECAY) * FEATURE_DECAY ** (to - from)) / total
-    }
-  }
-  const means = matMul(tensor(weights, [1, t, t]), reshape(unit, [b, t, C]) as never) // (B, T, C)
+  const means = matMul(tensor(decayWeights(t), [1, t, t]), reshape(unit, [b, t, C]) as never) // (B, T, C)
   return reshape(means, [b * t, C])
 }
 

@@ -1,6 +1,6 @@
 /** Router statistics of made-up owners. */
 import { mulberry32 } from '../../src/model/sampling.ts'
-import type { RouterStatistics } from '../../src/model/solved-router.ts'
+import { FEATURE_DECAY, type RouterStatistics } from '../../src/model/solved-router.ts'
 
 /** Means over the features given, each (C). */
 export function statisticsOf(features: readonly Float32Array[]): RouterStatistics {
@@ -33,4 +33,32 @@ export function madeUpStatistics(C: number, seed: number): RouterStatistics {
       return centre.map((value, i) => value + (away[i] as number))
     }),
   )
+}
+
+/**
+ * The definition of features, token by token: each row of the stream at unit length, folded into a decayed mean;
+ * `weight` is what the mean so far sums to, so that the first tokens count in full.
+ */
+export class DecayedMean {
+  readonly mean: Float32Array
+  weight = 0
+
+  constructor(C: number) {
+    this.mean = new Float32Array(C)
+  }
+
+  /** The feature (C) after one more token's stream u (C); valid until the next call. */
+  next(u: ArrayLike<number>, out: Float32Array): void {
+    const C = this.mean.length
+    let squares = 0
+    for (let i = 0; i < C; i++) squares += (u[i] as number) ** 2
+    const share = 1 - FEATURE_DECAY
+    const scale = share / Math.sqrt(squares + Number.MIN_VALUE)
+    this.weight = FEATURE_DECAY * this.weight + share
+    for (let i = 0; i < C; i++) {
+      const value = FEATURE_DECAY * (this.mean[i] as number) + scale * (u[i] as number)
+      this.mean[i] = value
+      out[i] = value / this.weight
+    }
+  }
 }

@@ -47,6 +47,7 @@ const HEADER_BYTES = 2 + 12
  */
 export function* characterVectors(database: Buffer): Generator<string[]> {
   for (let at = 0; at < database.length; ) {
+    // The types of Node know no `info`: with it the stream comes back beside the bytes.
     const { buffer, engine } = inflateSync(database.subarray(at + 4), { info: true }) as unknown as {
       buffer: Buffer
       engine: { bytesWritten: number }
