@@ -3,7 +3,6 @@
  * part does is in its own file; read pipeline.ts for the path of an expert.
  */
 import './lib/node20.ts'
-import { readdir } from 'node:fs/promises'
 import type { AcceptanceContext, Verdict } from './acceptance/accept.ts'
 import { type AcceptancePolicy, DEFAULT_POLICY } from './acceptance/policy.ts'
 import { rememberAddresses, rememberedAddresses } from './address-book.ts'
@@ -24,7 +23,6 @@ import { Inference } from './inference.ts'
 import { Judging } from './judging.ts'
 import { type Digest, digestOf } from './lib/bytes.ts'
 import { ExchangeError, InputError } from './lib/errors.ts'
-import { pathExists } from './lib/files.ts'
 import { Membership } from './membership.ts'
 import type { HeldOutDocument } from './model/evaluate.ts'
 import type { Expert } from './model/params.ts'
@@ -33,6 +31,7 @@ import type { WeightFormat } from './model/weight-format.ts'
 import type { OnNodeEvent } from './node-event.ts'
 import type { NodeInit } from './node-init.ts'
 import type { NodeState } from './node-state.ts'
+import { allHeldOut, finishedTrainings, unpublishedExperts } from './own-trainings.ts'
 import { encodeWithdrawal } from './packaging/withdrawal.ts'
 import { type PublishRequest, publish } from './pipeline.ts'
 import { loadPublicModel, type PublicModel } from './public-model.ts'
@@ -41,7 +40,7 @@ import { StatementLog } from './statement-log.ts'
 import { BlobStore } from './store/blob-store.ts'
 import { Catalogue, rosterKey } from './store/catalogue.ts'
 import type { Engine } from './tensor/engine.ts'
-import { loadTrained, ownHeldOut, publicHeldOut, type TrainResult } from './trained-expert.ts'
+import { loadTrained, publicHeldOut, type TrainResult } from './trained-expert.ts'
 
 /** What `open` reads from a home folder. */
 interface Parts {
@@ -228,11 +227,7 @@ export class FlexMeshNode implements NodeState {
   async baseline(): Promise<readonly Expert[]> {
     const composed = this.composed()
     const published = composed.filter(({ peerId }) => peerId === this.identity.peerId).map(({ name }) => name)
-    const own: Expert[] = []
-    for (const name of await this.trainings()) {
-      if (published.includes(name)) continue
-      own.push((await loadTrained(this.publicModel, this.paths.training, name)).expert)
-    }
+    const own = await unpublishedExperts(this.publicModel, this.paths.training, published)
     return [...composed.map(({ expert }) => expert), ...own]
   }
 
@@ -248,11 +243,8 @@ export class FlexMeshNode implements NodeState {
     }
   }
 
-  async ownText(): Promise<readonly HeldOutDocument[]> {
-    const documents: HeldOutDocument[] = []
-    for (const name of await this.trainings())
-      documents.push(...(await ownHeldOut(this.publicModel, this.paths.training, name, ACCEPTANCE_BYTES)))
-    return documents
+  ownText(): Promise<readonly HeldOutDocument[]> {
+    return allHeldOut(this.publicModel, this.paths.training, ACCEPTANCE_BYTES)
   }
 
   publicText(): Promise<readonly HeldOutDocument[]> {
@@ -264,13 +256,8 @@ export class FlexMeshNode implements NodeState {
   }
 
   /** Names of finished trainings. */
-  async trainings(): Promise<string[]> {
-    if (!(await pathExists(this.paths.training))) return []
-    const names = (await readdir(this.paths.training)).filter((name) => !name.startsWith('.'))
-    const finished = await Promise.all(
-      names.map((name) => pathExists(`${this.paths.training}/${name}/result.json`)),
-    )
-    return names.filter((_, i) => finished[i])
+  trainings(): Promise<string[]> {
+    return finishedTrainings(this.paths.training)
   }
 
   /** Invite one more institution. */

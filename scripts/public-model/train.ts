@@ -7,7 +7,7 @@ import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { prepareCorpus } from '../../src/data/corpus.ts'
 import { Tokenizer } from '../../src/data/tokenizer.ts'
-import { configToHuggingFace, type ModelConfig } from '../../src/model/config.ts'
+import { configToHuggingFace } from '../../src/model/config.ts'
 import { publicShapes } from '../../src/model/params.ts'
 import { mulberry32 } from '../../src/model/sampling.ts'
 import { checkpointFile } from '../../src/packaging/checkpoint-file.ts'
@@ -16,18 +16,8 @@ import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import { compileDenseStep, initialPublicModel } from '../../src/training/dense.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../../src/training/optimizer.ts'
 import { train } from '../../src/training/train.ts'
+import { SMALL_CONFIG } from './small-config.ts'
 
-const CONFIG: ModelConfig = {
-  vocabSize: 4096,
-  hiddenSize: 192,
-  intermediateSize: 512,
-  numHiddenLayers: 4,
-  numAttentionHeads: 6,
-  numKeyValueHeads: 6,
-  maxPositionEmbeddings: 512,
-  ropeTheta: 500_000,
-  rmsNormEps: 1e-6,
-}
 const B = 16
 const T = 256
 const DEFAULT_STEPS = 1500
@@ -65,9 +55,9 @@ const corpus = await prepareCorpus({
   heldOutShare: 0,
 })
 const order = shuffled(Math.floor((corpus.train.tokens - 1) / T), mulberry32(SEED + 1))
-const params = initialPublicModel(CONFIG, mulberry32(SEED))
+const params = initialPublicModel(SMALL_CONFIG, mulberry32(SEED))
 const reports = train({
-  compiled: await compileDenseStep(onnxEngine(), CONFIG, B, T),
+  compiled: await compileDenseStep(onnxEngine(), SMALL_CONFIG, B, T),
   trainables: params,
   optimizer: new AdamW(ADAMW_DEFAULTS, params),
   schedule: {
@@ -94,7 +84,7 @@ for await (const { step, totalSteps, loss, tokensPerSecond, secondsLeft } of rep
   }
 }
 await corpus.close()
-const entries = [...publicShapes(CONFIG)].map(([name, shape]) => ({
+const entries = [...publicShapes(SMALL_CONFIG)].map(([name, shape]) => ({
   name,
   dtype: 'BF16' as const,
   shape: [...shape],
@@ -104,7 +94,10 @@ await writeFile(
   join(outDir, 'model.safetensors'),
   Buffer.concat(writeSafetensors(entries, new Map([['format', 'pt']]))),
 )
-await writeFile(join(outDir, 'config.json'), `${JSON.stringify(configToHuggingFace(CONFIG), null, 2)}\n`)
+await writeFile(
+  join(outDir, 'config.json'),
+  `${JSON.stringify(configToHuggingFace(SMALL_CONFIG), null, 2)}\n`,
+)
 await copyFile(tokenizerPath, join(outDir, 'tokenizer.json'))
 // Replay text must be new to the public model: what it has seen once would score too well.
 await copyFile(join(corpusDir, 'held-out.jsonl'), join(outDir, 'replay.jsonl'))

@@ -1,5 +1,6 @@
 /** Sizes of the two runs of `bench -- paper`. Everything that a cell's result depends on is here. */
 import type { ModelConfig } from '../../../src/model/config.ts'
+import { SMALL_CONFIG } from '../../public-model/small-config.ts'
 
 export interface Settings {
   readonly config: ModelConfig
@@ -33,25 +34,13 @@ export interface Training {
   readonly finalShare: number
 }
 
-const CONFIG: ModelConfig = {
-  vocabSize: 4096,
-  hiddenSize: 192,
-  intermediateSize: 512,
-  numHiddenLayers: 4,
-  numAttentionHeads: 6,
-  numKeyValueHeads: 6,
-  maxPositionEmbeddings: 512,
-  ropeTheta: 500_000,
-  rmsNormEps: 1e-6,
-}
-
 /** Experts go on from where the public model stopped, so it stops at half of its peak (models/small/README.md). */
 const PUBLIC: Training = { steps: 800, B: 8, T: 512, peak: 3e-3, warmupSteps: 100, finalShare: 0.5 }
 const EXPERT: Training = { steps: 200, B: 8, T: 128, peak: 5e-3, warmupSteps: 10, finalShare: 0.1 }
 const DENSE: Training = { ...EXPERT, peak: 2e-3 }
 
 export const FULL: Settings = {
-  config: CONFIG,
+  config: SMALL_CONFIG,
   publicTraining: PUBLIC,
   expertTraining: EXPERT,
   denseTraining: DENSE,
