@@ -16,8 +16,7 @@ import {
   factorTensorName,
   ffnTensorName,
   routerTensorName,
-  STATISTICS_MEAN,
-  STATISTICS_SECOND,
+  STATISTICS_TOKENS,
 } from './packaging/tensor-names.ts'
 
 const PROJECTIONS = ['gate', 'up', 'down'] as const
@@ -48,9 +47,8 @@ export function tensorsOfExpert(config: ModelConfig, expert: Expert): Map<string
     }
   }
   if (expert.statistics !== undefined) {
-    const { second, mean } = expert.statistics
-    tensors.set(STATISTICS_SECOND, { shape: [second.length], data: second })
-    tensors.set(STATISTICS_MEAN, { shape: [mean.length], data: mean })
+    const { tokens } = expert.statistics
+    tensors.set(STATISTICS_TOKENS, { shape: [tokens.length], data: tokens })
   }
   return tensors
 }
@@ -74,8 +72,6 @@ export function expertOfTensors(config: ModelConfig, tensors: ReadonlyMap<string
     routerRows.push((tensors.get(routerTensorName(layer)) as ExpertTensor).data)
     if (bias !== undefined) bias[layer] = tensors.get(biasTensorName(layer))?.data[0] as number
   }
-  const second = tensors.get(STATISTICS_SECOND)?.data
-  const mean = tensors.get(STATISTICS_MEAN)?.data
-  const statistics = second === undefined || mean === undefined ? undefined : { second, mean }
-  return { ffn, routerRows, bias, statistics }
+  const tokens = tensors.get(STATISTICS_TOKENS)?.data
+  return { ffn, routerRows, bias, statistics: tokens && { tokens } }
 }

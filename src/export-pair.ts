@@ -58,7 +58,7 @@ export async function exportPair(
     content.files.set('README.md', readme(request.name))
     const dirs = trainingDirs(trainingRoot, request.name)
     await saveUnits(dirs, units)
-    const own = await ownStatistics(engine, model, start.corpus, options.signal)
+    const own = await ownStatistics(model, start.corpus)
     if (own !== undefined) await saveOwnStatistics(dirs, own)
     const files = await writeHuggingFaceDirectory(directory, content, options)
     const { documents, tokens } = start.corpus.stats.train

@@ -31,12 +31,7 @@ import { type TensorSource, writeTensors } from './packaging/huggingface-directo
 import { readConfig, readTokenizer, TOKENIZER_FILE } from './packaging/model-directory.ts'
 import { readRouterBias } from './packaging/router-bias.ts'
 import { toFloat32 } from './packaging/safetensors.ts'
-import {
-  biasTensorName,
-  routerTensorName,
-  STATISTICS_MEAN,
-  STATISTICS_SECOND,
-} from './packaging/tensor-names.ts'
+import { biasTensorName, routerTensorName, STATISTICS_TOKENS } from './packaging/tensor-names.ts'
 import { openPublicModel, type PublicModelFiles } from './public-model.ts'
 import { loadOwnStatistics, type OwnStatistics } from './router-statistics.ts'
 import { loadUnits, saveResult, type TrainingDirs, type TrainResult, trainingDirs } from './trained-expert.ts'
@@ -282,11 +277,8 @@ async function readRouter(
 }
 
 /** Those of the text that this training was exported with. */
-function statisticsSources({ statistics: { second, mean } }: OwnStatistics): TensorSource[] {
-  return [
-    valuesSource(STATISTICS_SECOND, [second.length], second),
-    valuesSource(STATISTICS_MEAN, [mean.length], mean),
-  ]
+function statisticsSources({ statistics: { tokens } }: OwnStatistics): TensorSource[] {
+  return [valuesSource(STATISTICS_TOKENS, [tokens.length], tokens)]
 }
 
 /** What is known of the text: that of the export, when this training has one. */

@@ -252,7 +252,7 @@ export class FlexMeshNode implements NodeState {
   }
 
   publicStatistics(): Promise<RouterStatistics> {
-    return publicStatistics(this.engine, this.publicModel, this.paths.training, this.#stopping.signal)
+    return publicStatistics(this.publicModel, this.paths.training, this.#stopping.signal)
   }
 
   /** Names of finished trainings. */

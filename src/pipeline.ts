@@ -153,7 +153,7 @@ async function measure(
   const experts = [...baseline, candidate]
   const { router } = state
   const publicStatistics = await statisticsFor(state, router, experts)
-  const gates = router === 'rows' ? undefined : gatesOf(config.hiddenSize, publicStatistics, experts)
+  const gates = router === 'rows' ? undefined : gatesOf(publicStatistics, experts)
   const mixture = mixtureParams(config, params, zeroRows(config), experts)
   const evaluator = await createEvaluator(state.engine, config, mixture, {
     E,
@@ -185,7 +185,7 @@ async function measure(
       publicLoadShare: shared.share,
       ...(candidate.statistics === undefined
         ? {}
-        : { publicGateShare: await statisticsShare(state, candidate.statistics, publicText, signal) }),
+        : { publicGateShare: await statisticsShare(state, candidate.statistics, publicText) }),
       ...(own === undefined ? {} : { own: { before: own.before, after: own.after } }),
     }
   } finally {

@@ -9,20 +9,16 @@ const LOG_ODDS = { scale: 1, prior: 0 }
 
 /**
  * Mean probability, over documents, of a guest beside the public expert in the gate that is solved for the two,
- * not calibrated: statistics of the public text itself, or of nothing but noise, take a half.
- * @throws RangeError where no gate can be solved, which checked statistics allow.
+ * not calibrated: statistics of the public text itself take a half.
+ * @throws RangeError without documents.
  */
 export async function statisticsShare(
-  state: Pick<NodeState, 'engine' | 'publicModel' | 'publicStatistics'>,
+  state: Pick<NodeState, 'publicStatistics'>,
   statistics: RouterStatistics,
   documents: readonly HeldOutDocument[],
-  signal: AbortSignal,
 ): Promise<number> {
-  const { config, params } = state.publicModel
-  const owners = [await state.publicStatistics(), statistics]
-  const gate = solveGate(config.hiddenSize, owners, LOG_ODDS)
-  const shares = await gateShares(state.engine, config, params, gate, windowsOf(documents), signal)
-  return shares[1] as number
+  const gate = solveGate([await state.publicStatistics(), statistics], LOG_ODDS)
+  return gateShares(gate, windowsOf(documents))[1] as number
 }
 
 function windowsOf(documents: readonly HeldOutDocument[]): Int32Array[] {

@@ -157,7 +157,7 @@ export async function* trainExpert(
       await compiled.dispose()
     }
     signal.throwIfAborted()
-    const own = await ownStatistics(engine, model, corpus, signal)
+    const own = await ownStatistics(model, corpus)
     const expert = { ...releasedExpert(config, trainables, embedding.units), statistics: own?.statistics }
     const score = await pairScores(engine, model, expert, {
       own: await corpus.heldOut(TRAIN_DEFAULTS.evaluationBytes),

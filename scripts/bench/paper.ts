@@ -14,7 +14,7 @@ import { Cells } from './paper/cells.ts'
 import { embedderVersion } from './paper/embedder.ts'
 import { type Bits, Experiment, inTurn, MIXED, macro } from './paper/experiment.ts'
 import { GATE, Rows } from './paper/rows.ts'
-import { FULL, QUICK } from './paper/settings.ts'
+import { FULL, QUICK, type Settings } from './paper/settings.ts'
 import { type RowResult, type RowSpec, rowSpecs, tableLines } from './paper/table.ts'
 import { loadText } from './paper/text.ts'
 
@@ -24,7 +24,10 @@ const WORK = '.bench'
 export async function benchPaper(say: (line: string) => void, options: readonly string[]): Promise<Bench> {
   const values = optionsOf(options)
   const settings = values.quick ? QUICK : FULL
-  const digest = createHash('sha256').update(JSON.stringify(settings)).digest('hex').slice(0, 8)
+  const digest = createHash('sha256')
+    .update(JSON.stringify(shapingCells(settings)))
+    .digest('hex')
+    .slice(0, 8)
   const dir = resolve(values.cells, `${values.quick ? 'quick' : 'full'}-${digest}`)
   say(`cells in ${dir}; stop at any time, the same command goes on`)
   const abort = new AbortController()
@@ -84,6 +87,11 @@ export async function benchPaper(say: (line: string) => void, options: readonly 
     },
     lines: tableLines(results, experiment.sets),
   }
+}
+
+/** What every cell depends on; which seeds, ranks and shares are run is said by the cells' names. */
+function shapingCells({ seeds, ranks, replayShares, ...rest }: Settings): Partial<Settings> {
+  return rest
 }
 
 function optionsOf(args: readonly string[]) {

@@ -109,10 +109,16 @@ export function judgeManifest(
         `declares ${expert.layers} layers of ${expert.hidden_size} x ${expert.intermediate_size}`,
       )
     }
+    if (expert.statisticsTokens > 0 && expert.statisticsTokens !== shape.vocab_size) {
+      throw new PolicyError(
+        'tensor-shape',
+        `declares router statistics of ${expert.statisticsTokens} tokens, the vocabulary has ${shape.vocab_size}`,
+      )
+    }
   })
   run.check('documents of router statistics', () => {
-    const { statistics, statisticsDocuments: documents } = manifest().expert
-    if (statistics && documents < limit('statisticsDocuments')) {
+    const { statisticsTokens, statisticsDocuments: documents } = manifest().expert
+    if (statisticsTokens > 0 && documents < limit('statisticsDocuments')) {
       throw new PolicyError(
         'statistics-documents',
         `its router statistics average over ${documents} documents, at least ${limit('statisticsDocuments')} are needed to hide one`,

@@ -1,15 +1,12 @@
 /** Checks on an expert's values. Each throws PolicyError with its code. Knows no manifest. */
-import { cholesky } from '../lib/cholesky.ts'
 import { PolicyError } from '../lib/errors.ts'
 import type { Params } from '../model/params.ts'
 import type { ExpertTensor } from '../packaging/package.ts'
-import { STATISTICS_MEAN, STATISTICS_SECOND } from '../packaging/tensor-names.ts'
+import { STATISTICS_TOKENS } from '../packaging/tensor-names.ts'
 import type { AcceptancePolicy } from './policy.ts'
 
-/** Features have a norm of at most 1; what rounding may add. */
-const NORM_SLACK = 1e-4
-/** Added to a diagonal before factorising, as a share of the trace: sixteen times what rounding to float32 moves. */
-const ROUNDING_RIDGE = 1e-6
+/** What rounding to float32 may take from a whole, or add. */
+const SHARE_SLACK = 1e-3
 
 type Tensors = ReadonlyMap<string, ExpertTensor>
 
@@ -113,37 +110,22 @@ export function checkRouterRows(tensors: Tensors, policy: AcceptancePolicy): voi
   }
 }
 
-/**
- * Router statistics can be those of features: mean outer product of vectors no longer than 1, and their mean.
- * An outer product is symmetric by its packing; a covariance that is positive semi-definite makes `second` so.
- * @throws PolicyError `statistics-norm`, `statistics-covariance`.
- */
+/** @throws PolicyError `statistics-shares` for router statistics that are not shares of one whole. */
 export function checkStatistics(tensors: Tensors): void {
-  const second = tensors.get(STATISTICS_SECOND)?.data
-  const mean = tensors.get(STATISTICS_MEAN)?.data
-  if (second === undefined || mean === undefined) return
-  const C = mean.length
-  const norm = Math.sqrt(mean.reduce((total, x) => total + x * x, 0))
-  let trace = 0
-  for (let i = 0, at = 0; i < C; at += C - i, i++) trace += second[at] as number
-  if (!(trace > 0 && trace <= 1 + NORM_SLACK) || !(norm <= 1 + NORM_SLACK)) {
+  const tokens = tensors.get(STATISTICS_TOKENS)?.data
+  if (tokens === undefined) return
+  const negative = tokens.findIndex((share) => !(share >= 0))
+  if (negative >= 0) {
     throw new PolicyError(
-      'statistics-norm',
-      `router statistics: trace ${trace.toFixed(3)}, norm of the mean ${norm.toFixed(3)}; features of norm 1 or less give 0 to 1`,
+      'statistics-shares',
+      `router statistics: the share of token ${negative} is ${tokens[negative]}, expected 0 or more`,
     )
   }
-  const covariance = new Float64Array(C * C)
-  let at = 0
-  for (let i = 0; i < C; i++) {
-    for (let j = i; j < C; j++) {
-      covariance[j * C + i] = (second[at++] as number) - (mean[i] as number) * (mean[j] as number)
-    }
-    covariance[i * C + i] = (covariance[i * C + i] as number) + ROUNDING_RIDGE * trace
-  }
-  if (cholesky(covariance, C) === undefined) {
+  const total = tokens.reduce((sum, share) => sum + share, 0)
+  if (!(Math.abs(total - 1) <= SHARE_SLACK)) {
     throw new PolicyError(
-      'statistics-covariance',
-      'router statistics: no features have this mean and this mean outer product, as their covariance is not positive semi-definite',
+      'statistics-shares',
+      `router statistics: the shares of all tokens make ${total.toFixed(4)}, expected 1`,
     )
   }
 }

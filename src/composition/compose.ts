@@ -66,7 +66,6 @@ export function compose(
     choice === 'rows'
       ? undefined
       : gatesOf(
-          config.hiddenSize,
           publicStatistics,
           experts.map(({ expert }) => expert),
         )

@@ -20,33 +20,27 @@ export function routerChoice(fields: Fields): RouterChoice | undefined {
 
 /** @returns undefined where the public text or an expert has no statistics, or there is no expert. */
 export function gatesOf(
-  C: number,
   publicStatistics: RouterStatistics | undefined,
   experts: readonly Pick<Expert, 'statistics'>[],
 ): Gates | undefined {
   const all = [publicStatistics, ...experts.map(({ statistics }) => statistics)].filter(
     (statistics) => statistics !== undefined,
   )
-  return experts.length > 0 && all.length === experts.length + 1 ? new Gates(C, all) : undefined
+  return experts.length > 0 && all.length === experts.length + 1 ? new Gates(all) : undefined
 }
 
 /** One gate for each set of experts in use, as if the others had never been composed; solved when asked for. */
 export class Gates {
-  readonly #C: number
   readonly #statistics: readonly RouterStatistics[]
   /** By experts in use; the latest used last. */
   readonly #solved = new Map<string, Gate>()
 
   /** @param statistics of the public text, then of the experts in the order of the mixture. */
-  constructor(C: number, statistics: readonly RouterStatistics[]) {
-    this.#C = C
+  constructor(statistics: readonly RouterStatistics[]) {
     this.#statistics = statistics
   }
 
-  /**
-   * The gate for a router mask (E); rows of experts left out are zero. The same object while it is kept.
-   * @throws RangeError of `solveGate`.
-   */
+  /** The gate for a router mask (E); columns of experts left out are zero. The same object while it is kept. */
   gate(mask: Float32Array): Gate {
     const inUse = [...mask.keys()].filter((e) => mask[e] === 0)
     const key = inUse.join()
@@ -61,16 +55,15 @@ export class Gates {
   }
 
   #solve(inUse: readonly number[]): Gate {
-    const C = this.#C
     const E = this.#statistics.length
-    const solved = solveGate(
-      C,
-      inUse.map((e) => this.#statistics[e] as RouterStatistics),
-    )
-    const weights = new Float32Array(E * C)
+    const n = inUse.length
+    const solved = solveGate(inUse.map((e) => this.#statistics[e] as RouterStatistics))
+    if (n === E) return solved
+    const V = solved.weights.length / n
+    const weights = new Float32Array(V * E)
     const offsets = new Float32Array(E)
     inUse.forEach((e, i) => {
-      weights.set(solved.weights.subarray(i * C, (i + 1) * C), e * C)
+      for (let v = 0; v < V; v++) weights[v * E + e] = solved.weights[v * n + i] as number
       offsets[e] = solved.offsets[i] as number
     })
     return { weights, offsets, rowScale: solved.rowScale }

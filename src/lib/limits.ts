@@ -27,7 +27,7 @@ export const LIMITS = {
   statisticsDocuments: {
     value: 64,
     unit: 'count',
-    why: 'fewest documents that router statistics average over: one of them moves the mean by 1/32 at most',
+    why: 'fewest documents that router statistics average over: one of them moves the shares by 1/32 at most, all together',
   },
   chunkBytes: { value: 1 * MIB, unit: 'bytes', why: 'unit of transfer and verification' },
   fileBytes: { value: 64 * 1024 * MIB, unit: 'bytes', why: 'largest single file that a manifest may name' },
@@ -76,7 +76,7 @@ export const LIMITS = {
   keptGates: {
     value: 32,
     unit: 'count',
-    why: 'gates solved lately, one for each set of experts in use: 16 MiB for 64 experts of width 2048',
+    why: 'gates solved lately, one for each set of experts in use: 32 MiB for 7 experts and a vocabulary of 32,768',
   },
   compositionFileBytes: { value: 64 * KIB, unit: 'bytes', why: '63 experts of at most 600 bytes each' },
   bodyBytes: { value: 1 * MIB, unit: 'bytes', why: 'largest HTTP request body' },

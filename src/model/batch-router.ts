@@ -9,6 +9,8 @@ import { planRouting, type RoutingPlan, type SequenceRouting } from './routing-p
 import { gateToken } from './solved-router.ts'
 
 export interface RoutedBatch {
+  /** (B, T). */
+  readonly ids: Int32Array
   /** First slot of the cache; the batch's B sequences are in neighbouring ones. */
   readonly slot: number
   /** New tokens of each sequence. */
@@ -40,16 +42,15 @@ export class BatchRouter {
     this.#gateLogits = new Float32Array(maxRows * E)
   }
 
-  /** Before the first layer's plan: gates see its router inputs u (B T, C). */
-  begin(cache: KvCache, { slot, T, lengths, routings }: RoutedBatch, u: Float32Array): void {
-    routings.forEach(({ gate, mask }, b) => {
+  /** Before the first layer's plan. */
+  begin(cache: KvCache, { slot, T, ids, lengths, routings }: RoutedBatch): void {
+    routings.forEach(({ gate }, b) => {
       if (gate === undefined) return
-      const C = gate.weights.length / this.#E
       const sums = cache.gateSums(slot + b)
       for (let t = 0; t < T; t++) {
         const row = b * T + t
         const position = (lengths[b] as number) + t
-        gateToken(gate, mask, u, row * C, position, sums, this.#gateLogits, row * this.#E)
+        gateToken(gate, ids[row] as number, position, sums, this.#gateLogits, row * this.#E)
       }
     })
   }

@@ -141,6 +141,7 @@ export class Decoder {
       u.set(this.#embedding.subarray(id * C, (id + 1) * C), row * C)
     })
     y.fill(0)
+    this.#batchRouter.begin(cache, batch)
     const keys = this.#keys.first(N)
     const values = this.#values.first(N)
     for (let layer = 0; layer < L; layer++) {
@@ -153,7 +154,6 @@ export class Decoder {
       )
       cache.write(layer, slot, lengths, T, keys, values)
       ;[u, next] = [next, u]
-      if (layer === 0) this.#batchRouter.begin(cache, batch, u)
       const plan = this.#batchRouter.plan(layer, batch, router)
       y.fill(0)
       await this.addExperts(layer, u, y, plan.experts)

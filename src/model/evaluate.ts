@@ -108,7 +108,7 @@ export async function createEvaluator(
         mask: { shape: [E] },
         ...(gate
           ? {
-              gateWeights: { shape: [E, config.hiddenSize] },
+              gateWeights: { shape: [config.vocabSize, E] },
               gateOffsets: { shape: [E] },
               rowScale: { shape: [] },
             }
@@ -127,7 +127,7 @@ export async function createEvaluator(
 }
 
 function routingInputs(
-  { hiddenSize: C }: ModelConfig,
+  { vocabSize: V }: ModelConfig,
   { E, gate: takesGate = false }: EvaluatorInit,
   { mask, gate }: SequenceRouting,
 ): Record<string, Float32Array> {
@@ -135,7 +135,7 @@ function routingInputs(
   if (!takesGate) return { mask }
   return {
     mask,
-    gateWeights: gate?.weights ?? new Float32Array(E * C),
+    gateWeights: gate?.weights ?? new Float32Array(V * E),
     gateOffsets: gate?.offsets ?? new Float32Array(E),
     rowScale: Float32Array.of(gate?.rowScale ?? 1),
   }

@@ -154,7 +154,8 @@ export class TokenDecoder {
     const { hiddenSize: C, numHiddenLayers: L } = this.#config
     const { E } = this.#init
     const B = ids.length
-    const batch = { slot: 0, T: 1, lengths, routings }
+    const batch = { slot: 0, T: 1, ids, lengths, routings }
+    this.#batchRouter.begin(cache, batch)
     const shares = new Float32Array(B * E)
     ids.forEach((id, b) => {
       this.#u.set(this.#embedding.subarray(id * C, (id + 1) * C), b * C)
@@ -164,7 +165,6 @@ export class TokenDecoder {
       this.#addBlock(layer, B)
       this.#attend(cache, layer, lengths)
       const router = this.#route(layer, B)
-      if (layer === 0) this.#batchRouter.begin(cache, batch, this.#u)
       const plan = this.#batchRouter.plan(layer, batch, router)
       this.#y.fill(0)
       this.#runExperts(

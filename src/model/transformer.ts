@@ -113,18 +113,8 @@ export function forward(
   init: ForwardInit,
 ): ForwardResult {
   const { B, T } = init
-  return blocks(config, weights, embed(weights, ids, B * T), init, attendWhole(config, weights, B, T))
-}
-
-/** The first router's input (N, C) of whole sequences, which no expert touches: needs layer 0's attention only. */
-export function firstRouterInput(
-  config: ModelConfig,
-  weights: Weights,
-  ids: Tensor,
-  { B, T }: Pick<ForwardInit, 'B' | 'T'>,
-): Tensor {
-  const x = embed(weights, ids, B * T)
-  return add(x, attendWhole(config, weights, B, T)(0, x))
+  const gate = init.gate && { logits: gateLogits(init.gate, ids, B, T), rowScale: init.gate.rowScale }
+  return blocks(config, weights, embed(weights, ids, B * T), init, gate, attendWhole(config, weights, B, T))
 }
 
 /** Attention of whole sequences by layer. */
@@ -150,18 +140,15 @@ function blocks(
   weights: Weights,
   embedded: Tensor,
   init: ForwardInit,
+  gate: { logits: Tensor; rowScale: Tensor } | undefined,
   attend: (layer: number, x: Tensor) => Tensor,
 ): ForwardResult {
   let x = embedded
   const routing: Routing[] = []
   const routerInputs: Tensor[] = []
-  let gate: { logits: Tensor; rowScale: Tensor } | undefined
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     const u = add(x, attend(layer, x))
     routerInputs.push(u)
-    if (layer === 0 && init.gate !== undefined) {
-      gate = { logits: gateLogits(init.gate, u, init.B, init.T), rowScale: init.gate.rowScale }
-    }
     const mixed = mixture(weights, layer, u, init, gate)
     routing.push(mixed.routing)
     x = add(

@@ -138,7 +138,7 @@ function readExpert(fields: Fields): ExpertDescription {
     intermediate_size: intermediate,
     bias,
     ...rank,
-    statistics: fields.bool('statistics'),
+    statisticsTokens: fields.uint('statisticsTokens', limit('fileBytes')),
     statisticsDocuments: fields.uint('statisticsDocuments'),
     statisticsEpsilonMilli: fields.uint('statisticsEpsilonMilli'),
   }
@@ -149,10 +149,11 @@ function readExpert(fields: Fields): ExpertDescription {
 
 /** Statistics average over something; what is not there has no noise. */
 function checkStatistics({
-  statistics,
+  statisticsTokens,
   statisticsDocuments,
   statisticsEpsilonMilli,
 }: ExpertDescription): void {
+  const statistics = statisticsTokens > 0
   if (statistics !== statisticsDocuments > 0) {
     throw bad(
       `manifest.expert.statisticsDocuments: expected ${statistics ? '1 or more' : '0 without statistics'}, got ${statisticsDocuments}`,

@@ -25,7 +25,7 @@ import {
   expertTensorNames,
   factorTensorName,
   ffnTensorName,
-  STATISTICS_SECOND,
+  STATISTICS_TOKENS,
   type TensorKind,
 } from './tensor-names.ts'
 
@@ -94,8 +94,8 @@ function shapeOf(tensors: ReadonlyMap<string, Float32Tensor>): ExpertShape {
   let layers = 1
   while (tensors.has(gate(layers))) layers++
   const bias = tensors.has(biasTensorName(0))
-  const statistics = tensors.has(STATISTICS_SECOND)
-  const shape = { layers, hidden_size: hidden, bias, statistics }
+  const statisticsTokens = tensors.get(STATISTICS_TOKENS)?.shape[0] ?? 0
+  const shape = { layers, hidden_size: hidden, bias, statisticsTokens }
   if (!isLowRank) return { ...shape, intermediate_size: first }
   const [intermediate] = twoDimensions(tensors, factorTensorName(0, 'gate', 'B'))
   return { ...shape, intermediate_size: intermediate, rank: first }
@@ -136,7 +136,7 @@ export function unpackExpert(bytes: Uint8Array, manifest: Described): Map<string
  */
 export function unpackExpertFile(
   bytes: Uint8Array,
-  shape: Omit<ExpertShape, 'bias' | 'rank' | 'statistics'>,
+  shape: Omit<ExpertShape, 'bias' | 'rank' | 'statisticsTokens'>,
 ): Map<string, ExpertTensor> {
   const { tensors } = readSafetensorsHeader(bytes, bytes.length)
   const factor = tensors.get(factorTensorName(0, 'gate', 'A'))
@@ -149,8 +149,8 @@ export function unpackExpertFile(
   }
   const bias = tensors.has(biasTensorName(0))
   const rank = factor === undefined ? {} : { rank: factor.shape[0] ?? 0 }
-  const statistics = tensors.has(STATISTICS_SECOND)
-  return unpackExpert(bytes, { expert: { ...shape, bias, ...rank, statistics, dtype } })
+  const statisticsTokens = tensors.get(STATISTICS_TOKENS)?.shape[0] ?? 0
+  return unpackExpert(bytes, { expert: { ...shape, bias, ...rank, statisticsTokens, dtype } })
 }
 
 /**

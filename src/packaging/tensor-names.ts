@@ -23,8 +23,8 @@ export interface ExpertShape {
    * intermediate size; absent where whole FFNs travel.
    */
   readonly rank?: number
-  /** Whether it brings router statistics. */
-  readonly statistics: boolean
+  /** Tokens of the vocabulary that its router statistics count; 0 without them. */
+  readonly statisticsTokens: number
 }
 
 const FFN_PROJECTIONS = ['gate', 'up', 'down'] as const
@@ -51,19 +51,12 @@ export function biasTensorName(layer: number): string {
   return `model.layers.${layer}.mlp.expert_bias`
 }
 
-/** Mean outer product of features, upper triangle row by row. */
-export const STATISTICS_SECOND = 'router_statistics.second'
-/** Mean feature. */
-export const STATISTICS_MEAN = 'router_statistics.mean'
-
-/** Values of the upper triangle of a square matrix of this width. */
-function triangle(C: number): number {
-  return (C * (C + 1)) / 2
-}
+/** Share of each token of the vocabulary in the owner's text. */
+export const STATISTICS_TOKENS = 'router_statistics.tokens'
 
 /** Every tensor of a package, by name; there are no others, and none may be missing. */
 export function expertTensorNames(shape: ExpertShape): Map<string, ExpectedTensor> {
-  const { layers, hidden_size: C, intermediate_size: F, bias, rank, statistics } = shape
+  const { layers, hidden_size: C, intermediate_size: F, bias, rank, statisticsTokens } = shape
   const names = new Map<string, ExpectedTensor>()
   for (let layer = 0; layer < layers; layer++) {
     for (const projection of FFN_PROJECTIONS) {
@@ -78,9 +71,8 @@ export function expertTensorNames(shape: ExpertShape): Map<string, ExpectedTenso
     names.set(routerTensorName(layer), { shape: [1, C], kind: 'router' })
     if (bias) names.set(biasTensorName(layer), { shape: [1], kind: 'bias' })
   }
-  if (statistics) {
-    names.set(STATISTICS_SECOND, { shape: [triangle(C)], kind: 'statistics' })
-    names.set(STATISTICS_MEAN, { shape: [C], kind: 'statistics' })
+  if (statisticsTokens > 0) {
+    names.set(STATISTICS_TOKENS, { shape: [statisticsTokens], kind: 'statistics' })
   }
   return names
 }
@@ -92,8 +84,8 @@ export function tensorsPerLayer({ bias, rank }: Pick<ExpertShape, 'bias' | 'rank
 
 /** Bytes of all tensors together; `elementBytes` is that of the ffn tensors. */
 export function expertDataBytes(shape: ExpertShape, elementBytes: number): number {
-  const { layers, hidden_size: C, intermediate_size: F, bias, rank, statistics } = shape
+  const { layers, hidden_size: C, intermediate_size: F, bias, rank, statisticsTokens } = shape
   const values = rank === undefined ? C * F : rank * (C + F)
   const perLayer = FFN_PROJECTIONS.length * values * elementBytes + 4 * C + (bias ? 4 : 0)
-  return layers * perLayer + (statistics ? 4 * (triangle(C) + C) : 0)
+  return layers * perLayer + 4 * statisticsTokens
 }
