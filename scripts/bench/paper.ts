@@ -50,7 +50,9 @@ export async function benchPaper(say: (line: string) => void, options: readonly 
   const make = async (spec: RowSpec, seed: number): Promise<void> => {
     const bits = experiment.bits(await spec.run(seed))
     ;(bySeed.get(spec.id) as Record<string, Bits>)[String(seed)] = bits
-    say(`${spec.label}, seed ${seed}: macro ${macro(bits).toFixed(3)}, mixed ${bits[MIXED]?.toFixed(3)}`)
+    say(
+      `${spec.label}, seed ${seed}: macro ${macro(bits).toFixed(3)}, mixed ${bits[MIXED]?.toFixed(3) ?? 'not scored'}`,
+    )
   }
   for (const seed of settings.seeds) {
     for (const spec of chosen) if (spec.seeds === 'all') await make(spec, seed)

@@ -33,10 +33,12 @@ export async function runAudit(experiment: Experiment, rows: Rows): Promise<Audi
     const own = Array.from({ length: 2 * AUDITED.texts }, (_, i) => i).filter((i) => i % B >= B / 2)
     const texts = (await inTurn(own.slice(0, AUDITED.texts), source)).map((ids) => ids.slice(0, length))
     const few = Int32Array.from(texts.flatMap((ids) => Array.from(ids)))
-    const control = await trainDense(lab, `overfitted-${OWNER}-s${seed}`, publicModel, few, seed, {
-      ...settings.denseTraining,
-      T: length - 1,
-      steps: Math.round((AUDITED.texts * AUDITED.controlEpochs) / B),
+    const steps = Math.round((AUDITED.texts * AUDITED.controlEpochs) / B)
+    const control = await trainDense(lab, publicModel, {
+      name: `overfitted-${OWNER}-s${seed}`,
+      sources: [few],
+      seed,
+      training: { ...settings.denseTraining, T: length - 1, steps },
     })
     const share = (model: Audited): Promise<number> =>
       extractedShare(lab, model, texts, settings.auditSamples)

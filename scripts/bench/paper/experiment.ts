@@ -3,13 +3,16 @@
  * held-out sets, each computed once and kept. Knows no row.
  */
 import { type Params, zeroRows } from '../../../src/model/params.ts'
-import type { RouterStatistics } from '../../../src/model/solved-router.ts'
+import { type RouterStatistics, solveGate } from '../../../src/model/solved-router.ts'
+import { noisedStatistics } from '../../../src/training/noised-statistics.ts'
 import type { Trainables } from '../../../src/training/pair.ts'
+import { routerStatistics, STATISTICS_WINDOW } from '../../../src/training/router-statistics.ts'
 import { DomainClassifier } from './baselines.ts'
-import { type GateKind, gateOf, solve, statistics } from './routers.ts'
+import { type GateKind, repeatable, type TokenGateKind, tokenGateOf } from './routers.ts'
 import { bitsPerByte, type Model, Scorer } from './scorer.ts'
 import { MIXED_WINDOW, PURE_WINDOW } from './settings.ts'
 import { whitenedStart } from './starts.ts'
+import { type Moments, moments, type StreamGateKind, solveStreamGate, streamGateOf } from './stream-gates.ts'
 import { type HeldOutText, sampler } from './text.ts'
 import { type Laboratory, type PairInit, trainDense, trainPair, trainPublic } from './trainings.ts'
 
@@ -27,8 +30,10 @@ export type Bits = Readonly<Record<string, number>>
 /** Share of public text in the pairs of the default recipe. */
 export const DEFAULT_REPLAY = 0.5
 
-/** Windows of training text that an owner's statistics are computed from, and their length in tokens. */
-const STATISTICS = { windows: 512, T: 128, seed: 99 }
+/** Windows of training text that moments of streams are computed from, and their length in tokens. */
+const MOMENTS = { windows: 512, T: 128 }
+/** Of the windows that statistics of any kind are made from, and of noise. */
+const STATISTICS_SEED = 99
 
 export class Experiment {
   readonly lab: Laboratory
@@ -37,7 +42,7 @@ export class Experiment {
   /** Domains of the owners, in the order of the mixture's experts. */
   readonly owners: readonly string[]
   readonly #streams = new Map<string, Promise<Float32Array[]>>()
-  readonly #statistics = new Map<string, Promise<RouterStatistics>>()
+  readonly #moments = new Map<string, Promise<Moments>>()
   #classifier: DomainClassifier | undefined
 
   private constructor(lab: Laboratory, publicModel: Params) {
@@ -71,8 +76,8 @@ export class Experiment {
   }
 
   dense(domain: string, seed: number): Promise<Params> {
-    const ids = this.lab.text.train(domain)
-    return trainDense(this.lab, `dense-${domain}-s${seed}`, this.publicModel, ids, seed)
+    const sources = [this.lab.text.train(domain)]
+    return trainDense(this.lab, this.publicModel, { name: `dense-${domain}-s${seed}`, sources, seed })
   }
 
   /** A pair of the default recipe but for what `variant` says, under a name of its own. */
@@ -109,18 +114,28 @@ export class Experiment {
     )
   }
 
-  /** Of an owner's training text, or of the public one. */
-  statistics(
+  /** Of an owner's training text, with noise where the kind says so, or of the public one, which needs none. */
+  async statistics(
     domain: string,
-    decays: readonly number[],
-    windows = STATISTICS.windows,
+    { documents, epsilon }: Pick<TokenGateKind, 'documents' | 'epsilon'>,
   ): Promise<RouterStatistics> {
-    return kept(this.#statistics, `${domain} ${decays} ${windows}`, async () => {
-      const source = sampler(this.lab.text.train(domain), STATISTICS.T - 1, STATISTICS.seed)
-      const all = await Promise.all(Array.from({ length: windows }, (_, i) => source(i)))
+    const source = sampler(this.lab.text.train(domain), STATISTICS_WINDOW - 1, STATISTICS_SEED)
+    const all = await Promise.all(Array.from({ length: documents }, (_, i) => source(i)))
+    const exact = routerStatistics(this.lab.settings.config.vocabSize, all)
+    const index = this.lab.text.domains.indexOf(domain)
+    return epsilon === undefined || index === 0
+      ? exact
+      : noisedStatistics(exact, documents, epsilon, repeatable(STATISTICS_SEED + index))
+  }
+
+  /** Of the first layer's stream in an owner's training text, or in the public one. */
+  #momentsOf(domain: string, decays: readonly number[]): Promise<Moments> {
+    return kept(this.#moments, `${domain} ${decays}`, async () => {
+      const source = sampler(this.lab.text.train(domain), MOMENTS.T - 1, STATISTICS_SEED)
+      const all = await Promise.all(Array.from({ length: MOMENTS.windows }, (_, i) => source(i)))
       const rows = all.map((ids) => ({ document: 0, ids, labels: ids }))
-      const streams = await this.scorer.streams(this.publicModel, rows, STATISTICS.T)
-      return statistics(streams, this.lab.settings.config.hiddenSize, decays)
+      const streams = await this.scorer.streams(this.publicModel, rows, MOMENTS.T)
+      return moments(streams, this.lab.settings.config.hiddenSize, decays)
     })
   }
 
@@ -129,13 +144,24 @@ export class Experiment {
    * first) are solved without and ruled out.
    */
   async gate(kind: GateKind, set: string, present: readonly number[]): Promise<NonNullable<Model['gate']>> {
-    const { hiddenSize: C } = this.lab.settings.config
     const { domains } = this.lab.text
-    const owners = await inTurn(present, (index) => this.statistics(domains[index] as string, kind.decays))
-    const gate = solve(kind, C * kind.decays.length, owners)
-    const of = gateOf(kind, gate, await this.streams(set), C)
+    const owners = present.map((index) => domains[index] as string)
+    const of =
+      kind.solver === 'tokens'
+        ? tokenGateOf(
+            solveGate(await inTurn(owners, (owner) => this.statistics(owner, kind)), kind),
+            kind.decay,
+          )
+        : await this.#streamGate(kind, set, owners)
     if (present.length === domains.length) return of
     return (window, index) => spread(of(window, index), present, domains.length)
+  }
+
+  async #streamGate(kind: StreamGateKind, set: string, owners: readonly string[]) {
+    const { hiddenSize: C } = this.lab.settings.config
+    const all = await inTurn(owners, (owner) => this.#momentsOf(owner, kind.decays))
+    const gate = solveStreamGate(kind, C * kind.decays.length, all)
+    return streamGateOf(kind, gate, await this.streams(set), C)
   }
 
   /** Nats of a model on every set, kept under `name`; the gate is made anew for each. */

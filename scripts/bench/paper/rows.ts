@@ -3,14 +3,15 @@
  * output.
  */
 import { type Params, routerName } from '../../../src/model/params.ts'
-import { FEATURE_DECAY, GATE_CALIBRATION } from '../../../src/model/solved-router.ts'
+import { GATE_CALIBRATION, GATE_DECAY, solveGate } from '../../../src/model/solved-router.ts'
 import type { Trainables } from '../../../src/training/pair.ts'
+import { STATISTICS_DOCUMENTS } from '../../../src/training/router-statistics.ts'
 import type { Audited } from './audit.ts'
 import { bestTemperature, ensemble, promptRouting, proxyText, soup, weightedSoup } from './baselines.ts'
 import { composePairs, type RowsInit } from './compositions.ts'
 import { rowsByEmbedder } from './embedder.ts'
 import { DEFAULT_REPLAY, type Experiment, inTurn, type NatsBySet, parted, TUNING } from './experiment.ts'
-import { type GateKind, solve } from './routers.ts'
+import type { GateKind, TokenGateKind } from './routers.ts'
 import { hiddenStateRows, randomRows } from './starts.ts'
 import { PUBLIC_DOMAIN } from './text.ts'
 import { mixtureOfDense, trainMixture } from './trainings.ts'
@@ -18,9 +19,14 @@ import { mixtureOfDense, trainMixture } from './trainings.ts'
 /** Experts active for a token, as the product's default. */
 export const TOP_K = 4
 /** The product's gate. */
-export const GATE: GateKind = { decays: [FEATURE_DECAY], solver: 'discriminant', ...GATE_CALIBRATION }
+export const GATE: TokenGateKind = {
+  solver: 'tokens',
+  decay: GATE_DECAY,
+  documents: STATISTICS_DOCUMENTS,
+  ...GATE_CALIBRATION,
+}
 /** Candidates for the temperature of the BTM ensemble; the best on held-out public text is taken. */
-const TEMPERATURES = [0.1, 0.3, 1, 3, 10, 30]
+export const TEMPERATURES = [0.1, 0.3, 1, 3, 10, 30]
 
 /** Rows carried as trained, bias and all. */
 const ROWS: Omit<RowsInit, 'publicRows'> = { scale: 1, bias: 'carried', shift: 0 }
@@ -48,16 +54,21 @@ export class Rows {
 
   /** An expert and the public model alone, both always active. */
   pair(domain: string, seed: number): Promise<NatsBySet> {
+    return this.#experiment.nats(`pair-${domain}-s${seed}`, () => this.#pairModel(domain, seed))
+  }
+
+  /** The same on the text that tunes. */
+  pairOnTuning(domain: string, seed: number): Promise<NatsBySet> {
+    const name = `pair-tuning-${domain}-s${seed}`
+    return this.#experiment.nats(name, () => this.#pairModel(domain, seed), undefined, [TUNING])
+  }
+
+  async #pairModel(domain: string, seed: number) {
     const { config } = this.#experiment.lab.settings
-    return this.#experiment.nats(`pair-${domain}-s${seed}`, async () => {
-      const pair = await this.#experiment.pair(domain, seed, 'pair')
-      const { publicModel, zeroRows } = this.#experiment
-      return {
-        params: composePairs(config, publicModel, [pair], { ...ROWS, publicRows: zeroRows }),
-        E: 2,
-        topK: 2,
-      }
-    })
+    const pair = await this.#experiment.pair(domain, seed, 'pair')
+    const { publicModel, zeroRows } = this.#experiment
+    const params = composePairs(config, publicModel, [pair], { ...ROWS, publicRows: zeroRows })
+    return { params, E: 2, topK: 2 }
   }
 
   async uniformSoup(seed: number): Promise<NatsBySet> {
@@ -300,8 +311,8 @@ export class Rows {
     const { config } = lab.settings
     const pairs = await this.#experiment.pairs(seed)
     const params = composePairs(config, publicModel, pairs, { ...RELEASED, publicRows: zeroRows })
-    const all = await inTurn(lab.text.domains, (domain) => this.#experiment.statistics(domain, GATE.decays))
-    return { params, E: owners.length + 1, topK: TOP_K, gate: solve(GATE, config.hiddenSize, all) }
+    const all = await inTurn(lab.text.domains, (domain) => this.#experiment.statistics(domain, GATE))
+    return { params, E: owners.length + 1, topK: TOP_K, gate: solveGate(all) }
   }
 
   /** Mean cosine between learned router rows of two owners, over layers and pairs of owners, by how rows started. */

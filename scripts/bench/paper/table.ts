@@ -3,14 +3,16 @@
  * neither how a row comes about nor how it is printed.
  */
 import type { ModelConfig } from '../../../src/model/config.ts'
+import { Bounds } from './bounds.ts'
 import { type Bits, type Experiment, MIXED, macro, type NatsBySet } from './experiment.ts'
 import { GATE, type Rows, TOP_K } from './rows.ts'
 import type { Settings } from './settings.ts'
+import type { StreamGateKind } from './stream-gates.ts'
 
 export interface RowSpec {
   readonly id: string
   readonly label: string
-  readonly group: 'headline' | 'single' | 'bound' | 'recipe' | 'router' | 'experts' | 'rank'
+  readonly group: 'headline' | 'single' | 'bound' | 'own' | 'recipe' | 'router' | 'experts' | 'rank'
   /** Whether it is made for every seed or for the first alone. */
   readonly seeds: 'all' | 'first'
   /** Multiply-adds of a token over those of the public model. */
@@ -27,6 +29,9 @@ export interface RowResult {
   readonly bySeed: Readonly<Record<string, Bits>>
 }
 
+/** Moments of the first stream in place of token shares. */
+const STREAMS: StreamGateKind = { solver: 'discriminant', decays: [0.9], scale: 0.5, prior: 1 }
+
 /** How much longer the pairs of one row train, to see whether that closes what they lack beside dense experts. */
 const LONGER = 5
 
@@ -42,7 +47,10 @@ export function computeOf({
   return (active: number): number => (trunk + active * ffn) / (trunk + ffn)
 }
 
-export function rowSpecs(rows: Rows, { owners }: Experiment, settings: Settings): RowSpec[] {
+export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings): RowSpec[] {
+  const { owners } = experiment
+  const bounds = new Bounds(experiment, rows)
+  const isQuick = settings.seeds.length === 1
   const cost = computeOf(settings.config)
   const N = owners.length + 1
   const headline = (id: string, label: string, compute: number, run: RowSpec['run']): RowSpec => ({
@@ -75,9 +83,13 @@ export function rowSpecs(rows: Rows, { owners }: Experiment, settings: Settings)
     first('recipe', `${id}-gate`, `${label}; gate`, cost(TOP_K), (seed) =>
       rows.recipe(id, seed, (domain) => variant(domain, seed), GATE),
     ),
-    first('recipe', `${id}-rows`, `${label}; rows`, cost(TOP_K), (seed) =>
-      rows.recipe(id, seed, (domain) => variant(domain, seed)),
-    ),
+    ...(isQuick
+      ? []
+      : [
+          first('recipe', `${id}-rows`, `${label}; rows`, cost(TOP_K), (seed) =>
+            rows.recipe(id, seed, (domain) => variant(domain, seed)),
+          ),
+        ]),
   ]
   const router = (
     id: string,
@@ -106,6 +118,12 @@ export function rowSpecs(rows: Rows, { owners }: Experiment, settings: Settings)
     headline('prompt-routing', 'prompt routing by a domain classifier', 1, (seed) =>
       rows.promptRouting(seed),
     ),
+    headline('btm-pairs', 'BTM ensemble of pairs', 1 + owners.length * cost(2), (seed) =>
+      bounds.btmOfPairs(seed),
+    ),
+    headline('prompt-routing-pairs', 'prompt routing among pairs', cost(2), (seed) =>
+      bounds.promptRoutingOfPairs(seed),
+    ),
     headline('btx', 'BTX, trained on public text', cost(TOP_K), (seed) => rows.btx(seed)),
     headline('plain', "paper's recipe, no router tuning", cost(TOP_K), (seed) => rows.plain(seed)),
     headline('rows', 'FlexMesh, router rows', cost(TOP_K), (seed) => rows.composition('rows', seed, {})),
@@ -124,10 +142,30 @@ export function rowSpecs(rows: Rows, { owners }: Experiment, settings: Settings)
     first('bound', 'joint-half', 'joint mixture, half the data (1x compute)', cost(TOP_K), (seed) =>
       rows.joint(seed, 'half'),
     ),
+    first('bound', 'continued', "dense model, all data (owners' tokens together)", 1, (seed) =>
+      bounds.continued(seed),
+    ),
+    first('own', 'own-dense', 'each text by its own dense expert', 1, (seed) => bounds.ownDense(seed)),
+    first('own', 'own-pair', 'each text by its own pair', cost(2), (seed) => bounds.ownPair(seed)),
+    ...(
+      [
+        ['ffn', 'FFNs alone'],
+        ['ffn-attention', 'FFNs and attention'],
+        ['ffn-embedding', 'FFNs and embedding'],
+        ['ffn-head', 'FFNs and head'],
+      ] as const
+    ).map(([part, label]) =>
+      first('own', `own-${part}`, `each text by its own dense expert, ${label} trained`, 1, (seed) =>
+        bounds.ownPart(part, seed),
+      ),
+    ),
+    ...(isQuick ? [] : [2e-3, 1e-2]).flatMap((peak) =>
+      recipe(`rate-${peak}`, `pairs at a rate of ${peak}`, () => Promise.resolve({ peak })),
+    ),
     ...settings.replayShares.flatMap((share) =>
       recipe(`replay-${share}`, `public replay ${share}`, () => Promise.resolve({ replayShare: share })),
     ),
-    ...(settings.seeds.length === 1
+    ...(isQuick
       ? []
       : recipe('long', `pairs trained ${LONGER} times as long`, () =>
           Promise.resolve({ steps: LONGER * settings.expertTraining.steps }),
@@ -164,17 +202,24 @@ export function rowSpecs(rows: Rows, { owners }: Experiment, settings: Settings)
     router('rows-bias-dropped', 'rows, bias dropped', TOP_K, {
       rows: { scale: 1, bias: 'dropped', shift: 0 },
     }),
-    ...[0.7, 0.8, 0.95].map((decay) =>
-      router(`gate-decay-${decay}`, `gate, decay ${decay}`, TOP_K, { gate: { ...GATE, decays: [decay] } }),
+    ...[0.8, 0.95].map((decay) =>
+      router(`gate-decay-${decay}`, `gate, decay ${decay}`, TOP_K, { gate: { ...GATE, decay } }),
     ),
-    router('gate-two-decays', 'gate, decays 0.7 and 0.95 as one feature', TOP_K, {
-      gate: { ...GATE, decays: [0.7, 0.95] },
+    router('gate-512', 'gate, statistics of 512 documents', TOP_K, { gate: { ...GATE, documents: 512 } }),
+    ...[8, 1].map((epsilon) =>
+      router(`gate-noised-${epsilon}`, `gate, noised statistics, epsilon ${epsilon}`, TOP_K, {
+        gate: { ...GATE, epsilon },
+      }),
+    ),
+    router('gate-streams', 'gate by discriminants of the first stream', TOP_K, { gate: STREAMS }),
+    router('gate-streams-two', 'the same, decays 0.7 and 0.95 as one feature', TOP_K, {
+      gate: { ...STREAMS, decays: [0.7, 0.95] },
     }),
     router('gate-odds', 'gate, log-odds as solved', TOP_K, { gate: { ...GATE, scale: 1 } }),
     router('gate-quarter', 'gate, a quarter of the log-odds', TOP_K, { gate: { ...GATE, scale: 0.25 } }),
     router('gate-no-prior', 'gate, no prior for the public expert', TOP_K, { gate: { ...GATE, prior: 0 } }),
-    router('gate-ridge', 'gate by ridge regression, temperature 10', TOP_K, {
-      gate: { decays: [0.9], solver: 'ridge', ridge: 0.01, scale: 10, prior: 0 },
+    router('gate-ridge', 'gate by ridge regression on the first stream', TOP_K, {
+      gate: { decays: [0.9], solver: 'ridge', scale: 10, prior: 0 },
     }),
     router('gate-alone', 'gate without rows', TOP_K, {
       gate: GATE,
@@ -242,9 +287,11 @@ export function spread(values: readonly number[]): Spread {
   }
 }
 
-/** Of a column, or of the macro average over domains. */
+/** Of a column, or of the macro average over domains; not a number where the row has no such column. */
 export function column({ bySeed }: RowResult, set: string): Spread {
-  return spread(Object.values(bySeed).map((bits) => (set === 'macro' ? macro(bits) : (bits[set] as number))))
+  return spread(
+    Object.values(bySeed).map((bits) => (set === 'macro' ? macro(bits) : (bits[set] ?? Number.NaN))),
+  )
 }
 
 const WIDTH = 9
@@ -257,7 +304,7 @@ export function tableLines(results: readonly RowResult[], sets: readonly string[
   const lines = results.map((row) => {
     const cells = columns.map((name) => {
       const { mean } = column(row, name)
-      return mean.toFixed(3).padStart(WIDTH)
+      return (Number.isNaN(mean) ? '' : mean.toFixed(3)).padStart(WIDTH)
     })
     const { deviation, seeds } = column(row, 'macro')
     const note = seeds > 1 ? `  ±${deviation.toFixed(3)} macro over ${seeds} seeds` : ''

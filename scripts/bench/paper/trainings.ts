@@ -2,7 +2,7 @@
  * Every kind of training that the table needs: the public model, dense fine-tunes, pairs, and mixtures whose
  * parameters are all trained or whose router alone is. Each is a cell. Knows no evaluation.
  */
-import type { Tensor } from '@tensorflow/tfjs'
+import { type Tensor, zeros } from '@tensorflow/tfjs'
 import {
   denseName,
   mixtureShapes,
@@ -59,26 +59,40 @@ export async function trainPublic(lab: Laboratory): Promise<Params> {
   return asParams(arrays, publicShapes(config))
 }
 
-/** A dense fine-tune of every parameter on the owner's text alone (the paper's single experts). */
-export async function trainDense(
-  lab: Laboratory,
-  name: string,
-  publicModel: Params,
-  ids: Int32Array,
-  seed: number,
-  training: Training = lab.settings.denseTraining,
-): Promise<Params> {
-  const { engine, settings, cells } = lab
-  const { config } = settings
+export interface DenseInit {
+  readonly name: string
+  /** Texts that rows are drawn from in turn. */
+  readonly sources: readonly Int32Array[]
+  readonly seed: number
+  readonly training?: Training
+  /** Parameters that are trained, by name; all where absent. */
+  readonly moves?: (name: string) => boolean
+}
+
+/** A dense fine-tune of the public model (on one owner's text alone: the paper's single experts). */
+export async function trainDense(lab: Laboratory, publicModel: Params, init: DenseInit): Promise<Params> {
+  const { settings, cells } = lab
+  const { name, sources, seed, training = settings.denseTraining, moves = () => true } = init
+  const names = [...publicModel.keys()].filter(moves)
   const arrays = await cells.arrays(name, async (checkpoints) => {
-    const params: Trainables = new Map([...publicModel].map(([key, { data }]) => [key, data.slice()]))
-    const { B, T } = training
-    const compiled = await compileDenseStep(engine, config, B, T)
-    const batches = rowsOf(sampler(ids, T, seed), B)
-    await run(lab, name, { compiled, trainables: params, batches, training, checkpoints })
-    return params
+    const trainables = copies(publicModel, names)
+    const dense = { E: 1, topK: 1, trainHead: names.includes('lm_head.weight') }
+    const compiled = await compileStep(lab, { ...dense, start: publicModel, training }, names)
+    const batches = inTurns(sources, training.B, (ids, index) => sampler(ids, training.T, seed + index))
+    await run(lab, name, { compiled, trainables, batches, training, checkpoints })
+    return trainables
   })
-  return asParams(arrays, publicShapes(config))
+  return withTrained(publicModel, arrays)
+}
+
+function copies(params: Params, names: readonly string[]): Trainables {
+  return new Map(names.map((name) => [name, requireParam(params, name).data.slice()]))
+}
+
+function withTrained(start: Params, trained: Arrays): Params {
+  return new Map(
+    [...start].map(([name, param]) => [name, { ...param, data: trained.get(name) ?? param.data }]),
+  )
 }
 
 export interface PairInit {
@@ -91,8 +105,9 @@ export interface PairInit {
   readonly publicRows?: readonly Float32Array[]
   /** Whether a bias is learned; without, it is held at zero. */
   readonly bias: boolean
-  /** More than the recipe's. */
+  /** Other than the recipe's. */
   readonly steps?: number
+  readonly peak?: number
   /** Of the FFN's difference from the public one; whole where absent. */
   readonly rank?: number
 }
@@ -102,7 +117,8 @@ export function trainPair(lab: Laboratory, publicModel: Params, init: PairInit):
   const { engine, settings, cells, text } = lab
   const { config } = settings
   const { expertTraining } = settings
-  const training = { ...expertTraining, steps: init.steps ?? expertTraining.steps }
+  const { steps = expertTraining.steps, peak = expertTraining.peak } = init
+  const training = { ...expertTraining, steps, peak }
   return cells.arrays(init.name, async (checkpoints) => {
     const { B, T } = training
     const options = { rank: init.rank }
@@ -135,47 +151,51 @@ export interface MixtureInit {
 
 /** A mixture without frozen halves: joint training, BTX, or router tuning. */
 export async function trainMixture(lab: Laboratory, init: MixtureInit): Promise<Params> {
-  const { engine, settings, cells } = lab
-  const { config } = settings
-  const shapes = mixtureShapes(config, init.E)
-  const names = [...shapes.keys()].filter((name) => init.trained === 'all' || isRouter(name))
-  const arrays = await cells.arrays(init.name, async (checkpoints) => {
-    const trainables: Trainables = new Map(
-      names.map((name) => [name, requireParam(init.start, name).data.slice()]),
+  const shapes = mixtureShapes(lab.settings.config, init.E)
+  const isAll = init.trained === 'all'
+  const names = [...shapes.keys()].filter((name) => isAll || isRouter(name))
+  const arrays = await lab.cells.arrays(init.name, async (checkpoints) => {
+    const { training } = init
+    const trainables = copies(init.start, names)
+    const compiled = await compileStep(lab, { ...init, trainHead: isAll }, names)
+    const batches = inTurns(init.sources, training.B, (ids, index) =>
+      sampler(ids, training.T, init.seed * 100 + index),
     )
-    const { B, T } = init.training
-    const compiled = await compileMixtureStep(engine, lab.settings, init, names)
-    const samplers = init.sources.map((ids, index) => sampler(ids, T, init.seed * 100 + index))
-    const batches: BatchSource = (step) =>
-      Promise.all(
-        Array.from({ length: B }, (_, b) => {
-          const row = step * B + b
-          const source = samplers[row % samplers.length] as (index: number) => Promise<Int32Array>
-          return source(row)
-        }),
-      )
-    await run(lab, init.name, { compiled, trainables, batches, training: init.training, checkpoints })
+    await run(lab, init.name, { compiled, trainables, batches, training, checkpoints })
     return trainables
   })
-  return new Map(
-    [...shapes].map(([name, shape]) => [
-      name,
-      { shape, data: arrays.get(name) ?? (init.start.get(name)?.data as Float32Array) },
-    ]),
-  )
+  return withTrained(init.start, arrays)
+}
+
+/** Row r of all batches is drawn from text r modulo their number. */
+function inTurns(
+  texts: readonly Int32Array[],
+  B: number,
+  samplerOf: (ids: Int32Array, index: number) => (row: number) => Promise<Int32Array>,
+): BatchSource {
+  const samplers = texts.map(samplerOf)
+  return (step) =>
+    Promise.all(
+      Array.from({ length: B }, (_, b) => {
+        const row = step * B + b
+        return (samplers[row % samplers.length] as (row: number) => Promise<Int32Array>)(row)
+      }),
+    )
 }
 
 function isRouter(name: string): boolean {
   return name.endsWith('mlp.gate.weight')
 }
 
-function compileMixtureStep(
-  engine: Engine,
-  { config }: Settings,
-  { E, topK, trained, training, start }: MixtureInit,
+/** Loss and gradients of a model of which `names` move; of a mixture's names, or dense where E is 1. */
+function compileStep(
+  { engine, settings: { config } }: Pick<Laboratory, 'engine' | 'settings'>,
+  init: Pick<MixtureInit, 'E' | 'topK' | 'training' | 'start'> & { readonly trainHead: boolean },
   names: readonly string[],
 ): Promise<Compiled> {
+  const { E, topK, training, start, trainHead } = init
   const { B, T } = training
+  const nameOf = E === 1 ? denseName : (name: string) => name
   const inputs = batchInputs(B, T)
   for (const name of names) inputs[name] = { shape: start.get(name)?.shape as readonly number[] }
   const frozen: Record<string, FrozenTensor> = {}
@@ -184,14 +204,14 @@ function compileMixtureStep(
     (tensors) => {
       const trainables = Object.fromEntries(names.map((name) => [name, tensors[name] as Tensor]))
       return lossAndGradients(trainables, (current) =>
-        lossTerms(config, (name) => current[name] ?? (tensors[name] as Tensor), batchTensors(tensors), {
-          B,
-          T,
-          E,
-          topK,
-          bias: false,
-          trainHead: trained === 'all',
-        }),
+        lossTerms(
+          config,
+          // A dense model has no router; one row of zeros stands for it.
+          (name) =>
+            current[nameOf(name)] ?? tensors[nameOf(name)] ?? (zeros([1, config.hiddenSize]) as Tensor),
+          batchTensors(tensors),
+          { B, T, E, topK, bias: false, trainHead },
+        ),
       )
     },
     { inputs, frozen },

@@ -1,4 +1,4 @@
-/** Cholesky factorisation of small symmetric matrices in double precision. Knows no model. */
+/** Cholesky factorisation of small symmetric matrices in double precision. */
 
 /**
  * Lower factor L with A = L L', both row-major [n, n]; only A's lower triangle is read.
