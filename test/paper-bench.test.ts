@@ -3,19 +3,18 @@ import { describe, expect, it } from 'vitest'
 import { alike } from '../scripts/bench/paper/audit.ts'
 import { bestTemperature, ensemble, soup } from '../scripts/bench/paper/baselines.ts'
 import { macro } from '../scripts/bench/paper/experiment.ts'
-import { features, gateOf, solve, statistics } from '../scripts/bench/paper/routers.ts'
+import { tokenGateOf } from '../scripts/bench/paper/routers.ts'
 import { bitsPerByte, Scorer } from '../scripts/bench/paper/scorer.ts'
 import { QUICK } from '../scripts/bench/paper/settings.ts'
+import { features, moments, solveStreamGate } from '../scripts/bench/paper/stream-gates.ts'
 import { computeOf, spread } from '../scripts/bench/paper/table.ts'
 import { mixtureOfDense } from '../scripts/bench/paper/trainings.ts'
 import { mulberry32 } from '../src/model/sampling.ts'
-import { GATE_CALIBRATION, gateToken } from '../src/model/solved-router.ts'
+import { GATE_DECAY, gateToken, solveGate } from '../src/model/solved-router.ts'
 import { onnx } from './support/engines.ts'
 import { goldenConfig, goldenPublic } from './support/golden.ts'
-import { DecayedMean } from './support/router-statistics.ts'
 
 const { hiddenSize: C } = goldenConfig
-const DECAYS = [0.9]
 const publicModel = goldenPublic()
 
 function stream(T: number, seed: number): Float32Array {
@@ -92,36 +91,45 @@ describe('scores', () => {
   })
 })
 
-describe('the gate of the table', () => {
-  it('reads the features that serving reads', () => {
-    const T = 5
-    const u = stream(T, 1)
-    const mean = new DecayedMean(C)
-    const expected = new Float32Array(C)
-    const got = features(u, C, DECAYS)
-    for (let t = 0; t < T; t++) {
-      mean.next(u.subarray(t * C, (t + 1) * C), expected)
-      expected.forEach((value, c) => {
-        expect(got[t * C + c]).toBeCloseTo(value, 5)
-      })
-    }
-  })
-
-  it('gives the logits that decoding gives', () => {
-    const kind = { decays: DECAYS, solver: 'discriminant', ...GATE_CALIBRATION } as const
-    const owners = [1, 2, 3].map((owner) =>
-      statistics([stream(40, 10 * owner), stream(40, 10 * owner + 1)], C, DECAYS),
-    )
-    const gate = solve(kind, C, owners)
-    const u = stream(4, 9)
-    const window = { document: 0, ids: new Int32Array(4), labels: new Int32Array(4) }
-    const logits = gateOf(kind, gate, [u], C)(window, 0)
+describe('gates of the table', () => {
+  it('give the logits that serving gives', () => {
+    const owners = [
+      { tokens: Float32Array.of(0.7, 0.1, 0.2) },
+      { tokens: Float32Array.of(0.1, 0.9, 0) },
+      { tokens: Float32Array.of(0, 0.2, 0.8) },
+    ]
+    const gate = solveGate(owners)
+    const ids = Int32Array.of(2, 0, 1, 1)
+    const logits = tokenGateOf(gate, GATE_DECAY)({ document: 0, ids, labels: ids }, 0)
     const sums = new Float32Array(4 * 3)
     const one = new Float32Array(4 * 3)
-    for (let t = 0; t < 4; t++) gateToken(gate, new Float32Array(3), u, t * C, t, sums, one, t * 3)
-    const size = Math.max(...one.map(Math.abs))
+    for (const [t, token] of ids.entries()) gateToken(gate, token, t, sums, one, t * 3)
     one.forEach((value, i) => {
-      expect(Math.abs((logits[i] as number) - value)).toBeLessThan(1e-4 * size)
+      expect(logits[i]).toBeCloseTo(value, 4)
+    })
+  })
+
+  it('of streams read decayed means of unit rows', () => {
+    const u = Float32Array.of(3, 4, 0, 2)
+    const got = features(u, 2, [0.5])
+    // (0.6, 0.8), then the mean of it and (0, 1) with weights 1/3 and 2/3.
+    const expected = [0.6, 0.8, 0.2, (0.8 + 2) / 3]
+    expected.forEach((value, i) => {
+      expect(got[i]).toBeCloseTo(value, 6)
+    })
+  })
+
+  it('of streams tell owners apart whose streams differ', () => {
+    const kind = { solver: 'discriminant', decays: [0.9], scale: 1, prior: 0 } as const
+    const owners = [1, 2, 3].map((owner) =>
+      moments([stream(40, 10 * owner), stream(40, 10 * owner + 1)], C, [0.9]),
+    )
+    const gate = solveStreamGate(kind, C, owners)
+    owners.forEach(({ mean }, owner) => {
+      const logits = [0, 1, 2].map((e) =>
+        mean.reduce((sum, x, c) => sum + x * (gate.weights[e * C + c] as number), gate.offsets[e] as number),
+      )
+      expect(logits.indexOf(Math.max(...logits))).toBe(owner)
     })
   })
 })
