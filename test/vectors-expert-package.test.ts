@@ -1,6 +1,10 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { makeVectors } from '../scripts/vectors/expert-package.ts'
+import { judgeManifest } from '../src/acceptance/accept.ts'
+import { checkFinite, checkStatistics } from '../src/acceptance/checks.ts'
+import { DEFAULT_POLICY } from '../src/acceptance/policy.ts'
+import type { Member } from '../src/consortium/member.ts'
 import { fromHex, parseDigest, utf8 } from '../src/lib/bytes.ts'
 import * as errors from '../src/lib/errors.ts'
 import { Fields } from '../src/lib/fields.ts'
@@ -9,8 +13,9 @@ import { LIMITS } from '../src/lib/limits.ts'
 import { decodeHead } from '../src/packaging/head.ts'
 import { decodeManifest, type Manifest, openManifest } from '../src/packaging/manifest.ts'
 import { unpackExpert } from '../src/packaging/package.ts'
-import { readSafetensors } from '../src/packaging/safetensors.ts'
+import { readSafetensors, toFloat32 } from '../src/packaging/safetensors.ts'
 import { placeInChain } from '../src/packaging/statement.ts'
+import { STATISTICS_TOKENS } from '../src/packaging/tensor-names.ts'
 import { decodeWithdrawal } from '../src/packaging/withdrawal.ts'
 import { codeOf, tinyManifest } from './support/packages.ts'
 
@@ -43,6 +48,15 @@ function decode(input: Record<string, unknown>): unknown {
       const { expert } = input as { expert: Manifest['expert'] }
       return unpackExpert(hex(), { expert })
     }
+    case 'shares': {
+      const data = toFloat32({ dtype: 'F32', data: hex() })
+      const tokens = { name: STATISTICS_TOKENS, dtype: 'F32' as const, shape: [data.length], data }
+      const tensors = new Map([[tokens.name, tokens]])
+      checkFinite(tensors)
+      return checkStatistics(tensors)
+    }
+    case 'judge-manifest':
+      return judge(text(), fields.uint('vocabulary'))
     case 'manifest':
       return decodeManifest(text())
     case 'open-manifest':
@@ -65,6 +79,38 @@ function decode(input: Record<string, unknown>): unknown {
     default:
       throw new Error(`no decoder for ${decoder}`)
   }
+}
+
+/** Judged by a consortium of the publisher alone, whose public model is the manifest's. */
+function judge(envelope: Uint8Array, vocabulary: number): void {
+  const { publisher, consortium, publicModel, issuedAt, expiresAt, expert } = openManifest(envelope).manifest
+  const shape = {
+    vocab_size: vocabulary,
+    hidden_size: expert.hidden_size,
+    intermediate_size: expert.intermediate_size,
+    num_hidden_layers: expert.layers,
+    num_attention_heads: 2,
+    num_key_value_heads: 2,
+    max_position_embeddings: 128,
+    rope_theta: 10_000,
+    rms_norm_eps_nano: 1000,
+  }
+  const member: Member = {
+    institution: 'Alpha Court',
+    peerId: publisher,
+    role: 'founder',
+    joinedAt: issuedAt,
+  }
+  const roster = { consortium, version: 1, prev: consortium, members: [member], threshold: 1 }
+  const { verdict } = judgeManifest(envelope, {
+    consortium,
+    roster: { ...roster, issuedAt, expiresAt },
+    publicModel: { ...publicModel, shape, params: new Map() },
+    policy: DEFAULT_POLICY,
+    withdrawn: new Set(),
+    now: issuedAt,
+  })
+  if (verdict.outcome === 'refused') throw new errors.PolicyError(verdict.code as never, verdict.reason)
 }
 
 describe('the vectors of expert-package', () => {

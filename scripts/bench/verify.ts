@@ -59,7 +59,7 @@ function signedManifests(): Uint8Array[] {
   return Array.from({ length: STATEMENTS }, (_, i) => {
     const identity = publishers[i % PUBLISHERS] as (typeof publishers)[number]
     const digest = digestOf(Uint8Array.of(i & 0xff, i >> 8))
-    const expert = { layers: 2, hidden_size: 64, intermediate_size: 128, bias: true, statistics: false }
+    const expert = { layers: 2, hidden_size: 64, intermediate_size: 128, bias: true, statisticsTokens: 0 }
     const manifest: Manifest = {
       publisher: identity.peerId,
       seq: 1,

@@ -12,6 +12,7 @@ import { limit } from '../../src/lib/limits.ts'
 import { encodeManifest } from '../../src/packaging/manifest.ts'
 import { packExpert } from '../../src/packaging/package.ts'
 import {
+  fromFloat32,
   LENGTH_BYTES,
   readSafetensors,
   type TensorEntry,
@@ -25,6 +26,8 @@ import { byFileName, type Case, type Vector, vectorsOf as vectorsFor } from './v
 const publisher = createIdentity(new Uint8Array(32).fill(0x11))
 const stranger = createIdentity(new Uint8Array(32).fill(0x22))
 const digest = (byte: number): Digest => digestOf(Uint8Array.of(byte))
+/** Tokens of the public model's vocabulary. */
+const VOCABULARY = 8
 
 /** File name to vector. */
 export function makeVectors(): Record<string, Vector> {
@@ -32,8 +35,10 @@ export function makeVectors(): Record<string, Vector> {
     ...safetensorsVectors(),
     ...packageVectors(),
     ...lowRankVectors(),
+    ...sharesVectors(),
     ...manifestVectors(),
     ...envelopeVectors(),
+    ...declaredStatisticsVectors(),
     ...headVectors(),
     ...withdrawalVectors(),
     ...chainVectors(),
@@ -304,7 +309,9 @@ function lowRankVectors(): Vector[] {
     return { name, dtype, shape: dimensions, data: new Uint8Array(size) }
   }
   const whole = concatBytes(...packExpert(tinyTensors(), 'BF16').parts)
-  const both = concatBytes(...packExpert(tinyTensors({ ...shape, statistics: true }), 'BF16').parts)
+  const both = concatBytes(
+    ...packExpert(tinyTensors({ ...shape, statisticsTokens: VOCABULARY }), 'BF16').parts,
+  )
   const cases: [...Case, Uint8Array, Partial<ExpertShape>][] = [
     ['low-rank', 'accept', 'factors of rank 2, as the publisher packs them', file(), { rank: 2 }],
     ['low-rank-one-factor', 'tensor-name', 'A without B', file(undefined, factor('B')), { rank: 2 }],
@@ -358,7 +365,14 @@ function lowRankVectors(): Vector[] {
       'accept',
       'factors and router statistics in one package',
       both,
-      { rank: 2, statistics: true },
+      { rank: 2, statisticsTokens: VOCABULARY },
+    ],
+    [
+      'low-rank-statistics-other-size',
+      'tensor-shape',
+      'the manifest says nine tokens',
+      both,
+      { rank: 2, statisticsTokens: VOCABULARY + 1 },
     ],
     ['low-rank-statistics-unasked', 'tensor-name', 'the manifest names the rank alone', both, { rank: 2 }],
     [
@@ -366,7 +380,7 @@ function lowRankVectors(): Vector[] {
       'tensor-name',
       'the manifest says that there are some',
       file(),
-      { rank: 2, statistics: true },
+      { rank: 2, statisticsTokens: VOCABULARY },
     ],
   ]
   return vectorsOf('package', 'Low-rank experts', cases, (bytes, change) => ({
@@ -377,45 +391,60 @@ function lowRankVectors(): Vector[] {
 }
 
 function statisticsVectors(): Vector[] {
-  const shape = { ...TINY_EXPERT, statistics: true }
+  const shape = { ...TINY_EXPERT, statisticsTokens: VOCABULARY }
   const { tensors, metadata } = readSafetensors(concatBytes(...packExpert(tinyTensors(shape), 'BF16').parts))
-  const second = 'router_statistics.second'
-  const mean = 'router_statistics.mean'
+  const tokens = 'router_statistics.tokens'
   const file = (change?: TensorEntry, remove?: string): Uint8Array => {
     const changed = new Map(tensors)
     if (change !== undefined) changed.set(change.name, change)
     if (remove !== undefined) changed.delete(remove)
     return concatBytes(...writeSafetensors(changed.values(), metadata))
   }
-  const entry = (name: string, dtype: 'F32' | 'BF16', dimensions: number[], bytes: number): TensorEntry => ({
-    name,
-    dtype,
-    shape: dimensions,
-    data: new Uint8Array(bytes),
-  })
+  const zeros = (name: string, dtype: 'F32' | 'BF16' | 'I32', ...dimensions: number[]): TensorEntry => {
+    const size = dimensions.reduce((product, dimension) => product * dimension, dtype === 'BF16' ? 2 : 4)
+    return { name, dtype, shape: dimensions, data: new Uint8Array(size) }
+  }
   const cases: [...Case, Uint8Array][] = [
-    ['statistics', 'accept', 'an upper triangle of ten values and a mean of four', file()],
-    ['statistics-no-mean', 'tensor-name', 'both or none', file(undefined, mean)],
-    ['statistics-no-second', 'tensor-name', 'both or none', file(undefined, second)],
+    ['statistics', 'accept', 'a share for each of eight tokens', file()],
+    ['statistics-missing', 'tensor-name', 'the manifest says that there are some', file(undefined, tokens)],
     [
       'statistics-of-a-layer',
       'tensor-name',
       'one for the whole model',
-      file(entry(`model.layers.0.${second}`, 'F32', [10], 40)),
+      file(zeros(`model.layers.0.${tokens}`, 'F32', VOCABULARY)),
     ],
     [
-      'statistics-square',
-      'tensor-shape',
-      'a whole matrix could be unsymmetric',
-      file(entry(second, 'F32', [4, 4], 64)),
+      'statistics-mean',
+      'tensor-name',
+      'statistics of another kind, in place of shares',
+      file(zeros('router_statistics.mean', 'F32', 4), tokens),
     ],
-    ['statistics-short-mean', 'tensor-shape', 'one value a channel', file(entry(mean, 'F32', [3], 12))],
+    [
+      'statistics-second',
+      'tensor-name',
+      'statistics of another kind, beside shares',
+      file(zeros('router_statistics.second', 'F32', 10)),
+    ],
+    [
+      'statistics-short',
+      'tensor-shape',
+      'the manifest says eight tokens',
+      file(zeros(tokens, 'F32', VOCABULARY - 1)),
+    ],
+    [
+      'statistics-long',
+      'tensor-shape',
+      'the manifest says eight tokens',
+      file(zeros(tokens, 'F32', VOCABULARY + 1)),
+    ],
+    ['statistics-row', 'tensor-shape', 'same size, other shape', file(zeros(tokens, 'F32', 1, VOCABULARY))],
     [
       'statistics-dtype',
       'tensor-dtype',
-      'rounding would cost the smallest directions',
-      file(entry(second, 'BF16', [10], 20)),
+      'rounding would move the rarest tokens',
+      file(zeros(tokens, 'BF16', VOCABULARY)),
     ],
+    ['statistics-counts', 'tensor-dtype', 'shares, not counts', file(zeros(tokens, 'I32', VOCABULARY))],
   ]
   const unasked: [...Case, Uint8Array][] = [
     ['statistics-unasked', 'tensor-name', 'the manifest says that there are none', file()],
@@ -424,6 +453,46 @@ function statisticsVectors(): Vector[] {
     ...packageCases('Router statistics', cases, shape),
     ...packageCases('Router statistics', unasked, TINY_EXPERT),
   ]
+}
+
+/** Values of a package whose structure is right. */
+function sharesVectors(): Vector[] {
+  const cases: [...Case, number[]][] = [
+    ['whole', 'accept', 'two tokens in equal parts', [0.5, 0.5, 0, 0]],
+    ['rounded', 'accept', 'a sum that rounding moved', [0.5, 0.4999, 0, 0]],
+    ['negative', 'statistics-shares', 'a sum of 1 with a share below 0', [0.6, 0.5, -0.1, 0]],
+    ['too-little', 'statistics-shares', 'a sum of 0.9', [0.5, 0.4, 0, 0]],
+    ['too-much', 'statistics-shares', 'a sum of 2', [1, 0.5, 0.5, 0]],
+    ['of-nothing', 'statistics-shares', 'a sum of 0', [0, 0, 0, 0]],
+    ['counts', 'statistics-shares', 'counts that nobody divided', [12, 30, 1, 0]],
+    ['not-a-number', 'not-finite', 'not a number', [0.5, Number.NaN, 0.5, 0]],
+    ['infinite', 'not-finite', 'an infinite share', [Number.POSITIVE_INFINITY, 0, 0, 0]],
+  ]
+  return vectorsOf('shares', 'Router statistics', cases, (shares) => ({
+    decoder: 'shares',
+    hex: toHex(fromFloat32(Float32Array.from(shares), 'F32')),
+  }))
+}
+
+/** What a receiver refuses before it fetches anything. */
+function declaredStatisticsVectors(): Vector[] {
+  const enough = limit('statisticsDocuments')
+  const cases: [...Case, number, number][] = [
+    ['enough', 'accept', 'as few documents as may be', VOCABULARY, enough],
+    ['few-documents', 'statistics-documents', 'one document too few', VOCABULARY, enough - 1],
+    ['one-document', 'statistics-documents', 'what one document says', VOCABULARY, 1],
+    ['smaller-vocabulary', 'tensor-shape', 'seven of eight tokens', VOCABULARY - 1, enough],
+    ['larger-vocabulary', 'tensor-shape', 'tokens that nobody has', VOCABULARY + 1, enough],
+  ]
+  const { expert, files } = tinyManifest(publisher.peerId)
+  return vectorsOf('declared', 'Router statistics', cases, (statisticsTokens, statisticsDocuments) => {
+    const manifest = tinyManifest(publisher.peerId, {
+      expert: { ...expert, statisticsTokens, statisticsDocuments },
+      files: [{ ...files[0], size: files[0].size + 4 * statisticsTokens }],
+    })
+    const text = fromUtf8(seal(MEDIA_TYPES.manifest, encodeManifest(manifest), [publisher]))
+    return { decoder: 'judge-manifest', vocabulary: VOCABULARY, text }
+  })
 }
 
 function manifestVectors(): Vector[] {
@@ -437,13 +506,24 @@ function manifestVectors(): Vector[] {
     json({ expert: { ...base.expert, rank }, files: [{ role: 'expert', ...of }] })
   const withStatistics = {
     ...base.expert,
-    statistics: true,
+    statisticsTokens: VOCABULARY,
     statisticsDocuments: 120,
     statisticsEpsilonMilli: 8000,
   }
   const leastSize = LENGTH_BYTES + expertDataBytes(base.expert, 2)
-  const withRoom = (of: FileRef) => ({ role: 'expert', ...of, size: of.size + 56 })
+  const withRoom = (of: FileRef) => ({ role: 'expert', ...of, size: of.size + 4 * VOCABULARY })
   const withStatisticsFile = withRoom(file)
+  /** Of four tensors a layer and, with them, statistics. */
+  const layered = (layers: number, statisticsTokens: number): string => {
+    const expert = {
+      ...base.expert,
+      layers,
+      bias: false,
+      statisticsTokens,
+      statisticsDocuments: statisticsTokens === 0 ? 0 : 120,
+    }
+    return json({ expert, files: [{ ...file, size: LENGTH_BYTES + expertDataBytes(expert, 2) }] })
+  }
   const cases: [...Case, string][] = [
     ['first', 'accept', 'statement 1 of a publisher', text],
     ['later', 'accept', 'statement 7, with a predecessor', json({ seq: 7, prev: digest(6) })],
@@ -478,6 +558,14 @@ function manifestVectors(): Vector[] {
         files: [{ ...file, size: LENGTH_BYTES + expertDataBytes(lowRank.shape, 2) }],
       }),
     ],
+    ['most-tensors', 'accept', '1023 layers of four tensors, and statistics', layered(1023, VOCABULARY)],
+    [
+      'too-many-tensors',
+      'bad-field',
+      '1024 layers of four tensors, and statistics',
+      layered(1024, VOCABULARY),
+    ],
+    ['too-many-layers', 'bad-field', '1025 layers of four tensors', layered(1025, 0)],
     ['seq-zero', 'bad-field', 'numbers start at 1', json({ seq: 0 })],
     [
       'lives-too-long',
@@ -539,13 +627,13 @@ function manifestVectors(): Vector[] {
     [
       'statistics',
       'accept',
-      'means over 120 documents, with noise',
+      'shares in 120 documents, with noise',
       json({ expert: withStatistics, files: [withStatisticsFile] }),
     ],
     [
       'statistics-of-nothing',
       'bad-field',
-      'means over no documents',
+      'shares in no documents',
       json({ expert: { ...withStatistics, statisticsDocuments: 0 }, files: [withStatisticsFile] }),
     ],
     [
@@ -569,8 +657,34 @@ function manifestVectors(): Vector[] {
     [
       'statistics-text',
       'bad-field',
-      'whether there are any is true or false',
-      json({ expert: { ...base.expert, statistics: 'exact' } }),
+      'how many tokens is a number',
+      json({ expert: { ...withStatistics, statisticsTokens: '8' }, files: [withStatisticsFile] }),
+    ],
+    [
+      'statistics-true',
+      'bad-field',
+      'how many tokens is a number',
+      json({ expert: { ...withStatistics, statisticsTokens: true }, files: [withStatisticsFile] }),
+    ],
+    [
+      'statistics-unsaid',
+      'bad-field',
+      'no member has a default',
+      json({
+        expert: Object.fromEntries(Object.entries(base.expert).filter(([key]) => key !== 'statisticsTokens')),
+      }),
+    ],
+    [
+      'statistics-flag',
+      'bad-field',
+      'the number says whether there are any',
+      json({ expert: { ...withStatistics, statistics: true }, files: [withStatisticsFile] }),
+    ],
+    [
+      'statistics-more-than-a-file',
+      'bad-field',
+      'more tokens than a file has bytes',
+      json({ expert: { ...withStatistics, statisticsTokens: limit('fileBytes') + 1 } }),
     ],
     ['eval-twice', 'bad-field', 'each set once', json({ eval: [base.eval[0], base.eval[0]] })],
     ['white-space', 'not-canonical', 'one value has one spelling', ` ${text}`],

@@ -103,7 +103,7 @@ export const COMMANDS: Readonly<Record<string, CommandSpec>> = {
       dtype: text('BF16 (default), F16 or F32'),
       rank: text('cut the difference from the public FFN to this rank, and say what is left of it'),
       'router-statistics': text(
-        'exact (default), noised or none: means of the text that gates are solved from',
+        'exact (default), noised or none: shares of tokens in the text that gates are solved from',
       ),
       noise: text('epsilon of noised router statistics, per document of them, as in 8; less hides more'),
     },

@@ -126,19 +126,17 @@ function readExpert(fields: Fields): ExpertDescription {
   const hidden = fields.uint('hidden_size', limit('fileBytes'), 1)
   const intermediate = fields.uint('intermediate_size', limit('fileBytes'), 1)
   const rank = fields.has('rank') ? { rank: fields.uint('rank', Math.min(hidden, intermediate), 1) } : {}
+  const statisticsTokens = fields.uint('statisticsTokens', limit('fileBytes'))
+  const layerTensors = limit('tensorsPerFile') - (statisticsTokens > 0 ? 1 : 0)
   const value: ExpertDescription = {
     name: fields.text('name', 64, EXPERT_NAME),
     dtype: fields.literal<FloatDtype>('dtype', 'F32', 'BF16', 'F16'),
-    layers: fields.uint(
-      'layers',
-      Math.floor(limit('tensorsPerFile') / tensorsPerLayer({ bias, ...rank })),
-      1,
-    ),
+    layers: fields.uint('layers', Math.floor(layerTensors / tensorsPerLayer({ bias, ...rank })), 1),
     hidden_size: hidden,
     intermediate_size: intermediate,
     bias,
     ...rank,
-    statisticsTokens: fields.uint('statisticsTokens', limit('fileBytes')),
+    statisticsTokens,
     statisticsDocuments: fields.uint('statisticsDocuments'),
     statisticsEpsilonMilli: fields.uint('statisticsEpsilonMilli'),
   }
