@@ -14,10 +14,7 @@ import type { RouterStatistics } from '../model/solved-router.ts'
 export const NOISE_DELTA = 1e-6
 /** Most that the shares of one document can move, L2: all of it one token, then all of it another. */
 const DOCUMENT_DIAMETER = Math.SQRT2
-/**
- * Shares below this many deviations are taken for noise: of the tokens that a text never uses, one in a thousand is
- * left.
- */
+/** Shares below this many deviations are taken for noise: of tokens that a text never uses, one in a thousand is left. */
 const LEAST_DEVIATIONS = 3
 
 /** Uniform numbers in (0, 1]. */
@@ -36,8 +33,9 @@ export function noiseDeviation(documents: number, epsilon: number): number {
 }
 
 /**
- * Statistics with noise, brought back to what statistics can be: none below 0, together 1; uniform where noise left
- * nothing. That step sees nothing but the noised values, so it costs no protection.
+ * Statistics with noise, brought back to what statistics can be: none below 0, together 1. What shares taken for noise
+ * leave is spread evenly over their tokens, as the text is likely to use some of them. That step sees nothing but the
+ * noised values, so it costs no protection.
  * @param uniform for tests alone: noise that can be foreseen protects nobody.
  */
 export function noisedStatistics(
@@ -51,8 +49,10 @@ export function noisedStatistics(
   const noised = Float64Array.from(tokens, (share) => share + deviation * normal())
   const kept = noised.map((share) => (share < LEAST_DEVIATIONS * deviation ? 0 : share))
   const total = kept.reduce((sum, share) => sum + share, 0)
-  const shares = total > 0 ? kept.map((share) => share / total) : kept.fill(1 / kept.length)
-  return { tokens: Float32Array.from(shares) }
+  const drowned = kept.filter((share) => share === 0).length
+  const rest = drowned === 0 ? 0 : Math.max(0, 1 - total) / drowned
+  const whole = total + rest * drowned
+  return { tokens: Float32Array.from(kept, (share) => (share === 0 ? rest : share) / whole) }
 }
 
 /** Standard normal numbers (Box and Muller 1958). */
