@@ -30,7 +30,7 @@ export const TINY: ModelConfig = {
   ropeTheta: 500_000,
   rmsNormEps: 1e-6,
 }
-/** Nothing that a random model does to text is a reason to refuse it; its stream still tells texts apart. */
+/** Nothing that a random model does to text is a reason to refuse it; their tokens still tell texts apart. */
 export const LENIENT: AcceptancePolicy = {
   ...DEFAULT_POLICY,
   maxPublicLoss: 1,

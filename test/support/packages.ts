@@ -73,7 +73,7 @@ export const TINY_EXPERT: ExpertShape = {
   hidden_size: 4,
   intermediate_size: 6,
   bias: true,
-  statistics: false,
+  statisticsTokens: 0,
 }
 
 /** Random tensors of an expert. */
