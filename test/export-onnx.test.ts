@@ -90,7 +90,7 @@ describe('a composition as an ONNX folder', () => {
   it('has no place for a gate, routes by rows and says so', async () => {
     const [node] = net.nodes as [TestNetwork['nodes'][number]]
     const [law] = node.composed() as [AcceptedExpert]
-    Object.assign(law.expert, { statistics: madeUpStatistics(TINY.hiddenSize, 2) })
+    Object.assign(law.expert, { statistics: madeUpStatistics(TINY.vocabSize, 2) })
     const rows = await run<Record<string, unknown>>(node, 'evaluate', { router: 'rows' })
     const auto = await run<Record<string, unknown>>(node, 'evaluate', { router: 'auto' })
     expect([rows['router'], auto['router']]).toEqual(['rows', 'solved'])

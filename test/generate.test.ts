@@ -29,10 +29,8 @@ for (let layer = 0; layer < goldenConfig.numHiddenLayers; layer++) {
 const prompt = (length: number, seed = 3): number[] => Array.from({ length }, (_, i) => (7 * i + seed) % V)
 const ALL = new Float32Array(E)
 const OTHER = Float32Array.of(0, LEFT_OUT, 0)
-const C = goldenConfig.hiddenSize
-const statistics = [1, 2, 3].map((seed) => madeUpStatistics(C, seed))
+const statistics = [1, 2, 3].map((seed) => madeUpStatistics(V, seed))
 const gates = gatesOf(
-  C,
   statistics[0],
   statistics.slice(1).map((s) => ({ statistics: s })),
 )
@@ -117,7 +115,7 @@ async function slow(ask: Ask, topK = 2): Promise<{ ids: number[]; shares: number
           ids: { shape: [1, T], dtype: 'int32' },
           last: { shape: [1], dtype: 'int32' },
           mask: { shape: [E] },
-          gate: { shape: [E, C] },
+          gate: { shape: [V, E] },
           offsets: { shape: [E] },
           rowScale: { shape: [] },
         },
@@ -130,7 +128,7 @@ async function slow(ask: Ask, topK = 2): Promise<{ ids: number[]; shares: number
       ids: Int32Array.from(text),
       last: Int32Array.of(T - 1),
       mask,
-      gate: gate?.weights ?? new Float32Array(E * C),
+      gate: gate?.weights ?? new Float32Array(V * E),
       offsets: gate?.offsets ?? new Float32Array(E),
       rowScale: Float32Array.of(gate?.rowScale ?? 1),
     })

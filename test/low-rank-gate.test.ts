@@ -20,11 +20,11 @@ import { goldenConfig, goldenPublic } from './support/golden.ts'
 import { madeUpStatistics } from './support/router-statistics.ts'
 
 const engine = onnxEngine({ threads: 1 })
-const { hiddenSize: C, vocabSize: V } = goldenConfig
+const { vocabSize: V } = goldenConfig
 const params = goldenPublic()
 const random = mulberry32(11)
 const [court, hospital] = ['Court', 'Hospital'].map((institution, i): AcceptedExpert => {
-  const whole = { ...referenceExpert(goldenConfig, random), statistics: madeUpStatistics(C, i + 2) }
+  const whole = { ...referenceExpert(goldenConfig, random), statistics: madeUpStatistics(V, i + 4) }
   return {
     id: digestOf(Uint8Array.of(i)),
     name: 'text',
@@ -35,7 +35,7 @@ const [court, hospital] = ['Court', 'Hospital'].map((institution, i): AcceptedEx
 }) as [AcceptedExpert, AcceptedExpert]
 const composed = (first: AcceptedExpert): Composition =>
   compose(goldenConfig, { digest: digestOf(Uint8Array.of(9)), params }, [first, hospital], 2, {
-    publicStatistics: madeUpStatistics(C, 1),
+    publicStatistics: madeUpStatistics(V, 1),
   })
 const low = composed(court)
 const whole = composed({ ...court, expert: materialised(court.expert, params) })

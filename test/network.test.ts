@@ -8,6 +8,7 @@ import { MEDIA_TYPES } from '../src/identity/media-types.ts'
 import { type Digest, digestOf, toBase64 } from '../src/lib/bytes.ts'
 import { decodeCanonical, encodeCanonical, type JsonObject } from '../src/lib/canonical-json.ts'
 import { fileRefOf } from '../src/lib/file-ref.ts'
+import { limit } from '../src/lib/limits.ts'
 import { FlexMeshNode } from '../src/node.ts'
 import { encodeManifest, type Manifest, openManifest } from '../src/packaging/manifest.ts'
 import { type Float32Tensor, packExpert, unpackExpert } from '../src/packaging/package.ts'
@@ -20,6 +21,7 @@ import {
   now,
   run,
   type TestNetwork,
+  TINY,
   tinyModel,
   Watch,
 } from './support/network.ts'
@@ -190,17 +192,17 @@ describe('a package that must not be composed', () => {
     [
       'not a number in router statistics',
       'not-finite',
-      each('router_statistics.second', (data) => data.fill(Number.NaN, 7, 8)),
+      each('router_statistics', (data) => data.fill(Number.NaN, 7, 8)),
     ],
     [
-      'router statistics longer than features',
-      'statistics-norm',
+      'a negative share in router statistics',
+      'statistics-shares',
+      each('router_statistics', (data) => data.set(data.map((x, i) => x + ([-0.1, 0.1][i] ?? 0)))),
+    ],
+    [
+      'router statistics that make more than one whole',
+      'statistics-shares',
       each('router_statistics', (data) => data.set(data.map((x) => 100 * x))),
-    ],
-    [
-      'router statistics of no possible features',
-      'statistics-covariance',
-      each('router_statistics.mean', (data) => data.fill(0.2)),
     ],
   ] as const)('with %s is refused: %s', async (_, code, change) => {
     const id = await offerTensors(change)
@@ -209,11 +211,8 @@ describe('a package that must not be composed', () => {
   })
 
   it('with the router statistics of the public text, which would take half of it, is refused', async () => {
-    const { second, mean } = await university.publicStatistics()
-    const id = await offerTensors((all) => {
-      all.set('router_statistics.second', { shape: [second.length], data: second })
-      all.set('router_statistics.mean', { shape: [mean.length], data: mean })
-    })
+    const { tokens } = await university.publicStatistics()
+    const id = await offerTensors(each('router_statistics', (data) => data.set(tokens)))
     expect(await verdictOf(id)).toBe('gate-share')
     expect(await visible(hospital)).toEqual(before)
   })
@@ -222,6 +221,19 @@ describe('a package that must not be composed', () => {
     const value = await manifest({ expert: { ...valid.expert, statisticsDocuments: 63 } })
     await university.offerUnchecked(sealed(value))
     expect(await verdictOf(digestOf(encodeManifest(value)))).toBe('statistics-documents')
+    expect(await visible(hospital)).toEqual(before)
+  })
+
+  it('with router statistics of another vocabulary is refused before its file is fetched', async () => {
+    const { parts, file, shape } = packExpert(
+      new Map(tensors).set('router_statistics.tokens', { shape: [4], data: new Float32Array(4).fill(0.25) }),
+      'F32',
+    )
+    const expert = { ...valid.expert, ...shape, dtype: 'F32' as const }
+    const value = await manifest({ files: [{ role: 'expert', ...file }], expert })
+    await university.blobs.put(parts)
+    await university.offerUnchecked(sealed(value))
+    expect(await verdictOf(digestOf(encodeManifest(value)))).toBe('tensor-shape')
     expect(await visible(hospital)).toEqual(before)
   })
 
@@ -349,22 +361,24 @@ describe('router statistics of an expert', () => {
   ] as const)(
     'leave its owner %s',
     async (_, options, kind, epsilonMilli) => {
+      const { paths, publicModel } = university
+      const { expert, result } = await loadTrained(publicModel, paths.training, 'theorems')
+      expect(result.statisticsDocuments).toBeGreaterThanOrEqual(limit('statisticsDocuments'))
       const { id } = await run<{ id: Digest }>(university, 'publish', { name: 'theorems', ...options })
       await watch.until('the verdict', async () => (await hospital.judging.verdict(id)) !== undefined)
       expect(await hospital.judging.verdict(id)).toMatchObject({ outcome: 'accepted' })
       const envelope = (await hospital.catalogue.statement(id)) as Uint8Array
       expect(openManifest(envelope).manifest.expert).toMatchObject({
-        statistics: kind !== 'none',
-        statisticsDocuments: kind === 'none' ? 0 : 512,
+        statisticsTokens: kind === 'none' ? 0 : TINY.vocabSize,
+        statisticsDocuments: kind === 'none' ? 0 : result.statisticsDocuments,
         statisticsEpsilonMilli: epsilonMilli,
       })
-      const { expert } = await loadTrained(university.publicModel, university.paths.training, 'theorems')
       const received = hospital.composed().find((composed) => composed.id === id)?.expert.statistics
       if (kind === 'exact') expect(received).toEqual(expert.statistics)
       else if (kind === 'none') expect(received).toBeUndefined()
       else {
         const distance = Math.hypot(
-          ...(received?.mean ?? []).map((x, i) => x - (expert.statistics?.mean[i] as number)),
+          ...(received?.tokens ?? []).map((x, i) => x - (expert.statistics?.tokens[i] as number)),
         )
         expect(distance).toBeGreaterThan(0)
         expect(distance).toBeLessThan(0.05)

@@ -1,64 +1,36 @@
-/** Router statistics of made-up owners. */
+/** Router statistics of made-up owners, and the logits of their gate by definition. */
 import { mulberry32 } from '../../src/model/sampling.ts'
-import { FEATURE_DECAY, type RouterStatistics } from '../../src/model/solved-router.ts'
+import type { GateCalibration, RouterStatistics } from '../../src/model/solved-router.ts'
 
-/** Means over the features given, each (C). */
-export function statisticsOf(features: readonly Float32Array[]): RouterStatistics {
-  const C = features[0]?.length ?? 0
-  const second = new Float32Array((C * (C + 1)) / 2)
-  const mean = new Float32Array(C)
-  for (const feature of features) {
-    let at = 0
-    for (let i = 0; i < C; i++) {
-      const value = (feature[i] as number) / features.length
-      mean[i] = (mean[i] as number) + value
-      for (let j = i; j < C; j++) {
-        second[at] = (second[at] as number) + value * (feature[j] as number)
-        at++
-      }
-    }
-  }
-  return { second, mean }
+/** An owner with a text of its own, which some of the V tokens never occur in. */
+export function madeUpStatistics(V: number, seed: number): RouterStatistics {
+  const random = mulberry32(seed)
+  const counts = Float64Array.from({ length: V }, () => Math.max(0, random() - 0.4) ** 2)
+  const total = counts.reduce((sum, count) => sum + count, 0)
+  return { tokens: Float32Array.from(counts, (count) => count / total) }
 }
 
-/** An owner whose features of width C lie around a point of its own, no longer than 1. */
-export function madeUpStatistics(C: number, seed: number): RouterStatistics {
-  const random = mulberry32(seed)
-  const vector = (size: number): Float32Array =>
-    Float32Array.from({ length: C }, () => ((random() - 0.5) * 2 * size) / Math.sqrt(C))
-  const centre = vector(0.4)
-  return statisticsOf(
-    Array.from({ length: 3 * C }, () => {
-      const away = vector(0.8)
-      return centre.map((value, i) => value + (away[i] as number))
+/** Probability of a token in the smoothed unigram model of owner e. */
+function probability(all: readonly RouterStatistics[], e: number, token: number): number {
+  const shares = all.map(({ tokens }) => tokens[token] as number)
+  const mean = shares.reduce((sum, share) => sum + share, 0) / all.length
+  const V = all[0]?.tokens.length as number
+  return 0.99 * (shares[e] as number) + 0.01 * (0.9 * mean + 0.1 / V)
+}
+
+/** Logits (T)(E) after each token of a sequence, from all tokens up to it. */
+export function naiveBayes(
+  all: readonly RouterStatistics[],
+  ids: Int32Array,
+  { scale, prior }: GateCalibration,
+): number[][] {
+  return Array.from(ids, (_, t) =>
+    all.map((_, e) => {
+      const odds = Array.from(ids.subarray(0, t + 1), (token, s) => {
+        const evidence = Math.log(probability(all, e, token) / probability(all, 0, token))
+        return 0.9 ** (t - s) * scale * evidence
+      })
+      return odds.reduce((sum, value) => sum + value, e === 0 ? prior : 0)
     }),
   )
-}
-
-/**
- * The definition of features, token by token: each row of the stream at unit length, folded into a decayed mean;
- * `weight` is what the mean so far sums to, so that the first tokens count in full.
- */
-export class DecayedMean {
-  readonly mean: Float32Array
-  weight = 0
-
-  constructor(C: number) {
-    this.mean = new Float32Array(C)
-  }
-
-  /** The feature (C) after one more token's stream u (C); valid until the next call. */
-  next(u: ArrayLike<number>, out: Float32Array): void {
-    const C = this.mean.length
-    let squares = 0
-    for (let i = 0; i < C; i++) squares += (u[i] as number) ** 2
-    const share = 1 - FEATURE_DECAY
-    const scale = share / Math.sqrt(squares + Number.MIN_VALUE)
-    this.weight = FEATURE_DECAY * this.weight + share
-    for (let i = 0; i < C; i++) {
-      const value = FEATURE_DECAY * (this.mean[i] as number) + scale * (u[i] as number)
-      this.mean[i] = value
-      out[i] = value / this.weight
-    }
-  }
 }
