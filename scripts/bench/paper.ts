@@ -18,6 +18,10 @@ import { FULL, QUICK, type Settings } from './paper/settings.ts'
 import { type RowResult, type RowSpec, rowSpecs, tableLines } from './paper/table.ts'
 import { loadText } from './paper/text.ts'
 
+/** What `--row` takes beside the rows of the table: extraction, and how alike router rows end up. */
+const AUDIT = 'audit'
+const ROW_COSINES = 'row-cosines'
+
 /** Where corpora and cells lie when no folder is named; ignored by git. */
 const WORK = '.bench'
 
@@ -41,7 +45,7 @@ export async function benchPaper(say: (line: string) => void, options: readonly 
   const embedder = await embedderVersion()
   const rows = new Rows(experiment, embedder !== undefined)
   const specs = rowSpecs(rows, experiment, settings)
-  const known = specs.map(({ id }) => id)
+  const known = [...specs.map(({ id }) => id), AUDIT, ROW_COSINES]
   const unknown = values.row?.find((id) => !known.includes(id))
   if (unknown !== undefined)
     throw new InputError('usage', `--row ${unknown}: expected one of ${known.join(', ')}`)
@@ -69,19 +73,20 @@ export async function benchPaper(say: (line: string) => void, options: readonly 
   )
   const seed = settings.seeds[0] as number
   const isMade = (id: string): boolean => bySeed.has(id)
+  const isAsked = (id: string): boolean =>
+    values.row === undefined ? !values.quick : values.row.includes(id)
   const extra = {
     ...(isMade('gate') ? { routing: await rows.routing(seed, GATE) } : {}),
     ...(isMade('btm')
       ? { temperatures: await inTurn(settings.seeds, async (each) => (await rows.btm(each)).temperature) }
       : {}),
-    ...(values.row === undefined
-      ? { audit: await runAudit(experiment, rows), rowCosines: await rows.rowCosines(seed) }
-      : {}),
+    ...(isAsked(AUDIT) ? { audit: await runAudit(experiment, rows) } : {}),
+    ...(isAsked(ROW_COSINES) ? { rowCosines: await rows.rowCosines(seed) } : {}),
   }
   await experiment.scorer.dispose()
   return {
     json: {
-      settings,
+      settings: { ...settings, rows: settings.rows.source },
       sets: experiment.sets,
       rows: results,
       ...extra,
@@ -92,7 +97,7 @@ export async function benchPaper(say: (line: string) => void, options: readonly 
 }
 
 /** What every cell depends on; which seeds, ranks and shares are run is said by the cells' names. */
-function shapingCells({ seeds, ranks, replayShares, ...rest }: Settings): Partial<Settings> {
+function shapingCells({ seeds, ranks, replayShares, rows, ...rest }: Settings): Partial<Settings> {
   return rest
 }
 

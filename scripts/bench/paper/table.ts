@@ -50,7 +50,6 @@ export function computeOf({
 export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings): RowSpec[] {
   const { owners } = experiment
   const bounds = new Bounds(experiment, rows)
-  const isQuick = settings.seeds.length === 1
   const cost = computeOf(settings.config)
   const N = owners.length + 1
   const headline = (id: string, label: string, compute: number, run: RowSpec['run']): RowSpec => ({
@@ -83,13 +82,9 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
     first('recipe', `${id}-gate`, `${label}; gate`, cost(TOP_K), (seed) =>
       rows.recipe(id, seed, (domain) => variant(domain, seed), GATE),
     ),
-    ...(isQuick
-      ? []
-      : [
-          first('recipe', `${id}-rows`, `${label}; rows`, cost(TOP_K), (seed) =>
-            rows.recipe(id, seed, (domain) => variant(domain, seed)),
-          ),
-        ]),
+    first('recipe', `${id}-rows`, `${label}; rows`, cost(TOP_K), (seed) =>
+      rows.recipe(id, seed, (domain) => variant(domain, seed)),
+    ),
   ]
   const router = (
     id: string,
@@ -102,7 +97,7 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
   /** Of the FFNs of a package in bf16; whole ones take as much as those of rank C F / (C + F). */
   const packageSize = (rank: number): string => `${((2 * L * 3 * rank * (C + F)) / 1e6).toFixed(2)} MB`
   const everything = Array.from({ length: N - 1 }, (_, i) => i + 1)
-  return [
+  const specs = [
     headline('public', 'public model', 1, () => rows.publicModel()),
     ...owners.map((domain) =>
       headline(`dense-${domain}`, `dense expert ${domain}`, 1, (seed) => rows.dense(domain, seed)),
@@ -159,17 +154,15 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
         bounds.ownPart(part, seed),
       ),
     ),
-    ...(isQuick ? [] : [2e-3, 1e-2]).flatMap((peak) =>
+    ...[2e-3, 1e-2].flatMap((peak) =>
       recipe(`rate-${peak}`, `pairs at a rate of ${peak}`, () => Promise.resolve({ peak })),
     ),
     ...settings.replayShares.flatMap((share) =>
       recipe(`replay-${share}`, `public replay ${share}`, () => Promise.resolve({ replayShare: share })),
     ),
-    ...(isQuick
-      ? []
-      : recipe('long', `pairs trained ${LONGER} times as long`, () =>
-          Promise.resolve({ steps: LONGER * settings.expertTraining.steps }),
-        )),
+    ...recipe('long', `pairs trained ${LONGER} times as long`, () =>
+      Promise.resolve({ steps: LONGER * settings.expertTraining.steps }),
+    ),
     ...recipe('no-bias', 'no bias', () => Promise.resolve({ bias: false })),
     ...recipe('random-start', 'random router start', (domain, seed) => rows.starts.random(domain, seed)),
     ...recipe('hidden-start', 'hidden-state router start', (domain, seed) =>
@@ -268,6 +261,7 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
         ),
     ),
   ]
+  return specs.filter(({ id }) => settings.rows.test(id))
 }
 
 export interface Spread {
