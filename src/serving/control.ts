@@ -4,7 +4,7 @@
  */
 import { chmod, rm } from 'node:fs/promises'
 import { createServer, request as httpRequest, type Server } from 'node:http'
-import { ExchangeError, FlexMeshError, InputError } from '../lib/errors.ts'
+import { ExchangeError, FlexMeshError, INPUT_CODES, InputError } from '../lib/errors.ts'
 import { PRIVATE_FILE_MODE } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
 
@@ -97,6 +97,12 @@ export async function isRunning(path: string): Promise<boolean> {
   }
 }
 
+/** What a node refuses the user for keeps its code; what happened to it while it worked is `io`. */
+function refusalOf({ code, message }: { code: string; message: string }): InputError {
+  const known = INPUT_CODES.find((one) => one === code)
+  return new InputError(known ?? 'io', message, { remote: code })
+}
+
 /**
  * Run a command in the running node.
  * @throws ExchangeError `unreachable`; InputError with what the node says.
@@ -124,8 +130,7 @@ export function callControl(
               result?: unknown
               error?: { code: string; message: string }
             }
-            if (event.error !== undefined)
-              reject(new InputError('io', event.error.message, { remote: event.error.code }))
+            if (event.error !== undefined) reject(refusalOf(event.error))
             else if ('result' in event) resolve(event.result)
             else options.onProgress?.(event.progress)
           }
