@@ -20,6 +20,7 @@ import { openReplay, saveExpert, saveResult, type TrainResult, trainingDirs } fr
 import { ADAMW_DEFAULTS, AdamW } from './training/optimizer.ts'
 import { compilePairStep, initialTrainables, releasedExpert } from './training/pair.ts'
 import { EMBEDDING_WINDOW, embedForRouter, type RouterEmbedding } from './training/router-embedding.ts'
+import { peakLearningRate } from './training/schedule.ts'
 import { type StepReport, train } from './training/train.ts'
 
 export interface TrainRequest {
@@ -44,8 +45,6 @@ export const TRAIN_DEFAULTS = {
   T: 128,
   /** Share of rows that are public text. */
   replayShare: 0.5,
-  /** At width 192; no row of the table compares rates yet. */
-  peakLearningRate: 5e-3,
   warmupSteps: 10,
   checkpointEvery: 50,
   /** Held-out text scored before and after, bytes. */
@@ -141,7 +140,7 @@ export async function* trainExpert(
         trainables,
         optimizer,
         schedule: {
-          peak: TRAIN_DEFAULTS.peakLearningRate,
+          peak: peakLearningRate(config.hiddenSize),
           warmupSteps: TRAIN_DEFAULTS.warmupSteps,
           totalSteps: request.steps,
         },

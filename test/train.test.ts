@@ -4,6 +4,7 @@ import { mulberry32 } from '../src/model/sampling.ts'
 import { onnxEngine } from '../src/tensor/onnx-engine.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../src/training/optimizer.ts'
 import { compilePairStep, initialTrainables, type Trainables } from '../src/training/pair.ts'
+import { learningRate, peakLearningRate } from '../src/training/schedule.ts'
 import { type StepReport, type TrainInit, train } from '../src/training/train.ts'
 import { goldenConfig, goldenPublic } from './support/golden.ts'
 
@@ -113,5 +114,21 @@ describe('the training loop', () => {
     })
     await expect(compiling).rejects.toThrow('disk')
     expect(seen).toEqual([1, 2])
+  })
+})
+
+describe('the learning rate', () => {
+  it('rises evenly, and falls to a tenth', () => {
+    const schedule = { peak: 1, warmupSteps: 4, totalSteps: 104 }
+    expect(learningRate(schedule, 0)).toBe(0.25)
+    expect(learningRate(schedule, 4)).toBe(1)
+    expect(learningRate(schedule, 54)).toBeCloseTo(0.55, 9)
+    expect(learningRate(schedule, 104)).toBeCloseTo(0.1, 9)
+  })
+
+  it('falls with the width of the model, and never rises above what was measured', () => {
+    expect(peakLearningRate(192)).toBe(5e-3)
+    expect(peakLearningRate(16)).toBe(5e-3)
+    expect(peakLearningRate(4096)).toBeCloseTo(2.34e-4, 6)
   })
 })

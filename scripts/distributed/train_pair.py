@@ -31,6 +31,9 @@ BETAS = (0.9, 0.95)
 EPSILON = 1e-8
 MAX_GRAD_NORM = 1.0
 FINAL_SHARE = 0.1
+# Peak of the rate and the width it was chosen at, as src/training/schedule.ts.
+PEAK = 5e-3
+PEAK_WIDTH = 192
 # Leaves at once, with nothing lost; any other failure is 1.
 INTERRUPTED = 3
 
@@ -47,7 +50,7 @@ def arguments():
     parser.add_argument("--micro-rows", type=int, help="rows that a process computes at once (default: all its own)")
     parser.add_argument("--length", type=int, default=128, help="tokens of a row")
     parser.add_argument("--replay-share", type=float, default=0.5, help="share of rows that are public text")
-    parser.add_argument("--learning-rate", type=float, default=5e-3)
+    parser.add_argument("--learning-rate", type=float, help="peak; by default that of flexmesh train at this width")
     parser.add_argument("--warmup", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--checkpoint-every", type=int, default=50)
@@ -187,6 +190,8 @@ def main():
     public = own if args.replay is None else tokens(args.replay, "replay")
     rows_of = [file.sampler(args.length + 1, args.seed + i) for i, file in enumerate((own, public))]
 
+    if args.learning_rate is None:
+        args.learning_rate = PEAK * min(1, PEAK_WIDTH / directory.config["hidden_size"])
     mesh = init_device_mesh(device.type, (world,))
     pair = sharded_pair(directory.config, device, getattr(torch, args.dtype), args.recompute, mesh)
     load_parameters(pair, directory.read, rank, world)

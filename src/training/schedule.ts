@@ -16,3 +16,15 @@ export function learningRate(schedule: Schedule, step: number): number {
   const progress = Math.min(1, (step - warmupSteps) / Math.max(1, totalSteps - warmupSteps))
   return peak * (finalShare + (1 - finalShare) * 0.5 * (1 + Math.cos(Math.PI * progress)))
 }
+
+/** Peak of an expert's training and the width it was chosen at (rows rate-0.002 and rate-0.01 of scripts/bench/PAPER.md). */
+const PEAK = 5e-3
+const PEAK_WIDTH = 192
+
+/**
+ * Peak for a model of another width. AdamW moves every element by the rate whatever the width, and an output sums
+ * `hiddenSize` of them, so the rate falls with the width (Yang et al. 2022, arXiv 2203.03466, table 3).
+ */
+export function peakLearningRate(hiddenSize: number): number {
+  return PEAK * Math.min(1, PEAK_WIDTH / hiddenSize)
+}
