@@ -24,6 +24,7 @@ export function paperPlots(line: PaperLine): Readonly<Record<string, Plot.PlotOp
     ...(has(({ group }) => group === 'recipe')
       ? { recipes: barsOf(line, ['recipe', 'router'], 'macro bits per byte') }
       : {}),
+    ...(has(({ group }) => group === 'own') ? { trunk: barsOf(line, ['own'], 'macro bits per byte') } : {}),
     ...(line.routing === undefined ? {} : { routing: routingPlot(line.routing, line.sets) }),
     ...(optOut === undefined ? {} : { 'opt-out': optOut }),
     ...(has(({ group }) => group === 'rank') ? { rank: rankPlot(line) } : {}),
