@@ -119,9 +119,8 @@ if (training !== undefined) {
   ])
   await write('training', ratioBars(Object.fromEntries(torch), 'times the peer, by model'), training)
 }
-for (const run of ['paper', 'paper-quick']) {
-  const paper = await line<PaperLine>(run)
-  if (paper === undefined) continue
+const paper = await line<PaperLine>('paper')
+if (paper !== undefined) {
   for (const [name, options] of Object.entries(paperPlots(paper)))
-    await write(`${run}-${name}`, options, paper)
+    await write(`paper-${name}`, options, paper)
 }

@@ -91,12 +91,13 @@ function barsOf({ rows }: PaperLine, groups: readonly RowResult['group'][], labe
     .map((row) => ({ label: row.label, value: firstSeed(row) }))
     .sort((a, b) => a.value - b.value)
   return {
-    height: 22 * data.length + 110,
+    height: 22 * data.length + 120,
+    marginBottom: 52,
     width: 760,
     marginLeft: AXIS_ROOM + 40,
     insetRight: 36,
     y: { label: null, domain: data.map((d) => d.label) },
-    x: { label, grid: true, labelAnchor: 'center' },
+    x: { label, grid: true, labelAnchor: 'center', labelOffset: 34 },
     marks: [
       Plot.barX(data, {
         y: 'label',

@@ -140,19 +140,17 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
     first('bound', 'continued', "dense model, all data (owners' tokens together)", 1, (seed) =>
       bounds.continued(seed),
     ),
-    first('own', 'own-dense', 'each text by its own dense expert', 1, (seed) => bounds.ownDense(seed)),
-    first('own', 'own-pair', 'each text by its own pair', cost(2), (seed) => bounds.ownPair(seed)),
+    first('own', 'own-dense', 'own dense expert', 1, (seed) => bounds.ownDense(seed)),
+    first('own', 'own-pair', 'own pair', cost(2), (seed) => bounds.ownPair(seed)),
     ...(
       [
-        ['ffn', 'FFNs alone'],
+        ['ffn', 'FFNs'],
         ['ffn-attention', 'FFNs and attention'],
         ['ffn-embedding', 'FFNs and embedding'],
         ['ffn-head', 'FFNs and head'],
       ] as const
     ).map(([part, label]) =>
-      first('own', `own-${part}`, `each text by its own dense expert, ${label} trained`, 1, (seed) =>
-        bounds.ownPart(part, seed),
-      ),
+      first('own', `own-${part}`, `own dense expert, only ${label}`, 1, (seed) => bounds.ownPart(part, seed)),
     ),
     ...[2e-3, 1e-2].flatMap((peak) =>
       recipe(`rate-${peak}`, `pairs at a rate of ${peak}`, () => Promise.resolve({ peak })),
