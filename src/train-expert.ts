@@ -35,7 +35,7 @@ export interface TrainRequest {
   readonly seed: number
 }
 
-/** Chosen by rows of the table in scripts/bench/PAPER.md: gate, replay-0, no-bias, hidden-start. */
+/** Chosen by rows of the table in scripts/bench/PAPER.md: gate, replay-0.25-gate, hidden-start-gate. */
 export const TRAIN_DEFAULTS = {
   steps: 200,
   accumulate: 1,

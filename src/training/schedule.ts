@@ -17,7 +17,7 @@ export function learningRate(schedule: Schedule, step: number): number {
   return peak * (finalShare + (1 - finalShare) * 0.5 * (1 + Math.cos(Math.PI * progress)))
 }
 
-/** Peak of an expert's training and the width it was chosen at (rows rate-0.002 and rate-0.01 of scripts/bench/PAPER.md). */
+/** Peak of an expert's training and the width it was chosen at (row rate-0.01-gate of scripts/bench/PAPER.md). */
 const PEAK = 5e-3
 const PEAK_WIDTH = 192
 
