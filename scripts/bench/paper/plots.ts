@@ -91,8 +91,8 @@ function barsOf({ rows }: PaperLine, groups: readonly RowResult['group'][], labe
     .map((row) => ({ label: row.label, value: firstSeed(row) }))
     .sort((a, b) => a.value - b.value)
   return {
-    height: 22 * data.length + 120,
-    marginBottom: 52,
+    height: 22 * data.length + 138,
+    marginBottom: 70,
     width: 760,
     marginLeft: AXIS_ROOM + 40,
     insetRight: 36,
