@@ -36,6 +36,7 @@ import { encodeWithdrawal } from './packaging/withdrawal.ts'
 import { type PublishRequest, publish } from './pipeline.ts'
 import { loadPublicModel, type PublicModel } from './public-model.ts'
 import { publicStatistics } from './router-statistics.ts'
+import { ServedComposition } from './served-composition.ts'
 import { StatementLog } from './statement-log.ts'
 import { BlobStore } from './store/blob-store.ts'
 import { Catalogue, rosterKey } from './store/catalogue.ts'
@@ -79,9 +80,7 @@ export class FlexMeshNode implements NodeState {
   #exchange: Exchange | undefined
   #expiry: ReturnType<typeof setInterval> | undefined
   readonly #weights: WeightFormat
-  #inference: Inference
-  /** Compositions that still finish answers. */
-  readonly #retiring = new Set<Promise<void>>()
+  readonly #served: ServedComposition
 
   private constructor(init: NodeInit, parts: Parts) {
     this.paths = homePaths(init.home)
@@ -111,7 +110,7 @@ export class FlexMeshNode implements NodeState {
     })
     const { digest } = this.charter.publicModel
     const { config, params } = this.publicModel
-    this.#inference = this.serving(compose(config, { digest, params }, [], this.topK))
+    this.#served = new ServedComposition(this.serving(compose(config, { digest, params }, [], this.topK)))
   }
 
   /** @throws InputError `no-home`, `home-in-use`, `not-a-member` before a consortium was joined. */
@@ -137,7 +136,7 @@ export class FlexMeshNode implements NodeState {
       const parts = { identity, settings, publicModel, catalogue, blobs, membership, log }
       const node = new FlexMeshNode(init, parts)
       await node.judging.restore()
-      node.#inference = node.serving(await composeExperts(node))
+      node.#served.replace(node.serving(await composeExperts(node)))
       return node
     } catch (error) {
       await catalogue.close()
@@ -192,7 +191,7 @@ export class FlexMeshNode implements NodeState {
     clearInterval(this.#expiry)
     await this.#exchange?.stop()
     await this.judging.settled()
-    await Promise.all([...this.#retiring, this.#inference.dispose()])
+    await this.#served.dispose()
     await this.catalogue.close()
   }
 
@@ -213,7 +212,7 @@ export class FlexMeshNode implements NodeState {
   }
 
   inference(): Inference {
-    return this.#inference
+    return this.#served.current
   }
 
   roster(): Roster {
@@ -343,13 +342,10 @@ export class FlexMeshNode implements NodeState {
 
   async #recompose(): Promise<void> {
     const composition = await composeExperts(this)
-    const previous = this.#inference
-    this.#inference = this.serving(composition)
+    this.#served.replace(this.serving(composition))
     const { digest, experts, router, routerNote } = composition
     const institutions = experts.map(({ institution }) => institution)
     this.#emit({ event: 'composed', digest, experts: institutions, router, routerNote })
-    const retired = previous.dispose().finally(() => this.#retiring.delete(retired))
-    this.#retiring.add(retired)
   }
 
   async #announce(): Promise<void> {
