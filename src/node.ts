@@ -15,10 +15,9 @@ import type { Roster } from './consortium/roster.ts'
 import { Exchange } from './exchange/exchange.ts'
 import type { Encrypter } from './exchange/transport.ts'
 import { type HomePaths, homePaths, loadSettings, type Settings } from './home.ts'
-import { readEnvelope, seal } from './identity/envelope.ts'
+import { readEnvelope } from './identity/envelope.ts'
 import { loadIdentity } from './identity/key-file.ts'
 import type { Identity } from './identity/keys.ts'
-import { MEDIA_TYPES } from './identity/media-types.ts'
 import { Inference } from './inference.ts'
 import { Judging } from './judging.ts'
 import { type Digest, digestOf } from './lib/bytes.ts'
@@ -32,8 +31,7 @@ import type { OnNodeEvent } from './node-event.ts'
 import type { NodeInit } from './node-init.ts'
 import type { NodeState } from './node-state.ts'
 import { allHeldOut, finishedTrainings, unpublishedExperts } from './own-trainings.ts'
-import { encodeWithdrawal } from './packaging/withdrawal.ts'
-import { type PublishRequest, publish } from './pipeline.ts'
+import { type PublishRequest, publish, withdraw } from './pipeline.ts'
 import { loadPublicModel, type PublicModel } from './public-model.ts'
 import { publicStatistics } from './router-statistics.ts'
 import { ServedComposition } from './served-composition.ts'
@@ -303,16 +301,8 @@ export class FlexMeshNode implements NodeState {
       .filter((expert) => expert.peerId === this.identity.peerId && expert.name === name)
       .map(({ id }) => id)
     if (ids.length === 0) throw new InputError('not-found', `no published expert named ${name}`)
-    const withdrawal = {
-      ...(await this.#log.next()),
-      consortium: this.consortium,
-      manifests: ids,
-      reason: 'owner-request' as const,
-      issuedAt: this.now(),
-    }
-    const payload = encodeWithdrawal(withdrawal)
-    const envelope = seal(MEDIA_TYPES.withdrawal, payload, [this.identity])
-    await this.#log.append(withdrawal, digestOf(payload), envelope)
+    const { id, envelope, withdrawal } = withdraw(this, ids, await this.#log.next())
+    await this.#log.append(withdrawal, id, envelope)
     await this.judging.leaveOut(ids)
     await this.#announce()
     return ids

@@ -1,6 +1,6 @@
 /**
- * The data path, in order: `publish` takes a trained expert to the network, `ingest` takes a statement
- * from the network to the composition. Read this first, then the folder that each line names.
+ * The data path, in order: `publish` takes a trained expert to the network and `withdraw` takes it back, `ingest`
+ * takes a statement from the network to the composition. Read this first, then the folder that each line names.
  */
 import { judgeManifest, judgeWeights, type Measurement, type Verdict } from './acceptance/accept.ts'
 import { statisticsFor } from './compose-experts.ts'
@@ -20,6 +20,7 @@ import { type EvalResult, encodeManifest, type Manifest } from './packaging/mani
 import { type ExpertTensor, packExpert } from './packaging/package.ts'
 import type { FloatDtype } from './packaging/safetensors.ts'
 import type { ChainLink } from './packaging/statement.ts'
+import { encodeWithdrawal, type Withdrawal } from './packaging/withdrawal.ts'
 import { statisticsShare } from './statistics-share.ts'
 import type { Score, TrainResult } from './trained-expert.ts'
 import { noisedStatistics } from './training/noised-statistics.ts'
@@ -79,6 +80,17 @@ export async function publish(
   const payload = encodeManifest(manifest)
   const envelope = seal(MEDIA_TYPES.manifest, payload, [identity])
   return { id: digestOf(payload), envelope, manifest }
+}
+
+/** Sign what takes own packages back, in the place `link`; the caller logs it. */
+export function withdraw(
+  { identity, consortium, now }: Pick<NodeState, 'identity' | 'consortium' | 'now'>,
+  manifests: readonly Digest[],
+  link: ChainLink,
+): { id: Digest; envelope: Uint8Array; withdrawal: Withdrawal } {
+  const withdrawal: Withdrawal = { ...link, consortium, manifests, reason: 'owner-request', issuedAt: now() }
+  const payload = encodeWithdrawal(withdrawal)
+  return { id: digestOf(payload), envelope: seal(MEDIA_TYPES.withdrawal, payload, [identity]), withdrawal }
 }
 
 /**
