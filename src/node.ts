@@ -79,6 +79,7 @@ export class FlexMeshNode implements NodeState {
   #expiry: ReturnType<typeof setInterval> | undefined
   readonly #weights: WeightFormat
   readonly #served: ServedComposition
+  #publicStatistics: RouterStatistics | undefined
 
   private constructor(init: NodeInit, parts: Parts) {
     this.paths = homePaths(init.home)
@@ -248,8 +249,11 @@ export class FlexMeshNode implements NodeState {
     return publicHeldOut(this.publicModel, this.paths.training, this.#stopping.signal, ACCEPTANCE_BYTES)
   }
 
-  publicStatistics(): Promise<RouterStatistics> {
-    return publicStatistics(this.publicModel, this.paths.training, this.#stopping.signal)
+  /** Counted once: the public text does not change while a node is open, and every verdict and composition asks. */
+  async publicStatistics(): Promise<RouterStatistics> {
+    const { publicModel, paths } = this
+    this.#publicStatistics ??= await publicStatistics(publicModel, paths.training, this.#stopping.signal)
+    return this.#publicStatistics
   }
 
   /** Names of finished trainings. */
