@@ -347,4 +347,26 @@ describe('a composition', () => {
     expect(gateOf(1)).not.toBe(second)
     expect(gateOf(1)).toEqual(second)
   })
+
+  it('keeps fewer where they are large, but always the latest', () => {
+    const gateBytes = (V: number): number => 4 * 4 * V
+    const owners = (V: number) => {
+      const tokens = new Float32Array(V).fill(1 / V)
+      return [1, 2, 3, 4].map(() => ({ tokens }))
+    }
+    const masks = [1, 2, 3].map((left) => new Float32Array(4).fill(LEFT_OUT, left, left + 1))
+    const two = new Gates(owners(limit('keptGateBytes') / gateBytes(1) / 2))
+    const [first, second, third] = masks.map((mask) => two.gate(mask))
+    // Compared here: `toBe` would look through millions of values for a hint.
+    const isKept = (gates: Gates, index: number, gate: Gate | undefined): boolean =>
+      gates.gate(masks[index] as Float32Array) === gate
+    expect(isKept(two, 1, second)).toBe(true)
+    expect(isKept(two, 2, third)).toBe(true)
+    expect(isKept(two, 0, first)).toBe(false)
+    const none = new Gates(owners(limit('keptGateBytes') / gateBytes(1) + 1))
+    const only = none.gate(masks[0] as Float32Array)
+    expect(isKept(none, 0, only)).toBe(true)
+    expect(isKept(none, 1, only)).toBe(false)
+    expect(isKept(none, 0, only)).toBe(false)
+  })
 })

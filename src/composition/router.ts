@@ -47,8 +47,10 @@ export class Gates {
     const gate = this.#solved.get(key) ?? this.#solve(inUse)
     this.#solved.delete(key)
     this.#solved.set(key, gate)
+    const fitting = Math.floor(limit('keptGateBytes') / gate.weights.byteLength)
+    const most = Math.max(1, Math.min(limit('keptGates'), fitting))
     for (const oldest of this.#solved.keys()) {
-      if (this.#solved.size <= limit('keptGates')) break
+      if (this.#solved.size <= most) break
       this.#solved.delete(oldest)
     }
     return gate

@@ -76,7 +76,12 @@ export const LIMITS = {
   keptGates: {
     value: 32,
     unit: 'count',
-    why: 'gates solved lately, one for each set of experts in use: 32 MiB for 7 experts and a vocabulary of 32,768',
+    why: 'gates solved lately, one for each set of experts in use',
+  },
+  keptGateBytes: {
+    value: 64 * MIB,
+    unit: 'bytes',
+    why: 'of them together, but for the latest: requests choose the sets, and a gate of 63 experts over 100,000 tokens takes 26 MB',
   },
   compositionFileBytes: { value: 64 * KIB, unit: 'bytes', why: '63 experts of at most 600 bytes each' },
   bodyBytes: { value: 1 * MIB, unit: 'bytes', why: 'largest HTTP request body' },
