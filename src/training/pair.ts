@@ -31,8 +31,7 @@ export const INITIAL_BIAS = -0.05
 
 /**
  * Added to the trained bias of a released expert (flexolmo 3.4: biases are at most 0), so that a token
- * that could be anybody's goes to the public expert. In the sample consortium it gives up 4 % of the
- * owner's gain and takes the composition's loss on public text from 1.8 % to 0.5 %.
+ * that could be anybody's goes to the public expert (rows gate and gate-as-trained of scripts/bench/PAPER.md).
  */
 export const RELEASE_BIAS = -2
 

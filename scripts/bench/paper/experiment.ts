@@ -42,6 +42,7 @@ export class Experiment {
   /** Domains of the owners, in the order of the mixture's experts. */
   readonly owners: readonly string[]
   readonly #streams = new Map<string, Promise<Float32Array[]>>()
+  readonly #statistics = new Map<string, Promise<RouterStatistics>>()
   readonly #moments = new Map<string, Promise<Moments>>()
   #classifier: DomainClassifier | undefined
 
@@ -115,10 +116,15 @@ export class Experiment {
   }
 
   /** Of an owner's training text, with noise where the kind says so, or of the public one, which needs none. */
-  async statistics(
+  statistics(
     domain: string,
     { documents, epsilon }: Pick<TokenGateKind, 'documents' | 'epsilon'>,
   ): Promise<RouterStatistics> {
+    const key = `${domain} ${documents} ${epsilon}`
+    return kept(this.#statistics, key, () => this.#count(domain, documents, epsilon))
+  }
+
+  async #count(domain: string, documents: number, epsilon: number | undefined): Promise<RouterStatistics> {
     const source = sampler(this.lab.text.train(domain), STATISTICS_WINDOW - 1, STATISTICS_SEED)
     const all = await Promise.all(Array.from({ length: documents }, (_, i) => source(i)))
     const exact = routerStatistics(this.lab.settings.config.vocabSize, all)
