@@ -2,7 +2,13 @@ import { describe, expect, it } from 'vitest'
 import { mulberry32 } from '../src/model/sampling.ts'
 import { quantize } from '../src/tensor/quantized.ts'
 import type { Block, Job } from '../src/tensor/vector-jobs.ts'
-import { BlockLayout, EncodedRegion, groupsOf, VectorRegion } from '../src/tensor/vector-layout.ts'
+import {
+  BlockLayout,
+  EncodedRegion,
+  pairedSize,
+  pairRows,
+  VectorRegion,
+} from '../src/tensor/vector-layout.ts'
 import { VectorThreads } from '../src/tensor/vector-threads.ts'
 
 const random = mulberry32(5)
@@ -16,11 +22,11 @@ const silu = (x: number): number => x / (1 + Math.exp(-x))
 class Desk {
   readonly #layout = new BlockLayout()
   readonly #regions: VectorRegion[] = []
-  readonly #matrices: { at: number; data: Float32Array }[] = []
+  readonly #matrices: { at: number; data: Float32Array; width: number }[] = []
 
-  matrix(data: Float32Array): number {
-    const at = this.#layout.reserve(data.length)
-    this.#matrices.push({ at, data })
+  matrix(data: Float32Array, width: number): number {
+    const at = this.#layout.reserve(pairedSize(data.length / width, width))
+    this.#matrices.push({ at, data, width })
     return at
   }
   region(capacity: number, width: number): VectorRegion {
@@ -30,7 +36,10 @@ class Desk {
   }
   block(threads: VectorThreads, replaced?: Block): Block {
     const block = threads.block(this.#layout.bytes, replaced)
-    for (const { at, data } of this.#matrices) new Float32Array(block.buffer, at, data.length).set(data)
+    for (const { at, data, width } of this.#matrices) {
+      const size = pairedSize(data.length / width, width)
+      pairRows(data, new Float32Array(block.buffer, at, size), width)
+    }
     for (const region of this.#regions) region.bind(block.buffer)
     return block
   }
@@ -55,11 +64,12 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
       [33, 64],
       [258, 100],
       [1001, 36],
+      [30, 1412],
     ] as const) {
       const matrix = values(rows * width)
-      for (const n of [1, 2, 4, 5, 16]) {
+      for (const n of [1, 2, 3, 4, 5, 6, 7, 16]) {
         const desk = new Desk()
-        const w = desk.matrix(matrix)
+        const w = desk.matrix(matrix, width)
         const [x, y] = [desk.region(16, width), desk.region(16, rows)]
         const block = desk.block(threads)
         const inputs = Array.from({ length: n }, () => values(width))
@@ -74,7 +84,7 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
             rows,
             width,
             bits: 0,
-            groups: groupsOf(n),
+            vectors: n,
           },
         ])
         for (const [v, input] of inputs.entries()) {
@@ -96,9 +106,9 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
     const threads = await VectorThreads.create(count, 1)
     const [rows, width] = [44, 8]
     const [gates, ups] = [values(rows * width, 60), values(rows * width)]
-    for (const n of [1, 3, 6]) {
+    for (const n of [1, 2, 3, 5, 6]) {
       const desk = new Desk()
-      const [gateWeights, upWeights] = [desk.matrix(gates), desk.matrix(ups)]
+      const [gateWeights, upWeights] = [desk.matrix(gates, width), desk.matrix(ups, width)]
       const [x, y, up] = [desk.region(6, width), desk.region(6, rows), desk.region(6, rows)]
       const block = desk.block(threads)
       const inputs = Array.from({ length: n }, () => values(width))
@@ -115,7 +125,7 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
           up: up.address,
           rows,
           width,
-          groups: groupsOf(n),
+          vectors: n,
         },
       ])
       for (const [v, input] of inputs.entries()) {
@@ -155,7 +165,7 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
         new Float32Array(block.buffer, matrix.scales, made.scales.length).set(made.scales)
         const inputs = Array.from({ length: n }, () => values(width))
         for (const [v, input] of inputs.entries()) x.write(n, v, input, 0)
-        const shared = { block, x: x.address, y: y.address, rows, width, bits, groups: n } as const
+        const shared = { block, x: x.address, y: y.address, rows, width, bits, vectors: n } as const
         const found = new Float32Array(rows)
         const expectEach = (expected: (products: number[]) => number[]): void => {
           for (const [v, input] of inputs.entries()) {
@@ -225,14 +235,14 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
     for (let round = 0; round < 300; round++) {
       const desk = new Desk()
       const matrix = values(64 * width)
-      const w = desk.matrix(matrix)
+      const w = desk.matrix(matrix, width)
       const [x, y, z] = [desk.region(1, width), desk.region(1, 64), desk.region(1, 64)]
       block = desk.block(threads, round % 3 === 0 ? block : undefined)
       const input = values(width)
       x.write(1, 0, input, 0)
       const stored = { w, scales: 0 }
       const at = { block, x: x.address, matrix: stored }
-      const job = { kind: 'product', ...at, rows: 64, width, bits: 0, groups: 0 } as const
+      const job = { kind: 'product', ...at, rows: 64, width, bits: 0, vectors: 1 } as const
       threads.run([
         { ...job, y: y.address },
         { ...job, y: z.address },
@@ -263,7 +273,7 @@ describe('a list', () => {
       rows: 4,
       width: 4,
       bits: 0,
-      groups: 0,
+      vectors: 1,
     }
     expect(() => threads.run([job, job])).toThrow(/2 jobs in one list, at most 1/)
     await threads.dispose()

@@ -298,7 +298,7 @@ class Batcher implements Generator {
     const out =
       this.#tokens === undefined
         ? await this.#decoder.forward(this.#cache, { slot: 0, B, T: 1, ids, lengths, routings })
-        : await this.#tokens.forward(this.#cache, { ids, lengths, routings }, this.#decoder)
+        : await this.#tokens.forward(this.#cache, { ids, lengths, routings })
     this.#active.forEach((stream, b) => {
       stream.length++
       this.#choose(stream, out, b)

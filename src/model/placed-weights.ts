@@ -5,7 +5,14 @@
  */
 import { type Bits, QUANTIZED_BLOCK } from '../tensor/quantized.ts'
 import type { Block, Matrix } from '../tensor/vector-jobs.ts'
-import { BlockLayout, EncodedRegion, type VectorInput, VectorRegion } from '../tensor/vector-layout.ts'
+import {
+  BlockLayout,
+  EncodedRegion,
+  pairedSize,
+  pairRows,
+  type VectorInput,
+  VectorRegion,
+} from '../tensor/vector-layout.ts'
 import type { VectorThreads } from '../tensor/vector-threads.ts'
 import type { CodedParams } from './coded-params.ts'
 import { headSize, keyValueWidth, type ModelConfig } from './config.ts'
@@ -141,7 +148,7 @@ class Placer {
 
   matrix(name: string): Matrix {
     const made = this.#coded?.of(name)
-    if (made === undefined) return { w: this.floats(name), scales: 0 }
+    if (made === undefined) return { w: this.#paired(name), scales: 0 }
     const { bits } = made
     const w = this.layout.reserve(made.codes.length / 4)
     const scales = this.layout.reserve(made.scales.length)
@@ -153,6 +160,15 @@ class Placer {
       new Float32Array(buffer, scales, made.scales.length).set(made.scales)
     })
     return { w, scales }
+  }
+
+  #paired(name: string): number {
+    const { data, shape } = requireParam(this.#params, name)
+    const width = shape.at(-1) as number
+    const size = pairedSize(data.length / width, width)
+    const at = this.layout.reserve(size)
+    this.#copies.push((buffer) => pairRows(data, new Float32Array(buffer, at, size), width))
+    return at
   }
 
   region(width: number): VectorRegion {

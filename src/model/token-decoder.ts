@@ -6,13 +6,12 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Bits } from '../tensor/quantized.ts'
 import type { Job } from '../tensor/vector-jobs.ts'
-import { groupsOf } from '../tensor/vector-layout.ts'
 import { VectorThreads } from '../tensor/vector-threads.ts'
 import { AttentionMemory } from './attention-memory.ts'
 import { BatchRouter } from './batch-router.ts'
 import type { CodedParams } from './coded-params.ts'
 import { headSize, keyValueWidth, type ModelConfig } from './config.ts'
-import type { Decoder, DecoderOutput } from './decoder.ts'
+import type { DecoderOutput } from './decoder.ts'
 import type { KvCache } from './kv-cache.ts'
 import { rotaryHalves } from './layers.ts'
 import { layerName, type Params, requireParam } from './params.ts'
@@ -25,7 +24,7 @@ import {
   placeTrunk,
   type TrunkPlace,
 } from './placed-weights.ts'
-import type { SequenceRouting } from './routing-plan.ts'
+import type { ExpertRows, SequenceRouting } from './routing-plan.ts'
 import { addNormed, normalise, type RotaryHalves, rotateHeads } from './vector-math.ts'
 
 export interface TokenDecoderInit {
@@ -48,12 +47,6 @@ export interface TokenBatch {
 
 /** The event loop has its turn at least this often. */
 const LONGEST_TURN_MS = 4
-/**
- * Rows of one expert from which the engine's wider arithmetic makes up for packing the matrix anew (model M, 16
- * requests at once).
- */
-const ENGINE_ROWS = 5
-
 interface Gains {
   readonly q: Float32Array
   readonly k: Float32Array
@@ -142,15 +135,8 @@ export class TokenDecoder {
     )
   }
 
-  /**
-   * `cache` lies in this decoder's memory, and room for one more token of each sequence. An expert with many rows
-   * is left to the engine.
-   */
-  async forward(
-    cache: KvCache,
-    { ids, lengths, routings }: TokenBatch,
-    engine: Pick<Decoder, 'addExperts'>,
-  ): Promise<DecoderOutput> {
+  /** `cache` lies in this decoder's memory, with room for one more token of each sequence. */
+  async forward(cache: KvCache, { ids, lengths, routings }: TokenBatch): Promise<DecoderOutput> {
     const { hiddenSize: C, numHiddenLayers: L } = this.#config
     const { E } = this.#init
     const B = ids.length
@@ -167,12 +153,7 @@ export class TokenDecoder {
       const router = this.#route(layer, B)
       const plan = this.#batchRouter.plan(layer, batch, router)
       this.#y.fill(0)
-      this.#runExperts(
-        layer,
-        plan.experts.filter(({ rows }) => rows.length < ENGINE_ROWS),
-      )
-      const crowded = plan.experts.filter(({ rows }) => rows.length >= ENGINE_ROWS)
-      await engine.addExperts(layer, this.#u, this.#y, crowded)
+      this.#runExperts(layer, plan.experts)
       for (let i = 0; i < B * E; i++) shares[i] = (shares[i] as number) + (plan.shares[i] as number) / L
       if (performance.now() - turn > LONGEST_TURN_MS) {
         await setImmediate()
@@ -205,7 +186,8 @@ export class TokenDecoder {
     const weights = trunk.attention[layer] as Attention
     const gains = this.#gains[layer] as Gains
     const W = keyValueWidth(this.#config)
-    const from = { kind: 'product', block, x: x.address, width: C, ...this.#counted(B) } as const
+    const bits = this.#bits
+    const from = { kind: 'product', block, x: x.address, width: C, bits, vectors: B } as const
     for (let b = 0; b < B; b++) x.write(B, b, this.#u, b * C)
     this.#threads.run([
       { ...from, matrix: weights.q_proj, y: trunk.q.address, rows: C },
@@ -255,17 +237,14 @@ export class TokenDecoder {
     const { block, rows, routerIn, routerOut } = this.#trunk
     for (let b = 0; b < B; b++) {
       routerIn.set(this.#u.subarray(b * C, (b + 1) * C))
-      block.kernels.product1(routerIn.byteOffset, rows[layer] as number, routerOut.byteOffset, E, C)
+      block.kernels.dots(routerIn.byteOffset, rows[layer] as number, routerOut.byteOffset, E, C)
       this.#router.set(routerOut, b * E)
     }
     return this.#router.subarray(0, B * E)
   }
 
   /** y += the weighted outputs of the chosen experts. */
-  #runExperts(
-    layer: number,
-    chosen: readonly { expert: number; rows: readonly number[]; weights: readonly number[] }[],
-  ): void {
+  #runExperts(layer: number, chosen: readonly ExpertRows[]): void {
     const { hiddenSize: C, intermediateSize: F } = this.#config
     const first: Job[] = []
     const second: Job[] = []
@@ -275,7 +254,7 @@ export class TokenDecoder {
       rows.forEach((row, i) => {
         x.write(rows.length, i, this.#u, row * C)
       })
-      const shared = { block, ...this.#counted(rows.length) }
+      const shared = { block, bits: this.#bits, vectors: rows.length }
       first.push({
         ...shared,
         kind: 'gated',
@@ -315,12 +294,6 @@ export class TokenDecoder {
     }
   }
 
-  /** How a job counts n vectors. */
-  #counted(n: number): { bits: 0 | Bits; groups: number } {
-    const bits = this.#bits
-    return { bits, groups: bits === 0 ? groupsOf(n) : n }
-  }
-
   /** Logits (B, V) of the stream. */
   #head(B: number): Float32Array {
     const { hiddenSize: C, vocabSize: V, rmsNormEps } = this.#config
@@ -330,7 +303,6 @@ export class TokenDecoder {
       normalise(this.#vector, 0, this.#finalGain, rmsNormEps)
       x.write(B, b, this.#vector, 0)
     }
-    const counted = this.#counted(B)
     this.#threads.run([
       {
         kind: 'product',
@@ -340,7 +312,8 @@ export class TokenDecoder {
         y: logits.address,
         rows: V,
         width: C,
-        ...counted,
+        bits: this.#bits,
+        vectors: B,
       },
     ])
     for (let b = 0; b < B; b++) logits.read(B, b, this.#logits, b * V)

@@ -42,6 +42,9 @@ export function gated(): WasmFunction {
   )
 }
 
+/** Groups of four channels of which the values pass once: half of a usual head. */
+const MIXED_AT_ONCE = 8
+
 export function mix(): WasmFunction {
   const f = new FunctionBuilder('mix')
   const scores = f.param('i32')
@@ -59,7 +62,7 @@ export function mix(): WasmFunction {
   const highest = f.local('f32')
   const total = f.local('v128')
   const weight = f.local('v128')
-  const sums = Array.from({ length: 4 }, () => f.local('v128'))
+  const sums = Array.from({ length: MIXED_AT_ONCE }, () => f.local('v128'))
   const exp = exponential(f)
   const minusInfinity = f32.const(Number.NEGATIVE_INFINITY)
   const four = i32.const(4)
@@ -112,7 +115,10 @@ export function mix(): WasmFunction {
     ),
     total.set(f32x4.splat(laneSum(total.get))),
     outEnd.set(i32.add(out.get, bytes.get)),
-    whileLoop(i32.ltU(i32.add(out.get, i32.const(63)), outEnd.get), ...channels(4)),
+    whileLoop(
+      i32.ltU(i32.add(out.get, i32.const(16 * MIXED_AT_ONCE - 1)), outEnd.get),
+      ...channels(MIXED_AT_ONCE),
+    ),
     whileLoop(i32.ltU(out.get, outEnd.get), ...channels(1)),
   )
 }

@@ -4,6 +4,7 @@
  */
 import type { Bits } from './quantized.ts'
 import type { VectorKernels } from './vector-kernels.ts'
+import { columnsOf } from './vector-layout.ts'
 
 /** Memory that every thread and its kernels see. */
 export interface Block {
@@ -13,7 +14,7 @@ export interface Block {
   readonly kernels: VectorKernels
 }
 
-/** Where a matrix lies: floats, or codes with their scales. */
+/** Where a matrix lies: floats in paired rows, or codes with their scales. */
 export interface Matrix {
   readonly w: number
   readonly scales: number
@@ -24,14 +25,13 @@ interface RowJob {
   /** 0 for floats. */
   readonly bits: 0 | Bits
   /**
-   * Floats: one vector as it is, or `groups` times four interleaved, each group behind the one before; results
-   * likewise. Codes: `groups` encoded vectors, results each on its own.
+   * Floats: vectors interleaved in groups of four, the last ones in a group of two or one (three lie as four), each
+   * group behind the one before; results likewise. Codes: encoded vectors, results each on its own.
    */
   readonly x: number
   readonly rows: number
   readonly width: number
-  /** 0 for one vector of floats. */
-  readonly groups: number
+  readonly vectors: number
 }
 
 /** Every address is a byte of the block's memory. */
@@ -98,7 +98,7 @@ export function work(
     const own = kernels[block] as VectorKernels
     const rows = control[at + 4] as number
     const width = control[at + 5] as number
-    const groups = control[at + 6] as number
+    const vectors = control[at + 6] as number
     // The last piece ends the job; the others have the same number of rows.
     const count = control[at + 3] as number
     const behind = (control[at + 2] as number) - piece
@@ -116,15 +116,15 @@ export function work(
       const scores = ((control[at + 13] as number) >>> 0) + thread * 4 * ((control[at + 14] as number) + 4)
       const shared = control[at + 15] as number
       for (let row = from; row < to; row++) {
-        const sequenceRow = Math.floor(row / groups)
-        const head = sequenceRow * shared + Math.floor(((row % groups) * shared) / groups)
+        const sequenceRow = Math.floor(row / vectors)
+        const head = sequenceRow * shared + Math.floor(((row % vectors) * shared) / vectors)
         const past = head * (control[at + 14] as number) * width * 4
         const length = new Int32Array(
           buffers[block] as SharedArrayBuffer,
           e + 4 * sequenceRow,
           1,
         )[0] as number
-        own.product1(a + row * width * 4, c + past, scores, length, width)
+        own.dots(a + row * width * 4, c + past, scores, length, width)
         own.mix(scores, d + past, b + row * width * 4, length, width, 1 / Math.sqrt(width))
       }
     } else if (control[at + 15] !== 0) {
@@ -133,10 +133,10 @@ export function work(
       const upScales = (control[at + 14] as number) >>> 0
       const rowBytes = (width * bits) / 8
       const scaleBytes = width / 8
-      const near = groups === 1 ? rows : Math.max(4, 4 * Math.floor(4096 / rowBytes))
+      const near = vectors === 1 ? rows : Math.max(4, 4 * Math.floor(4096 / rowBytes))
       for (let row = from; row < to; row += near) {
         const length = Math.min(near, to - row)
-        for (let v = 0; v < groups; v++) {
+        for (let v = 0; v < vectors; v++) {
           const x = a + v * (16 + 2 * width)
           const y = 4 * (v * 4 * Math.ceil(rows / 4) + row)
           const codes = row * rowBytes
@@ -150,25 +150,30 @@ export function work(
           }
         }
       }
-    } else if (groups === 0) {
-      own.product1(a, b + 4 * from * width, c + 4 * from, to - from, width)
-      if (control[at] === 1) {
-        own.product1(a, d + 4 * from * width, e + 4 * from, to - from, width)
-        own.gated(c + 4 * from, e + 4 * from, to - from)
-      }
     } else {
       const stride = 4 * Math.ceil(rows / 4)
-      // A few rows at a time stay in the nearest cache while every group of vectors passes them.
-      const near = Math.max(4, 4 * Math.floor(1024 / width))
+      const evenRows = 2 * Math.ceil(rows / 2)
+      const columns = control[at + 13] as number
+      // So many rows of one set of columns are still near when the next four vectors pass them.
+      const near = vectors <= 4 ? rows : 64
       for (let row = from; row < to; row += near) {
         const length = Math.min(near, to - row)
-        for (let group = 0; group < groups; group++) {
-          const x = a + 16 * group * width
-          const y = 16 * (group * stride + row)
-          own.product4(x, b + 4 * row * width, c + y, length, width)
-          if (control[at] === 1) {
-            own.product4(x, d + 4 * row * width, e + y, length, width)
-            own.gated(c + y, e + y, 4 * length)
+        for (let set = 0; set < width; set += columns) {
+          const setWidth = Math.min(columns, width - set)
+          const weights = 4 * (evenRows * set + row * setWidth)
+          const isMore = set === 0 ? 0 : 1
+          for (let v = 0; v < vectors; v += 4) {
+            const lanes = vectors - v === 1 ? 1 : vectors - v === 2 ? 2 : 4
+            const x = a + 4 * (v * width + lanes * set)
+            const y = 4 * (v * stride + lanes * row)
+            if (lanes === 1) own.product1(x, b + weights, c + y, length, setWidth, isMore)
+            else if (lanes === 2) own.product2(x, b + weights, c + y, length, setWidth, isMore)
+            else own.product4(x, b + weights, c + y, length, setWidth, isMore)
+            if (control[at] === 0) continue
+            if (lanes === 1) own.product1(x, d + weights, e + y, length, setWidth, isMore)
+            else if (lanes === 2) own.product2(x, d + weights, e + y, length, setWidth, isMore)
+            else own.product4(x, d + weights, e + y, length, setWidth, isMore)
+            if (set + columns >= width) own.gated(c + y, e + y, lanes * length)
           }
         }
       }
@@ -206,9 +211,11 @@ export function wordsOf(job: Job, end: number, cut: Cut): number[] {
     const head = [2, ...count, job.sequences * job.heads, job.width, job.heads, cut.rows]
     return [...head, q, out, keys, values, lengths, scores, positions, keyValueHeads]
   }
-  const { x, rows, width, groups, bits } = job
-  const head = [...count, rows, width, groups, cut.rows, x]
-  if (job.kind === 'product') return [0, ...head, job.matrix.w, job.y, 0, 0, job.matrix.scales, 0, bits]
+  const { x, rows, width, vectors, bits } = job
+  const head = [...count, rows, width, vectors, cut.rows, x]
+  // Floats have no scales, and codes no sets of columns.
+  const ofFirst = (matrix: Matrix): number => (bits === 0 ? columnsOf(width) : matrix.scales)
+  if (job.kind === 'product') return [0, ...head, job.matrix.w, job.y, 0, 0, ofFirst(job.matrix), 0, bits]
   const { gate, upward, y, up } = job
-  return [1, ...head, gate.w, y, upward.w, up, gate.scales, upward.scales, bits]
+  return [1, ...head, gate.w, y, upward.w, up, ofFirst(gate), upward.scales, bits]
 }

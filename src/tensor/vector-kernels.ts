@@ -4,19 +4,25 @@
  * and multiples of four. Knows no threads and no model.
  */
 import { gated, mix } from './vector-activations.ts'
-import { productOfCodes, productOfFour, productOfOne } from './vector-products.ts'
+import { dotsOfRows, productOfCodes, productOfPairs } from './vector-products.ts'
 import { encodeModule } from './wasm-encode.ts'
 
 /** What an instance of the module offers. */
 export interface VectorKernels {
-  /** y[row] = W[row] . x for `rows` rows of W (rows, width). */
-  product1(x: number, w: number, y: number, rows: number, width: number): void
+  /** y[row] = W[row] . x for `rows` rows of W (rows, width), one after the other. */
+  dots(x: number, w: number, y: number, rows: number, width: number): void
   /**
-   * The same for four vectors at once, `rows` a multiple of four but in the last call for a matrix. The
-   * vectors lie interleaved, x and y alike: four values of the first, of the second, third and fourth, then
-   * the next four of each.
+   * The same for one set of columns of paired rows (`pairRows`), an even number of rows but in the last call for a
+   * matrix. `isMore` is 1 to add to y, 0 to begin.
    */
-  product4(x: number, w: number, y: number, rows: number, width: number): void
+  product1(x: number, w: number, y: number, rows: number, width: number, isMore: number): void
+  /**
+   * The same for several vectors at once, `rows` a multiple of four but in the last call for a matrix. The
+   * vectors lie interleaved, x and y alike: four values of the first, of the second and so on, then the next
+   * four of each.
+   */
+  product2(x: number, w: number, y: number, rows: number, width: number, isMore: number): void
+  product4(x: number, w: number, y: number, rows: number, width: number, isMore: number): void
   /**
    * y[row] = W[row] . x for codes of 8 or 4 bits in blocks of 32, a float scale for each in `scales`. x is an
    * `encodeVector` of the same bits.
@@ -39,8 +45,10 @@ export const PAGE_BYTES = 65_536
 export function vectorModule(): Uint8Array<ArrayBuffer> {
   return encodeModule(
     [
-      productOfOne(),
-      productOfFour(),
+      dotsOfRows(),
+      productOfPairs(1),
+      productOfPairs(2),
+      productOfPairs(4),
       productOfCodes('product8bit', 8),
       productOfCodes('product4bit', 4),
       gated(),

@@ -1,6 +1,6 @@
 /**
  * Where things lie in a block of vector-threads.ts: matrices, and regions of vectors in the order that
- * its kernels read, one vector as it is and several interleaved in groups of four. Knows no thread.
+ * its kernels read, several interleaved in groups of four, two or one. Knows no thread.
  */
 import { type Bits, QUANTIZED_BLOCK } from './quantized.ts'
 import { VECTOR_HEAD_BYTES, VECTORS_AT_ONCE } from './vector-products.ts'
@@ -19,9 +19,46 @@ export class BlockLayout {
   }
 }
 
-/** What a job calls `groups` for n vectors of floats: 0 for one vector as it is. */
-export function groupsOf(n: number): number {
-  return n === 1 ? 0 : Math.ceil(n / VECTORS_AT_ONCE)
+/** Four vectors and two rows of so many columns stay in the nearest cache (32 KiB) while the rows pass. */
+const MAX_COLUMNS = 704
+
+/** Columns that are read together, a multiple of four. */
+export function columnsOf(width: number): number {
+  const sets = Math.ceil(width / MAX_COLUMNS)
+  return Math.ceil(width / sets / 4) * 4
+}
+
+/**
+ * A matrix (rows, width) in the order that its products read it: set after set of columns, in each the pairs of
+ * rows one after the other, in each four values of the upper row, four of the lower, in turns.
+ */
+export function pairRows(source: Float32Array, target: Float32Array, width: number): void {
+  const rows = source.length / width
+  const columns = columnsOf(width)
+  for (let row = 0; row < rows; row++) {
+    for (let set = 0; set < width; set += columns) {
+      const length = Math.min(columns, width - set)
+      let at = pairedSize(rows, set) + (row >> 1) * 2 * length + (row & 1) * 4
+      const from = row * width + set
+      for (let i = from; i < from + length; i += 4, at += 8) {
+        target[at] = source[i] as number
+        target[at + 1] = source[i + 1] as number
+        target[at + 2] = source[i + 2] as number
+        target[at + 3] = source[i + 3] as number
+      }
+    }
+  }
+}
+
+/** Floats of `rows` paired rows, with a neighbour for the last. */
+export function pairedSize(rows: number, width: number): number {
+  return Math.ceil(rows / 2) * 2 * width
+}
+
+/** With how many others vector v of n lies interleaved, itself included. Three leave room for a fourth. */
+function lanesOf(n: number, v: number): number {
+  const lanes = Math.min(VECTORS_AT_ONCE, n - (v & -VECTORS_AT_ONCE))
+  return lanes === 3 ? 4 : lanes
 }
 
 /** Vectors that a job reads. */
@@ -51,7 +88,7 @@ export class VectorRegion implements VectorInput {
   }
 
   get #room(): number {
-    return Math.max(1, groupsOf(this.#capacity)) * VECTORS_AT_ONCE * this.#stride
+    return Math.ceil(this.#capacity / VECTORS_AT_ONCE) * VECTORS_AT_ONCE * this.#stride
   }
 
   bind(buffer: SharedArrayBuffer): void {
@@ -60,41 +97,44 @@ export class VectorRegion implements VectorInput {
 
   write(n: number, v: number, source: Float32Array, from: number): void {
     const floats = this.#floats
-    const start = this.#start(n, v)
-    const step = this.#step(n)
-    for (let i = 0; i < this.#width; i++) {
-      floats[start + (i >> 2) * step + (i & 3)] = source[from + i] as number
+    const step = this.#step(n, v)
+    const end = from + this.#width
+    for (let i = from, at = this.#start(v); i < end; i += 4, at += step) {
+      floats[at] = source[i] as number
+      floats[at + 1] = source[i + 1] as number
+      floats[at + 2] = source[i + 2] as number
+      floats[at + 3] = source[i + 3] as number
     }
   }
 
   read(n: number, v: number, target: Float32Array, to: number): void {
     const floats = this.#floats
-    const start = this.#start(n, v)
-    const step = this.#step(n)
-    for (let i = 0; i < this.#width; i++) {
-      target[to + i] = floats[start + (i >> 2) * step + (i & 3)] as number
+    const step = this.#step(n, v)
+    const end = to + this.#width
+    for (let i = to, at = this.#start(v); i < end; i += 4, at += step) {
+      for (let lane = 0; lane < Math.min(4, end - i); lane++) target[i + lane] = floats[at + lane] as number
     }
   }
 
   /** Add `weight` times vector v to the target. */
   addTo(n: number, v: number, weight: number, target: Float32Array, to: number): void {
     const floats = this.#floats
-    const start = this.#start(n, v)
-    const step = this.#step(n)
-    for (let i = 0; i < this.#width; i++) {
-      const value = floats[start + (i >> 2) * step + (i & 3)] as number
-      target[to + i] = (target[to + i] as number) + weight * value
+    const step = this.#step(n, v)
+    const end = to + this.#width
+    for (let i = to, at = this.#start(v); i < end; i += 4, at += step) {
+      for (let lane = 0; lane < 4; lane++) {
+        target[i + lane] = (target[i + lane] as number) + weight * (floats[at + lane] as number)
+      }
     }
   }
 
-  #start(n: number, v: number): number {
-    if (n === 1) return 0
-    if (!this.#interleaved) return v * this.#stride
-    return (v >> 2) * VECTORS_AT_ONCE * this.#stride + (v & 3) * 4
+  #start(v: number): number {
+    const lane = v % VECTORS_AT_ONCE
+    return (v - lane) * this.#stride + lane * (this.#interleaved ? 4 : this.#stride)
   }
 
-  #step(n: number): number {
-    return n > 1 && this.#interleaved ? 4 * VECTORS_AT_ONCE : 4
+  #step(n: number, v: number): number {
+    return this.#interleaved ? 4 * lanesOf(n, v) : 4
   }
 }
 

@@ -1,6 +1,6 @@
 /**
- * The products of vector-kernels.ts: rows of floats or codes with one vector or four. ONNX Runtime reads four rows
- * of a matrix at a time, which suits its caches and not the memory: read row after row the same matrix arrives
+ * The products of vector-kernels.ts: rows of floats or codes with one vector, two or four. ONNX Runtime reads four
+ * rows of a matrix at a time, which suits its caches and not the memory: read in one stream the same matrix arrives
  * half as fast again. Knows no threads and no model.
  */
 import { QUANTIZED_BLOCK } from './quantized.ts'
@@ -27,14 +27,15 @@ import {
 export const VECTOR_HEAD_BYTES = 16
 const CODE_BLOCK = QUANTIZED_BLOCK
 
-/** Four vectors fill the registers; with five the same work takes twice as long. */
+/** Eight sums, of two rows with four vectors, fill the registers; with five vectors the same work takes twice as long. */
 export const VECTORS_AT_ONCE = 4
 
 /** Sums of one row, so that no addition waits for the one before. */
 const ROW_SUMS = 4
 
-export function productOfOne(): WasmFunction {
-  const f = new FunctionBuilder('product1')
+/** Of rows as they are: keys of one head, rows of the router. */
+export function dotsOfRows(): WasmFunction {
+  const f = new FunctionBuilder('dots')
   const x = f.param('i32')
   const w = f.param('i32')
   const y = f.param('i32')
@@ -72,57 +73,84 @@ export function productOfOne(): WasmFunction {
   )
 }
 
-/** Two rows at a time, so that four vectors are loaded once for both: here arithmetic is the limit, not memory. */
-export function productOfFour(): WasmFunction {
-  const f = new FunctionBuilder('product4')
+/** How often the innermost loop is written out; with eight sums or four vectors' steps it becomes slower for it. */
+const STEPS_AT_ONCE = { 1: 2, 2: 1, 4: 1 } as const
+const PAIR_BYTES = 32
+
+/**
+ * Of paired rows (`pairRows`) with one, two or four vectors. Two rows share what is loaded of the vectors, and lie
+ * in one stream of addresses: as two streams a page apart they arrive at a quarter of the speed.
+ */
+export function productOfPairs(count: keyof typeof STEPS_AT_ONCE): WasmFunction {
+  const f = new FunctionBuilder(`product${count}`)
   const x = f.param('i32')
   const w = f.param('i32')
   const y = f.param('i32')
   const rows = f.param('i32')
   const width = f.param('i32')
-  const vectors = Array.from({ length: VECTORS_AT_ONCE }, (_, v) => v)
-  const sums = vectors.map(() => [f.local('v128'), f.local('v128')] as const)
-  const weight = f.local('v128')
-  const below = f.local('v128')
+  const isMore = f.param('i32')
+  const atOnce = STEPS_AT_ONCE[count]
+  const steps = Array.from({ length: atOnce }, (_, step) => step)
+  const vectors = Array.from({ length: count }, (_, v) => v)
+  /** By step, then by vector: of the upper row, of the lower. */
+  const sums = steps.map(() => vectors.map(() => [f.local('v128'), f.local('v128')] as const))
+  const upper = f.local('v128')
+  const lower = f.local('v128')
   const value = f.local('v128')
   const at = f.local('i32')
-  const second = f.local('i32')
-  const rowEnd = f.local('i32')
+  const pairEnd = f.local('i32')
   const end = f.local('i32')
-  const groupBytes = 16 * VECTORS_AT_ONCE
+  const groupBytes = 16 * count
+  const [total = [], ...others] = sums
+
+  const advance = (length: number): Code[] => [
+    ...sums
+      .slice(0, length)
+      .flatMap((ofStep, step) => [
+        upper.set(v128.load(PAIR_BYTES * step, w.get)),
+        lower.set(v128.load(PAIR_BYTES * step + 16, w.get)),
+        ...ofStep.flatMap(([above, below], v) => [
+          value.set(v128.load(groupBytes * step + 16 * v, at.get)),
+          above.set(multiplyAdd(upper.get, value.get, above.get)),
+          below.set(multiplyAdd(lower.get, value.get, below.get)),
+        ]),
+      ]),
+    at.set(i32.add(at.get, i32.const(groupBytes * length))),
+    w.set(i32.add(w.get, i32.const(PAIR_BYTES * length))),
+  ]
   return f.finish(
-    width.set(i32.shl(width.get, i32.const(2))),
+    // Bytes of a pair; a last row without a neighbour has one of zeros.
+    width.set(i32.shl(width.get, i32.const(3))),
+    rows.set(i32.shiftRightU(i32.add(rows.get, i32.const(1)), i32.const(1))),
     end.set(i32.add(w.get, i32.mul(rows.get, width.get))),
     whileLoop(
       i32.ltU(w.get, end.get),
       at.set(x.get),
-      rowEnd.set(i32.add(w.get, width.get)),
-      // A last row without a neighbour is its own.
-      second.set(rowEnd.get),
-      whenTrue(i32.eqz(i32.ltU(second.get, end.get)), second.set(w.get)),
-      ...sums.flatMap(([sum, other]) => [sum.set(ZERO), other.set(ZERO)]),
-      whileLoop(
-        i32.ltU(w.get, rowEnd.get),
-        weight.set(v128.load(0, w.get)),
-        below.set(v128.load(0, second.get)),
-        ...sums.flatMap(([sum, other], v) => [
-          value.set(v128.load(16 * v, at.get)),
-          sum.set(multiplyAdd(weight.get, value.get, sum.get)),
-          other.set(multiplyAdd(below.get, value.get, other.get)),
-        ]),
-        at.set(i32.add(at.get, i32.const(groupBytes))),
-        w.set(i32.add(w.get, i32.const(16))),
-        second.set(i32.add(second.get, i32.const(16))),
-      ),
-      ...sums.map(([sum], v) => f32.store(16 * v, y.get, laneSum(sum.get))),
-      y.set(i32.add(y.get, i32.const(4))),
+      pairEnd.set(i32.add(w.get, width.get)),
+      ...sums.flat(2).map((sum) => sum.set(ZERO)),
       whenTrue(
-        i32.sub(second.get, w.get),
-        ...sums.map(([, other], v) => f32.store(16 * v, y.get, laneSum(other.get))),
-        y.set(i32.add(y.get, i32.const(4))),
-        w.set(second.get),
+        isMore.get,
+        ...total.flatMap(([above, below], v) => [
+          above.set(v128.loadZero32(16 * v, y.get)),
+          below.set(v128.loadZero32(16 * v + 4, y.get)),
+        ]),
       ),
-      // Behind the fourth lane, the next group of four.
+      whileLoop(i32.ltU(i32.add(w.get, i32.const(PAIR_BYTES * atOnce - 1)), pairEnd.get), ...advance(atOnce)),
+      ...(atOnce === 1 ? [] : [whileLoop(i32.ltU(w.get, pairEnd.get), ...advance(1))]),
+      ...others.flatMap((ofStep) =>
+        ofStep.flatMap((pair, v) =>
+          pair.map((sum, row) => {
+            const into = (total[v] as (typeof total)[number])[row] as Local
+            return into.set(f32x4.add(into.get, sum.get))
+          }),
+        ),
+      ),
+      ...total.flatMap(([above, below], v) => [
+        f32.store(16 * v, y.get, laneSum(above.get)),
+        f32.store(16 * v + 4, y.get, laneSum(below.get)),
+      ]),
+      y.set(i32.add(y.get, i32.const(8))),
+      // Behind the fourth row, the next group of four.
       whenTrue(i32.eqz(i32.and(y.get, i32.const(15))), y.set(i32.add(y.get, i32.const(groupBytes - 16)))),
     ),
   )

@@ -16,6 +16,8 @@ const DONE = 2
 const PIECES = 3
 const BLOCKS = 4
 const STOPPED = 5
+/** Threads that sleep, or are about to. */
+const ASLEEP = 6
 const FIRST_JOB = 8
 const MAX_PIECES = 4095
 const SEQUENCE_MASK = 0xfffff
@@ -36,7 +38,10 @@ let seen = 0
 ${work.toString()}
 for (;;) {
   for (let spins = 0; Atomics.load(control, ${SEQUENCE}) === seen; ) {
-    if (++spins > ${SPINS}) Atomics.wait(control, ${SEQUENCE}, seen)
+    if (++spins <= ${SPINS}) continue
+    Atomics.add(control, ${ASLEEP}, 1)
+    Atomics.wait(control, ${SEQUENCE}, seen)
+    Atomics.sub(control, ${ASLEEP}, 1)
   }
   seen = Atomics.load(control, ${SEQUENCE})
   if (Atomics.load(control, ${STOPPED}) === 1) break
@@ -116,7 +121,8 @@ export class VectorThreads {
     Atomics.store(control, PIECES, pieces)
     Atomics.store(control, CLAIM, this.#sequence << 12)
     Atomics.store(control, SEQUENCE, this.#sequence)
-    if (this.#workers.length > 0) Atomics.notify(control, SEQUENCE)
+    // A call to the system takes longer than a small matrix.
+    if (Atomics.load(control, ASLEEP) > 0) Atomics.notify(control, SEQUENCE)
     work(control, this.#kernels, this.#buffers, 0, this.#sequence)
     this.#join(pieces)
   }

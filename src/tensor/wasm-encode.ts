@@ -119,6 +119,8 @@ export const v128 = {
   load: access([0xfd, 0]),
   /** Four times the same 32 bits. */
   loadSplat32: access([0xfd, 9]),
+  /** 32 bits and zeros behind them. */
+  loadZero32: access([0xfd, 92]),
   store: access([0xfd, 11]),
   and: vector(78),
 }
