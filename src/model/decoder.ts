@@ -12,7 +12,7 @@ import { rotaryHalves } from './layers.ts'
 import { LowRankMixture } from './low-rank-mixture.ts'
 import { type Params, requireParam } from './params.ts'
 import type { ExpertRows, SequenceRouting } from './routing-plan.ts'
-import { Rows } from './rows.ts'
+import { RowMemory, type Rows } from './rows.ts'
 import { compileServingParts, type ServingParts } from './serving-parts.ts'
 
 export interface DecoderInit {
@@ -51,6 +51,7 @@ export class Decoder {
   readonly #embedding: Float32Array
   readonly #batchRouter: BatchRouter
   readonly #rotary: { cos: Float32Array; sin: Float32Array }
+  readonly #memory: RowMemory
   readonly #u: readonly [Rows, Rows]
   readonly #y: Rows
   readonly #in: Rows
@@ -65,19 +66,22 @@ export class Decoder {
     this.#config = config
     this.#init = init
     this.#parts = parts
-    this.#lowRank = parts.lowRank && new LowRankMixture(parts.lowRank, config, maxRows)
+    const memory = new RowMemory(maxRows)
+    this.#memory = memory
+    this.#lowRank = parts.lowRank && new LowRankMixture(parts.lowRank, config, memory)
     this.#embedding = requireParam(params, 'model.embed_tokens.weight').data
     this.#batchRouter = new BatchRouter(config, params, init)
     this.#rotary = rotaryHalves(config, init.contextLength)
-    const wide = (): Rows => new Rows(maxRows, config.hiddenSize)
+    const wide = (): Rows => memory.rows(config.hiddenSize)
     this.#u = [wide(), wide()]
     this.#y = wide()
     this.#in = wide()
     this.#out = wide()
-    this.#keys = new Rows(maxRows, keyValueWidth(config))
-    this.#values = new Rows(maxRows, keyValueWidth(config))
-    this.#router = new Rows(maxRows, E)
-    this.#logits = new Rows(maxRows, config.vocabSize)
+    this.#keys = memory.rows(keyValueWidth(config))
+    this.#values = memory.rows(keyValueWidth(config))
+    this.#router = memory.rows(E)
+    this.#logits = memory.rows(config.vocabSize)
+    memory.open()
   }
 
   static async create(
@@ -156,7 +160,7 @@ export class Decoder {
       ;[u, next] = [next, u]
       const plan = this.#batchRouter.plan(layer, batch, router)
       y.fill(0)
-      await this.addExperts(layer, u, y, plan.experts)
+      await this.#addExperts(layer, u, y, plan.experts)
       for (let b = 0; b < B; b++) {
         const row = (b * T + T - 1) * E
         for (let e = 0; e < E; e++) {
@@ -170,7 +174,7 @@ export class Decoder {
   }
 
   /** Add the weighted outputs of experts for their rows of u to the same rows of y, both (N, C). */
-  async addExperts(
+  async #addExperts(
     layer: number,
     u: Float32Array,
     y: Float32Array,
@@ -181,43 +185,22 @@ export class Decoder {
     for (const one of chosen) if (!shared.includes(one)) await this.#addExpert(layer, u, y, one)
   }
 
-  async #addExpert(
-    layer: number,
-    u: Float32Array,
-    y: Float32Array,
-    { expert, rows, weights }: ExpertRows,
-  ): Promise<void> {
+  async #addExpert(layer: number, u: Float32Array, y: Float32Array, chosen: ExpertRows): Promise<void> {
     const { hiddenSize: C } = this.#config
+    const { expert, rows } = chosen
     const n = rows.length
     const isWhole = u.length === n * C
-    const x = isWhole ? u : this.#in.first(n)
-    if (!isWhole) {
-      rows.forEach((row, i) => {
-        x.set(u.subarray(row * C, (row + 1) * C), i * C)
-      })
-    }
+    const x = isWhole ? u : this.#memory.take(u, rows, this.#in.first(n), C)
     const out = this.#out.first(n)
     await this.#parts.expert(layer, expert).run({ x }, { y: out }, { N: n })
-    rows.forEach((row, i) => {
-      const weight = weights[i] as number
-      const from = i * C
-      const to = row * C
-      for (let c = 0; c < C; c++) {
-        y[to + c] = (y[to + c] as number) + weight * (out[from + c] as number)
-      }
-    })
+    this.#memory.add(y, chosen, out, C)
   }
 
   async #head(rows: readonly number[]): Promise<Float32Array> {
     const { hiddenSize: C } = this.#config
     const n = rows.length
-    const u = this.#in.first(n)
-    const y = this.#out.first(n)
-    const from = this.#u[0].all
-    rows.forEach((row, i) => {
-      u.set(from.subarray(row * C, (row + 1) * C), i * C)
-      y.set(this.#y.all.subarray(row * C, (row + 1) * C), i * C)
-    })
+    const u = this.#memory.take(this.#u[0].all, rows, this.#in.first(n), C)
+    const y = this.#memory.take(this.#y.all, rows, this.#out.first(n), C)
     const logits = this.#logits.first(n)
     await this.#parts.head.run({ u, y }, { logits }, { N: n })
     return logits

@@ -87,7 +87,7 @@ export class KvCache {
   }
 
   /**
-   * Put the keys and values of T new tokens, (B, T, H D) each, behind the `lengths` that the B slots from
+   * Put the keys and values of T new tokens, (B, H, T, D) each, behind the `lengths` that the B slots from
    * `slot` hold already.
    */
   write(
@@ -98,23 +98,28 @@ export class KvCache {
     keys: Float32Array,
     values: Float32Array,
   ): void {
-    const pairs = [
-      [this.#keys[layer] as Float32Array, keys],
-      [this.#values[layer] as Float32Array, values],
-    ] as const
-    const H = this.#H
-    const D = this.#D
-    for (const [cache, fresh] of pairs) {
-      lengths.forEach((length, b) => {
-        for (let h = 0; h < H; h++) {
-          let to = (((slot + b) * H + h) * this.#positions + length) * D
-          for (let t = 0; t < T; t++) {
-            const from = ((b * T + t) * H + h) * D
-            for (let d = 0; d < D; d++) cache[to++] = fresh[from + d] as number
-          }
-        }
-      })
-    }
+    this.#append(this.#keys[layer] as Float32Array, slot, lengths, T, keys)
+    this.#append(this.#values[layer] as Float32Array, slot, lengths, T, values)
+  }
+
+  #append(
+    cache: Float32Array,
+    slot: number,
+    lengths: readonly number[],
+    T: number,
+    fresh: Float32Array,
+  ): void {
+    const width = T * this.#D
+    let from = 0
+    lengths.forEach((length, b) => {
+      for (let h = 0; h < this.#H; h++) {
+        const to = (((slot + b) * this.#H + h) * this.#positions + length) * this.#D
+        // A view costs more than a loop over one position.
+        if (T === 1) for (let d = 0; d < width; d++) cache[to + d] = fresh[from + d] as number
+        else cache.set(fresh.subarray(from, from + width), to)
+        from += width
+      }
+    })
   }
 
   /** Make room; what is there stays. @throws RangeError beyond the limits of the constructor. */

@@ -17,7 +17,7 @@ export interface ServingParts {
   /**
    * (u, y) of the block before -> x = u + norm(y); attention; u' = x + norm(attention).
    * Inputs u, y (B, T, C), pastKeys, pastValues (B, J, P, D), positions (B, T), lastPositions (B), total (1), cos, sin
-   * (R, D / 2); results uNext, logits (B, T, E), and keys, values (B, T, K) for the cache.
+   * (R, D / 2); results uNext, logits (B, T, E), and keys, values (B, J, T, D) for the cache.
    */
   readonly attend: readonly Part[]
   /** x (N, C) -> y (N, C): `expert(layer, e)`. */
@@ -86,12 +86,11 @@ function attendSpec(config: ModelConfig, rotaryLength: number, layer: number) {
       const t = (name: string): Tensor => tensors[name] as Tensor
       const linear = product(tensors, bits, (name) => (name === 'k' || name === 'v' ? [K, C] : [C, C]))
       const x = add(t('u'), rmsNorm(t('y'), t('inGain'), rmsNormEps)) // (B, T, C)
-      const values = linear(x, 'v')
-      const [mixed, keys] = cachedAttention(
+      const { mixed, keys, values } = cachedAttention(
         {
           queries: rmsNorm(linear(x, 'q'), t('qGain'), rmsNormEps),
           keys: rmsNorm(linear(x, 'k'), t('kGain'), rmsNormEps),
-          values,
+          values: linear(x, 'v'),
           pastKeys: t('pastKeys'),
           pastValues: t('pastValues'),
           positions: t('positions'),

@@ -92,30 +92,51 @@ traced(KERNEL, (inputs, { queryHeads, keyHeads }) => {
     [count(queryHeads), { name: 'kv_num_heads', int: keyHeads as number }],
     MICROSOFT,
   )
-  return [mixed as TensorInfo, keys]
+  const byHead = (x: TensorInfo): TensorInfo => {
+    const [B, T, K] = x.shape as [number, number, number]
+    const [, J, , D] = past.shape as [number, number, number, number]
+    // Zeros keep the sizes that every run chooses.
+    const apart = trace.emit('Reshape', [x, trace.int64([0, 0, J, K / J])], [B, T, J, D], 'float32')
+    return trace.emit('Transpose', [apart], [B, J, T, D], 'float32', [{ name: 'perm', ints: [0, 2, 1, 3] }])
+  }
+  return [mixed as TensorInfo, byHead(keys), byHead(input(inputs, 'values'))]
 })
 
-/** [mixed (B, T, C), rotated keys (B, T, K)] (flexolmo 1.1, attention). */
-export function cachedAttention(inputs: CachedAttentionInputs, heads: AttentionHeads): [Tensor, Tensor] {
+export interface CachedAttentionResults {
+  /** (B, T, C). */
+  readonly mixed: Tensor
+  /** (B, J, T, D), rotated. */
+  readonly keys: Tensor
+  /** (B, J, T, D). */
+  readonly values: Tensor
+}
+
+/** Flexolmo 1.1, attention. */
+export function cachedAttention(
+  inputs: CachedAttentionInputs,
+  heads: AttentionHeads,
+): CachedAttentionResults {
   if (getBackend() === TRACE_BACKEND) {
     const counts = { queryHeads: heads.queries, keyHeads: heads.keys }
-    return engine().runKernel(KERNEL, { ...inputs }, counts) as Tensor[] as [Tensor, Tensor]
+    const results = engine().runKernel(KERNEL, { ...inputs }, counts) as Tensor[]
+    const [mixed, keys, values] = results as [Tensor, Tensor, Tensor]
+    return { mixed, keys, values }
   }
   const last = inputs.lastPositions.dataSync()
   const rows = Array.from({ length: inputs.queries.shape[0] as number }, (_, b) =>
     attendRow(inputs, heads, b, last[b] as number),
   )
-  const column = (i: 0 | 1): Tensor => stack(rows.map((row) => row[i]))
-  return [column(0), column(1)]
+  const column = (name: keyof CachedAttentionResults): Tensor => stack(rows.map((row) => row[name]))
+  return { mixed: column('mixed'), keys: column('keys'), values: column('values') }
 }
 
-/** The definition, for one row: [mixed (T, C), rotated keys (T, K)]. */
+/** The definition, for one row: mixed (T, C), rotated keys and values (J, T, D). */
 function attendRow(
   inputs: CachedAttentionInputs,
   heads: AttentionHeads,
   b: number,
   last: number,
-): [Tensor, Tensor] {
+): CachedAttentionResults {
   const [, T, C] = inputs.queries.shape as [number, number, number]
   const { queries: H, keys: J } = heads
   const D = C / H
@@ -132,7 +153,8 @@ function attendRow(
     concat([reshape(slice(past, [b, 0, 0, 0], [1, J, before, D]), [J, before, D]), fresh], 1)
   const fresh = rotate(split(inputs.keys, J)) // (J, T, D)
   const keys = joined(inputs.pastKeys, fresh) // (J, last + 1, D)
-  const values = joined(inputs.pastValues, split(inputs.values, J))
+  const freshValues = split(inputs.values, J)
+  const values = joined(inputs.pastValues, freshValues)
   // Heads that share keys are one head of more queries.
   const queries = reshape(rotate(split(inputs.queries, H)), [J, (H / J) * T, D])
   const scores = mul(matMul(queries as never, keys as never, false, true) as Tensor, scalar(D ** -0.5))
@@ -143,6 +165,6 @@ function attendRow(
     [(H / J) * T, last + 1],
   )
   const mixed = matMul(softmax(add(scores, mask)) as never, values as never) as Tensor // (J, G T, D)
-  const flat = (x: Tensor, count: number): Tensor => reshape(transpose(x, [1, 0, 2]), [T, count * D])
-  return [flat(reshape(mixed, [H, T, D]), H), flat(fresh, J)]
+  const flat = reshape(transpose(reshape(mixed, [H, T, D]), [1, 0, 2]), [T, C])
+  return { mixed: flat, keys: fresh, values: freshValues }
 }

@@ -38,10 +38,6 @@ export interface VectorKernels {
   mix(scores: number, values: number, out: number, length: number, width: number, scale: number): void
 }
 
-/** Of WebAssembly with 32-bit addresses. */
-export const MAX_PAGES = 65_536
-export const PAGE_BYTES = 65_536
-
 export function vectorModule(): Uint8Array<ArrayBuffer> {
   return encodeModule(
     [
@@ -54,6 +50,6 @@ export function vectorModule(): Uint8Array<ArrayBuffer> {
       gated(),
       mix(),
     ],
-    MAX_PAGES,
+    'all threads',
   )
 }

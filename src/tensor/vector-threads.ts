@@ -6,7 +6,8 @@
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
 import { type Block, cutOf, JOB_WORDS, type Job, wordsOf, work } from './vector-jobs.ts'
-import { PAGE_BYTES, type VectorKernels, vectorModule } from './vector-kernels.ts'
+import { type VectorKernels, vectorModule } from './vector-kernels.ts'
+import { PAGE_BYTES } from './wasm-encode.ts'
 
 // Words of the control array; jobs follow, 16 words each. `work` has the same numbers.
 const SEQUENCE = 0
@@ -89,7 +90,7 @@ export class VectorThreads {
    */
   block(bytes: number, replaced?: Block): Block {
     const pages = Math.ceil(bytes / PAGE_BYTES)
-    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true })
+    const memory = new WebAssembly.Memory<SharedArrayBuffer>({ initial: pages, maximum: pages, shared: true })
     const index = replaced?.index ?? this.#kernels.length
     const { buffer } = memory
     const { exports } = new WebAssembly.Instance(this.#module, { env: { memory } })

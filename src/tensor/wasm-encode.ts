@@ -9,9 +9,13 @@ declare global {
     class Module {
       constructor(bytes: Uint8Array<ArrayBuffer>)
     }
-    class Memory {
-      constructor(limits: { initial: number; maximum: number; shared: true })
-      readonly buffer: SharedArrayBuffer
+    class Memory<B extends ArrayBufferLike = ArrayBufferLike> {
+      constructor(limits: {
+        initial: number
+        maximum: number
+        shared: B extends SharedArrayBuffer ? true : false
+      })
+      readonly buffer: B
     }
     class Instance {
       constructor(module: Module, imports: { env: { memory: Memory } })
@@ -96,6 +100,7 @@ const access =
 
 export const i32 = {
   const: (value: number): Code => [0x41, ...signedLeb(value)],
+  load: access([0x28]),
   add: plain(0x6a),
   sub: plain(0x6b),
   mul: plain(0x6c),
@@ -104,6 +109,11 @@ export const i32 = {
   shiftRightU: plain(0x76),
   eqz: plain(0x45),
   ltU: plain(0x49),
+}
+
+/** Bytes from one address to another. */
+export function copyBytes(to: Code, from: Code, count: Code): Code {
+  return [...to, ...from, ...count, 0xfc, 10, 0, 0]
 }
 
 export const f32 = {
@@ -170,10 +180,18 @@ export function laneSum(value: Code): Code {
   return f32.add(f32.add(lane(0), lane(1)), f32.add(lane(2), lane(3)))
 }
 
-/** A module whose functions work in one imported shared memory, `env.memory`. */
-export function encodeModule(functions: readonly WasmFunction[], maxPages: number): Uint8Array<ArrayBuffer> {
+/** Of WebAssembly with 32-bit addresses. */
+export const MAX_PAGES = 65_536
+export const PAGE_BYTES = 65_536
+
+/** A module whose functions work in one imported memory, `env.memory`, which other threads see where it is shared. */
+export function encodeModule(
+  functions: readonly WasmFunction[],
+  memoryOf: 'one thread' | 'all threads',
+): Uint8Array<ArrayBuffer> {
   const types = functions.map(({ params }) => [0x60, ...list(params.map((p) => [TYPE_CODES[p]])), 0])
-  const memory = [...text('env'), ...text('memory'), 0x02, 0x03, 0, ...leb(maxPages)]
+  const limits = memoryOf === 'all threads' ? 0x03 : 0x01
+  const memory = [...text('env'), ...text('memory'), 0x02, limits, 0, ...leb(MAX_PAGES)]
   const exports = functions.map(({ name }, i) => [...text(name), 0x00, ...leb(i)])
   const bodies = functions.map(({ locals, body }) => {
     const code = [...list(locals.map((type) => [1, TYPE_CODES[type]])), ...body, 0x0b]
