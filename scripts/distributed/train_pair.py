@@ -49,7 +49,7 @@ def arguments():
     parser.add_argument("--rows", type=int, default=8, help="rows of a step, over all processes")
     parser.add_argument("--micro-rows", type=int, help="rows that a process computes at once (default: all its own)")
     parser.add_argument("--length", type=int, default=128, help="tokens of a row")
-    parser.add_argument("--replay-share", type=float, default=0.5, help="share of rows that are public text")
+    parser.add_argument("--replay-share", type=float, default=0.25, help="share of rows that are public text")
     parser.add_argument("--learning-rate", type=float, help="peak; by default that of flexmesh train at this width")
     parser.add_argument("--warmup", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)

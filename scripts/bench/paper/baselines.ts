@@ -33,6 +33,52 @@ export function ensemble(nats: NatsByModel, temperature: number): Float32Array[]
   })
 }
 
+/**
+ * Probabilities averaged over the `active` models of most weight, weights the softmax of a gate's logits.
+ * @param logits (T, models) of every window
+ */
+export function gatedEnsemble(
+  nats: NatsByModel,
+  logits: readonly Float32Array[],
+  active: number,
+): Float32Array[] {
+  const E = nats.length
+  return (nats[0] as readonly Float32Array[]).map((first, w) => {
+    const gate = logits[w] as Float32Array
+    return first.map((_, t) => {
+      const own = Array.from(gate.subarray(t * E, (t + 1) * E), (logit, e) => ({ logit, e }))
+      const chosen = own.sort((a, b) => b.logit - a.logit).slice(0, active)
+      const peak = chosen[0]?.logit as number
+      let total = 0
+      let probability = 0
+      for (const { logit, e } of chosen) {
+        const weight = Math.exp(logit - peak)
+        total += weight
+        probability += weight * Math.exp(-(nats[e]?.[w]?.[t] as number))
+      }
+      return -Math.log(probability / total)
+    })
+  })
+}
+
+/** Half of the evidence of tokens, half of how well each model foretold them, both forgetting alike. */
+export function withLikelihood(
+  nats: NatsByModel,
+  logits: readonly Float32Array[],
+  decay: number,
+): Float32Array[] {
+  const E = nats.length
+  return logits.map((gate, w) => {
+    const past = new Float64Array(E)
+    return gate.map((logit, i) => {
+      const e = i % E
+      const evidence = past[e] as number
+      past[e] = decay * evidence + (nats[e]?.[w]?.[Math.floor(i / E)] as number)
+      return (logit - evidence) / 2
+    })
+  })
+}
+
 /** The temperature among `candidates` that gives the fewest nats. */
 export function bestTemperature(nats: NatsByModel, candidates: readonly number[]): number {
   const total = (temperature: number): number =>

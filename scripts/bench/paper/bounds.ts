@@ -4,9 +4,9 @@
  * went on with everybody's text. Knows no output.
  */
 import type { Params } from '../../../src/model/params.ts'
-import { bestTemperature, ensemble, promptRouting } from './baselines.ts'
+import { bestTemperature, ensemble, gatedEnsemble, promptRouting, withLikelihood } from './baselines.ts'
 import { type Experiment, inTurn, MIXED, type NatsBySet, TUNING } from './experiment.ts'
-import { type Rows, TEMPERATURES } from './rows.ts'
+import { GATE, type Rows, TEMPERATURES } from './rows.ts'
 import { PUBLIC_DOMAIN } from './text.ts'
 import { trainDense } from './trainings.ts'
 
@@ -68,6 +68,25 @@ export class Bounds {
     return this.#bySet(async (set) =>
       promptRouting(await this.#pairNats(seed, set), this.#experiment.heldOut(set).windows, classifier),
     )
+  }
+
+  /**
+   * What the product's gate makes of whole dense models: those of `active` owners answer a token together. By tokens
+   * alone, or also by how likely every model found them, which needs them all.
+   */
+  gatedDense(seed: number, active: number, by: 'tokens' | 'likelihood' = 'tokens'): Promise<NatsBySet> {
+    const { owners } = this.#experiment
+    const present = [0, ...owners.map((_, i) => i + 1)]
+    return this.#bySet(async (set) => {
+      const all = [
+        await this.#rows.publicModel(),
+        ...(await inTurn(owners, (owner) => this.#rows.dense(owner, seed))),
+      ]
+      const nats = all.map((bySet) => bySet.get(set) as readonly Float32Array[])
+      const logitsOf = await this.#experiment.gate(GATE, set, present)
+      const logits = this.#experiment.heldOut(set).windows.map(logitsOf)
+      return gatedEnsemble(nats, by === 'tokens' ? logits : withLikelihood(nats, logits, GATE.decay), active)
+    })
   }
 
   /** One dense model that goes on with everybody's text, as many tokens as all owners spend together. */

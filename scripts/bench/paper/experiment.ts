@@ -28,7 +28,7 @@ export type NatsBySet = ReadonlyMap<string, readonly Float32Array[]>
 export type Bits = Readonly<Record<string, number>>
 
 /** Share of public text in the pairs of the default recipe. */
-export const DEFAULT_REPLAY = 0.5
+export const DEFAULT_REPLAY = 0.25
 
 /** Windows of training text that moments of streams are computed from, and their length in tokens. */
 const MOMENTS = { windows: 512, T: 128 }

@@ -24,7 +24,9 @@ export function paperPlots(line: PaperLine): Readonly<Record<string, Plot.PlotOp
     ...(has(({ group }) => group === 'recipe')
       ? { recipes: barsOf(line, ['recipe', 'router'], 'macro bits per byte') }
       : {}),
-    ...(has(({ group }) => group === 'own') ? { trunk: barsOf(line, ['own'], 'macro bits per byte') } : {}),
+    ...(has(({ group }) => group === 'own')
+      ? { trunk: barsOf(line, ['own', 'whole'], 'macro bits per byte') }
+      : {}),
     ...(line.routing === undefined ? {} : { routing: routingPlot(line.routing, line.sets) }),
     ...(optOut === undefined ? {} : { 'opt-out': optOut }),
     ...(has(({ group }) => group === 'rank') ? { rank: rankPlot(line) } : {}),
@@ -33,7 +35,7 @@ export function paperPlots(line: PaperLine): Readonly<Record<string, Plot.PlotOp
 
 /** Macro over pure domains and mixed documents side by side; single experts and bounds apart. */
 function headlinePlot({ rows }: PaperLine): Plot.PlotOptions {
-  const shown = rows.filter(({ id, group }) => group !== 'single' && !/^(dense|pair)-/.test(id))
+  const shown = rows.filter(({ id }) => !/^(dense|pair)-/.test(id))
   const headline = shown.filter(({ group }) => group === 'headline' || group === 'bound')
   const best = bestSingle(rows)
   const data = [...headline, ...(best === undefined ? [] : [best])].flatMap((row) =>

@@ -51,7 +51,7 @@ export const FULL: Settings = {
   evaluationBytes: 12_000,
   mixedTokens: 12_288,
   seeds: [1, 2, 3],
-  replayShares: [0, 0.25],
+  replayShares: [0, 0.5],
   ranks: [8, 32, 96],
   auditSamples: 10,
   rows: /./,

@@ -12,7 +12,7 @@ import type { StreamGateKind } from './stream-gates.ts'
 export interface RowSpec {
   readonly id: string
   readonly label: string
-  readonly group: 'headline' | 'single' | 'bound' | 'own' | 'recipe' | 'router' | 'experts' | 'rank'
+  readonly group: 'headline' | 'bound' | 'own' | 'whole' | 'recipe' | 'router' | 'experts' | 'rank'
   /** Whether it is made for every seed or for the first alone. */
   readonly seeds: 'all' | 'first'
   /** Multiply-adds of a token over those of the public model. */
@@ -73,6 +73,10 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
     seeds: 'first',
     compute,
     run,
+  })
+  const whole = (id: string, label: string, compute: number, run: RowSpec['run']): RowSpec => ({
+    ...headline(id, label, compute, run),
+    group: 'whole',
   })
   const recipe = (
     id: string,
@@ -151,6 +155,17 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
       ] as const
     ).map(([part, label]) =>
       first('own', `own-${part}`, `own dense expert, only ${label}`, 1, (seed) => bounds.ownPart(part, seed)),
+    ),
+    ...[1, 2, N].map((active) =>
+      whole(
+        `gated-dense-${active}`,
+        `dense experts behind the solved router, top ${active}`,
+        active,
+        (seed) => bounds.gatedDense(seed, active),
+      ),
+    ),
+    whole('gated-dense-likelihood', 'the same, top 2 also by likelihood of the past', N, (seed) =>
+      bounds.gatedDense(seed, 2, 'likelihood'),
     ),
     ...[2e-3, 1e-2].flatMap((peak) =>
       recipe(`rate-${peak}`, `pairs at a rate of ${peak}`, () => Promise.resolve({ peak })),
