@@ -184,8 +184,8 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
 
   it('attend over as many positions as each sequence has, heads sharing keys', async () => {
     const threads = await VectorThreads.create(count, 1)
-    const [heads, keyValueHeads, positions, width] = [6, 2, 19, 20]
-    const used = [1, 2, 7, 19]
+    const [heads, keyValueHeads, positions, width] = [6, 2, 70, 36]
+    const used = [1, 2, 33, 70]
     const layout = new BlockLayout()
     const cacheFloats = used.length * keyValueHeads * positions * width
     const at = {

@@ -13,6 +13,7 @@ import {
   multiplyAdd,
   v128,
   type WasmFunction,
+  whenTrue,
   whileLoop,
   ZERO,
 } from './wasm-encode.ts'
@@ -42,8 +43,10 @@ export function gated(): WasmFunction {
   )
 }
 
-/** Groups of four channels of which the values pass once: half of a usual head. */
+/** Groups of four channels in work at once: half of a usual head. */
 const MIXED_AT_ONCE = 8
+/** Positions whose values stay in the nearest cache while one set of channels after the other reads them. */
+const STRETCH = 32
 
 export function mix(): WasmFunction {
   const f = new FunctionBuilder('mix')
@@ -58,6 +61,8 @@ export function mix(): WasmFunction {
   const end = f.local('i32')
   const value = f.local('i32')
   const outEnd = f.local('i32')
+  const channel = f.local('i32')
+  const stretchEnd = f.local('i32')
   const peak = f.local('v128')
   const highest = f.local('f32')
   const total = f.local('v128')
@@ -68,13 +73,13 @@ export function mix(): WasmFunction {
   const four = i32.const(4)
   const sixteen = i32.const(16)
 
-  /** `groups` times four channels over all positions. */
+  /** `groups` times four channels over one stretch of positions. */
   const channels = (groups: number): Code[] => [
-    ...sums.slice(0, groups).map((sum) => sum.set(ZERO)),
+    ...sums.slice(0, groups).map((sum, g) => sum.set(v128.load(16 * g, channel.get))),
     at.set(scores.get),
     value.set(values.get),
     whileLoop(
-      i32.ltU(at.get, end.get),
+      i32.ltU(at.get, stretchEnd.get),
       weight.set(f32x4.splat(f32.load(0, at.get))),
       ...sums
         .slice(0, groups)
@@ -82,8 +87,8 @@ export function mix(): WasmFunction {
       value.set(i32.add(value.get, bytes.get)),
       at.set(i32.add(at.get, four)),
     ),
-    ...sums.slice(0, groups).map((sum, g) => v128.store(16 * g, out.get, f32x4.div(sum.get, total.get))),
-    out.set(i32.add(out.get, i32.const(16 * groups))),
+    ...sums.slice(0, groups).map((sum, g) => v128.store(16 * g, channel.get, sum.get)),
+    channel.set(i32.add(channel.get, i32.const(16 * groups))),
     values.set(i32.add(values.get, i32.const(16 * groups))),
   ]
   return f.finish(
@@ -115,11 +120,32 @@ export function mix(): WasmFunction {
     ),
     total.set(f32x4.splat(laneSum(total.get))),
     outEnd.set(i32.add(out.get, bytes.get)),
+    channel.set(out.get),
     whileLoop(
-      i32.ltU(i32.add(out.get, i32.const(16 * MIXED_AT_ONCE - 1)), outEnd.get),
-      ...channels(MIXED_AT_ONCE),
+      i32.ltU(channel.get, outEnd.get),
+      v128.store(0, channel.get, ZERO),
+      channel.set(i32.add(channel.get, sixteen)),
     ),
-    whileLoop(i32.ltU(out.get, outEnd.get), ...channels(1)),
+    whileLoop(
+      i32.ltU(scores.get, end.get),
+      stretchEnd.set(i32.add(scores.get, i32.const(4 * STRETCH))),
+      whenTrue(i32.ltU(end.get, stretchEnd.get), stretchEnd.set(end.get)),
+      channel.set(out.get),
+      whileLoop(
+        i32.ltU(i32.add(channel.get, i32.const(16 * MIXED_AT_ONCE - 1)), outEnd.get),
+        ...channels(MIXED_AT_ONCE),
+      ),
+      whileLoop(i32.ltU(channel.get, outEnd.get), ...channels(1)),
+      // Behind the first row of values, where the channels began, to the next stretch.
+      values.set(i32.add(values.get, i32.mul(bytes.get, i32.const(STRETCH - 1)))),
+      scores.set(stretchEnd.get),
+    ),
+    channel.set(out.get),
+    whileLoop(
+      i32.ltU(channel.get, outEnd.get),
+      v128.store(0, channel.get, f32x4.div(v128.load(0, channel.get), total.get)),
+      channel.set(i32.add(channel.get, sixteen)),
+    ),
   )
 }
 
