@@ -5,6 +5,7 @@ import type { Block, Job } from '../src/tensor/vector-jobs.ts'
 import {
   BlockLayout,
   EncodedRegion,
+  PlainVectors,
   pairedSize,
   pairRows,
   VectorRegion,
@@ -18,9 +19,14 @@ const dot = (a: Float32Array, b: Float32Array): number =>
   a.reduce((sum, x, i) => sum + x * (b[i] as number), 0)
 const silu = (x: number): number => x / (1 + Math.exp(-x))
 
+const MAX_WIDTH = 2000
+const GUARD = 12_345
+
 /** A block with matrices and regions in it. */
 class Desk {
   readonly #layout = new BlockLayout()
+  readonly #plain = new PlainVectors(this.#layout, 1, MAX_WIDTH)
+  #block: Block | undefined
   readonly #regions: VectorRegion[] = []
   readonly #matrices: { at: number; data: Float32Array; width: number }[] = []
 
@@ -40,8 +46,26 @@ class Desk {
       const size = pairedSize(data.length / width, width)
       pairRows(data, new Float32Array(block.buffer, at, size), width)
     }
-    for (const region of this.#regions) region.bind(block.buffer)
+    for (const region of [...this.#regions, this.#plain]) region.bind(block.buffer)
+    this.#block = block
     return block
+  }
+  write(region: VectorRegion, n: number, v: number, vector: Float32Array): void {
+    this.#plain.first(1).set(vector)
+    this.#block?.kernels.spread(this.#plain.at(0), region.at(v), region.step(n, v), region.width)
+  }
+  read(region: VectorRegion, n: number, v: number): Float32Array {
+    const plain = this.#plain.first(1).fill(GUARD)
+    this.#block?.kernels.collect(region.at(v), region.step(n, v), this.#plain.at(0), region.width)
+    expect(plain[Math.ceil(region.width / 4) * 4]).toBe(GUARD)
+    return plain.slice(0, region.width)
+  }
+  /** `vector` with `weight` times vector v of n added. */
+  added(region: VectorRegion, n: number, v: number, weight: number, vector: Float32Array): Float32Array {
+    const plain = this.#plain.first(1)
+    plain.set(vector)
+    this.#block?.kernels.addSpread(region.at(v), region.step(n, v), weight, this.#plain.at(0), region.width)
+    return plain.slice(0, region.width)
   }
 }
 
@@ -73,7 +97,7 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
         const [x, y] = [desk.region(16, width), desk.region(16, rows)]
         const block = desk.block(threads)
         const inputs = Array.from({ length: n }, () => values(width))
-        for (const [v, input] of inputs.entries()) x.write(n, v, input, 0)
+        for (const [v, input] of inputs.entries()) desk.write(x, n, v, input)
         threads.run([
           {
             kind: 'product',
@@ -88,14 +112,12 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
           },
         ])
         for (const [v, input] of inputs.entries()) {
-          const found = new Float32Array(rows)
-          y.read(n, v, found, 0)
+          const found = desk.read(y, n, v)
           expectClose(
             found,
             rowsOf(matrix, width).map((row) => dot(row, input)),
           )
-          y.addTo(n, v, -1, found, 0)
-          expect(Math.max(...found.map(Math.abs))).toBe(0)
+          expect(Math.max(...desk.added(y, n, v, -1, found).map(Math.abs))).toBe(0)
         }
       }
     }
@@ -112,7 +134,7 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
       const [x, y, up] = [desk.region(6, width), desk.region(6, rows), desk.region(6, rows)]
       const block = desk.block(threads)
       const inputs = Array.from({ length: n }, () => values(width))
-      for (const [v, input] of inputs.entries()) x.write(n, v, input, 0)
+      for (const [v, input] of inputs.entries()) desk.write(x, n, v, input)
       threads.run([
         {
           kind: 'gated',
@@ -129,8 +151,7 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
         },
       ])
       for (const [v, input] of inputs.entries()) {
-        const found = new Float32Array(rows)
-        y.read(n, v, found, 0)
+        const found = desk.read(y, n, v)
         const upRows = rowsOf(ups, width)
         const expected = rowsOf(gates, width).map(
           (row, r) => silu(dot(row, input)) * dot(upRows[r] as Float32Array, input),
@@ -164,12 +185,12 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
         new Uint8Array(block.buffer, matrix.w, codes.length).set(codes)
         new Float32Array(block.buffer, matrix.scales, made.scales.length).set(made.scales)
         const inputs = Array.from({ length: n }, () => values(width))
-        for (const [v, input] of inputs.entries()) x.write(n, v, input, 0)
+        for (const [v, input] of inputs.entries()) x.write(v, input, 0)
         const shared = { block, x: x.address, y: y.address, rows, width, bits, vectors: n } as const
-        const found = new Float32Array(rows)
         const expectEach = (expected: (products: number[]) => number[]): void => {
           for (const [v, input] of inputs.entries()) {
-            y.read(n, v, found, 0)
+            const from = (y.at(v) - y.address) / 4
+            const found = y.floats(n).slice(from, from + rows)
             expectClose(found, expected(rowsOf(decoded, width).map((row) => dot(row, input))), 2e-4)
           }
         }
@@ -239,7 +260,7 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
       const [x, y, z] = [desk.region(1, width), desk.region(1, 64), desk.region(1, 64)]
       block = desk.block(threads, round % 3 === 0 ? block : undefined)
       const input = values(width)
-      x.write(1, 0, input, 0)
+      desk.write(x, 1, 0, input)
       const stored = { w, scales: 0 }
       const at = { block, x: x.address, matrix: stored }
       const job = { kind: 'product', ...at, rows: 64, width, bits: 0, vectors: 1 } as const
@@ -248,15 +269,70 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
         { ...job, y: z.address },
       ])
       for (const region of [y, z]) {
-        const found = new Float32Array(64)
-        region.read(1, 0, found, 0)
         expectClose(
-          found,
+          desk.read(region, 1, 0),
           rowsOf(matrix, width).map((row) => dot(row, input)),
         )
       }
     }
     await threads.dispose()
+  })
+})
+
+describe('the steps between products', () => {
+  /** Vectors one behind the other in a block of their own, and what a kernel leaves of them. */
+  async function leftBy(
+    vectors: readonly Float32Array[],
+    step: (kernels: Block['kernels'], addresses: number[]) => void,
+  ): Promise<Float32Array[]> {
+    const threads = await VectorThreads.create(1, 1)
+    const layout = new BlockLayout()
+    const addresses = vectors.map(({ length }) => layout.reserve(length))
+    const block = threads.block(layout.bytes)
+    const views = vectors.map(({ length }, i) => new Float32Array(block.buffer, addresses[i], length))
+    vectors.forEach((vector, i) => {
+      views[i]?.set(vector)
+    })
+    step(block.kernels, addresses)
+    await threads.dispose()
+    return views.map((view) => view.slice())
+  }
+  const normed = (x: Float32Array, gain: Float32Array, eps: number): number[] => {
+    const rms = Math.sqrt(dot(x, x) / x.length + eps)
+    return Array.from(x, (value, i) => (value / rms) * (gain[i] as number))
+  }
+
+  it.each([4, 20, 512])('normalise %i values, in place or added to others', async (width) => {
+    const [x, gain, sum] = [values(width, 3), values(width), values(width)]
+    const eps = 1e-3
+    const expected = normed(x, gain, eps)
+    const [inPlace] = await leftBy([x, gain], (kernels, [at = 0, by = 0]) =>
+      kernels.normalise(at, by, at, width, eps),
+    )
+    expectClose(inPlace as Float32Array, expected)
+    const [kept, , added] = await leftBy([x, gain, sum], (kernels, [at = 0, by = 0, to = 0]) =>
+      kernels.addNormed(at, by, to, width, eps),
+    )
+    expect(kept).toEqual(x)
+    expectClose(
+      added as Float32Array,
+      expected.map((value, i) => value + (sum[i] as number)),
+    )
+  })
+
+  it.each([2, 5, 32])('rotate heads of twice %i channels', async (half) => {
+    const [x, angles] = [values(3 * 2 * half), values(half, 3)]
+    const [cos, sin] = [angles.map(Math.cos), angles.map(Math.sin)]
+    const [found] = await leftBy([x, cos, sin], (kernels, [at = 0, cosines = 0, sines = 0]) =>
+      kernels.rotate(at, cosines, sines, half, x.length),
+    )
+    const expected = Array.from(x, (value, i) => {
+      const channel = i % (2 * half)
+      const angle = channel % half
+      const partner = x[channel < half ? i + half : i - half] as number
+      return value * (cos[angle] as number) + (channel < half ? -1 : 1) * partner * (sin[angle] as number)
+    })
+    expectClose(found as Float32Array, expected)
   })
 })
 

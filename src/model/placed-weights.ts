@@ -8,14 +8,15 @@ import type { Block, Matrix } from '../tensor/vector-jobs.ts'
 import {
   BlockLayout,
   EncodedRegion,
+  PlainVectors,
   pairedSize,
   pairRows,
-  type VectorInput,
   VectorRegion,
 } from '../tensor/vector-layout.ts'
 import type { VectorThreads } from '../tensor/vector-threads.ts'
 import type { CodedParams } from './coded-params.ts'
 import { headSize, keyValueWidth, type ModelConfig } from './config.ts'
+import { rotaryHalves } from './layers.ts'
 import { expertName, FFN_PROJECTIONS, layerName, type Params, requireParam, routerName } from './params.ts'
 
 /** Of one block: addresses have 32 bits, and vectors lie beside the weights. */
@@ -24,6 +25,8 @@ const MAX_WEIGHT_BYTES = 2 ** 32 - 2 ** 28
 export const ATTENTION = ['q_proj', 'k_proj', 'v_proj', 'o_proj'] as const
 export type Attention = Readonly<Record<(typeof ATTENTION)[number], Matrix>>
 export type Ffn = Readonly<Record<(typeof FFN_PROJECTIONS)[number], Matrix>>
+/** Floats, or codes where the weights are coded. */
+export type VectorInput = VectorRegion | EncodedRegion
 
 /**
  * Bytes of weights that a decoder copies; infinite where the kernels cannot do this model, which takes
@@ -41,21 +44,39 @@ export function placedBytes(config: ModelConfig, E: number, bits: Bits | undefin
   return trunk + E * expert
 }
 
-/** What all tokens use: attention, router rows, head, and room for vectors. */
+/** Addresses of the gains of one layer's norms. */
+export interface Gains {
+  readonly q: number
+  readonly k: number
+  readonly attention: number
+  readonly ffn: number
+}
+
+/** What all tokens use: attention, router rows, head, norms, and room for vectors. */
 export interface TrunkPlace {
   readonly block: Block
   readonly attention: readonly Attention[]
+  readonly gains: readonly Gains[]
+  readonly finalGain: number
+  /** Of every position, (positions, D / 2) each. */
+  readonly cos: number
+  readonly sin: number
   /** Router rows of every layer, in floats. */
   readonly rows: readonly number[]
   readonly head: Matrix
+  /** What products read, and what they write. */
   readonly x: VectorInput
-  readonly q: VectorRegion
-  readonly k: VectorRegion
-  readonly v: VectorRegion
-  readonly logits: VectorRegion
-  /** (C) and (E), of one token. */
-  readonly routerIn: Float32Array
-  readonly routerOut: Float32Array
+  readonly products: Readonly<Record<'q' | 'k' | 'v' | 'logits', VectorRegion>>
+  /** Vectors of an expert on their way between its block and this one. */
+  readonly passing: VectorRegion
+  /** The stream and what is added to it, (streams, C) each; queries, keys, values, logits of the router and of the head. */
+  readonly u: PlainVectors
+  readonly y: PlainVectors
+  readonly q: PlainVectors
+  readonly k: PlainVectors
+  readonly v: PlainVectors
+  readonly router: PlainVectors
+  readonly logits: PlainVectors
 }
 
 export interface ExpertPlace {
@@ -74,28 +95,45 @@ export function placeTrunk(
   config: ModelConfig,
   params: Params,
   coded: CodedParams | undefined,
-  { E, streams }: { E: number; streams: number },
+  { E, streams, contextLength }: { E: number; streams: number; contextLength: number },
 ): TrunkPlace {
   const { hiddenSize: C, vocabSize: V, numHiddenLayers: L } = config
+  const W = keyValueWidth(config)
   const placer = new Placer(params, coded, streams)
   const layers = Array.from({ length: L }, (_, layer) => layer)
   const attention = layers.map((layer) =>
     byName(ATTENTION, (name) => placer.matrix(layerName(layer, `self_attn.${name}.weight`))),
   )
+  const gains = layers.map((layer): Gains => {
+    const gain = (rest: string): number => placer.floats(layerName(layer, `${rest}.weight`))
+    return {
+      q: gain('self_attn.q_norm'),
+      k: gain('self_attn.k_norm'),
+      attention: gain('post_attention_layernorm'),
+      ffn: gain('post_feedforward_layernorm'),
+    }
+  })
+  const finalGain = placer.floats('model.norm.weight')
+  const rotary = rotaryHalves(config, contextLength)
+  const cos = placer.table(rotary.cos)
+  const sin = placer.table(rotary.sin)
   const rows = layers.map((layer) => placer.floats(routerName(layer)))
   const head = placer.matrix('lm_head.weight')
   const x = placer.input(C)
-  const q = placer.region(C)
-  const k = placer.region(keyValueWidth(config))
-  const v = placer.region(keyValueWidth(config))
-  const logits = placer.region(V)
-  const routerIn = placer.layout.reserve(C)
-  const routerOut = placer.layout.reserve(E)
+  const products = {
+    q: placer.region(C),
+    k: placer.region(W),
+    v: placer.region(W),
+    logits: placer.region(V),
+  }
+  const passing = placer.region(C)
+  const [u, y, q] = [placer.plain(C), placer.plain(C), placer.plain(C)]
+  const [k, v] = [placer.plain(W), placer.plain(W)]
+  const [router, logits] = [placer.plain(E), placer.plain(V)]
   const block = placer.block(threads)
   return {
-    ...{ block, attention, rows, head, x, q, k, v, logits },
-    routerIn: new Float32Array(block.buffer, routerIn, C),
-    routerOut: new Float32Array(block.buffer, routerOut, E),
+    ...{ block, attention, gains, finalGain, cos, sin, rows, head, x, products, passing },
+    ...{ u, y, q, k, v, router, logits },
   }
 }
 
@@ -130,7 +168,7 @@ class Placer {
   readonly #params: Params
   readonly #coded: CodedParams | undefined
   readonly #streams: number
-  readonly #inputs: VectorInput[] = []
+  readonly #rooms: { bind(buffer: SharedArrayBuffer): void }[] = []
   readonly #copies: ((buffer: SharedArrayBuffer) => void)[] = []
 
   constructor(params: Params, coded: CodedParams | undefined, streams: number) {
@@ -140,7 +178,10 @@ class Placer {
   }
 
   floats(name: string): number {
-    const { data } = requireParam(this.#params, name)
+    return this.table(requireParam(this.#params, name).data)
+  }
+
+  table(data: Float32Array): number {
     const at = this.layout.reserve(data.length)
     this.#copies.push((buffer) => new Float32Array(buffer, at, data.length).set(data))
     return at
@@ -172,22 +213,27 @@ class Placer {
   }
 
   region(width: number): VectorRegion {
-    const region = new VectorRegion(this.layout, this.#streams, width, this.#coded === undefined)
-    this.#inputs.push(region)
-    return region
+    return this.#roomFor(new VectorRegion(this.layout, this.#streams, width, this.#coded === undefined))
   }
 
   input(width: number): VectorInput {
     if (this.#coded === undefined) return this.region(width)
-    const region = new EncodedRegion(this.layout, this.#streams, width, this.#coded.bits)
-    this.#inputs.push(region)
-    return region
+    return this.#roomFor(new EncodedRegion(this.layout, this.#streams, width, this.#coded.bits))
+  }
+
+  plain(width: number): PlainVectors {
+    return this.#roomFor(new PlainVectors(this.layout, this.#streams, width))
+  }
+
+  #roomFor<R extends { bind(buffer: SharedArrayBuffer): void }>(room: R): R {
+    this.#rooms.push(room)
+    return room
   }
 
   block(threads: VectorThreads): Block {
     const block = threads.block(this.layout.bytes)
     for (const copy of this.#copies) copy(block.buffer)
-    for (const input of this.#inputs) input.bind(block.buffer)
+    for (const room of this.#rooms) room.bind(block.buffer)
     return block
   }
 }

@@ -6,6 +6,8 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Bits } from '../tensor/quantized.ts'
 import type { Job } from '../tensor/vector-jobs.ts'
+import type { VectorKernels } from '../tensor/vector-kernels.ts'
+import { type PlainVectors, VectorRegion } from '../tensor/vector-layout.ts'
 import { VectorThreads } from '../tensor/vector-threads.ts'
 import { AttentionMemory } from './attention-memory.ts'
 import { BatchRouter } from './batch-router.ts'
@@ -13,19 +15,19 @@ import type { CodedParams } from './coded-params.ts'
 import { headSize, keyValueWidth, type ModelConfig } from './config.ts'
 import type { DecoderOutput } from './decoder.ts'
 import type { KvCache } from './kv-cache.ts'
-import { rotaryHalves } from './layers.ts'
-import { layerName, type Params, requireParam } from './params.ts'
+import { type Params, requireParam } from './params.ts'
 import {
   ATTENTION,
   type Attention,
   type ExpertPlace,
   type Ffn,
+  type Gains,
   placeExpert,
   placeTrunk,
   type TrunkPlace,
+  type VectorInput,
 } from './placed-weights.ts'
 import type { ExpertRows, SequenceRouting } from './routing-plan.ts'
-import { addNormed, normalise, type RotaryHalves, rotateHeads } from './vector-math.ts'
 
 export interface TokenDecoderInit {
   readonly E: number
@@ -47,13 +49,6 @@ export interface TokenBatch {
 
 /** The event loop has its turn at least this often. */
 const LONGEST_TURN_MS = 4
-interface Gains {
-  readonly q: Float32Array
-  readonly k: Float32Array
-  readonly attention: Float32Array
-  readonly ffn: Float32Array
-}
-
 export class TokenDecoder {
   /** For the cache of its sequences. */
   readonly memory: AttentionMemory
@@ -62,21 +57,10 @@ export class TokenDecoder {
   readonly #bits: 0 | Bits
   readonly #threads: VectorThreads
   readonly #trunk: TrunkPlace
+  readonly #kernels: VectorKernels
   readonly #experts: readonly ExpertPlace[]
   readonly #embedding: Float32Array
-  readonly #gains: readonly Gains[]
-  readonly #finalGain: Float32Array
   readonly #batchRouter: BatchRouter
-  readonly #rotary: RotaryHalves
-  /** (streams, C): the stream, a vector at a time, and what the last block adds. */
-  readonly #u: Float32Array
-  readonly #y: Float32Array
-  readonly #vector: Float32Array
-  readonly #inner: Float32Array
-  readonly #keys: Float32Array
-  readonly #values: Float32Array
-  readonly #router: Float32Array
-  readonly #logits: Float32Array
 
   private constructor(
     config: ModelConfig,
@@ -85,38 +69,19 @@ export class TokenDecoder {
     init: TokenDecoderInit,
     threads: VectorThreads,
   ) {
-    const { hiddenSize: C, numHiddenLayers: L, vocabSize: V } = config
     const { E, streams } = init
-    const data = (name: string): Float32Array => requireParam(params, name).data
-    const layers = Array.from({ length: L }, (_, layer) => layer)
-    const gain = (layer: number, rest: string): Float32Array => data(layerName(layer, `${rest}.weight`))
     this.#config = config
     this.#init = init
     this.#bits = coded?.bits ?? 0
     this.#threads = threads
-    this.memory = new AttentionMemory(threads, streams, C, init.threads)
+    this.memory = new AttentionMemory(threads, streams, config.hiddenSize, init.threads)
     this.#trunk = placeTrunk(threads, config, params, coded, init)
+    this.#kernels = this.#trunk.block.kernels
     this.#experts = Array.from({ length: E }, (_, e) =>
-      placeExpert(threads, config, params, coded, e, init.streams),
+      placeExpert(threads, config, params, coded, e, streams),
     )
-    this.#embedding = data('model.embed_tokens.weight')
-    this.#finalGain = data('model.norm.weight')
-    this.#gains = layers.map((layer) => ({
-      q: gain(layer, 'self_attn.q_norm'),
-      k: gain(layer, 'self_attn.k_norm'),
-      attention: gain(layer, 'post_attention_layernorm'),
-      ffn: gain(layer, 'post_feedforward_layernorm'),
-    }))
+    this.#embedding = requireParam(params, 'model.embed_tokens.weight').data
     this.#batchRouter = new BatchRouter(config, params, { ...init, maxRows: streams })
-    this.#rotary = { ...rotaryHalves(config, init.contextLength), half: headSize(config) / 2 }
-    this.#u = new Float32Array(streams * C)
-    this.#y = new Float32Array(streams * C)
-    this.#vector = new Float32Array(C)
-    this.#inner = new Float32Array(config.intermediateSize)
-    this.#keys = new Float32Array(streams * keyValueWidth(config))
-    this.#values = new Float32Array(streams * keyValueWidth(config))
-    this.#router = new Float32Array(streams * E)
-    this.#logits = new Float32Array(streams * V)
   }
 
   static async create(
@@ -143,8 +108,9 @@ export class TokenDecoder {
     const batch = { slot: 0, T: 1, ids, lengths, routings }
     this.#batchRouter.begin(cache, batch)
     const shares = new Float32Array(B * E)
+    const stream = this.#trunk.u.first(B)
     ids.forEach((id, b) => {
-      this.#u.set(this.#embedding.subarray(id * C, (id + 1) * C), b * C)
+      stream.set(this.#embedding.subarray(id * C, (id + 1) * C), b * C)
     })
     let turn = performance.now()
     for (let layer = 0; layer < L; layer++) {
@@ -152,8 +118,7 @@ export class TokenDecoder {
       this.#attend(cache, layer, lengths)
       const router = this.#route(layer, B)
       const plan = this.#batchRouter.plan(layer, batch, router)
-      this.#y.fill(0)
-      this.#runExperts(layer, plan.experts)
+      this.#runExperts(layer, B, plan.experts)
       for (let i = 0; i < B * E; i++) shares[i] = (shares[i] as number) + (plan.shares[i] as number) / L
       if (performance.now() - turn > LONGEST_TURN_MS) {
         await setImmediate()
@@ -170,10 +135,14 @@ export class TokenDecoder {
 
   /** u += norm(y), where y is what the experts of the block before gave. */
   #addBlock(layer: number, B: number): void {
-    if (layer === 0) return
-    const gain = this.#gains[layer - 1]?.ffn as Float32Array
+    if (layer > 0) this.#addToStream(this.#trunk.gains[layer - 1]?.ffn as number, B)
+  }
+
+  /** u += norm(y). */
+  #addToStream(gain: number, B: number): void {
     const { hiddenSize: C, rmsNormEps } = this.#config
-    for (let b = 0; b < B; b++) addNormed(this.#u, this.#y, b * C, gain, rmsNormEps)
+    const { u, y } = this.#trunk
+    for (let b = 0; b < B; b++) this.#kernels.addNormed(y.at(b), gain, u.at(b), C, rmsNormEps)
   }
 
   /** u += norm(attention(u)); the new keys and values go into the cache. */
@@ -181,30 +150,34 @@ export class TokenDecoder {
     const { hiddenSize: C, rmsNormEps, numAttentionHeads, numKeyValueHeads } = this.#config
     const B = lengths.length
     const trunk = this.#trunk
-    const { block, x } = trunk
+    const { block, x, u, y, q, k, v, products } = trunk
+    const kernels = this.#kernels
     const past = this.memory.past(layer)
     const weights = trunk.attention[layer] as Attention
-    const gains = this.#gains[layer] as Gains
+    const gains = trunk.gains[layer] as Gains
     const W = keyValueWidth(this.#config)
     const bits = this.#bits
     const from = { kind: 'product', block, x: x.address, width: C, bits, vectors: B } as const
-    for (let b = 0; b < B; b++) x.write(B, b, this.#u, b * C)
+    for (let b = 0; b < B; b++) this.#give(u, b, x, B, b)
     this.#threads.run([
-      { ...from, matrix: weights.q_proj, y: trunk.q.address, rows: C },
-      { ...from, matrix: weights.k_proj, y: trunk.k.address, rows: W },
-      { ...from, matrix: weights.v_proj, y: trunk.v.address, rows: W },
+      { ...from, matrix: weights.q_proj, y: products.q.address, rows: C },
+      { ...from, matrix: weights.k_proj, y: products.k.address, rows: W },
+      { ...from, matrix: weights.v_proj, y: products.v.address, rows: W },
     ])
+    const half = headSize(this.#config) / 2
     lengths.forEach((length, b) => {
-      trunk.q.read(B, b, past.q, b * C)
-      trunk.k.read(B, b, this.#keys, b * W)
-      trunk.v.read(B, b, this.#values, b * W)
-      normalise(past.q, b * C, gains.q, rmsNormEps)
-      normalise(this.#keys, b * W, gains.k, rmsNormEps)
-      rotateHeads(past.q, b * C, C, length, this.#rotary)
-      rotateHeads(this.#keys, b * W, W, length, this.#rotary)
+      this.#collect(products.q, B, b, q)
+      this.#collect(products.k, B, b, k)
+      this.#collect(products.v, B, b, v)
+      kernels.normalise(q.at(b), gains.q, q.at(b), C, rmsNormEps)
+      kernels.normalise(k.at(b), gains.k, k.at(b), W, rmsNormEps)
+      const angles = 4 * half * length
+      kernels.rotate(q.at(b), trunk.cos + angles, trunk.sin + angles, half, C)
+      kernels.rotate(k.at(b), trunk.cos + angles, trunk.sin + angles, half, W)
       past.lengths[b] = length + 1
     })
-    cache.write(layer, 0, lengths, 1, this.#keys.subarray(0, B * W), this.#values.subarray(0, B * W))
+    past.q.set(q.first(B))
+    cache.write(layer, 0, lengths, 1, k.first(B), v.first(B))
     this.#threads.run([
       {
         kind: 'attend',
@@ -222,43 +195,44 @@ export class TokenDecoder {
         width: headSize(this.#config),
       },
     ])
-    for (let b = 0; b < B; b++) x.write(B, b, past.mixed, b * C)
-    this.#threads.run([{ ...from, matrix: weights.o_proj, y: trunk.q.address, rows: C }])
-    for (let b = 0; b < B; b++) {
-      trunk.q.read(B, b, this.#y, b * C)
-      addNormed(this.#u, this.#y, b * C, gains.attention, rmsNormEps)
-    }
+    q.first(B).set(past.mixed.subarray(0, B * C))
+    for (let b = 0; b < B; b++) this.#give(q, b, x, B, b)
+    this.#threads.run([{ ...from, matrix: weights.o_proj, y: products.q.address, rows: C }])
+    for (let b = 0; b < B; b++) this.#collect(products.q, B, b, y)
+    this.#addToStream(gains.attention, B)
   }
 
   /** Router logits (B, E) without bias. */
   #route(layer: number, B: number): Float32Array {
     const { hiddenSize: C } = this.#config
     const { E } = this.#init
-    const { block, rows, routerIn, routerOut } = this.#trunk
-    for (let b = 0; b < B; b++) {
-      routerIn.set(this.#u.subarray(b * C, (b + 1) * C))
-      block.kernels.dots(routerIn.byteOffset, rows[layer] as number, routerOut.byteOffset, E, C)
-      this.#router.set(routerOut, b * E)
-    }
-    return this.#router.subarray(0, B * E)
+    const { u, rows, router } = this.#trunk
+    for (let b = 0; b < B; b++) this.#kernels.dots(u.at(b), rows[layer] as number, router.at(b), E, C)
+    return router.first(B)
   }
 
-  /** y += the weighted outputs of the chosen experts. */
-  #runExperts(layer: number, chosen: readonly ExpertRows[]): void {
+  /** y = the weighted sum of what the chosen experts give. */
+  #runExperts(layer: number, B: number, chosen: readonly ExpertRows[]): void {
     const { hiddenSize: C, intermediateSize: F } = this.#config
+    const { u, y, passing } = this.#trunk
     const first: Job[] = []
     const second: Job[] = []
     for (const { expert, rows } of chosen) {
-      const { block, ffn, x, gate, up, inner, y } = this.#experts[expert] as ExpertPlace
-      const weights = ffn[layer] as Ffn
+      const place = this.#experts[expert] as ExpertPlace
+      const { block, gate, up, inner } = place
+      const weights = place.ffn[layer] as Ffn
+      const n = rows.length
+      // A kernel reaches one block only.
+      const x = place.x instanceof VectorRegion ? passing : place.x
       rows.forEach((row, i) => {
-        x.write(rows.length, i, this.#u, row * C)
+        this.#give(u, row, x, n, i)
       })
-      const shared = { block, bits: this.#bits, vectors: rows.length }
+      if (place.x instanceof VectorRegion) place.x.floats(n).set(passing.floats(n))
+      const shared = { block, bits: this.#bits, vectors: n }
       first.push({
         ...shared,
         kind: 'gated',
-        x: x.address,
+        x: place.x.address,
         gate: weights.gate_proj,
         upward: weights.up_proj,
         y: gate.address,
@@ -271,7 +245,7 @@ export class TokenDecoder {
         kind: 'product',
         x: inner.address,
         matrix: weights.down_proj,
-        y: y.address,
+        y: place.y.address,
         rows: C,
         width: F,
       })
@@ -279,29 +253,42 @@ export class TokenDecoder {
     this.#threads.run(first)
     for (const { expert, rows } of chosen) {
       const { gate, inner } = this.#experts[expert] as ExpertPlace
-      if (inner === gate) continue
+      if (inner instanceof VectorRegion) continue
+      const gated = gate.floats(rows.length)
       rows.forEach((_, i) => {
-        gate.read(rows.length, i, this.#inner, 0)
-        inner.write(rows.length, i, this.#inner, 0)
+        inner.write(i, gated, (gate.at(i) - gate.address) / 4)
       })
     }
     this.#threads.run(second)
+    y.first(B).fill(0)
     for (const { expert, rows, weights } of chosen) {
-      const { y } = this.#experts[expert] as ExpertPlace
+      const place = this.#experts[expert] as ExpertPlace
+      const n = rows.length
+      passing.floats(n).set(place.y.floats(n))
       rows.forEach((row, i) => {
-        y.addTo(rows.length, i, weights[i] as number, this.#y, row * C)
+        this.#kernels.addSpread(passing.at(i), passing.step(n, i), weights[i] as number, y.at(row), C)
       })
     }
   }
 
-  /** Logits (B, V) of the stream. */
+  /** Vector b to where a product of n vectors reads its vector i. */
+  #give(from: PlainVectors, b: number, to: VectorInput, n: number, i: number): void {
+    if (to instanceof VectorRegion) this.#kernels.spread(from.at(b), to.at(i), to.step(n, i), to.width)
+    else to.write(i, from.first(b + 1), b * to.width)
+  }
+
+  /** Vector b of the n that a product wrote. */
+  #collect(from: VectorRegion, n: number, b: number, to: PlainVectors): void {
+    this.#kernels.collect(from.at(b), from.step(n, b), to.at(b), from.width)
+  }
+
+  /** Logits (B, V) of the stream, which is used up. */
   #head(B: number): Float32Array {
     const { hiddenSize: C, vocabSize: V, rmsNormEps } = this.#config
-    const { block, x, head, logits } = this.#trunk
+    const { block, x, u, head, finalGain, products, logits } = this.#trunk
     for (let b = 0; b < B; b++) {
-      this.#vector.set(this.#u.subarray(b * C, (b + 1) * C))
-      normalise(this.#vector, 0, this.#finalGain, rmsNormEps)
-      x.write(B, b, this.#vector, 0)
+      this.#kernels.normalise(u.at(b), finalGain, u.at(b), C, rmsNormEps)
+      this.#give(u, b, x, B, b)
     }
     this.#threads.run([
       {
@@ -309,14 +296,14 @@ export class TokenDecoder {
         block,
         x: x.address,
         matrix: head,
-        y: logits.address,
+        y: products.logits.address,
         rows: V,
         width: C,
         bits: this.#bits,
         vectors: B,
       },
     ])
-    for (let b = 0; b < B; b++) logits.read(B, b, this.#logits, b * V)
-    return this.#logits.subarray(0, B * V)
+    for (let b = 0; b < B; b++) this.#collect(products.logits, B, b, logits)
+    return logits.first(B)
   }
 }

@@ -1,10 +1,11 @@
 /**
  * The kernels of decoding in WebAssembly SIMD: products of a few rows with a matrix, gated activation,
- * softmax and mix of one head's attention. Addresses are bytes in the memory of the instance, counts are floats
+ * softmax and mix of one head's attention, and the steps between them. Addresses are bytes in the memory of the instance, counts are floats
  * and multiples of four. Knows no threads and no model.
  */
 import { gated, mix } from './vector-activations.ts'
 import { dotsOfRows, productOfCodes, productOfPairs } from './vector-products.ts'
+import { addNormed, addSpread, collect, normalise, rotate, spread } from './vector-steps.ts'
 import { encodeModule } from './wasm-encode.ts'
 
 /** What an instance of the module offers. */
@@ -36,6 +37,15 @@ export interface VectorKernels {
    * floats behind them.
    */
   mix(scores: number, values: number, out: number, length: number, width: number, scale: number): void
+  /** Fours of a vector to fours `step` bytes apart, as the products read and write several; its inverse, and added. */
+  spread(from: number, to: number, step: number, width: number): void
+  collect(from: number, step: number, to: number, width: number): void
+  addSpread(from: number, step: number, weight: number, to: number, width: number): void
+  /** to = from * gain / rms(from); to += from * gain / rms(from). */
+  normalise(from: number, gain: number, to: number, width: number, eps: number): void
+  addNormed(from: number, gain: number, to: number, width: number, eps: number): void
+  /** Rotary position of heads of 2 `half` channels, `width` in all, which need not be a multiple of four. */
+  rotate(values: number, cos: number, sin: number, half: number, width: number): void
 }
 
 export function vectorModule(): Uint8Array<ArrayBuffer> {
@@ -49,6 +59,12 @@ export function vectorModule(): Uint8Array<ArrayBuffer> {
       productOfCodes('product4bit', 4),
       gated(),
       mix(),
+      spread(),
+      collect(),
+      addSpread(),
+      normalise(),
+      addNormed(),
+      rotate(),
     ],
     'all threads',
   )

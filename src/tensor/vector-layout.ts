@@ -61,18 +61,10 @@ function lanesOf(n: number, v: number): number {
   return lanes === 3 ? 4 : lanes
 }
 
-/** Vectors that a job reads. */
-export interface VectorInput {
+/** Where the products read vectors of floats and write them: up to `capacity`, interleaved in fours or each on its own. */
+export class VectorRegion {
   readonly address: number
-  bind(buffer: SharedArrayBuffer): void
-  /** Vector v of n: `source` from `from` on. */
-  write(n: number, v: number, source: Float32Array, from: number): void
-}
-
-/** Up to `capacity` vectors of `width` floats, interleaved in fours or each on its own. */
-export class VectorRegion implements VectorInput {
-  readonly address: number
-  readonly #width: number
+  readonly width: number
   /** Values of one vector, up to a whole group of four. */
   readonly #stride: number
   readonly #capacity: number
@@ -80,7 +72,7 @@ export class VectorRegion implements VectorInput {
   #floats: Float32Array = new Float32Array(0)
 
   constructor(layout: BlockLayout, capacity: number, width: number, interleaved: boolean) {
-    this.#width = width
+    this.width = width
     this.#stride = Math.ceil(width / 4) * 4
     this.#capacity = capacity
     this.#interleaved = interleaved
@@ -95,58 +87,63 @@ export class VectorRegion implements VectorInput {
     this.#floats = new Float32Array(buffer, this.address, this.#room)
   }
 
-  write(n: number, v: number, source: Float32Array, from: number): void {
-    const floats = this.#floats
-    const step = this.#step(n, v)
-    const end = from + this.#width
-    for (let i = from, at = this.#start(v); i < end; i += 4, at += step) {
-      floats[at] = source[i] as number
-      floats[at + 1] = source[i + 1] as number
-      floats[at + 2] = source[i + 2] as number
-      floats[at + 3] = source[i + 3] as number
-    }
-  }
-
-  read(n: number, v: number, target: Float32Array, to: number): void {
-    const floats = this.#floats
-    const step = this.#step(n, v)
-    const end = to + this.#width
-    for (let i = to, at = this.#start(v); i < end; i += 4, at += step) {
-      for (let lane = 0; lane < Math.min(4, end - i); lane++) target[i + lane] = floats[at + lane] as number
-    }
-  }
-
-  /** Add `weight` times vector v to the target. */
-  addTo(n: number, v: number, weight: number, target: Float32Array, to: number): void {
-    const floats = this.#floats
-    const step = this.#step(n, v)
-    const end = to + this.#width
-    for (let i = to, at = this.#start(v); i < end; i += 4, at += step) {
-      for (let lane = 0; lane < 4; lane++) {
-        target[i + lane] = (target[i + lane] as number) + weight * (floats[at + lane] as number)
-      }
-    }
-  }
-
-  #start(v: number): number {
+  /** Address of the first four values of vector v. */
+  at(v: number): number {
     const lane = v % VECTORS_AT_ONCE
-    return (v - lane) * this.#stride + lane * (this.#interleaved ? 4 : this.#stride)
+    return this.address + 4 * ((v - lane) * this.#stride + lane * (this.#interleaved ? 4 : this.#stride))
   }
 
-  #step(n: number, v: number): number {
-    return this.#interleaved ? 4 * lanesOf(n, v) : 4
+  /** Bytes from one four of vector v of n to its next. */
+  step(n: number, v: number): number {
+    return this.#interleaved ? 16 * lanesOf(n, v) : 16
+  }
+
+  /** What n vectors take. */
+  floats(n: number): Float32Array {
+    const whole = n - (n % VECTORS_AT_ONCE)
+    const lanes = whole === n ? 0 : this.#interleaved ? lanesOf(n, n - 1) : n - whole
+    return this.#floats.subarray(0, (whole + lanes) * this.#stride)
+  }
+}
+
+/** `count` vectors of floats as they are, one after the other. */
+export class PlainVectors {
+  readonly #address: number
+  readonly #count: number
+  readonly #width: number
+  #view: Float32Array = new Float32Array(0)
+
+  constructor(layout: BlockLayout, count: number, width: number) {
+    // The last one may be written up to a whole four.
+    this.#address = layout.reserve(count * width + 3)
+    this.#count = count
+    this.#width = width
+  }
+
+  bind(buffer: SharedArrayBuffer): void {
+    this.#view = new Float32Array(buffer, this.#address, this.#count * this.#width)
+  }
+
+  /** Address of vector v. */
+  at(v: number): number {
+    return this.#address + 4 * v * this.#width
+  }
+
+  /** The first n. */
+  first(n: number): Float32Array {
+    return this.#view.subarray(0, n * this.#width)
   }
 }
 
 /** Up to `capacity` encoded vectors for matrices of codes. */
-export class EncodedRegion implements VectorInput {
+export class EncodedRegion {
   readonly address: number
-  readonly #width: number
+  readonly width: number
   readonly #bits: Bits
   #buffer = new SharedArrayBuffer(0)
 
   constructor(layout: BlockLayout, capacity: number, width: number, bits: Bits) {
-    this.#width = width
+    this.width = width
     this.#bits = bits
     this.address = layout.reserve((capacity * encodedBytes(width)) / 4)
   }
@@ -155,9 +152,10 @@ export class EncodedRegion implements VectorInput {
     this.#buffer = buffer
   }
 
-  write(_n: number, v: number, source: Float32Array, from: number): void {
-    const at = this.address + v * encodedBytes(this.#width)
-    encodeVector(this.#buffer, at, source, from, this.#width, this.#bits)
+  /** Vector v: `source` from `from` on. */
+  write(v: number, source: Float32Array, from: number): void {
+    const at = this.address + v * encodedBytes(this.width)
+    encodeVector(this.#buffer, at, source, from, this.width, this.#bits)
   }
 }
 

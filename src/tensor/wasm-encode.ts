@@ -120,9 +120,14 @@ export const f32 = {
   const: (value: number): Code => [0x43, ...new Uint8Array(Float32Array.of(value).buffer)],
   load: access([0x2a]),
   store: access([0x38]),
+  sqrt: plain(0x91),
   add: plain(0x92),
+  sub: plain(0x93),
   mul: plain(0x94),
+  div: plain(0x95),
   max: plain(0x97),
+  /** Of an unsigned 32-bit integer. */
+  convert: plain(0xb3),
 }
 
 export const v128 = {

@@ -1,0 +1,157 @@
+/**
+ * The small steps between the products of one token, on vectors of floats: into the order of a product and out of
+ * it, norms, and rotary positions (flexolmo 1.1). Knows no threads and no model.
+ */
+import {
+  type Code,
+  FunctionBuilder,
+  f32,
+  f32x4,
+  i32,
+  type Local,
+  laneSum,
+  multiplyAdd,
+  v128,
+  type WasmFunction,
+  whileLoop,
+  ZERO,
+} from './wasm-encode.ts'
+
+const SIXTEEN = i32.const(16)
+
+/** Fours of a vector one after the other, to fours `step` bytes apart. */
+export function spread(): WasmFunction {
+  const f = new FunctionBuilder('spread')
+  const [from, to, step, width] = [f.param('i32'), f.param('i32'), f.param('i32'), f.param('i32')]
+  const end = f.local('i32')
+  return f.finish(
+    end.set(endOf(from, width)),
+    whileLoop(
+      i32.ltU(from.get, end.get),
+      v128.store(0, to.get, v128.load(0, from.get)),
+      advance(from),
+      to.set(i32.add(to.get, step.get)),
+    ),
+  )
+}
+
+/** The inverse of `spread`; up to three floats behind the vector are overwritten. */
+export function collect(): WasmFunction {
+  const f = new FunctionBuilder('collect')
+  const [from, step, to, width] = [f.param('i32'), f.param('i32'), f.param('i32'), f.param('i32')]
+  const end = f.local('i32')
+  return f.finish(
+    end.set(endOf(to, width)),
+    whileLoop(
+      i32.ltU(to.get, end.get),
+      v128.store(0, to.get, v128.load(0, from.get)),
+      advance(to),
+      from.set(i32.add(from.get, step.get)),
+    ),
+  )
+}
+
+/** to += weight * what `collect` would bring. */
+export function addSpread(): WasmFunction {
+  const f = new FunctionBuilder('addSpread')
+  const [from, step, weight] = [f.param('i32'), f.param('i32'), f.param('f32')]
+  const [to, width] = [f.param('i32'), f.param('i32')]
+  const end = f.local('i32')
+  const factor = f.local('v128')
+  return f.finish(
+    end.set(endOf(to, width)),
+    factor.set(f32x4.splat(weight.get)),
+    whileLoop(
+      i32.ltU(to.get, end.get),
+      v128.store(0, to.get, multiplyAdd(factor.get, v128.load(0, from.get), v128.load(0, to.get))),
+      advance(to),
+      from.set(i32.add(from.get, step.get)),
+    ),
+  )
+}
+
+/** to = from * gain / rms(from); they may be the same. */
+export function normalise(): WasmFunction {
+  return normed('normalise', (values) => values)
+}
+
+/** to += from * gain / rms(from). */
+export function addNormed(): WasmFunction {
+  return normed('addNormed', (values, to) => f32x4.add(v128.load(0, to.get), values))
+}
+
+function normed(name: string, result: (values: Code, to: Local) => Code): WasmFunction {
+  const f = new FunctionBuilder(name)
+  const [from, gain, to, width] = [f.param('i32'), f.param('i32'), f.param('i32'), f.param('i32')]
+  const eps = f.param('f32')
+  const [at, end] = [f.local('i32'), f.local('i32')]
+  const [values, scale] = [f.local('v128'), f.local('v128')]
+  const mean = f32.div(laneSum(scale.get), f32.convert(width.get))
+  return f.finish(
+    end.set(endOf(from, width)),
+    at.set(from.get),
+    scale.set(ZERO),
+    whileLoop(
+      i32.ltU(at.get, end.get),
+      values.set(v128.load(0, at.get)),
+      scale.set(multiplyAdd(values.get, values.get, scale.get)),
+      advance(at),
+    ),
+    scale.set(f32x4.splat(f32.div(f32.const(1), f32.sqrt(f32.add(mean, eps.get))))),
+    whileLoop(
+      i32.ltU(from.get, end.get),
+      values.set(f32x4.mul(f32x4.mul(v128.load(0, from.get), scale.get), v128.load(0, gain.get))),
+      v128.store(0, to.get, result(values.get, to)),
+      advance(from),
+      advance(gain),
+      advance(to),
+    ),
+  )
+}
+
+/** Rotate-half of every head of 2 `half` among `width` values, by the cosines and sines of one position (half). */
+export function rotate(): WasmFunction {
+  const f = new FunctionBuilder('rotate')
+  const [values, cos, sin] = [f.param('i32'), f.param('i32'), f.param('i32')]
+  const [half, width] = [f.param('i32'), f.param('i32')]
+  const [end, headEnd, angle] = [f.local('i32'), f.local('i32'), f.local('i32')]
+  const [first, second] = [f.local('f32'), f.local('f32')]
+  const far = i32.add(values.get, half.get)
+  const [cosine, sine] = [i32.add(cos.get, angle.get), i32.add(sin.get, angle.get)]
+  return f.finish(
+    end.set(endOf(values, width)),
+    half.set(i32.shl(half.get, i32.const(2))),
+    whileLoop(
+      i32.ltU(values.get, end.get),
+      headEnd.set(far),
+      angle.set(i32.const(0)),
+      whileLoop(
+        i32.ltU(values.get, headEnd.get),
+        first.set(f32.load(0, values.get)),
+        second.set(f32.load(0, far)),
+        f32.store(
+          0,
+          values.get,
+          f32.sub(f32.mul(first.get, f32.load(0, cosine)), f32.mul(second.get, f32.load(0, sine))),
+        ),
+        f32.store(
+          0,
+          far,
+          f32.add(f32.mul(second.get, f32.load(0, cosine)), f32.mul(first.get, f32.load(0, sine))),
+        ),
+        values.set(i32.add(values.get, i32.const(4))),
+        angle.set(i32.add(angle.get, i32.const(4))),
+      ),
+      values.set(far),
+    ),
+  )
+}
+
+/** Behind the last of `width` floats. */
+function endOf(start: Local, width: Local): Code {
+  return i32.add(start.get, i32.shl(width.get, i32.const(2)))
+}
+
+function advance(address: Local): Code {
+  return address.set(i32.add(address.get, SIXTEEN))
+}
