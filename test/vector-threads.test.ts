@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { mulberry32 } from '../src/model/sampling.ts'
+import { BlockLayout } from '../src/tensor/block-layout.ts'
 import { quantize } from '../src/tensor/quantized.ts'
-import type { Block, Job } from '../src/tensor/vector-jobs.ts'
+import { type Block, cutList, type Job } from '../src/tensor/vector-jobs.ts'
 import {
-  BlockLayout,
   EncodedRegion,
   PlainVectors,
   pairedSize,
@@ -126,12 +126,18 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
 
   it('gate with silu, far into both of its ends', async () => {
     const threads = await VectorThreads.create(count, 1)
-    const [rows, width] = [44, 8]
-    const [gates, ups] = [values(rows * width, 60), values(rows * width)]
-    for (const n of [1, 2, 3, 5, 6]) {
+    for (const [rows, width, n] of [
+      [44, 8, 1],
+      [44, 8, 2],
+      [44, 8, 3],
+      [46, 8, 5],
+      [44, 8, 6],
+      [132, 1412, 7],
+    ] as const) {
+      const [gates, ups] = [values(rows * width, 480 / width), values(rows * width)]
       const desk = new Desk()
       const [gateWeights, upWeights] = [desk.matrix(gates, width), desk.matrix(ups, width)]
-      const [x, y, up] = [desk.region(6, width), desk.region(6, rows), desk.region(6, rows)]
+      const [x, y, up] = [desk.region(7, width), desk.region(7, rows), desk.region(7, rows)]
       const block = desk.block(threads)
       const inputs = Array.from({ length: n }, () => values(width))
       for (const [v, input] of inputs.entries()) desk.write(x, n, v, input)
@@ -203,10 +209,10 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
     },
   )
 
-  it('attend over as many positions as each sequence has, heads sharing keys', async () => {
+  it.each([4, 20, 32, 36, 64, 128])('attend with heads of %i that share keys', async (width) => {
     const threads = await VectorThreads.create(count, 1)
-    const [heads, keyValueHeads, positions, width] = [6, 2, 70, 36]
-    const used = [1, 2, 33, 70]
+    const [heads, keyValueHeads, positions] = [6, 2, 70]
+    const used = [1, 2, 32, 33, 64, 70]
     const layout = new BlockLayout()
     const cacheFloats = used.length * keyValueHeads * positions * width
     const at = {
@@ -337,6 +343,23 @@ describe('the steps between products', () => {
 })
 
 describe('a list', () => {
+  it('is cut into as many pieces as its threads can count, however large its matrices', () => {
+    const block = { index: 0, buffer: new SharedArrayBuffer(0), kernels: {} as Block['kernels'] }
+    const rest = { block, x: 0, matrix: { w: 0, scales: 0 }, y: 0, bits: 0, vectors: 1 } as const
+    const head: Job = { ...rest, kind: 'product', rows: 262_144, width: 2048 }
+    const expert: Job = { ...rest, kind: 'product', rows: 8192, width: 2048 }
+    for (const jobs of [[head], [head, head], Array.from({ length: 64 }, () => expert), [expert]]) {
+      const cuts = cutList(jobs, 4095)
+      expect(cuts.reduce((sum, { pieces }) => sum + pieces, 0)).toBeLessThanOrEqual(4095)
+      cuts.forEach(({ pieces, rows }, i) => {
+        const all = (jobs[i] as typeof head).rows
+        expect(rows % 4).toBe(0)
+        expect([pieces * rows >= all, (pieces - 1) * rows < all]).toEqual([true, true])
+      })
+    }
+    expect(() => cutList([head, head], 1)).toThrow(/2 jobs in one list, at most 1 pieces/)
+  })
+
   it('that no control array holds is refused before any work', async () => {
     const threads = await VectorThreads.create(1, 1)
     const block = threads.block(64)

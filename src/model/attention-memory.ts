@@ -3,8 +3,8 @@
  * they are, with room beside them for what it reads and writes. Knows no weights.
  */
 
+import { BlockLayout } from '../tensor/block-layout.ts'
 import type { Block } from '../tensor/vector-jobs.ts'
-import { BlockLayout } from '../tensor/vector-layout.ts'
 import type { VectorThreads } from '../tensor/vector-threads.ts'
 import type { KvMemory } from './kv-cache.ts'
 

@@ -12,7 +12,7 @@ import { rotaryHalves } from './layers.ts'
 import { LowRankMixture } from './low-rank-mixture.ts'
 import { type Params, requireParam } from './params.ts'
 import type { ExpertRows, SequenceRouting } from './routing-plan.ts'
-import { RowMemory, type Rows } from './rows.ts'
+import { RowMemory, Rows } from './rows.ts'
 import { compileServingParts, type ServingParts } from './serving-parts.ts'
 
 export interface DecoderInit {
@@ -77,11 +77,10 @@ export class Decoder {
     this.#y = wide()
     this.#in = wide()
     this.#out = wide()
-    this.#keys = memory.rows(keyValueWidth(config))
-    this.#values = memory.rows(keyValueWidth(config))
-    this.#router = memory.rows(E)
-    this.#logits = memory.rows(config.vocabSize)
-    memory.open()
+    this.#keys = Rows.alone(maxRows, keyValueWidth(config))
+    this.#values = Rows.alone(maxRows, keyValueWidth(config))
+    this.#router = Rows.alone(maxRows, E)
+    this.#logits = Rows.alone(maxRows, config.vocabSize)
   }
 
   static async create(

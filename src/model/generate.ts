@@ -82,12 +82,13 @@ export async function createGenerator(
   })
   const threads = init.vectorThreads ?? engine.threads ?? 0
   // The vector kernels read whole weights: beside experts of low rank the engine decodes.
-  const tokens =
+  const isPlaced =
     threads > 0 &&
     lowRankExperts(params, E).size === 0 &&
-    placedBytes(config, E, bits) <= totalmem() * MEMORY_SHARE
-      ? await TokenDecoder.create(config, params, coded, { E, topK, contextLength, streams, threads })
-      : undefined
+    placedBytes(config, E, bits, streams) <= totalmem() * MEMORY_SHARE
+  const tokens = isPlaced
+    ? await TokenDecoder.create(config, params, coded, { E, topK, contextLength, streams, threads })
+    : undefined
   return new Batcher(decoder, tokens, config, {
     E,
     contextLength,
@@ -123,9 +124,9 @@ class Batcher implements Generator {
   readonly #streams: number
   readonly #prefillTokens: number
   /** Of the prompt that is being read. */
-  readonly #reading: KvCache
+  #reading: KvCache
   /** Of the requests in work. */
-  readonly #cache: KvCache
+  #cache: KvCache
   readonly #prefixes: PrefixCache
   readonly #waiting: Stream[] = []
   /** Index is the slot in the cache. */
@@ -148,8 +149,8 @@ class Batcher implements Generator {
     this.contextLength = init.contextLength
     this.#streams = init.streams
     this.#prefillTokens = init.prefillTokens
-    this.#reading = new KvCache(config, init.E, 1, init.contextLength)
-    this.#cache = new KvCache(config, init.E, init.streams, init.contextLength, tokens?.memory)
+    this.#reading = this.#newReading()
+    this.#cache = this.#newCache()
     this.#prefixes = new PrefixCache(init.prefixCacheBytes)
   }
 
@@ -196,7 +197,7 @@ class Batcher implements Generator {
   }
 
   async score(tokens: Int32Array, routing: SequenceRouting): Promise<number> {
-    const cache = new KvCache(this.#config, this.#E, 1, this.contextLength)
+    const cache = this.#newReading()
     cache.ensure(1, tokens.length)
     let nats = 0
     for (let start = 0; start + 1 < tokens.length; start += this.#prefillTokens) {
@@ -233,6 +234,14 @@ class Batcher implements Generator {
     return result
   }
 
+  #newReading(): KvCache {
+    return new KvCache(this.#config, this.#E, 1, this.contextLength)
+  }
+
+  #newCache(): KvCache {
+    return new KvCache(this.#config, this.#E, this.#streams, this.contextLength, this.#tokens?.memory)
+  }
+
   #start(): void {
     if (this.#working) return
     this.#working = true
@@ -249,6 +258,9 @@ class Batcher implements Generator {
       }
     } catch (error) {
       for (const stream of [...this.#waiting.splice(0), ...this.#active.splice(0)]) finish(stream, { error })
+      // Whatever failed may have left them half grown.
+      this.#reading = this.#newReading()
+      this.#cache = this.#newCache()
     } finally {
       this.#working = false
     }

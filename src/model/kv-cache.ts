@@ -60,7 +60,7 @@ export class KvCache {
     this.#maxSlots = maxSlots
     this.#maxPositions = maxPositions
     this.#positions = Math.min(FIRST_POSITIONS, maxPositions)
-    const fresh = this.#allocate()
+    const fresh = this.#allocate({ slots: this.#slots, positions: this.#positions })
     this.#keys = fresh.keys
     this.#values = fresh.values
     this.#gateSums = new Float32Array(this.#slots * this.#positions * E)
@@ -122,7 +122,11 @@ export class KvCache {
     })
   }
 
-  /** Make room; what is there stays. @throws RangeError beyond the limits of the constructor. */
+  /**
+   * Make room; what is there stays.
+   * @throws RangeError beyond the limits of the constructor, or where the memory has no such room: the cache is of no
+   * use then.
+   */
   ensure(slots: number, positions: number): void {
     if (slots > this.#maxSlots || positions > this.#maxPositions) {
       throw new RangeError(
@@ -131,10 +135,14 @@ export class KvCache {
     }
     if (slots <= this.#slots && positions <= this.#positions) return
     const before = { slots: this.#slots, positions: this.#positions, keys: this.#keys, values: this.#values }
-    this.#slots = grown(before.slots, slots, this.#maxSlots)
-    this.#positions = grown(before.positions, positions, this.#maxPositions)
+    const room = {
+      slots: grown(before.slots, slots, this.#maxSlots),
+      positions: grown(before.positions, positions, this.#maxPositions),
+    }
     const width = before.positions * this.#D
-    const fresh = this.#allocate()
+    const fresh = this.#allocate(room)
+    this.#slots = room.slots
+    this.#positions = room.positions
     const move = (old: readonly Float32Array[], into: readonly Float32Array[]): void => {
       old.forEach((array, layer) => {
         for (let row = 0; row < before.slots * this.#H; row++) {
@@ -193,10 +201,13 @@ export class KvCache {
     this.gateSums(to).set(this.gateSums(from).subarray(0, length * this.#E))
   }
 
-  #allocate(): { keys: Float32Array[]; values: Float32Array[] } {
-    const size = this.#slots * this.#H * this.#positions * this.#D
+  #allocate({ slots, positions }: { slots: number; positions: number }): {
+    keys: Float32Array[]
+    values: Float32Array[]
+  } {
+    const size = slots * this.#H * positions * this.#D
     const both = Array.from({ length: this.#L }, (_, layer) =>
-      this.#memory.allocate(layer, 2 * size, this.#positions),
+      this.#memory.allocate(layer, 2 * size, positions),
     )
     return {
       keys: both.map((array) => array.subarray(0, size)),

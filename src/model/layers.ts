@@ -41,8 +41,14 @@ export function lowRankLinear(x: Tensor, { A, B }: Factors): Tensor {
   return linear(linear(x, A), B)
 }
 
-/** cos and sin of every position and pair of channels, [length, D / 2] each (flexolmo 1.1). */
-export function rotaryHalves(config: ModelConfig, length: number): { cos: Float32Array; sin: Float32Array } {
+/** Of every position and pair of channels, (positions, D / 2) each. */
+export interface RotaryHalves {
+  readonly cos: Float32Array
+  readonly sin: Float32Array
+}
+
+/** Of the first `length` positions (flexolmo 1.1). */
+export function rotaryHalves(config: ModelConfig, length: number): RotaryHalves {
   const D = headSize(config)
   const half = D / 2
   const cos = new Float32Array(length * half)

@@ -23,7 +23,7 @@ export class LowRankMixture {
   readonly #inner: Rows
   readonly #y: Rows
 
-  /** @param memory of u and y, not opened yet; of as many rows as one call has tokens. */
+  /** @param memory of u and y, not in use yet; of as many rows as one call has tokens. */
   constructor(parts: LowRankParts, { hiddenSize: C, intermediateSize: F }: ModelConfig, memory: RowMemory) {
     this.#parts = parts
     this.#widths = { C, F }

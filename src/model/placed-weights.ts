@@ -3,24 +3,19 @@
  * them: one block of memory for what all tokens use, one for each expert. They are copied, and coded
  * where the weight format says so. Knows no token.
  */
+import { BlockLayout } from '../tensor/block-layout.ts'
 import { type Bits, QUANTIZED_BLOCK } from '../tensor/quantized.ts'
 import type { Block, Matrix } from '../tensor/vector-jobs.ts'
-import {
-  BlockLayout,
-  EncodedRegion,
-  PlainVectors,
-  pairedSize,
-  pairRows,
-  VectorRegion,
-} from '../tensor/vector-layout.ts'
+import { EncodedRegion, PlainVectors, pairedSize, pairRows, VectorRegion } from '../tensor/vector-layout.ts'
 import type { VectorThreads } from '../tensor/vector-threads.ts'
 import type { CodedParams } from './coded-params.ts'
 import { headSize, keyValueWidth, type ModelConfig } from './config.ts'
-import { rotaryHalves } from './layers.ts'
 import { expertName, FFN_PROJECTIONS, layerName, type Params, requireParam, routerName } from './params.ts'
 
-/** Of one block: addresses have 32 bits, and vectors lie beside the weights. */
-const MAX_WEIGHT_BYTES = 2 ** 32 - 2 ** 28
+/** Of one block: addresses have 32 bits. */
+const MAX_BLOCK_BYTES = 2 ** 32
+/** Norms, what alignment leaves empty, and the like. */
+const SPARE_BYTES = 2 ** 22
 
 export const ATTENTION = ['q_proj', 'k_proj', 'v_proj', 'o_proj'] as const
 export type Attention = Readonly<Record<(typeof ATTENTION)[number], Matrix>>
@@ -32,15 +27,19 @@ export type VectorInput = VectorRegion | EncodedRegion
  * Bytes of weights that a decoder copies; infinite where the kernels cannot do this model, which takes
  * vectors of whole fours, or whole blocks of codes, and no block of memory beyond their addresses.
  */
-export function placedBytes(config: ModelConfig, E: number, bits: Bits | undefined): number {
+export function placedBytes(config: ModelConfig, E: number, bits: Bits | undefined, streams: number): number {
   const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L, vocabSize: V } = config
+  const K = keyValueWidth(config)
   const bytes = (values: number): number =>
     bits === undefined ? 4 * values : (values * bits) / 8 + (4 * values) / QUANTIZED_BLOCK
-  const trunk = bytes(L * (2 * C * C + 2 * C * keyValueWidth(config)) + V * C) + 4 * L * E * C
+  const trunk = bytes(L * (2 * C * C + 2 * C * K) + V * C) + 4 * L * E * C
   const expert = bytes(L * 3 * C * F)
   const whole = bits === undefined ? 4 : QUANTIZED_BLOCK
   const isFit = headSize(config) % 4 === 0 && C % whole === 0 && F % whole === 0
-  if (!isFit || Math.max(trunk, expert) > MAX_WEIGHT_BYTES) return Number.POSITIVE_INFINITY
+  // Each vector as the products have it and as it is, four streams to a group.
+  const vectors = (streams + 3) * 4 * Math.max(2 * (4 * C + 2 * K + V + E), 3 * F + 2 * C)
+  const largest = Math.max(trunk + 8 * V, expert) + vectors + SPARE_BYTES
+  if (!isFit || largest > MAX_BLOCK_BYTES) return Number.POSITIVE_INFINITY
   return trunk + E * expert
 }
 
@@ -58,24 +57,25 @@ export interface TrunkPlace {
   readonly attention: readonly Attention[]
   readonly gains: readonly Gains[]
   readonly finalGain: number
-  /** Of every position, (positions, D / 2) each. */
-  readonly cos: number
-  readonly sin: number
-  /** Router rows of every layer, in floats. */
-  readonly rows: readonly number[]
+  /** Router rows of every layer, (E, C) each. */
+  readonly routerRows: readonly number[]
   readonly head: Matrix
   /** What products read, and what they write. */
   readonly x: VectorInput
   readonly products: Readonly<Record<'q' | 'k' | 'v' | 'logits', VectorRegion>>
   /** Vectors of an expert on their way between its block and this one. */
   readonly passing: VectorRegion
-  /** The stream and what is added to it, (streams, C) each; queries, keys, values, logits of the router and of the head. */
+  /** The stream of every sequence, and what is added to it. */
   readonly u: PlainVectors
   readonly y: PlainVectors
   readonly q: PlainVectors
   readonly k: PlainVectors
   readonly v: PlainVectors
-  readonly router: PlainVectors
+  /** Angles of each sequence's position, (streams, D / 2). */
+  readonly cos: PlainVectors
+  readonly sin: PlainVectors
+  /** Of the router, and of the head. */
+  readonly routerLogits: PlainVectors
   readonly logits: PlainVectors
 }
 
@@ -95,10 +95,10 @@ export function placeTrunk(
   config: ModelConfig,
   params: Params,
   coded: CodedParams | undefined,
-  { E, streams, contextLength }: { E: number; streams: number; contextLength: number },
+  { E, streams }: { E: number; streams: number },
 ): TrunkPlace {
   const { hiddenSize: C, vocabSize: V, numHiddenLayers: L } = config
-  const W = keyValueWidth(config)
+  const K = keyValueWidth(config)
   const placer = new Placer(params, coded, streams)
   const layers = Array.from({ length: L }, (_, layer) => layer)
   const attention = layers.map((layer) =>
@@ -114,26 +114,24 @@ export function placeTrunk(
     }
   })
   const finalGain = placer.floats('model.norm.weight')
-  const rotary = rotaryHalves(config, contextLength)
-  const cos = placer.table(rotary.cos)
-  const sin = placer.table(rotary.sin)
-  const rows = layers.map((layer) => placer.floats(routerName(layer)))
+  const routerRows = layers.map((layer) => placer.floats(routerName(layer)))
   const head = placer.matrix('lm_head.weight')
   const x = placer.input(C)
   const products = {
     q: placer.region(C),
-    k: placer.region(W),
-    v: placer.region(W),
+    k: placer.region(K),
+    v: placer.region(K),
     logits: placer.region(V),
   }
   const passing = placer.region(C)
   const [u, y, q] = [placer.plain(C), placer.plain(C), placer.plain(C)]
-  const [k, v] = [placer.plain(W), placer.plain(W)]
-  const [router, logits] = [placer.plain(E), placer.plain(V)]
+  const [k, v] = [placer.plain(K), placer.plain(K)]
+  const [cos, sin] = [placer.plain(headSize(config) / 2), placer.plain(headSize(config) / 2)]
+  const [routerLogits, logits] = [placer.plain(E), placer.plain(V)]
   const block = placer.block(threads)
   return {
-    ...{ block, attention, gains, finalGain, cos, sin, rows, head, x, products, passing },
-    ...{ u, y, q, k, v, router, logits },
+    ...{ block, attention, gains, finalGain, routerRows, head, x, products, passing },
+    ...{ u, y, q, k, v, cos, sin, routerLogits, logits },
   }
 }
 
@@ -178,10 +176,7 @@ class Placer {
   }
 
   floats(name: string): number {
-    return this.table(requireParam(this.#params, name).data)
-  }
-
-  table(data: Float32Array): number {
+    const { data } = requireParam(this.#params, name)
     const at = this.layout.reserve(data.length)
     this.#copies.push((buffer) => new Float32Array(buffer, at, data.length).set(data))
     return at

@@ -2,6 +2,7 @@
  * The router's decision for rows of tokens, outside any graph: which expert computes which rows, with
  * what weight. The same rule as `route` in router.ts, token by token. Knows no engine.
  */
+import type { WeightedRows } from './rows.ts'
 import type { Gate } from './solved-router.ts'
 
 /** What one sequence routes by. */
@@ -13,10 +14,8 @@ export interface SequenceRouting {
 }
 
 /** Rows of one expert and the weight of its output in each. */
-export interface ExpertRows {
+export interface ExpertRows extends WeightedRows {
   readonly expert: number
-  readonly rows: number[]
-  readonly weights: number[]
 }
 
 export interface RoutingPlan {
@@ -30,7 +29,11 @@ export interface RoutingPlan {
  * (N, E), bias and mask included.
  */
 export function planRouting(logits: Float32Array, N: number, E: number, topK: number): RoutingPlan {
-  const byExpert = Array.from({ length: E }, (_, expert): ExpertRows => ({ expert, rows: [], weights: [] }))
+  const byExpert = Array.from({ length: E }, (_, expert) => ({
+    expert,
+    rows: [] as number[],
+    weights: [] as number[],
+  }))
   const shares = new Float32Array(N * E)
   const p = new Float64Array(E)
   for (let row = 0; row < N; row++) {
@@ -50,7 +53,7 @@ export function planRouting(logits: Float32Array, N: number, E: number, topK: nu
     for (const e of chosen) {
       // An expert left out has probability zero and computes nothing.
       if (p[e] === 0) continue
-      const plan = byExpert[e] as ExpertRows
+      const plan = byExpert[e] as (typeof byExpert)[number]
       plan.rows.push(row)
       plan.weights.push((p[e] as number) / total)
       shares[row * E + e] = (p[e] as number) / chosenTotal

@@ -1,7 +1,7 @@
 /**
  * One more token for each sequence in work, by the vector kernels: the same function as decoder.ts, which
- * reads prompts, but with each weight read once, row after row, and none of an expert that no token
- * chose. Weights are copied to where the kernels see them. Knows no requests.
+ * reads prompts, but with weights read in one stream, once for four sequences, and none of an expert that no
+ * token chose. Weights are copied to where the kernels see them. Knows no requests.
  */
 import { setImmediate } from 'node:timers/promises'
 import type { Bits } from '../tensor/quantized.ts'
@@ -15,6 +15,7 @@ import type { CodedParams } from './coded-params.ts'
 import { headSize, keyValueWidth, type ModelConfig } from './config.ts'
 import type { DecoderOutput } from './decoder.ts'
 import type { KvCache } from './kv-cache.ts'
+import { type RotaryHalves, rotaryHalves } from './layers.ts'
 import { type Params, requireParam } from './params.ts'
 import {
   ATTENTION,
@@ -49,11 +50,12 @@ export interface TokenBatch {
 
 /** The event loop has its turn at least this often. */
 const LONGEST_TURN_MS = 4
+
 export class TokenDecoder {
   /** For the cache of its sequences. */
   readonly memory: AttentionMemory
   readonly #config: ModelConfig
-  readonly #init: TokenDecoderInit
+  readonly #E: number
   readonly #bits: 0 | Bits
   readonly #threads: VectorThreads
   readonly #trunk: TrunkPlace
@@ -61,6 +63,7 @@ export class TokenDecoder {
   readonly #experts: readonly ExpertPlace[]
   readonly #embedding: Float32Array
   readonly #batchRouter: BatchRouter
+  readonly #rotary: RotaryHalves
 
   private constructor(
     config: ModelConfig,
@@ -71,7 +74,7 @@ export class TokenDecoder {
   ) {
     const { E, streams } = init
     this.#config = config
-    this.#init = init
+    this.#E = E
     this.#bits = coded?.bits ?? 0
     this.#threads = threads
     this.memory = new AttentionMemory(threads, streams, config.hiddenSize, init.threads)
@@ -82,8 +85,10 @@ export class TokenDecoder {
     )
     this.#embedding = requireParam(params, 'model.embed_tokens.weight').data
     this.#batchRouter = new BatchRouter(config, params, { ...init, maxRows: streams })
+    this.#rotary = rotaryHalves(config, init.contextLength)
   }
 
+  /** @throws RangeError where the system has no room for the weights. */
   static async create(
     config: ModelConfig,
     params: Params,
@@ -91,19 +96,19 @@ export class TokenDecoder {
     init: TokenDecoderInit,
   ): Promise<TokenDecoder> {
     const longestList = Math.max(ATTENTION.length, init.E)
-    return new TokenDecoder(
-      config,
-      params,
-      coded,
-      init,
-      await VectorThreads.create(init.threads, longestList),
-    )
+    const threads = await VectorThreads.create(init.threads, longestList)
+    try {
+      return new TokenDecoder(config, params, coded, init, threads)
+    } catch (error) {
+      await threads.dispose()
+      throw error
+    }
   }
 
   /** `cache` lies in this decoder's memory, with room for one more token of each sequence. */
   async forward(cache: KvCache, { ids, lengths, routings }: TokenBatch): Promise<DecoderOutput> {
     const { hiddenSize: C, numHiddenLayers: L } = this.#config
-    const { E } = this.#init
+    const E = this.#E
     const B = ids.length
     const batch = { slot: 0, T: 1, ids, lengths, routings }
     this.#batchRouter.begin(cache, batch)
@@ -112,6 +117,7 @@ export class TokenDecoder {
     ids.forEach((id, b) => {
       stream.set(this.#embedding.subarray(id * C, (id + 1) * C), b * C)
     })
+    this.#turnTo(lengths)
     let turn = performance.now()
     for (let layer = 0; layer < L; layer++) {
       this.#addBlock(layer, B)
@@ -133,6 +139,17 @@ export class TokenDecoder {
     await this.#threads.dispose()
   }
 
+  /** The angles of each sequence's next position. */
+  #turnTo(positions: readonly number[]): void {
+    const half = headSize(this.#config) / 2
+    for (const name of ['cos', 'sin'] as const) {
+      const angles = this.#trunk[name].first(positions.length)
+      positions.forEach((position, b) => {
+        angles.set(this.#rotary[name].subarray(position * half, (position + 1) * half), b * half)
+      })
+    }
+  }
+
   /** u += norm(y), where y is what the experts of the block before gave. */
   #addBlock(layer: number, B: number): void {
     if (layer > 0) this.#addToStream(this.#trunk.gains[layer - 1]?.ffn as number, B)
@@ -150,19 +167,19 @@ export class TokenDecoder {
     const { hiddenSize: C, rmsNormEps, numAttentionHeads, numKeyValueHeads } = this.#config
     const B = lengths.length
     const trunk = this.#trunk
-    const { block, x, u, y, q, k, v, products } = trunk
+    const { block, x, u, y, q, k, v, cos, sin, products } = trunk
     const kernels = this.#kernels
     const past = this.memory.past(layer)
     const weights = trunk.attention[layer] as Attention
     const gains = trunk.gains[layer] as Gains
-    const W = keyValueWidth(this.#config)
+    const K = keyValueWidth(this.#config)
     const bits = this.#bits
     const from = { kind: 'product', block, x: x.address, width: C, bits, vectors: B } as const
     for (let b = 0; b < B; b++) this.#give(u, b, x, B, b)
     this.#threads.run([
       { ...from, matrix: weights.q_proj, y: products.q.address, rows: C },
-      { ...from, matrix: weights.k_proj, y: products.k.address, rows: W },
-      { ...from, matrix: weights.v_proj, y: products.v.address, rows: W },
+      { ...from, matrix: weights.k_proj, y: products.k.address, rows: K },
+      { ...from, matrix: weights.v_proj, y: products.v.address, rows: K },
     ])
     const half = headSize(this.#config) / 2
     lengths.forEach((length, b) => {
@@ -170,10 +187,9 @@ export class TokenDecoder {
       this.#collect(products.k, B, b, k)
       this.#collect(products.v, B, b, v)
       kernels.normalise(q.at(b), gains.q, q.at(b), C, rmsNormEps)
-      kernels.normalise(k.at(b), gains.k, k.at(b), W, rmsNormEps)
-      const angles = 4 * half * length
-      kernels.rotate(q.at(b), trunk.cos + angles, trunk.sin + angles, half, C)
-      kernels.rotate(k.at(b), trunk.cos + angles, trunk.sin + angles, half, W)
+      kernels.normalise(k.at(b), gains.k, k.at(b), K, rmsNormEps)
+      kernels.rotate(q.at(b), cos.at(b), sin.at(b), half, C)
+      kernels.rotate(k.at(b), cos.at(b), sin.at(b), half, K)
       past.lengths[b] = length + 1
     })
     past.q.set(q.first(B))
@@ -205,10 +221,10 @@ export class TokenDecoder {
   /** Router logits (B, E) without bias. */
   #route(layer: number, B: number): Float32Array {
     const { hiddenSize: C } = this.#config
-    const { E } = this.#init
-    const { u, rows, router } = this.#trunk
-    for (let b = 0; b < B; b++) this.#kernels.dots(u.at(b), rows[layer] as number, router.at(b), E, C)
-    return router.first(B)
+    const { u, routerRows, routerLogits } = this.#trunk
+    const rows = routerRows[layer] as number
+    for (let b = 0; b < B; b++) this.#kernels.dots(u.at(b), rows, routerLogits.at(b), this.#E, C)
+    return routerLogits.first(B)
   }
 
   /** y = the weighted sum of what the chosen experts give. */
@@ -303,6 +319,7 @@ export class TokenDecoder {
         vectors: B,
       },
     ])
+    // Ascending: a vector of no whole fours is written into the one behind it.
     for (let b = 0; b < B; b++) this.#collect(products.logits, B, b, logits)
     return logits.first(B)
   }

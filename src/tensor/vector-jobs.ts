@@ -30,6 +30,7 @@ interface RowJob {
    */
   readonly x: number
   readonly rows: number
+  /** A multiple of four. */
   readonly width: number
   readonly vectors: number
 }
@@ -71,6 +72,7 @@ export const JOB_WORDS = 16
 /** Pieces of a job: enough to share evenly, none so small that taking it counts. */
 const PIECES_PER_JOB = 16
 const MIN_PIECE_BYTES = 32 * 1024
+/** More only where a list would have too many pieces. */
 const MAX_PIECE_BYTES = 512 * 1024
 
 /**
@@ -173,7 +175,7 @@ export function work(
             if (lanes === 1) own.product1(x, d + weights, e + y, length, setWidth, isMore)
             else if (lanes === 2) own.product2(x, d + weights, e + y, length, setWidth, isMore)
             else own.product4(x, d + weights, e + y, length, setWidth, isMore)
-            if (set + columns >= width) own.gated(c + y, e + y, lanes * length)
+            if (set + columns >= width) own.gated(c + y, e + y, lanes * 4 * Math.ceil(length / 4))
           }
         }
       }
@@ -187,8 +189,17 @@ export interface Cut {
   readonly rows: number
 }
 
+/** How a list is cut, into at most `most` pieces, in the order of its jobs. @throws RangeError for more jobs than that. */
+export function cutList(jobs: readonly Job[], most: number): Cut[] {
+  if (jobs.length > most) throw new RangeError(`${jobs.length} jobs in one list, at most ${most} pieces`)
+  for (let largest = MAX_PIECE_BYTES; ; largest *= 2) {
+    const cuts = jobs.map((job) => cutOf(job, largest))
+    if (cuts.reduce((total, { pieces }) => total + pieces, 0) <= most) return cuts
+  }
+}
+
 /** Pieces of whole groups of four rows, so that every interleaved group has one owner. */
-export function cutOf(job: Job): Cut {
+function cutOf(job: Job, largest: number): Cut {
   if (job.kind === 'attend') {
     const pieces = job.sequences * job.heads
     // At most as many as a list can have beside others.
@@ -197,7 +208,7 @@ export function cutOf(job: Job): Cut {
   }
   const matrices = job.kind === 'gated' ? 2 : 1
   const rowBytes = matrices * job.width * (job.bits === 0 ? 4 : job.bits / 8)
-  const bytes = Math.min(MAX_PIECE_BYTES, Math.max(MIN_PIECE_BYTES, (rowBytes * job.rows) / PIECES_PER_JOB))
+  const bytes = Math.min(largest, Math.max(MIN_PIECE_BYTES, (rowBytes * job.rows) / PIECES_PER_JOB))
   const rows = 4 * Math.max(1, Math.floor(bytes / rowBytes / 4))
   return { pieces: Math.ceil(job.rows / rows), rows }
 }

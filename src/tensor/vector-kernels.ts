@@ -1,7 +1,7 @@
 /**
- * The kernels of decoding in WebAssembly SIMD: products of a few rows with a matrix, gated activation,
- * softmax and mix of one head's attention, and the steps between them. Addresses are bytes in the memory of the instance, counts are floats
- * and multiples of four. Knows no threads and no model.
+ * The kernels of decoding in WebAssembly SIMD: products of a few rows with a matrix, gated activation, softmax and
+ * mix of one head's attention, and the steps between them. Addresses are bytes in the memory of the instance; widths
+ * and counts are floats and multiples of four where nothing else is said. Knows no threads and no model.
  */
 import { gated, mix } from './vector-activations.ts'
 import { dotsOfRows, productOfCodes, productOfPairs } from './vector-products.ts'
@@ -37,7 +37,10 @@ export interface VectorKernels {
    * floats behind them.
    */
   mix(scores: number, values: number, out: number, length: number, width: number, scale: number): void
-  /** Fours of a vector to fours `step` bytes apart, as the products read and write several; its inverse, and added. */
+  /**
+   * Fours of a vector to fours `step` bytes apart, as the products read and write several; its inverse, and added. The
+   * width may be any: up to three floats behind what is written are overwritten.
+   */
   spread(from: number, to: number, step: number, width: number): void
   collect(from: number, step: number, to: number, width: number): void
   addSpread(from: number, step: number, weight: number, to: number, width: number): void

@@ -1,23 +1,10 @@
 /**
- * Where things lie in a block of vector-threads.ts: matrices, and regions of vectors in the order that
- * its kernels read, several interleaved in groups of four, two or one. Knows no thread.
+ * Where vectors and matrices lie in a block of vector-threads.ts, in the order that its kernels read: matrices in
+ * pairs of rows, vectors interleaved in fours, twos or each on its own, coded or plain. Knows no thread.
  */
+import type { BlockLayout } from './block-layout.ts'
 import { type Bits, QUANTIZED_BLOCK } from './quantized.ts'
 import { VECTOR_HEAD_BYTES, VECTORS_AT_ONCE } from './vector-products.ts'
-
-const ALIGNMENT_BYTES = 64
-
-/** Hands out addresses; `bytes` is what the block must have in the end. */
-export class BlockLayout {
-  bytes = 0
-
-  /** Address of room for `count` floats or 32-bit integers. */
-  reserve(count: number): number {
-    const at = this.bytes
-    this.bytes = Math.ceil((at + 4 * count) / ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-    return at
-  }
-}
 
 /** Four vectors and two rows of so many columns stay in the nearest cache (32 KiB) while the rows pass. */
 const MAX_COLUMNS = 704
@@ -55,13 +42,13 @@ export function pairedSize(rows: number, width: number): number {
   return Math.ceil(rows / 2) * 2 * width
 }
 
-/** With how many others vector v of n lies interleaved, itself included. Three leave room for a fourth. */
+/** How many vectors lie interleaved where vector v of n does; three leave room for a fourth. */
 function lanesOf(n: number, v: number): number {
   const lanes = Math.min(VECTORS_AT_ONCE, n - (v & -VECTORS_AT_ONCE))
   return lanes === 3 ? 4 : lanes
 }
 
-/** Where the products read vectors of floats and write them: up to `capacity`, interleaved in fours or each on its own. */
+/** Where the products read vectors of floats and write them: up to `capacity`, interleaved or each on its own. */
 export class VectorRegion {
   readonly address: number
   readonly width: number
@@ -106,7 +93,10 @@ export class VectorRegion {
   }
 }
 
-/** `count` vectors of floats as they are, one after the other. */
+/**
+ * `count` vectors of floats as they are, one after the other. Kernels write whole fours: a vector of another width is
+ * to be written before the one behind it.
+ */
 export class PlainVectors {
   readonly #address: number
   readonly #count: number

@@ -5,7 +5,7 @@
  * matrix; then they sleep. Knows no model.
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
-import { type Block, cutOf, JOB_WORDS, type Job, wordsOf, work } from './vector-jobs.ts'
+import { type Block, type Cut, cutList, JOB_WORDS, type Job, wordsOf, work } from './vector-jobs.ts'
 import { type VectorKernels, vectorModule } from './vector-kernels.ts'
 import { PAGE_BYTES } from './wasm-encode.ts'
 
@@ -111,13 +111,13 @@ export class VectorThreads {
     this.#sequence = (this.#sequence + 1) & SEQUENCE_MASK
     // From here on a thread that comes late from the list before can take nothing.
     Atomics.store(control, CLAIM, (this.#sequence << 12) | MAX_PIECES)
+    const cuts = cutList(jobs, MAX_PIECES)
     let pieces = 0
     jobs.forEach((job, i) => {
-      const cut = cutOf(job)
+      const cut = cuts[i] as Cut
       pieces += cut.pieces
       control.set(wordsOf(job, pieces, cut), FIRST_JOB + JOB_WORDS * i)
     })
-    if (pieces > MAX_PIECES) throw new RangeError(`${pieces} pieces in one list, at most ${MAX_PIECES}`)
     Atomics.store(control, DONE, 0)
     Atomics.store(control, PIECES, pieces)
     Atomics.store(control, CLAIM, this.#sequence << 12)

@@ -1,6 +1,6 @@
 /**
  * A WebAssembly module with SIMD written as bytes: expressions are nested arrays of them, named by
- * their instruction (WebAssembly 2.0, binary format). Only what the vector kernels need. Knows no kernel.
+ * their instruction (WebAssembly 2.0, binary format). Only what the kernels here need. Knows no kernel.
  */
 
 declare global {
@@ -186,7 +186,8 @@ export function laneSum(value: Code): Code {
 }
 
 /** Of WebAssembly with 32-bit addresses. */
-export const MAX_PAGES = 65_536
+const MAX_PAGES = 65_536
+/** Unit of a memory's size. */
 export const PAGE_BYTES = 65_536
 
 /** A module whose functions work in one imported memory, `env.memory`, which other threads see where it is shared. */
