@@ -52,31 +52,18 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
   const bounds = new Bounds(experiment, rows)
   const cost = computeOf(settings.config)
   const N = owners.length + 1
-  const headline = (id: string, label: string, compute: number, run: RowSpec['run']): RowSpec => ({
-    id,
-    label,
-    group: 'headline',
-    seeds: 'all',
-    compute,
-    run,
-  })
-  const first = (
+  const all = (
     group: RowSpec['group'],
     id: string,
     label: string,
     compute: number,
     run: RowSpec['run'],
-  ): RowSpec => ({
-    id,
-    label,
-    group,
+  ): RowSpec => ({ id, label, group, seeds: 'all', compute, run })
+  const headline = (id: string, label: string, compute: number, run: RowSpec['run']): RowSpec =>
+    all('headline', id, label, compute, run)
+  const first = (...[group, id, label, compute, run]: Parameters<typeof all>): RowSpec => ({
+    ...all(group, id, label, compute, run),
     seeds: 'first',
-    compute,
-    run,
-  })
-  const whole = (id: string, label: string, compute: number, run: RowSpec['run']): RowSpec => ({
-    ...headline(id, label, compute, run),
-    group: 'whole',
   })
   const recipe = (
     id: string,
@@ -135,7 +122,7 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
     headline('router-tuned-gate', 'FlexMesh, solved router and tuned rows', cost(TOP_K), (seed) =>
       rows.routerTuned(seed, GATE),
     ),
-    first('bound', 'joint-all', 'joint mixture, all data (2x compute)', cost(TOP_K), (seed) =>
+    all('bound', 'joint-all', 'joint mixture, all data (2x compute)', cost(TOP_K), (seed) =>
       rows.joint(seed, 'all'),
     ),
     first('bound', 'joint-half', 'joint mixture, half the data (1x compute)', cost(TOP_K), (seed) =>
@@ -157,14 +144,15 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
       first('own', `own-${part}`, `own dense expert, only ${label}`, 1, (seed) => bounds.ownPart(part, seed)),
     ),
     ...[1, 2, N].map((active) =>
-      whole(
+      all(
+        'whole',
         `gated-dense-${active}`,
         `dense experts behind the solved router, top ${active}`,
         active,
         (seed) => bounds.gatedDense(seed, active),
       ),
     ),
-    whole('gated-dense-likelihood', 'the same, top 2 also by likelihood of the past', N, (seed) =>
+    all('whole', 'gated-dense-likelihood', 'the same, top 2 also by likelihood of the past', N, (seed) =>
       bounds.gatedDense(seed, 2, 'likelihood'),
     ),
     ...[2e-3, 1e-2].flatMap((peak) =>
