@@ -332,6 +332,39 @@ describe('a prompt that begins as one before', () => {
   })
 })
 
+describe('what fails in work', () => {
+  it.each(DECODERS)(
+    'ends the requests that are there, and the next are answered (%i threads)',
+    async (vectorThreads) => {
+      const init = { E, topK: 2, contextLength: CONTEXT, vectorThreads }
+      const generator = await createGenerator(onnx, goldenConfig, params, init)
+      const ask = async (length: number): Promise<number[]> => {
+        const request = {
+          prompt: Int32Array.from(prompt(length)),
+          maxTokens: 5,
+          sampling: { temperature: 0, topP: 1, seed: 1 },
+          endOfText: -1,
+          mask: ALL,
+        }
+        const found = []
+        for await (const { id } of generator.generate(request)) found.push(id)
+        return found
+      }
+      const expected = await one(onnx, { prompt: prompt(37), maxTokens: 5 })
+      for (let round = 0; round < 2; round++) {
+        const [there, tooLong] = await Promise.allSettled([ask(37), ask(CONTEXT + 1)])
+        expect(tooLong).toMatchObject({
+          status: 'rejected',
+          reason: new RangeError(`cache of 1 x ${CONTEXT}: asked for 1 x ${CONTEXT + 1}`),
+        })
+        expect(there.status).toBe('rejected')
+        expect(await ask(37)).toEqual(expected)
+      }
+      await generator.dispose()
+    },
+  )
+})
+
 describe('generation', () => {
   it('gives the same text whether its beginning was prompted or generated', async () => {
     const all = await one(onnx, { prompt: prompt(37), maxTokens: 12 })

@@ -133,6 +133,7 @@ class Batcher implements Generator {
   readonly #active: Stream[] = []
   #work: Promise<void> = Promise.resolve()
   #working = false
+  #hasFailed = false
 
   constructor(
     decoder: Decoder,
@@ -250,6 +251,12 @@ class Batcher implements Generator {
 
   async #loop(): Promise<void> {
     try {
+      if (this.#hasFailed) {
+        // Whatever it was may have left them half grown.
+        this.#reading = this.#newReading()
+        this.#cache = this.#newCache()
+        this.#hasFailed = false
+      }
       while (this.#active.length > 0 || this.#waiting.length > 0) {
         await this.#exclusive(() => this.#admit())
         this.#dropFinished()
@@ -258,9 +265,7 @@ class Batcher implements Generator {
       }
     } catch (error) {
       for (const stream of [...this.#waiting.splice(0), ...this.#active.splice(0)]) finish(stream, { error })
-      // Whatever failed may have left them half grown.
-      this.#reading = this.#newReading()
-      this.#cache = this.#newCache()
+      this.#hasFailed = true
     } finally {
       this.#working = false
     }

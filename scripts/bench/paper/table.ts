@@ -128,9 +128,7 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
     first('bound', 'joint-half', 'joint mixture, half the data (1x compute)', cost(TOP_K), (seed) =>
       rows.joint(seed, 'half'),
     ),
-    first('bound', 'continued', "dense model, all data (owners' tokens together)", 1, (seed) =>
-      bounds.continued(seed),
-    ),
+    first('bound', 'continued', 'dense model, all data', 1, (seed) => bounds.continued(seed)),
     first('own', 'own-dense', 'own dense expert', 1, (seed) => bounds.ownDense(seed)),
     first('own', 'own-pair', 'own pair', cost(2), (seed) => bounds.ownPair(seed)),
     ...(
@@ -152,7 +150,7 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
         (seed) => bounds.gatedDense(seed, active),
       ),
     ),
-    all('whole', 'gated-dense-likelihood', 'the same, top 2 also by likelihood of the past', N, (seed) =>
+    all('whole', 'gated-dense-likelihood', 'dense experts, solved router and likelihood, top 2', N, (seed) =>
       bounds.gatedDense(seed, 2, 'likelihood'),
     ),
     ...[2e-3, 1e-2].flatMap((peak) =>
@@ -206,7 +204,7 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
       }),
     ),
     router('gate-streams', 'gate by discriminants of the first stream', TOP_K, { gate: STREAMS }),
-    router('gate-streams-two', 'the same, decays 0.7 and 0.95 as one feature', TOP_K, {
+    router('gate-streams-two', 'gate by discriminants, decays 0.7 and 0.95', TOP_K, {
       gate: { ...STREAMS, decays: [0.7, 0.95] },
     }),
     router('gate-odds', 'gate, log-odds as solved', TOP_K, { gate: { ...GATE, scale: 1 } }),
