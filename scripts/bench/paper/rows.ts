@@ -10,7 +10,7 @@ import type { Audited } from './audit.ts'
 import { bestTemperature, ensemble, promptRouting, proxyText, soup, weightedSoup } from './baselines.ts'
 import { composePairs, type RowsInit } from './compositions.ts'
 import { rowsByEmbedder } from './embedder.ts'
-import { DEFAULT_REPLAY, type Experiment, inTurn, type NatsBySet, parted, TUNING } from './experiment.ts'
+import { type Experiment, inTurn, type NatsBySet, parted, TUNING } from './experiment.ts'
 import type { GateKind, TokenGateKind } from './routers.ts'
 import { hiddenStateRows, randomRows } from './starts.ts'
 import { PUBLIC_DOMAIN } from './text.ts'
@@ -361,10 +361,6 @@ export class Rows {
         return { rows: lessPublic(own, shared) }
       },
     }
-  }
-
-  get defaultReplay(): number {
-    return DEFAULT_REPLAY
   }
 
   async #denseModels(seed: number): Promise<Params[]> {
