@@ -55,6 +55,13 @@ export class BatchRouter {
     })
   }
 
+  /** Go on with the last token of each sequence alone, as a batch with T = 1. */
+  keepLast({ T, routings }: RoutedBatch): void {
+    const E = this.#E
+    for (let b = 0; b < routings.length; b++)
+      this.#gateLogits.copyWithin(b * E, (b * T + T - 1) * E, (b + 1) * T * E)
+  }
+
   /** @param logits (B T, E) of the router rows; become those of the router. */
   plan(layer: number, { T, routings }: RoutedBatch, logits: Float32Array): RoutingPlan {
     const E = this.#E

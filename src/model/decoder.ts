@@ -52,7 +52,9 @@ export class Decoder {
   readonly #batchRouter: BatchRouter
   readonly #rotary: { cos: Float32Array; sin: Float32Array }
   readonly #memory: RowMemory
-  readonly #u: readonly [Rows, Rows]
+  /** Before a block, and after it; they change places. */
+  #u: Rows
+  #next: Rows
   readonly #y: Rows
   readonly #in: Rows
   readonly #out: Rows
@@ -73,7 +75,8 @@ export class Decoder {
     this.#batchRouter = new BatchRouter(config, params, init)
     this.#rotary = rotaryHalves(config, init.contextLength)
     const wide = (): Rows => memory.rows(config.hiddenSize)
-    this.#u = [wide(), wide()]
+    this.#u = wide()
+    this.#next = wide()
     this.#y = wide()
     this.#in = wide()
     this.#out = wide()
@@ -95,17 +98,29 @@ export class Decoder {
     return new Decoder(config, params, init, parts)
   }
 
-  /** Read the batch into the cache, whose room the caller has ensured. */
+  /**
+   * Read the batch into the cache, whose room the caller has ensured. In the last block only each sequence's last
+   * token attends and asks experts: of the others nothing is read but their keys and values.
+   */
   async forward(cache: KvCache, batch: DecoderBatch): Promise<DecoderOutput> {
-    const shares = await this.#blocks(cache, batch)
-    const { B, T } = batch
-    const last = Array.from({ length: B }, (_, b) => b * T + T - 1)
-    return { logits: await this.#head(last), shares }
+    const { B } = batch
+    const shares = new Float32Array(B * this.#init.E)
+    await this.#lowerBlocks(cache, batch, shares)
+    if (batch.T > 1) await this.#remember(cache, batch)
+    await this.#block(cache, this.#lastLayer, lastOf(batch), shares)
+    return { logits: await this.#head(Array.from({ length: B }, (_, b) => b)), shares }
+  }
+
+  /** The same where more of the prompt follows, so that nobody asks what comes next. */
+  async read(cache: KvCache, batch: DecoderBatch): Promise<void> {
+    await this.#lowerBlocks(cache, batch)
+    await this.#remember(cache, batch)
   }
 
   /** Nats of `labels` (T) after the batch's tokens (one sequence), summed; ids as for `forward`. */
   async score(cache: KvCache, batch: DecoderBatch, labels: Int32Array): Promise<number> {
-    await this.#blocks(cache, batch)
+    await this.#lowerBlocks(cache, batch)
+    await this.#block(cache, this.#lastLayer, batch)
     const { vocabSize: V } = this.#config
     const logits = await this.#head(Array.from(labels.keys()))
     let nats = 0
@@ -123,53 +138,79 @@ export class Decoder {
     await this.#parts.dispose()
   }
 
-  async #blocks(cache: KvCache, batch: DecoderBatch): Promise<Float32Array> {
-    const { slot, B, T, lengths, ids } = batch
-    const { hiddenSize: C, numHiddenLayers: L } = this.#config
-    const { E } = this.#init
-    const N = B * T
-    const sizes = { B, T, P: cache.positions }
-    const positions = Int32Array.from(
-      { length: N },
-      (_, i) => (lengths[Math.floor(i / T)] as number) + (i % T),
-    )
-    const lastPositions = Int32Array.from(lengths, (length) => length + T - 1)
-    const total = Int32Array.of(Math.max(...lengths) + T)
-    const y = this.#y.first(N)
-    const router = this.#router.first(N)
-    const shares = new Float32Array(B * E)
-    let u = this.#u[0].first(N)
-    let next = this.#u[1].first(N)
-    ids.forEach((id, row) => {
+  get #lastLayer(): number {
+    return this.#config.numHiddenLayers - 1
+  }
+
+  /** Of a new batch, all blocks but the last. */
+  async #lowerBlocks(cache: KvCache, batch: DecoderBatch, shares?: Float32Array): Promise<void> {
+    const { hiddenSize: C } = this.#config
+    const N = batch.ids.length
+    const u = this.#u.first(N)
+    batch.ids.forEach((id, row) => {
       u.set(this.#embedding.subarray(id * C, (id + 1) * C), row * C)
     })
-    y.fill(0)
+    this.#y.first(N).fill(0)
     this.#batchRouter.begin(cache, batch)
+    for (let layer = 0; layer < this.#lastLayer; layer++) await this.#block(cache, layer, batch, shares)
+  }
+
+  /** @param shares (B, E): those of each sequence's last token are added. */
+  async #block(cache: KvCache, layer: number, batch: DecoderBatch, shares?: Float32Array): Promise<void> {
+    const { slot, B, T, lengths, ids } = batch
+    const { E } = this.#init
+    const N = ids.length
     const keys = this.#keys.first(N)
     const values = this.#values.first(N)
-    for (let layer = 0; layer < L; layer++) {
-      const pastKeys = cache.keys(layer, slot, B)
-      const pastValues = cache.values(layer, slot, B)
-      await this.#parts.attend[layer]?.run(
-        { u, y, pastKeys, pastValues, positions, lastPositions, total, ...this.#rotary },
-        { uNext: next, logits: router, keys, values },
-        sizes,
-      )
-      cache.write(layer, slot, lengths, T, keys, values)
-      ;[u, next] = [next, u]
-      const plan = this.#batchRouter.plan(layer, batch, router)
-      y.fill(0)
-      await this.#addExperts(layer, u, y, plan.experts)
-      for (let b = 0; b < B; b++) {
-        const row = (b * T + T - 1) * E
-        for (let e = 0; e < E; e++) {
-          shares[b * E + e] = (shares[b * E + e] as number) + (plan.shares[row + e] as number) / L
-        }
-      }
+    const router = this.#router.first(N)
+    const u = this.#next.first(N)
+    const y = this.#y.first(N)
+    const past = {
+      pastKeys: cache.keys(layer, slot, B),
+      pastValues: cache.values(layer, slot, B),
+      total: Int32Array.of(Math.max(...lengths) + T),
     }
-    // The head reads the stream from the first buffer.
-    if (L % 2 === 1) next.set(u)
-    return shares
+    await this.#parts.attend[layer]?.run(
+      { u: this.#u.first(N), y, ...past, ...this.#places(batch) },
+      { uNext: u, logits: router, keys, values },
+      { B, T, P: cache.positions },
+    )
+    cache.write(layer, slot, lengths, T, keys, values)
+    ;[this.#u, this.#next] = [this.#next, this.#u]
+    const plan = this.#batchRouter.plan(layer, batch, router)
+    y.fill(0)
+    await this.#addExperts(layer, u, y, plan.experts)
+    const L = this.#config.numHiddenLayers
+    shares?.forEach((share, i) => {
+      const lastRow = Math.floor(i / E) * T + T - 1
+      shares[i] = share + (plan.shares[lastRow * E + (i % E)] as number) / L
+    })
+  }
+
+  /** The last block's keys and values of the batch; then each sequence's last token is row b of its streams. */
+  async #remember(cache: KvCache, batch: DecoderBatch): Promise<void> {
+    const { slot, B, T, lengths, ids } = batch
+    const N = ids.length
+    const u = this.#u.first(N)
+    const y = this.#y.first(N)
+    const keys = this.#keys.first(N)
+    const values = this.#values.first(N)
+    await this.#parts.remember.run({ u, y, ...this.#places(batch) }, { keys, values }, { B, T })
+    cache.write(this.#lastLayer, slot, lengths, T, keys, values)
+    const { hiddenSize: C } = this.#config
+    for (const rows of [u, y]) {
+      for (let b = 0; b < B; b++) rows.copyWithin(b * C, (b * T + T - 1) * C, (b + 1) * T * C)
+    }
+    this.#batchRouter.keepLast(batch)
+  }
+
+  /** Where the tokens of a batch are, with the angles of every position. */
+  #places({ T, lengths, ids }: DecoderBatch) {
+    return {
+      positions: ids.map((_, i) => (lengths[Math.floor(i / T)] as number) + (i % T)),
+      lastPositions: Int32Array.from(lengths, (length) => length + T - 1),
+      ...this.#rotary,
+    }
   }
 
   /** Add the weighted outputs of experts for their rows of u to the same rows of y, both (N, C). */
@@ -191,17 +232,29 @@ export class Decoder {
     const isWhole = u.length === n * C
     const x = isWhole ? u : this.#memory.take(u, rows, this.#in.first(n), C)
     const out = this.#out.first(n)
-    await this.#parts.expert(layer, expert).run({ x }, { y: out }, { N: n })
+    await this.#parts.expert(layer, expert, n).run({ x }, { y: out }, { N: n })
     this.#memory.add(y, chosen, out, C)
   }
 
   async #head(rows: readonly number[]): Promise<Float32Array> {
     const { hiddenSize: C } = this.#config
     const n = rows.length
-    const u = this.#memory.take(this.#u[0].all, rows, this.#in.first(n), C)
+    const u = this.#memory.take(this.#u.all, rows, this.#in.first(n), C)
     const y = this.#memory.take(this.#y.all, rows, this.#out.first(n), C)
     const logits = this.#logits.first(n)
     await this.#parts.head.run({ u, y }, { logits }, { N: n })
     return logits
+  }
+}
+
+/** The last token of each sequence, as if the others had been read before. */
+function lastOf({ slot, B, T, ids, lengths, routings }: DecoderBatch): DecoderBatch {
+  return {
+    slot,
+    B,
+    T: 1,
+    ids: Int32Array.from({ length: B }, (_, b) => ids[b * T + T - 1] as number),
+    lengths: lengths.map((length) => length + T - 1),
+    routings,
   }
 }

@@ -292,9 +292,12 @@ class Batcher implements Generator {
     }
     const ids = prompt.subarray(stream.length, stream.length + this.#prefillTokens)
     const batch = { slot: 0, B: 1, T: ids.length, ids, lengths: [stream.length], routings: [stream.request] }
-    const out = await this.#decoder.forward(this.#reading, batch)
     stream.length += ids.length
-    if (stream.length < prompt.length) return
+    if (stream.length < prompt.length) {
+      await this.#decoder.read(this.#reading, batch)
+      return
+    }
+    const out = await this.#decoder.forward(this.#reading, batch)
     this.#waiting.shift()
     this.#active.push(stream)
     const read = this.#reading.copyOut(0, prompt.length)

@@ -23,7 +23,7 @@ import {
   tensor,
   transpose,
 } from '@tensorflow/tfjs'
-import { input, traced } from './kernels-elementwise.ts'
+import { type Inputs, input, traced } from './kernels-elementwise.ts'
 import { ONNX_TYPE } from './onnx-encode.ts'
 import { TRACE_BACKEND, traceBackend as trace } from './trace-backend.ts'
 
@@ -38,51 +38,69 @@ export interface AttentionHeads {
   readonly keys: number
 }
 
-export interface CachedAttentionInputs {
-  /** (B, T, C), not rotated. */
-  readonly queries: Tensor
+/** What the cache takes of new tokens. */
+export interface CachedKeysInputs {
   /** (B, T, K), not rotated. */
   readonly keys: Tensor
   readonly values: Tensor
-  /** (B, J, P, D), rotated keys. */
-  readonly pastKeys: Tensor
-  readonly pastValues: Tensor
   /** (B, T) int32: position of every new token. */
   readonly positions: Tensor
   /** (B) int32: position of each row's last new token. More than one row only with T = 1. */
   readonly lastPositions: Tensor
-  /** (1) int32: positions of the longest row, new tokens included. */
-  readonly total: Tensor
-  /** (R, D / 2) each, R at least `total`: cosine and sine of every position. */
+  /** (R, D / 2) each, R above every position: cosine and sine of every position. */
   readonly cos: Tensor
   readonly sin: Tensor
 }
 
+export interface CachedAttentionInputs extends CachedKeysInputs {
+  /** (B, T, C), not rotated. */
+  readonly queries: Tensor
+  /** (B, J, P, D), rotated keys. */
+  readonly pastKeys: Tensor
+  readonly pastValues: Tensor
+  /** (1) int32: positions of the longest row, new tokens included. */
+  readonly total: Tensor
+}
+
 const KERNEL = 'CachedAttention'
+const KEYS_KERNEL = 'CachedKeys'
 const MICROSOFT = 'com.microsoft'
 /** Additive mask of a later position; finite so that no row becomes NaN. */
 const MASKED = -1e30
 
-traced(KERNEL, (inputs, { queryHeads, keyHeads }) => {
-  const count = (heads: unknown) => ({ name: 'num_heads', int: heads as number })
+const count = (heads: unknown) => ({ name: 'num_heads', int: heads as number })
+
+/** x (B, T, heads D), rotated in the trace. */
+function tracedRotation(inputs: Inputs, name: string, heads: unknown): TensorInfo {
+  const x = input(inputs, name)
   const positions = input(inputs, 'positions')
   const index = trace.emit('Cast', [positions], positions.shape, 'int32', [
     { name: 'to', int: ONNX_TYPE.int64 },
   ])
-  const rotated = (name: string, heads: unknown): TensorInfo => {
-    const x = input(inputs, name)
-    const tables = [input(inputs, 'cos'), input(inputs, 'sin')]
-    return trace.emit('RotaryEmbedding', [x, index, ...tables], x.shape, 'float32', [count(heads)], MICROSOFT)
-  }
-  const queries = rotated('queries', queryHeads)
-  const keys = rotated('keys', keyHeads)
+  const tables = [input(inputs, 'cos'), input(inputs, 'sin')]
+  return trace.emit('RotaryEmbedding', [x, index, ...tables], x.shape, 'float32', [count(heads)], MICROSOFT)
+}
+
+/** x (B, T, K) -> (B, J, T, D). */
+function tracedHeads(x: TensorInfo, keyHeads: unknown): TensorInfo {
+  const [B, T, K] = x.shape as [number, number, number]
+  const J = keyHeads as number
+  // Zeros keep the sizes that every run chooses.
+  const apart = trace.emit('Reshape', [x, trace.int64([0, 0, J, K / J])], [B, T, J, K / J], 'float32')
+  return trace.emit('Transpose', [apart], [B, J, T, K / J], 'float32', [{ name: 'perm', ints: [0, 2, 1, 3] }])
+}
+
+traced(KERNEL, (inputs, { queryHeads, keyHeads }) => {
+  const queries = tracedRotation(inputs, 'queries', queryHeads)
+  const keys = tracedRotation(inputs, 'keys', keyHeads)
+  const values = input(inputs, 'values')
   const past = input(inputs, 'pastKeys')
   const [mixed] = trace.emitMany(
     'GroupQueryAttention',
     [
       queries,
       keys,
-      input(inputs, 'values'),
+      values,
       past,
       input(inputs, 'pastValues'),
       input(inputs, 'lastPositions'),
@@ -92,23 +110,35 @@ traced(KERNEL, (inputs, { queryHeads, keyHeads }) => {
     [count(queryHeads), { name: 'kv_num_heads', int: keyHeads as number }],
     MICROSOFT,
   )
-  const byHead = (x: TensorInfo): TensorInfo => {
-    const [B, T, K] = x.shape as [number, number, number]
-    const [, J, , D] = past.shape as [number, number, number, number]
-    // Zeros keep the sizes that every run chooses.
-    const apart = trace.emit('Reshape', [x, trace.int64([0, 0, J, K / J])], [B, T, J, D], 'float32')
-    return trace.emit('Transpose', [apart], [B, J, T, D], 'float32', [{ name: 'perm', ints: [0, 2, 1, 3] }])
-  }
-  return [mixed as TensorInfo, byHead(keys), byHead(input(inputs, 'values'))]
+  return [mixed as TensorInfo, tracedHeads(keys, keyHeads), tracedHeads(values, keyHeads)]
 })
 
-export interface CachedAttentionResults {
-  /** (B, T, C). */
-  readonly mixed: Tensor
+traced(KEYS_KERNEL, (inputs, { keyHeads }) => [
+  tracedHeads(tracedRotation(inputs, 'keys', keyHeads), keyHeads),
+  tracedHeads(input(inputs, 'values'), keyHeads),
+])
+
+export interface CachedKeysResults {
   /** (B, J, T, D), rotated. */
   readonly keys: Tensor
   /** (B, J, T, D). */
   readonly values: Tensor
+}
+
+export interface CachedAttentionResults extends CachedKeysResults {
+  /** (B, T, C). */
+  readonly mixed: Tensor
+}
+
+/** Keys and values alone, where nobody asks what new tokens attend to; J heads. */
+export function cachedKeys(inputs: CachedKeysInputs, J: number): CachedKeysResults {
+  if (getBackend() === TRACE_BACKEND) {
+    const [keys, values] = engine().runKernel(KEYS_KERNEL, { ...inputs }, { keyHeads: J }) as [Tensor, Tensor]
+    return { keys, values }
+  }
+  const last = inputs.lastPositions.dataSync()
+  const rows = Array.from(last, (position, b) => rowKeys(inputs, J, b, position))
+  return { keys: stack(rows.map(({ keys }) => keys)), values: stack(rows.map(({ values }) => values)) }
 }
 
 /** Flexolmo 1.1, attention. */
@@ -123,11 +153,31 @@ export function cachedAttention(
     return { mixed, keys, values }
   }
   const last = inputs.lastPositions.dataSync()
-  const rows = Array.from({ length: inputs.queries.shape[0] as number }, (_, b) =>
-    attendRow(inputs, heads, b, last[b] as number),
-  )
+  const rows = Array.from(last, (position, b) => attendRow(inputs, heads, b, position))
   const column = (name: keyof CachedAttentionResults): Tensor => stack(rows.map((row) => row[name]))
   return { mixed: column('mixed'), keys: column('keys'), values: column('values') }
+}
+
+/** One row of x (B, T, count D) by head: (count, T, D). */
+function rowHeads(x: Tensor, b: number, count: number): Tensor {
+  const [, T, width] = x.shape as [number, number, number]
+  return transpose(reshape(slice(x, [b, 0, 0], [1, T, width]), [T, count, width / count]), [1, 0, 2])
+}
+
+/** Of x (count, T, D), whose last token has position `last`. */
+function rotatedRow(x: Tensor, { cos, sin }: CachedKeysInputs, last: number): Tensor {
+  const [, T, D] = x.shape as [number, number, number]
+  const [c, s] = [cos, sin].map((table) => slice(table, [last + 1 - T, 0], [T, D / 2])) as [Tensor, Tensor]
+  const [first, second] = halves(x, 2, -1) as [Tensor, Tensor]
+  return concat([sub(mul(first, c), mul(second, s)), add(mul(second, c), mul(first, s))], 2)
+}
+
+/** The definition, for one row: rotated keys and values (J, T, D). */
+function rowKeys(inputs: CachedKeysInputs, J: number, b: number, last: number): CachedKeysResults {
+  return {
+    keys: rotatedRow(rowHeads(inputs.keys, b, J), inputs, last),
+    values: rowHeads(inputs.values, b, J),
+  }
 }
 
 /** The definition, for one row: mixed (T, C), rotated keys and values (J, T, D). */
@@ -141,22 +191,13 @@ function attendRow(
   const { queries: H, keys: J } = heads
   const D = C / H
   const before = last + 1 - T
-  const split = (x: Tensor, count: number): Tensor =>
-    transpose(reshape(slice(x, [b, 0, 0], [1, T, count * D]), [T, count, D]), [1, 0, 2]) // (count, T, D)
-  const cos = slice(inputs.cos, [before, 0], [T, D / 2])
-  const sin = slice(inputs.sin, [before, 0], [T, D / 2])
-  const rotate = (x: Tensor): Tensor => {
-    const [first, second] = halves(x, 2, -1) as [Tensor, Tensor]
-    return concat([sub(mul(first, cos), mul(second, sin)), add(mul(second, cos), mul(first, sin))], 2)
-  }
   const joined = (past: Tensor, fresh: Tensor): Tensor =>
     concat([reshape(slice(past, [b, 0, 0, 0], [1, J, before, D]), [J, before, D]), fresh], 1)
-  const fresh = rotate(split(inputs.keys, J)) // (J, T, D)
-  const keys = joined(inputs.pastKeys, fresh) // (J, last + 1, D)
-  const freshValues = split(inputs.values, J)
-  const values = joined(inputs.pastValues, freshValues)
+  const fresh = rowKeys(inputs, J, b, last)
+  const keys = joined(inputs.pastKeys, fresh.keys) // (J, last + 1, D)
+  const values = joined(inputs.pastValues, fresh.values)
   // Heads that share keys are one head of more queries.
-  const queries = reshape(rotate(split(inputs.queries, H)), [J, (H / J) * T, D])
+  const queries = reshape(rotatedRow(rowHeads(inputs.queries, b, H), inputs, last), [J, (H / J) * T, D])
   const scores = mul(matMul(queries as never, keys as never, false, true) as Tensor, scalar(D ** -0.5))
   const mask = tensor(
     Float32Array.from({ length: (H / J) * T * (last + 1) }, (_, i) =>
@@ -166,5 +207,5 @@ function attendRow(
   )
   const mixed = matMul(softmax(add(scores, mask)) as never, values as never) as Tensor // (J, G T, D)
   const flat = reshape(transpose(reshape(mixed, [H, T, D]), [1, 0, 2]), [T, C])
-  return { mixed: flat, keys: fresh, values: freshValues }
+  return { mixed: flat, ...fresh }
 }

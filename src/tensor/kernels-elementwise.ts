@@ -14,7 +14,7 @@ import {
 import { ONNX_TYPE } from './onnx-encode.ts'
 import { TRACE_BACKEND, traceBackend as trace } from './trace-backend.ts'
 
-type Inputs = Readonly<Record<string, TensorInfo>>
+export type Inputs = Readonly<Record<string, TensorInfo>>
 type Attributes = Readonly<Record<string, unknown>>
 
 /** Register a traced kernel with typed access to its inputs and attributes. */
