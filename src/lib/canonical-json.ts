@@ -72,7 +72,11 @@ function writeObject(value: Record<string, unknown>, depth: number): string {
   return `{${members.join(',')}}`
 }
 
+/** Printable ASCII without quote and backslash: nothing in it is escaped. */
+const PLAIN = /^[ !#-[\]-~]*$/
+
 function writeString(text: string): string {
+  if (PLAIN.test(text)) return `"${text}"`
   if (!text.isWellFormed()) throw new FormatError('not-canonical', 'string: lone surrogate')
   return JSON.stringify(text)
 }
