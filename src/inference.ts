@@ -3,8 +3,9 @@
  * network.
  */
 import { type Composition, type Selection, selectionRouting } from './composition/compose.ts'
+import type { GeneratedToken, Generator } from './model/batcher.ts'
 import { createEvaluator, type Evaluation, type HeldOutDocument } from './model/evaluate.ts'
-import { createGenerator, type GeneratedToken, type Generator } from './model/generate.ts'
+import { createGenerator } from './model/generate.ts'
 import type { Sampling } from './model/sampling.ts'
 import type { WeightFormat } from './model/weight-format.ts'
 import type { PublicModel } from './public-model.ts'

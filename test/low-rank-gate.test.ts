@@ -9,8 +9,9 @@ import {
   selectionRouting,
 } from '../src/composition/compose.ts'
 import { digestOf } from '../src/lib/bytes.ts'
+import type { GeneratedToken } from '../src/model/batcher.ts'
 import { createEvaluator } from '../src/model/evaluate.ts'
-import { createGenerator, type GeneratedToken } from '../src/model/generate.ts'
+import { createGenerator } from '../src/model/generate.ts'
 import { lowRankOf, materialised } from '../src/model/low-rank.ts'
 import { expertRank, lowRankExperts } from '../src/model/params.ts'
 import type { SequenceRouting } from '../src/model/routing-plan.ts'

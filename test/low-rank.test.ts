@@ -4,8 +4,9 @@ import { checkFinite, checkNorms } from '../src/acceptance/checks.ts'
 import { DEFAULT_POLICY } from '../src/acceptance/policy.ts'
 import { tensorsOfExpert } from '../src/expert-tensors.ts'
 import { concatBytes } from '../src/lib/bytes.ts'
+import type { GeneratedToken } from '../src/model/batcher.ts'
 import { createEvaluator } from '../src/model/evaluate.ts'
-import { createGenerator, type GeneratedToken, type GeneratorInit } from '../src/model/generate.ts'
+import { createGenerator, type GeneratorInit } from '../src/model/generate.ts'
 import { lowRankOf, materialised } from '../src/model/low-rank.ts'
 import {
   type Expert,

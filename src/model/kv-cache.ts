@@ -163,6 +163,11 @@ export class KvCache {
     this.#views.clear()
   }
 
+  /** Bytes of what `copyOut` gives. */
+  prefixBytes(length: number): number {
+    return 4 * length * (2 * this.#L * this.#H * this.#D + this.#E)
+  }
+
   /** The first `length` positions of a slot as a copy of their own. */
   copyOut(slot: number, length: number): KvPrefix {
     const copy = (arrays: readonly Float32Array[]): Float32Array[] =>
@@ -191,14 +196,19 @@ export class KvCache {
     this.gateSums(slot).set(prefix.gateSums.subarray(0, length * this.#E))
   }
 
-  /** Overwrite a slot by the first `length` positions of another. */
-  move(from: number, to: number, length: number): void {
-    if (from === to) return
-    for (const array of [...this.#keys, ...this.#values]) {
-      for (let h = 0; h < this.#H; h++)
-        this.#head(array, to, h, length).set(this.#head(array, from, h, length))
+  /** Overwrite a slot by the first `length` positions of another, of this cache or of one of the same model. */
+  copy(source: KvCache, from: number, to: number, length: number): void {
+    if (source === this && from === to) return
+    const copy = (theirs: readonly Float32Array[], ours: readonly Float32Array[]): void => {
+      ours.forEach((array, layer) => {
+        for (let h = 0; h < this.#H; h++) {
+          this.#head(array, to, h, length).set(source.#head(theirs[layer] as Float32Array, from, h, length))
+        }
+      })
     }
-    this.gateSums(to).set(this.gateSums(from).subarray(0, length * this.#E))
+    copy(source.#keys, this.#keys)
+    copy(source.#values, this.#values)
+    this.gateSums(to).set(source.gateSums(from).subarray(0, length * this.#E))
   }
 
   #allocate({ slots, positions }: { slots: number; positions: number }): {

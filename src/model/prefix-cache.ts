@@ -2,7 +2,7 @@
  * Keys and values of prompts seen lately, so that a prompt that begins the same way is read from
  * there on. The least recently used go first. Knows no engine.
  */
-import type { KvPrefix } from './kv-cache.ts'
+import type { KvCache, KvPrefix } from './kv-cache.ts'
 import type { SequenceRouting } from './routing-plan.ts'
 
 interface Entry {
@@ -13,7 +13,7 @@ interface Entry {
 }
 
 /** Shorter beginnings cost less to read than to look up and copy. */
-export const MIN_PREFIX_TOKENS = 16
+const MIN_PREFIX_TOKENS = 16
 
 export class PrefixCache {
   readonly #maxBytes: number
@@ -39,16 +39,16 @@ export class PrefixCache {
     return { prefix: best.entry.prefix, length: best.length }
   }
 
-  /** Keep a prompt; what it begins with is not kept twice. */
-  add(tokens: Int32Array, { mask, gate }: SequenceRouting, prefix: KvPrefix): void {
-    const arrays = [...prefix.keys, ...prefix.values, prefix.gateSums]
-    const bytes = arrays.reduce((sum, array) => sum + array.byteLength, 0)
-    if (bytes > this.#maxBytes) return
+  /** Keep a prompt that a slot of `cache` holds, if it fits; what it begins with is not kept twice. */
+  add(tokens: Int32Array, { mask, gate }: SequenceRouting, cache: KvCache, slot: number): void {
+    const bytes = cache.prefixBytes(tokens.length)
+    if (tokens.length < MIN_PREFIX_TOKENS || bytes > this.#maxBytes) return
     const routing = { mask: mask.slice(), gate }
     for (const entry of [...this.#entries]) {
       if (sameRouting(entry.routing, routing) && commonLength(entry.tokens, tokens) === entry.tokens.length)
         this.#drop(entry)
     }
+    const prefix = cache.copyOut(slot, tokens.length)
     this.#entries.push({ tokens: tokens.slice(), routing, prefix, bytes })
     this.#bytes += bytes
     while (this.#bytes > this.#maxBytes) this.#drop(this.#entries[0] as Entry)

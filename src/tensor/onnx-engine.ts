@@ -29,10 +29,10 @@ import { encodeModel, type Graph } from './onnx-encode.ts'
 import { TRACE_BACKEND, traceBackend } from './trace-backend.ts'
 
 /**
- * Threads spin from one operator to the next, which takes microseconds, and not from one run to the
+ * Threads spin from one operator to the next, which takes microseconds, and hardly from one run to the
  * next, which would take the processor from the session that runs then.
  */
-const SHORT_SPIN = { extra: { session: { intra_op: { spin_duration_us: '20' } } } }
+const SHORT_SPIN = { extra: { session: { intra_op: { spin_duration_us: '40' } } } }
 
 export interface OnnxEngineInit {
   /** Threads inside one operator; default: all. */

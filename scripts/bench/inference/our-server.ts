@@ -1,6 +1,8 @@
 /** Our engine as the benchmark's server: the only place that opens a generator. */
+
+import type { GeneratedToken, Generator } from '../../../src/model/batcher.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
-import { createGenerator, type GeneratedToken, type Generator } from '../../../src/model/generate.ts'
+import { createGenerator } from '../../../src/model/generate.ts'
 import type { Params } from '../../../src/model/params.ts'
 import type { WeightFormat } from '../../../src/model/weight-format.ts'
 import { onnxEngine } from '../../../src/tensor/onnx-engine.ts'
