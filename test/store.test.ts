@@ -6,6 +6,7 @@ import { type Digest, digestOf, equalBytes, utf8 } from '../src/lib/bytes.ts'
 import { checkChunkHashes, chunkCount, chunkLength, fileRefOf, fileRefOfPath } from '../src/lib/file-ref.ts'
 import { limit } from '../src/lib/limits.ts'
 import { BlobStore } from '../src/store/blob-store.ts'
+import { ChunkThread } from '../src/store/chunk-thread.ts'
 import { codeOf, codeOfAsync, randomOf } from './support/packages.ts'
 
 const CHUNK = limit('chunkBytes')
@@ -368,5 +369,47 @@ describe('receiving a file', () => {
     await partial.complete()
     peak = Math.max(peak, process.memoryUsage().arrayBuffers - before)
     expect(peak).toBeLessThan(8 * CHUNK)
+  })
+})
+
+describe('the thread that verifies and writes chunks', () => {
+  const count = 20
+  const file = content(count * CHUNK - 7, 6)
+  const { ref, chunkHashes } = fileRefOf(file)
+  const chunk = (index: number): Uint8Array =>
+    file.subarray(index * CHUNK, index * CHUNK + chunkLength(ref, index))
+  const halves = (bytes: Uint8Array): Uint8Array[] => [bytes.subarray(0, 1000), bytes.subarray(1000)]
+
+  it('writes many at once, in any order, but none that is wrong', async () => {
+    const store = await BlobStore.open(home)
+    const partial = await store.beginPartial(ref, chunkHashes)
+    const right = [...partial.missing()].reverse().filter((index) => index !== 3)
+    const given = right.map((index) => partial.writeChunk(index, halves(chunk(index))))
+    expect(await codeOfAsync(() => partial.writeChunk(3, halves(chunk(4))))).toBe('wrong-digest')
+    await Promise.all(given)
+    expect(partial.missing()).toEqual([3])
+    expect(await codeOfAsync(() => partial.writeChunk(5, chunk(6)))).toBe('wrong-digest')
+    await partial.close()
+    await expect(partial.writeChunk(3, chunk(3))).rejects.toThrow('closed')
+    const again = await store.beginPartial(ref, chunkHashes)
+    expect(again.missing()).toEqual([3])
+    await again.writeChunk(3, chunk(3))
+    await again.complete()
+    expect(equalBytes(await store.readAll(ref.sha256, file.length), file)).toBe(true)
+  })
+
+  it('says what the disk says, and that it has ended', async () => {
+    const full = await open('/dev/full', 'w')
+    try {
+      const thread = new ChunkThread(full.fd, ref, chunkHashes)
+      const given = Array.from({ length: count }, (_, index) => thread.write(index, [chunk(index)]))
+      for (const outcome of await Promise.allSettled(given)) {
+        expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'ENOSPC' } })
+      }
+      await thread.close()
+      await expect(thread.write(0, [chunk(0)])).rejects.toThrow('ended')
+    } finally {
+      await full.close()
+    }
   })
 })

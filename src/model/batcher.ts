@@ -1,7 +1,7 @@
 /**
- * Many requests at once: each step reads a piece of one new prompt and then one more token of every request in
- * work. Leaving an expert out is a router mask and a gate of the others, so requests that differ in it share a
- * step. Knows no tokenizer, no HTTP and no weights.
+ * Many requests at once: each step reads some of the prompts that wait, one after the other, and then one more token
+ * of every request in work. Leaving an expert out is a router mask and a gate of the others, so requests that differ
+ * in it share a step. Knows no tokenizer, no HTTP and no weights.
  */
 import { setImmediate } from 'node:timers/promises'
 import type { ModelConfig } from './config.ts'
@@ -214,14 +214,23 @@ export class Batcher implements Generator {
     }
   }
 
-  /** Read a piece of the first prompt that waits; with its last piece the request goes into work. */
+  /** Read of the prompts that wait as many tokens as one step may. */
   async #admit(): Promise<void> {
+    for (let room = this.#prefillTokens; room > 0; ) {
+      const read = await this.#readPiece(room)
+      if (read === 0) return
+      room -= read
+    }
+  }
+
+  /** At most `room` tokens of the first prompt that waits; with its last piece the request goes into work. */
+  async #readPiece(room: number): Promise<number> {
     while (this.#waiting[0] !== undefined && isOver(this.#waiting[0])) {
       finish(this.#waiting.shift() as Stream, {})
     }
     const stream = this.#waiting[0]
     const slot = this.#active.length
-    if (stream === undefined || slot >= this.#streams) return
+    if (stream === undefined || slot >= this.#streams) return 0
     const { prompt } = stream.request
     if (stream.length === 0) {
       this.#reading.ensure(1, prompt.length)
@@ -233,12 +242,15 @@ export class Batcher implements Generator {
         stream.length = length
       }
     }
-    const ids = prompt.subarray(stream.length, stream.length + this.#prefillTokens)
+    const isFirst = room === this.#prefillTokens
+    // Behind another prompt only what ends its own: a run of few tokens costs nearly as much as one of many.
+    if (!isFirst && prompt.length - stream.length > room) return 0
+    const ids = prompt.subarray(stream.length, stream.length + room)
     const batch = { slot: 0, B: 1, T: ids.length, ids, lengths: [stream.length], routings: [stream.request] }
     stream.length += ids.length
     if (stream.length < prompt.length) {
       await this.#decoder.read(this.#reading, batch)
-      return
+      return ids.length
     }
     const out = await this.#decoder.forward(this.#reading, batch)
     this.#waiting.shift()
@@ -249,6 +261,7 @@ export class Batcher implements Generator {
     // Whoever waits for the first token has it before what is kept is copied.
     await setImmediate()
     this.#prefixes.add(prompt, stream.request, this.#reading, 0)
+    return ids.length
   }
 
   /** One more token of every request in work. */

@@ -15,10 +15,11 @@ import {
   type FileRef,
 } from '../lib/file-ref.ts'
 import { mapDiskErrors, PRIVATE_FILE_MODE } from '../lib/files.ts'
+import { ChunkThread } from './chunk-thread.ts'
 import { FileFollower } from './file-follower.ts'
 
-/** Smaller files are hashed when they are whole: a thread costs more than it saves. */
-const FOLLOWED_BYTES = 16 * 2 ** 20
+/** Smaller files are verified on the thread that receives them, and hashed when they are whole: threads cost more than they save. */
+const THREADED_BYTES = 16 * 2 ** 20
 /** Chunks that a follower is told of at once: waking its thread costs as much as hashing 200 KiB. */
 const TOLD_CHUNKS = 8
 /** Written bytes after which the disk is told to keep them, so that the end of a file waits for little. */
@@ -43,14 +44,6 @@ export function partialPath(blobPath: string, ref: FileRef): string {
   return `${blobPath}-${claim.slice('sha256:'.length, 'sha256:'.length + 16)}.part`
 }
 
-/** A verified chunk that waits to be written. */
-interface Pending {
-  readonly index: number
-  readonly parts: readonly Uint8Array[]
-  readonly length: number
-  readonly written: PromiseWithResolvers<void>
-}
-
 export class PartialBlob {
   readonly #init: PartialBlobInit
   readonly #missing: Set<number>
@@ -61,8 +54,9 @@ export class PartialBlob {
   /** The same, as far as the follower knows. */
   #told = 0
   #unflushed = 0
-  #pending: Pending[] = []
-  #writing: Promise<void> | undefined
+  #chunkThread: ChunkThread | undefined
+  /** Under way. */
+  readonly #writes = new Set<Promise<void>>()
   #flushing: Promise<void> = Promise.resolve()
 
   private constructor(init: PartialBlobInit, handle: FileHandle | undefined, missing: Set<number>) {
@@ -101,49 +95,37 @@ export class PartialBlob {
   ): Promise<void> {
     const { ref, chunkHashes, path } = this.#init
     const parts = bytes instanceof Uint8Array ? [bytes] : bytes
-    const length = parts.reduce((total, part) => total + part.length, 0)
-    checkChunkLength(ref, index, length)
-    // On this thread: half a millisecond a MiB, less than copying the chunk to hash it on another.
-    const hash = createHash('sha256')
-    for (const part of parts) hash.update(part)
-    checkChunkHash(ref, chunkHashes, index, hash.digest())
+    checkChunkLength(
+      ref,
+      index,
+      parts.reduce((total, part) => total + part.length, 0),
+    )
     signal?.throwIfAborted()
-    if (!this.#missing.has(index)) return
-    this.#open()
-    const written = Promise.withResolvers<void>()
-    this.#pending.push({ index, parts, length, written })
-    this.#writing ??= this.#writePending()
-    await mapDiskErrors(path, () => written.promise)
+    if (!this.#missing.has(index)) {
+      checkChunkHash(ref, chunkHashes, index, hashOf(parts))
+      return
+    }
+    const write = this.#write(this.#open(), index, parts)
+    this.#writes.add(write)
+    try {
+      await mapDiskErrors(path, () => write)
+    } finally {
+      this.#writes.delete(write)
+    }
   }
 
-  /** One write at a time: what arrives meanwhile goes into the next one, as far as it is consecutive. */
-  async #writePending(): Promise<void> {
-    while (this.#pending.length > 0) {
-      const run = this.#takeRun()
-      const parts = run.flatMap((chunk) => chunk.parts)
-      try {
-        await writeAll(this.#open(), parts, (run[0] as Pending).index * this.#init.ref.chunkSize)
-        for (const { index } of run) this.#missing.delete(index)
-        this.#follow()
-        this.#flush(run.reduce((total, { length }) => total + length, 0))
-        for (const { written } of run) written.resolve()
-      } catch (error) {
-        for (const { written } of run) written.reject(error)
-      }
+  async #write(handle: FileHandle, index: number, parts: readonly Uint8Array[]): Promise<void> {
+    const { ref, chunkHashes } = this.#init
+    if (ref.size >= THREADED_BYTES) {
+      this.#chunkThread ??= new ChunkThread(handle.fd, ref, chunkHashes)
+      await this.#chunkThread.write(index, parts)
+    } else {
+      checkChunkHash(ref, chunkHashes, index, hashOf(parts))
+      await writeAll(handle, parts, index * ref.chunkSize)
     }
-    this.#writing = undefined
-  }
-
-  #takeRun(): Pending[] {
-    this.#pending.sort((a, b) => a.index - b.index)
-    let count = 1
-    let parts = (this.#pending[0] as Pending).parts.length
-    for (; count < this.#pending.length; count++) {
-      const [before, next] = [this.#pending[count - 1] as Pending, this.#pending[count] as Pending]
-      parts += next.parts.length
-      if (next.index !== before.index + 1 || parts > MAX_PARTS) break
-    }
-    return this.#pending.splice(0, count)
+    this.#missing.delete(index)
+    this.#follow()
+    this.#flush(handle, chunkLength(ref, index))
   }
 
   /**
@@ -183,11 +165,12 @@ export class PartialBlob {
   /** Keep what has arrived for a later attempt. */
   async close(): Promise<void> {
     const handle = this.#handle
-    const follower = this.#follower
-    await this.#writing
     this.#handle = undefined
+    await Promise.allSettled(this.#writes)
+    const threads = [this.#chunkThread, this.#follower]
+    this.#chunkThread = undefined
     this.#follower = undefined
-    await follower?.close()
+    for (const thread of threads) await thread?.close()
     await this.#flushing.catch(() => undefined)
     await handle?.close()
   }
@@ -195,7 +178,7 @@ export class PartialBlob {
   /** Let the file's hash come along as far as the file is written without a gap. */
   #follow(): void {
     const { ref } = this.#init
-    if (ref.size < FOLLOWED_BYTES || this.#handle === undefined) return
+    if (ref.size < THREADED_BYTES || this.#handle === undefined) return
     while (this.#next < chunkCount(ref) && !this.#missing.has(this.#next)) this.#next++
     if (this.#next - this.#told < TOLD_CHUNKS) return
     this.#told = this.#next
@@ -204,11 +187,10 @@ export class PartialBlob {
   }
 
   /** A failure is told once by the system and must not be lost: `complete` throws it. */
-  #flush(length: number): void {
+  #flush(handle: FileHandle, length: number): void {
     this.#unflushed += length
     if (this.#unflushed < FLUSH_BYTES) return
     this.#unflushed = 0
-    const handle = this.#open()
     this.#flushing = this.#flushing.then(() => handle.datasync())
     this.#flushing.catch(() => undefined)
   }
@@ -217,6 +199,12 @@ export class PartialBlob {
     if (this.#handle === undefined) throw new Error('the partial file was closed')
     return this.#handle
   }
+}
+
+function hashOf(parts: readonly Uint8Array[]): Uint8Array {
+  const hash = createHash('sha256')
+  for (const part of parts) hash.update(part)
+  return hash.digest()
 }
 
 /** Parts as they arrived, in one call where the system takes that many, without copying them together. */
