@@ -5,10 +5,10 @@ import { causalMask } from '../src/model/layers.ts'
 import type { Engine, TensorFunction, Values } from '../src/tensor/engine.ts'
 import { sizeOf } from '../src/tensor/engine.ts'
 import {
+  causalAttention,
   gatedProjection,
   headLogProbs,
   logSumExpRows,
-  maskedAttention,
   rmsNorm,
   topKMask,
 } from '../src/tensor/fused.ts'
@@ -317,18 +317,29 @@ describe.each(engines)(
         )
       })
     })
-    it('maskedAttention', async () => {
-      await check(fc.tuple(shape(4), seed), ([[b, h, t, d], s]) => {
-        const full = [b, h, t, d] as number[]
-        const mask = (): T => causalMask(t as number, 1)
-        const definition = (q: T, k: T, v: T): T =>
-          tf.matMul(tf.softmax(tf.add(tf.matMul(q, k, false, true), mask())), v)
-        return matches(
-          { shapes: [full, full, full], seed: s },
-          (...xs) => maskedAttention(...(xs as [T, T, T]), mask()),
-          (...xs) => definition(...(xs as [T, T, T])),
-        )
-      })
+    const attends = ([b, h, t, d]: number[], G: number, seed: number): Promise<void> => {
+      const keys = [b, h, t, d] as number[]
+      const queries = [b, h, G * (t as number), d] as number[]
+      const mask = (): T => causalMask(t as number, G)
+      const definition = (q: T, k: T, v: T): T =>
+        tf.matMul(tf.softmax(tf.add(tf.matMul(q, k, false, true), mask())), v)
+      return matches(
+        { shapes: [queries, keys, keys], seed },
+        (...xs) => causalAttention(...(xs as [T, T, T]), mask()),
+        (...xs) => definition(...(xs as [T, T, T])),
+      )
+    }
+    it('causalAttention', async () => {
+      await check(fc.tuple(shape(4), fc.integer({ min: 1, max: 3 }), seed), ([full, G, s]) =>
+        attends(full, G, s),
+      )
+    })
+    it.each([
+      [65, 1],
+      [150, 2],
+      [300, 1],
+    ])('causalAttention block by block, %i positions, %i heads a key', async (t, G) => {
+      await attends([1, 2, t, 3], G, t)
     })
     it.each(['none', 'input', 'both'] as const)('headLogProbs, gradients: %s', async (asked) => {
       await check(fc.tuple(shape(2), fc.integer({ min: 2, max: 30 }), seed), ([[n, c], v, s]) =>

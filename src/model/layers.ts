@@ -17,7 +17,7 @@ import {
   tensor,
   transpose,
 } from '@tensorflow/tfjs'
-import { gatedProjection, maskedAttention, rmsNorm } from '../tensor/fused.ts'
+import { causalAttention, gatedProjection, rmsNorm } from '../tensor/fused.ts'
 import { headSize, type ModelConfig } from './config.ts'
 
 export type Weights = (name: string) => Tensor
@@ -117,7 +117,7 @@ export function attention(
   const keys = rotate(heads(k, numKeyValueHeads), rotary.cos, rotary.sin)
   const values = heads(linear(x, named('v_proj')), numKeyValueHeads)
   const groups = grouped(queries, [B, numKeyValueHeads, (H / numKeyValueHeads) * T, D])
-  const mixed = grouped(maskedAttention(groups, keys, values, mask), [B, H, T, D])
+  const mixed = grouped(causalAttention(groups, keys, values, mask), [B, H, T, D])
   const joined = reshape(transpose(mixed, [0, 2, 1, 3]), [B * T, C])
   return rmsNorm(
     linear(joined, named('o_proj')),
