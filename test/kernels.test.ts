@@ -2,16 +2,10 @@ import * as tf from '@tensorflow/tfjs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { causalMask } from '../src/model/layers.ts'
+import { causalAttention } from '../src/tensor/causal-attention.ts'
 import type { Engine, TensorFunction, Values } from '../src/tensor/engine.ts'
 import { sizeOf } from '../src/tensor/engine.ts'
-import {
-  causalAttention,
-  gatedProjection,
-  headLogProbs,
-  logSumExpRows,
-  rmsNorm,
-  topKMask,
-} from '../src/tensor/fused.ts'
+import { gatedProjection, headLogProbs, logSumExpRows, rmsNorm, topKMask } from '../src/tensor/fused.ts'
 import { absent, onnx, optional, oracle } from './support/engines.ts'
 
 const RUNS = 6

@@ -17,7 +17,8 @@ import {
   tensor,
   transpose,
 } from '@tensorflow/tfjs'
-import { causalAttention, gatedProjection, rmsNorm } from '../tensor/fused.ts'
+import { causalAttention } from '../tensor/causal-attention.ts'
+import { gatedProjection, rmsNorm } from '../tensor/fused.ts'
 import { headSize, type ModelConfig } from './config.ts'
 
 export type Weights = (name: string) => Tensor

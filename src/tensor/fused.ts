@@ -23,7 +23,6 @@ import {
   scalar,
   sigmoid,
   slice,
-  softmax,
   square,
   sub,
   sum,
@@ -92,106 +91,6 @@ export function gatedProjection(gate: Tensor, up: Tensor, down: Tensor): Tensor 
     return { value: matMul(mul(silu(g), u) as never, w as never, false, true) as Tensor, gradFunc }
   })
   return op(gate, up, down)
-}
-
-/** Fewer queries at once make products too small. */
-const MIN_QUERIES = 64
-/** More would save little: four leave out three eighths of all scores, eight seven sixteenths. */
-const MAX_QUERY_BLOCKS = 4
-
-/** Queries that are computed together, with the keys before and among them. */
-interface QueryBlock {
-  readonly from: number
-  readonly count: number
-  /** Later keys are masked for all of them. */
-  readonly keys: number
-}
-
-function queryBlocks(S: number, T: number): QueryBlock[] {
-  const most = Math.max(MIN_QUERIES, Math.ceil(T / MAX_QUERY_BLOCKS))
-  return Array.from({ length: S / T }, (_, head) =>
-    Array.from({ length: Math.ceil(T / most) }, (_, block) => {
-      const keys = Math.min(T, (block + 1) * most)
-      return { from: head * T + block * most, count: keys - block * most, keys }
-    }),
-  ).flat()
-}
-
-/** Rows of x [B, H, T, D]; x itself where it has no others. */
-function rowsOf(x: Tensor, from: number, count: number): Tensor {
-  const [B, H, T, D] = x.shape as [number, number, number, number]
-  return count === T ? x : slice(x, [0, 0, from, 0], [B, H, count, D])
-}
-
-/** Sum of tensors [B, H, t, D], of which shorter ones lack the last of T rows. */
-function sumOfFirstRows(parts: readonly Tensor[], T: number): Tensor {
-  const lengths = parts.map(({ shape }) => shape[2] as number)
-  const ends = [...new Set(lengths)].sort((a, b) => a - b)
-  const pieces = ends.map((end, i) => {
-    const from = ends[i - 1] ?? 0
-    const reaching = parts.filter((_, part) => (lengths[part] as number) >= end)
-    return reaching.map((part) => rowsOf(part, from, end - from)).reduce((a, b) => add(a, b))
-  })
-  return pieces.length === 1 && ends[0] === T ? (pieces[0] as Tensor) : concat(pieces, 2)
-}
-
-/**
- * softmax(q k' + mask) v over the last two axes: q [B, H, S, D] scaled, k, v [B, H, T, D], mask [S, T] that keeps
- * query s from keys behind s mod T. Block by block of queries, so that much of what is masked is not computed. The
- * probabilities are computed again for the gradient, which then holds no [S, T] matrix between forward
- * and backward. For dO and O: dS = P * (dP - rowsum(dO * O)) (Dao et al., 2022, arXiv 2205.14135, B.4).
- */
-export function causalAttention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor): Tensor {
-  const [S, T] = mask.shape as [number, number]
-  const blocks = queryBlocks(S, T)
-  const maskOf = (whole: Tensor, { from, count, keys }: QueryBlock): Tensor =>
-    blocks.length === 1 ? whole : slice(whole, [from, 0], [count, keys])
-  const op = customGrad((...args) => {
-    const [q, k, v, save] = args as unknown[] as [Tensor, Tensor, Tensor, Save]
-    const mixed = blocks.map((block) => {
-      const near = rowsOf(k, 0, block.keys)
-      const scores = matMul(rowsOf(q, block.from, block.count) as never, near as never, false, true) as Tensor
-      const p = softmax(add(scores, maskOf(mask, block))) // (B, H, count, keys)
-      return matMul(p as never, rowsOf(v, 0, block.keys) as never) as Tensor
-    })
-    const value = mixed.length === 1 ? (mixed[0] as Tensor) : concat(mixed, 2)
-    save([q, k, v, value, mask])
-    const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor[] => {
-      const [q_, k_, v_, o_, mask_] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor]
-      const grads = blocks.map((block) => {
-        const [qb, ob, dyb] = [q_, o_, dy].map((x) => rowsOf(x, block.from, block.count)) as [
-          Tensor,
-          Tensor,
-          Tensor,
-        ]
-        const [kb, vb] = [k_, v_].map((x) => rowsOf(x, 0, block.keys)) as [Tensor, Tensor]
-        // Of -q: ONNX Runtime would find the product above and keep it instead of computing it again.
-        const scores = sub(maskOf(mask_, block), matMul(neg(qb) as never, kb as never, false, true) as Tensor)
-        const p = softmax(scores)
-        const dp = matMul(dyb as never, vb as never, false, true) as Tensor
-        const ds = mul(p, sub(dp, sum(mul(dyb, ob), -1, true)))
-        return {
-          q: matMul(ds as never, kb as never) as Tensor,
-          k: matMul(ds as never, qb as never, true, false) as Tensor,
-          v: matMul(p as never, dyb as never, true, false) as Tensor,
-        }
-      })
-      const dq = grads.map((grad) => grad.q)
-      return [
-        dq.length === 1 ? (dq[0] as Tensor) : concat(dq, 2),
-        sumOfFirstRows(
-          grads.map((grad) => grad.k),
-          T,
-        ),
-        sumOfFirstRows(
-          grads.map((grad) => grad.v),
-          T,
-        ),
-      ]
-    }
-    return { value, gradFunc }
-  })
-  return op(queries, keys, values)
 }
 
 /** Gradients that a head may be asked for; `input` is that of x alone, for a frozen head. */
