@@ -75,8 +75,18 @@ function ratioBars(ratios: Ratios, label: string): Plot.PlotOptions {
     y: { label, grid: true },
     marks: [
       Plot.barY(bars, { fx: 'model', x: 'peer', y: 'ratio', fill: 'peer' }),
-      Plot.text(bars, { fx: 'model', x: 'peer', y: 'ratio', text: (d) => `${d.ratio.toFixed(2)}x`, dy: -6 }),
       Plot.ruleY([1], { strokeDasharray: '4 3' }),
+      Plot.text(bars, {
+        fx: 'model',
+        x: 'peer',
+        y: 'ratio',
+        text: (d) => `${d.ratio.toFixed(2)}x`,
+        dy: -7,
+        // Readable where the line at 1 passes.
+        fill: 'black',
+        stroke: 'white',
+        strokeWidth: 5,
+      }),
     ],
   }
 }
@@ -94,7 +104,7 @@ if (inference !== undefined) {
     {
       insetLeft: 20,
       x: {
-        labelAnchor: 'center',
+        labelAnchor: 'left',
         label: 'composed experts, two active',
         type: 'log',
         base: 2,
