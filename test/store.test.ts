@@ -408,6 +408,13 @@ describe('the thread that verifies and writes chunks', () => {
       }
       await thread.close()
       await expect(thread.write(0, [chunk(0)])).rejects.toThrow('ended')
+      const cut = new ChunkThread(full.fd, ref, chunkHashes)
+      const underWay = Array.from({ length: count }, (_, index) => cut.write(index, [chunk(index)]))
+      await cut.close()
+      for (const outcome of await Promise.allSettled(underWay)) {
+        expect(outcome).toMatchObject({ status: 'rejected' })
+        expect(String((outcome as PromiseRejectedResult).reason)).toMatch(/ended|ENOSPC/)
+      }
     } finally {
       await full.close()
     }

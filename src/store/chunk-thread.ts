@@ -64,7 +64,8 @@ export class ChunkThread {
   readonly #jobs = new Map<number, PromiseWithResolvers<Outcome>>()
   #slots = 0
   #number = 0
-  #hasEnded = false
+  /** Why it writes no more. */
+  #ended: Error | undefined
 
   /** @param fd of a file that stays open until `close` has resolved. */
   constructor(fd: number, ref: FileRef, chunkHashes: Uint8Array) {
@@ -85,6 +86,7 @@ export class ChunkThread {
   async write(index: number, parts: readonly Uint8Array[]): Promise<void> {
     let slot = this.#freeSlot() ?? (await new Promise<ArrayBuffer>((take) => this.#waiting.push(take)))
     try {
+      if (this.#ended !== undefined) throw this.#ended
       const bytes = new Uint8Array(slot)
       let length = 0
       for (const part of parts) {
@@ -92,7 +94,8 @@ export class ChunkThread {
         length += part.length
       }
       const position = index * this.#ref.chunkSize
-      const expected = chunkHash(this.#chunkHashes, index)
+      // In memory of its own: a message carries all of what a view looks into.
+      const expected = new Uint8Array(chunkHash(this.#chunkHashes, index))
       const outcome = await this.#run({ slot, length, position, expected })
       slot = outcome.slot
       const { got, failure } = outcome
@@ -118,7 +121,6 @@ export class ChunkThread {
   }
 
   async #run(job: Omit<Job, 'number'>): Promise<Outcome> {
-    if (this.#hasEnded) throw new Error('the thread that writes a file has ended')
     const number = this.#number++
     const done = Promise.withResolvers<Outcome>()
     this.#jobs.set(number, done)
@@ -134,7 +136,7 @@ export class ChunkThread {
   }
 
   #end(error: Error): void {
-    this.#hasEnded = true
-    for (const job of this.#jobs.values()) job.reject(error)
+    this.#ended ??= error
+    for (const job of this.#jobs.values()) job.reject(this.#ended)
   }
 }
