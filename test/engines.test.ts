@@ -1,18 +1,19 @@
 import { mkdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import util from 'node:util'
-import { add, mul, reshape, type Tensor } from '@tensorflow/tfjs'
+import { add, getBackend, matMul, mul, reshape, scalar, type Tensor } from '@tensorflow/tfjs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { findWheel } from '../scripts/libtensorflow/wheel.ts'
 import { runDoctor } from '../src/cli/doctor.ts'
 import { startNode } from '../src/cli/start.ts'
 import { InputError } from '../src/lib/errors.ts'
 import { createConsortium, initHome } from '../src/setup.ts'
+import type { TensorFunction } from '../src/tensor/engine.ts'
 import { measureGflops } from '../src/tensor/measure.ts'
 import { parseGpus } from '../src/tensor/nvidia.ts'
 import { cudaFailure } from '../src/tensor/onnx-cuda.ts'
 import { selectEngine } from '../src/tensor/select-engine.ts'
-import { absent, oracle, present } from './support/engines.ts'
+import { absent, onnx, oracle, present } from './support/engines.ts'
 import { cleanUp, folder, now, SMALL_MODEL } from './support/network.ts'
 
 afterAll(cleanUp)
@@ -91,6 +92,26 @@ describe.each(present)('inputs on $label', ({ engine }) => {
     expect(await run(shared)).toEqual([60, 300, 40, 500])
     await compiled.dispose()
   })
+})
+
+it('engines of one process compile and run at the same time', async () => {
+  const fn: TensorFunction = ({ a }) => ({ y: add(matMul(a as never, a as never) as Tensor, scalar(1)) })
+  const inputs = { a: { shape: [2, 2] } }
+  const a = Float32Array.of(1, 2, 3, 4)
+  const before = getBackend()
+  const results = [onnx, oracle, onnx, oracle, onnx].map(async (engine) => {
+    const compiled = await engine.compile(fn, { inputs })
+    const [one, two] = await Promise.all([compiled.run({ a }), compiled.run({ a })])
+    await compiled.dispose()
+    return [one['y'], two['y']].map((y) => Array.from(y as Float32Array))
+  })
+  for (const found of await Promise.all(results)) {
+    expect(found).toEqual([
+      [8, 11, 16, 23],
+      [8, 11, 16, 23],
+    ])
+  }
+  expect(getBackend()).toBe(before)
 })
 
 describe('what doctor finds', () => {

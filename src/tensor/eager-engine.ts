@@ -2,19 +2,7 @@
  * Engines that run TensorFlow.js operations one by one, on any registered backend; `cpu` is the oracle
  * of the tests. Knows no model and no native library.
  */
-import {
-  dispose,
-  env,
-  keep,
-  reshape,
-  setBackend,
-  type Tensor,
-  tensor,
-  engine as tfEngine,
-  tidy,
-  util,
-  version_core,
-} from '@tensorflow/tfjs'
+import { dispose, env, keep, reshape, type Tensor, tensor, tidy, util, version_core } from '@tensorflow/tfjs'
 import {
   type Compiled,
   checkLength,
@@ -27,6 +15,7 @@ import {
   type TensorSpec,
   type Values,
 } from './engine.ts'
+import { onBackend } from './on-backend.ts'
 
 export function cpuEngine(): Engine {
   // Its greeting recommends another package on standard error; `flexmesh doctor` does that better.
@@ -68,14 +57,16 @@ class EagerFunction implements Compiled {
   }
 
   static async create(fn: TensorFunction, signature: Signature, backend: string): Promise<EagerFunction> {
-    await activate(backend)
-    const frozen: Record<string, Tensor> = {}
-    for (const [name, { data, shape }] of Object.entries(signature.frozen ?? {})) {
-      frozen[name] =
-        data instanceof Float32Array
-          ? tensor(data.slice(), [...shape], 'float32')
-          : tensor(Int32Array.from(data), [...shape], 'int32')
-    }
+    const frozen = await onBackend(backend, () =>
+      Object.fromEntries(
+        Object.entries(signature.frozen ?? {}).map(([name, { data, shape }]) => [
+          name,
+          data instanceof Float32Array
+            ? tensor(data.slice(), [...shape], 'float32')
+            : tensor(Int32Array.from(data), [...shape], 'int32'),
+        ]),
+      ),
+    )
     return new EagerFunction(fn, signature, backend, frozen)
   }
 
@@ -84,14 +75,15 @@ class EagerFunction implements Compiled {
     into: Readonly<Record<string, Values>> = {},
     sizes: Sizes = {},
   ): Promise<Record<string, Values>> {
-    await activate(this.#backend)
-    const results = tidy(() => {
-      const tensors: Record<string, Tensor> = { ...this.#frozen }
-      for (const [name, spec] of Object.entries(this.#signature.inputs)) {
-        tensors[name] = this.#input(name, inputs[name], spec, sizes)
-      }
-      return this.#fn(tensors)
-    })
+    const results = await onBackend(this.#backend, () =>
+      tidy(() => {
+        const tensors: Record<string, Tensor> = { ...this.#frozen }
+        for (const [name, spec] of Object.entries(this.#signature.inputs)) {
+          tensors[name] = this.#input(name, inputs[name], spec, sizes)
+        }
+        return this.#fn(tensors)
+      }),
+    )
     const values: Record<string, Values> = {}
     for (const [name, result] of Object.entries(results)) {
       const data = (await result.data()) as Values
@@ -118,8 +110,4 @@ class EagerFunction implements Compiled {
     if (spec.constant === true) this.#constants.set(checked, keep(copy))
     return copy
   }
-}
-
-async function activate(backend: string): Promise<void> {
-  if (tfEngine().backendName !== backend) await setBackend(backend)
 }

@@ -4,7 +4,7 @@
  */
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
-import { type DataType, getBackend, setBackend, type Tensor } from '@tensorflow/tfjs'
+import type { DataType, Tensor } from '@tensorflow/tfjs'
 import * as ort from 'onnxruntime-node'
 import './kernels-elementwise.ts'
 import './kernels-reduce.ts'
@@ -24,6 +24,7 @@ import {
   type Values,
 } from './engine.ts'
 import { wholePrecision } from './nvidia.ts'
+import { onBackend } from './on-backend.ts'
 import { CUDA_SESSION, cudaFailure, requireCudaProvider } from './onnx-cuda.ts'
 import { encodeModel, type Graph } from './onnx-encode.ts'
 import { TRACE_BACKEND, traceBackend } from './trace-backend.ts'
@@ -114,10 +115,8 @@ export async function traceGraph(
   ] as string[]
   if (names.length > TRACE_SIZES.length) throw new RangeError(`at most ${TRACE_SIZES.length} named sizes`)
   const sizes = Object.fromEntries(names.map((name, i) => [name, TRACE_SIZES[i] as number]))
-  const previous = getBackend()
-  await setBackend(TRACE_BACKEND)
-  try {
-    return traceBackend.record((builder) => {
+  return onBackend(TRACE_BACKEND, () =>
+    traceBackend.record((builder) => {
       const tensors: Record<string, Tensor> = {}
       for (const [name, spec] of Object.entries(signature.inputs)) {
         const dtype: DataType = spec.dtype ?? 'float32'
@@ -138,10 +137,8 @@ export async function traceGraph(
         const shape = tensor.shape.map((size) => names.find((symbol) => sizes[symbol] === size) ?? size)
         traceBackend.output(name, tensor, shape)
       }
-    })
-  } finally {
-    if (previous !== '' && previous !== undefined) await setBackend(previous)
-  }
+    }),
+  )
 }
 
 class OnnxFunction implements Compiled {
