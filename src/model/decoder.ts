@@ -3,7 +3,7 @@
  * logits of last tokens only. Cost does not grow with the experts that a token does not use.
  * Knows no requests; `forward` in transformer.ts is the same function in one graph.
  */
-import type { Engine } from '../tensor/engine.ts'
+import type { Engine, Values } from '../tensor/engine.ts'
 import { BatchRouter } from './batch-router.ts'
 import type { CodedParams } from './coded-params.ts'
 import { keyValueWidth, type ModelConfig } from './config.ts'
@@ -41,6 +41,15 @@ export interface DecoderOutput {
   readonly logits: Float32Array
   /** Routing weight of each expert for that token, mean over layers, sums to 1: (B, E). */
   readonly shares: Float32Array
+}
+
+/** A batch with what every block is told of where its tokens are. */
+interface Step {
+  readonly batch: DecoderBatch
+  /** Inputs by name: positions and angles. */
+  readonly places: Readonly<Record<string, Values>>
+  /** (1): positions of the longest sequence. */
+  readonly total: Int32Array
 }
 
 export class Decoder {
@@ -105,22 +114,26 @@ export class Decoder {
   async forward(cache: KvCache, batch: DecoderBatch): Promise<DecoderOutput> {
     const { B } = batch
     const shares = new Float32Array(B * this.#init.E)
-    await this.#lowerBlocks(cache, batch, shares)
-    if (batch.T > 1) await this.#remember(cache, batch)
-    await this.#block(cache, this.#lastLayer, lastOf(batch), shares)
+    const step = this.#stepOf(batch)
+    await this.#lowerBlocks(cache, step, shares)
+    if (batch.T > 1) await this.#remember(cache, step)
+    const last = batch.T > 1 ? this.#stepOf(lastOf(batch)) : step
+    await this.#block(cache, this.#lastLayer, last, shares)
     return { logits: await this.#head(Array.from({ length: B }, (_, b) => b)), shares }
   }
 
   /** The same where more of the prompt follows, so that nobody asks what comes next. */
   async read(cache: KvCache, batch: DecoderBatch): Promise<void> {
-    await this.#lowerBlocks(cache, batch)
-    await this.#remember(cache, batch)
+    const step = this.#stepOf(batch)
+    await this.#lowerBlocks(cache, step)
+    await this.#remember(cache, step)
   }
 
   /** Nats of `labels` (T) after the batch's tokens (one sequence), summed; ids as for `forward`. */
   async score(cache: KvCache, batch: DecoderBatch, labels: Int32Array): Promise<number> {
-    await this.#lowerBlocks(cache, batch)
-    await this.#block(cache, this.#lastLayer, batch)
+    const step = this.#stepOf(batch)
+    await this.#lowerBlocks(cache, step)
+    await this.#block(cache, this.#lastLayer, step)
     const { vocabSize: V } = this.#config
     const logits = await this.#head(Array.from(labels.keys()))
     let nats = 0
@@ -143,8 +156,9 @@ export class Decoder {
   }
 
   /** Of a new batch, all blocks but the last. */
-  async #lowerBlocks(cache: KvCache, batch: DecoderBatch, shares?: Float32Array): Promise<void> {
+  async #lowerBlocks(cache: KvCache, step: Step, shares?: Float32Array): Promise<void> {
     const { hiddenSize: C } = this.#config
+    const { batch } = step
     const N = batch.ids.length
     const u = this.#u.first(N)
     batch.ids.forEach((id, row) => {
@@ -152,11 +166,16 @@ export class Decoder {
     })
     this.#y.first(N).fill(0)
     this.#batchRouter.begin(cache, batch)
-    for (let layer = 0; layer < this.#lastLayer; layer++) await this.#block(cache, layer, batch, shares)
+    for (let layer = 0; layer < this.#lastLayer; layer++) await this.#block(cache, layer, step, shares)
   }
 
   /** @param shares (B, E): those of each sequence's last token are added. */
-  async #block(cache: KvCache, layer: number, batch: DecoderBatch, shares?: Float32Array): Promise<void> {
+  async #block(
+    cache: KvCache,
+    layer: number,
+    { batch, places, total }: Step,
+    shares?: Float32Array,
+  ): Promise<void> {
     const { slot, B, T, lengths, ids } = batch
     const { E } = this.#init
     const N = ids.length
@@ -168,10 +187,10 @@ export class Decoder {
     const past = {
       pastKeys: cache.keys(layer, slot, B),
       pastValues: cache.values(layer, slot, B),
-      total: Int32Array.of(Math.max(...lengths) + T),
+      total,
     }
     await this.#parts.attend[layer]?.run(
-      { u: this.#u.first(N), y, ...past, ...this.#places(batch) },
+      { u: this.#u.first(N), y, ...past, ...places },
       { uNext: u, logits: router, keys, values },
       { B, T, P: cache.positions },
     )
@@ -188,14 +207,14 @@ export class Decoder {
   }
 
   /** The last block's keys and values of the batch; then each sequence's last token is row b of its streams. */
-  async #remember(cache: KvCache, batch: DecoderBatch): Promise<void> {
+  async #remember(cache: KvCache, { batch, places }: Step): Promise<void> {
     const { slot, B, T, lengths, ids } = batch
     const N = ids.length
     const u = this.#u.first(N)
     const y = this.#y.first(N)
     const keys = this.#keys.first(N)
     const values = this.#values.first(N)
-    await this.#parts.remember.run({ u, y, ...this.#places(batch) }, { keys, values }, { B, T })
+    await this.#parts.remember.run({ u, y, ...places }, { keys, values }, { B, T })
     cache.write(this.#lastLayer, slot, lengths, T, keys, values)
     const { hiddenSize: C } = this.#config
     for (const rows of [u, y]) {
@@ -204,13 +223,14 @@ export class Decoder {
     this.#batchRouter.keepLast(batch)
   }
 
-  /** Where the tokens of a batch are, with the angles of every position. */
-  #places({ T, lengths, ids }: DecoderBatch) {
-    return {
+  #stepOf(batch: DecoderBatch): Step {
+    const { T, lengths, ids } = batch
+    const places = {
       positions: ids.map((_, i) => (lengths[Math.floor(i / T)] as number) + (i % T)),
       lastPositions: Int32Array.from(lengths, (length) => length + T - 1),
       ...this.#rotary,
     }
+    return { batch, places, total: Int32Array.of(Math.max(...lengths) + T) }
   }
 
   /** Add the weighted outputs of experts for their rows of u to the same rows of y, both (N, C). */
