@@ -24,9 +24,6 @@ const THREADED_BYTES = 16 * 2 ** 20
 const TOLD_CHUNKS = 8
 /** Written bytes after which the disk is told to keep them, so that the end of a file waits for little. */
 const FLUSH_BYTES = 64 * 2 ** 20
-/** Parts of one write: a chunk in noise messages is some 34; a system takes 1024 at most. */
-const MAX_PARTS = 512
-
 export interface PartialBlobInit {
   readonly ref: FileRef
   /** Already checked against `ref`. */
@@ -102,7 +99,7 @@ export class PartialBlob {
     )
     signal?.throwIfAborted()
     if (!this.#missing.has(index)) {
-      checkChunkHash(ref, chunkHashes, index, hashOf(parts))
+      checkChunkHash(ref, chunkHashes, index, sha256(concatBytes(...parts)))
       return
     }
     const write = this.#write(this.#open(), index, parts)
@@ -120,8 +117,9 @@ export class PartialBlob {
       this.#chunkThread ??= new ChunkThread(handle.fd, ref, chunkHashes)
       await this.#chunkThread.write(index, parts)
     } else {
-      checkChunkHash(ref, chunkHashes, index, hashOf(parts))
-      await writeAll(handle, parts, index * ref.chunkSize)
+      const bytes = concatBytes(...parts)
+      checkChunkHash(ref, chunkHashes, index, sha256(bytes))
+      await writeAll(handle, bytes, index * ref.chunkSize)
     }
     this.#missing.delete(index)
     this.#follow()
@@ -201,26 +199,9 @@ export class PartialBlob {
   }
 }
 
-function hashOf(parts: readonly Uint8Array[]): Uint8Array {
-  const hash = createHash('sha256')
-  for (const part of parts) hash.update(part)
-  return hash.digest()
-}
-
-/** Parts as they arrived, in one call where the system takes that many, without copying them together. */
-async function writeAll(handle: FileHandle, parts: readonly Uint8Array[], start: number): Promise<void> {
-  const whole = parts.length > MAX_PARTS ? [concatBytes(...parts)] : parts
-  let at = start + (await handle.writev(whole, start)).bytesWritten
-  // What a full call leaves over is written piece by piece, and says why if it cannot be.
-  let skip = at - start
-  for (const part of whole) {
-    const rest = part.subarray(Math.min(skip, part.length))
-    skip -= part.length - rest.length
-    for (let done = 0; done < rest.length; ) {
-      const { bytesWritten } = await handle.write(rest, done, rest.length - done, at)
-      done += bytesWritten
-      at += bytesWritten
-    }
+async function writeAll(handle: FileHandle, bytes: Uint8Array, start: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    done += (await handle.write(bytes, done, bytes.length - done, start + done)).bytesWritten
   }
 }
 
