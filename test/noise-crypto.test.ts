@@ -17,6 +17,7 @@ function listed(bytes: Uint8Array, cut: number): Text {
   const list = new Uint8ArrayList()
   list.append(bytes.subarray(0, cut))
   list.append(bytes.subarray(cut))
+  // Noise brings a version of its own of the same list.
   return list as unknown as Text
 }
 

@@ -79,10 +79,7 @@ async function step(
   feeds['input_ids'] = new ort.Tensor('int64', flat, [ids.length, ids[0]?.length ?? 0])
   const out = await model.run(feeds)
   const present = Object.keys(past).map((name) => [name, out[`present.${name}`] as ort.Tensor] as const)
-  const { logits, expert_shares: shares } = out as unknown as {
-    logits: ort.Tensor
-    expert_shares: ort.Tensor
-  }
+  const [logits, shares] = [out['logits'], out['expert_shares']] as [ort.Tensor, ort.Tensor]
   return { logits, shares, past: Object.fromEntries(present) }
 }
 

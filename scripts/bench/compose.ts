@@ -16,7 +16,7 @@ import type { LoadFindings } from './compose/load-child.ts'
 import type { ReadFindings } from './compose/read-child.ts'
 import { type StoredExpert, storeExperts } from './compose/stored-experts.ts'
 import type { SwitchFindings } from './compose/switch-child.ts'
-import { median } from './machine.ts'
+import { median, rounded } from './machine.ts'
 
 const EXPERTS = 16
 const ROUNDS = 5
@@ -109,8 +109,4 @@ async function inChild<T>(name: string, dir: string, experts: readonly StoredExp
   const [findings] = (await Promise.race([once(child, 'message'), ended])) as [T]
   await ended.catch(() => undefined)
   return findings
-}
-
-function rounded(value: number): number {
-  return Math.round(value * 1000) / 1000
 }

@@ -13,7 +13,7 @@ import { bitswapVersion } from './exchange/bitswap.ts'
 import { EndProcess } from './exchange/child.ts'
 import { type Kind, SENT_BYTES } from './exchange/ends.ts'
 import type { Reading } from './exchange/meter.ts'
-import { median, versionOf } from './machine.ts'
+import { median, rounded, versionOf } from './machine.ts'
 
 const MIB = SENT_BYTES / 2 ** 20
 const ROUNDS = 5
@@ -132,10 +132,6 @@ function report(lanes: ReadonlyMap<LaneName, Lane>, bitswap: string | undefined)
       `event-loop delay p99 ${one.eventLoopP99Ms} ms, memory grew by ${one.rssGrowthMiB} MiB, worst process; with three sources ${three.eventLoopP99Ms} ms, ${three.rssGrowthMiB} MiB`,
     ],
   }
-}
-
-function rounded(value: number): number {
-  return Math.round(value * 1000) / 1000
 }
 
 async function writeRandom(path: string): Promise<void> {

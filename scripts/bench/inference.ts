@@ -10,6 +10,7 @@ import { measureInt8Loss } from './inference/int8-quality.ts'
 import { llamaCppVersion } from './inference/llama-cpp-peer.ts'
 import { THREADS } from './inference/our-server.ts'
 import type { Size } from './inference/reference-models.ts'
+import { rounded } from './machine.ts'
 import { readGBPerSecond } from './peak.ts'
 
 const NOT_INSTALLED = 'not installed'
@@ -65,8 +66,4 @@ function notMeasured(python: string | undefined, llamaCpp: string | undefined): 
   if (python === undefined) missing.push('transformers: set FLEXMESH_TORCH_PYTHON to a Python with it')
   if (llamaCpp === undefined) missing.push('llamacpp: run npm ci --prefix scripts/bench/peers')
   return missing
-}
-
-function rounded(value: number): number {
-  return Math.round(value * 1000) / 1000
 }

@@ -31,3 +31,8 @@ export function median(values: readonly number[]): number {
     ? (sorted[middle] as number)
     : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2
 }
+
+/** To thousandths, as the JSON lines give ratios. */
+export function rounded(value: number): number {
+  return Math.round(value * 1000) / 1000
+}

@@ -16,7 +16,7 @@ import {
 } from '../../src/lib/file-ref.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { FileFollower } from '../../src/store/file-follower.ts'
-import { median } from './machine.ts'
+import { median, rounded } from './machine.ts'
 
 const MIB = 1024
 const ROUNDS = 5
@@ -42,7 +42,7 @@ export async function verifyPackages(
         `1 GiB, round ${round + 1} of ${ROUNDS}: verified ${ours.at(-1)} MiB/s, sha256 ${plain.at(-1)} MiB/s`,
       )
     }
-    const ratio = Math.round((1000 * median(ours)) / median(plain)) / 1000
+    const ratio = rounded(median(ours) / median(plain))
     return { packageMiBs: median(ours), sha256MiBs: median(plain), ratio }
   } finally {
     await rm(work, { recursive: true, force: true })

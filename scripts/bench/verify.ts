@@ -12,7 +12,7 @@ import { encodeManifest, type Manifest, openManifest } from '../../src/packaging
 import { NO_STATEMENT } from '../../src/packaging/statement.ts'
 import { expertDataBytes } from '../../src/packaging/tensor-names.ts'
 import type { Bench } from './bench.ts'
-import { median, versionOf } from './machine.ts'
+import { median, rounded, versionOf } from './machine.ts'
 import { verifyPackages } from './verify-package.ts'
 
 const PUBLISHERS = 8
@@ -116,10 +116,6 @@ function signedPart(envelope: Uint8Array): { message: Uint8Array; signature: Uin
     message: preAuthEncoding(payloadType, payload),
     signature: signatures[0]?.sig ?? new Uint8Array(64),
   }
-}
-
-function rounded(ratio: number): number {
-  return Math.round(ratio * 1000) / 1000
 }
 
 /** What the signature costs in JavaScript; whether it holds, here without its encoding, costs the same. */

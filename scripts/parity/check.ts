@@ -36,14 +36,14 @@ const child = spawn(python, [fileURLToPath(new URL('transformers_reference.py', 
   stdio: ['pipe', 'pipe', 'inherit'],
 })
 const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
-async function answer(): Promise<Record<string, unknown>> {
+async function answer<T>(): Promise<T> {
   const { value } = await lines.next()
   if (value === undefined) throw new Error('the reference ended; its error is above')
-  return JSON.parse(value) as Record<string, unknown>
+  return JSON.parse(value) as T
 }
-async function ask(request: Record<string, unknown>): Promise<Record<string, unknown>> {
+async function ask<T>(request: Record<string, unknown>): Promise<T> {
   child.stdin.write(`${JSON.stringify(request)}\n`)
-  return answer()
+  return answer<T>()
 }
 
 function configOf({ config, experts, topK, dtype }: ParityCase): Record<string, unknown> {
@@ -73,10 +73,10 @@ async function makeTheirs(task: ParityCase, dir: string): Promise<void> {
 
 async function theirsOf(dir: string, task: ParityCase): Promise<Answer> {
   const prompt = [...promptOf(task)]
-  return (await ask({ do: 'run', dir, prompt, newTokens: NEW_TOKENS })) as unknown as Answer
+  return ask<Answer>({ do: 'run', dir, prompt, newTokens: NEW_TOKENS })
 }
 
-const versions = await answer()
+const versions = await answer<Record<string, unknown>>()
 const work = await mkdtemp(join(tmpdir(), 'flexmesh-parity-'))
 const faults: string[] = []
 let worst = 0

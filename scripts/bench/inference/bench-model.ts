@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Params } from '../../../src/model/params.ts'
-import { median } from '../machine.ts'
+import { median, rounded } from '../machine.ts'
 import { type Comparison, compare, type Speed } from './compare.ts'
 import { writeFlexOlmoDirectory } from './flex-olmo-directory.ts'
 import { type GgufFormat, writeOlmoeGguf } from './gguf.ts'
@@ -194,8 +194,4 @@ async function inFolder<T>(action: (dir: string) => Promise<T>): Promise<T> {
 
 function shown({ prefillMs, decodeMs }: Speed): Speed {
   return { prefillMs: rounded(prefillMs), decodeMs: rounded(decodeMs) }
-}
-
-function rounded(value: number): number {
-  return Math.round(value * 1000) / 1000
 }
