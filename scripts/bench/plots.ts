@@ -5,7 +5,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import * as Plot from '@observablehq/plot'
 import { parseHTML } from 'linkedom'
-import { type PaperLine, paperPlots } from './paper/plots.ts'
+import { type PaperLine, paperPlots } from '../paper/plots.ts'
 
 type Numbers = Readonly<Record<string, number>>
 /** By model, then by peer. */
@@ -24,12 +24,13 @@ interface TrainingLine {
   readonly commit: string
 }
 
-const RESULTS = new URL('./results/', import.meta.url)
-const PLOTS = new URL('./plots/', import.meta.url)
+/** Results lie in results/ of a folder, pictures go to plots/ of it. */
+const BENCH = new URL('./', import.meta.url)
+const PAPER = new URL('../paper/', import.meta.url)
 const { document } = parseHTML('<!doctype html><html><body></body></html>')
 
-async function line<T>(name: string): Promise<T | undefined> {
-  const text = await readFile(new URL(`${name}.json`, RESULTS), 'utf8').catch(() => undefined)
+async function line<T>(name: string, folder = BENCH): Promise<T | undefined> {
+  const text = await readFile(new URL(`results/${name}.json`, folder), 'utf8').catch(() => undefined)
   return text === undefined ? undefined : (JSON.parse(text.trim().split('\n').at(-1) as string) as T)
 }
 
@@ -37,6 +38,7 @@ async function write(
   name: string,
   options: Plot.PlotOptions,
   where: { readonly machine: string; readonly commit: string },
+  folder = BENCH,
 ) {
   const svg = Plot.plot({
     document,
@@ -60,7 +62,8 @@ async function write(
     ],
   })
   svg.setAttribute('xmlns', 'http://www.w3.org/2000/svg')
-  await writeFile(new URL(`${name}.svg`, PLOTS), `${svg.outerHTML}\n`)
+  await mkdir(new URL('plots/', folder), { recursive: true })
+  await writeFile(new URL(`plots/${name}.svg`, folder), `${svg.outerHTML}\n`)
   console.log(`plots/${name}.svg`)
 }
 
@@ -91,7 +94,6 @@ function ratioBars(ratios: Ratios, label: string): Plot.PlotOptions {
   }
 }
 
-await mkdir(PLOTS, { recursive: true })
 const inference = await line<InferenceLine>('inference')
 if (inference !== undefined) {
   const { decode, prefill } = inference.ratios
@@ -129,8 +131,8 @@ if (training !== undefined) {
   ])
   await write('training', ratioBars(Object.fromEntries(torch), 'times the peer, by model'), training)
 }
-const paper = await line<PaperLine>('paper')
+const paper = await line<PaperLine>('paper', PAPER)
 if (paper !== undefined) {
   for (const [name, options] of Object.entries(paperPlots(paper)))
-    await write(`paper-${name}`, options, paper)
+    await write(`paper-${name}`, options, paper, PAPER)
 }

@@ -2,7 +2,7 @@
  * Whether we and transformers compute the same of the same model, both ways: of checkpoints that transformers
  * saved, and of folders that we wrote. Prints one line; exits 1 where logits differ by more than 1e-4 of the
  * largest or a greedy continuation differs. `--write` stores what transformers computed of our folders, and small
- * checkpoints that it saved, under test/parity. Needs FLEXMESH_TORCH_PYTHON.
+ * checkpoints that it saved, under test/fixtures/parity. Needs FLEXMESH_TORCH_PYTHON.
  */
 import { spawn } from 'node:child_process'
 import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -10,9 +10,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { writeHuggingFaceDirectory } from '../../src/checkpoint/huggingface-directory.ts'
+import { fromFloat32 } from '../../src/checkpoint/safetensors.ts'
 import { configToHuggingFace, mixtureToHuggingFace } from '../../src/model/config.ts'
-import { writeHuggingFaceDirectory } from '../../src/packaging/huggingface-directory.ts'
-import { fromFloat32 } from '../../src/packaging/safetensors.ts'
 import { CASES, dtypeOf, NEW_TOKENS, type ParityCase, promptOf, weightsOf } from './cases.ts'
 import { type Answer, answerOf, readFolder, relativeError } from './our-model.ts'
 
@@ -29,7 +29,7 @@ if (python === undefined) {
   console.error('parity: set FLEXMESH_TORCH_PYTHON to a Python with torch and transformers')
   process.exit(2)
 }
-const stored = fileURLToPath(new URL('../../test/parity', import.meta.url))
+const stored = fileURLToPath(new URL('../../test/fixtures/parity', import.meta.url))
 const write = process.argv.includes('--write')
 
 const child = spawn(python, [fileURLToPath(new URL('transformers_reference.py', import.meta.url))], {

@@ -8,7 +8,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { PROMPT } from '../../src/export-onnx.ts'
+import { PROMPT } from '../../src/composition/export-onnx.ts'
 import { runCommand, scratchNode } from './scratch-node.ts'
 
 const STEPS = 60

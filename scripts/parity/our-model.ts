@@ -1,7 +1,11 @@
 /** A Hugging Face folder in our engine: logits by the whole forward pass, a greedy continuation by serving. */
 import { type Tensor, zeros } from '@tensorflow/tfjs'
+import { checkTensors } from '../../src/checkpoint/checkpoint-check.ts'
+import { openCheckpoint, readTensor } from '../../src/checkpoint/checkpoint-directory.ts'
+import { readConfig } from '../../src/checkpoint/model-directory.ts'
+import { toFloat32 } from '../../src/checkpoint/safetensors.ts'
+import { createGenerator, type GeneratorInit } from '../../src/inference/generate.ts'
 import { configFromHuggingFace, type ModelConfig } from '../../src/model/config.ts'
-import { createGenerator, type GeneratorInit } from '../../src/model/generate.ts'
 import {
   denseName,
   mixtureParams,
@@ -11,10 +15,6 @@ import {
   zeroRows,
 } from '../../src/model/params.ts'
 import { forward, head } from '../../src/model/transformer.ts'
-import { checkTensors } from '../../src/packaging/checkpoint-check.ts'
-import { openCheckpoint, readTensor } from '../../src/packaging/checkpoint-directory.ts'
-import { readConfig } from '../../src/packaging/model-directory.ts'
-import { toFloat32 } from '../../src/packaging/safetensors.ts'
 import type { Engine } from '../../src/tensor/engine.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 

@@ -1,8 +1,8 @@
 /** A node of its own consortium around the small model, without a network: for checks against other programs. */
 import { fileURLToPath } from 'node:url'
-import { nodeCommands } from '../../src/commands.ts'
-import { FlexMeshNode } from '../../src/node.ts'
-import { createConsortium, initHome } from '../../src/setup.ts'
+import { nodeCommands } from '../../src/commands/table.ts'
+import { createConsortium, initHome } from '../../src/node/join.ts'
+import { FlexMeshNode } from '../../src/node/node.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 
 const SMALL_MODEL = fileURLToPath(new URL('../../models/small', import.meta.url))

@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { startNode } from '../../src/cli/start.ts'
-import { parseUpstreamUrl } from '../../src/serving/upstream.ts'
+import { parseUpstreamUrl } from '../../src/serving/upstream-engine.ts'
 import { runCommand, scratchNode } from './scratch-node.ts'
 
 const STEPS = 60

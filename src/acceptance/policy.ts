@@ -21,7 +21,7 @@ export const DEFAULT_POLICY: AcceptancePolicy = {
   maxDeltaRatio: 3, // neuron permutation gives about 1.4 and is still caught by value; noise gives more
   maxRouterRowNorm: 32, // rows of honest training lie between 1 and 10; a hijacking row is scaled up
   maxPublicLoadShare: 0.3, // honest experts take 4 to 9 % of the public text; a guest that takes most public tokens routes by size, not by content
-  maxPublicGateShare: 0.3, // statistics of the public text itself take a half; those of the owners in scripts/bench/PAPER.md 2 to 21 %
+  maxPublicGateShare: 0.3, // statistics of the public text itself take a half; those of the owners in scripts/paper/README.md 2 to 21 %
   maxPublicLoss: 0.01, // honest experts cost 0.1 to 0.3 % each
   maxOwnLoss: 0.15, // routed by rows, honest experts cost up to 12 % at the sample's size, by gates less; a hijacker takes it all
 }

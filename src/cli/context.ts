@@ -1,8 +1,8 @@
 /** What every command gets, and readers of its options. */
 import { readFile } from 'node:fs/promises'
-import { ROUTER_CHOICES, type RouterChoice } from '../composition/router.ts'
+import { WEIGHT_FORMATS, type WeightFormat } from '../inference/weight-format.ts'
 import { InputError } from '../lib/errors.ts'
-import { WEIGHT_FORMATS, type WeightFormat } from '../model/weight-format.ts'
+import { ROUTER_CHOICES, type RouterChoice } from '../model/gates.ts'
 import type { EngineChoice } from '../tensor/select-engine.ts'
 import type { Invocation } from './arguments.ts'
 import type { Output } from './output.ts'

@@ -1,8 +1,8 @@
 /** The demo's institutions as processes: starting them, asking them, waiting for them. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { homePaths } from '../home.ts'
 import { ExchangeError } from '../lib/errors.ts'
 import { callControl } from '../serving/control.ts'
+import { homePaths } from '../store/home.ts'
 
 const POLL_MS = 250
 /** Longest wait for something that takes seconds, ms. */

@@ -1,5 +1,5 @@
 /** What the demo measures and how it shows it. Knows nodes through their control sockets only. */
-import { PUBLIC_TEXT } from '../evaluate-text.ts'
+import { PUBLIC_TEXT } from '../commands/evaluate.ts'
 import { call, type Institution } from './demo-process.ts'
 import { table } from './output.ts'
 

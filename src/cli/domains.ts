@@ -1,7 +1,7 @@
 /** Paths given to `evaluate`, each one domain with a name of its own. Knows no text. */
 import { stat } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
-import { PUBLIC_TEXT } from '../evaluate-text.ts'
+import { PUBLIC_TEXT } from '../commands/evaluate.ts'
 import { InputError } from '../lib/errors.ts'
 import { mapDiskErrors, pathExists } from '../lib/files.ts'
 

@@ -5,7 +5,7 @@ import {
   type EvaluationReport,
   PUBLIC_TEXT,
   SENSIBLE_BYTES,
-} from '../evaluate-text.ts'
+} from '../commands/evaluate.ts'
 import { MACRO } from './domains.ts'
 import { folded, type Style, table } from './output.ts'
 

@@ -4,7 +4,7 @@
  */
 import { stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import type { DomainReport, EvaluationReport } from '../evaluate-text.ts'
+import type { DomainReport, EvaluationReport } from '../commands/evaluate.ts'
 import { InputError } from '../lib/errors.ts'
 import { mapDiskErrors } from '../lib/files.ts'
 import { mixtureLabels, peakShare, percent, sharesOf } from './evaluation.ts'

@@ -1,19 +1,18 @@
 /** `flexmesh start`: the node with its network, control socket and inference API, until interrupted. */
 import { resolve } from 'node:path'
-import { nodeCommands } from '../commands.ts'
+import { nodeCommands } from '../commands/table.ts'
 import { selectionMask } from '../composition/compose.ts'
-import type { RouterChoice } from '../composition/router.ts'
-import { type GatewayInit, openGateway } from '../gateway.ts'
-import { hostileCommands } from '../hostile-commands.ts'
+import type { WeightFormat } from '../inference/weight-format.ts'
 import { shortDigest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
-import type { WeightFormat } from '../model/weight-format.ts'
-import { FlexMeshNode } from '../node.ts'
-import type { NodeEvent } from '../node-event.ts'
+import type { RouterChoice } from '../model/gates.ts'
+import type { NodeEvent } from '../node/events.ts'
+import { FlexMeshNode } from '../node/node.ts'
 import { createApp, type ServingEngine } from '../serving/app.ts'
 import { type Control, startControl } from '../serving/control.ts'
+import { type GatewayInit, openGateway } from '../serving/gateway.ts'
 import { loadApiKey, type RunningServer, startServer } from '../serving/server.ts'
-import { parseUpstreamUrl } from '../serving/upstream.ts'
+import { parseUpstreamUrl } from '../serving/upstream-engine.ts'
 import { type EngineChoice, selectEngine } from '../tensor/select-engine.ts'
 import type { Invocation } from './arguments.ts'
 import {
@@ -26,6 +25,7 @@ import {
   weightFormat,
   whole,
 } from './context.ts'
+import { hostileCommands } from './demo-hostile.ts'
 
 const DEFAULT_PORT = 8080
 const MAX_PORT = 65_535

@@ -7,11 +7,11 @@ import { type Digest, digestOf } from '../lib/bytes.ts'
 import { encodeCanonical } from '../lib/canonical-json.ts'
 import { InputError } from '../lib/errors.ts'
 import type { ModelConfig } from '../model/config.ts'
+import { type Gates, gatesOf, type RouterChoice, type RouterKind } from '../model/gates.ts'
 import { type Expert, mixtureParams, type Param, type Params, zeroRows } from '../model/params.ts'
 import { LEFT_OUT } from '../model/router.ts'
 import type { SequenceRouting } from '../model/routing-plan.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
-import { type Gates, gatesOf, type RouterChoice, type RouterKind } from './router.ts'
 
 export interface AcceptedExpert {
   /** Package id. */
@@ -43,7 +43,7 @@ export interface ComposeOptions {
   readonly publicStatistics?: RouterStatistics | undefined
 }
 
-/** As the paper's model of eight experts; rows gate-top-1 to gate-top-7 of scripts/bench/PAPER.md. */
+/** As the paper's model of eight experts; rows gate-top-1 to gate-top-7 of scripts/paper/README.md. */
 export const DEFAULT_TOP_K = 4
 
 export function compose(

@@ -5,9 +5,9 @@
 import type { PeerIdString } from '../identity/keys.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { ExchangeError } from '../lib/errors.ts'
+import type { Mesh } from '../network/mesh.ts'
 import type { BlobStore } from '../store/blob-store.ts'
-import { serveBlob } from './blob-transfer.ts'
-import type { Mesh } from './mesh.ts'
+import { serveBlob } from './fetch-blob.ts'
 import {
   decodeAddressesRequest,
   decodeBlobRequest,

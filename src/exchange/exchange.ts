@@ -13,13 +13,14 @@ import type { Digest } from '../lib/bytes.ts'
 import { ExchangeError } from '../lib/errors.ts'
 import type { FileRef } from '../lib/file-ref.ts'
 import { limit } from '../lib/limits.ts'
+import { answer, ask } from '../network/frames.ts'
+import { membersGate } from '../network/gate.ts'
+import { Mesh } from '../network/mesh.ts'
+import { createTransport, type Encrypter, startError, type Transport } from '../network/transport.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 import { type Answer, answersOf, type ExchangeHandlers } from './answers.ts'
-import { type FetchProgress, fetchBlob } from './blob-transfer.ts'
 import { CatchUp } from './catch-up.ts'
-import { answer, ask } from './frames.ts'
-import { membersGate } from './gate.ts'
-import { Mesh } from './mesh.ts'
+import { type FetchProgress, fetchBlob } from './fetch-blob.ts'
 import {
   decodeAddressesFrame,
   decodeBytesFrame,
@@ -30,7 +31,6 @@ import {
   requireFrame,
 } from './messages.ts'
 import { headsTopic, PROTOCOL_NAMES, PROTOCOLS, type ProtocolName, Quota } from './protocols.ts'
-import { createTransport, type Encrypter, startError, type Transport } from './transport.ts'
 
 export interface ExchangeComponents {
   readonly blobs: BlobStore

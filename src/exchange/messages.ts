@@ -3,7 +3,7 @@ import { concatBytes, type Digest, digestBytes, toHex } from '../lib/bytes.ts'
 import { FormatError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
-import { BytesFrame } from './frames.ts'
+import { BytesFrame } from '../network/frames.ts'
 
 export type JoinRequest =
   | { readonly kind: 'charter'; readonly token: string }

@@ -2,7 +2,7 @@
  * The router's decision for rows of tokens, outside any graph: which expert computes which rows, with
  * what weight. The same rule as `route` in router.ts, token by token. Knows no engine.
  */
-import type { WeightedRows } from './rows.ts'
+import type { WeightedRows } from '../inference/rows.ts'
 import type { Gate } from './solved-router.ts'
 
 /** What one sequence routes by. */

@@ -40,7 +40,7 @@ export interface GateCalibration {
   readonly prior: number
 }
 
-/** Rows gate, gate-odds, gate-quarter and gate-no-prior of the table in scripts/bench/PAPER.md. */
+/** Rows gate, gate-odds, gate-quarter and gate-no-prior of the table in scripts/paper/README.md. */
 export const GATE_CALIBRATION: GateCalibration = { scale: 0.5, prior: 1 }
 
 /**

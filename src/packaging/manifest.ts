@@ -2,6 +2,9 @@
  * Implements protocols/expert-package (v1.0.0), section "Manifest": what a publisher signs about an
  * expert. Its id is the digest of its bytes. Knows neither the clock nor who may publish.
  */
+
+import { type FloatDtype, LENGTH_BYTES } from '../checkpoint/safetensors.ts'
+import { DTYPE_BYTES } from '../checkpoint/safetensors-header.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { decodeCanonical, encodeCanonical, type JsonObject, type JsonValue } from '../lib/canonical-json.ts'
@@ -9,9 +12,13 @@ import { FormatError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { type FileRef, readFileRef } from '../lib/file-ref.ts'
 import { limit } from '../lib/limits.ts'
-import { type FloatDtype, LENGTH_BYTES } from './safetensors.ts'
-import { DTYPE_BYTES } from './safetensors-header.ts'
-import { type ChainLink, openStatement, readChainLink, readLabel, readValidity } from './statement.ts'
+import {
+  type ChainLink,
+  openStatement,
+  readChainLink,
+  readLabel,
+  readValidity,
+} from '../statements/statement.ts'
 import { type ExpertShape, expertDataBytes, tensorsPerLayer } from './tensor-names.ts'
 
 export interface Manifest extends ChainLink {

@@ -3,9 +3,7 @@
  * safetensors file and back. Checks structure only: whether values are finite, in bounds and worth
  * having is for acceptance.
  */
-import { FormatError, PolicyError } from '../lib/errors.ts'
-import { type FileRef, fileRefOf } from '../lib/file-ref.ts'
-import type { ExpertDescription } from './manifest.ts'
+
 import {
   byteLengthOf,
   type FloatDtype,
@@ -17,8 +15,11 @@ import {
   type TensorEntry,
   toFloat32,
   writeSafetensors,
-} from './safetensors.ts'
-import type { Dtype } from './safetensors-header.ts'
+} from '../checkpoint/safetensors.ts'
+import type { Dtype } from '../checkpoint/safetensors-header.ts'
+import { FormatError, PolicyError } from '../lib/errors.ts'
+import { type FileRef, fileRefOf } from '../lib/file-ref.ts'
+import type { ExpertDescription } from './manifest.ts'
 import {
   biasTensorName,
   type ExpertShape,

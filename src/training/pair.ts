@@ -3,6 +3,7 @@
  * both always active (flexolmo 2.2). Knows no data and no files.
  */
 import { concat, mul, scalar, type Tensor, tensor } from '@tensorflow/tfjs'
+import { mulberry32 } from '../inference/sampling.ts'
 import type { ModelConfig } from '../model/config.ts'
 import type { Weights } from '../model/layers.ts'
 import {
@@ -22,7 +23,6 @@ import {
   requireParam,
   routerName,
 } from '../model/params.ts'
-import { mulberry32 } from '../model/sampling.ts'
 import type { Compiled, Engine, FrozenTensor } from '../tensor/engine.ts'
 import { batchInputs, batchTensors, lossAndGradients, lossTerms } from './loss.ts'
 
@@ -31,7 +31,7 @@ export const INITIAL_BIAS = -0.05
 
 /**
  * Added to the trained bias of a released expert (flexolmo 3.4: biases are at most 0), so that a token
- * that could be anybody's goes to the public expert (rows gate and gate-as-trained of scripts/bench/PAPER.md).
+ * that could be anybody's goes to the public expert (rows gate and gate-as-trained of scripts/paper/README.md).
  */
 export const RELEASE_BIAS = -2
 

@@ -8,9 +8,9 @@
  * nothing: softmax sees differences only.
  */
 import { matMul, sum, type Tensor, zeros } from '@tensorflow/tfjs'
+import { mulberry32 } from '../inference/sampling.ts'
 import type { ModelConfig } from '../model/config.ts'
 import { denseName, type Params } from '../model/params.ts'
-import { mulberry32 } from '../model/sampling.ts'
 import { forward } from '../model/transformer.ts'
 import type { Engine } from '../tensor/engine.ts'
 

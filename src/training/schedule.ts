@@ -17,7 +17,7 @@ export function learningRate(schedule: Schedule, step: number): number {
   return peak * (finalShare + (1 - finalShare) * 0.5 * (1 + Math.cos(Math.PI * progress)))
 }
 
-/** Peak of an expert's training and the width it was chosen at (row rate-0.01-gate of scripts/bench/PAPER.md). */
+/** Peak of an expert's training and the width it was chosen at (row rate-0.01-gate of scripts/paper/README.md). */
 const PEAK = 5e-3
 const PEAK_WIDTH = 192
 

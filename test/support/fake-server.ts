@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { parseUpstreamUrl } from '../../src/serving/upstream.ts'
+import { parseUpstreamUrl } from '../../src/serving/upstream-engine.ts'
 
 export type Handler = (request: IncomingMessage, body: string, response: ServerResponse) => void
 const closing: (() => Promise<void>)[] = []

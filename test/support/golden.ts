@@ -35,7 +35,7 @@ interface GoldenFile {
 }
 
 export const golden = JSON.parse(
-  readFileSync(new URL('../golden/flexolmo.json', import.meta.url), 'utf8'),
+  readFileSync(new URL('../fixtures/golden/flexolmo.json', import.meta.url), 'utf8'),
 ) as GoldenFile
 
 export const goldenConfig: ModelConfig = {

@@ -1,13 +1,13 @@
 /** Model folders as others publish them, and changed copies of them. */
 import { copyFile, cp, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { openCheckpoint, readTensor } from '../../src/checkpoint/checkpoint-directory.ts'
+import { writeHuggingFaceDirectory } from '../../src/checkpoint/huggingface-directory.ts'
+import { type FloatDtype, fromFloat32 } from '../../src/checkpoint/safetensors.ts'
+import { mulberry32 } from '../../src/inference/sampling.ts'
 import { configToHuggingFace, type ModelConfig } from '../../src/model/config.ts'
 import { publicShapes } from '../../src/model/params.ts'
-import { mulberry32 } from '../../src/model/sampling.ts'
-import { openCheckpoint, readTensor } from '../../src/packaging/checkpoint-directory.ts'
-import { writeHuggingFaceDirectory } from '../../src/packaging/huggingface-directory.ts'
-import { type FloatDtype, fromFloat32 } from '../../src/packaging/safetensors.ts'
-import { initHome } from '../../src/setup.ts'
+import { initHome } from '../../src/node/join.ts'
 import { initialPublicModel } from '../../src/training/dense.ts'
 import { folder, SMALL_MODEL } from './network.ts'
 

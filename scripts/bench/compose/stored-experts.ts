@@ -1,11 +1,11 @@
 /** Packages of random experts of model M in a blob store, as `publish` leaves them. */
-import { tensorsOfExpert } from '../../../src/expert-tensors.ts'
+import { tensorsOfExpert } from '../../../src/checkpoint/expert-tensors.ts'
+import type { FloatDtype } from '../../../src/checkpoint/safetensors.ts'
+import { mulberry32 } from '../../../src/inference/sampling.ts'
 import type { Digest } from '../../../src/lib/bytes.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
-import { mulberry32 } from '../../../src/model/sampling.ts'
 import type { ExpertDescription } from '../../../src/packaging/manifest.ts'
 import { packExpert } from '../../../src/packaging/package.ts'
-import type { FloatDtype } from '../../../src/packaging/safetensors.ts'
 import { BlobStore } from '../../../src/store/blob-store.ts'
 import { CONFIGS, referenceExpert } from '../inference/reference-models.ts'
 

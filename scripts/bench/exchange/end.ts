@@ -5,8 +5,8 @@ import { identify } from '@libp2p/identify'
 import type { Libp2p } from '@libp2p/interface'
 import { tcp } from '@libp2p/tcp'
 import { createLibp2p } from 'libp2p'
-import { createTransport, type Transport } from '../../../src/exchange/transport.ts'
 import { createIdentity } from '../../../src/identity/keys.ts'
+import { createTransport, type Transport } from '../../../src/network/transport.ts'
 import { LOOPBACK } from './start-exchange.ts'
 
 export const TIMEOUT_MS = 300_000

@@ -2,8 +2,9 @@
  * Decode time over the number of composed experts, top-2, on model M: the router picks two of them, so more
  * experts should cost little. Every number takes turns with two experts, so that drift of the machine cancels.
  */
+
+import { mulberry32 } from '../../../src/inference/sampling.ts'
 import { mixtureParams } from '../../../src/model/params.ts'
-import { mulberry32 } from '../../../src/model/sampling.ts'
 import { compare } from './compare.ts'
 import { startOurs } from './our-server.ts'
 import {

@@ -1,8 +1,9 @@
 /** A mixture in memory as a Hugging Face directory that transformers loads as FlexOlmoForCausalLM. */
+
+import { writeHuggingFaceDirectory } from '../../../src/checkpoint/huggingface-directory.ts'
+import { type FloatDtype, fromFloat32 } from '../../../src/checkpoint/safetensors.ts'
 import { type ModelConfig, mixtureToHuggingFace } from '../../../src/model/config.ts'
 import { mixtureShapes, type Params, requireParam } from '../../../src/model/params.ts'
-import { writeHuggingFaceDirectory } from '../../../src/packaging/huggingface-directory.ts'
-import { type FloatDtype, fromFloat32 } from '../../../src/packaging/safetensors.ts'
 
 const NAMES = { F32: 'float32', BF16: 'bfloat16', F16: 'float16' } as const
 

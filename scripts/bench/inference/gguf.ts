@@ -5,9 +5,9 @@
  * float16 scale, then 32 int8. Knows no engine.
  */
 import { type FileHandle, open } from 'node:fs/promises'
+import { f16FromFloat32 } from '../../../src/checkpoint/float-formats.ts'
+import { mulberry32 } from '../../../src/inference/sampling.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
-import { mulberry32 } from '../../../src/model/sampling.ts'
-import { f16FromFloat32 } from '../../../src/packaging/float-formats.ts'
 
 export type GgufFormat = 'F32' | 'Q8_0'
 

@@ -3,7 +3,9 @@
  * experts, on the shipped public text, scored by the generator itself with both kinds of weights.
  */
 import { fileURLToPath } from 'node:url'
+import { loadPublicModel, type PublicModel } from '../../../src/checkpoint/public-model.ts'
 import { readDocuments } from '../../../src/data/readers.ts'
+import { mulberry32 } from '../../../src/inference/sampling.ts'
 import {
   type Expert,
   FFN_PROJECTIONS,
@@ -13,8 +15,6 @@ import {
   requireParam,
   zeroRows,
 } from '../../../src/model/params.ts'
-import { mulberry32 } from '../../../src/model/sampling.ts'
-import { loadPublicModel, type PublicModel } from '../../../src/public-model.ts'
 import { type OurServer, startOurs } from './our-server.ts'
 import { EXPERTS, routerRows, TOP_K } from './reference-models.ts'
 

@@ -23,7 +23,7 @@ export async function llamaCppVersion(): Promise<string | undefined> {
 
 export async function startLlamaCpp(file: string, threads: number): Promise<Server> {
   const child = fork(
-    fileURLToPath(new URL('./llama-cpp-child.ts', import.meta.url)),
+    fileURLToPath(new URL('./llama-cpp.child.ts', import.meta.url)),
     [file, String(threads), String(CONTEXT)],
     {
       execArgv: ['--import', 'tsx'],

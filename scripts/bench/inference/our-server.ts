@@ -1,10 +1,10 @@
 /** Our engine as the benchmark's server: the only place that opens a generator. */
 
-import type { GeneratedToken, Generator } from '../../../src/model/batcher.ts'
+import type { GeneratedToken, Generator } from '../../../src/inference/batcher.ts'
+import { createGenerator } from '../../../src/inference/generate.ts'
+import type { WeightFormat } from '../../../src/inference/weight-format.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
-import { createGenerator } from '../../../src/model/generate.ts'
 import type { Params } from '../../../src/model/params.ts'
-import type { WeightFormat } from '../../../src/model/weight-format.ts'
 import { onnxEngine } from '../../../src/tensor/onnx-engine.ts'
 import { CONTEXT } from './reference-models.ts'
 import type { Run, Server } from './server.ts'

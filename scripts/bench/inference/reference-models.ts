@@ -3,6 +3,8 @@
  * weights whose logits and routing are spread, so that greedy output does not hang on rounding. Knows no
  * engine and no files.
  */
+
+import { mulberry32 } from '../../../src/inference/sampling.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
 import {
   type Expert,
@@ -11,7 +13,6 @@ import {
   type Param,
   publicShapes,
 } from '../../../src/model/params.ts'
-import { mulberry32 } from '../../../src/model/sampling.ts'
 
 export type Size = 'S' | 'M' | 'L'
 export const EXPERTS = 5

@@ -37,7 +37,7 @@ export async function startContestant(
   const tsx = ['--import', 'tsx']
   const engine = ENGINES[name]
   if (engine !== undefined) {
-    return Contestant.start(process.execPath, [...tsx, script('contestant-engine.ts'), folder, engine], {})
+    return Contestant.start(process.execPath, [...tsx, script('contestant.child.ts'), folder, engine], {})
   }
   const python = process.env['FLEXMESH_TORCH_PYTHON']
   if (python === undefined) throw new Error('not installed; set FLEXMESH_TORCH_PYTHON to a Python with torch')

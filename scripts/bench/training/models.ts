@@ -2,9 +2,10 @@
  * The reference models of the training benchmark, their synthetic weights and batch, and the useful
  * arithmetic of one step. Knows no engine and no peer.
  */
+
+import { mulberry32 } from '../../../src/inference/sampling.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
 import { publicShapes } from '../../../src/model/params.ts'
-import { mulberry32 } from '../../../src/model/sampling.ts'
 import { initialPublicModel } from '../../../src/training/dense.ts'
 import { initialTrainables, trainableShapes } from '../../../src/training/pair.ts'
 

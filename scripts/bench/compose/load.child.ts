@@ -1,0 +1,51 @@
+/**
+ * One round of loading in a process of its own, so that its resident memory is its own. Usage: forked with
+ * DIR; told of the stored experts by message; answers with `LoadFindings`. Reads /proc, so Linux only.
+ */
+import { once } from 'node:events'
+import { readFile, writeFile } from 'node:fs/promises'
+import type { Composition } from '../../../src/composition/compose.ts'
+import { mulberry32 } from '../../../src/inference/sampling.ts'
+import { BlobStore } from '../../../src/store/blob-store.ts'
+import { referencePublicModel, TOP_K } from '../inference/reference-models.ts'
+import { loadComposition } from './load.ts'
+import { readFiles, timed } from './read-files.ts'
+import { CONFIG, type StoredExpert } from './stored-experts.ts'
+
+export interface LoadFindings {
+  /** From the blob store to a composition. */
+  readonly loadMs: number
+  /** Of the experts in float32. */
+  readonly weightBytes: number
+  /** By how much resident memory was higher at its peak than before. */
+  readonly grownBytes: number
+}
+
+const [dir = ''] = process.argv.slice(2)
+const [stored] = (await once(process, 'message')) as [StoredExpert[]]
+const blobs = await BlobStore.open(dir)
+const publicModel = referencePublicModel(CONFIG, mulberry32(1))
+// Brings the files into the page cache.
+const buffer = new Uint8Array(Math.max(...stored.map(({ size }) => size)))
+const paths = stored.map(({ sha256 }) => blobs.path(sha256))
+await readFiles(paths, () => buffer)
+
+await writeFile('/proc/self/clear_refs', '5') // Peak memory counts from here on.
+const before = await memory('VmRSS')
+let composition: Composition | undefined
+const loadMs = await timed(async () => {
+  composition = await loadComposition(blobs, publicModel, stored, TOP_K)
+})
+const grownBytes = (await memory('VmHWM')) - before
+let weightBytes = 0
+for (const { expert } of composition?.experts ?? []) {
+  for (const { data } of expert.ffn.values()) weightBytes += data.byteLength
+}
+process.send?.({ loadMs, weightBytes, grownBytes } satisfies LoadFindings)
+process.disconnect()
+
+/** A line of /proc/self/status, in bytes. */
+async function memory(name: 'VmRSS' | 'VmHWM'): Promise<number> {
+  const status = await readFile('/proc/self/status', 'utf8')
+  return Number(new RegExp(`${name}:\\s+(\\d+) kB`).exec(status)?.[1]) * 1024
+}

@@ -1,0 +1,67 @@
+/**
+ * How much later the first token comes when a request chooses other experts than the one before it. Usage:
+ * forked with DIR; told of the stored experts by message; answers with `SwitchFindings`.
+ */
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import { loadPublicModel } from '../../../src/checkpoint/public-model.ts'
+import type { Selection } from '../../../src/composition/compose.ts'
+import { Inference } from '../../../src/composition/composed-model.ts'
+import { mulberry32 } from '../../../src/inference/sampling.ts'
+import { BlobStore } from '../../../src/store/blob-store.ts'
+import { onnxEngine } from '../../../src/tensor/onnx-engine.ts'
+import { THREADS } from '../inference/our-server.ts'
+import { promptSource, referencePublicModel, TOP_K } from '../inference/reference-models.ts'
+import { median } from '../machine.ts'
+import { loadComposition } from './load.ts'
+import { CONFIG, type StoredExpert } from './stored-experts.ts'
+
+export interface SwitchFindings {
+  /** First token with another choice, less first token with the same choice; medians. */
+  readonly switchMs: number
+  readonly firstTokenMs: number
+}
+
+const ROUNDS = 20
+const PROMPT_TOKENS = 32
+
+const [dir = ''] = process.argv.slice(2)
+const [stored] = (await once(process, 'message')) as [StoredExpert[]]
+const params = referencePublicModel(CONFIG, mulberry32(1))
+const composition = await loadComposition(await BlobStore.open(dir), params, stored, TOP_K)
+// The tokenizer and the folder are those of the shipped model: serving asks for them, decoding does not.
+const shipped = await loadPublicModel(fileURLToPath(new URL('../../../models/small', import.meta.url)))
+const inference = new Inference(
+  onnxEngine({ threads: THREADS }),
+  { ...shipped, config: CONFIG, params },
+  composition,
+  'fp32',
+)
+// Every prompt is new, so that keys and values kept from an earlier one help neither side.
+const nextPrompt = promptSource(CONFIG, PROMPT_TOKENS, 2)
+await firstToken({})
+
+const same: number[] = []
+const changed: number[] = []
+for (let round = 0; round < ROUNDS; round++) {
+  const name = composition.experts[round % composition.experts.length]?.name as string
+  const selection: Selection = round % 2 === 0 ? { include: [name] } : { exclude: [name] }
+  changed.push(await firstToken(selection))
+  same.push(await firstToken(selection))
+}
+await inference.dispose()
+const findings: SwitchFindings = { switchMs: median(changed) - median(same), firstTokenMs: median(same) }
+process.send?.(findings)
+process.disconnect()
+
+async function firstToken(selection: Selection): Promise<number> {
+  const prompt = nextPrompt()
+  const started = performance.now()
+  const sampling = { temperature: 0, topP: 1, seed: 0 }
+  const tokens = inference.complete(
+    { prompt, maxTokens: 1, sampling, selection },
+    AbortSignal.timeout(60_000),
+  )
+  for await (const _ of tokens) return performance.now() - started
+  throw new Error('the first token ended the text: take another seed')
+}

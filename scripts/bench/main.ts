@@ -1,0 +1,48 @@
+/**
+ * `npm run bench -- NAME [--json]`: measures this project and its peers on the same work in the same
+ * run. With --json the last line is one JSON object and nothing else goes to standard output. Other options
+ * go to the benchmark; only `paper` has any.
+ */
+import { FlexMeshError } from '../../src/lib/errors.ts'
+import { benchPaper } from '../paper/bench.ts'
+import type { Bench } from './benchmark.ts'
+import { benchCompose } from './compose/bench.ts'
+import { benchExchange } from './exchange/bench.ts'
+import { benchInference } from './inference/bench.ts'
+import { commit, machine } from './machine.ts'
+import { benchMemory } from './memory/bench.ts'
+import { benchStartup } from './startup/bench.ts'
+import { benchTraining } from './training/bench.ts'
+import { benchVerify } from './verify/bench.ts'
+
+const BENCHES: Readonly<
+  Record<string, (say: (line: string) => void, options: readonly string[]) => Promise<Bench>>
+> = {
+  training: benchTraining,
+  inference: benchInference,
+  exchange: benchExchange,
+  compose: benchCompose,
+  verify: benchVerify,
+  startup: benchStartup,
+  memory: benchMemory,
+  paper: benchPaper,
+}
+
+const [name = '', ...given] = process.argv.slice(2)
+const bench = BENCHES[name]
+const json = given.includes('--json')
+const options = given.filter((option) => option !== '--json')
+if (bench === undefined || (name !== 'paper' && options.length > 0)) {
+  console.error(`usage: npm run bench -- NAME [--json]; NAME is one of ${Object.keys(BENCHES).join(', ')}`)
+  process.exit(2)
+}
+try {
+  const { json: members, lines } = await bench((line) => console.error(line), options)
+  const where = { machine: machine(), commit: commit() }
+  if (json) console.log(JSON.stringify({ ...members, ...where }))
+  else for (const line of [...lines, `${where.machine}, commit ${where.commit}`]) console.log(line)
+} catch (error) {
+  if (!(error instanceof FlexMeshError)) throw error
+  console.error(`bench: ${error.message}`)
+  process.exitCode = 1
+}

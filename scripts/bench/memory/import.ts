@@ -1,0 +1,113 @@
+/**
+ * Peak memory of taking in a sharded checkpoint of 1.5 GB: founding a consortium around it, and importing a pair
+ * made of it. Each command is a process of its own. Reads /proc, so Linux only.
+ */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import {
+  type TensorSource,
+  writeHuggingFaceDirectory,
+} from '../../../src/checkpoint/huggingface-directory.ts'
+import { mulberry32 } from '../../../src/inference/sampling.ts'
+import { configToHuggingFace, type ModelConfig, mixtureToHuggingFace } from '../../../src/model/config.ts'
+import { denseName, mixtureShapes, publicShapes } from '../../../src/model/params.ts'
+import { initHome } from '../../../src/node/join.ts'
+
+/** 0.75 billion parameters in BF16. */
+const CONFIG: ModelConfig = {
+  vocabSize: 8192,
+  hiddenSize: 1536,
+  intermediateSize: 6144,
+  numHiddenLayers: 20,
+  numAttentionHeads: 12,
+  numKeyValueHeads: 4,
+  maxPositionEmbeddings: 2048,
+  ropeTheta: 500_000,
+  rmsNormEps: 1e-6,
+}
+const SHARD_BYTES = 400e6
+const PIECE_BYTES = 2 ** 20
+const SAMPLE_MS = 20
+const SMALL = fileURLToPath(new URL('../../../models/small', import.meta.url))
+const MAIN = fileURLToPath(new URL('../../../src/main.ts', import.meta.url))
+
+export interface ImportFindings {
+  readonly modelMB: number
+  readonly largestShardMB: number
+  /** Highest resident memory of each command, in MB. */
+  readonly createMB: number
+  readonly importMB: number
+}
+
+export async function measureImports(work: string): Promise<ImportFindings> {
+  const model = join(work, 'published')
+  const pair = join(work, 'pair')
+  const home = join(work, 'import-home')
+  const tokenizer = await readFile(join(SMALL, 'tokenizer.json'))
+  const dense = { ...configToHuggingFace(CONFIG), eos_token_id: 0 }
+  const mixture = mixtureToHuggingFace(CONFIG, { experts: 2, topK: 2, endOfText: 0, dtype: 'bfloat16' })
+  const write = async (dir: string, json: unknown, tensors: TensorSource[]): Promise<void> => {
+    const files = new Map([
+      ['config.json', JSON.stringify(json)],
+      ['tokenizer.json', new Uint8Array(tokenizer)],
+    ] as [string, string | Uint8Array][])
+    await writeHuggingFaceDirectory(dir, { tensors, files }, { shardBytes: SHARD_BYTES })
+  }
+  const shapes = publicShapes(CONFIG)
+  await write(model, dense, [...shapes].map(source))
+  await write(pair, mixture, [...mixtureShapes(CONFIG, 2)].map(source))
+  const settings = { institution: 'Bench', listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
+  await initHome(home, settings, { inTheClear: true })
+  const replay = join(SMALL, 'replay.jsonl')
+  const create = ['consortium', 'create', '--public-model', model, '--name', 'Bench', '--replay', replay]
+  const createMB = await peakOf([...create, '--home', home])
+  const importMB = await peakOf(['import-expert', pair, '--name', 'large', '--home', home])
+  const bytes = [...shapes.values()].reduce((sum, shape) => sum + 2 * shape.reduce((a, b) => a * b, 1), 0)
+  return {
+    modelMB: Math.round(bytes / 1e6),
+    largestShardMB: Math.round(SHARD_BYTES / 1e6),
+    createMB,
+    importMB,
+  }
+}
+
+/** Random BF16 values below 1, the same for a tensor of the public model wherever it is; public rows are zero. */
+function source([name, shape]: [string, readonly number[]]): TensorSource {
+  const dense = denseName(name).replace('.experts.1.', '.')
+  const length = 2 * shape.reduce((a, b) => a * b, 1)
+  function* pieces(): Generator<Uint8Array> {
+    const random = mulberry32([...dense].reduce((hash, c) => Math.imul(hash, 31) + c.charCodeAt(0), 7))
+    const piece = new Uint16Array(PIECE_BYTES / 2).map(() => 0x3c00 + Math.floor(random() * 0x380))
+    const whole = new Uint8Array(piece.buffer)
+    for (let at = 0; at < length; at += PIECE_BYTES) {
+      const bytes = whole.slice(0, Math.min(PIECE_BYTES, length - at))
+      if (/mlp\.gate\.weight$/.test(name)) bytes.fill(0, 0, length / 2)
+      yield bytes
+    }
+  }
+  return { name, shape, dtype: 'BF16', pieces }
+}
+
+/** Highest resident memory of a command, in MB. @throws Error when it fails. */
+async function peakOf(args: readonly string[]): Promise<number> {
+  const child = spawn(process.execPath, ['--import', 'tsx', MAIN, ...args], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  let stderr = ''
+  child.stderr.on('data', (part: Buffer) => {
+    stderr += part.toString()
+  })
+  let peak = 0
+  const sample = async (): Promise<void> => {
+    const status = await readFile(`/proc/${child.pid}/status`, 'utf8')
+    peak = Math.max(peak, Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024)
+  }
+  const timer = setInterval(() => void sample().catch(() => undefined), SAMPLE_MS)
+  const [code] = (await once(child, 'exit')) as [number | null]
+  clearInterval(timer)
+  if (code !== 0) throw new Error(`flexmesh ${args[0]}: ${stderr}`)
+  return Math.round(peak / 1e6)
+}

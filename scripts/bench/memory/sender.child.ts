@@ -1,0 +1,7 @@
+/** Serves one file and says where. Usage: forked with DIR FILE. */
+import { startExchange } from '../exchange/start-exchange.ts'
+
+const [dir = '', file = ''] = process.argv.slice(2)
+const { exchange, blobs } = await startExchange(dir)
+const ref = await blobs.putFile(file)
+process.send?.({ address: exchange.addresses()[0], ref })

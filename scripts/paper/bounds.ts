@@ -1,0 +1,140 @@
+/**
+ * Rows that say what keeps a composition where it is: every text answered by its own model, models of which only
+ * some parameters were trained, the same pairs combined as others combine dense models, and one dense model that
+ * went on with everybody's text. Knows no output.
+ */
+import type { Params } from '../../src/model/params.ts'
+import { bestTemperature, ensemble, gatedEnsemble, promptRouting, withLikelihood } from './baselines.ts'
+import { type Experiment, inTurn, MIXED, type NatsBySet, TUNING } from './experiment.ts'
+import { GATE, type Rows, TEMPERATURES } from './rows.ts'
+import { PUBLIC_DOMAIN } from './text.ts'
+import { trainDense } from './trainings.ts'
+
+/** Which parameters of a dense model an owner trains; FFNs alone are what an expert may bring. */
+const PARTS = {
+  ffn: /mlp/,
+  'ffn-attention': /mlp|self_attn/,
+  'ffn-embedding': /mlp|embed_tokens/,
+  'ffn-head': /mlp|lm_head/,
+}
+export type Part = keyof typeof PARTS
+
+export class Bounds {
+  readonly #experiment: Experiment
+  readonly #rows: Rows
+
+  constructor(experiment: Experiment, rows: Rows) {
+    this.#experiment = experiment
+    this.#rows = rows
+  }
+
+  ownDense(seed: number): Promise<NatsBySet> {
+    return this.#own((domain) => this.#rows.dense(domain, seed))
+  }
+
+  ownPair(seed: number): Promise<NatsBySet> {
+    return this.#own((domain) => this.#rows.pair(domain, seed))
+  }
+
+  /** Own text alone, as a dense fine-tune, but only a part of the parameters moves. */
+  ownPart(part: Part, seed: number): Promise<NatsBySet> {
+    const { lab, publicModel } = this.#experiment
+    const { expertTraining, denseTraining } = lab.settings
+    return this.#own((domain) => {
+      const name = `part-${part}-${domain}-s${seed}`
+      const model = (): Promise<Params> =>
+        trainDense(lab, publicModel, {
+          name,
+          sources: [lab.text.train(domain)],
+          seed,
+          training: part === 'ffn' ? expertTraining : denseTraining,
+          moves: (parameter) => PARTS[part].test(parameter),
+        })
+      return this.#experiment.nats(name, async () => ({ params: await model(), E: 1, topK: 1 }), undefined, [
+        domain,
+      ])
+    })
+  }
+
+  /** @returns nats of the public model and every pair, weighed as the BTM ensemble weighs dense models. */
+  async btmOfPairs(seed: number): Promise<NatsBySet> {
+    const tuning = await this.#pairNats(seed, TUNING)
+    const temperature = bestTemperature(tuning, TEMPERATURES)
+    return this.#bySet(async (set) => ensemble(await this.#pairNats(seed, set), temperature))
+  }
+
+  promptRoutingOfPairs(seed: number): Promise<NatsBySet> {
+    const { classifier } = this.#experiment
+    return this.#bySet(async (set) =>
+      promptRouting(await this.#pairNats(seed, set), this.#experiment.heldOut(set).windows, classifier),
+    )
+  }
+
+  /**
+   * What the product's gate makes of whole dense models: those of `active` owners answer a token together. By tokens
+   * alone, or also by how likely every model found them, which needs them all.
+   */
+  gatedDense(seed: number, active: number, by: 'tokens' | 'likelihood' = 'tokens'): Promise<NatsBySet> {
+    const { owners } = this.#experiment
+    const present = [0, ...owners.map((_, i) => i + 1)]
+    return this.#bySet(async (set) => {
+      const all = [
+        await this.#rows.publicModel(),
+        ...(await inTurn(owners, (owner) => this.#rows.dense(owner, seed))),
+      ]
+      const nats = all.map((bySet) => bySet.get(set) as readonly Float32Array[])
+      const logitsOf = await this.#experiment.gate(GATE, set, present)
+      const logits = this.#experiment.heldOut(set).windows.map(logitsOf)
+      return gatedEnsemble(nats, by === 'tokens' ? logits : withLikelihood(nats, logits, GATE.decay), active)
+    })
+  }
+
+  /** One dense model that goes on with everybody's text, as many tokens as all owners spend together. */
+  continued(seed: number): Promise<NatsBySet> {
+    const { lab, publicModel, owners } = this.#experiment
+    const { denseTraining } = lab.settings
+    return this.#experiment.nats(`continued-s${seed}`, async () => {
+      const params = await trainDense(lab, publicModel, {
+        name: `continued-s${seed}`,
+        sources: lab.text.domains.map((domain) => lab.text.train(domain)),
+        seed,
+        training: {
+          ...denseTraining,
+          B: 2 * denseTraining.B,
+          steps: Math.round((owners.length * denseTraining.steps) / 2),
+        },
+      })
+      return { params, E: 1, topK: 1 }
+    })
+  }
+
+  async #own(answers: (owner: string) => Promise<NatsBySet>): Promise<NatsBySet> {
+    return this.#bySet(
+      async (set) => {
+        const nats = set === PUBLIC_DOMAIN ? await this.#rows.publicModel() : await answers(set)
+        return nats.get(set) as readonly Float32Array[]
+      },
+      this.#experiment.sets.filter((set) => set !== MIXED),
+    )
+  }
+
+  async #pairNats(seed: number, set: string): Promise<(readonly Float32Array[])[]> {
+    const { owners } = this.#experiment
+    const all = [
+      await this.#rows.publicModel(),
+      ...(await inTurn(owners, (owner) =>
+        set === TUNING ? this.#rows.pairOnTuning(owner, seed) : this.#rows.pair(owner, seed),
+      )),
+    ]
+    return all.map((nats) => nats.get(set) as readonly Float32Array[])
+  }
+
+  async #bySet(
+    answer: (set: string) => Promise<readonly Float32Array[]>,
+    sets: readonly string[] = this.#experiment.sets,
+  ): Promise<NatsBySet> {
+    const out = new Map<string, readonly Float32Array[]>()
+    for (const set of sets) out.set(set, await answer(set))
+    return out
+  }
+}

@@ -1,0 +1,57 @@
+/**
+ * Results kept as they come, so that a run of hours goes on where it stopped: a cell is one training or one
+ * evaluation, a file by its name. Knows nothing of what a cell means.
+ */
+import { join } from 'node:path'
+import { checkpointFile } from '../../src/checkpoint/checkpoint-file.ts'
+import { ensurePrivateDir, pathExists, readFileBounded, writeFileAtomic } from '../../src/lib/files.ts'
+import type { CheckpointStore } from '../../src/training/train.ts'
+
+export type Arrays = Map<string, Float32Array>
+
+const MAX_BYTES = 2 ** 31
+
+export class Cells {
+  readonly dir: string
+  readonly #say: (line: string) => void
+
+  private constructor(dir: string, say: (line: string) => void) {
+    this.dir = dir
+    this.#say = say
+  }
+
+  static async open(dir: string, say: (line: string) => void): Promise<Cells> {
+    await ensurePrivateDir(dir)
+    return new Cells(dir, say)
+  }
+
+  /** Weights by name; `make` may keep checkpoints. */
+  async arrays(name: string, make: (checkpoints: CheckpointStore) => Promise<Arrays>): Promise<Arrays> {
+    const file = checkpointFile(join(this.dir, `${name}.safetensors`))
+    const kept = await file.load()
+    if (kept !== undefined) return new Map(kept.arrays)
+    const arrays = await this.#timed(name, () =>
+      make(checkpointFile(join(this.dir, `${name}.checkpoint.safetensors`))),
+    )
+    await file.save({ step: 0, arrays })
+    return arrays
+  }
+
+  /** Anything that JSON can hold. */
+  async value<T>(name: string, make: () => Promise<T>): Promise<T> {
+    const path = join(this.dir, `${name}.json`)
+    if (await pathExists(path)) {
+      return JSON.parse(Buffer.from(await readFileBounded(path, MAX_BYTES)).toString()) as T
+    }
+    const value = await this.#timed(name, make)
+    await writeFileAtomic(path, `${JSON.stringify(value)}\n`)
+    return value
+  }
+
+  async #timed<T>(name: string, make: () => Promise<T>): Promise<T> {
+    const started = performance.now()
+    const value = await make()
+    this.#say(`${name}: ${((performance.now() - started) / 1000).toFixed(1)} s`)
+    return value
+  }
+}

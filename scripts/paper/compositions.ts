@@ -1,0 +1,36 @@
+/** Trained pairs side by side as one mixture, in the ways that the table compares. Knows no routing but rows. */
+import type { ModelConfig } from '../../src/model/config.ts'
+import { lowRankOf, materialised } from '../../src/model/low-rank.ts'
+import { mixtureParams, type Params } from '../../src/model/params.ts'
+import { expertOf, type Trainables } from '../../src/training/pair.ts'
+
+export interface RowsInit {
+  /** Factor of every row and bias; 0 leaves routing to a gate. */
+  readonly scale: number
+  /** What becomes of a learned bias. */
+  readonly bias: 'carried' | 'dropped'
+  /** Added to every guest's logit. */
+  readonly shift: number
+  readonly publicRows: readonly Float32Array[]
+  /** Rank that whole FFNs are cut to; experts of low rank are made whole in any case, which changes no score. */
+  readonly svdRank?: number
+}
+
+/** Public expert first, pairs in the order given. */
+export function composePairs(
+  config: ModelConfig,
+  publicModel: Params,
+  pairs: readonly Trainables[],
+  { scale, bias, shift, publicRows, svdRank }: RowsInit,
+): Params {
+  const experts = pairs.map((pair) => {
+    const trained = expertOf(config, pair)
+    const cut = svdRank === undefined ? trained : lowRankOf(trained, publicModel, svdRank).expert
+    const { ffn } = materialised(cut, publicModel)
+    const routerRows = trained.routerRows.map((row) => row.map((x) => scale * x))
+    const learned = trained.bias?.map((b) => (bias === 'carried' ? scale * Math.min(0, b) : 0))
+    return { ffn, routerRows, bias: learned?.map((b) => b + shift) }
+  })
+  const scaledPublic = publicRows.map((row) => row.map((x) => scale * x))
+  return mixtureParams(config, publicModel, scaledPublic, experts)
+}

@@ -1,0 +1,84 @@
+/**
+ * The parts that every exported FlexOlmo folder shares: tensors of the public model under mixture names, and the
+ * small files that loaders look for. Knows no experts' owners.
+ */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Tokenizer } from '../data/tokenizer.ts'
+import { mapDiskErrors } from '../lib/files.ts'
+import { type MixtureFacts, type ModelConfig, mixtureToHuggingFace } from '../model/config.ts'
+import { mixtureName } from '../model/params.ts'
+import type { FloatTensor } from './checkpoint-check.ts'
+import { readPieces } from './checkpoint-directory.ts'
+import type { TensorSource } from './huggingface-directory.ts'
+import { CONFIG_FILE, TOKENIZER_FILE } from './model-directory.ts'
+import type { PublicModelFiles } from './public-model.ts'
+import { type FloatDtype, fromFloat32 } from './safetensors.ts'
+
+const DTYPE_NAMES: Readonly<Record<FloatDtype, MixtureFacts['dtype']>> = {
+  F32: 'float32',
+  BF16: 'bfloat16',
+  F16: 'float16',
+}
+
+/** A tensor of the public model as it was published, under any name. */
+export function publicSource(
+  { checkpoint }: PublicModelFiles,
+  tensor: FloatTensor,
+  name: string,
+): TensorSource {
+  const { dtype, shape } = tensor
+  return { name, dtype, shape, pieces: () => readPieces(checkpoint, tensor) }
+}
+
+/** Every tensor of the public model under its name in a mixture, bytes as published. */
+export function publicSources(model: PublicModelFiles): TensorSource[] {
+  return [...model.tensors.values()].map((tensor) => publicSource(model, tensor, mixtureName(tensor.name)))
+}
+
+/** A few values in memory as F32. */
+export function valuesSource(name: string, shape: readonly number[], values: Float32Array): TensorSource {
+  return { name, dtype: 'F32', shape, pieces: () => [fromFloat32(values, 'F32')] }
+}
+
+/** Tensors by layer, those of a layer together, as a reader needs them. */
+export function byLayer(tensors: readonly TensorSource[]): TensorSource[] {
+  const layerOf = ({ name }: TensorSource): number => {
+    const layer = /^model\.layers\.(\d+)\./.exec(name)?.[1]
+    return layer !== undefined ? Number(layer) : name.startsWith('model.embed') ? -1 : Number.MAX_SAFE_INTEGER
+  }
+  return [...tensors].sort((a, b) => layerOf(a) - layerOf(b))
+}
+
+/** config.json, tokenizer and generation files; texts end with the tokenizer's own id. */
+export async function modelFilesOf(
+  model: PublicModelFiles,
+  facts: Pick<MixtureFacts, 'experts' | 'topK'>,
+): Promise<Map<string, string | Uint8Array>> {
+  const { dir, config, tokenizer } = model
+  const dtype = DTYPE_NAMES[model.tensors.get('model.embed_tokens.weight')?.dtype ?? 'F32']
+  const path = join(dir, TOKENIZER_FILE)
+  return new Map<string, string | Uint8Array>([
+    [CONFIG_FILE, json(mixtureToHuggingFace(config, { ...facts, endOfText: tokenizer.endOfText, dtype }))],
+    [TOKENIZER_FILE, await mapDiskErrors(path, () => readFile(path))],
+    ['tokenizer_config.json', json(tokenizerConfig(config, tokenizer))],
+    [
+      'generation_config.json',
+      json({ eos_token_id: tokenizer.endOfText, pad_token_id: tokenizer.endOfText }),
+    ],
+  ])
+}
+
+function tokenizerConfig(config: ModelConfig, tokenizer: Tokenizer): Record<string, unknown> {
+  return {
+    tokenizer_class: 'PreTrainedTokenizerFast',
+    eos_token: tokenizer.endOfTextName,
+    pad_token: tokenizer.endOfTextName,
+    model_max_length: config.maxPositionEmbeddings,
+    clean_up_tokenization_spaces: false,
+  }
+}
+
+function json(value: unknown): string {
+  return `${JSON.stringify(value, null, 2)}\n`
+}

@@ -1,0 +1,247 @@
+/**
+ * `flexmesh compose --export`: a composition as a FlexOlmo folder that transformers and vLLM load as it is.
+ * Weights are copied from the public model and the packages in the formats in which they were published, a piece
+ * at a time; those of experts of low rank, for which the format has no place, are made whole in float32, one at a
+ * time. What another program computes from the folder is what the node computes.
+ */
+
+import { byLayer, modelFilesOf, publicSources, valuesSource } from '../checkpoint/flex-olmo.ts'
+import {
+  checkTarget,
+  type DirectoryOptions,
+  type TensorSource,
+  writeHuggingFaceDirectory,
+} from '../checkpoint/huggingface-directory.ts'
+import { openPublicModel } from '../checkpoint/public-model.ts'
+import { ROUTER_BIAS_FILE, writeRouterBias } from '../checkpoint/router-bias.ts'
+import {
+  fromFloat32,
+  LENGTH_BYTES,
+  readSafetensorsHeader,
+  safetensorsPrefixLength,
+  type TensorLocation,
+} from '../checkpoint/safetensors.ts'
+import type { Digest } from '../lib/bytes.ts'
+import { InputError, VerificationError } from '../lib/errors.ts'
+import { fileRefOfPath } from '../lib/file-ref.ts'
+import { materialisedWeight } from '../model/low-rank.ts'
+import {
+  type Expert,
+  expertFfn,
+  expertName,
+  expertRank,
+  FACTORS,
+  FFN_PROJECTIONS,
+  layerName,
+  type Param,
+  requireParam,
+  routerName,
+} from '../model/params.ts'
+import type { NodeState } from '../node/node-state.ts'
+import { type Manifest, openManifest } from '../packaging/manifest.ts'
+import { checkExpertLayout } from '../packaging/package.ts'
+import { ffnTensorName } from '../packaging/tensor-names.ts'
+import type { BlobReader } from '../store/blob-reader.ts'
+import type { BlobStore } from '../store/blob-store.ts'
+import { type AcceptedExpert, compositionDigest } from './compose.ts'
+import { COMPOSITION_FILE, encodeCompositionFile } from './composition-file.ts'
+import { describeComposition } from './describe.ts'
+
+export interface CompositionExport extends DirectoryOptions {
+  readonly directory: string
+  readonly topK: number
+  /** Leave biases out of the model, and write them beside it. */
+  readonly dropBias: boolean
+}
+
+type Exporter = Pick<NodeState, 'publicModel' | 'charter' | 'consortium' | 'catalogue' | 'blobs'>
+
+const PIECE_BYTES = 4 * 2 ** 20
+const PROJECTIONS = ['gate', 'up', 'down'] as const
+
+/**
+ * @returns names of the files written.
+ * @throws InputError `exists`, `usage` for an expert with a bias; VerificationError `wrong-digest` for a package
+ * that the disk gives back changed.
+ */
+export async function exportComposition(
+  node: Exporter,
+  experts: readonly AcceptedExpert[],
+  options: CompositionExport,
+): Promise<string[]> {
+  const { directory, topK, dropBias } = options
+  await checkTarget(directory)
+  const biased = experts.find(({ expert }) => expert.bias?.some((b) => b < 0))
+  if (biased !== undefined && !dropBias) {
+    throw new InputError(
+      'usage',
+      `${biased.institution}/${biased.name} has a router bias, for which a FlexOlmo model has no place; leave it out with --drop-bias, or the expert with --exclude`,
+    )
+  }
+  const model = await openPublicModel(node.publicModel.dir)
+  const manifests: Manifest[] = []
+  const sources: TensorSource[] = []
+  for (const [i, { id, expert }] of experts.entries()) {
+    const manifest = await manifestOf(node, id)
+    manifests.push(manifest)
+    const isLowRank = expertRank(expert) > 0
+    sources.push(
+      ...(isLowRank
+        ? wholeSources(node, expert, i + 1)
+        : await expertSources(node, manifest, i + 1, options)),
+    )
+  }
+  const files = await modelFilesOf(model, { experts: experts.length + 1, topK })
+  // Without its biases it is not the composition that the digest names.
+  if (biased !== undefined) files.set(ROUTER_BIAS_FILE, writeRouterBias(biasesOf(node, experts)))
+  else files.set(COMPOSITION_FILE, encodeCompositionFile(await describeComposition(node, experts, topK)))
+  files.set('README.md', readme(node, experts, manifests, topK, biased !== undefined))
+  const tensors = byLayer([...publicSources(model), ...sources, ...routers(node, experts)])
+  return writeHuggingFaceDirectory(directory, { tensors, files }, options)
+}
+
+async function manifestOf({ catalogue }: Exporter, id: Digest): Promise<Manifest> {
+  const envelope = await catalogue.statement(id)
+  if (envelope === undefined) throw new InputError('not-found', `the manifest of package ${id} is missing`)
+  return openManifest(envelope).manifest
+}
+
+/** FFN tensors of a package as expert `index`, in its own format. */
+async function expertSources(
+  { blobs }: Exporter,
+  manifest: Manifest,
+  index: number,
+  { signal }: DirectoryOptions,
+): Promise<TensorSource[]> {
+  const [file] = manifest.files
+  const { ref } = await fileRefOfPath(blobs.path(file.sha256), signal)
+  if (ref.sha256 !== file.sha256) {
+    throw new VerificationError('wrong-digest', `package file ${file.sha256}: the disk holds ${ref.sha256}`)
+  }
+  const layout = await withReader(blobs, file.sha256, async (reader) => {
+    const start = await reader.read(0, Math.min(LENGTH_BYTES, file.size), signal)
+    const prefix = await reader.read(0, safetensorsPrefixLength(start, file.size), signal)
+    return readSafetensorsHeader(prefix, file.size)
+  })
+  checkExpertLayout(layout, manifest)
+  async function* pieces({ offset, length }: TensorLocation): AsyncGenerator<Uint8Array, void, void> {
+    const reader = await blobs.reader(file.sha256)
+    try {
+      for (let at = 0; at < length; at += PIECE_BYTES) {
+        yield await reader.read(offset + at, Math.min(PIECE_BYTES, length - at), signal)
+      }
+    } finally {
+      await reader.close()
+    }
+  }
+  return Array.from({ length: manifest.expert.layers }, (_, layer) =>
+    FFN_PROJECTIONS.map((projection, i): TensorSource => {
+      const stored = layout.tensors.get(ffnTensorName(layer, PROJECTIONS[i] ?? 'gate')) as TensorLocation
+      return {
+        name: expertName(layer, index, projection),
+        dtype: manifest.expert.dtype,
+        shape: stored.shape,
+        pieces: () => pieces(stored),
+      }
+    }),
+  ).flat()
+}
+
+/** FFN tensors of an expert of low rank as expert `index`: W_public + B A, each made when it is written. */
+function wholeSources({ publicModel }: Exporter, expert: Expert, index: number): TensorSource[] {
+  return Array.from({ length: publicModel.config.numHiddenLayers }, (_, layer) =>
+    FFN_PROJECTIONS.map((projection): TensorSource => {
+      const base = requireParam(publicModel.params, layerName(layer, `mlp.${projection}.weight`))
+      const [A, B] = FACTORS.map((factor) => expertFfn(expert, `${layer}.${projection}.${factor}`)) as [
+        Param,
+        Param,
+      ]
+      return {
+        name: expertName(layer, index, projection),
+        dtype: 'F32',
+        shape: base.shape,
+        pieces: () => [fromFloat32(materialisedWeight(base.data, A, B), 'F32')],
+      }
+    }),
+  ).flat()
+}
+
+async function withReader<T>(
+  blobs: BlobStore,
+  digest: Digest,
+  action: (reader: BlobReader) => Promise<T>,
+): Promise<T> {
+  const reader = await blobs.reader(digest)
+  try {
+    return await action(reader)
+  } finally {
+    await reader.close()
+  }
+}
+
+/** Row 0 is the public one, zero. */
+function routers({ publicModel }: Exporter, experts: readonly AcceptedExpert[]): TensorSource[] {
+  const { hiddenSize: C, numHiddenLayers: L } = publicModel.config
+  return Array.from({ length: L }, (_, layer) => {
+    const rows = new Float32Array((experts.length + 1) * C)
+    experts.forEach(({ expert }, i) => {
+      rows.set(expert.routerRows[layer] as Float32Array, (i + 1) * C)
+    })
+    return valuesSource(routerName(layer), [experts.length + 1, C], rows)
+  })
+}
+
+function biasesOf({ publicModel }: Exporter, experts: readonly AcceptedExpert[]): Float32Array[] {
+  return Array.from({ length: publicModel.config.numHiddenLayers }, (_, layer) =>
+    Float32Array.from([0, ...experts.map(({ expert }) => Math.min(expert.bias?.[layer] ?? 0, 0))]),
+  )
+}
+
+function readme(
+  { charter }: Exporter,
+  experts: readonly AcceptedExpert[],
+  manifests: readonly Manifest[],
+  topK: number,
+  hasBias: boolean,
+): string {
+  const { name, digest } = charter.publicModel
+  const ids = experts.map(({ id }) => id)
+  const rows = manifests.map(({ expert, license, domain }, i) => {
+    const { institution, peerId, id } = experts[i] as AcceptedExpert
+    return `| ${[i + 1, institution, expert.name, domain, license, id, peerId].map(cell).join(' | ')} |`
+  })
+  const until = manifests.map(({ expiresAt }) => expiresAt).sort((a, b) => a - b)[0]
+  const consent =
+    until === undefined
+      ? ''
+      : `\nThe owners' consent ends when they withdraw an expert, and on ${new Date(until * 1000).toISOString().slice(0, 10)} at the latest unless they renew it; export again then.\n`
+  const bias = hasBias
+    ? `\nRouter biases, which this format has no place for, were left out of the model. \`${ROUTER_BIAS_FILE}\` has them: one F32 tensor [experts] a layer, to be added to the router's logits.\n`
+    : ''
+  const ranks = experts.flatMap(({ expert }, i) =>
+    expertRank(expert) === 0 ? [] : [`expert ${i + 1} of rank ${expertRank(expert)}`],
+  )
+  const whole =
+    ranks.length === 0
+      ? ''
+      : `\nPublished as differences of low rank from the public FFN, and written here as the whole float32 weights that they make: ${ranks.join(', ')}.\n`
+  return `# ${cell(charter.name)}: a composition of ${experts.length + 1} experts
+
+A \`FlexOlmoForCausalLM\`, written by FlexMesh; ${topK} of ${experts.length + 1} experts are active for a token. It
+routes by the experts' router rows: the format has no place for a gate solved from router statistics.
+
+- composition: \`${compositionDigest(digest, ids, topK)}\`
+- public model, expert 0: ${cell(name)}, \`${digest}\`
+
+| expert | owner | name | domain | licence | package | publisher |
+| --- | --- | --- | --- | --- | --- | --- |
+${rows.join('\n')}
+${consent}${whole}${bias}`
+}
+
+/** Text of others inside a table. */
+function cell(value: string | number): string {
+  return String(value)
+    .replaceAll('|', '\\|')
+    .replaceAll(/[<>`\r\n]/g, ' ')
+}

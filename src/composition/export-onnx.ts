@@ -1,0 +1,123 @@
+/**
+ * `flexmesh compose --export-onnx`: a composition as a folder that plain ONNX Runtime serves: one graph,
+ * its weights beside it, tokenizer, what it was made of, and how to use it.
+ */
+import { join } from 'node:path'
+import { checkTarget } from '../checkpoint/huggingface-directory.ts'
+import { readTokenizer, TOKENIZER_FILE } from '../checkpoint/model-directory.ts'
+import type { PublicModel } from '../checkpoint/public-model.ts'
+import { ensurePrivateDir, writeFileAtomic } from '../lib/files.ts'
+import { headSize } from '../model/config.ts'
+import { materialised } from '../model/low-rank.ts'
+import { mixtureGraph } from '../model/onnx-graph.ts'
+import { mixtureParams, type Params, zeroRows } from '../model/params.ts'
+import type { NodeState } from '../node/node-state.ts'
+import { encodeModelWithData } from '../tensor/onnx-encode.ts'
+import type { Composition } from './compose.ts'
+import { COMPOSITION_FILE, type CompositionFile, encodeCompositionFile } from './composition-file.ts'
+import { describeComposition } from './describe.ts'
+
+/** What the program in the README asks. */
+export const PROMPT = 'The protein'
+
+export interface OnnxExport {
+  readonly directory: string
+  readonly signal: AbortSignal
+  /** Bytes of weights. */
+  readonly onProgress: (done: number, total: number) => void
+}
+
+const DATA_FILE = 'model.onnx.data'
+
+/**
+ * Write the folder; its `composition.json` comes last, so a folder that has one is whole.
+ * @returns names of the files written.
+ * @throws InputError `exists` for a folder that is not empty, `disk-full`.
+ */
+export async function exportOnnx(
+  node: NodeState,
+  composition: Composition,
+  { directory, signal, onProgress }: OnnxExport,
+): Promise<string[]> {
+  await checkTarget(directory)
+  const { experts, topK } = composition
+  const model = node.publicModel
+  const params = wholeParams(model, composition)
+  const description = await describeComposition(node, experts, topK)
+  await ensurePrivateDir(directory)
+  const graph = mixtureGraph(model.config, params, { E: experts.length + 1, topK })
+  const { model: bytes, data } = encodeModelWithData(graph, DATA_FILE)
+  const total = data.reduce((sum, part) => sum + part.length, 0)
+  let done = 0
+  const onPart = (length: number): void => {
+    done += length
+    onProgress(done, total)
+  }
+  const put = (name: string, content: Uint8Array | string): Promise<void> =>
+    writeFileAtomic(join(directory, name), content, { signal })
+  await writeFileAtomic(join(directory, DATA_FILE), data, { signal, onPart })
+  await put('model.onnx', bytes)
+  await put(TOKENIZER_FILE, await readTokenizer(model.dir))
+  await put('README.md', readme(model, description))
+  await put(COMPOSITION_FILE, encodeCompositionFile(description))
+  return ['model.onnx', DATA_FILE, TOKENIZER_FILE, 'README.md', COMPOSITION_FILE]
+}
+
+/** The graph has whole weights only: what an expert of low rank differs by is added up here. */
+function wholeParams({ config, params }: PublicModel, { experts }: Composition): Params {
+  const whole = experts.map(({ expert }) => materialised(expert, params))
+  return mixtureParams(config, params, zeroRows(config), whole)
+}
+
+function readme(model: PublicModel, { composition, topK, experts }: CompositionFile): string {
+  const { config, tokenizer } = model
+  const { vocabSize: V, numHiddenLayers: L, numKeyValueHeads: H, maxPositionEmbeddings: R } = config
+  const E = experts.length + 1
+  const D = headSize(config)
+  const end = tokenizer.endOfText
+  return `# A FlexMesh composition for ONNX Runtime
+
+Composition \`${composition}\`, top-${topK} of ${E} experts: the public model${experts
+    .map(({ institution, name, license }) => `, ${institution}/${name} (${license})`)
+    .join(
+      '',
+    )}. \`composition.json\` names their packages and says until when their owners consent; do not use it after
+an owner has withdrawn.
+
+\`model.onnx\` and \`model.onnx.data\` are one graph of standard ONNX operators (opset 18) in float32; experts of low rank are whole weights here. A token's experts that the router does not
+choose are not computed; it routes by the experts' router rows, without a gate solved from router statistics. B rows of T new tokens, P tokens before them (0 at first); all rows of a call have the same length, and
+P + T is at most ${R}.
+
+| input | type and shape | |
+| --- | --- | --- |
+| \`input_ids\` | int64 (B, T) | a text begins with the token ${end} |
+| \`past_key_values.{0..${L - 1}}.key\`, \`.value\` | float32 (B, ${H}, P, ${D}) | the call before's \`present\` |
+| \`expert_mask\` | float32 (${E}) | 0 uses an expert, -1e30 leaves it out; entry 0, the public model, stays 0 |
+| \`num_logits_to_keep\` | int64 () | of how many last tokens logits are wanted |
+
+| output | type and shape | |
+| --- | --- | --- |
+| \`logits\` | float32 (B, n, ${V}) | for the tokens that follow |
+| \`present.{0..${L - 1}}.key\`, \`.value\` | float32 (B, ${H}, P + T, ${D}) | the next call's past |
+| \`expert_shares\` | float32 (B, ${E}) | which share of the last token each expert carried |
+
+\`\`\`python
+import numpy, onnxruntime, tokenizers
+
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
+feeds = {"expert_mask": numpy.zeros(${E}, "float32"), "num_logits_to_keep": numpy.array(1)}
+for name in [i.name for i in session.get_inputs() if i.name.startswith("past")]:
+    feeds[name] = numpy.zeros((1, ${H}, 0, ${D}), "float32")
+ids, said = [${end}] + tokenizer.encode("${PROMPT}", add_special_tokens=False).ids, []
+while len(said) < 32:
+    out = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds | {"input_ids": numpy.array([ids])})))
+    ids = [int(out["logits"][0, -1].argmax())]
+    if ids == [${end}]:
+        break
+    said += ids
+    feeds |= {n.replace("present", "past_key_values"): x for n, x in out.items() if n.startswith("present")}
+print(tokenizer.decode(said))
+\`\`\`
+`
+}

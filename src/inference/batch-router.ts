@@ -1,0 +1,79 @@
+/**
+ * Where the tokens of a batch go, whoever computes their streams: router rows, biases, masks and gates of its
+ * sequences, put together layer by layer. Knows no engine.
+ */
+import type { ModelConfig } from '../model/config.ts'
+import { biasName, type Params } from '../model/params.ts'
+import { planRouting, type RoutingPlan, type SequenceRouting } from '../model/routing-plan.ts'
+import { gateToken } from '../model/solved-router.ts'
+import type { KvCache } from './kv-cache.ts'
+
+export interface RoutedBatch {
+  /** (B, T). */
+  readonly ids: Int32Array
+  /** First slot of the cache; the batch's B sequences are in neighbouring ones. */
+  readonly slot: number
+  /** New tokens of each sequence. */
+  readonly T: number
+  /** Tokens that each sequence holds already, length B. */
+  readonly lengths: readonly number[]
+  /** Length B. */
+  readonly routings: readonly SequenceRouting[]
+}
+
+export class BatchRouter {
+  readonly #E: number
+  readonly #topK: number
+  /** min(bias, 0) of every layer (flexolmo 3.4). */
+  readonly #bias: readonly Float32Array[]
+  /** (maxRows, E): of the batch in work, the same in every layer. */
+  readonly #gateLogits: Float32Array
+
+  constructor(
+    config: ModelConfig,
+    params: Params,
+    { E, topK, maxRows }: { E: number; topK: number; maxRows: number },
+  ) {
+    this.#E = E
+    this.#topK = topK
+    this.#bias = Array.from({ length: config.numHiddenLayers }, (_, layer) =>
+      (params.get(biasName(layer))?.data ?? new Float32Array(E)).map((b) => Math.min(b, 0)),
+    )
+    this.#gateLogits = new Float32Array(maxRows * E)
+  }
+
+  /** Before the first layer's plan. */
+  begin(cache: KvCache, { slot, T, ids, lengths, routings }: RoutedBatch): void {
+    routings.forEach(({ gate }, b) => {
+      if (gate === undefined) return
+      const sums = cache.gateSums(slot + b)
+      for (let t = 0; t < T; t++) {
+        const row = b * T + t
+        const position = (lengths[b] as number) + t
+        gateToken(gate, ids[row] as number, position, sums, this.#gateLogits, row * this.#E)
+      }
+    })
+  }
+
+  /** Go on with the last token of each sequence alone, as a batch with T = 1. */
+  keepLast({ T, routings }: RoutedBatch): void {
+    const E = this.#E
+    for (let b = 0; b < routings.length; b++)
+      this.#gateLogits.copyWithin(b * E, (b * T + T - 1) * E, (b + 1) * T * E)
+  }
+
+  /** @param logits (B T, E) of the router rows; become those of the router. */
+  plan(layer: number, { T, routings }: RoutedBatch, logits: Float32Array): RoutingPlan {
+    const E = this.#E
+    const bias = this.#bias[layer] as Float32Array
+    routings.forEach(({ mask, gate }, b) => {
+      for (let i = b * T * E; i < (b + 1) * T * E; i++) {
+        const e = i % E
+        const row = (logits[i] as number) + (bias[e] as number)
+        const routed = gate === undefined ? row : gate.rowScale * row + (this.#gateLogits[i] as number)
+        logits[i] = routed + (mask[e] as number)
+      }
+    })
+    return planRouting(logits, routings.length * T, E, this.#topK)
+  }
+}

@@ -1,0 +1,255 @@
+/**
+ * Keys and values of the sequences in work, in the layout that attention reads, and the sums of their gates. Slots in use are always
+ * the first ones, so that one run serves any number of them; room grows by doubling, so memory follows
+ * use and not the longest context. Knows no tokens and no engine.
+ */
+import { headSize, type ModelConfig } from '../model/config.ts'
+
+const FIRST_POSITIONS = 128
+
+/**
+ * The first positions of one sequence: keys or values of all layers [L][H, length, D], H heads of keys, and sums
+ * of its gate (length, E).
+ */
+export interface KvPrefix {
+  readonly length: number
+  readonly keys: readonly Float32Array[]
+  readonly values: readonly Float32Array[]
+  readonly gateSums: Float32Array
+}
+
+/** Where a cache lies; `positions` is the room of each sequence. */
+export interface KvMemory {
+  /** Zeros for the keys and values of one layer; what it gave for the layer before is no longer used afterwards. */
+  allocate(layer: number, floats: number, positions: number): Float32Array
+}
+
+const OWN_MEMORY: KvMemory = { allocate: (_layer, floats) => new Float32Array(floats) }
+
+export class KvCache {
+  readonly #memory: KvMemory
+  readonly #L: number
+  readonly #H: number
+  readonly #D: number
+  readonly #E: number
+  readonly #maxSlots: number
+  readonly #maxPositions: number
+  #slots = 1
+  #positions: number
+  /** Per layer [slots, H, positions, D]. */
+  #keys: Float32Array[]
+  #values: Float32Array[]
+  /** [slots, positions, E], as `gateToken` keeps them. */
+  #gateSums: Float32Array
+  /** Views handed out, so that the same memory is the same array. */
+  #views = new Map<string, Float32Array>()
+
+  /** @param E experts of the mixture. */
+  constructor(
+    config: ModelConfig,
+    E: number,
+    maxSlots: number,
+    maxPositions: number,
+    memory: KvMemory = OWN_MEMORY,
+  ) {
+    this.#memory = memory
+    this.#L = config.numHiddenLayers
+    this.#H = config.numKeyValueHeads
+    this.#D = headSize(config)
+    this.#E = E
+    this.#maxSlots = maxSlots
+    this.#maxPositions = maxPositions
+    this.#positions = Math.min(FIRST_POSITIONS, maxPositions)
+    const fresh = this.#allocate({ slots: this.#slots, positions: this.#positions })
+    this.#keys = fresh.keys
+    this.#values = fresh.values
+    this.#gateSums = new Float32Array(this.#slots * this.#positions * E)
+  }
+
+  /** Room for positions in every slot. */
+  get positions(): number {
+    return this.#positions
+  }
+
+  /** Keys of `count` slots from `slot`: (count, H, positions, D). */
+  keys(layer: number, slot: number, count: number): Float32Array {
+    return this.#view(this.#keys, 'k', layer, slot, count)
+  }
+
+  values(layer: number, slot: number, count: number): Float32Array {
+    return this.#view(this.#values, 'v', layer, slot, count)
+  }
+
+  /** Of one slot: (positions, E), to be read and written. */
+  gateSums(slot: number): Float32Array {
+    const width = this.#positions * this.#E
+    return this.#gateSums.subarray(slot * width, (slot + 1) * width)
+  }
+
+  /**
+   * Put the keys and values of T new tokens, (B, H, T, D) each, behind the `lengths` that the B slots from
+   * `slot` hold already.
+   */
+  write(
+    layer: number,
+    slot: number,
+    lengths: readonly number[],
+    T: number,
+    keys: Float32Array,
+    values: Float32Array,
+  ): void {
+    this.#append(this.#keys[layer] as Float32Array, slot, lengths, T, keys)
+    this.#append(this.#values[layer] as Float32Array, slot, lengths, T, values)
+  }
+
+  #append(
+    cache: Float32Array,
+    slot: number,
+    lengths: readonly number[],
+    T: number,
+    fresh: Float32Array,
+  ): void {
+    const width = T * this.#D
+    let from = 0
+    lengths.forEach((length, b) => {
+      for (let h = 0; h < this.#H; h++) {
+        const to = (((slot + b) * this.#H + h) * this.#positions + length) * this.#D
+        // A view costs more than a loop over one position.
+        if (T === 1) for (let d = 0; d < width; d++) cache[to + d] = fresh[from + d] as number
+        else cache.set(fresh.subarray(from, from + width), to)
+        from += width
+      }
+    })
+  }
+
+  /**
+   * Make room; what is there stays.
+   * @throws RangeError beyond the limits of the constructor, or where the memory has no such room: the cache is of no
+   * use then.
+   */
+  ensure(slots: number, positions: number): void {
+    if (slots > this.#maxSlots || positions > this.#maxPositions) {
+      throw new RangeError(
+        `cache of ${this.#maxSlots} x ${this.#maxPositions}: asked for ${slots} x ${positions}`,
+      )
+    }
+    if (slots <= this.#slots && positions <= this.#positions) return
+    const before = { slots: this.#slots, positions: this.#positions, keys: this.#keys, values: this.#values }
+    const room = {
+      slots: grown(before.slots, slots, this.#maxSlots),
+      positions: grown(before.positions, positions, this.#maxPositions),
+    }
+    const width = before.positions * this.#D
+    const fresh = this.#allocate(room)
+    this.#slots = room.slots
+    this.#positions = room.positions
+    const move = (old: readonly Float32Array[], into: readonly Float32Array[]): void => {
+      old.forEach((array, layer) => {
+        for (let row = 0; row < before.slots * this.#H; row++) {
+          const from = array.subarray(row * width, (row + 1) * width)
+          ;(into[layer] as Float32Array).set(from, row * this.#positions * this.#D)
+        }
+      })
+    }
+    move(before.keys, fresh.keys)
+    move(before.values, fresh.values)
+    this.#keys = fresh.keys
+    this.#values = fresh.values
+    const sums = this.#gateSums
+    const sumsWidth = before.positions * this.#E
+    this.#gateSums = new Float32Array(this.#slots * this.#positions * this.#E)
+    for (let slot = 0; slot < before.slots; slot++)
+      this.gateSums(slot).set(sums.subarray(slot * sumsWidth, (slot + 1) * sumsWidth))
+    this.#views.clear()
+  }
+
+  /** Bytes of what `copyOut` gives. */
+  prefixBytes(length: number): number {
+    return 4 * length * (2 * this.#L * this.#H * this.#D + this.#E)
+  }
+
+  /** The first `length` positions of a slot as a copy of their own. */
+  copyOut(slot: number, length: number): KvPrefix {
+    const copy = (arrays: readonly Float32Array[]): Float32Array[] =>
+      arrays.map((array) => {
+        const out = new Float32Array(this.#H * length * this.#D)
+        for (let h = 0; h < this.#H; h++) out.set(this.#head(array, slot, h, length), h * length * this.#D)
+        return out
+      })
+    const gateSums = this.gateSums(slot).slice(0, length * this.#E)
+    return { length, keys: copy(this.#keys), values: copy(this.#values), gateSums }
+  }
+
+  /** The inverse, for the first `length` positions of what was copied. */
+  copyIn(slot: number, prefix: KvPrefix, length: number): void {
+    const width = prefix.length * this.#D
+    const copy = (arrays: readonly Float32Array[], from: readonly Float32Array[]): void => {
+      arrays.forEach((array, layer) => {
+        for (let h = 0; h < this.#H; h++) {
+          const row = (from[layer] as Float32Array).subarray(h * width, h * width + length * this.#D)
+          this.#head(array, slot, h, length).set(row)
+        }
+      })
+    }
+    copy(this.#keys, prefix.keys)
+    copy(this.#values, prefix.values)
+    this.gateSums(slot).set(prefix.gateSums.subarray(0, length * this.#E))
+  }
+
+  /** Overwrite a slot by the first `length` positions of another, of this cache or of one of the same model. */
+  copy(source: KvCache, from: number, to: number, length: number): void {
+    if (source === this && from === to) return
+    const copy = (theirs: readonly Float32Array[], ours: readonly Float32Array[]): void => {
+      ours.forEach((array, layer) => {
+        for (let h = 0; h < this.#H; h++) {
+          this.#head(array, to, h, length).set(source.#head(theirs[layer] as Float32Array, from, h, length))
+        }
+      })
+    }
+    copy(source.#keys, this.#keys)
+    copy(source.#values, this.#values)
+    this.gateSums(to).set(source.gateSums(from).subarray(0, length * this.#E))
+  }
+
+  #allocate({ slots, positions }: { slots: number; positions: number }): {
+    keys: Float32Array[]
+    values: Float32Array[]
+  } {
+    const size = slots * this.#H * positions * this.#D
+    const both = Array.from({ length: this.#L }, (_, layer) =>
+      this.#memory.allocate(layer, 2 * size, positions),
+    )
+    return {
+      keys: both.map((array) => array.subarray(0, size)),
+      values: both.map((array) => array.subarray(size)),
+    }
+  }
+
+  #head(array: Float32Array, slot: number, h: number, length: number): Float32Array {
+    const at = (slot * this.#H + h) * this.#positions * this.#D
+    return array.subarray(at, at + length * this.#D)
+  }
+
+  #view(
+    arrays: readonly Float32Array[],
+    kind: string,
+    layer: number,
+    slot: number,
+    count: number,
+  ): Float32Array {
+    const key = `${kind}${layer},${slot},${count}`
+    let view = this.#views.get(key)
+    if (view === undefined) {
+      const size = this.#H * this.#positions * this.#D
+      view = (arrays[layer] as Float32Array).subarray(slot * size, (slot + count) * size)
+      this.#views.set(key, view)
+    }
+    return view
+  }
+}
+
+function grown(now: number, wanted: number, max: number): number {
+  let size = now
+  while (size < wanted) size *= 2
+  return Math.min(size, max)
+}

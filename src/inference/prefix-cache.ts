@@ -1,0 +1,74 @@
+/**
+ * Keys and values of prompts seen lately, so that a prompt that begins the same way is read from
+ * there on. The least recently used go first. Knows no engine.
+ */
+
+import type { SequenceRouting } from '../model/routing-plan.ts'
+import type { KvCache, KvPrefix } from './kv-cache.ts'
+
+interface Entry {
+  readonly tokens: Int32Array
+  readonly routing: SequenceRouting
+  readonly prefix: KvPrefix
+  readonly bytes: number
+}
+
+/** Shorter beginnings cost less to read than to look up and copy. */
+const MIN_PREFIX_TOKENS = 16
+
+export class PrefixCache {
+  readonly #maxBytes: number
+  /** In order of use, the latest last. */
+  readonly #entries: Entry[] = []
+  #bytes = 0
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes
+  }
+
+  /** The longest known beginning of `tokens` under the same choice of experts. */
+  find(tokens: Int32Array, routing: SequenceRouting): { prefix: KvPrefix; length: number } | undefined {
+    let best: { entry: Entry; length: number } | undefined
+    for (const entry of this.#entries) {
+      if (!sameRouting(entry.routing, routing)) continue
+      const length = commonLength(entry.tokens, tokens)
+      if (length >= MIN_PREFIX_TOKENS && length > (best?.length ?? 0)) best = { entry, length }
+    }
+    if (best === undefined) return undefined
+    this.#entries.splice(this.#entries.indexOf(best.entry), 1)
+    this.#entries.push(best.entry)
+    return { prefix: best.entry.prefix, length: best.length }
+  }
+
+  /** Keep a prompt that a slot of `cache` holds, if it fits; what it begins with is not kept twice. */
+  add(tokens: Int32Array, { mask, gate }: SequenceRouting, cache: KvCache, slot: number): void {
+    const bytes = cache.prefixBytes(tokens.length)
+    if (tokens.length < MIN_PREFIX_TOKENS || bytes > this.#maxBytes) return
+    const routing = { mask: mask.slice(), gate }
+    for (const entry of [...this.#entries]) {
+      if (sameRouting(entry.routing, routing) && commonLength(entry.tokens, tokens) === entry.tokens.length)
+        this.#drop(entry)
+    }
+    const prefix = cache.copyOut(slot, tokens.length)
+    this.#entries.push({ tokens: tokens.slice(), routing, prefix, bytes })
+    this.#bytes += bytes
+    while (this.#bytes > this.#maxBytes) this.#drop(this.#entries[0] as Entry)
+  }
+
+  #drop(entry: Entry): void {
+    this.#entries.splice(this.#entries.indexOf(entry), 1)
+    this.#bytes -= entry.bytes
+  }
+}
+
+function commonLength(a: Int32Array, b: Int32Array): number {
+  const end = Math.min(a.length, b.length)
+  let i = 0
+  while (i < end && a[i] === b[i]) i++
+  return i
+}
+
+/** A gate is the same only as the same object: another was solved anew. */
+function sameRouting(a: SequenceRouting, b: SequenceRouting): boolean {
+  return a.gate === b.gate && a.mask.length === b.mask.length && a.mask.every((m, e) => m === b.mask[e])
+}

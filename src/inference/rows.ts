@@ -1,0 +1,115 @@
+/**
+ * Buffers of rows that one function after another reads and fills, all in one memory, and the kernels that move rows
+ * between them. Knows no function.
+ */
+
+import { BlockLayout } from '../kernels/block-layout.ts'
+import { type RowKernels, rowModule } from '../kernels/row-kernels.ts'
+import { PAGE_BYTES } from '../kernels/wasm-encode.ts'
+
+/** A buffer of rows; asking for the same number of rows gives the same array. */
+export class Rows {
+  readonly #buffer: () => ArrayBuffer
+  readonly #address: number
+  readonly #maxRows: number
+  readonly #width: number
+  readonly #views = new Map<number, Float32Array>()
+
+  /** @param buffer where it lies, asked for when it is used. */
+  constructor(buffer: () => ArrayBuffer, address: number, maxRows: number, width: number) {
+    this.#buffer = buffer
+    this.#address = address
+    this.#maxRows = maxRows
+    this.#width = width
+  }
+
+  /** In memory of its own, for what no kernel moves. */
+  static alone(maxRows: number, width: number): Rows {
+    const buffer = new ArrayBuffer(4 * maxRows * width)
+    return new Rows(() => buffer, 0, maxRows, width)
+  }
+
+  get all(): Float32Array {
+    return this.first(this.#maxRows)
+  }
+
+  /** @throws RangeError for more rows than there are. */
+  first(rows: number): Float32Array {
+    let view = this.#views.get(rows)
+    if (view === undefined) {
+      if (rows > this.#maxRows) throw new RangeError(`${rows} rows of ${this.#maxRows}`)
+      view = new Float32Array(this.#buffer(), this.#address, rows * this.#width)
+      this.#views.set(rows, view)
+    }
+    return view
+  }
+}
+
+/** Numbers of rows, and a weight for each. */
+export interface WeightedRows {
+  readonly rows: readonly number[]
+  readonly weights: readonly number[]
+}
+
+interface Opened {
+  readonly buffer: ArrayBuffer
+  readonly kernels: RowKernels
+  readonly numbers: Int32Array
+  readonly weights: Float32Array
+}
+
+/** First all buffers are reserved; with the first use the memory is made. */
+export class RowMemory {
+  readonly #layout = new BlockLayout()
+  readonly #maxRows: number
+  readonly #numbers: number
+  readonly #weights: number
+  #opened: Opened | undefined
+
+  /** @param maxRows of every buffer. */
+  constructor(maxRows: number) {
+    this.#maxRows = maxRows
+    this.#numbers = this.#layout.reserve(maxRows)
+    this.#weights = this.#layout.reserve(maxRows)
+  }
+
+  /** @throws Error once the memory is in use. */
+  rows(width: number): Rows {
+    if (this.#opened !== undefined) throw new Error('the memory of these rows is in use already')
+    const address = this.#layout.reserve(this.#maxRows * width)
+    return new Rows(() => this.#open().buffer, address, this.#maxRows, width)
+  }
+
+  /** into[i] = all[rows[i]], `width` floats each; both of this memory. */
+  take(all: Float32Array, rows: readonly number[], into: Float32Array, width: number): Float32Array {
+    const { kernels, numbers } = this.#open()
+    numbers.set(rows)
+    kernels.take(all.byteOffset, this.#numbers, into.byteOffset, rows.length, 4 * width)
+    return into
+  }
+
+  /** all[rows[i]] += weights[i] * from[i], `width` floats each; both of this memory. */
+  add(all: Float32Array, { rows, weights }: WeightedRows, from: Float32Array, width: number): void {
+    const opened = this.#open()
+    opened.numbers.set(rows)
+    opened.weights.set(weights)
+    const { byteOffset: at } = all
+    opened.kernels.add(at, this.#numbers, this.#weights, from.byteOffset, rows.length, 4 * width)
+  }
+
+  /** @throws RangeError over 4 GiB, or where the system has no such room. */
+  #open(): Opened {
+    if (this.#opened !== undefined) return this.#opened
+    const pages = Math.ceil(this.#layout.bytes / PAGE_BYTES)
+    const memory = new WebAssembly.Memory<ArrayBuffer>({ initial: pages, maximum: pages, shared: false })
+    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(rowModule()), { env: { memory } })
+    const { buffer } = memory
+    this.#opened = {
+      buffer,
+      kernels: exports as RowKernels,
+      numbers: new Int32Array(buffer, this.#numbers, this.#maxRows),
+      weights: new Float32Array(buffer, this.#weights, this.#maxRows),
+    }
+    return this.#opened
+  }
+}

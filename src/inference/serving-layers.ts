@@ -1,0 +1,219 @@
+/**
+ * The functions that serving runs, layer by layer: attend, one expert, head. Knows no cache, no tokens and no
+ * requests.
+ */
+import { add, matMul, type Tensor, transpose } from '@tensorflow/tfjs'
+import { headSize, keyValueWidth, type ModelConfig } from '../model/config.ts'
+import { expertName, FFN_PROJECTIONS, layerName, type Params, routerName } from '../model/params.ts'
+import { type CachedKeysInputs, cachedAttention, cachedKeys } from '../tensor/cached-attention.ts'
+import type { Engine } from '../tensor/engine.ts'
+import { rmsNorm } from '../tensor/fused.ts'
+import type { Bits } from '../tensor/quantized.ts'
+import { gated, type Part, PartMaker, type PartSpec, product } from './layer-compiler.ts'
+import { type LowRankParts, makeLowRankParts } from './low-rank-layers.ts'
+import type { CodedParams } from './quantized-params.ts'
+
+export interface ServingParts {
+  /**
+   * (u, y) of the block before -> x = u + norm(y); attention; u' = x + norm(attention).
+   * Inputs u, y (B, T, C), pastKeys, pastValues (B, J, P, D), positions (B, T), lastPositions (B), total (1), cos, sin
+   * (R, D / 2); results uNext, logits (B, T, E), and keys, values (B, J, T, D) for the cache.
+   */
+  readonly attend: readonly Part[]
+  /**
+   * Of the last block, the keys and values of `attend` alone: nothing reads what its other tokens make of them.
+   * Inputs u, y, positions, lastPositions, cos, sin; results keys, values.
+   */
+  readonly remember: Part
+  /** x (N, C) -> y (N, C), made for runs of `rows` rows. */
+  expert(layer: number, e: number, rows: number): Part
+  /** Present where some experts are of low rank; `expert` has neither those nor the public one then. */
+  readonly lowRank?: LowRankParts
+  /** (u, y) of the last block (N, C) -> logits (N, V). */
+  readonly head: Part
+  dispose(): Promise<void>
+}
+
+type Matrices = Readonly<Record<string, string>>
+
+const ATTENTION = { q: 'q_proj', k: 'k_proj', v: 'v_proj', o: 'o_proj' }
+const GAINS = {
+  qGain: 'self_attn.q_norm',
+  kGain: 'self_attn.k_norm',
+  outGain: 'post_attention_layernorm',
+}
+
+export async function compileServingParts(
+  engine: Engine,
+  config: ModelConfig,
+  params: Params,
+  coded: CodedParams | undefined,
+  E: number,
+  rotaryLength: number,
+): Promise<ServingParts> {
+  const maker = new PartMaker(engine, params, coded)
+  const { numHiddenLayers: L } = config
+  try {
+    const attend: Part[] = []
+    const experts: { one: Part; several: Part }[][] = []
+    const lowRank = await makeLowRankParts(maker, config, params, E)
+    for (let layer = 0; layer < L; layer++) {
+      attend.push(await maker.make('attend', attendSpec(config, rotaryLength, layer)))
+      const row: (typeof experts)[number] = []
+      for (let e = 0; e < E; e++) {
+        if (lowRank?.experts.has(e)) continue
+        const one = await maker.make('expert', expertSpec(config, layer, e))
+        const several = coded ? one : await maker.make('expert of several', severalRowsSpec(config, layer, e))
+        row[e] = { one, several }
+      }
+      experts.push(row)
+    }
+    const remember = await maker.make('remember', rememberSpec(config, rotaryLength))
+    const head = await maker.make('head', headSpec(config))
+    return {
+      attend,
+      remember,
+      expert: (layer, e, rows) => experts[layer]?.[e]?.[rows === 1 ? 'one' : 'several'] as Part,
+      ...(lowRank === undefined ? {} : { lowRank }),
+      head,
+      dispose: () => maker.dispose(),
+    }
+  } catch (error) {
+    await maker.dispose()
+    throw error
+  }
+}
+
+/** What the new tokens of a block bring: of `attend`, and of `remember`. */
+function newTokens(config: ModelConfig, rotaryLength: number): PartSpec['inputs'] {
+  const { hiddenSize: C } = config
+  const table = { shape: [rotaryLength, headSize(config) / 2], constant: true } as const
+  return {
+    u: { shape: ['B', 'T', C] },
+    y: { shape: ['B', 'T', C] },
+    positions: { shape: ['B', 'T'], dtype: 'int32' },
+    lastPositions: { shape: ['B'], dtype: 'int32' },
+    cos: table,
+    sin: table,
+  }
+}
+
+/** x (B, T, C) of a block from (u, y) of the one before, with the keys and values that its new tokens add. */
+function blockStart(config: ModelConfig, bits: Bits | undefined, tensors: Readonly<Record<string, Tensor>>) {
+  const { hiddenSize: C, rmsNormEps } = config
+  const K = keyValueWidth(config)
+  const t = (name: string): Tensor => tensors[name] as Tensor
+  const linear = product(tensors, bits, (name) => (name === 'k' || name === 'v' ? [K, C] : [C, C]))
+  const x = add(t('u'), rmsNorm(t('y'), t('inGain'), rmsNormEps))
+  const fresh: CachedKeysInputs = {
+    keys: rmsNorm(linear(x, 'k'), t('kGain'), rmsNormEps),
+    values: linear(x, 'v'),
+    positions: t('positions'),
+    lastPositions: t('lastPositions'),
+    cos: t('cos'),
+    sin: t('sin'),
+  }
+  return { t, linear, x, fresh }
+}
+
+/** The first block follows none: its y is zero, whatever the gain. */
+function inGain(layer: number): string {
+  return layerName(Math.max(0, layer - 1), 'post_feedforward_layernorm.weight')
+}
+
+function weightNames(layer: number, names: Matrices, prefix = ''): Matrices {
+  return Object.fromEntries(
+    Object.entries(names).map(([name, of]) => [name, layerName(layer, `${prefix}${of}.weight`)]),
+  )
+}
+
+function attendSpec(config: ModelConfig, rotaryLength: number, layer: number) {
+  const { numAttentionHeads: H, numKeyValueHeads: J, rmsNormEps } = config
+  const past = { shape: ['B', J, 'P', headSize(config)] }
+  return (bits: Bits | undefined): PartSpec => ({
+    fn: (tensors) => {
+      const { t, linear, x, fresh } = blockStart(config, bits, tensors)
+      const queries = rmsNorm(linear(x, 'q'), t('qGain'), rmsNormEps)
+      const pasts = { pastKeys: t('pastKeys'), pastValues: t('pastValues'), total: t('total') }
+      const heads = { queries: H, keys: J }
+      const { mixed, keys, values } = cachedAttention({ queries, ...fresh, ...pasts }, heads)
+      const u = add(x, rmsNorm(linear(mixed, 'o'), t('outGain'), rmsNormEps))
+      const logits = matMul(u as never, t('rows') as never, false, true) as Tensor // (B, T, E)
+      return { uNext: u, logits, keys, values }
+    },
+    inputs: {
+      ...newTokens(config, rotaryLength),
+      pastKeys: past,
+      pastValues: past,
+      total: { shape: [1], dtype: 'int32' },
+    },
+    matrices: weightNames(layer, ATTENTION, 'self_attn.'),
+    vectors: { inGain: inGain(layer), ...weightNames(layer, GAINS), rows: routerName(layer) },
+  })
+}
+
+function rememberSpec(config: ModelConfig, rotaryLength: number) {
+  const layer = config.numHiddenLayers - 1
+  const { k, v } = ATTENTION
+  const { kGain } = GAINS
+  return (bits: Bits | undefined): PartSpec => ({
+    fn: (tensors) => ({ ...cachedKeys(blockStart(config, bits, tensors).fresh, config.numKeyValueHeads) }),
+    inputs: newTokens(config, rotaryLength),
+    matrices: weightNames(layer, { k, v }, 'self_attn.'),
+    vectors: { inGain: inGain(layer), ...weightNames(layer, { kGain }) },
+  })
+}
+
+function expertSpec(config: ModelConfig, layer: number, e: number) {
+  const { hiddenSize: C, intermediateSize: F } = config
+  return (bits: Bits | undefined): PartSpec => ({
+    fn: (tensors) => {
+      const linear = product(tensors, bits, (name) => (name === 'down_proj' ? [C, F] : [F, C]))
+      const x = tensors['x'] as Tensor
+      return { y: linear(gated(linear(x, 'gate_proj'), linear(x, 'up_proj')), 'down_proj') }
+    },
+    inputs: { x: { shape: ['N', C] } },
+    matrices: expertMatrices(layer, e),
+    vectors: {},
+  })
+}
+
+/**
+ * The same with weights as left factors, which ONNX Runtime reads where they lie; it copies right ones into another
+ * order at every run, a sixth of the time of 50 rows. For one row that order is not needed.
+ */
+function severalRowsSpec({ hiddenSize: C }: ModelConfig, layer: number, e: number) {
+  return (): PartSpec => ({
+    fn: ({ x, gate_proj, up_proj, down_proj }) => {
+      const left = (W: Tensor | undefined, columns: Tensor | undefined, transposed = false): Tensor =>
+        matMul(W as never, columns as never, false, transposed)
+      const inner = gated(left(gate_proj, x, true), left(up_proj, x, true)) // (F, N)
+      return { y: transpose(left(down_proj, inner)) }
+    },
+    inputs: { x: { shape: ['N', C] } },
+    matrices: expertMatrices(layer, e),
+    vectors: {},
+  })
+}
+
+function expertMatrices(layer: number, e: number): Matrices {
+  return Object.fromEntries(FFN_PROJECTIONS.map((name) => [name, expertName(layer, e, name)]))
+}
+
+function headSpec(config: ModelConfig) {
+  const { hiddenSize: C, vocabSize: V, numHiddenLayers: L, rmsNormEps } = config
+  return (bits: Bits | undefined): PartSpec => ({
+    fn: (tensors) => {
+      const t = (name: string): Tensor => tensors[name] as Tensor
+      const linear = product(tensors, bits, () => [V, C])
+      const x = add(t('u'), rmsNorm(t('y'), t('inGain'), rmsNormEps))
+      return { logits: linear(rmsNorm(x, t('gain'), rmsNormEps), 'lmHead') }
+    },
+    inputs: { u: { shape: ['N', C] }, y: { shape: ['N', C] } },
+    matrices: { lmHead: 'lm_head.weight' },
+    vectors: {
+      inGain: layerName(L - 1, 'post_feedforward_layernorm.weight'),
+      gain: 'model.norm.weight',
+    },
+  })
+}

@@ -1,0 +1,73 @@
+/**
+ * What a composition routes by: gates solved from router statistics, where everybody's are there, else the rows
+ * that owners trained. Implements protocols/composition, section "Gate". Knows no engine and no files.
+ */
+import type { Fields } from '../lib/fields.ts'
+import { limit } from '../lib/limits.ts'
+import type { Expert } from './params.ts'
+import { type Gate, type RouterStatistics, solveGate } from './solved-router.ts'
+
+export type RouterKind = 'solved' | 'rows'
+
+/** `auto` solves where it can; `solved` composes only experts with statistics; `rows` never solves. */
+export const ROUTER_CHOICES = ['auto', 'solved', 'rows'] as const
+export type RouterChoice = (typeof ROUTER_CHOICES)[number]
+
+/** The member `router` of a command's arguments. @throws FormatError `bad-field`. */
+export function routerChoice(fields: Fields): RouterChoice | undefined {
+  return fields.has('router') ? fields.literal('router', ...ROUTER_CHOICES) : undefined
+}
+
+/** @returns undefined where the public text or an expert has no statistics, or there is no expert. */
+export function gatesOf(
+  publicStatistics: RouterStatistics | undefined,
+  experts: readonly Pick<Expert, 'statistics'>[],
+): Gates | undefined {
+  const all = [publicStatistics, ...experts.map(({ statistics }) => statistics)].filter(
+    (statistics) => statistics !== undefined,
+  )
+  return experts.length > 0 && all.length === experts.length + 1 ? new Gates(all) : undefined
+}
+
+/** One gate for each set of experts in use, as if the others had never been composed; solved when asked for. */
+export class Gates {
+  readonly #statistics: readonly RouterStatistics[]
+  /** By experts in use; the latest used last. */
+  readonly #solved = new Map<string, Gate>()
+
+  /** @param statistics of the public text, then of the experts in the order of the mixture. */
+  constructor(statistics: readonly RouterStatistics[]) {
+    this.#statistics = statistics
+  }
+
+  /** The gate for a router mask (E); columns of experts left out are zero. The same object while it is kept. */
+  gate(mask: Float32Array): Gate {
+    const inUse = [...mask.keys()].filter((e) => mask[e] === 0)
+    const key = inUse.join()
+    const gate = this.#solved.get(key) ?? this.#solve(inUse)
+    this.#solved.delete(key)
+    this.#solved.set(key, gate)
+    const fitting = Math.floor(limit('keptGateBytes') / gate.weights.byteLength)
+    const most = Math.max(1, Math.min(limit('keptGates'), fitting))
+    for (const oldest of this.#solved.keys()) {
+      if (this.#solved.size <= most) break
+      this.#solved.delete(oldest)
+    }
+    return gate
+  }
+
+  #solve(inUse: readonly number[]): Gate {
+    const E = this.#statistics.length
+    const n = inUse.length
+    const solved = solveGate(inUse.map((e) => this.#statistics[e] as RouterStatistics))
+    if (n === E) return solved
+    const V = solved.weights.length / n
+    const weights = new Float32Array(V * E)
+    const offsets = new Float32Array(E)
+    inUse.forEach((e, i) => {
+      for (let v = 0; v < V; v++) weights[v * E + e] = solved.weights[v * n + i] as number
+      offsets[e] = solved.offsets[i] as number
+    })
+    return { weights, offsets, rowScale: solved.rowScale }
+  }
+}

@@ -1,0 +1,26 @@
+/** Where members were reached, kept across restarts: a founder has no invitation to look into. */
+import { decodeAddressesFrame, type MemberAddresses } from '../exchange/messages.ts'
+import { fromUtf8, utf8 } from '../lib/bytes.ts'
+import type { Catalogue } from '../store/catalogue.ts'
+
+const PREFIX = 'addresses.'
+
+/** Never rejects: a lost address costs a later dial. */
+export async function rememberAddresses(
+  catalogue: Catalogue,
+  members: readonly MemberAddresses[],
+): Promise<void> {
+  const changes = members.map((member) => ({
+    table: 'settings' as const,
+    key: `${PREFIX}${member.peerId}`,
+    value: utf8(JSON.stringify(member)),
+  }))
+  await catalogue.write(changes).catch(() => undefined)
+}
+
+export async function rememberedAddresses(catalogue: Catalogue): Promise<MemberAddresses[]> {
+  const entries = await catalogue.entries('settings')
+  return entries
+    .filter(([key]) => key.startsWith(PREFIX))
+    .map(([, value]) => decodeAddressesFrame(JSON.parse(fromUtf8(value))))
+}

@@ -1,0 +1,103 @@
+/**
+ * `flexmesh train --export-pair`: the two-expert checkpoint to start training from elsewhere. Expert 0 and all
+ * that is shared are the public model's bytes; expert 1 begins as a copy of the public FFN, its router rows as
+ * training here would begin. What is needed to take the result back in stays in the training's folder.
+ */
+
+import type { FloatTensor } from '../checkpoint/checkpoint-check.ts'
+import { byLayer, modelFilesOf, publicSource, publicSources, valuesSource } from '../checkpoint/flex-olmo.ts'
+import {
+  checkTarget,
+  type DirectoryOptions,
+  type TensorSource,
+  writeHuggingFaceDirectory,
+} from '../checkpoint/huggingface-directory.ts'
+import { openPublicModel, type PublicModel, type PublicModelFiles } from '../checkpoint/public-model.ts'
+import { ROUTER_BIAS_FILE, writeRouterBias } from '../checkpoint/router-bias.ts'
+import { type CorpusWarning, corpusWarnings } from '../data/corpus-warnings.ts'
+import type { ModelConfig } from '../model/config.ts'
+import { expertName, FFN_PROJECTIONS, layerName, PAIR_EXPERT, routerName } from '../model/params.ts'
+import type { Engine } from '../tensor/engine.ts'
+import { INITIAL_BIAS } from '../training/pair.ts'
+import { ownStatistics, saveOwnStatistics } from './statistics.ts'
+import { startPair, type TrainRequest } from './train-expert.ts'
+import { saveUnits, trainingDirs } from './training-folder.ts'
+
+export interface PairExport {
+  readonly directory: string
+  readonly files: readonly string[]
+  readonly documents: number
+  readonly tokens: number
+  readonly warnings: readonly CorpusWarning[]
+}
+
+/** @throws InputError `exists` for a folder with anything in it, and as `startPair`. */
+export async function exportPair(
+  engine: Engine,
+  model: PublicModel,
+  trainingRoot: string,
+  request: Pick<TrainRequest, 'name' | 'paths' | 'seed'>,
+  directory: string,
+  options: DirectoryOptions & { readonly signal: AbortSignal },
+): Promise<PairExport> {
+  await checkTarget(directory)
+  const published = await openPublicModel(model.dir)
+  const start = await startPair(engine, model, trainingRoot, request, options.signal)
+  try {
+    const { rows, units } = start.embedding
+    const content = {
+      tensors: byLayer([
+        ...publicSources(published),
+        ...expertSources(published),
+        ...routers(model.config, rows),
+      ]),
+      files: await modelFilesOf(published, { experts: 2, topK: 2 }),
+    }
+    const bias = rows.map(() => Float32Array.of(0, INITIAL_BIAS))
+    content.files.set(ROUTER_BIAS_FILE, writeRouterBias(bias))
+    content.files.set('README.md', readme(request.name))
+    const dirs = trainingDirs(trainingRoot, request.name)
+    await saveUnits(dirs, units)
+    const own = await ownStatistics(model, start.corpus)
+    if (own !== undefined) await saveOwnStatistics(dirs, own)
+    const files = await writeHuggingFaceDirectory(directory, content, options)
+    const { documents, tokens } = start.corpus.stats.train
+    return { directory, files, documents, tokens, warnings: corpusWarnings(start.corpus.stats) }
+  } finally {
+    await start.close()
+  }
+}
+
+/** Expert 1: the public FFN once more. */
+function expertSources(model: PublicModelFiles): TensorSource[] {
+  return Array.from({ length: model.config.numHiddenLayers }, (_, layer) =>
+    FFN_PROJECTIONS.map((projection) => {
+      const tensor = model.tensors.get(layerName(layer, `mlp.${projection}.weight`)) as FloatTensor
+      return publicSource(model, tensor, expertName(layer, PAIR_EXPERT, projection))
+    }),
+  ).flat()
+}
+
+/** Row 0 is the public one, zero; row 1 the owner's. */
+function routers({ hiddenSize: C }: ModelConfig, rows: readonly Float32Array[]): TensorSource[] {
+  return rows.map((row, layer) => {
+    const values = new Float32Array(2 * C)
+    values.set(row, C)
+    return valuesSource(routerName(layer), [2, C], values)
+  })
+}
+
+function readme(name: string): string {
+  return `# ${name}: a pair to train
+
+A FlexOlmo model of two experts. Train only expert 1 (\`model.layers.*.mlp.experts.1.*\`), row 1 of every
+\`model.layers.*.mlp.gate.weight\`, and entry 1 of every tensor in \`${ROUTER_BIAS_FILE}\`, which is added to the router's
+logits as min(b, 0); both experts are always active. Everything else must stay bit for bit as it is. Then, where the
+node of this training is:
+
+\`\`\`sh
+flexmesh import-expert FOLDER --name ${name}
+flexmesh publish ${name}
+\`\`\`
+`
+}

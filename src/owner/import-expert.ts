@@ -1,0 +1,316 @@
+/**
+ * `flexmesh import-expert`: a two-expert FlexOlmo checkpoint, trained anywhere, in; a finished training in the
+ * home folder out. Everything but expert 1 must be the public model bit for bit. Reads a piece of a tensor at a
+ * time, needs no engine and no running node.
+ */
+import { open, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import {
+  type CheckOptions,
+  checkPiece,
+  checkTensors,
+  type FloatTensor,
+} from '../checkpoint/checkpoint-check.ts'
+import {
+  type Checkpoint,
+  openCheckpoint,
+  readPieces,
+  readTensor,
+} from '../checkpoint/checkpoint-directory.ts'
+import { valuesSource } from '../checkpoint/flex-olmo.ts'
+import { type TensorSource, writeTensors } from '../checkpoint/huggingface-directory.ts'
+import { readConfig, readTokenizer, TOKENIZER_FILE } from '../checkpoint/model-directory.ts'
+import { openPublicModel, type PublicModelFiles } from '../checkpoint/public-model.ts'
+import { readRouterBias } from '../checkpoint/router-bias.ts'
+import { toFloat32 } from '../checkpoint/safetensors.ts'
+import { openCorpus } from '../data/corpus.ts'
+import { equalBytes, fromUtf8 } from '../lib/bytes.ts'
+import { InputError } from '../lib/errors.ts'
+import { ensurePrivateDir, mapDiskErrors, PRIVATE_FILE_MODE, pathExists } from '../lib/files.ts'
+import { configFromHuggingFace, type ModelConfig } from '../model/config.ts'
+import {
+  expertName,
+  FFN_PROJECTIONS,
+  mixtureName,
+  mixtureShapes,
+  PAIR_EXPERT,
+  routerName,
+} from '../model/params.ts'
+import { biasTensorName, routerTensorName, STATISTICS_TOKENS } from '../packaging/tensor-names.ts'
+import type { HomePaths } from '../store/home.ts'
+import { foldBias, RELEASE_BIAS } from '../training/pair.ts'
+import { loadOwnStatistics, type OwnStatistics } from './statistics.ts'
+import {
+  loadUnits,
+  saveResult,
+  type TrainingDirs,
+  type TrainResult,
+  trainingDirs,
+} from './training-folder.ts'
+
+/** A pair whose headers fit the public model. */
+interface Pair {
+  readonly checkpoint: Checkpoint
+  readonly tensors: ReadonlyMap<string, FloatTensor>
+}
+
+/**
+ * @throws InputError `not-a-model`, `mismatch` naming the first tensor that is not the public model's, `exists`;
+ * FormatError for damaged files and values that are not finite.
+ */
+export async function importExpert(
+  paths: HomePaths,
+  dir: string,
+  name: string,
+  options: CheckOptions = {},
+): Promise<TrainResult> {
+  const dirs = trainingDirs(paths.training, name)
+  if (await pathExists(dirs.checkpoint)) {
+    throw new InputError('exists', `${name} was trained here; choose another --name for the expert in ${dir}`)
+  }
+  if (!(await pathExists(paths.publicModel))) {
+    throw new InputError(
+      'not-a-member',
+      `${paths.root} belongs to no consortium; run "flexmesh consortium create" or "flexmesh join INVITE"`,
+    )
+  }
+  const model = await openPublicModel(paths.publicModel)
+  const pair = await openPair(model, dir)
+  const progress = progressOf(pair, options)
+  await compareFrozen(model, pair, progress, options.signal)
+  const router = await readRouter(pair, dir, model.config, dirs)
+  await ensurePrivateDir(dirs.dir)
+  const own = await loadOwnStatistics(dirs)
+  const tensors = [
+    ...ffnSources(pair, model.config, progress, options.signal),
+    ...router,
+    ...(own === undefined ? [] : statisticsSources(own)),
+  ]
+  await mapDiskErrors(dirs.expert, async () => {
+    const temporary = `${dirs.expert}.tmp`
+    try {
+      const handle = await open(temporary, 'w', PRIVATE_FILE_MODE)
+      try {
+        await writeTensors(handle, tensors, undefined, options.signal)
+        await handle.sync()
+      } finally {
+        await handle.close()
+      }
+      await rename(temporary, dirs.expert)
+    } catch (error) {
+      await rm(temporary, { force: true })
+      throw error
+    }
+  })
+  const result = {
+    name,
+    steps: 0,
+    replayShareMilli: 0,
+    statisticsDocuments: own?.documents ?? 0,
+    ...(await textOf(model, dirs)),
+  }
+  await saveResult(dirs, result)
+  return result
+}
+
+async function openPair(model: PublicModelFiles, dir: string): Promise<Pair> {
+  const checkpoint = await openCheckpoint(dir)
+  const json = await readConfig(dir)
+  const { model_type, num_experts } = json as Record<string, unknown>
+  if (model_type !== 'flex_olmo' || num_experts !== 2) {
+    throw new InputError(
+      'not-a-model',
+      `${join(dir, 'config.json')}: expected model_type flex_olmo with num_experts 2, got ${JSON.stringify(model_type)} with ${JSON.stringify(num_experts)}`,
+    )
+  }
+  const config = configFromHuggingFace(json)
+  for (const key of Object.keys(config) as (keyof ModelConfig)[]) {
+    if (config[key] !== model.config[key]) {
+      throw new InputError(
+        'mismatch',
+        `${join(dir, 'config.json')}: ${key} is ${config[key]}, that of the public model is ${model.config[key]}`,
+      )
+    }
+  }
+  const theirs = await readTokenizer(dir)
+  if (!sameTokenizer(theirs, await readTokenizer(model.dir))) {
+    throw new InputError(
+      'mismatch',
+      `${join(dir, TOKENIZER_FILE)} is not the tokenizer of the public model; train on text cut by that one`,
+    )
+  }
+  return { checkpoint, tensors: checkTensors(checkpoint, mixtureShapes(config, 2)) }
+}
+
+/** Whether two files say the same about text: libraries write the same tokenizer in different spellings. */
+function sameTokenizer(a: Uint8Array, b: Uint8Array): boolean {
+  if (equalBytes(a, b)) return true
+  const parts = [a, b].map((bytes) => {
+    try {
+      const { model, added_tokens, normalizer, pre_tokenizer } = JSON.parse(fromUtf8(bytes))
+      return JSON.stringify(ordered({ model, added_tokens, normalizer, pre_tokenizer }))
+    } catch {
+      return undefined
+    }
+  })
+  return parts[0] !== undefined && parts[0] === parts[1]
+}
+
+/** The same value with the members of every object in order of name. */
+function ordered(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(ordered)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(
+    Object.entries(value)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([key, inner]) => [key, ordered(inner)]),
+  )
+}
+
+/** Every tensor of the public model, and the public router rows. */
+async function compareFrozen(
+  model: PublicModelFiles,
+  { checkpoint, tensors }: Pair,
+  progress: (bytes: number) => void,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const differs = (tensor: FloatTensor, how: string): InputError =>
+    new InputError(
+      'mismatch',
+      `${join(checkpoint.dir, tensor.file)}: tensor ${tensor.name} ${how}; only expert 1 and its router rows may be trained`,
+    )
+  for (const own of model.tensors.values()) {
+    const theirs = tensors.get(mixtureName(own.name)) as FloatTensor
+    if (theirs.dtype !== own.dtype) {
+      throw differs(theirs, `is ${theirs.dtype}, that of the public model is ${own.dtype}`)
+    }
+    const pieces = readPieces(model.checkpoint, own, signal)
+    try {
+      for await (const piece of readPieces(checkpoint, theirs, signal)) {
+        const { value } = await pieces.next()
+        if (value === undefined || !equalBytes(piece, value))
+          throw differs(theirs, 'is not the public model’s')
+        progress(piece.length)
+      }
+    } finally {
+      await pieces.return()
+    }
+  }
+  for (let layer = 0; layer < model.config.numHiddenLayers; layer++) {
+    const router = tensors.get(routerName(layer)) as FloatTensor
+    const bytes = await readTensor(checkpoint, router, signal)
+    if (bytes.subarray(0, bytes.length / 2).some((byte) => byte !== 0)) {
+      throw differs(router, 'has a row 0 that is not the public one, which is zero')
+    }
+    checkPiece(checkpoint, router, bytes, 0)
+  }
+}
+
+/** FFN 1 in its own format, checked as it is read. */
+function ffnSources(
+  { checkpoint, tensors }: Pair,
+  config: ModelConfig,
+  progress: (bytes: number) => void,
+  signal: AbortSignal | undefined,
+): TensorSource[] {
+  const sources: TensorSource[] = []
+  const { dtype } = tensors.get(expertName(0, PAIR_EXPERT, 'gate_proj')) as FloatTensor
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    for (const projection of FFN_PROJECTIONS) {
+      const name = expertName(layer, PAIR_EXPERT, projection)
+      const tensor = tensors.get(name) as FloatTensor
+      if (tensor.dtype !== dtype) {
+        throw new InputError(
+          'not-a-model',
+          `${join(checkpoint.dir, tensor.file)}: tensor ${name} is ${tensor.dtype}, others of expert 1 are ${dtype}; save them in one format`,
+        )
+      }
+      sources.push({
+        name,
+        dtype,
+        shape: tensor.shape,
+        pieces: () => checkedPieces(checkpoint, tensor, progress, signal),
+      })
+    }
+  }
+  return sources
+}
+
+async function* checkedPieces(
+  checkpoint: Checkpoint,
+  tensor: FloatTensor,
+  progress: (bytes: number) => void,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array, void, void> {
+  let at = 0
+  for await (const piece of readPieces(checkpoint, tensor, signal)) {
+    checkPiece(checkpoint, tensor, piece, at)
+    at += piece.length
+    yield piece
+    progress(piece.length)
+  }
+}
+
+/**
+ * Router rows and what is left of the bias: none where this training was exported from here, which kept the rows
+ * that a bias becomes part of.
+ */
+async function readRouter(
+  { checkpoint, tensors }: Pair,
+  dir: string,
+  config: ModelConfig,
+  dirs: TrainingDirs,
+): Promise<TensorSource[]> {
+  const { hiddenSize: C, numHiddenLayers: L } = config
+  const routerRows: Float32Array[] = []
+  for (let layer = 0; layer < L; layer++) {
+    const tensor = tensors.get(routerName(layer)) as FloatTensor
+    const values = toFloat32({ dtype: tensor.dtype, data: await readTensor(checkpoint, tensor) })
+    routerRows.push(values.slice(C))
+  }
+  const biases = await readRouterBias(dir, L, 2)
+  const bias =
+    biases === undefined ? undefined : Float32Array.from(biases, (b) => Math.min(b[1] as number, 0))
+  const units = await loadUnits(dirs, config)
+  const expert =
+    units === undefined
+      ? { ffn: new Map(), routerRows, bias }
+      : foldBias(
+          { ffn: new Map(), routerRows, bias: (bias ?? new Float32Array(L)).map((b) => b + RELEASE_BIAS) },
+          units,
+        )
+  return [
+    ...expert.routerRows.map((row, layer) => valuesSource(routerTensorName(layer), [1, C], row)),
+    ...(expert.bias === undefined
+      ? []
+      : Array.from(expert.bias, (b, layer) => valuesSource(biasTensorName(layer), [1], Float32Array.of(b)))),
+  ]
+}
+
+/** Those of the text that this training was exported with. */
+function statisticsSources({ statistics: { tokens } }: OwnStatistics): TensorSource[] {
+  return [valuesSource(STATISTICS_TOKENS, [tokens.length], tokens)]
+}
+
+/** What is known of the text: that of the export, when this training has one. */
+async function textOf(
+  model: PublicModelFiles,
+  dirs: TrainingDirs,
+): Promise<{ documents: number; tokens: number }> {
+  if (!(await pathExists(join(dirs.corpus, 'corpus.json')))) return { documents: 0, tokens: 0 }
+  const corpus = await openCorpus(dirs.corpus, model.tokenizer)
+  await corpus.close()
+  const { documents, tokens } = corpus.stats.train
+  return { documents, tokens }
+}
+
+/** Bytes of both passes: what is the public model's, then expert 1. */
+function progressOf({ tensors }: Pair, { onProgress }: CheckOptions): (bytes: number) => void {
+  let total = 0
+  for (const { name, length } of tensors.values()) if (!name.endsWith('.mlp.gate.weight')) total += length
+  let done = 0
+  return (bytes) => {
+    done += bytes
+    onProgress?.(done, total)
+  }
+}

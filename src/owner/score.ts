@@ -1,0 +1,38 @@
+/** Bits per byte of the public model, and of the pair of it and one expert. Knows no files. */
+
+import type { PublicModel } from '../checkpoint/public-model.ts'
+import { createEvaluator, type HeldOutDocument } from '../model/evaluate.ts'
+import { type Expert, mixtureParams, zeroRows } from '../model/params.ts'
+import { LEFT_OUT } from '../model/router.ts'
+import type { Engine } from '../tensor/engine.ts'
+import type { Score } from './training-folder.ts'
+
+/** Both scores on each text that there is. */
+export async function pairScores(
+  engine: Engine,
+  model: Pick<PublicModel, 'config' | 'params' | 'tokenizer'>,
+  expert: Expert,
+  texts: { readonly own?: readonly HeldOutDocument[]; readonly public: readonly HeldOutDocument[] },
+): Promise<{ own?: Score; public: Score }> {
+  const params = mixtureParams(model.config, model.params, zeroRows(model.config), [expert])
+  const evaluator = await createEvaluator(engine, model.config, params, {
+    E: 2,
+    topK: 2,
+    B: 8,
+    T: 128,
+    endOfText: model.tokenizer.endOfText,
+  })
+  const score = async (documents: readonly HeldOutDocument[]): Promise<Score> => {
+    const before = await evaluator.evaluate(documents, { mask: Float32Array.of(0, LEFT_OUT) })
+    const after = await evaluator.evaluate(documents, { mask: Float32Array.of(0, 0) })
+    return { before: before.bitsPerByte, after: after.bitsPerByte }
+  }
+  try {
+    return {
+      ...(texts.own === undefined ? {} : { own: await score(texts.own) }),
+      public: await score(texts.public),
+    }
+  } finally {
+    await evaluator.dispose()
+  }
+}

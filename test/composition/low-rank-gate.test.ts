@@ -1,0 +1,130 @@
+/** Experts of low rank under a solved gate: served and evaluated as the whole weights that their factors make. */
+import { describe, expect, it } from 'vitest'
+import { referenceExpert } from '../../scripts/bench/inference/reference-models.ts'
+import {
+  type AcceptedExpert,
+  type Composition,
+  compose,
+  type Selection,
+  selectionRouting,
+} from '../../src/composition/compose.ts'
+import type { GeneratedToken } from '../../src/inference/batcher.ts'
+import { createGenerator } from '../../src/inference/generate.ts'
+import { mulberry32 } from '../../src/inference/sampling.ts'
+import { digestOf } from '../../src/lib/bytes.ts'
+import { createEvaluator } from '../../src/model/evaluate.ts'
+import { lowRankOf, materialised } from '../../src/model/low-rank.ts'
+import { expertRank, lowRankExperts } from '../../src/model/params.ts'
+import type { SequenceRouting } from '../../src/model/routing-plan.ts'
+import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
+import { goldenConfig, goldenPublic } from '../support/golden.ts'
+import { madeUpStatistics } from '../support/router-statistics.ts'
+
+const engine = onnxEngine({ threads: 1 })
+const { vocabSize: V } = goldenConfig
+const params = goldenPublic()
+const random = mulberry32(11)
+const [court, hospital] = ['Court', 'Hospital'].map((institution, i): AcceptedExpert => {
+  const whole = { ...referenceExpert(goldenConfig, random), statistics: madeUpStatistics(V, i + 4) }
+  return {
+    id: digestOf(Uint8Array.of(i)),
+    name: 'text',
+    institution,
+    peerId: '',
+    expert: institution === 'Court' ? lowRankOf(whole, params, 4).expert : whole,
+  }
+}) as [AcceptedExpert, AcceptedExpert]
+const composed = (first: AcceptedExpert): Composition =>
+  compose(goldenConfig, { digest: digestOf(Uint8Array.of(9)), params }, [first, hospital], 2, {
+    publicStatistics: madeUpStatistics(V, 1),
+  })
+const low = composed(court)
+const whole = composed({ ...court, expert: materialised(court.expert, params) })
+const E = 3
+/** Index of the expert of low rank in the mixture. */
+const LOW = 1 + low.experts.indexOf(court)
+
+const text = Int32Array.from({ length: 40 }, (_, i) => (i * i + 5) % V)
+const selections: Selection[] = [{}, {}, { exclude: ['Hospital'] }, { exclude: ['Court'] }]
+
+/** Greedy tokens of four requests at once, whose prompts take several runs, and nats of a text. */
+async function served(
+  composition: Composition,
+  routingOf: (selection: Selection) => SequenceRouting,
+  vectorThreads: number,
+) {
+  const { topK } = composition
+  const generator = await createGenerator(engine, goldenConfig, composition.params, {
+    E,
+    topK,
+    contextLength: 60,
+    prefillTokens: 8,
+    vectorThreads,
+  })
+  const tokens = await Promise.all(
+    selections.map(async (selection, i) => {
+      const found: GeneratedToken[] = []
+      const request = {
+        prompt: text.subarray(i, 3 + 9 * (i + 1)),
+        maxTokens: 10,
+        sampling: { temperature: 0, topP: 1, seed: 1 },
+        endOfText: -1,
+        ...routingOf(selection),
+      }
+      for await (const token of generator.generate(request)) found.push(token)
+      return found
+    }),
+  )
+  const nats = await generator.score(text, routingOf({}))
+  await generator.dispose()
+  return {
+    ids: tokens.map((list) => list.map(({ id }) => id)),
+    shares: tokens.map((list) => list.map(({ shares }) => [...shares])),
+    nats,
+  }
+}
+
+const far = (a: readonly number[], b: readonly number[]): number =>
+  Math.max(...a.map((x, i) => Math.abs(x - (b[i] as number))))
+
+describe('an expert of low rank beside a whole one, both with statistics', () => {
+  it('is composed under a gate, and stays factors', () => {
+    expect([low.router, whole.router, low.digest]).toEqual(['solved', 'solved', whole.digest])
+    expect([...lowRankExperts(low.params, E)]).toEqual([LOW])
+    expect(lowRankExperts(whole.params, E).size).toBe(0)
+    expect(expertRank(court.expert)).toBe(4)
+  })
+
+  it.each([0, 2])('answers with the tokens of whole weights, which %i threads decode', async (threads) => {
+    const gated = (composition: Composition) => (selection: Selection) =>
+      selectionRouting(composition, selection)
+    const found = await served(low, gated(low), threads)
+    const expected = await served(whole, gated(whole), threads)
+    expect(found.ids).toEqual(expected.ids)
+    expect(far(found.shares.flat(2), expected.shares.flat(2))).toBeLessThan(1e-4)
+    expect(found.nats).toBeCloseTo(expected.nats, 3)
+    const lowShares = found.shares.map((list) => Math.max(...list.map((shares) => shares[LOW] as number)))
+    expect(lowShares.map((share) => share > 0)).toEqual([true, true, true, false])
+    // The rows alone would route otherwise: the gate decides.
+    const rows = await served(low, (selection) => ({ mask: gated(low)(selection).mask }), threads)
+    expect(far(rows.shares.flat(2), found.shares.flat(2))).toBeGreaterThan(0.05)
+  })
+
+  it('is evaluated as whole weights are, layer by layer', async () => {
+    const evaluated = async (composition: Composition, selection: Selection) => {
+      const init = { E, topK: composition.topK, B: 2, T: 16, endOfText: 0, gate: true }
+      const evaluator = await createEvaluator(engine, goldenConfig, composition.params, init)
+      const routing = selectionRouting(composition, selection)
+      const result = await evaluator.evaluate([{ tokens: text, bytes: 40 }], routing)
+      await evaluator.dispose()
+      return result
+    }
+    for (const selection of [{}, { exclude: ['Hospital'] }]) {
+      const found = await evaluated(low, selection)
+      const expected = await evaluated(whole, selection)
+      expect(found.bitsPerByte).toBeCloseTo(expected.bitsPerByte, 4)
+      expect(far(found.layerShares.flat(), expected.layerShares.flat())).toBeLessThan(1e-4)
+      expect(found.layerShares.every((shares) => (shares[LOW] as number) > 0)).toBe(true)
+    }
+  })
+})

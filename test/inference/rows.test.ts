@@ -1,0 +1,45 @@
+import { describe, expect, it } from 'vitest'
+import { RowMemory, Rows } from '../../src/inference/rows.ts'
+import { mulberry32 } from '../../src/inference/sampling.ts'
+
+const ROWS = 16
+
+describe('rows of one memory', () => {
+  it.each([1, 3, 4, 17, 64])('of %i floats are taken out and added back', (width) => {
+    // Sixteen rows end where the next buffer begins.
+    const memory = new RowMemory(ROWS)
+    const [into, all, after] = [memory.rows(width), memory.rows(width), memory.rows(width)]
+    const random = mulberry32(width)
+    all.all.set(Float32Array.from({ length: ROWS * width }, () => random() - 0.5))
+    const before = all.all.slice()
+    const rows = [4, 0, ROWS - 1]
+    const weights = [0.5, -2, 0.25]
+    after.all.fill(9)
+
+    const taken = memory.take(all.all, rows, into.first(3), width)
+    expect(taken).toBe(into.first(3))
+    rows.forEach((row, i) => {
+      expect(taken.slice(i * width, (i + 1) * width)).toEqual(before.slice(row * width, (row + 1) * width))
+    })
+
+    memory.add(all.all, { rows, weights }, taken, width)
+    for (let row = 0; row < ROWS; row++) {
+      const weight = rows.includes(row) ? (weights[rows.indexOf(row)] as number) : 0
+      const expected = before.subarray(row * width, (row + 1) * width).map((x) => x + Math.fround(weight * x))
+      expect(all.all.slice(row * width, (row + 1) * width)).toEqual(expected)
+    }
+    expect(new Set(after.all)).toEqual(new Set([9]))
+    const untouched = all.all.slice()
+    memory.add(all.all, { rows: [], weights: [] }, taken, width)
+    expect(all.all).toEqual(untouched)
+  })
+
+  it('are no more than were reserved, before the memory was in use', () => {
+    const memory = new RowMemory(2)
+    const rows = memory.rows(4)
+    expect(rows.first(2)).toHaveLength(8)
+    expect(() => rows.first(3)).toThrow(/3 rows of 2/)
+    expect(() => memory.rows(4)).toThrow(/in use already/)
+    expect(() => Rows.alone(2, 4).first(3)).toThrow(/3 rows of 2/)
+  })
+})

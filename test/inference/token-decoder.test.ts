@@ -1,0 +1,176 @@
+import { describe, expect, it } from 'vitest'
+import { KvCache } from '../../src/inference/kv-cache.ts'
+import { CodedParams } from '../../src/inference/quantized-params.ts'
+import { mulberry32 } from '../../src/inference/sampling.ts'
+import { TokenDecoder } from '../../src/inference/token-decoder.ts'
+import { placedBytes } from '../../src/inference/weight-layout.ts'
+import type { ModelConfig } from '../../src/model/config.ts'
+import { mixtureShapes, type Params } from '../../src/model/params.ts'
+import { ReferenceDecoder } from '../support/reference-decoder.ts'
+
+const random = mulberry32(7)
+const BASE = { maxPositionEmbeddings: 64, ropeTheta: 10_000, rmsNormEps: 1e-6, numHiddenLayers: 2 }
+const CONTEXT = 40
+
+/** Spread wide enough that routing and tokens differ. */
+function mixture(config: ModelConfig, E: number): Params {
+  return new Map(
+    [...mixtureShapes(config, E)].map(([name, shape]) => {
+      const size = shape.reduce((a, b) => a * b, 1)
+      const width = /norm|embed|mlp\.gate/.test(name) ? 1 : 1.5 / Math.sqrt(shape.at(-1) as number)
+      const middle = name.includes('norm') ? 1 : 0
+      const data = Float32Array.from({ length: size }, () => middle + (random() - 0.5) * width)
+      return [name, { shape, data }]
+    }),
+  )
+}
+
+/** What the codes say. */
+function decoded(params: Params, coded: CodedParams): Params {
+  return new Map(
+    [...params].map(([name, param]) => {
+      if (!/proj|lm_head/.test(name)) return [name, param]
+      const { codes, scales, bits } = coded.of(name)
+      const zero = 2 ** (bits - 1)
+      const data = Float32Array.from({ length: param.data.length }, (_, i) => {
+        const byte = codes[(i * bits) >> 3] as number
+        const code = bits === 8 ? byte : (byte >> (4 * (i & 1))) & 15
+        return (code - zero) * (scales[i >> 5] as number)
+      })
+      return [name, { shape: param.shape, data }]
+    }),
+  )
+}
+
+describe('decoding by the vector kernels', () => {
+  const shapes: readonly [string, ModelConfig, number, number, 8 | 4 | undefined][] = [
+    [
+      'heads of 12 that share keys, an odd vocabulary',
+      {
+        ...BASE,
+        ...{ vocabSize: 37, hiddenSize: 36, intermediateSize: 20, numAttentionHeads: 3, numKeyValueHeads: 1 },
+      },
+      5,
+      2,
+      undefined,
+    ],
+    [
+      'heads of 4, all experts',
+      {
+        ...BASE,
+        ...{ vocabSize: 33, hiddenSize: 12, intermediateSize: 4, numAttentionHeads: 3, numKeyValueHeads: 3 },
+      },
+      3,
+      3,
+      undefined,
+    ],
+    [
+      'several sets of columns',
+      {
+        ...BASE,
+        ...{
+          vocabSize: 130,
+          hiddenSize: 80,
+          intermediateSize: 1412,
+          numAttentionHeads: 4,
+          numKeyValueHeads: 2,
+        },
+      },
+      3,
+      2,
+      undefined,
+    ],
+    [
+      'codes of 8 bits',
+      {
+        ...BASE,
+        ...{
+          vocabSize: 39,
+          hiddenSize: 96,
+          intermediateSize: 160,
+          numAttentionHeads: 8,
+          numKeyValueHeads: 2,
+        },
+      },
+      5,
+      2,
+      8,
+    ],
+    [
+      'codes of 4 bits',
+      {
+        ...BASE,
+        ...{
+          vocabSize: 39,
+          hiddenSize: 96,
+          intermediateSize: 160,
+          numAttentionHeads: 8,
+          numKeyValueHeads: 1,
+        },
+      },
+      5,
+      3,
+      4,
+    ],
+  ]
+  it.each(shapes)('is the mixture: %s', async (_, config, E, topK, bits) => {
+    const params = mixture(config, E)
+    const coded = bits === undefined ? undefined : new CodedParams(params, bits)
+    const exact = coded === undefined ? params : decoded(params, coded)
+    for (const streams of [1, 3, 7, 18]) {
+      const init = { E, topK, contextLength: CONTEXT, streams, threads: 2 }
+      const decoder = await TokenDecoder.create(config, params, coded, init)
+      const cache = new KvCache(config, E, streams, CONTEXT, decoder.memory)
+      const references = Array.from({ length: streams }, () => new ReferenceDecoder(config, exact, topK))
+      const lengths = references.map(() => 0)
+      for (const B of [streams, Math.max(1, streams - 1), streams]) {
+        const ids = Int32Array.from({ length: B }, () => Math.floor(random() * config.vocabSize))
+        const routings = Array.from({ length: B }, () => ({ mask: new Float32Array(E) }))
+        cache.ensure(B, Math.max(...lengths) + 1)
+        const { logits } = await decoder.forward(cache, { ids, lengths: lengths.slice(0, B), routings })
+        for (let b = 0; b < B; b++) {
+          const expected = (references[b] as ReferenceDecoder).step(ids[b] as number)
+          const scale = Math.max(...expected.map(Math.abs))
+          const worst = Math.max(
+            ...expected.map((z, i) => Math.abs(z - (logits[b * config.vocabSize + i] as number)) / scale),
+          )
+          expect(worst).toBeLessThan(bits === undefined ? 1e-5 : 1e-3)
+          lengths[b] = (lengths[b] as number) + 1
+        }
+      }
+      await decoder.dispose()
+    }
+  })
+})
+
+describe('the bytes of placed weights', () => {
+  const small: ModelConfig = {
+    ...BASE,
+    ...{ vocabSize: 64, hiddenSize: 64, intermediateSize: 128, numAttentionHeads: 4, numKeyValueHeads: 4 },
+  }
+  const floats = 2 * 4 * 64 * 64 + 64 * 64 + 2 * 3 * 64
+  const ffn = 2 * 3 * 64 * 128
+
+  it('are those of the trunk and of every expert, whole or coded', () => {
+    expect(placedBytes(small, 3, undefined, 4)).toBe(4 * (floats + 3 * ffn))
+    const coded = placedBytes(small, 3, 8, 4)
+    expect(coded).toBeGreaterThan(floats + 3 * ffn)
+    expect(coded).toBeLessThan(1.2 * (floats + 3 * ffn))
+  })
+
+  it('have no end where the kernels cannot do the model', () => {
+    const heads = { numAttentionHeads: 32, numKeyValueHeads: 32 }
+    expect(placedBytes({ ...small, ...heads }, 3, undefined, 4)).toBe(Number.POSITIVE_INFINITY)
+    expect(placedBytes({ ...small, intermediateSize: 126 }, 3, undefined, 4)).toBe(Number.POSITIVE_INFINITY)
+    expect(placedBytes({ ...small, intermediateSize: 132 }, 3, undefined, 4)).toBeLessThan(2 ** 20)
+    expect(placedBytes({ ...small, intermediateSize: 132 }, 3, 8, 4)).toBe(Number.POSITIVE_INFINITY)
+  })
+
+  it('have no end where a block with its vectors would lie beyond the addresses of 32 bits', () => {
+    const large = { ...small, vocabSize: 2 ** 24 - 2 ** 17 }
+    expect(placedBytes(large, 3, undefined, 1)).toBe(Number.POSITIVE_INFINITY)
+    const fits = { ...small, vocabSize: 2 ** 23 }
+    expect(placedBytes(fits, 3, undefined, 1)).toBeLessThan(2 ** 32)
+    expect(placedBytes(fits, 3, undefined, 64)).toBe(Number.POSITIVE_INFINITY)
+  })
+})

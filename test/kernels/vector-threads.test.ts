@@ -1,0 +1,380 @@
+import { describe, expect, it } from 'vitest'
+import { mulberry32 } from '../../src/inference/sampling.ts'
+import { BlockLayout } from '../../src/kernels/block-layout.ts'
+import { type Block, cutList, type Job } from '../../src/kernels/vector-jobs.ts'
+import {
+  EncodedRegion,
+  PlainVectors,
+  pairedSize,
+  pairRows,
+  VectorRegion,
+} from '../../src/kernels/vector-layout.ts'
+import { VectorThreads } from '../../src/kernels/vector-threads.ts'
+import { quantize } from '../../src/tensor/quantized.ts'
+
+const random = mulberry32(5)
+const values = (count: number, scale = 1): Float32Array =>
+  Float32Array.from({ length: count }, () => (random() - 0.5) * 2 * scale)
+const dot = (a: Float32Array, b: Float32Array): number =>
+  a.reduce((sum, x, i) => sum + x * (b[i] as number), 0)
+const silu = (x: number): number => x / (1 + Math.exp(-x))
+
+const MAX_WIDTH = 2000
+const GUARD = 12_345
+
+/** A block with matrices and regions in it. */
+class Desk {
+  readonly #layout = new BlockLayout()
+  readonly #plain = new PlainVectors(this.#layout, 1, MAX_WIDTH)
+  #block: Block | undefined
+  readonly #regions: VectorRegion[] = []
+  readonly #matrices: { at: number; data: Float32Array; width: number }[] = []
+
+  matrix(data: Float32Array, width: number): number {
+    const at = this.#layout.reserve(pairedSize(data.length / width, width))
+    this.#matrices.push({ at, data, width })
+    return at
+  }
+  region(capacity: number, width: number): VectorRegion {
+    const region = new VectorRegion(this.#layout, capacity, width, true)
+    this.#regions.push(region)
+    return region
+  }
+  block(threads: VectorThreads, replaced?: Block): Block {
+    const block = threads.block(this.#layout.bytes, replaced)
+    for (const { at, data, width } of this.#matrices) {
+      const size = pairedSize(data.length / width, width)
+      pairRows(data, new Float32Array(block.buffer, at, size), width)
+    }
+    for (const region of [...this.#regions, this.#plain]) region.bind(block.buffer)
+    this.#block = block
+    return block
+  }
+  write(region: VectorRegion, n: number, v: number, vector: Float32Array): void {
+    this.#plain.first(1).set(vector)
+    this.#block?.kernels.spread(this.#plain.at(0), region.at(v), region.step(n, v), region.width)
+  }
+  read(region: VectorRegion, n: number, v: number): Float32Array {
+    const plain = this.#plain.first(1).fill(GUARD)
+    this.#block?.kernels.collect(region.at(v), region.step(n, v), this.#plain.at(0), region.width)
+    expect(plain[Math.ceil(region.width / 4) * 4]).toBe(GUARD)
+    return plain.slice(0, region.width)
+  }
+  /** `vector` with `weight` times vector v of n added. */
+  added(region: VectorRegion, n: number, v: number, weight: number, vector: Float32Array): Float32Array {
+    const plain = this.#plain.first(1)
+    plain.set(vector)
+    this.#block?.kernels.addSpread(region.at(v), region.step(n, v), weight, this.#plain.at(0), region.width)
+    return plain.slice(0, region.width)
+  }
+}
+
+function rowsOf(matrix: Float32Array, width: number): Float32Array[] {
+  return Array.from({ length: matrix.length / width }, (_, r) => matrix.subarray(r * width, (r + 1) * width))
+}
+
+function expectClose(found: Float32Array, expected: readonly number[], tolerance = 2e-5): void {
+  expect(found).toHaveLength(expected.length)
+  const worst = Math.max(...expected.map((x, i) => Math.abs(x - (found[i] as number)) / (1 + Math.abs(x))))
+  expect(worst).toBeLessThan(tolerance)
+}
+
+describe.each([1, 2, 4])('jobs on %i threads', (count) => {
+  it('multiply one vector or many with a matrix, whatever its size', async () => {
+    const threads = await VectorThreads.create(count, 1)
+    for (const [rows, width] of [
+      [1, 4],
+      [7, 20],
+      [33, 64],
+      [258, 100],
+      [1001, 36],
+      [30, 1412],
+    ] as const) {
+      const matrix = values(rows * width)
+      for (const n of [1, 2, 3, 4, 5, 6, 7, 16]) {
+        const desk = new Desk()
+        const w = desk.matrix(matrix, width)
+        const [x, y] = [desk.region(16, width), desk.region(16, rows)]
+        const block = desk.block(threads)
+        const inputs = Array.from({ length: n }, () => values(width))
+        for (const [v, input] of inputs.entries()) desk.write(x, n, v, input)
+        threads.run([
+          {
+            kind: 'product',
+            block,
+            x: x.address,
+            matrix: { w, scales: 0 },
+            y: y.address,
+            rows,
+            width,
+            bits: 0,
+            vectors: n,
+          },
+        ])
+        for (const [v, input] of inputs.entries()) {
+          const found = desk.read(y, n, v)
+          expectClose(
+            found,
+            rowsOf(matrix, width).map((row) => dot(row, input)),
+          )
+          expect(Math.max(...desk.added(y, n, v, -1, found).map(Math.abs))).toBe(0)
+        }
+      }
+    }
+    await threads.dispose()
+  })
+
+  it('gate with silu, far into both of its ends', async () => {
+    const threads = await VectorThreads.create(count, 1)
+    for (const [rows, width, n] of [
+      [44, 8, 1],
+      [44, 8, 2],
+      [44, 8, 3],
+      [46, 8, 5],
+      [44, 8, 6],
+      [132, 1412, 7],
+    ] as const) {
+      const [gates, ups] = [values(rows * width, 480 / width), values(rows * width)]
+      const desk = new Desk()
+      const [gateWeights, upWeights] = [desk.matrix(gates, width), desk.matrix(ups, width)]
+      const [x, y, up] = [desk.region(7, width), desk.region(7, rows), desk.region(7, rows)]
+      const block = desk.block(threads)
+      const inputs = Array.from({ length: n }, () => values(width))
+      for (const [v, input] of inputs.entries()) desk.write(x, n, v, input)
+      threads.run([
+        {
+          kind: 'gated',
+          block,
+          x: x.address,
+          bits: 0,
+          gate: { w: gateWeights, scales: 0 },
+          upward: { w: upWeights, scales: 0 },
+          y: y.address,
+          up: up.address,
+          rows,
+          width,
+          vectors: n,
+        },
+      ])
+      for (const [v, input] of inputs.entries()) {
+        const found = desk.read(y, n, v)
+        const upRows = rowsOf(ups, width)
+        const expected = rowsOf(gates, width).map(
+          (row, r) => silu(dot(row, input)) * dot(upRows[r] as Float32Array, input),
+        )
+        expectClose(found, expected)
+      }
+    }
+    await threads.dispose()
+  })
+
+  it.each([8, 4] as const)(
+    'multiply with %i-bit codes, losing what the codes lose and no more',
+    async (bits) => {
+      const threads = await VectorThreads.create(count, 1)
+      const [rows, width] = [52, 96]
+      const made = quantize(values(rows * width), rows, width, bits)
+      const zero = 2 ** (bits - 1)
+      const decoded = Float32Array.from({ length: rows * width }, (_, i) => {
+        const byte = made.codes[(i * bits) >> 3] as number
+        const code = bits === 8 ? byte : (byte >> (4 * (i & 1))) & 15
+        return (code - zero) * (made.scales[i >> 5] as number)
+      })
+      const codes = bits === 8 ? made.codes.map((code) => code ^ 128) : made.codes
+      for (const n of [1, 3]) {
+        const layout = new BlockLayout()
+        const matrix = { w: layout.reserve(codes.length / 4), scales: layout.reserve(made.scales.length) }
+        const x = new EncodedRegion(layout, 3, width, bits)
+        const [y, up] = [new VectorRegion(layout, 3, rows, false), new VectorRegion(layout, 3, rows, false)]
+        const block = threads.block(layout.bytes)
+        for (const region of [x, y, up]) region.bind(block.buffer)
+        new Uint8Array(block.buffer, matrix.w, codes.length).set(codes)
+        new Float32Array(block.buffer, matrix.scales, made.scales.length).set(made.scales)
+        const inputs = Array.from({ length: n }, () => values(width))
+        for (const [v, input] of inputs.entries()) x.write(v, input, 0)
+        const shared = { block, x: x.address, y: y.address, rows, width, bits, vectors: n } as const
+        const expectEach = (expected: (products: number[]) => number[]): void => {
+          for (const [v, input] of inputs.entries()) {
+            const from = (y.at(v) - y.address) / 4
+            const found = y.floats(n).slice(from, from + rows)
+            expectClose(found, expected(rowsOf(decoded, width).map((row) => dot(row, input))), 2e-4)
+          }
+        }
+        threads.run([{ ...shared, kind: 'product', matrix }])
+        expectEach((products) => products)
+        threads.run([{ ...shared, kind: 'gated', gate: matrix, upward: matrix, up: up.address }])
+        expectEach((products) => products.map((z) => silu(z) * z))
+      }
+      await threads.dispose()
+    },
+  )
+
+  it.each([4, 20, 32, 36, 64, 128])('attend with heads of %i that share keys', async (width) => {
+    const threads = await VectorThreads.create(count, 1)
+    const [heads, keyValueHeads, positions] = [6, 2, 70]
+    const used = [1, 2, 32, 33, 64, 70]
+    const layout = new BlockLayout()
+    const cacheFloats = used.length * keyValueHeads * positions * width
+    const at = {
+      q: layout.reserve(used.length * heads * width),
+      out: layout.reserve(used.length * heads * width),
+      keys: layout.reserve(cacheFloats),
+      values: layout.reserve(cacheFloats),
+      lengths: layout.reserve(used.length),
+      scores: layout.reserve(count * (positions + 4)),
+    }
+    const block = threads.block(layout.bytes)
+    const fill = (address: number, data: Float32Array): Float32Array => {
+      const view = new Float32Array(block.buffer, address, data.length)
+      view.set(data)
+      return view
+    }
+    const q = fill(at.q, values(used.length * heads * width, 4))
+    const keys = fill(at.keys, values(cacheFloats))
+    const past = fill(at.values, values(cacheFloats))
+    new Int32Array(block.buffer, at.lengths, used.length).set(used)
+    threads.run([
+      { kind: 'attend', block, ...at, sequences: used.length, heads, keyValueHeads, positions, width },
+    ])
+    const out = new Float32Array(block.buffer, at.out, used.length * heads * width)
+    used.forEach((length, sequence) => {
+      for (let head = 0; head < heads; head++) {
+        const vector = (sequence * heads + head) * width
+        const shared = sequence * keyValueHeads + Math.floor((head * keyValueHeads) / heads)
+        const row = (from: Float32Array, p: number): Float32Array =>
+          from.subarray((shared * positions + p) * width, (shared * positions + p + 1) * width)
+        const query = q.subarray(vector, vector + width)
+        const scores = Array.from({ length }, (_, p) => Math.exp(dot(row(keys, p), query) / Math.sqrt(width)))
+        const total = scores.reduce((a, b) => a + b, 0)
+        const expected = Array.from({ length: width }, (_, c) =>
+          scores.reduce((sum, score, p) => sum + (score / total) * (row(past, p)[c] as number), 0),
+        )
+        expectClose(out.slice(vector, vector + width), expected)
+      }
+    })
+    await threads.dispose()
+  })
+
+  it('see a block that takes the place of another, list after list', async () => {
+    const threads = await VectorThreads.create(count, 2)
+    const width = 16
+    let block: Block | undefined
+    for (let round = 0; round < 300; round++) {
+      const desk = new Desk()
+      const matrix = values(64 * width)
+      const w = desk.matrix(matrix, width)
+      const [x, y, z] = [desk.region(1, width), desk.region(1, 64), desk.region(1, 64)]
+      block = desk.block(threads, round % 3 === 0 ? block : undefined)
+      const input = values(width)
+      desk.write(x, 1, 0, input)
+      const stored = { w, scales: 0 }
+      const at = { block, x: x.address, matrix: stored }
+      const job = { kind: 'product', ...at, rows: 64, width, bits: 0, vectors: 1 } as const
+      threads.run([
+        { ...job, y: y.address },
+        { ...job, y: z.address },
+      ])
+      for (const region of [y, z]) {
+        expectClose(
+          desk.read(region, 1, 0),
+          rowsOf(matrix, width).map((row) => dot(row, input)),
+        )
+      }
+    }
+    await threads.dispose()
+  })
+})
+
+describe('the steps between products', () => {
+  /** Vectors one behind the other in a block of their own, and what a kernel leaves of them. */
+  async function leftBy(
+    vectors: readonly Float32Array[],
+    step: (kernels: Block['kernels'], addresses: number[]) => void,
+  ): Promise<Float32Array[]> {
+    const threads = await VectorThreads.create(1, 1)
+    const layout = new BlockLayout()
+    const addresses = vectors.map(({ length }) => layout.reserve(length))
+    const block = threads.block(layout.bytes)
+    const views = vectors.map(({ length }, i) => new Float32Array(block.buffer, addresses[i], length))
+    vectors.forEach((vector, i) => {
+      views[i]?.set(vector)
+    })
+    step(block.kernels, addresses)
+    await threads.dispose()
+    return views.map((view) => view.slice())
+  }
+  const normed = (x: Float32Array, gain: Float32Array, eps: number): number[] => {
+    const rms = Math.sqrt(dot(x, x) / x.length + eps)
+    return Array.from(x, (value, i) => (value / rms) * (gain[i] as number))
+  }
+
+  it.each([4, 20, 512])('normalise %i values, in place or added to others', async (width) => {
+    const [x, gain, sum] = [values(width, 3), values(width), values(width)]
+    const eps = 1e-3
+    const expected = normed(x, gain, eps)
+    const [inPlace] = await leftBy([x, gain], (kernels, [at = 0, by = 0]) =>
+      kernels.normalise(at, by, at, width, eps),
+    )
+    expectClose(inPlace as Float32Array, expected)
+    const [kept, , added] = await leftBy([x, gain, sum], (kernels, [at = 0, by = 0, to = 0]) =>
+      kernels.addNormed(at, by, to, width, eps),
+    )
+    expect(kept).toEqual(x)
+    expectClose(
+      added as Float32Array,
+      expected.map((value, i) => value + (sum[i] as number)),
+    )
+  })
+
+  it.each([2, 5, 32])('rotate heads of twice %i channels', async (half) => {
+    const [x, angles] = [values(3 * 2 * half), values(half, 3)]
+    const [cos, sin] = [angles.map(Math.cos), angles.map(Math.sin)]
+    const [found] = await leftBy([x, cos, sin], (kernels, [at = 0, cosines = 0, sines = 0]) =>
+      kernels.rotate(at, cosines, sines, half, x.length),
+    )
+    const expected = Array.from(x, (value, i) => {
+      const channel = i % (2 * half)
+      const angle = channel % half
+      const partner = x[channel < half ? i + half : i - half] as number
+      return value * (cos[angle] as number) + (channel < half ? -1 : 1) * partner * (sin[angle] as number)
+    })
+    expectClose(found as Float32Array, expected)
+  })
+})
+
+describe('a list', () => {
+  it('is cut into as many pieces as its threads can count, however large its matrices', () => {
+    const block = { index: 0, buffer: new SharedArrayBuffer(0), kernels: {} as Block['kernels'] }
+    const rest = { block, x: 0, matrix: { w: 0, scales: 0 }, y: 0, bits: 0, vectors: 1 } as const
+    const head: Job = { ...rest, kind: 'product', rows: 262_144, width: 2048 }
+    const expert: Job = { ...rest, kind: 'product', rows: 8192, width: 2048 }
+    for (const jobs of [[head], [head, head], Array.from({ length: 64 }, () => expert), [expert]]) {
+      const cuts = cutList(jobs, 4095)
+      expect(cuts.reduce((sum, { pieces }) => sum + pieces, 0)).toBeLessThanOrEqual(4095)
+      cuts.forEach(({ pieces, rows }, i) => {
+        const all = (jobs[i] as typeof head).rows
+        expect(rows % 4).toBe(0)
+        expect([pieces * rows >= all, (pieces - 1) * rows < all]).toEqual([true, true])
+      })
+    }
+    expect(() => cutList([head, head], 1)).toThrow(/2 jobs in one list, at most 1 pieces/)
+  })
+
+  it('that no control array holds is refused before any work', async () => {
+    const threads = await VectorThreads.create(1, 1)
+    const block = threads.block(64)
+    const job: Job = {
+      kind: 'product',
+      block,
+      x: 0,
+      matrix: { w: 0, scales: 0 },
+      y: 0,
+      rows: 4,
+      width: 4,
+      bits: 0,
+      vectors: 1,
+    }
+    expect(() => threads.run([job, job])).toThrow(/2 jobs in one list, at most 1/)
+    await threads.dispose()
+  })
+})

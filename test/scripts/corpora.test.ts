@@ -1,0 +1,324 @@
+/** The folders of benchmark corpora: reading them, and each step that builds them, on made-up inputs. */
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { deflateSync, gzipSync } from 'node:zlib'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { cleanDocuments, type RawDocument } from '../../scripts/corpora/extract/document.ts'
+import { articles } from '../../scripts/corpora/extract/french-codes.ts'
+import { termTexts } from '../../scripts/corpora/extract/gene-ontology.ts'
+import { htmlText } from '../../scripts/corpora/extract/html.ts'
+import { statements } from '../../scripts/corpora/extract/metamath.ts'
+import { chapters, characterVectors } from '../../scripts/corpora/extract/novels.ts'
+import { pythonOf, scriptsOf } from '../../scripts/corpora/extract/source-code.ts'
+import { blocks } from '../../scripts/corpora/extract/sword.ts'
+import { glosses } from '../../scripts/corpora/extract/wordnet.ts'
+import { domainsOf, readSplit } from '../../scripts/corpora/load.ts'
+import { fetchPackage } from '../../scripts/corpora/packages.ts'
+import { DOMAINS } from '../../scripts/corpora/sources.ts'
+import { cutText, piecesOf, SPLIT_RULE, splitPieces } from '../../scripts/corpora/splitter.ts'
+
+let dir: string
+
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'flexmesh-corpora-'))
+})
+
+afterEach(async () => {
+  await rm(dir, { recursive: true, force: true })
+})
+
+async function put(path: string, content: string | Uint8Array): Promise<void> {
+  await mkdir(dirname(join(dir, path)), { recursive: true })
+  await writeFile(join(dir, path), content)
+}
+
+async function putDomain(domain: string): Promise<void> {
+  for (const split of ['train', 'val', 'test']) {
+    await put(`${domain}/${split}.jsonl.gz`, gzipSync(`${JSON.stringify({ text: `${domain} ${split}` })}\n`))
+  }
+}
+
+describe('a folder of corpora', () => {
+  it('gives its domains, public first, and the texts of a split in order', async () => {
+    await Promise.all(['math', 'public', 'code'].map(putDomain))
+    await put('manifest.json', '{}')
+    await put('downloads/a.deb', 'no domain')
+    await put('math/val.jsonl.gz', gzipSync('{"text":"one"}\n\n{"id":"x","text":"two\u2028lines"}'))
+    expect(await domainsOf(dir)).toEqual(['public', 'code', 'math'])
+    expect(await readSplit(dir, 'math', 'val')).toEqual(['one', 'two\u2028lines'])
+    await rm(join(dir, 'code/test.jsonl.gz'))
+    await put('code/test.jsonl', '{"text":"plain"}\r\n')
+    expect(await readSplit(dir, 'code', 'test')).toEqual(['plain'])
+  })
+
+  it('says what is missing', async () => {
+    await expect(domainsOf(join(dir, 'nowhere'))).rejects.toThrow(/nowhere is not a folder/)
+    await expect(readSplit(join(dir, 'nowhere'), 'a', 'val')).rejects.toThrow(/nowhere is not a folder/)
+    await putDomain('math')
+    await expect(domainsOf(dir)).rejects.toThrow(/has no domain "public" \(found: math\)/)
+    await expect(readSplit(dir, 'law', 'val')).rejects.toThrow(/has no domain "law" \(folders: math\)/)
+    await putDomain('public')
+    await rm(join(dir, 'math/test.jsonl.gz'))
+    await expect(domainsOf(dir)).rejects.toThrow(/math has no test\.jsonl\.gz and no test\.jsonl/)
+    await expect(readSplit(dir, 'math', 'test')).rejects.toThrow(/math has no test\.jsonl\.gz/)
+  })
+
+  it.each([
+    ['{"text":"a"}\nno json', /val\.jsonl line 2: expected a JSON object/],
+    ['{"text":"a"}\n{"body":"b"}', /val\.jsonl line 2: expected a field "text"/],
+    ['\n{"text":1}', /val\.jsonl line 2: expected a field "text"/],
+    ['null', /val\.jsonl line 1: expected a field "text"/],
+    ['\n', /val\.jsonl holds no document/],
+  ])('names file and line of what is no document: %j', async (content, message) => {
+    await put('math/val.jsonl', content)
+    await expect(readSplit(dir, 'math', 'val')).rejects.toThrow(message)
+  })
+
+  it('refuses an archive that was cut short', async () => {
+    await put('math/val.jsonl.gz', gzipSync('{"text":"one"}\n').subarray(0, 20))
+    await expect(readSplit(dir, 'math', 'val')).rejects.toThrow(/val\.jsonl\.gz is not a whole gzip archive/)
+  })
+})
+
+describe('extractors', () => {
+  it('takes the words of a synset and its gloss from WordNet', () => {
+    const data =
+      '  1 This software and database is licensed | to you\n' +
+      '00001740 03 a 02 able_to(p) 0 big_dog 0 001 ~ 00001930 n 0000 | having the power; "able to swim"  \n'
+    expect([...glosses(data, 'adj')]).toEqual([
+      { id: 'adj:00001740', text: 'able to, big dog (adj): having the power; "able to swim"' },
+    ])
+  })
+
+  it('words a term of the Gene Ontology with synonyms and parents, and leaves out what has no definition', () => {
+    const terms = [
+      { key: 1, id: 'GO:1', name: 'growth', ontology: 'BP', definition: 'Getting larger. [GOC:ab, PMID:1]' },
+      { key: 2, id: 'GO:2', name: 'process', ontology: 'BP', definition: null },
+      { key: 3, id: 'GO:3', name: 'all', ontology: 'universal', definition: 'x' },
+    ]
+    const synonyms = ['GO:7', 'increase', 'rise'].map((synonym) => ({ key: 1, synonym }))
+    const parents = [
+      { key: 1, parent: 2, relation: 'isa' },
+      { key: 1, parent: 2, relation: 'part_of' },
+      { key: 1, parent: 99, relation: 'isa' },
+    ]
+    expect([...termTexts({ terms, synonyms, parents })]).toEqual([
+      {
+        id: 'GO:1',
+        text: 'growth (biological process)\nGetting larger.\nAlso known as: increase; rise.\nIs a: process; Part of: process.',
+      },
+    ])
+  })
+
+  it('gives Metamath statements their comment and the hypotheses in force, without proofs', () => {
+    const database = `
+      $( =-=-=-= A heading =-=-=-= $)
+      $( Axiom of nothing in particular, first. (Contributed by NM, 1-Jan-1999.) $)
+      ax-1 $a |- ( ph -> ph ) $.
+      \${ outer $e |- th $.
+        \${ mp.1 $e |- ph $. mp.2 $e |- ( ph -> ps ) $.
+          $( The rule of \` modus ponens \` , see ~ ax-1 for more. $)
+          mp $p |- ps $= wph ax-1 $. $}
+        $( Too short. $)
+        tiny $p |- th $= outer $.
+        uncommented $p |- th $= outer $.
+      $}`
+    expect([...statements(database)]).toEqual([
+      { id: 'ax-1', text: 'Axiom ax-1. Axiom of nothing in particular, first.\n|- ( ph -> ph )' },
+      {
+        id: 'mp',
+        text: 'Theorem mp. The rule of modus ponens , see ax-1 for more.\n|- th  &  |- ph  &  |- ( ph -> ps )  =>  |- ps',
+      },
+    ])
+  })
+
+  it('unpacks the blocks of a SWORD module without notes and marks', async () => {
+    const osis = '<title>One</title><verse osisID="a">In the<note>or: at</note> beginning &amp; end</verse>'
+    const packed = deflateSync(osis)
+    const index = Buffer.alloc(24)
+    index.writeUInt32LE(0, 12)
+    index.writeUInt32LE(packed.length, 16)
+    await put('module/nt.bzs', index)
+    await put('module/nt.bzz', packed)
+    expect([...blocks(join(dir, 'module'))]).toEqual([{ id: 'nt1', text: '\nOne\nIn the beginning & end' }])
+  })
+
+  it('reads character vectors from an R lazy-load database, and skips other values', () => {
+    const int = (value: number): Buffer => {
+      const bytes = Buffer.alloc(4)
+      bytes.writeInt32BE(value)
+      return bytes
+    }
+    const text = (value: string): Buffer[] => [int(0x40009), int(value.length), Buffer.from(value)]
+    const header = [Buffer.from('X\n'), int(3), int(0x40200), int(0x30500), int(5), Buffer.from('UTF-8')]
+    const record = (...value: Buffer[]): Buffer => {
+      const whole = Buffer.concat([...header, ...value])
+      return Buffer.concat([int(whole.length), deflateSync(whole)])
+    }
+    const missing = [int(9), int(-1)]
+    const database = Buffer.concat([
+      record(int(13), int(1), int(7)),
+      record(int(16), int(3), ...text('EMMA'), ...missing, ...text('end')),
+    ])
+    expect([...characterVectors(database)]).toEqual([['EMMA', '', 'end']])
+  })
+
+  it('cuts novels at chapters, not at tables of contents', () => {
+    const body = Array.from({ length: 30 }, (_, i) => `line ${i}`)
+    const found = [...chapters(['CHAPTER I', 'CHAPTER II', 'CHAPTER I', ...body, 'CHAPTER II', ...body])]
+    expect(found.map((text) => text.split('\n').length)).toEqual([33, 31])
+  })
+
+  it('walks a code of law down to its articles', () => {
+    const article = (cid: string, texteHtml: string | null) => ({
+      type: 'article',
+      data: { cid, num: 'L1', texte: 'plain', texteHtml },
+    })
+    const section = {
+      type: 'section',
+      data: { title: 'Section 1' },
+      children: [article('A', '<p>Un<br/>deux&nbsp;&eacute;</p>'), article('B', null)],
+    }
+    const empty = { type: 'article', data: { cid: 'C', num: 'L2', texte: null } }
+    expect([...articles({ type: 'code', data: { title: 'Code' }, children: [section, empty] })]).toEqual([
+      { id: 'A', text: 'Article L1 (Section 1)\nUn\ndeux é' },
+      { id: 'B', text: 'Article L1 (Section 1)\nplain' },
+    ])
+  })
+
+  it('gives the readable text of HTML', () => {
+    expect(
+      htmlText(
+        '<html><head><title>t</title></head><body><nav>menu</nav><h1>One\n two</h1><p>a <b>b</b>\nc</p><pre>x  y\n\n  z</pre></body></html>',
+      ),
+    ).toBe('One two\na b c\nx  y\n\n  z')
+  })
+
+  it('takes sources that people wrote', async () => {
+    const long = 'x = 1\n'.repeat(100)
+    await put('py/usr/lib/a.py', long)
+    await put('py/usr/lib/big.py', 'x'.repeat(300_001))
+    await put('py/usr/lib/latin.py', Buffer.from('# \xe9\n', 'latin1'))
+    expect([...(pythonOf(['py'])(() => join(dir, 'py')) as Iterable<RawDocument>)]).toEqual([
+      { id: 'a.py', text: long },
+      { id: 'latin.py', text: '# é\n' },
+    ])
+    await put('js/src/a.mjs', long)
+    await put('js/dist/a.js', long)
+    await put('js/src/a.min.js', long)
+    await put('js/src/a.d.ts', long)
+    await put('js/src/one-line.js', 'y'.repeat(3000))
+    await put('js/src/tiny.ts', 'x')
+    const scripts = [...(scriptsOf(['js'])(() => join(dir, 'js')) as Iterable<RawDocument>)]
+    expect(scripts.map(({ id }) => id)).toEqual(['js/src/a.mjs'])
+  })
+
+  it('cleans texts, and drops short ones and those that differ in case, spaces and punctuation only', async () => {
+    const text = 'A sentence that is long enough to be kept, with some words to spare.'
+    const result = await cleanDocuments([
+      { id: '1', text: `${text}\u00a0 \r\n\r\n\r\n\r\nE\u0301nd\u200b\u0007.` },
+      { id: '2', text: `${text.toUpperCase()}\nÉnd` },
+      { id: '3', text: 'short' },
+    ])
+    expect(result).toEqual({
+      documents: [{ id: '1', text: `${text}\n\nÉnd.` }],
+      tooShort: 1,
+      duplicates: 1,
+    })
+  })
+})
+
+describe('the splitter', () => {
+  const words = (seed: number, count: number): string =>
+    Array.from({ length: count }, (_, i) => `w${Math.imul(seed * 1000 + i, 2654435761) >>> 8}`).join(' ')
+
+  it('cuts long texts at line ends and keeps every line', () => {
+    const short = 'x'.repeat(SPLIT_RULE.cutAboveCharacters)
+    expect(cutText(short)).toEqual([short])
+    const lines = Array.from({ length: 400 }, (_, i) => words(i, 12))
+    const pieces = cutText(lines.join('\n'))
+    expect(pieces.length).toBeGreaterThan(4)
+    expect(pieces.flatMap((piece) => piece.split('\n'))).toEqual(lines)
+    for (const piece of pieces) expect(piece.length).toBeLessThanOrEqual(SPLIT_RULE.pieceCharacters)
+    const one = cutText(words(1, 5000))
+    expect(one.join(' ')).toBe(words(1, 5000))
+  })
+
+  it('takes whole documents up to the cap, and groups pieces by pairs where documents are few', () => {
+    const book = { id: 'book', text: Array.from({ length: 600 }, (_, i) => words(i, 12)).join('\n') }
+    const groups = piecesOf([book], 1e9).map(({ group }) => group)
+    expect(groups.slice(0, 5)).toEqual(['book#0', 'book#0', 'book#1', 'book#1', 'book#2'])
+    const many = Array.from({ length: 700 }, (_, i) => ({ id: `d${i}`, text: words(i, 20) }))
+    const taken = piecesOf(many, 50_000)
+    expect(taken.reduce((sum, { text }) => sum + text.length, 0)).toBeLessThanOrEqual(50_000)
+    expect(taken.map(({ group }) => group).sort()).toEqual(
+      piecesOf([...many].reverse(), 50_000)
+        .map(({ group }) => group)
+        .sort(),
+    )
+  })
+
+  it('fills val and test by hash, whatever the order, and drops from them what train has', () => {
+    const pieces = Array.from({ length: 1200 }, (_, i) => ({ text: words(i, 120), group: `g${i}` }))
+    const split = splitPieces(pieces)
+    const bytes = (some: readonly { text: string }[]) => some.reduce((sum, { text }) => sum + text.length, 0)
+    for (const name of ['val', 'test'] as const) {
+      expect(bytes(split[name])).toBeGreaterThan(SPLIT_RULE.heldOutBytes)
+      expect(bytes(split[name])).toBeLessThan(SPLIT_RULE.heldOutBytes + 2000)
+    }
+    expect(split.dropped).toEqual({ val: 0, test: 0 })
+    expect(splitPieces([...pieces].reverse())).toEqual(split)
+    const [copied] = split.val as [{ text: string; group: string }]
+    const copy = { text: copied.text.toUpperCase().replaceAll(' ', '\n'), group: split.train[0]?.group ?? '' }
+    const leaky = splitPieces([...pieces, copy])
+    expect(leaky.dropped.val + leaky.dropped.test).toBe(1)
+    expect(leaky.val).not.toContainEqual(copied)
+  })
+})
+
+describe('fetching packages', () => {
+  it('does not download an archive that lies there, and reads its version from the name', async () => {
+    await put('python3-django_3%3a3.2.25-0_all.deb', 'archive')
+    const wanted = { registry: 'debian', name: 'python3-django', version: '3:3.2.25-1' } as const
+    const said: string[] = []
+    const fetched = await fetchPackage(wanted, dir, (line) => said.push(line))
+    expect(fetched.version).toBe('3:3.2.25-0')
+    expect(fetched.sha256).toMatch(/^[0-9a-f]{64}$/)
+    expect(said).toEqual([])
+  })
+
+  it('says which program is missing', async () => {
+    const { PATH } = process.env
+    process.env['PATH'] = dir
+    try {
+      for (const [registry, program] of [
+        ['debian', 'apt-get'],
+        ['npm', 'npm'],
+      ] as const) {
+        const wanted = { registry, name: 'some-package', version: '1' }
+        await expect(fetchPackage(wanted, dir, () => undefined)).rejects.toThrow(
+          `${program} is not installed`,
+        )
+      }
+    } finally {
+      process.env['PATH'] = PATH
+    }
+  })
+
+  it('states a licence for every source and a version for every package', () => {
+    expect(Object.keys(DOMAINS)).toEqual([
+      'public',
+      'biomed',
+      'code',
+      'fiction',
+      'law-fr',
+      'math',
+      'religion',
+    ])
+    for (const { licence, packages } of Object.values(DOMAINS).flat()) {
+      expect(licence).not.toBe('')
+      for (const { version } of packages) expect(version).toMatch(/^\d/)
+    }
+  })
+})

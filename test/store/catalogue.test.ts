@@ -1,0 +1,118 @@
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { digestOf, utf8 } from '../../src/lib/bytes.ts'
+import { Catalogue, rosterKey } from '../../src/store/catalogue.ts'
+import { codeOfAsync } from '../support/packages.ts'
+
+let home = ''
+beforeEach(async () => {
+  home = await mkdtemp(join(tmpdir(), 'flexmesh-store-'))
+})
+afterEach(async () => {
+  await rm(home, { recursive: true, force: true })
+})
+
+describe('the catalogue', () => {
+  const statement = (publisher: string, seq: number, text = `${publisher} ${seq}`) => ({
+    publisher,
+    seq,
+    digest: digestOf(utf8(text)),
+    envelope: utf8(text),
+  })
+
+  it('remembers values by table after it was closed', async () => {
+    const first = await Catalogue.open(home)
+    await first.put('heads', 'anna', utf8('head'))
+    await first.put('verdicts', 'anna', utf8('verdict'))
+    await first.put('rosters', rosterKey(10), utf8('ten'))
+    await first.put('rosters', rosterKey(9), utf8('nine'))
+    await first.delete('verdicts', 'anna')
+    await first.close()
+    const second = await Catalogue.open(home)
+    expect(await second.get('heads', 'anna')).toEqual(utf8('head'))
+    expect(await second.get('verdicts', 'anna')).toBeUndefined()
+    const rosters = await second.entries('rosters')
+    expect(rosters).toEqual([
+      [rosterKey(9), utf8('nine')],
+      [rosterKey(10), utf8('ten')],
+    ])
+    await second.close()
+  })
+
+  it("keeps each publisher's statements in order", async () => {
+    const catalogue = await Catalogue.open(home)
+    for (let seq = 1; seq <= 12; seq++) await catalogue.append(statement('anna', seq))
+    await catalogue.append(statement('annabel', 1), [{ table: 'heads', key: 'annabel', value: utf8('h') }])
+    expect(await catalogue.tip('anna')).toEqual({ seq: 12, digest: statement('anna', 12).digest })
+    expect(await catalogue.tip('berta')).toBeUndefined()
+    expect([...(await catalogue.tips()).keys()]).toEqual(['anna', 'annabel'])
+    expect(await catalogue.log('anna', 9, 3)).toEqual([9, 10, 11].map((seq) => statement('anna', seq)))
+    expect((await catalogue.log('anna', 1, 100)).length).toBe(12)
+    expect(await catalogue.statement(statement('anna', 3).digest)).toEqual(utf8('anna 3'))
+    expect(await catalogue.get('heads', 'annabel')).toEqual(utf8('h'))
+    await catalogue.close()
+  })
+
+  it('takes one statement per place and only the next', async () => {
+    const catalogue = await Catalogue.open(home)
+    expect(await catalogue.append(statement('anna', 1))).toBe(true)
+    expect(await catalogue.append(statement('anna', 1))).toBe(false)
+    const change = [{ table: 'heads', key: 'anna', value: utf8('h') }] as const
+    expect(await codeOfAsync(() => catalogue.append(statement('anna', 1, 'other'), change))).toBe('forked')
+    expect(await codeOfAsync(() => catalogue.append(statement('anna', 3), change))).toBe('replayed')
+    expect(await codeOfAsync(() => catalogue.append(statement('anna', 0), change))).toBe('replayed')
+    expect([await catalogue.tip('anna'), await catalogue.get('heads', 'anna')]).toEqual([
+      { seq: 1, digest: statement('anna', 1).digest },
+      undefined,
+    ])
+    await catalogue.close()
+  })
+
+  it('lets one of two racing statements in', async () => {
+    const catalogue = await Catalogue.open(home)
+    const results = await Promise.allSettled([
+      catalogue.append(statement('anna', 1, 'a')),
+      catalogue.append(statement('anna', 1, 'b')),
+    ])
+    expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected'])
+    await catalogue.close()
+  })
+
+  it('writes a batch whole or not at all', async () => {
+    const catalogue = await Catalogue.open(home)
+    const bad = [
+      { table: 'settings', key: 'a', value: utf8('1') },
+      { table: 'settings', key: 'b!c' },
+    ] as const
+    expect(await codeOfAsync(() => catalogue.write(bad))).toBe('bad-field')
+    expect(await catalogue.entries('settings')).toEqual([])
+    await catalogue.close()
+  })
+
+  it('refuses keys that could reach another table', async () => {
+    const catalogue = await Catalogue.open(home)
+    for (const key of ['', 'a!b', 'a b', 'ä', 'a\0', 'x'.repeat(129)]) {
+      expect(await codeOfAsync(() => catalogue.put('settings', key, utf8('v')))).toBe('bad-field')
+    }
+    await catalogue.close()
+  })
+
+  it('says in one sentence that the home is in use', async () => {
+    const catalogue = await Catalogue.open(home)
+    expect(await codeOfAsync(() => Catalogue.open(home))).toBe('home-in-use')
+    await expect(Catalogue.open(home)).rejects.toThrow(
+      /^\S+ is in use by another flexmesh process; stop that one/,
+    )
+    await catalogue.close()
+    await (await Catalogue.open(home)).close()
+  })
+
+  it.skipIf(process.getuid?.() === 0)('says when it lacks permission', async () => {
+    await (await Catalogue.open(home)).close()
+    await chmod(join(home, 'catalogue'), 0o500)
+    expect(await codeOfAsync(() => Catalogue.open(home))).toBe('permissions')
+    await chmod(join(home, 'catalogue'), 0o700)
+  })
+})

@@ -1,0 +1,260 @@
+import { mkdir, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import util from 'node:util'
+import { add, getBackend, matMul, mul, reshape, scalar, type Tensor } from '@tensorflow/tfjs'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { findWheel } from '../../scripts/libtensorflow/wheel.ts'
+import { runDoctor } from '../../src/cli/doctor.ts'
+import { startNode } from '../../src/cli/start.ts'
+import { InputError } from '../../src/lib/errors.ts'
+import { createConsortium, initHome } from '../../src/node/join.ts'
+import type { TensorFunction } from '../../src/tensor/engine.ts'
+import { measureGflops } from '../../src/tensor/measure.ts'
+import { parseGpus } from '../../src/tensor/nvidia.ts'
+import { cudaFailure } from '../../src/tensor/onnx-cuda.ts'
+import { selectEngine } from '../../src/tensor/select-engine.ts'
+import { absent, onnx, oracle, present } from '../support/engines.ts'
+import { cleanUp, folder, now, SMALL_MODEL } from '../support/network.ts'
+
+afterAll(cleanUp)
+
+async function refusal(promise: Promise<unknown>): Promise<InputError> {
+  const error = await promise.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  )
+  expect(error).toBeInstanceOf(InputError)
+  return error as InputError
+}
+
+describe('an engine by name and device', () => {
+  it.each([
+    [{ name: 'gpu' }, '--engine: expected onnx, tensorflow or cpu, got "gpu"'],
+    [{ device: 'tpu' }, '--device: expected cpu or cuda, got "tpu"'],
+    [{ name: 'cpu', device: 'cuda' }, '--device cuda: engine cpu has none'],
+  ])('refuses %j', async (choice, words) => {
+    const error = await refusal(selectEngine(choice))
+    expect(error.code).toBe('usage')
+    expect(error.message).toContain(words)
+  })
+
+  it.skipIf(absent.length === 0)('says in one sentence why one is absent, and what to do', () => {
+    for (const { name, reason } of absent) {
+      expect(reason).toMatch(new RegExp(`^engine ${name.split(' ')[0]}[^\\n]+$`))
+      expect(reason).toMatch(/run ".+", or use --engine onnx --device cpu$/)
+    }
+  })
+
+  it('never lets a graph fall back to the processor unseen', () => {
+    const unplaced = new Error(
+      'This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has been explicitly disabled by the user.',
+    )
+    const said = cudaFailure(unplaced)
+    expect(said.code).toBe('engine-missing')
+    expect(said.message).toContain('lacks an operator of this graph')
+    expect(cudaFailure(new Error('libcudnn.so.9: cannot open\nmore')).message).toMatch(
+      /^[^\n]*libcudnn[^\n]*$/,
+    )
+  })
+
+  it('gives tfjs-node what Node 23 took away', async () => {
+    await selectEngine({ name: 'tensorflow' }).catch(() => undefined)
+    const isNullOrUndefined: unknown = Reflect.get(util, 'isNullOrUndefined')
+    expect(isNullOrUndefined).toBeTypeOf('function')
+    const holds = isNullOrUndefined as (value: unknown) => boolean
+    expect([holds(null), holds(undefined), holds(0), holds('')]).toEqual([true, true, false, false])
+  })
+})
+
+describe.each(present)('inputs on $label', ({ engine }) => {
+  it('are read at every run; a constant one may be kept, whatever shape it comes in', async () => {
+    const compiled = await engine.compile(
+      ({ x, w, flat }) => ({
+        y: add(mul(x as Tensor, w as Tensor), reshape(flat as Tensor, [2])),
+      }),
+      {
+        inputs: {
+          x: { shape: ['N', 2] },
+          w: { shape: [2], constant: true },
+          flat: { shape: [1, 2], constant: true },
+        },
+      },
+    )
+    const x = Float32Array.of(1, 2, 3, 4)
+    const shared = Float32Array.of(10, 100)
+    const other = Float32Array.of(1, 1)
+    const run = async (w: Float32Array): Promise<number[]> =>
+      Array.from((await compiled.run({ x, w, flat: shared }, {}, { N: 2 }))['y'] as Float32Array)
+    expect(await run(shared)).toEqual([20, 300, 40, 500])
+    x[0] = 5
+    expect(await run(shared)).toEqual([60, 300, 40, 500])
+    expect(await run(other)).toEqual([15, 102, 13, 104])
+    expect(await run(shared)).toEqual([60, 300, 40, 500])
+    await compiled.dispose()
+  })
+})
+
+it('engines of one process compile and run at the same time', async () => {
+  const fn: TensorFunction = ({ a }) => ({ y: add(matMul(a as never, a as never) as Tensor, scalar(1)) })
+  const inputs = { a: { shape: [2, 2] } }
+  const a = Float32Array.of(1, 2, 3, 4)
+  const before = getBackend()
+  const results = [onnx, oracle, onnx, oracle, onnx].map(async (engine) => {
+    const compiled = await engine.compile(fn, { inputs })
+    const [one, two] = await Promise.all([compiled.run({ a }), compiled.run({ a })])
+    await compiled.dispose()
+    return [one['y'], two['y']].map((y) => Array.from(y as Float32Array))
+  })
+  for (const found of await Promise.all(results)) {
+    expect(found).toEqual([
+      [8, 11, 16, 23],
+      [8, 11, 16, 23],
+    ])
+  }
+  expect(getBackend()).toBe(before)
+})
+
+describe('what doctor finds', () => {
+  it('lists every engine: what it computes, or the next command', async () => {
+    const results: unknown[] = []
+    const lines: string[] = []
+    await runDoctor({
+      home: '',
+      invocation: { command: 'doctor', positionals: [], values: { threads: '1' } },
+      signal: new AbortController().signal,
+      output: {
+        style: { color: false },
+        json: false,
+        say: () => undefined,
+        progress: () => undefined,
+        result: (value, said) => {
+          results.push(value)
+          lines.push(...said)
+        },
+      },
+    })
+    const { engines } = results[0] as {
+      engines: {
+        name: string
+        device: string
+        present: boolean
+        gflops?: number
+        next?: string
+        reason?: string
+      }[]
+    }
+    expect(engines.map(({ name, device }) => `${name} ${device}`)).toEqual(
+      expect.arrayContaining(['onnx cpu', 'onnx cuda', 'tensorflow cuda', 'cpu cpu']),
+    )
+    const here = new Set(present.map(({ engine }) => `${engine.name} ${engine.device}`))
+    for (const { name, device, present: found, gflops, reason, next } of engines) {
+      expect([name, device, found]).toEqual([name, device, here.has(`${name} ${device}`)])
+      if (found) expect(gflops).toBeGreaterThan(0)
+      else {
+        expect(lines).toContain(`${name} on ${device} is absent:`)
+        expect(lines).toContain(`  ${reason}`)
+        if (next !== undefined) expect(lines).toContain(`  ${next}`)
+      }
+    }
+    expect(Math.max(...lines.slice(0, lines.indexOf('', 5)).map((line) => line.length))).toBeLessThan(80)
+  })
+
+  it('reads what the NVIDIA driver says', () => {
+    expect(parseGpus('NVIDIA H100 80GB HBM3, 81559, 550.54.15\n\nTesla T4, 15360, 550.54.15\n')).toEqual([
+      { name: 'NVIDIA H100 80GB HBM3', memoryMiB: 81559, driver: '550.54.15' },
+      { name: 'Tesla T4', memoryMiB: 15360, driver: '550.54.15' },
+    ])
+    expect(parseGpus('No devices were found\n')).toEqual([])
+    expect(parseGpus('GPU, [N/A], 1\n')).toEqual([])
+  })
+
+  it('measures at least one product, whatever the time', async () => {
+    expect(await measureGflops(oracle, 0)).toBeGreaterThan(0)
+  })
+})
+
+describe('serving over HTTP', () => {
+  let home: string
+  beforeAll(async () => {
+    home = join(await folder(), 'home')
+    const settings = { institution: 'A', listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
+    await initHome(home, settings, { inTheClear: true })
+    await createConsortium({ home, now }, { modelDir: SMALL_MODEL, name: 'Test' })
+  })
+
+  it('answers the same on every engine', async () => {
+    const answers: string[] = []
+    for (const { engine } of present) {
+      const choice = { name: engine.name, device: engine.device, threads: 1 }
+      const { api, apiKey, stop } = await startNode({
+        home,
+        port: 0,
+        engine: choice,
+        onEvent: () => undefined,
+      })
+      const response = await fetch(`http://127.0.0.1:${api.port}/v1/completions`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' },
+        body: JSON.stringify({ model: 'flexmesh', prompt: 'The protein', max_tokens: 6, temperature: 0 }),
+      })
+      answers.push(((await response.json()) as { choices: { text: string }[] }).choices[0]?.text ?? '')
+      await stop()
+    }
+    expect(answers[0]?.length).toBeGreaterThan(5)
+    expect(new Set(answers).size).toBe(1)
+  })
+})
+
+describe('the TensorFlow that a Python has', () => {
+  /** A site-packages folder as pip leaves it; nothing in it is a real library. */
+  async function site(distribution: string, files: readonly string[]): Promise<string> {
+    const root = join(await folder(), 'site-packages')
+    await mkdir(join(root, `${distribution}.dist-info`), { recursive: true })
+    await mkdir(join(root, 'tensorflow'))
+    for (const file of files) {
+      await mkdir(join(root, file, '..'), { recursive: true })
+      await writeFile(join(root, file), '')
+    }
+    return join(root, 'tensorflow')
+  }
+  const WHOLE = [
+    'tensorflow/libtensorflow_cc.so.2',
+    'tensorflow/libtensorflow_framework.so.2',
+    'tensorflow/include/tensorflow/c/c_api.h',
+  ]
+
+  it('is found with the CUDA libraries beside it', async () => {
+    const libraries = [
+      'cublas/lib/libcublas.so.12',
+      'cuda_runtime/lib/libcudart.so.12',
+      'cudnn/lib/libcudnn.so.9',
+    ]
+    const others = ['cudnn/lib/libcudnn_ops.so.9', 'cublas/lib/libnvblas.so.12', 'cublas/include/cublas.h']
+    const found = await site('tensorflow-2.21.0', [
+      ...WHOLE,
+      ...[...libraries, ...others].map((path) => `nvidia/${path}`),
+    ])
+    const wheel = await findWheel(found)
+    expect(wheel.version).toBe('2.21.0')
+    expect(wheel.cuda).toEqual(libraries.map((path) => join(found, '..', 'nvidia', path)))
+    expect((await findWheel(await site('tensorflow_cpu-2.16.1', WHOLE))).cuda).toEqual([])
+  })
+
+  it.each([
+    ['too old', 'tensorflow-2.9.1', WHOLE, 'TensorFlow 2.9.1 in .* is older than 2.15'],
+    ['without the library', 'tensorflow-2.21.0', WHOLE.slice(1), 'lacks libtensorflow_cc.so.2'],
+    ['not from pip', 'numpy-2.0.0', WHOLE, 'not a TensorFlow that pip installed'],
+  ])('%s is refused', async (_, distribution, files, words) => {
+    await expect(findWheel(await site(distribution, files))).rejects.toThrow(new RegExp(words))
+  })
+
+  it('is refused where a linker could not follow the path, and where Python is missing', async () => {
+    const found = await site('tensorflow-2.21.0', WHOLE)
+    const odd = join(await folder(), 'my files')
+    await mkdir(odd)
+    await symlink(found, join(odd, 'link'))
+    expect((await findWheel(join(odd, 'link'))).folder).toBe(found)
+    await expect(findWheel(odd)).rejects.toThrow('a linker cannot take this path')
+    await expect(findWheel(join(odd, 'python'))).rejects.toThrow('not found')
+  })
+})

@@ -1,0 +1,68 @@
+import type { Tensor } from '@tensorflow/tfjs'
+import { zeros } from '@tensorflow/tfjs'
+import { describe, expect, it } from 'vitest'
+import { mulberry32 } from '../../src/inference/sampling.ts'
+import { denseName, type Expert } from '../../src/model/params.ts'
+import { forward } from '../../src/model/transformer.ts'
+import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
+import { foldBias, initialTrainables, releasedExpert } from '../../src/training/pair.ts'
+import { EMBEDDING_WINDOW, embedForRouter } from '../../src/training/router-embedding.ts'
+import { goldenConfig, goldenPublic } from '../support/golden.ts'
+
+const engine = onnxEngine({ threads: 1 })
+const { hiddenSize: C, numHiddenLayers: L, vocabSize: V } = goldenConfig
+const random = mulberry32(5)
+const windows = Array.from({ length: 16 }, () =>
+  Int32Array.from({ length: EMBEDDING_WINDOW }, () => Math.floor(random() * V)),
+)
+
+describe('a released expert', () => {
+  it('has its bias in its rows, which give 1 on tokens as nearly as a row can', async () => {
+    const { rows, units } = await embedForRouter(engine, goldenConfig, goldenPublic(), {
+      own: windows,
+      public: windows,
+    })
+    const trainables = initialTrainables(goldenConfig, goldenPublic(), rows)
+    const released = releasedExpert(goldenConfig, trainables, units)
+    expect(released.bias).toBeUndefined()
+
+    const compiled = await engine.compile(
+      (tensors) => {
+        const weights = (name: string): Tensor => tensors[denseName(name)] ?? (zeros([1, C]) as Tensor)
+        const init = { B: 1, T: EMBEDDING_WINDOW, E: 1, topK: 1, bias: false }
+        const { routerInputs } = forward(goldenConfig, weights, weights('ids'), init)
+        return Object.fromEntries(routerInputs.map((u, layer) => [`u${layer}`, u]))
+      },
+      {
+        inputs: { ids: { shape: [1, EMBEDDING_WINDOW], dtype: 'int32' } },
+        frozen: Object.fromEntries(goldenPublic()),
+      },
+    )
+    const out = await compiled.run({ ids: windows[0] as Int32Array })
+    await compiled.dispose()
+    for (let layer = 0; layer < L; layer++) {
+      const u = out[`u${layer}`] as Float32Array
+      const product = (row: Float32Array | undefined, n: number): number =>
+        (row as Float32Array).reduce((sum, x, c) => sum + x * (u[n * C + c] as number), 0)
+      const errors = { unit: 0, nothing: EMBEDDING_WINDOW }
+      for (let n = 0; n < EMBEDDING_WINDOW; n++) {
+        errors.unit += (product(units[layer], n) - 1) ** 2
+        // The shift of the logit is the bias times what the unit row gives.
+        const shift = product(released.routerRows[layer], n) - product(rows[layer], n)
+        expect(shift / product(units[layer], n)).toBeCloseTo(-2.05, 3)
+      }
+      expect(errors.unit).toBeLessThan(errors.nothing)
+    }
+  })
+
+  it('keeps a bias of zero or more out of its rows, and nothing changes without one', () => {
+    const expert: Expert = { ffn: new Map(), routerRows: [Float32Array.of(1, 2)], bias: Float32Array.of(0.5) }
+    const units = [Float32Array.of(3, 4)]
+    expect(foldBias(expert, units).routerRows).toEqual([Float32Array.of(1, 2)])
+    expect(foldBias({ ...expert, bias: Float32Array.of(-2) }, units).routerRows).toEqual([
+      Float32Array.of(-5, -6),
+    ])
+    const plain = { ...expert, bias: undefined }
+    expect(foldBias(plain, units)).toBe(plain)
+  })
+})

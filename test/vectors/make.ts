@@ -1,0 +1,56 @@
+/**
+ * Writes the test vectors of every protocol and their table in its specification. With --check it
+ * writes nothing and fails when a file would change.
+ * Usage: tsx test/vectors/make.ts [--check]
+ */
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { composition } from './composition.ts'
+import { consortiumCharter } from './consortium-charter.ts'
+import { makeVectors as expertPackage } from './expert-package.ts'
+import { inferenceApi } from './inference-api.ts'
+import { packageExchange } from './package-exchange.ts'
+import type { Vector } from './vector.ts'
+
+const MAKERS: Record<string, () => Record<string, Vector>> = {
+  'consortium-charter': consortiumCharter.makeVectors,
+  'expert-package': expertPackage,
+  'package-exchange': packageExchange.makeVectors,
+  composition: composition.makeVectors,
+  'inference-api': inferenceApi.makeVectors,
+}
+const protocols = fileURLToPath(new URL('../../protocols', import.meta.url))
+const check = process.argv.includes('--check')
+let changed = 0
+
+async function put(path: string, text: string): Promise<void> {
+  const before = await readFile(path, 'utf8').catch(() => undefined)
+  if (before === text) return
+  changed++
+  console.log(`${check ? 'differs' : 'written'}: ${path}`)
+  if (!check) await writeFile(path, text)
+}
+
+for (const [protocol, makeVectors] of Object.entries(MAKERS)) {
+  const vectors = makeVectors()
+  const folder = join(protocols, protocol, 'vectors')
+  await mkdir(folder, { recursive: true })
+  for (const [file, vector] of Object.entries(vectors))
+    await put(join(folder, file), `${JSON.stringify(vector, null, 2)}\n`)
+  for (const file of await readdir(folder)) {
+    if (file in vectors) continue
+    changed++
+    console.log(`superfluous: ${join(folder, file)}`)
+    if (!check) await rm(join(folder, file))
+  }
+  const readme = join(protocols, protocol, 'README.md')
+  const rows = Object.values(vectors).map(
+    ({ name, expect, comment }) => `| \`${name}\` | ${expect} | ${comment} |`,
+  )
+  const table = ['| vector | expect | scenario |', '| --- | --- | --- |', ...rows].join('\n')
+  const text = await readFile(readme, 'utf8')
+  await put(readme, text.replace(/\| vector \| expect \| scenario \|\n(?:\|.*\n)*/, `${table}\n`))
+}
+console.log(changed === 0 ? 'all vectors are as they should be' : `${changed} files differ`)
+if (check && changed > 0) process.exitCode = 1
