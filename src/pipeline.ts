@@ -2,10 +2,11 @@
  * The data path, in order: `publish` takes a trained expert to the network and `withdraw` takes it back, `ingest`
  * takes a statement from the network to the composition. Read this first, then the folder that each line names.
  */
+
 import { judgeManifest, judgeWeights, type Measurement, type Verdict } from './acceptance/accept.ts'
 import { statisticsShare } from './acceptance/statistics-share.ts'
 import { expertOfTensors, tensorsOfExpert } from './checkpoint/expert-tensors.ts'
-import type { FloatDtype } from './checkpoint/safetensors.ts'
+import type { ExpertTensor, FloatDtype } from './checkpoint/safetensors.ts'
 import { statisticsFor } from './composition/composer.ts'
 import { seal } from './identity/envelope.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
@@ -20,7 +21,7 @@ import type { SequenceRouting } from './model/routing-plan.ts'
 import type { NodeState } from './node/node-state.ts'
 import type { Score, TrainResult } from './owner/training-folder.ts'
 import { type EvalResult, encodeManifest, type Manifest } from './packaging/manifest.ts'
-import { type ExpertTensor, packExpert } from './packaging/package.ts'
+import { packExpert } from './packaging/package.ts'
 import { noisedStatistics } from './privacy/noise.ts'
 import type { ChainLink } from './statements/statement.ts'
 import { encodeWithdrawal, type Withdrawal } from './statements/withdrawal.ts'

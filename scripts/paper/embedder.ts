@@ -3,7 +3,7 @@
  * flexolmo 3.1: 512 numbers, brought to the width of the model by a fixed random matrix. Knows no training.
  */
 import { readFile } from 'node:fs/promises'
-import { mulberry32 } from '../../src/inference/sampling.ts'
+import { mulberry32 } from '../../src/lib/random.ts'
 import { inTurn } from './experiment.ts'
 import { sampler } from './text.ts'
 import type { Laboratory } from './trainings.ts'

@@ -2,11 +2,12 @@
  * What every row of the table is made from: the public model, the models trained apart, and their scores on the
  * held-out sets, each computed once and kept. Knows no row.
  */
+
 import { type Params, zeroRows } from '../../src/model/params.ts'
-import { type RouterStatistics, solveGate } from '../../src/model/solved-router.ts'
+import { type RouterStatistics, STATISTICS_WINDOW, solveGate } from '../../src/model/solved-router.ts'
 import { noisedStatistics } from '../../src/privacy/noise.ts'
 import type { Trainables } from '../../src/training/pair.ts'
-import { routerStatistics, STATISTICS_WINDOW } from '../../src/training/router-statistics.ts'
+import { routerStatistics } from '../../src/training/router-statistics.ts'
 import { DomainClassifier } from './baselines.ts'
 import { type GateKind, repeatable, type TokenGateKind, tokenGateOf } from './routers.ts'
 import { bitsPerByte, type Model, Scorer } from './scorer.ts'

@@ -1,5 +1,5 @@
 /** The product's gate with the choices in it open: decay, calibration, documents, noise. Knows no training. */
-import { mulberry32 } from '../../src/inference/sampling.ts'
+import { mulberry32 } from '../../src/lib/random.ts'
 import type { Gate, GateCalibration } from '../../src/model/solved-router.ts'
 import type { GateOf } from './scorer.ts'
 import type { StreamGateKind } from './stream-gates.ts'

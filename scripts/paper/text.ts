@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import { windowSampler } from '../../src/data/token-file.ts'
 import { Tokenizer } from '../../src/data/tokenizer.ts'
-import { mulberry32 } from '../../src/inference/sampling.ts'
+import { mulberry32 } from '../../src/lib/random.ts'
 import { domainsOf, readSplit } from '../corpora/load.ts'
 import { learnMerges, tokenizerJson } from '../public-model/bpe-trainer.ts'
 import type { Cells } from './cells.ts'

@@ -3,7 +3,7 @@
  * parameters are all trained or whose router alone is. Each is a cell. Knows no evaluation.
  */
 import { type Tensor, zeros } from '@tensorflow/tfjs'
-import { mulberry32 } from '../../src/inference/sampling.ts'
+import { mulberry32 } from '../../src/lib/random.ts'
 import {
   denseName,
   mixtureShapes,

@@ -1,7 +1,7 @@
 /** Random models on which we and transformers must agree: every kind of shape that a published one may have. */
 
 import { bf16FromFloat32, float32FromBf16 } from '../../src/checkpoint/float-formats.ts'
-import { mulberry32 } from '../../src/inference/sampling.ts'
+import { mulberry32 } from '../../src/lib/random.ts'
 import type { ModelConfig } from '../../src/model/config.ts'
 import { mixtureShapes, type Param, publicShapes } from '../../src/model/params.ts'
 

@@ -3,6 +3,7 @@
  * refusal. Pure but for the measurement that the caller supplies; who delivered the bytes is not
  * known. Refusing is a value, not an exception.
  */
+import type { ExpertTensor } from '../checkpoint/safetensors.ts'
 import { isMember, mayPublish, type Roster } from '../consortium/roster.ts'
 import { type Digest, digestOf } from '../lib/bytes.ts'
 import { FlexMeshError, PolicyError, VerificationError } from '../lib/errors.ts'
@@ -10,7 +11,7 @@ import { limit } from '../lib/limits.ts'
 import type { ModelShape } from '../lib/model-shape.ts'
 import type { Params } from '../model/params.ts'
 import { type Manifest, openManifest } from '../packaging/manifest.ts'
-import { type ExpertTensor, unpackExpert } from '../packaging/package.ts'
+import { unpackExpert } from '../packaging/package.ts'
 import { checkFinite, checkNorms, checkRouterRows, checkStatistics } from './checks.ts'
 import type { AcceptancePolicy } from './policy.ts'
 

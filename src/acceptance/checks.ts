@@ -1,8 +1,9 @@
 /** Checks on an expert's values. Each throws PolicyError with its code. Knows no manifest. */
+
+import type { ExpertTensor } from '../checkpoint/safetensors.ts'
 import { PolicyError } from '../lib/errors.ts'
+import { STATISTICS_TOKENS } from '../lib/tensor-names.ts'
 import type { Params } from '../model/params.ts'
-import type { ExpertTensor } from '../packaging/package.ts'
-import { STATISTICS_TOKENS } from '../packaging/tensor-names.ts'
 import type { AcceptancePolicy } from './policy.ts'
 
 /** What rounding to float32 may take from a whole, or add. */

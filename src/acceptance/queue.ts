@@ -5,6 +5,7 @@
  */
 
 import { expertOfTensors } from '../checkpoint/expert-tensors.ts'
+import type { ExpertTensor } from '../checkpoint/safetensors.ts'
 import type { AcceptedExpert } from '../composition/compose.ts'
 import type { Membership } from '../consortium/membership.ts'
 import { readEnvelope } from '../identity/envelope.ts'
@@ -16,7 +17,7 @@ import { limit } from '../lib/limits.ts'
 import type { OnNodeEvent } from '../node/events.ts'
 import type { NodeState } from '../node/node-state.ts'
 import { type Manifest, openManifest } from '../packaging/manifest.ts'
-import { type ExpertTensor, unpackExpert } from '../packaging/package.ts'
+import { unpackExpert } from '../packaging/package.ts'
 import { ingest } from '../pipeline.ts'
 import { openHead } from '../statements/head.ts'
 import type { StatementLog } from '../statements/statement-log.ts'

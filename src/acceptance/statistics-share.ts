@@ -1,8 +1,14 @@
 /** What a gate solved from an expert's router statistics would give it of public text. */
+
 import type { HeldOutDocument } from '../model/evaluate.ts'
-import { type RouterStatistics, solveGate } from '../model/solved-router.ts'
+import {
+  type Gate,
+  gateToken,
+  type RouterStatistics,
+  STATISTICS_WINDOW,
+  solveGate,
+} from '../model/solved-router.ts'
 import type { NodeState } from '../node/node-state.ts'
-import { gateShares, STATISTICS_WINDOW } from '../training/router-statistics.ts'
 
 /** As solved: what calibration does for public text is no merit of a guest. */
 const LOG_ODDS = { scale: 1, prior: 0 }
@@ -27,4 +33,29 @@ function windowsOf(documents: readonly HeldOutDocument[]): Int32Array[] {
       tokens.subarray(i * STATISTICS_WINDOW, (i + 1) * STATISTICS_WINDOW),
     ),
   )
+}
+
+/**
+ * Mean probability of each expert of a gate, over the tokens of a document first, then over documents.
+ * @throws RangeError without documents.
+ */
+export function gateShares(gate: Gate, documents: readonly Int32Array[]): Float64Array {
+  if (documents.length === 0) throw new RangeError('gate shares: expected at least one document')
+  const E = gate.offsets.length
+  const shares = new Float64Array(E)
+  const logits = new Float32Array(E)
+  for (const document of documents) {
+    const tokens = document.subarray(0, STATISTICS_WINDOW)
+    const sums = new Float32Array(tokens.length * E)
+    tokens.forEach((token, position) => {
+      gateToken(gate, token, position, sums, logits, 0)
+      const peak = logits.reduce((a, b) => Math.max(a, b))
+      const odds = logits.map((logit) => Math.exp(logit - peak))
+      const total = odds.reduce((a, b) => a + b, 0)
+      odds.forEach((value, e) => {
+        shares[e] = (shares[e] as number) + value / total / (tokens.length * documents.length)
+      })
+    })
+  }
+  return shares
 }

@@ -1,4 +1,12 @@
 /** An expert as the model uses it, and as tensors under package names: two views of the same memory. */
+
+import {
+  biasTensorName,
+  factorTensorName,
+  ffnTensorName,
+  routerTensorName,
+  STATISTICS_TOKENS,
+} from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
 import {
   type Expert,
@@ -10,14 +18,7 @@ import {
   type Param,
   projectionShape,
 } from '../model/params.ts'
-import type { ExpertTensor, Float32Tensor } from '../packaging/package.ts'
-import {
-  biasTensorName,
-  factorTensorName,
-  ffnTensorName,
-  routerTensorName,
-  STATISTICS_TOKENS,
-} from '../packaging/tensor-names.ts'
+import type { ExpertTensor, Float32Tensor } from './safetensors.ts'
 
 const PROJECTIONS = ['gate', 'up', 'down'] as const
 

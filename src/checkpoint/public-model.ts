@@ -1,10 +1,10 @@
 /** The public model as a node uses it: checked, described for a charter, and loaded. */
 import { copyFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import type { PublicFile } from '../consortium/charter.ts'
 import { Tokenizer } from '../data/tokenizer.ts'
 import { InputError } from '../lib/errors.ts'
 import { ensurePrivateDir, mapDiskErrors } from '../lib/files.ts'
+import type { PublicFile } from '../lib/model-shape.ts'
 import { configFromHuggingFace, endOfTextFromHuggingFace, type ModelConfig } from '../model/config.ts'
 import { type Param, type Params, publicShapes } from '../model/params.ts'
 import {

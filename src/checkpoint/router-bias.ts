@@ -5,7 +5,7 @@
 import { join } from 'node:path'
 import { InputError } from '../lib/errors.ts'
 import { mapDiskErrors, pathExists, readFileBounded } from '../lib/files.ts'
-import { biasTensorName } from '../packaging/tensor-names.ts'
+import { biasTensorName } from '../lib/tensor-names.ts'
 import { fromFloat32, readSafetensors, toFloat32, writeSafetensors } from './safetensors.ts'
 
 export const ROUTER_BIAS_FILE = 'router_bias.safetensors'

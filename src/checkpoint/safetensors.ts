@@ -9,6 +9,17 @@ import { limit } from '../lib/limits.ts'
 import { bf16FromFloat32, f16FromFloat32, float32FromBf16, float32FromF16 } from './float-formats.ts'
 import { DTYPE_BYTES, type Dtype, METADATA_KEY, parseHeader } from './safetensors-header.ts'
 
+export interface Float32Tensor {
+  readonly shape: readonly number[]
+  readonly data: Float32Array
+}
+
+/** A tensor out of a package; `dtype` is what it travelled as. */
+export interface ExpertTensor extends Float32Tensor {
+  readonly name: string
+  readonly dtype: FloatDtype
+}
+
 /** The formats in which weights travel. */
 export type FloatDtype = 'F32' | 'BF16' | 'F16'
 

@@ -24,6 +24,7 @@ import {
 import type { Digest } from '../lib/bytes.ts'
 import { InputError, VerificationError } from '../lib/errors.ts'
 import { fileRefOfPath } from '../lib/file-ref.ts'
+import { ffnTensorName } from '../lib/tensor-names.ts'
 import { materialisedWeight } from '../model/low-rank.ts'
 import {
   type Expert,
@@ -40,7 +41,6 @@ import {
 import type { NodeState } from '../node/node-state.ts'
 import { type Manifest, openManifest } from '../packaging/manifest.ts'
 import { checkExpertLayout } from '../packaging/package.ts'
-import { ffnTensorName } from '../packaging/tensor-names.ts'
 import type { BlobReader } from '../store/blob-reader.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 import { type AcceptedExpert, compositionDigest } from './compose.ts'

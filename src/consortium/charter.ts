@@ -10,17 +10,10 @@ import { type Digest, digestOf } from '../lib/bytes.ts'
 import { decodeCanonical, encodeCanonical } from '../lib/canonical-json.ts'
 import { FormatError, VerificationError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
-import { type FileRef, readFileRef } from '../lib/file-ref.ts'
+import { readFileRef } from '../lib/file-ref.ts'
 import { limit } from '../lib/limits.ts'
-import { type ModelShape, readModelShape } from '../lib/model-shape.ts'
+import { type ModelShape, PUBLIC_FILE_ROLES, type PublicFile, readModelShape } from '../lib/model-shape.ts'
 import { type Member, readMember, writeMember } from './member.ts'
-
-const PUBLIC_FILE_ROLES = ['config', 'tokenizer', 'weights', 'index', 'replay'] as const
-
-export interface PublicFile extends FileRef {
-  readonly role: (typeof PUBLIC_FILE_ROLES)[number]
-  readonly name: string
-}
 
 export interface PublicModelRef {
   readonly name: string

@@ -9,6 +9,9 @@ import { VerificationError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { readMember } from './member.ts'
 
+export const JOIN_STATUS = ['pending', 'member', 'refused'] as const
+export type JoinStatus = (typeof JOIN_STATUS)[number]
+
 export interface MembershipRequest {
   readonly consortium: Digest
   readonly institution: string

@@ -3,7 +3,6 @@
  * Implements protocols/consortium-charter, section "Joining". Knows no network and no expert.
  */
 import { randomBytes } from 'node:crypto'
-import type { JoinStatus } from '../exchange/messages.ts'
 import { seal } from '../identity/envelope.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
@@ -15,7 +14,7 @@ import { type Catalogue, type Change, rosterKey } from '../store/catalogue.ts'
 import { type Charter, openCharter } from './charter.ts'
 import { decodeInvite, encodeInvite, type Invite } from './invite.ts'
 import type { RevocationReason } from './member.ts'
-import { type MembershipRequest, openMembershipRequest } from './membership-request.ts'
+import { type JoinStatus, type MembershipRequest, openMembershipRequest } from './membership-request.ts'
 import {
   addMember,
   encodeRoster,

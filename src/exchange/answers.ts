@@ -2,10 +2,13 @@
  * What a node answers on each stream protocol, and what it needs of the rest of the program for that.
  * Knows neither streams nor who is allowed to ask.
  */
+
+import type { JoinStatus } from '../consortium/membership-request.ts'
 import type { PeerIdString } from '../identity/keys.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { ExchangeError } from '../lib/errors.ts'
-import type { Mesh } from '../network/mesh.ts'
+import type { MemberAddresses, Mesh } from '../network/mesh.ts'
+import type { StatementsRequest } from '../statements/statement-log.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 import { serveBlob } from './fetch-blob.ts'
 import {
@@ -13,9 +16,6 @@ import {
   decodeBlobRequest,
   decodeJoinRequest,
   decodeStatementsRequest,
-  type JoinStatus,
-  type MemberAddresses,
-  type StatementsRequest,
 } from './messages.ts'
 import type { ProtocolName } from './protocols.ts'
 

@@ -3,6 +3,9 @@
  * something newer, and moves files. Implements protocols/package-exchange. It delivers bytes and
  * knows nothing of what statements mean: `handlers` do.
  */
+
+import type { JoinStatus } from '../consortium/membership-request.ts'
+import type { MemberAddresses } from '../network/mesh.ts'
 import '../lib/node20.ts'
 import { TopicValidatorResult } from '@libp2p/gossipsub'
 import type { Connection, Stream } from '@libp2p/interface'
@@ -26,8 +29,6 @@ import {
   decodeBytesFrame,
   decodeStatusFrame,
   firstFrame,
-  type JoinStatus,
-  type MemberAddresses,
   requireFrame,
 } from './messages.ts'
 import { headsTopic, PROTOCOL_NAMES, PROTOCOLS, type ProtocolName, Quota } from './protocols.ts'

@@ -1,28 +1,17 @@
 /** Wire messages of the three stream protocols and the values that they carry. Knows no stream. */
+
+import { JOIN_STATUS, type JoinStatus } from '../consortium/membership-request.ts'
 import { concatBytes, type Digest, digestBytes, toHex } from '../lib/bytes.ts'
 import { FormatError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
 import { BytesFrame } from '../network/frames.ts'
+import type { MemberAddresses } from '../network/mesh.ts'
+import type { StatementsRequest } from '../statements/statement-log.ts'
 
 export type JoinRequest =
   | { readonly kind: 'charter'; readonly token: string }
   | { readonly kind: 'membership'; readonly envelope: Uint8Array }
-export const JOIN_STATUS = ['pending', 'member', 'refused'] as const
-export type JoinStatus = (typeof JOIN_STATUS)[number]
-
-export interface StatementsRequest {
-  readonly rosterVersion: number
-  /** Highest sequence number known of each publisher. */
-  readonly known: readonly { readonly publisher: string; readonly seq: number }[]
-}
-
-/** Where a member was reached; hints, not proofs. */
-export interface MemberAddresses {
-  readonly peerId: string
-  readonly addresses: readonly string[]
-}
-
 export type BlobRequest =
   | { readonly kind: 'hashes'; readonly digest: Digest }
   | { readonly kind: 'chunks'; readonly digest: Digest; readonly first: number; readonly count: number }

@@ -2,26 +2,9 @@
  * Every stream protocol as one row: id, sizes, timeouts, streams, quota, who may speak it.
  * Implements the tables of protocols/package-exchange. Knows no handler.
  */
-import { limit } from '../lib/limits.ts'
 
-export interface ProtocolRow {
-  readonly id: string
-  /** Largest request frame, bytes. */
-  readonly maxRequestBytes: number
-  /** Largest response frame, bytes. */
-  readonly maxResponseBytes: number
-  /** Most response frames of one request. */
-  readonly maxResponseFrames: number
-  /** For the whole answer or for each frame of it, ms. */
-  readonly timeoutMs: number
-  readonly timeoutPer: 'answer' | 'frame'
-  /** Streams that one peer may hold open. */
-  readonly maxInboundStreams: number
-  /** Requests that one peer may start: `burst` at once, one more every `everyMs`. */
-  readonly quota: { readonly burst: number; readonly everyMs: number }
-  /** Whether a peer that only holds an invitation may speak it. */
-  readonly guests: boolean
-}
+import { limit } from '../lib/limits.ts'
+import type { ProtocolRow } from '../network/protocol.ts'
 
 export const PROTOCOLS = {
   join: {

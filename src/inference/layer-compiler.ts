@@ -3,7 +3,9 @@
  * composition costs no compilation and no copy; quantized weights are bound, one function for each set of them.
  * Knows no block of the model.
  */
+
 import { matMul, mul, sigmoid, type Tensor } from '@tensorflow/tfjs'
+import type { Bits } from '../kernels/quantized.ts'
 import { type Params, requireParam } from '../model/params.ts'
 import type {
   Compiled,
@@ -14,7 +16,7 @@ import type {
   TensorFunction,
   Values,
 } from '../tensor/engine.ts'
-import { type Bits, quantizedMatMul } from '../tensor/quantized.ts'
+import { quantizedMatMul } from '../tensor/quantized.ts'
 import type { CodedParams } from './quantized-params.ts'
 
 /** A function whose weights are given already. */

@@ -3,6 +3,7 @@
  * is an expert's own. Knows no cache, no tokens and no requests.
  */
 import { add, type Tensor } from '@tensorflow/tfjs'
+import type { Bits } from '../kernels/quantized.ts'
 import type { ModelConfig } from '../model/config.ts'
 import { lowRankLinear } from '../model/layers.ts'
 import {
@@ -15,7 +16,6 @@ import {
   PUBLIC_EXPERT,
   requireParam,
 } from '../model/params.ts'
-import type { Bits } from '../tensor/quantized.ts'
 import { gated, type Part, type PartMaker, type PartSpec, product } from './layer-compiler.ts'
 
 /**

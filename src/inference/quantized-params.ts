@@ -1,7 +1,7 @@
 /** Matrices of a model in codes, each made once for all that read it. Knows no kernel and no graph. */
 
+import { type Bits, type QuantizedMatrix, quantize } from '../kernels/quantized.ts'
 import { type Params, requireParam } from '../model/params.ts'
-import { type Bits, type QuantizedMatrix, quantize } from '../tensor/quantized.ts'
 
 export class CodedParams {
   readonly bits: Bits

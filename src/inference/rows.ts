@@ -6,6 +6,7 @@
 import { BlockLayout } from '../kernels/block-layout.ts'
 import { type RowKernels, rowModule } from '../kernels/row-kernels.ts'
 import { PAGE_BYTES } from '../kernels/wasm-encode.ts'
+import type { WeightedRows } from '../model/routing-plan.ts'
 
 /** A buffer of rows; asking for the same number of rows gives the same array. */
 export class Rows {
@@ -43,12 +44,6 @@ export class Rows {
     }
     return view
   }
-}
-
-/** Numbers of rows, and a weight for each. */
-export interface WeightedRows {
-  readonly rows: readonly number[]
-  readonly weights: readonly number[]
 }
 
 interface Opened {

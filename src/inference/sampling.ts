@@ -7,21 +7,12 @@ export interface Sampling {
   readonly seed: number
 }
 
+import { mulberry32 } from '../lib/random.ts'
+
 /** @returns a function from logits [V] to a token id; it advances the seeded generator. */
 export function chooseToken(sampling: Sampling): (logits: Float32Array) => number {
   const random = mulberry32(sampling.seed)
   return (logits) => (sampling.temperature === 0 ? argMax(logits) : nucleus(logits, sampling, random))
-}
-
-/** A small seeded generator of numbers in [0, 1). */
-export function mulberry32(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = Math.imul(state ^ (state >>> 15), state | 1)
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-  }
 }
 
 function argMax(logits: Float32Array): number {

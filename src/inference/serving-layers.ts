@@ -3,12 +3,12 @@
  * requests.
  */
 import { add, matMul, type Tensor, transpose } from '@tensorflow/tfjs'
+import type { Bits } from '../kernels/quantized.ts'
 import { headSize, keyValueWidth, type ModelConfig } from '../model/config.ts'
 import { expertName, FFN_PROJECTIONS, layerName, type Params, routerName } from '../model/params.ts'
 import { type CachedKeysInputs, cachedAttention, cachedKeys } from '../tensor/cached-attention.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { rmsNorm } from '../tensor/fused.ts'
-import type { Bits } from '../tensor/quantized.ts'
 import { gated, type Part, PartMaker, type PartSpec, product } from './layer-compiler.ts'
 import { type LowRankParts, makeLowRankParts } from './low-rank-layers.ts'
 import type { CodedParams } from './quantized-params.ts'

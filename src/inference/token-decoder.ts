@@ -4,6 +4,7 @@
  * token chose. Weights are copied to where the kernels see them. Knows no requests.
  */
 import { setImmediate } from 'node:timers/promises'
+import type { Bits } from '../kernels/quantized.ts'
 import type { Job } from '../kernels/vector-jobs.ts'
 import type { VectorKernels } from '../kernels/vector-kernels.ts'
 import { type PlainVectors, VectorRegion } from '../kernels/vector-layout.ts'
@@ -12,7 +13,6 @@ import { headSize, keyValueWidth, type ModelConfig } from '../model/config.ts'
 import { type RotaryHalves, rotaryHalves } from '../model/layers.ts'
 import { type Params, requireParam } from '../model/params.ts'
 import type { ExpertRows, SequenceRouting } from '../model/routing-plan.ts'
-import type { Bits } from '../tensor/quantized.ts'
 import { AttentionMemory } from './attention-memory.ts'
 import { BatchRouter } from './batch-router.ts'
 import type { DecoderOutput } from './decoder.ts'

@@ -1,4 +1,4 @@
-import type { Bits } from '../tensor/quantized.ts'
+import type { Bits } from '../kernels/quantized.ts'
 
 /** How serving holds weight matrices: as they are, or in codes of 8 or 4 bits. */
 export const WEIGHT_FORMATS = ['fp32', 'int8', 'int4'] as const

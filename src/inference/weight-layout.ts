@@ -4,6 +4,7 @@
  * where the weight format says so. Knows no token.
  */
 import { BlockLayout } from '../kernels/block-layout.ts'
+import { type Bits, QUANTIZED_BLOCK } from '../kernels/quantized.ts'
 import type { Block, Matrix } from '../kernels/vector-jobs.ts'
 import { EncodedRegion, PlainVectors, pairedSize, pairRows, VectorRegion } from '../kernels/vector-layout.ts'
 import type { VectorThreads } from '../kernels/vector-threads.ts'
@@ -16,7 +17,6 @@ import {
   requireParam,
   routerName,
 } from '../model/params.ts'
-import { type Bits, QUANTIZED_BLOCK } from '../tensor/quantized.ts'
 import type { CodedParams } from './quantized-params.ts'
 
 /** Of one block: addresses have 32 bits. */

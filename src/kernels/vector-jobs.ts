@@ -2,7 +2,7 @@
  * The jobs of vector-threads.ts: what they are, how one is cut into pieces and written as words, and how a
  * thread works through them. Knows no thread.
  */
-import type { Bits } from '../tensor/quantized.ts'
+import type { Bits } from './quantized.ts'
 import type { VectorKernels } from './vector-kernels.ts'
 import { columnsOf } from './vector-layout.ts'
 

@@ -3,8 +3,8 @@
  * pairs of rows, vectors interleaved in fours, twos or each on its own, coded or plain. Knows no thread.
  */
 
-import { type Bits, QUANTIZED_BLOCK } from '../tensor/quantized.ts'
 import type { BlockLayout } from './block-layout.ts'
+import { type Bits, QUANTIZED_BLOCK } from './quantized.ts'
 import { VECTOR_HEAD_BYTES, VECTORS_AT_ONCE } from './vector-products.ts'
 
 /** Four vectors and two rows of so many columns stay in the nearest cache (32 KiB) while the rows pass. */

@@ -3,7 +3,7 @@
  * rows of a matrix at a time, which suits its caches and not the memory: read in one stream the same matrix arrives
  * half as fast again. Knows no threads and no model.
  */
-import { QUANTIZED_BLOCK } from '../tensor/quantized.ts'
+import { QUANTIZED_BLOCK } from './quantized.ts'
 import {
   type Code,
   FunctionBuilder,

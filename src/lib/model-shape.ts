@@ -1,5 +1,13 @@
-/** Model dimensions as signed statements carry them: Hugging Face field names, integers only. */
+/** The public model as signed statements describe it: its files by role, and its dimensions under Hugging Face names. */
 import type { Fields } from './fields.ts'
+import type { FileRef } from './file-ref.ts'
+
+export const PUBLIC_FILE_ROLES = ['config', 'tokenizer', 'weights', 'index', 'replay'] as const
+
+export interface PublicFile extends FileRef {
+  readonly role: (typeof PUBLIC_FILE_ROLES)[number]
+  readonly name: string
+}
 
 export interface ModelShape {
   readonly vocab_size: number

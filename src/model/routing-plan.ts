@@ -2,8 +2,13 @@
  * The router's decision for rows of tokens, outside any graph: which expert computes which rows, with
  * what weight. The same rule as `route` in router.ts, token by token. Knows no engine.
  */
-import type { WeightedRows } from '../inference/rows.ts'
 import type { Gate } from './solved-router.ts'
+
+/** Numbers of rows, and a weight for each. */
+export interface WeightedRows {
+  readonly rows: readonly number[]
+  readonly weights: readonly number[]
+}
 
 /** What one sequence routes by. */
 export interface SequenceRouting {

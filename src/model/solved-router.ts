@@ -8,6 +8,9 @@
  * those of the router rows.
  */
 
+/** Tokens of a document at most. */
+export const STATISTICS_WINDOW = 128
+
 /** Means over an owner's documents; V is the size of the vocabulary. */
 export interface RouterStatistics {
   /** Share of each token of the vocabulary (V): none below 0, together 1. */

@@ -3,7 +3,7 @@
  * start (Halko, Martinsson and Tropp, 2011, arXiv 0909.4061, 4.4) and Jacobi rotations of what is left. Knows no
  * expert.
  */
-import { mulberry32 } from '../inference/sampling.ts'
+import { mulberry32 } from '../lib/random.ts'
 
 export interface TruncatedSvd {
   /** Descending; zero from the rank of the matrix on. */

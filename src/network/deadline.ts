@@ -3,8 +3,8 @@
  * timer that is cleared, since a timeout signal for every request fires long after its end.
  */
 import type { Stream } from '@libp2p/interface'
-import type { ProtocolRow } from '../exchange/protocols.ts'
 import { ExchangeError } from '../lib/errors.ts'
+import type { ProtocolRow } from './protocol.ts'
 
 export class Deadline {
   readonly #over = new AbortController()

@@ -6,11 +6,11 @@ import type { Stream } from '@libp2p/interface'
 import * as lengthPrefixed from 'it-length-prefixed'
 import { pipe } from 'it-pipe'
 import { Uint8ArrayList } from 'uint8arraylist'
-import type { ProtocolRow } from '../exchange/protocols.ts'
 import { bytesFrameHead, bytesFrameStart, decodeCbor, encodeCbor, MAX_BYTES_FRAME_HEAD } from '../lib/cbor.ts'
 import { ExchangeError, FlexMeshError } from '../lib/errors.ts'
 import { Deadline } from './deadline.ts'
 import { incoming } from './incoming.ts'
+import type { ProtocolRow } from './protocol.ts'
 
 /** Bytes of a noise message that are not its tag. */
 const NOISE_BYTES = 65_519

@@ -5,9 +5,14 @@
 import type { PeerId } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
-import type { MemberAddresses } from '../exchange/messages.ts'
 import { limit } from '../lib/limits.ts'
 import type { Transport } from './transport.ts'
+
+/** Where a member was reached; hints, not proofs. */
+export interface MemberAddresses {
+  readonly peerId: string
+  readonly addresses: readonly string[]
+}
 
 export interface MeshInit {
   readonly transport: () => Transport

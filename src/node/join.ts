@@ -1,14 +1,9 @@
 /** How a home folder comes to be: a key, then a consortium founded or joined. */
+
 import { multiaddr } from '@multiformats/multiaddr'
 import { replayName } from '../checkpoint/model-directory.ts'
 import { checkPublicModel, installPublicModel, modelFiles, replayOf } from '../checkpoint/public-model.ts'
-import {
-  type Charter,
-  encodeCharter,
-  openCharter,
-  type PublicFile,
-  publicModelDigest,
-} from '../consortium/charter.ts'
+import { type Charter, encodeCharter, openCharter, publicModelDigest } from '../consortium/charter.ts'
 import { decodeInvite, type Invite } from '../consortium/invite.ts'
 import { sealMembershipRequest } from '../consortium/membership-request.ts'
 import { isMember, openRoster, type Roster, rosterFromCharter } from '../consortium/roster.ts'
@@ -21,6 +16,7 @@ import { equalBytes } from '../lib/bytes.ts'
 import { encodeCanonical } from '../lib/canonical-json.ts'
 import { ExchangeError, InputError, VerificationError } from '../lib/errors.ts'
 import { ensurePrivateDir, pathExists } from '../lib/files.ts'
+import type { PublicFile } from '../lib/model-shape.ts'
 import { configToShape } from '../model/config.ts'
 import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'

@@ -27,6 +27,7 @@ import { openCorpus } from '../data/corpus.ts'
 import { equalBytes, fromUtf8 } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import { ensurePrivateDir, mapDiskErrors, PRIVATE_FILE_MODE, pathExists } from '../lib/files.ts'
+import { biasTensorName, routerTensorName, STATISTICS_TOKENS } from '../lib/tensor-names.ts'
 import { configFromHuggingFace, type ModelConfig } from '../model/config.ts'
 import {
   expertName,
@@ -36,7 +37,6 @@ import {
   PAIR_EXPERT,
   routerName,
 } from '../model/params.ts'
-import { biasTensorName, routerTensorName, STATISTICS_TOKENS } from '../packaging/tensor-names.ts'
 import type { HomePaths } from '../store/home.ts'
 import { foldBias, RELEASE_BIAS } from '../training/pair.ts'
 import { loadOwnStatistics, type OwnStatistics } from './statistics.ts'

@@ -7,7 +7,8 @@ import { disjointStretches } from '../data/token-file.ts'
 import { pathExists, readFileBounded, writeFileAtomic } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
-import { routerStatistics, STATISTICS_DOCUMENTS, STATISTICS_WINDOW } from '../training/router-statistics.ts'
+import { STATISTICS_WINDOW } from '../model/solved-router.ts'
+import { routerStatistics, STATISTICS_DOCUMENTS } from '../training/router-statistics.ts'
 import { openReplay, type TrainingDirs } from './training-folder.ts'
 
 /** Metadata key of how many documents own statistics average over. */

@@ -4,6 +4,7 @@
  * having is for acceptance.
  */
 
+import type { ExpertTensor, Float32Tensor } from '../checkpoint/safetensors.ts'
 import {
   byteLengthOf,
   type FloatDtype,
@@ -19,27 +20,9 @@ import {
 import type { Dtype } from '../checkpoint/safetensors-header.ts'
 import { FormatError, PolicyError } from '../lib/errors.ts'
 import { type FileRef, fileRefOf } from '../lib/file-ref.ts'
+import { biasTensorName, factorTensorName, ffnTensorName, STATISTICS_TOKENS } from '../lib/tensor-names.ts'
 import type { ExpertDescription } from './manifest.ts'
-import {
-  biasTensorName,
-  type ExpertShape,
-  expertTensorNames,
-  factorTensorName,
-  ffnTensorName,
-  STATISTICS_TOKENS,
-  type TensorKind,
-} from './tensor-names.ts'
-
-export interface Float32Tensor {
-  readonly shape: readonly number[]
-  readonly data: Float32Array
-}
-
-/** A tensor out of a package; `dtype` is what it travelled as. */
-export interface ExpertTensor extends Float32Tensor {
-  readonly name: string
-  readonly dtype: FloatDtype
-}
+import { type ExpertShape, expertTensorNames, type TensorKind } from './tensor-names.ts'
 
 /** A file that is read in pieces, such as a stored blob. */
 export interface PackageSource {

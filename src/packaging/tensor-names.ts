@@ -3,6 +3,15 @@
  * package may hold. Names are those of a two-expert FlexOlmo checkpoint in which the guest is expert
  * 1. Everything else, attention and embeddings included, is not a package's to bring.
  */
+import {
+  biasTensorName,
+  FACTORS,
+  FFN_PROJECTIONS,
+  factorTensorName,
+  ffnTensorName,
+  routerTensorName,
+  STATISTICS_TOKENS,
+} from '../lib/tensor-names.ts'
 
 /** `ffn` tensors travel in the manifest's dtype, everything that routes always in F32. */
 export type TensorKind = 'ffn' | 'router' | 'bias' | 'statistics'
@@ -26,33 +35,6 @@ export interface ExpertShape {
   /** Tokens of the vocabulary that its router statistics count; 0 without them. */
   readonly statisticsTokens: number
 }
-
-const FFN_PROJECTIONS = ['gate', 'up', 'down'] as const
-export type FfnProjection = (typeof FFN_PROJECTIONS)[number]
-
-export function ffnTensorName(layer: number, projection: FfnProjection): string {
-  return `model.layers.${layer}.mlp.experts.1.${projection}_proj.weight`
-}
-
-const FACTORS = ['A', 'B'] as const
-export type Factor = (typeof FACTORS)[number]
-
-/** One factor of a difference B A of low rank, as PEFT names it. */
-export function factorTensorName(layer: number, projection: FfnProjection, factor: Factor): string {
-  return `model.layers.${layer}.mlp.experts.1.${projection}_proj.lora_${factor}.weight`
-}
-
-/** The expert's one row of the router. */
-export function routerTensorName(layer: number): string {
-  return `model.layers.${layer}.mlp.gate.weight`
-}
-
-export function biasTensorName(layer: number): string {
-  return `model.layers.${layer}.mlp.expert_bias`
-}
-
-/** Share of each token of the vocabulary in the owner's text. */
-export const STATISTICS_TOKENS = 'router_statistics.tokens'
 
 /** Every tensor of a package, by name; there are no others, and none may be missing. */
 export function expertTensorNames(shape: ExpertShape): Map<string, ExpectedTensor> {

@@ -5,7 +5,6 @@
  */
 
 import type { Membership } from '../consortium/membership.ts'
-import type { StatementsRequest } from '../exchange/messages.ts'
 import { seal } from '../identity/envelope.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
@@ -22,6 +21,12 @@ export interface StatementLogInit {
   readonly membership: Membership
   /** Unix seconds. */
   readonly now: () => number
+}
+
+export interface StatementsRequest {
+  readonly rosterVersion: number
+  /** Highest sequence number known of each publisher. */
+  readonly known: readonly { readonly publisher: string; readonly seq: number }[]
 }
 
 /** Statements of one publisher in one answer; the next sync brings the rest. */

@@ -3,7 +3,7 @@
  * both always active (flexolmo 2.2). Knows no data and no files.
  */
 import { concat, mul, scalar, type Tensor, tensor } from '@tensorflow/tfjs'
-import { mulberry32 } from '../inference/sampling.ts'
+import { mulberry32 } from '../lib/random.ts'
 import type { ModelConfig } from '../model/config.ts'
 import type { Weights } from '../model/layers.ts'
 import {

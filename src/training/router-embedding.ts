@@ -8,7 +8,7 @@
  * nothing: softmax sees differences only.
  */
 import { matMul, sum, type Tensor, zeros } from '@tensorflow/tfjs'
-import { mulberry32 } from '../inference/sampling.ts'
+import { mulberry32 } from '../lib/random.ts'
 import type { ModelConfig } from '../model/config.ts'
 import { denseName, type Params } from '../model/params.ts'
 import { forward } from '../model/transformer.ts'

@@ -4,7 +4,7 @@ import { referenceMixture } from '../../scripts/bench/inference/reference-models
 import type { GeneratedToken } from '../../src/inference/batcher.ts'
 import { createGenerator, type GeneratorInit } from '../../src/inference/generate.ts'
 import { KvCache } from '../../src/inference/kv-cache.ts'
-import { mulberry32 } from '../../src/inference/sampling.ts'
+import { mulberry32 } from '../../src/lib/random.ts'
 import { createEvaluator } from '../../src/model/evaluate.ts'
 import { gatesOf } from '../../src/model/gates.ts'
 import { biasName, type Param } from '../../src/model/params.ts'

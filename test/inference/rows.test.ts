@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { RowMemory, Rows } from '../../src/inference/rows.ts'
-import { mulberry32 } from '../../src/inference/sampling.ts'
+import { mulberry32 } from '../../src/lib/random.ts'
 
 const ROWS = 16
 

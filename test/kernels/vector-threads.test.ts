@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { mulberry32 } from '../../src/inference/sampling.ts'
 import { BlockLayout } from '../../src/kernels/block-layout.ts'
+import { quantize } from '../../src/kernels/quantized.ts'
 import { type Block, cutList, type Job } from '../../src/kernels/vector-jobs.ts'
 import {
   EncodedRegion,
@@ -10,7 +10,7 @@ import {
   VectorRegion,
 } from '../../src/kernels/vector-layout.ts'
 import { VectorThreads } from '../../src/kernels/vector-threads.ts'
-import { quantize } from '../../src/tensor/quantized.ts'
+import { mulberry32 } from '../../src/lib/random.ts'
 
 const random = mulberry32(5)
 const values = (count: number, scale = 1): Float32Array =>

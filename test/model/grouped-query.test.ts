@@ -2,7 +2,7 @@
 import { type Tensor, zeros } from '@tensorflow/tfjs'
 import { describe, expect, it } from 'vitest'
 import { createGenerator, type GeneratorInit } from '../../src/inference/generate.ts'
-import { mulberry32 } from '../../src/inference/sampling.ts'
+import { mulberry32 } from '../../src/lib/random.ts'
 import type { ModelConfig } from '../../src/model/config.ts'
 import { denseName, mixtureParams, type Param, publicShapes, zeroRows } from '../../src/model/params.ts'
 import { forward, head } from '../../src/model/transformer.ts'

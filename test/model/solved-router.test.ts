@@ -10,9 +10,9 @@ import {
   type Selection,
   selectionRouting,
 } from '../../src/composition/compose.ts'
-import { mulberry32 } from '../../src/inference/sampling.ts'
 import { digestOf } from '../../src/lib/bytes.ts'
 import { limit } from '../../src/lib/limits.ts'
+import { mulberry32 } from '../../src/lib/random.ts'
 import { createEvaluator } from '../../src/model/evaluate.ts'
 import { gateLogits } from '../../src/model/gate-graph.ts'
 import { Gates } from '../../src/model/gates.ts'

@@ -1,6 +1,7 @@
 import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Float32Tensor } from '../../src/checkpoint/safetensors.ts'
 import { hostileCommands } from '../../src/cli/demo-hostile.ts'
 import { seal } from '../../src/identity/envelope.ts'
 import { createIdentity, type Identity } from '../../src/identity/keys.ts'
@@ -12,7 +13,7 @@ import { limit } from '../../src/lib/limits.ts'
 import { FlexMeshNode } from '../../src/node/node.ts'
 import { loadTrained } from '../../src/owner/training-folder.ts'
 import { encodeManifest, type Manifest, openManifest } from '../../src/packaging/manifest.ts'
-import { type Float32Tensor, packExpert, unpackExpert } from '../../src/packaging/package.ts'
+import { packExpert, unpackExpert } from '../../src/packaging/package.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import {
   cleanUp,

@@ -1,10 +1,10 @@
 /** Small packages, files that no writer of ours would make, and mutants. */
 
-import type { FloatDtype } from '../../src/checkpoint/safetensors.ts'
+import type { Float32Tensor, FloatDtype } from '../../src/checkpoint/safetensors.ts'
 import { concatBytes, type Digest, utf8 } from '../../src/lib/bytes.ts'
 import { FlexMeshError } from '../../src/lib/errors.ts'
 import type { Manifest } from '../../src/packaging/manifest.ts'
-import { type Float32Tensor, packExpert } from '../../src/packaging/package.ts'
+import { packExpert } from '../../src/packaging/package.ts'
 import { type ExpertShape, expertTensorNames } from '../../src/packaging/tensor-names.ts'
 import { NO_STATEMENT } from '../../src/statements/statement.ts'
 

@@ -1,5 +1,5 @@
 /** Router statistics of made-up owners, and the logits of their gate by definition. */
-import { mulberry32 } from '../../src/inference/sampling.ts'
+import { mulberry32 } from '../../src/lib/random.ts'
 import type { GateCalibration, RouterStatistics } from '../../src/model/solved-router.ts'
 
 /** An owner with a text of its own, which some of the V tokens never occur in. */

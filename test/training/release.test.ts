@@ -1,7 +1,7 @@
 import type { Tensor } from '@tensorflow/tfjs'
 import { zeros } from '@tensorflow/tfjs'
 import { describe, expect, it } from 'vitest'
-import { mulberry32 } from '../../src/inference/sampling.ts'
+import { mulberry32 } from '../../src/lib/random.ts'
 import { denseName, type Expert } from '../../src/model/params.ts'
 import { forward } from '../../src/model/transformer.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'

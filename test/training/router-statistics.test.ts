@@ -3,14 +3,15 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { checkStatistics } from '../../src/acceptance/checks.ts'
-import { statisticsShare } from '../../src/acceptance/statistics-share.ts'
+import { gateShares, statisticsShare } from '../../src/acceptance/statistics-share.ts'
 import { loadPublicModel, type PublicModel } from '../../src/checkpoint/public-model.ts'
 import type { Corpus } from '../../src/data/corpus.ts'
 import { disjointStretches, packTokens, TokenFile } from '../../src/data/token-file.ts'
-import { mulberry32 } from '../../src/inference/sampling.ts'
 import { writeFileAtomic } from '../../src/lib/files.ts'
 import { limit } from '../../src/lib/limits.ts'
-import { type RouterStatistics, solveGate } from '../../src/model/solved-router.ts'
+import { mulberry32 } from '../../src/lib/random.ts'
+import { STATISTICS_TOKENS } from '../../src/lib/tensor-names.ts'
+import { type RouterStatistics, STATISTICS_WINDOW, solveGate } from '../../src/model/solved-router.ts'
 import {
   loadOwnStatistics,
   type OwnStatistics,
@@ -19,8 +20,7 @@ import {
   saveOwnStatistics,
 } from '../../src/owner/statistics.ts'
 import { openReplay, trainingDirs } from '../../src/owner/training-folder.ts'
-import { STATISTICS_TOKENS } from '../../src/packaging/tensor-names.ts'
-import { gateShares, routerStatistics, STATISTICS_WINDOW } from '../../src/training/router-statistics.ts'
+import { routerStatistics } from '../../src/training/router-statistics.ts'
 import { cleanUp, folder, tinyModel } from '../support/network.ts'
 import { codeOf } from '../support/packages.ts'
 import { madeUpStatistics, naiveBayes } from '../support/router-statistics.ts'

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { mulberry32 } from '../../src/inference/sampling.ts'
+import { mulberry32 } from '../../src/lib/random.ts'
 import { zeroRows } from '../../src/model/params.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../../src/training/optimizer.ts'

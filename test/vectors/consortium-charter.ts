@@ -1,11 +1,6 @@
 /** Test vectors of protocols/consortium-charter, from fixed seeds. */
-import {
-  type Charter,
-  encodeCharter,
-  openCharter,
-  type PublicFile,
-  publicModelDigest,
-} from '../../src/consortium/charter.ts'
+
+import { type Charter, encodeCharter, openCharter, publicModelDigest } from '../../src/consortium/charter.ts'
 import { decodeInvite, encodeInvite } from '../../src/consortium/invite.ts'
 import { openMembershipRequest, sealMembershipRequest } from '../../src/consortium/membership-request.ts'
 import {
@@ -21,6 +16,7 @@ import { createIdentity, type Identity } from '../../src/identity/keys.ts'
 import { MEDIA_TYPES, type MediaType } from '../../src/identity/media-types.ts'
 import { type Digest, digestOf, fromUtf8, utf8 } from '../../src/lib/bytes.ts'
 import { decodeCanonical, encodeCanonical, type JsonObject } from '../../src/lib/canonical-json.ts'
+import type { PublicFile } from '../../src/lib/model-shape.ts'
 import { byFileName, type Case, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
 
 const SPEC = 'consortium-charter'

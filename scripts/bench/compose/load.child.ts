@@ -5,7 +5,7 @@
 import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
 import type { Composition } from '../../../src/composition/compose.ts'
-import { mulberry32 } from '../../../src/inference/sampling.ts'
+import { mulberry32 } from '../../../src/lib/random.ts'
 import { BlobStore } from '../../../src/store/blob-store.ts'
 import { referencePublicModel, TOP_K } from '../inference/reference-models.ts'
 import { loadComposition } from './load.ts'

@@ -1,8 +1,8 @@
 /** Packages of random experts of model M in a blob store, as `publish` leaves them. */
 import { tensorsOfExpert } from '../../../src/checkpoint/expert-tensors.ts'
 import type { FloatDtype } from '../../../src/checkpoint/safetensors.ts'
-import { mulberry32 } from '../../../src/inference/sampling.ts'
 import type { Digest } from '../../../src/lib/bytes.ts'
+import { mulberry32 } from '../../../src/lib/random.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
 import type { ExpertDescription } from '../../../src/packaging/manifest.ts'
 import { packExpert } from '../../../src/packaging/package.ts'

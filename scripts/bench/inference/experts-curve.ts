@@ -3,7 +3,7 @@
  * experts should cost little. Every number takes turns with two experts, so that drift of the machine cancels.
  */
 
-import { mulberry32 } from '../../../src/inference/sampling.ts'
+import { mulberry32 } from '../../../src/lib/random.ts'
 import { mixtureParams } from '../../../src/model/params.ts'
 import { compare } from './compare.ts'
 import { startOurs } from './our-server.ts'

@@ -6,7 +6,7 @@
  */
 import { type FileHandle, open } from 'node:fs/promises'
 import { f16FromFloat32 } from '../../../src/checkpoint/float-formats.ts'
-import { mulberry32 } from '../../../src/inference/sampling.ts'
+import { mulberry32 } from '../../../src/lib/random.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
 
 export type GgufFormat = 'F32' | 'Q8_0'

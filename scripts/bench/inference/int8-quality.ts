@@ -5,7 +5,7 @@
 import { fileURLToPath } from 'node:url'
 import { loadPublicModel, type PublicModel } from '../../../src/checkpoint/public-model.ts'
 import { readDocuments } from '../../../src/data/readers.ts'
-import { mulberry32 } from '../../../src/inference/sampling.ts'
+import { mulberry32 } from '../../../src/lib/random.ts'
 import {
   type Expert,
   FFN_PROJECTIONS,

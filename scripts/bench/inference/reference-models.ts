@@ -4,7 +4,7 @@
  * engine and no files.
  */
 
-import { mulberry32 } from '../../../src/inference/sampling.ts'
+import { mulberry32 } from '../../../src/lib/random.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
 import {
   type Expert,

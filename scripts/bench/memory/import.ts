@@ -11,7 +11,7 @@ import {
   type TensorSource,
   writeHuggingFaceDirectory,
 } from '../../../src/checkpoint/huggingface-directory.ts'
-import { mulberry32 } from '../../../src/inference/sampling.ts'
+import { mulberry32 } from '../../../src/lib/random.ts'
 import { configToHuggingFace, type ModelConfig, mixtureToHuggingFace } from '../../../src/model/config.ts'
 import { denseName, mixtureShapes, publicShapes } from '../../../src/model/params.ts'
 import { initHome } from '../../../src/node/join.ts'

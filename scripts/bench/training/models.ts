@@ -3,7 +3,7 @@
  * arithmetic of one step. Knows no engine and no peer.
  */
 
-import { mulberry32 } from '../../../src/inference/sampling.ts'
+import { mulberry32 } from '../../../src/lib/random.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
 import { publicShapes } from '../../../src/model/params.ts'
 import { initialPublicModel } from '../../../src/training/dense.ts'
