@@ -67,7 +67,7 @@ export async function tensorflowEngine({ device, threads }: TensorflowEngineInit
 function linkCommand(forGpu: boolean): string {
   const wheel = forGpu ? "'tensorflow[and-cuda]'" : 'tensorflow-cpu'
   const python = '~/tensorflow/bin/python'
-  return `python3 -m venv ~/tensorflow && ${python} -m pip install ${wheel} && npm run link-libtensorflow -- --python ${python}`
+  return `python3 -m venv ~/tensorflow && ${python} -m pip install ${wheel} && flexmesh doctor --link-tensorflow ${python}`
 }
 
 function prepareEnvironment(device: Device | undefined, threads: number | undefined): void {

@@ -1,8 +1,8 @@
 /**
- * This project's step on one tensor engine, in a process of its own so that its memory is its own:
- * `onnx`, or stock TensorFlow.js one operation at a time on its `wasm` backend (from the folder of peers)
- * or on `tensorflow` (tfjs-node-gpu, where `npm run link-libtensorflow` has built its binding). Usage: contestant.child.ts FOLDER ENGINE; then a number of steps per line
- * on standard input.
+ * Runs this project's training step on one tensor engine, in a process of its own so that its memory is measured
+ * alone. ENGINE is `onnx`, or stock TensorFlow.js, one operation at a time: `wasm` (from the folder of peers) or
+ * `tensorflow` (tfjs-node-gpu, once `flexmesh doctor --link-tensorflow` has built its binding).
+ * Usage: contestant.child.ts FOLDER ENGINE; then one number of steps per line on standard input.
  */
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
