@@ -171,8 +171,6 @@ async function measure(
   const evaluator = await createEvaluator(state.engine, config, mixture, {
     E,
     topK: Math.min(state.topK, E),
-    B: 8,
-    T: 128,
     endOfText: tokenizer.endOfText,
     gate: gates !== undefined,
   })

@@ -4,6 +4,7 @@
  */
 
 import { type Params, zeroRows } from '../../src/model/params.ts'
+import { LEFT_OUT } from '../../src/model/router.ts'
 import { type RouterStatistics, STATISTICS_WINDOW, solveGate } from '../../src/model/solved-router.ts'
 import { noisedStatistics } from '../../src/privacy/noise.ts'
 import type { Trainables } from '../../src/training/pair.ts'
@@ -217,11 +218,9 @@ export function macro(bits: Bits): number {
   return values.reduce((a, b) => a + b, 0) / values.length
 }
 
-const RULED_OUT = -1e30
-
 function spread(logits: Float32Array, present: readonly number[], E: number): Float32Array {
   const T = logits.length / present.length
-  const out = new Float32Array(T * E).fill(RULED_OUT)
+  const out = new Float32Array(T * E).fill(LEFT_OUT)
   for (let t = 0; t < T; t++) {
     present.forEach((index, i) => {
       out[t * E + index] = logits[t * present.length + i] as number

@@ -8,7 +8,12 @@ import type { GeneratedToken, Generator } from '../inference/batcher.ts'
 import { createGenerator } from '../inference/generate.ts'
 import type { Sampling } from '../inference/sampling.ts'
 import type { WeightFormat } from '../inference/weight-format.ts'
-import { createEvaluator, type Evaluation, type HeldOutDocument } from '../model/evaluate.ts'
+import {
+  createEvaluator,
+  EVALUATION_BATCH,
+  type Evaluation,
+  type HeldOutDocument,
+} from '../model/evaluate.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { type Composition, type Selection, selectionRouting } from './compose.ts'
 
@@ -26,9 +31,6 @@ export interface EvaluationProgress {
   readonly done: number
   readonly total: number
 }
-
-/** Tokens that are scored together. */
-const WINDOW = 128
 
 export class Inference {
   readonly composition: Composition
@@ -73,12 +75,12 @@ export class Inference {
     const evaluator = await createEvaluator(this.#engine, this.#model.config, params, {
       E: experts.length + 1,
       topK,
-      B: 8,
-      T: WINDOW,
       endOfText: this.#model.tokenizer.endOfText,
       gate: gates !== undefined,
     })
-    const windows = texts.flat().reduce((sum, { tokens }) => sum + Math.ceil(tokens.length / WINDOW), 0)
+    const windows = texts
+      .flat()
+      .reduce((sum, { tokens }) => sum + Math.ceil(tokens.length / EVALUATION_BATCH.T), 0)
     const total = windows * routings.length
     let done = 0
     try {

@@ -54,7 +54,7 @@ interface Stream {
   readonly choose: (logits: Float32Array) => number
   readonly signal: AbortSignal | undefined
   /** Nobody reads on. */
-  left: boolean
+  abandoned: boolean
   /** Tokens in the cache. */
   length: number
   produced: number
@@ -68,13 +68,13 @@ interface Stream {
 export class Batcher implements Generator {
   readonly contextLength: number
   readonly #decoder: Decoder
-  readonly #tokens: TokenDecoder | undefined
+  readonly #tokenDecoder: TokenDecoder | undefined
   readonly #config: ModelConfig
   readonly #E: number
   readonly #streams: number
   readonly #prefillTokens: number
   /** Of the prompt that is being read. */
-  #reading: KvCache
+  #prefillCache: KvCache
   /** Of the requests in work. */
   #cache: KvCache
   readonly #prefixes: PrefixCache
@@ -87,13 +87,13 @@ export class Batcher implements Generator {
 
   constructor(decoder: Decoder, tokens: TokenDecoder | undefined, config: ModelConfig, init: BatcherInit) {
     this.#decoder = decoder
-    this.#tokens = tokens
+    this.#tokenDecoder = tokens
     this.#config = config
     this.#E = init.E
     this.contextLength = init.contextLength
     this.#streams = init.streams
     this.#prefillTokens = init.prefillTokens
-    this.#reading = this.#newReading()
+    this.#prefillCache = this.#newPrefillCache()
     this.#cache = this.#newCache()
     this.#prefixes = new PrefixCache(init.prefixCacheBytes)
   }
@@ -108,7 +108,7 @@ export class Batcher implements Generator {
       request,
       choose: chooseToken(request.sampling),
       signal,
-      left: false,
+      abandoned: false,
       length: 0,
       produced: 0,
       next: 0,
@@ -135,13 +135,13 @@ export class Batcher implements Generator {
         }
       }
     } finally {
-      stream.left = true
+      stream.abandoned = true
       signal?.removeEventListener('abort', wake)
     }
   }
 
   async score(tokens: Int32Array, routing: SequenceRouting): Promise<number> {
-    const cache = this.#newReading()
+    const cache = this.#newPrefillCache()
     cache.ensure(1, tokens.length)
     let nats = 0
     for (let start = 0; start + 1 < tokens.length; start += this.#prefillTokens) {
@@ -164,7 +164,7 @@ export class Batcher implements Generator {
   async dispose(): Promise<void> {
     while (this.#working) await this.#work
     await this.#work
-    await this.#tokens?.dispose()
+    await this.#tokenDecoder?.dispose()
     await this.#decoder.dispose()
   }
 
@@ -178,12 +178,12 @@ export class Batcher implements Generator {
     return result
   }
 
-  #newReading(): KvCache {
+  #newPrefillCache(): KvCache {
     return new KvCache(this.#config, this.#E, 1, this.contextLength)
   }
 
   #newCache(): KvCache {
-    return new KvCache(this.#config, this.#E, this.#streams, this.contextLength, this.#tokens?.memory)
+    return new KvCache(this.#config, this.#E, this.#streams, this.contextLength, this.#tokenDecoder?.memory)
   }
 
   #start(): void {
@@ -196,7 +196,7 @@ export class Batcher implements Generator {
     try {
       if (this.#hasFailed) {
         // Whatever it was may have left them half grown.
-        this.#reading = this.#newReading()
+        this.#prefillCache = this.#newPrefillCache()
         this.#cache = this.#newCache()
         this.#hasFailed = false
       }
@@ -217,14 +217,14 @@ export class Batcher implements Generator {
   /** Read of the prompts that wait as many tokens as one step may. */
   async #admit(): Promise<void> {
     for (let room = this.#prefillTokens; room > 0; ) {
-      const read = await this.#readPiece(room)
+      const read = await this.#prefillNext(room)
       if (read === 0) return
       room -= read
     }
   }
 
   /** At most `room` tokens of the first prompt that waits; with its last piece the request goes into work. */
-  async #readPiece(room: number): Promise<number> {
+  async #prefillNext(room: number): Promise<number> {
     while (this.#waiting[0] !== undefined && isOver(this.#waiting[0])) {
       finish(this.#waiting.shift() as Stream, {})
     }
@@ -233,12 +233,12 @@ export class Batcher implements Generator {
     if (stream === undefined || slot >= this.#streams) return 0
     const { prompt } = stream.request
     if (stream.length === 0) {
-      this.#reading.ensure(1, prompt.length)
+      this.#prefillCache.ensure(1, prompt.length)
       const known = this.#prefixes.find(prompt, stream.request)
       // The last token is read in any case: its logits are what comes next.
       const length = Math.min(known?.length ?? 0, prompt.length - 1)
       if (known !== undefined && length > 0) {
-        this.#reading.copyIn(0, known.prefix, length)
+        this.#prefillCache.copyIn(0, known.prefix, length)
         stream.length = length
       }
     }
@@ -249,18 +249,18 @@ export class Batcher implements Generator {
     const batch = { slot: 0, B: 1, T: ids.length, ids, lengths: [stream.length], routings: [stream.request] }
     stream.length += ids.length
     if (stream.length < prompt.length) {
-      await this.#decoder.read(this.#reading, batch)
+      await this.#decoder.prefill(this.#prefillCache, batch)
       return ids.length
     }
-    const out = await this.#decoder.forward(this.#reading, batch)
+    const out = await this.#decoder.forward(this.#prefillCache, batch)
     this.#waiting.shift()
     this.#active.push(stream)
     this.#cache.ensure(slot + 1, prompt.length)
-    this.#cache.copy(this.#reading, 0, slot, prompt.length)
+    this.#cache.copy(this.#prefillCache, 0, slot, prompt.length)
     this.#choose(stream, out, 0)
     // Whoever waits for the first token has it before what is kept is copied.
     await setImmediate()
-    this.#prefixes.add(prompt, stream.request, this.#reading, 0)
+    this.#prefixes.add(prompt, stream.request, this.#prefillCache, 0)
     return ids.length
   }
 
@@ -273,9 +273,9 @@ export class Batcher implements Generator {
     const ids = Int32Array.from(this.#active, ({ next }) => next)
     const routings = this.#active.map(({ request }) => request)
     const out =
-      this.#tokens === undefined
+      this.#tokenDecoder === undefined
         ? await this.#decoder.forward(this.#cache, { slot: 0, B, T: 1, ids, lengths, routings })
-        : await this.#tokens.forward(this.#cache, { ids, lengths, routings })
+        : await this.#tokenDecoder.forward(this.#cache, { ids, lengths, routings })
     this.#active.forEach((stream, b) => {
       stream.length++
       this.#choose(stream, out, b)
@@ -312,7 +312,7 @@ export class Batcher implements Generator {
 }
 
 function isOver(stream: Stream): boolean {
-  return stream.end !== undefined || stream.left || stream.signal?.aborted === true
+  return stream.end !== undefined || stream.abandoned || stream.signal?.aborted === true
 }
 
 function finish(stream: Stream, end: { error?: unknown }): void {

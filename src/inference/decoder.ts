@@ -12,9 +12,9 @@ import type { Engine, Values } from '../tensor/engine.ts'
 import { BatchRouter } from './batch-router.ts'
 import type { KvCache } from './kv-cache.ts'
 import { LowRankMixture } from './low-rank-mixture.ts'
-import type { CodedParams } from './quantized-params.ts'
+import type { QuantizedParams } from './quantized-params.ts'
 import { RowMemory, Rows } from './rows.ts'
-import { compileServingParts, type ServingParts } from './serving-layers.ts'
+import { compileServingLayers, type ServingLayers } from './serving-layers.ts'
 
 export interface DecoderInit {
   readonly E: number
@@ -56,7 +56,7 @@ interface Step {
 export class Decoder {
   readonly #config: ModelConfig
   readonly #init: DecoderInit
-  readonly #parts: ServingParts
+  readonly #layers: ServingLayers
   readonly #lowRank: LowRankMixture | undefined
   readonly #embedding: Float32Array
   readonly #batchRouter: BatchRouter
@@ -73,14 +73,14 @@ export class Decoder {
   readonly #router: Rows
   readonly #logits: Rows
 
-  private constructor(config: ModelConfig, params: Params, init: DecoderInit, parts: ServingParts) {
+  private constructor(config: ModelConfig, params: Params, init: DecoderInit, layers: ServingLayers) {
     const { maxRows, E } = init
     this.#config = config
     this.#init = init
-    this.#parts = parts
+    this.#layers = layers
     const memory = new RowMemory(maxRows)
     this.#memory = memory
-    this.#lowRank = parts.lowRank && new LowRankMixture(parts.lowRank, config, memory)
+    this.#lowRank = layers.lowRank && new LowRankMixture(layers.lowRank, config, memory)
     this.#embedding = requireParam(params, 'model.embed_tokens.weight').data
     this.#batchRouter = new BatchRouter(config, params, init)
     this.#rotary = rotaryHalves(config, init.contextLength)
@@ -100,12 +100,12 @@ export class Decoder {
     engine: Engine,
     config: ModelConfig,
     params: Params,
-    coded: CodedParams | undefined,
+    quantized: QuantizedParams | undefined,
     init: DecoderInit,
   ): Promise<Decoder> {
     const { E, contextLength } = init
-    const parts = await compileServingParts(engine, config, params, coded, E, contextLength)
-    return new Decoder(config, params, init, parts)
+    const layers = await compileServingLayers(engine, config, params, quantized, E, contextLength)
+    return new Decoder(config, params, init, layers)
   }
 
   /**
@@ -117,17 +117,17 @@ export class Decoder {
     const shares = new Float32Array(B * this.#init.E)
     const step = this.#stepOf(batch)
     await this.#lowerBlocks(cache, step, shares)
-    if (batch.T > 1) await this.#remember(cache, step)
+    if (batch.T > 1) await this.#cacheKeysValues(cache, step)
     const last = batch.T > 1 ? this.#stepOf(lastOf(batch)) : step
     await this.#block(cache, this.#lastLayer, last, shares)
     return { logits: await this.#head(Array.from({ length: B }, (_, b) => b)), shares }
   }
 
   /** The same where more of the prompt follows, so that nobody asks what comes next. */
-  async read(cache: KvCache, batch: DecoderBatch): Promise<void> {
+  async prefill(cache: KvCache, batch: DecoderBatch): Promise<void> {
     const step = this.#stepOf(batch)
     await this.#lowerBlocks(cache, step)
-    await this.#remember(cache, step)
+    await this.#cacheKeysValues(cache, step)
   }
 
   /** Nats of `labels` (T) after the batch's tokens (one sequence), summed; ids as for `forward`. */
@@ -149,7 +149,7 @@ export class Decoder {
   }
 
   async dispose(): Promise<void> {
-    await this.#parts.dispose()
+    await this.#layers.dispose()
   }
 
   get #lastLayer(): number {
@@ -190,7 +190,7 @@ export class Decoder {
       pastValues: cache.values(layer, slot, B),
       total,
     }
-    await this.#parts.attend[layer]?.run(
+    await this.#layers.attend[layer]?.run(
       { u: this.#u.first(N), y, ...past, ...places },
       { uNext: u, logits: router, keys, values },
       { B, T, P: cache.positions },
@@ -208,14 +208,14 @@ export class Decoder {
   }
 
   /** The last block's keys and values of the batch; then each sequence's last token is row b of its streams. */
-  async #remember(cache: KvCache, { batch, places }: Step): Promise<void> {
+  async #cacheKeysValues(cache: KvCache, { batch, places }: Step): Promise<void> {
     const { slot, B, T, lengths, ids } = batch
     const N = ids.length
     const u = this.#u.first(N)
     const y = this.#y.first(N)
     const keys = this.#keys.first(N)
     const values = this.#values.first(N)
-    await this.#parts.remember.run({ u, y, ...places }, { keys, values }, { B, T })
+    await this.#layers.cacheKeysValues.run({ u, y, ...places }, { keys, values }, { B, T })
     cache.write(this.#lastLayer, slot, lengths, T, keys, values)
     const { hiddenSize: C } = this.#config
     for (const rows of [u, y]) {
@@ -251,19 +251,19 @@ export class Decoder {
     const { expert, rows } = chosen
     const n = rows.length
     const isWhole = u.length === n * C
-    const x = isWhole ? u : this.#memory.take(u, rows, this.#in.first(n), C)
+    const x = isWhole ? u : this.#memory.gather(u, rows, this.#in.first(n), C)
     const out = this.#out.first(n)
-    await this.#parts.expert(layer, expert, n).run({ x }, { y: out }, { N: n })
-    this.#memory.add(y, chosen, out, C)
+    await this.#layers.expert(layer, expert, n).run({ x }, { y: out }, { N: n })
+    this.#memory.scatterAdd(y, chosen, out, C)
   }
 
   async #head(rows: readonly number[]): Promise<Float32Array> {
     const { hiddenSize: C } = this.#config
     const n = rows.length
-    const u = this.#memory.take(this.#u.all, rows, this.#in.first(n), C)
-    const y = this.#memory.take(this.#y.all, rows, this.#out.first(n), C)
+    const u = this.#memory.gather(this.#u.all, rows, this.#in.first(n), C)
+    const y = this.#memory.gather(this.#y.all, rows, this.#out.first(n), C)
     const logits = this.#logits.first(n)
-    await this.#parts.head.run({ u, y }, { logits }, { N: n })
+    await this.#layers.head.run({ u, y }, { logits }, { N: n })
     return logits
   }
 }

@@ -9,10 +9,10 @@ import { lowRankExperts, type Params } from '../model/params.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { Batcher, type Generator } from './batcher.ts'
 import { Decoder } from './decoder.ts'
-import { CodedParams } from './quantized-params.ts'
+import { QuantizedParams } from './quantized-params.ts'
 import { TokenDecoder } from './token-decoder.ts'
 import { bitsOf, type WeightFormat } from './weight-format.ts'
-import { placedBytes } from './weight-layout.ts'
+import { weightLayoutBytes } from './weight-layout.ts'
 
 const PREFILL_TOKENS = 256
 /** Of the machine's memory, for the second copy of the weights that decoding reads; else the engine decodes. */
@@ -44,8 +44,8 @@ export async function createGenerator(
   const prefillTokens = Math.min(init.prefillTokens ?? PREFILL_TOKENS, init.contextLength)
   const { E, topK, contextLength, weights = 'fp32' } = init
   const bits = bitsOf(weights)
-  const coded = bits === undefined ? undefined : new CodedParams(params, bits)
-  const decoder = await Decoder.create(engine, config, params, coded, {
+  const quantized = bits === undefined ? undefined : new QuantizedParams(params, bits)
+  const decoder = await Decoder.create(engine, config, params, quantized, {
     E,
     topK,
     contextLength,
@@ -53,12 +53,12 @@ export async function createGenerator(
   })
   const threads = init.vectorThreads ?? engine.threads ?? 0
   // The vector kernels read whole weights: beside experts of low rank the engine decodes.
-  const isPlaced =
+  const usesVectorKernels =
     threads > 0 &&
     lowRankExperts(params, E).size === 0 &&
-    placedBytes(config, E, bits, streams) <= totalmem() * MEMORY_SHARE
-  const tokens = isPlaced
-    ? await TokenDecoder.create(config, params, coded, { E, topK, contextLength, streams, threads })
+    weightLayoutBytes(config, E, bits, streams) <= totalmem() * MEMORY_SHARE
+  const tokens = usesVectorKernels
+    ? await TokenDecoder.create(config, params, quantized, { E, topK, contextLength, streams, threads })
     : undefined
   return new Batcher(decoder, tokens, config, {
     E,

@@ -17,10 +17,10 @@ import type {
   Values,
 } from '../tensor/engine.ts'
 import { quantizedMatMul } from '../tensor/quantized.ts'
-import type { CodedParams } from './quantized-params.ts'
+import type { QuantizedParams } from './quantized-params.ts'
 
 /** A function whose weights are given already. */
-export interface Part {
+export interface CompiledLayer {
   run(
     inputs: Readonly<Record<string, Values>>,
     into: Readonly<Record<string, Values>>,
@@ -28,7 +28,7 @@ export interface Part {
   ): Promise<void>
 }
 
-export interface PartSpec {
+export interface LayerSpec {
   readonly fn: TensorFunction
   readonly inputs: Signature['inputs']
   /** Parameters by the function's own names: matrices may be quantized, vectors never. */
@@ -37,7 +37,11 @@ export interface PartSpec {
 }
 
 /** y = x W' for a matrix that is fed as floats or bound as codes. */
-export function product(tensors: Readonly<Record<string, Tensor>>, bits: Bits | undefined, shapes: Shapes) {
+export function matrixProduct(
+  tensors: Readonly<Record<string, Tensor>>,
+  bits: Bits | undefined,
+  shapes: Shapes,
+) {
   return (x: Tensor, name: string): Tensor => {
     if (bits === undefined) return matMul(x as never, tensors[name] as never, false, true)
     const [O, I] = shapes(name)
@@ -50,26 +54,26 @@ export function product(tensors: Readonly<Record<string, Tensor>>, bits: Bits | 
 }
 type Shapes = (name: string) => readonly [number, number]
 
-export class PartMaker {
+export class LayerCompiler {
   readonly #engine: Engine
   readonly #params: Params
-  readonly #coded: CodedParams | undefined
+  readonly #quantized: QuantizedParams | undefined
   readonly #shared = new Map<string, Compiled>()
   readonly #all: Compiled[] = []
 
-  constructor(engine: Engine, params: Params, coded: CodedParams | undefined) {
+  constructor(engine: Engine, params: Params, quantized: QuantizedParams | undefined) {
     this.#engine = engine
     this.#params = params
-    this.#coded = coded
+    this.#quantized = quantized
   }
 
   /** A part of one kind; all parts of a kind have the same shapes. */
-  async make(kind: string, spec: (bits: Bits | undefined) => PartSpec): Promise<Part> {
-    const { fn, inputs, matrices, vectors } = spec(this.#coded?.bits)
+  async compile(kind: string, spec: (bits: Bits | undefined) => LayerSpec): Promise<CompiledLayer> {
+    const { fn, inputs, matrices, vectors } = spec(this.#quantized?.bits)
     const param = (name: string): FrozenTensor => requireParam(this.#params, name)
     const weights: Record<string, FrozenTensor> = {}
     for (const [name, of] of Object.entries(vectors)) weights[name] = param(of)
-    if (this.#coded === undefined || Object.keys(matrices).length === 0) {
+    if (this.#quantized === undefined || Object.keys(matrices).length === 0) {
       for (const [name, of] of Object.entries(matrices)) weights[name] = param(of)
       let compiled = this.#shared.get(kind)
       if (compiled === undefined) {
@@ -77,11 +81,14 @@ export class PartMaker {
         compiled = await this.#compile(fn, { inputs: { ...inputs, ...Object.fromEntries(specs) } })
         this.#shared.set(kind, compiled)
       }
-      return fed(compiled, weights)
+      return withWeights(compiled, weights)
     }
     for (const [name, of] of Object.entries(matrices)) {
-      const { codes, scales, O } = this.#coded.of(of)
-      weights[`${name}.codes`] = { data: codes, shape: [O, scales.length / O, codes.length / scales.length] }
+      const { packed, scales, O } = this.#quantized.of(of)
+      weights[`${name}.codes`] = {
+        data: packed,
+        shape: [O, scales.length / O, packed.length / scales.length],
+      }
       weights[`${name}.scales`] = { data: scales, shape: [scales.length] }
     }
     const compiled = await this.#compile(fn, { inputs, frozen: weights })
@@ -99,7 +106,7 @@ export class PartMaker {
   }
 }
 
-function fed(compiled: Compiled, weights: Readonly<Record<string, FrozenTensor>>): Part {
+function withWeights(compiled: Compiled, weights: Readonly<Record<string, FrozenTensor>>): CompiledLayer {
   const values = Object.fromEntries(
     Object.entries(weights).map(([name, { data }]) => [name, data as Float32Array]),
   )
@@ -109,6 +116,6 @@ function fed(compiled: Compiled, weights: Readonly<Record<string, FrozenTensor>>
 }
 
 /** silu(gate) * up. */
-export function gated(gate: Tensor, up: Tensor): Tensor {
+export function swiGlu(gate: Tensor, up: Tensor): Tensor {
   return mul(mul(gate, sigmoid(gate)), up)
 }

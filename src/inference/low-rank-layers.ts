@@ -16,60 +16,66 @@ import {
   PUBLIC_EXPERT,
   requireParam,
 } from '../model/params.ts'
-import { gated, type Part, type PartMaker, type PartSpec, product } from './layer-compiler.ts'
+import {
+  type CompiledLayer,
+  type LayerCompiler,
+  type LayerSpec,
+  matrixProduct,
+  swiGlu,
+} from './layer-compiler.ts'
 
 /**
  * Experts whose weights are W + B A with the public W: its products, which they share, and what is an expert's own.
  * Factors are fed as floats in every weight format: they are a few percent of the bytes.
  */
-export interface LowRankParts {
+export interface LowRankLayers {
   /** Those that have no other part: the public expert and all of low rank. */
   readonly experts: ReadonlySet<number>
   /** x (N, C) -> gate, up (N, F), by the public weights. */
-  projections(layer: number): Part
+  projections(layer: number): CompiledLayer
   /** gate, up (N, F) -> inner (N, F): what the public expert gives to the last projection. */
-  readonly activate: Part
+  readonly activate: CompiledLayer
   /** The same of an expert of low rank, and what its difference makes of it there: x (N, C), gate, up -> inner, y (N, C). */
-  adapt(layer: number, e: number): Part
+  adapt(layer: number, e: number): CompiledLayer
   /** inner (N, F) -> y (N, C), by the public weight. */
-  down(layer: number): Part
+  down(layer: number): CompiledLayer
 }
 
 /** Nothing where no expert is of low rank. */
-export async function makeLowRankParts(
-  maker: PartMaker,
+export async function compileLowRankLayers(
+  compiler: LayerCompiler,
   config: ModelConfig,
   params: Params,
   E: number,
-): Promise<LowRankParts | undefined> {
+): Promise<LowRankLayers | undefined> {
   const guests = lowRankExperts(params, E)
   if (guests.size === 0) return undefined
-  const projections: Part[] = []
-  const down: Part[] = []
-  const adapted: Part[][] = []
+  const projections: CompiledLayer[] = []
+  const down: CompiledLayer[] = []
+  const adapted: CompiledLayer[][] = []
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
-    projections.push(await maker.make('projections', projectionsSpec(config, layer)))
-    down.push(await maker.make('down', downSpec(config, layer)))
-    const row: Part[] = []
+    projections.push(await compiler.compile('projections', projectionsSpec(config, layer)))
+    down.push(await compiler.compile('down', downSpec(config, layer)))
+    const row: CompiledLayer[] = []
     for (const e of guests) {
       const rank = requireParam(params, factorName(layer, e, 'gate_proj', 'A')).shape[0]
-      row[e] = await maker.make(`adapt ${rank}`, adaptSpec(config, layer, e))
+      row[e] = await compiler.compile(`adapt ${rank}`, adaptSpec(config, layer, e))
     }
     adapted.push(row)
   }
   return {
     experts: new Set([PUBLIC_EXPERT, ...guests]),
-    projections: (layer) => projections[layer] as Part,
-    activate: await maker.make('activate', activateSpec(config)),
-    adapt: (layer, e) => adapted[layer]?.[e] as Part,
-    down: (layer) => down[layer] as Part,
+    projections: (layer) => projections[layer] as CompiledLayer,
+    activate: await compiler.compile('activate', activateSpec(config)),
+    adapt: (layer, e) => adapted[layer]?.[e] as CompiledLayer,
+    down: (layer) => down[layer] as CompiledLayer,
   }
 }
 
 function projectionsSpec({ hiddenSize: C, intermediateSize: F }: ModelConfig, layer: number) {
-  return (bits: Bits | undefined): PartSpec => ({
+  return (bits: Bits | undefined): LayerSpec => ({
     fn: (tensors) => {
-      const linear = product(tensors, bits, () => [F, C])
+      const linear = matrixProduct(tensors, bits, () => [F, C])
       const x = tensors['x'] as Tensor
       return { gate: linear(x, 'gate_proj'), up: linear(x, 'up_proj') }
     },
@@ -83,8 +89,10 @@ function projectionsSpec({ hiddenSize: C, intermediateSize: F }: ModelConfig, la
 }
 
 function downSpec({ hiddenSize: C, intermediateSize: F }: ModelConfig, layer: number) {
-  return (bits: Bits | undefined): PartSpec => ({
-    fn: (tensors) => ({ y: product(tensors, bits, () => [C, F])(tensors['inner'] as Tensor, 'down_proj') }),
+  return (bits: Bits | undefined): LayerSpec => ({
+    fn: (tensors) => ({
+      y: matrixProduct(tensors, bits, () => [C, F])(tensors['inner'] as Tensor, 'down_proj'),
+    }),
     inputs: { inner: { shape: ['N', F] } },
     matrices: { down_proj: expertName(layer, PUBLIC_EXPERT, 'down_proj') },
     vectors: {},
@@ -92,8 +100,8 @@ function downSpec({ hiddenSize: C, intermediateSize: F }: ModelConfig, layer: nu
 }
 
 function activateSpec({ intermediateSize: F }: ModelConfig) {
-  return (): PartSpec => ({
-    fn: (tensors) => ({ inner: gated(tensors['gate'] as Tensor, tensors['up'] as Tensor) }),
+  return (): LayerSpec => ({
+    fn: (tensors) => ({ inner: swiGlu(tensors['gate'] as Tensor, tensors['up'] as Tensor) }),
     inputs: { gate: { shape: ['N', F] }, up: { shape: ['N', F] } },
     matrices: {},
     vectors: {},
@@ -101,13 +109,13 @@ function activateSpec({ intermediateSize: F }: ModelConfig) {
 }
 
 function adaptSpec({ hiddenSize: C, intermediateSize: F }: ModelConfig, layer: number, e: number) {
-  return (): PartSpec => ({
+  return (): LayerSpec => ({
     fn: (tensors) => {
       const t = (name: string): Tensor => tensors[name] as Tensor
       const own = (x: Tensor, name: string): Tensor =>
         lowRankLinear(x, { A: t(`${name}.A`), B: t(`${name}.B`) })
       const x = t('x')
-      const inner = gated(add(t('gate'), own(x, 'gate_proj')), add(t('up'), own(x, 'up_proj')))
+      const inner = swiGlu(add(t('gate'), own(x, 'gate_proj')), add(t('up'), own(x, 'up_proj')))
       return { inner, y: own(inner, 'down_proj') }
     },
     inputs: { x: { shape: ['N', C] }, gate: { shape: ['N', F] }, up: { shape: ['N', F] } },

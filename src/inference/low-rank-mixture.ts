@@ -5,11 +5,11 @@
 import type { ModelConfig } from '../model/config.ts'
 import { PUBLIC_EXPERT } from '../model/params.ts'
 import type { ExpertRows } from '../model/routing-plan.ts'
-import type { LowRankParts } from './low-rank-layers.ts'
+import type { LowRankLayers } from './low-rank-layers.ts'
 import type { RowMemory, Rows } from './rows.ts'
 
 export class LowRankMixture {
-  readonly #parts: LowRankParts
+  readonly #layers: LowRankLayers
   readonly #widths: { readonly C: number; readonly F: number }
   readonly #memory: RowMemory
   /** Of all tokens that chose one of the experts. */
@@ -24,8 +24,8 @@ export class LowRankMixture {
   readonly #y: Rows
 
   /** @param memory of u and y, not in use yet; of as many rows as one call has tokens. */
-  constructor(parts: LowRankParts, { hiddenSize: C, intermediateSize: F }: ModelConfig, memory: RowMemory) {
-    this.#parts = parts
+  constructor(layers: LowRankLayers, { hiddenSize: C, intermediateSize: F }: ModelConfig, memory: RowMemory) {
+    this.#layers = layers
     this.#widths = { C, F }
     this.#memory = memory
     const rows = (width: number): Rows => memory.rows(width)
@@ -40,39 +40,39 @@ export class LowRankMixture {
 
   /** Whether `add` takes this expert. */
   has(expert: number): boolean {
-    return this.#parts.experts.has(expert)
+    return this.#layers.experts.has(expert)
   }
 
   /** Add the weighted outputs of the chosen experts for their rows of u to the same rows of y, both (N, C). */
   async add(layer: number, u: Float32Array, y: Float32Array, chosen: readonly ExpertRows[]): Promise<void> {
     const { C, F } = this.#widths
     const used = [...new Set(chosen.flatMap(({ rows }) => rows))].sort((a, b) => a - b)
-    const places = new Map(used.map((row, place) => [row, place]))
+    const indices = new Map(used.map((row, place) => [row, place]))
     const n = used.length
     const memory = this.#memory
-    const x = memory.take(u, used, this.#x.first(n), C)
+    const x = memory.gather(u, used, this.#x.first(n), C)
     const gate = this.#gate.first(n)
     const up = this.#up.first(n)
     const sum = this.#sum.first(n).fill(0)
-    await this.#parts.projections(layer).run({ x }, { gate, up }, { N: n })
+    await this.#layers.projections(layer).run({ x }, { gate, up }, { N: n })
     for (const { expert, rows, weights } of chosen) {
       const m = rows.length
-      const own = rows.map((row) => places.get(row) as number)
+      const own = rows.map((row) => indices.get(row) as number)
       const mine = (all: Float32Array, into: Rows, width: number): Float32Array =>
-        m === n ? all : memory.take(all, own, into.first(m), width)
+        m === n ? all : memory.gather(all, own, into.first(m), width)
       const products = { gate: mine(gate, this.#own.gate, F), up: mine(up, this.#own.up, F) }
       const inner = this.#inner.first(m)
-      if (expert === PUBLIC_EXPERT) await this.#parts.activate.run(products, { inner }, { N: m })
+      if (expert === PUBLIC_EXPERT) await this.#layers.activate.run(products, { inner }, { N: m })
       else {
-        const part = this.#y.first(m)
+        const difference = this.#y.first(m)
         const inputs = { x: mine(x, this.#own.x, C), ...products }
-        await this.#parts.adapt(layer, expert).run(inputs, { inner, y: part }, { N: m })
-        memory.add(y, { rows, weights }, part, C)
+        await this.#layers.adapt(layer, expert).run(inputs, { inner, y: difference }, { N: m })
+        memory.scatterAdd(y, { rows, weights }, difference, C)
       }
-      memory.add(sum, { rows: own, weights }, inner, F)
+      memory.scatterAdd(sum, { rows: own, weights }, inner, F)
     }
     const out = this.#y.first(n)
-    await this.#parts.down(layer).run({ inner: sum }, { y: out }, { N: n })
-    memory.add(y, { rows: used, weights: used.map(() => 1) }, out, C)
+    await this.#layers.down(layer).run({ inner: sum }, { y: out }, { N: n })
+    memory.scatterAdd(y, { rows: used, weights: used.map(() => 1) }, out, C)
   }
 }

@@ -3,7 +3,7 @@
 import { type Bits, type QuantizedMatrix, quantize } from '../kernels/quantized.ts'
 import { type Params, requireParam } from '../model/params.ts'
 
-export class CodedParams {
+export class QuantizedParams {
   readonly bits: Bits
   readonly #params: Params
   readonly #made = new Map<string, QuantizedMatrix>()

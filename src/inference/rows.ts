@@ -49,7 +49,7 @@ export class Rows {
 interface Opened {
   readonly buffer: ArrayBuffer
   readonly kernels: RowKernels
-  readonly numbers: Int32Array
+  readonly indices: Int32Array
   readonly weights: Float32Array
 }
 
@@ -57,14 +57,14 @@ interface Opened {
 export class RowMemory {
   readonly #layout = new BlockLayout()
   readonly #maxRows: number
-  readonly #numbers: number
+  readonly #indices: number
   readonly #weights: number
   #opened: Opened | undefined
 
   /** @param maxRows of every buffer. */
   constructor(maxRows: number) {
     this.#maxRows = maxRows
-    this.#numbers = this.#layout.reserve(maxRows)
+    this.#indices = this.#layout.reserve(maxRows)
     this.#weights = this.#layout.reserve(maxRows)
   }
 
@@ -76,20 +76,20 @@ export class RowMemory {
   }
 
   /** into[i] = all[rows[i]], `width` floats each; both of this memory. */
-  take(all: Float32Array, rows: readonly number[], into: Float32Array, width: number): Float32Array {
-    const { kernels, numbers } = this.#open()
-    numbers.set(rows)
-    kernels.take(all.byteOffset, this.#numbers, into.byteOffset, rows.length, 4 * width)
+  gather(all: Float32Array, rows: readonly number[], into: Float32Array, width: number): Float32Array {
+    const { kernels, indices } = this.#open()
+    indices.set(rows)
+    kernels.gather(all.byteOffset, this.#indices, into.byteOffset, rows.length, 4 * width)
     return into
   }
 
   /** all[rows[i]] += weights[i] * from[i], `width` floats each; both of this memory. */
-  add(all: Float32Array, { rows, weights }: WeightedRows, from: Float32Array, width: number): void {
+  scatterAdd(all: Float32Array, { rows, weights }: WeightedRows, from: Float32Array, width: number): void {
     const opened = this.#open()
-    opened.numbers.set(rows)
+    opened.indices.set(rows)
     opened.weights.set(weights)
     const { byteOffset: at } = all
-    opened.kernels.add(at, this.#numbers, this.#weights, from.byteOffset, rows.length, 4 * width)
+    opened.kernels.scatterAdd(at, this.#indices, this.#weights, from.byteOffset, rows.length, 4 * width)
   }
 
   /** @throws RangeError over 4 GiB, or where the system has no such room. */
@@ -102,7 +102,7 @@ export class RowMemory {
     this.#opened = {
       buffer,
       kernels: exports as RowKernels,
-      numbers: new Int32Array(buffer, this.#numbers, this.#maxRows),
+      indices: new Int32Array(buffer, this.#indices, this.#maxRows),
       weights: new Float32Array(buffer, this.#weights, this.#maxRows),
     }
     return this.#opened

@@ -9,28 +9,28 @@ import { expertName, FFN_PROJECTIONS, layerName, type Params, routerName } from 
 import { type CachedKeysInputs, cachedAttention, cachedKeys } from '../tensor/cached-attention.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { rmsNorm } from '../tensor/fused.ts'
-import { gated, type Part, PartMaker, type PartSpec, product } from './layer-compiler.ts'
-import { type LowRankParts, makeLowRankParts } from './low-rank-layers.ts'
-import type { CodedParams } from './quantized-params.ts'
+import { type CompiledLayer, LayerCompiler, type LayerSpec, matrixProduct, swiGlu } from './layer-compiler.ts'
+import { compileLowRankLayers, type LowRankLayers } from './low-rank-layers.ts'
+import type { QuantizedParams } from './quantized-params.ts'
 
-export interface ServingParts {
+export interface ServingLayers {
   /**
    * (u, y) of the block before -> x = u + norm(y); attention; u' = x + norm(attention).
    * Inputs u, y (B, T, C), pastKeys, pastValues (B, J, P, D), positions (B, T), lastPositions (B), total (1), cos, sin
    * (R, D / 2); results uNext, logits (B, T, E), and keys, values (B, J, T, D) for the cache.
    */
-  readonly attend: readonly Part[]
+  readonly attend: readonly CompiledLayer[]
   /**
    * Of the last block, the keys and values of `attend` alone: nothing reads what its other tokens make of them.
    * Inputs u, y, positions, lastPositions, cos, sin; results keys, values.
    */
-  readonly remember: Part
+  readonly cacheKeysValues: CompiledLayer
   /** x (N, C) -> y (N, C), made for runs of `rows` rows. */
-  expert(layer: number, e: number, rows: number): Part
+  expert(layer: number, e: number, rows: number): CompiledLayer
   /** Present where some experts are of low rank; `expert` has neither those nor the public one then. */
-  readonly lowRank?: LowRankParts
+  readonly lowRank?: LowRankLayers
   /** (u, y) of the last block (N, C) -> logits (N, V). */
-  readonly head: Part
+  readonly head: CompiledLayer
   dispose(): Promise<void>
 }
 
@@ -43,49 +43,51 @@ const GAINS = {
   outGain: 'post_attention_layernorm',
 }
 
-export async function compileServingParts(
+export async function compileServingLayers(
   engine: Engine,
   config: ModelConfig,
   params: Params,
-  coded: CodedParams | undefined,
+  quantized: QuantizedParams | undefined,
   E: number,
   rotaryLength: number,
-): Promise<ServingParts> {
-  const maker = new PartMaker(engine, params, coded)
+): Promise<ServingLayers> {
+  const compiler = new LayerCompiler(engine, params, quantized)
   const { numHiddenLayers: L } = config
   try {
-    const attend: Part[] = []
-    const experts: { one: Part; several: Part }[][] = []
-    const lowRank = await makeLowRankParts(maker, config, params, E)
+    const attend: CompiledLayer[] = []
+    const experts: { one: CompiledLayer; several: CompiledLayer }[][] = []
+    const lowRank = await compileLowRankLayers(compiler, config, params, E)
     for (let layer = 0; layer < L; layer++) {
-      attend.push(await maker.make('attend', attendSpec(config, rotaryLength, layer)))
+      attend.push(await compiler.compile('attend', attendSpec(config, rotaryLength, layer)))
       const row: (typeof experts)[number] = []
       for (let e = 0; e < E; e++) {
         if (lowRank?.experts.has(e)) continue
-        const one = await maker.make('expert', expertSpec(config, layer, e))
-        const several = coded ? one : await maker.make('expert of several', severalRowsSpec(config, layer, e))
+        const one = await compiler.compile('expert', expertSpec(config, layer, e))
+        const several = quantized
+          ? one
+          : await compiler.compile('expert of several', severalRowsSpec(config, layer, e))
         row[e] = { one, several }
       }
       experts.push(row)
     }
-    const remember = await maker.make('remember', rememberSpec(config, rotaryLength))
-    const head = await maker.make('head', headSpec(config))
+    const cacheKeysValues = await compiler.compile('remember', cacheKeysValuesSpec(config, rotaryLength))
+    const head = await compiler.compile('head', headSpec(config))
     return {
       attend,
-      remember,
-      expert: (layer, e, rows) => experts[layer]?.[e]?.[rows === 1 ? 'one' : 'several'] as Part,
+      cacheKeysValues,
+      expert: (layer, e, rows) => experts[layer]?.[e]?.[rows === 1 ? 'one' : 'several'] as CompiledLayer,
       ...(lowRank === undefined ? {} : { lowRank }),
       head,
-      dispose: () => maker.dispose(),
+      dispose: () => compiler.dispose(),
     }
   } catch (error) {
-    await maker.dispose()
+    await compiler.dispose()
     throw error
   }
 }
 
 /** What the new tokens of a block bring: of `attend`, and of `remember`. */
-function newTokens(config: ModelConfig, rotaryLength: number): PartSpec['inputs'] {
+function newTokens(config: ModelConfig, rotaryLength: number): LayerSpec['inputs'] {
   const { hiddenSize: C } = config
   const table = { shape: [rotaryLength, headSize(config) / 2], constant: true } as const
   return {
@@ -103,7 +105,7 @@ function blockStart(config: ModelConfig, bits: Bits | undefined, tensors: Readon
   const { hiddenSize: C, rmsNormEps } = config
   const K = keyValueWidth(config)
   const t = (name: string): Tensor => tensors[name] as Tensor
-  const linear = product(tensors, bits, (name) => (name === 'k' || name === 'v' ? [K, C] : [C, C]))
+  const linear = matrixProduct(tensors, bits, (name) => (name === 'k' || name === 'v' ? [K, C] : [C, C]))
   const x = add(t('u'), rmsNorm(t('y'), t('inGain'), rmsNormEps))
   const fresh: CachedKeysInputs = {
     keys: rmsNorm(linear(x, 'k'), t('kGain'), rmsNormEps),
@@ -130,7 +132,7 @@ function weightNames(layer: number, names: Matrices, prefix = ''): Matrices {
 function attendSpec(config: ModelConfig, rotaryLength: number, layer: number) {
   const { numAttentionHeads: H, numKeyValueHeads: J, rmsNormEps } = config
   const past = { shape: ['B', J, 'P', headSize(config)] }
-  return (bits: Bits | undefined): PartSpec => ({
+  return (bits: Bits | undefined): LayerSpec => ({
     fn: (tensors) => {
       const { t, linear, x, fresh } = blockStart(config, bits, tensors)
       const queries = rmsNorm(linear(x, 'q'), t('qGain'), rmsNormEps)
@@ -152,11 +154,11 @@ function attendSpec(config: ModelConfig, rotaryLength: number, layer: number) {
   })
 }
 
-function rememberSpec(config: ModelConfig, rotaryLength: number) {
+function cacheKeysValuesSpec(config: ModelConfig, rotaryLength: number) {
   const layer = config.numHiddenLayers - 1
   const { k, v } = ATTENTION
   const { kGain } = GAINS
-  return (bits: Bits | undefined): PartSpec => ({
+  return (bits: Bits | undefined): LayerSpec => ({
     fn: (tensors) => ({ ...cachedKeys(blockStart(config, bits, tensors).fresh, config.numKeyValueHeads) }),
     inputs: newTokens(config, rotaryLength),
     matrices: weightNames(layer, { k, v }, 'self_attn.'),
@@ -166,11 +168,11 @@ function rememberSpec(config: ModelConfig, rotaryLength: number) {
 
 function expertSpec(config: ModelConfig, layer: number, e: number) {
   const { hiddenSize: C, intermediateSize: F } = config
-  return (bits: Bits | undefined): PartSpec => ({
+  return (bits: Bits | undefined): LayerSpec => ({
     fn: (tensors) => {
-      const linear = product(tensors, bits, (name) => (name === 'down_proj' ? [C, F] : [F, C]))
+      const linear = matrixProduct(tensors, bits, (name) => (name === 'down_proj' ? [C, F] : [F, C]))
       const x = tensors['x'] as Tensor
-      return { y: linear(gated(linear(x, 'gate_proj'), linear(x, 'up_proj')), 'down_proj') }
+      return { y: linear(swiGlu(linear(x, 'gate_proj'), linear(x, 'up_proj')), 'down_proj') }
     },
     inputs: { x: { shape: ['N', C] } },
     matrices: expertMatrices(layer, e),
@@ -183,11 +185,11 @@ function expertSpec(config: ModelConfig, layer: number, e: number) {
  * order at every run, a sixth of the time of 50 rows. For one row that order is not needed.
  */
 function severalRowsSpec({ hiddenSize: C }: ModelConfig, layer: number, e: number) {
-  return (): PartSpec => ({
+  return (): LayerSpec => ({
     fn: ({ x, gate_proj, up_proj, down_proj }) => {
       const left = (W: Tensor | undefined, columns: Tensor | undefined, transposed = false): Tensor =>
         matMul(W as never, columns as never, false, transposed)
-      const inner = gated(left(gate_proj, x, true), left(up_proj, x, true)) // (F, N)
+      const inner = swiGlu(left(gate_proj, x, true), left(up_proj, x, true)) // (F, N)
       return { y: transpose(left(down_proj, inner)) }
     },
     inputs: { x: { shape: ['N', C] } },
@@ -202,10 +204,10 @@ function expertMatrices(layer: number, e: number): Matrices {
 
 function headSpec(config: ModelConfig) {
   const { hiddenSize: C, vocabSize: V, numHiddenLayers: L, rmsNormEps } = config
-  return (bits: Bits | undefined): PartSpec => ({
+  return (bits: Bits | undefined): LayerSpec => ({
     fn: (tensors) => {
       const t = (name: string): Tensor => tensors[name] as Tensor
-      const linear = product(tensors, bits, () => [V, C])
+      const linear = matrixProduct(tensors, bits, () => [V, C])
       const x = add(t('u'), rmsNorm(t('y'), t('inGain'), rmsNormEps))
       return { logits: linear(rmsNorm(x, t('gain'), rmsNormEps), 'lmHead') }
     },

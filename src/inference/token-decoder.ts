@@ -17,16 +17,16 @@ import { AttentionMemory } from './attention-memory.ts'
 import { BatchRouter } from './batch-router.ts'
 import type { DecoderOutput } from './decoder.ts'
 import type { KvCache } from './kv-cache.ts'
-import type { CodedParams } from './quantized-params.ts'
+import type { QuantizedParams } from './quantized-params.ts'
 import {
   ATTENTION,
   type Attention,
-  type ExpertPlace,
+  type ExpertLayout,
   type Ffn,
   type Gains,
-  placeExpert,
-  placeTrunk,
-  type TrunkPlace,
+  layOutExpert,
+  layOutTrunk,
+  type TrunkLayout,
   type VectorInput,
 } from './weight-layout.ts'
 
@@ -58,9 +58,9 @@ export class TokenDecoder {
   readonly #E: number
   readonly #bits: 0 | Bits
   readonly #threads: VectorThreads
-  readonly #trunk: TrunkPlace
+  readonly #trunk: TrunkLayout
   readonly #kernels: VectorKernels
-  readonly #experts: readonly ExpertPlace[]
+  readonly #experts: readonly ExpertLayout[]
   readonly #embedding: Float32Array
   readonly #batchRouter: BatchRouter
   readonly #rotary: RotaryHalves
@@ -68,20 +68,20 @@ export class TokenDecoder {
   private constructor(
     config: ModelConfig,
     params: Params,
-    coded: CodedParams | undefined,
+    quantized: QuantizedParams | undefined,
     init: TokenDecoderInit,
     threads: VectorThreads,
   ) {
     const { E, streams } = init
     this.#config = config
     this.#E = E
-    this.#bits = coded?.bits ?? 0
+    this.#bits = quantized?.bits ?? 0
     this.#threads = threads
     this.memory = new AttentionMemory(threads, streams, config.hiddenSize, init.threads)
-    this.#trunk = placeTrunk(threads, config, params, coded, init)
+    this.#trunk = layOutTrunk(threads, config, params, quantized, init)
     this.#kernels = this.#trunk.block.kernels
     this.#experts = Array.from({ length: E }, (_, e) =>
-      placeExpert(threads, config, params, coded, e, streams),
+      layOutExpert(threads, config, params, quantized, e, streams),
     )
     this.#embedding = requireParam(params, 'model.embed_tokens.weight').data
     this.#batchRouter = new BatchRouter(config, params, { ...init, maxRows: streams })
@@ -92,13 +92,13 @@ export class TokenDecoder {
   static async create(
     config: ModelConfig,
     params: Params,
-    coded: CodedParams | undefined,
+    quantized: QuantizedParams | undefined,
     init: TokenDecoderInit,
   ): Promise<TokenDecoder> {
     const longestList = Math.max(ATTENTION.length, init.E)
     const threads = await VectorThreads.create(init.threads, longestList)
     try {
-      return new TokenDecoder(config, params, coded, init, threads)
+      return new TokenDecoder(config, params, quantized, init, threads)
     } catch (error) {
       await threads.dispose()
       throw error
@@ -117,10 +117,10 @@ export class TokenDecoder {
     ids.forEach((id, b) => {
       stream.set(this.#embedding.subarray(id * C, (id + 1) * C), b * C)
     })
-    this.#turnTo(lengths)
+    this.#setAngles(lengths)
     let turn = performance.now()
     for (let layer = 0; layer < L; layer++) {
-      this.#addBlock(layer, B)
+      this.#addPreviousBlock(layer, B)
       this.#attend(cache, layer, lengths)
       const router = this.#route(layer, B)
       const plan = this.#batchRouter.plan(layer, batch, router)
@@ -131,7 +131,7 @@ export class TokenDecoder {
         turn = performance.now()
       }
     }
-    this.#addBlock(L, B)
+    this.#addPreviousBlock(L, B)
     return { logits: this.#head(B), shares }
   }
 
@@ -140,7 +140,7 @@ export class TokenDecoder {
   }
 
   /** The angles of each sequence's next position. */
-  #turnTo(positions: readonly number[]): void {
+  #setAngles(positions: readonly number[]): void {
     const half = headSize(this.#config) / 2
     for (const name of ['cos', 'sin'] as const) {
       const angles = this.#trunk[name].first(positions.length)
@@ -151,7 +151,7 @@ export class TokenDecoder {
   }
 
   /** u += norm(y), where y is what the experts of the block before gave. */
-  #addBlock(layer: number, B: number): void {
+  #addPreviousBlock(layer: number, B: number): void {
     if (layer > 0) this.#addToStream(this.#trunk.gains[layer - 1]?.ffn as number, B)
   }
 
@@ -159,7 +159,7 @@ export class TokenDecoder {
   #addToStream(gain: number, B: number): void {
     const { hiddenSize: C, rmsNormEps } = this.#config
     const { u, y } = this.#trunk
-    for (let b = 0; b < B; b++) this.#kernels.addNormed(y.at(b), gain, u.at(b), C, rmsNormEps)
+    for (let b = 0; b < B; b++) this.#kernels.addRmsNorm(y.at(b), gain, u.at(b), C, rmsNormEps)
   }
 
   /** u += norm(attention(u)); the new keys and values go into the cache. */
@@ -175,7 +175,7 @@ export class TokenDecoder {
     const K = keyValueWidth(this.#config)
     const bits = this.#bits
     const from = { kind: 'product', block, x: x.address, width: C, bits, vectors: B } as const
-    for (let b = 0; b < B; b++) this.#give(u, b, x, B, b)
+    for (let b = 0; b < B; b++) this.#writeInput(u, b, x, B, b)
     this.#threads.run([
       { ...from, matrix: weights.q_proj, y: products.q.address, rows: C },
       { ...from, matrix: weights.k_proj, y: products.k.address, rows: K },
@@ -183,11 +183,11 @@ export class TokenDecoder {
     ])
     const half = headSize(this.#config) / 2
     lengths.forEach((length, b) => {
-      this.#collect(products.q, B, b, q)
-      this.#collect(products.k, B, b, k)
-      this.#collect(products.v, B, b, v)
-      kernels.normalise(q.at(b), gains.q, q.at(b), C, rmsNormEps)
-      kernels.normalise(k.at(b), gains.k, k.at(b), K, rmsNormEps)
+      this.#readOutput(products.q, B, b, q)
+      this.#readOutput(products.k, B, b, k)
+      this.#readOutput(products.v, B, b, v)
+      kernels.rmsNorm(q.at(b), gains.q, q.at(b), C, rmsNormEps)
+      kernels.rmsNorm(k.at(b), gains.k, k.at(b), K, rmsNormEps)
       kernels.rotate(q.at(b), cos.at(b), sin.at(b), half, C)
       kernels.rotate(k.at(b), cos.at(b), sin.at(b), half, K)
       past.lengths[b] = length + 1
@@ -212,9 +212,9 @@ export class TokenDecoder {
       },
     ])
     q.first(B).set(past.mixed.subarray(0, B * C))
-    for (let b = 0; b < B; b++) this.#give(q, b, x, B, b)
+    for (let b = 0; b < B; b++) this.#writeInput(q, b, x, B, b)
     this.#threads.run([{ ...from, matrix: weights.o_proj, y: products.q.address, rows: C }])
-    for (let b = 0; b < B; b++) this.#collect(products.q, B, b, y)
+    for (let b = 0; b < B; b++) this.#readOutput(products.q, B, b, y)
     this.#addToStream(gains.attention, B)
   }
 
@@ -230,29 +230,29 @@ export class TokenDecoder {
   /** y = the weighted sum of what the chosen experts give. */
   #runExperts(layer: number, B: number, chosen: readonly ExpertRows[]): void {
     const { hiddenSize: C, intermediateSize: F } = this.#config
-    const { u, y, passing } = this.#trunk
+    const { u, y, transfer } = this.#trunk
     const first: Job[] = []
     const second: Job[] = []
     for (const { expert, rows } of chosen) {
-      const place = this.#experts[expert] as ExpertPlace
+      const place = this.#experts[expert] as ExpertLayout
       const { block, gate, up, inner } = place
       const weights = place.ffn[layer] as Ffn
       const n = rows.length
       // A kernel reaches one block only.
-      const x = place.x instanceof VectorRegion ? passing : place.x
+      const x = place.x instanceof VectorRegion ? transfer : place.x
       rows.forEach((row, i) => {
-        this.#give(u, row, x, n, i)
+        this.#writeInput(u, row, x, n, i)
       })
-      if (place.x instanceof VectorRegion) place.x.floats(n).set(passing.floats(n))
+      if (place.x instanceof VectorRegion) place.x.floats(n).set(transfer.floats(n))
       const shared = { block, bits: this.#bits, vectors: n }
       first.push({
         ...shared,
-        kind: 'gated',
+        kind: 'swiGlu',
         x: place.x.address,
-        gate: weights.gate_proj,
-        upward: weights.up_proj,
+        gateWeights: weights.gate_proj,
+        upWeights: weights.up_proj,
         y: gate.address,
-        up: up.address,
+        scratch: up.address,
         rows: F,
         width: C,
       })
@@ -268,7 +268,7 @@ export class TokenDecoder {
     }
     this.#threads.run(first)
     for (const { expert, rows } of chosen) {
-      const { gate, inner } = this.#experts[expert] as ExpertPlace
+      const { gate, inner } = this.#experts[expert] as ExpertLayout
       if (inner instanceof VectorRegion) continue
       const gated = gate.floats(rows.length)
       rows.forEach((_, i) => {
@@ -278,24 +278,30 @@ export class TokenDecoder {
     this.#threads.run(second)
     y.first(B).fill(0)
     for (const { expert, rows, weights } of chosen) {
-      const place = this.#experts[expert] as ExpertPlace
+      const place = this.#experts[expert] as ExpertLayout
       const n = rows.length
-      passing.floats(n).set(place.y.floats(n))
+      transfer.floats(n).set(place.y.floats(n))
       rows.forEach((row, i) => {
-        this.#kernels.addSpread(passing.at(i), passing.step(n, i), weights[i] as number, y.at(row), C)
+        this.#kernels.addDeinterleaved(
+          transfer.at(i),
+          transfer.step(n, i),
+          weights[i] as number,
+          y.at(row),
+          C,
+        )
       })
     }
   }
 
   /** Vector b to where a product of n vectors reads its vector i. */
-  #give(from: PlainVectors, b: number, to: VectorInput, n: number, i: number): void {
-    if (to instanceof VectorRegion) this.#kernels.spread(from.at(b), to.at(i), to.step(n, i), to.width)
+  #writeInput(from: PlainVectors, b: number, to: VectorInput, n: number, i: number): void {
+    if (to instanceof VectorRegion) this.#kernels.interleave(from.at(b), to.at(i), to.step(n, i), to.width)
     else to.write(i, from.first(b + 1), b * to.width)
   }
 
   /** Vector b of the n that a product wrote. */
-  #collect(from: VectorRegion, n: number, b: number, to: PlainVectors): void {
-    this.#kernels.collect(from.at(b), from.step(n, b), to.at(b), from.width)
+  #readOutput(from: VectorRegion, n: number, b: number, to: PlainVectors): void {
+    this.#kernels.deinterleave(from.at(b), from.step(n, b), to.at(b), from.width)
   }
 
   /** Logits (B, V) of the stream, which is used up. */
@@ -303,8 +309,8 @@ export class TokenDecoder {
     const { hiddenSize: C, vocabSize: V, rmsNormEps } = this.#config
     const { block, x, u, head, finalGain, products, logits } = this.#trunk
     for (let b = 0; b < B; b++) {
-      this.#kernels.normalise(u.at(b), finalGain, u.at(b), C, rmsNormEps)
-      this.#give(u, b, x, B, b)
+      this.#kernels.rmsNorm(u.at(b), finalGain, u.at(b), C, rmsNormEps)
+      this.#writeInput(u, b, x, B, b)
     }
     this.#threads.run([
       {
@@ -320,7 +326,7 @@ export class TokenDecoder {
       },
     ])
     // Ascending: a vector of no whole fours is written into the one behind it.
-    for (let b = 0; b < B; b++) this.#collect(products.logits, B, b, logits)
+    for (let b = 0; b < B; b++) this.#readOutput(products.logits, B, b, logits)
     return logits.first(B)
   }
 }

@@ -6,7 +6,13 @@
 import { BlockLayout } from '../kernels/block-layout.ts'
 import { type Bits, QUANTIZED_BLOCK } from '../kernels/quantized.ts'
 import type { Block, Matrix } from '../kernels/vector-jobs.ts'
-import { EncodedRegion, PlainVectors, pairedSize, pairRows, VectorRegion } from '../kernels/vector-layout.ts'
+import {
+  PlainVectors,
+  pairedSize,
+  pairRows,
+  QuantizedRegion,
+  VectorRegion,
+} from '../kernels/vector-layout.ts'
 import type { VectorThreads } from '../kernels/vector-threads.ts'
 import { headSize, keyValueWidth, type ModelConfig } from '../model/config.ts'
 import {
@@ -17,7 +23,7 @@ import {
   requireParam,
   routerName,
 } from '../model/params.ts'
-import type { CodedParams } from './quantized-params.ts'
+import type { QuantizedParams } from './quantized-params.ts'
 
 /** Of one block: addresses have 32 bits. */
 const MAX_BLOCK_BYTES = 2 ** 32
@@ -28,13 +34,18 @@ export const ATTENTION = ['q_proj', 'k_proj', 'v_proj', 'o_proj'] as const
 export type Attention = Readonly<Record<(typeof ATTENTION)[number], Matrix>>
 export type Ffn = Readonly<Record<(typeof FFN_PROJECTIONS)[number], Matrix>>
 /** Floats, or codes where the weights are coded. */
-export type VectorInput = VectorRegion | EncodedRegion
+export type VectorInput = VectorRegion | QuantizedRegion
 
 /**
  * Bytes of weights that a decoder copies; infinite where the kernels cannot do this model, which takes
  * vectors of whole fours, or whole blocks of codes, and no block of memory beyond their addresses.
  */
-export function placedBytes(config: ModelConfig, E: number, bits: Bits | undefined, streams: number): number {
+export function weightLayoutBytes(
+  config: ModelConfig,
+  E: number,
+  bits: Bits | undefined,
+  streams: number,
+): number {
   const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L, vocabSize: V } = config
   const K = keyValueWidth(config)
   const bytes = (values: number): number =>
@@ -59,7 +70,7 @@ export interface Gains {
 }
 
 /** What all tokens use: attention, router rows, head, norms, and room for vectors. */
-export interface TrunkPlace {
+export interface TrunkLayout {
   readonly block: Block
   readonly attention: readonly Attention[]
   readonly gains: readonly Gains[]
@@ -71,7 +82,7 @@ export interface TrunkPlace {
   readonly x: VectorInput
   readonly products: Readonly<Record<'q' | 'k' | 'v' | 'logits', VectorRegion>>
   /** Vectors of an expert on their way between its block and this one. */
-  readonly passing: VectorRegion
+  readonly transfer: VectorRegion
   /** The stream of every sequence, and what is added to it. */
   readonly u: PlainVectors
   readonly y: PlainVectors
@@ -86,7 +97,7 @@ export interface TrunkPlace {
   readonly logits: PlainVectors
 }
 
-export interface ExpertPlace {
+export interface ExpertLayout {
   readonly block: Block
   readonly ffn: readonly Ffn[]
   readonly x: VectorInput
@@ -97,16 +108,16 @@ export interface ExpertPlace {
   readonly y: VectorRegion
 }
 
-export function placeTrunk(
+export function layOutTrunk(
   threads: VectorThreads,
   config: ModelConfig,
   params: Params,
-  coded: CodedParams | undefined,
+  quantized: QuantizedParams | undefined,
   { E, streams }: { E: number; streams: number },
-): TrunkPlace {
+): TrunkLayout {
   const { hiddenSize: C, vocabSize: V, numHiddenLayers: L } = config
   const K = keyValueWidth(config)
-  const placer = new Placer(params, coded, streams)
+  const placer = new BlockBuilder(params, quantized, streams)
   const layers = Array.from({ length: L }, (_, layer) => layer)
   const attention = layers.map((layer) =>
     byName(ATTENTION, (name) => placer.matrix(layerName(layer, `self_attn.${name}.weight`))),
@@ -130,35 +141,35 @@ export function placeTrunk(
     v: placer.region(K),
     logits: placer.region(V),
   }
-  const passing = placer.region(C)
+  const transfer = placer.region(C)
   const [u, y, q] = [placer.plain(C), placer.plain(C), placer.plain(C)]
   const [k, v] = [placer.plain(K), placer.plain(K)]
   const [cos, sin] = [placer.plain(headSize(config) / 2), placer.plain(headSize(config) / 2)]
   const [routerLogits, logits] = [placer.plain(E), placer.plain(V)]
   const block = placer.block(threads)
   return {
-    ...{ block, attention, gains, finalGain, routerRows, head, x, products, passing },
+    ...{ block, attention, gains, finalGain, routerRows, head, x, products, transfer },
     ...{ u, y, q, k, v, cos, sin, routerLogits, logits },
   }
 }
 
-export function placeExpert(
+export function layOutExpert(
   threads: VectorThreads,
   config: ModelConfig,
   params: Params,
-  coded: CodedParams | undefined,
+  quantized: QuantizedParams | undefined,
   e: number,
   streams: number,
-): ExpertPlace {
+): ExpertLayout {
   const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L } = config
-  const placer = new Placer(params, coded, streams)
+  const placer = new BlockBuilder(params, quantized, streams)
   const ffn = Array.from({ length: L }, (_, layer) =>
     byName(FFN_PROJECTIONS, (name) => placer.matrix(expertName(layer, e, name))),
   )
   const x = placer.input(C)
   const gate = placer.region(F)
   const up = placer.region(F)
-  const inner = coded === undefined ? gate : placer.input(F)
+  const inner = quantized === undefined ? gate : placer.input(F)
   const y = placer.region(C)
   return { block: placer.block(threads), ffn, x, gate, up, inner, y }
 }
@@ -168,17 +179,17 @@ function byName<N extends string>(names: readonly N[], value: (name: N) => Matri
 }
 
 /** Lays out one block, and fills it when all of it is known. */
-class Placer {
+class BlockBuilder {
   readonly layout = new BlockLayout()
   readonly #params: Params
-  readonly #coded: CodedParams | undefined
+  readonly #quantized: QuantizedParams | undefined
   readonly #streams: number
-  readonly #rooms: { bind(buffer: SharedArrayBuffer): void }[] = []
+  readonly #regions: { bind(buffer: SharedArrayBuffer): void }[] = []
   readonly #copies: ((buffer: SharedArrayBuffer) => void)[] = []
 
-  constructor(params: Params, coded: CodedParams | undefined, streams: number) {
+  constructor(params: Params, quantized: QuantizedParams | undefined, streams: number) {
     this.#params = params
-    this.#coded = coded
+    this.#quantized = quantized
     this.#streams = streams
   }
 
@@ -190,17 +201,17 @@ class Placer {
   }
 
   matrix(name: string): Matrix {
-    const made = this.#coded?.of(name)
-    if (made === undefined) return { w: this.#paired(name), scales: 0 }
-    const { bits } = made
-    const w = this.layout.reserve(made.codes.length / 4)
-    const scales = this.layout.reserve(made.scales.length)
+    const matrix = this.#quantized?.of(name)
+    if (matrix === undefined) return { w: this.#paired(name), scales: 0 }
+    const { bits } = matrix
+    const w = this.layout.reserve(matrix.packed.length / 4)
+    const scales = this.layout.reserve(matrix.scales.length)
     this.#copies.push((buffer) => {
-      const codes = new Uint8Array(buffer, w, made.codes.length)
+      const codes = new Uint8Array(buffer, w, matrix.packed.length)
       // The kernels' bytes are signed.
-      if (bits === 8) for (let i = 0; i < codes.length; i++) codes[i] = (made.codes[i] as number) ^ 128
-      else codes.set(made.codes)
-      new Float32Array(buffer, scales, made.scales.length).set(made.scales)
+      if (bits === 8) for (let i = 0; i < codes.length; i++) codes[i] = (matrix.packed[i] as number) ^ 128
+      else codes.set(matrix.packed)
+      new Float32Array(buffer, scales, matrix.scales.length).set(matrix.scales)
     })
     return { w, scales }
   }
@@ -215,27 +226,27 @@ class Placer {
   }
 
   region(width: number): VectorRegion {
-    return this.#roomFor(new VectorRegion(this.layout, this.#streams, width, this.#coded === undefined))
+    return this.#register(new VectorRegion(this.layout, this.#streams, width, this.#quantized === undefined))
   }
 
   input(width: number): VectorInput {
-    if (this.#coded === undefined) return this.region(width)
-    return this.#roomFor(new EncodedRegion(this.layout, this.#streams, width, this.#coded.bits))
+    if (this.#quantized === undefined) return this.region(width)
+    return this.#register(new QuantizedRegion(this.layout, this.#streams, width, this.#quantized.bits))
   }
 
   plain(width: number): PlainVectors {
-    return this.#roomFor(new PlainVectors(this.layout, this.#streams, width))
+    return this.#register(new PlainVectors(this.layout, this.#streams, width))
   }
 
-  #roomFor<R extends { bind(buffer: SharedArrayBuffer): void }>(room: R): R {
-    this.#rooms.push(room)
+  #register<R extends { bind(buffer: SharedArrayBuffer): void }>(room: R): R {
+    this.#regions.push(room)
     return room
   }
 
   block(threads: VectorThreads): Block {
     const block = threads.block(this.layout.bytes)
     for (const copy of this.#copies) copy(block.buffer)
-    for (const room of this.#rooms) room.bind(block.buffer)
+    for (const room of this.#regions) room.bind(block.buffer)
     return block
   }
 }

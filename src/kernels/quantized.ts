@@ -14,7 +14,7 @@ export interface QuantizedMatrix {
   readonly O: number
   readonly I: number
   /** [O, blocks, BLOCK * bits / 8], low half of a byte first. */
-  readonly codes: Uint8Array
+  readonly packed: Uint8Array
   /** [O * blocks]. */
   readonly scales: Float32Array
 }
@@ -23,7 +23,7 @@ export interface QuantizedMatrix {
 export function quantize(weight: Float32Array, O: number, I: number, bits: Bits): QuantizedMatrix {
   const blocks = Math.ceil(I / BLOCK)
   const zero = 2 ** (bits - 1)
-  const codes = new Uint8Array((O * blocks * BLOCK * bits) / 8)
+  const packed = new Uint8Array((O * blocks * BLOCK * bits) / 8)
   const scales = new Float32Array(O * blocks)
   for (let row = 0; row < O; row++) {
     for (let block = 0; block < blocks; block++) {
@@ -41,13 +41,13 @@ export function quantize(weight: Float32Array, O: number, I: number, bits: Bits)
       for (let i = 0; i < BLOCK; i++) {
         const value = i < count ? Math.round((weight[from + i] as number) * inverse) : 0
         const code = Math.min(2 * zero - 1, Math.max(0, value + zero))
-        if (bits === 8) codes[at * BLOCK + i] = code
+        if (bits === 8) packed[at * BLOCK + i] = code
         else {
           const byte = (at * BLOCK + i) >> 1
-          codes[byte] = (codes[byte] as number) | (code << (4 * (i & 1)))
+          packed[byte] = (packed[byte] as number) | (code << (4 * (i & 1)))
         }
       }
     }
   }
-  return { bits, O, I, codes, scales }
+  return { bits, O, I, packed, scales }
 }

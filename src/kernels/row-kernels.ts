@@ -19,17 +19,17 @@ import {
 /** Addresses are bytes in the memory of the instance; `rows` are `count` 32-bit numbers of rows of `all`. */
 export interface RowKernels {
   /** into[i] = all[rows[i]], `bytes` a row. */
-  take(all: number, rows: number, into: number, count: number, bytes: number): void
+  gather(all: number, rows: number, into: number, count: number, bytes: number): void
   /** all[rows[i]] += weights[i] * from[i], `bytes` a row. */
-  add(all: number, rows: number, weights: number, from: number, count: number, bytes: number): void
+  scatterAdd(all: number, rows: number, weights: number, from: number, count: number, bytes: number): void
 }
 
 export function rowModule(): Uint8Array<ArrayBuffer> {
-  return encodeModule([take(), add()], 'one thread')
+  return encodeModule([gather(), scatterAdd()], 'one thread')
 }
 
-function take(): WasmFunction {
-  const f = new FunctionBuilder('take')
+function gather(): WasmFunction {
+  const f = new FunctionBuilder('gather')
   const all = f.param('i32')
   const rows = f.param('i32')
   const into = f.param('i32')
@@ -47,8 +47,8 @@ function take(): WasmFunction {
   )
 }
 
-function add(): WasmFunction {
-  const f = new FunctionBuilder('add')
+function scatterAdd(): WasmFunction {
+  const f = new FunctionBuilder('scatterAdd')
   const all = f.param('i32')
   const rows = f.param('i32')
   const weights = f.param('i32')

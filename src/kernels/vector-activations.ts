@@ -18,8 +18,8 @@ import {
   ZERO,
 } from './wasm-encode.ts'
 
-export function gated(): WasmFunction {
-  const f = new FunctionBuilder('gated')
+export function swiGlu(): WasmFunction {
+  const f = new FunctionBuilder('swiGlu')
   const gate = f.param('i32')
   const up = f.param('i32')
   const count = f.param('i32')
@@ -48,8 +48,8 @@ const MIXED_AT_ONCE = 8
 /** Positions whose values stay in the nearest cache while one set of channels after the other reads them. */
 const STRETCH = 32
 
-export function mix(): WasmFunction {
-  const f = new FunctionBuilder('mix')
+export function softmaxWeightedSum(): WasmFunction {
+  const f = new FunctionBuilder('softmaxWeightedSum')
   const scores = f.param('i32')
   const values = f.param('i32')
   const out = f.param('i32')

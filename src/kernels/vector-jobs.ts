@@ -4,7 +4,7 @@
  */
 import type { Bits } from './quantized.ts'
 import type { VectorKernels } from './vector-kernels.ts'
-import { columnsOf } from './vector-layout.ts'
+import { tileColumns } from './vector-layout.ts'
 
 /** Memory that every thread and its kernels see. */
 export interface Block {
@@ -41,11 +41,11 @@ export type Job =
   | (RowJob & { readonly kind: 'product'; readonly matrix: Matrix; readonly y: number })
   /** y = silu(G x) * (U x); `up` is room for U x. */
   | (RowJob & {
-      readonly kind: 'gated'
-      readonly gate: Matrix
-      readonly upward: Matrix
+      readonly kind: 'swiGlu'
+      readonly gateWeights: Matrix
+      readonly upWeights: Matrix
       readonly y: number
-      readonly up: number
+      readonly scratch: number
     })
   | {
       readonly kind: 'attend'
@@ -79,7 +79,7 @@ const MAX_PIECE_BYTES = 512 * 1024
  * Take pieces of one list until none is left. Its text is also the other threads' program, so it uses
  * nothing but its arguments and globals, and has no function inside.
  */
-export function work(
+export function runPieces(
   control: Int32Array,
   kernels: readonly VectorKernels[],
   buffers: readonly SharedArrayBuffer[],
@@ -127,7 +127,7 @@ export function work(
           1,
         )[0] as number
         own.dots(a + row * width * 4, c + past, scores, length, width)
-        own.mix(scores, d + past, b + row * width * 4, length, width, 1 / Math.sqrt(width))
+        own.softmaxWeightedSum(scores, d + past, b + row * width * 4, length, width, 1 / Math.sqrt(width))
       }
     } else if (control[at + 15] !== 0) {
       const bits = control[at + 15] as number
@@ -148,7 +148,7 @@ export function work(
           if (control[at] === 1) {
             if (bits === 8) own.product8bit(x, d + codes, upScales + scales, e + y, length, width)
             else own.product4bit(x, d + codes, upScales + scales, e + y, length, width)
-            own.gated(c + y, e + y, length)
+            own.swiGlu(c + y, e + y, length)
           }
         }
       }
@@ -175,7 +175,7 @@ export function work(
             if (lanes === 1) own.product1(x, d + weights, e + y, length, setWidth, isMore)
             else if (lanes === 2) own.product2(x, d + weights, e + y, length, setWidth, isMore)
             else own.product4(x, d + weights, e + y, length, setWidth, isMore)
-            if (set + columns >= width) own.gated(c + y, e + y, lanes * 4 * Math.ceil(length / 4))
+            if (set + columns >= width) own.swiGlu(c + y, e + y, lanes * 4 * Math.ceil(length / 4))
           }
         }
       }
@@ -184,29 +184,29 @@ export function work(
   }
 }
 
-export interface Cut {
+export interface Split {
   readonly pieces: number
   readonly rows: number
 }
 
 /** How a list is cut, into at most `most` pieces, in the order of its jobs. @throws RangeError for more jobs than that. */
-export function cutList(jobs: readonly Job[], most: number): Cut[] {
+export function splitJobs(jobs: readonly Job[], most: number): Split[] {
   if (jobs.length > most) throw new RangeError(`${jobs.length} jobs in one list, at most ${most} pieces`)
   for (let largest = MAX_PIECE_BYTES; ; largest *= 2) {
-    const cuts = jobs.map((job) => cutOf(job, largest))
+    const cuts = jobs.map((job) => splitOf(job, largest))
     if (cuts.reduce((total, { pieces }) => total + pieces, 0) <= most) return cuts
   }
 }
 
 /** Pieces of whole groups of four rows, so that every interleaved group has one owner. */
-function cutOf(job: Job, largest: number): Cut {
+function splitOf(job: Job, largest: number): Split {
   if (job.kind === 'attend') {
     const pieces = job.sequences * job.heads
     // At most as many as a list can have beside others.
     const rows = Math.ceil(pieces / 1024)
     return { pieces: Math.ceil(pieces / rows), rows }
   }
-  const matrices = job.kind === 'gated' ? 2 : 1
+  const matrices = job.kind === 'swiGlu' ? 2 : 1
   const rowBytes = matrices * job.width * (job.bits === 0 ? 4 : job.bits / 8)
   const bytes = Math.min(largest, Math.max(MIN_PIECE_BYTES, (rowBytes * job.rows) / PIECES_PER_JOB))
   const rows = 4 * Math.max(1, Math.floor(bytes / rowBytes / 4))
@@ -214,7 +214,7 @@ function cutOf(job: Job, largest: number): Cut {
 }
 
 /** @param end number of the piece behind the job's last. */
-export function wordsOf(job: Job, end: number, cut: Cut): number[] {
+export function encodeJob(job: Job, end: number, cut: Split): number[] {
   const { block } = job
   const count = [block.index, end, cut.pieces] as const
   if (job.kind === 'attend') {
@@ -225,8 +225,8 @@ export function wordsOf(job: Job, end: number, cut: Cut): number[] {
   const { x, rows, width, vectors, bits } = job
   const head = [...count, rows, width, vectors, cut.rows, x]
   // Floats have no scales, and codes no sets of columns.
-  const ofFirst = (matrix: Matrix): number => (bits === 0 ? columnsOf(width) : matrix.scales)
+  const ofFirst = (matrix: Matrix): number => (bits === 0 ? tileColumns(width) : matrix.scales)
   if (job.kind === 'product') return [0, ...head, job.matrix.w, job.y, 0, 0, ofFirst(job.matrix), 0, bits]
-  const { gate, upward, y, up } = job
+  const { gateWeights: gate, upWeights: upward, y, scratch: up } = job
   return [1, ...head, gate.w, y, upward.w, up, ofFirst(gate), upward.scales, bits]
 }

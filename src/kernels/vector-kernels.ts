@@ -3,9 +3,9 @@
  * mix of one head's attention, and the steps between them. Addresses are bytes in the memory of the instance; widths
  * and counts are floats and multiples of four where nothing else is said. Knows no threads and no model.
  */
-import { gated, mix } from './vector-activations.ts'
-import { dotsOfRows, productOfCodes, productOfPairs } from './vector-products.ts'
-import { addNormed, addSpread, collect, normalise, rotate, spread } from './vector-steps.ts'
+import { softmaxWeightedSum, swiGlu } from './vector-activations.ts'
+import { dotRows, pairedProduct, quantizedProduct } from './vector-products.ts'
+import { addDeinterleaved, addRmsNorm, deinterleave, interleave, rmsNorm, rotate } from './vector-steps.ts'
 import { encodeModule } from './wasm-encode.ts'
 
 /** What an instance of the module offers. */
@@ -31,22 +31,29 @@ export interface VectorKernels {
   product8bit(x: number, w: number, scales: number, y: number, rows: number, width: number): void
   product4bit(x: number, w: number, scales: number, y: number, rows: number, width: number): void
   /** gate = silu(gate) * up. */
-  gated(gate: number, up: number, count: number): void
+  swiGlu(gate: number, up: number, count: number): void
   /**
    * out = softmax(scores * scale) V for V (length, width). The scores are overwritten, and so are up to three
    * floats behind them.
    */
-  mix(scores: number, values: number, out: number, length: number, width: number, scale: number): void
+  softmaxWeightedSum(
+    scores: number,
+    values: number,
+    out: number,
+    length: number,
+    width: number,
+    scale: number,
+  ): void
   /**
    * Fours of a vector to fours `step` bytes apart, as the products read and write several; its inverse, and added. The
    * width may be any: up to three floats behind what is written are overwritten.
    */
-  spread(from: number, to: number, step: number, width: number): void
-  collect(from: number, step: number, to: number, width: number): void
-  addSpread(from: number, step: number, weight: number, to: number, width: number): void
+  interleave(from: number, to: number, step: number, width: number): void
+  deinterleave(from: number, step: number, to: number, width: number): void
+  addDeinterleaved(from: number, step: number, weight: number, to: number, width: number): void
   /** to = from * gain / rms(from); to += from * gain / rms(from). */
-  normalise(from: number, gain: number, to: number, width: number, eps: number): void
-  addNormed(from: number, gain: number, to: number, width: number, eps: number): void
+  rmsNorm(from: number, gain: number, to: number, width: number, eps: number): void
+  addRmsNorm(from: number, gain: number, to: number, width: number, eps: number): void
   /** Rotary position of heads of 2 `half` channels, `width` in all, which need not be a multiple of four. */
   rotate(values: number, cos: number, sin: number, half: number, width: number): void
 }
@@ -54,19 +61,19 @@ export interface VectorKernels {
 export function vectorModule(): Uint8Array<ArrayBuffer> {
   return encodeModule(
     [
-      dotsOfRows(),
-      productOfPairs(1),
-      productOfPairs(2),
-      productOfPairs(4),
-      productOfCodes('product8bit', 8),
-      productOfCodes('product4bit', 4),
-      gated(),
-      mix(),
-      spread(),
-      collect(),
-      addSpread(),
-      normalise(),
-      addNormed(),
+      dotRows(),
+      pairedProduct(1),
+      pairedProduct(2),
+      pairedProduct(4),
+      quantizedProduct('product8bit', 8),
+      quantizedProduct('product4bit', 4),
+      swiGlu(),
+      softmaxWeightedSum(),
+      interleave(),
+      deinterleave(),
+      addDeinterleaved(),
+      rmsNorm(),
+      addRmsNorm(),
       rotate(),
     ],
     'all threads',

@@ -5,13 +5,13 @@
 
 import type { BlockLayout } from './block-layout.ts'
 import { type Bits, QUANTIZED_BLOCK } from './quantized.ts'
-import { VECTOR_HEAD_BYTES, VECTORS_AT_ONCE } from './vector-products.ts'
+import { VECTOR_HEADER_BYTES, VECTORS_AT_ONCE } from './vector-products.ts'
 
 /** Four vectors and two rows of so many columns stay in the nearest cache (32 KiB) while the rows pass. */
 const MAX_COLUMNS = 704
 
 /** Columns that are read together, a multiple of four. */
-export function columnsOf(width: number): number {
+export function tileColumns(width: number): number {
   const sets = Math.ceil(width / MAX_COLUMNS)
   return Math.ceil(width / sets / 4) * 4
 }
@@ -22,7 +22,7 @@ export function columnsOf(width: number): number {
  */
 export function pairRows(source: Float32Array, target: Float32Array, width: number): void {
   const rows = source.length / width
-  const columns = columnsOf(width)
+  const columns = tileColumns(width)
   for (let row = 0; row < rows; row++) {
     for (let set = 0; set < width; set += columns) {
       const length = Math.min(columns, width - set)
@@ -64,15 +64,15 @@ export class VectorRegion {
     this.#stride = Math.ceil(width / 4) * 4
     this.#capacity = capacity
     this.#interleaved = interleaved
-    this.address = layout.reserve(this.#room)
+    this.address = layout.reserve(this.#size)
   }
 
-  get #room(): number {
+  get #size(): number {
     return Math.ceil(this.#capacity / VECTORS_AT_ONCE) * VECTORS_AT_ONCE * this.#stride
   }
 
   bind(buffer: SharedArrayBuffer): void {
-    this.#floats = new Float32Array(buffer, this.address, this.#room)
+    this.#floats = new Float32Array(buffer, this.address, this.#size)
   }
 
   /** Address of the first four values of vector v. */
@@ -127,7 +127,7 @@ export class PlainVectors {
 }
 
 /** Up to `capacity` encoded vectors for matrices of codes. */
-export class EncodedRegion {
+export class QuantizedRegion {
   readonly address: number
   readonly width: number
   readonly #bits: Bits
@@ -136,7 +136,7 @@ export class EncodedRegion {
   constructor(layout: BlockLayout, capacity: number, width: number, bits: Bits) {
     this.width = width
     this.#bits = bits
-    this.address = layout.reserve((capacity * encodedBytes(width)) / 4)
+    this.address = layout.reserve((capacity * quantizedVectorBytes(width)) / 4)
   }
 
   bind(buffer: SharedArrayBuffer): void {
@@ -145,21 +145,21 @@ export class EncodedRegion {
 
   /** Vector v: `source` from `from` on. */
   write(v: number, source: Float32Array, from: number): void {
-    const at = this.address + v * encodedBytes(this.width)
-    encodeVector(this.#buffer, at, source, from, this.width, this.#bits)
+    const at = this.address + v * quantizedVectorBytes(this.width)
+    quantizeVector(this.#buffer, at, source, from, this.width, this.#bits)
   }
 }
 
 /** Bytes of a vector as the coded products read it. */
-function encodedBytes(width: number): number {
-  return VECTOR_HEAD_BYTES + 2 * width
+function quantizedVectorBytes(width: number): number {
+  return VECTOR_HEADER_BYTES + 2 * width
 }
 
 /**
  * A vector in 16-bit numbers and one scale: precise enough that only the weights lose. Within a block of 32,
  * 4-bit codes have all even values in front of all odd ones, as two fit a byte.
  */
-function encodeVector(
+function quantizeVector(
   buffer: SharedArrayBuffer,
   address: number,
   source: Float32Array,
@@ -172,7 +172,7 @@ function encodeVector(
   const scale = peak / 32_767
   const inverse = scale === 0 ? 0 : 1 / scale
   new Float32Array(buffer, address, 1)[0] = scale
-  const values = new Int16Array(buffer, address + VECTOR_HEAD_BYTES, width)
+  const values = new Int16Array(buffer, address + VECTOR_HEADER_BYTES, width)
   for (let i = 0; i < width; i++) {
     const inBlock = i % QUANTIZED_BLOCK
     const at = bits === 8 ? i : i - inBlock + (inBlock >> 1) + (QUANTIZED_BLOCK / 2) * (inBlock & 1)

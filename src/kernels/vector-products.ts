@@ -24,7 +24,7 @@ import {
 } from './wasm-encode.ts'
 
 /** An encoded vector begins with its scale; values follow at this distance. */
-export const VECTOR_HEAD_BYTES = 16
+export const VECTOR_HEADER_BYTES = 16
 const CODE_BLOCK = QUANTIZED_BLOCK
 
 /** Eight sums, of two rows with four vectors, fill the registers; with five vectors the same work takes twice as long. */
@@ -34,7 +34,7 @@ export const VECTORS_AT_ONCE = 4
 const ROW_SUMS = 4
 
 /** Of rows as they are: keys of one head, rows of the router. */
-export function dotsOfRows(): WasmFunction {
+export function dotRows(): WasmFunction {
   const f = new FunctionBuilder('dots')
   const x = f.param('i32')
   const w = f.param('i32')
@@ -81,7 +81,7 @@ const PAIR_BYTES = 32
  * Of paired rows (`pairRows`) with one, two or four vectors. Two rows share what is loaded of the vectors, and lie
  * in one stream of addresses: as two streams a page apart they arrive at a quarter of the speed.
  */
-export function productOfPairs(count: keyof typeof STEPS_AT_ONCE): WasmFunction {
+export function pairedProduct(count: keyof typeof STEPS_AT_ONCE): WasmFunction {
   const f = new FunctionBuilder(`product${count}`)
   const x = f.param('i32')
   const w = f.param('i32')
@@ -160,7 +160,7 @@ export function productOfPairs(count: keyof typeof STEPS_AT_ONCE): WasmFunction 
 const BLOCKS_AT_ONCE = 2
 
 /** Products in whole numbers block by block, then times the scales. Codes are signed where they have 8 bits. */
-export function productOfCodes(name: string, bits: 8 | 4): WasmFunction {
+export function quantizedProduct(name: string, bits: 8 | 4): WasmFunction {
   const f = new FunctionBuilder(name)
   const x = f.param('i32')
   const w = f.param('i32')
@@ -210,7 +210,7 @@ export function productOfCodes(name: string, bits: 8 | 4): WasmFunction {
     whileLoop(
       i32.ltU(y.get, end.get),
       sum.set(ZERO),
-      at.set(i32.add(x.get, i32.const(VECTOR_HEAD_BYTES))),
+      at.set(i32.add(x.get, i32.const(VECTOR_HEADER_BYTES))),
       rowEnd.set(i32.add(w.get, width.get)),
       whileLoop(
         i32.ltU(i32.add(w.get, i32.const(blockBytes * BLOCKS_AT_ONCE - 1)), rowEnd.get),

@@ -20,8 +20,8 @@ import {
 const SIXTEEN = i32.const(16)
 
 /** Fours of a vector one after the other, to fours `step` bytes apart. */
-export function spread(): WasmFunction {
-  const f = new FunctionBuilder('spread')
+export function interleave(): WasmFunction {
+  const f = new FunctionBuilder('interleave')
   const [from, to, step, width] = [f.param('i32'), f.param('i32'), f.param('i32'), f.param('i32')]
   const end = f.local('i32')
   return f.finish(
@@ -36,8 +36,8 @@ export function spread(): WasmFunction {
 }
 
 /** The inverse of `spread`; up to three floats behind the vector are overwritten. */
-export function collect(): WasmFunction {
-  const f = new FunctionBuilder('collect')
+export function deinterleave(): WasmFunction {
+  const f = new FunctionBuilder('deinterleave')
   const [from, step, to, width] = [f.param('i32'), f.param('i32'), f.param('i32'), f.param('i32')]
   const end = f.local('i32')
   return f.finish(
@@ -52,8 +52,8 @@ export function collect(): WasmFunction {
 }
 
 /** to += weight * what `collect` would bring. */
-export function addSpread(): WasmFunction {
-  const f = new FunctionBuilder('addSpread')
+export function addDeinterleaved(): WasmFunction {
+  const f = new FunctionBuilder('addDeinterleaved')
   const [from, step, weight] = [f.param('i32'), f.param('i32'), f.param('f32')]
   const [to, width] = [f.param('i32'), f.param('i32')]
   const end = f.local('i32')
@@ -71,16 +71,16 @@ export function addSpread(): WasmFunction {
 }
 
 /** to = from * gain / rms(from); they may be the same. */
-export function normalise(): WasmFunction {
-  return normed('normalise', (values) => values)
+export function rmsNorm(): WasmFunction {
+  return rmsNormKernel('rmsNorm', (values) => values)
 }
 
 /** to += from * gain / rms(from). */
-export function addNormed(): WasmFunction {
-  return normed('addNormed', (values, to) => f32x4.add(v128.load(0, to.get), values))
+export function addRmsNorm(): WasmFunction {
+  return rmsNormKernel('addRmsNorm', (values, to) => f32x4.add(v128.load(0, to.get), values))
 }
 
-function normed(name: string, result: (values: Code, to: Local) => Code): WasmFunction {
+function rmsNormKernel(name: string, result: (values: Code, to: Local) => Code): WasmFunction {
   const f = new FunctionBuilder(name)
   const [from, gain, to, width] = [f.param('i32'), f.param('i32'), f.param('i32'), f.param('i32')]
   const eps = f.param('f32')

@@ -5,7 +5,15 @@
  * matrix; then they sleep. Knows no model.
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
-import { type Block, type Cut, cutList, JOB_WORDS, type Job, wordsOf, work } from './vector-jobs.ts'
+import {
+  type Block,
+  encodeJob,
+  JOB_WORDS,
+  type Job,
+  runPieces,
+  type Split,
+  splitJobs,
+} from './vector-jobs.ts'
 import { type VectorKernels, vectorModule } from './vector-kernels.ts'
 import { PAGE_BYTES } from './wasm-encode.ts'
 
@@ -36,7 +44,7 @@ const kernels = []
 const buffers = []
 let blocks = 0
 let seen = 0
-${work.toString()}
+${runPieces.toString()}
 for (;;) {
   for (let spins = 0; Atomics.load(control, ${SEQUENCE}) === seen; ) {
     if (++spins <= ${SPINS}) continue
@@ -53,7 +61,7 @@ for (;;) {
       buffers[index] = memory.buffer
       blocks++
     }
-    ${work.name}(control, kernels, buffers, thread, seen)
+    ${runPieces.name}(control, kernels, buffers, thread, seen)
   } catch (error) {
     port.postMessage(String(error))
   }
@@ -111,12 +119,12 @@ export class VectorThreads {
     this.#sequence = (this.#sequence + 1) & SEQUENCE_MASK
     // From here on a thread that comes late from the list before can take nothing.
     Atomics.store(control, CLAIM, (this.#sequence << 12) | MAX_PIECES)
-    const cuts = cutList(jobs, MAX_PIECES)
+    const cuts = splitJobs(jobs, MAX_PIECES)
     let pieces = 0
     jobs.forEach((job, i) => {
-      const cut = cuts[i] as Cut
+      const cut = cuts[i] as Split
       pieces += cut.pieces
-      control.set(wordsOf(job, pieces, cut), FIRST_JOB + JOB_WORDS * i)
+      control.set(encodeJob(job, pieces, cut), FIRST_JOB + JOB_WORDS * i)
     })
     Atomics.store(control, DONE, 0)
     Atomics.store(control, PIECES, pieces)
@@ -124,7 +132,7 @@ export class VectorThreads {
     Atomics.store(control, SEQUENCE, this.#sequence)
     // A call to the system takes longer than a small matrix.
     if (Atomics.load(control, ASLEEP) > 0) Atomics.notify(control, SEQUENCE)
-    work(control, this.#kernels, this.#buffers, 0, this.#sequence)
+    runPieces(control, this.#kernels, this.#buffers, 0, this.#sequence)
     this.#join(pieces)
   }
 

@@ -45,14 +45,17 @@ export interface Evaluator {
   dispose(): Promise<void>
 }
 
+/** Batch of every score that is published or compared: windows per run and tokens per window. */
+export const EVALUATION_BATCH = { B: 8, T: 128 } as const
+
 export interface EvaluatorInit {
   /** Experts in the mixture, public one included. */
   readonly E: number
   readonly topK: number
-  /** Rows per run. */
-  readonly B: number
-  /** Tokens per row; longer documents are cut into windows. */
-  readonly T: number
+  /** Windows per run; default: `EVALUATION_BATCH`. */
+  readonly B?: number
+  /** Tokens per window; longer documents are cut into several. Default: `EVALUATION_BATCH`. */
+  readonly T?: number
   /** Starts every document, so that its first token is predicted too. */
   readonly endOfText: number
   /** Whether `evaluate` takes gates; one compilation serves all of them and none. */
@@ -65,7 +68,8 @@ export async function createEvaluator(
   params: Params,
   init: EvaluatorInit,
 ): Promise<Evaluator> {
-  const { B, T, E, gate = false } = init
+  const { B, T } = batchOf(init)
+  const { E, gate = false } = init
   const lowRank = lowRankExperts(params, E)
   const compiled = await engine.compile(
     (tensors) => {
@@ -126,6 +130,13 @@ export async function createEvaluator(
   }
 }
 
+function batchOf({ B = EVALUATION_BATCH.B, T = EVALUATION_BATCH.T }: EvaluatorInit): {
+  B: number
+  T: number
+} {
+  return { B, T }
+}
+
 function routingInputs(
   { vocabSize: V }: ModelConfig,
   { E, gate: takesGate = false }: EvaluatorInit,
@@ -155,7 +166,8 @@ async function evaluate(
   signal?: AbortSignal,
   onBatch?: (windows: number) => void,
 ): Promise<Evaluation> {
-  const { B, T, E } = init
+  const { E } = init
+  const { B, T } = batchOf(init)
   const totals = { documents: 0, tokens: 0, bytes: 0, nats: 0 }
   const load = new Float64Array(E)
   const chosen = new Float64Array(config.numHiddenLayers * E)

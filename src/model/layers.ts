@@ -19,12 +19,10 @@ import {
 } from '@tensorflow/tfjs'
 import { causalAttention } from '../tensor/causal-attention.ts'
 import { gatedProjection, rmsNorm } from '../tensor/fused.ts'
+import { MASKED } from '../tensor/mask.ts'
 import { headSize, type ModelConfig } from './config.ts'
 
 export type Weights = (name: string) => Tensor
-
-/** Additive mask value for positions that must not be seen; finite so that no row becomes NaN. */
-const MASKED = -1e30
 
 /** x [N, I] times W [O, I] transposed -> [N, O]. */
 export function linear(x: Tensor, weight: Tensor): Tensor {

@@ -5,6 +5,7 @@
  * training, the decoder for serving. Knows no file and no session.
  */
 import { GraphBuilder } from '../tensor/graph-builder.ts'
+import { MASKED } from '../tensor/mask.ts'
 import type { Attribute, Graph } from '../tensor/onnx-encode.ts'
 import { headSize, type ModelConfig } from './config.ts'
 import { rotaryTables } from './layers.ts'
@@ -16,8 +17,6 @@ export interface MixtureGraphInit {
   readonly topK: number
 }
 
-/** Additive mask of a later position; finite so that no row becomes NaN. */
-const MASKED = -1e30
 /** A slice that ends here ends with its axis. */
 const END = Number.MAX_SAFE_INTEGER
 

@@ -4,9 +4,10 @@
  */
 import { add, matMul, minimum, mul, scalar, softmax, type Tensor } from '@tensorflow/tfjs'
 import { topKMask } from '../tensor/fused.ts'
+import { MASKED } from '../tensor/mask.ts'
 
-/** Router mask of an expert left out; finite so that no row becomes NaN. */
-export const LEFT_OUT = -1e30
+/** Value of the router mask for an expert that is left out; 0 for one in use. */
+export const LEFT_OUT = MASKED
 
 export interface Routing {
   /** (N, E) logits, bias and mask included. */

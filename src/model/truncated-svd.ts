@@ -3,6 +3,7 @@
  * start (Halko, Martinsson and Tropp, 2011, arXiv 0909.4061, 4.4) and Jacobi rotations of what is left. Knows no
  * expert.
  */
+import { dot } from '../lib/dot.ts'
 import { mulberry32 } from '../lib/random.ts'
 
 export interface TruncatedSvd {
@@ -180,12 +181,6 @@ function largest(
     result.right.set(right.subarray(v * n, (v + 1) * n), i * n)
   }
   return result
-}
-
-function dot(a: Float64Array, b: Float64Array): number {
-  let sum = 0
-  for (let i = 0; i < a.length; i++) sum += (a[i] as number) * (b[i] as number)
-  return sum
 }
 
 function sumOfSquares(a: Float64Array): number {

@@ -21,7 +21,7 @@ import type { Engine } from '../tensor/engine.ts'
 import { INITIAL_BIAS } from '../training/pair.ts'
 import { ownStatistics, saveOwnStatistics } from './statistics.ts'
 import { startPair, type TrainRequest } from './train-expert.ts'
-import { saveUnits, trainingDirs } from './training-folder.ts'
+import { saveConstantRows, trainingDirs } from './training-folder.ts'
 
 export interface PairExport {
   readonly directory: string
@@ -44,7 +44,7 @@ export async function exportPair(
   const published = await openPublicModel(model.dir)
   const start = await startPair(engine, model, trainingRoot, request, options.signal)
   try {
-    const { rows, units } = start.embedding
+    const { rows, constantRows } = start.embedding
     const content = {
       tensors: byLayer([
         ...publicSources(published),
@@ -57,7 +57,7 @@ export async function exportPair(
     content.files.set(ROUTER_BIAS_FILE, writeRouterBias(bias))
     content.files.set('README.md', readme(request.name))
     const dirs = trainingDirs(trainingRoot, request.name)
-    await saveUnits(dirs, units)
+    await saveConstantRows(dirs, constantRows)
     const own = await ownStatistics(model, start.corpus)
     if (own !== undefined) await saveOwnStatistics(dirs, own)
     const files = await writeHuggingFaceDirectory(directory, content, options)

@@ -41,7 +41,7 @@ import type { HomePaths } from '../store/home.ts'
 import { foldBias, RELEASE_BIAS } from '../training/pair.ts'
 import { loadOwnStatistics, type OwnStatistics } from './statistics.ts'
 import {
-  loadUnits,
+  loadConstantRows,
   saveResult,
   type TrainingDirs,
   type TrainResult,
@@ -271,13 +271,13 @@ async function readRouter(
   const biases = await readRouterBias(dir, L, 2)
   const bias =
     biases === undefined ? undefined : Float32Array.from(biases, (b) => Math.min(b[1] as number, 0))
-  const units = await loadUnits(dirs, config)
+  const constantRows = await loadConstantRows(dirs, config)
   const expert =
-    units === undefined
+    constantRows === undefined
       ? { ffn: new Map(), routerRows, bias }
       : foldBias(
           { ffn: new Map(), routerRows, bias: (bias ?? new Float32Array(L)).map((b) => b + RELEASE_BIAS) },
-          units,
+          constantRows,
         )
   return [
     ...expert.routerRows.map((row, layer) => valuesSource(routerTensorName(layer), [1, C], row)),

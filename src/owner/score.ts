@@ -18,8 +18,6 @@ export async function pairScores(
   const evaluator = await createEvaluator(engine, model.config, params, {
     E: 2,
     topK: 2,
-    B: 8,
-    T: 128,
     endOfText: model.tokenizer.endOfText,
   })
   const score = async (documents: readonly HeldOutDocument[]): Promise<Score> => {

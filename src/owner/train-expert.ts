@@ -157,7 +157,10 @@ export async function* trainExpert(
     }
     signal.throwIfAborted()
     const own = await ownStatistics(model, corpus)
-    const expert = { ...releasedExpert(config, trainables, embedding.units), statistics: own?.statistics }
+    const expert = {
+      ...releasedExpert(config, trainables, embedding.constantRows),
+      statistics: own?.statistics,
+    }
     const score = await pairScores(engine, model, expert, {
       own: await corpus.heldOut(TRAIN_DEFAULTS.evaluationBytes),
       public: await start.replay.heldOut(TRAIN_DEFAULTS.evaluationBytes),

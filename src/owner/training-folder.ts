@@ -50,7 +50,7 @@ export interface TrainingDirs {
   readonly corpus: string
   readonly checkpoint: string
   /** Rows that give 1 on every token, kept for training that ends elsewhere. */
-  readonly units: string
+  readonly constantRows: string
   /** Router statistics of the text, kept for the same. */
   readonly statistics: string
   readonly expert: string
@@ -67,7 +67,7 @@ export function trainingDirs(root: string, name: string): TrainingDirs {
     dir,
     corpus: join(dir, 'corpus'),
     checkpoint: join(dir, 'checkpoint.safetensors'),
-    units: join(dir, 'units.safetensors'),
+    constantRows: join(dir, 'units.safetensors'),
     statistics: join(dir, 'router-statistics.safetensors'),
     expert: join(dir, 'expert.safetensors'),
     result: join(dir, 'result.json'),
@@ -79,27 +79,33 @@ export async function saveExpert(config: ModelConfig, dirs: TrainingDirs, expert
 }
 
 /** Keep rows that give 1 on every token for an expert that is trained elsewhere. */
-export async function saveUnits(dirs: TrainingDirs, units: readonly Float32Array[]): Promise<void> {
-  const entries = units.map((unit, layer) => ({
+export async function saveConstantRows(
+  dirs: TrainingDirs,
+  constantRows: readonly Float32Array[],
+): Promise<void> {
+  const entries = constantRows.map((unit, layer) => ({
     name: String(layer),
     dtype: 'F32' as const,
     shape: [unit.length],
     data: fromFloat32(unit, 'F32'),
   }))
-  await writeFileAtomic(dirs.units, writeSafetensors(entries))
+  await writeFileAtomic(dirs.constantRows, writeSafetensors(entries))
 }
 
 /** Rows of every layer, if this training was exported from here. */
-export async function loadUnits(
+export async function loadConstantRows(
   dirs: TrainingDirs,
   { numHiddenLayers, hiddenSize }: ModelConfig,
 ): Promise<Float32Array[] | undefined> {
-  if (!(await pathExists(dirs.units))) return undefined
-  const { tensors } = readSafetensors(await readFileBounded(dirs.units, MAX_EXPERT_BYTES))
+  if (!(await pathExists(dirs.constantRows))) return undefined
+  const { tensors } = readSafetensors(await readFileBounded(dirs.constantRows, MAX_EXPERT_BYTES))
   return Array.from({ length: numHiddenLayers }, (_, layer) => {
     const tensor = tensors.get(String(layer))
     if (tensor?.shape.join() !== String(hiddenSize)) {
-      throw new FormatError('bad-field', `${dirs.units}: expected layer ${layer} of ${hiddenSize} values`)
+      throw new FormatError(
+        'bad-field',
+        `${dirs.constantRows}: expected layer ${layer} of ${hiddenSize} values`,
+      )
     }
     return toFloat32(tensor)
   })

@@ -24,6 +24,7 @@ import {
   transpose,
 } from '@tensorflow/tfjs'
 import { type Inputs, input, traced } from './kernels-elementwise.ts'
+import { MASKED } from './mask.ts'
 import { ONNX_TYPE } from './onnx-encode.ts'
 import { TRACE_BACKEND, traceBackend as trace } from './trace-backend.ts'
 
@@ -65,8 +66,6 @@ export interface CachedAttentionInputs extends CachedKeysInputs {
 const KERNEL = 'CachedAttention'
 const KEYS_KERNEL = 'CachedKeys'
 const MICROSOFT = 'com.microsoft'
-/** Additive mask of a later position; finite so that no row becomes NaN. */
-const MASKED = -1e30
 
 const count = (heads: unknown) => ({ name: 'num_heads', int: heads as number })
 

@@ -16,7 +16,7 @@ export interface Gpu {
  * Multiply in whole single precision: by default NVIDIA's libraries round factors to 10 bits (TF32), and
  * engines would no longer agree. Read when they are loaded; who sets it otherwise gets the speed.
  */
-export function wholePrecision(): void {
+export function disableTf32(): void {
   process.env['NVIDIA_TF32_OVERRIDE'] ??= '0'
 }
 

@@ -23,7 +23,7 @@ import {
   type TensorSpec,
   type Values,
 } from './engine.ts'
-import { wholePrecision } from './nvidia.ts'
+import { disableTf32 } from './nvidia.ts'
 import { onBackend } from './on-backend.ts'
 import { CUDA_SESSION, cudaFailure, requireCudaProvider } from './onnx-cuda.ts'
 import { encodeModel, type Graph } from './onnx-encode.ts'
@@ -50,7 +50,7 @@ export function onnxEngine({
   const { version } = createRequire(import.meta.url)('onnxruntime-node/package.json') as { version: string }
   if (device === 'cuda') {
     requireCudaProvider()
-    wholePrecision()
+    disableTf32()
   }
   return {
     name: 'onnx',

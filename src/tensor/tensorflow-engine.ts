@@ -9,7 +9,7 @@ import util from 'node:util'
 import { eagerEngine } from './eager-engine.ts'
 import type { Device, Engine } from './engine.ts'
 import { engineMissing } from './engine-missing.ts'
-import { nvidiaGpus, wholePrecision } from './nvidia.ts'
+import { disableTf32, nvidiaGpus } from './nvidia.ts'
 
 /** As the package registers it. */
 const BACKEND = 'tensorflow'
@@ -72,7 +72,7 @@ function linkCommand(forGpu: boolean): string {
 
 function prepareEnvironment(device: Device | undefined, threads: number | undefined): void {
   restoreUtilities()
-  wholePrecision()
+  disableTf32()
   const { env } = process
   // Warnings and errors only; refusals here are one sentence.
   env['TF_CPP_MIN_LOG_LEVEL'] ??= '1'

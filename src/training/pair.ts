@@ -165,18 +165,20 @@ export function expertOf(config: ModelConfig, trainables: Trainables): Expert {
 export function releasedExpert(
   config: ModelConfig,
   trainables: Trainables,
-  units: readonly Float32Array[],
+  constantRows: readonly Float32Array[],
 ): Expert {
   const { bias, ...expert } = expertOf(config, trainables)
-  return foldBias({ ...expert, bias: bias?.map((b) => Math.min(b, 0) + RELEASE_BIAS) }, units)
+  return foldBias({ ...expert, bias: bias?.map((b) => Math.min(b, 0) + RELEASE_BIAS) }, constantRows)
 }
 
 /** The expert without a bias: each row plus its bias times a row that gives 1 on every token. */
-export function foldBias(expert: Expert, units: readonly Float32Array[]): Expert {
+export function foldBias(expert: Expert, constantRows: readonly Float32Array[]): Expert {
   const { bias } = expert
   if (bias === undefined) return expert
   const routerRows = expert.routerRows.map((row, layer) =>
-    row.map((x, i) => x + Math.min(bias[layer] as number, 0) * ((units[layer] as Float32Array)[i] as number)),
+    row.map(
+      (x, i) => x + Math.min(bias[layer] as number, 0) * ((constantRows[layer] as Float32Array)[i] as number),
+    ),
   )
   return { ...expert, routerRows, bias: undefined }
 }

@@ -8,6 +8,7 @@
  * nothing: softmax sees differences only.
  */
 import { matMul, sum, type Tensor, zeros } from '@tensorflow/tfjs'
+import { dot } from '../lib/dot.ts'
 import { mulberry32 } from '../lib/random.ts'
 import type { ModelConfig } from '../model/config.ts'
 import { denseName, type Params } from '../model/params.ts'
@@ -46,7 +47,7 @@ export interface RouterEmbedding {
   /** Where the owner's router rows start. */
   readonly rows: readonly Float32Array[]
   /** Rows that give 1 on every token, as nearly as a row can: a bias in the form of a row. */
-  readonly units: readonly Float32Array[]
+  readonly constantRows: readonly Float32Array[]
 }
 
 export async function embedForRouter(
@@ -96,7 +97,7 @@ export async function embedForRouter(
     const layers = own.map((moments, layer) =>
       regress(moments, [shared[layer] as Moments, background[layer] as Moments]),
     )
-    return { rows: layers.map(({ row }) => row), units: layers.map(({ unit }) => unit) }
+    return { rows: layers.map(({ row }) => row), constantRows: layers.map(({ constantRow: unit }) => unit) }
   } finally {
     await compiled.dispose()
   }
@@ -117,7 +118,7 @@ function randomWindows(vocabSize: number): Int32Array[] {
  * With S the sum of all second moments: row = SCALE (S + r I)^-1 (mean of own - sum of the other means), and
  * unit = (S + r I)^-1 (sum of all means), the ridge regression of the constant 1.
  */
-function regress(own: Moments, others: readonly Moments[]): { row: Float32Array; unit: Float32Array } {
+function regress(own: Moments, others: readonly Moments[]): { row: Float32Array; constantRow: Float32Array } {
   const C = own.mean.length
   const difference = own.mean.slice()
   const total = own.mean.slice()
@@ -133,7 +134,7 @@ function regress(own: Moments, others: readonly Moments[]): { row: Float32Array;
   for (let i = 0; i < C; i++) second[i * C + i] = (second[i * C + i] as number) + ridge
   return {
     row: Float32Array.from(solve(second, difference), (x) => SCALE * x),
-    unit: Float32Array.from(solve(second, total)),
+    constantRow: Float32Array.from(solve(second, total)),
   }
 }
 
@@ -159,10 +160,4 @@ function solve(A: Float64Array, b: Float64Array): Float64Array {
     norm = next
   }
   return x
-}
-
-function dot(a: Float64Array, b: Float64Array): number {
-  let total = 0
-  for (let i = 0; i < a.length; i++) total += (a[i] as number) * (b[i] as number)
-  return total
 }

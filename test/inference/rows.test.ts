@@ -16,13 +16,13 @@ describe('rows of one memory', () => {
     const weights = [0.5, -2, 0.25]
     after.all.fill(9)
 
-    const taken = memory.take(all.all, rows, into.first(3), width)
+    const taken = memory.gather(all.all, rows, into.first(3), width)
     expect(taken).toBe(into.first(3))
     rows.forEach((row, i) => {
       expect(taken.slice(i * width, (i + 1) * width)).toEqual(before.slice(row * width, (row + 1) * width))
     })
 
-    memory.add(all.all, { rows, weights }, taken, width)
+    memory.scatterAdd(all.all, { rows, weights }, taken, width)
     for (let row = 0; row < ROWS; row++) {
       const weight = rows.includes(row) ? (weights[rows.indexOf(row)] as number) : 0
       const expected = before.subarray(row * width, (row + 1) * width).map((x) => x + Math.fround(weight * x))
@@ -30,7 +30,7 @@ describe('rows of one memory', () => {
     }
     expect(new Set(after.all)).toEqual(new Set([9]))
     const untouched = all.all.slice()
-    memory.add(all.all, { rows: [], weights: [] }, taken, width)
+    memory.scatterAdd(all.all, { rows: [], weights: [] }, taken, width)
     expect(all.all).toEqual(untouched)
   })
 

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { KvCache } from '../../src/inference/kv-cache.ts'
-import { CodedParams } from '../../src/inference/quantized-params.ts'
+import { QuantizedParams } from '../../src/inference/quantized-params.ts'
 import { TokenDecoder } from '../../src/inference/token-decoder.ts'
-import { placedBytes } from '../../src/inference/weight-layout.ts'
+import { weightLayoutBytes } from '../../src/inference/weight-layout.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import type { ModelConfig } from '../../src/model/config.ts'
 import { mixtureShapes, type Params } from '../../src/model/params.ts'
@@ -26,14 +26,14 @@ function mixture(config: ModelConfig, E: number): Params {
 }
 
 /** What the codes say. */
-function decoded(params: Params, coded: CodedParams): Params {
+function dequantized(params: Params, quantized: QuantizedParams): Params {
   return new Map(
     [...params].map(([name, param]) => {
       if (!/proj|lm_head/.test(name)) return [name, param]
-      const { codes, scales, bits } = coded.of(name)
+      const { packed, scales, bits } = quantized.of(name)
       const zero = 2 ** (bits - 1)
       const data = Float32Array.from({ length: param.data.length }, (_, i) => {
-        const byte = codes[(i * bits) >> 3] as number
+        const byte = packed[(i * bits) >> 3] as number
         const code = bits === 8 ? byte : (byte >> (4 * (i & 1))) & 15
         return (code - zero) * (scales[i >> 5] as number)
       })
@@ -115,11 +115,11 @@ describe('decoding by the vector kernels', () => {
   ]
   it.each(shapes)('is the mixture: %s', async (_, config, E, topK, bits) => {
     const params = mixture(config, E)
-    const coded = bits === undefined ? undefined : new CodedParams(params, bits)
-    const exact = coded === undefined ? params : decoded(params, coded)
+    const quantized = bits === undefined ? undefined : new QuantizedParams(params, bits)
+    const exact = quantized === undefined ? params : dequantized(params, quantized)
     for (const streams of [1, 3, 7, 18]) {
       const init = { E, topK, contextLength: CONTEXT, streams, threads: 2 }
-      const decoder = await TokenDecoder.create(config, params, coded, init)
+      const decoder = await TokenDecoder.create(config, params, quantized, init)
       const cache = new KvCache(config, E, streams, CONTEXT, decoder.memory)
       const references = Array.from({ length: streams }, () => new ReferenceDecoder(config, exact, topK))
       const lengths = references.map(() => 0)
@@ -152,25 +152,27 @@ describe('the bytes of placed weights', () => {
   const ffn = 2 * 3 * 64 * 128
 
   it('are those of the trunk and of every expert, whole or coded', () => {
-    expect(placedBytes(small, 3, undefined, 4)).toBe(4 * (floats + 3 * ffn))
-    const coded = placedBytes(small, 3, 8, 4)
-    expect(coded).toBeGreaterThan(floats + 3 * ffn)
-    expect(coded).toBeLessThan(1.2 * (floats + 3 * ffn))
+    expect(weightLayoutBytes(small, 3, undefined, 4)).toBe(4 * (floats + 3 * ffn))
+    const quantized = weightLayoutBytes(small, 3, 8, 4)
+    expect(quantized).toBeGreaterThan(floats + 3 * ffn)
+    expect(quantized).toBeLessThan(1.2 * (floats + 3 * ffn))
   })
 
   it('have no end where the kernels cannot do the model', () => {
     const heads = { numAttentionHeads: 32, numKeyValueHeads: 32 }
-    expect(placedBytes({ ...small, ...heads }, 3, undefined, 4)).toBe(Number.POSITIVE_INFINITY)
-    expect(placedBytes({ ...small, intermediateSize: 126 }, 3, undefined, 4)).toBe(Number.POSITIVE_INFINITY)
-    expect(placedBytes({ ...small, intermediateSize: 132 }, 3, undefined, 4)).toBeLessThan(2 ** 20)
-    expect(placedBytes({ ...small, intermediateSize: 132 }, 3, 8, 4)).toBe(Number.POSITIVE_INFINITY)
+    expect(weightLayoutBytes({ ...small, ...heads }, 3, undefined, 4)).toBe(Number.POSITIVE_INFINITY)
+    expect(weightLayoutBytes({ ...small, intermediateSize: 126 }, 3, undefined, 4)).toBe(
+      Number.POSITIVE_INFINITY,
+    )
+    expect(weightLayoutBytes({ ...small, intermediateSize: 132 }, 3, undefined, 4)).toBeLessThan(2 ** 20)
+    expect(weightLayoutBytes({ ...small, intermediateSize: 132 }, 3, 8, 4)).toBe(Number.POSITIVE_INFINITY)
   })
 
   it('have no end where a block with its vectors would lie beyond the addresses of 32 bits', () => {
     const large = { ...small, vocabSize: 2 ** 24 - 2 ** 17 }
-    expect(placedBytes(large, 3, undefined, 1)).toBe(Number.POSITIVE_INFINITY)
+    expect(weightLayoutBytes(large, 3, undefined, 1)).toBe(Number.POSITIVE_INFINITY)
     const fits = { ...small, vocabSize: 2 ** 23 }
-    expect(placedBytes(fits, 3, undefined, 1)).toBeLessThan(2 ** 32)
-    expect(placedBytes(fits, 3, undefined, 64)).toBe(Number.POSITIVE_INFINITY)
+    expect(weightLayoutBytes(fits, 3, undefined, 1)).toBeLessThan(2 ** 32)
+    expect(weightLayoutBytes(fits, 3, undefined, 64)).toBe(Number.POSITIVE_INFINITY)
   })
 })

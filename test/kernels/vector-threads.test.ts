@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest'
 import { BlockLayout } from '../../src/kernels/block-layout.ts'
 import { quantize } from '../../src/kernels/quantized.ts'
-import { type Block, cutList, type Job } from '../../src/kernels/vector-jobs.ts'
+import { type Block, type Job, splitJobs } from '../../src/kernels/vector-jobs.ts'
 import {
-  EncodedRegion,
   PlainVectors,
   pairedSize,
   pairRows,
+  QuantizedRegion,
   VectorRegion,
 } from '../../src/kernels/vector-layout.ts'
 import { VectorThreads } from '../../src/kernels/vector-threads.ts'
@@ -52,11 +52,11 @@ class Desk {
   }
   write(region: VectorRegion, n: number, v: number, vector: Float32Array): void {
     this.#plain.first(1).set(vector)
-    this.#block?.kernels.spread(this.#plain.at(0), region.at(v), region.step(n, v), region.width)
+    this.#block?.kernels.interleave(this.#plain.at(0), region.at(v), region.step(n, v), region.width)
   }
   read(region: VectorRegion, n: number, v: number): Float32Array {
     const plain = this.#plain.first(1).fill(GUARD)
-    this.#block?.kernels.collect(region.at(v), region.step(n, v), this.#plain.at(0), region.width)
+    this.#block?.kernels.deinterleave(region.at(v), region.step(n, v), this.#plain.at(0), region.width)
     expect(plain[Math.ceil(region.width / 4) * 4]).toBe(GUARD)
     return plain.slice(0, region.width)
   }
@@ -64,7 +64,13 @@ class Desk {
   added(region: VectorRegion, n: number, v: number, weight: number, vector: Float32Array): Float32Array {
     const plain = this.#plain.first(1)
     plain.set(vector)
-    this.#block?.kernels.addSpread(region.at(v), region.step(n, v), weight, this.#plain.at(0), region.width)
+    this.#block?.kernels.addDeinterleaved(
+      region.at(v),
+      region.step(n, v),
+      weight,
+      this.#plain.at(0),
+      region.width,
+    )
     return plain.slice(0, region.width)
   }
 }
@@ -143,14 +149,14 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
       for (const [v, input] of inputs.entries()) desk.write(x, n, v, input)
       threads.run([
         {
-          kind: 'gated',
+          kind: 'swiGlu',
           block,
           x: x.address,
           bits: 0,
-          gate: { w: gateWeights, scales: 0 },
-          upward: { w: upWeights, scales: 0 },
+          gateWeights: { w: gateWeights, scales: 0 },
+          upWeights: { w: upWeights, scales: 0 },
           y: y.address,
-          up: up.address,
+          scratch: up.address,
           rows,
           width,
           vectors: n,
@@ -176,15 +182,15 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
       const made = quantize(values(rows * width), rows, width, bits)
       const zero = 2 ** (bits - 1)
       const decoded = Float32Array.from({ length: rows * width }, (_, i) => {
-        const byte = made.codes[(i * bits) >> 3] as number
+        const byte = made.packed[(i * bits) >> 3] as number
         const code = bits === 8 ? byte : (byte >> (4 * (i & 1))) & 15
         return (code - zero) * (made.scales[i >> 5] as number)
       })
-      const codes = bits === 8 ? made.codes.map((code) => code ^ 128) : made.codes
+      const codes = bits === 8 ? made.packed.map((code) => code ^ 128) : made.packed
       for (const n of [1, 3]) {
         const layout = new BlockLayout()
         const matrix = { w: layout.reserve(codes.length / 4), scales: layout.reserve(made.scales.length) }
-        const x = new EncodedRegion(layout, 3, width, bits)
+        const x = new QuantizedRegion(layout, 3, width, bits)
         const [y, up] = [new VectorRegion(layout, 3, rows, false), new VectorRegion(layout, 3, rows, false)]
         const block = threads.block(layout.bytes)
         for (const region of [x, y, up]) region.bind(block.buffer)
@@ -202,7 +208,9 @@ describe.each([1, 2, 4])('jobs on %i threads', (count) => {
         }
         threads.run([{ ...shared, kind: 'product', matrix }])
         expectEach((products) => products)
-        threads.run([{ ...shared, kind: 'gated', gate: matrix, upward: matrix, up: up.address }])
+        threads.run([
+          { ...shared, kind: 'swiGlu', gateWeights: matrix, upWeights: matrix, scratch: up.address },
+        ])
         expectEach((products) => products.map((z) => silu(z) * z))
       }
       await threads.dispose()
@@ -313,11 +321,11 @@ describe('the steps between products', () => {
     const eps = 1e-3
     const expected = normed(x, gain, eps)
     const [inPlace] = await leftBy([x, gain], (kernels, [at = 0, by = 0]) =>
-      kernels.normalise(at, by, at, width, eps),
+      kernels.rmsNorm(at, by, at, width, eps),
     )
     expectClose(inPlace as Float32Array, expected)
     const [kept, , added] = await leftBy([x, gain, sum], (kernels, [at = 0, by = 0, to = 0]) =>
-      kernels.addNormed(at, by, to, width, eps),
+      kernels.addRmsNorm(at, by, to, width, eps),
     )
     expect(kept).toEqual(x)
     expectClose(
@@ -349,7 +357,7 @@ describe('a list', () => {
     const head: Job = { ...rest, kind: 'product', rows: 262_144, width: 2048 }
     const expert: Job = { ...rest, kind: 'product', rows: 8192, width: 2048 }
     for (const jobs of [[head], [head, head], Array.from({ length: 64 }, () => expert), [expert]]) {
-      const cuts = cutList(jobs, 4095)
+      const cuts = splitJobs(jobs, 4095)
       expect(cuts.reduce((sum, { pieces }) => sum + pieces, 0)).toBeLessThanOrEqual(4095)
       cuts.forEach(({ pieces, rows }, i) => {
         const all = (jobs[i] as typeof head).rows
@@ -357,7 +365,7 @@ describe('a list', () => {
         expect([pieces * rows >= all, (pieces - 1) * rows < all]).toEqual([true, true])
       })
     }
-    expect(() => cutList([head, head], 1)).toThrow(/2 jobs in one list, at most 1 pieces/)
+    expect(() => splitJobs([head, head], 1)).toThrow(/2 jobs in one list, at most 1 pieces/)
   })
 
   it('that no control array holds is refused before any work', async () => {

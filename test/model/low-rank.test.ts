@@ -181,7 +181,7 @@ describe('training an expert of low rank', () => {
   const rows = Array.from({ length: L }, (_, l) =>
     Float32Array.from({ length: C }, (_, i) => Math.sin(l + i)),
   )
-  const units = zeroRows(config)
+  const constantRows = zeroRows(config)
   const ids = Int32Array.from(golden.input_ids)
 
   async function lossesOf(steps: number, rankOf: number) {
@@ -245,7 +245,7 @@ describe('training an expert of low rank', () => {
 
   it('releases factors whose pair is the model that was trained', async () => {
     const { trainables } = await lossesOf(5, rank)
-    const expert = releasedExpert(config, trainables, units)
+    const expert = releasedExpert(config, trainables, constantRows)
     expect(expertRank(expert)).toBe(rank)
     const params: Params = mixtureParams(config, publicModel, zeroRows(config), [expert])
     expect(params.has('model.layers.0.mlp.experts.1.gate_proj.weight')).toBe(false)
@@ -359,8 +359,8 @@ describe('a composition with experts of low rank', () => {
 
   it.each(['int8', 'int4'] as const)('serves %s weights with its factors in floats', async (weights) => {
     const { nats } = await served(low)
-    const coded = await served(low, { weights })
-    expect(Math.abs(coded.nats / nats - 1)).toBeLessThan(weights === 'int8' ? 0.005 : 0.1)
+    const quantized = await served(low, { weights })
+    expect(Math.abs(quantized.nats / nats - 1)).toBeLessThan(weights === 'int8' ? 0.005 : 0.1)
   })
 
   it('holds no whole weight of an expert of low rank, at rest or when it runs', async () => {

@@ -4,6 +4,7 @@ import { type AcceptedExpert, compose, selectionMask } from '../../src/compositi
 import { digestOf } from '../../src/lib/bytes.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import { denseName, type Expert, mixtureParams, type Params, zeroRows } from '../../src/model/params.ts'
+import { LEFT_OUT } from '../../src/model/router.ts'
 import { forward, head } from '../../src/model/transformer.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../../src/training/optimizer.ts'
@@ -75,7 +76,6 @@ async function run(
 
 const merged = (experts: readonly Expert[]): Params =>
   mixtureParams(config, publicModel, zeroRows(config), experts)
-const OUT = -1e30
 const far = (a: Float32Array, b: Float32Array): number =>
   a.reduce((max, x, i) => Math.max(max, Math.abs(x - (b[i] as number))), 0)
 const dense = async (): Promise<Float32Array> => {
@@ -219,7 +219,7 @@ describe('the invariants of the method', () => {
   })
 
   it('a mask of minus infinity and a missing bias mean what they say', async () => {
-    const { probabilities } = await run(merged([c]), 2, 2, Float32Array.of(0, OUT))
+    const { probabilities } = await run(merged([c]), 2, 2, Float32Array.of(0, LEFT_OUT))
     for (const layer of probabilities) for (let t = 0; t < T; t++) expect(layer[2 * t + 1]).toBe(0)
   })
 })

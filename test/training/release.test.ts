@@ -18,12 +18,12 @@ const windows = Array.from({ length: 16 }, () =>
 
 describe('a released expert', () => {
   it('has its bias in its rows, which give 1 on tokens as nearly as a row can', async () => {
-    const { rows, units } = await embedForRouter(engine, goldenConfig, goldenPublic(), {
+    const { rows, constantRows } = await embedForRouter(engine, goldenConfig, goldenPublic(), {
       own: windows,
       public: windows,
     })
     const trainables = initialTrainables(goldenConfig, goldenPublic(), rows)
-    const released = releasedExpert(goldenConfig, trainables, units)
+    const released = releasedExpert(goldenConfig, trainables, constantRows)
     expect(released.bias).toBeUndefined()
 
     const compiled = await engine.compile(
@@ -46,10 +46,10 @@ describe('a released expert', () => {
         (row as Float32Array).reduce((sum, x, c) => sum + x * (u[n * C + c] as number), 0)
       const errors = { unit: 0, nothing: EMBEDDING_WINDOW }
       for (let n = 0; n < EMBEDDING_WINDOW; n++) {
-        errors.unit += (product(units[layer], n) - 1) ** 2
+        errors.unit += (product(constantRows[layer], n) - 1) ** 2
         // The shift of the logit is the bias times what the unit row gives.
         const shift = product(released.routerRows[layer], n) - product(rows[layer], n)
-        expect(shift / product(units[layer], n)).toBeCloseTo(-2.05, 3)
+        expect(shift / product(constantRows[layer], n)).toBeCloseTo(-2.05, 3)
       }
       expect(errors.unit).toBeLessThan(errors.nothing)
     }
@@ -57,12 +57,12 @@ describe('a released expert', () => {
 
   it('keeps a bias of zero or more out of its rows, and nothing changes without one', () => {
     const expert: Expert = { ffn: new Map(), routerRows: [Float32Array.of(1, 2)], bias: Float32Array.of(0.5) }
-    const units = [Float32Array.of(3, 4)]
-    expect(foldBias(expert, units).routerRows).toEqual([Float32Array.of(1, 2)])
-    expect(foldBias({ ...expert, bias: Float32Array.of(-2) }, units).routerRows).toEqual([
+    const constantRows = [Float32Array.of(3, 4)]
+    expect(foldBias(expert, constantRows).routerRows).toEqual([Float32Array.of(1, 2)])
+    expect(foldBias({ ...expert, bias: Float32Array.of(-2) }, constantRows).routerRows).toEqual([
       Float32Array.of(-5, -6),
     ])
     const plain = { ...expert, bias: undefined }
-    expect(foldBias(plain, units)).toBe(plain)
+    expect(foldBias(plain, constantRows)).toBe(plain)
   })
 })
