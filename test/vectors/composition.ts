@@ -5,7 +5,7 @@ import { digestOf, parseDigest, utf8 } from '../../src/lib/bytes.ts'
 import { encodeCanonical } from '../../src/lib/canonical-json.ts'
 import { VerificationError } from '../../src/lib/errors.ts'
 import { Fields } from '../../src/lib/fields.ts'
-import { byFileName, type Case, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
+import { byFileName, type Case, type Place, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
 
 const publicModel = digestOf(Uint8Array.of(1))
 const ids = [2, 3, 4].map((byte) => digestOf(Uint8Array.of(byte)))
@@ -143,10 +143,10 @@ function makeVectors(): Record<string, Vector> {
   return byFileName([...digestVectors(), ...selectionVectors(), ...fileVectors()])
 }
 
-function runVector(input: Readonly<Record<string, unknown>>): unknown {
+function runVector(input: Readonly<Record<string, unknown>>, place: Place): unknown {
   const fields = new Fields(input, 'input')
   const decoder = fields.literal('decoder', 'digest', 'selection', 'file')
-  if (decoder === 'file') return decodeCompositionFile(utf8(String(input['text'])))
+  if (decoder === 'file') return decodeCompositionFile(place(utf8(String(input['text']))))
   if (decoder === 'digest') {
     const experts = fields.list('experts', 64, (item) => parseDigest(String(item)))
     const digest = compositionDigest(

@@ -17,7 +17,7 @@ import { MEDIA_TYPES, type MediaType } from '../../src/identity/media-types.ts'
 import { type Digest, digestOf, fromUtf8, utf8 } from '../../src/lib/bytes.ts'
 import { decodeCanonical, encodeCanonical, type JsonObject } from '../../src/lib/canonical-json.ts'
 import type { PublicFile } from '../../src/lib/model-shape.ts'
-import { byFileName, type Case, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
+import { byFileName, type Case, type Place, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
 
 const SPEC = 'consortium-charter'
 const NOW = 1_800_000_000
@@ -349,8 +349,8 @@ function makeVectors(): Record<string, Vector> {
   return byFileName([...charterVectors(), ...rosterVectors(), ...membershipVectors(), ...inviteVectors()])
 }
 
-function runVector(input: Readonly<Record<string, unknown>>): unknown {
-  const envelope = utf8(String(input['envelope'] ?? ''))
+function runVector(input: Readonly<Record<string, unknown>>, place: Place): unknown {
+  const envelope = place(utf8(String(input['envelope'] ?? '')))
   switch (input['decoder']) {
     case 'charter':
       return openCharter(envelope)

@@ -6,20 +6,8 @@
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { composition } from './composition.ts'
-import { consortiumCharter } from './consortium-charter.ts'
-import { makeVectors as expertPackage } from './expert-package.ts'
-import { inferenceApi } from './inference-api.ts'
-import { packageExchange } from './package-exchange.ts'
-import type { Vector } from './vector.ts'
+import { SUITES } from './suites.ts'
 
-const MAKERS: Record<string, () => Record<string, Vector>> = {
-  'consortium-charter': consortiumCharter.makeVectors,
-  'expert-package': expertPackage,
-  'package-exchange': packageExchange.makeVectors,
-  composition: composition.makeVectors,
-  'inference-api': inferenceApi.makeVectors,
-}
 const protocols = fileURLToPath(new URL('../../protocols', import.meta.url))
 const check = process.argv.includes('--check')
 let changed = 0
@@ -32,8 +20,8 @@ async function put(path: string, text: string): Promise<void> {
   if (!check) await writeFile(path, text)
 }
 
-for (const [protocol, makeVectors] of Object.entries(MAKERS)) {
-  const vectors = makeVectors()
+for (const [protocol, suite] of Object.entries(SUITES)) {
+  const vectors = suite.makeVectors()
   const folder = join(protocols, protocol, 'vectors')
   await mkdir(folder, { recursive: true })
   for (const [file, vector] of Object.entries(vectors))
@@ -52,5 +40,5 @@ for (const [protocol, makeVectors] of Object.entries(MAKERS)) {
   const text = await readFile(readme, 'utf8')
   await put(readme, text.replace(/\| vector \| expect \| scenario \|\n(?:\|.*\n)*/, `${table}\n`))
 }
-console.log(changed === 0 ? 'all vectors are as they should be' : `${changed} files differ`)
+console.log(changed === 0 ? 'all vectors are up to date' : `${changed} files ${check ? 'differ' : 'changed'}`)
 if (check && changed > 0) process.exitCode = 1

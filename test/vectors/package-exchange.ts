@@ -12,7 +12,7 @@ import { PROTOCOLS } from '../../src/exchange/protocols.ts'
 import { fromHex, toHex } from '../../src/lib/bytes.ts'
 import { decodeCbor, encodeCbor } from '../../src/lib/cbor.ts'
 import { limit } from '../../src/lib/limits.ts'
-import { byFileName, type Case, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
+import { byFileName, type Case, type Place, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
 
 const SPEC = 'package-exchange Frames'
 const DECODERS = {
@@ -135,7 +135,7 @@ const CASES: Record<Decoder, readonly (readonly [...Case, unknown])[]> = {
   ],
 }
 
-/** Encodings of the same kind of request that are not deterministic CBOR. */
+/** Statements requests in encodings that are not deterministic CBOR. */
 const RAW: readonly (readonly [...Case, string])[] = [
   [
     'long-integer',
@@ -161,7 +161,7 @@ function makeVectors(): Record<string, Vector> {
   const structured = (Object.keys(DECODERS) as Decoder[]).flatMap((decoder) =>
     vectorsOf(decoder, SPEC, CASES[decoder], (value) => {
       const hex = toHex(encodeCbor(value))
-      // Long refusals repeat one byte: the vector says which, and how often.
+      // Long refusals end with zeros, which the vector only counts.
       return hex.length > 4096 ? { decoder, ...shortened(hex) } : { decoder, hex }
     }),
   )
@@ -169,16 +169,29 @@ function makeVectors(): Record<string, Vector> {
   return byFileName([...structured, ...raw])
 }
 
-/** `hex` without its long run of zero bytes, which follows `hex` in the frame. */
+/** `hex` without a long run of zero bytes at its end, and the number of bytes removed. */
 function shortened(hex: string): { hex: string; zeros: number } {
   const zeros = /(?:00)+$/.exec(hex)?.[0].length ?? 0
   return zeros > 4096 ? { hex: hex.slice(0, -zeros), zeros: zeros / 2 } : { hex, zeros: 0 }
 }
 
-function runVector(input: Readonly<Record<string, unknown>>): unknown {
-  const { decode, max } = DECODERS[input['decoder'] as Decoder]
-  const hex = `${String(input['hex'])}${'00'.repeat(Number(input['zeros'] ?? 0))}`
-  return decode(decodeCbor(fromHex(hex), max))
+/** The bytes of a vector's frame, without its length. */
+export function frameOf(input: Readonly<Record<string, unknown>>): Uint8Array {
+  return fromHex(`${String(input['hex'])}${'00'.repeat(Number(input['zeros'] ?? 0))}`)
+}
+
+/** The largest frame that the receiver of a vector's frame allows. */
+export function maxFrameBytes(input: Readonly<Record<string, unknown>>): number {
+  return DECODERS[input['decoder'] as Decoder].max
+}
+
+/** Decodes the item of a vector's frame as the message that the vector names. */
+export function decodeFrame(input: Readonly<Record<string, unknown>>, item: unknown): unknown {
+  return DECODERS[input['decoder'] as Decoder].decode(item)
+}
+
+function runVector(input: Readonly<Record<string, unknown>>, place: Place): unknown {
+  return decodeFrame(input, decodeCbor(place(frameOf(input)), maxFrameBytes(input)))
 }
 
 export const packageExchange: VectorSuite = { makeVectors, runVector }

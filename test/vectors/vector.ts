@@ -1,4 +1,4 @@
-/** What a test vector is, and the code that a decoder answers with. Knows no protocol. */
+/** What a test vector is, and the outcome of running one. Knows nothing about any protocol. */
 import { FlexMeshError } from '../../src/lib/errors.ts'
 
 export interface Vector {
@@ -10,14 +10,21 @@ export interface Vector {
   readonly comment: string
 }
 
-/** What one protocol's vector file exports. */
+/** Where a decoder finds its input in memory: returns the same bytes, perhaps in another buffer. */
+export type Place = (bytes: Uint8Array) => Uint8Array
+
+/** The vectors of one protocol. */
 export interface VectorSuite {
-  /** File name to vector. */
+  /** Computes every vector from fixed seeds, by file name. */
   makeVectors(): Record<string, Vector>
-  /** Run the decoder that a vector names. @throws FlexMeshError for a refusal. */
-  runVector(input: Readonly<Record<string, unknown>>): unknown
+  /**
+   * Runs the decoder that a vector names on the vector's bytes, which `place` has placed.
+   * @throws FlexMeshError for a refusal.
+   */
+  runVector(input: Readonly<Record<string, unknown>>, place: Place): unknown
 }
 
+/** `accept`, or the code of the refusal that `run` throws. Any other error is rethrown. */
 export function outcomeOf(run: () => unknown): string {
   try {
     run()
@@ -30,6 +37,7 @@ export function outcomeOf(run: () => unknown): string {
 
 export type Case = readonly [name: string, expect: string, comment: string]
 
+/** Vectors named `PREFIX-NAME` for one section of a specification; `input` receives what follows the case's comment. */
 export function vectorsOf<T extends unknown[]>(
   prefix: string,
   spec: string,

@@ -1,0 +1,22 @@
+/** Test vectors of section Files and chunks. */
+import { concatBytes, toHex } from '../../../src/lib/bytes.ts'
+import { fileRefOf } from '../../../src/lib/file-ref.ts'
+import { limit } from '../../../src/lib/limits.ts'
+import { type Case, type Vector, vectorsOf } from '../vector.ts'
+
+export function chunkVectors(): Vector[] {
+  const size = 2 * limit('chunkBytes') + 1
+  const { ref, chunkHashes } = fileRefOf(new Uint8Array(size))
+  const swapped = concatBytes(chunkHashes.subarray(64), chunkHashes.subarray(0, 64))
+  const cases: [...Case, Uint8Array][] = [
+    ['hashes', 'accept', '2 MiB and one byte of zeros are three chunks', chunkHashes],
+    ['hashes-reordered', 'wrong-digest', 'order is part of the commitment', swapped],
+    ['hashes-short', 'bad-field', 'one hash for each chunk', chunkHashes.subarray(32)],
+    ['hashes-long', 'bad-field', 'one hash for each chunk', concatBytes(chunkHashes, new Uint8Array(32))],
+  ]
+  return vectorsOf('chunk', 'expert-package Files and chunks', cases, (hashes) => ({
+    decoder: 'chunk-hashes',
+    ref: { ...ref },
+    hex: toHex(hashes),
+  }))
+}

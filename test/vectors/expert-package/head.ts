@@ -1,0 +1,62 @@
+/** Test vectors of section Head. */
+import { fromUtf8 } from '../../../src/lib/bytes.ts'
+import { encodeCanonical } from '../../../src/lib/canonical-json.ts'
+import { limit } from '../../../src/lib/limits.ts'
+import { NO_STATEMENT } from '../../../src/statements/statement.ts'
+import { type Case, type Vector, vectorsOf } from '../vector.ts'
+import { digest, publisher } from './fixtures.ts'
+
+export function headVectors(): Vector[] {
+  const manifests = [digest(3), digest(4)].sort()
+  const base = {
+    consortium: digest(1),
+    publisher: publisher.peerId,
+    seq: 3,
+    last: digest(2),
+    manifests,
+    withdrawals: [digest(5)],
+    issuedAt: 1_800_000_000,
+    expiresAt: 1_800_086_400,
+  }
+  const cases: [...Case, Record<string, unknown>][] = [
+    ['latest', 'accept', 'two manifests stand, one was withdrawn', {}],
+    [
+      'empty',
+      'accept',
+      'a member that has published nothing',
+      { seq: 0, last: NO_STATEMENT, manifests: [], withdrawals: [] },
+    ],
+    ['unsorted', 'bad-field', 'a set has one spelling', { manifests: [...manifests].reverse() }],
+    ['twice', 'bad-field', 'a set holds each once', { manifests: [manifests[0], manifests[0]] }],
+    ['more-than-made', 'bad-field', 'three statements cannot be two', { seq: 2 }],
+    ['seq-without-last', 'bad-field', 'a number needs its statement', { last: NO_STATEMENT }],
+    [
+      'last-without-seq',
+      'bad-field',
+      'a statement needs its number',
+      { seq: 0, manifests: [], withdrawals: [] },
+    ],
+    [
+      'lives-too-long',
+      'bad-field',
+      'an old head proves nothing',
+      { expiresAt: base.issuedAt + limit('headLifetime') + 1 },
+    ],
+    [
+      'too-many',
+      'bad-field',
+      'a head fits an announcement',
+      {
+        seq: 99,
+        withdrawals: Array.from({ length: limit('digestsPerStatement') + 1 }, (_, index) =>
+          digest(index),
+        ).sort(),
+      },
+    ],
+    ['unknown-member', 'bad-field', 'heads have no extensions', { ext: {} }],
+  ]
+  return vectorsOf('head', 'expert-package Head', cases, (change) => ({
+    decoder: 'head',
+    text: fromUtf8(encodeCanonical({ ...base, ...change })),
+  }))
+}

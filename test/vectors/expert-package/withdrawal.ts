@@ -1,0 +1,34 @@
+/** Test vectors of section Withdrawal. */
+import { fromUtf8 } from '../../../src/lib/bytes.ts'
+import { encodeCanonical } from '../../../src/lib/canonical-json.ts'
+import { NO_STATEMENT } from '../../../src/statements/statement.ts'
+import { type Case, type Vector, vectorsOf } from '../vector.ts'
+import { digest, publisher } from './fixtures.ts'
+
+export function withdrawalVectors(): Vector[] {
+  const base = {
+    consortium: digest(1),
+    publisher: publisher.peerId,
+    seq: 2,
+    prev: digest(2),
+    manifests: [digest(2)],
+    reason: 'owner-request',
+    issuedAt: 1_800_000_000,
+  }
+  const cases: [...Case, Record<string, unknown>][] = [
+    ['one', 'accept', 'takes back the manifest before it', {}],
+    ['nothing', 'bad-field', 'names at least one manifest', { manifests: [] }],
+    [
+      'free-text',
+      'bad-field',
+      'kept forever, so no personal data',
+      { reason: 'at the request of a patient' },
+    ],
+    ['expires', 'bad-field', 'a withdrawal is for good', { expiresAt: 1_900_000_000 }],
+    ['first', 'bad-field', 'statement 1 follows nothing, later ones something', { prev: NO_STATEMENT }],
+  ]
+  return vectorsOf('withdrawal', 'expert-package Withdrawal', cases, (change) => ({
+    decoder: 'withdrawal',
+    text: fromUtf8(encodeCanonical({ ...base, ...change })),
+  }))
+}
