@@ -15,7 +15,8 @@ import { reporting } from '../lib/reporting.ts'
 import type { Evaluation, HeldOutDocument } from '../model/evaluate.ts'
 import { type RouterKind, routerChoice } from '../model/gates.ts'
 import type { FlexMeshNode } from '../node/node.ts'
-import { ownHeldOut, publicHeldOut, trainingDirs } from '../owner/training-folder.ts'
+import { ownHeldOut, publicHeldOut } from '../owner/held-out.ts'
+import { trainingDirs } from '../owner/training-folder.ts'
 
 /** Domain of the held-out public text that ships with the public model. */
 export const PUBLIC_TEXT = 'public text'

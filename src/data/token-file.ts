@@ -1,11 +1,13 @@
-/** Token ids on disk, little-endian 16 or 32 bits each, read by window. Knows no text. */
-import { type FileHandle, open, stat } from 'node:fs/promises'
-import { mapDiskErrors } from '../lib/files.ts'
+/** Token ids on disk, 16 or 32 bits each, little-endian, read window by window. Knows no text. */
+import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises'
+import { mapDiskErrors, PRIVATE_FILE_MODE } from '../lib/files.ts'
 
-const WIDE_VOCABULARY = 65_536
+/** Largest vocabulary whose ids fit 16 bits. */
+const NARROW_VOCABULARY = 65_536
 
+/** Bytes per id. */
 export function tokenBytes(vocabSize: number): 2 | 4 {
-  return vocabSize <= WIDE_VOCABULARY ? 2 : 4
+  return vocabSize <= NARROW_VOCABULARY ? 2 : 4
 }
 
 /** The bytes of ids as a token file holds them. */
@@ -15,6 +17,7 @@ export function packTokens(ids: Int32Array, width: 2 | 4): Uint8Array {
 }
 
 export class TokenFile {
+  /** Number of ids. */
   readonly tokens: number
   readonly #handle: FileHandle
   readonly #width: 2 | 4
@@ -32,7 +35,7 @@ export class TokenFile {
     })
   }
 
-  /** Ids from `start`; fewer than `count` at the end of the file. */
+  /** `count` ids from `start` on; fewer at the end of the file. */
   async read(start: number, count: number): Promise<Int32Array> {
     const wanted = Math.max(0, Math.min(count, this.tokens - start))
     const bytes = new Uint8Array(wanted * this.#width)
@@ -45,9 +48,52 @@ export class TokenFile {
   }
 }
 
+/** A token file while it is written; it has a temporary name until `finish`. */
+export class TokenFileWriter {
+  readonly #path: string
+  readonly #handle: FileHandle
+  readonly #width: 2 | 4
+
+  private constructor(path: string, handle: FileHandle, width: 2 | 4) {
+    this.#path = path
+    this.#handle = handle
+    this.#width = width
+  }
+
+  /** @throws InputError of `mapDiskErrors`. */
+  static async create(path: string, width: 2 | 4): Promise<TokenFileWriter> {
+    const handle = await mapDiskErrors(path, () => open(temporaryPath(path), 'w', PRIVATE_FILE_MODE))
+    return new TokenFileWriter(path, handle, width)
+  }
+
+  /** @throws InputError `disk-full`. */
+  async append(ids: Int32Array): Promise<void> {
+    await mapDiskErrors(this.#path, () => this.#handle.writeFile(packTokens(ids, this.#width)))
+  }
+
+  /** Flush the file and give it its name. `discard` it if this throws. */
+  async finish(): Promise<void> {
+    await mapDiskErrors(this.#path, async () => {
+      await this.#handle.sync()
+      await this.#handle.close()
+      await rename(temporaryPath(this.#path), this.#path)
+    })
+  }
+
+  /** Close the file and remove it, unless it has its name already. */
+  async discard(): Promise<void> {
+    await this.#handle.close()
+    await rm(temporaryPath(this.#path), { force: true })
+  }
+}
+
+function temporaryPath(path: string): string {
+  return `${path}.tmp`
+}
+
 /**
- * Deterministic random windows of `length` ids: a pure function of seed and index, so that training
- * resumes exactly. A file shorter than a window is repeated.
+ * Deterministic random windows of `length` ids: a pure function of seed and index, so that training resumes exactly. A
+ * file that is shorter than a window is repeated.
  */
 export function windowSampler(
   file: Pick<TokenFile, 'tokens' | 'read'>,
@@ -55,8 +101,8 @@ export function windowSampler(
   seed: number,
 ): (index: number) => Promise<Int32Array> {
   return async (index) => {
-    const room = Math.max(1, file.tokens - length + 1)
-    const start = Math.floor(hash(seed, index) * room)
+    const starts = Math.max(1, file.tokens - length + 1)
+    const start = Math.floor(hash(seed, index) * starts)
     const window = await file.read(start, length)
     if (window.length === length) return window
     return Int32Array.from({ length }, (_, i) => window[i % Math.max(1, window.length)] ?? 0)
@@ -64,18 +110,18 @@ export function windowSampler(
 }
 
 /**
- * At most `most` stretches of at most `length` ids, spread evenly over a file in which `boundary` starts every
- * document. No id is in two of them and each lies in one document: where `length` ids hold several, the
- * longest stretch is taken.
+ * At most `max` stretches of at most `length` ids, spread evenly over a file in which `boundary` starts every
+ * document. The stretches are disjoint and each lies within one document: the longest one of its block of `length`
+ * ids.
  */
 export async function disjointStretches(
   file: TokenFile,
   boundary: number,
   length: number,
-  most: number,
+  max: number,
 ): Promise<Int32Array[]> {
   const blocks = Math.max(1, Math.floor(file.tokens / length))
-  const count = Math.min(most, blocks)
+  const count = Math.min(max, blocks)
   return Promise.all(
     Array.from({ length: count }, async (_, i) => {
       const block = Math.floor((i * blocks) / count)

@@ -1,24 +1,27 @@
-/** `flexmesh publish --rank`: a trained expert cut to a rank, and measured again as what it is now. */
+/** `flexmesh publish --rank`: reduces a trained expert to a rank and scores the result. Knows nothing about packages. */
+import type { PublicModel } from '../checkpoint/public-model.ts'
 import { InputError } from '../lib/errors.ts'
 import { checkRank, lowRankOf } from '../model/low-rank.ts'
 import { type Expert, expertRank } from '../model/params.ts'
-import type { NodeState } from '../node/node-state.ts'
+import type { Engine } from '../tensor/engine.ts'
+import { ownHeldOut, publicHeldOut } from './held-out.ts'
 import { pairScores } from './score.ts'
-import { loadTrained, ownHeldOut, publicHeldOut, type TrainResult } from './training-folder.ts'
+import { loadTrained, type TrainResult } from './training-folder.ts'
 
 export interface CutExpert {
   readonly expert: Expert
   readonly result: TrainResult
-  /** Share of the squared norm of the difference from the public FFN that is left: 0 to 1. */
+  /** Share of the squared norm of the difference from the public FFN that the cut keeps, 0 to 1. */
   readonly energyKept: number
 }
 
 /**
- * The training stays as it is, so that it can be cut again at another rank.
- * @throws InputError `not-found`, and `usage` for a rank that is none, or not below the expert's own.
+ * Cut a finished training to `rank` and score it. The training itself is not changed, so it can be cut again at
+ * another rank.
+ * @throws InputError `not-found`; `usage` for a rank that does not fit the model or is not below the expert's own.
  */
 export async function cutTrained(
-  { engine, publicModel }: Pick<NodeState, 'engine' | 'publicModel'>,
+  { engine, publicModel }: { readonly engine: Engine; readonly publicModel: PublicModel },
   trainingRoot: string,
   name: string,
   rank: number,
@@ -30,7 +33,7 @@ export async function cutTrained(
   if (before !== 0 && rank >= before) {
     throw new InputError(
       'usage',
-      `${name} was trained at rank ${before}; leave out --rank to publish it so, or give a lower one`,
+      `${name} was trained at rank ${before}; leave out --rank to publish it at that rank, or give a lower one`,
     )
   }
   const { expert, energyKept } = lowRankOf(trained.expert, publicModel.params, rank)

@@ -1,7 +1,7 @@
 /**
- * `flexmesh train --export-pair`: the two-expert checkpoint to start training from elsewhere. Expert 0 and all
- * that is shared are the public model's bytes; expert 1 begins as a copy of the public FFN, its router rows as
- * training here would begin. What is needed to take the result back in stays in the training's folder.
+ * `flexmesh train --export-pair`: writes the two-expert checkpoint that training elsewhere starts from. Expert 0 and
+ * the shared tensors are the public model's bytes. Expert 1 is a copy of the public FFN, and its router rows are the
+ * ones that training here would start from. The training's folder keeps what `import-expert` needs later.
  */
 
 import type { FloatTensor } from '../checkpoint/checkpoint-check.ts'
@@ -31,7 +31,10 @@ export interface PairExport {
   readonly warnings: readonly CorpusWarning[]
 }
 
-/** @throws InputError `exists` for a folder with anything in it, and as `startPair`. */
+/**
+ * Write the pair into `directory`.
+ * @throws InputError `exists` for a folder that is not empty; and as `startPair`.
+ */
 export async function exportPair(
   engine: Engine,
   model: PublicModel,
@@ -42,7 +45,7 @@ export async function exportPair(
 ): Promise<PairExport> {
   await checkTarget(directory)
   const published = await openPublicModel(model.dir)
-  const start = await startPair(engine, model, trainingRoot, request, options.signal)
+  const start = await startPair(engine, model, trainingRoot, request, 'export', options.signal)
   try {
     const { rows, constantRows } = start.embedding
     const content = {
@@ -68,7 +71,7 @@ export async function exportPair(
   }
 }
 
-/** Expert 1: the public FFN once more. */
+/** Expert 1: a copy of the public FFN. */
 function expertSources(model: PublicModelFiles): TensorSource[] {
   return Array.from({ length: model.config.numHiddenLayers }, (_, layer) =>
     FFN_PROJECTIONS.map((projection) => {
@@ -78,7 +81,7 @@ function expertSources(model: PublicModelFiles): TensorSource[] {
   ).flat()
 }
 
-/** Row 0 is the public one, zero; row 1 the owner's. */
+/** Router tensors [2, C]: row 0 is the public row, which is zero; row 1 is the owner's. */
 function routers({ hiddenSize: C }: ModelConfig, rows: readonly Float32Array[]): TensorSource[] {
   return rows.map((row, layer) => {
     const values = new Float32Array(2 * C)

@@ -1,7 +1,7 @@
 /**
- * `flexmesh import-expert`: a two-expert FlexOlmo checkpoint, trained anywhere, in; a finished training in the
- * home folder out. Everything but expert 1 must be the public model bit for bit. Reads a piece of a tensor at a
- * time, needs no engine and no running node.
+ * `flexmesh import-expert`: turns a two-expert FlexOlmo checkpoint, trained anywhere, into a finished training in the
+ * home folder. Everything but expert 1 must equal the public model bit for bit. Reads tensors piece by piece and needs
+ * neither an engine nor a running node.
  */
 import { open, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -40,6 +40,7 @@ import {
 import type { HomePaths } from '../store/home.ts'
 import { foldBias, RELEASE_BIAS } from '../training/pair.ts'
 import { loadOwnStatistics, type OwnStatistics } from './statistics.ts'
+import { claimTraining } from './training-claim.ts'
 import {
   loadConstantRows,
   saveResult,
@@ -48,15 +49,17 @@ import {
   trainingDirs,
 } from './training-folder.ts'
 
-/** A pair whose headers fit the public model. */
+/** A pair whose tensor names and shapes fit the public model. */
 interface Pair {
   readonly checkpoint: Checkpoint
   readonly tensors: ReadonlyMap<string, FloatTensor>
 }
 
 /**
- * @throws InputError `not-a-model`, `mismatch` naming the first tensor that is not the public model's, `exists`;
- * FormatError for damaged files and values that are not finite.
+ * Check the checkpoint in `dir` and keep its expert 1 as the training `name`.
+ * @throws InputError `not-a-model`; `mismatch` naming the first tensor that differs from the public model's; `exists`
+ * if `name` was trained here, or while something else uses its folder; FormatError for damaged files and values that
+ * are not finite.
  */
 export async function importExpert(
   paths: HomePaths,
@@ -65,6 +68,21 @@ export async function importExpert(
   options: CheckOptions = {},
 ): Promise<TrainResult> {
   const dirs = trainingDirs(paths.training, name)
+  const release = claimTraining(dirs, name, 'import')
+  try {
+    return await importClaimed(paths, dirs, dir, name, options)
+  } finally {
+    release()
+  }
+}
+
+async function importClaimed(
+  paths: HomePaths,
+  dirs: TrainingDirs,
+  dir: string,
+  name: string,
+  options: CheckOptions,
+): Promise<TrainResult> {
   if (await pathExists(dirs.checkpoint)) {
     throw new InputError('exists', `${name} was trained here; choose another --name for the expert in ${dir}`)
   }
@@ -128,7 +146,7 @@ async function openPair(model: PublicModelFiles, dir: string): Promise<Pair> {
     if (config[key] !== model.config[key]) {
       throw new InputError(
         'mismatch',
-        `${join(dir, 'config.json')}: ${key} is ${config[key]}, that of the public model is ${model.config[key]}`,
+        `${join(dir, 'config.json')}: expected ${key} ${model.config[key]} as in the public model, got ${config[key]}`,
       )
     }
   }
@@ -136,13 +154,13 @@ async function openPair(model: PublicModelFiles, dir: string): Promise<Pair> {
   if (!sameTokenizer(theirs, await readTokenizer(model.dir))) {
     throw new InputError(
       'mismatch',
-      `${join(dir, TOKENIZER_FILE)} is not the tokenizer of the public model; train on text cut by that one`,
+      `${join(dir, TOKENIZER_FILE)} is not the tokenizer of the public model; train on text encoded by that tokenizer`,
     )
   }
   return { checkpoint, tensors: checkTensors(checkpoint, mixtureShapes(config, 2)) }
 }
 
-/** Whether two files say the same about text: libraries write the same tokenizer in different spellings. */
+/** Whether two files encode text alike: libraries write the same tokenizer in different spellings. */
 function sameTokenizer(a: Uint8Array, b: Uint8Array): boolean {
   if (equalBytes(a, b)) return true
   const parts = [a, b].map((bytes) => {
@@ -156,7 +174,7 @@ function sameTokenizer(a: Uint8Array, b: Uint8Array): boolean {
   return parts[0] !== undefined && parts[0] === parts[1]
 }
 
-/** The same value with the members of every object in order of name. */
+/** The same value with the members of every object sorted by name. */
 function ordered(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(ordered)
   if (typeof value !== 'object' || value === null) return value
@@ -167,7 +185,7 @@ function ordered(value: unknown): unknown {
   )
 }
 
-/** Every tensor of the public model, and the public router rows. */
+/** Check every tensor of the public model, and the public router rows. @throws InputError `mismatch`. */
 async function compareFrozen(
   model: PublicModelFiles,
   { checkpoint, tensors }: Pair,
@@ -182,14 +200,14 @@ async function compareFrozen(
   for (const own of model.tensors.values()) {
     const theirs = tensors.get(mixtureName(own.name)) as FloatTensor
     if (theirs.dtype !== own.dtype) {
-      throw differs(theirs, `is ${theirs.dtype}, that of the public model is ${own.dtype}`)
+      throw differs(theirs, `is ${theirs.dtype}, but ${own.dtype} in the public model`)
     }
     const pieces = readPieces(model.checkpoint, own, signal)
     try {
       for await (const piece of readPieces(checkpoint, theirs, signal)) {
         const { value } = await pieces.next()
         if (value === undefined || !equalBytes(piece, value))
-          throw differs(theirs, 'is not the public model’s')
+          throw differs(theirs, 'differs from the public model')
         progress(piece.length)
       }
     } finally {
@@ -200,13 +218,13 @@ async function compareFrozen(
     const router = tensors.get(routerName(layer)) as FloatTensor
     const bytes = await readTensor(checkpoint, router, signal)
     if (bytes.subarray(0, bytes.length / 2).some((byte) => byte !== 0)) {
-      throw differs(router, 'has a row 0 that is not the public one, which is zero')
+      throw differs(router, 'has a row 0 that is not zero, as the public row is')
     }
     checkPiece(checkpoint, router, bytes, 0)
   }
 }
 
-/** FFN 1 in its own format, checked as it is read. */
+/** The FFN of expert 1 in the dtype of the checkpoint; values are checked while they are read. */
 function ffnSources(
   { checkpoint, tensors }: Pair,
   config: ModelConfig,
@@ -222,7 +240,7 @@ function ffnSources(
       if (tensor.dtype !== dtype) {
         throw new InputError(
           'not-a-model',
-          `${join(checkpoint.dir, tensor.file)}: tensor ${name} is ${tensor.dtype}, others of expert 1 are ${dtype}; save them in one format`,
+          `${join(checkpoint.dir, tensor.file)}: tensor ${name} is ${tensor.dtype}, other tensors of expert 1 are ${dtype}; save all of them in one format`,
         )
       }
       sources.push({
@@ -252,8 +270,7 @@ async function* checkedPieces(
 }
 
 /**
- * Router rows and what is left of the bias: none where this training was exported from here, which kept the rows
- * that a bias becomes part of.
+ * Router rows, and the bias unless it can be folded into them: an export from here kept the constant rows for that.
  */
 async function readRouter(
   { checkpoint, tensors }: Pair,
@@ -287,12 +304,12 @@ async function readRouter(
   ]
 }
 
-/** Those of the text that this training was exported with. */
+/** Statistics of the text that this training was exported with. */
 function statisticsSources({ statistics: { tokens } }: OwnStatistics): TensorSource[] {
   return [valuesSource(STATISTICS_TOKENS, [tokens.length], tokens)]
 }
 
-/** What is known of the text: that of the export, when this training has one. */
+/** Size of the text that this training was exported with; zeros if there was no export. */
 async function textOf(
   model: PublicModelFiles,
   dirs: TrainingDirs,
@@ -304,7 +321,7 @@ async function textOf(
   return { documents, tokens }
 }
 
-/** Bytes of both passes: what is the public model's, then expert 1. */
+/** Counts the bytes of both passes: first the public model's tensors, then expert 1. */
 function progressOf({ tensors }: Pair, { onProgress }: CheckOptions): (bytes: number) => void {
   let total = 0
   for (const { name, length } of tensors.values()) if (!name.endsWith('.mlp.gate.weight')) total += length

@@ -1,4 +1,4 @@
-/** Bits per byte of the public model, and of the pair of it and one expert. Knows no files. */
+/** Bits per byte of the public model alone and with one expert. Knows no files. */
 
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { createEvaluator, type HeldOutDocument } from '../model/evaluate.ts'
@@ -7,7 +7,7 @@ import { LEFT_OUT } from '../model/router.ts'
 import type { Engine } from '../tensor/engine.ts'
 import type { Score } from './training-folder.ts'
 
-/** Both scores on each text that there is. */
+/** Score the public model before and the pair after, on the public text and, if given, on the owner's. */
 export async function pairScores(
   engine: Engine,
   model: Pick<PublicModel, 'config' | 'params' | 'tokenizer'>,

@@ -1,4 +1,4 @@
-/** Router statistics of the texts that a node holds: public text for replay, and the owner's own. */
+/** Router statistics of the public text for replay and of an owner's text. Knows nothing about what is published. */
 
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { fromFloat32, readSafetensors, toFloat32, writeSafetensors } from '../checkpoint/safetensors.ts'
@@ -9,18 +9,18 @@ import { limit } from '../lib/limits.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
 import { STATISTICS_WINDOW } from '../model/solved-router.ts'
 import { routerStatistics, STATISTICS_DOCUMENTS } from '../training/router-statistics.ts'
-import { openReplay, type TrainingDirs } from './training-folder.ts'
+import { openReplay } from './replay.ts'
+import type { TrainingDirs } from './training-folder.ts'
 
-/** Metadata key of how many documents own statistics average over. */
+/** Metadata key of the number of documents that the statistics average over. */
 const DOCUMENTS = 'documents'
-/** Statistics of a vocabulary of 16 million tokens. */
+/** Enough for a vocabulary of 16 million tokens. */
 const MAX_FILE_BYTES = 2 ** 26
 const TOKENS = 'tokens'
 
 /**
- * Statistics of the public model's own expert, from its text for replay. Public text needs no minimum of
- * documents.
- * @throws InputError of `prepareCorpus`.
+ * Statistics of the public expert, from the replay text. Public text needs no minimum number of documents.
+ * @throws InputError of `openReplay`.
  */
 export async function publicStatistics(
   model: PublicModel,
@@ -35,25 +35,25 @@ export async function publicStatistics(
   }
 }
 
-/** What an owner publishes for gates, and what it averages over. */
+/** Statistics of an owner's text, and the number of documents that they average over. */
 export interface OwnStatistics {
   readonly statistics: RouterStatistics
   readonly documents: number
 }
 
-/** Statistics of a training's own text; nothing where it has too few documents to publish a mean of them. */
+/** Statistics of a training's own text; undefined if it has too few documents to publish their mean. */
 export async function ownStatistics(model: PublicModel, corpus: Corpus): Promise<OwnStatistics | undefined> {
   const documents = await documentsOf(model, corpus)
   if (documents.length < limit('statisticsDocuments')) return undefined
   return { statistics: routerStatistics(model.config.vocabSize, documents), documents: documents.length }
 }
 
-/** Stretches of a corpus's training text that statistics average over; see `disjointStretches`. */
+/** The stretches of the training text that statistics average over; see `disjointStretches`. */
 function documentsOf(model: PublicModel, { train }: Corpus): Promise<Int32Array[]> {
   return disjointStretches(train, model.tokenizer.endOfText, STATISTICS_WINDOW, STATISTICS_DOCUMENTS)
 }
 
-/** Keep them for an expert that is trained elsewhere: they are of the text, which stays here. */
+/** Keep the statistics for an expert that is trained elsewhere, since the text stays here. */
 export async function saveOwnStatistics(dirs: TrainingDirs, own: OwnStatistics): Promise<void> {
   const { tokens } = own.statistics
   const entry = {
@@ -68,7 +68,7 @@ export async function saveOwnStatistics(dirs: TrainingDirs, own: OwnStatistics):
   )
 }
 
-/** Statistics of a training that was exported from here, if its text had enough documents. */
+/** Statistics kept by `saveOwnStatistics`; undefined if there are none. */
 export async function loadOwnStatistics(dirs: TrainingDirs): Promise<OwnStatistics | undefined> {
   if (!(await pathExists(dirs.statistics))) return undefined
   const { tensors, metadata } = readSafetensors(await readFileBounded(dirs.statistics, MAX_FILE_BYTES))

@@ -1,12 +1,13 @@
 /**
- * `flexmesh train`: an owner's text and the public model in, a trained expert in the home folder out.
- * Interruptible at any moment and resumed from its last checkpoint.
+ * `flexmesh train`: trains an expert beside the public model on an owner's text and keeps it in the home folder. Can
+ * be interrupted at any moment; the next run resumes from the last checkpoint. Knows nothing about packages.
  */
 import { join } from 'node:path'
 import { checkpointFile } from '../checkpoint/checkpoint-file.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
-import { type Corpus, openCorpus, prepareCorpus } from '../data/corpus.ts'
+import { type Corpus, openCorpus } from '../data/corpus.ts'
 import { type CorpusWarning, corpusWarnings } from '../data/corpus-warnings.ts'
+import { prepareCorpus } from '../data/prepare-corpus.ts'
 import { windowSampler } from '../data/token-file.ts'
 import { InputError } from '../lib/errors.ts'
 import { ensurePrivateDir, pathExists } from '../lib/files.ts'
@@ -19,70 +20,91 @@ import { compilePairStep, initialTrainables, releasedExpert } from '../training/
 import { EMBEDDING_WINDOW, embedForRouter, type RouterEmbedding } from '../training/router-embedding.ts'
 import { peakLearningRate } from '../training/schedule.ts'
 import { type StepReport, train } from '../training/train.ts'
+import { SCORED_BYTES } from './held-out.ts'
+import { openReplay } from './replay.ts'
 import { pairScores } from './score.ts'
 import { ownStatistics } from './statistics.ts'
-import { openReplay, saveExpert, saveResult, type TrainResult, trainingDirs } from './training-folder.ts'
+import { claimTraining } from './training-claim.ts'
+import { saveExpert, saveResult, type TrainResult, trainingDirs } from './training-folder.ts'
 
 export interface TrainRequest {
   readonly name: string
-  /** Files and folders; none resumes on the text prepared before. */
+  /** Files and folders with text; empty resumes on the text that an earlier run prepared. */
   readonly paths: readonly string[]
   readonly steps: number
-  /** Micro-batches of B rows a step; the batch grows, memory does not. */
+  /** Micro-batches of B rows per step: a larger batch in the same memory. */
   readonly accumulate: number
-  /** Of the difference from the public FFN that is trained; 0 trains a whole FFN. */
+  /** Rank of the trained difference from the public FFN; 0 trains a whole FFN. */
   readonly rank: number
   readonly seed: number
 }
 
-/** Chosen by rows of the table in scripts/paper/README.md: gate, replay-0.5-gate, hidden-start-gate. */
+/** Chosen by the rows gate, replay-0.5-gate and hidden-start-gate of the table in scripts/paper/README.md. */
 export const TRAIN_DEFAULTS = {
   steps: 200,
   accumulate: 1,
   rank: 0,
-  /** Rows of a micro-batch and tokens of a row. */
+  /** Rows per micro-batch, and tokens per row. */
   B: 8,
   T: 128,
-  /** Share of rows that are public text. */
+  /** Share of the rows of a batch that are public text. */
   replayShare: 0.25,
   warmupSteps: 10,
+  /** Steps between checkpoints. */
   checkpointEvery: 50,
-  /** Held-out text scored before and after, bytes. */
-  evaluationBytes: 32_768,
+  /** Windows of own text, and as many of public text, from which router rows start. */
   embeddingWindows: 128,
 } as const
 
 export type TrainEvent =
-  | { readonly stage: 'data'; readonly documents: number; readonly bytes: number }
   | { readonly stage: 'prepared'; readonly stats: Corpus['stats'] }
   | ({ readonly stage: 'warning' } & CorpusWarning)
   | ({ readonly stage: 'step' } & StepReport)
   | { readonly stage: 'done'; readonly result: TrainResult }
 
-/** Everything that training starts from: text, and router rows made from it. */
+/** What training starts from: the text, and router rows computed from it. */
 export interface PairStart {
   readonly corpus: Corpus
   readonly replay: Corpus
   readonly embedding: RouterEmbedding
-  /** Rows of a step: `b` of the batch, public text first. */
+  /**
+   * The batch of a step: `rows` windows of T + 1 token ids each, those of public text first. The number of public
+   * rows is `rows` times `TRAIN_DEFAULTS.replayShare`, rounded. A pure function of `step` and `rows`.
+   */
   batch(step: number, rows: number): Promise<Int32Array[]>
+  /** Close the text and give up the folder. */
   close(): Promise<void>
 }
 
-/** @throws InputError of `prepareCorpus`, `exists`, `not-found`. */
+/**
+ * Claim the folder of a training until `close`, open or prepare its text and compute its first router rows.
+ * @throws InputError of `prepareCorpus`; `exists` while something else uses the folder, or if the training was begun
+ * on other text; `not-found` without text.
+ */
 export async function startPair(
   engine: Engine,
   model: PublicModel,
   trainingRoot: string,
   request: Pick<TrainRequest, 'name' | 'paths' | 'seed'>,
+  activity: 'train' | 'export',
   signal: AbortSignal,
 ): Promise<PairStart> {
   const dirs = trainingDirs(trainingRoot, request.name)
-  await ensurePrivateDir(dirs.dir)
-  const corpus = await openOrPrepare(model, dirs.corpus, request, signal)
-  const replay = await openReplay(model, trainingRoot, signal)
-  const close = async (): Promise<void> => void (await Promise.all([corpus.close(), replay.close()]))
+  const release = claimTraining(dirs, request.name, activity)
+  const opened: Corpus[] = []
+  const close = async (): Promise<void> => {
+    try {
+      await Promise.all(opened.map((text) => text.close()))
+    } finally {
+      release()
+    }
+  }
   try {
+    await ensurePrivateDir(dirs.dir)
+    const corpus = await openOrPrepare(model, dirs.corpus, request, signal)
+    opened.push(corpus)
+    const replay = await openReplay(model, trainingRoot, signal)
+    opened.push(replay)
     const { T } = TRAIN_DEFAULTS
     const own = windowSampler(corpus.train, T + 1, request.seed)
     const shared = windowSampler(replay.train, T + 1, request.seed + 1)
@@ -113,6 +135,12 @@ export async function startPair(
   }
 }
 
+/**
+ * Train an expert and score it. Each step runs `accumulate` micro-batches of B rows of T + 1 token ids (B and T of
+ * `TRAIN_DEFAULTS`): ids [B, T] are the first T of each row, labels [B, T] the last T.
+ * @throws InputError as `startPair`; `usage` for a rank that does not fit the model; `mismatch` for a checkpoint of
+ * another rank. The reason of `signal`.
+ */
 export async function* trainExpert(
   engine: Engine,
   model: PublicModel,
@@ -124,7 +152,7 @@ export async function* trainExpert(
   const dirs = trainingDirs(trainingRoot, request.name)
   const { rank } = request
   checkRank(config, rank)
-  const start = await startPair(engine, model, trainingRoot, request, signal)
+  const start = await startPair(engine, model, trainingRoot, request, 'train', signal)
   try {
     const { corpus, embedding } = start
     yield { stage: 'prepared', stats: corpus.stats }
@@ -162,8 +190,8 @@ export async function* trainExpert(
       statistics: own?.statistics,
     }
     const score = await pairScores(engine, model, expert, {
-      own: await corpus.heldOut(TRAIN_DEFAULTS.evaluationBytes),
-      public: await start.replay.heldOut(TRAIN_DEFAULTS.evaluationBytes),
+      own: await corpus.heldOut(SCORED_BYTES),
+      public: await start.replay.heldOut(SCORED_BYTES),
     })
     const result: TrainResult = {
       name: request.name,
@@ -183,6 +211,7 @@ export async function* trainExpert(
   }
 }
 
+/** The corpus that an earlier run prepared, if it is of the same paths; else a new one. */
 async function openOrPrepare(
   model: PublicModel,
   outDir: string,
@@ -195,7 +224,7 @@ async function openOrPrepare(
     await corpus.close()
     throw new InputError(
       'exists',
-      `training ${request.name} was begun on ${corpus.paths.join(', ')}; leave out --data to go on with it, or choose another --name`,
+      `training ${request.name} was begun on ${corpus.paths.join(', ')}; leave out --data to continue it, or choose another --name`,
     )
   }
   if (request.paths.length === 0) {

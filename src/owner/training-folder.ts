@@ -1,63 +1,60 @@
 /**
- * A finished training in the home folder, however it came about: the expert as one safetensors file under
- * package names, and what its run recorded. Knows no engine.
+ * The folder of one training: names of its files, the expert as one safetensors file under package names, and what
+ * its run recorded. Knows no engine.
  */
 import { join } from 'node:path'
 import { expertOfTensors, tensorsOfExpert } from '../checkpoint/expert-tensors.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { fromFloat32, readSafetensors, toFloat32, writeSafetensors } from '../checkpoint/safetensors.ts'
-import { type Corpus, openCorpus, prepareCorpus } from '../data/corpus.ts'
 import type { CorpusWarning } from '../data/corpus-warnings.ts'
 import { fromUtf8 } from '../lib/bytes.ts'
 import { FormatError, InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { pathExists, readFileBounded, writeFileAtomic } from '../lib/files.ts'
 import { configToShape, type ModelConfig } from '../model/config.ts'
-import type { HeldOutDocument } from '../model/evaluate.ts'
 import type { Expert } from '../model/params.ts'
 import { packExpert, unpackExpertFile } from '../packaging/package.ts'
 
-/** Bits per byte before, by the public model, and after, by the pair. */
+/** Bits per byte of the public model (before) and of the pair (after). */
 export interface Score {
   readonly before: number
   readonly after: number
 }
 
-/** What is kept of a run beside its expert. */
+/** What a run records beside its expert. */
 export interface TrainResult {
   readonly name: string
-  /** 0 where it is not known, as for training that ran elsewhere. */
+  /** 0 if unknown, as for training elsewhere. */
   readonly steps: number
   readonly tokens: number
   readonly documents: number
   readonly replayShareMilli: number
-  /** What the expert's router statistics average over; 0 without them. */
+  /** Number of documents that the expert's router statistics average over; 0 without statistics. */
   readonly statisticsDocuments: number
-  /** Nothing where there was no text to measure on. */
+  /** On the owner's held-out text; absent if there was none. */
   readonly own?: Score
+  /** On public held-out text; absent for training elsewhere. */
   readonly public?: Score
-  /** What an owner should know about the text, where there is anything. */
+  /** Absent if the text gave no reason for a warning. */
   readonly warnings?: readonly CorpusWarning[]
 }
 
 const MAX_EXPERT_BYTES = 64 * 2 ** 30
 const MAX_RESULT_BYTES = 65_536
-/** Held-out text that is scored, bytes. */
-const EVALUATION_BYTES = 32_768
 
 export interface TrainingDirs {
   readonly dir: string
   readonly corpus: string
   readonly checkpoint: string
-  /** Rows that give 1 on every token, kept for training that ends elsewhere. */
+  /** Rows that give 1 on every token, kept for training elsewhere. */
   readonly constantRows: string
-  /** Router statistics of the text, kept for the same. */
+  /** Router statistics of the text, kept for training elsewhere. */
   readonly statistics: string
   readonly expert: string
   readonly result: string
 }
 
-/** @throws InputError `usage` for a name that is not fit for a file. */
+/** @throws InputError `usage` for a name that cannot be a file name. */
 export function trainingDirs(root: string, name: string): TrainingDirs {
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(name)) {
     throw new InputError('usage', `--name: expected letters, digits, ".", "_" and "-", got "${name}"`)
@@ -78,21 +75,21 @@ export async function saveExpert(config: ModelConfig, dirs: TrainingDirs, expert
   await writeFileAtomic(dirs.expert, packExpert(tensorsOfExpert(config, expert), 'F32').parts)
 }
 
-/** Keep rows that give 1 on every token for an expert that is trained elsewhere. */
+/** Keep the constant rows, one [C] per layer, for an expert that is trained elsewhere. */
 export async function saveConstantRows(
   dirs: TrainingDirs,
   constantRows: readonly Float32Array[],
 ): Promise<void> {
-  const entries = constantRows.map((unit, layer) => ({
+  const entries = constantRows.map((row, layer) => ({
     name: String(layer),
     dtype: 'F32' as const,
-    shape: [unit.length],
-    data: fromFloat32(unit, 'F32'),
+    shape: [row.length],
+    data: fromFloat32(row, 'F32'),
   }))
   await writeFileAtomic(dirs.constantRows, writeSafetensors(entries))
 }
 
-/** Rows of every layer, if this training was exported from here. */
+/** One row [C] per layer; undefined if this training was not exported from here. */
 export async function loadConstantRows(
   dirs: TrainingDirs,
   { numHiddenLayers, hiddenSize }: ModelConfig,
@@ -111,12 +108,12 @@ export async function loadConstantRows(
   })
 }
 
-/** What makes a training a finished one; written last. */
+/** Write the result, which marks the training as finished; must be the last file written. */
 export async function saveResult(dirs: TrainingDirs, result: TrainResult): Promise<void> {
   await writeFileAtomic(dirs.result, `${JSON.stringify(result, null, 2)}\n`)
 }
 
-/** The trained expert and what its run recorded. @throws InputError `not-found` before training ended. */
+/** The trained expert and what its run recorded. @throws InputError `not-found` before the training has finished. */
 export async function loadTrained(
   model: Pick<PublicModel, 'config'>,
   trainingRoot: string,
@@ -132,53 +129,6 @@ export async function loadTrained(
   return {
     expert: await loadExpert(model.config, dirs.expert),
     result: readResult(await readFileBounded(dirs.result, MAX_RESULT_BYTES)),
-  }
-}
-
-/** Held-out documents of a training: the owner's own text, for acceptance and evaluation; may be none. */
-export async function ownHeldOut(
-  model: Pick<PublicModel, 'tokenizer'>,
-  trainingRoot: string,
-  name: string,
-  maxBytes: number = EVALUATION_BYTES,
-): Promise<HeldOutDocument[]> {
-  const { corpus } = trainingDirs(trainingRoot, name)
-  if (!(await pathExists(join(corpus, 'corpus.json')))) return []
-  return heldOut(await openCorpus(corpus, model.tokenizer), maxBytes)
-}
-
-/** Held-out public text that ships with the public model. */
-export async function publicHeldOut(
-  model: PublicModel,
-  trainingRoot: string,
-  signal: AbortSignal,
-  maxBytes: number = EVALUATION_BYTES,
-): Promise<HeldOutDocument[]> {
-  return heldOut(await openReplay(model, trainingRoot, signal), maxBytes)
-}
-
-/** Folder of the public text for replay, as it was prepared. */
-export function replayDir(trainingRoot: string): string {
-  return join(trainingRoot, '.replay')
-}
-
-/** Public text for replay, prepared once for all trainings. */
-export async function openReplay(
-  model: PublicModel,
-  trainingRoot: string,
-  signal: AbortSignal,
-): Promise<Corpus> {
-  const { tokenizer } = model
-  const outDir = replayDir(trainingRoot)
-  if (await pathExists(join(outDir, 'corpus.json'))) return openCorpus(outDir, tokenizer)
-  return prepareCorpus({ paths: [model.replay], tokenizer, outDir, signal })
-}
-
-async function heldOut(corpus: Corpus, maxBytes: number): Promise<HeldOutDocument[]> {
-  try {
-    return await corpus.heldOut(maxBytes)
-  } finally {
-    await corpus.close()
   }
 }
 

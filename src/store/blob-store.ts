@@ -18,6 +18,7 @@ import {
   writeFileAtomic,
 } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
+import { SharedWork } from '../lib/shared-work.ts'
 import { BlobReader } from './blob-reader.ts'
 import { PartialBlob, partialPath } from './partial-blob.ts'
 
@@ -27,6 +28,8 @@ const CHUNKS_SUFFIX = '.chunks'
 
 export class BlobStore {
   readonly #dir: string
+  /** Computations of missing chunk hashes under way, by digest. */
+  readonly #hashing = new SharedWork<Uint8Array>()
 
   private constructor(dir: string) {
     this.#dir = dir
@@ -104,9 +107,12 @@ export class BlobStore {
       const kept = await readFileBounded(path + CHUNKS_SUFFIX, maxChunkHashBytes(), signal)
       if (kept.length === expected) return kept
     }
-    const { chunkHashes } = await fileRefOfPath(path, signal)
-    await writeFileAtomic(path + CHUNKS_SUFFIX, chunkHashes)
-    return chunkHashes
+    const compute = async (shared: AbortSignal): Promise<Uint8Array> => {
+      const { chunkHashes } = await fileRefOfPath(path, shared)
+      await writeFileAtomic(path + CHUNKS_SUFFIX, chunkHashes, { signal: shared })
+      return chunkHashes
+    }
+    return this.#hashing.run(digest, compute, signal)
   }
 
   /**

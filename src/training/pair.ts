@@ -159,7 +159,7 @@ export function expertOf(config: ModelConfig, trainables: Trainables): Expert {
 /**
  * The trained arrays as the expert that leaves training; whole FFN weights are views. Its bias becomes part of its
  * rows: FlexOlmo checkpoints have no place for one, so a composition of experts without is the same model in
- * every program that reads it. `units` are rows that give 1 on every token. In the sample consortium this
+ * every program that reads it. `constantRows` are rows that give 1 on every token. In the sample consortium this
  * cost nothing in the third digit.
  */
 export function releasedExpert(

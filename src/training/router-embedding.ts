@@ -46,7 +46,7 @@ interface Moments {
 export interface RouterEmbedding {
   /** Where the owner's router rows start. */
   readonly rows: readonly Float32Array[]
-  /** Rows that give 1 on every token, as nearly as a row can: a bias in the form of a row. */
+  /** Rows whose product with every token is as close to 1 as a row allows: they express a bias as a row. */
   readonly constantRows: readonly Float32Array[]
 }
 
@@ -97,7 +97,7 @@ export async function embedForRouter(
     const layers = own.map((moments, layer) =>
       regress(moments, [shared[layer] as Moments, background[layer] as Moments]),
     )
-    return { rows: layers.map(({ row }) => row), constantRows: layers.map(({ constantRow: unit }) => unit) }
+    return { rows: layers.map(({ row }) => row), constantRows: layers.map(({ constantRow }) => constantRow) }
   } finally {
     await compiled.dispose()
   }
@@ -116,7 +116,7 @@ function randomWindows(vocabSize: number): Int32Array[] {
 
 /**
  * With S the sum of all second moments: row = SCALE (S + r I)^-1 (mean of own - sum of the other means), and
- * unit = (S + r I)^-1 (sum of all means), the ridge regression of the constant 1.
+ * constantRow = (S + r I)^-1 (sum of all means), the ridge regression of the constant 1.
  */
 function regress(own: Moments, others: readonly Moments[]): { row: Float32Array; constantRow: Float32Array } {
   const C = own.mean.length

@@ -172,6 +172,16 @@ describe('the blob store', () => {
     expect((await stat(`${store.path(digest)}.chunks`)).size).toBe(64)
   })
 
+  it('computes missing chunk hashes once for callers that ask at the same time', async () => {
+    const store = await BlobStore.open(home)
+    const bytes = content(2 * CHUNK + 77)
+    const digest = await store.put(bytes)
+    await rm(`${store.path(digest)}.chunks`)
+    const [first, second] = await Promise.all([store.chunkHashes(digest), store.chunkHashes(digest)])
+    expect(second).toBe(first)
+    expect(first).toEqual(fileRefOf(bytes).chunkHashes)
+  })
+
   it('copies a file in, empty ones too', async () => {
     const store = await BlobStore.open(home)
     for (const bytes of [content(2 * CHUNK + 3), new Uint8Array(0)]) {

@@ -12,6 +12,7 @@ import { limit } from '../../src/lib/limits.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import { STATISTICS_TOKENS } from '../../src/lib/tensor-names.ts'
 import { type RouterStatistics, STATISTICS_WINDOW, solveGate } from '../../src/model/solved-router.ts'
+import { openReplay } from '../../src/owner/replay.ts'
 import {
   loadOwnStatistics,
   type OwnStatistics,
@@ -19,7 +20,7 @@ import {
   publicStatistics,
   saveOwnStatistics,
 } from '../../src/owner/statistics.ts'
-import { openReplay, trainingDirs } from '../../src/owner/training-folder.ts'
+import { trainingDirs } from '../../src/owner/training-folder.ts'
 import { routerStatistics } from '../../src/training/router-statistics.ts'
 import { cleanUp, folder, tinyModel } from '../support/network.ts'
 import { codeOf } from '../support/packages.ts'

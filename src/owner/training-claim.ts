@@ -1,0 +1,34 @@
+/**
+ * Claims on training folders: at most one activity of this process writes into a folder at a time. Does not see
+ * other processes; those that open the same home as a node are kept out by the lock of its catalogue.
+ */
+import { resolve } from 'node:path'
+import { InputError } from '../lib/errors.ts'
+import type { TrainingDirs } from './training-folder.ts'
+
+type Activity = 'train' | 'export' | 'import'
+
+/** What each activity is doing to the training `name`, for the message. */
+const WORDS: Record<Activity, (name: string) => string> = {
+  train: (name) => `training "${name}" is running already`,
+  export: (name) => `the pair of training "${name}" is being exported`,
+  import: (name) => `training "${name}" is being imported`,
+}
+
+/** Activities under way, by folder. */
+const claims = new Map<string, Activity>()
+
+/**
+ * Claim the folder of a training. Nothing is claimed if this throws.
+ * @returns the function that gives the folder up.
+ * @throws InputError `exists` while another activity holds the folder.
+ */
+export function claimTraining({ dir }: TrainingDirs, name: string, activity: Activity): () => void {
+  const folder = resolve(dir)
+  const holder = claims.get(folder)
+  if (holder !== undefined) {
+    throw new InputError('exists', `${WORDS[holder](name)}; wait until it ends, or choose another --name`)
+  }
+  claims.set(folder, activity)
+  return () => claims.delete(folder)
+}

@@ -1,0 +1,155 @@
+import { copyFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { loadPublicModel, type PublicModel } from '../../src/checkpoint/public-model.ts'
+import { importExpert } from '../../src/owner/import-expert.ts'
+import { openReplay } from '../../src/owner/replay.ts'
+import { TRAIN_DEFAULTS, type TrainEvent, type TrainRequest } from '../../src/owner/train-expert.ts'
+import type { TrainResult } from '../../src/owner/training-folder.ts'
+import { Trainings } from '../../src/owner/trainings.ts'
+import { homePaths } from '../../src/store/home.ts'
+import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
+import { cleanUp, EXAMPLES, folder, tinyModel } from '../support/network.ts'
+
+const LAW: TrainRequest = {
+  ...TRAIN_DEFAULTS,
+  name: 'law',
+  paths: [join(EXAMPLES, 'archive', 'text')],
+  steps: 1,
+  seed: 1,
+}
+const RUNNING = /^training "law" is running already; wait until it ends, or choose another --name$/
+
+const engine = onnxEngine({ threads: 2 })
+const signal = AbortSignal.timeout(300_000)
+let model: PublicModel
+beforeAll(async () => {
+  model = await loadPublicModel(await tinyModel())
+})
+afterAll(cleanUp)
+
+/** Trainings of a new home, and its root. */
+async function newHome(stop: AbortSignal = signal): Promise<{ home: string; trainings: Trainings }> {
+  const home = await folder()
+  return { home, trainings: new Trainings(engine, model, homePaths(home).training, stop) }
+}
+
+async function toEnd(events: AsyncGenerator<TrainEvent, void, void>): Promise<TrainResult> {
+  for await (const event of events) if (event.stage === 'done') return event.result
+  throw new Error('the training ended without a result')
+}
+
+/** A training that has opened its text and waits. */
+async function begun(trainings: Trainings): Promise<AsyncGenerator<TrainEvent, void, void>> {
+  const events = trainings.train(LAW, signal)
+  expect((await events.next()).value).toMatchObject({ stage: 'prepared' })
+  return events
+}
+
+describe('the replay text', () => {
+  it('is prepared once for callers that ask at the same time', async () => {
+    const root = await folder()
+    const opened = await Promise.all([1, 2, 3].map(() => openReplay(model, root, signal)))
+    const tokens = opened.map(({ train }) => train.tokens)
+    await Promise.all(opened.map((corpus) => corpus.close()))
+    expect(tokens[0]).toBeGreaterThan(0)
+    expect(new Set(tokens).size).toBe(1)
+  })
+
+  it('is prepared by the next caller if a preparation failed', async () => {
+    const replay = join(await folder(), 'replay.jsonl')
+    const trainings = new Trainings(engine, { ...model, replay }, await folder(), signal)
+    const failed = await Promise.allSettled([trainings.publicHeldOut(), trainings.publicStatistics()])
+    await copyFile(model.replay, replay)
+    expect(failed.map(({ status }) => status)).toEqual(['rejected', 'rejected'])
+    expect((await trainings.publicHeldOut()).length).toBeGreaterThan(0)
+    expect((await trainings.publicStatistics()).tokens).toHaveLength(model.config.vocabSize)
+  })
+
+  it('is counted once for router statistics', async () => {
+    const { trainings } = await newHome()
+    const [first, second] = await Promise.all([trainings.publicStatistics(), trainings.publicStatistics()])
+    expect(second).toBe(first)
+    expect(await trainings.publicStatistics()).toBe(first)
+  })
+})
+
+describe('a training', () => {
+  it('is finished once it has a result, and then has an expert and held-out text', async () => {
+    const { trainings } = await newHome()
+    expect(await trainings.finished()).toEqual([])
+    const events = await begun(trainings)
+    expect(await trainings.finished()).toEqual([])
+    const result = await toEnd(events)
+    expect(await trainings.finished()).toEqual(['law'])
+    expect((await trainings.load('law')).result).toMatchObject({ name: 'law', tokens: result.tokens })
+    const heldOut = await trainings.heldOut('law', 1e9)
+    expect(heldOut.length).toBeGreaterThan(0)
+    expect(await trainings.allHeldOut(1e9)).toEqual(heldOut)
+    expect(await trainings.heldOut('medicine')).toEqual([])
+    expect(await trainings.unpublished(['law'])).toEqual([])
+    expect(await trainings.unpublished([])).toHaveLength(1)
+    expect((await trainings.cut('law', 2, signal)).expert.ffn.get('0.gate_proj.A')?.shape[0]).toBe(2)
+  })
+
+  it('refuses a second one of the same name while it runs, and finishes', async () => {
+    const { trainings } = await newHome()
+    const first = await begun(trainings)
+    const second = trainings.train(LAW, signal).next()
+    await expect(second).rejects.toMatchObject({ code: 'exists', message: expect.stringMatching(RUNNING) })
+    expect((await toEnd(first)).tokens).toBeGreaterThan(0)
+  })
+
+  it('refuses an export and an import of the same name while it runs', async () => {
+    const { home, trainings } = await newHome()
+    const running = await begun(trainings)
+    const out = await folder()
+    await expect(trainings.exportPair(LAW, join(out, 'pair'), { signal })).rejects.toThrow(RUNNING)
+    await expect(importExpert(homePaths(home), out, 'law')).rejects.toThrow(RUNNING)
+    await running.return()
+  })
+
+  it('is refused while its pair is exported', async () => {
+    const { trainings } = await newHome()
+    const out = await folder()
+    const exporting = trainings.exportPair(LAW, join(out, 'pair'), {
+      signal,
+      onProgress: () => {
+        refused ??= trainings.train(LAW, signal).next()
+        refused.catch(() => undefined)
+      },
+    })
+    let refused: Promise<unknown> | undefined
+    await exporting
+    await expect(refused).rejects.toMatchObject({
+      code: 'exists',
+      message: 'the pair of training "law" is being exported; wait until it ends, or choose another --name',
+    })
+  })
+
+  it('runs beside one of another name', async () => {
+    const { trainings } = await newHome()
+    const law = await begun(trainings)
+    expect((await toEnd(trainings.train({ ...LAW, name: 'justice' }, signal))).name).toBe('justice')
+    expect((await toEnd(law)).name).toBe('law')
+  })
+
+  it('can be started again after it was stopped or has failed', async () => {
+    const { trainings } = await newHome()
+    await (await begun(trainings)).return()
+    const failing = trainings.train({ ...LAW, paths: [join(EXAMPLES, 'hospital', 'text')] }, signal)
+    await expect(toEnd(failing)).rejects.toMatchObject({
+      code: 'exists',
+      message: expect.stringMatching(/was begun on/),
+    })
+    expect((await toEnd(trainings.train(LAW, signal))).name).toBe('law')
+  })
+
+  it('stops when its home is closed', async () => {
+    const stop = new AbortController()
+    const { trainings } = await newHome(stop.signal)
+    const running = await begun(trainings)
+    stop.abort(new Error('closed'))
+    await expect(toEnd(running)).rejects.toThrow('closed')
+  })
+})
