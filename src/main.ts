@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** Process entry: arguments, signals, exit codes. 0 success, 1 refusal or failure, 2 wrong usage. */
+import './lib/heap-growth.ts'
 import './lib/node20.ts'
 import { helpText, parseCommandLine } from './cli/arguments.ts'
 import { FlexMeshError, InputError } from './lib/errors.ts'

@@ -1,17 +1,20 @@
 /**
- * Keeps asking connected members until nothing that was announced is missing: a relayed head can
- * arrive before the member that relayed it holds the statement itself. Knows no statement.
+ * Asks connected members until no announced statement is missing. This is needed because a relayed head can
+ * arrive before the member that relayed it holds the statement itself. Does not know what a statement is.
  */
+import type { Log } from '../telemetry/log.ts'
+
 export interface CatchUpInit {
-  /** Pull from one member what it has and we lack. Rejects when it cannot be reached. */
+  /** Pull from one member the statements that this node lacks. Rejects when the member cannot be reached. */
   pull(peer: string): Promise<void>
   peers(): readonly string[]
   isBehind(): boolean
+  readonly log: Log
 }
 
 const FIRST_PAUSE_MS = 250
 const LONGEST_PAUSE_MS = 60_000
-/** About ten minutes; a publisher that announces what nobody holds is then forgotten. */
+/** Spread over about ten minutes. Ends the search for statements that were announced but that nobody holds. */
 const MAX_TRIES = 18
 
 export class CatchUp {
@@ -24,10 +27,13 @@ export class CatchUp {
     this.#init = init
   }
 
-  /** Pull from a member that has connected or announced something, and from others if that was not all. */
+  /**
+   * Pull from a member that has connected or announced something. If statements are still missing, ask the other
+   * members later. Never rejects.
+   */
   async start(peer: string): Promise<void> {
     this.#tries = 0
-    await this.#pullQuietly(peer)
+    await this.#tryPull(peer)
     this.#schedule()
   }
 
@@ -40,6 +46,7 @@ export class CatchUp {
     if (this.#stopped || this.#timer !== undefined || !this.#init.isBehind() || this.#tries >= MAX_TRIES)
       return
     const pause = Math.min(FIRST_PAUSE_MS * 2 ** this.#tries, LONGEST_PAUSE_MS)
+    // `#askAll` never rejects.
     this.#timer = setTimeout(() => void this.#askAll(), pause)
     this.#timer.unref()
     this.#tries++
@@ -48,14 +55,18 @@ export class CatchUp {
   async #askAll(): Promise<void> {
     for (const peer of this.#init.peers()) {
       if (this.#stopped || !this.#init.isBehind()) break
-      await this.#pullQuietly(peer)
+      await this.#tryPull(peer)
     }
     this.#timer = undefined
     this.#schedule()
   }
 
-  /** What fails here is tried again, or comes with the next connection. */
-  async #pullQuietly(peer: string): Promise<void> {
-    await this.#init.pull(peer).catch(() => undefined)
+  /** A failed pull is repeated by the next try or by the next connection. */
+  async #tryPull(peer: string): Promise<void> {
+    try {
+      await this.#init.pull(peer)
+    } catch (error) {
+      this.#init.log.debug(`the sync with ${peer} failed`, error)
+    }
   }
 }

@@ -1,37 +1,27 @@
 /**
- * The node's side of the network: joins, pulls statements whenever a member connects or announces
- * something newer, and moves files. Implements protocols/package-exchange. It delivers bytes and
- * knows nothing of what statements mean: `handlers` do.
+ * One node's exchange with the members of its consortium: joins, pulls statements when a member connects or
+ * announces a head, and fetches files. Implements protocols/package-exchange. Delivers bytes to `handlers` and does
+ * not know what statements mean.
  */
-
 import type { JoinStatus } from '../consortium/membership-request.ts'
-import type { MemberAddresses } from '../network/mesh.ts'
-import '../lib/node20.ts'
-import { TopicValidatorResult } from '@libp2p/gossipsub'
-import type { Connection, Stream } from '@libp2p/interface'
-import { peerIdFromString } from '@libp2p/peer-id'
-import { multiaddr } from '@multiformats/multiaddr'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import type { Digest } from '../lib/bytes.ts'
-import { ExchangeError } from '../lib/errors.ts'
 import type { FileRef } from '../lib/file-ref.ts'
-import { limit } from '../lib/limits.ts'
-import { answer, ask } from '../network/frames.ts'
-import { membersGate } from '../network/gate.ts'
-import { Mesh } from '../network/mesh.ts'
-import { createTransport, type Encrypter, startError, type Transport } from '../network/transport.ts'
+import { Libp2pNetwork } from '../network/libp2p-network.ts'
+import type { MemberAddresses } from '../network/mesh.ts'
+import type { Network, NetworkInit } from '../network/network.ts'
+import type { Encrypter } from '../network/transport.ts'
 import type { BlobStore } from '../store/blob-store.ts'
-import { type Answer, answersOf, type ExchangeHandlers } from './answers.ts'
+import { type Log, SILENT } from '../telemetry/log.ts'
+import { askAddresses } from './addresses.ts'
 import { CatchUp } from './catch-up.ts'
 import { type FetchProgress, fetchBlob } from './fetch-blob.ts'
-import {
-  decodeAddressesFrame,
-  decodeBytesFrame,
-  decodeStatusFrame,
-  firstFrame,
-  requireFrame,
-} from './messages.ts'
-import { headsTopic, PROTOCOL_NAMES, PROTOCOLS, type ProtocolName, Quota } from './protocols.ts'
+import type { ExchangeHandlers } from './handlers.ts'
+import { headsTopic, judgeAnnouncement } from './heads.ts'
+import { askCharter, askMembership } from './join.ts'
+import { PROTOCOLS } from './protocols.ts'
+import { pullStatements } from './statements.ts'
+import { SyncQueue } from './sync-queue.ts'
 
 export interface ExchangeComponents {
   readonly blobs: BlobStore
@@ -41,150 +31,115 @@ export interface ExchangeComponents {
 export interface ExchangeInit {
   readonly identity: Identity
   readonly consortium: Digest
+  /** Multiaddrs to listen on. */
   readonly listen: readonly string[]
+  /** Multiaddrs of members to connect to, peer id included. */
   readonly bootstrap: readonly string[]
   readonly mdns: boolean
   /** Milliseconds, monotonic. */
   readonly clock: () => number
-  /** Peers that may be dialled although they are not members yet: the inviting ones. */
+  /** Peers that may be dialled although they are not members yet, because an invitation names them. */
   readonly inviters?: readonly PeerIdString[]
-  /** Where members were reached before. */
+  /** Addresses at which members were reached before. */
   readonly remembered?: readonly MemberAddresses[]
   readonly encrypter?: Encrypter
-}
-
-const VERDICTS = {
-  accept: TopicValidatorResult.Accept,
-  reject: TopicValidatorResult.Reject,
-  ignore: TopicValidatorResult.Ignore,
+  /** Default: drops everything. */
+  readonly log?: Log
+  /** Default: libp2p over TCP. */
+  readonly createNetwork?: (init: NetworkInit) => Network
 }
 
 export class Exchange {
-  readonly #init: ExchangeInit
   readonly #blobs: BlobStore
   readonly #handlers: ExchangeHandlers
-  readonly #quota: Quota
-  readonly #syncing = new Map<PeerIdString, Promise<void>>()
-  readonly #stopping = new AbortController()
+  readonly #network: Network
+  readonly #syncs: SyncQueue
   readonly #catchUp: CatchUp
-  readonly #mesh: Mesh
-  #transport: Transport | undefined
+  readonly #stopping = new AbortController()
 
   constructor(components: ExchangeComponents, init: ExchangeInit) {
-    const { handlers } = components
-    this.#init = init
-    this.#blobs = components.blobs
+    const { blobs, handlers } = components
+    const log = (init.log ?? SILENT).scope('exchange')
+    this.#blobs = blobs
     this.#handlers = handlers
-    this.#quota = new Quota(init.clock)
+    this.#syncs = new SyncQueue((peer) => this.#sync(peer))
     this.#catchUp = new CatchUp({
       pull: (peer) => this.syncWith(peer),
       peers: () => this.connectedMembers(),
       isBehind: () => handlers.isBehind(),
+      log,
     })
-    this.#mesh = new Mesh({
-      transport: () => this.#node(),
-      self: init.identity.peerId,
-      isMember: (peer) => handlers.isMember(peer),
-      signal: this.#stopping.signal,
-    })
-  }
-
-  /** @throws InputError `port-in-use`. */
-  async start(): Promise<void> {
-    const { identity, consortium, listen, bootstrap, mdns, encrypter } = this.#init
-    const topic = headsTopic(consortium)
-    const gate = membersGate({
-      isMember: (peer) => this.#handlers.isMember(peer),
-      mayVisit: (peer) => this.#mayVisit(peer),
-    })
-    const transport = await createTransport({
+    const { identity, consortium, listen, bootstrap, mdns, clock, encrypter } = init
+    const createNetwork = init.createNetwork ?? ((networkInit) => new Libp2pNetwork(networkInit))
+    this.#network = createNetwork({
       identity,
+      topic: headsTopic(consortium),
       listen,
       bootstrap,
       mdns,
-      gate,
-      topic,
+      clock,
+      inviters: init.inviters ?? [],
+      remembered: init.remembered ?? [],
       ...(encrypter === undefined ? {} : { encrypter }),
+      handlers: {
+        isMember: (peer) => handlers.isMember(peer),
+        guestsOpen: () => handlers.guestsOpen(),
+        judge: (announcement) => judgeAnnouncement(handlers, announcement, log),
+        onConnected: (peer) => this.#catchUpWith(peer),
+        onAnnouncement: (from) => this.#catchUpWith(from),
+      },
+      signal: this.#stopping.signal,
+      log: (init.log ?? SILENT).scope('network'),
     })
-    this.#transport = transport
-    const answers = answersOf(this.#handlers, this.#blobs, this.#mesh)
-    for (const name of PROTOCOL_NAMES) await this.#handle(name, answers[name])
-    const { pubsub } = transport.services
-    pubsub.topicValidators.set(topic, (_, message) => VERDICTS[this.#judge(message.data)])
-    pubsub.addEventListener('gossipsub:message', (event) => {
-      const from = event.detail.propagationSource.toString()
-      this.#catchUpWith(from)
-    })
-    pubsub.subscribe(topic)
-    transport.addEventListener('peer:identify', (event) => this.#catchUpWith(event.detail.peerId.toString()))
-    transport.addEventListener('peer:disconnect', (event) => this.#quota.forget(event.detail.toString()))
-    transport.addEventListener('peer:discovery', (event) => void this.#mesh.dial(event.detail.id))
-    try {
-      await transport.start()
-    } catch (error) {
-      throw startError(error, listen)
+    for (const { row, serve } of PROTOCOLS) {
+      this.#network.handle(row, serve({ handlers, blobs, network: this.#network }))
     }
-    for (const member of this.#init.remembered ?? []) void this.#mesh.learn(member)
+  }
+
+  /** @throws InputError `port-in-use`. */
+  start(): Promise<void> {
+    return this.#network.start()
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort()
     this.#catchUp.stop()
-    this.#mesh.stop()
-    await Promise.allSettled(this.#syncing.values())
-    await this.#transport?.stop()
+    await this.#syncs.settled()
+    await this.#network.stop()
   }
 
-  /** Multiaddrs on which others reach us, peer id included. */
+  /** Multiaddrs at which others reach this node, peer id included. */
   addresses(): string[] {
-    return this.#node().getMultiaddrs().map(String)
+    return this.#network.addresses()
   }
 
   connectedMembers(): PeerIdString[] {
-    return this.#node()
-      .getPeers()
-      .map(String)
-      .filter((peer) => this.#handlers.isMember(peer))
+    return this.#network.connectedPeers().filter((peer) => this.#handlers.isMember(peer))
   }
 
-  /** @throws ExchangeError `unreachable`. */
-  async connect(address: string, signal: AbortSignal): Promise<PeerIdString> {
-    try {
-      const connection = await this.#node().dial(multiaddr(address), {
-        signal: this.#bounded(signal, limit('dialTimeout')),
-      })
-      return connection.remotePeer.toString()
-    } catch (error) {
-      throw new ExchangeError(
-        'unreachable',
-        `${address} cannot be reached: ${(error as Error).message}`,
-        {},
-        error,
-      )
-    }
+  /** @throws ExchangeError `unreachable`, `aborted`. */
+  connect(address: string, signal: AbortSignal): Promise<PeerIdString> {
+    return this.#network.connect(address, signal)
   }
 
-  async disconnect(peer: PeerIdString): Promise<void> {
-    await this.#node().hangUp(peerIdFromString(peer))
+  disconnect(peer: PeerIdString): Promise<void> {
+    return this.#network.disconnect(peer)
   }
 
-  /** Publish our signed head to everyone connected. */
-  async announce(head: Uint8Array): Promise<void> {
-    await this.#node().services.pubsub.publish(headsTopic(this.#init.consortium), head)
+  /** Publish the signed head of this node to every connected member. */
+  announce(head: Uint8Array): Promise<void> {
+    return this.#network.publish(head)
   }
 
-  /** Pull what `peer` has and we lack; one sync a peer at a time. */
-  async syncWith(peer: PeerIdString): Promise<void> {
-    const running = this.#syncing.get(peer)
-    if (running !== undefined) await running.catch(() => undefined)
-    const sync = this.#pull(peer).finally(() => {
-      if (this.#syncing.get(peer) === sync) this.#syncing.delete(peer)
-    })
-    this.#syncing.set(peer, sync)
-    await sync
+  /**
+   * Pull the statements that `peer` has and this node lacks. Resolves with a sync that started after the call; at
+   * most one sync with a peer runs and one waits. @throws ExchangeError, FormatError of the failed request.
+   */
+  syncWith(peer: PeerIdString): Promise<void> {
+    return this.#syncs.run(peer)
   }
 
-  /** Fetch a file from `providers`, or from every connected member. */
+  /** Fetch a file from `providers`; default: from every connected member. */
   async fetch(
     ref: FileRef,
     options: {
@@ -195,112 +150,29 @@ export class Exchange {
   ): Promise<void> {
     const providers = options.providers ?? this.connectedMembers()
     const signal = AbortSignal.any([options.signal, this.#stopping.signal])
-    await fetchBlob(
-      (peer, request, inner) => this.#ask(peer, 'blob', request, inner),
-      this.#blobs,
-      ref,
-      providers,
-      {
-        ...options,
-        signal,
-      },
-    )
+    await fetchBlob(this.#network, this.#blobs, ref, providers, { ...options, signal })
   }
 
-  /** Ask a member for the charter and rosters. @throws ExchangeError `refused` for a bad token. */
-  async requestCharter(peer: PeerIdString, token: string, signal: AbortSignal): Promise<Uint8Array[]> {
-    const envelopes: Uint8Array[] = []
-    for await (const frame of this.#ask(peer, 'join', { kind: 'charter', token }, signal)) {
-      envelopes.push(decodeBytesFrame(frame, limit('envelopeBytes')))
-    }
-    return envelopes
+  /** Ask a member for the charter and the rosters. @throws ExchangeError `refused` for a wrong token. */
+  requestCharter(peer: PeerIdString, token: string, signal: AbortSignal): Promise<Uint8Array[]> {
+    return askCharter(this.#network, peer, token, signal)
   }
 
-  async requestMembership(
-    peer: PeerIdString,
-    envelope: Uint8Array,
-    signal: AbortSignal,
-  ): Promise<JoinStatus> {
-    const frame = await firstFrame(this.#ask(peer, 'join', { kind: 'membership', envelope }, signal))
-    return decodeStatusFrame(requireFrame(frame, 'join answer'))
+  requestMembership(peer: PeerIdString, envelope: Uint8Array, signal: AbortSignal): Promise<JoinStatus> {
+    return askMembership(this.#network, peer, envelope, signal)
   }
 
-  #node(): Transport {
-    if (this.#transport === undefined) throw new Error('the exchange is not started')
-    return this.#transport
-  }
-
-  #mayVisit(peer: PeerIdString): boolean {
-    if (this.#init.inviters?.includes(peer) === true) return true
-    if (!this.#handlers.guestsOpen()) return false
-    const guests = new Set(
-      this.#transport
-        ?.getPeers()
-        .map(String)
-        .filter((p) => !this.#handlers.isMember(p)),
-    )
-    return guests.has(peer) || guests.size < limit('guestConnections')
-  }
-
-  async #handle(name: ProtocolName, body: Answer): Promise<void> {
-    const protocol = PROTOCOLS[name]
-    const handler = async (stream: Stream, connection: Connection): Promise<void> => {
-      const from = connection.remotePeer.toString()
-      const quota = this.#quota
-      const allowed = protocol.guests || this.#handlers.isMember(from)
-      await answer(stream, protocol, async function* (request, signal) {
-        if (!allowed) throw new ExchangeError('refused', `${from} is not a member`)
-        if (!quota.take(from, name)) throw new ExchangeError('quota', `${from} asks too often`)
-        yield* body(request, from, signal)
-      })
-    }
-    await this.#node().handle(protocol.id, handler, { maxInboundStreams: protocol.maxInboundStreams })
-  }
-
-  async *#ask(
-    peer: PeerIdString,
-    name: ProtocolName,
-    request: unknown,
-    signal: AbortSignal,
-  ): AsyncGenerator<unknown, void, void> {
-    const protocol = PROTOCOLS[name]
-    let stream: Stream
-    try {
-      stream = await this.#node().dialProtocol(peerIdFromString(peer), protocol.id, {
-        signal: this.#bounded(signal, limit('dialTimeout')),
-      })
-    } catch (error) {
-      throw new ExchangeError('unreachable', `${peer} cannot be reached for ${protocol.id}`, {}, error)
-    }
-    yield* ask(stream, protocol, request, AbortSignal.any([signal, this.#stopping.signal]))
-  }
-
-  async #pull(peer: PeerIdString): Promise<void> {
-    const signal = this.#bounded(this.#stopping.signal, PROTOCOLS.statements.timeoutMs)
-    for await (const frame of this.#ask(peer, 'statements', this.#handlers.wanted(), signal)) {
-      await this.#handlers.onStatement(decodeBytesFrame(frame, limit('envelopeBytes')), peer)
-    }
-    const others: MemberAddresses[] = []
-    for await (const frame of this.#ask(peer, 'addresses', {}, signal))
-      others.push(decodeAddressesFrame(frame))
-    await Promise.all(others.map((other) => this.#mesh.learn(other)))
-    this.#handlers.onSynced(peer, await this.#mesh.known())
-  }
-
-  #judge(data: Uint8Array): 'accept' | 'reject' | 'ignore' {
-    if (data.length > limit('announcementBytes')) return 'reject'
-    try {
-      return this.#handlers.judgeHead(data)
-    } catch {
-      return 'reject'
-    }
+  async #sync(peer: PeerIdString): Promise<void> {
+    const { signal } = this.#stopping
+    await pullStatements(this.#network, peer, this.#handlers, signal)
+    const others = await askAddresses(this.#network, peer, signal)
+    await Promise.all(others.map((other) => this.#network.learn(other)))
+    this.#handlers.onSynced(peer, await this.#network.knownAddresses())
   }
 
   #catchUpWith(peer: PeerIdString): void {
-    if (!this.#stopping.signal.aborted && this.#handlers.isMember(peer)) void this.#catchUp.start(peer)
-  }
-
-  #bounded(signal: AbortSignal, ms: number): AbortSignal {
-    return AbortSignal.any([signal, this.#stopping.signal, AbortSignal.timeout(ms)])
+    if (this.#stopping.signal.aborted || !this.#handlers.isMember(peer)) return
+    // `start` never rejects.
+    void this.#catchUp.start(peer)
   }
 }

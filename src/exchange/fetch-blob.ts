@@ -1,69 +1,20 @@
 /**
- * Moving files in 1 MiB chunks: serving those that we hold, and fetching one from several members at
- * once, each chunk verified before it is written, resumable across restarts. Knows no manifest.
+ * Fetches one file from several members at once, in runs of chunks. Each chunk is verified before it is written, and
+ * a later fetch continues with the chunks that are missing. Does not know what the file is.
  */
-import { ExchangeError, FlexMeshError, VerificationError } from '../lib/errors.ts'
+import { ExchangeError, FlexMeshError, FormatError, VerificationError } from '../lib/errors.ts'
 import type { FileRef } from '../lib/file-ref.ts'
-import { limit } from '../lib/limits.ts'
+import type { Asker } from '../network/network.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 import type { PartialBlob } from '../store/partial-blob.ts'
-import {
-  type BlobRequest,
-  CHUNKS_PER_REQUEST,
-  decodeBytesFrame,
-  decodeBytesParts,
-  encodeBlobRequest,
-  firstFrame,
-  requireFrame,
-} from './messages.ts'
-import { PROTOCOLS } from './protocols.ts'
+import { askChunkHashes, askChunks, CHUNKS_PER_REQUEST } from './blob.ts'
 
-/** Frames of one answered blob request. */
-export type AskBlob = (
-  peer: string,
-  request: unknown,
-  signal: AbortSignal,
-) => AsyncGenerator<unknown, void, void>
-
-/** Answers under way at once, if providers are fewer: one is received while the next one is asked for. */
-const ANSWERS = 2
-/** Chunks below which a request costs more than it helps to end at the same time. */
-const SMALLEST_REQUEST = 4
-/** Verified chunks of one answer that wait for the disk; the network waits when there are more. */
+/** Minimum number of requests in flight, even with one provider: the next is sent while the current answer arrives. */
+const MIN_REQUESTS = 2
+/** Minimum number of chunks in a request. Smaller requests would cost more than they gain by ending together. */
+const MIN_CHUNKS = 4
+/** Maximum number of verified chunks of one answer that wait for the disk. More make the network wait. */
 const UNWRITTEN_CHUNKS = 4
-
-/** Frames of the answer. @throws ExchangeError `not-found`. */
-export async function* serveBlob(
-  blobs: BlobStore,
-  request: BlobRequest,
-  signal: AbortSignal,
-): AsyncGenerator<unknown, void, void> {
-  if (!(await blobs.has(request.digest))) throw new ExchangeError('not-found', `no file ${request.digest}`)
-  if (request.kind === 'hashes') {
-    yield { bytes: await blobs.chunkHashes(request.digest) }
-    return
-  }
-  const chunk = limit('chunkBytes')
-  const file = await blobs.reader(request.digest)
-  const read = (index: number): Promise<Uint8Array> => {
-    const bytes = file.read(index * chunk, Math.min(chunk, file.size - index * chunk), signal)
-    bytes.catch(() => undefined) // Seen where it is awaited, if it is.
-    return bytes
-  }
-  const end = Math.min(request.first + request.count, Math.ceil(file.size / chunk))
-  let next: Promise<Uint8Array> | undefined
-  try {
-    for (let index = request.first; index < end; index++) {
-      const bytes = await (next ?? read(index))
-      // The next one is read while this one is sent.
-      next = index + 1 < end ? read(index + 1) : undefined
-      yield { bytes }
-    }
-  } finally {
-    await next?.catch(() => undefined)
-    await file.close()
-  }
-}
 
 export interface FetchProgress {
   readonly doneChunks: number
@@ -71,137 +22,179 @@ export interface FetchProgress {
 }
 
 /**
- * Fetch a file into the store from any of `providers`; does nothing when the store has it.
- * A provider that sends a wrong chunk or stops answering is not asked again.
- * @throws the last provider's error when none is left.
+ * Fetch a file into the store from any of `providers`. Does nothing when the store has the file. A provider that
+ * sends a wrong chunk or stops answering is not asked again; an error of this node's own disk ends the fetch.
+ * @throws ExchangeError `aborted`; the error of the disk; the error of the last provider when none is left.
  */
 export async function fetchBlob(
-  ask: AskBlob,
+  network: Asker,
   blobs: BlobStore,
   ref: FileRef,
   providers: readonly string[],
-  options: { signal: AbortSignal; onProgress?: (progress: FetchProgress) => void },
+  options: { readonly signal: AbortSignal; readonly onProgress?: (progress: FetchProgress) => void },
 ): Promise<void> {
   if (await blobs.has(ref.sha256)) return
-  let failure: unknown = new ExchangeError('unreachable', `no member that holds ${ref.sha256} is connected`)
   const usable = new Set(providers)
-  const hashes = await firstOf(usable, async (peer) => {
-    const request = encodeBlobRequest({ kind: 'hashes', digest: ref.sha256 })
-    const frame = await firstFrame(ask(peer, request, options.signal))
-    return decodeBytesFrame(requireFrame(frame, 'chunk hashes'), PROTOCOLS.blob.maxResponseBytes)
-  }).catch((error: unknown) => {
-    throw error ?? failure
-  })
+  const hashes = await fetchHashes(network, ref, usable, options.signal)
   const partial = await blobs.beginPartial(ref, hashes)
   try {
-    const waiting = partial.missing()
-    const totalChunks = Math.ceil(ref.size / ref.chunkSize)
-    let doneChunks = totalChunks - waiting.length
-    options.onProgress?.({ doneChunks, totalChunks })
-    const written = (): void => options.onProgress?.({ doneChunks: ++doneChunks, totalChunks })
-    const { signal } = options
-    let answers = ANSWERS
-    const takeRuns = async (peer: string): Promise<void> => {
-      while (waiting.length > 0 && usable.has(peer) && !signal.aborted) {
-        try {
-          // Half of a fair share, so that all end at about the same time.
-          const share = Math.max(SMALLEST_REQUEST, Math.ceil(waiting.length / (2 * answers)))
-          const run = takeRun(waiting, share)
-          await fetchRun(ask, peer, ref, partial, run, waiting, signal, written)
-        } catch (error) {
-          failure = error
-          usable.delete(peer)
-        }
-      }
-    }
-    while (waiting.length > 0 && usable.size > 0) {
-      const peers = [...usable]
-      answers = Math.max(ANSWERS, usable.size)
-      await Promise.all(
-        Array.from({ length: answers }, (_, i) => takeRuns(peers[i % peers.length] as string)),
-      )
-      signal.throwIfAborted()
-    }
-    if (waiting.length > 0) throw providerFault(failure)
+    await new ChunkFetch(network, ref, partial, usable, options).run()
     await partial.complete()
   } finally {
     await partial.close()
   }
 }
 
-/** A wrong chunk says something of who sent it, nothing of who signed the package. */
-function providerFault(error: unknown): unknown {
-  return error instanceof VerificationError ? new ExchangeError('protocol', error.message, {}, error) : error
-}
-
-/** At most `most` next consecutive chunk numbers, removed from `waiting`. */
-function takeRun(waiting: number[], most: number): number[] {
-  let count = 1
-  while (count < Math.min(most, CHUNKS_PER_REQUEST) && waiting[count] === (waiting[0] as number) + count)
-    count++
-  return waiting.splice(0, count)
-}
-
-async function fetchRun(
-  ask: AskBlob,
-  peer: string,
+/** The chunk hashes from the first provider that answers; those that fail are removed from `usable`. */
+async function fetchHashes(
+  network: Asker,
   ref: FileRef,
-  partial: PartialBlob,
-  run: readonly number[],
-  waiting: number[],
+  usable: Set<string>,
   signal: AbortSignal,
-  written: () => void,
-): Promise<void> {
-  let next = 0
-  const writes: Promise<void>[] = []
-  const unwritten = new Set(run)
-  try {
-    const request = encodeBlobRequest({
-      kind: 'chunks',
-      digest: ref.sha256,
-      first: run[0] as number,
-      count: run.length,
-    })
-    for await (const frame of ask(peer, request, signal)) {
-      const index = run[next]
-      if (index === undefined) break
-      next++
-      const write = partial.writeChunk(index, decodeBytesParts(frame, ref.chunkSize)).then(() => {
-        unwritten.delete(index)
-        written()
-      })
-      write.catch(() => undefined) // Awaited below, after what follows has been read.
-      writes.push(write)
-      await writes[next - UNWRITTEN_CHUNKS]
-    }
-    await Promise.all(writes)
-    if (next < run.length)
-      throw new VerificationError(
-        'wrong-digest',
-        `${peer}: the answer ended ${run.length - next} chunks early`,
-      )
-  } finally {
-    await Promise.allSettled(writes)
-    if (unwritten.size > 0) {
-      waiting.push(...unwritten)
-      waiting.sort((a, b) => a - b)
-    }
-  }
-}
-
-/** The first provider's answer; those that fail are removed. */
-async function firstOf<T>(usable: Set<string>, ask: (peer: string) => Promise<T>): Promise<T> {
-  let failure: unknown = new ExchangeError('unreachable', 'no member that holds the file is connected')
+): Promise<Uint8Array> {
+  let failure: unknown = new ExchangeError('unreachable', `no member that holds ${ref.sha256} is connected`)
   for (const peer of [...usable]) {
     try {
-      return await ask(peer)
+      return await askChunkHashes(network, peer, ref.sha256, signal)
     } catch (error) {
+      if (signal.aborted) throw aborted(ref, error)
       failure =
         error instanceof FlexMeshError
-          ? providerFault(error)
+          ? error
           : new ExchangeError('unreachable', `${peer} does not answer`, {}, error)
       usable.delete(peer)
     }
   }
   throw failure
+}
+
+/** Fetches the missing chunks of one file. Used once. */
+class ChunkFetch {
+  readonly #network: Asker
+  readonly #ref: FileRef
+  readonly #partial: PartialBlob
+  readonly #usable: Set<string>
+  readonly #onProgress: (progress: FetchProgress) => void
+  readonly #totalChunks: number
+  /** Indices of the chunks that are not requested yet, ascending. */
+  readonly #missing: number[]
+  #doneChunks: number
+  readonly #caller: AbortSignal
+  /** Ends the other requests when this node's own disk fails. */
+  readonly #local = new AbortController()
+  /** Aborted by the caller or by a failed disk. */
+  readonly #signal: AbortSignal
+  #failure: unknown
+
+  constructor(
+    network: Asker,
+    ref: FileRef,
+    partial: PartialBlob,
+    usable: Set<string>,
+    options: { readonly signal: AbortSignal; readonly onProgress?: (progress: FetchProgress) => void },
+  ) {
+    this.#network = network
+    this.#ref = ref
+    this.#partial = partial
+    this.#usable = usable
+    this.#onProgress = options.onProgress ?? (() => undefined)
+    this.#totalChunks = Math.ceil(ref.size / ref.chunkSize)
+    this.#missing = partial.missing()
+    this.#doneChunks = this.#totalChunks - this.#missing.length
+    this.#caller = options.signal
+    this.#signal = AbortSignal.any([options.signal, this.#local.signal])
+  }
+
+  /** Resolves once every chunk is written. */
+  async run(): Promise<void> {
+    this.#report()
+    while (this.#missing.length > 0 && this.#usable.size > 0) {
+      const peers = [...this.#usable]
+      const requests = Math.max(MIN_REQUESTS, peers.length)
+      await Promise.all(
+        Array.from({ length: requests }, (_, i) =>
+          this.#fetchFrom(peers[i % peers.length] as string, requests),
+        ),
+      )
+      if (this.#local.signal.aborted) throw this.#local.signal.reason
+      if (this.#caller.aborted) throw aborted(this.#ref, this.#failure)
+    }
+    if (this.#missing.length > 0) throw this.#failure
+  }
+
+  /** Request runs of chunks from one provider until none is missing or the provider fails. Never rejects. */
+  async #fetchFrom(peer: string, requests: number): Promise<void> {
+    while (this.#missing.length > 0 && this.#usable.has(peer) && !this.#signal.aborted) {
+      try {
+        // Half of a fair share, so that all requests end at about the same time.
+        const share = Math.max(MIN_CHUNKS, Math.ceil(this.#missing.length / (2 * requests)))
+        await this.#fetchRun(peer, takeRun(this.#missing, share))
+      } catch (error) {
+        if (!isProviderFault(error)) this.#local.abort(error)
+        this.#failure = asExchangeError(error)
+        this.#usable.delete(peer)
+      }
+    }
+  }
+
+  /** Fetch consecutive chunks. Those that are not written afterwards are missing again. */
+  async #fetchRun(peer: string, run: readonly number[]): Promise<void> {
+    const { sha256: digest, chunkSize } = this.#ref
+    const request = { digest, first: run[0] as number, count: run.length, chunkSize }
+    let next = 0
+    const writes: Promise<void>[] = []
+    const unwritten = new Set(run)
+    try {
+      for await (const parts of askChunks(this.#network, peer, request, this.#signal)) {
+        const index = run[next]
+        if (index === undefined) break
+        next++
+        const write = this.#partial.writeChunk(index, parts).then(() => {
+          unwritten.delete(index)
+          this.#doneChunks++
+          this.#report()
+        })
+        write.catch(() => undefined) // Not lost: `writes` is awaited after more chunks were read.
+        writes.push(write)
+        await writes[next - UNWRITTEN_CHUNKS]
+      }
+      await Promise.all(writes)
+      if (next < run.length) {
+        const message = `${peer}: the answer ended ${run.length - next} chunks early`
+        throw new VerificationError('wrong-digest', message)
+      }
+    } finally {
+      await Promise.allSettled(writes)
+      if (unwritten.size > 0) {
+        this.#missing.push(...unwritten)
+        this.#missing.sort((a, b) => a - b)
+      }
+    }
+  }
+
+  #report(): void {
+    this.#onProgress({ doneChunks: this.#doneChunks, totalChunks: this.#totalChunks })
+  }
+}
+
+/** Remove at most `most` consecutive chunk indices from the start of `missing`. */
+function takeRun(missing: number[], most: number): number[] {
+  let count = 1
+  while (count < Math.min(most, CHUNKS_PER_REQUEST) && missing[count] === (missing[0] as number) + count)
+    count++
+  return missing.splice(0, count)
+}
+
+/** Whether an error comes from what a provider sent or did not send, and not from this node. */
+function isProviderFault(error: unknown): boolean {
+  return error instanceof ExchangeError || error instanceof FormatError || error instanceof VerificationError
+}
+
+/** A wrong chunk proves something about the provider that sent it and nothing about the signer of the package. */
+function asExchangeError(error: unknown): unknown {
+  return error instanceof VerificationError ? new ExchangeError('protocol', error.message, {}, error) : error
+}
+
+function aborted(ref: FileRef, cause: unknown): ExchangeError {
+  return new ExchangeError('aborted', `${ref.sha256}: the fetch was aborted`, { file: ref.sha256 }, cause)
 }

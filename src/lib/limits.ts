@@ -42,7 +42,11 @@ export const LIMITS = {
   addressesPerMember: { value: 8, unit: 'count', why: 'interfaces of one host that others may dial' },
   maxConnections: { value: 72, unit: 'count', why: 'members plus eight guests' },
   guestConnections: { value: 8, unit: 'count', why: 'peers that hold an invitation but are not members yet' },
-  streamsPerConnection: { value: 8, unit: 'count', why: 'yamux streams that one peer may hold open' },
+  streamsPerConnection: {
+    value: 32,
+    unit: 'count',
+    why: 'yamux streams that one peer may hold open: 4 of each of 4 protocols, 4 of identify, ping and gossipsub, 12 that still negotiate or close',
+  },
   streamWindowBytes: {
     value: 4 * MIB,
     unit: 'bytes',

@@ -1,35 +1,40 @@
 /**
- * The time that a protocol gives an answer, or each frame of it: aborts the stream when it is over. One
- * timer that is cleared, since a timeout signal for every request fires long after its end.
+ * The time limit of one answer, or of each frame of it: aborts the stream when it has passed. Uses one timer
+ * that is cleared at the end, because the timer of `AbortSignal.timeout` would outlive its request by far.
  */
 import type { Stream } from '@libp2p/interface'
 import { ExchangeError } from '../lib/errors.ts'
 import type { ProtocolRow } from './protocol.ts'
 
 export class Deadline {
-  readonly #over = new AbortController()
+  readonly #passed = new AbortController()
   readonly #timer: ReturnType<typeof setTimeout>
   readonly #perFrame: boolean
 
-  constructor(stream: Stream, protocol: ProtocolRow) {
-    this.#perFrame = protocol.timeoutPer === 'frame'
+  constructor(stream: Stream, { id, timeoutMs, timeoutPer }: ProtocolRow) {
+    this.#perFrame = timeoutPer === 'frame'
     this.#timer = setTimeout(() => {
-      const error = new ExchangeError('timeout', `${protocol.id}: took longer than ${protocol.timeoutMs} ms`)
-      this.#over.abort(error)
+      const what = this.#perFrame ? 'a frame of the answer' : 'the answer'
+      const error = new ExchangeError('timeout', `${id}: ${what} took longer than ${timeoutMs} ms`, {
+        protocol: id,
+        timeoutMs,
+      })
+      this.#passed.abort(error)
       stream.abort(error)
-    }, protocol.timeoutMs)
+    }, timeoutMs)
   }
 
+  /** Aborted with an ExchangeError `timeout` when the time has passed. */
   get signal(): AbortSignal {
-    return this.#over.signal
+    return this.#passed.signal
   }
 
-  /** A frame came or went. */
+  /** A frame was received or is about to be sent. */
   frame(): void {
     if (this.#perFrame) this.#timer.refresh()
   }
 
-  /** The answer is complete or given up. */
+  /** The answer is complete or was given up. */
   clear(): void {
     clearTimeout(this.#timer)
   }

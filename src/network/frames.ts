@@ -1,26 +1,33 @@
 /**
- * Frames over a libp2p stream: an unsigned varint length, then one deterministic CBOR item. Sizes
- * are checked before a frame is buffered; whatever fails aborts its stream. Knows no message.
+ * Frames over a libp2p stream: an unsigned varint length, then one deterministic CBOR item. Sizes are checked
+ * before a frame is buffered, and every failure aborts its stream. Implements protocols/package-exchange, Frames.
+ * Does not know what messages mean.
  */
 import type { Stream } from '@libp2p/interface'
 import * as lengthPrefixed from 'it-length-prefixed'
 import { pipe } from 'it-pipe'
 import { Uint8ArrayList } from 'uint8arraylist'
+import { concatBytes } from '../lib/bytes.ts'
 import { bytesFrameHead, bytesFrameStart, decodeCbor, encodeCbor, MAX_BYTES_FRAME_HEAD } from '../lib/cbor.ts'
-import { ExchangeError, FlexMeshError } from '../lib/errors.ts'
+import { ExchangeError, FlexMeshError, FormatError } from '../lib/errors.ts'
+import { Fields } from '../lib/fields.ts'
+import { type Log, SILENT } from '../telemetry/log.ts'
 import { Deadline } from './deadline.ts'
 import { incoming } from './incoming.ts'
 import type { ProtocolRow } from './protocol.ts'
 
-/** Bytes of a noise message that are not its tag. */
+/** Plaintext bytes of the largest noise message: 65,535 less the 16 of the tag. */
 const NOISE_BYTES = 65_519
 const YAMUX_HEADER_BYTES = 12
-/** Fills noise messages; small against a stream's window, so that one is on its way while another is sent. */
+/**
+ * Bytes that are handed to the stream at once. Fills whole noise messages, and is small compared with the window
+ * of a stream, so that one piece travels while the next is encrypted.
+ */
 const PIECE_BYTES = 4 * NOISE_BYTES - YAMUX_HEADER_BYTES
 
 type Bytes = Uint8Array | Uint8ArrayList
 
-/** A frame `{bytes}` as it arrived: its bytes in consecutive parts, not yet copied together. */
+/** A frame `{bytes}` as received: the bytes in consecutive parts that have not been copied together. */
 export class BytesFrame {
   readonly parts: readonly Uint8Array[]
   readonly length: number
@@ -31,11 +38,12 @@ export class BytesFrame {
   }
 }
 
-/** Answer one request on an inbound stream with the frames that `handler` yields. */
+/** Answer one request on an inbound stream with the frames that `handler` yields. Never rejects. */
 export async function answer(
   stream: Stream,
   protocol: ProtocolRow,
   handler: (request: unknown, signal: AbortSignal) => AsyncIterable<unknown>,
+  log: Log = SILENT,
 ): Promise<void> {
   const deadline = new Deadline(stream, protocol)
   const { signal } = deadline
@@ -45,7 +53,8 @@ export async function answer(
       (source) => lengthPrefixed.decode(source, { maxDataLength: protocol.maxRequestBytes }),
       async function* (requests: AsyncIterable<Bytes>) {
         for await (const request of requests) {
-          for await (const frame of guarded(handler(decode(request, protocol.maxRequestBytes), signal))) {
+          const value = decode(request, protocol.maxRequestBytes)
+          for await (const frame of refusing(handler(value, signal), protocol, log)) {
             deadline.frame()
             yield* encode(frame)
           }
@@ -56,24 +65,36 @@ export async function answer(
     )
     await stream.close({ signal })
   } catch (error) {
+    log.debug(`${protocol.id}: an answer was not sent to its end`, error)
     stream.abort(error instanceof Error ? error : new Error(String(error)))
   } finally {
     deadline.clear()
   }
 }
 
-/** A refusal becomes a last frame that names its code; the reason of anything else stays here. */
-async function* guarded(frames: AsyncIterable<unknown>): AsyncIterable<unknown> {
+/**
+ * Ends the frames with `{error: code}` when the handler throws. The other side learns the code of a FlexMeshError
+ * and nothing about any other error.
+ */
+async function* refusing(
+  frames: AsyncIterable<unknown>,
+  { id }: ProtocolRow,
+  log: Log,
+): AsyncIterable<unknown> {
   try {
     yield* frames
   } catch (error) {
-    yield { error: error instanceof FlexMeshError ? error.code : 'protocol' }
+    const isRefusal = error instanceof FlexMeshError
+    if (isRefusal) log.debug(`${id}: a request was refused`, error)
+    else log.error(`${id}: a request failed`, error)
+    yield { error: isRefusal ? error.code : 'protocol' }
   }
 }
 
 /**
  * Send one request and yield the frames of the answer: a `BytesFrame` or a decoded value.
- * @throws ExchangeError with the code that the other side named, `timeout`, or `protocol`.
+ * @throws ExchangeError `refused` with the code of the other side in `fields.remote`; `aborted` when `signal`
+ * aborted; `timeout` when the time limit of the protocol or of `signal` passed; `protocol` for everything else.
  */
 export async function* ask(
   stream: Stream,
@@ -81,7 +102,7 @@ export async function* ask(
   request: unknown,
   signal: AbortSignal,
 ): AsyncGenerator<unknown, void, void> {
-  const abort = (): void => stream.abort(new ExchangeError('aborted', `${protocol.id}: aborted`))
+  const abort = (): void => stream.abort(abortError(protocol, signal))
   signal.addEventListener('abort', abort, { once: true })
   const deadline = new Deadline(stream, protocol)
   let complete = false
@@ -104,27 +125,35 @@ export async function* ask(
     signal.throwIfAborted()
     complete = true
   } catch (error) {
+    if (signal.aborted) throw abortError(protocol, signal)
+    if (deadline.signal.aborted) throw deadline.signal.reason
     if (error instanceof FlexMeshError) throw error
-    throw new ExchangeError(
-      signal.aborted || deadline.signal.aborted ? 'timeout' : 'protocol',
-      `${protocol.id}: ${(error as Error).message}`,
-      {},
-      error,
-    )
+    throw new ExchangeError('protocol', `${protocol.id}: ${(error as Error).message}`, {}, error)
   } finally {
     deadline.clear()
     signal.removeEventListener('abort', abort)
+    // The answer is complete, so a failed close loses nothing; aborting frees the stream.
     if (complete) await stream.close({ signal }).catch(() => stream.abort(new Error('close failed')))
-    else stream.abort(new ExchangeError('aborted', `${protocol.id}: given up`))
+    else stream.abort(new ExchangeError('aborted', `${protocol.id}: the request was given up`))
   }
 }
 
-function refusal(value: unknown): string | undefined {
-  if (typeof value !== 'object' || value === null || !('error' in value)) return undefined
-  return typeof value.error === 'string' ? value.error.slice(0, 40) : 'protocol'
+/** The error of a request whose caller gave it up, or whose caller's own time limit passed. */
+function abortError({ id }: ProtocolRow, { reason }: AbortSignal): ExchangeError {
+  const isTimeout = reason instanceof Error && reason.name === 'TimeoutError'
+  return isTimeout
+    ? new ExchangeError('timeout', `${id}: the time limit of the caller passed`, { protocol: id }, reason)
+    : new ExchangeError('aborted', `${id}: the request was aborted`, { protocol: id }, reason)
 }
 
-/** A frame in pieces, without a copy of its bytes: whoever made them leaves them as they are. */
+/** The code of a frame that refuses. Text that is not a code becomes `protocol`, because it reaches logs. */
+function refusal(value: unknown): string | undefined {
+  if (typeof value !== 'object' || value === null || !('error' in value)) return undefined
+  const { error } = value
+  return typeof error === 'string' && /^[a-z-]{1,40}$/.test(error) ? error : 'protocol'
+}
+
+/** A frame in pieces. Does not copy the bytes of the frame, so the handler must not change them afterwards. */
 function* encode(frame: unknown): Generator<Bytes> {
   const bytes = onlyBytes(frame)
   if (bytes === undefined) {
@@ -150,7 +179,45 @@ function decode(frame: Bytes, maxBytes: number): unknown {
   return new BytesFrame([...list.sublist(start)], list.byteLength - start)
 }
 
-/** Write a source to the stream, waiting whenever the other side is slow. */
+/** The bytes of a frame `{bytes}`: an envelope, chunk hashes or a chunk. @throws FormatError `bad-field`. */
+export function decodeBytesFrame(value: unknown, maxBytes: number): Uint8Array {
+  return concatBytes(...decodeBytesParts(value, maxBytes))
+}
+
+/**
+ * The bytes of a frame `{bytes}` in consecutive parts, as received, so that a chunk is copied only to its
+ * destination. @throws FormatError `bad-field`.
+ */
+export function decodeBytesParts(value: unknown, maxBytes: number): readonly Uint8Array[] {
+  if (value instanceof BytesFrame) {
+    if (value.length > maxBytes) {
+      throw new FormatError(
+        'bad-field',
+        `frame.bytes: expected at most ${maxBytes} bytes, got ${value.length}`,
+      )
+    }
+    return value.parts
+  }
+  const fields = new Fields(value, 'frame')
+  const bytes = fields.bytes('bytes', { max: maxBytes })
+  fields.end()
+  return [bytes]
+}
+
+/** @throws FormatError `truncated` when an answer ended before its first frame. */
+export function requireFrame<T>(value: T | undefined, title: string): T {
+  if (value === undefined) throw new FormatError('truncated', `${title}: the answer is empty`)
+  return value
+}
+
+/** The first frame of an answer. Reads the answer to its end, so that both sides close the stream in order. */
+export async function firstFrame(frames: AsyncGenerator<unknown, void, void>): Promise<unknown> {
+  let first: unknown
+  for await (const frame of frames) first ??= frame
+  return first
+}
+
+/** Write a source to the stream, and wait whenever its buffer is full. */
 async function send(
   stream: Stream,
   source: Iterable<Bytes> | AsyncIterable<Bytes>,
@@ -163,9 +230,9 @@ async function send(
 }
 
 /**
- * Wait until the stream takes more. libp2p's own `onDrain` waits once in a stream's life: later calls
- * get the promise that the first drain resolved (@libp2p/utils 7.4).
- * @throws ExchangeError `protocol` when the stream ends first; the signal's reason.
+ * Wait until the stream accepts more bytes. libp2p's own `onDrain` works only once for each stream: later calls
+ * return the promise that the first drain resolved (@libp2p/utils 7.4).
+ * @throws ExchangeError `protocol` when the stream ends first; the reason of `signal` when it aborts.
  */
 export async function drained(stream: Stream, signal: AbortSignal): Promise<void> {
   while (stream.writableNeedsDrain) {

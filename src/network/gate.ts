@@ -1,22 +1,35 @@
 /**
- * The members-only gate. A peer is judged once noise has proved who it is and before a muxer exists;
- * guests pass only while an invitation is open. Knows no roster: it asks.
+ * The members-only gate. It judges a peer after noise has proved the peer's identity and before a multiplexer
+ * exists. Does not hold the roster: it asks.
  */
 import type { ConnectionGater, PeerId } from '@libp2p/interface'
+import { limit } from '../lib/limits.ts'
 
 export interface GateInit {
-  isMember(peerId: string): boolean
-  /** Whether a peer that is not a member may connect to join. */
-  mayVisit(peerId: string): boolean
+  isMember(peer: string): boolean
+  /** Peers that an invitation names: a joining node connects to them before it knows a roster. */
+  readonly inviters: readonly string[]
+  /** Whether an invitation of ours is open, so that peers that are not members may connect to join. */
+  guestsOpen(): boolean
+  /** Peers that are connected now, guests included. */
+  connected(): readonly string[]
 }
 
 export function membersGate(init: GateInit): ConnectionGater {
-  const isStranger = (peer: PeerId): boolean =>
-    !init.isMember(peer.toString()) && !init.mayVisit(peer.toString())
-  return {
-    denyDialPeer: isStranger,
-    denyDialMultiaddr: () => false,
-    denyInboundEncryptedConnection: isStranger,
-    denyOutboundEncryptedConnection: isStranger,
+  const isDenied = (peer: PeerId): boolean => {
+    const id = peer.toString()
+    return !init.isMember(id) && !init.inviters.includes(id) && !isWelcomeGuest(init, id)
   }
+  return {
+    denyDialPeer: isDenied,
+    denyDialMultiaddr: () => false,
+    denyInboundEncryptedConnection: isDenied,
+    denyOutboundEncryptedConnection: isDenied,
+  }
+}
+
+function isWelcomeGuest({ isMember, guestsOpen, connected }: GateInit, peer: string): boolean {
+  if (!guestsOpen()) return false
+  const guests = new Set(connected().filter((other) => !isMember(other)))
+  return guests.has(peer) || guests.size < limit('guestConnections')
 }

@@ -1,17 +1,17 @@
 /**
- * What arrives on a libp2p stream, for a reader that may be slower than the network: libp2p's own iterator
- * takes in whatever is sent, this one pauses the stream. Knows no frame.
+ * Reads what arrives on a libp2p stream at the reader's own pace. libp2p's iterator buffers whatever the other
+ * side sends; this one pauses the stream while the reader is slower than the network. Knows nothing about frames.
  */
 import type { Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface'
 import type { Uint8ArrayList } from 'uint8arraylist'
 import { limit } from '../lib/limits.ts'
 
-/** Unread bytes at which the other side is told to wait; it may send one window more. */
+/** Number of unread bytes above which the stream is paused. The other side may then send one window more. */
 const PAUSE_BYTES = limit('chunkBytes')
 
-/** @throws what the stream was closed with. */
+/** @throws the error that the stream was closed with. */
 export async function* incoming(stream: Stream): AsyncGenerator<Uint8Array | Uint8ArrayList, void, void> {
-  const waiting: (Uint8Array | Uint8ArrayList)[] = []
+  const unread: (Uint8Array | Uint8ArrayList)[] = []
   let bytes = 0
   let ended = stream.readableEnded
   let failure: Error | undefined
@@ -29,7 +29,7 @@ export async function* incoming(stream: Stream): AsyncGenerator<Uint8Array | Uin
     stream.addEventListener(type, listener, { signal: listening.signal })
   }
   listen<StreamMessageEvent>('message', ({ data }) => {
-    waiting.push(data)
+    unread.push(data)
     bytes += data.byteLength
     if (!resuming) pauseWhenFull()
   })
@@ -42,12 +42,13 @@ export async function* incoming(stream: Stream): AsyncGenerator<Uint8Array | Uin
   })
   try {
     for (;;) {
-      const data = waiting.shift()
+      const data = unread.shift()
       if (data !== undefined) {
         bytes -= data.byteLength
         yield data
       } else if (stream.readStatus === 'paused') {
-        // Gives out what was held back before it tells the other side to go on: a pause from within is undone.
+        // `resume` first delivers what the stream has buffered and then lets the other side continue. It undoes
+        // a pause that a listener requests meanwhile, so the check for a full buffer comes after it.
         resuming = true
         stream.resume()
         resuming = false

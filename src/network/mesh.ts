@@ -1,14 +1,15 @@
 /**
- * Keeps a node connected to every member whose address it knows. Addresses come from invitations and
- * from other members; a wrong one costs a failed dial, because noise proves who answers.
+ * Keeps a node connected to every member whose address it knows. Addresses come from invitations and from other
+ * members. A wrong address costs one failed dial and nothing else, because noise proves who answers.
  */
 import type { PeerId } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
-import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { limit } from '../lib/limits.ts'
+import type { Log } from '../telemetry/log.ts'
+import { parseAddress } from './address.ts'
 import type { Transport } from './transport.ts'
 
-/** Where a member was reached; hints, not proofs. */
+/** Addresses at which a member was reached. They are hints, not proofs. */
 export interface MemberAddresses {
   readonly peerId: string
   readonly addresses: readonly string[]
@@ -19,18 +20,23 @@ export interface MeshInit {
   readonly self: string
   isMember(peer: string): boolean
   readonly signal: AbortSignal
+  readonly log: Log
 }
 
-/** Pause between two looks at who is missing, ms. */
+/** Interval between two searches for members that are not connected, ms. */
 const REDIAL_MS = 15_000
 
 export class Mesh {
   readonly #init: MeshInit
-  readonly #timer: ReturnType<typeof setInterval>
+  #timer: ReturnType<typeof setInterval> | undefined
 
   constructor(init: MeshInit) {
     this.#init = init
-    this.#timer = setInterval(() => void this.redial(), REDIAL_MS)
+  }
+
+  start(): void {
+    // `#redial` never rejects.
+    this.#timer = setInterval(() => void this.#redial(), REDIAL_MS)
     this.#timer.unref()
   }
 
@@ -38,7 +44,7 @@ export class Mesh {
     clearInterval(this.#timer)
   }
 
-  /** Where we reach members, for another member. */
+  /** The addresses of members that this node would tell another member. */
   async known(): Promise<MemberAddresses[]> {
     const peers = await this.#init.transport().peerStore.all()
     return peers
@@ -52,35 +58,41 @@ export class Mesh {
       .slice(0, limit('members'))
   }
 
-  /** Addresses that another member told; those that are not whole addresses are passed over. */
+  /**
+   * Store addresses that another member or an earlier run reported, and dial the member. Skips text that is not
+   * a multiaddr. Never rejects: a lost address is reported again with the next sync.
+   */
   async learn({ peerId, addresses }: MemberAddresses): Promise<void> {
     if (peerId === this.#init.self || !this.#init.isMember(peerId)) return
-    const multiaddrs = addresses.flatMap(parseAddress)
+    const multiaddrs = addresses.flatMap((text) => parseAddress(text) ?? [])
     if (multiaddrs.length === 0) return
-    const peer = peerIdFromString(peerId)
-    await this.#init.transport().peerStore.merge(peer, { multiaddrs })
-    await this.dial(peer)
+    try {
+      const peer = peerIdFromString(peerId)
+      await this.#init.transport().peerStore.merge(peer, { multiaddrs })
+      await this.dial(peer)
+    } catch (error) {
+      this.#init.log.debug(`the addresses of ${peerId} are not stored`, error)
+    }
   }
 
+  /** Connect to a member that is not connected. Never rejects: the next round tries again. */
   async dial(peer: PeerId): Promise<void> {
-    const { signal, transport, isMember } = this.#init
+    const { signal, transport, isMember, log } = this.#init
     if (signal.aborted || !isMember(peer.toString()) || transport().getConnections(peer).length > 0) return
     const bounded = AbortSignal.any([signal, AbortSignal.timeout(limit('dialTimeout'))])
-    await transport()
-      .dial(peer, { signal: bounded })
-      .catch(() => undefined) // The next round tries again.
+    try {
+      await transport().dial(peer, { signal: bounded })
+    } catch (error) {
+      log.debug(`${peer.toString()} does not answer a dial`, error)
+    }
   }
 
-  async redial(): Promise<void> {
-    const peers = await this.#init.transport().peerStore.all()
-    await Promise.all(peers.filter(({ addresses }) => addresses.length > 0).map(({ id }) => this.dial(id)))
-  }
-}
-
-function parseAddress(text: string): Multiaddr[] {
-  try {
-    return [multiaddr(text)]
-  } catch {
-    return []
+  async #redial(): Promise<void> {
+    try {
+      const peers = await this.#init.transport().peerStore.all()
+      await Promise.all(peers.filter(({ addresses }) => addresses.length > 0).map(({ id }) => this.dial(id)))
+    } catch (error) {
+      this.#init.log.warn('members that are not connected were not dialled', error)
+    }
   }
 }

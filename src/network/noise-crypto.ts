@@ -1,7 +1,6 @@
 /**
- * What noise computes with, by Node's OpenSSL: ChaCha20-Poly1305 without the copies that put a message, its
- * tag and its parts together. Memory outside V8's heap is what the garbage collector runs after, and every
- * such copy is as long as the message.
+ * Noise's cryptography on Node's OpenSSL. Encrypts and decrypts part by part, because each copy of a message is
+ * off-heap memory that triggers garbage collection.
  */
 import { createCipheriv, createDecipheriv, createHash } from 'node:crypto'
 import { type ICryptoInterface, pureJsCrypto } from '@chainsafe/libp2p-noise'
@@ -14,7 +13,7 @@ type Bytes = Parameters<ICryptoInterface['chaCha20Poly1305Encrypt']>[0]
 
 const partsOf = (bytes: Bytes): Iterable<Uint8Array> => (bytes instanceof Uint8Array ? [bytes] : bytes)
 
-/** What `update` makes of each part; one piece for a message in one piece, which are those of the handshake. */
+/** Apply `update` to each part. A message in one piece, as in the handshake, stays in one piece. */
 function eachPart(bytes: Bytes, update: (part: Uint8Array) => Uint8Array): Bytes {
   if (bytes instanceof Uint8Array) return update(bytes)
   const updated = bytes.sublist(0, 0)
@@ -22,7 +21,7 @@ function eachPart(bytes: Bytes, update: (part: Uint8Array) => Uint8Array): Bytes
   return updated
 }
 
-/** X25519 and HKDF, computed a few times a connection, are those of libp2p-noise. */
+/** X25519 and HKDF stay those of libp2p-noise: they run only a few times for each connection. */
 export const noiseCrypto: ICryptoInterface = {
   ...pureJsCrypto,
 
@@ -42,7 +41,7 @@ export const noiseCrypto: ICryptoInterface = {
     return sealed
   },
 
-  /** @throws Error when the tag is wrong; no plaintext leaves before it is checked. */
+  /** Returns plaintext only after the tag was verified. @throws Error when the tag is wrong. */
   chaCha20Poly1305Decrypt(sealed, nonce, ad, key) {
     const length = sealed.byteLength - TAG_BYTES
     const decipher = createDecipheriv(CIPHER, key, nonce, OPTIONS)

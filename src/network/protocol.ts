@@ -1,4 +1,4 @@
-/** What a stream protocol promises: id, sizes, times, streams, quota, and who may speak it. */
+/** The properties of a stream protocol as data: id, sizes, time limit, streams, quota, and who may use it. */
 
 export interface ProtocolRow {
   readonly id: string
@@ -6,15 +6,15 @@ export interface ProtocolRow {
   readonly maxRequestBytes: number
   /** Largest response frame, bytes. */
   readonly maxResponseBytes: number
-  /** Most response frames of one request. */
+  /** Maximum number of response frames for one request. */
   readonly maxResponseFrames: number
-  /** For the whole answer or for each frame of it, ms. */
+  /** Time limit for the whole answer or for each frame of it, ms. */
   readonly timeoutMs: number
   readonly timeoutPer: 'answer' | 'frame'
-  /** Streams that one peer may hold open. */
+  /** Streams of this protocol that one peer may hold open. */
   readonly maxInboundStreams: number
-  /** Requests that one peer may start: `burst` at once, one more every `everyMs`. */
+  /** Requests that one peer may start: `burst` at once, then one more every `everyMs`. */
   readonly quota: { readonly burst: number; readonly everyMs: number }
-  /** Whether a peer that only holds an invitation may speak it. */
+  /** Whether a peer that only holds an invitation may use it. */
   readonly guests: boolean
 }

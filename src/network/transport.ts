@@ -1,9 +1,8 @@
 /**
- * The libp2p node: TCP, noise, yamux, identify, ping, gossipsub, mDNS and bootstrap, with every
- * buffer bounded. Knows no protocol of ours.
+ * The libp2p node: TCP, noise, yamux, identify, ping, gossipsub, mDNS and bootstrap, with every buffer bounded.
+ * Knows nothing about the protocols of this project.
  */
 import '../lib/node20.ts'
-import { setFlagsFromString } from 'node:v8'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { bootstrap } from '@libp2p/bootstrap'
@@ -28,9 +27,9 @@ export interface TransportInit {
   readonly bootstrap: readonly string[]
   readonly mdns: boolean
   readonly gate: ConnectionGater
-  /** The only topic that the node speaks. */
+  /** The only gossipsub topic of the node. */
   readonly topic: string
-  /** Noise, or in tests noise that also shows what it encrypts. */
+  /** Replaces noise in tests that read what a node sends. */
   readonly encrypter?: Encrypter
 }
 
@@ -39,14 +38,9 @@ export type Encrypter = ReturnType<typeof noise>
 export type Services = { identify: Identify; ping: Ping; pubsub: GossipSub } & Record<string, unknown>
 export type Transport = Libp2p<Services>
 
-/** A whole piece of a frame is written before the socket says that it has enough. */
+/** The buffer of the socket holds a whole piece of a frame before it asks the writer to wait. */
 const SOCKET = { noDelay: true, highWaterMark: 2 ** 20 }
-/**
- * How much V8's heap may grow between two full collections; 300 saved no time and took more memory. Every message is
- * memory outside the heap that V8 counts as growth, so that on a small heap a transfer causes collections, which
- * make V8 choose less growth, which causes more of them: one for every 15 MiB, half of the processor time.
- */
-const HEAP_GROWING_PERCENT = 200
+/** Maximum number of message ids of each kind in one gossipsub message. */
 const SMALL_RPC = 64
 const INACTIVITY_MS = 30_000
 const PENDING_CONNECTIONS = 10
@@ -54,7 +48,6 @@ const CONNECTIONS_PER_SECOND = 5
 
 /** @throws InputError `port-in-use`; ExchangeError `protocol` when libp2p cannot start. */
 export async function createTransport(init: TransportInit): Promise<Transport> {
-  setFlagsFromString(`--heap-growing-percent=${HEAP_GROWING_PERCENT}`)
   const streamBytes = limit('streamWindowBytes')
   try {
     return await createLibp2p<Services>({
@@ -71,8 +64,8 @@ export async function createTransport(init: TransportInit): Promise<Transport> {
       connectionEncrypters: [init.encrypter ?? noise({ crypto: noiseCrypto })],
       streamMuxers: [
         yamux({
-          maxInboundStreams: 4 * limit('streamsPerConnection'),
-          maxOutboundStreams: 4 * limit('streamsPerConnection'),
+          maxInboundStreams: limit('streamsPerConnection'),
+          maxOutboundStreams: limit('streamsPerConnection'),
           maxMessageSize: 2 ** 16,
           streamOptions: {
             initialStreamWindowSize: streamBytes,
@@ -123,7 +116,7 @@ export async function createTransport(init: TransportInit): Promise<Transport> {
   }
 }
 
-/** One sentence for the reasons why a node does not come up. */
+/** The error of a failed start: an InputError that names the next step if the port is in use. */
 export function startError(error: unknown, listen: readonly string[]): Error {
   const text = error instanceof Error ? `${error.message} ${String(error.cause ?? '')}` : String(error)
   if (hasErrno(error, 'EADDRINUSE') || text.includes('EADDRINUSE') || text.includes('could not listen')) {

@@ -1,6 +1,6 @@
 /** Where members were reached, kept across restarts: a founder has no invitation to look into. */
 
-import { decodeAddressesFrame } from '../exchange/messages.ts'
+import { decodeAddressesFrame } from '../exchange/addresses.ts'
 import { fromUtf8, utf8 } from '../lib/bytes.ts'
 import type { MemberAddresses } from '../network/mesh.ts'
 import type { Catalogue } from '../store/catalogue.ts'

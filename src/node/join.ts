@@ -1,6 +1,5 @@
 /** How a home folder comes to be: a key, then a consortium founded or joined. */
 
-import { multiaddr } from '@multiformats/multiaddr'
 import { replayName } from '../checkpoint/model-directory.ts'
 import { checkPublicModel, installPublicModel, modelFiles, replayOf } from '../checkpoint/public-model.ts'
 import { type Charter, encodeCharter, openCharter, publicModelDigest } from '../consortium/charter.ts'
@@ -18,6 +17,7 @@ import { ExchangeError, InputError, VerificationError } from '../lib/errors.ts'
 import { ensurePrivateDir, pathExists } from '../lib/files.ts'
 import type { PublicFile } from '../lib/model-shape.ts'
 import { configToShape } from '../model/config.ts'
+import { peerIdOf } from '../network/address.ts'
 import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'
 import { homePaths, loadSettings, type Settings, saveSettings } from '../store/home.ts'
@@ -129,12 +129,7 @@ export async function joinConsortium(
   const invite = decodeInvite(inviteText)
   if (invite.expiresAt < init.now())
     throw new InputError('usage', 'invitation: it has expired; ask for a new one')
-  const inviters = invite.addresses.map(
-    (address) =>
-      multiaddr(address)
-        .getComponents()
-        .find(({ name }) => name === 'p2p')?.value ?? '',
-  )
+  const inviters = invite.addresses.flatMap((address) => peerIdOf(address) ?? [])
   const catalogue = await Catalogue.open(paths.root)
   const blobs = await BlobStore.open(paths.root)
   const exchange = new Exchange(

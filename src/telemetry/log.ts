@@ -1,41 +1,41 @@
 /**
- * Log lines for operators: one event a line, with a level and the part of the node that it comes from. Knows neither
- * where lines go nor what they are about; never given text of an owner, keys or tokens.
+ * Log lines for operators: one event on one line, with a level and the part of the node that it comes from. Does not
+ * know where the lines go. Callers never pass an owner's text, keys or tokens.
  */
 import { FlexMeshError } from '../lib/errors.ts'
 
-/** From the gravest to the most talkative. */
+/** From the most severe to the most detailed. */
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const
 export type LogLevel = (typeof LOG_LEVELS)[number]
 
 export interface LogEntry {
   readonly level: LogLevel
-  /** Part of the node, such as `acceptance`. */
+  /** Part of the node, such as `exchange`. */
   readonly scope: string
-  /** A sentence: what happened, and what the node does now. */
+  /** What happened, and the message of the error that caused it. */
   readonly message: string
-  /** Code of the error behind it, where there is one. */
+  /** Code of that error, if it is a FlexMeshError. */
   readonly code?: string
 }
 
-/** Takes every entry that is grave enough. */
+/** Receives every entry of the level of the log and of the more severe ones. */
 export type LogSink = (entry: LogEntry) => void
 
 export class Log {
   readonly #sink: LogSink
   readonly #scope: string
-  readonly #levels: number
+  readonly #level: LogLevel
 
-  /** @param level entries of this level and graver ones reach the sink. */
+  /** @param level entries of this level and of the more severe ones reach the sink. */
   constructor(sink: LogSink, level: LogLevel = 'warn', scope = 'node') {
     this.#sink = sink
-    this.#levels = LOG_LEVELS.indexOf(level)
+    this.#level = level
     this.#scope = scope
   }
 
-  /** The same log for one part of the node. */
+  /** A log with the same sink and level for one part of the node. */
   scope(name: string): Log {
-    return new Log(this.#sink, LOG_LEVELS[this.#levels] ?? 'warn', name)
+    return new Log(this.#sink, this.#level, name)
   }
 
   error(message: string, error?: unknown): void {
@@ -55,7 +55,7 @@ export class Log {
   }
 
   #write(level: LogLevel, message: string, error: unknown): void {
-    if (LOG_LEVELS.indexOf(level) > this.#levels) return
+    if (LOG_LEVELS.indexOf(level) > LOG_LEVELS.indexOf(this.#level)) return
     const code = error instanceof FlexMeshError ? error.code : undefined
     const reason = error === undefined ? '' : `: ${error instanceof Error ? error.message : String(error)}`
     this.#sink({
@@ -67,10 +67,17 @@ export class Log {
   }
 }
 
-/** Drops everything. */
+/** Drops every entry. */
 export const SILENT = new Log(() => undefined)
 
-/** One line for a terminal or a journal, without its time, which the journal adds. */
+/** Control and format characters, and separators of lines and paragraphs. */
+const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu
+
+/**
+ * One line for a terminal or a journal, without a time because the journal adds it. Escapes unprintable characters,
+ * because a message may quote a peer, which could otherwise forge a line or control the terminal.
+ */
 export function logLine({ level, scope, message, code }: LogEntry): string {
-  return `${level} ${scope}: ${message}${code === undefined ? '' : ` (${code})`}`
+  const printable = message.replaceAll(UNPRINTABLE, (c) => `\\u{${c.codePointAt(0)?.toString(16)}}`)
+  return `${level} ${scope}: ${printable}${code === undefined ? '' : ` (${code})`}`
 }

@@ -1,9 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { decodeBytesFrame } from '../../src/exchange/messages.ts'
 import { equalBytes } from '../../src/lib/bytes.ts'
 import { bytesFrameHead, bytesFrameStart, encodeCbor, MAX_BYTES_FRAME_HEAD } from '../../src/lib/cbor.ts'
-import { BytesFrame } from '../../src/network/frames.ts'
+import { BytesFrame, decodeBytesFrame } from '../../src/network/frames.ts'
 import { codeOf } from '../support/packages.ts'
 
 const start = (frame: Uint8Array) => bytesFrameStart(frame.subarray(0, MAX_BYTES_FRAME_HEAD), frame.length)

@@ -64,7 +64,7 @@ describe.each(Object.entries(SUITES))('the specification of %s', (name, suite) =
 describe('the specification of package-exchange', () => {
   it('states ids, sizes, times and quotas of every stream protocol', () => {
     const stated = tableUnder(specification('package-exchange'), 'Frames')
-    const actual = Object.values(PROTOCOLS).map((row) => [
+    const actual = PROTOCOLS.map(({ row }) => [
       row.id,
       String(row.maxRequestBytes),
       String(row.maxResponseBytes),

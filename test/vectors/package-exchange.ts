@@ -1,34 +1,29 @@
 /** Test vectors of protocols/package-exchange: the frames that one side sends the other. */
-import {
-  decodeAddressesFrame,
-  decodeAddressesRequest,
-  decodeBlobRequest,
-  decodeBytesFrame,
-  decodeJoinRequest,
-  decodeStatementsRequest,
-  decodeStatusFrame,
-} from '../../src/exchange/messages.ts'
-import { PROTOCOLS } from '../../src/exchange/protocols.ts'
+import { ADDRESSES, decodeAddressesFrame, decodeAddressesRequest } from '../../src/exchange/addresses.ts'
+import { BLOB, decodeBlobRequest } from '../../src/exchange/blob.ts'
+import { decodeJoinRequest, decodeStatusFrame, JOIN } from '../../src/exchange/join.ts'
+import { decodeStatementsRequest, STATEMENTS } from '../../src/exchange/statements.ts'
 import { fromHex, toHex } from '../../src/lib/bytes.ts'
 import { decodeCbor, encodeCbor } from '../../src/lib/cbor.ts'
 import { limit } from '../../src/lib/limits.ts'
+import { decodeBytesFrame } from '../../src/network/frames.ts'
 import { byFileName, type Case, type Place, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
 
 const SPEC = 'package-exchange Frames'
 const DECODERS = {
-  'join-request': { decode: decodeJoinRequest, max: PROTOCOLS.join.maxRequestBytes },
-  'join-answer': { decode: decodeStatusFrame, max: PROTOCOLS.join.maxResponseBytes },
-  'statements-request': { decode: decodeStatementsRequest, max: PROTOCOLS.statements.maxRequestBytes },
+  'join-request': { decode: decodeJoinRequest, max: JOIN.maxRequestBytes },
+  'join-answer': { decode: decodeStatusFrame, max: JOIN.maxResponseBytes },
+  'statements-request': { decode: decodeStatementsRequest, max: STATEMENTS.maxRequestBytes },
   'statements-answer': {
     decode: (value: unknown) => decodeBytesFrame(value, limit('envelopeBytes')),
-    max: PROTOCOLS.statements.maxResponseBytes,
+    max: STATEMENTS.maxResponseBytes,
   },
-  'addresses-request': { decode: decodeAddressesRequest, max: PROTOCOLS.addresses.maxRequestBytes },
-  'addresses-answer': { decode: decodeAddressesFrame, max: PROTOCOLS.addresses.maxResponseBytes },
-  'blob-request': { decode: decodeBlobRequest, max: PROTOCOLS.blob.maxRequestBytes },
+  'addresses-request': { decode: decodeAddressesRequest, max: ADDRESSES.maxRequestBytes },
+  'addresses-answer': { decode: decodeAddressesFrame, max: ADDRESSES.maxResponseBytes },
+  'blob-request': { decode: decodeBlobRequest, max: BLOB.maxRequestBytes },
   'blob-answer': {
     decode: (value: unknown) => decodeBytesFrame(value, limit('chunkBytes')),
-    max: PROTOCOLS.blob.maxResponseBytes,
+    max: BLOB.maxResponseBytes,
   },
 } as const
 type Decoder = keyof typeof DECODERS

@@ -1,4 +1,5 @@
 /** Fetches the file that it is told of and says by how many MB its memory grew. Usage: forked with DIR. */
+import '../../../src/lib/heap-growth.ts'
 import { once } from 'node:events'
 import type { FileRef } from '../../../src/lib/file-ref.ts'
 import { startExchange } from '../exchange/start-exchange.ts'

@@ -1,4 +1,5 @@
 /** Serves one file and says where. Usage: forked with DIR FILE. */
+import '../../../src/lib/heap-growth.ts'
 import { startExchange } from '../exchange/start-exchange.ts'
 
 const [dir = '', file = ''] = process.argv.slice(2)

@@ -1,0 +1,15 @@
+/** What the exchange asks of the rest of the program, and what it reports to it. */
+import type { PeerIdString } from '../identity/keys.ts'
+import type { MemberAddresses } from '../network/mesh.ts'
+import type { BlobHandlers } from './blob.ts'
+import type { HeadHandlers } from './heads.ts'
+import type { JoinHandlers } from './join.ts'
+import type { StatementsHandlers } from './statements.ts'
+
+export interface ExchangeHandlers extends JoinHandlers, StatementsHandlers, BlobHandlers, HeadHandlers {
+  isMember(peer: PeerIdString): boolean
+  /** Whether peers that are not members may connect to join, because an invitation is open. */
+  guestsOpen(): boolean
+  /** A sync with a member is complete. `addresses` are those at which members can be reached after a restart. */
+  onSynced(peer: PeerIdString, addresses: readonly MemberAddresses[]): void
+}
