@@ -1,11 +1,11 @@
-/** Hands out addresses in one memory before it is made. Knows nothing of what lies there. */
+/** Reserves aligned addresses in one block of memory before it is allocated. Does not know what is stored there. */
 const ALIGNMENT_BYTES = 64
 
 export class BlockLayout {
-  /** What the memory must have in the end. */
+  /** Size that the memory must have, after all reservations. */
   bytes = 0
 
-  /** Address of room for `count` floats or 32-bit integers. */
+  /** Reserves space for `count` floats or 32-bit integers. @returns its byte offset in the memory. */
   reserve(count: number): number {
     const at = this.bytes
     this.bytes = Math.ceil((at + 4 * count) / ALIGNMENT_BYTES) * ALIGNMENT_BYTES

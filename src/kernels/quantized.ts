@@ -1,6 +1,6 @@
 /**
- * Matrices held as 8- or 4-bit integers with one scale for every 32 inputs: their layout and how they are made.
- * Knows no model and no operator.
+ * Matrices of 8- or 4-bit integers with one float scale for every 32 inputs: their layout and how weights are
+ * quantized. Does not know models or operators.
  */
 export type Bits = 8 | 4
 
@@ -13,13 +13,19 @@ export interface QuantizedMatrix {
   /** Outputs and inputs of the matrix [O, I]. */
   readonly O: number
   readonly I: number
-  /** [O, blocks, BLOCK * bits / 8], low half of a byte first. */
+  /**
+   * Unsigned integers [O, blocks, BLOCK * bits / 8], offset by 2^(bits - 1); of two in one byte, the first is the low
+   * half.
+   */
   readonly packed: Uint8Array
-  /** [O * blocks]. */
+  /** One scale for every block, [O * blocks]. */
   readonly scales: Float32Array
 }
 
-/** Round W [O, I] to nearest, symmetric around zero; the largest value of a block is exact. */
+/**
+ * Quantizes W [O, I], row-major: rounds to the nearest integer, symmetric around zero. The value of largest magnitude
+ * in a block is represented exactly.
+ */
 export function quantize(weight: Float32Array, O: number, I: number, bits: Bits): QuantizedMatrix {
   const blocks = Math.ceil(I / BLOCK)
   const zero = 2 ** (bits - 1)
@@ -33,18 +39,18 @@ export function quantize(weight: Float32Array, O: number, I: number, bits: Bits)
       for (let i = from; i < from + count; i++) {
         if (Math.abs(weight[i] as number) > Math.abs(peak)) peak = weight[i] as number
       }
-      // The largest value becomes the one code without a counterpart on the other side.
+      // The value of largest magnitude maps to -2^(bits - 1), which has no positive counterpart.
       const scale = Math.fround(-peak / zero)
       const inverse = scale === 0 ? 0 : 1 / scale
       const at = row * blocks + block
       scales[at] = scale
       for (let i = 0; i < BLOCK; i++) {
         const value = i < count ? Math.round((weight[from + i] as number) * inverse) : 0
-        const code = Math.min(2 * zero - 1, Math.max(0, value + zero))
-        if (bits === 8) packed[at * BLOCK + i] = code
+        const integer = Math.min(2 * zero - 1, Math.max(0, value + zero))
+        if (bits === 8) packed[at * BLOCK + i] = integer
         else {
           const byte = (at * BLOCK + i) >> 1
-          packed[byte] = (packed[byte] as number) | (code << (4 * (i & 1)))
+          packed[byte] = (packed[byte] as number) | (integer << (4 * (i & 1)))
         }
       }
     }

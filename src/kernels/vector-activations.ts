@@ -1,6 +1,6 @@
 /**
- * What vector-kernels.ts does between products: gated activation, softmax and mix of one head's attention, and the
- * exponential of both. Knows no threads and no model.
+ * Kernels of vector-kernels.ts that need an exponential: the gated activation (SwiGLU), and softmax with the weighted
+ * sum of values for one attention head. Does not know threads or models.
  */
 import {
   type Code,
@@ -18,6 +18,7 @@ import {
   ZERO,
 } from './wasm-encode.ts'
 
+/** gate = silu(gate) * up, four values at a time. */
 export function swiGlu(): WasmFunction {
   const f = new FunctionBuilder('swiGlu')
   const gate = f.param('i32')
@@ -31,7 +32,7 @@ export function swiGlu(): WasmFunction {
     whileLoop(
       i32.ltU(gate.get, end.get),
       x.set(v128.load(0, gate.get)),
-      exp.of(f32x4.sub(ZERO, x.get)),
+      exp.compute(f32x4.sub(ZERO, x.get)),
       v128.store(
         0,
         gate.get,
@@ -43,11 +44,12 @@ export function swiGlu(): WasmFunction {
   )
 }
 
-/** Groups of four channels in work at once: half of a usual head. */
-const MIXED_AT_ONCE = 8
-/** Positions whose values stay in the nearest cache while one set of channels after the other reads them. */
-const STRETCH = 32
+/** Groups of four channels that are summed in registers at the same time: half of a usual head. */
+const GROUPS_AT_ONCE = 8
+/** Positions processed together, so that their values stay in the L1 cache while every group of channels reads them. */
+const POSITIONS_AT_ONCE = 32
 
+/** out = softmax(scores * scale) V, with V (length, width). */
 export function softmaxWeightedSum(): WasmFunction {
   const f = new FunctionBuilder('softmaxWeightedSum')
   const scores = f.param('i32')
@@ -67,13 +69,13 @@ export function softmaxWeightedSum(): WasmFunction {
   const highest = f.local('f32')
   const total = f.local('v128')
   const weight = f.local('v128')
-  const sums = Array.from({ length: MIXED_AT_ONCE }, () => f.local('v128'))
+  const sums = Array.from({ length: GROUPS_AT_ONCE }, () => f.local('v128'))
   const exp = exponential(f)
   const minusInfinity = f32.const(Number.NEGATIVE_INFINITY)
   const four = i32.const(4)
   const sixteen = i32.const(16)
 
-  /** `groups` times four channels over one stretch of positions. */
+  /** Adds one stretch of positions to `groups` groups of four channels. */
   const channels = (groups: number): Code[] => [
     ...sums.slice(0, groups).map((sum, g) => sum.set(v128.load(16 * g, channel.get))),
     at.set(scores.get),
@@ -102,7 +104,7 @@ export function softmaxWeightedSum(): WasmFunction {
       highest.set(f32.max(highest.get, f32.load(0, at.get))),
       at.set(i32.add(at.get, four)),
     ),
-    // Up to a multiple of four scores that weigh nothing.
+    // Pad to a multiple of four with scores whose weight is zero.
     whileLoop(
       i32.and(i32.sub(at.get, scores.get), i32.const(15)),
       f32.store(0, at.get, minusInfinity),
@@ -113,7 +115,7 @@ export function softmaxWeightedSum(): WasmFunction {
     peak.set(f32x4.splat(highest.get)),
     whileLoop(
       i32.ltU(at.get, end.get),
-      exp.of(f32x4.sub(v128.load(0, at.get), peak.get)),
+      exp.compute(f32x4.sub(v128.load(0, at.get), peak.get)),
       v128.store(0, at.get, exp.result),
       total.set(f32x4.add(total.get, exp.result)),
       at.set(i32.add(at.get, sixteen)),
@@ -128,16 +130,16 @@ export function softmaxWeightedSum(): WasmFunction {
     ),
     whileLoop(
       i32.ltU(scores.get, end.get),
-      stretchEnd.set(i32.add(scores.get, i32.const(4 * STRETCH))),
+      stretchEnd.set(i32.add(scores.get, i32.const(4 * POSITIONS_AT_ONCE))),
       whenTrue(i32.ltU(end.get, stretchEnd.get), stretchEnd.set(end.get)),
       channel.set(out.get),
       whileLoop(
-        i32.ltU(i32.add(channel.get, i32.const(16 * MIXED_AT_ONCE - 1)), outEnd.get),
-        ...channels(MIXED_AT_ONCE),
+        i32.ltU(i32.add(channel.get, i32.const(16 * GROUPS_AT_ONCE - 1)), outEnd.get),
+        ...channels(GROUPS_AT_ONCE),
       ),
       whileLoop(i32.ltU(channel.get, outEnd.get), ...channels(1)),
-      // Behind the first row of values, where the channels began, to the next stretch.
-      values.set(i32.add(values.get, i32.mul(bytes.get, i32.const(STRETCH - 1)))),
+      // The channel loop left `values` after the first row of the stretch; advance it to the next stretch.
+      values.set(i32.add(values.get, i32.mul(bytes.get, i32.const(POSITIONS_AT_ONCE - 1)))),
       scores.set(stretchEnd.get),
     ),
     channel.set(out.get),
@@ -149,24 +151,27 @@ export function softmaxWeightedSum(): WasmFunction {
   )
 }
 
-/** Least and greatest argument whose exponential is a normal float. */
+/** Smallest and largest argument whose exponential is a normal float. */
 const MIN_EXPONENT = -87.3
 const MAX_EXPONENT = 88.3
-/** ln 2 in two parts, the first of so few bits that its multiples are exact (Cody and Waite, 1980). */
+/** ln 2 as a sum of two numbers; the first has so few bits that its multiples are exact (Cody and Waite, 1980). */
 const LN2_HIGH = 0.693359375
 const LN2_LOW = -2.1219444e-4
-/** (exp(r) - 1 - r) / r^2 for |r| <= ln 2 / 2 as a polynomial, highest power first: Taylor to r^7. */
+/**
+ * Coefficients of (exp(r) - 1 - r) / r^2 for |r| <= ln 2 / 2, highest power first: the Taylor series of exp up to
+ * r^7.
+ */
 const EXP_TERMS = [1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2]
 
-/** Four exponentials at once: 2^n exp(r) with n the nearest whole number of x / ln 2. */
-function exponential(f: FunctionBuilder): { of(x: Code): Code; readonly result: Code } {
+/** Four exponentials at once: exp(x) = 2^n exp(r), where n is x / ln 2 rounded to an integer and r = x - n ln 2. */
+function exponential(f: FunctionBuilder): { compute(x: Code): Code; readonly result: Code } {
   const x = f.local('v128')
   const n = f.local('v128')
   const r = f.local('v128')
   const p = f.local('v128')
   const constant = (value: number): Code => f32x4.splat(f32.const(value))
   return {
-    of: (argument) =>
+    compute: (argument) =>
       [
         x.set(f32x4.min(f32x4.max(argument, constant(MIN_EXPONENT)), constant(MAX_EXPONENT))),
         n.set(f32x4.nearest(f32x4.mul(x.get, constant(Math.LOG2E)))),
@@ -175,7 +180,7 @@ function exponential(f: FunctionBuilder): { of(x: Code): Code; readonly result: 
         p.set(constant(EXP_TERMS[0] as number)),
         ...EXP_TERMS.slice(1).map((term) => p.set(multiplyAdd(p.get, r.get, constant(term)))),
         p.set(multiplyAdd(f32x4.mul(r.get, r.get), p.get, f32x4.add(r.get, constant(1)))),
-        // 2^n by its exponent bits.
+        // Multiply by 2^n, built from its exponent bits.
         p.set(
           f32x4.mul(
             p.get,

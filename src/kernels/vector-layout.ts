@@ -1,33 +1,33 @@
 /**
- * Where vectors and matrices lie in a block of vector-threads.ts, in the order that its kernels read: matrices in
- * pairs of rows, vectors interleaved in fours, twos or each on its own, coded or plain. Knows no thread.
+ * Memory layouts of vectors and matrices that the vector kernels read and write: matrices in pairs of rows, vectors
+ * interleaved or contiguous, floats or quantized. Does not know threads.
  */
 
 import type { BlockLayout } from './block-layout.ts'
 import { type Bits, QUANTIZED_BLOCK } from './quantized.ts'
 import { VECTOR_HEADER_BYTES, VECTORS_AT_ONCE } from './vector-products.ts'
 
-/** Four vectors and two rows of so many columns stay in the nearest cache (32 KiB) while the rows pass. */
+/** Maximum columns of a tile: four vectors and two rows of this width fit the L1 cache (32 KiB). */
 const MAX_COLUMNS = 704
 
-/** Columns that are read together, a multiple of four. */
+/** Columns of one tile of a matrix of this width: a multiple of four. */
 export function tileColumns(width: number): number {
-  const sets = Math.ceil(width / MAX_COLUMNS)
-  return Math.ceil(width / sets / 4) * 4
+  const tiles = Math.ceil(width / MAX_COLUMNS)
+  return Math.ceil(width / tiles / 4) * 4
 }
 
 /**
- * A matrix (rows, width) in the order that its products read it: set after set of columns, in each the pairs of
- * rows one after the other, in each four values of the upper row, four of the lower, in turns.
+ * Copies a matrix (rows, width), row-major, into the order in which the products read it: tile after tile of columns,
+ * within a tile pair after pair of rows, within a pair alternating four values of the upper row and four of the lower.
  */
 export function pairRows(source: Float32Array, target: Float32Array, width: number): void {
   const rows = source.length / width
   const columns = tileColumns(width)
   for (let row = 0; row < rows; row++) {
-    for (let set = 0; set < width; set += columns) {
-      const length = Math.min(columns, width - set)
-      let at = pairedSize(rows, set) + (row >> 1) * 2 * length + (row & 1) * 4
-      const from = row * width + set
+    for (let tile = 0; tile < width; tile += columns) {
+      const length = Math.min(columns, width - tile)
+      let at = pairedSize(rows, tile) + (row >> 1) * 2 * length + (row & 1) * 4
+      const from = row * width + tile
       for (let i = from; i < from + length; i += 4, at += 8) {
         target[at] = source[i] as number
         target[at + 1] = source[i + 1] as number
@@ -38,32 +38,35 @@ export function pairRows(source: Float32Array, target: Float32Array, width: numb
   }
 }
 
-/** Floats of `rows` paired rows, with a neighbour for the last. */
+/** Number of floats of `rows` paired rows; an odd last row is paired with unused space. */
 export function pairedSize(rows: number, width: number): number {
   return Math.ceil(rows / 2) * 2 * width
 }
 
-/** How many vectors lie interleaved where vector v of n does; three leave room for a fourth. */
+/**
+ * Number of interleaved vectors in the group that holds vector v of n: 1, 2 or 4. Three vectors use the layout of
+ * four.
+ */
 function lanesOf(n: number, v: number): number {
   const lanes = Math.min(VECTORS_AT_ONCE, n - (v & -VECTORS_AT_ONCE))
   return lanes === 3 ? 4 : lanes
 }
 
-/** Where the products read vectors of floats and write them: up to `capacity`, interleaved or each on its own. */
+/** Space for up to `capacity` float vectors that products read or write, interleaved or contiguous. */
 export class VectorRegion {
   readonly address: number
   readonly width: number
-  /** Values of one vector, up to a whole group of four. */
+  /** Floats reserved for one vector: the width rounded up to a multiple of four. */
   readonly #stride: number
   readonly #capacity: number
-  readonly #interleaved: boolean
+  readonly #isInterleaved: boolean
   #floats: Float32Array = new Float32Array(0)
 
-  constructor(layout: BlockLayout, capacity: number, width: number, interleaved: boolean) {
+  constructor(layout: BlockLayout, capacity: number, width: number, isInterleaved: boolean) {
     this.width = width
     this.#stride = Math.ceil(width / 4) * 4
     this.#capacity = capacity
-    this.#interleaved = interleaved
+    this.#isInterleaved = isInterleaved
     this.address = layout.reserve(this.#size)
   }
 
@@ -78,25 +81,25 @@ export class VectorRegion {
   /** Address of the first four values of vector v. */
   at(v: number): number {
     const lane = v % VECTORS_AT_ONCE
-    return this.address + 4 * ((v - lane) * this.#stride + lane * (this.#interleaved ? 4 : this.#stride))
+    return this.address + 4 * ((v - lane) * this.#stride + lane * (this.#isInterleaved ? 4 : this.#stride))
   }
 
-  /** Bytes from one four of vector v of n to its next. */
+  /** Bytes between the starts of two consecutive groups of four values of vector v of n. */
   step(n: number, v: number): number {
-    return this.#interleaved ? 16 * lanesOf(n, v) : 16
+    return this.#isInterleaved ? 16 * lanesOf(n, v) : 16
   }
 
-  /** What n vectors take. */
+  /** The floats that n vectors occupy, as a view. */
   floats(n: number): Float32Array {
     const whole = n - (n % VECTORS_AT_ONCE)
-    const lanes = whole === n ? 0 : this.#interleaved ? lanesOf(n, n - 1) : n - whole
+    const lanes = whole === n ? 0 : this.#isInterleaved ? lanesOf(n, n - 1) : n - whole
     return this.#floats.subarray(0, (whole + lanes) * this.#stride)
   }
 }
 
 /**
- * `count` vectors of floats as they are, one after the other. Kernels write whole fours: a vector of another width is
- * to be written before the one behind it.
+ * `count` contiguous float vectors, one after the other. Kernels write multiples of four floats, so when the width is
+ * not a multiple of four, vectors must be written in ascending order.
  */
 export class PlainVectors {
   readonly #address: number
@@ -105,7 +108,7 @@ export class PlainVectors {
   #view: Float32Array = new Float32Array(0)
 
   constructor(layout: BlockLayout, count: number, width: number) {
-    // The last one may be written up to a whole four.
+    // A kernel may write up to three floats after the last vector.
     this.#address = layout.reserve(count * width + 3)
     this.#count = count
     this.#width = width
@@ -120,13 +123,13 @@ export class PlainVectors {
     return this.#address + 4 * v * this.#width
   }
 
-  /** The first n. */
+  /** The first n vectors, as a view. */
   first(n: number): Float32Array {
     return this.#view.subarray(0, n * this.#width)
   }
 }
 
-/** Up to `capacity` encoded vectors for matrices of codes. */
+/** Space for up to `capacity` quantized vectors, the input of products with quantized matrices. */
 export class QuantizedRegion {
   readonly address: number
   readonly width: number
@@ -143,21 +146,22 @@ export class QuantizedRegion {
     this.#buffer = buffer
   }
 
-  /** Vector v: `source` from `from` on. */
+  /** Quantizes `source`, from index `from` on, into vector v. */
   write(v: number, source: Float32Array, from: number): void {
     const at = this.address + v * quantizedVectorBytes(this.width)
     quantizeVector(this.#buffer, at, source, from, this.width, this.#bits)
   }
 }
 
-/** Bytes of a vector as the coded products read it. */
+/** Bytes of one quantized vector. */
 function quantizedVectorBytes(width: number): number {
   return VECTOR_HEADER_BYTES + 2 * width
 }
 
 /**
- * A vector in 16-bit numbers and one scale: precise enough that only the weights lose. Within a block of 32,
- * 4-bit codes have all even values in front of all odd ones, as two fit a byte.
+ * Writes a vector as one float scale and 16-bit integers, which are so precise that only the quantization of the
+ * weights costs accuracy. For 4-bit weights, each block of 32 holds the values of even index before those of odd index,
+ * since two weights share a byte.
  */
 function quantizeVector(
   buffer: SharedArrayBuffer,

@@ -1,6 +1,6 @@
 /**
- * The small steps between the products of one token, on vectors of floats: into the order of a product and out of
- * it, norms, and rotary positions (flexolmo 1.1). Knows no threads and no model.
+ * The small steps between the products of one token, on float vectors: interleaving and its inverse, RMS norms, and
+ * rotary positions (flexolmo 1.1). Does not know threads or models.
  */
 import {
   type Code,
@@ -19,7 +19,7 @@ import {
 
 const SIXTEEN = i32.const(16)
 
-/** Fours of a vector one after the other, to fours `step` bytes apart. */
+/** Copies a contiguous vector to groups of four floats that start `step` bytes apart. */
 export function interleave(): WasmFunction {
   const f = new FunctionBuilder('interleave')
   const [from, to, step, width] = [f.param('i32'), f.param('i32'), f.param('i32'), f.param('i32')]
@@ -35,7 +35,7 @@ export function interleave(): WasmFunction {
   )
 }
 
-/** The inverse of `spread`; up to three floats behind the vector are overwritten. */
+/** The inverse of `interleave`; overwrites up to three floats after the vector. */
 export function deinterleave(): WasmFunction {
   const f = new FunctionBuilder('deinterleave')
   const [from, step, to, width] = [f.param('i32'), f.param('i32'), f.param('i32'), f.param('i32')]
@@ -51,7 +51,7 @@ export function deinterleave(): WasmFunction {
   )
 }
 
-/** to += weight * what `collect` would bring. */
+/** Same as `deinterleave`, but adds `weight` times the vector to `to`. */
 export function addDeinterleaved(): WasmFunction {
   const f = new FunctionBuilder('addDeinterleaved')
   const [from, step, weight] = [f.param('i32'), f.param('i32'), f.param('f32')]
@@ -70,7 +70,7 @@ export function addDeinterleaved(): WasmFunction {
   )
 }
 
-/** to = from * gain / rms(from); they may be the same. */
+/** to = from * gain / rms(from); `from` and `to` may be the same. */
 export function rmsNorm(): WasmFunction {
   return rmsNormKernel('rmsNorm', (values) => values)
 }
@@ -109,7 +109,10 @@ function rmsNormKernel(name: string, result: (values: Code, to: Local) => Code):
   )
 }
 
-/** Rotate-half of every head of 2 `half` among `width` values, by the cosines and sines of one position (half). */
+/**
+ * Rotates every head (2 `half` channels) of `width` floats in the rotate-half layout, by the cosines and sines (half
+ * floats each) of one position.
+ */
 export function rotate(): WasmFunction {
   const f = new FunctionBuilder('rotate')
   const [values, cos, sin] = [f.param('i32'), f.param('i32'), f.param('i32')]
@@ -147,7 +150,7 @@ export function rotate(): WasmFunction {
   )
 }
 
-/** Behind the last of `width` floats. */
+/** Address after the last of `width` floats. */
 function endOf(start: Local, width: Local): Code {
   return i32.add(start.get, i32.shl(width.get, i32.const(2)))
 }

@@ -1,8 +1,8 @@
 /**
- * The kernels of vector-kernels.ts on several threads. A list of jobs is cut into pieces of rows; the caller
- * and the other threads take piece after piece, so a thread that the system has put aside holds up nobody but
- * its own piece. Between two lists of one token threads spin, since waking one takes longer than a small
- * matrix; then they sleep. Knows no model.
+ * Runs the kernels of vector-kernels.ts on several threads. A list of jobs is split into pieces of rows; the caller
+ * and the worker threads claim one piece after another, so a thread that the system has suspended delays only its own
+ * piece. Between the lists of one token threads spin, because waking a thread takes longer than the product with a
+ * small matrix; after that they sleep. Does not know models.
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
 import {
@@ -17,26 +17,30 @@ import {
 import { type VectorKernels, vectorModule } from './vector-kernels.ts'
 import { PAGE_BYTES } from './wasm-encode.ts'
 
-// Words of the control array; jobs follow, 16 words each. `work` has the same numbers.
+// Indices into the control array; from FIRST_JOB on it holds the encoded jobs. `runPieces` has the same numbers.
+/** Number of the current list. */
 const SEQUENCE = 0
-/** Low 12 bits: the next piece; the others: the list that it belongs to. */
+/** Low 12 bits: index of the next piece to claim. Other bits: the list that it belongs to. */
 const CLAIM = 1
+/** Number of pieces that are computed. */
 const DONE = 2
+/** Number of pieces of the current list. */
 const PIECES = 3
+/** Number of blocks allocated so far; workers receive each as a message. */
 const BLOCKS = 4
 const STOPPED = 5
-/** Threads that sleep, or are about to. */
+/** Number of threads that sleep or are about to. */
 const ASLEEP = 6
 const FIRST_JOB = 8
 const MAX_PIECES = 4095
 const SEQUENCE_MASK = 0xfffff
 
-/** Looks at the counter before a thread sleeps. */
+/** Number of times a thread checks the counter before it sleeps. */
 const SPINS = 50_000
-/** A piece takes far less than a millisecond; a thread that is later has died. */
+/** A piece takes far less than a millisecond; if none is completed for this long, a thread has died. */
 const PIECE_TIMEOUT_MS = 10_000
 
-/** Program of the other threads. */
+/** Program of the worker threads. */
 const THREAD = `
 const { receiveMessageOnPort, workerData } = require('node:worker_threads')
 const { control, module, thread, port } = workerData
@@ -69,6 +73,7 @@ for (;;) {
 port.close()
 `
 
+/** A pool of threads, the caller among them, that computes lists of jobs in shared memory. */
 export class VectorThreads {
   readonly #maxJobs: number
   readonly #control: Int32Array
@@ -85,16 +90,20 @@ export class VectorThreads {
     this.#control = new Int32Array(new SharedArrayBuffer(4 * (FIRST_JOB + JOB_WORDS * maxJobs)))
   }
 
-  /** @param maxJobs longest list of jobs. */
+  /**
+   * @param threads number of threads, the caller included
+   * @param maxJobs maximum number of jobs in one list
+   */
   static async create(threads: number, maxJobs: number): Promise<VectorThreads> {
-    const made = new VectorThreads(maxJobs)
-    await Promise.all(Array.from({ length: threads - 1 }, (_, i) => made.#start(i + 1)))
-    return made
+    const pool = new VectorThreads(maxJobs)
+    await Promise.all(Array.from({ length: threads - 1 }, (_, i) => pool.#start(i + 1)))
+    return pool
   }
 
   /**
-   * New memory, for good or in place of a block that is no longer used.
-   * @throws RangeError over 4 GiB, or where the system has no such room.
+   * Allocates shared memory, filled with zeros, that lives as long as this pool or until it is replaced.
+   * @param replaced a block that no job will use any more; the new one takes its index
+   * @throws RangeError for more than 4 GiB, or when the system cannot provide the memory.
    */
   block(bytes: number, replaced?: Block): Block {
     const pages = Math.ceil(bytes / PAGE_BYTES)
@@ -110,32 +119,37 @@ export class VectorThreads {
     return { index, buffer, kernels }
   }
 
-  /** Do all jobs, in any order; returns when the last is done. @throws RangeError for a list too long: a bug of the caller. */
+  /**
+   * Computes all jobs, in any order, and returns when the last one is done. Jobs of one list must not depend on each
+   * other.
+   * @throws RangeError for more than `maxJobs` jobs, which is a bug of the caller; Error when a worker thread has died.
+   */
   run(jobs: readonly Job[]): void {
     if (jobs.length > this.#maxJobs) {
       throw new RangeError(`${jobs.length} jobs in one list, at most ${this.#maxJobs}`)
     }
     const control = this.#control
     this.#sequence = (this.#sequence + 1) & SEQUENCE_MASK
-    // From here on a thread that comes late from the list before can take nothing.
+    // From here on, a thread that is still at the previous list cannot claim a piece.
     Atomics.store(control, CLAIM, (this.#sequence << 12) | MAX_PIECES)
-    const cuts = splitJobs(jobs, MAX_PIECES)
+    const splits = splitJobs(jobs, MAX_PIECES)
     let pieces = 0
     jobs.forEach((job, i) => {
-      const cut = cuts[i] as Split
-      pieces += cut.pieces
-      control.set(encodeJob(job, pieces, cut), FIRST_JOB + JOB_WORDS * i)
+      const split = splits[i] as Split
+      pieces += split.pieces
+      control.set(encodeJob(job, pieces, split), FIRST_JOB + JOB_WORDS * i)
     })
     Atomics.store(control, DONE, 0)
     Atomics.store(control, PIECES, pieces)
     Atomics.store(control, CLAIM, this.#sequence << 12)
     Atomics.store(control, SEQUENCE, this.#sequence)
-    // A call to the system takes longer than a small matrix.
+    // Notify only when necessary: the system call takes longer than the product with a small matrix.
     if (Atomics.load(control, ASLEEP) > 0) Atomics.notify(control, SEQUENCE)
     runPieces(control, this.#kernels, this.#buffers, 0, this.#sequence)
     this.#join(pieces)
   }
 
+  /** Stops the worker threads. */
   async dispose(): Promise<void> {
     Atomics.store(this.#control, STOPPED, 1)
     Atomics.add(this.#control, SEQUENCE, 1)
@@ -160,7 +174,7 @@ export class VectorThreads {
       const received = receiveMessageOnPort(port)
       if (received !== undefined) return String(received.message)
     }
-    return 'it does not answer'
+    return `no piece was completed for ${PIECE_TIMEOUT_MS} ms`
   }
 
   async #start(thread: number): Promise<void> {
@@ -173,7 +187,7 @@ export class VectorThreads {
       worker.once('online', resolve)
       worker.once('error', reject)
     })
-    // Neither keeps the process alive while it waits.
+    // Neither the port nor the worker keeps the process alive.
     port1.unref()
     worker.unref()
   }

@@ -1,10 +1,11 @@
 /**
- * A WebAssembly module with SIMD written as bytes: expressions are nested arrays of them, named by
- * their instruction (WebAssembly 2.0, binary format). Only what the kernels here need. Knows no kernel.
+ * Encodes WebAssembly modules with SIMD as bytes. An expression is an array of bytes built by functions named after
+ * their instruction (WebAssembly 2.0, binary format). Has only the instructions that the kernels need, and does not
+ * know the kernels.
  */
 
 declare global {
-  /** The part that is used; the types of Node.js 20 leave it out. */
+  /** The members used here; the types of Node.js 20 lack them. */
   namespace WebAssembly {
     class Module {
       constructor(bytes: Uint8Array<ArrayBuffer>)
@@ -24,16 +25,16 @@ declare global {
   }
 }
 
-/** Bytes that leave one value on the stack, or none. */
+/** Instruction bytes; they leave one value on the stack, or none. */
 export type Code = readonly number[]
 export type ValueType = 'i32' | 'f32' | 'v128'
 
 const TYPE_CODES: Readonly<Record<ValueType, number>> = { i32: 0x7f, f32: 0x7d, v128: 0x7b }
 
+/** A parameter or local variable of a function. */
 export interface Local {
   readonly get: Code
   set(value: Code): Code
-  tee(value: Code): Code
 }
 
 export interface WasmFunction {
@@ -43,6 +44,7 @@ export interface WasmFunction {
   readonly body: Code
 }
 
+/** Collects the parameters, locals and body of one function. */
 export class FunctionBuilder {
   readonly #name: string
   readonly #params: ValueType[] = []
@@ -52,7 +54,7 @@ export class FunctionBuilder {
     this.#name = name
   }
 
-  /** Before any local. */
+  /** Adds a parameter. All parameters must be added before the first local. */
   param(type: ValueType): Local {
     this.#params.push(type)
     return local(this.#params.length - 1)
@@ -72,17 +74,16 @@ function local(index: number): Local {
   return {
     get: [0x20, ...leb(index)],
     set: (value) => [...value, 0x21, ...leb(index)],
-    tee: (value) => [...value, 0x22, ...leb(index)],
   }
 }
 
-/** Repeat while `condition` holds, asked before every round. */
+/** Repeats `body` while `condition` is true; it is evaluated before every iteration. */
 export function whileLoop(condition: Code, ...body: Code[]): Code {
   // block (loop (br_if outside unless condition) body (br loop))
   return [0x02, 0x40, 0x03, 0x40, ...condition, 0x45, 0x0d, 1, ...body.flat(), 0x0c, 0, 0x0b, 0x0b]
 }
 
-/** Run `body` once where `condition` holds. */
+/** Runs `body` if `condition` is true. */
 export function whenTrue(condition: Code, ...body: Code[]): Code {
   return [...condition, 0x04, 0x40, ...body.flat(), 0x0b]
 }
@@ -93,7 +94,7 @@ const plain =
 const vector =
   (opcode: number) =>
   (...operands: Code[]): Code => [...operands.flat(), 0xfd, ...leb(opcode)]
-/** Alignment 2^0 is a hint only: every address is allowed. */
+/** Memory access with alignment hint 2^0, which allows every address. */
 const access =
   (prefix: readonly number[]) =>
   (offset: number, ...operands: Code[]): Code => [...operands.flat(), ...prefix, 0, ...leb(offset)]
@@ -111,7 +112,7 @@ export const i32 = {
   ltU: plain(0x49),
 }
 
-/** Bytes from one address to another. */
+/** Copies `count` bytes between two addresses. */
 export function copyBytes(to: Code, from: Code, count: Code): Code {
   return [...to, ...from, ...count, 0xfc, 10, 0, 0]
 }
@@ -126,15 +127,15 @@ export const f32 = {
   mul: plain(0x94),
   div: plain(0x95),
   max: plain(0x97),
-  /** Of an unsigned 32-bit integer. */
+  /** Converts an unsigned 32-bit integer. */
   convert: plain(0xb3),
 }
 
 export const v128 = {
   load: access([0xfd, 0]),
-  /** Four times the same 32 bits. */
+  /** Loads 32 bits into all four lanes. */
   loadSplat32: access([0xfd, 9]),
-  /** 32 bits and zeros behind them. */
+  /** Loads 32 bits into the first lane and sets the others to zero. */
   loadZero32: access([0xfd, 92]),
   store: access([0xfd, 11]),
   and: vector(78),
@@ -142,11 +143,11 @@ export const v128 = {
 
 export const i8x16 = { splat: vector(15), sub: vector(113), shiftRightU: vector(109) }
 
-/** Signed 16-bit numbers from the first or last eight signed bytes. */
+/** Signed 16-bit lanes from the low or high eight signed bytes. */
 export const i16x8 = {
   extendLow: vector(135),
   extendHigh: vector(136),
-  /** The same of eight bytes in memory. */
+  /** Loads eight signed bytes and extends them. */
   loadExtended: access([0xfd, 1]),
 }
 
@@ -155,7 +156,7 @@ export const i32x4 = {
   shl: vector(171),
   truncate: vector(248),
   splat: vector(17),
-  /** Sums of two neighbouring 16-bit products each. */
+  /** Multiplies 16-bit lanes and adds neighbouring products. */
   dot: vector(186),
 }
 
@@ -174,23 +175,26 @@ export const f32x4 = {
 
 export const ZERO = f32x4.splat(f32.const(0))
 
-/** a * b + c, rounded twice. */
+/** a * b + c, rounded after each operation. */
 export function multiplyAdd(a: Code, b: Code, c: Code): Code {
   return f32x4.add(f32x4.mul(a, b), c)
 }
 
-/** Sum of the four lanes of a local, which is named four times and computed once. */
+/** Sum of the four lanes. `value` is encoded four times, so pass the `get` of a local. */
 export function laneSum(value: Code): Code {
   const lane = (index: number): Code => f32x4.lane(index, value)
   return f32.add(f32.add(lane(0), lane(1)), f32.add(lane(2), lane(3)))
 }
 
-/** Of WebAssembly with 32-bit addresses. */
+/** Limit of WebAssembly with 32-bit addresses. */
 const MAX_PAGES = 65_536
-/** Unit of a memory's size. */
+/** Bytes of one WebAssembly memory page. */
 export const PAGE_BYTES = 65_536
 
-/** A module whose functions work in one imported memory, `env.memory`, which other threads see where it is shared. */
+/**
+ * Encodes a module that exports `functions`, which work in one imported memory, `env.memory`.
+ * @param memoryOf whether that memory belongs to one thread or is shared by all
+ */
 export function encodeModule(
   functions: readonly WasmFunction[],
   memoryOf: 'one thread' | 'all threads',

@@ -1,8 +1,8 @@
 /**
- * Attention of new tokens over a key-value cache. The traced engine has operators for it, rotary
- * embedding included; other engines run its definition. The cache is not a result: ONNX Runtime for
- * Node copies every result, and the whole cache for one token would cost more than the token, so the
- * caller writes the new keys and values itself. Knows no model.
+ * Attention of new tokens over a key-value cache, rotary embedding included. The traced engine uses ONNX operators for
+ * it; other engines run the definition in plain operations. The updated cache is not a result: ONNX Runtime for Node
+ * copies every result, and copying the whole cache would cost more than computing a token, so the caller writes the new
+ * keys and values itself. Does not know models.
  */
 import {
   add,
@@ -29,8 +29,8 @@ import { ONNX_TYPE } from './onnx-encode.ts'
 import { TRACE_BACKEND, traceBackend as trace } from './trace-backend.ts'
 
 /**
- * B rows, T new tokens a row, H heads of D channels (C = H D), room for P positions; H / J heads share each
- * of the J heads of keys and values (K = J D).
+ * Numbers of heads. Shapes in this file: B rows, T new tokens per row, H heads of D channels (C = H D), a cache of P
+ * positions; H / J query heads share each of the J heads of keys and values (K = J D).
  */
 export interface AttentionHeads {
   /** H. */
@@ -39,27 +39,27 @@ export interface AttentionHeads {
   readonly keys: number
 }
 
-/** What the cache takes of new tokens. */
+/** Keys and values of new tokens, before they enter the cache. */
 export interface CachedKeysInputs {
-  /** (B, T, K), not rotated. */
+  /** (B, T, K) before rotary embedding; `values` has the same shape. */
   readonly keys: Tensor
   readonly values: Tensor
   /** (B, T) int32: position of every new token. */
   readonly positions: Tensor
   /** (B) int32: position of each row's last new token. More than one row only with T = 1. */
   readonly lastPositions: Tensor
-  /** (R, D / 2) each, R above every position: cosine and sine of every position. */
+  /** Rotary tables (R, D / 2) each, with R greater than every position. */
   readonly cos: Tensor
   readonly sin: Tensor
 }
 
 export interface CachedAttentionInputs extends CachedKeysInputs {
-  /** (B, T, C), not rotated. */
+  /** (B, T, C) before rotary embedding. */
   readonly queries: Tensor
-  /** (B, J, P, D), rotated keys. */
+  /** (B, J, P, D), after rotary embedding; `pastValues` has the same shape. */
   readonly pastKeys: Tensor
   readonly pastValues: Tensor
-  /** (1) int32: positions of the longest row, new tokens included. */
+  /** (1) int32: number of positions of the longest row, new tokens included. */
   readonly total: Tensor
 }
 
@@ -69,7 +69,7 @@ const MICROSOFT = 'com.microsoft'
 
 const count = (heads: unknown) => ({ name: 'num_heads', int: heads as number })
 
-/** x (B, T, heads D), rotated in the trace. */
+/** Traces the rotary embedding of x (B, T, heads D). */
 function tracedRotation(inputs: Inputs, name: string, heads: unknown): TensorInfo {
   const x = input(inputs, name)
   const positions = input(inputs, 'positions')
@@ -80,11 +80,11 @@ function tracedRotation(inputs: Inputs, name: string, heads: unknown): TensorInf
   return trace.emit('RotaryEmbedding', [x, index, ...tables], x.shape, 'float32', [count(heads)], MICROSOFT)
 }
 
-/** x (B, T, K) -> (B, J, T, D). */
+/** Traces the split into heads: x (B, T, K) -> (B, J, T, D). */
 function tracedHeads(x: TensorInfo, keyHeads: unknown): TensorInfo {
   const [B, T, K] = x.shape as [number, number, number]
   const J = keyHeads as number
-  // Zeros keep the sizes that every run chooses.
+  // In ONNX a 0 keeps the size of the input, which here differs from run to run.
   const apart = trace.emit('Reshape', [x, trace.int64([0, 0, J, K / J])], [B, T, J, K / J], 'float32')
   return trace.emit('Transpose', [apart], [B, J, T, K / J], 'float32', [{ name: 'perm', ints: [0, 2, 1, 3] }])
 }
@@ -118,18 +118,18 @@ traced(KEYS_KERNEL, (inputs, { keyHeads }) => [
 ])
 
 export interface CachedKeysResults {
-  /** (B, J, T, D), rotated. */
+  /** (B, J, T, D), after rotary embedding. */
   readonly keys: Tensor
   /** (B, J, T, D). */
   readonly values: Tensor
 }
 
 export interface CachedAttentionResults extends CachedKeysResults {
-  /** (B, T, C). */
+  /** Attention output (B, T, C), before the output projection. */
   readonly mixed: Tensor
 }
 
-/** Keys and values alone, where nobody asks what new tokens attend to; J heads. */
+/** The keys and values of J heads that `cachedAttention` gives, without the attention itself. */
 export function cachedKeys(inputs: CachedKeysInputs, J: number): CachedKeysResults {
   if (getBackend() === TRACE_BACKEND) {
     const [keys, values] = engine().runKernel(KEYS_KERNEL, { ...inputs }, { keyHeads: J }) as [Tensor, Tensor]
@@ -140,7 +140,7 @@ export function cachedKeys(inputs: CachedKeysInputs, J: number): CachedKeysResul
   return { keys: stack(rows.map(({ keys }) => keys)), values: stack(rows.map(({ values }) => values)) }
 }
 
-/** Flexolmo 1.1, attention. */
+/** Causal attention of new tokens over the cache and each other (flexolmo 1.1). */
 export function cachedAttention(
   inputs: CachedAttentionInputs,
   heads: AttentionHeads,
@@ -157,13 +157,13 @@ export function cachedAttention(
   return { mixed: column('mixed'), keys: column('keys'), values: column('values') }
 }
 
-/** One row of x (B, T, count D) by head: (count, T, D). */
+/** Row b of x (B, T, count D), split into heads: (count, T, D). */
 function rowHeads(x: Tensor, b: number, count: number): Tensor {
   const [, T, width] = x.shape as [number, number, number]
   return transpose(reshape(slice(x, [b, 0, 0], [1, T, width]), [T, count, width / count]), [1, 0, 2])
 }
 
-/** Of x (count, T, D), whose last token has position `last`. */
+/** Rotary embedding of x (count, T, D), whose last token has position `last`. */
 function rotatedRow(x: Tensor, { cos, sin }: CachedKeysInputs, last: number): Tensor {
   const [, T, D] = x.shape as [number, number, number]
   const [c, s] = [cos, sin].map((table) => slice(table, [last + 1 - T, 0], [T, D / 2])) as [Tensor, Tensor]
@@ -171,7 +171,7 @@ function rotatedRow(x: Tensor, { cos, sin }: CachedKeysInputs, last: number): Te
   return concat([sub(mul(first, c), mul(second, s)), add(mul(second, c), mul(first, s))], 2)
 }
 
-/** The definition, for one row: rotated keys and values (J, T, D). */
+/** Definition of `cachedKeys` for row b: rotated keys and values, (J, T, D) each. */
 function rowKeys(inputs: CachedKeysInputs, J: number, b: number, last: number): CachedKeysResults {
   return {
     keys: rotatedRow(rowHeads(inputs.keys, b, J), inputs, last),
@@ -179,7 +179,7 @@ function rowKeys(inputs: CachedKeysInputs, J: number, b: number, last: number): 
   }
 }
 
-/** The definition, for one row: mixed (T, C), rotated keys and values (J, T, D). */
+/** Definition of `cachedAttention` for row b: attention output (T, C), rotated keys and values (J, T, D). */
 function attendRow(
   inputs: CachedAttentionInputs,
   heads: AttentionHeads,
@@ -195,7 +195,7 @@ function attendRow(
   const fresh = rowKeys(inputs, J, b, last)
   const keys = joined(inputs.pastKeys, fresh.keys) // (J, last + 1, D)
   const values = joined(inputs.pastValues, fresh.values)
-  // Heads that share keys are one head of more queries.
+  // Query heads that share keys become one head with H / J times as many queries.
   const queries = reshape(rotatedRow(rowHeads(inputs.queries, b, H), inputs, last), [J, (H / J) * T, D])
   const scores = mul(matMul(queries as never, keys as never, false, true) as Tensor, scalar(D ** -0.5))
   const mask = tensor(

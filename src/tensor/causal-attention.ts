@@ -1,6 +1,6 @@
 /**
- * Causal self-attention of training with a hand-written gradient, block by block of queries: what is masked for a whole
- * block is not computed. Knows no model.
+ * Causal self-attention for training with a hand-written gradient, computed in blocks of queries: keys that are masked
+ * for a whole block are skipped. Does not know models.
  */
 import {
   add,
@@ -18,23 +18,24 @@ import {
 
 type Save = (tensors: Tensor[]) => void
 
-/** Fewer queries at once make products too small. */
+/** Minimum queries per block; smaller matrix products are slow. */
 const MIN_QUERIES = 64
-/** More would save little: four leave out three eighths of all scores, eight seven sixteenths. */
+/** More blocks would save little: four skip three eighths of all scores, eight skip seven sixteenths. */
 const MAX_QUERY_BLOCKS = 4
 
-/** Queries that are computed together, with the keys before and among them. */
+/** Consecutive queries that are computed together, with the keys that they can see. */
 interface QueryBlock {
+  /** Index of the first query. */
   readonly from: number
   readonly count: number
-  /** Later keys are masked for all of them. */
+  /** Number of keys; later ones are masked for every query of the block. */
   readonly keys: number
 }
 
 /**
- * softmax(q k' + mask) v over the last two axes: q [B, H, S, D] scaled, k, v [B, H, T, D], mask [S, T] that keeps
- * query s from keys behind s mod T. The probabilities are computed again for the gradient, which then holds no matrix
- * of them between forward and backward.
+ * softmax(q k' + mask) v over the last two axes -> [B, H, S, D]: q [B, H, S, D] already scaled, k and v [B, H, T, D],
+ * mask [S, T] that hides from query s the keys after s mod T. S is a multiple of T: query heads that share keys are
+ * stacked. The gradient recomputes the probabilities, so none are stored between forward and backward.
  */
 export function causalAttention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor): Tensor {
   const [S, T] = mask.shape as [number, number]
@@ -66,7 +67,7 @@ function queryBlocks(S: number, T: number): QueryBlock[] {
   ).flat()
 }
 
-/** (B, H, count, D). */
+/** Attention output of one block: (B, H, count, D). */
 function mixedValues(block: QueryBlock, q: Tensor, k: Tensor, v: Tensor, mask: Tensor): Tensor {
   const { from, count, keys } = block
   const scores = matMul(rowsOf(q, from, count) as never, rowsOf(k, 0, keys) as never, false, true) as Tensor
@@ -74,26 +75,28 @@ function mixedValues(block: QueryBlock, q: Tensor, k: Tensor, v: Tensor, mask: T
   return matMul(p as never, rowsOf(v, 0, keys) as never) as Tensor
 }
 
+/** Tensors that the gradient needs. */
 interface Saved {
   readonly q: Tensor
   readonly k: Tensor
   readonly v: Tensor
-  /** The result. */
+  /** The output of the forward pass. */
   readonly o: Tensor
   readonly mask: Tensor
   readonly dy: Tensor
 }
 
 /**
- * Of the block's queries, and of the keys and values that they see. For dO and O: dS = P * (dP - rowsum(dO * O)) (Dao
- * et al., 2022, arXiv 2205.14135, B.4).
+ * Gradients with respect to the block's queries and to the keys and values that they see. With O the output:
+ * dS = P * (dP - rowsum(dO * O)) (Dao et al., 2022, arXiv 2205.14135, B.4).
  */
 function blockGradients(block: QueryBlock, saved: Saved): { dq: Tensor; dk: Tensor; dv: Tensor } {
   const { from, count, keys } = block
   const ofBlock = (x: Tensor): Tensor => rowsOf(x, from, count)
   const [q, o, dy] = [ofBlock(saved.q), ofBlock(saved.o), ofBlock(saved.dy)]
   const [k, v] = [rowsOf(saved.k, 0, keys), rowsOf(saved.v, 0, keys)]
-  // Of -q: ONNX Runtime would find the product above and keep it instead of computing it again.
+  // Subtract the product with -q: ONNX Runtime would recognise the product of the forward pass and store its result
+  // instead of recomputing it.
   const scores = sub(maskOf(saved.mask, block), matMul(neg(q) as never, k as never, false, true) as Tensor)
   const p = softmax(scores)
   const dp = matMul(dy as never, v as never, false, true) as Tensor
@@ -110,7 +113,7 @@ function maskOf(mask: Tensor, { from, count, keys }: QueryBlock): Tensor {
   return count === S && keys === T ? mask : slice(mask, [from, 0], [count, keys])
 }
 
-/** Rows of x [B, H, T, D]; x itself where it has no others. */
+/** Rows `from` to `from + count` of axis 2 of x [B, H, T, D]; x itself when that is all of them. */
 function rowsOf(x: Tensor, from: number, count: number): Tensor {
   const [B, H, T, D] = x.shape as [number, number, number, number]
   return count === T ? x : slice(x, [0, 0, from, 0], [B, H, count, D])
@@ -120,7 +123,7 @@ function joined(parts: readonly Tensor[]): Tensor {
   return parts.length === 1 ? (parts[0] as Tensor) : concat([...parts], 2)
 }
 
-/** Sum of tensors [B, H, t, D], of which shorter ones lack the last rows. */
+/** Sum of tensors [B, H, t, D] of different t; a tensor counts as zero beyond its last row. */
 function sumOfFirstRows(parts: readonly Tensor[]): Tensor {
   const lengths = parts.map(({ shape }) => shape[2] as number)
   const ends = [...new Set(lengths)].sort((a, b) => a - b)

@@ -1,6 +1,6 @@
 /**
- * Engines that run TensorFlow.js operations one by one, on any registered backend; `cpu` is the oracle
- * of the tests. Knows no model and no native library.
+ * Engines that run TensorFlow.js operations one by one on a registered backend. The engine `cpu` is the reference that
+ * tests compare other engines with. Does not know models or native libraries.
  */
 import { dispose, env, keep, reshape, type Tensor, tensor, tidy, util, version_core } from '@tensorflow/tfjs'
 import {
@@ -17,13 +17,14 @@ import {
 } from './engine.ts'
 import { onBackend } from './on-backend.ts'
 
+/** TensorFlow.js in plain JavaScript: slow and available everywhere. */
 export function cpuEngine(): Engine {
-  // Its greeting recommends another package on standard error; `flexmesh doctor` does that better.
+  // Suppresses a greeting on standard error that recommends another package; `flexmesh doctor` does that.
   env().set('PROD', true)
   return eagerEngine('cpu', 'cpu', { device: 'cpu', library: `TensorFlow.js ${version_core}` })
 }
 
-/** Any registered TensorFlow.js backend. */
+/** An engine on a registered TensorFlow.js backend. */
 export function eagerEngine(
   name: EngineName,
   backend: string,
@@ -41,7 +42,7 @@ class EagerFunction implements Compiled {
   readonly #signature: Signature
   readonly #backend: string
   readonly #frozen: Record<string, Tensor>
-  /** Copies of constant inputs, so that weights are not sent to the device for every run. */
+  /** Tensors of constant inputs by their array, so that weights are not copied to the device for every run. */
   readonly #constants = new Map<Values, Tensor>()
 
   private constructor(

@@ -1,9 +1,11 @@
-/** The one refusal for an engine that does not run here: why, and the command that would change it. */
+/** The error for an engine that cannot run on this machine: the reason, and the command that would fix it. */
 import { InputError } from '../lib/errors.ts'
 
 /**
- * `what` is an engine, with its device where that matters. `fields` carries `reason` and `next` apart, for
- * tables; `next` is absent where no command helps.
+ * InputError `engine-missing`.
+ * @param what name of the engine, with its device if that matters
+ * @param next command that would fix it; undefined if there is none. `fields` repeats `reason` and `next`, so that
+ * tables can show them separately.
  */
 export function engineMissing(what: string, reason: string, next?: string, cause?: unknown): InputError {
   const todo = next === undefined ? 'use' : `run "${next}", or use`

@@ -1,16 +1,16 @@
 /**
- * What every tensor engine offers: a function written once in TensorFlow.js operations, compiled to
- * run over typed arrays. Knows no model.
+ * Interface of every tensor engine: it compiles a function written in TensorFlow.js operations so that it runs on typed
+ * arrays. Does not know models.
  */
 import type { Tensor } from '@tensorflow/tfjs'
 
 export type Values = Float32Array | Int32Array
 export type EngineName = 'onnx' | 'tensorflow' | 'cpu'
 
-/** Where an engine computes: the processor, or one NVIDIA GPU. */
+/** Device of an engine: the CPU, or one NVIDIA GPU. */
 export type Device = 'cpu' | 'cuda'
 
-/** A number, or the name of a size that every run chooses anew. */
+/** A fixed size, or the name of a size that every run chooses. */
 export type Size = number | string
 export type Sizes = Readonly<Record<string, number>>
 
@@ -18,78 +18,82 @@ export interface TensorSpec {
   readonly shape: readonly Size[]
   readonly dtype?: 'float32' | 'int32'
   /**
-   * An array given once keeps its values: an engine may hold on to its own copy until the function is
-   * disposed. For weights that are shared by many functions or change hands between runs.
+   * The caller never changes an array that it has passed for this input, so the engine may keep a copy of it until the
+   * function is disposed. For weights that differ between runs of one function.
    */
   readonly constant?: true
 }
 
 export interface FrozenTensor {
   readonly shape: readonly number[]
-  /** Bytes are codes of a quantized matrix; see quantized.ts. */
+  /** Floats, or the packed integers of a quantized matrix as bytes; see quantized.ts. */
   readonly data: Float32Array | Uint8Array
 }
 
 export interface Signature {
-  /** Fed on every run. */
+  /** Passed to every run. */
   readonly inputs: Readonly<Record<string, TensorSpec>>
-  /** Bound once; an engine may repack them, so later changes of `data` are not seen. */
+  /** Bound at compile time; an engine may copy them, so later changes of `data` have no effect. */
   readonly frozen?: Readonly<Record<string, FrozenTensor>>
 }
 
 export interface CompileOptions {
   /**
-   * Spare memory: frozen tensors are read where they lie at every run, so their arrays must stay as they
-   * are, and buffers are taken as they are needed. Costs no time where a batch has thousands of rows;
-   * for a few rows packing frozen tensors once is faster. Engines that copy anyway ignore it.
+   * Saves memory: every run reads frozen tensors from the caller's arrays, which must not change, and allocates buffers
+   * as it needs them. Costs no time when a batch has thousands of rows; for a few rows it is faster to repack frozen
+   * tensors once. Engines that always copy ignore it.
    */
   readonly lean?: boolean
-  /** It runs in turn with other functions, so its threads must not spin while those run. */
+  /** The function alternates with others, so its threads must not spin while those run. */
   readonly interleaved?: boolean
 }
 
-/** Inputs and frozen tensors by name in, results by name out. Called once per compilation or run. */
+/** Maps inputs and frozen tensors, by name, to results, by name. Called once per compilation or once per run. */
 export type TensorFunction = (tensors: Readonly<Record<string, Tensor>>) => Record<string, Tensor>
 
+/** A compiled function. */
 export interface Compiled {
   /**
-   * Run once. Results are written into `into` where it names an array of the right length, else
-   * freshly allocated. `sizes` gives every named size of the signature. An array may be both input
-   * and target only where the function says so.
+   * Runs the function once.
+   * @param into arrays for results, by name; results without one are newly allocated. An array may be both input and
+   * result only if the function allows it.
+   * @param sizes every named size of the signature
+   * @throws RangeError for an array of the wrong length or a missing size: a bug of the caller.
    */
   run(
     inputs: Readonly<Record<string, Values>>,
     into?: Readonly<Record<string, Values>>,
     sizes?: Sizes,
   ): Promise<Record<string, Values>>
-  /** Release native memory. */
+  /** Releases native memory. */
   dispose(): Promise<void>
 }
 
 export interface Engine {
   readonly name: EngineName
   readonly device: Device
-  /** Libraries that compute, with versions. */
+  /** The library that computes, with its version. */
   readonly library: string
-  /** Processor threads that it uses; absent where it computes elsewhere, or for tests. */
+  /** Number of CPU threads; undefined on a GPU and for the engine `cpu`. */
   readonly threads?: number
   compile(fn: TensorFunction, signature: Signature, options?: CompileOptions): Promise<Compiled>
 }
 
+/** Number of elements of a tensor of this shape. */
 export function sizeOf(shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, 1)
 }
 
-/** @throws RangeError for a size that the run did not give: a bug of the caller. */
+/** The shape with its named sizes filled in. @throws RangeError for a missing size: a bug of the caller. */
 export function resolveShape(shape: readonly Size[], sizes: Sizes): number[] {
   return shape.map((size) => {
     const value = typeof size === 'number' ? size : sizes[size]
-    if (value === undefined) throw new RangeError(`size ${size} is not given`)
+    if (value === undefined) throw new RangeError(`size ${size} is missing`)
     return value
   })
 }
 
-/** @throws RangeError when an array is missing or has the wrong length: a bug of the caller. */
+/** The array itself. @throws RangeError if it is missing or has the wrong length: a bug of the caller. */
 export function checkLength(name: string, values: Values | undefined, shape: readonly number[]): Values {
   const expected = sizeOf(shape)
   if (values === undefined || values.length !== expected) {

@@ -1,7 +1,7 @@
 /**
- * Operations with hand-written gradients: fewer passes over memory than what automatic
- * differentiation of their definition would take. Every engine runs them; where the traced engine
- * has one operator for the job it is used.
+ * Operations with hand-written gradients, which take fewer passes over memory than automatic differentiation of their
+ * definitions. Every engine runs them; the traced engine uses a single ONNX operator when one exists. Does not know
+ * models.
  */
 import {
   add,
@@ -35,7 +35,7 @@ import { TRACE_BACKEND } from './trace-backend.ts'
 
 type Save = (tensors: Tensor[]) => void
 
-/** [x normalised and scaled, 1/rms] of x [..., C], gain [C]. */
+/** [x * gain / rms, 1 / rms] for x [..., C] and gain [C]. */
 function rmsForward(x: Tensor, gain: Tensor, epsilon: number): [Tensor, Tensor] {
   if (getBackend() === TRACE_BACKEND) {
     return engine().runKernel('RmsNormalize', { x, gain }, { epsilon }) as Tensor[] as [Tensor, Tensor]
@@ -44,7 +44,7 @@ function rmsForward(x: Tensor, gain: Tensor, epsilon: number): [Tensor, Tensor] 
   return [mul(mul(x, inverse), gain), inverse]
 }
 
-/** RMS(v; g) = g * v / sqrt(mean(v^2) + eps) over the last axis (flexolmo 1.1). x [..., C], gain [C]. */
+/** RMS norm g * v / sqrt(mean(v^2) + eps) over the last axis (flexolmo 1.1): x [..., C], gain [C] -> [..., C]. */
 export function rmsNorm(x: Tensor, gain: Tensor, epsilon: number): Tensor {
   const op = customGrad((...args) => {
     const [input, scale, save] = args as unknown[] as [Tensor, Tensor, Save]
@@ -70,9 +70,8 @@ function silu(x: Tensor): Tensor {
 }
 
 /**
- * (silu(gate) * up) down', gate and up [N, F], down [C, F] -> [N, C] (flexolmo 1.1, FFN). Only gate and
- * up are kept for the gradient; the three other [N, F] tensors are computed again, which costs little
- * beside the matrix products.
+ * (silu(gate) * up) down': gate and up [N, F], down [C, F] -> [N, C] (flexolmo 1.1, FFN). Only gate and up are stored
+ * for the gradient; the three other [N, F] tensors are recomputed, which costs little beside the matrix products.
  */
 export function gatedProjection(gate: Tensor, up: Tensor, down: Tensor): Tensor {
   const op = customGrad((...args) => {
@@ -93,22 +92,22 @@ export function gatedProjection(gate: Tensor, up: Tensor, down: Tensor): Tensor 
   return op(gate, up, down)
 }
 
-/** Gradients that a head may be asked for; `input` is that of x alone, for a frozen head. */
+/** Gradients that a head computes; `input` means with respect to x only, for a frozen head. */
 export type HeadGradients = 'none' | 'input' | 'both'
 
-/** Elements of the logits that exist at once: 16 MiB. */
+/** Maximum number of logits in memory at once: 16 MiB. */
 const LOGITS_AT_ONCE = 1 << 22
 
 /**
- * Language-model head and its loss terms in one: for hidden x [N, C], head weight [V, C] and labels
- * [N], returns [N, 2] = (logsumexp of the logits, logit of the label). No one-hot matrix, and logits only
- * for some rows at a time unless the head itself is trained.
+ * Language-model head together with its loss terms: for hidden x [N, C], head weight [V, C] and int32 labels [N],
+ * returns [N, 2]: the log-sum-exp of the logits, and the logit of the label. Unless the head itself is trained, it
+ * builds no one-hot matrix and computes the logits of only some rows at a time.
  */
 export function headLogProbs(x: Tensor, weight: Tensor, labels: Tensor, gradients: HeadGradients): Tensor {
   return gradients === 'both' ? trainedHead(x, weight, labels) : frozenHead(x, weight, labels, gradients)
 }
 
-/** Logits of h [n, C] as exp(logits - peak) [n, V], their sum [n, 1] and their logsumexp [n, 1]. */
+/** For the logits of h [n, C]: exp(logits - peak) [n, V], the sum of its rows [n, 1], and the log-sum-exp [n, 1]. */
 function softmaxParts(h: Tensor, w: Tensor): { unnormal: Tensor; total: Tensor; lse: Tensor } {
   const logits = matMul(h as never, w as never, false, true) as Tensor // (n, C) x (V, C)' -> (n, V)
   const peak = max(logits, 1, true)
@@ -117,7 +116,7 @@ function softmaxParts(h: Tensor, w: Tensor): { unnormal: Tensor; total: Tensor; 
   return { unnormal, total, lse: add(log(total), peak) }
 }
 
-/** d logits @ W = d0 * (p @ W) + d1 * W[label], so p @ W [N, C] is all that the gradient needs. */
+/** The gradient of x is d0 * (p @ W) + d1 * W[label], so only p @ W [N, C] and W[label] are stored for it. */
 function frozenHead(x: Tensor, weight: Tensor, labels: Tensor, gradients: HeadGradients): Tensor {
   const [N, C] = x.shape as [number, number]
   const V = weight.shape[0] as number
@@ -146,6 +145,7 @@ function frozenHead(x: Tensor, weight: Tensor, labels: Tensor, gradients: HeadGr
   return op(x, weight)
 }
 
+/** The gradient of the weight needs all probabilities, so the logits of all rows are in memory at once. */
 function trainedHead(x: Tensor, weight: Tensor, labels: Tensor): Tensor {
   const op = customGrad((...args) => {
     const [h, w, save] = args as unknown[] as [Tensor, Tensor, Save]
@@ -172,7 +172,7 @@ function reciprocal(x: Tensor): Tensor {
   return exp(neg(log(x)))
 }
 
-/** 1 where an entry of p [N, E] is among its row's k largest, else 0; no gradient flows through it. */
+/** [N, E]: 1 where an entry of p [N, E] is among the k largest of its row, else 0. Has no gradient. */
 export function topKMask(p: Tensor, k: number): Tensor {
   const experts = p.shape.at(-1) as number
   const op = customGrad((...args) => {
@@ -186,7 +186,7 @@ export function topKMask(p: Tensor, k: number): Tensor {
   return op(p)
 }
 
-/** Log-sum-exp over the last axis, keeping it: x [N, E] -> [N, 1]. */
+/** Log-sum-exp over the last axis: x [N, E] -> [N, 1]. */
 export function logSumExpRows(x: Tensor): Tensor {
   const peak = max(x, -1, true)
   return add(log(sum(exp(sub(x, peak)), -1, true)), peak)

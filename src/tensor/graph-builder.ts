@@ -1,4 +1,4 @@
-/** An ONNX graph under construction: names, constants, and at the end what the outputs need. Knows no file. */
+/** Builds an ONNX graph: chooses names, shares constants, and drops nodes that no output needs. Does not know files. */
 import type { Attribute, Graph, Initializer, Node, OnnxType, ValueInfo } from './onnx-encode.ts'
 
 interface NodeOptions {
@@ -7,6 +7,7 @@ interface NodeOptions {
   readonly domain?: string | undefined
 }
 
+/** Nodes, initializers, inputs and outputs of one graph. */
 export class GraphBuilder {
   readonly nodes: Node[] = []
   readonly initializers: Initializer[] = []
@@ -15,10 +16,12 @@ export class GraphBuilder {
   readonly #constants = new Map<string, string>()
   #next = 0
 
+  /** A name that no other value of the graph has. */
   fresh(): string {
     return `t${this.#next++}`
   }
 
+  /** Name of an initializer with these values; constants of up to 16 values are shared. */
   constant(type: OnnxType, shape: readonly number[], values: ArrayLike<number>): string {
     const key = values.length <= 16 ? `${type}|${shape.join(',')}|${Array.from(values).join(',')}` : undefined
     const known = key === undefined ? undefined : this.#constants.get(key)
@@ -29,7 +32,7 @@ export class GraphBuilder {
     return name
   }
 
-  /** Append one node; the names of its results. */
+  /** Appends a node. @returns the names of its results. */
   node(
     op: string,
     inputs: readonly string[],
@@ -40,7 +43,10 @@ export class GraphBuilder {
     return outputs
   }
 
-  /** What the outputs need; automatic differentiation also emits gradients that nobody asks for. */
+  /**
+   * The graph, with only the nodes and initializers that the outputs need: automatic differentiation also emits unused
+   * gradients.
+   */
   graph(): Graph {
     const needed = new Set(this.outputs.map(({ name }) => name))
     const nodes: Node[] = []

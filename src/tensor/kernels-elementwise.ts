@@ -1,6 +1,6 @@
 /**
- * Traced kernels that work element by element. Importing this file registers them.
- * Knows no graph but the one that the trace backend is building.
+ * TensorFlow.js kernels of the trace backend that work element by element, and the function that registers such
+ * kernels. Importing this file registers its kernels. Does not know sessions.
  */
 import {
   backend_util,
@@ -17,7 +17,7 @@ import { TRACE_BACKEND, traceBackend as trace } from './trace-backend.ts'
 export type Inputs = Readonly<Record<string, TensorInfo>>
 type Attributes = Readonly<Record<string, unknown>>
 
-/** Register a traced kernel with typed access to its inputs and attributes. */
+/** Registers a kernel of the trace backend, with typed access to its inputs and attributes. */
 export function traced(
   kernelName: string,
   body: (inputs: Inputs, attributes: Attributes) => TensorInfo | TensorInfo[],
@@ -27,7 +27,7 @@ export function traced(
   registerKernel({ kernelName, backendName: TRACE_BACKEND, kernelFunc })
 }
 
-/** @throws Error when the kernel was called without the input: a bug in the tracer. */
+/** A kernel input by name. @throws Error if it is missing: a bug in the tracer. */
 export function input(inputs: Inputs, name: string): TensorInfo {
   const tensor = inputs[name]
   if (tensor === undefined) throw new Error(`kernel input ${name} is missing`)

@@ -1,6 +1,6 @@
 /**
- * Traced kernels that sum: reductions, softmax, top-k, matrix products. Importing this file
- * registers them.
+ * TensorFlow.js kernels of the trace backend that combine elements: reductions, softmax, top-k, matrix products, RMS
+ * norm. Importing this file registers them. Does not know sessions.
  */
 import { backend_util, type TensorInfo } from '@tensorflow/tfjs'
 import { input, traced } from './kernels-elementwise.ts'
@@ -10,7 +10,7 @@ import { parseAxes, reducedShape, traceBackend as trace } from './trace-backend.
 function reduction(kernelName: string, op: string): void {
   traced(kernelName, (inputs, { axis, reductionIndices, keepDims }) => {
     const x = input(inputs, 'x')
-    // TensorFlow.js names the axes of Max otherwise than those of its siblings.
+    // TensorFlow.js uses another attribute name for the axes of Max than for the other reductions.
     const axes = parseAxes((axis ?? reductionIndices) as number | number[], x.shape)
     const keep = keepDims === true
     const shape = reducedShape(x.shape, axes, keep)
@@ -60,7 +60,7 @@ traced('TopK', (inputs, { k }) => {
   return [values, narrow]
 })
 
-/** ONNX Runtime fuses the transpose of a computed operand and folds that of a frozen one. */
+/** Swaps the last two axes. ONNX Runtime fuses this into the product, or folds it into a frozen operand. */
 function transposed(x: TensorInfo): TensorInfo {
   const perm = x.shape.map((_, axis) => axis)
   const last = perm.length - 1

@@ -1,5 +1,6 @@
 /**
- * Traced kernels that move, cut and join without arithmetic. Importing this file registers them.
+ * TensorFlow.js kernels of the trace backend that reshape, slice, join, gather and scatter. Importing this file
+ * registers them. Does not know sessions.
  */
 import { backend_util, type TensorInfo, util } from '@tensorflow/tfjs'
 import { input, traced } from './kernels-elementwise.ts'

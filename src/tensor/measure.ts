@@ -1,18 +1,18 @@
-/** How fast an engine multiplies matrices, in a fraction of a second. Knows no engine. */
+/** Measures how fast an engine multiplies matrices, within a fraction of a second. Does not know engines. */
 import { matMul, sum, type Tensor } from '@tensorflow/tfjs'
 import type { Engine } from './engine.ts'
 
-/** Square products: the first is small enough for plain JavaScript, the last fills a GPU. */
+/** Widths of square matrices: the first is small enough for plain JavaScript, the last keeps a GPU busy. */
 const SIZES = [128, 256, 512, 1024, 2048] as const
-/** Products of one run, so that little but arithmetic is measured. */
+/** Products per run, so that the overhead of a run is small beside the arithmetic. */
 const CHAIN = 4
-/** A larger size is tried while a run takes less, ms. */
+/** Milliseconds: while a run is shorter than this, the next larger size is tried. */
 const SHORT_MS = 40
 
 /**
- * Best float32 rate of chained square products through the engine's own `compile` and `run`, in 10^9
- * floating-point operations a second. Takes `budgetMs` and a little more, and larger matrices on
- * faster engines.
+ * Best float32 rate of chained square products through the engine's `compile` and `run`, in 10^9 floating-point
+ * operations per second. Uses larger matrices on faster engines.
+ * @param budgetMs approximate duration; the last run may exceed it
  */
 export async function measureGflops(engine: Engine, budgetMs = 300): Promise<number> {
   const deadline = performance.now() + budgetMs

@@ -1,15 +1,16 @@
 /**
- * TensorFlow.js has one backend for the whole process. Work on another one is done in one stretch, so that no other work,
- * which may want yet another, comes between the switch and the work. Knows no backend.
+ * Runs work on a given TensorFlow.js backend. The current backend is global to the process, so the switch and the work
+ * happen in one synchronous stretch: no other code can switch it in between. Does not know backends.
  */
 import { engine, findBackend, setBackend } from '@tensorflow/tfjs'
 
 /**
- * What `work` gives on that backend; the one before is back when this resolves. `work` must not wait.
- * @throws Error when the backend is not registered or cannot be made ready.
+ * The result of `work`, run on the backend `name`; the previous backend is restored before this resolves.
+ * @param work must be synchronous
+ * @throws Error if the backend is not registered or cannot be initialised.
  */
 export async function onBackend<T>(name: string, work: () => T): Promise<T> {
-  // Made ready at first use, which may wait; from then on a switch takes effect at once.
+  // The first use initialises the backend asynchronously; later switches take effect immediately.
   if (findBackend(name) === null && !(await setBackend(name))) throw new Error(`backend ${name} is not ready`)
   const before = engine().backendName
   if (before !== name) void setBackend(name)

@@ -1,7 +1,7 @@
 /**
- * ONNX Runtime's CUDA provider: whether its files are installed, the options of a session on it, and
- * its failures in one sentence. Nothing falls back to the processor unseen: a graph that cannot run
- * on the GPU as a whole is refused. Knows no graph.
+ * ONNX Runtime's CUDA provider: checks that its files are installed, gives the options of a session on it, and turns
+ * its failures into one sentence. There is no silent fallback to the CPU: a graph of which some part cannot run on
+ * the GPU is refused. Does not know graphs.
  */
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -10,14 +10,17 @@ import type { InferenceSession } from 'onnxruntime-node'
 import { FlexMeshError } from '../lib/errors.ts'
 import { engineMissing } from './engine-missing.ts'
 
-/** The package's own script, called by name because this project denies install scripts. */
+/** Runs the package's install script by hand, because this project denies install scripts. */
 const NEXT = 'node node_modules/onnxruntime-node/script/install.js --onnxruntime-node-install-cuda=v12'
 const WHAT = 'onnx on cuda'
 const LIBRARIES = ['libonnxruntime_providers_shared.so', 'libonnxruntime_providers_cuda.so']
-/** Where onnxruntime-node keeps its libraries. */
+/** Folder of the native libraries inside onnxruntime-node. */
 const BINARIES = join('bin', 'napi-v6', process.platform, process.arch)
 
-/** @throws InputError `engine-missing` with the next command where the provider's files are absent. */
+/**
+ * Returns if the provider's files are installed.
+ * @throws InputError `engine-missing` otherwise, with the command that installs them if this platform has them.
+ */
 export function requireCudaProvider(): void {
   const root = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'))
   const missing = LIBRARIES.find((name) => !existsSync(join(root, BINARIES, name)))
@@ -28,13 +31,14 @@ export function requireCudaProvider(): void {
   throw engineMissing(WHAT, `${missing} is not installed`, NEXT)
 }
 
+/** Options of a session that runs on the GPU only. */
 export const CUDA_SESSION = {
   executionProviders: ['cuda'],
-  // Without this, operators that the provider lacks run on the processor and nobody is told.
+  // Without this, operators that the provider lacks would silently run on the CPU.
   extra: { session: { disable_cpu_ep_fallback: '1' } },
 } as const satisfies InferenceSession.SessionOptions
 
-/** What the user reads when a session cannot be made on the GPU. */
+/** The error for a session that cannot be created on the GPU: InputError `engine-missing`. */
 export function cudaFailure(error: unknown): FlexMeshError {
   if (error instanceof FlexMeshError) return error
   const message = error instanceof Error ? error.message : String(error)
@@ -44,5 +48,5 @@ export function cudaFailure(error: unknown): FlexMeshError {
   return engineMissing(WHAT, reason, undefined, error)
 }
 
-/** Characters of a library's own message that are shown. */
+/** Maximum characters of the library's message that are shown. */
 const MAX_REASON = 200

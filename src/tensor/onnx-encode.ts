@@ -1,10 +1,10 @@
 /**
- * Writes ONNX models (onnx.proto3, IR version 8) as protocol buffers, byte by byte, with their tensors
- * inside or in a file beside them. Knows field numbers only; nothing of TensorFlow.js or of sessions.
+ * Encodes ONNX models (onnx.proto3, IR version 8) as protocol buffers, with their tensors inside the model or in a
+ * separate file. Does not know TensorFlow.js or sessions.
  */
 import { concatBytes, utf8 } from '../lib/bytes.ts'
 
-/** onnx.TensorProto.DataType values that we use. */
+/** Values of onnx.TensorProto.DataType used here. */
 export const ONNX_TYPE = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9 } as const
 export type OnnxType = keyof typeof ONNX_TYPE
 
@@ -32,7 +32,7 @@ export interface Initializer {
 export interface ValueInfo {
   readonly name: string
   readonly type: OnnxType
-  /** Names are sizes that every run chooses. */
+  /** A string is the name of a size that every run chooses. */
   readonly shape: readonly (number | string)[]
 }
 
@@ -44,13 +44,15 @@ export interface Graph {
 }
 
 const OPSET = 18
-/** Smaller tensors stay inside the model: shapes and scalars are read before anything runs. */
+/** Smaller tensors stay inside the model, because shapes and scalars are read before the graph runs. */
 const MIN_EXTERNAL_BYTES = 1024
-/** Tensors in a file of their own begin at multiples of a memory page, so that it can be mapped. */
+/** In the separate file, tensors start at multiples of a memory page, so that the file can be memory-mapped. */
 const PAGE_BYTES = 4096
-/** onnx.TensorProto.DataLocation. */
+/** onnx.TensorProto.DataLocation: the tensor's bytes are in another file. */
 const EXTERNAL = 1
+/** Values of onnx.AttributeProto.AttributeType used here. */
 const ATTRIBUTE_TYPE = { float: 1, int: 2, text: 3, ints: 7 } as const
+// Wire types of protocol buffers.
 const VARINT = 0
 const FIXED32 = 5
 const LENGTH = 2
@@ -137,7 +139,7 @@ function encodeValueInfo(field: number, value: ValueInfo): Uint8Array {
   return message(field, text(1, value.name), type)
 }
 
-/** The bytes of a ModelProto that holds one graph. */
+/** The bytes of a ModelProto with all tensors inside. */
 export function encodeModel(graph: Graph): Uint8Array {
   return encode(
     graph,
@@ -146,8 +148,9 @@ export function encodeModel(graph: Graph): Uint8Array {
 }
 
 /**
- * The same with large tensors in a file `location` beside the model, as a protocol buffer ends at 2 GiB.
- * `data` are that file's bytes in order, the graph's own arrays among them, uncopied.
+ * The bytes of a ModelProto whose large tensors are in a separate file, because a protocol buffer is limited to 2 GiB.
+ * @param location name of that file, relative to the model
+ * @returns `data`: the bytes of that file in order; the arrays of the graph are not copied.
  */
 export function encodeModelWithData(
   graph: Graph,

@@ -1,6 +1,6 @@
 /**
- * The default engine: traces a function, backward pass included, into one ONNX graph and lets ONNX
- * Runtime compile and run it, on the CPU or, where its files are installed, on CUDA. Knows no model.
+ * The default engine: traces a function, backward pass included, into one ONNX graph, which ONNX Runtime compiles and
+ * runs, on the CPU or, if its files are installed, on CUDA. Does not know models.
  */
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
@@ -30,19 +30,19 @@ import { encodeModel, type Graph } from './onnx-encode.ts'
 import { TRACE_BACKEND, traceBackend } from './trace-backend.ts'
 
 /**
- * Threads spin from one operator to the next, which takes microseconds, and hardly from one run to the
- * next, which would take the processor from the session that runs then.
+ * Spin time for sessions that alternate: long enough to bridge the microseconds between two operators, too short to
+ * take the CPU from the other session between two runs.
  */
 const SHORT_SPIN = { extra: { session: { intra_op: { spin_duration_us: '40' } } } }
 
 export interface OnnxEngineInit {
-  /** Threads inside one operator; default: all. */
+  /** Number of threads inside one operator; default: one per CPU. */
   readonly threads?: number
   /** Default: cpu. */
   readonly device?: Device
 }
 
-/** @throws InputError `engine-missing` for `cuda` where ONNX Runtime's files for it are absent. */
+/** The engine `onnx`. @throws InputError `engine-missing` for `cuda` if ONNX Runtime's CUDA files are not installed. */
 export function onnxEngine({
   threads = availableParallelism(),
   device = 'cpu',
@@ -56,15 +56,15 @@ export function onnxEngine({
     name: 'onnx',
     device,
     library: `ONNX Runtime ${version}`,
-    // On a GPU nothing else may compute beside it unseen.
+    // Left out on a GPU, so that callers do not start kernels on the CPU beside it.
     ...(device === 'cpu' ? { threads } : {}),
     compile: async (fn, signature, { lean = false, interleaved = false } = {}) => {
-      // A GPU has memory of its own: what is fed would travel there for every run.
-      const fed = lean && device === 'cpu'
-      const graph = await traceGraph(fn, signature, fed)
+      // On a GPU, frozen tensors passed as inputs would be copied to the device for every run.
+      const feedFrozen = lean && device === 'cpu'
+      const graph = await traceGraph(fn, signature, feedFrozen)
       const options = {
-        // A planned buffer would lie beside the blocks that the first run took.
-        enableMemPattern: !fed,
+        // With memory patterns, the planned buffer would be allocated beside the blocks of the first run.
+        enableMemPattern: !feedFrozen,
         intraOpNumThreads: threads,
         interOpNumThreads: 1,
         executionMode: 'sequential',
@@ -76,12 +76,12 @@ export function onnxEngine({
         device === 'cpu'
           ? await ort.InferenceSession.create(encodeModel(graph), options)
           : await createCudaSession(encodeModel(graph), options)
-      return new OnnxFunction(session, signature, graph, fed ? (signature.frozen ?? {}) : {})
+      return new OnnxFunction(session, signature, graph, feedFrozen ? (signature.frozen ?? {}) : {})
     },
   }
 }
 
-/** @throws InputError `engine-missing` where the graph cannot run on the GPU as a whole. */
+/** @throws InputError `engine-missing` if a part of the graph cannot run on the GPU. */
 async function createCudaSession(
   model: Uint8Array,
   options: ort.InferenceSession.SessionOptions,
@@ -94,14 +94,15 @@ async function createCudaSession(
 }
 
 /**
- * What a named size is while tracing: primes far above any real width, so that a result's shape tells
- * which of its sizes are named.
+ * Values of the named sizes while tracing. They are primes far above any real width, so a size of a result that equals
+ * one of them is that named size.
  */
 const TRACE_SIZES = [1_000_003, 1_000_033, 1_000_037, 1_000_039] as const
 
 /**
- * Run `fn` once under the trace backend; the result holds every operation that an output needs. Frozen
- * tensors become initializers, or inputs where they are fed.
+ * Runs `fn` once on the trace backend and returns the graph of all operations that an output needs.
+ * @param feedFrozen whether frozen tensors become inputs of the graph; otherwise they become initializers
+ * @throws RangeError for more than four named sizes: a bug of the caller.
  */
 export async function traceGraph(
   fn: TensorFunction,
@@ -130,7 +131,7 @@ export async function traceGraph(
           const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
           builder.initializers.push({ name, type, shape, bytes })
         }
-        // TensorFlow.js has no bytes; only kernels that know codes read them.
+        // TensorFlow.js has no byte type. Only the kernels of quantized matrices read these tensors.
         tensors[name] = traceBackend.placeholder(name, shape, type === 'uint8' ? 'int32' : type)
       }
       for (const [name, tensor] of Object.entries(fn(tensors))) {
@@ -145,9 +146,9 @@ class OnnxFunction implements Compiled {
   readonly #session: ort.InferenceSession
   readonly #inputs: readonly [string, TensorSpec][]
   readonly #outputs: readonly [string, TensorSpec][]
-  /** Frozen tensors that the session does not hold. */
+  /** Frozen tensors that are inputs of the graph. */
   readonly #fed: Readonly<Record<string, ort.Tensor>>
-  /** Wrapping an array costs a microsecond; weights and buffers come back on every run. */
+  /** Tensors by the array that they wrap: wrapping costs a microsecond, and most arrays are passed to every run. */
   readonly #wrapped = new WeakMap<Values, ort.Tensor>()
 
   constructor(
@@ -193,7 +194,7 @@ class OnnxFunction implements Compiled {
     await this.#session.release()
   }
 
-  /** A tensor over the caller's memory: nothing is copied. */
+  /** A tensor on the memory of the caller's array, without a copy. */
   #wrap(name: string, values: Values | undefined, spec: TensorSpec, sizes: Sizes): ort.Tensor {
     const known = values === undefined ? undefined : this.#wrapped.get(values)
     if (known !== undefined && sameShape(known.dims, spec.shape, sizes)) return known

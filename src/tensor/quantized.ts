@@ -1,6 +1,6 @@
 /**
- * The product with a quantized matrix, as an operator of the traced graph and in plain operations.
- * Activations stay float outside the operator. Knows no model.
+ * The product with a quantized matrix, as one ONNX operator of a traced graph or in plain operations. Activations are
+ * floats outside the operator. Does not know models.
  */
 import {
   cast,
@@ -22,14 +22,14 @@ import { input, traced } from './kernels-elementwise.ts'
 import { TRACE_BACKEND, traceBackend as trace } from './trace-backend.ts'
 
 const KERNEL = 'QuantizedMatMul'
-/** The operator may round activations to 8 bits, block by block: what makes it fast. */
+/** Allows the operator to round activations to 8 bits, block by block, which makes it fast. */
 const ACCURACY_INT8 = 4
 
 traced(KERNEL, (inputs, { bits, O, I }) => {
   const x = input(inputs, 'x')
   return trace.emit(
     'MatMulNBits',
-    [x, input(inputs, 'codes'), input(inputs, 'scales')],
+    [x, input(inputs, 'packed'), input(inputs, 'scales')],
     [...x.shape.slice(0, -1), O as number],
     'float32',
     [
@@ -43,22 +43,22 @@ traced(KERNEL, (inputs, { bits, O, I }) => {
   )
 })
 
-/** x (..., I) times W' -> (..., O), for codes (O, blocks, bytes) and scales (O * blocks). */
+/** x (..., I) times W' -> (..., O), where W has packed integers (O, blocks, bytes) and scales (O * blocks). */
 export function quantizedMatMul(
   x: Tensor,
-  codes: Tensor,
+  packed: Tensor,
   scales: Tensor,
   matrix: Pick<QuantizedMatrix, 'bits' | 'O' | 'I'>,
 ): Tensor {
   const { bits, O, I } = matrix
   if (getBackend() === TRACE_BACKEND) {
-    return engine().runKernel(KERNEL, { x, codes, scales }, { bits, O, I }) as Tensor
+    return engine().runKernel(KERNEL, { x, packed, scales }, { bits, O, I }) as Tensor
   }
   const blocks = Math.ceil(I / QUANTIZED_BLOCK)
-  const whole =
-    bits === 8 ? codes : stack([mod(codes, scalar(16, 'int32')), floorDiv(codes, scalar(16, 'int32'))], -1)
+  const integers =
+    bits === 8 ? packed : stack([mod(packed, scalar(16, 'int32')), floorDiv(packed, scalar(16, 'int32'))], -1)
   const values = mul(
-    sub(reshape(cast(whole, 'float32'), [O, blocks, QUANTIZED_BLOCK]), scalar(2 ** (bits - 1))),
+    sub(reshape(cast(integers, 'float32'), [O, blocks, QUANTIZED_BLOCK]), scalar(2 ** (bits - 1))),
     reshape(scales, [O, blocks, 1]),
   )
   const weight = slice(reshape(values, [O, blocks * QUANTIZED_BLOCK]), [0, 0], [O, I])

@@ -1,4 +1,4 @@
-/** The tensor engine by name and device. */
+/** Chooses the tensor engine by name and device. Does not know models. */
 import { InputError } from '../lib/errors.ts'
 import { cpuEngine } from './eager-engine.ts'
 import type { Device, Engine } from './engine.ts'
@@ -9,15 +9,15 @@ import { tensorflowEngine } from './tensorflow-engine.ts'
 export interface EngineChoice {
   /** `onnx` (default), `tensorflow` or `cpu`. */
   readonly name?: string
-  /** `cpu` or `cuda`; default: cpu, and for `tensorflow` a GPU where there is one. */
+  /** `cpu` or `cuda`; default: `cpu`, but for `tensorflow` a GPU if this machine has one. */
   readonly device?: string
-  /** 0 and none: all. */
+  /** Number of CPU threads; 0 or undefined: one per CPU. */
   readonly threads?: number
 }
 
 const DEVICES: readonly Device[] = ['cpu', 'cuda']
 
-/** @throws InputError `usage` for a name or device that does not exist, `engine-missing`. */
+/** @throws InputError `usage` for an unknown name or device, `engine-missing` if it cannot run here. */
 export async function selectEngine({ name = 'onnx', device, threads }: EngineChoice = {}): Promise<Engine> {
   const known = DEVICES.find((candidate) => candidate === device)
   if (device !== undefined && known === undefined)
@@ -29,7 +29,7 @@ export async function selectEngine({ name = 'onnx', device, threads }: EngineCho
   switch (name) {
     case 'onnx': {
       const engine = onnxEngine(init)
-      // A provider whose libraries do not load is refused now, not when text has been read.
+      // Runs once now, so that libraries that do not load are reported before any text is read.
       if (engine.device === 'cuda') await measureGflops(engine, 0)
       return engine
     }

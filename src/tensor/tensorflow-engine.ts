@@ -1,7 +1,7 @@
 /**
- * The `tensorflow` engine: TensorFlow.js on the native library of @tensorflow/tfjs-node-gpu, on an
- * NVIDIA GPU where that library sees one. The package is optional and so is its binding; why it does
- * not run here, and the command that would change that, is what this file knows. Knows no model.
+ * The engine `tensorflow`: TensorFlow.js on the native library of @tensorflow/tfjs-node-gpu, on an NVIDIA GPU if that
+ * library sees one. The package and its native binding are optional; this file finds out why the engine cannot run here
+ * and which command would fix that. Does not know models.
  */
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
@@ -11,18 +11,18 @@ import type { Device, Engine } from './engine.ts'
 import { engineMissing } from './engine-missing.ts'
 import { disableTf32, nvidiaGpus } from './nvidia.ts'
 
-/** As the package registers it. */
+/** Name under which the package registers its backend. */
 const BACKEND = 'tensorflow'
 const PACKAGES = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node'] as const
 
 export interface TensorflowEngineInit {
-  /** Default: a GPU where there is one. */
+  /** Default: a GPU if this machine has one. */
   readonly device?: Device
-  /** Threads inside one operation and of operations side by side; default: the library's. */
+  /** Number of threads inside one operation, and of operations that run in parallel; default: the library's. */
   readonly threads?: number
 }
 
-/** What the packages export, as far as it is used here. */
+/** The exports of the packages that are used here. */
 interface NativeModule {
   readonly version: Readonly<Record<string, string>>
   findBackend(name: string): {
@@ -32,10 +32,9 @@ interface NativeModule {
 }
 
 /**
- * The library reads its environment when it is loaded, so the first call in a process decides device
- * and threads.
- * @throws InputError `engine-missing` with the next command in `fields.next` when no binding loads, or
- * when it would run on the processor although a GPU was asked for or is there.
+ * The library reads its environment when it is loaded, so the first call in a process decides device and threads.
+ * @throws InputError `engine-missing`, with the next command in `fields.next`, if no binding loads, or if it would run
+ * on the CPU although a GPU was requested or this machine has one.
  */
 export async function tensorflowEngine({ device, threads }: TensorflowEngineInit = {}): Promise<Engine> {
   const gpus = await nvidiaGpus()
@@ -63,20 +62,21 @@ export async function tensorflowEngine({ device, threads }: TensorflowEngineInit
   })
 }
 
-/** Installs a TensorFlow and links the binding to it; `folder` is where people keep such things. */
+/** Shell command that installs TensorFlow into a virtual environment and links the binding to it. */
 function linkCommand(forGpu: boolean): string {
   const wheel = forGpu ? "'tensorflow[and-cuda]'" : 'tensorflow-cpu'
   const python = '~/tensorflow/bin/python'
   return `python3 -m venv ~/tensorflow && ${python} -m pip install ${wheel} && flexmesh doctor --link-tensorflow ${python}`
 }
 
+/** Sets the environment variables that the library reads when it is loaded. */
 function prepareEnvironment(device: Device | undefined, threads: number | undefined): void {
   restoreUtilities()
   disableTf32()
   const { env } = process
-  // Warnings and errors only; refusals here are one sentence.
+  // Log warnings and errors only.
   env['TF_CPP_MIN_LOG_LEVEL'] ??= '1'
-  // By default the library takes a GPU's whole memory, and a second node finds none.
+  // By default the library takes all memory of a GPU, which leaves none for a second node.
   env['TF_FORCE_GPU_ALLOW_GROWTH'] ??= 'true'
   if (device === 'cpu') env['CUDA_VISIBLE_DEVICES'] = '-1'
   if (threads !== undefined) {
@@ -86,9 +86,9 @@ function prepareEnvironment(device: Device | undefined, threads: number | undefi
 }
 
 /**
- * tfjs-node 4.22 calls `util.isNullOrUndefined`, which Node 23 removed, and `util.isArray`, of which
- * Node 22 and later warn. It looks them up on the shared `util` object at every call, so they are put
- * there. Fixed upstream but never released: tensorflow/tfjs#8425.
+ * tfjs-node 4.22 calls `util.isNullOrUndefined`, which Node 23 removed, and `util.isArray`, for which Node 22 and later
+ * print a warning. It looks them up on the shared `util` object at every call, so this defines them there. Fixed
+ * upstream but never released: tensorflow/tfjs#8425.
  */
 function restoreUtilities(): void {
   const removed = {
@@ -108,7 +108,7 @@ function load(next: string): { native: NativeModule; name: string } {
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException
       const absent = code === 'MODULE_NOT_FOUND' && message.includes(`'${name}'`)
-      // The first package is the one that is asked for; the second only a stand-in.
+      // Report why the first package failed; the second is only a fallback.
       if (reason !== '') continue
       if (absent) {
         const install = 'npm install --no-save --ignore-scripts @tensorflow/tfjs-node-gpu@4.22.0'

@@ -1,6 +1,6 @@
 /**
- * A TensorFlow.js backend whose kernels compute nothing: each one appends ONNX nodes to the graph
- * that is being traced and returns a handle with a shape. Knows no kernel and no session.
+ * A TensorFlow.js backend that computes nothing: each kernel appends ONNX nodes to the graph that is being traced and
+ * returns a handle with a shape. Does not know kernels or sessions.
  */
 import {
   type BackendValues,
@@ -37,7 +37,7 @@ function onnxType(dtype: DataType): OnnxType {
   return type
 }
 
-/** @throws TypeError for strings, which no graph of ours holds. */
+/** The values, if they are numbers. @throws TypeError for strings, which cannot be traced. */
 function numbers(values: BackendValues): ArrayLike<number> {
   if (Array.isArray(values)) throw new TypeError('only numbers can be traced')
   return values as ArrayLike<number>
@@ -47,7 +47,7 @@ export class TraceBackend extends KernelBackend {
   readonly #slots = new WeakMap<DataId, Slot>()
   #builder: GraphBuilder | undefined
 
-  /** Trace `body` into a graph; not re-entrant. */
+  /** Traces `body` into a graph. @throws Error during another trace. */
   record(body: (builder: GraphBuilder) => void): Graph {
     if (this.#builder !== undefined) throw new Error('a trace is already running')
     const builder = new GraphBuilder()
@@ -60,12 +60,13 @@ export class TraceBackend extends KernelBackend {
     }
   }
 
+  /** The graph that is being traced. @throws Error outside of a trace. */
   get builder(): GraphBuilder {
     if (this.#builder === undefined) throw new Error('no trace is running')
     return this.#builder
   }
 
-  /** The ONNX value name of a tensor; constants become initializers on first use. */
+  /** Name of a tensor in the ONNX graph; a constant becomes an initializer at its first use. */
   nameOf(tensor: TensorInfo): string {
     const slot = this.#slot(tensor.dataId)
     if (slot.name === undefined) {
@@ -74,22 +75,24 @@ export class TraceBackend extends KernelBackend {
     return slot.name
   }
 
-  /** The values of a traced constant, where the tensor is one. */
+  /** Values of a tensor that is a constant of the trace; undefined for others. */
   constantValues(tensor: TensorInfo): ArrayLike<number> | undefined {
     return this.#slot(tensor.dataId).values
   }
 
+  /** A tensor handle for an existing value of the graph. */
   value(name: string, shape: readonly number[], dtype: DataType): TensorInfo {
     const dataId = {}
     this.#slots.set(dataId, { name, values: undefined, shape, dtype })
     return { dataId, shape: [...shape], dtype }
   }
 
+  /** A tensor for an input or initializer of the graph. */
   placeholder(name: string, shape: readonly number[], dtype: DataType): Tensor {
     return engine().makeTensorFromTensorInfo(this.value(name, shape, dtype))
   }
 
-  /** Append one node with one result. `inputs` are tensors or value names. */
+  /** Appends a node with one result. `inputs` are tensors or names of values. */
   emit(
     op: string,
     inputs: readonly (TensorInfo | string)[],
@@ -101,6 +104,7 @@ export class TraceBackend extends KernelBackend {
     return this.emitMany(op, inputs, [{ shape, dtype }], attributes, domain)[0] as TensorInfo
   }
 
+  /** Appends a node with several results. */
   emitMany(
     op: string,
     inputs: readonly (TensorInfo | string)[],
@@ -113,12 +117,12 @@ export class TraceBackend extends KernelBackend {
     return results.map(({ shape, dtype }, index) => this.value(outputs[index] as string, shape, dtype))
   }
 
-  /** A 1-D int64 constant: axes, shapes, repeats. */
+  /** Name of a one-dimensional int64 constant, as operators take axes, shapes and repeats. */
   int64(values: readonly number[]): string {
     return this.builder.constant('int64', [values.length], values)
   }
 
-  /** `shape` may name sizes that every run chooses. */
+  /** Makes a tensor an output of the graph. `shape` may contain names of sizes that every run chooses. */
   output(name: string, tensor: TensorInfo, shape: readonly (number | string)[] = tensor.shape): void {
     this.builder.nodes.push({ op: 'Identity', inputs: [this.nameOf(tensor)], outputs: [name] })
     this.builder.outputs.push({ name, type: onnxType(tensor.dtype), shape })
@@ -181,13 +185,14 @@ export class TraceBackend extends KernelBackend {
 export const traceBackend = new TraceBackend()
 registerBackend(TRACE_BACKEND, () => traceBackend)
 
-/** Result shape of a reduction. */
+/** Shape of the result of a reduction over `axes`. */
 export function reducedShape(shape: readonly number[], axes: readonly number[], keepDims: boolean): number[] {
   return keepDims
     ? shape.map((size, axis) => (axes.includes(axis) ? 1 : size))
     : shape.filter((_, axis) => !axes.includes(axis))
 }
 
+/** Non-negative axes; null or undefined means all. */
 export function parseAxes(axis: number | readonly number[] | null | undefined, shape: number[]): number[] {
   return util.parseAxisParam(
     axis === null || axis === undefined ? shape.map((_, i) => i) : (axis as number | number[]),
