@@ -50,7 +50,7 @@ export async function answer(
   try {
     await pipe(
       incoming(stream),
-      (source) => lengthPrefixed.decode(source, { maxDataLength: protocol.maxRequestBytes }),
+      (source) => split(source, protocol.maxRequestBytes),
       async function* (requests: AsyncIterable<Bytes>) {
         for await (const request of requests) {
           const value = decode(request, protocol.maxRequestBytes)
@@ -95,6 +95,7 @@ async function* refusing(
  * Send one request and yield the frames of the answer: a `BytesFrame` or a decoded value.
  * @throws ExchangeError `refused` with the code of the other side in `fields.remote`; `aborted` when `signal`
  * aborted; `timeout` when the time limit of the protocol or of `signal` passed; `protocol` for everything else.
+ * FormatError `too-large` or `not-cbor` for a frame that is not one.
  */
 export async function* ask(
   stream: Stream,
@@ -110,8 +111,7 @@ export async function* ask(
     signal.throwIfAborted()
     await send(stream, [lengthPrefixed.encode.single(encodeCbor(request))], signal)
     let count = 0
-    const options = { maxDataLength: protocol.maxResponseBytes }
-    for await (const frame of lengthPrefixed.decode(incoming(stream), options)) {
+    for await (const frame of split(incoming(stream), protocol.maxResponseBytes)) {
       deadline.frame()
       if (++count > protocol.maxResponseFrames) {
         throw new ExchangeError('protocol', `${protocol.id}: more than ${protocol.maxResponseFrames} frames`)
@@ -169,6 +169,22 @@ function* encode(frame: unknown): Generator<Bytes> {
 function onlyBytes(frame: unknown): Uint8Array | undefined {
   if (typeof frame !== 'object' || frame === null || !('bytes' in frame)) return undefined
   return frame.bytes instanceof Uint8Array && Object.keys(frame).length === 1 ? frame.bytes : undefined
+}
+
+/**
+ * The frames of a stream, still encoded.
+ * @throws FormatError `too-large` for a length above the limit, as soon as the length has arrived.
+ */
+async function* split(
+  source: AsyncIterable<Bytes>,
+  maxBytes: number,
+): AsyncGenerator<Uint8ArrayList, void, void> {
+  try {
+    yield* lengthPrefixed.decode(source, { maxDataLength: maxBytes })
+  } catch (error) {
+    if (!(error instanceof Error && error.name === 'InvalidDataLengthError')) throw error
+    throw new FormatError('too-large', `frame: expected at most ${maxBytes} bytes, got more`, {}, error)
+  }
 }
 
 function decode(frame: Bytes, maxBytes: number): unknown {

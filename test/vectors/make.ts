@@ -1,6 +1,6 @@
 /**
- * Writes the test vectors of every protocol and their table in its specification. With --check it
- * writes nothing and fails when a file would change.
+ * Writes the test vectors of every protocol, their table in its specification and their number in
+ * protocols/README.md. With --check it writes nothing and fails when a file would change.
  * Usage: tsx test/vectors/make.ts [--check]
  */
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
@@ -39,6 +39,10 @@ for (const [protocol, suite] of Object.entries(SUITES)) {
   const table = ['| vector | expect | scenario |', '| --- | --- | --- |', ...rows].join('\n')
   const text = await readFile(readme, 'utf8')
   await put(readme, text.replace(/\| vector \| expect \| scenario \|\n(?:\|.*\n)*/, `${table}\n`))
+  const overview = join(protocols, 'README.md')
+  const row = new RegExp(`^(\\| \\[${protocol}\\].* \\| )\\d+( \\| [^|]* \\|)$`, 'm')
+  const count = Object.keys(vectors).length
+  await put(overview, (await readFile(overview, 'utf8')).replace(row, `$1${count}$2`))
 }
 console.log(changed === 0 ? 'all vectors are up to date' : `${changed} files ${check ? 'differ' : 'changed'}`)
 if (check && changed > 0) process.exitCode = 1
