@@ -3,8 +3,8 @@
  * evaluation, a file by its name. Knows nothing of what a cell means.
  */
 import { join } from 'node:path'
-import { checkpointFile } from '../../src/checkpoint/checkpoint-file.ts'
 import { ensurePrivateDir, pathExists, readFileBounded, writeFileAtomic } from '../../src/lib/files.ts'
+import { checkpointFile } from '../../src/owner/checkpoint-file.ts'
 import type { CheckpointStore } from '../../src/training/train.ts'
 
 export type Arrays = Map<string, Float32Array>

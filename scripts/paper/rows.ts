@@ -2,7 +2,8 @@
  * The rows of the table: what each trains and how it answers. A row is bits per byte by set, one seed. Knows no
  * output.
  */
-import { type Params, routerName } from '../../src/model/params.ts'
+import { routerName } from '../../src/lib/tensor-names.ts'
+import type { Params } from '../../src/model/params.ts'
 import { GATE_CALIBRATION, GATE_DECAY, solveGate } from '../../src/model/solved-router.ts'
 import type { Trainables } from '../../src/training/pair.ts'
 import { STATISTICS_DOCUMENTS } from '../../src/training/router-statistics.ts'

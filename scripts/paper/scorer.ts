@@ -2,9 +2,11 @@
  * Nats of every token of held-out windows under a mixture or a dense model, all weights given at run time so
  * that one compilation serves every variant; and the features that a gate reads. Knows no table.
  */
+
 import { mul, reshape, slice, sub, sum, type Tensor, zeros } from '@tensorflow/tfjs'
+import { biasName, denseName } from '../../src/lib/tensor-names.ts'
 import type { ModelConfig } from '../../src/model/config.ts'
-import { biasName, denseName, mixtureShapes, type Params, publicShapes } from '../../src/model/params.ts'
+import { mixtureShapes, type Params, publicShapes } from '../../src/model/params.ts'
 import { forward } from '../../src/model/transformer.ts'
 import type { Compiled, Engine, TensorSpec, Values } from '../../src/tensor/engine.ts'
 import { headLogProbs } from '../../src/tensor/fused.ts'

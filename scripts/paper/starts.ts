@@ -1,7 +1,9 @@
 /** Where router rows start, in the ways that the table compares. Knows no training. */
+
 import { mean as meanOf, type Tensor, zeros } from '@tensorflow/tfjs'
 import { mulberry32 } from '../../src/lib/random.ts'
-import { denseName, type Params } from '../../src/model/params.ts'
+import { denseName } from '../../src/lib/tensor-names.ts'
+import type { Params } from '../../src/model/params.ts'
 import { forward } from '../../src/model/transformer.ts'
 import {
   EMBEDDING_WINDOW,

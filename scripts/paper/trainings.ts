@@ -2,17 +2,11 @@
  * Every kind of training that the table needs: the public model, dense fine-tunes, pairs, and mixtures whose
  * parameters are all trained or whose router alone is. Each is a cell. Knows no evaluation.
  */
+
 import { type Tensor, zeros } from '@tensorflow/tfjs'
 import { mulberry32 } from '../../src/lib/random.ts'
-import {
-  denseName,
-  mixtureShapes,
-  type Params,
-  publicShapes,
-  requireParam,
-  routerName,
-  zeroRows,
-} from '../../src/model/params.ts'
+import { denseName, routerName } from '../../src/lib/tensor-names.ts'
+import { mixtureShapes, type Params, publicShapes, requireParam, zeroRows } from '../../src/model/params.ts'
 import { type Compiled, type Engine, type FrozenTensor, sizeOf } from '../../src/tensor/engine.ts'
 import { compileDenseStep, initialPublicModel } from '../../src/training/dense.ts'
 import { batchInputs, batchTensors, lossAndGradients, lossTerms } from '../../src/training/loss.ts'

@@ -1,19 +1,14 @@
 /** A Hugging Face folder in our engine: logits by the whole forward pass, a greedy continuation by serving. */
+
 import { type Tensor, zeros } from '@tensorflow/tfjs'
 import { checkTensors } from '../../src/checkpoint/checkpoint-check.ts'
 import { openCheckpoint, readTensor } from '../../src/checkpoint/checkpoint-directory.ts'
 import { readConfig } from '../../src/checkpoint/model-directory.ts'
 import { toFloat32 } from '../../src/checkpoint/safetensors.ts'
 import { createGenerator, type GeneratorInit } from '../../src/inference/generate.ts'
+import { denseName } from '../../src/lib/tensor-names.ts'
 import { configFromHuggingFace, type ModelConfig } from '../../src/model/config.ts'
-import {
-  denseName,
-  mixtureParams,
-  mixtureShapes,
-  type Param,
-  publicShapes,
-  zeroRows,
-} from '../../src/model/params.ts'
+import { mixtureParams, mixtureShapes, type Param, publicShapes, zeroRows } from '../../src/model/params.ts'
 import { forward, head } from '../../src/model/transformer.ts'
 import type { Engine } from '../../src/tensor/engine.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'

@@ -5,13 +5,13 @@
  */
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { checkpointFile } from '../../src/checkpoint/checkpoint-file.ts'
-import { fromFloat32, writeSafetensors } from '../../src/checkpoint/safetensors.ts'
+import { fromFloat32, HUGGING_FACE_METADATA, writeSafetensors } from '../../src/checkpoint/safetensors.ts'
 import { prepareCorpus } from '../../src/data/prepare-corpus.ts'
 import { Tokenizer } from '../../src/data/tokenizer.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import { configToHuggingFace } from '../../src/model/config.ts'
 import { publicShapes } from '../../src/model/params.ts'
+import { checkpointFile } from '../../src/owner/checkpoint-file.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import { compileDenseStep, initialPublicModel } from '../../src/training/dense.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../../src/training/optimizer.ts'
@@ -92,7 +92,7 @@ const entries = [...publicShapes(SMALL_CONFIG)].map(([name, shape]) => ({
 }))
 await writeFile(
   join(outDir, 'model.safetensors'),
-  Buffer.concat(writeSafetensors(entries, new Map([['format', 'pt']]))),
+  Buffer.concat(writeSafetensors(entries, HUGGING_FACE_METADATA)),
 )
 await writeFile(
   join(outDir, 'config.json'),

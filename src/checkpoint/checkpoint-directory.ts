@@ -6,7 +6,7 @@ import { open, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fromUtf8 } from '../lib/bytes.ts'
 import { FlexMeshError, FormatError, InputError } from '../lib/errors.ts'
-import { mapDiskErrors, pathExists, readFileBounded } from '../lib/files.ts'
+import { mapDiskErrors, PIECE_BYTES, pathExists, readFileBounded } from '../lib/files.ts'
 import {
   LENGTH_BYTES,
   readSafetensorsHeader,
@@ -19,8 +19,6 @@ export const WEIGHTS_FILE = 'model.safetensors'
 export const INDEX_FILE = 'model.safetensors.index.json'
 
 const MAX_INDEX_BYTES = 16 * 2 ** 20
-/** Tensors are read in pieces of this many bytes, a multiple of every element size. */
-const PIECE_BYTES = 4 * 2 ** 20
 const PICKLE = /\.(bin|pt|pth|pkl|pickle|ckpt)$/i
 const SHARD_NAME = /^[a-z0-9][a-z0-9._-]{0,85}\.safetensors$/
 

@@ -1,10 +1,13 @@
-/** An expert as the model uses it, and as tensors under package names: two views of the same memory. */
+/** Converts between an expert as the model uses it and tensors under package names. Copies no values. */
 
 import {
-  biasTensorName,
-  factorTensorName,
-  ffnTensorName,
-  routerTensorName,
+  biasName,
+  expertName,
+  FACTORS,
+  FFN_PROJECTIONS,
+  factorName,
+  PAIR_EXPERT,
+  routerName,
   STATISTICS_TOKENS,
 } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
@@ -12,39 +15,37 @@ import {
   type Expert,
   expertFfn,
   expertRank,
-  FACTORS,
-  FFN_PROJECTIONS,
   factorShape,
   type Param,
   projectionShape,
 } from '../model/params.ts'
 import type { ExpertTensor, Float32Tensor } from './safetensors.ts'
 
-const PROJECTIONS = ['gate', 'up', 'down'] as const
-
-/** An expert's tensors under package names; nothing is copied. */
+/** An expert's tensors under package names, as views. */
 export function tensorsOfExpert(config: ModelConfig, expert: Expert): Map<string, Float32Tensor> {
   const { hiddenSize: C, numHiddenLayers: L } = config
   const rank = expertRank(expert)
   const tensors = new Map<string, Float32Tensor>()
   for (let layer = 0; layer < L; layer++) {
-    for (const [i, short] of PROJECTIONS.entries()) {
-      const projection = FFN_PROJECTIONS[i] ?? 'gate_proj'
+    for (const projection of FFN_PROJECTIONS) {
       const key = `${layer}.${projection}`
       if (rank === 0) {
         const { data } = expertFfn(expert, key)
-        tensors.set(ffnTensorName(layer, short), { shape: projectionShape(config, projection), data })
+        tensors.set(expertName(layer, PAIR_EXPERT, projection), {
+          shape: projectionShape(config, projection),
+          data,
+        })
         continue
       }
       for (const factor of FACTORS) {
         const { data } = expertFfn(expert, `${key}.${factor}`)
         const shape = factorShape(config, projection, factor, rank)
-        tensors.set(factorTensorName(layer, short, factor), { shape, data })
+        tensors.set(factorName(layer, PAIR_EXPERT, projection, factor), { shape, data })
       }
     }
-    tensors.set(routerTensorName(layer), { shape: [1, C], data: expert.routerRows[layer] as Float32Array })
+    tensors.set(routerName(layer), { shape: [1, C], data: expert.routerRows[layer] as Float32Array })
     if (expert.bias !== undefined) {
-      tensors.set(biasTensorName(layer), { shape: [1], data: expert.bias.subarray(layer, layer + 1) })
+      tensors.set(biasName(layer), { shape: [1], data: expert.bias.subarray(layer, layer + 1) })
     }
   }
   if (expert.statistics !== undefined) {
@@ -54,24 +55,27 @@ export function tensorsOfExpert(config: ModelConfig, expert: Expert): Map<string
   return tensors
 }
 
-/** The inverse, for tensors whose names and shapes were checked; nothing is copied. */
+/** The inverse of `tensorsOfExpert`, for tensors whose names and shapes were checked. All but the bias are views. */
 export function expertOfTensors(config: ModelConfig, tensors: ReadonlyMap<string, ExpertTensor>): Expert {
   const L = config.numHiddenLayers
-  const isLowRank = tensors.has(factorTensorName(0, 'gate', 'A'))
+  const isLowRank = tensors.has(factorName(0, PAIR_EXPERT, 'gate_proj', 'A'))
   const ffn = new Map<string, Param>()
   const routerRows: Float32Array[] = []
-  const bias = tensors.has(biasTensorName(0)) ? new Float32Array(L) : undefined
+  const bias = tensors.has(biasName(0)) ? new Float32Array(L) : undefined
   for (let layer = 0; layer < L; layer++) {
-    for (const [i, short] of PROJECTIONS.entries()) {
-      const key = `${layer}.${FFN_PROJECTIONS[i]}`
-      if (!isLowRank) ffn.set(key, tensors.get(ffnTensorName(layer, short)) as ExpertTensor)
+    for (const projection of FFN_PROJECTIONS) {
+      const key = `${layer}.${projection}`
+      if (!isLowRank) ffn.set(key, tensors.get(expertName(layer, PAIR_EXPERT, projection)) as ExpertTensor)
       else
         for (const factor of FACTORS) {
-          ffn.set(`${key}.${factor}`, tensors.get(factorTensorName(layer, short, factor)) as ExpertTensor)
+          ffn.set(
+            `${key}.${factor}`,
+            tensors.get(factorName(layer, PAIR_EXPERT, projection, factor)) as ExpertTensor,
+          )
         }
     }
-    routerRows.push((tensors.get(routerTensorName(layer)) as ExpertTensor).data)
-    if (bias !== undefined) bias[layer] = tensors.get(biasTensorName(layer))?.data[0] as number
+    routerRows.push((tensors.get(routerName(layer)) as ExpertTensor).data)
+    if (bias !== undefined) bias[layer] = tensors.get(biasName(layer))?.data[0] as number
   }
   const tokens = tensors.get(STATISTICS_TOKENS)?.data
   return { ffn, routerRows, bias, statistics: tokens && { tokens } }

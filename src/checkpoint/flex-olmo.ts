@@ -2,12 +2,13 @@
  * The parts that every exported FlexOlmo folder shares: tensors of the public model under mixture names, and the
  * small files that loaders look for. Knows no experts' owners.
  */
+
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Tokenizer } from '../data/tokenizer.ts'
 import { mapDiskErrors } from '../lib/files.ts'
+import { mixtureName } from '../lib/tensor-names.ts'
 import { type MixtureFacts, type ModelConfig, mixtureToHuggingFace } from '../model/config.ts'
-import { mixtureName } from '../model/params.ts'
 import type { FloatTensor } from './checkpoint-check.ts'
 import { readPieces } from './checkpoint-directory.ts'
 import type { TensorSource } from './huggingface-directory.ts'

@@ -14,6 +14,7 @@ import { INDEX_FILE, WEIGHTS_FILE } from './checkpoint-directory.ts'
 import {
   byteLengthOf,
   type FloatDtype,
+  HUGGING_FACE_METADATA,
   inFileOrder,
   type TensorSpec,
   writeSafetensorsHeader,
@@ -41,9 +42,6 @@ export interface DirectoryOptions {
 
 /** As transformers cuts them. */
 export const DEFAULT_SHARD_BYTES = 5e9
-
-/** What Hugging Face loaders look for. */
-const METADATA = new Map([['format', 'pt']])
 
 /**
  * @returns names of the files written.
@@ -144,7 +142,7 @@ export async function writeTensors(
   signal?: AbortSignal,
 ): Promise<void> {
   const ordered = inFileOrder(tensors)
-  await handle.writeFile(writeSafetensorsHeader(ordered, METADATA))
+  await handle.writeFile(writeSafetensorsHeader(ordered, HUGGING_FACE_METADATA))
   for (const tensor of ordered) {
     let written = 0
     for await (const piece of tensor.pieces()) {

@@ -5,7 +5,7 @@
 import { join } from 'node:path'
 import { InputError } from '../lib/errors.ts'
 import { mapDiskErrors, pathExists, readFileBounded } from '../lib/files.ts'
-import { biasTensorName } from '../lib/tensor-names.ts'
+import { biasName } from '../lib/tensor-names.ts'
 import { fromFloat32, readSafetensors, toFloat32, writeSafetensors } from './safetensors.ts'
 
 export const ROUTER_BIAS_FILE = 'router_bias.safetensors'
@@ -14,7 +14,7 @@ const MAX_BYTES = 2 ** 20
 /** @param biases length E for each layer. */
 export function writeRouterBias(biases: readonly Float32Array[]): Uint8Array {
   const entries = biases.map((bias, layer) => ({
-    name: biasTensorName(layer),
+    name: biasName(layer),
     dtype: 'F32' as const,
     shape: [bias.length],
     data: fromFloat32(bias, 'F32'),
@@ -35,7 +35,7 @@ export async function readRouterBias(
   if (!(await mapDiskErrors(path, () => pathExists(path)))) return undefined
   const { tensors } = readSafetensors(await readFileBounded(path, MAX_BYTES))
   return Array.from({ length: layers }, (_, layer) => {
-    const name = biasTensorName(layer)
+    const name = biasName(layer)
     const tensor = tensors.get(name)
     if (tensor?.dtype !== 'F32' || tensor.shape.join() !== String(experts)) {
       throw new InputError('not-a-model', `${path}: expected tensor ${name}, F32 [${experts}]`)

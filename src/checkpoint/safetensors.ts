@@ -53,6 +53,9 @@ export interface Safetensors {
   readonly metadata: Map<string, string>
 }
 
+/** Metadata without which Hugging Face loaders refuse a file. */
+export const HUGGING_FACE_METADATA: ReadonlyMap<string, string> = new Map([['format', 'pt']])
+
 /** The file starts with the header length: 8 bytes, unsigned, little-endian. */
 export const LENGTH_BYTES = 8
 const HEADER_ALIGNMENT = 8

@@ -24,20 +24,17 @@ import {
 import type { Digest } from '../lib/bytes.ts'
 import { InputError, VerificationError } from '../lib/errors.ts'
 import { fileRefOfPath } from '../lib/file-ref.ts'
-import { ffnTensorName } from '../lib/tensor-names.ts'
-import { materialisedWeight } from '../model/low-rank.ts'
+import { PIECE_BYTES } from '../lib/files.ts'
 import {
-  type Expert,
-  expertFfn,
   expertName,
-  expertRank,
   FACTORS,
   FFN_PROJECTIONS,
   layerName,
-  type Param,
-  requireParam,
+  PAIR_EXPERT,
   routerName,
-} from '../model/params.ts'
+} from '../lib/tensor-names.ts'
+import { materialisedWeight } from '../model/low-rank.ts'
+import { type Expert, expertFfn, expertRank, type Param, requireParam } from '../model/params.ts'
 import type { NodeState } from '../node/node-state.ts'
 import { type Manifest, openManifest } from '../packaging/manifest.ts'
 import { checkExpertLayout } from '../packaging/package.ts'
@@ -55,9 +52,6 @@ export interface CompositionExport extends DirectoryOptions {
 }
 
 type Exporter = Pick<NodeState, 'publicModel' | 'charter' | 'consortium' | 'catalogue' | 'blobs'>
-
-const PIECE_BYTES = 4 * 2 ** 20
-const PROJECTIONS = ['gate', 'up', 'down'] as const
 
 /**
  * @returns names of the files written.
@@ -135,8 +129,8 @@ async function expertSources(
     }
   }
   return Array.from({ length: manifest.expert.layers }, (_, layer) =>
-    FFN_PROJECTIONS.map((projection, i): TensorSource => {
-      const stored = layout.tensors.get(ffnTensorName(layer, PROJECTIONS[i] ?? 'gate')) as TensorLocation
+    FFN_PROJECTIONS.map((projection): TensorSource => {
+      const stored = layout.tensors.get(expertName(layer, PAIR_EXPERT, projection)) as TensorLocation
       return {
         name: expertName(layer, index, projection),
         dtype: manifest.expert.dtype,

@@ -2,8 +2,9 @@
  * Where the tokens of a batch go, whoever computes their streams: router rows, biases, masks and gates of its
  * sequences, put together layer by layer. Knows no engine.
  */
+import { biasName } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
-import { biasName, type Params } from '../model/params.ts'
+import type { Params } from '../model/params.ts'
 import { planRouting, type RoutingPlan, type SequenceRouting } from '../model/routing-plan.ts'
 import { gateToken } from '../model/solved-router.ts'
 import type { KvCache } from './kv-cache.ts'

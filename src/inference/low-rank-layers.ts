@@ -2,20 +2,13 @@
  * What serving runs of experts that are the public FFN plus a difference of low rank: the public products, and what
  * is an expert's own. Knows no cache, no tokens and no requests.
  */
+
 import { add, type Tensor } from '@tensorflow/tfjs'
 import type { Bits } from '../kernels/quantized.ts'
+import { expertName, FACTORS, FFN_PROJECTIONS, factorName, PUBLIC_EXPERT } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
 import { lowRankLinear } from '../model/layers.ts'
-import {
-  expertName,
-  FACTORS,
-  FFN_PROJECTIONS,
-  factorName,
-  lowRankExperts,
-  type Params,
-  PUBLIC_EXPERT,
-  requireParam,
-} from '../model/params.ts'
+import { lowRankExperts, type Params, requireParam } from '../model/params.ts'
 import {
   type CompiledLayer,
   type LayerCompiler,

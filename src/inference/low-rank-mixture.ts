@@ -2,8 +2,8 @@
  * The experts of one layer that are the public FFN plus a difference of low rank, and the public expert beside them:
  * the public products of a token are computed once, whichever of them it chose. Knows no cache and no other experts.
  */
+import { PUBLIC_EXPERT } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
-import { PUBLIC_EXPERT } from '../model/params.ts'
 import type { ExpertRows } from '../model/routing-plan.ts'
 import type { LowRankLayers } from './low-rank-layers.ts'
 import type { RowMemory, Rows } from './rows.ts'

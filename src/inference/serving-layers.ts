@@ -2,10 +2,12 @@
  * The functions that serving runs, layer by layer: attend, one expert, head. Knows no cache, no tokens and no
  * requests.
  */
+
 import { add, matMul, type Tensor, transpose } from '@tensorflow/tfjs'
 import type { Bits } from '../kernels/quantized.ts'
+import { expertName, FFN_PROJECTIONS, layerName, routerName } from '../lib/tensor-names.ts'
 import { headSize, keyValueWidth, type ModelConfig } from '../model/config.ts'
-import { expertName, FFN_PROJECTIONS, layerName, type Params, routerName } from '../model/params.ts'
+import type { Params } from '../model/params.ts'
 import { type CachedKeysInputs, cachedAttention, cachedKeys } from '../tensor/cached-attention.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { rmsNorm } from '../tensor/fused.ts'

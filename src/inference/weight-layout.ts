@@ -3,6 +3,7 @@
  * them: one block of memory for what all tokens use, one for each expert. They are copied, and coded
  * where the weight format says so. Knows no token.
  */
+
 import { BlockLayout } from '../kernels/block-layout.ts'
 import { type Bits, QUANTIZED_BLOCK } from '../kernels/quantized.ts'
 import type { Block, Matrix } from '../kernels/vector-jobs.ts'
@@ -14,15 +15,9 @@ import {
   VectorRegion,
 } from '../kernels/vector-layout.ts'
 import type { VectorThreads } from '../kernels/vector-threads.ts'
+import { expertName, FFN_PROJECTIONS, layerName, routerName } from '../lib/tensor-names.ts'
 import { headSize, keyValueWidth, type ModelConfig } from '../model/config.ts'
-import {
-  expertName,
-  FFN_PROJECTIONS,
-  layerName,
-  type Params,
-  requireParam,
-  routerName,
-} from '../model/params.ts'
+import { type Params, requireParam } from '../model/params.ts'
 import type { QuantizedParams } from './quantized-params.ts'
 
 /** Of one block: addresses have 32 bits. */

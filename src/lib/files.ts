@@ -10,6 +10,11 @@ import { FormatError, hasErrno, InputError } from './errors.ts'
 
 export const PRIVATE_FILE_MODE = 0o600
 export const PRIVATE_DIR_MODE = 0o700
+/**
+ * Bytes of a large file that are read at once: a multiple of every element size, and large enough that handing a read
+ * to another thread, which takes as long as hashing 200 KiB, costs little.
+ */
+export const PIECE_BYTES = 4 * 2 ** 20
 
 /** Create `path` (and parents) readable by the owner only. */
 export async function ensurePrivateDir(path: string): Promise<void> {

@@ -2,19 +2,11 @@
  * Experts whose FFN is the public one plus a difference of low rank (FlexMoRE, arXiv 2602.08818): made from a whole
  * FFN, and whole FFNs made from them. Knows no training and no files.
  */
+
 import { InputError } from '../lib/errors.ts'
+import { FACTORS, FFN_PROJECTIONS, layerName } from '../lib/tensor-names.ts'
 import type { ModelConfig } from './config.ts'
-import {
-  type Expert,
-  expertFfn,
-  expertRank,
-  FACTORS,
-  FFN_PROJECTIONS,
-  layerName,
-  type Param,
-  type Params,
-  requireParam,
-} from './params.ts'
+import { type Expert, expertFfn, expertRank, type Param, type Params, requireParam } from './params.ts'
 import { truncatedSvd } from './truncated-svd.ts'
 
 /** @param rank 0 for whole FFNs. @throws InputError `usage` for one that this model's weights cannot have. */

@@ -4,12 +4,13 @@
  * choose gets no row, so it computes nothing. `forward` in transformer.ts is the same function for
  * training, the decoder for serving. Knows no file and no session.
  */
+import { biasName, expertName, layerName, routerName } from '../lib/tensor-names.ts'
 import { GraphBuilder } from '../tensor/graph-builder.ts'
 import { MASKED } from '../tensor/mask.ts'
 import type { Attribute, Graph } from '../tensor/onnx-encode.ts'
 import { headSize, type ModelConfig } from './config.ts'
 import { rotaryTables } from './layers.ts'
-import { biasName, expertName, layerName, type Params, requireParam, routerName } from './params.ts'
+import { type Params, requireParam } from './params.ts'
 
 export interface MixtureGraphInit {
   /** Experts, public one included. */

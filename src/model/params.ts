@@ -1,7 +1,19 @@
 /**
- * Parameters by name: Hugging Face checkpoint names, which are trained and which are frozen, and how
- * the public model, a pair and a composition are laid out. Knows no tensor library and no files.
+ * Parameters by name: which are trained and which are frozen, and how the public model, a pair and a composition are
+ * laid out. Knows no tensor library and no files.
  */
+import {
+  biasName,
+  expertName,
+  FACTORS,
+  type Factor,
+  FFN_PROJECTIONS,
+  type FfnProjection,
+  factorName,
+  layerName,
+  PUBLIC_EXPERT,
+  routerName,
+} from '../lib/tensor-names.ts'
 import { keyValueWidth, type ModelConfig } from './config.ts'
 import type { RouterStatistics } from './solved-router.ts'
 
@@ -12,42 +24,10 @@ export interface Param {
 /** Parameters by Hugging Face name. */
 export type Params = ReadonlyMap<string, Param>
 
-/** Index of the public expert in every mixture; guests follow. */
-export const PUBLIC_EXPERT = 0
-/** Index of the owner's expert in a pair. */
-export const PAIR_EXPERT = 1
-
-export const FFN_PROJECTIONS = ['gate_proj', 'up_proj', 'down_proj'] as const
-
-export function layerName(layer: number, rest: string): string {
-  return `model.layers.${layer}.${rest}`
-}
-export function expertName(
-  layer: number,
-  expert: number,
-  projection: (typeof FFN_PROJECTIONS)[number],
-): string {
-  return layerName(layer, `mlp.experts.${expert}.${projection}.weight`)
-}
-
-/** Which of the two factors of a low-rank difference B A: A [r, in] reads, B [out, r] writes. */
-export const FACTORS = ['A', 'B'] as const
-export type Factor = (typeof FACTORS)[number]
-
-/** A factor under the name that PEFT gives it, beside the weight whose place the two take. */
-export function factorName(
-  layer: number,
-  expert: number,
-  projection: (typeof FFN_PROJECTIONS)[number],
-  factor: Factor,
-): string {
-  return layerName(layer, `mlp.experts.${expert}.${projection}.lora_${factor}.weight`)
-}
-
 /** Shape of a projection [out, in]. */
 export function projectionShape(
   { hiddenSize: C, intermediateSize: F }: Pick<ModelConfig, 'hiddenSize' | 'intermediateSize'>,
-  projection: (typeof FFN_PROJECTIONS)[number],
+  projection: FfnProjection,
 ): readonly [number, number] {
   return projection === 'down_proj' ? [C, F] : [F, C]
 }
@@ -55,20 +35,12 @@ export function projectionShape(
 /** Shape of a factor of rank r: A [r, in], B [out, r]. */
 export function factorShape(
   config: Pick<ModelConfig, 'hiddenSize' | 'intermediateSize'>,
-  projection: (typeof FFN_PROJECTIONS)[number],
+  projection: FfnProjection,
   factor: Factor,
   rank: number,
 ): readonly [number, number] {
   const [out, width] = projectionShape(config, projection)
   return factor === 'A' ? [rank, width] : [out, rank]
-}
-
-export function routerName(layer: number): string {
-  return layerName(layer, 'mlp.gate.weight')
-}
-/** One non-positive number per guest, not in Hugging Face checkpoints (flexolmo 3.4). */
-export function biasName(layer: number): string {
-  return layerName(layer, 'mlp.expert_bias')
 }
 
 /** Names and shapes of a dense public model (Olmo2ForCausalLM, flexolmo 1.4). */
@@ -105,16 +77,6 @@ export function mixtureShapes(config: ModelConfig, E: number): Map<string, reado
   return shapes
 }
 
-/** The mixture name of a tensor of the public model: its FFN is expert 0. */
-export function mixtureName(name: string): string {
-  return name.replace('.mlp.', `.mlp.experts.${PUBLIC_EXPERT}.`)
-}
-
-/** The dense name behind a mixture name: expert 0 is the public FFN. */
-export function denseName(name: string): string {
-  return name.replace('.mlp.experts.0.', '.mlp.')
-}
-
 /** What one owner trains and publishes, under pair names: FFN 1, its router row, its bias. */
 export interface Expert {
   /**
@@ -140,7 +102,7 @@ function projectionParams(
   expert: Expert,
   layer: number,
   index: number,
-  projection: (typeof FFN_PROJECTIONS)[number],
+  projection: FfnProjection,
 ): [string, Param][] {
   const key = `${layer}.${projection}`
   if (expertRank(expert) === 0) return [[expertName(layer, index, projection), expertFfn(expert, key)]]

@@ -2,7 +2,17 @@
  * The FlexOlmo forward pass: OLMo-2 blocks whose FFN is a mixture of experts (flexolmo 1.1). A dense
  * public model is the mixture with one expert. Knows no training, no files and no peers.
  */
+
 import { add, gather, mul, reshape, slice, type Tensor, type Tensor1D, tensor } from '@tensorflow/tfjs'
+import {
+  biasName,
+  expertName,
+  type FFN_PROJECTIONS,
+  factorName,
+  layerName,
+  PUBLIC_EXPERT,
+  routerName,
+} from '../lib/tensor-names.ts'
 import { gatedProjection, rmsNorm } from '../tensor/fused.ts'
 import { headSize, type ModelConfig } from './config.ts'
 import { type GateTensors, gateLogits } from './gate-graph.ts'
@@ -16,15 +26,6 @@ import {
   rotaryTables,
   type Weights,
 } from './layers.ts'
-import {
-  biasName,
-  expertName,
-  type FFN_PROJECTIONS,
-  factorName,
-  layerName,
-  PUBLIC_EXPERT,
-  routerName,
-} from './params.ts'
 import { type Routing, route } from './router.ts'
 
 export interface ForwardInit {

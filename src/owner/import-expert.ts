@@ -27,16 +27,17 @@ import { openCorpus } from '../data/corpus.ts'
 import { equalBytes, fromUtf8 } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import { ensurePrivateDir, mapDiskErrors, PRIVATE_FILE_MODE, pathExists } from '../lib/files.ts'
-import { biasTensorName, routerTensorName, STATISTICS_TOKENS } from '../lib/tensor-names.ts'
-import { configFromHuggingFace, type ModelConfig } from '../model/config.ts'
 import {
+  biasName,
   expertName,
   FFN_PROJECTIONS,
   mixtureName,
-  mixtureShapes,
   PAIR_EXPERT,
   routerName,
-} from '../model/params.ts'
+  STATISTICS_TOKENS,
+} from '../lib/tensor-names.ts'
+import { configFromHuggingFace, type ModelConfig } from '../model/config.ts'
+import { mixtureShapes } from '../model/params.ts'
 import type { HomePaths } from '../store/home.ts'
 import { foldBias, RELEASE_BIAS } from '../training/pair.ts'
 import { loadOwnStatistics, type OwnStatistics } from './statistics.ts'
@@ -297,10 +298,10 @@ async function readRouter(
           constantRows,
         )
   return [
-    ...expert.routerRows.map((row, layer) => valuesSource(routerTensorName(layer), [1, C], row)),
+    ...expert.routerRows.map((row, layer) => valuesSource(routerName(layer), [1, C], row)),
     ...(expert.bias === undefined
       ? []
-      : Array.from(expert.bias, (b, layer) => valuesSource(biasTensorName(layer), [1], Float32Array.of(b)))),
+      : Array.from(expert.bias, (b, layer) => valuesSource(biasName(layer), [1], Float32Array.of(b)))),
   ]
 }
 

@@ -3,7 +3,6 @@
  * be interrupted at any moment; the next run resumes from the last checkpoint. Knows nothing about packages.
  */
 import { join } from 'node:path'
-import { checkpointFile } from '../checkpoint/checkpoint-file.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { type Corpus, openCorpus } from '../data/corpus.ts'
 import { type CorpusWarning, corpusWarnings } from '../data/corpus-warnings.ts'
@@ -20,6 +19,7 @@ import { compilePairStep, initialTrainables, releasedExpert } from '../training/
 import { EMBEDDING_WINDOW, embedForRouter, type RouterEmbedding } from '../training/router-embedding.ts'
 import { peakLearningRate } from '../training/schedule.ts'
 import { type StepReport, train } from '../training/train.ts'
+import { checkpointFile } from './checkpoint-file.ts'
 import { SCORED_BYTES } from './held-out.ts'
 import { openReplay } from './replay.ts'
 import { pairScores } from './score.ts'

@@ -9,6 +9,7 @@ import {
   byteLengthOf,
   type FloatDtype,
   fromFloat32,
+  HUGGING_FACE_METADATA,
   LENGTH_BYTES,
   readSafetensorsHeader,
   type SafetensorsLayout,
@@ -20,7 +21,7 @@ import {
 import type { Dtype } from '../checkpoint/safetensors-header.ts'
 import { FormatError, PolicyError } from '../lib/errors.ts'
 import { type FileRef, fileRefOf } from '../lib/file-ref.ts'
-import { biasTensorName, factorTensorName, ffnTensorName, STATISTICS_TOKENS } from '../lib/tensor-names.ts'
+import { biasName, expertName, factorName, PAIR_EXPERT, STATISTICS_TOKENS } from '../lib/tensor-names.ts'
 import type { ExpertDescription } from './manifest.ts'
 import { type ExpertShape, expertTensorNames, type TensorKind } from './tensor-names.ts'
 
@@ -29,9 +30,6 @@ export interface PackageSource {
   readonly size: number
   read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>
 }
-
-/** What Hugging Face loaders look for. */
-const METADATA = new Map([['format', 'pt']])
 
 export interface PackedExpert {
   /** The file, in consecutive parts. */
@@ -64,24 +62,24 @@ export function packExpert(tensors: ReadonlyMap<string, Float32Tensor>, dtype: F
     }
     entries.push({ name, dtype: stored, shape: dimensions, data })
   }
-  const parts = writeSafetensors(entries, METADATA)
+  const parts = writeSafetensors(entries, HUGGING_FACE_METADATA)
   const { ref, chunkHashes } = fileRefOf(parts)
   return { parts, file: ref, chunkHashes, shape }
 }
 
 /** Shape by the first layer's tensors; every other tensor must then agree. */
 function shapeOf(tensors: ReadonlyMap<string, Float32Tensor>): ExpertShape {
-  const isLowRank = tensors.has(factorTensorName(0, 'gate', 'A'))
+  const isLowRank = tensors.has(factorName(0, PAIR_EXPERT, 'gate_proj', 'A'))
   const gate = (layer: number): string =>
-    isLowRank ? factorTensorName(layer, 'gate', 'A') : ffnTensorName(layer, 'gate')
+    isLowRank ? factorName(layer, PAIR_EXPERT, 'gate_proj', 'A') : expertName(layer, PAIR_EXPERT, 'gate_proj')
   const [first, hidden] = twoDimensions(tensors, gate(0))
   let layers = 1
   while (tensors.has(gate(layers))) layers++
-  const bias = tensors.has(biasTensorName(0))
+  const bias = tensors.has(biasName(0))
   const statisticsTokens = tensors.get(STATISTICS_TOKENS)?.shape[0] ?? 0
   const shape = { layers, hidden_size: hidden, bias, statisticsTokens }
   if (!isLowRank) return { ...shape, intermediate_size: first }
-  const [intermediate] = twoDimensions(tensors, factorTensorName(0, 'gate', 'B'))
+  const [intermediate] = twoDimensions(tensors, factorName(0, PAIR_EXPERT, 'gate_proj', 'B'))
   return { ...shape, intermediate_size: intermediate, rank: first }
 }
 
@@ -123,15 +121,15 @@ export function unpackExpertFile(
   shape: Omit<ExpertShape, 'bias' | 'rank' | 'statisticsTokens'>,
 ): Map<string, ExpertTensor> {
   const { tensors } = readSafetensorsHeader(bytes, bytes.length)
-  const factor = tensors.get(factorTensorName(0, 'gate', 'A'))
-  const { dtype } = factor ?? tensors.get(ffnTensorName(0, 'gate')) ?? {}
+  const factor = tensors.get(factorName(0, PAIR_EXPERT, 'gate_proj', 'A'))
+  const { dtype } = factor ?? tensors.get(expertName(0, PAIR_EXPERT, 'gate_proj')) ?? {}
   if (dtype !== 'F32' && dtype !== 'BF16' && dtype !== 'F16') {
     throw new PolicyError(
       'tensor-dtype',
-      `${ffnTensorName(0, 'gate')}: expected F32, BF16 or F16, got ${dtype}`,
+      `${expertName(0, PAIR_EXPERT, 'gate_proj')}: expected F32, BF16 or F16, got ${dtype}`,
     )
   }
-  const bias = tensors.has(biasTensorName(0))
+  const bias = tensors.has(biasName(0))
   const rank = factor === undefined ? {} : { rank: factor.shape[0] ?? 0 }
   const statisticsTokens = tensors.get(STATISTICS_TOKENS)?.shape[0] ?? 0
   return unpackExpert(bytes, { expert: { ...shape, bias, ...rank, statisticsTokens, dtype } })

@@ -4,12 +4,13 @@
  * 1. Everything else, attention and embeddings included, is not a package's to bring.
  */
 import {
-  biasTensorName,
+  biasName,
+  expertName,
   FACTORS,
   FFN_PROJECTIONS,
-  factorTensorName,
-  ffnTensorName,
-  routerTensorName,
+  factorName,
+  PAIR_EXPERT,
+  routerName,
   STATISTICS_TOKENS,
 } from '../lib/tensor-names.ts'
 
@@ -42,16 +43,16 @@ export function expertTensorNames(shape: ExpertShape): Map<string, ExpectedTenso
   const names = new Map<string, ExpectedTensor>()
   for (let layer = 0; layer < layers; layer++) {
     for (const projection of FFN_PROJECTIONS) {
-      const [out, width] = projection === 'down' ? [C, F] : [F, C]
+      const [out, width] = projection === 'down_proj' ? [C, F] : [F, C]
       if (rank === undefined) {
-        names.set(ffnTensorName(layer, projection), { shape: [out, width], kind: 'ffn' })
+        names.set(expertName(layer, PAIR_EXPERT, projection), { shape: [out, width], kind: 'ffn' })
       } else {
-        names.set(factorTensorName(layer, projection, 'A'), { shape: [rank, width], kind: 'ffn' })
-        names.set(factorTensorName(layer, projection, 'B'), { shape: [out, rank], kind: 'ffn' })
+        names.set(factorName(layer, PAIR_EXPERT, projection, 'A'), { shape: [rank, width], kind: 'ffn' })
+        names.set(factorName(layer, PAIR_EXPERT, projection, 'B'), { shape: [out, rank], kind: 'ffn' })
       }
     }
-    names.set(routerTensorName(layer), { shape: [1, C], kind: 'router' })
-    if (bias) names.set(biasTensorName(layer), { shape: [1], kind: 'bias' })
+    names.set(routerName(layer), { shape: [1, C], kind: 'router' })
+    if (bias) names.set(biasName(layer), { shape: [1], kind: 'bias' })
   }
   if (statisticsTokens > 0) {
     names.set(STATISTICS_TOKENS, { shape: [statisticsTokens], kind: 'statistics' })

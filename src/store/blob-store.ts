@@ -12,6 +12,7 @@ import { checkChunkHashes, type FileRef, fileRefOf, fileRefOfPath, HASH_BYTES } 
 import {
   ensurePrivateDir,
   mapDiskErrors,
+  PIECE_BYTES,
   pathExists,
   readFileBounded,
   syncDir,
@@ -177,9 +178,6 @@ export class BlobStore {
     }
   }
 }
-
-/** Read at once: handing a read to another thread takes as long as hashing 200 KiB. */
-const PIECE_BYTES = 4 * limit('chunkBytes')
 
 /** Hashes a piece while the next one is read, so that verifying takes little more time than reading. */
 async function readAndHash(

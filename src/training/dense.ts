@@ -2,9 +2,11 @@
  * Training of a dense public model from scratch: every parameter is trainable (flexolmo 1.7, 2.1).
  * Knows no data and no files.
  */
+
 import { type Tensor, zeros } from '@tensorflow/tfjs'
+import { denseName } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
-import { denseName, publicShapes } from '../model/params.ts'
+import { publicShapes } from '../model/params.ts'
 import { type Compiled, type Engine, sizeOf } from '../tensor/engine.ts'
 import { batchInputs, batchTensors, lossAndGradients, lossTerms } from './loss.ts'
 import type { Trainables } from './pair.ts'

@@ -2,26 +2,29 @@
  * The pair model that an owner trains: the frozen public model and one trainable expert beside it,
  * both always active (flexolmo 2.2). Knows no data and no files.
  */
+
 import { concat, mul, scalar, type Tensor, tensor } from '@tensorflow/tfjs'
 import { mulberry32 } from '../lib/random.ts'
-import type { ModelConfig } from '../model/config.ts'
-import type { Weights } from '../model/layers.ts'
 import {
   biasName,
-  type Expert,
   expertName,
   FACTORS,
   FFN_PROJECTIONS,
   factorName,
-  factorShape,
   layerName,
   PAIR_EXPERT,
+  PUBLIC_EXPERT,
+  routerName,
+} from '../lib/tensor-names.ts'
+import type { ModelConfig } from '../model/config.ts'
+import type { Weights } from '../model/layers.ts'
+import {
+  type Expert,
+  factorShape,
   type Param,
   type Params,
-  PUBLIC_EXPERT,
   projectionShape,
   requireParam,
-  routerName,
 } from '../model/params.ts'
 import type { Compiled, Engine, FrozenTensor } from '../tensor/engine.ts'
 import { batchInputs, batchTensors, lossAndGradients, lossTerms } from './loss.ts'

@@ -7,11 +7,13 @@
  * without it a row says yes to whatever is not public text. Fixing the public row at zero loses
  * nothing: softmax sees differences only.
  */
+
 import { matMul, sum, type Tensor, zeros } from '@tensorflow/tfjs'
 import { dot } from '../lib/dot.ts'
 import { mulberry32 } from '../lib/random.ts'
+import { denseName } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
-import { denseName, type Params } from '../model/params.ts'
+import type { Params } from '../model/params.ts'
 import { forward } from '../model/transformer.ts'
 import type { Engine } from '../tensor/engine.ts'
 

@@ -15,15 +15,15 @@ import { learningRate, type Schedule } from './schedule.ts'
  */
 export type BatchSource = (step: number) => Promise<Int32Array[]>
 
-export interface Checkpoint {
+export interface TrainingCheckpoint {
   readonly step: number
   /** Trainables by name, and optimizer moments as `m.<name>`, `v.<name>`. */
   readonly arrays: ReadonlyMap<string, Float32Array>
 }
 
 export interface CheckpointStore {
-  load(): Promise<Checkpoint | undefined>
-  save(checkpoint: Checkpoint): Promise<void>
+  load(): Promise<TrainingCheckpoint | undefined>
+  save(checkpoint: TrainingCheckpoint): Promise<void>
 }
 
 export interface StepReport {
@@ -165,7 +165,7 @@ function accumulate(sums: Trainables, gradients: Trainables, first: boolean): vo
   }
 }
 
-function snapshot(trainables: Trainables, optimizer: AdamW): Checkpoint {
+function snapshot(trainables: Trainables, optimizer: AdamW): TrainingCheckpoint {
   const arrays = new Map<string, Float32Array>()
   for (const [name, values] of trainables) {
     arrays.set(name, values)
@@ -175,7 +175,7 @@ function snapshot(trainables: Trainables, optimizer: AdamW): Checkpoint {
   return { step: optimizer.step, arrays }
 }
 
-function restore(saved: Checkpoint, trainables: Trainables, optimizer: AdamW): void {
+function restore(saved: TrainingCheckpoint, trainables: Trainables, optimizer: AdamW): void {
   for (const [name, values] of trainables) {
     copyInto(values, saved.arrays.get(name), name)
     copyInto(optimizer.first.get(name) as Values, saved.arrays.get(`m.${name}`), `m.${name}`)

@@ -6,9 +6,9 @@ import {
   FFN_PROJECTIONS,
   layerName,
   PAIR_EXPERT,
-  type Param,
   routerName,
-} from '../../src/model/params.ts'
+} from '../../src/lib/tensor-names.ts'
+import type { Param } from '../../src/model/params.ts'
 import { forward, head } from '../../src/model/transformer.ts'
 import type { Engine, Values } from '../../src/tensor/engine.ts'
 import { ADAMW_DEFAULTS, AdamW, globalNorm } from '../../src/training/optimizer.ts'

@@ -1,10 +1,12 @@
 /** Grouped-query attention is multi-head attention whose heads of keys and values are repeated. */
+
 import { type Tensor, zeros } from '@tensorflow/tfjs'
 import { describe, expect, it } from 'vitest'
 import { createGenerator, type GeneratorInit } from '../../src/inference/generate.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
+import { denseName } from '../../src/lib/tensor-names.ts'
 import type { ModelConfig } from '../../src/model/config.ts'
-import { denseName, mixtureParams, type Param, publicShapes, zeroRows } from '../../src/model/params.ts'
+import { mixtureParams, type Param, publicShapes, zeroRows } from '../../src/model/params.ts'
 import { forward, head } from '../../src/model/transformer.ts'
 import { type Engine, sizeOf } from '../../src/tensor/engine.ts'
 import { compileDenseStep } from '../../src/training/dense.ts'

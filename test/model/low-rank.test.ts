@@ -8,12 +8,12 @@ import type { GeneratedToken } from '../../src/inference/batcher.ts'
 import { createGenerator, type GeneratorInit } from '../../src/inference/generate.ts'
 import { concatBytes } from '../../src/lib/bytes.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
+import { factorName } from '../../src/lib/tensor-names.ts'
 import { createEvaluator } from '../../src/model/evaluate.ts'
 import { lowRankOf, materialised } from '../../src/model/low-rank.ts'
 import {
   type Expert,
   expertRank,
-  factorName,
   lowRankExperts,
   mixtureParams,
   type Param,

@@ -1,4 +1,5 @@
 /** A gate solved from statistics: its definition, the same in a graph, where tokens are decoded, and by selection. */
+
 import type { Tensor } from '@tensorflow/tfjs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
@@ -13,10 +14,11 @@ import {
 import { digestOf } from '../../src/lib/bytes.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
+import { biasName, routerName } from '../../src/lib/tensor-names.ts'
 import { createEvaluator } from '../../src/model/evaluate.ts'
 import { gateLogits } from '../../src/model/gate-graph.ts'
 import { Gates } from '../../src/model/gates.ts'
-import { biasName, type Param, routerName } from '../../src/model/params.ts'
+import type { Param } from '../../src/model/params.ts'
 import { LEFT_OUT } from '../../src/model/router.ts'
 import {
   GATE_CALIBRATION,

@@ -1,4 +1,5 @@
 /** An expert by way of another machine: export a pair, train it, import, publish, export the composition. */
+
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -6,7 +7,7 @@ import { answerOf, readFolder } from '../../scripts/parity/our-model.ts'
 import { readSafetensors, toFloat32 } from '../../src/checkpoint/safetensors.ts'
 import { decodeCompositionFile } from '../../src/composition/composition-file.ts'
 import { limit } from '../../src/lib/limits.ts'
-import { mixtureName } from '../../src/model/params.ts'
+import { mixtureName } from '../../src/lib/tensor-names.ts'
 import { createConsortium } from '../../src/node/join.ts'
 import { FlexMeshNode } from '../../src/node/node.ts'
 import { importExpert } from '../../src/owner/import-expert.ts'

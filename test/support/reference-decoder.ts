@@ -1,7 +1,8 @@
 /** The mixture token by token in plain loops and double precision (flexolmo 1.1): what fast decoders are held against. */
+import { expertName, layerName, routerName } from '../../src/lib/tensor-names.ts'
 import type { ModelConfig } from '../../src/model/config.ts'
 import { headSize } from '../../src/model/config.ts'
-import { expertName, layerName, type Params, requireParam, routerName } from '../../src/model/params.ts'
+import { type Params, requireParam } from '../../src/model/params.ts'
 
 type Vector = readonly number[]
 

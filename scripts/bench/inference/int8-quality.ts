@@ -2,19 +2,13 @@
  * What 8-bit weights cost in bits per byte: the shipped public model and four perturbed copies of its FFNs as
  * experts, on the shipped public text, scored by the generator itself with both kinds of weights.
  */
+
 import { fileURLToPath } from 'node:url'
 import { loadPublicModel, type PublicModel } from '../../../src/checkpoint/public-model.ts'
 import { readDocuments } from '../../../src/data/readers.ts'
 import { mulberry32 } from '../../../src/lib/random.ts'
-import {
-  type Expert,
-  FFN_PROJECTIONS,
-  layerName,
-  mixtureParams,
-  type Param,
-  requireParam,
-  zeroRows,
-} from '../../../src/model/params.ts'
+import { FFN_PROJECTIONS, layerName } from '../../../src/lib/tensor-names.ts'
+import { type Expert, mixtureParams, type Param, requireParam, zeroRows } from '../../../src/model/params.ts'
 import { type OurServer, startOurs } from './our-server.ts'
 import { EXPERTS, routerRows, TOP_K } from './reference-models.ts'
 

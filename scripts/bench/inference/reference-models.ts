@@ -5,14 +5,9 @@
  */
 
 import { mulberry32 } from '../../../src/lib/random.ts'
+import { FFN_PROJECTIONS } from '../../../src/lib/tensor-names.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
-import {
-  type Expert,
-  FFN_PROJECTIONS,
-  mixtureParams,
-  type Param,
-  publicShapes,
-} from '../../../src/model/params.ts'
+import { type Expert, mixtureParams, type Param, publicShapes } from '../../../src/model/params.ts'
 
 export type Size = 'S' | 'M' | 'L'
 export const EXPERTS = 5

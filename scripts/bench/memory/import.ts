@@ -2,6 +2,7 @@
  * Peak memory of taking in a sharded checkpoint of 1.5 GB: founding a consortium around it, and importing a pair
  * made of it. Each command is a process of its own. Reads /proc, so Linux only.
  */
+
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
@@ -12,8 +13,9 @@ import {
   writeHuggingFaceDirectory,
 } from '../../../src/checkpoint/huggingface-directory.ts'
 import { mulberry32 } from '../../../src/lib/random.ts'
+import { denseName } from '../../../src/lib/tensor-names.ts'
 import { configToHuggingFace, type ModelConfig, mixtureToHuggingFace } from '../../../src/model/config.ts'
-import { denseName, mixtureShapes, publicShapes } from '../../../src/model/params.ts'
+import { mixtureShapes, publicShapes } from '../../../src/model/params.ts'
 import { initHome } from '../../../src/node/join.ts'
 
 /** 0.75 billion parameters in BF16. */

@@ -1,19 +1,13 @@
-/** A training checkpoint as one safetensors file, replaced atomically. Knows no optimizer. */
+/** Keeps a training checkpoint as one safetensors file, replaced atomically. Knows no optimizer. */
+import { fromFloat32, readSafetensors, toFloat32, writeSafetensors } from '../checkpoint/safetensors.ts'
 import { FormatError } from '../lib/errors.ts'
 import { pathExists, readFileBounded, writeFileAtomic } from '../lib/files.ts'
-import { fromFloat32, readSafetensors, toFloat32, writeSafetensors } from './safetensors.ts'
-
-export interface CheckpointData {
-  readonly step: number
-  readonly arrays: ReadonlyMap<string, Float32Array>
-}
+import type { CheckpointStore } from '../training/train.ts'
 
 const MAX_BYTES = 64 * 2 ** 30
 
-export function checkpointFile(path: string): {
-  load(): Promise<CheckpointData | undefined>
-  save(checkpoint: CheckpointData): Promise<void>
-} {
+/** The checkpoint at `path`; `load` throws FormatError for a damaged file. */
+export function checkpointFile(path: string): CheckpointStore {
   return {
     load: async () => {
       if (!(await pathExists(path))) return undefined
