@@ -50,12 +50,6 @@ export function readEnvelope(bytes: Uint8Array): EnvelopeParts {
   const fields = new Fields(decodeCanonical(bytes, limit('envelopeBytes')), 'envelope')
   const payloadType = fields.text('payloadType', 128)
   const payload = fromBase64(fields.text('payload', 2 * limit('statementBytes')))
-  if (payload.length > limit('statementBytes')) {
-    throw new FormatError(
-      'too-large',
-      `envelope.payload: expected at most ${limit('statementBytes')} bytes, got ${payload.length}`,
-    )
-  }
   const signatures = fields.list('signatures', limit('signaturesPerEnvelope'), (item, title) => {
     const signature = new Fields(item, title)
     const key = signature.text('key', 64)
@@ -88,6 +82,12 @@ export function openEnvelope(bytes: Uint8Array, expectedType: MediaType): Opened
       throw new VerificationError('bad-signature', `envelope: the signature of ${key} does not verify`)
     }
     signers.add(key)
+  }
+  if (payload.length > limit('statementBytes')) {
+    throw new FormatError(
+      'too-large',
+      `envelope.payload: expected at most ${limit('statementBytes')} bytes, got ${payload.length}`,
+    )
   }
   return { payload, signers: [...signers] }
 }
