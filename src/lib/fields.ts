@@ -1,19 +1,22 @@
 /**
- * Typed readers for untrusted objects. Each takes the decoded object once, hands out fields that
- * have been checked, and `end()` refuses whatever was not asked for.
+ * Typed reader of an untrusted object: returns its fields after checking them, and `end()` refuses fields that were
+ * not read. Knows nothing about what a field means.
  */
 import { type Digest, parseDigest } from './bytes.ts'
 import { FormatError } from './errors.ts'
+
+/** Characters of a text that an error message repeats. */
+const SHOWN_CHARACTERS = 40
 
 export class Fields {
   readonly #object: Readonly<Record<string, unknown>>
   readonly #title: string
   readonly #seen = new Set<string>()
 
-  /** @throws FormatError `bad-field` when `value` is not a plain object. */
+  /** @throws FormatError `bad-field` if `value` is not a plain object. */
   constructor(value: unknown, title: string) {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      throw new FormatError('bad-field', `${title}: expected an object`)
+      throw new FormatError('bad-field', `${title}: expected an object, got ${found(value)}`)
     }
     this.#object = value as Record<string, unknown>
     this.#title = title
@@ -81,7 +84,7 @@ export class Fields {
     return value.map((item, index) => read(item, `${this.#title}.${name}[${index}]`))
   }
 
-  /** @throws FormatError `bad-field` when the object has members that nobody read. */
+  /** @throws FormatError `bad-field` if the object has fields that were not read. */
   end(): void {
     const unknown = Object.keys(this.#object).filter((key) => !this.#seen.has(key))
     if (unknown.length > 0) {
@@ -95,16 +98,26 @@ export class Fields {
   }
 
   #fail(name: string, expected: string, value: unknown): never {
-    const got =
-      value === undefined
-        ? 'nothing'
-        : typeof value === 'string'
-          ? `"${value.slice(0, 40)}"`
-          : typeof value === 'number'
-            ? String(value)
-            : typeof value
-    throw new FormatError('bad-field', `${this.#title}.${name}: expected ${expected}, got ${got}`, {
+    throw new FormatError('bad-field', `${this.#title}.${name}: expected ${expected}, got ${found(value)}`, {
       field: `${this.#title}.${name}`,
     })
   }
+}
+
+/** The size of a value, or the value itself if it is short. */
+function found(value: unknown): string {
+  if (value === undefined) return 'nothing'
+  if (typeof value === 'string') {
+    const start = `"${value.slice(0, SHOWN_CHARACTERS)}"`
+    return value.length <= SHOWN_CHARACTERS
+      ? start
+      : `text of ${value.length} characters that begins ${start}`
+  }
+  if (Array.isArray(value)) return `a list of ${counted(value.length, 'item')}`
+  if (value instanceof Uint8Array) return counted(value.length, 'byte')
+  return value !== null && typeof value === 'object' ? 'an object' : String(value)
+}
+
+function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`
 }

@@ -10,32 +10,23 @@ import {
   type FloatDtype,
   fromFloat32,
   HUGGING_FACE_METADATA,
-  LENGTH_BYTES,
   readSafetensorsHeader,
   type SafetensorsLayout,
-  safetensorsPrefixLength,
   type TensorEntry,
   toFloat32,
   writeSafetensors,
 } from '../checkpoint/safetensors.ts'
 import type { Dtype } from '../checkpoint/safetensors-header.ts'
-import { FormatError, PolicyError } from '../lib/errors.ts'
+import { PolicyError } from '../lib/errors.ts'
 import { type FileRef, fileRefOf } from '../lib/file-ref.ts'
 import { biasName, expertName, factorName, PAIR_EXPERT, STATISTICS_TOKENS } from '../lib/tensor-names.ts'
 import type { ExpertDescription } from './manifest.ts'
 import { type ExpertShape, expertTensorNames, type TensorKind } from './tensor-names.ts'
 
-/** A file that is read in pieces, such as a stored blob. */
-export interface PackageSource {
-  readonly size: number
-  read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>
-}
-
 export interface PackedExpert {
   /** The file, in consecutive parts. */
   readonly parts: Uint8Array[]
   readonly file: FileRef
-  readonly chunkHashes: Uint8Array
   /** What the tensors say about themselves, for the manifest. */
   readonly shape: ExpertShape
 }
@@ -63,8 +54,7 @@ export function packExpert(tensors: ReadonlyMap<string, Float32Tensor>, dtype: F
     entries.push({ name, dtype: stored, shape: dimensions, data })
   }
   const parts = writeSafetensors(entries, HUGGING_FACE_METADATA)
-  const { ref, chunkHashes } = fileRefOf(parts)
-  return { parts, file: ref, chunkHashes, shape }
+  return { parts, file: fileRefOf(parts).ref, shape }
 }
 
 /** Shape by the first layer's tensors; every other tensor must then agree. */
@@ -133,27 +123,6 @@ export function unpackExpertFile(
   const rank = factor === undefined ? {} : { rank: factor.shape[0] ?? 0 }
   const statisticsTokens = tensors.get(STATISTICS_TOKENS)?.shape[0] ?? 0
   return unpackExpert(bytes, { expert: { ...shape, bias, ...rank, statisticsTokens, dtype } })
-}
-
-/**
- * The tensors of a package one at a time, in file order, for files that should not be in memory
- * whole. Checks the layout before the first tensor is read.
- * @throws as `unpackExpert`, and what `source.read` throws.
- */
-export async function* readExpertTensors(
-  source: PackageSource,
-  manifest: Described,
-  signal?: AbortSignal,
-): AsyncGenerator<ExpertTensor> {
-  const start = await source.read(0, Math.min(LENGTH_BYTES, source.size), signal)
-  const prefix = await source.read(0, safetensorsPrefixLength(start, source.size), signal)
-  const layout = readSafetensorsHeader(prefix, source.size)
-  checkExpertLayout(layout, manifest)
-  for (const { name, dtype, shape, offset, length } of layout.tensors.values()) {
-    const bytes = await source.read(offset, length, signal)
-    if (bytes.length !== length) throw new FormatError('truncated', `${name}: expected ${length} bytes`)
-    yield { name, shape, dtype: dtype as FloatDtype, data: toFloat32({ dtype, data: bytes }) }
-  }
 }
 
 /** The part of a manifest that structure depends on. */

@@ -1,4 +1,4 @@
-/** An open file of the store, read in parts. Verifies nothing. */
+/** An open file of the store, read part by part. Verifies nothing. */
 import { type FileHandle, open } from 'node:fs/promises'
 import { FormatError } from '../lib/errors.ts'
 import { mapDiskErrors } from '../lib/files.ts'
@@ -28,7 +28,7 @@ export class BlobReader {
     })
   }
 
-  /** Part of the file, in memory of its own. @throws FormatError `truncated` past the end. */
+  /** Part of the file, in a buffer of its own. @throws FormatError `truncated` past the end of the file. */
   async read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array> {
     if (!(offset >= 0 && length >= 0 && offset + length <= this.size)) {
       throw new FormatError(
@@ -37,7 +37,7 @@ export class BlobReader {
       )
     }
     return mapDiskErrors(this.#path, async () => {
-      // Not cleared first: what is not read over is never given out.
+      // The buffer is not zeroed: it is returned only once every byte was read into it.
       const bytes = Buffer.allocUnsafeSlow(length)
       for (let at = 0; at < length; ) {
         signal?.throwIfAborted()

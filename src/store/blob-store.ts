@@ -1,11 +1,11 @@
 /**
- * Files addressed by their SHA-256 under `blobs/`. A file is complete and verified or it is not
- * there; its chunk hashes lie beside it as `<hex>.chunks`. Two processes may use one folder, since
- * equal names mean equal content. Knows no manifest and no peer.
+ * Files addressed by their SHA-256 under `blobs/`. A file that exists is complete and verified; its chunk hashes are
+ * beside it as `<hex>.chunks`. Two processes may use one folder, since equal names mean equal content. Knows no
+ * manifest and no peer.
  */
 import { createHash } from 'node:crypto'
 import { type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { type Digest, parseDigest } from '../lib/bytes.ts'
 import { FormatError, hasErrno, VerificationError } from '../lib/errors.ts'
 import { checkChunkHashes, type FileRef, fileRefOf, fileRefOfPath, HASH_BYTES } from '../lib/file-ref.ts'
@@ -23,8 +23,8 @@ import { SharedWork } from '../lib/shared-work.ts'
 import { BlobReader } from './blob-reader.ts'
 import { PartialBlob, partialPath } from './partial-blob.ts'
 
-const BLOB_NAME = /^[a-f0-9]{64}$/
-const LEFTOVER_NAME = /^\.[a-f0-9]{16}\.tmp$|\.part$/
+/** Names of files that a write has not finished: those of `writeFileAtomic` and of partial blobs. */
+const UNFINISHED_NAME = /^\.[a-f0-9]{16}\.tmp$|\.part$/
 const CHUNKS_SUFFIX = '.chunks'
 
 export class BlobStore {
@@ -43,7 +43,7 @@ export class BlobStore {
     return new BlobStore(blobs)
   }
 
-  /** Where the file lies once it is complete. @throws FormatError `bad-field`. */
+  /** Path of the file once it is complete. @throws FormatError `bad-field`. */
   path(digest: Digest): string {
     return join(this.#dir, parseDigest(digest).slice('sha256:'.length))
   }
@@ -52,7 +52,7 @@ export class BlobStore {
     return pathExists(this.path(digest))
   }
 
-  /** Keep bytes given whole or as consecutive parts. @throws InputError `disk-full`, `permissions`. */
+  /** Store bytes, given whole or as consecutive parts. @throws InputError `disk-full`, `permissions`. */
   async put(file: Uint8Array | readonly Uint8Array[], signal?: AbortSignal): Promise<Digest> {
     const { ref, chunkHashes } = fileRefOf(file)
     if (await this.has(ref.sha256)) return ref.sha256
@@ -62,7 +62,7 @@ export class BlobStore {
     return ref.sha256
   }
 
-  /** Keep a copy of a file of any size, one chunk in memory at a time. */
+  /** Store a copy of a file of any size with one chunk in memory at a time. */
   async putFile(path: string, signal?: AbortSignal): Promise<FileRef> {
     const { ref, chunkHashes } = await fileRefOfPath(path, signal)
     const partial = await this.beginPartial(ref, chunkHashes, signal)
@@ -76,7 +76,7 @@ export class BlobStore {
   }
 
   /**
-   * Open a file to read parts of it, unverified: the reader compares chunk hashes.
+   * Open a file to read parts of it. They are not verified; the caller compares chunk hashes.
    * @throws InputError `not-found`.
    */
   async reader(digest: Digest): Promise<BlobReader> {
@@ -85,8 +85,8 @@ export class BlobStore {
 
   /**
    * A whole file, verified.
-   * @throws InputError `not-found`; FormatError `too-large`; VerificationError `wrong-digest` when
-   * the disk gives back other bytes than were written.
+   * @throws InputError `not-found`; FormatError `too-large`; VerificationError `wrong-digest` if the disk returns other
+   * bytes than were written.
    */
   async readAll(digest: Digest, maxBytes: number, signal?: AbortSignal): Promise<Uint8Array> {
     const path = this.path(digest)
@@ -99,7 +99,7 @@ export class BlobStore {
     return bytes
   }
 
-  /** Hashes of all chunks: 32 bytes each, computed once. @throws InputError `not-found`. */
+  /** Hashes of all chunks, 32 bytes each, computed and stored if missing. @throws InputError `not-found`. */
   async chunkHashes(digest: Digest, signal?: AbortSignal): Promise<Uint8Array> {
     const path = this.path(digest)
     const expected =
@@ -117,10 +117,9 @@ export class BlobStore {
   }
 
   /**
-   * Start or resume receiving a file. Chunks that an earlier attempt left are hashed again and kept
-   * when they are right.
-   * @throws FormatError `bad-field`, VerificationError `wrong-digest` when the hashes are not the
-   * ones that `ref` commits to.
+   * Start or resume receiving a file. Chunks of an earlier attempt are hashed again and kept if they are right.
+   * @throws FormatError `bad-field`, VerificationError `wrong-digest` if the hashes are not the ones that `ref` commits
+   * to.
    */
   async beginPartial(ref: FileRef, chunkHashes: Uint8Array, signal?: AbortSignal): Promise<PartialBlob> {
     checkChunkHashes(ref, chunkHashes)
@@ -141,12 +140,7 @@ export class BlobStore {
     )
   }
 
-  /** Forget what was received of a file that is no longer wanted. */
-  async dropPartial(ref: FileRef): Promise<void> {
-    await rm(partialPath(this.path(ref.sha256), ref), { force: true })
-  }
-
-  /** Remove a file and its chunk hashes; true when it was there. Durable on return. */
+  /** Remove a file and its chunk hashes; true if it existed. Flushed before this resolves. */
   async delete(digest: Digest): Promise<boolean> {
     const path = this.path(digest)
     return mapDiskErrors(path, async () => {
@@ -157,29 +151,32 @@ export class BlobStore {
     })
   }
 
-  /** Every complete file, in order of digest. */
-  async list(): Promise<Digest[]> {
-    const names = await mapDiskErrors(this.#dir, () => readdir(this.#dir))
-    return names
-      .filter((name) => BLOB_NAME.test(name))
-      .sort()
-      .map((name): Digest => `sha256:${name}`)
-  }
-
   /**
-   * Remove what interrupted writes left behind, and partial files unless they are in `keep`. Only
-   * for the process that holds the home's lock, before it starts to write.
+   * Remove what interrupted writes left behind: temporary files, chunk hashes without their file, and partial files
+   * unless they belong to a file in `wanted`, so that its download resumes. Only for the process that holds the
+   * home's lock, before it starts to write.
+   * @returns number of files removed.
+   * @throws InputError `permissions`; the reason of `signal`.
    */
-  async sweep(keep: readonly FileRef[] = []): Promise<void> {
-    const kept = new Set(keep.map((ref) => partialPath(this.path(ref.sha256), ref)))
-    for (const name of await readdir(this.#dir)) {
-      const path = join(this.#dir, name)
-      if (LEFTOVER_NAME.test(name) && !kept.has(path)) await unlink(path)
-    }
+  async sweep(wanted: readonly FileRef[], signal?: AbortSignal): Promise<number> {
+    const kept = new Set(wanted.map((ref) => basename(partialPath(this.path(ref.sha256), ref))))
+    return mapDiskErrors(this.#dir, async () => {
+      const names = new Set(await readdir(this.#dir))
+      const isLeftOver = (name: string): boolean =>
+        name.endsWith(CHUNKS_SUFFIX)
+          ? !names.has(name.slice(0, -CHUNKS_SUFFIX.length))
+          : UNFINISHED_NAME.test(name) && !kept.has(name)
+      let removed = 0
+      for (const name of names) {
+        signal?.throwIfAborted()
+        if (isLeftOver(name) && (await unlink(join(this.#dir, name)))) removed++
+      }
+      return removed
+    })
   }
 }
 
-/** Hashes a piece while the next one is read, so that verifying takes little more time than reading. */
+/** Hash each piece while the next one is read, so that verifying takes little more time than reading. */
 async function readAndHash(
   path: string,
   maxBytes: number,
@@ -226,7 +223,7 @@ function maxChunkHashBytes(): number {
   return Math.ceil(limit('fileBytes') / limit('chunkBytes')) * HASH_BYTES
 }
 
-/** A short read, from a file that shrinks meanwhile, fails the chunk's check. */
+/** A short read of a file that shrinks meanwhile fails the check of its chunk. */
 async function copyChunks(
   path: string,
   partial: PartialBlob,

@@ -1,7 +1,7 @@
 /**
- * What a node remembers, in LevelDB: statements and the order of each publisher's, rosters, heads,
- * verdicts, settings. Every write is flushed before it is acknowledged, and a batch is written whole
- * or not at all. Stores bytes; knows no statement's meaning and verifies nothing.
+ * The node's database in LevelDB: statements and their order by publisher, rosters, heads, verdicts, settings. Every
+ * write is flushed before it is acknowledged, and a batch is written as a whole or not at all. Stores bytes; does not
+ * know what a statement means and verifies nothing.
  */
 import { join } from 'node:path'
 import { ClassicLevel } from 'classic-level'
@@ -11,25 +11,25 @@ import { ensurePrivateDir } from '../lib/files.ts'
 
 type Database = ClassicLevel<string, Uint8Array>
 
-/** Key spaces of single values. Statements and logs have methods of their own. */
+/** Prefixes of the keys of single values. Statements and logs have methods of their own. */
 const TABLES = {
-  /** The charter's and each roster's envelope, by `rosterKey(version)`. */
+  /** Envelopes of the charter and of each roster, by `rosterKey(version)`. */
   rosters: 'r',
-  /** Latest head envelope by publisher. */
+  /** Envelope of the latest head, by publisher. */
   heads: 'h',
-  /** Verdict by manifest digest. */
+  /** Verdict, by manifest digest. */
   verdicts: 'v',
   settings: 's',
-  /** Open invitations by token. */
+  /** Open invitations, by token. */
   invites: 'i',
-  /** Membership requests by peer id. */
+  /** Membership requests, by peer id. */
   requests: 'q',
-  /** Proof of two statements in one place: an envelope by digest. */
+  /** Proof that a publisher made two statements with one number: an envelope, by digest. */
   forks: 'f',
 } as const
 export type TableName = keyof typeof TABLES
 
-/** One part of an atomic batch; without `value` the key is removed. */
+/** One change of an atomic batch; without `value` the key is removed. */
 export interface Change {
   readonly table: TableName
   readonly key: string
@@ -49,7 +49,7 @@ export interface Tip {
 }
 
 const SEQ_DIGITS = 16
-/** `!` separates and sorts below every key character; keys hold no `!` and nothing above `~`. */
+/** `!` separates keys from prefixes: it sorts below every character that a key may hold. */
 const KEY = /^[\x22-\x7e]{1,128}$/
 
 export class Catalogue {
@@ -61,7 +61,7 @@ export class Catalogue {
   }
 
   /**
-   * Use or create `catalogue/` inside `dir`. One process at a time.
+   * Open or create `catalogue/` inside `dir`, and lock it against other processes.
    * @throws InputError `home-in-use`, `permissions`, `disk-full`, `io`.
    */
   static async open(dir: string): Promise<Catalogue> {
@@ -85,7 +85,7 @@ export class Catalogue {
     return this.#get(keyOf(table, key))
   }
 
-  /** Keys and values in order of key. */
+  /** Keys and values, sorted by key. */
   async entries(table: TableName): Promise<[key: string, value: Uint8Array][]> {
     const prefix = `${TABLES[table]}!`
     const found = await this.#db.iterator(rangeOf(prefix)).all()
@@ -100,15 +100,15 @@ export class Catalogue {
     await this.write([{ table, key }])
   }
 
-  /** All changes or none, flushed. @throws InputError `disk-full`, `io`. */
+  /** Write all changes or none, and flush. @throws InputError `disk-full`, `io`. */
   async write(changes: readonly Change[]): Promise<void> {
     await this.#serial(() => this.#batch(changes.map(operationOf)))
   }
 
   /**
-   * Extend a publisher's log by its next statement, together with `changes`, in one batch.
-   * @returns false when exactly this statement is there already; `changes` are then not written.
-   * @throws VerificationError `forked` when another one has its place, `replayed` when its place is
+   * Append the next statement to a publisher's log, together with `changes`, in one batch.
+   * @returns false if the log has exactly this statement already; `changes` are then not written.
+   * @throws VerificationError `forked` if the log has another statement with this number, `replayed` if the number is
    * not the next.
    */
   async append(statement: NewStatement, changes: readonly Change[] = []): Promise<boolean> {
@@ -136,7 +136,7 @@ export class Catalogue {
     })
   }
 
-  /** Envelope of a statement by the digest of its payload. */
+  /** Envelope of the statement whose payload has this digest. */
   async statement(digest: Digest): Promise<Uint8Array | undefined> {
     return this.#get(statementKey(digest))
   }
@@ -152,13 +152,13 @@ export class Catalogue {
     return bytes === undefined ? undefined : parseTip(bytes)
   }
 
-  /** Every publisher that has made a statement, with its latest. */
+  /** The latest statement of every publisher that has one. */
   async tips(): Promise<Map<string, Tip>> {
     const found = await this.#db.iterator(rangeOf('n!')).all()
     return new Map(found.map(([key, value]) => [key.slice(2), parseTip(value)]))
   }
 
-  /** At most `max` statements of a publisher, in order, from `fromSeq` on. */
+  /** At most `max` statements of a publisher from number `fromSeq` on, in order. */
   async log(publisher: string, fromSeq: number, max: number): Promise<NewStatement[]> {
     const range = rangeOf(`l!${checkKey(publisher)}!`)
     const found = await this.#db.iterator({ ...range, gte: logKey(publisher, fromSeq), limit: max }).all()
@@ -173,7 +173,7 @@ export class Catalogue {
     return statements
   }
 
-  /** LevelDB hands out Buffers, whose methods and encodings differ from those of plain bytes. */
+  /** LevelDB returns Buffers, whose methods and encodings differ from those of Uint8Array. */
   async #get(key: string): Promise<Uint8Array | undefined> {
     const value = await this.#db.get(key)
     return value === undefined ? undefined : new Uint8Array(value)
@@ -187,7 +187,7 @@ export class Catalogue {
     }
   }
 
-  /** One write after the other, so that what `append` checked still holds when it writes. */
+  /** Run one write after the other, so that what `append` checked still holds when it writes. */
   async #serial<T>(action: () => Promise<T>): Promise<T> {
     const result = this.#queue.then(action)
     this.#queue = result.catch(() => undefined)
@@ -195,7 +195,7 @@ export class Catalogue {
   }
 }
 
-/** Rosters sort by version. */
+/** Key of a roster; keys sort by version. */
 export function rosterKey(version: number): string {
   return padded(version)
 }
@@ -275,7 +275,7 @@ function writeError(error: unknown): InputError {
   return new InputError('io', `the catalogue cannot be read or written: ${text.slice(0, 200)}`, {}, error)
 }
 
-/** Codes and messages of an error and what caused it. */
+/** Codes and messages of an error and of its causes. */
 function textOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   const code = 'code' in error ? `${String(error.code)} ` : ''

@@ -1,4 +1,4 @@
-/** The node's home folder: where things lie, and its settings. Knows no behaviour. */
+/** The node's home folder: the paths in it, and its settings. Knows nothing about what is done with them. */
 import { join } from 'node:path'
 import { fromUtf8 } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
@@ -16,11 +16,11 @@ export interface HomePaths {
 }
 
 export interface Settings {
-  /** Name under which this node asks to be a member. */
+  /** Name under which this node applies for membership. */
   readonly institution: string
-  /** Multiaddrs to listen on. */
+  /** Multiaddrs that the node listens on. */
   readonly listen: readonly string[]
-  /** Addresses of members that an invitation or a connection taught us. */
+  /** Multiaddrs of members, learned from an invitation or a connection. */
   readonly bootstrap: readonly string[]
   readonly mdns: boolean
 }

@@ -1,6 +1,6 @@
 /**
- * A file on its way in: chunks arrive in any order, each verified before it is written, and memory
- * holds the chunks that are being written, whatever the file's size. Knows no network.
+ * A file that is being received. Chunks arrive in any order and are verified before they are written. Memory holds
+ * only the chunks that are being written, whatever the size of the file. Knows no network.
  */
 import { createHash } from 'node:crypto'
 import { constants, type FileHandle, open, rm } from 'node:fs/promises'
@@ -15,27 +15,28 @@ import {
   type FileRef,
 } from '../lib/file-ref.ts'
 import { mapDiskErrors, PRIVATE_FILE_MODE } from '../lib/files.ts'
-import { ChunkThread } from './chunk-thread.ts'
-import { FileFollower } from './file-follower.ts'
+import { ChunkWriteWorker } from './chunk-write-worker.ts'
+import { FileHashWorker } from './file-hash-worker.ts'
 
-/** Smaller files are verified on the thread that receives them, and hashed when they are whole: threads cost more than they save. */
+/** Files below this size use no worker threads, which would cost more time than they save. */
 const THREADED_BYTES = 16 * 2 ** 20
-/** Chunks that a follower is told of at once: waking its thread costs as much as hashing 200 KiB. */
-const TOLD_CHUNKS = 8
-/** Written bytes after which the disk is told to keep them, so that the end of a file waits for little. */
+/** Chunks between messages to the hash worker: waking its thread takes as long as hashing 200 KiB. */
+const HASHED_CHUNKS = 8
+/** Bytes between flushes to disk, so that the last flush has little to write. */
 const FLUSH_BYTES = 64 * 2 ** 20
+
 export interface PartialBlobInit {
   readonly ref: FileRef
-  /** Already checked against `ref`. */
+  /** 32 bytes per chunk, already checked against `ref`. */
   readonly chunkHashes: Uint8Array
-  /** Where chunks are collected. */
+  /** Path of the file that collects the chunks. */
   readonly path: string
   readonly isComplete: () => Promise<boolean>
-  /** Make the flushed, verified file at `path` visible under its digest. */
+  /** Move the flushed and verified file at `path` to its digest. */
   readonly publish: (path: string) => Promise<void>
 }
 
-/** Named after everything that `ref` claims, so that two claims never share a file. */
+/** The name depends on everything that `ref` claims, so that two claims never share a file. */
 export function partialPath(blobPath: string, ref: FileRef): string {
   const claim = digestOf(utf8(`${ref.size} ${ref.chunkSize} ${ref.chunksSha256}`))
   return `${blobPath}-${claim.slice('sha256:'.length, 'sha256:'.length + 16)}.part`
@@ -45,14 +46,14 @@ export class PartialBlob {
   readonly #init: PartialBlobInit
   readonly #missing: Set<number>
   #handle: FileHandle | undefined
-  #follower: FileFollower | undefined
-  /** All chunks below this one are written. */
+  #hashWorker: FileHashWorker | undefined
+  /** All chunks below this index are written. */
   #next = 0
-  /** The same, as far as the follower knows. */
-  #told = 0
-  #unflushed = 0
-  #chunkThread: ChunkThread | undefined
-  /** Under way. */
+  /** All chunks below this index were given to the hash worker. */
+  #hashed = 0
+  #unflushedBytes = 0
+  #writeWorker: ChunkWriteWorker | undefined
+  /** Writes under way. */
   readonly #writes = new Set<Promise<void>>()
   #flushing: Promise<void> = Promise.resolve()
 
@@ -76,13 +77,13 @@ export class PartialBlob {
     })
   }
 
-  /** Chunks still to come, ascending. */
+  /** Indexes of the chunks that are missing, ascending. */
   missing(): number[] {
     return [...this.#missing].sort((a, b) => a - b)
   }
 
   /**
-   * Verify a chunk, given whole or as consecutive parts, and write it. Several may be under way at once.
+   * Verify a chunk, given whole or as consecutive parts, and write it. Several writes may be under way at once.
    * @throws FormatError `bad-field`, `truncated`; VerificationError `wrong-digest`; InputError `disk-full`.
    */
   async writeChunk(
@@ -114,22 +115,22 @@ export class PartialBlob {
   async #write(handle: FileHandle, index: number, parts: readonly Uint8Array[]): Promise<void> {
     const { ref, chunkHashes } = this.#init
     if (ref.size >= THREADED_BYTES) {
-      this.#chunkThread ??= new ChunkThread(handle.fd, ref, chunkHashes)
-      await this.#chunkThread.write(index, parts)
+      this.#writeWorker ??= new ChunkWriteWorker(handle.fd, ref, chunkHashes)
+      await this.#writeWorker.write(index, parts)
     } else {
       const bytes = concatBytes(...parts)
       checkChunkHash(ref, chunkHashes, index, sha256(bytes))
       await writeAll(handle, bytes, index * ref.chunkSize)
     }
     this.#missing.delete(index)
-    this.#follow()
+    this.#hashOn()
     this.#flush(handle, chunkLength(ref, index))
   }
 
   /**
    * Verify the whole file, flush it and make it visible. Closes on success.
-   * @throws InputError `mismatch` while chunks are missing; VerificationError `wrong-digest` when
-   * right chunks make a wrong file, which is then removed.
+   * @throws InputError `mismatch` while chunks are missing; VerificationError `wrong-digest` if all chunks are right
+   * but the file is not, which is then removed.
    */
   async complete(signal?: AbortSignal): Promise<void> {
     const { ref, path, isComplete, publish } = this.#init
@@ -139,13 +140,13 @@ export class PartialBlob {
     if (this.#handle === undefined) return
     const handle = this.#handle
     await mapDiskErrors(path, async () => {
-      // Another download of the same file may have come first and taken the collected chunks along.
+      // Another download of the same file may have finished first and moved the collected chunks.
       if (await isComplete()) {
         await this.close()
         await rm(path, { force: true })
         return
       }
-      const got = await (this.#follower?.finish(ref.size) ?? hashFile(handle, ref, signal))
+      const got = await (this.#hashWorker?.finish(ref.size) ?? hashFile(handle, ref, signal))
       if (got !== ref.sha256) {
         await this.close()
         await rm(path, { force: true })
@@ -160,35 +161,35 @@ export class PartialBlob {
     })
   }
 
-  /** Keep what has arrived for a later attempt. */
+  /** Close the file; received chunks are kept for a later attempt. */
   async close(): Promise<void> {
     const handle = this.#handle
     this.#handle = undefined
     await Promise.allSettled(this.#writes)
-    const threads = [this.#chunkThread, this.#follower]
-    this.#chunkThread = undefined
-    this.#follower = undefined
-    for (const thread of threads) await thread?.close()
+    const workers = [this.#writeWorker, this.#hashWorker]
+    this.#writeWorker = undefined
+    this.#hashWorker = undefined
+    for (const worker of workers) await worker?.close()
     await this.#flushing.catch(() => undefined)
     await handle?.close()
   }
 
-  /** Let the file's hash come along as far as the file is written without a gap. */
-  #follow(): void {
+  /** Give the hash worker all bytes that are written without a gap. */
+  #hashOn(): void {
     const { ref } = this.#init
     if (ref.size < THREADED_BYTES || this.#handle === undefined) return
     while (this.#next < chunkCount(ref) && !this.#missing.has(this.#next)) this.#next++
-    if (this.#next - this.#told < TOLD_CHUNKS) return
-    this.#told = this.#next
-    this.#follower ??= new FileFollower(this.#handle.fd)
-    this.#follower.advance(Math.min(this.#next * ref.chunkSize, ref.size))
+    if (this.#next - this.#hashed < HASHED_CHUNKS) return
+    this.#hashed = this.#next
+    this.#hashWorker ??= new FileHashWorker(this.#handle.fd)
+    this.#hashWorker.advance(Math.min(this.#next * ref.chunkSize, ref.size))
   }
 
-  /** A failure is told once by the system and must not be lost: `complete` throws it. */
+  /** The system reports a failed flush only once, so it is kept: `complete` throws it. */
   #flush(handle: FileHandle, length: number): void {
-    this.#unflushed += length
-    if (this.#unflushed < FLUSH_BYTES) return
-    this.#unflushed = 0
+    this.#unflushedBytes += length
+    if (this.#unflushedBytes < FLUSH_BYTES) return
+    this.#unflushedBytes = 0
     this.#flushing = this.#flushing.then(() => handle.datasync())
     this.#flushing.catch(() => undefined)
   }

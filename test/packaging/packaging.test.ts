@@ -13,9 +13,9 @@ import { concatBytes, type Digest, digestOf, fromUtf8, utf8 } from '../../src/li
 import { encodeCanonical } from '../../src/lib/canonical-json.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { decodeManifest, encodeManifest, type Manifest, openManifest } from '../../src/packaging/manifest.ts'
-import { packExpert, readExpertTensors, unpackExpert } from '../../src/packaging/package.ts'
+import { packExpert, unpackExpert } from '../../src/packaging/package.ts'
 import { NO_STATEMENT } from '../../src/statements/statement.ts'
-import { codeOf, codeOfAsync, mutate, TINY_EXPERT, tinyManifest, tinyTensors } from '../support/packages.ts'
+import { codeOf, mutate, TINY_EXPERT, tinyManifest, tinyTensors } from '../support/packages.ts'
 
 const anna = createIdentity(new Uint8Array(32).fill(1))
 const berta = createIdentity(new Uint8Array(32).fill(2))
@@ -52,25 +52,6 @@ describe('an expert package', () => {
   it('has equal bytes for equal tensors in any order', () => {
     const reversed = new Map([...tinyTensors()].reverse())
     expect(packExpert(reversed, 'BF16').file).toEqual(packExpert(tinyTensors(), 'BF16').file)
-  })
-
-  it('can be read one tensor at a time, header first', async () => {
-    const bytes = concatBytes(...packExpert(tinyTensors(), 'BF16').parts)
-    const reads: number[] = []
-    const source = {
-      size: bytes.length,
-      read: async (offset: number, length: number) => {
-        reads.push(length)
-        return bytes.slice(offset, offset + length)
-      },
-    }
-    const manifest = tinyManifest(anna.peerId)
-    const found = new Map<string, unknown>()
-    for await (const tensor of readExpertTensors(source, manifest)) found.set(tensor.name, tensor)
-    expect(found).toEqual(new Map(unpackExpert(bytes, manifest)))
-    expect(reads.length).toBe(2 + found.size)
-    const cut = { ...source, size: bytes.length - 1 }
-    expect(await codeOfAsync(() => readExpertTensors(cut, manifest).next())).toBe('truncated')
   })
 
   const file = (change: (tensors: ReturnType<typeof readSafetensors>['tensors']) => void): Uint8Array => {

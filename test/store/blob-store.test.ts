@@ -12,7 +12,7 @@ import {
 } from '../../src/lib/file-ref.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { BlobStore } from '../../src/store/blob-store.ts'
-import { ChunkThread } from '../../src/store/chunk-thread.ts'
+import { ChunkWriteWorker } from '../../src/store/chunk-write-worker.ts'
 import { codeOf, codeOfAsync, randomOf } from '../support/packages.ts'
 
 const CHUNK = limit('chunkBytes')
@@ -30,6 +30,9 @@ beforeEach(async () => {
 afterEach(async () => {
   await rm(home, { recursive: true, force: true })
 })
+
+/** Names in the folder of the store, sorted. */
+const storedNames = async (): Promise<string[]> => (await readdir(join(home, 'blobs'))).sort()
 
 async function readPart(
   store: BlobStore,
@@ -89,7 +92,6 @@ describe('the blob store', () => {
     expect(equalBytes(await store.readAll(digest, bytes.length), bytes)).toBe(true)
     expect(equalBytes(await readPart(store, digest, CHUNK - 2, 7), bytes.subarray(CHUNK - 2))).toBe(true)
     expect(await store.chunkHashes(digest)).toEqual(fileRefOf(bytes).chunkHashes)
-    expect(await store.list()).toEqual([digest])
     const hex = digest.slice(7)
     expect((await readdir(join(home, 'blobs'))).sort()).toEqual([hex, `${hex}.chunks`])
   })
@@ -205,22 +207,33 @@ describe('the blob store', () => {
     ]) {
       await expect(action()).rejects.toThrow('abort')
     }
-    expect(await store.list()).toEqual([digest])
+    expect(await storedNames()).toEqual([digest.slice(7), `${digest.slice(7)}.chunks`])
   })
 
-  it('sweeps what an interrupted write left and nothing else', async () => {
+  it('sweeps what interrupted writes left behind and nothing else', async () => {
     const store = await BlobStore.open(home)
-    const digest = await store.put(utf8('x'))
-    const { ref, chunkHashes } = fileRefOf(utf8('wanted'))
-    await (await store.beginPartial(ref, chunkHashes)).close()
-    const other = fileRefOf(utf8('unwanted'))
-    await (await store.beginPartial(other.ref, other.chunkHashes)).close()
+    const hex = (await store.put(utf8('x'))).slice(7)
+    const wanted = fileRefOf(utf8('wanted'))
+    await (await store.beginPartial(wanted.ref, wanted.chunkHashes)).close()
+    const kept = await storedNames()
+    const unwanted = fileRefOf(utf8('unwanted'))
+    await (await store.beginPartial(unwanted.ref, unwanted.chunkHashes)).close()
     await writeFile(join(home, 'blobs', '.0123456789abcdef.tmp'), 'half')
-    await store.sweep([ref])
-    const names = await readdir(join(home, 'blobs'))
-    expect(names.length).toBe(3)
-    expect(names.filter((name) => name.endsWith('.part'))[0]?.startsWith(ref.sha256.slice(7))).toBe(true)
-    expect(await store.has(digest)).toBe(true)
+    await writeFile(join(home, 'blobs', `${'0'.repeat(64)}.chunks`), 'without a file')
+    expect(await store.sweep([wanted.ref])).toBe(3)
+    expect(await storedNames()).toEqual(kept)
+    expect(kept).toContain(hex)
+    expect(kept).toContain(`${hex}.chunks`)
+    expect(kept.filter((name) => name.startsWith(wanted.ref.sha256.slice(7)))).toHaveLength(1)
+    expect(await store.sweep([])).toBe(1)
+    expect(await storedNames()).toEqual([hex, `${hex}.chunks`])
+  })
+
+  it('stops a sweep at an abort', async () => {
+    const store = await BlobStore.open(home)
+    await writeFile(join(home, 'blobs', '.0123456789abcdef.tmp'), 'half')
+    await expect(store.sweep([], AbortSignal.abort())).rejects.toThrow('abort')
+    expect(await storedNames()).toEqual(['.0123456789abcdef.tmp'])
   })
 })
 
@@ -233,7 +246,7 @@ describe('receiving a file', () => {
     const store = await BlobStore.open(home)
     const partial = await store.beginPartial(ref, chunkHashes)
     for (const index of [3, 1, 0]) await partial.writeChunk(index, chunk(index))
-    expect([partial.missing(), await store.has(ref.sha256), await store.list()]).toEqual([[2], false, []])
+    expect([partial.missing(), await store.has(ref.sha256)]).toEqual([[2], false])
     expect(await codeOfAsync(() => partial.complete())).toBe('mismatch')
     await partial.writeChunk(2, chunk(2))
     await partial.complete()
@@ -333,7 +346,8 @@ describe('receiving a file', () => {
       )
       expect(await codeOfAsync(() => partial.complete())).toBe(claim === lie ? 'wrong-digest' : 'accept')
     }
-    expect(await store.list()).toEqual([large.ref.sha256])
+    const hex = large.ref.sha256.slice(7)
+    expect(await storedNames()).toEqual([hex, `${hex}.chunks`])
     expect(digestOf(await store.readAll(large.ref.sha256, large.ref.size))).toBe(large.ref.sha256)
   })
 
@@ -417,14 +431,14 @@ describe('the thread that verifies and writes chunks', () => {
   it('says what the disk says, and that it has ended', async () => {
     const full = await open('/dev/full', 'w')
     try {
-      const thread = new ChunkThread(full.fd, ref, chunkHashes)
+      const thread = new ChunkWriteWorker(full.fd, ref, chunkHashes)
       const given = Array.from({ length: count }, (_, index) => thread.write(index, [chunk(index)]))
       for (const outcome of await Promise.allSettled(given)) {
         expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'ENOSPC' } })
       }
       await thread.close()
       await expect(thread.write(0, [chunk(0)])).rejects.toThrow('ended')
-      const cut = new ChunkThread(full.fd, ref, chunkHashes)
+      const cut = new ChunkWriteWorker(full.fd, ref, chunkHashes)
       const underWay = Array.from({ length: count }, (_, index) => cut.write(index, [chunk(index)]))
       await cut.close()
       for (const outcome of await Promise.allSettled(underWay)) {

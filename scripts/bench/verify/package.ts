@@ -15,7 +15,7 @@ import {
   type HashedFile,
 } from '../../../src/lib/file-ref.ts'
 import { limit } from '../../../src/lib/limits.ts'
-import { FileFollower } from '../../../src/store/file-follower.ts'
+import { FileHashWorker } from '../../../src/store/file-hash-worker.ts'
 import { median, rounded } from '../machine.ts'
 
 const MIB = 1024
@@ -58,16 +58,16 @@ async function rate(action: () => Promise<void>): Promise<number> {
 async function verifyFile(path: string, { ref, chunkHashes }: HashedFile): Promise<void> {
   checkChunkHashes(ref, chunkHashes)
   const handle = await open(path, 'r')
-  const follower = new FileFollower(handle.fd)
+  const worker = new FileHashWorker(handle.fd)
   try {
     await eachChunk(path, (chunk, index) => {
       checkChunkLength(ref, index, chunk.length)
       checkChunkHash(ref, chunkHashes, index, sha256(chunk))
-      follower.advance(Math.min((index + 1) * CHUNK, ref.size))
+      worker.advance(Math.min((index + 1) * CHUNK, ref.size))
     })
-    if ((await follower.finish(ref.size)) !== ref.sha256) throw new Error('the file does not verify')
+    if ((await worker.finish(ref.size)) !== ref.sha256) throw new Error('the file does not verify')
   } finally {
-    await follower.close()
+    await worker.close()
     await handle.close()
   }
 }

@@ -1,14 +1,14 @@
 /**
- * SHA-256 of a file while it is being written: a thread of its own hashes behind the writer, so that
- * the digest is there when the last byte is. Knows no chunk.
+ * Computes the SHA-256 of a file while it is being written. A worker thread hashes behind the writer, so that the
+ * digest is ready soon after the last byte. Knows nothing about chunks.
  */
 import '../lib/node20.ts'
 import { Worker } from 'node:worker_threads'
 import type { Digest } from '../lib/bytes.ts'
 
 /**
- * What the thread runs, on messages `{ to, last }`: bytes below `to` are on disk. As text, because a
- * thread loads files by itself and would not find the TypeScript that tests run from.
+ * Source of the thread. A message `{ to, last }` says that the bytes below offset `to` are written. The source is a
+ * string because a thread loads its own files, and tests run from TypeScript that it could not load.
  */
 const THREAD = `
 const { parentPort, workerData } = require('node:worker_threads')
@@ -28,11 +28,11 @@ parentPort.on('message', ({ to, last }) => {
 `
 const READ_BYTES = 2 ** 18
 
-export class FileFollower {
+export class FileHashWorker {
   readonly #worker: Worker
   readonly #digest = Promise.withResolvers<Digest>()
 
-  /** @param fd of a file that stays open until `close` has resolved. */
+  /** @param fd descriptor of a file that stays open until `close` has resolved. */
   constructor(fd: number) {
     this.#worker = new Worker(THREAD, { eval: true, workerData: { fd, readBytes: READ_BYTES } })
     this.#worker.unref()
@@ -42,19 +42,19 @@ export class FileFollower {
     this.#digest.promise.catch(() => undefined)
   }
 
-  /** Bytes below `to` are written and will not change. */
+  /** Hash on: the bytes below offset `to` are written and will not change. */
   advance(to: number): void {
     this.#worker.postMessage({ to, last: false })
   }
 
-  /** Digest of the bytes below `to`; the follower is spent afterwards. */
+  /** Digest of the bytes below offset `to`. Can be called once. */
   async finish(to: number): Promise<Digest> {
     this.#worker.ref()
     this.#worker.postMessage({ to, last: true })
     return this.#digest.promise
   }
 
-  /** Reads no more once this has resolved. */
+  /** End the thread; it reads nothing once this has resolved. */
   async close(): Promise<void> {
     await this.#worker.terminate()
   }

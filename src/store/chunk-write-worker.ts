@@ -1,14 +1,14 @@
 /**
- * Verifies the chunks of one file and writes them, on a thread of its own: the one that receives them does nothing
- * but receive. Knows neither the order of chunks nor what is still to come.
+ * Verifies the chunks of one file and writes them on a worker thread, so that the main thread only receives. Knows
+ * neither the order of chunks nor which ones are missing.
  */
 import '../lib/node20.ts'
 import { Worker } from 'node:worker_threads'
 import { checkChunkHash, chunkHash, type FileRef } from '../lib/file-ref.ts'
 
 /**
- * What the thread runs on a `Job`, answered by an `Outcome`. As text, because a thread loads files by itself and
- * would not find the TypeScript that tests run from.
+ * Source of the thread, which answers each `Job` with an `Outcome`. It is a string because a thread loads its own
+ * files, and tests run from TypeScript that it could not load.
  */
 const THREAD = `
 const { parentPort, workerData } = require('node:worker_threads')
@@ -34,28 +34,28 @@ parentPort.on('message', (job) => {
 
 interface Job {
   readonly number: number
-  /** Changes hands: to copy into memory that both threads see takes four times as long. */
+  /** Buffer that moves to the thread and back: copying into shared memory takes four times as long. */
   readonly slot: ArrayBuffer
   /** Bytes in the slot. */
   readonly length: number
-  /** Where they belong in the file. */
+  /** Offset in the file. */
   readonly position: number
   readonly expected: Uint8Array
 }
 
-/** One without `got` and `failure` is written. */
+/** The chunk was written unless `got` or `failure` is set. */
 interface Outcome {
   readonly number: number
   readonly slot: ArrayBuffer
-  /** SHA-256 of a chunk that has another than it must. */
+  /** SHA-256 of the chunk, if it is not the expected one. */
   readonly got?: Uint8Array
   readonly failure?: { readonly message: string; readonly code?: string }
 }
 
-/** Chunks on their way to the disk; whoever brings more waits. */
+/** Maximum number of chunks in memory; further writes wait for a free buffer. */
 const SLOTS = 8
 
-export class ChunkThread {
+export class ChunkWriteWorker {
   readonly #ref: FileRef
   readonly #chunkHashes: Uint8Array
   readonly #worker: Worker
@@ -64,10 +64,10 @@ export class ChunkThread {
   readonly #jobs = new Map<number, PromiseWithResolvers<Outcome>>()
   #slots = 0
   #number = 0
-  /** Why it writes no more. */
+  /** Why the thread has ended. */
   #ended: Error | undefined
 
-  /** @param fd of a file that stays open until `close` has resolved. */
+  /** @param fd descriptor of a file that stays open until `close` has resolved. */
   constructor(fd: number, ref: FileRef, chunkHashes: Uint8Array) {
     this.#ref = ref
     this.#chunkHashes = chunkHashes
@@ -79,9 +79,9 @@ export class ChunkThread {
   }
 
   /**
-   * Write chunk `index`, given in consecutive parts, which are no longer used once this has copied them: at once
-   * unless all slots are taken.
-   * @throws VerificationError `wrong-digest`; what the system says of the disk.
+   * Write chunk `index`, given as consecutive parts. The parts are copied before this returns, unless all buffers are
+   * taken; then when one is free.
+   * @throws VerificationError `wrong-digest`; the system's error with its `code`.
    */
   async write(index: number, parts: readonly Uint8Array[]): Promise<void> {
     let slot = this.#freeSlot() ?? (await new Promise<ArrayBuffer>((take) => this.#waiting.push(take)))
@@ -94,7 +94,7 @@ export class ChunkThread {
         length += part.length
       }
       const position = index * this.#ref.chunkSize
-      // In memory of its own: a message carries all of what a view looks into.
+      // A copy: a message would carry the whole buffer behind a view.
       const expected = new Uint8Array(chunkHash(this.#chunkHashes, index))
       const outcome = await this.#run({ slot, length, position, expected })
       slot = outcome.slot
@@ -108,7 +108,7 @@ export class ChunkThread {
     }
   }
 
-  /** To be called when no write is under way; writes no more once this has resolved. */
+  /** End the thread. Call it when no write is under way; nothing is written once this has resolved. */
   async close(): Promise<void> {
     await this.#worker.terminate()
   }
@@ -124,7 +124,7 @@ export class ChunkThread {
     const number = this.#number++
     const done = Promise.withResolvers<Outcome>()
     this.#jobs.set(number, done)
-    // The process stays alive for what is under way.
+    // The process stays alive while a job is under way.
     this.#worker.ref()
     this.#worker.postMessage({ number, ...job } satisfies Job, [job.slot])
     try {
