@@ -4,7 +4,7 @@
  */
 import { createGenerator } from '../../src/inference/generate.ts'
 import { mixtureParams, type Params, zeroRows } from '../../src/model/params.ts'
-import type { Gate } from '../../src/model/solved-router.ts'
+import type { Audited } from './audited.ts'
 import { type Experiment, inTurn } from './experiment.ts'
 import type { Rows } from './rows.ts'
 import { sampler } from './text.ts'
@@ -49,14 +49,6 @@ export async function runAudit(experiment: Experiment, rows: Rows): Promise<Audi
       overfitted: await share(denseAsMixture(lab, control)),
     }
   })
-}
-
-/** A model of the mixture's names. */
-export interface Audited {
-  readonly params: Params
-  readonly E: number
-  readonly topK: number
-  readonly gate?: Gate
 }
 
 export function denseAsMixture({ settings }: Laboratory, dense: Params): Audited {

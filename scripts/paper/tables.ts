@@ -4,7 +4,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { MIXED } from './experiment.ts'
-import type { PaperLine } from './plots.ts'
+import type { PaperResults } from './pictures.ts'
 import { column, type RowResult } from './table.ts'
 
 const [path, ...groups] = process.argv.slice(2)
@@ -12,7 +12,7 @@ if (path === undefined) {
   console.error('usage: tsx scripts/paper/tables.ts RESULTS.json [GROUP...]')
   process.exit(2)
 }
-const line = JSON.parse(await readFile(path, 'utf8')) as PaperLine
+const line = JSON.parse(await readFile(path, 'utf8')) as PaperResults
 const sets = line.sets.filter((set) => set !== MIXED)
 const rows = line.rows.filter(({ group }) => groups.length === 0 || groups.includes(group))
 print(['row', '`--row`', ...sets, 'macro', MIXED, 'compute'])

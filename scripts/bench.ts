@@ -1,19 +1,19 @@
 /**
- * `npm run bench -- NAME [--json]`: measures this project and its peers on the same work in the same
- * run. With --json the last line is one JSON object and nothing else goes to standard output. Other options
- * go to the benchmark; only `paper` has any.
+ * `npm run bench -- NAME [--json]`: measures this project, and its peers on the same work, in one run. With --json,
+ * standard output holds one JSON object as its last line and nothing else. Other options are passed to the benchmark;
+ * only `paper` has any.
  */
-import { FlexMeshError } from '../../src/lib/errors.ts'
-import { benchPaper } from '../paper/bench.ts'
-import type { Bench } from './benchmark.ts'
-import { benchCompose } from './compose/bench.ts'
-import { benchExchange } from './exchange/bench.ts'
-import { benchInference } from './inference/bench.ts'
-import { commit, machine } from './machine.ts'
-import { benchMemory } from './memory/bench.ts'
-import { benchStartup } from './startup/bench.ts'
-import { benchTraining } from './training/bench.ts'
-import { benchVerify } from './verify/bench.ts'
+import { FlexMeshError } from '../src/lib/errors.ts'
+import type { Bench } from './bench/benchmark.ts'
+import { benchCompose } from './bench/compose/bench.ts'
+import { benchExchange } from './bench/exchange/bench.ts'
+import { benchInference } from './bench/inference/bench.ts'
+import { commit, machine } from './bench/machine.ts'
+import { benchMemory } from './bench/memory/bench.ts'
+import { benchStartup } from './bench/startup/bench.ts'
+import { benchTraining } from './bench/training/bench.ts'
+import { benchVerify } from './bench/verify/bench.ts'
+import { benchPaper } from './paper/bench.ts'
 
 const BENCHES: Readonly<
   Record<string, (say: (line: string) => void, options: readonly string[]) => Promise<Bench>>

@@ -1,0 +1,11 @@
+/** A mixture as serving runs it. The extraction audit asks it for text. */
+import type { Params } from '../../src/model/params.ts'
+import type { Gate } from '../../src/model/solved-router.ts'
+
+export interface Audited {
+  /** Tensors under the names of a mixture. */
+  readonly params: Params
+  readonly E: number
+  readonly topK: number
+  readonly gate?: Gate
+}
