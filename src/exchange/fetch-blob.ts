@@ -3,7 +3,7 @@
  * a later fetch continues with the chunks that are missing. Does not know what the file is.
  */
 import { ExchangeError, FlexMeshError, FormatError, VerificationError } from '../lib/errors.ts'
-import type { FileRef } from '../lib/file-ref.ts'
+import { checkChunkHashes, type FileRef } from '../lib/file-ref.ts'
 import type { Asker } from '../network/network.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 import type { PartialBlob } from '../store/partial-blob.ts'
@@ -45,7 +45,7 @@ export async function fetchBlob(
   }
 }
 
-/** The chunk hashes from the first provider that answers; those that fail are removed from `usable`. */
+/** The chunk hashes from the first provider that sends the right ones; the others are removed from `usable`. */
 async function fetchHashes(
   network: Asker,
   ref: FileRef,
@@ -55,12 +55,14 @@ async function fetchHashes(
   let failure: unknown = new ExchangeError('unreachable', `no member that holds ${ref.sha256} is connected`)
   for (const peer of [...usable]) {
     try {
-      return await askChunkHashes(network, peer, ref.sha256, signal)
+      const hashes = await askChunkHashes(network, peer, ref.sha256, signal)
+      checkChunkHashes(ref, hashes)
+      return hashes
     } catch (error) {
       if (signal.aborted) throw aborted(ref, error)
       failure =
         error instanceof FlexMeshError
-          ? error
+          ? asExchangeError(error)
           : new ExchangeError('unreachable', `${peer} does not answer`, {}, error)
       usable.delete(peer)
     }
@@ -190,7 +192,7 @@ function isProviderFault(error: unknown): boolean {
   return error instanceof ExchangeError || error instanceof FormatError || error instanceof VerificationError
 }
 
-/** A wrong chunk proves something about the provider that sent it and nothing about the signer of the package. */
+/** A wrong hash or chunk proves something about the provider that sent it and nothing about the signer of the package. */
 function asExchangeError(error: unknown): unknown {
   return error instanceof VerificationError ? new ExchangeError('protocol', error.message, {}, error) : error
 }

@@ -1,0 +1,71 @@
+import { describe, expect, it } from 'vitest'
+import { pullStatements, STATEMENTS } from '../../src/exchange/statements.ts'
+import { utf8 } from '../../src/lib/bytes.ts'
+import type { StatementsRequest } from '../../src/statements/statement-log.ts'
+import { fakeNetwork } from '../support/fake-network.ts'
+
+const PUBLISHER = '12D3KooWPqT2nMDSiXUSx5D7fasaxhxKigVhcqfkKqrLghCq9jxz'
+const never = new AbortController().signal
+
+/**
+ * Pull from a member that has `statements` of one publisher and sends at most `page` of them in an answer.
+ * `stores` decides which of them the asking side keeps.
+ */
+async function pull(options: {
+  statements: number
+  page: number
+  isBehind?: (held: number) => boolean
+  stores?: (seq: number) => boolean
+}): Promise<{ held: number; received: number; requests: number }> {
+  let held = 0
+  let received = 0
+  let requests = 0
+  const network = fakeNetwork(async function* (_, request) {
+    requests++
+    const from = (request as StatementsRequest).known[0]?.seq ?? 0
+    const end = Math.min(from + options.page, options.statements)
+    for (let seq = from + 1; seq <= end; seq++) yield { bytes: utf8(String(seq)) }
+  })
+  const handlers = {
+    wanted: () => ({ rosterVersion: 1, known: held === 0 ? [] : [{ publisher: PUBLISHER, seq: held }] }),
+    onStatement: async (envelope: Uint8Array) => {
+      received++
+      const seq = Number(Buffer.from(envelope).toString())
+      if (seq === held + 1 && (options.stores?.(seq) ?? true)) held = seq
+    },
+    isBehind: () => options.isBehind?.(held) ?? false,
+  }
+  await pullStatements(network, 'peer', handlers, never)
+  return { held, received, requests }
+}
+
+describe('a pull of statements', () => {
+  it('asks once when the answer is not full', async () => {
+    const page = STATEMENTS.maxResponseFrames
+    expect(await pull({ statements: 3, page })).toEqual({ held: 3, received: 3, requests: 1 })
+  })
+
+  it('asks again after a full answer, until an answer is not full', async () => {
+    const page = STATEMENTS.maxResponseFrames
+    const statements = 2 * page + 5
+    expect(await pull({ statements, page })).toEqual({ held: statements, received: statements, requests: 3 })
+  })
+
+  it('asks again while statements that somebody announced are missing', async () => {
+    const pulled = await pull({ statements: 25, page: 10, isBehind: (held) => held < 25 })
+    expect(pulled).toEqual({ held: 25, received: 25, requests: 3 })
+  })
+
+  it('does not ask again when an answer brought nothing new, whatever is missing', async () => {
+    const nothing = await pull({ statements: 0, page: 10, isBehind: () => true })
+    expect(nothing.requests).toBe(1)
+    const refused = await pull({ statements: 25, page: 10, isBehind: () => true, stores: (seq) => seq < 4 })
+    expect(refused).toEqual({ held: 3, received: 20, requests: 2 })
+  })
+
+  it('ends after a limited number of requests', async () => {
+    const pulled = await pull({ statements: 1e6, page: 1, isBehind: () => true })
+    expect(pulled).toEqual({ held: 16, received: 16, requests: 16 })
+    expect(pulled.requests).toBeLessThan(STATEMENTS.quota.burst)
+  })
+})
