@@ -1,8 +1,8 @@
-/** Byte helpers: hex, digests, comparison. Knows no format above raw bytes. */
+/** Byte helpers: hex, base64, UTF-8, digests, comparison. Knows no format above raw bytes. */
 import { createHash } from 'node:crypto'
 import { FormatError } from './errors.ts'
 
-/** A SHA-256 digest printed in OCI form: `sha256:` and 64 lower-case hex digits. */
+/** A SHA-256 digest in OCI form: `sha256:` and 64 lower-case hex digits. */
 export type Digest = `sha256:${string}`
 
 const HEX_DIGEST = /^sha256:[a-f0-9]{64}$/
@@ -33,7 +33,7 @@ export function digestBytes(digest: Digest): Uint8Array {
   return fromHex(digest.slice('sha256:'.length))
 }
 
-/** What people read: the first 12 hex digits. */
+/** The first 12 hex digits, for people to read. */
 export function shortDigest(digest: Digest): string {
   return digest.slice('sha256:'.length, 'sha256:'.length + 12)
 }
@@ -42,7 +42,7 @@ export function toHex(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex')
 }
 
-/** @throws FormatError `bad-field` on odd length or a character outside 0-9 a-f. */
+/** @throws FormatError `bad-field` for an odd length or a character outside 0-9 a-f. */
 export function fromHex(text: string): Uint8Array {
   if (text.length % 2 !== 0 || !/^[a-f0-9]*$/.test(text)) {
     throw new FormatError('bad-field', 'hex: expected lower-case hex digits in pairs')
@@ -54,7 +54,7 @@ export function toBase64(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64')
 }
 
-/** @throws FormatError `bad-field` unless `text` is the one canonical padded encoding of its bytes. */
+/** @throws FormatError `bad-field` unless `text` is the canonical padded encoding of its bytes. */
 export function fromBase64(text: string): Uint8Array {
   const bytes = Buffer.from(text, 'base64')
   if (bytes.toString('base64') !== text) {
@@ -80,14 +80,14 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 const ENCODER = new TextEncoder()
-/** A byte order mark stays, so that text and bytes stand for each other one to one. */
+/** Keeps a byte order mark, so that each text has exactly one byte string and vice versa. */
 const DECODER = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 export function utf8(text: string): Uint8Array {
   return ENCODER.encode(text)
 }
 
-/** @throws FormatError `bad-field` when the bytes are not UTF-8. */
+/** @throws FormatError `bad-field` if the bytes are not UTF-8. */
 export function fromUtf8(bytes: Uint8Array): string {
   try {
     return DECODER.decode(bytes)

@@ -1,7 +1,7 @@
 /**
- * Restricted canonical JSON (RFC 8785 narrowed): one value has exactly one byte string.
- * Strings, booleans, arrays, objects and non-negative safe integers only; keys sorted by UTF-16
- * code unit; no whitespace. Knows nothing of what a document means.
+ * Restricted canonical JSON (a profile of RFC 8785): each value has exactly one byte string. Strings, booleans, arrays,
+ * objects and non-negative safe integers only; keys sorted by UTF-16 code unit; no white space. Knows nothing about
+ * what a document means.
  */
 import { fromUtf8, utf8 } from './bytes.ts'
 import { FormatError } from './errors.ts'
@@ -32,7 +32,7 @@ export function decodeCanonical(bytes: Uint8Array, maxBytes = limit('statementBy
   } catch (cause) {
     throw new FormatError('not-json', 'statement: expected JSON', {}, cause)
   }
-  // Well-formed UTF-8 and its text stand for each other one to one, so comparing texts is enough.
+  // Each text has exactly one UTF-8 encoding, so comparing texts is enough.
   if (write(value, 0) !== text) {
     throw new FormatError('not-canonical', 'statement: re-encoding gives other bytes')
   }
@@ -72,7 +72,7 @@ function writeObject(value: Record<string, unknown>, depth: number): string {
   return `{${members.join(',')}}`
 }
 
-/** Printable ASCII without quote and backslash: nothing in it is escaped. */
+/** Printable ASCII without quote and backslash, which needs no escapes. */
 const PLAIN = /^[ !#-[\]-~]*$/
 
 function writeString(text: string): string {

@@ -1,15 +1,15 @@
 /**
- * Strict deterministic CBOR (RFC 8949 4.2.1) for wire frames, thin over cborg.
- * Knows no message; `unknown` in, `unknown` out.
+ * Strict deterministic CBOR (RFC 8949 4.2.1) for wire frames, a thin layer over cborg. Knows no message: values are
+ * `unknown`.
  */
 import { decode, encode } from 'cborg'
 import { equalBytes } from './bytes.ts'
 import { FormatError } from './errors.ts'
 
-/** Where in a frame `{bytes}` the head of the bytes begins: after the map, the key's length and the key. */
+/** Offset of the byte string's head in a frame `{bytes}`: after the map's head, the key's head and the key. */
 const BYTES_FRAME_KEY = 1 + 1 + 'bytes'.length
 const BYTE_STRING = 0x40
-/** Lengths of such a head: the byte string's takes 1, 2, 3 or 5 bytes, for up to 4 GiB. */
+/** Possible lengths of the frame up to its bytes: the head of a byte string of up to 4 GiB takes 1, 2, 3 or 5 bytes. */
 const BYTES_FRAME_HEADS = [1, 2, 3, 5].map((length) => BYTES_FRAME_KEY + length)
 export const MAX_BYTES_FRAME_HEAD = BYTES_FRAME_KEY + 5
 
@@ -18,8 +18,8 @@ export function encodeCbor(value: unknown): Uint8Array {
 }
 
 /**
- * The encoding of `{bytes}` up to its bytes, which follow as they are: the large frames need no copy.
- * A byte string has the head of the integer that is its length, in another major type.
+ * The encoding of `{bytes}` up to its bytes, which follow unchanged, so that large frames need no copy. The head of a
+ * byte string is that of its length as an integer, with another major type.
  */
 export function bytesFrameHead(length: number): Uint8Array {
   const head = encode({ bytes: length })
@@ -28,9 +28,9 @@ export function bytesFrameHead(length: number): Uint8Array {
 }
 
 /**
- * Bytes before the bytes of an encoded `{bytes}`; undefined for every other frame and every other
- * spelling of this one, for which `decodeCbor` has the reason.
- * @param start at least MAX_BYTES_FRAME_HEAD bytes of the frame, or all of it.
+ * Offset of the bytes in an encoded `{bytes}`; undefined for every other frame and for every non-deterministic
+ * encoding, which `decodeCbor` refuses with a reason.
+ * @param start the first MAX_BYTES_FRAME_HEAD bytes of the frame or more, or all of it.
  */
 export function bytesFrameStart(start: Uint8Array, frameLength: number): number | undefined {
   return BYTES_FRAME_HEADS.find((headLength) => {
@@ -40,7 +40,7 @@ export function bytesFrameStart(start: Uint8Array, frameLength: number): number 
   })
 }
 
-/** @throws FormatError `too-large` or `not-cbor`; re-encodes to refuse every second spelling. */
+/** Decode, and re-encode to refuse every other encoding of the same value. @throws FormatError `too-large`, `not-cbor`. */
 export function decodeCbor(bytes: Uint8Array, maxBytes: number): unknown {
   if (bytes.length > maxBytes) {
     throw new FormatError('too-large', `frame: expected at most ${maxBytes} bytes, got ${bytes.length}`)

@@ -1,12 +1,12 @@
 /**
- * Error families. A family says what kind of thing is wrong; `code` says which one, and is the same
- * word in protocols/ tables, in test vectors and in what the user reads.
+ * Error families. The family is the kind of error, `code` is the error itself: the same word in the tables of
+ * protocols/, in test vectors and in messages to the user.
  *
- * - FormatError: bytes do not have the shape that a specification demands.
- * - VerificationError: well formed, but not authentic or not what was signed.
- * - PolicyError: authentic, but not wanted here.
+ * - FormatError: bytes do not have the format that a specification demands.
+ * - VerificationError: well formed, but not authentic or different from what was signed.
+ * - PolicyError: authentic, but against the policy of this node.
  * - ExchangeError: the other side or the network failed.
- * - InputError: the user's files, settings or machine; the message says what to do next.
+ * - InputError: something is wrong with the user's files, settings or machine; the message says what to do next.
  */
 export const FORMAT_CODES = [
   'too-large',
@@ -89,7 +89,7 @@ export type PolicyCode = (typeof POLICY_CODES)[number]
 export type ExchangeCode = (typeof EXCHANGE_CODES)[number]
 export type InputCode = (typeof INPUT_CODES)[number]
 
-/** Common ground of all families; `fields` are data for logs and JSON, never secrets. */
+/** Base class of all families. `fields` are data for logs and JSON, never secrets. */
 export abstract class FlexMeshError<C extends string = string> extends Error {
   abstract readonly family: 'format' | 'verification' | 'policy' | 'exchange' | 'input'
   readonly code: C

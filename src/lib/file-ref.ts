@@ -1,6 +1,6 @@
 /**
- * How a signed statement names a file: its size, its SHA-256 and the hash over its chunk hashes, so
- * that each chunk can be checked on arrival. Knows neither what a file holds nor where it lies.
+ * How a signed statement names a file: its size, its SHA-256 and the digest of its chunk hashes, so that each chunk can
+ * be checked on arrival. Knows neither the content of a file nor its path.
  */
 import { createHash, type Hash } from 'node:crypto'
 import { open } from 'node:fs/promises'
@@ -17,19 +17,19 @@ export interface FileRef {
   readonly size: number
   /** Digest of the whole file. */
   readonly sha256: Digest
-  /** Bytes in every chunk but the last. */
+  /** Bytes in every chunk except the last. */
   readonly chunkSize: number
-  /** Digest of the raw chunk hashes, one after the other. */
+  /** Digest of the concatenated raw chunk hashes. */
   readonly chunksSha256: Digest
 }
 
 export interface HashedFile {
   readonly ref: FileRef
-  /** 32 bytes for each chunk, in order. */
+  /** 32 bytes per chunk, in order. */
   readonly chunkHashes: Uint8Array
 }
 
-/** Hashes a file that arrives in pieces of any length; holds no file content. */
+/** Hashes a file that arrives in pieces of any length; keeps no content in memory. */
 class FileHasher {
   readonly #chunkSize = limit('chunkBytes')
   readonly #whole: Hash = createHash('sha256')
@@ -52,7 +52,7 @@ class FileHasher {
     }
   }
 
-  /** The hasher is spent afterwards. */
+  /** Can be called once. */
   finish(): HashedFile {
     this.#closeChunk()
     const chunkHashes = new Uint8Array(this.#hashes.length * HASH_BYTES)
@@ -78,14 +78,14 @@ class FileHasher {
   }
 }
 
-/** Reference of a file given as bytes or as consecutive parts; copies nothing. */
+/** Reference of a file given as bytes or as consecutive parts, without copying them. */
 export function fileRefOf(file: Uint8Array | readonly Uint8Array[]): HashedFile {
   const hasher = new FileHasher()
   for (const part of file instanceof Uint8Array ? [file] : file) hasher.update(part)
   return hasher.finish()
 }
 
-/** Reference of a file on disk, read one chunk at a time. @throws InputError as `mapDiskErrors`. */
+/** Reference of a file on disk, which is read chunk by chunk. @throws InputError as `mapDiskErrors`. */
 export async function fileRefOfPath(path: string, signal?: AbortSignal): Promise<HashedFile> {
   return mapDiskErrors(path, async () => {
     const handle = await open(path, 'r')
@@ -104,7 +104,7 @@ export async function fileRefOfPath(path: string, signal?: AbortSignal): Promise
   })
 }
 
-/** Read the four members of a reference; the caller reads its own and calls `end()`. */
+/** Read the four fields of a reference; the caller reads its other fields and calls `end()`. */
 export function readFileRef(fields: Fields): FileRef {
   return {
     size: fields.uint('size', limit('fileBytes'), 1),
@@ -118,17 +118,17 @@ export function chunkCount(ref: FileRef): number {
   return Math.ceil(ref.size / ref.chunkSize)
 }
 
-/** Bytes in chunk `index`; only the last chunk may be short. */
+/** Bytes in chunk `index`; only the last chunk may be shorter than `chunkSize`. */
 export function chunkLength(ref: FileRef, index: number): number {
   return Math.min(ref.chunkSize, ref.size - index * ref.chunkSize)
 }
 
-/** The hash that chunk `index` must have. */
+/** The expected hash of chunk `index`. */
 export function chunkHash(chunkHashes: Uint8Array, index: number): Uint8Array {
   return chunkHashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES)
 }
 
-/** @throws FormatError `bad-field` on a wrong count; VerificationError `wrong-digest`. */
+/** @throws FormatError `bad-field` for a wrong number of hashes; VerificationError `wrong-digest`. */
 export function checkChunkHashes(ref: FileRef, chunkHashes: Uint8Array): void {
   const expected = chunkCount(ref) * HASH_BYTES
   if (chunkHashes.length !== expected) {
@@ -144,7 +144,7 @@ export function checkChunkHashes(ref: FileRef, chunkHashes: Uint8Array): void {
   }
 }
 
-/** @throws FormatError `bad-field` when there is no such chunk, `truncated` on a wrong length. */
+/** @throws FormatError `bad-field` if the file has no such chunk, `truncated` for a wrong length. */
 export function checkChunkLength(ref: FileRef, index: number, length: number): void {
   if (!Number.isSafeInteger(index) || index < 0 || index >= chunkCount(ref)) {
     throw new FormatError('bad-field', `chunk index: expected 0 to ${chunkCount(ref) - 1}, got ${index}`)
@@ -157,7 +157,7 @@ export function checkChunkLength(ref: FileRef, index: number, length: number): v
   }
 }
 
-/** @param got SHA-256 of what arrived. @throws VerificationError `wrong-digest`. */
+/** @param got SHA-256 of the received chunk. @throws VerificationError `wrong-digest`. */
 export function checkChunkHash(ref: FileRef, chunkHashes: Uint8Array, index: number, got: Uint8Array): void {
   if (!equalBytes(got, chunkHash(chunkHashes, index))) {
     throw new VerificationError(

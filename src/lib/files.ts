@@ -1,6 +1,6 @@
 /**
- * Durable, bounded, private file access. A file written here is either the old one or the new one,
- * never half of each. Knows no format.
+ * Durable, bounded, private file access. After a crash, a file written here has either its old or its new content,
+ * never a mixture. Knows no format.
  */
 import { randomBytes } from 'node:crypto'
 import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
@@ -16,12 +16,12 @@ export const PRIVATE_DIR_MODE = 0o700
  */
 export const PIECE_BYTES = 4 * 2 ** 20
 
-/** Create `path` (and parents) readable by the owner only. */
+/** Create the folder `path` and its parents, readable by the owner only. */
 export async function ensurePrivateDir(path: string): Promise<void> {
   await mapDiskErrors(path, () => mkdir(path, { recursive: true, mode: PRIVATE_DIR_MODE }))
 }
 
-/** Write a temporary file beside `path`, flush it, rename it over `path`, flush the folder. */
+/** Write a temporary file in the folder of `path`, flush it, rename it to `path`, flush the folder. */
 export async function writeFileAtomic(
   path: string,
   data: Uint8Array | string | readonly Uint8Array[],
@@ -89,7 +89,7 @@ export async function pathExists(path: string): Promise<boolean> {
   }
 }
 
-/** Turn what the operating system says into one sentence that tells the user what to do. */
+/** Translate errors of the operating system into an InputError whose message says what to do. */
 export async function mapDiskErrors<T>(path: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action()

@@ -1,6 +1,6 @@
 /**
- * Every limit that guards memory, disk, time or the network, in one table: value, unit, reason.
- * protocols/ repeats those that peers must know; a test compares the two.
+ * Every limit that guards memory, disk, time or the network, in one table: value, unit, reason. The specifications in
+ * protocols/ repeat the rows that peers must know; a test compares the two.
  */
 interface Limit {
   readonly value: number
@@ -21,13 +21,17 @@ export const LIMITS = {
   envelopeBytes: { value: 128 * KIB, unit: 'bytes', why: 'base64 payload plus 64 signatures' },
   jsonDepth: { value: 8, unit: 'count', why: 'no statement nests deeper; bounds the recursive reader' },
   signaturesPerEnvelope: { value: 64, unit: 'count', why: 'bounds verification work per envelope' },
-  members: { value: 64, unit: 'count', why: 'full mesh; memory of the connection table is bounded by it' },
+  members: {
+    value: 64,
+    unit: 'count',
+    why: 'members form a full mesh; bounds the memory of the connection table',
+  },
   safetensorsHeaderBytes: { value: 1 * MIB, unit: 'bytes', why: 'an expert of 64 layers needs about 40 KiB' },
   tensorsPerFile: { value: 4096, unit: 'count', why: '5 tensors a layer, far above any real expert' },
   statisticsDocuments: {
     value: 64,
     unit: 'count',
-    why: 'fewest documents that router statistics average over: one of them moves the shares by 1/32 at most, all together',
+    why: 'minimum number of documents that router statistics average over; one document then moves the shares by at most 1/32 in sum',
   },
   chunkBytes: { value: 1 * MIB, unit: 'bytes', why: 'unit of transfer and verification' },
   fileBytes: { value: 64 * 1024 * MIB, unit: 'bytes', why: 'largest single file that a manifest may name' },
@@ -50,7 +54,7 @@ export const LIMITS = {
   streamWindowBytes: {
     value: 4 * MIB,
     unit: 'bytes',
-    why: 'receive window of a stream, from its first byte: 80 MiB a second at 50 ms',
+    why: 'receive window of a stream from its first byte on: 80 MiB/s at a round trip of 50 ms',
   },
   protocolInboundStreams: {
     value: 4,
@@ -80,12 +84,12 @@ export const LIMITS = {
   keptGates: {
     value: 32,
     unit: 'count',
-    why: 'gates solved lately, one for each set of experts in use',
+    why: 'most recently used gates, one for each set of experts in use',
   },
   keptGateBytes: {
     value: 64 * MIB,
     unit: 'bytes',
-    why: 'of them together, but for the latest: requests choose the sets, and a gate of 63 experts over 100,000 tokens takes 26 MB',
+    why: 'all kept gates together, except the latest: requests choose the sets of experts, and a gate of 63 experts over 100,000 tokens takes 26 MB',
   },
   compositionFileBytes: { value: 64 * KIB, unit: 'bytes', why: '63 experts of at most 600 bytes each' },
   bodyBytes: { value: 1 * MIB, unit: 'bytes', why: 'largest HTTP request body' },
@@ -96,12 +100,16 @@ export const LIMITS = {
   servedStreams: {
     value: 16,
     unit: 'count',
-    why: 'generations in one batch; their keys and values are the memory of serving',
+    why: 'generations in one batch, whose keys and values make up the memory of serving',
   },
-  prefixCacheBytes: { value: 64 * MIB, unit: 'bytes', why: 'keys and values of prompts seen lately' },
-  queuedRequests: { value: 32, unit: 'count', why: 'generations that wait; more are told to retry' },
+  prefixCacheBytes: { value: 64 * MIB, unit: 'bytes', why: 'keys and values of recent prompts' },
+  queuedRequests: {
+    value: 32,
+    unit: 'count',
+    why: 'generations that wait; further requests are asked to retry',
+  },
   completionTokens: { value: 4096, unit: 'count', why: 'largest max_tokens of one request' },
-  stopSequences: { value: 4, unit: 'count', why: 'as the OpenAI API' },
+  stopSequences: { value: 4, unit: 'count', why: 'same limit as the OpenAI API' },
   upstreamStreams: {
     value: 128,
     unit: 'count',
@@ -110,7 +118,7 @@ export const LIMITS = {
   upstreamSilence: {
     value: 60_000,
     unit: 'ms',
-    why: 'an upstream that says nothing for so long has failed',
+    why: 'an upstream that sends nothing for this long has failed',
   },
   upstreamAnswerBytes: { value: 16 * MIB, unit: 'bytes', why: '4096 events of 4 KiB' },
   documentBytes: {
@@ -121,33 +129,33 @@ export const LIMITS = {
   heldOutBytes: {
     value: 16 * MIB,
     unit: 'bytes',
-    why: 'held-out text kept in memory while a corpus is read; 512 times what a score reads',
+    why: 'held-out text kept in memory while a corpus is read; 512 times the text that a score reads',
   },
   trainTokens: {
     value: 1024,
     unit: 'count',
-    why: 'fewest tokens of own text to train on: what two steps of four own rows of 128 read',
+    why: 'minimum number of tokens to train on: as many as two steps with four own rows of 128 tokens read',
   },
   noisyTrainTokens: {
     value: 50_000,
     unit: 'count',
-    why: 'below, 200 steps read all own text more than twice; said, not refused',
+    why: 'with fewer tokens, 200 steps read all own text more than twice; gives a warning',
   },
   noisyHeldOutBytes: {
     value: 8 * KIB,
     unit: 'bytes',
-    why: 'a score of fewer bytes rests on a few pages; said, not refused',
+    why: 'a score on fewer bytes rests on a few pages; gives a warning',
   },
-  evaluatedDomains: { value: 64, unit: 'count', why: 'columns of one table that somebody still reads' },
+  evaluatedDomains: { value: 64, unit: 'count', why: 'columns of one table that people can still read' },
   evaluatedBytes: {
     value: 128_000,
     unit: 'bytes',
-    why: 'text of one domain that is scored unless more is asked for: seconds for each way of answering',
+    why: 'text of one domain that is scored by default: takes seconds for each way of answering',
   },
   evaluatedBytesAsked: {
     value: 64 * MIB,
     unit: 'bytes',
-    why: 'text of one domain that may be asked for; its tokens are held, 256 MiB at most',
+    why: 'maximum text of one domain on request; its tokens take at most 256 MiB of memory',
   },
 } as const satisfies Record<string, Limit>
 

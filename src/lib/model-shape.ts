@@ -1,4 +1,4 @@
-/** The public model as signed statements describe it: its files by role, and its dimensions under Hugging Face names. */
+/** How signed statements describe the public model: its files by role, its dimensions under Hugging Face names. */
 import type { Fields } from './fields.ts'
 import type { FileRef } from './file-ref.ts'
 
@@ -18,7 +18,7 @@ export interface ModelShape {
   readonly num_key_value_heads: number
   readonly max_position_embeddings: number
   readonly rope_theta: number
-  /** Billionths: 1000 is 1e-6. */
+  /** In billionths: 1000 is 1e-6. */
   readonly rms_norm_eps_nano: number
 }
 

@@ -1,6 +1,6 @@
 /**
- * The one Node 20 shim: libp2p 3 calls Promise.withResolvers, which arrived in Node 22.
- * Loaded first by every entry point that reaches libp2p. Delete when `engines` starts at 22.
+ * The only shim for Node 20: `Promise.withResolvers`, which libp2p 3 calls and which Node has since version 22. Every
+ * entry point that reaches libp2p imports it first. Delete it when `engines` starts at 22.
  */
 interface Resolvers<T> {
   promise: Promise<T>

@@ -1,6 +1,6 @@
-/** Seeded random numbers, the same on every machine; not for secrets. */
+/** Seeded random numbers, equal on every machine. Not for secrets. */
 
-/** A small seeded generator of numbers in [0, 1). */
+/** A generator of numbers in [0, 1): mulberry32 by Tommy Ettinger. */
 export function mulberry32(seed: number): () => number {
   let state = seed >>> 0
   return () => {

@@ -1,8 +1,9 @@
-/** An action that tells how far it is, as a generator: its latest news out, its result back. */
+/** Turns an action that reports its progress into an async generator. Knows nothing about the action. */
 
 /**
- * Run `action`; what it reports is yielded, news that nobody has taken yet gives way to newer.
- * @throws what `action` throws.
+ * Run `action`. Yields its latest report, since a new report replaces one that was not consumed yet; returns its
+ * result.
+ * @throws whatever `action` throws.
  */
 export async function* reporting<E, T>(
   action: (report: (event: E) => void) => Promise<T>,
@@ -18,10 +19,10 @@ export async function* reporting<E, T>(
     () => true,
   )
   for (;;) {
-    const news = new Promise<boolean>((resolve) => {
+    const reported = new Promise<boolean>((resolve) => {
       wake = () => resolve(false)
     })
-    if (await Promise.race([ended, news])) return running
+    if (await Promise.race([ended, reported])) return running
     if (latest !== undefined) yield latest.event
     latest = undefined
   }

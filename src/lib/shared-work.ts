@@ -6,13 +6,11 @@
 interface Run<T> {
   readonly result: Promise<T>
   readonly abort: AbortController
-  /** Callers that wait for the result. */
+  /** Number of callers that wait for the result. */
   callers: number
 }
 
-/**
- * Keeps nothing: once a run has ended, with a result or an error, the next caller starts a new one.
- */
+/** Keeps no results: once a run has ended, with a result or an error, the next caller starts a new one. */
 export class SharedWork<T> {
   readonly #runs = new Map<string, Run<T>>()
 
