@@ -4,8 +4,9 @@
  */
 
 import type { PublicModel } from '../checkpoint/public-model.ts'
-import type { GeneratedToken, Generator } from '../inference/batcher.ts'
+import type { Generator } from '../inference/batcher.ts'
 import { createGenerator } from '../inference/generate.ts'
+import type { GeneratedToken } from '../inference/request-stream.ts'
 import type { Sampling } from '../inference/sampling.ts'
 import type { WeightFormat } from '../inference/weight-format.ts'
 import {

@@ -1,6 +1,6 @@
 /**
- * Where the cache of token-decoder.ts lies: a block for each layer, so that attention reads keys and values where
- * they are, with room beside them for what it reads and writes. Knows no weights.
+ * Memory for the key-value cache of token-decoder.ts: one shared block per layer, so that the attention kernel reads
+ * keys and values without a copy, with buffers for its other operands. Does not know weights.
  */
 
 import { BlockLayout } from '../kernels/block-layout.ts'
@@ -8,13 +8,16 @@ import type { Block } from '../kernels/vector-jobs.ts'
 import type { VectorThreads } from '../kernels/vector-threads.ts'
 import type { KvMemory } from './kv-cache.ts'
 
-/** Cache of one layer with the vectors that its attention reads and writes. */
-export interface Past {
+/** The block of one layer and the buffers of its attention kernel. */
+export interface AttentionBlock {
   readonly block: Block
-  /** (streams, C) each. */
+  /** Queries (streams, C). */
   readonly q: Float32Array
+  /** Attention output (streams, C), before the output projection. */
   readonly mixed: Float32Array
+  /** (streams): number of positions of each sequence. */
   readonly lengths: Int32Array
+  /** Address of the scratch space for scores. */
   readonly scores: number
 }
 
@@ -23,9 +26,9 @@ export class AttentionMemory implements KvMemory {
   readonly #streams: number
   readonly #width: number
   readonly #threadCount: number
-  readonly #layers: Past[] = []
+  readonly #layers: AttentionBlock[] = []
 
-  /** @param width of all heads together, C. */
+  /** @param width width of all query heads together, C */
   constructor(threads: VectorThreads, streams: number, width: number, threadCount: number) {
     this.#threads = threads
     this.#streams = streams
@@ -33,9 +36,9 @@ export class AttentionMemory implements KvMemory {
     this.#threadCount = threadCount
   }
 
-  /** Of a layer whose cache was allocated. */
-  past(layer: number): Past {
-    return this.#layers[layer] as Past
+  /** The block of a layer. Valid from the first `allocate` of that layer until its next. */
+  block(layer: number): AttentionBlock {
+    return this.#layers[layer] as AttentionBlock
   }
 
   allocate(layer: number, floats: number, positions: number): Float32Array {

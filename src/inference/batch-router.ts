@@ -1,6 +1,6 @@
 /**
- * Where the tokens of a batch go, whoever computes their streams: router rows, biases, masks and gates of its
- * sequences, put together layer by layer. Knows no engine.
+ * Routes the tokens of a batch, layer by layer, for both decoders: combines the logits of the router rows with biases,
+ * and with the mask and gate of each sequence. Does not know engines.
  */
 import { biasName } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
@@ -9,25 +9,26 @@ import { planRouting, type RoutingPlan, type SequenceRouting } from '../model/ro
 import { gateToken } from '../model/solved-router.ts'
 import type { KvCache } from './kv-cache.ts'
 
+/** The members of a batch that routing needs. */
 export interface RoutedBatch {
   /** (B, T). */
   readonly ids: Int32Array
-  /** First slot of the cache; the batch's B sequences are in neighbouring ones. */
+  /** First cache slot; the B sequences of the batch use consecutive slots. */
   readonly slot: number
-  /** New tokens of each sequence. */
+  /** Number of new tokens of each sequence. */
   readonly T: number
-  /** Tokens that each sequence holds already, length B. */
+  /** Number of tokens of each sequence that are in the cache, length B. */
   readonly lengths: readonly number[]
-  /** Length B. */
+  /** One for each sequence, length B. */
   readonly routings: readonly SequenceRouting[]
 }
 
 export class BatchRouter {
   readonly #E: number
   readonly #topK: number
-  /** min(bias, 0) of every layer (flexolmo 3.4). */
+  /** min(bias, 0), by layer (flexolmo 3.4). */
   readonly #bias: readonly Float32Array[]
-  /** (maxRows, E): of the batch in work, the same in every layer. */
+  /** Gate logits of the current batch (maxRows, E), the same in every layer. */
   readonly #gateLogits: Float32Array
 
   constructor(
@@ -43,7 +44,10 @@ export class BatchRouter {
     this.#gateLogits = new Float32Array(maxRows * E)
   }
 
-  /** Before the first layer's plan. */
+  /**
+   * Computes the gate logits of a batch and stores the gate sums in the cache. Call it before `plan` of the first
+   * layer.
+   */
   begin(cache: KvCache, { slot, T, ids, lengths, routings }: RoutedBatch): void {
     routings.forEach(({ gate }, b) => {
       if (gate === undefined) return
@@ -56,14 +60,17 @@ export class BatchRouter {
     })
   }
 
-  /** Go on with the last token of each sequence alone, as a batch with T = 1. */
+  /** Keeps the gate logits of the last token of each sequence only: the following plans are for a batch with T = 1. */
   keepLast({ T, routings }: RoutedBatch): void {
     const E = this.#E
     for (let b = 0; b < routings.length; b++)
       this.#gateLogits.copyWithin(b * E, (b * T + T - 1) * E, (b + 1) * T * E)
   }
 
-  /** @param logits (B T, E) of the router rows; become those of the router. */
+  /**
+   * Decides which expert computes which row in one layer.
+   * @param logits logits of the router rows (B T, E); overwritten with the final logits
+   */
   plan(layer: number, { T, routings }: RoutedBatch, logits: Float32Array): RoutingPlan {
     const E = this.#E
     const bias = this.#bias[layer] as Float32Array

@@ -1,7 +1,8 @@
 /**
- * Many requests at once: each step reads some of the prompts that wait, one after the other, and then one more token
- * of every request in work. Leaving an expert out is a router mask and a gate of the others, so requests that differ
- * in it share a step. Knows no tokenizer, no HTTP and no weights.
+ * Serves many requests at once. Each step reads a limited number of tokens of the waiting prompts, one prompt after the
+ * other, and then computes one more token of every active request. Requests that leave out different experts share a
+ * step, because leaving out an expert only changes the router mask and the gate. Does not know tokenizers, HTTP or
+ * weights.
  */
 import { setImmediate } from 'node:timers/promises'
 import type { ModelConfig } from '../model/config.ts'
@@ -9,60 +10,30 @@ import type { SequenceRouting } from '../model/routing-plan.ts'
 import type { Decoder, DecoderOutput } from './decoder.ts'
 import { KvCache } from './kv-cache.ts'
 import { PrefixCache } from './prefix-cache.ts'
-import { chooseToken, type Sampling } from './sampling.ts'
+import { type GeneratedToken, type GenerateRequest, RequestStream } from './request-stream.ts'
 import type { TokenDecoder } from './token-decoder.ts'
 
-/** The public expert is always in use. */
-export interface GenerateRequest extends SequenceRouting {
-  /** At least one token; longer than the context is refused by the caller. */
-  readonly prompt: Int32Array
-  readonly maxTokens: number
-  readonly sampling: Sampling
-  /** Ends generation when chosen; not yielded. */
-  readonly endOfText: number
-}
-
-export interface GeneratedToken {
-  readonly id: number
-  /** Routing weight of each expert for this token, mean over layers; sums to 1. */
-  readonly shares: Float32Array
-}
-
 export interface Generator {
+  /** Maximum number of tokens of a prompt and its completion together. */
   readonly contextLength: number
+  /** Completes a prompt. @throws the signal's reason when aborted. */
   generate(request: GenerateRequest, signal?: AbortSignal): AsyncGenerator<GeneratedToken, void, void>
-  /** Nats of every token after the first, summed; at most `contextLength` tokens. */
+  /** Negative log-likelihood of all tokens after the first, in nats; for at most `contextLength` tokens. */
   score(tokens: Int32Array, routing: SequenceRouting): Promise<number>
-  /** Finish what is in work, then release memory. */
+  /** Finishes the requests in progress, then releases memory and threads. */
   dispose(): Promise<void>
 }
 
 export interface BatcherInit {
+  /** Number of experts, the public one included. */
   readonly E: number
-  /** Longest prompt plus completion. */
+  /** Maximum number of tokens of a prompt and its completion together. */
   readonly contextLength: number
-  /** Requests in work at once; more wait. */
+  /** Maximum number of active requests; others wait. */
   readonly streams: number
-  /** Tokens of a prompt that are read in one run. */
+  /** Maximum number of prompt tokens read in one step. */
   readonly prefillTokens: number
   readonly prefixCacheBytes: number
-}
-
-/** One request in work. */
-interface Stream {
-  readonly request: GenerateRequest
-  readonly choose: (logits: Float32Array) => number
-  readonly signal: AbortSignal | undefined
-  /** Nobody reads on. */
-  abandoned: boolean
-  /** Tokens in the cache. */
-  length: number
-  produced: number
-  /** Chosen, but not in the cache yet. */
-  next: number
-  readonly ready: GeneratedToken[]
-  end: { error?: unknown } | undefined
-  wake: (() => void) | undefined
 }
 
 export class Batcher implements Generator {
@@ -73,21 +44,27 @@ export class Batcher implements Generator {
   readonly #E: number
   readonly #streams: number
   readonly #prefillTokens: number
-  /** Of the prompt that is being read. */
+  /** Holds the prompt that is being read, in its only slot. */
   #prefillCache: KvCache
-  /** Of the requests in work. */
+  /** Holds the active requests. */
   #cache: KvCache
   readonly #prefixes: PrefixCache
-  readonly #waiting: Stream[] = []
-  /** Index is the slot in the cache. */
-  readonly #active: Stream[] = []
+  readonly #waiting: RequestStream[] = []
+  /** By slot in the cache. */
+  readonly #active: RequestStream[] = []
   #work: Promise<void> = Promise.resolve()
-  #working = false
+  #isWorking = false
   #hasFailed = false
 
-  constructor(decoder: Decoder, tokens: TokenDecoder | undefined, config: ModelConfig, init: BatcherInit) {
+  /** @param tokenDecoder decodes the active requests; without one, `decoder` does */
+  constructor(
+    decoder: Decoder,
+    tokenDecoder: TokenDecoder | undefined,
+    config: ModelConfig,
+    init: BatcherInit,
+  ) {
     this.#decoder = decoder
-    this.#tokenDecoder = tokens
+    this.#tokenDecoder = tokenDecoder
     this.#config = config
     this.#E = init.E
     this.contextLength = init.contextLength
@@ -104,40 +81,10 @@ export class Batcher implements Generator {
   ): AsyncGenerator<GeneratedToken, void, void> {
     signal?.throwIfAborted()
     if (request.maxTokens < 1) return
-    const stream: Stream = {
-      request,
-      choose: chooseToken(request.sampling),
-      signal,
-      abandoned: false,
-      length: 0,
-      produced: 0,
-      next: 0,
-      ready: [],
-      end: undefined,
-      wake: undefined,
-    }
-    const wake = (): void => stream.wake?.()
-    signal?.addEventListener('abort', wake)
+    const stream = new RequestStream(request, this.contextLength, signal)
     this.#waiting.push(stream)
     this.#start()
-    try {
-      for (;;) {
-        signal?.throwIfAborted()
-        const token = stream.ready.shift()
-        if (token !== undefined) yield token
-        else if (stream.end !== undefined) {
-          if ('error' in stream.end) throw stream.end.error
-          return
-        } else {
-          await new Promise<void>((resolve) => {
-            stream.wake = resolve
-          })
-        }
-      }
-    } finally {
-      stream.abandoned = true
-      signal?.removeEventListener('abort', wake)
-    }
+    yield* stream.tokens()
   }
 
   async score(tokens: Int32Array, routing: SequenceRouting): Promise<number> {
@@ -162,13 +109,13 @@ export class Batcher implements Generator {
   }
 
   async dispose(): Promise<void> {
-    while (this.#working) await this.#work
+    while (this.#isWorking) await this.#work
     await this.#work
     await this.#tokenDecoder?.dispose()
     await this.#decoder.dispose()
   }
 
-  /** The decoder's buffers serve one call at a time. */
+  /** Runs `action` after all earlier ones, because the buffers of the decoders serve one call at a time. */
   #exclusive<T>(action: () => Promise<T>): Promise<T> {
     const result = this.#work.then(action)
     this.#work = result.then(
@@ -187,15 +134,15 @@ export class Batcher implements Generator {
   }
 
   #start(): void {
-    if (this.#working) return
-    this.#working = true
+    if (this.#isWorking) return
+    this.#isWorking = true
     void this.#loop()
   }
 
   async #loop(): Promise<void> {
     try {
       if (this.#hasFailed) {
-        // Whatever it was may have left them half grown.
+        // The failed step may have left the caches in an inconsistent state.
         this.#prefillCache = this.#newPrefillCache()
         this.#cache = this.#newCache()
         this.#hasFailed = false
@@ -207,27 +154,29 @@ export class Batcher implements Generator {
         this.#dropFinished()
       }
     } catch (error) {
-      for (const stream of [...this.#waiting.splice(0), ...this.#active.splice(0)]) finish(stream, { error })
+      for (const stream of [...this.#waiting.splice(0), ...this.#active.splice(0)]) stream.end({ error })
       this.#hasFailed = true
     } finally {
-      this.#working = false
+      this.#isWorking = false
     }
   }
 
-  /** Read of the prompts that wait as many tokens as one step may. */
+  /** Reads as many tokens of the waiting prompts as one step may. */
   async #admit(): Promise<void> {
-    for (let room = this.#prefillTokens; room > 0; ) {
-      const read = await this.#prefillNext(room)
-      if (read === 0) return
-      room -= read
+    for (let remaining = this.#prefillTokens; remaining > 0; ) {
+      const count = await this.#prefillNext(remaining)
+      if (count === 0) return
+      remaining -= count
     }
   }
 
-  /** At most `room` tokens of the first prompt that waits; with its last piece the request goes into work. */
-  async #prefillNext(room: number): Promise<number> {
-    while (this.#waiting[0] !== undefined && isOver(this.#waiting[0])) {
-      finish(this.#waiting.shift() as Stream, {})
-    }
+  /**
+   * Reads at most `remaining` tokens of the first waiting prompt. When it has been read completely, the request becomes
+   * active.
+   * @returns the number of tokens read; 0 ends the step.
+   */
+  async #prefillNext(remaining: number): Promise<number> {
+    while (this.#waiting[0]?.isOver) this.#waiting.shift()?.end()
     const stream = this.#waiting[0]
     const slot = this.#active.length
     if (stream === undefined || slot >= this.#streams) return 0
@@ -235,17 +184,17 @@ export class Batcher implements Generator {
     if (stream.length === 0) {
       this.#prefillCache.ensure(1, prompt.length)
       const known = this.#prefixes.find(prompt, stream.request)
-      // The last token is read in any case: its logits are what comes next.
+      // The last token is always read, because its logits choose the first token of the completion.
       const length = Math.min(known?.length ?? 0, prompt.length - 1)
       if (known !== undefined && length > 0) {
         this.#prefillCache.copyIn(0, known.prefix, length)
         stream.length = length
       }
     }
-    const isFirst = room === this.#prefillTokens
-    // Behind another prompt only what ends its own: a run of few tokens costs nearly as much as one of many.
-    if (!isFirst && prompt.length - stream.length > room) return 0
-    const ids = prompt.subarray(stream.length, stream.length + room)
+    const isFirst = remaining === this.#prefillTokens
+    // After another prompt in this step, only read a prompt to its end: a short run costs nearly as much as a long one.
+    if (!isFirst && prompt.length - stream.length > remaining) return 0
+    const ids = prompt.subarray(stream.length, stream.length + remaining)
     const batch = { slot: 0, B: 1, T: ids.length, ids, lengths: [stream.length], routings: [stream.request] }
     stream.length += ids.length
     if (stream.length < prompt.length) {
@@ -258,13 +207,13 @@ export class Batcher implements Generator {
     this.#cache.ensure(slot + 1, prompt.length)
     this.#cache.copy(this.#prefillCache, 0, slot, prompt.length)
     this.#choose(stream, out, 0)
-    // Whoever waits for the first token has it before what is kept is copied.
+    // Lets the reader receive the first token before the prompt is copied into the prefix cache.
     await setImmediate()
     this.#prefixes.add(prompt, stream.request, this.#prefillCache, 0)
     return ids.length
   }
 
-  /** One more token of every request in work. */
+  /** Computes one more token of every active request. */
   async #step(): Promise<void> {
     const B = this.#active.length
     if (B === 0) return
@@ -282,40 +231,26 @@ export class Batcher implements Generator {
     })
   }
 
-  #choose(stream: Stream, { logits, shares }: DecoderOutput, b: number): void {
+  /** Chooses the next token of a stream from row b of the output. */
+  #choose(stream: RequestStream, { logits, shares }: DecoderOutput, b: number): void {
     const { vocabSize: V } = this.#config
     const E = this.#E
-    const id = stream.choose(logits.subarray(b * V, (b + 1) * V))
-    if (id === stream.request.endOfText) {
-      finish(stream, {})
-      return
-    }
-    stream.next = id
-    stream.produced++
-    stream.ready.push({ id, shares: shares.slice(b * E, (b + 1) * E) })
-    if (stream.length >= this.contextLength || stream.produced >= stream.request.maxTokens) finish(stream, {})
-    stream.wake?.()
+    stream.choose(logits.subarray(b * V, (b + 1) * V), shares.slice(b * E, (b + 1) * E))
   }
 
-  /** Slots in use stay the first ones: the last moves into the place of one that ended. */
+  /**
+   * Removes requests that are over. The last slot moves into the freed one, so that slots in use remain the first
+   * ones.
+   */
   #dropFinished(): void {
     for (let slot = this.#active.length - 1; slot >= 0; slot--) {
-      const stream = this.#active[slot] as Stream
-      if (!isOver(stream)) continue
-      finish(stream, {})
-      const last = this.#active.pop() as Stream
+      const stream = this.#active[slot] as RequestStream
+      if (!stream.isOver) continue
+      stream.end()
+      const last = this.#active.pop() as RequestStream
       if (last === stream) continue
       this.#cache.copy(this.#cache, this.#active.length, slot, last.length)
       this.#active[slot] = last
     }
   }
-}
-
-function isOver(stream: Stream): boolean {
-  return stream.end !== undefined || stream.abandoned || stream.signal?.aborted === true
-}
-
-function finish(stream: Stream, end: { error?: unknown }): void {
-  stream.end ??= end
-  stream.wake?.()
 }

@@ -1,7 +1,12 @@
 /**
- * The forward pass as serving runs it: only the chosen experts of each token, keys and values kept,
- * logits of last tokens only. Cost does not grow with the experts that a token does not use.
- * Knows no requests; `forward` in transformer.ts is the same function in one graph.
+ * The forward pass that serving runs on an engine, layer by layer: with a key-value cache, logits of last tokens only,
+ * and only the chosen experts of each token, so the cost does not grow with the experts that a token does not use. Does
+ * not know requests.
+ *
+ * Together with serving-layers.ts this computes the same function as model/transformer.ts (whole sequences in one
+ * graph), inference/token-decoder.ts (one token by vector kernels) and model/onnx-graph.ts (export).
+ * test/inference/generate.test.ts holds it equal to model/transformer.ts, with and without token-decoder.ts;
+ * test/model/onnx-graph.test.ts holds the exported graph equal to it.
  */
 
 import { keyValueWidth, type ModelConfig } from '../model/config.ts'
@@ -17,39 +22,42 @@ import { RowMemory, Rows } from './rows.ts'
 import { compileServingLayers, type ServingLayers } from './serving-layers.ts'
 
 export interface DecoderInit {
+  /** Number of experts, the public one included. */
   readonly E: number
   readonly topK: number
+  /** Maximum number of positions of a sequence. */
   readonly contextLength: number
-  /** Most rows (sequences times tokens) of one call. */
+  /** Maximum number of rows (sequences times tokens) of one call. */
   readonly maxRows: number
 }
 
-/** T new tokens for each of B sequences in neighbouring slots; more than one sequence only with T = 1. */
+/** T new tokens for each of B sequences in consecutive cache slots; T is 1 if there are several sequences. */
 export interface DecoderBatch {
+  /** First cache slot. */
   readonly slot: number
   readonly B: number
   readonly T: number
   /** (B, T). */
   readonly ids: Int32Array
-  /** Tokens that each sequence holds already, length B. */
+  /** Number of tokens of each sequence that are in the cache, length B. */
   readonly lengths: readonly number[]
-  /** Of each sequence, length B. */
+  /** One for each sequence, length B. */
   readonly routings: readonly SequenceRouting[]
 }
 
 export interface DecoderOutput {
-  /** (B, V) of each sequence's last token; valid until the next call. */
+  /** Logits of each sequence's last token (B, V); valid until the next call. */
   readonly logits: Float32Array
-  /** Routing weight of each expert for that token, mean over layers, sums to 1: (B, E). */
+  /** Routing weight of each expert for that token (B, E), mean over layers; each row sums to 1. */
   readonly shares: Float32Array
 }
 
-/** A batch with what every block is told of where its tokens are. */
+/** A batch, with the positions of its tokens as inputs of every block. */
 interface Step {
   readonly batch: DecoderBatch
-  /** Inputs by name: positions and angles. */
-  readonly places: Readonly<Record<string, Values>>
-  /** (1): positions of the longest sequence. */
+  /** Inputs by name: positions and rotary tables. */
+  readonly positions: Readonly<Record<string, Values>>
+  /** (1): number of positions of the longest sequence. */
   readonly total: Int32Array
 }
 
@@ -62,10 +70,12 @@ export class Decoder {
   readonly #batchRouter: BatchRouter
   readonly #rotary: { cos: Float32Array; sin: Float32Array }
   readonly #memory: RowMemory
-  /** Before a block, and after it; they change places. */
+  /** Residual stream before and after a block; the two are swapped after each block. */
   #u: Rows
   #next: Rows
+  /** Sum of the experts' outputs of a block. */
   readonly #y: Rows
+  /** Input and output of one expert. */
   readonly #in: Rows
   readonly #out: Rows
   readonly #keys: Rows
@@ -109,8 +119,9 @@ export class Decoder {
   }
 
   /**
-   * Read the batch into the cache, whose room the caller has ensured. In the last block only each sequence's last
-   * token attends and asks experts: of the others nothing is read but their keys and values.
+   * Reads the batch into the cache and computes the logits of each sequence's last token. The caller has ensured that
+   * the cache has space. In the last block only the last token of each sequence attends and uses experts; for the other
+   * tokens only keys and values are computed.
    */
   async forward(cache: KvCache, batch: DecoderBatch): Promise<DecoderOutput> {
     const { B } = batch
@@ -123,14 +134,17 @@ export class Decoder {
     return { logits: await this.#head(Array.from({ length: B }, (_, b) => b)), shares }
   }
 
-  /** The same where more of the prompt follows, so that nobody asks what comes next. */
+  /** Reads the batch into the cache without computing logits, when more of the prompt follows. */
   async prefill(cache: KvCache, batch: DecoderBatch): Promise<void> {
     const step = this.#stepOf(batch)
     await this.#lowerBlocks(cache, step)
     await this.#cacheKeysValues(cache, step)
   }
 
-  /** Nats of `labels` (T) after the batch's tokens (one sequence), summed; ids as for `forward`. */
+  /**
+   * Negative log-likelihood of `labels`, in nats: label t follows token t of the batch, which has one sequence. Reads
+   * the batch into the cache.
+   */
   async score(cache: KvCache, batch: DecoderBatch, labels: Int32Array): Promise<number> {
     const step = this.#stepOf(batch)
     await this.#lowerBlocks(cache, step)
@@ -148,6 +162,7 @@ export class Decoder {
     return nats
   }
 
+  /** Releases the compiled layers. */
   async dispose(): Promise<void> {
     await this.#layers.dispose()
   }
@@ -156,7 +171,7 @@ export class Decoder {
     return this.#config.numHiddenLayers - 1
   }
 
-  /** Of a new batch, all blocks but the last. */
+  /** Runs all blocks but the last. @param shares (B, E): adds those of each sequence's last token */
   async #lowerBlocks(cache: KvCache, step: Step, shares?: Float32Array): Promise<void> {
     const { hiddenSize: C } = this.#config
     const { batch } = step
@@ -170,11 +185,11 @@ export class Decoder {
     for (let layer = 0; layer < this.#lastLayer; layer++) await this.#block(cache, layer, step, shares)
   }
 
-  /** @param shares (B, E): those of each sequence's last token are added. */
+  /** Runs one block. @param shares (B, E): adds those of each sequence's last token */
   async #block(
     cache: KvCache,
     layer: number,
-    { batch, places, total }: Step,
+    { batch, positions, total }: Step,
     shares?: Float32Array,
   ): Promise<void> {
     const { slot, B, T, lengths, ids } = batch
@@ -191,7 +206,7 @@ export class Decoder {
       total,
     }
     await this.#layers.attend[layer]?.run(
-      { u: this.#u.first(N), y, ...past, ...places },
+      { u: this.#u.first(N), y, ...past, ...positions },
       { uNext: u, logits: router, keys, values },
       { B, T, P: cache.positions },
     )
@@ -207,15 +222,18 @@ export class Decoder {
     })
   }
 
-  /** The last block's keys and values of the batch; then each sequence's last token is row b of its streams. */
-  async #cacheKeysValues(cache: KvCache, { batch, places }: Step): Promise<void> {
+  /**
+   * Computes the keys and values of the last block for all tokens, then moves the last token of sequence b to row b of
+   * the residual stream.
+   */
+  async #cacheKeysValues(cache: KvCache, { batch, positions }: Step): Promise<void> {
     const { slot, B, T, lengths, ids } = batch
     const N = ids.length
     const u = this.#u.first(N)
     const y = this.#y.first(N)
     const keys = this.#keys.first(N)
     const values = this.#values.first(N)
-    await this.#layers.cacheKeysValues.run({ u, y, ...places }, { keys, values }, { B, T })
+    await this.#layers.cacheKeysValues.run({ u, y, ...positions }, { keys, values }, { B, T })
     cache.write(this.#lastLayer, slot, lengths, T, keys, values)
     const { hiddenSize: C } = this.#config
     for (const rows of [u, y]) {
@@ -226,15 +244,15 @@ export class Decoder {
 
   #stepOf(batch: DecoderBatch): Step {
     const { T, lengths, ids } = batch
-    const places = {
+    const inputs = {
       positions: ids.map((_, i) => (lengths[Math.floor(i / T)] as number) + (i % T)),
       lastPositions: Int32Array.from(lengths, (length) => length + T - 1),
       ...this.#rotary,
     }
-    return { batch, places, total: Int32Array.of(Math.max(...lengths) + T) }
+    return { batch, positions: inputs, total: Int32Array.of(Math.max(...lengths) + T) }
   }
 
-  /** Add the weighted outputs of experts for their rows of u to the same rows of y, both (N, C). */
+  /** Adds the weighted outputs of experts, for their rows of u, to the same rows of y; both are (N, C). */
   async #addExperts(
     layer: number,
     u: Float32Array,
@@ -250,13 +268,14 @@ export class Decoder {
     const { hiddenSize: C } = this.#config
     const { expert, rows } = chosen
     const n = rows.length
-    const isWhole = u.length === n * C
-    const x = isWhole ? u : this.#memory.gather(u, rows, this.#in.first(n), C)
+    const isEveryRow = u.length === n * C
+    const x = isEveryRow ? u : this.#memory.gather(u, rows, this.#in.first(n), C)
     const out = this.#out.first(n)
     await this.#layers.expert(layer, expert, n).run({ x }, { y: out }, { N: n })
     this.#memory.scatterAdd(y, chosen, out, C)
   }
 
+  /** Logits (rows, V) of the given rows of the residual stream. */
   async #head(rows: readonly number[]): Promise<Float32Array> {
     const { hiddenSize: C } = this.#config
     const n = rows.length
@@ -268,7 +287,7 @@ export class Decoder {
   }
 }
 
-/** The last token of each sequence, as if the others had been read before. */
+/** The batch reduced to the last token of each sequence; the tokens before it count as cached. */
 function lastOf({ slot, B, T, ids, lengths, routings }: DecoderBatch): DecoderBatch {
   return {
     slot,

@@ -1,6 +1,6 @@
 /**
- * Composed weights made ready to generate: what decodes, where the weights that it reads lie, and how many requests
- * share a step. Knows no tokenizer and no HTTP.
+ * Builds a generator from composed weights: chooses whether the engine or the vector kernels decode, and creates the
+ * decoders and the batcher. Does not know tokenizers or HTTP.
  */
 import { totalmem } from 'node:os'
 import { limit } from '../lib/limits.ts'
@@ -14,26 +14,38 @@ import { TokenDecoder } from './token-decoder.ts'
 import { bitsOf, type WeightFormat } from './weight-format.ts'
 import { weightLayoutBytes } from './weight-layout.ts'
 
+/** Default of `GeneratorInit.prefillTokens`. */
 const PREFILL_TOKENS = 256
-/** Of the machine's memory, for the second copy of the weights that decoding reads; else the engine decodes. */
+/** Share of RAM that the kernels' copy of the weights may take. Larger models decode through the engine. */
 const MEMORY_SHARE = 1 / 4
 
 export interface GeneratorInit {
+  /** Number of experts, the public one included. */
   readonly E: number
   readonly topK: number
-  /** Longest prompt plus completion. */
+  /** Maximum number of tokens of a prompt and its completion together. */
   readonly contextLength: number
+  /** Default: fp32. */
   readonly weights?: WeightFormat
-  /** Requests that are served at once; more wait. */
+  /** Maximum number of requests that are served at the same time; others wait. */
   readonly streams?: number
-  /** Tokens of a prompt that are read in one run: long enough for full matrix products. */
+  /** Maximum number of prompt tokens read in one run: enough for efficient matrix products. */
   readonly prefillTokens?: number
-  /** Memory for the beginnings of prompts seen lately; 0 keeps none. */
+  /**
+   * Memory for the keys and values of recent prompts, which speeds up prompts with the same beginning; 0 disables it.
+   */
   readonly prefixCacheBytes?: number
-  /** Threads of the vector kernels that decode; 0 leaves decoding to the engine. Default: as the engine. */
+  /**
+   * Number of threads of the vector kernels that decode; 0 decodes through the engine. Default: as many as the engine
+   * has.
+   */
   readonly vectorThreads?: number
 }
 
+/**
+ * Creates a generator. `params` are those of `mixtureParams`.
+ * @throws RangeError if the system cannot provide the memory for the weights.
+ */
 export async function createGenerator(
   engine: Engine,
   config: ModelConfig,
@@ -52,7 +64,8 @@ export async function createGenerator(
     maxRows: Math.max(streams, prefillTokens),
   })
   const threads = init.vectorThreads ?? engine.threads ?? 0
-  // The vector kernels read whole weights: beside experts of low rank the engine decodes.
+  // The vector kernels support only experts of full rank, so a mixture with a low-rank expert decodes through the
+  // engine.
   const usesVectorKernels =
     threads > 0 &&
     lowRankExperts(params, E).size === 0 &&

@@ -1,15 +1,16 @@
 /**
- * Keys and values of the sequences in work, in the layout that attention reads, and the sums of their gates. Slots in use are always
- * the first ones, so that one run serves any number of them; room grows by doubling, so memory follows
- * use and not the longest context. Knows no tokens and no engine.
+ * Key-value cache of the active sequences, in the layout that attention reads, with the sums of their gates. Slots in
+ * use are always the first ones, so one run serves any number of them. Capacity grows by doubling, so memory follows
+ * the actual use and not the longest context. Does not know tokens or engines.
  */
 import { headSize, type ModelConfig } from '../model/config.ts'
 
+/** Initial capacity of a slot, in positions. */
 const FIRST_POSITIONS = 128
 
 /**
- * The first positions of one sequence: keys or values of all layers [L][H, length, D], H heads of keys, and sums
- * of its gate (length, E).
+ * A copy of the first positions of one sequence: keys and values by layer, each [H, length, D] with H heads of keys and
+ * values, and the gate sums [length, E].
  */
 export interface KvPrefix {
   readonly length: number
@@ -18,12 +19,17 @@ export interface KvPrefix {
   readonly gateSums: Float32Array
 }
 
-/** Where a cache lies; `positions` is the room of each sequence. */
+/** Provides the memory of a cache. */
 export interface KvMemory {
-  /** Zeros for the keys and values of one layer; what it gave for the layer before is no longer used afterwards. */
+  /**
+   * Allocates zeros for the keys and values of one layer, in place of an earlier allocation for that layer, which
+   * will not be used any more.
+   * @param positions capacity of each sequence
+   */
   allocate(layer: number, floats: number, positions: number): Float32Array
 }
 
+/** Ordinary arrays. */
 const OWN_MEMORY: KvMemory = { allocate: (_layer, floats) => new Float32Array(floats) }
 
 export class KvCache {
@@ -36,15 +42,22 @@ export class KvCache {
   readonly #maxPositions: number
   #slots = 1
   #positions: number
-  /** Per layer [slots, H, positions, D]. */
+  /** By layer: [slots, H, positions, D]. */
   #keys: Float32Array[]
   #values: Float32Array[]
-  /** [slots, positions, E], as `gateToken` keeps them. */
+  /** [slots, positions, E]: the sums that `gateToken` reads and writes. */
   #gateSums: Float32Array
-  /** Views handed out, so that the same memory is the same array. */
+  /**
+   * Views by their arguments: engines recognise an array that they have seen before, so equal views must be one
+   * array.
+   */
   #views = new Map<string, Float32Array>()
 
-  /** @param E experts of the mixture. */
+  /**
+   * @param E number of experts
+   * @param maxSlots maximum number of sequences
+   * @param maxPositions maximum number of positions of a sequence
+   */
   constructor(
     config: ModelConfig,
     E: number,
@@ -66,29 +79,30 @@ export class KvCache {
     this.#gateSums = new Float32Array(this.#slots * this.#positions * E)
   }
 
-  /** Room for positions in every slot. */
+  /** Capacity of every slot, in positions. */
   get positions(): number {
     return this.#positions
   }
 
-  /** Keys of `count` slots from `slot`: (count, H, positions, D). */
+  /** Keys of `count` slots, starting at `slot`, as a view (count, H, positions, D). */
   keys(layer: number, slot: number, count: number): Float32Array {
     return this.#view(this.#keys, 'k', layer, slot, count)
   }
 
+  /** Values of the same shape. */
   values(layer: number, slot: number, count: number): Float32Array {
     return this.#view(this.#values, 'v', layer, slot, count)
   }
 
-  /** Of one slot: (positions, E), to be read and written. */
+  /** Gate sums of one slot, as a writable view (positions, E). */
   gateSums(slot: number): Float32Array {
     const width = this.#positions * this.#E
     return this.#gateSums.subarray(slot * width, (slot + 1) * width)
   }
 
   /**
-   * Put the keys and values of T new tokens, (B, H, T, D) each, behind the `lengths` that the B slots from
-   * `slot` hold already.
+   * Appends the keys and values of T new tokens, (B, H, T, D) each, to the B slots that start at `slot`.
+   * @param lengths number of positions that each of these slots holds already, length B
    */
   write(
     layer: number,
@@ -114,7 +128,7 @@ export class KvCache {
     lengths.forEach((length, b) => {
       for (let h = 0; h < this.#H; h++) {
         const to = (((slot + b) * this.#H + h) * this.#positions + length) * this.#D
-        // A view costs more than a loop over one position.
+        // For one position, creating a view would cost more than the loop.
         if (T === 1) for (let d = 0; d < width; d++) cache[to + d] = fresh[from + d] as number
         else cache.set(fresh.subarray(from, from + width), to)
         from += width
@@ -123,9 +137,9 @@ export class KvCache {
   }
 
   /**
-   * Make room; what is there stays.
-   * @throws RangeError beyond the limits of the constructor, or where the memory has no such room: the cache is of no
-   * use then.
+   * Grows the cache, if necessary, to the given numbers of slots and positions. Keeps its content.
+   * @throws RangeError beyond the limits of the constructor, or if the memory cannot be allocated; the cache must not
+   * be used after the latter.
    */
   ensure(slots: number, positions: number): void {
     if (slots > this.#maxSlots || positions > this.#maxPositions) {
@@ -163,12 +177,12 @@ export class KvCache {
     this.#views.clear()
   }
 
-  /** Bytes of what `copyOut` gives. */
+  /** Bytes of a prefix of this length, as `copyOut` returns it. */
   prefixBytes(length: number): number {
     return 4 * length * (2 * this.#L * this.#H * this.#D + this.#E)
   }
 
-  /** The first `length` positions of a slot as a copy of their own. */
+  /** Copies the first `length` positions of a slot. */
   copyOut(slot: number, length: number): KvPrefix {
     const copy = (arrays: readonly Float32Array[]): Float32Array[] =>
       arrays.map((array) => {
@@ -180,7 +194,7 @@ export class KvCache {
     return { length, keys: copy(this.#keys), values: copy(this.#values), gateSums }
   }
 
-  /** The inverse, for the first `length` positions of what was copied. */
+  /** Writes the first `length` positions of a prefix into a slot. */
   copyIn(slot: number, prefix: KvPrefix, length: number): void {
     const width = prefix.length * this.#D
     const copy = (arrays: readonly Float32Array[], from: readonly Float32Array[]): void => {
@@ -196,7 +210,10 @@ export class KvCache {
     this.gateSums(slot).set(prefix.gateSums.subarray(0, length * this.#E))
   }
 
-  /** Overwrite a slot by the first `length` positions of another, of this cache or of one of the same model. */
+  /**
+   * Overwrites slot `to` with the first `length` positions of slot `from` of `source`: this cache or one of the same
+   * model.
+   */
   copy(source: KvCache, from: number, to: number, length: number): void {
     if (source === this && from === to) return
     const copy = (theirs: readonly Float32Array[], ours: readonly Float32Array[]): void => {
@@ -225,6 +242,7 @@ export class KvCache {
     }
   }
 
+  /** The first `length` positions of head h of a slot, as a view [length, D]. */
   #head(array: Float32Array, slot: number, h: number, length: number): Float32Array {
     const at = (slot * this.#H + h) * this.#positions * this.#D
     return array.subarray(at, at + length * this.#D)
@@ -248,6 +266,7 @@ export class KvCache {
   }
 }
 
+/** Doubles `now` until it reaches `wanted`; at most `max`. */
 function grown(now: number, wanted: number, max: number): number {
   let size = now
   while (size < wanted) size *= 2

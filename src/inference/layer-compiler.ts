@@ -1,7 +1,7 @@
 /**
- * Functions with their weights, for serving. In fp32 each kind is compiled once and weights are fed, so that a
- * composition costs no compilation and no copy; quantized weights are bound, one function for each set of them.
- * Knows no block of the model.
+ * Compiles the layers that serving runs. In fp32, one compiled function serves all layers of a kind and takes its
+ * weights as inputs, so recomposing compiles and copies nothing. Quantized weights are bound at compile time, one
+ * function per layer. Does not know the blocks of the model.
  */
 
 import { matMul, mul, sigmoid, type Tensor } from '@tensorflow/tfjs'
@@ -19,8 +19,9 @@ import type {
 import { quantizedMatMul } from '../tensor/quantized.ts'
 import type { QuantizedParams } from './quantized-params.ts'
 
-/** A function whose weights are given already. */
+/** A compiled function together with its weights. */
 export interface CompiledLayer {
+  /** Runs the layer. Results are written into the arrays of `into`, which must name all of them. */
   run(
     inputs: Readonly<Record<string, Values>>,
     into: Readonly<Record<string, Values>>,
@@ -28,15 +29,21 @@ export interface CompiledLayer {
   ): Promise<void>
 }
 
+/** What a layer computes, and the parameters that it uses. */
 export interface LayerSpec {
   readonly fn: TensorFunction
   readonly inputs: Signature['inputs']
-  /** Parameters by the function's own names: matrices may be quantized, vectors never. */
+  /** Parameter names by the names that `fn` uses. These parameters may be quantized. */
   readonly matrices: Readonly<Record<string, string>>
+  /** Likewise, for parameters that are never quantized. */
   readonly vectors: Readonly<Record<string, string>>
 }
 
-/** y = x W' for a matrix that is fed as floats or bound as codes. */
+/**
+ * A function that computes y = x W', x (..., I) -> (..., O), where W is one of the matrices of a layer, in floats or
+ * quantized.
+ * @param shapes [O, I] of a matrix by its name; used only if `bits` is defined
+ */
 export function matrixProduct(
   tensors: Readonly<Record<string, Tensor>>,
   bits: Bits | undefined,
@@ -45,7 +52,7 @@ export function matrixProduct(
   return (x: Tensor, name: string): Tensor => {
     if (bits === undefined) return matMul(x as never, tensors[name] as never, false, true)
     const [O, I] = shapes(name)
-    return quantizedMatMul(x, tensors[`${name}.codes`] as Tensor, tensors[`${name}.scales`] as Tensor, {
+    return quantizedMatMul(x, tensors[`${name}.packed`] as Tensor, tensors[`${name}.scales`] as Tensor, {
       bits,
       O,
       I,
@@ -54,10 +61,12 @@ export function matrixProduct(
 }
 type Shapes = (name: string) => readonly [number, number]
 
+/** Compiles layers of one model, and owns the compiled functions. */
 export class LayerCompiler {
   readonly #engine: Engine
   readonly #params: Params
   readonly #quantized: QuantizedParams | undefined
+  /** Functions that take their weights as inputs, by kind. */
   readonly #shared = new Map<string, Compiled>()
   readonly #all: Compiled[] = []
 
@@ -67,7 +76,7 @@ export class LayerCompiler {
     this.#quantized = quantized
   }
 
-  /** A part of one kind; all parts of a kind have the same shapes. */
+  /** Compiles one layer. All layers of a kind must have the same function and the same shapes. */
   async compile(kind: string, spec: (bits: Bits | undefined) => LayerSpec): Promise<CompiledLayer> {
     const { fn, inputs, matrices, vectors } = spec(this.#quantized?.bits)
     const param = (name: string): FrozenTensor => requireParam(this.#params, name)
@@ -85,7 +94,7 @@ export class LayerCompiler {
     }
     for (const [name, of] of Object.entries(matrices)) {
       const { packed, scales, O } = this.#quantized.of(of)
-      weights[`${name}.codes`] = {
+      weights[`${name}.packed`] = {
         data: packed,
         shape: [O, scales.length / O, packed.length / scales.length],
       }
@@ -95,6 +104,7 @@ export class LayerCompiler {
     return { run: async (given, into, sizes) => void (await compiled.run(given, into, sizes)) }
   }
 
+  /** Releases all layers that this has compiled. */
   async dispose(): Promise<void> {
     for (const compiled of this.#all.splice(0)) await compiled.dispose()
   }
@@ -106,6 +116,7 @@ export class LayerCompiler {
   }
 }
 
+/** A compiled function that receives `weights` at every run. */
 function withWeights(compiled: Compiled, weights: Readonly<Record<string, FrozenTensor>>): CompiledLayer {
   const values = Object.fromEntries(
     Object.entries(weights).map(([name, { data }]) => [name, data as Float32Array]),
@@ -115,7 +126,7 @@ function withWeights(compiled: Compiled, weights: Readonly<Record<string, Frozen
   }
 }
 
-/** silu(gate) * up. */
+/** SwiGLU: silu(gate) * up, for tensors of one shape. */
 export function swiGlu(gate: Tensor, up: Tensor): Tensor {
   return mul(mul(gate, sigmoid(gate)), up)
 }

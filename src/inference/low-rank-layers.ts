@@ -1,6 +1,6 @@
 /**
- * What serving runs of experts that are the public FFN plus a difference of low rank: the public products, and what
- * is an expert's own. Knows no cache, no tokens and no requests.
+ * Compiles the layers of experts that are the public FFN plus a low-rank difference: the products with public weights,
+ * which these experts share, and the products with each expert's factors. Does not know caches, tokens or requests.
  */
 
 import { add, type Tensor } from '@tensorflow/tfjs'
@@ -18,23 +18,26 @@ import {
 } from './layer-compiler.ts'
 
 /**
- * Experts whose weights are W + B A with the public W: its products, which they share, and what is an expert's own.
- * Factors are fed as floats in every weight format: they are a few percent of the bytes.
+ * Layers of the experts with weights W + B A, where W is public. Factors are floats in every weight format, because
+ * they are only a few percent of the bytes.
  */
 export interface LowRankLayers {
-  /** Those that have no other part: the public expert and all of low rank. */
+  /** Experts that these layers compute: the public one and all low-rank ones. */
   readonly experts: ReadonlySet<number>
-  /** x (N, C) -> gate, up (N, F), by the public weights. */
+  /** x (N, C) -> gate and up (N, F), products with the public weights. */
   projections(layer: number): CompiledLayer
-  /** gate, up (N, F) -> inner (N, F): what the public expert gives to the last projection. */
+  /** gate and up (N, F) -> inner (N, F): input of the public expert's down projection. */
   readonly activate: CompiledLayer
-  /** The same of an expert of low rank, and what its difference makes of it there: x (N, C), gate, up -> inner, y (N, C). */
+  /**
+   * x (N, C), gate and up (N, F) of the public expert -> inner (N, F), the input of the expert's down projection, and
+   * y (N, C), the product of inner with the expert's own difference in that projection.
+   */
   adapt(layer: number, e: number): CompiledLayer
-  /** inner (N, F) -> y (N, C), by the public weight. */
+  /** inner (N, F) -> y (N, C), product with the public weight of the down projection. */
   down(layer: number): CompiledLayer
 }
 
-/** Nothing where no expert is of low rank. */
+/** Compiles the layers. @returns undefined if no expert has low rank. */
 export async function compileLowRankLayers(
   compiler: LayerCompiler,
   config: ModelConfig,

@@ -1,6 +1,6 @@
 /**
- * The experts of one layer that are the public FFN plus a difference of low rank, and the public expert beside them:
- * the public products of a token are computed once, whichever of them it chose. Knows no cache and no other experts.
+ * Runs the low-rank experts and the public expert of a layer. The products of a token with public weights are computed
+ * once, however many of these experts it chose. Does not know caches or other experts.
  */
 import { PUBLIC_EXPERT } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
@@ -12,18 +12,18 @@ export class LowRankMixture {
   readonly #layers: LowRankLayers
   readonly #widths: { readonly C: number; readonly F: number }
   readonly #memory: RowMemory
-  /** Of all tokens that chose one of the experts. */
+  /** Buffers for all tokens that chose at least one of these experts. */
   readonly #x: Rows
   readonly #gate: Rows
   readonly #up: Rows
-  /** Weighted sum of what the experts give to the last projection, which is linear and public. */
+  /** Weighted sum of the experts' inputs to the public down projection, which is linear and so runs once on the sum. */
   readonly #sum: Rows
-  /** Of one expert's tokens. */
+  /** Buffers for the tokens of one expert. */
   readonly #own: { readonly x: Rows; readonly gate: Rows; readonly up: Rows }
   readonly #inner: Rows
   readonly #y: Rows
 
-  /** @param memory of u and y, not in use yet; of as many rows as one call has tokens. */
+  /** @param memory the memory of u and y, not yet in use, with at least as many rows as one call has tokens */
   constructor(layers: LowRankLayers, { hiddenSize: C, intermediateSize: F }: ModelConfig, memory: RowMemory) {
     this.#layers = layers
     this.#widths = { C, F }
@@ -38,16 +38,16 @@ export class LowRankMixture {
     this.#y = rows(C)
   }
 
-  /** Whether `add` takes this expert. */
+  /** Whether `add` computes this expert. */
   has(expert: number): boolean {
     return this.#layers.experts.has(expert)
   }
 
-  /** Add the weighted outputs of the chosen experts for their rows of u to the same rows of y, both (N, C). */
+  /** Adds the weighted outputs of the chosen experts, for their rows of u, to the same rows of y; both are (N, C). */
   async add(layer: number, u: Float32Array, y: Float32Array, chosen: readonly ExpertRows[]): Promise<void> {
     const { C, F } = this.#widths
     const used = [...new Set(chosen.flatMap(({ rows }) => rows))].sort((a, b) => a - b)
-    const indices = new Map(used.map((row, place) => [row, place]))
+    const indices = new Map(used.map((row, index) => [row, index]))
     const n = used.length
     const memory = this.#memory
     const x = memory.gather(u, used, this.#x.first(n), C)

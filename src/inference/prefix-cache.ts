@@ -1,6 +1,6 @@
 /**
- * Keys and values of prompts seen lately, so that a prompt that begins the same way is read from
- * there on. The least recently used go first. Knows no engine.
+ * Keeps the keys and values of recent prompts, so that a prompt with the same beginning needs only its rest to be read.
+ * Evicts the least recently used. Does not know engines.
  */
 
 import type { SequenceRouting } from '../model/routing-plan.ts'
@@ -13,12 +13,13 @@ interface Entry {
   readonly bytes: number
 }
 
-/** Shorter beginnings cost less to read than to look up and copy. */
+/** Shorter prefixes cost less to compute than to look up and copy. */
 const MIN_PREFIX_TOKENS = 16
 
+/** Prefixes of at most `maxBytes` together. */
 export class PrefixCache {
   readonly #maxBytes: number
-  /** In order of use, the latest last. */
+  /** In order of use, the most recent last. */
   readonly #entries: Entry[] = []
   #bytes = 0
 
@@ -26,7 +27,7 @@ export class PrefixCache {
     this.#maxBytes = maxBytes
   }
 
-  /** The longest known beginning of `tokens` under the same choice of experts. */
+  /** The longest stored prefix of `tokens` that was computed with the same routing, and its length in tokens. */
   find(tokens: Int32Array, routing: SequenceRouting): { prefix: KvPrefix; length: number } | undefined {
     let best: { entry: Entry; length: number } | undefined
     for (const entry of this.#entries) {
@@ -40,7 +41,7 @@ export class PrefixCache {
     return { prefix: best.entry.prefix, length: best.length }
   }
 
-  /** Keep a prompt that a slot of `cache` holds, if it fits; what it begins with is not kept twice. */
+  /** Stores a prompt from a slot of `cache`, if it fits. Replaces stored prompts that are a prefix of it. */
   add(tokens: Int32Array, { mask, gate }: SequenceRouting, cache: KvCache, slot: number): void {
     const bytes = cache.prefixBytes(tokens.length)
     if (tokens.length < MIN_PREFIX_TOKENS || bytes > this.#maxBytes) return
@@ -68,7 +69,7 @@ function commonLength(a: Int32Array, b: Int32Array): number {
   return i
 }
 
-/** A gate is the same only as the same object: another was solved anew. */
+/** Gates are compared by identity: `Gates` returns the same object for the same experts while it keeps it. */
 function sameRouting(a: SequenceRouting, b: SequenceRouting): boolean {
   return a.gate === b.gate && a.mask.length === b.mask.length && a.mask.every((m, e) => m === b.mask[e])
 }

@@ -1,6 +1,6 @@
 /**
- * Buffers of rows that one function after another reads and fills, all in one memory, and the kernels that move rows
- * between them. Knows no function.
+ * Row buffers that the decoder passes from one compiled layer to the next, all in one WebAssembly memory, and the
+ * kernels that gather and scatter rows between them. Does not know layers.
  */
 
 import { BlockLayout } from '../kernels/block-layout.ts'
@@ -8,7 +8,7 @@ import { type RowKernels, rowModule } from '../kernels/row-kernels.ts'
 import { PAGE_BYTES } from '../kernels/wasm-encode.ts'
 import type { WeightedRows } from '../model/routing-plan.ts'
 
-/** A buffer of rows; asking for the same number of rows gives the same array. */
+/** A buffer of rows. Views of the same number of rows are the same array, which engines recognise. */
 export class Rows {
   readonly #buffer: () => ArrayBuffer
   readonly #address: number
@@ -16,7 +16,11 @@ export class Rows {
   readonly #width: number
   readonly #views = new Map<number, Float32Array>()
 
-  /** @param buffer where it lies, asked for when it is used. */
+  /**
+   * @param buffer gives the memory, at the first use
+   * @param address byte offset in it
+   * @param width floats of one row
+   */
   constructor(buffer: () => ArrayBuffer, address: number, maxRows: number, width: number) {
     this.#buffer = buffer
     this.#address = address
@@ -24,17 +28,18 @@ export class Rows {
     this.#width = width
   }
 
-  /** In memory of its own, for what no kernel moves. */
+  /** A buffer in its own memory, for rows that no kernel gathers or scatters. */
   static alone(maxRows: number, width: number): Rows {
     const buffer = new ArrayBuffer(4 * maxRows * width)
     return new Rows(() => buffer, 0, maxRows, width)
   }
 
+  /** All rows, as a view. */
   get all(): Float32Array {
     return this.first(this.#maxRows)
   }
 
-  /** @throws RangeError for more rows than there are. */
+  /** The first rows, as a view. @throws RangeError for more rows than the buffer has. */
   first(rows: number): Float32Array {
     let view = this.#views.get(rows)
     if (view === undefined) {
@@ -46,6 +51,7 @@ export class Rows {
   }
 }
 
+/** The allocated memory. */
 interface Opened {
   readonly buffer: ArrayBuffer
   readonly kernels: RowKernels
@@ -53,7 +59,7 @@ interface Opened {
   readonly weights: Float32Array
 }
 
-/** First all buffers are reserved; with the first use the memory is made. */
+/** A memory for several buffers: all of them are reserved first, and the memory is allocated at its first use. */
 export class RowMemory {
   readonly #layout = new BlockLayout()
   readonly #maxRows: number
@@ -61,21 +67,21 @@ export class RowMemory {
   readonly #weights: number
   #opened: Opened | undefined
 
-  /** @param maxRows of every buffer. */
+  /** @param maxRows number of rows of every buffer */
   constructor(maxRows: number) {
     this.#maxRows = maxRows
     this.#indices = this.#layout.reserve(maxRows)
     this.#weights = this.#layout.reserve(maxRows)
   }
 
-  /** @throws Error once the memory is in use. */
+  /** Reserves a buffer of `maxRows` rows of `width` floats. @throws Error once the memory is in use. */
   rows(width: number): Rows {
     if (this.#opened !== undefined) throw new Error('the memory of these rows is in use already')
     const address = this.#layout.reserve(this.#maxRows * width)
     return new Rows(() => this.#open().buffer, address, this.#maxRows, width)
   }
 
-  /** into[i] = all[rows[i]], `width` floats each; both of this memory. */
+  /** into[i] = all[rows[i]], rows of `width` floats; both arrays are views of this memory. @returns `into` */
   gather(all: Float32Array, rows: readonly number[], into: Float32Array, width: number): Float32Array {
     const { kernels, indices } = this.#open()
     indices.set(rows)
@@ -83,7 +89,7 @@ export class RowMemory {
     return into
   }
 
-  /** all[rows[i]] += weights[i] * from[i], `width` floats each; both of this memory. */
+  /** all[rows[i]] += weights[i] * from[i], rows of `width` floats; both arrays are views of this memory. */
   scatterAdd(all: Float32Array, { rows, weights }: WeightedRows, from: Float32Array, width: number): void {
     const opened = this.#open()
     opened.indices.set(rows)
@@ -92,7 +98,10 @@ export class RowMemory {
     opened.kernels.scatterAdd(at, this.#indices, this.#weights, from.byteOffset, rows.length, 4 * width)
   }
 
-  /** @throws RangeError over 4 GiB, or where the system has no such room. */
+  /**
+   * Allocates the memory at the first call.
+   * @throws RangeError for more than 4 GiB, or if the system cannot provide it.
+   */
   #open(): Opened {
     if (this.#opened !== undefined) return this.#opened
     const pages = Math.ceil(this.#layout.bytes / PAGE_BYTES)

@@ -1,13 +1,16 @@
-/** Choosing the next token from logits: greedy, or temperature and nucleus (top-p) sampling, seeded. */
+/**
+ * Chooses the next token from logits: greedily, or by seeded sampling with temperature and nucleus (top-p). Does not
+ * know tokens beyond their ids.
+ */
+import { mulberry32 } from '../lib/random.ts'
+
 export interface Sampling {
-  /** 0 is greedy. */
+  /** 0 chooses the most likely token. */
   readonly temperature: number
-  /** In (0, 1]: the smallest set of tokens that holds this much probability. */
+  /** In (0, 1]: samples from the smallest set of most likely tokens with at least this probability. */
   readonly topP: number
   readonly seed: number
 }
-
-import { mulberry32 } from '../lib/random.ts'
 
 /** @returns a function from logits [V] to a token id; it advances the seeded generator. */
 export function chooseToken(sampling: Sampling): (logits: Float32Array) => number {

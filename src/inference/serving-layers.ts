@@ -1,6 +1,9 @@
 /**
- * The functions that serving runs, layer by layer: attend, one expert, head. Knows no cache, no tokens and no
- * requests.
+ * The layers that decoder.ts runs: attention with the router, each expert, and the head. Does not know caches, tokens
+ * or requests.
+ *
+ * Together with decoder.ts they compute the same function as model/transformer.ts, inference/token-decoder.ts and
+ * model/onnx-graph.ts; test/inference/generate.test.ts and test/model/onnx-graph.test.ts hold them equal.
  */
 
 import { add, matMul, type Tensor, transpose } from '@tensorflow/tfjs'
@@ -15,23 +18,29 @@ import { type CompiledLayer, LayerCompiler, type LayerSpec, matrixProduct, swiGl
 import { compileLowRankLayers, type LowRankLayers } from './low-rank-layers.ts'
 import type { QuantizedParams } from './quantized-params.ts'
 
+/**
+ * The compiled layers of one mixture. Shapes: J heads of keys and values, a cache of P positions, R rotary positions.
+ */
 export interface ServingLayers {
   /**
-   * (u, y) of the block before -> x = u + norm(y); attention; u' = x + norm(attention).
-   * Inputs u, y (B, T, C), pastKeys, pastValues (B, J, P, D), positions (B, T), lastPositions (B), total (1), cos, sin
-   * (R, D / 2); results uNext, logits (B, T, E), and keys, values (B, J, T, D) for the cache.
+   * By layer: completes the previous block, x = u + norm(y), then computes u' = x + norm(attention(x)) and the logits
+   * of the router rows. Inputs: u, y (B, T, C), pastKeys, pastValues (B, J, P, D), positions (B, T), lastPositions
+   * (B), total (1), cos, sin (R, D / 2). Results: uNext (B, T, C), logits (B, T, E), and keys, values (B, J, T, D)
+   * for the cache.
    */
   readonly attend: readonly CompiledLayer[]
   /**
-   * Of the last block, the keys and values of `attend` alone: nothing reads what its other tokens make of them.
-   * Inputs u, y, positions, lastPositions, cos, sin; results keys, values.
+   * Computes only the keys and values of `attend` in the last block, for tokens whose output nothing reads. Inputs:
+   * u, y, positions, lastPositions, cos, sin. Results: keys, values.
    */
   readonly cacheKeysValues: CompiledLayer
-  /** x (N, C) -> y (N, C), made for runs of `rows` rows. */
+  /** The layer of an expert, x (N, C) -> y (N, C), in the variant that is fastest for N = `rows`. */
   expert(layer: number, e: number, rows: number): CompiledLayer
-  /** Present where some experts are of low rank; `expert` has neither those nor the public one then. */
+  /**
+   * Layers of low-rank experts and the public expert, which `expert` then lacks; undefined if no expert has low rank.
+   */
   readonly lowRank?: LowRankLayers
-  /** (u, y) of the last block (N, C) -> logits (N, V). */
+  /** Completes the last block and computes the logits: u, y (N, C) -> logits (N, V). */
   readonly head: CompiledLayer
   dispose(): Promise<void>
 }
@@ -45,6 +54,7 @@ const GAINS = {
   outGain: 'post_attention_layernorm',
 }
 
+/** Compiles all layers. @param rotaryLength number of positions of the rotary tables, R */
 export async function compileServingLayers(
   engine: Engine,
   config: ModelConfig,
@@ -67,12 +77,15 @@ export async function compileServingLayers(
         const one = await compiler.compile('expert', expertSpec(config, layer, e))
         const several = quantized
           ? one
-          : await compiler.compile('expert of several', severalRowsSpec(config, layer, e))
+          : await compiler.compile('expert for several rows', severalRowsSpec(config, layer, e))
         row[e] = { one, several }
       }
       experts.push(row)
     }
-    const cacheKeysValues = await compiler.compile('remember', cacheKeysValuesSpec(config, rotaryLength))
+    const cacheKeysValues = await compiler.compile(
+      'cacheKeysValues',
+      cacheKeysValuesSpec(config, rotaryLength),
+    )
     const head = await compiler.compile('head', headSpec(config))
     return {
       attend,
@@ -88,7 +101,7 @@ export async function compileServingLayers(
   }
 }
 
-/** What the new tokens of a block bring: of `attend`, and of `remember`. */
+/** Inputs that `attend` and `cacheKeysValues` have in common. */
 function newTokens(config: ModelConfig, rotaryLength: number): LayerSpec['inputs'] {
   const { hiddenSize: C } = config
   const table = { shape: [rotaryLength, headSize(config) / 2], constant: true } as const
@@ -102,7 +115,7 @@ function newTokens(config: ModelConfig, rotaryLength: number): LayerSpec['inputs
   }
 }
 
-/** x (B, T, C) of a block from (u, y) of the one before, with the keys and values that its new tokens add. */
+/** The start of a block: x (B, T, C) from u and y of the previous block, and the keys and values of the new tokens. */
 function blockStart(config: ModelConfig, bits: Bits | undefined, tensors: Readonly<Record<string, Tensor>>) {
   const { hiddenSize: C, rmsNormEps } = config
   const K = keyValueWidth(config)
@@ -120,7 +133,7 @@ function blockStart(config: ModelConfig, bits: Bits | undefined, tensors: Readon
   return { t, linear, x, fresh }
 }
 
-/** The first block follows none: its y is zero, whatever the gain. */
+/** Gain of the norm of y from the previous block. The first block has none, but its y is 0, so any gain will do. */
 function inGain(layer: number): string {
   return layerName(Math.max(0, layer - 1), 'post_feedforward_layernorm.weight')
 }
@@ -183,8 +196,9 @@ function expertSpec(config: ModelConfig, layer: number, e: number) {
 }
 
 /**
- * The same with weights as left factors, which ONNX Runtime reads where they lie; it copies right ones into another
- * order at every run, a sixth of the time of 50 rows. For one row that order is not needed.
+ * An expert for several rows: computes transposed products, with the weights as left operands. ONNX Runtime reads left
+ * operands in place, but repacks right ones at every run, which takes a sixth of the time for 50 rows. For one row it
+ * does not repack.
  */
 function severalRowsSpec({ hiddenSize: C }: ModelConfig, layer: number, e: number) {
   return (): LayerSpec => ({

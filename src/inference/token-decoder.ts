@@ -1,58 +1,57 @@
 /**
- * One more token for each sequence in work, by the vector kernels: the same function as decoder.ts, which
- * reads prompts, but with weights read in one stream, once for four sequences, and none of an expert that no
- * token chose. Weights are copied to where the kernels see them. Knows no requests.
+ * Computes one more token of each active sequence with the vector kernels, which read weights as one sequential
+ * stream, once for four sequences, and only those of experts that some token chose. Uses its own copy of the weights.
+ * Prompts are read by decoder.ts. Does not know requests.
+ *
+ * Three other files compute the same function: model/transformer.ts (whole sequences in one graph),
+ * inference/decoder.ts with serving-layers.ts, and model/onnx-graph.ts (export). test/inference/generate.test.ts
+ * holds this file equal to model/transformer.ts, test/model/onnx-graph.test.ts holds the exported graph equal to it,
+ * and test/inference/token-decoder.test.ts holds it to a reference in double precision.
  */
 import { setImmediate } from 'node:timers/promises'
 import type { Bits } from '../kernels/quantized.ts'
-import type { Job } from '../kernels/vector-jobs.ts'
 import type { VectorKernels } from '../kernels/vector-kernels.ts'
-import { type PlainVectors, VectorRegion } from '../kernels/vector-layout.ts'
+import { type PlainVectors, type VectorRegion, writeVector } from '../kernels/vector-layout.ts'
 import { VectorThreads } from '../kernels/vector-threads.ts'
 import { headSize, keyValueWidth, type ModelConfig } from '../model/config.ts'
 import { type RotaryHalves, rotaryHalves } from '../model/layers.ts'
 import { type Params, requireParam } from '../model/params.ts'
-import type { ExpertRows, SequenceRouting } from '../model/routing-plan.ts'
+import type { SequenceRouting } from '../model/routing-plan.ts'
 import { AttentionMemory } from './attention-memory.ts'
 import { BatchRouter } from './batch-router.ts'
 import type { DecoderOutput } from './decoder.ts'
 import type { KvCache } from './kv-cache.ts'
 import type { QuantizedParams } from './quantized-params.ts'
-import {
-  ATTENTION,
-  type Attention,
-  type ExpertLayout,
-  type Ffn,
-  type Gains,
-  layOutExpert,
-  layOutTrunk,
-  type TrunkLayout,
-  type VectorInput,
-} from './weight-layout.ts'
+import { VectorExperts } from './vector-experts.ts'
+import { ATTENTION, type Attention, type Gains, layOutTrunk, type TrunkLayout } from './weight-layout.ts'
 
 export interface TokenDecoderInit {
+  /** Number of experts, the public one included. */
   readonly E: number
   readonly topK: number
+  /** Maximum number of positions of a sequence. */
   readonly contextLength: number
-  /** Most sequences of one step. */
+  /** Maximum number of sequences of one step. */
   readonly streams: number
+  /** Number of threads, the caller included. */
   readonly threads: number
 }
 
-/** One token for each of B sequences in the first slots. */
+/** One new token for each of the B sequences in the first B cache slots. */
 export interface TokenBatch {
-  /** Length B. */
+  /** The new tokens, length B. */
   readonly ids: Int32Array
-  /** Tokens that each sequence holds already. */
+  /** Number of tokens of each sequence that are in the cache, length B. */
   readonly lengths: readonly number[]
+  /** One for each sequence, length B. */
   readonly routings: readonly SequenceRouting[]
 }
 
-/** The event loop has its turn at least this often. */
+/** Maximum milliseconds without a turn of the event loop, plus one layer. */
 const LONGEST_TURN_MS = 4
 
 export class TokenDecoder {
-  /** For the cache of its sequences. */
+  /** Memory that the cache of its sequences must use. */
   readonly memory: AttentionMemory
   readonly #config: ModelConfig
   readonly #E: number
@@ -60,7 +59,7 @@ export class TokenDecoder {
   readonly #threads: VectorThreads
   readonly #trunk: TrunkLayout
   readonly #kernels: VectorKernels
-  readonly #experts: readonly ExpertLayout[]
+  readonly #experts: VectorExperts
   readonly #embedding: Float32Array
   readonly #batchRouter: BatchRouter
   readonly #rotary: RotaryHalves
@@ -80,15 +79,13 @@ export class TokenDecoder {
     this.memory = new AttentionMemory(threads, streams, config.hiddenSize, init.threads)
     this.#trunk = layOutTrunk(threads, config, params, quantized, init)
     this.#kernels = this.#trunk.block.kernels
-    this.#experts = Array.from({ length: E }, (_, e) =>
-      layOutExpert(threads, config, params, quantized, e, streams),
-    )
+    this.#experts = new VectorExperts(threads, config, params, quantized, this.#trunk, init)
     this.#embedding = requireParam(params, 'model.embed_tokens.weight').data
     this.#batchRouter = new BatchRouter(config, params, { ...init, maxRows: streams })
     this.#rotary = rotaryHalves(config, init.contextLength)
   }
 
-  /** @throws RangeError where the system has no room for the weights. */
+  /** Copies the weights and starts the threads. @throws RangeError if the system cannot provide the memory. */
   static async create(
     config: ModelConfig,
     params: Params,
@@ -105,7 +102,10 @@ export class TokenDecoder {
     }
   }
 
-  /** `cache` lies in this decoder's memory, with room for one more token of each sequence. */
+  /**
+   * Appends one token to each sequence and computes the logits after it.
+   * @param cache uses `memory` of this decoder and has space for one more token of each sequence
+   */
   async forward(cache: KvCache, { ids, lengths, routings }: TokenBatch): Promise<DecoderOutput> {
     const { hiddenSize: C, numHiddenLayers: L } = this.#config
     const E = this.#E
@@ -124,7 +124,7 @@ export class TokenDecoder {
       this.#attend(cache, layer, lengths)
       const router = this.#route(layer, B)
       const plan = this.#batchRouter.plan(layer, batch, router)
-      this.#runExperts(layer, B, plan.experts)
+      this.#experts.run(layer, B, plan.experts)
       for (let i = 0; i < B * E; i++) shares[i] = (shares[i] as number) + (plan.shares[i] as number) / L
       if (performance.now() - turn > LONGEST_TURN_MS) {
         await setImmediate()
@@ -135,11 +135,12 @@ export class TokenDecoder {
     return { logits: this.#head(B), shares }
   }
 
+  /** Stops the threads. */
   async dispose(): Promise<void> {
     await this.#threads.dispose()
   }
 
-  /** The angles of each sequence's next position. */
+  /** Copies the rotary tables of each sequence's next position. */
   #setAngles(positions: readonly number[]): void {
     const half = headSize(this.#config) / 2
     for (const name of ['cos', 'sin'] as const) {
@@ -150,7 +151,7 @@ export class TokenDecoder {
     }
   }
 
-  /** u += norm(y), where y is what the experts of the block before gave. */
+  /** Completes the previous block, if there is one: u += norm(y), where y is the output of its experts. */
   #addPreviousBlock(layer: number, B: number): void {
     if (layer > 0) this.#addToStream(this.#trunk.gains[layer - 1]?.ffn as number, B)
   }
@@ -162,20 +163,20 @@ export class TokenDecoder {
     for (let b = 0; b < B; b++) this.#kernels.addRmsNorm(y.at(b), gain, u.at(b), C, rmsNormEps)
   }
 
-  /** u += norm(attention(u)); the new keys and values go into the cache. */
+  /** u += norm(attention(u)). Writes the new keys and values into the cache. */
   #attend(cache: KvCache, layer: number, lengths: readonly number[]): void {
     const { hiddenSize: C, rmsNormEps, numAttentionHeads, numKeyValueHeads } = this.#config
     const B = lengths.length
     const trunk = this.#trunk
     const { block, x, u, y, q, k, v, cos, sin, products } = trunk
     const kernels = this.#kernels
-    const past = this.memory.past(layer)
+    const past = this.memory.block(layer)
     const weights = trunk.attention[layer] as Attention
     const gains = trunk.gains[layer] as Gains
     const K = keyValueWidth(this.#config)
     const bits = this.#bits
     const from = { kind: 'product', block, x: x.address, width: C, bits, vectors: B } as const
-    for (let b = 0; b < B; b++) this.#writeInput(u, b, x, B, b)
+    for (let b = 0; b < B; b++) writeVector(kernels, u, b, x, B, b)
     this.#threads.run([
       { ...from, matrix: weights.q_proj, y: products.q.address, rows: C },
       { ...from, matrix: weights.k_proj, y: products.k.address, rows: K },
@@ -212,13 +213,13 @@ export class TokenDecoder {
       },
     ])
     q.first(B).set(past.mixed.subarray(0, B * C))
-    for (let b = 0; b < B; b++) this.#writeInput(q, b, x, B, b)
+    for (let b = 0; b < B; b++) writeVector(kernels, q, b, x, B, b)
     this.#threads.run([{ ...from, matrix: weights.o_proj, y: products.q.address, rows: C }])
     for (let b = 0; b < B; b++) this.#readOutput(products.q, B, b, y)
     this.#addToStream(gains.attention, B)
   }
 
-  /** Router logits (B, E) without bias. */
+  /** Logits of the router rows (B, E), without bias. */
   #route(layer: number, B: number): Float32Array {
     const { hiddenSize: C } = this.#config
     const { u, routerRows, routerLogits } = this.#trunk
@@ -227,90 +228,19 @@ export class TokenDecoder {
     return routerLogits.first(B)
   }
 
-  /** y = the weighted sum of what the chosen experts give. */
-  #runExperts(layer: number, B: number, chosen: readonly ExpertRows[]): void {
-    const { hiddenSize: C, intermediateSize: F } = this.#config
-    const { u, y, transfer } = this.#trunk
-    const first: Job[] = []
-    const second: Job[] = []
-    for (const { expert, rows } of chosen) {
-      const place = this.#experts[expert] as ExpertLayout
-      const { block, gate, up, inner } = place
-      const weights = place.ffn[layer] as Ffn
-      const n = rows.length
-      // A kernel reaches one block only.
-      const x = place.x instanceof VectorRegion ? transfer : place.x
-      rows.forEach((row, i) => {
-        this.#writeInput(u, row, x, n, i)
-      })
-      if (place.x instanceof VectorRegion) place.x.floats(n).set(transfer.floats(n))
-      const shared = { block, bits: this.#bits, vectors: n }
-      first.push({
-        ...shared,
-        kind: 'swiGlu',
-        x: place.x.address,
-        gateWeights: weights.gate_proj,
-        upWeights: weights.up_proj,
-        y: gate.address,
-        scratch: up.address,
-        rows: F,
-        width: C,
-      })
-      second.push({
-        ...shared,
-        kind: 'product',
-        x: inner.address,
-        matrix: weights.down_proj,
-        y: place.y.address,
-        rows: C,
-        width: F,
-      })
-    }
-    this.#threads.run(first)
-    for (const { expert, rows } of chosen) {
-      const { gate, inner } = this.#experts[expert] as ExpertLayout
-      if (inner instanceof VectorRegion) continue
-      const gated = gate.floats(rows.length)
-      rows.forEach((_, i) => {
-        inner.write(i, gated, (gate.at(i) - gate.address) / 4)
-      })
-    }
-    this.#threads.run(second)
-    y.first(B).fill(0)
-    for (const { expert, rows, weights } of chosen) {
-      const place = this.#experts[expert] as ExpertLayout
-      const n = rows.length
-      transfer.floats(n).set(place.y.floats(n))
-      rows.forEach((row, i) => {
-        this.#kernels.addDeinterleaved(
-          transfer.at(i),
-          transfer.step(n, i),
-          weights[i] as number,
-          y.at(row),
-          C,
-        )
-      })
-    }
-  }
-
-  /** Vector b to where a product of n vectors reads its vector i. */
-  #writeInput(from: PlainVectors, b: number, to: VectorInput, n: number, i: number): void {
-    if (to instanceof VectorRegion) this.#kernels.interleave(from.at(b), to.at(i), to.step(n, i), to.width)
-    else to.write(i, from.first(b + 1), b * to.width)
-  }
-
-  /** Vector b of the n that a product wrote. */
+  /** Copies vector b of the n results of a product to vector b of `to`. */
   #readOutput(from: VectorRegion, n: number, b: number, to: PlainVectors): void {
     this.#kernels.deinterleave(from.at(b), from.step(n, b), to.at(b), from.width)
   }
 
-  /** Logits (B, V) of the stream, which is used up. */
+  /** Logits (B, V) of the residual stream, which this overwrites. */
   #head(B: number): Float32Array {
     const { hiddenSize: C, vocabSize: V, rmsNormEps } = this.#config
     const { block, x, u, head, finalGain, products, logits } = this.#trunk
+    const kernels = this.#kernels
     for (let b = 0; b < B; b++) {
-      this.#kernels.rmsNorm(u.at(b), finalGain, u.at(b), C, rmsNormEps)
-      this.#writeInput(u, b, x, B, b)
+      kernels.rmsNorm(u.at(b), finalGain, u.at(b), C, rmsNormEps)
+      writeVector(kernels, u, b, x, B, b)
     }
     this.#threads.run([
       {
@@ -325,7 +255,7 @@ export class TokenDecoder {
         vectors: B,
       },
     ])
-    // Ascending: a vector of no whole fours is written into the one behind it.
+    // In ascending order: if V is not a multiple of four, writing a vector overwrites the start of the next one.
     for (let b = 0; b < B; b++) this.#readOutput(products.logits, B, b, logits)
     return logits.first(B)
   }

@@ -1,7 +1,7 @@
 /**
- * The weights of token-decoder.ts laid out for the vector kernels, with room for the vectors beside
- * them: one block of memory for what all tokens use, one for each expert. They are copied, and coded
- * where the weight format says so. Knows no token.
+ * Lays out the weights of token-decoder.ts for the vector kernels: one block of shared memory for the trunk
+ * (everything that all tokens use) and one for each expert, each with buffers for vectors. Copies the weights,
+ * quantized if the weight format asks for it. Does not know tokens.
  */
 
 import { BlockLayout } from '../kernels/block-layout.ts'
@@ -12,6 +12,7 @@ import {
   pairedSize,
   pairRows,
   QuantizedRegion,
+  type VectorInput,
   VectorRegion,
 } from '../kernels/vector-layout.ts'
 import type { VectorThreads } from '../kernels/vector-threads.ts'
@@ -20,20 +21,21 @@ import { headSize, keyValueWidth, type ModelConfig } from '../model/config.ts'
 import { type Params, requireParam } from '../model/params.ts'
 import type { QuantizedParams } from './quantized-params.ts'
 
-/** Of one block: addresses have 32 bits. */
+/** Maximum size of a block, because addresses have 32 bits. */
 const MAX_BLOCK_BYTES = 2 ** 32
-/** Norms, what alignment leaves empty, and the like. */
+/** Allowance for norms, alignment and other small items. */
 const SPARE_BYTES = 2 ** 22
 
 export const ATTENTION = ['q_proj', 'k_proj', 'v_proj', 'o_proj'] as const
+/** The matrices of one layer's attention. */
 export type Attention = Readonly<Record<(typeof ATTENTION)[number], Matrix>>
+/** The matrices of one layer of an expert. */
 export type Ffn = Readonly<Record<(typeof FFN_PROJECTIONS)[number], Matrix>>
-/** Floats, or codes where the weights are coded. */
-export type VectorInput = VectorRegion | QuantizedRegion
 
 /**
- * Bytes of weights that a decoder copies; infinite where the kernels cannot do this model, which takes
- * vectors of whole fours, or whole blocks of codes, and no block of memory beyond their addresses.
+ * Bytes of the weights that a decoder would copy. Infinity if the kernels do not support the model: widths must be
+ * multiples of 4 (of the quantization block if quantized), and every block of memory must fit into 32-bit addresses.
+ * @param streams maximum number of sequences
  */
 export function weightLayoutBytes(
   config: ModelConfig,
@@ -47,16 +49,16 @@ export function weightLayoutBytes(
     bits === undefined ? 4 * values : (values * bits) / 8 + (4 * values) / QUANTIZED_BLOCK
   const trunk = bytes(L * (2 * C * C + 2 * C * K) + V * C) + 4 * L * E * C
   const expert = bytes(L * 3 * C * F)
-  const whole = bits === undefined ? 4 : QUANTIZED_BLOCK
-  const isFit = headSize(config) % 4 === 0 && C % whole === 0 && F % whole === 0
-  // Each vector as the products have it and as it is, four streams to a group.
+  const multiple = bits === undefined ? 4 : QUANTIZED_BLOCK
+  const isSupported = headSize(config) % 4 === 0 && C % multiple === 0 && F % multiple === 0
+  // Each vector has a buffer in the layout of products and a contiguous one; streams are rounded up to groups of four.
   const vectors = (streams + 3) * 4 * Math.max(2 * (4 * C + 2 * K + V + E), 3 * F + 2 * C)
   const largest = Math.max(trunk + 8 * V, expert) + vectors + SPARE_BYTES
-  if (!isFit || largest > MAX_BLOCK_BYTES) return Number.POSITIVE_INFINITY
+  if (!isSupported || largest > MAX_BLOCK_BYTES) return Number.POSITIVE_INFINITY
   return trunk + E * expert
 }
 
-/** Addresses of the gains of one layer's norms. */
+/** Addresses of the norm gains of one layer. */
 export interface Gains {
   readonly q: number
   readonly k: number
@@ -64,45 +66,51 @@ export interface Gains {
   readonly ffn: number
 }
 
-/** What all tokens use: attention, router rows, head, norms, and room for vectors. */
+/** The block of the trunk: attention, router rows, head, norms, and buffers for vectors. */
 export interface TrunkLayout {
   readonly block: Block
+  /** By layer. */
   readonly attention: readonly Attention[]
+  /** By layer. */
   readonly gains: readonly Gains[]
+  /** Address of the gain of the final norm. */
   readonly finalGain: number
-  /** Router rows of every layer, (E, C) each. */
+  /** Addresses of the router rows (E, C), by layer. */
   readonly routerRows: readonly number[]
   readonly head: Matrix
-  /** What products read, and what they write. */
+  /** Input vectors of products, and their results. */
   readonly x: VectorInput
   readonly products: Readonly<Record<'q' | 'k' | 'v' | 'logits', VectorRegion>>
-  /** Vectors of an expert on their way between its block and this one. */
+  /** Vectors on the way to or from the block of an expert: kernels can address only one block. */
   readonly transfer: VectorRegion
-  /** The stream of every sequence, and what is added to it. */
+  /** Residual stream of every sequence. */
   readonly u: PlainVectors
+  /** Output of attention or experts, which is added to the residual stream. */
   readonly y: PlainVectors
   readonly q: PlainVectors
   readonly k: PlainVectors
   readonly v: PlainVectors
-  /** Angles of each sequence's position, (streams, D / 2). */
+  /** Rotary tables of each sequence's position, (streams, D / 2) each. */
   readonly cos: PlainVectors
   readonly sin: PlainVectors
-  /** Of the router, and of the head. */
   readonly routerLogits: PlainVectors
   readonly logits: PlainVectors
 }
 
+/** The block of one expert. */
 export interface ExpertLayout {
   readonly block: Block
+  /** By layer. */
   readonly ffn: readonly Ffn[]
   readonly x: VectorInput
   readonly gate: VectorRegion
   readonly up: VectorRegion
-  /** What the last projection reads: the gated vectors, or their codes. */
+  /** Input of the down projection: the same as `gate`, which holds the gated vectors, or their quantized copy. */
   readonly inner: VectorInput
   readonly y: VectorRegion
 }
 
+/** Allocates and fills the block of the trunk. @throws RangeError if the system cannot provide the memory. */
 export function layOutTrunk(
   threads: VectorThreads,
   config: ModelConfig,
@@ -112,13 +120,13 @@ export function layOutTrunk(
 ): TrunkLayout {
   const { hiddenSize: C, vocabSize: V, numHiddenLayers: L } = config
   const K = keyValueWidth(config)
-  const placer = new BlockBuilder(params, quantized, streams)
+  const builder = new BlockBuilder(params, quantized, streams)
   const layers = Array.from({ length: L }, (_, layer) => layer)
   const attention = layers.map((layer) =>
-    byName(ATTENTION, (name) => placer.matrix(layerName(layer, `self_attn.${name}.weight`))),
+    byName(ATTENTION, (name) => builder.matrix(layerName(layer, `self_attn.${name}.weight`))),
   )
   const gains = layers.map((layer): Gains => {
-    const gain = (rest: string): number => placer.floats(layerName(layer, `${rest}.weight`))
+    const gain = (rest: string): number => builder.floats(layerName(layer, `${rest}.weight`))
     return {
       q: gain('self_attn.q_norm'),
       k: gain('self_attn.k_norm'),
@@ -126,28 +134,29 @@ export function layOutTrunk(
       ffn: gain('post_feedforward_layernorm'),
     }
   })
-  const finalGain = placer.floats('model.norm.weight')
-  const routerRows = layers.map((layer) => placer.floats(routerName(layer)))
-  const head = placer.matrix('lm_head.weight')
-  const x = placer.input(C)
+  const finalGain = builder.floats('model.norm.weight')
+  const routerRows = layers.map((layer) => builder.floats(routerName(layer)))
+  const head = builder.matrix('lm_head.weight')
+  const x = builder.input(C)
   const products = {
-    q: placer.region(C),
-    k: placer.region(K),
-    v: placer.region(K),
-    logits: placer.region(V),
+    q: builder.region(C),
+    k: builder.region(K),
+    v: builder.region(K),
+    logits: builder.region(V),
   }
-  const transfer = placer.region(C)
-  const [u, y, q] = [placer.plain(C), placer.plain(C), placer.plain(C)]
-  const [k, v] = [placer.plain(K), placer.plain(K)]
-  const [cos, sin] = [placer.plain(headSize(config) / 2), placer.plain(headSize(config) / 2)]
-  const [routerLogits, logits] = [placer.plain(E), placer.plain(V)]
-  const block = placer.block(threads)
+  const transfer = builder.region(C)
+  const [u, y, q] = [builder.plain(C), builder.plain(C), builder.plain(C)]
+  const [k, v] = [builder.plain(K), builder.plain(K)]
+  const [cos, sin] = [builder.plain(headSize(config) / 2), builder.plain(headSize(config) / 2)]
+  const [routerLogits, logits] = [builder.plain(E), builder.plain(V)]
+  const block = builder.block(threads)
   return {
     ...{ block, attention, gains, finalGain, routerRows, head, x, products, transfer },
     ...{ u, y, q, k, v, cos, sin, routerLogits, logits },
   }
 }
 
+/** Allocates and fills the block of expert e. @throws RangeError if the system cannot provide the memory. */
 export function layOutExpert(
   threads: VectorThreads,
   config: ModelConfig,
@@ -157,23 +166,23 @@ export function layOutExpert(
   streams: number,
 ): ExpertLayout {
   const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L } = config
-  const placer = new BlockBuilder(params, quantized, streams)
+  const builder = new BlockBuilder(params, quantized, streams)
   const ffn = Array.from({ length: L }, (_, layer) =>
-    byName(FFN_PROJECTIONS, (name) => placer.matrix(expertName(layer, e, name))),
+    byName(FFN_PROJECTIONS, (name) => builder.matrix(expertName(layer, e, name))),
   )
-  const x = placer.input(C)
-  const gate = placer.region(F)
-  const up = placer.region(F)
-  const inner = quantized === undefined ? gate : placer.input(F)
-  const y = placer.region(C)
-  return { block: placer.block(threads), ffn, x, gate, up, inner, y }
+  const x = builder.input(C)
+  const gate = builder.region(F)
+  const up = builder.region(F)
+  const inner = quantized === undefined ? gate : builder.input(F)
+  const y = builder.region(C)
+  return { block: builder.block(threads), ffn, x, gate, up, inner, y }
 }
 
 function byName<N extends string>(names: readonly N[], value: (name: N) => Matrix): Record<N, Matrix> {
   return Object.fromEntries(names.map((name) => [name, value(name)])) as Record<N, Matrix>
 }
 
-/** Lays out one block, and fills it when all of it is known. */
+/** Reserves the contents of one block, then allocates the block and fills it. */
 class BlockBuilder {
   readonly layout = new BlockLayout()
   readonly #params: Params
@@ -188,6 +197,7 @@ class BlockBuilder {
     this.#streams = streams
   }
 
+  /** Reserves a parameter, row-major. @returns its address */
   floats(name: string): number {
     const { data } = requireParam(this.#params, name)
     const at = this.layout.reserve(data.length)
@@ -195,6 +205,7 @@ class BlockBuilder {
     return at
   }
 
+  /** Reserves a matrix in the layout of products. */
   matrix(name: string): Matrix {
     const matrix = this.#quantized?.of(name)
     if (matrix === undefined) return { w: this.#paired(name), scales: 0 }
@@ -202,10 +213,10 @@ class BlockBuilder {
     const w = this.layout.reserve(matrix.packed.length / 4)
     const scales = this.layout.reserve(matrix.scales.length)
     this.#copies.push((buffer) => {
-      const codes = new Uint8Array(buffer, w, matrix.packed.length)
-      // The kernels' bytes are signed.
-      if (bits === 8) for (let i = 0; i < codes.length; i++) codes[i] = (matrix.packed[i] as number) ^ 128
-      else codes.set(matrix.packed)
+      const packed = new Uint8Array(buffer, w, matrix.packed.length)
+      // The kernels read signed bytes.
+      if (bits === 8) for (let i = 0; i < packed.length; i++) packed[i] = (matrix.packed[i] as number) ^ 128
+      else packed.set(matrix.packed)
       new Float32Array(buffer, scales, matrix.scales.length).set(matrix.scales)
     })
     return { w, scales }
@@ -233,15 +244,16 @@ class BlockBuilder {
     return this.#register(new PlainVectors(this.layout, this.#streams, width))
   }
 
-  #register<R extends { bind(buffer: SharedArrayBuffer): void }>(room: R): R {
-    this.#regions.push(room)
-    return room
+  #register<R extends { bind(buffer: SharedArrayBuffer): void }>(region: R): R {
+    this.#regions.push(region)
+    return region
   }
 
+  /** Allocates the block, copies the weights into it and binds the vector buffers. */
   block(threads: VectorThreads): Block {
     const block = threads.block(this.layout.bytes)
     for (const copy of this.#copies) copy(block.buffer)
-    for (const room of this.#regions) room.bind(block.buffer)
+    for (const region of this.#regions) region.bind(block.buffer)
     return block
   }
 }

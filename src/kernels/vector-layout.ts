@@ -5,6 +5,7 @@
 
 import type { BlockLayout } from './block-layout.ts'
 import { type Bits, QUANTIZED_BLOCK } from './quantized.ts'
+import type { VectorKernels } from './vector-kernels.ts'
 import { VECTOR_HEADER_BYTES, VECTORS_AT_ONCE } from './vector-products.ts'
 
 /** Maximum columns of a tile: four vectors and two rows of this width fit the L1 cache (32 KiB). */
@@ -182,4 +183,20 @@ function quantizeVector(
     const at = bits === 8 ? i : i - inBlock + (inBlock >> 1) + (QUANTIZED_BLOCK / 2) * (inBlock & 1)
     values[at] = Math.round((source[from + i] as number) * inverse)
   }
+}
+
+/** Vectors that a product reads: floats, or quantized if its matrix is. */
+export type VectorInput = VectorRegion | QuantizedRegion
+
+/** Writes vector b of `from` as vector i of the n vectors that a product will read from `to`. */
+export function writeVector(
+  kernels: VectorKernels,
+  from: PlainVectors,
+  b: number,
+  to: VectorInput,
+  n: number,
+  i: number,
+): void {
+  if (to instanceof VectorRegion) kernels.interleave(from.at(b), to.at(i), to.step(n, i), to.width)
+  else to.write(i, from.first(b + 1), b * to.width)
 }

@@ -1,26 +1,27 @@
 /**
- * Shape of a model, and the Hugging Face `config.json` that carries it. The only place where
- * snake_case meets camelCase. Knows no files and no tensors.
+ * Shape of a model, and its conversion from and to a Hugging Face `config.json`. The only place that translates between
+ * snake_case and camelCase. Does not read files and does not know tensors.
  */
 
 import { InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import type { ModelShape } from '../lib/model-shape.ts'
 
+/** Shape of an OLMo-2 model; the capital letters name these numbers in shapes everywhere. */
 export interface ModelConfig {
-  /** V: rows of the embedding and of the head. */
+  /** V: number of tokens, the rows of the embedding and of the head. */
   readonly vocabSize: number
   /** C: width of the residual stream. */
   readonly hiddenSize: number
   /** F: inner width of one FFN. */
   readonly intermediateSize: number
-  /** L. */
+  /** L: number of blocks. */
   readonly numHiddenLayers: number
-  /** H; C must be a multiple of it. */
+  /** H: number of query heads; C is a multiple of it. */
   readonly numAttentionHeads: number
-  /** Heads of keys and values; H is a multiple of it. Fewer than H is grouped-query attention. */
+  /** Number of key and value heads; H is a multiple of it. Fewer than H means grouped-query attention. */
   readonly numKeyValueHeads: number
-  /** Longest sequence that the model was meant for. */
+  /** Longest sequence that the model is meant for. */
   readonly maxPositionEmbeddings: number
   readonly ropeTheta: number
   readonly rmsNormEps: number
@@ -28,12 +29,12 @@ export interface ModelConfig {
 
 const MAX_DIMENSION = 1 << 24
 const NANO = 1e9
-/** The model types read here, and what transformers assumes where their file says nothing. */
+/** Supported model types, with the defaults of transformers for members that config.json leaves out. */
 const DEFAULTS: Readonly<Record<string, { readonly ropeTheta: number; readonly rmsNormEps: number }>> = {
   olmo2: { ropeTheta: 10_000, rmsNormEps: 1e-5 },
   flex_olmo: { ropeTheta: 500_000, rmsNormEps: 1e-6 },
 }
-/** Members that could ask for another forward pass, and the one value that ours computes. */
+/** Members that select another forward pass, with the only value supported here. */
 const FIXED = [
   ['tie_word_embeddings', false],
   ['attention_bias', false],
@@ -42,7 +43,7 @@ const FIXED = [
 ] as const
 
 /**
- * Read the `config.json` of an `Olmo2ForCausalLM` (or FlexOlmo) directory.
+ * Reads the `config.json` of an `Olmo2ForCausalLM` (or FlexOlmo) directory.
  * @throws FormatError `bad-field`; InputError `not-a-model` for an architecture that is not OLMo-2.
  */
 export function configFromHuggingFace(json: unknown): ModelConfig {
@@ -61,7 +62,7 @@ export function configFromHuggingFace(json: unknown): ModelConfig {
     if ((record[name] ?? expected) !== expected) {
       throw new InputError(
         'not-a-model',
-        `config.json: expected ${name} ${expected}, got ${JSON.stringify(record[name])}; OLMo-2 blocks have no other`,
+        `config.json: expected ${name} ${expected}, got ${JSON.stringify(record[name])}; OLMo-2 blocks support no other value`,
       )
     }
   }
@@ -80,8 +81,10 @@ export function configFromHuggingFace(json: unknown): ModelConfig {
 }
 
 /**
- * Base of the rotary angles: `rope_parameters: {rope_theta, rope_type}`, or `rope_theta` beside
- * `rope_scaling` as older files spell it. @throws InputError `not-a-model` for scaled rotary embeddings.
+ * Base of the rotary angles, from `rope_parameters: {rope_theta, rope_type}` or, in older files, `rope_theta` and
+ * `rope_scaling`.
+ * @param otherwise default of the model type
+ * @throws InputError `not-a-model` for scaled rotary embeddings.
  */
 function ropeTheta(record: Readonly<Record<string, unknown>>, otherwise: number): number {
   const parameters = (record['rope_parameters'] ?? {}) as Readonly<Record<string, unknown>>
@@ -107,8 +110,8 @@ function positive(value: unknown, name: string): number {
 }
 
 /**
- * What `config.json` of a public model says; the inverse of `configFromHuggingFace`. No attention_dropout:
- * transformers wants the fraction 0.0, which JSON.stringify writes as 0, and takes it where nothing is said.
+ * Members of the `config.json` of a public model; the inverse of `configFromHuggingFace`. Leaves out attention_dropout:
+ * transformers requires the fraction 0.0, which JSON.stringify writes as 0, and assumes 0.0 when it is missing.
  */
 export function configToHuggingFace(config: ModelConfig): Record<string, unknown> {
   return {
@@ -133,15 +136,17 @@ export function configToHuggingFace(config: ModelConfig): Record<string, unknown
   }
 }
 
-/** What the config.json of an exported mixture says beyond the shape of the public model. */
+/** Members of the config.json of an exported mixture that the public model does not determine. */
 export interface MixtureFacts {
+  /** Number of experts, the public one included. */
   readonly experts: number
   readonly topK: number
+  /** Id of the end-of-text token. */
   readonly endOfText: number
   readonly dtype: 'float32' | 'bfloat16' | 'float16'
 }
 
-/** The `config.json` of a `FlexOlmoForCausalLM`. */
+/** Members of the `config.json` of a `FlexOlmoForCausalLM`. */
 export function mixtureToHuggingFace(config: ModelConfig, facts: MixtureFacts): Record<string, unknown> {
   return {
     ...configToHuggingFace(config),
@@ -157,13 +162,16 @@ export function mixtureToHuggingFace(config: ModelConfig, facts: MixtureFacts): 
   }
 }
 
-/** @throws InputError `not-a-model` for a number that a statement, which has integers only, cannot carry. */
+/**
+ * The shape as statements carry it.
+ * @throws InputError `not-a-model` for a number that cannot be stored in a statement, which has integers only.
+ */
 export function configToShape(config: ModelConfig): ModelShape {
   const epsNano = config.rmsNormEps * NANO
   if (!Number.isSafeInteger(config.ropeTheta) || !(Math.abs(epsNano - Math.round(epsNano)) < 1e-6)) {
     throw new InputError(
       'not-a-model',
-      `config.json: rope_theta ${config.ropeTheta} must be whole and rms_norm_eps ${config.rmsNormEps} whole billionths, because a charter carries them as integers`,
+      `config.json: rope_theta ${config.ropeTheta} must be an integer and rms_norm_eps ${config.rmsNormEps} a multiple of 1e-9, because a charter carries them as integers`,
     )
   }
   return {
@@ -179,9 +187,10 @@ export function configToShape(config: ModelConfig): ModelShape {
   }
 }
 
-/** Serving's attention takes heads of whole groups of channels. */
+/** The attention of serving supports only heads of a multiple of this many channels. */
 const HEAD_SIZE_MULTIPLE = 8
 
+/** The config itself. @throws InputError `not-a-model` for head numbers or sizes that are not supported. */
 function checked(config: ModelConfig): ModelConfig {
   const { hiddenSize, numAttentionHeads } = config
   if (hiddenSize % (HEAD_SIZE_MULTIPLE * numAttentionHeads) !== 0) {
@@ -199,7 +208,7 @@ function checked(config: ModelConfig): ModelConfig {
   return config
 }
 
-/** Id of the token that ends a text, where config.json names one; the first of several. */
+/** Id of the end-of-text token in config.json, the first if it lists several; undefined if it names none. */
 export function endOfTextFromHuggingFace(json: unknown): number | undefined {
   const value = (json as { eos_token_id?: unknown } | null)?.eos_token_id
   const id: unknown = Array.isArray(value) ? value[0] : value
@@ -211,7 +220,7 @@ export function headSize(config: ModelConfig): number {
   return config.hiddenSize / config.numAttentionHeads
 }
 
-/** K: width of all keys, or of all values, of one token. */
+/** K: width of the keys of one token over all heads; the values have the same width. */
 export function keyValueWidth(config: ModelConfig): number {
   return config.numKeyValueHeads * headSize(config)
 }

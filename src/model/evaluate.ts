@@ -1,6 +1,6 @@
 /**
- * Bits per byte on held-out text: negative log-likelihood of every token after the first of each
- * window, in bits, over the bytes of the documents; independent of the tokenizer. Knows no files.
+ * Scores held-out text in bits per byte: the negative log-likelihood of all tokens, in bits, divided by the bytes of
+ * the documents, which makes models with different tokenizers comparable. Does not know files.
  */
 import { concat, div, mul, reshape, slice, sub, sum, type Tensor } from '@tensorflow/tfjs'
 import type { Compiled, Engine } from '../tensor/engine.ts'
@@ -13,6 +13,7 @@ import { forward } from './transformer.ts'
 
 export interface HeldOutDocument {
   readonly tokens: Int32Array
+  /** Bytes of the text in UTF-8. */
   readonly bytes: number
 }
 
@@ -21,20 +22,20 @@ export interface Evaluation {
   readonly documents: number
   readonly tokens: number
   readonly bytes: number
-  /** Mean router probability of each expert over all layers and scored tokens, public first. */
+  /** Mean router probability of each expert over all layers and scored tokens; public expert first. */
   readonly loadShares: readonly number[]
   /**
-   * Layers x experts, public first: mean over scored tokens of the weight of each chosen expert over the
-   * sum of the chosen, as `generate` attributes an answer; every layer sums to 1.
+   * By layer, then by expert (public first): mean over the scored tokens of the weight of the expert divided by the sum
+   * over the chosen experts. `generate` attributes an answer the same way. Every layer sums to 1.
    */
   readonly layerShares: readonly (readonly number[])[]
 }
 
 export interface Evaluator {
   /**
-   * Score documents, every window a sequence of its own. `onBatch` is told how many windows of T tokens each run
-   * has scored.
-   * @throws RangeError for a gate that the evaluator was not compiled for.
+   * Scores documents. Every window is a separate sequence.
+   * @param onBatch called after each run with the number of windows that it scored
+   * @throws RangeError for a gate if the evaluator was compiled without `gate`; the signal's reason when aborted.
    */
   evaluate(
     documents: Iterable<HeldOutDocument>,
@@ -49,19 +50,20 @@ export interface Evaluator {
 export const EVALUATION_BATCH = { B: 8, T: 128 } as const
 
 export interface EvaluatorInit {
-  /** Experts in the mixture, public one included. */
+  /** Number of experts in the mixture, the public one included. */
   readonly E: number
   readonly topK: number
   /** Windows per run; default: `EVALUATION_BATCH`. */
   readonly B?: number
   /** Tokens per window; longer documents are cut into several. Default: `EVALUATION_BATCH`. */
   readonly T?: number
-  /** Starts every document, so that its first token is predicted too. */
+  /** Id of the end-of-text token. It precedes every document, so that the first token is predicted too. */
   readonly endOfText: number
-  /** Whether `evaluate` takes gates; one compilation serves all of them and none. */
+  /** Whether `evaluate` accepts gates. One compilation then serves every gate, and also routing without one. */
   readonly gate?: boolean
 }
 
+/** Compiles the mixture for scoring. `params` are those of `mixtureParams`. */
 export async function createEvaluator(
   engine: Engine,
   config: ModelConfig,
@@ -137,6 +139,7 @@ function batchOf({ B = EVALUATION_BATCH.B, T = EVALUATION_BATCH.T }: EvaluatorIn
   return { B, T }
 }
 
+/** Inputs of the graph for one routing. */
 function routingInputs(
   { vocabSize: V }: ModelConfig,
   { E, gate: takesGate = false }: EvaluatorInit,
@@ -152,7 +155,7 @@ function routingInputs(
   }
 }
 
-/** (N, E) weights of the chosen experts over their sum. */
+/** (N, E): weights of the chosen experts, divided by their sum. */
 function chosenShares({ weights }: Routing): Tensor {
   return div(weights, sum(weights, 1, true))
 }

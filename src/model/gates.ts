@@ -1,24 +1,32 @@
 /**
- * What a composition routes by: gates solved from router statistics, where everybody's are there, else the rows
- * that owners trained. Implements protocols/composition, section "Gate". Knows no engine and no files.
+ * The routing of a composition: gates solved from router statistics if the public text and every expert have them,
+ * otherwise the router rows that owners trained. Implements protocols/composition, section "Gate". Does not know
+ * engines or files.
  */
 import type { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
 import type { Expert } from './params.ts'
 import { type Gate, type RouterStatistics, solveGate } from './solved-router.ts'
 
+/** How a composition routes. */
 export type RouterKind = 'solved' | 'rows'
 
-/** `auto` solves where it can; `solved` composes only experts with statistics; `rows` never solves. */
+/**
+ * `auto` solves a gate if all statistics are available; `solved` composes only experts that have statistics; `rows`
+ * never solves a gate.
+ */
 export const ROUTER_CHOICES = ['auto', 'solved', 'rows'] as const
 export type RouterChoice = (typeof ROUTER_CHOICES)[number]
 
-/** The member `router` of a command's arguments. @throws FormatError `bad-field`. */
+/** The member `router` of a command's arguments, if it has one. @throws FormatError `bad-field`. */
 export function routerChoice(fields: Fields): RouterChoice | undefined {
   return fields.has('router') ? fields.literal('router', ...ROUTER_CHOICES) : undefined
 }
 
-/** @returns undefined where the public text or an expert has no statistics, or there is no expert. */
+/**
+ * The gates of a composition.
+ * @returns undefined if the public text or any expert lacks statistics, or if there is no expert.
+ */
 export function gatesOf(
   publicStatistics: RouterStatistics | undefined,
   experts: readonly Pick<Expert, 'statistics'>[],
@@ -29,18 +37,24 @@ export function gatesOf(
   return experts.length > 0 && all.length === experts.length + 1 ? new Gates(all) : undefined
 }
 
-/** One gate for each set of experts in use, as if the others had never been composed; solved when asked for. */
+/**
+ * One gate for each set of experts in use, equal to the gate of a composition without the other experts. Solves a gate
+ * when it is first requested, and keeps the latest ones.
+ */
 export class Gates {
   readonly #statistics: readonly RouterStatistics[]
-  /** By experts in use; the latest used last. */
+  /** Gates by the experts in use; the most recently used last. */
   readonly #solved = new Map<string, Gate>()
 
-  /** @param statistics of the public text, then of the experts in the order of the mixture. */
+  /** @param statistics those of the public text, then those of the experts in the order of the mixture */
   constructor(statistics: readonly RouterStatistics[]) {
     this.#statistics = statistics
   }
 
-  /** The gate for a router mask (E); columns of experts left out are zero. The same object while it is kept. */
+  /**
+   * The gate for a router mask (E). Columns of experts that are left out are zero. Returns the same object as before
+   * while the gate is kept.
+   */
   gate(mask: Float32Array): Gate {
     const inUse = [...mask.keys()].filter((e) => mask[e] === 0)
     const key = inUse.join()

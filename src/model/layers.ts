@@ -1,9 +1,9 @@
 /**
- * The pieces of an OLMo-2 block as plain functions (flexolmo 1.1).
+ * The layers of an OLMo-2 block as plain functions (flexolmo 1.1). Does not know how parameters are stored.
  *
- * B = batch, T = time, P = past positions, C = hidden, V = vocabulary, H = heads, D = head size,
- * G = heads that share one head of keys and values, K = width of all keys (C / G), F = FFN width,
- * E = experts, N = B * T tokens. Weights are [out, in]; y = x W'.
+ * Letters in shapes, here and elsewhere: B = batch, T = tokens of a sequence, P = past positions, C = hidden size,
+ * V = vocabulary, H = query heads, D = head size, G = query heads per head of keys and values, K = width of all keys
+ * (C / G), F = FFN width, E = experts, N = B * T tokens. Weights are [out, in]; y = x W'.
  */
 import {
   add,
@@ -22,6 +22,7 @@ import { gatedProjection, rmsNorm } from '../tensor/fused.ts'
 import { MASKED } from '../tensor/mask.ts'
 import { headSize, type ModelConfig } from './config.ts'
 
+/** A parameter by its Hugging Face name. */
 export type Weights = (name: string) => Tensor
 
 /** x [N, I] times W [O, I] transposed -> [N, O]. */
@@ -29,24 +30,24 @@ export function linear(x: Tensor, weight: Tensor): Tensor {
   return matMul(x as never, weight as never, false, true)
 }
 
-/** A low-rank difference B A of a weight: A [r, I], B [O, r]. */
+/** The factors of a low-rank difference B A from a weight [O, I]: A [r, I], B [O, r]. */
 export interface Factors {
   readonly A: Tensor
   readonly B: Tensor
 }
 
-/** x [N, I] times (B A) transposed -> [N, O], without the product B A. */
+/** x [N, I] times (B A) transposed -> [N, O], computed without forming B A. */
 export function lowRankLinear(x: Tensor, { A, B }: Factors): Tensor {
   return linear(linear(x, A), B)
 }
 
-/** Of every position and pair of channels, (positions, D / 2) each. */
+/** Cosine and sine of the rotary angle of every position and pair of channels, (positions, D / 2) each. */
 export interface RotaryHalves {
   readonly cos: Float32Array
   readonly sin: Float32Array
 }
 
-/** Of the first `length` positions (flexolmo 1.1). */
+/** Rotary tables of the first `length` positions (flexolmo 1.1). */
 export function rotaryHalves(config: ModelConfig, length: number): RotaryHalves {
   const D = headSize(config)
   const half = D / 2
@@ -62,27 +63,27 @@ export function rotaryHalves(config: ModelConfig, length: number): RotaryHalves 
   return { cos, sin }
 }
 
-/** The same for every channel, [length, D]; halves repeat (rotate-half layout). */
+/** Rotary tables by channel, [length, D] each: the values of `rotaryHalves` twice (rotate-half layout). */
 export function rotaryTables(config: ModelConfig, length: number): { cos: Float32Array; sin: Float32Array } {
   const D = headSize(config)
   const half = D / 2
   const halves = rotaryHalves(config, length)
-  const whole = (table: Float32Array): Float32Array =>
+  const byChannel = (table: Float32Array): Float32Array =>
     Float32Array.from(
       { length: length * D },
       (_, i) => table[Math.floor(i / D) * half + (i % half)] as number,
     )
-  return { cos: whole(halves.cos), sin: whole(halves.sin) }
+  return { cos: byChannel(halves.cos), sin: byChannel(halves.sin) }
 }
 
-/** Rotate x (B, H, T, D) by cos and sin, each broadcastable to it. */
+/** Rotary embedding of x (B, H, T, D) by the tables cos and sin, which broadcast to the shape of x. */
 export function rotate(x: Tensor, cos: Tensor, sin: Tensor): Tensor {
   const [first, second] = split(x, 2, -1) as [Tensor, Tensor]
   const turned = concat([mul(second, scalar(-1)), first], -1) // [-v2, v1]
   return add(mul(x, cos), mul(turned, sin))
 }
 
-/** [G T, T] additive causal mask, the same for each of G heads that share keys. */
+/** Additive causal mask [G T, T]: the mask of one head, repeated for each of the G heads that share keys. */
 export function causalMask(T: number, G: number): Tensor {
   const values = new Float32Array(G * T * T)
   for (let row = 0; row < G * T; row++) values.fill(MASKED, row * T + (row % T) + 1, (row + 1) * T)
@@ -90,9 +91,10 @@ export function causalMask(T: number, G: number): Tensor {
 }
 
 /**
- * Self-attention with full-width QK-norm before the split into heads, and norm on the output:
- * (N, C). x (N, C) with N = B * T; cos and sin broadcast to (B, H, T, D); mask of `causalMask`. Heads that
- * share keys are one head of G T queries.
+ * Self-attention with QK-norm over the full width, before the split into heads, and a norm on the output:
+ * x (N, C) -> (N, C). Query heads that share keys are computed as one head of G T queries.
+ * @param rotary tables that broadcast to (B, H, T, D)
+ * @param mask `causalMask` of T and G
  */
 export function attention(
   config: ModelConfig,

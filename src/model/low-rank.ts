@@ -1,6 +1,6 @@
 /**
- * Experts whose FFN is the public one plus a difference of low rank (FlexMoRE, arXiv 2602.08818): made from a whole
- * FFN, and whole FFNs made from them. Knows no training and no files.
+ * Experts whose FFN is the public FFN plus a low-rank difference (FlexMoRE, arXiv 2602.08818): computes such an expert
+ * from one of full rank, and merges it back. Does not know training or files.
  */
 
 import { InputError } from '../lib/errors.ts'
@@ -9,33 +9,39 @@ import type { ModelConfig } from './config.ts'
 import { type Expert, expertFfn, expertRank, type Param, type Params, requireParam } from './params.ts'
 import { truncatedSvd } from './truncated-svd.ts'
 
-/** @param rank 0 for whole FFNs. @throws InputError `usage` for one that this model's weights cannot have. */
+/**
+ * Checks the option `--rank`.
+ * @param rank 0 for full rank
+ * @throws InputError `usage` for a rank greater than the smaller of hidden and intermediate size.
+ */
 export function checkRank({ hiddenSize, intermediateSize }: ModelConfig, rank: number): void {
   const most = Math.min(hiddenSize, intermediateSize)
   if (rank <= most) return
   throw new InputError('usage', `--rank: expected 1 to ${most} for this public model, got ${rank}`)
 }
 
+/** A truncated expert. */
 export interface LowRank {
   readonly expert: Expert
-  /** Share of the squared norm of the difference from the public FFN that is kept, over all layers: 0 to 1. */
+  /** Share of the squared norm of the difference from the public FFN that the expert keeps, over all layers: 0 to 1. */
   readonly energyKept: number
 }
 
 /**
- * The expert whose every projection is W_public + B A nearest to the given one's: its difference from the public
- * weight, cut to the `rank` largest singular values (Eckart and Young, 1936). Each factor takes the root of the
- * values, so that both are of one size whatever format they are rounded to. Rows and bias stay.
+ * Truncates an expert: every projection becomes W_public + B A, where B A is the best approximation of the difference
+ * from the public weight, by its `rank` largest singular values (Eckart and Young, 1936). Both factors are scaled by
+ * the square roots of the singular values, so they have the same magnitude in whichever format they are rounded to.
+ * Router rows and bias do not change.
  * @throws RangeError for a rank outside 1 to the smaller of hidden and intermediate size: a bug of the caller.
  */
 export function lowRankOf(expert: Expert, publicModel: Params, rank: number): LowRank {
   const ffn = new Map<string, Param>()
   let kept = 0
-  let whole = 0
+  let total = 0
   for (const { key, shape, data, base } of projections(expert, publicModel)) {
     const [out, width] = shape
     const difference = Float64Array.from(data, (x, i) => x - (base[i] as number))
-    for (const x of difference) whole += x * x
+    for (const x of difference) total += x * x
     const { values, left, right } = truncatedSvd(difference, out, width, rank)
     const A = new Float32Array(rank * width)
     const B = new Float32Array(out * rank)
@@ -48,10 +54,10 @@ export function lowRankOf(expert: Expert, publicModel: Params, rank: number): Lo
     ffn.set(`${key}.A`, { shape: [rank, width], data: A })
     ffn.set(`${key}.B`, { shape: [out, rank], data: B })
   }
-  return { expert: { ...expert, ffn }, energyKept: whole === 0 ? 1 : Math.min(1, kept / whole) }
+  return { expert: { ...expert, ffn }, energyKept: total === 0 ? 1 : Math.min(1, kept / total) }
 }
 
-/** The same expert with whole FFNs, W_public + B A rounded once to float32; itself where it has them already. */
+/** The expert with merged weights, W_public + B A rounded once to float32; the expert itself if it has full rank. */
 export function materialised(expert: Expert, publicModel: Params): Expert {
   if (expertRank(expert) === 0) return expert
   const ffn = new Map<string, Param>()
@@ -59,7 +65,7 @@ export function materialised(expert: Expert, publicModel: Params): Expert {
   return { ...expert, ffn }
 }
 
-/** One projection: W_public + B A [out, in]. */
+/** One merged projection: W_public + B A, [out, in]. */
 export function materialisedWeight(base: Float32Array, A: Param, B: Param): Float32Array {
   const [out, rank] = B.shape as [number, number]
   const width = A.shape[1] as number
@@ -77,7 +83,7 @@ export function materialisedWeight(base: Float32Array, A: Param, B: Param): Floa
   return weight
 }
 
-/** Every projection as a whole weight, with the public one. */
+/** Every projection of an expert, merged if it has low rank, with the weight of the public model as `base`. */
 function* projections(
   expert: Expert,
   publicModel: Params,

@@ -1,8 +1,11 @@
 /**
- * The mixture as one ONNX graph of standard operators (opset 18): token ids and keys and values so far
- * in, logits, keys and values and every expert's share out. A token's expert that the router did not
- * choose gets no row, so it computes nothing. `forward` in transformer.ts is the same function for
- * training, the decoder for serving. Knows no file and no session.
+ * The forward pass as one exported ONNX graph of standard operators (opset 18): from token ids and past keys and
+ * values to logits, new keys and values, and the share of every expert. An expert computes only the tokens that chose
+ * it. Does not know files or sessions.
+ *
+ * Three other files compute the same function: model/transformer.ts (training and evaluation), inference/decoder.ts
+ * with serving-layers.ts, and inference/token-decoder.ts (serving). test/model/onnx-graph.test.ts holds the graph
+ * equal to serving, with and without the vector kernels of token-decoder.ts.
  */
 import { biasName, expertName, layerName, routerName } from '../lib/tensor-names.ts'
 import { GraphBuilder } from '../tensor/graph-builder.ts'
@@ -13,22 +16,23 @@ import { rotaryTables } from './layers.ts'
 import { type Params, requireParam } from './params.ts'
 
 export interface MixtureGraphInit {
-  /** Experts, public one included. */
+  /** Number of experts, the public one included. */
   readonly E: number
   readonly topK: number
 }
 
-/** A slice that ends here ends with its axis. */
+/** End of a slice that reaches to the end of its axis. */
 const END = Number.MAX_SAFE_INTEGER
 
 /**
- * B rows, T new tokens each, P tokens before them (0 at first), n logits, H' heads of keys, for L layers:
+ * The graph for B rows of T new tokens each, after P past tokens (0 at first), with H' heads of keys and values and
+ * layers l:
  *
- * - inputs `input_ids` int64 (B, T); `past_key_values.{l}.key` and `.value` (B, H', P, D); `expert_mask` (E),
- *   added to the router's logits: 0 in use, -1e30 left out; `num_logits_to_keep` int64 (): of how many last
- *   tokens logits are wanted.
- * - outputs `logits` (B, n, V); `present.{l}.key` and `.value` (B, H', P + T, D); `expert_shares` (B, E),
- *   the last token's routing weights, mean over layers, each row summing to 1.
+ * - inputs: `input_ids` int64 (B, T); `past_key_values.{l}.key` and `.value` (B, H', P, D); `expert_mask` (E), added to
+ *   the logits of the router: 0 for an expert in use, -1e30 for one left out; `num_logits_to_keep` int64 scalar: n, the
+ *   number of last tokens whose logits are computed.
+ * - outputs: `logits` (B, n, V); `present.{l}.key` and `.value` (B, H', P + T, D); `expert_shares` (B, E): routing
+ *   weights of the last token, mean over layers; each row sums to 1.
  */
 export function mixtureGraph(config: ModelConfig, params: Params, init: MixtureGraphInit): Graph {
   return new MixtureGraph(config, params, init).build()
@@ -40,7 +44,7 @@ class MixtureGraph {
   readonly #init: MixtureGraphInit
   readonly #b = new GraphBuilder()
   readonly #weights = new Set<string>()
-  /** [-1, C]: rows of the residual stream. */
+  /** The shape [-1, C], which flattens the residual stream to rows. */
   readonly #rows: string
 
   constructor(config: ModelConfig, params: Params, init: MixtureGraphInit) {
@@ -65,12 +69,12 @@ class MixtureGraph {
     b.inputs.push({ name: 'num_logits_to_keep', type: 'int64', shape: [] })
 
     const T = this.#op('Shape', ['input_ids'], { start: 1 }) // [1]
-    const place = this.#positions(T)
+    const positions = this.#positions(T)
     let x = this.#op('Gather', [this.#weight('model.embed_tokens.weight'), 'input_ids']) // (B, T, C)
     x = this.#op('Reshape', [x, this.#rows]) // (N, C)
     let shares: string | undefined
     for (let layer = 0; layer < L; layer++) {
-      const u = this.#op('Add', [x, this.#attention(layer, x, T, place)])
+      const u = this.#op('Add', [x, this.#attention(layer, x, T, positions)])
       const { y, share } = this.#mixture(layer, u, T)
       shares = shares === undefined ? share : this.#op('Add', [shares, share])
       x = this.#op('Add', [u, this.#norm(y, layerName(layer, 'post_feedforward_layernorm.weight'))])
@@ -91,7 +95,7 @@ class MixtureGraph {
     return b.graph()
   }
 
-  /** Rotary tables (T, D) and causal mask (T, P + T) of the new positions. */
+  /** Rotary tables (T, D) and additive causal mask (T, P + T) of the new positions. */
   #positions(T: string): { cos: string; sin: string; mask: string } {
     const { maxPositionEmbeddings: R } = this.#config
     const P = this.#op('Shape', ['past_key_values.0.key'], { start: 2, end: 3 })
@@ -116,7 +120,7 @@ class MixtureGraph {
     return { cos: table('cos'), sin: table('sin'), mask }
   }
 
-  /** x (N, C) -> norm of attention (N, C); keys and values go out. */
+  /** x (N, C) -> normed attention output (N, C). Makes the keys and values outputs of the graph. */
   #attention(
     layer: number,
     x: string,
@@ -127,7 +131,7 @@ class MixtureGraph {
     const D = headSize(this.#config)
     const G = H / numKeyValueHeads
     const named = (rest: string): string => layerName(layer, `self_attn.${rest}.weight`)
-    /** (N, ...) -> (B, H', T, D), or (B, H', G, T, D) where G heads share keys. */
+    /** Splits y (N, ...) into heads: (B, H', T, D), or (B, H', G, T, D) if G query heads share keys. */
     const heads = (y: string, ...counts: readonly number[]): string => {
       const shape = this.#op('Concat', [this.#ints(-1), T, this.#ints(...counts, D)], { axis: 0 })
       const perm = [0, ...counts.map((_, i) => i + 2), 1, counts.length + 2]
@@ -161,7 +165,10 @@ class MixtureGraph {
     return this.#norm(out, layerName(layer, 'post_attention_layernorm.weight'))
   }
 
-  /** u (N, C) -> weighted sum of the chosen experts (N, C), and their shares for last tokens (B, 1, E). */
+  /**
+   * u (N, C) -> weighted sum of the chosen experts (N, C), and the experts' shares for the last token of each row (B,
+   * E).
+   */
   #mixture(layer: number, u: string, T: string): { y: string; share: string } {
     const { E, topK } = this.#init
     const bias = this.#params.get(biasName(layer))?.data ?? new Float32Array(E)
@@ -207,7 +214,7 @@ class MixtureGraph {
     return this.#op('Mul', [this.#op('Div', [x, rms]), this.#weight(gain)])
   }
 
-  /** A parameter under its Hugging Face name, its bytes where they are. */
+  /** A parameter as an initializer under its Hugging Face name; its bytes are not copied. */
   #weight(name: string): string {
     if (!this.#weights.has(name)) {
       const { shape, data } = requireParam(this.#params, name)

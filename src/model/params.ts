@@ -1,6 +1,6 @@
 /**
- * Parameters by name: which are trained and which are frozen, and how the public model, a pair and a composition are
- * laid out. Knows no tensor library and no files.
+ * Parameters by name: names and shapes of the public model and of a mixture, and the concatenation of experts into a
+ * mixture. Does not know tensor libraries or files.
  */
 import {
   biasName,
@@ -17,6 +17,7 @@ import {
 import { keyValueWidth, type ModelConfig } from './config.ts'
 import type { RouterStatistics } from './solved-router.ts'
 
+/** One parameter: float32 values, row-major. */
 export interface Param {
   readonly shape: readonly number[]
   readonly data: Float32Array
@@ -77,18 +78,18 @@ export function mixtureShapes(config: ModelConfig, E: number): Map<string, reado
   return shapes
 }
 
-/** What one owner trains and publishes, under pair names: FFN 1, its router row, its bias. */
+/** What one owner trains and publishes: an FFN, a router row and a bias per layer. */
 export interface Expert {
   /**
-   * Of full rank: keys `${layer}.${projection}`, gate and up [F, C], down [C, F]. Of rank r, where each weight is the
+   * At full rank: keys `${layer}.${projection}`, gate and up [F, C], down [C, F]. At rank r, where each weight is the
    * public one plus B A: keys `${layer}.${projection}.A` [r, in] and `.B` [out, r]. Never both.
    */
   readonly ffn: ReadonlyMap<string, Param>
   /** One row [C] per layer. */
   readonly routerRows: readonly Float32Array[]
-  /** One number per layer, or none; used as min(b, 0). */
+  /** One number per layer, used as min(b, 0); undefined if the expert has no bias. */
   readonly bias: Float32Array | undefined
-  /** What a node solves its gate from, where the owner publishes it. */
+  /** Router statistics, from which a node solves its gate; undefined if the owner does not publish them. */
   readonly statistics?: RouterStatistics | undefined
 }
 
@@ -97,7 +98,7 @@ export function expertRank(expert: Pick<Expert, 'ffn'>): number {
   return expert.ffn.get('0.gate_proj.A')?.shape[0] ?? 0
 }
 
-/** Parameter names and values of one projection of an expert: its weight, or its two factors. */
+/** Names and values of one projection of an expert: its weight, or its two factors. */
 function projectionParams(
   expert: Expert,
   layer: number,
@@ -112,19 +113,20 @@ function projectionParams(
   ])
 }
 
-/** @throws RangeError for an expert that lacks it: a bug of the caller. */
+/** An entry of `Expert.ffn`. @throws RangeError if the expert lacks it: a bug of the caller. */
 export function expertFfn(expert: Pick<Expert, 'ffn'>, key: string): Param {
   const param = expert.ffn.get(key)
   if (param === undefined) throw new RangeError(`expert lacks ${key}`)
   return param
 }
 
-/** Which of E experts are held as low-rank differences from the public FFN. */
+/** Indices of the experts, of E, that `params` holds as low-rank differences from the public FFN. */
 export function lowRankExperts(params: Params, E: number): ReadonlySet<number> {
   const experts = Array.from({ length: E }, (_, e) => e)
   return new Set(experts.filter((e) => params.has(factorName(0, e, 'gate_proj', 'A'))))
 }
 
+/** A parameter by name. @throws RangeError if it is missing: a bug of the caller. */
 export function requireParam(params: Params, name: string): Param {
   const param = params.get(name)
   if (param === undefined) throw new RangeError(`parameter ${name} is missing`)
@@ -132,8 +134,10 @@ export function requireParam(params: Params, name: string): Param {
 }
 
 /**
- * Public model + experts as FlexOlmo parameters by concatenation (flexolmo 4): nothing is averaged
- * or copied, only router rows are gathered; experts of low rank stay factors. Expert 0 is the public FFN with one router row per layer.
+ * Parameters of a FlexOlmo mixture, by concatenation of the public model and the experts (flexolmo 4). Nothing is
+ * averaged; only router rows and biases are copied, and low-rank experts remain factors. Expert 0 is the public FFN.
+ * @param publicRows router row [C] of the public expert in each layer
+ * @param experts in the order of the mixture, which starts with the public expert
  */
 export function mixtureParams(
   config: ModelConfig,
@@ -172,9 +176,9 @@ export function mixtureParams(
 }
 
 /**
- * Router rows of the public expert: zero. Softmax sees differences of logits only, so a row r_i
- * beside a zero row routes exactly as r_i + r_pub beside r_pub; fixing r_pub at zero keeps every
- * member's row in one coordinate system without a tensor to agree on (flexolmo 2.3).
+ * Router rows of the public expert, which are zero in every layer. Softmax depends only on differences of logits, so a
+ * row r_i beside a zero row routes exactly like r_i + r_pub beside r_pub. With r_pub fixed at zero, the rows of all
+ * members share one coordinate system, and no tensor has to be agreed on (flexolmo 2.3).
  */
 export function zeroRows(config: ModelConfig): Float32Array[] {
   return Array.from({ length: config.numHiddenLayers }, () => new Float32Array(config.hiddenSize))

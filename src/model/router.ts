@@ -1,6 +1,6 @@
 /**
- * The router: softmax over all experts first, then top-k, weights not renormalised (flexolmo 1.1,
- * 1.2). Knows no expert's FFN.
+ * The router in a graph: softmax over all experts, then top-k, with weights that are not renormalised (flexolmo 1.1,
+ * 1.2). `planRouting` in routing-plan.ts applies the same rule outside of graphs. Does not know the experts' FFNs.
  */
 import { add, matMul, minimum, mul, scalar, softmax, type Tensor } from '@tensorflow/tfjs'
 import { topKMask } from '../tensor/fused.ts'
@@ -10,19 +10,22 @@ import { MASKED } from '../tensor/mask.ts'
 export const LEFT_OUT = MASKED
 
 export interface Routing {
-  /** (N, E) logits, bias and mask included. */
+  /** (N, E): logits, bias, gate and mask included. */
   readonly logits: Tensor
-  /** (N, E) softmax over all experts. */
+  /** (N, E): softmax over all experts. */
   readonly probabilities: Tensor
-  /** (N, E) probabilities of the chosen experts, 0 elsewhere. */
+  /** (N, E): probabilities of the chosen experts, 0 for the others. */
   readonly weights: Tensor
 }
 
 /**
- * u (N, C) is the raw residual stream; rows (E, C); bias (E) with 0 for the public expert, used as
- * min(b, 0); mask (E) is 0 for an expert in use and very negative for one left out, which equals
- * removing its row (flexolmo 7a.5); the logits (N, E) of a gate are added to those of the rows times
- * `rowScale` ().
+ * Routes N tokens to E experts.
+ * @param u residual stream (N, C), without a norm
+ * @param rows router rows (E, C)
+ * @param bias (E), used as min(b, 0); 0 for the public expert
+ * @param mask (E): 0 for an expert in use, `LEFT_OUT` for one left out, which has the effect of removing its row
+ * (flexolmo 7a.5)
+ * @param gate logits (N, E) of a solved gate, added to `rowScale` (a scalar) times the logits of the rows and bias
  */
 export function route(
   u: Tensor,

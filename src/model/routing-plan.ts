@@ -1,37 +1,38 @@
 /**
- * The router's decision for rows of tokens, outside any graph: which expert computes which rows, with
- * what weight. The same rule as `route` in router.ts, token by token. Knows no engine.
+ * Routing decisions outside of graphs: which expert computes which rows of a batch, and with which weights. The same
+ * rule as `route` in router.ts. Does not know engines.
  */
 import type { Gate } from './solved-router.ts'
 
-/** Numbers of rows, and a weight for each. */
+/** Row indices, and a weight for each. */
 export interface WeightedRows {
   readonly rows: readonly number[]
   readonly weights: readonly number[]
 }
 
-/** What one sequence routes by. */
+/** How the tokens of one sequence are routed. */
 export interface SequenceRouting {
-  /** (E): 0 for an expert in use, LEFT_OUT for one that is not. */
+  /** (E): 0 for an expert in use, LEFT_OUT for one left out. */
   readonly mask: Float32Array
-  /** Solved for the experts in use; without one the router rows decide. */
+  /** Gate solved for the experts in use; undefined routes by the router rows alone. */
   readonly gate?: Gate | undefined
 }
 
-/** Rows of one expert and the weight of its output in each. */
+/** Rows that one expert computes, and the weight of its output in each. */
 export interface ExpertRows extends WeightedRows {
   readonly expert: number
 }
 
 export interface RoutingPlan {
+  /** Only experts that at least one row has chosen, in ascending order. */
   readonly experts: readonly ExpertRows[]
-  /** (N, E): weights of the chosen experts over their sum, so that each row sums to 1. */
+  /** (N, E): weights of the chosen experts divided by their sum, so that each row sums to 1. */
   readonly shares: Float32Array
 }
 
 /**
- * Softmax over all experts, then the k largest, not renormalised (flexolmo 1.1, 1.2). `logits` is
- * (N, E), bias and mask included.
+ * Softmax over all experts, then the k largest, not renormalised (flexolmo 1.1, 1.2).
+ * @param logits (N, E): bias, gate and mask included
  */
 export function planRouting(logits: Float32Array, N: number, E: number, topK: number): RoutingPlan {
   const byExpert = Array.from({ length: E }, (_, expert) => ({
@@ -56,7 +57,7 @@ export function planRouting(logits: Float32Array, N: number, E: number, topK: nu
     const chosen = largest(p, topK)
     for (const e of chosen) chosenTotal += p[e] as number
     for (const e of chosen) {
-      // An expert left out has probability zero and computes nothing.
+      // An expert that is left out has probability 0 and must not compute.
       if (p[e] === 0) continue
       const plan = byExpert[e] as (typeof byExpert)[number]
       plan.rows.push(row)
@@ -67,7 +68,7 @@ export function planRouting(logits: Float32Array, N: number, E: number, topK: nu
   return { experts: byExpert.filter(({ rows }) => rows.length > 0), shares }
 }
 
-/** Indices of the k largest; of equals the lower index first, as the graph's top-k. */
+/** Indices of the k largest values; equal values rank by ascending index, as in top-k of the graph. */
 function largest(values: Float64Array, k: number): number[] {
   const chosen: number[] = []
   for (let round = 0; round < Math.min(k, values.length); round++) {

@@ -1,45 +1,51 @@
 /**
- * A router that is solved, not trained: each owner publishes how often each token occurs in its text, and a node
- * makes one gate for exactly the experts that it composes, in closed form. Implements protocols/expert-package,
- * section "Router statistics". Knows no engine, no files and no peers.
+ * A router that is solved in closed form, not trained: each owner publishes how often each token occurs in its text,
+ * and a node computes one gate for exactly the experts that it composes. Implements protocols/expert-package, section
+ * "Router statistics". Does not know engines, files or peers.
  *
- * The gate is a naive Bayes classifier (Maron 1961) that forgets: its logits are the log-odds of the tokens so far
- * under the owners' unigram models, those of older tokens decayed. They are the same in every layer and are added to
- * those of the router rows.
+ * The gate is a naive Bayes classifier (Maron 1961) with exponential forgetting: its logits are the log-odds of the
+ * tokens so far under the owners' unigram models, where older tokens count less. They are the same in every layer and
+ * are added to the logits of the router rows.
  */
 
-/** Tokens of a document at most. */
+/** Maximum number of tokens of a document. */
 export const STATISTICS_WINDOW = 128
 
-/** Means over an owner's documents; V is the size of the vocabulary. */
+/** Statistics of an owner's text: means over its documents. */
 export interface RouterStatistics {
-  /** Share of each token of the vocabulary (V): none below 0, together 1. */
+  /** Share of each token of the vocabulary (V): not negative, with sum 1. */
   readonly tokens: Float32Array
 }
 
-/** logits (E) after tokens x_0 .. x_t: the sum of GATE_DECAY^(t - s) weights[x_s], plus offsets. Expert 0 is the public one. */
+/**
+ * A linear router on tokens. Its logits (E) after tokens x_0 .. x_t are the sum over s of GATE_DECAY^(t - s)
+ * weights[x_s], plus offsets. Expert 0 is the public one.
+ */
 export interface Gate {
   /** (V, E). */
   readonly weights: Float32Array
   /** (E). */
   readonly offsets: Float32Array
-  /** What the logits of the router rows, biases included, count for beside the gate's; 0: the gate alone. */
+  /** Weight of the router-row logits (with bias) relative to the gate's; 0 uses the gate alone. */
   readonly rowScale: number
 }
 
-/** Weight of what was known before each token (rows gate, gate-decay-0.8 and gate-decay-0.95). */
+/** Factor by which each token reduces the evidence of earlier ones (rows gate, gate-decay-0.8 and gate-decay-0.95). */
 export const GATE_DECAY = 0.9
-/** Share of every owner's unigram model that is what all owners have in common: a token that one never used is unlikely, not ruled out. */
+/**
+ * Share of the common model (the mean over all owners) in every owner's unigram model. It makes a token that an owner
+ * never used unlikely instead of impossible.
+ */
 const SMOOTHING = 0.01
-/** Share of the common model that is uniform, for tokens that nobody used. */
+/** Share of the uniform distribution in the common model, for tokens that no owner used. */
 const UNIFORM = 0.1
 /** `Gate.rowScale` of every solved gate (row gate-alone). */
 const ROW_SCALE = 1
 
 export interface GateCalibration {
-  /** Factor of the log-odds: neighbouring tokens tell much the same, so a token is worth less than its odds say. */
+  /** Factor of the log-odds, below 1 because neighbouring tokens are not independent evidence. */
   readonly scale: number
-  /** Logit of the public expert beside the owners': text that could be anybody's is public. */
+  /** Logit offset of the public expert, so that text that points to no owner goes to the public expert. */
   readonly prior: number
 }
 
@@ -47,8 +53,9 @@ export interface GateCalibration {
 export const GATE_CALIBRATION: GateCalibration = { scale: 0.5, prior: 1 }
 
 /**
- * With p_e the smoothed unigram model of owner e, 0 being the public text, weights[v, e] = scale log(p_e(v) / p_0(v)).
- * Adding or withdrawing an owner changes a mean alone.
+ * Solves the gate: weights[v, e] = scale log(p_e(v) / p_0(v)), where p_e is the smoothed unigram model of owner e and
+ * p_0 that of the public text. When an owner is added or withdrawn, only the common model changes.
+ * @param statistics those of the public text, then those of the experts in the order of the mixture
  */
 export function solveGate(
   statistics: readonly RouterStatistics[],
@@ -73,10 +80,10 @@ export function solveGate(
 }
 
 /**
- * A gate's logits for one more token of a sequence; the E sums of the token before are all that a sequence keeps.
- * @param position tokens of the sequence before this one
- * @param sums (positions, E), without offsets; row `position` is written
- * @param logits E values from `to` are written
+ * Computes a gate's logits after one more token of a sequence, from the sums of the previous token.
+ * @param position number of tokens of the sequence before this one
+ * @param sums (positions, E): decayed sums of weights, without offsets; reads row `position - 1`, writes row `position`
+ * @param logits receives E values from index `to` on
  */
 export function gateToken(
   { weights, offsets }: Gate,
@@ -96,7 +103,7 @@ export function gateToken(
   }
 }
 
-/** (T, T): row t has what the tokens up to token t count for after it. */
+/** (T, T): row t holds the weight of each token up to t in the sums after token t, and 0 for later tokens. */
 export function decayWeights(T: number): Float32Array {
   const values = new Float32Array(T * T)
   for (let t = 0; t < T; t++) {

@@ -1,6 +1,12 @@
 /**
- * The FlexOlmo forward pass: OLMo-2 blocks whose FFN is a mixture of experts (flexolmo 1.1). A dense
- * public model is the mixture with one expert. Knows no training, no files and no peers.
+ * The FlexOlmo forward pass over whole sequences, for training and evaluation: OLMo-2 blocks whose FFN is a mixture
+ * of experts (flexolmo 1.1). The dense public model is the mixture with one expert. Does not know training, files or
+ * peers.
+ *
+ * Three other files compute the same function: inference/decoder.ts with serving-layers.ts (serving, with a key-value
+ * cache), inference/token-decoder.ts (serving by vector kernels), and model/onnx-graph.ts (export).
+ * test/model/golden.test.ts holds this file to reference values, test/inference/generate.test.ts holds both decoders
+ * equal to it, and test/model/onnx-graph.test.ts holds the exported graph equal to the decoders.
  */
 
 import { add, gather, mul, reshape, slice, type Tensor, type Tensor1D, tensor } from '@tensorflow/tfjs'
@@ -29,30 +35,33 @@ import {
 import { type Routing, route } from './router.ts'
 
 export interface ForwardInit {
+  /** Number of sequences. */
   readonly B: number
+  /** Tokens of each sequence. */
   readonly T: number
-  /** Experts in the mixture, public one included. */
+  /** Number of experts in the mixture, the public one included. */
   readonly E: number
   readonly topK: number
-  /** Whether parameters hold an expert bias. */
+  /** Whether the parameters contain expert biases. */
   readonly bias: boolean
-  /** (E) additive router mask: 0 in use, very negative left out. */
+  /** Router mask (E): 0 for an expert in use, `LEFT_OUT` for one left out. */
   readonly mask?: Tensor
-  /** Experts that parameters hold as low-rank differences from the public FFN; none where absent. */
+  /** Experts whose parameters are low-rank differences from the public FFN; default: none. */
   readonly lowRank?: ReadonlySet<number>
-  /** A solved gate beside the router rows; every row of the batch is a sequence of its own. */
+  /** A solved gate, added to the logits of the router rows. */
   readonly gate?: GateTensors
 }
 
 export interface ForwardResult {
-  /** (N, C) residual stream after the final norm. */
+  /** (N, C): residual stream after the final norm. */
   readonly hidden: Tensor
+  /** By layer. */
   readonly routing: readonly Routing[]
-  /** (N, C) residual stream before each router. */
+  /** By layer, (N, C): residual stream that the router reads. */
   readonly routerInputs: readonly Tensor[]
 }
 
-/** One mixture layer; `pair` of the experts' outputs weighted by the router, u (N, C) -> (N, C). */
+/** One mixture layer: the sum of all experts' outputs, weighted by the router. u (N, C) -> y (N, C). */
 function mixture(
   weights: Weights,
   layer: number,
@@ -73,25 +82,25 @@ function mixture(
   return { y: y as Tensor, routing }
 }
 
-/** The FFN of expert e for u (N, C); experts of low rank share the public products. */
+/** The FFN of each expert applied to u (N, C); low-rank experts share the products with the public weights. */
 function expertFunctions(
   weights: Weights,
   layer: number,
   u: Tensor,
   lowRank: ReadonlySet<number> = new Set(),
 ): (e: number) => Tensor {
-  const whole = (e: number, projection: (typeof FFN_PROJECTIONS)[number]): Tensor =>
+  const weight = (e: number, projection: (typeof FFN_PROJECTIONS)[number]): Tensor =>
     weights(expertName(layer, e, projection))
   if (lowRank.size === 0) {
-    return (e) => feedForward(u, whole(e, 'gate_proj'), whole(e, 'up_proj'), whole(e, 'down_proj'))
+    return (e) => feedForward(u, weight(e, 'gate_proj'), weight(e, 'up_proj'), weight(e, 'down_proj'))
   }
-  const gate = linear(u, whole(PUBLIC_EXPERT, 'gate_proj'))
-  const up = linear(u, whole(PUBLIC_EXPERT, 'up_proj'))
-  const down = whole(PUBLIC_EXPERT, 'down_proj')
+  const gate = linear(u, weight(PUBLIC_EXPERT, 'gate_proj'))
+  const up = linear(u, weight(PUBLIC_EXPERT, 'up_proj'))
+  const down = weight(PUBLIC_EXPERT, 'down_proj')
   return (e) => {
     if (e === PUBLIC_EXPERT) return gatedProjection(gate, up, down)
     if (!lowRank.has(e)) {
-      return feedForward(u, whole(e, 'gate_proj'), whole(e, 'up_proj'), whole(e, 'down_proj'))
+      return feedForward(u, weight(e, 'gate_proj'), weight(e, 'up_proj'), weight(e, 'down_proj'))
     }
     const factors = (projection: (typeof FFN_PROJECTIONS)[number]): Factors => ({
       A: weights(factorName(layer, e, projection, 'A')),
@@ -106,7 +115,7 @@ function expertFunctions(
   }
 }
 
-/** Whole sequences at once: ids (B, T) int32 -> hidden (N, C). */
+/** Forward pass of B whole sequences: int32 ids (B, T) -> hidden (N, C), with N = B T. */
 export function forward(
   config: ModelConfig,
   weights: Weights,
@@ -115,11 +124,18 @@ export function forward(
 ): ForwardResult {
   const { B, T } = init
   const gate = init.gate && { logits: gateLogits(init.gate, ids, B, T), rowScale: init.gate.rowScale }
-  return blocks(config, weights, embed(weights, ids, B * T), init, gate, attendWhole(config, weights, B, T))
+  return blocks(
+    config,
+    weights,
+    embed(weights, ids, B * T),
+    init,
+    gate,
+    attentionByLayer(config, weights, B, T),
+  )
 }
 
-/** Attention of whole sequences by layer. */
-function attendWhole(
+/** The attention function of each layer: x (N, C) -> (N, C). */
+function attentionByLayer(
   config: ModelConfig,
   weights: Weights,
   B: number,

@@ -1,30 +1,30 @@
 /**
- * The largest singular values and vectors of a dense matrix in double precision, by subspace iteration from a seeded
- * start (Halko, Martinsson and Tropp, 2011, arXiv 0909.4061, 4.4) and Jacobi rotations of what is left. Knows no
- * expert.
+ * The largest singular values and vectors of a dense matrix, in double precision: subspace iteration from a seeded
+ * random start (Halko, Martinsson and Tropp, 2011, arXiv 0909.4061, 4.4), then one-sided Jacobi rotations of the small
+ * remaining matrix. Does not know experts.
  */
 import { dot } from '../lib/dot.ts'
 import { mulberry32 } from '../lib/random.ts'
 
 export interface TruncatedSvd {
-  /** Descending; zero from the rank of the matrix on. */
+  /** Singular values in descending order; 0 beyond the rank of the matrix. */
   readonly values: Float64Array
-  /** A vector [m] for each value, one after the other; zeros beside the value zero. */
+  /** A left singular vector [m] for each value, one after the other; zeros for a value of 0. */
   readonly left: Float64Array
-  /** Likewise [n]. */
+  /** A right singular vector [n] for each value, likewise. */
   readonly right: Float64Array
 }
 
-/** Vectors beyond those asked for: the last ones of a subspace are the least accurate. */
+/** Number of additional vectors in the subspace, because its last vectors are the least accurate. */
 const OVERSAMPLING = 10
 const SEED = 1
-/** Iterations end when one adds less than this share to the energy of the subspace. */
+/** Iteration stops when a step adds less than this share to the energy of the subspace. */
 const ENERGY_TOLERANCE = 1e-7
 const MAX_ITERATIONS = 30
-/** Vectors whose cosine is below this count as orthogonal. */
+/** Vectors count as orthogonal if the magnitude of their cosine is at most this. */
 const COSINE_TOLERANCE = 1e-12
 const MAX_SWEEPS = 30
-/** A vector of which no more than this share is left beside the others is made of them. */
+/** A vector counts as a combination of others if orthogonalisation leaves no more than this share of its length. */
 const DEPENDENT = 1e-10
 
 /**
@@ -55,7 +55,7 @@ export function truncatedSvd(matrix: ArrayLike<number>, m: number, n: number, ra
   return largest(left, m, right, n, k, rank)
 }
 
-/** Matrix [m, n] times each of k vectors [n]. */
+/** The matrix [m, n] times each of k vectors [n]: k vectors [m]. */
 function times(
   matrix: ArrayLike<number>,
   m: number,
@@ -75,7 +75,7 @@ function times(
   return out
 }
 
-/** Its transpose times each of k vectors [m]. */
+/** The transpose of the matrix [m, n] times each of k vectors [m]: k vectors [n]. */
 function timesTransposed(
   matrix: ArrayLike<number>,
   m: number,
@@ -95,7 +95,7 @@ function timesTransposed(
   return out
 }
 
-/** Gram-Schmidt, twice, for rounding; vectors that others make up become zero. */
+/** Gram-Schmidt, twice because of rounding. Vectors that are combinations of others become zero. */
 function orthonormalise(vectors: Float64Array, k: number, n: number): void {
   for (let v = 0; v < k; v++) {
     const own = vectors.subarray(v * n, (v + 1) * n)
@@ -113,10 +113,10 @@ function orthonormalise(vectors: Float64Array, k: number, n: number): void {
   }
 }
 
-/** One-sided Jacobi: turn the vectors on the left until they are orthogonal, and those on the right with them. */
+/** One-sided Jacobi: rotates pairs of left vectors until all are orthogonal, and the right vectors with them. */
 function rotateOrthogonal(left: Float64Array, m: number, right: Float64Array, n: number, k: number): void {
   for (let sweep = 0; sweep < MAX_SWEEPS; sweep++) {
-    let turned = false
+    let hasRotated = false
     for (let p = 0; p < k; p++) {
       for (let q = p + 1; q < k; q++) {
         const a = left.subarray(p * m, (p + 1) * m)
@@ -125,7 +125,7 @@ function rotateOrthogonal(left: Float64Array, m: number, right: Float64Array, n:
         const bb = dot(b, b)
         const ab = dot(a, b)
         if (Math.abs(ab) <= COSINE_TOLERANCE * Math.sqrt(aa * bb)) continue
-        turned = true
+        hasRotated = true
         const zeta = (bb - aa) / (2 * ab)
         const tangent = (zeta < 0 ? -1 : 1) / (Math.abs(zeta) + Math.sqrt(1 + zeta * zeta))
         const cosine = 1 / Math.sqrt(1 + tangent * tangent)
@@ -138,7 +138,7 @@ function rotateOrthogonal(left: Float64Array, m: number, right: Float64Array, n:
         )
       }
     }
-    if (!turned) return
+    if (!hasRotated) return
   }
 }
 
@@ -151,7 +151,7 @@ function rotate(a: Float64Array, b: Float64Array, cosine: number, sine: number):
   }
 }
 
-/** The vectors on the left are values times unit vectors now. */
+/** The `rank` largest singular values; each left vector is now a singular value times a unit vector. */
 function largest(
   left: Float64Array,
   m: number,

@@ -8,8 +8,8 @@ import {
   type Selection,
   selectionRouting,
 } from '../../src/composition/compose.ts'
-import type { GeneratedToken } from '../../src/inference/batcher.ts'
 import { createGenerator } from '../../src/inference/generate.ts'
+import type { GeneratedToken } from '../../src/inference/request-stream.ts'
 import { digestOf } from '../../src/lib/bytes.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import { createEvaluator } from '../../src/model/evaluate.ts'

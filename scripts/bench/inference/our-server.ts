@@ -1,7 +1,8 @@
 /** Our engine as the benchmark's server: the only place that opens a generator. */
 
-import type { GeneratedToken, Generator } from '../../../src/inference/batcher.ts'
+import type { Generator } from '../../../src/inference/batcher.ts'
 import { createGenerator } from '../../../src/inference/generate.ts'
+import type { GeneratedToken } from '../../../src/inference/request-stream.ts'
 import type { WeightFormat } from '../../../src/inference/weight-format.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
 import type { Params } from '../../../src/model/params.ts'

@@ -1,0 +1,101 @@
+/**
+ * One request while it is being answered: chooses its tokens from logits, and hands them to the reader, who may stop
+ * reading at any time. Does not know batches, caches or weights.
+ */
+import type { SequenceRouting } from '../model/routing-plan.ts'
+import { chooseToken, type Sampling } from './sampling.ts'
+
+/** A prompt to complete. Its routing always has the public expert in use. */
+export interface GenerateRequest extends SequenceRouting {
+  /** At least one token. The caller refuses prompts that are longer than the context. */
+  readonly prompt: Int32Array
+  readonly maxTokens: number
+  readonly sampling: Sampling
+  /** Id of the token that ends the completion; it is not yielded. */
+  readonly endOfText: number
+}
+
+export interface GeneratedToken {
+  readonly id: number
+  /** Routing weight of each expert for this token (E), mean over layers; sums to 1. */
+  readonly shares: Float32Array
+}
+
+export class RequestStream {
+  readonly request: GenerateRequest
+  /** Number of tokens of this sequence that are in the cache. */
+  length = 0
+  /** Last chosen token; it is not in the cache yet. */
+  next = 0
+  readonly #contextLength: number
+  readonly #signal: AbortSignal | undefined
+  readonly #chooseToken: (logits: Float32Array) => number
+  /** Chosen tokens that the reader has not taken yet. */
+  readonly #ready: GeneratedToken[] = []
+  #produced = 0
+  /** Whether the reader has stopped reading. */
+  #isAbandoned = false
+  #end: { error?: unknown } | undefined
+  #wake: (() => void) | undefined
+
+  /** @param contextLength maximum number of tokens of prompt and completion together */
+  constructor(request: GenerateRequest, contextLength: number, signal: AbortSignal | undefined) {
+    this.request = request
+    this.#contextLength = contextLength
+    this.#signal = signal
+    this.#chooseToken = chooseToken(request.sampling)
+  }
+
+  /** Whether no more tokens are needed: the completion has ended, or nobody reads it any more. */
+  get isOver(): boolean {
+    return this.#end !== undefined || this.#isAbandoned || this.#signal?.aborted === true
+  }
+
+  /** Yields the tokens as they are chosen. @throws the error of `end`, and the signal's reason when aborted. */
+  async *tokens(): AsyncGenerator<GeneratedToken, void, void> {
+    const wake = (): void => this.#wake?.()
+    this.#signal?.addEventListener('abort', wake)
+    try {
+      for (;;) {
+        this.#signal?.throwIfAborted()
+        const token = this.#ready.shift()
+        if (token !== undefined) yield token
+        else if (this.#end !== undefined) {
+          if ('error' in this.#end) throw this.#end.error
+          return
+        } else {
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve
+          })
+        }
+      }
+    } finally {
+      this.#isAbandoned = true
+      this.#signal?.removeEventListener('abort', wake)
+    }
+  }
+
+  /**
+   * Chooses the next token, which may end the completion.
+   * @param logits (V) after the last token of the sequence
+   * @param shares routing weights (E) of that token; kept, so the caller must not change them
+   */
+  choose(logits: Float32Array, shares: Float32Array): void {
+    const id = this.#chooseToken(logits)
+    if (id === this.request.endOfText) {
+      this.end()
+      return
+    }
+    this.next = id
+    this.#produced++
+    this.#ready.push({ id, shares })
+    if (this.length >= this.#contextLength || this.#produced >= this.request.maxTokens) this.end()
+    this.#wake?.()
+  }
+
+  /** Ends the completion after the tokens that are chosen already. Does nothing if it has ended. */
+  end(failure: { error?: unknown } = {}): void {
+    this.#end ??= failure
+    this.#wake?.()
+  }
+}
