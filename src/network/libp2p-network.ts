@@ -66,7 +66,7 @@ export class Libp2pNetwork implements Network {
       ...(encrypter === undefined ? {} : { encrypter }),
     })
     this.#transport = transport
-    for (const [protocol, answer] of this.#answers) await this.#register(transport, protocol, answer)
+    for (const [protocol, body] of this.#answers) await this.#register(transport, protocol, body)
     const { pubsub } = transport.services
     pubsub.topicValidators.set(topic, (_, { data }) => VALIDATION[handlers.judge(data)])
     pubsub.addEventListener('gossipsub:message', ({ detail }) => {

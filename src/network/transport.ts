@@ -40,13 +40,16 @@ export type Transport = Libp2p<Services>
 
 /** The buffer of the socket holds a whole piece of a frame before it asks the writer to wait. */
 const SOCKET = { noDelay: true, highWaterMark: 2 ** 20 }
-/** Maximum number of message ids of each kind in one gossipsub message. */
-const SMALL_RPC = 64
+/** A stream on which nothing moves for this long is aborted, ms. */
 const INACTIVITY_MS = 30_000
+/** Maximum number of inbound connections that have not passed noise and the gate yet. */
 const PENDING_CONNECTIONS = 10
+/** Maximum rate of inbound connections from one host. */
 const CONNECTIONS_PER_SECOND = 5
+/** Maximum number of message ids of each kind in one gossipsub message. */
+const MESSAGE_IDS = 64
 
-/** @throws InputError `port-in-use`; ExchangeError `protocol` when libp2p cannot start. */
+/** Create a node that is not started. @throws InputError `port-in-use`; libp2p's own error otherwise. */
 export async function createTransport(init: TransportInit): Promise<Transport> {
   const streamBytes = limit('streamWindowBytes')
   try {
@@ -102,9 +105,9 @@ export async function createTransport(init: TransportInit): Promise<Transport> {
           decodeRpcLimits: {
             maxSubscriptions: 8,
             maxMessages: 32,
-            maxIhaveMessageIDs: SMALL_RPC,
-            maxIwantMessageIDs: SMALL_RPC,
-            maxIdontwantMessageIDs: SMALL_RPC,
+            maxIhaveMessageIDs: MESSAGE_IDS,
+            maxIwantMessageIDs: MESSAGE_IDS,
+            maxIdontwantMessageIDs: MESSAGE_IDS,
             maxControlMessages: 32,
             maxPeerInfos: 0,
           },
@@ -116,7 +119,7 @@ export async function createTransport(init: TransportInit): Promise<Transport> {
   }
 }
 
-/** The error of a failed start: an InputError that names the next step if the port is in use. */
+/** The error of a failed start. If the port is in use, it is an InputError that names the next step. */
 export function startError(error: unknown, listen: readonly string[]): Error {
   const text = error instanceof Error ? `${error.message} ${String(error.cause ?? '')}` : String(error)
   if (hasErrno(error, 'EADDRINUSE') || text.includes('EADDRINUSE') || text.includes('could not listen')) {

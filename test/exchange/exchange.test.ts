@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { Exchange } from '../../src/exchange/exchange.ts'
 import type { ExchangeHandlers } from '../../src/exchange/handlers.ts'
+import { JOIN } from '../../src/exchange/join.ts'
 import { createIdentity, type Identity } from '../../src/identity/keys.ts'
 import { digestOf, utf8 } from '../../src/lib/bytes.ts'
 import { fileRefOf } from '../../src/lib/file-ref.ts'
@@ -41,6 +42,8 @@ interface NodeOptions {
   statements?: string[]
   guests?: boolean
   inviters?: string[]
+  /** Milliseconds; default: the real time. */
+  clock?: () => number
   handlers?: Partial<ExchangeHandlers>
 }
 
@@ -77,7 +80,7 @@ async function node(
       listen: ['/ip4/127.0.0.1/tcp/0'],
       bootstrap: [],
       mdns: false,
-      clock: () => performance.now(),
+      clock: options.clock ?? (() => performance.now()),
       ...(options.inviters === undefined ? {} : { inviters: options.inviters }),
     },
   )
@@ -290,6 +293,20 @@ describe('strangers', () => {
     const peer = await guest.exchange.connect(server.address, signal)
     expect(await guest.exchange.requestMembership(peer, utf8('request'), signal)).toBe('pending')
     expect(requests).toEqual([`request of ${stranger.peerId}`])
+  })
+
+  it('that ask too often are refused until time has passed', async () => {
+    const [a, , , stranger] = identities
+    let now = 0
+    const server = await node(a, [a], { guests: true, clock: () => now })
+    const guest = await node(stranger, [a, stranger], { inviters: [a.peerId] })
+    const peer = await guest.exchange.connect(server.address, signal)
+    const ask = () => guest.exchange.requestCharter(peer, TOKEN, signal)
+    const { burst, everyMs } = JOIN.quota
+    for (let i = 0; i <= burst; i++) await ask()
+    await expect(ask()).rejects.toThrow(/says quota/)
+    now += everyMs
+    expect(await ask()).toHaveLength(2)
   })
 
   it('that hold an invitation receive no statements', async () => {
