@@ -24,7 +24,6 @@ export function flexmesh(args: readonly string[], signal: AbortSignal): ChildPro
   const entry = process.argv[1] as string
   return spawn(process.execPath, [...process.execArgv, entry, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, FLEXMESH_DEMO: '1' },
     signal,
   })
 }

@@ -2,6 +2,7 @@
  * `flexmesh demo`: three institutions, three node processes, real TCP on loopback, the whole path. It
  * uses the same commands that people use, through the same control sockets.
  */
+
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -12,6 +13,7 @@ import { createConsortium, initHome } from '../node/join.ts'
 import { loadApiKey } from '../serving/server.ts'
 import { homePaths } from '../store/home.ts'
 import { type CommandContext, unixNow, whole } from './context.ts'
+import { plantTampered } from './demo-hostile.ts'
 import { call, ended, exitOf, flexmesh, type Institution, startProcess, until } from './demo-process.ts'
 import { measure, show } from './demo-report.ts'
 import { bar, type Output } from './output.ts'
@@ -184,7 +186,7 @@ async function publishAll(all: readonly Institution[], output: Output, signal: A
   }
 }
 
-/** The last institution offers a manifest that was changed after it was signed. */
+/** The last institution stops, changes its signed manifest on disk, and starts again: others must refuse it. */
 async function offerTampered(
   all: readonly Institution[],
   output: Output,
@@ -192,7 +194,10 @@ async function offerTampered(
 ): Promise<{ code: string }[]> {
   const hostile = all.at(-1) as Institution
   const judge = all[0] as Institution
-  await call(hostile, 'offer-tampered', {}, signal)
+  hostile.process?.kill('SIGTERM')
+  await ended(hostile.process)
+  await plantTampered(hostile.home, hostile.peerId)
+  await startProcess(hostile, 0, signal)
   let refused: Experts['verdicts'] = []
   await until('a refusal', signal, async () => {
     refused = (await call<Experts>(judge, 'experts', {}, signal)).verdicts.filter(

@@ -1,7 +1,7 @@
 /** `flexmesh start`: the node with its network, control socket and inference API, until interrupted. */
 import { resolve } from 'node:path'
 import { nodeCommands } from '../commands/table.ts'
-import { selectionMask } from '../composition/compose.ts'
+import { selectionMask } from '../composition/selection.ts'
 import type { WeightFormat } from '../inference/weight-format.ts'
 import { shortDigest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
@@ -13,6 +13,7 @@ import { type Control, startControl } from '../serving/control.ts'
 import { type GatewayInit, openGateway } from '../serving/gateway.ts'
 import { loadApiKey, type RunningServer, startServer } from '../serving/server.ts'
 import { parseUpstreamUrl } from '../serving/upstream-engine.ts'
+import { LOG_LEVELS, Log, logLine } from '../telemetry/log.ts'
 import { type EngineChoice, selectEngine } from '../tensor/select-engine.ts'
 import type { Invocation } from './arguments.ts'
 import {
@@ -25,7 +26,6 @@ import {
   weightFormat,
   whole,
 } from './context.ts'
-import { hostileCommands } from './demo-hostile.ts'
 
 const DEFAULT_PORT = 8080
 const MAX_PORT = 65_535
@@ -56,6 +56,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     engine,
     now: unixNow,
     onEvent,
+    log: createLog(),
     ...(passphrase === undefined ? {} : { passphrase }),
     ...(init.weights === undefined ? {} : { weights: init.weights }),
     ...(init.router === undefined ? {} : { router: init.router }),
@@ -76,10 +77,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     })
     api = await startServer(app, init.port)
     hosts = [`127.0.0.1:${api.port}`, `localhost:${api.port}`]
-    control = await startControl(node.paths.control, {
-      ...nodeCommands(node),
-      ...(process.env['FLEXMESH_DEMO'] === '1' ? hostileCommands(node) : {}),
-    })
+    control = await startControl(node.paths.control, nodeCommands(node))
     const running = { control, api }
     return {
       node,
@@ -99,10 +97,16 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
   }
 }
 
+/** Log lines go to standard error; FLEXMESH_LOG chooses the level. */
+function createLog(): Log {
+  const level = LOG_LEVELS.find((known) => known === process.env['FLEXMESH_LOG'])
+  return new Log((entry) => console.error(logLine(entry)), level)
+}
+
 function servingEngine(node: FlexMeshNode): ServingEngine {
-  const inference = node.inference()
   const { tokenizer } = node.publicModel
-  const { composition } = inference
+  const model = node.composer.served
+  const { composition } = model
   return {
     servedBy: 'node',
     composition: composition.digest,
@@ -110,7 +114,7 @@ function servingEngine(node: FlexMeshNode): ServingEngine {
       { institution: 'public model', expert: 'public' },
       ...composition.experts.map(({ institution, name }) => ({ institution, expert: name })),
     ],
-    contextLength: inference.contextLength,
+    contextLength: model.contextLength,
     countTokens: (text) => tokenizer.encode(text).length,
     checkSelection: ({ include, exclude }) => void selectionMask(composition, { include, exclude }),
     generate: async function* (request, signal) {
@@ -123,8 +127,13 @@ function servingEngine(node: FlexMeshNode): ServingEngine {
         sampling: { temperature, topP, seed },
         selection: { include, exclude },
       }
-      for await (const { id, shares } of inference.complete(completion, signal))
-        yield { text: stream.push(id), shares }
+      const lease = model.acquire()
+      try {
+        for await (const { id, shares } of model.complete(completion, signal))
+          yield { text: stream.push(id), shares }
+      } finally {
+        lease.release()
+      }
     },
   }
 }

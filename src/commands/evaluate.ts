@@ -2,9 +2,10 @@
  * The command `evaluate`: texts, each a domain of its own, scored by every way in which the current
  * composition can answer. Knows no words and no pictures.
  */
+
 import { sep } from 'node:path'
-import type { AcceptedExpert, Selection } from '../composition/compose.ts'
-import { composeExperts } from '../composition/composer.ts'
+import type { AcceptedExpert } from '../acceptance/accepted-experts.ts'
+import type { Selection } from '../composition/selection.ts'
 import { openCorpus } from '../data/corpus.ts'
 import { readDocuments } from '../data/readers.ts'
 import { InputError } from '../lib/errors.ts'
@@ -109,7 +110,9 @@ export async function* evaluateText(
   }
   const choice = routerChoice(fields)
   const inference =
-    choice === undefined ? node.inference() : node.serving(await composeExperts(node, { router: choice }))
+    choice === undefined
+      ? node.composer.served
+      : node.composer.modelOf(await node.composer.compose({ router: choice }))
   const { topK } = inference.composition
   const experts = inference.composition.experts.map(({ id, name, institution }) => ({
     id,
@@ -286,7 +289,7 @@ function firstBytes(text: string, bytes: number): string {
 
 /** A finished training of this node that read some of the same files. */
 async function trainingOn(node: FlexMeshNode, path: string): Promise<string | undefined> {
-  for (const name of await node.trainings()) {
+  for (const name of await node.trainings.finished()) {
     const { corpus } = trainingDirs(node.paths.training, name)
     if (!(await pathExists(`${corpus}/corpus.json`))) continue
     const opened = await openCorpus(corpus, node.publicModel.tokenizer)

@@ -2,22 +2,22 @@
  * What a node can be told to do, one async generator a command: progress out, result back. The
  * command line runs them in a running node through its control socket, or on the home folder itself.
  */
+
 import type { Verdict } from '../acceptance/accept.ts'
 import type { FloatDtype } from '../checkpoint/safetensors.ts'
-import { compositionDigest, selectionMask } from '../composition/compose.ts'
-import { composeExperts } from '../composition/composer.ts'
-import { exportComposition } from '../composition/export-composition.ts'
+import { expertLabels, ShareTally } from '../composition/attribution.ts'
+import { compositionDigest } from '../composition/compose.ts'
+import { type Exporter, exportComposition } from '../composition/export-composition.ts'
 import { exportOnnx } from '../composition/export-onnx.ts'
+import { selectionMask } from '../composition/selection.ts'
 import { REVOCATION_REASONS } from '../consortium/member.ts'
 import { InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { reporting } from '../lib/reporting.ts'
 import { routerChoice } from '../model/gates.ts'
 import type { FlexMeshNode } from '../node/node.ts'
-import { cutTrained } from '../owner/cut-expert.ts'
-import { exportPair } from '../owner/export-pair.ts'
-import { TRAIN_DEFAULTS, trainExpert } from '../owner/train-expert.ts'
-import { PUBLISHED_STATISTICS, type PublishRequest } from '../pipeline.ts'
+import { PUBLISHED_STATISTICS, type PublishRequest } from '../owner/release.ts'
+import { TRAIN_DEFAULTS } from '../owner/train-expert.ts'
 import type { ControlHandler } from '../serving/control.ts'
 import { evaluateText } from './evaluate.ts'
 
@@ -48,7 +48,7 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
       return { invite: await node.invite() }
     },
     async *members() {
-      const { members, version } = node.roster()
+      const { members, version } = node.membership.roster()
       const connected = node.connectedMembers()
       return {
         consortium: node.charter.name,
@@ -78,11 +78,11 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
       return { revoked: who }
     },
     async *accept(args) {
-      const ids = await node.judging.reconsider(new Fields(args, 'accept').text('package', 100))
-      return { verdicts: await Promise.all(ids.map((id) => node.judging.verdict(id))) }
+      const ids = await node.reconsider(new Fields(args, 'accept').text('package', 100))
+      return { verdicts: await Promise.all(ids.map((id) => node.verdicts.get(id))) }
     },
     async *refuse(args) {
-      return { refused: await node.judging.refuse(new Fields(args, 'refuse').text('package', 100)) }
+      return { refused: await node.refuse(new Fields(args, 'refuse').text('package', 100)) }
     },
     async *train(args, signal) {
       const fields = new Fields(args, 'train')
@@ -105,20 +105,14 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
         }
         const directory = fields.text('exportPair', MAX_PATH)
         return yield* countingBytes((onProgress) =>
-          exportPair(node.engine, node.publicModel, node.paths.training, request, directory, {
+          node.trainings.exportPair(request, directory, {
             signal,
             shardBytes: shardBytes(fields),
             onProgress,
           }),
         )
       }
-      for await (const event of trainExpert(
-        node.engine,
-        node.publicModel,
-        node.paths.training,
-        request,
-        signal,
-      )) {
+      for await (const event of node.trainings.train(request, signal)) {
         if (event.stage === 'done') return event.result
         yield event
       }
@@ -135,7 +129,7 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
       }
       if (!fields.has('rank')) return { id: await node.publish(request) }
       const rank = fields.uint('rank', MAX_RANK, 1)
-      const cut = await cutTrained(node, node.paths.training, request.name, rank, signal)
+      const cut = await node.trainings.cut(request.name, rank, signal)
       const { own, public: shared } = cut.result
       const id = await node.publish(request, cut)
       return { id, rank, energyKept: cut.energyKept, own, public: shared }
@@ -144,9 +138,9 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
       return { withdrawn: await node.withdraw(new Fields(args, 'withdraw').text('name', 64)) }
     },
     async *experts() {
-      await node.judging.settled()
-      const verdicts: Verdict[] = await node.verdicts()
-      const { composition } = node.inference()
+      await node.settled()
+      const verdicts: Verdict[] = await node.verdicts.list()
+      const { composition } = node.composer.served
       return {
         composition: composition.digest,
         router: composition.router,
@@ -157,13 +151,13 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
     },
     async *compose(args, signal) {
       const fields = new Fields(args, 'compose')
-      const accepted = node.composed()
+      const accepted = node.accepted.list()
       const selection = { include: names(fields, 'include'), exclude: names(fields, 'exclude') }
       const mask = selectionMask({ experts: accepted }, selection)
-      const composition = await composeExperts(node, {
+      const composition = await node.composer.compose({
         experts: accepted.filter((_, i) => mask[i + 1] === 0),
-        topK: fields.has('topK') ? fields.uint('topK', MAX_TOP_K, 1) : node.topK,
-        router: routerChoice(fields) ?? node.router,
+        topK: fields.has('topK') ? fields.uint('topK', MAX_TOP_K, 1) : node.composer.topK,
+        router: routerChoice(fields) ?? node.composer.router,
       })
       const { digest, topK, experts, router, routerNote } = composition
       const result: Record<string, unknown> = {
@@ -183,7 +177,7 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
       if (fields.has('export')) {
         const directory = fields.text('export', MAX_PATH)
         const files = yield* countingBytes((onProgress) =>
-          exportComposition(node, experts, {
+          exportComposition(exporterOf(node), experts, {
             directory,
             topK,
             dropBias: fields.has('dropBias') && fields.bool('dropBias'),
@@ -197,7 +191,7 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
       if (fields.has('exportOnnx')) {
         const directory = fields.text('exportOnnx', MAX_PATH)
         const files = yield* countingBytes((onProgress) =>
-          exportOnnx(node, composition, { directory, signal, onProgress }),
+          exportOnnx(exporterOf(node), node.publicModel, composition, { directory, signal, onProgress }),
         )
         Object.assign(result, { onnx: { directory, files } })
       }
@@ -207,38 +201,46 @@ export function nodeCommands(node: FlexMeshNode): Record<string, ControlHandler>
       const fields = new Fields(args, 'generate')
       const prompt = fields.text('prompt', MAX_TEXT)
       const { tokenizer } = node.publicModel
-      const inference = node.inference()
       const include = names(fields, 'include')
       const exclude = names(fields, 'exclude')
-      const ids = tokenizer.encode(prompt)
-      const room = inference.contextLength - 1
-      const stream = tokenizer.decodeStream()
-      const shares = new Float64Array(inference.composition.experts.length + 1)
-      let text = ''
-      let tokens = 0
-      const completion = inference.complete(
-        {
-          prompt: Int32Array.from([tokenizer.endOfText, ...ids.slice(-room)]),
-          maxTokens: fields.has('maxTokens') ? fields.uint('maxTokens', 4096, 1) : DEFAULT_MAX_TOKENS,
-          sampling: {
-            temperature: fields.has('temperatureMilli') ? fields.uint('temperatureMilli', 5000) / 1000 : 0,
-            topP: 0.95,
-            seed: fields.has('seed') ? fields.uint('seed', 2 ** 32 - 1) : 1,
-          },
-          selection: { include, exclude },
-        },
-        signal,
-      )
-      for await (const { id, shares: weights } of completion) {
-        const piece = stream.push(id)
-        text += piece
-        tokens++
-        weights.forEach((weight, i) => {
-          shares[i] = (shares[i] as number) + weight
-        })
-        yield { text: piece }
+      const maxTokens = fields.has('maxTokens') ? fields.uint('maxTokens', 4096, 1) : DEFAULT_MAX_TOKENS
+      const sampling = {
+        temperature: fields.has('temperatureMilli') ? fields.uint('temperatureMilli', 5000) / 1000 : 0,
+        topP: 0.95,
+        seed: fields.has('seed') ? fields.uint('seed', 2 ** 32 - 1) : 1,
       }
-      return { text: text + stream.flush(), tokens, experts: attribution(node, shares) }
+      const lease = node.composer.acquire()
+      try {
+        const { model } = lease
+        const ids = tokenizer.encode(prompt)
+        const room = model.contextLength - 1
+        const stream = tokenizer.decodeStream()
+        const labels = expertLabels(model.composition)
+        const tally = new ShareTally(labels.length)
+        let text = ''
+        let tokens = 0
+        const completion = model.complete(
+          {
+            prompt: Int32Array.from([tokenizer.endOfText, ...ids.slice(-room)]),
+            maxTokens,
+            sampling,
+            selection: { include, exclude },
+          },
+          signal,
+        )
+        for await (const { id, shares } of completion) {
+          const piece = stream.push(id)
+          text += piece
+          tokens++
+          tally.add(shares)
+          yield { text: piece }
+        }
+        const shares = tally.shares()
+        const experts = labels.map(({ institution }, e) => ({ institution, share: shares[e] as number }))
+        return { text: text + stream.flush(), tokens, experts }
+      } finally {
+        lease.release()
+      }
     },
     evaluate: (args, signal) => evaluateText(node, args, signal),
   }
@@ -270,18 +272,7 @@ function countingBytes<T>(
   return reporting((report) => action((done, total) => report({ stage: 'bytes', done, total })))
 }
 
-/** Shares of the answer, public model first; they sum to 1. */
-export function attribution(
-  node: FlexMeshNode,
-  sums: Float64Array,
-): { institution: string; share: number }[] {
-  const total = sums.reduce((a, b) => a + b, 0)
-  const labels = [
-    'public model',
-    ...node.inference().composition.experts.map(({ institution }) => institution),
-  ]
-  return labels.map((institution, i) => ({
-    institution,
-    share: total === 0 ? 0 : (sums[i] as number) / total,
-  }))
+function exporterOf(node: FlexMeshNode): Exporter {
+  const { consortium, charter, publicModel, blobs, accepted } = node
+  return { consortium, charter, publicModel, blobs, manifestOf: (id) => accepted.manifestOf(id) }
 }

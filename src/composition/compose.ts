@@ -3,24 +3,13 @@
  * protocols/composition. Shared tensors come from our own public model only; nothing is averaged and
  * no weight is copied. Knows no engine, no network and no verdicts: callers pass accepted experts.
  */
+import type { AcceptedExpert } from '../acceptance/accepted-experts.ts'
 import { type Digest, digestOf } from '../lib/bytes.ts'
 import { encodeCanonical } from '../lib/canonical-json.ts'
-import { InputError } from '../lib/errors.ts'
 import type { ModelConfig } from '../model/config.ts'
 import { type Gates, gatesOf, type RouterChoice, type RouterKind } from '../model/gates.ts'
-import { type Expert, mixtureParams, type Param, type Params, zeroRows } from '../model/params.ts'
-import { LEFT_OUT } from '../model/router.ts'
-import type { SequenceRouting } from '../model/routing-plan.ts'
+import { mixtureParams, type Param, type Params, zeroRows } from '../model/params.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
-
-export interface AcceptedExpert {
-  /** Package id. */
-  readonly id: Digest
-  readonly name: string
-  readonly institution: string
-  readonly peerId: string
-  readonly expert: Expert
-}
 
 export interface Composition {
   /** The same for the same public model, experts, top-k and router, in whatever order they came. */
@@ -106,55 +95,4 @@ export function compositionDigest(
 ): Digest {
   const made = { experts: [...ids].sort(), publicModel, topK }
   return digestOf(encodeCanonical(router === 'rows' ? made : { ...made, router }))
-}
-
-export interface Selection {
-  /** Only these guests, by package id, package id prefix, expert name or institution. */
-  readonly include?: readonly string[] | undefined
-  /** Never these; wins over include. */
-  readonly exclude?: readonly string[] | undefined
-}
-
-/**
- * Router mask [E] of a selection: 0 in use, LEFT_OUT not. The public expert is always in use.
- * @throws InputError `not-found` when a name matches no expert of the composition.
- */
-export function selectionMask(composition: Pick<Composition, 'experts'>, selection: Selection): Float32Array {
-  const mask = new Float32Array(composition.experts.length + 1)
-  const find = (name: string): number[] => {
-    const found = composition.experts.flatMap((expert, index) => (isNamed(expert, name) ? [index + 1] : []))
-    if (found.length === 0) {
-      const known = composition.experts.map((expert) => expert.institution).join(', ')
-      throw new InputError(
-        'not-found',
-        `experts: "${name}" matches no expert of this composition; it has: ${known || 'none'}`,
-      )
-    }
-    return found
-  }
-  if (selection.include !== undefined) {
-    mask.fill(LEFT_OUT, 1)
-    for (const name of selection.include) for (const index of find(name)) mask[index] = 0
-  }
-  for (const name of selection.exclude ?? []) for (const index of find(name)) mask[index] = LEFT_OUT
-  return mask
-}
-
-/**
- * What a request with this selection routes by: an expert left out is as one that was never composed.
- * @throws InputError `not-found` as `selectionMask`.
- */
-export function selectionRouting(composition: Composition, selection: Selection): SequenceRouting {
-  const mask = selectionMask(composition, selection)
-  return { mask, gate: composition.gates?.gate(mask) }
-}
-
-/** Whether a name of a selection means this expert. */
-export function isNamed(expert: Pick<AcceptedExpert, 'id' | 'name' | 'institution'>, name: string): boolean {
-  const hex = name.startsWith('sha256:') ? name : `sha256:${name}`
-  return (
-    expert.institution === name ||
-    expert.name === name ||
-    (hex.length >= 'sha256:'.length + 8 && expert.id.startsWith(hex))
-  )
 }

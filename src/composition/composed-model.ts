@@ -1,8 +1,8 @@
 /**
- * Answers with the current composition; every choice of experts is a mask and its gate. Knows no HTTP and no
- * network.
+ * A composition that answers. Every choice of experts is a router mask and its gate, so all requests share one
+ * generator. Whoever answers holds the model until the answer is complete; a model that was replaced frees its
+ * memory when the last holder lets go. Knows no HTTP and no network.
  */
-
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import type { Generator } from '../inference/batcher.ts'
 import { createGenerator } from '../inference/generate.ts'
@@ -16,9 +16,11 @@ import {
   type HeldOutDocument,
 } from '../model/evaluate.ts'
 import type { Engine } from '../tensor/engine.ts'
-import { type Composition, type Selection, selectionRouting } from './compose.ts'
+import type { Composition } from './compose.ts'
+import { type Selection, selectionRouting } from './selection.ts'
 
 export interface Completion {
+  /** Token ids, at least one. */
   readonly prompt: Int32Array
   readonly maxTokens: number
   readonly sampling: Sampling
@@ -33,13 +35,24 @@ export interface EvaluationProgress {
   readonly total: number
 }
 
-export class Inference {
+/** A hold on a composed model. */
+export interface Lease {
+  readonly model: ComposedModel
+  /** Let go; a second call does nothing. */
+  release(): void
+}
+
+export class ComposedModel {
   readonly composition: Composition
+  /** Tokens of prompt and completion together, at most. */
   readonly contextLength: number
   readonly #model: PublicModel
   readonly #engine: Engine
   readonly #weights: WeightFormat
   #generator: Promise<Generator> | undefined
+  #holders = 0
+  #isRetired = false
+  readonly #free = Promise.withResolvers<void>()
 
   constructor(engine: Engine, model: PublicModel, composition: Composition, weights: WeightFormat) {
     this.#weights = weights
@@ -49,19 +62,29 @@ export class Inference {
     this.contextLength = model.config.maxPositionEmbeddings
   }
 
-  /** @throws InputError `not-found` for a selection that names no expert. */
+  /** Hold the model while an answer is made. @throws Error for a model that was retired. */
+  acquire(): Lease {
+    if (this.#isRetired) throw new Error('this composition was replaced; acquire the one that is served now')
+    return { model: this, release: this.#hold() }
+  }
+
+  /**
+   * Tokens of one answer. Holds the model until the answer ends.
+   * @throws InputError `not-found` for a selection that names no expert; Error for a model that was retired and that
+   * nobody holds.
+   */
   async *complete(completion: Completion, signal: AbortSignal): AsyncGenerator<GeneratedToken, void, void> {
     const routing = selectionRouting(this.composition, completion.selection)
-    const { experts, params, topK } = this.composition
-    this.#generator ??= createGenerator(this.#engine, this.#model.config, params, {
-      E: experts.length + 1,
-      topK,
-      contextLength: this.contextLength,
-      weights: this.#weights,
-    })
-    const generator = await this.#generator
-    const request = { ...completion, endOfText: this.#model.tokenizer.endOfText, ...routing }
-    yield* generator.generate(request, signal)
+    if (this.#holders === 0 && this.#isRetired)
+      throw new Error('a retired composition answers its holders only')
+    const release = this.#hold()
+    try {
+      const generator = await this.#sharedGenerator()
+      const request = { ...completion, endOfText: this.#model.tokenizer.endOfText, ...routing }
+      yield* generator.generate(request, signal)
+    } finally {
+      release()
+    }
   }
 
   /** Every text under every selection, texts x selections; one compilation for all. */
@@ -103,10 +126,38 @@ export class Inference {
     }
   }
 
-  /** Answers in work are finished first. */
-  async dispose(): Promise<void> {
+  #hold(): () => void {
+    this.#holders++
+    let isHeld = true
+    return () => {
+      if (!isHeld) return
+      isHeld = false
+      this.#holders--
+      if (this.#isRetired && this.#holders === 0) this.#free.resolve()
+    }
+  }
+
+  /** Nobody can acquire it any more; its memory is freed when the last holder has let go. */
+  async retire(): Promise<void> {
+    this.#isRetired = true
+    if (this.#holders > 0) await this.#free.promise
     const generator = await this.#generator?.catch(() => undefined)
     this.#generator = undefined
     await generator?.dispose()
+  }
+
+  /** Made with the first answer and shared by all; one that could not be made is tried again by the next. */
+  #sharedGenerator(): Promise<Generator> {
+    const { experts, params, topK } = this.composition
+    this.#generator ??= createGenerator(this.#engine, this.#model.config, params, {
+      E: experts.length + 1,
+      topK,
+      contextLength: this.contextLength,
+      weights: this.#weights,
+    }).catch((error: unknown) => {
+      this.#generator = undefined
+      throw error
+    })
+    return this.#generator
   }
 }

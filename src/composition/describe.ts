@@ -1,30 +1,37 @@
-/** What a composition of a node is made of, for the file beside exported weights. */
-
-import { InputError } from '../lib/errors.ts'
-import type { NodeState } from '../node/node-state.ts'
-import { openManifest } from '../packaging/manifest.ts'
-import { type AcceptedExpert, compositionDigest } from './compose.ts'
+/** What a composition is made of, for the file beside exported weights. */
+import type { AcceptedExpert } from '../acceptance/accepted-experts.ts'
+import type { Digest } from '../lib/bytes.ts'
+import type { Manifest } from '../packaging/manifest.ts'
+import { compositionDigest } from './compose.ts'
 import type { CompositionFile } from './composition-file.ts'
+
+/** What an export says about its consortium, and where it finds what owners signed. */
+export interface CompositionSource {
+  readonly consortium: Digest
+  readonly charter: {
+    readonly name: string
+    readonly publicModel: { readonly name: string; readonly digest: Digest }
+  }
+  /** @throws InputError `not-found` for a package that this node has no manifest of. */
+  manifestOf(id: Digest): Promise<Manifest>
+}
 
 /** @param experts in the order of the mixture. */
 export async function describeComposition(
-  state: Pick<NodeState, 'catalogue' | 'charter' | 'consortium'>,
+  source: CompositionSource,
   experts: readonly AcceptedExpert[],
   topK: number,
 ): Promise<CompositionFile> {
-  const publicModel = state.charter.publicModel.digest
+  const publicModel = source.charter.publicModel.digest
   const ids = experts.map(({ id }) => id)
   return {
-    consortium: state.consortium,
+    consortium: source.consortium,
     publicModel,
     composition: compositionDigest(publicModel, ids, topK),
     topK,
     experts: await Promise.all(
       experts.map(async ({ id, name, institution }) => {
-        const envelope = await state.catalogue.statement(id)
-        if (envelope === undefined)
-          throw new InputError('not-found', `the statement of package ${id} is missing`)
-        const { license, expiresAt } = openManifest(envelope).manifest
+        const { license, expiresAt } = await source.manifestOf(id)
         return { id, name, institution, license, expiresAt }
       }),
     ),

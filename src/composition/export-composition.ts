@@ -5,6 +5,7 @@
  * time. What another program computes from the folder is what the node computes.
  */
 
+import type { AcceptedExpert } from '../acceptance/accepted-experts.ts'
 import { byLayer, modelFilesOf, publicSources, valuesSource } from '../checkpoint/flex-olmo.ts'
 import {
   checkTarget,
@@ -12,7 +13,7 @@ import {
   type TensorSource,
   writeHuggingFaceDirectory,
 } from '../checkpoint/huggingface-directory.ts'
-import { openPublicModel } from '../checkpoint/public-model.ts'
+import { openPublicModel, type PublicModel } from '../checkpoint/public-model.ts'
 import { ROUTER_BIAS_FILE, writeRouterBias } from '../checkpoint/router-bias.ts'
 import {
   fromFloat32,
@@ -35,14 +36,13 @@ import {
 } from '../lib/tensor-names.ts'
 import { materialisedWeight } from '../model/low-rank.ts'
 import { type Expert, expertFfn, expertRank, type Param, requireParam } from '../model/params.ts'
-import type { NodeState } from '../node/node-state.ts'
-import { type Manifest, openManifest } from '../packaging/manifest.ts'
+import type { Manifest } from '../packaging/manifest.ts'
 import { checkExpertLayout } from '../packaging/package.ts'
 import type { BlobReader } from '../store/blob-reader.ts'
 import type { BlobStore } from '../store/blob-store.ts'
-import { type AcceptedExpert, compositionDigest } from './compose.ts'
+import { compositionDigest } from './compose.ts'
 import { COMPOSITION_FILE, encodeCompositionFile } from './composition-file.ts'
-import { describeComposition } from './describe.ts'
+import { type CompositionSource, describeComposition } from './describe.ts'
 
 export interface CompositionExport extends DirectoryOptions {
   readonly directory: string
@@ -51,7 +51,11 @@ export interface CompositionExport extends DirectoryOptions {
   readonly dropBias: boolean
 }
 
-type Exporter = Pick<NodeState, 'publicModel' | 'charter' | 'consortium' | 'catalogue' | 'blobs'>
+/** Where an export finds weights. */
+export interface Exporter extends CompositionSource {
+  readonly publicModel: PublicModel
+  readonly blobs: BlobStore
+}
 
 /**
  * @returns names of the files written.
@@ -76,7 +80,7 @@ export async function exportComposition(
   const manifests: Manifest[] = []
   const sources: TensorSource[] = []
   for (const [i, { id, expert }] of experts.entries()) {
-    const manifest = await manifestOf(node, id)
+    const manifest = await node.manifestOf(id)
     manifests.push(manifest)
     const isLowRank = expertRank(expert) > 0
     sources.push(
@@ -92,12 +96,6 @@ export async function exportComposition(
   files.set('README.md', readme(node, experts, manifests, topK, biased !== undefined))
   const tensors = byLayer([...publicSources(model), ...sources, ...routers(node, experts)])
   return writeHuggingFaceDirectory(directory, { tensors, files }, options)
-}
-
-async function manifestOf({ catalogue }: Exporter, id: Digest): Promise<Manifest> {
-  const envelope = await catalogue.statement(id)
-  if (envelope === undefined) throw new InputError('not-found', `the manifest of package ${id} is missing`)
-  return openManifest(envelope).manifest
 }
 
 /** FFN tensors of a package as expert `index`, in its own format. */

@@ -11,11 +11,10 @@ import { headSize } from '../model/config.ts'
 import { materialised } from '../model/low-rank.ts'
 import { mixtureGraph } from '../model/onnx-graph.ts'
 import { mixtureParams, type Params, zeroRows } from '../model/params.ts'
-import type { NodeState } from '../node/node-state.ts'
 import { encodeModelWithData } from '../tensor/onnx-encode.ts'
 import type { Composition } from './compose.ts'
 import { COMPOSITION_FILE, type CompositionFile, encodeCompositionFile } from './composition-file.ts'
-import { describeComposition } from './describe.ts'
+import { type CompositionSource, describeComposition } from './describe.ts'
 
 /** What the program in the README asks. */
 export const PROMPT = 'The protein'
@@ -35,15 +34,15 @@ const DATA_FILE = 'model.onnx.data'
  * @throws InputError `exists` for a folder that is not empty, `disk-full`.
  */
 export async function exportOnnx(
-  node: NodeState,
+  source: CompositionSource,
+  model: PublicModel,
   composition: Composition,
   { directory, signal, onProgress }: OnnxExport,
 ): Promise<string[]> {
   await checkTarget(directory)
   const { experts, topK } = composition
-  const model = node.publicModel
   const params = wholeParams(model, composition)
-  const description = await describeComposition(node, experts, topK)
+  const description = await describeComposition(source, experts, topK)
   await ensurePrivateDir(directory)
   const graph = mixtureGraph(model.config, params, { E: experts.length + 1, topK })
   const { model: bytes, data } = encodeModelWithData(graph, DATA_FILE)

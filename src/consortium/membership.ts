@@ -1,15 +1,15 @@
 /**
- * Who belongs to the consortium as this node knows it: charter, rosters, invitations and requests.
- * Implements protocols/consortium-charter, section "Joining". Knows no network and no expert.
+ * Who belongs to the consortium as this node knows it: charter, rosters, invitations and requests. Implements
+ * protocols/consortium-charter, section "Joining". Knows nothing about networks and experts.
  */
 import { randomBytes } from 'node:crypto'
 import { seal } from '../identity/envelope.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
 import { type Digest, fromUtf8, toHex, utf8 } from '../lib/bytes.ts'
-import { InputError } from '../lib/errors.ts'
+import { InputError, VerificationError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
-import type { OnNodeEvent } from '../node/events.ts'
+import { Serial } from '../lib/serial.ts'
 import { type Catalogue, type Change, rosterKey } from '../store/catalogue.ts'
 import { type Charter, openCharter } from './charter.ts'
 import { decodeInvite, encodeInvite, type Invite } from './invite.ts'
@@ -20,11 +20,18 @@ import {
   encodeRoster,
   findMember,
   isMember,
+  mayPublish,
   openRoster,
   type Roster,
+  renewRoster,
   revokeMember,
   rosterFromCharter,
 } from './roster.ts'
+
+export type MembershipEvent =
+  | { readonly event: 'member'; readonly institution: string }
+  | { readonly event: 'revoked'; readonly institution: string }
+  | { readonly event: 'request'; readonly institution: string; readonly peerId: string }
 
 export interface MembershipInit {
   readonly identity: Identity
@@ -32,7 +39,7 @@ export interface MembershipInit {
   readonly charterEnvelope: Uint8Array
   /** Unix seconds. */
   readonly now: () => number
-  readonly onEvent: OnNodeEvent
+  readonly onEvent: (event: MembershipEvent) => void
 }
 
 /** A spent invitation still opens the rosters to the one who used it; it admits nobody else. */
@@ -44,6 +51,8 @@ export class Membership {
   readonly #init: MembershipInit
   readonly #rosters: { envelope: Uint8Array; roster: Roster }[] = []
   readonly #invites = new Map<string, { invite: Invite; state: InviteState }>()
+  /** Rosters and requests are checked and written one after the other. */
+  readonly #changes = new Serial()
 
   private constructor(init: MembershipInit) {
     const { charter, consortium } = openCharter(init.charterEnvelope)
@@ -71,6 +80,22 @@ export class Membership {
 
   isMember(peerId: PeerIdString): boolean {
     return isMember(this.roster(), peerId)
+  }
+
+  /** Whether the roster covers statement `seq` of a publisher; a revoked one's earlier statements still count. */
+  mayPublish(peerId: PeerIdString, seq: number): boolean {
+    return mayPublish(this.roster(), peerId, seq)
+  }
+
+  /** @throws VerificationError `expired` once the roster's time is over: membership is confirmed yearly. */
+  checkCurrent(): void {
+    const { expiresAt } = this.roster()
+    if (expiresAt + limit('clockSkew') < this.#init.now()) {
+      throw new VerificationError(
+        'expired',
+        `the roster ended at ${new Date(expiresAt * 1000).toISOString()}; a founder renews it with "flexmesh renew"`,
+      )
+    }
   }
 
   /** Name of a member for people; the peer id where there is none. */
@@ -109,7 +134,11 @@ export class Membership {
    * Put everyone who waits, or one of them, on the roster.
    * @returns the institutions. @throws InputError `not-found`, `not-a-member`, `exists`.
    */
-  async approve(who?: string): Promise<string[]> {
+  approve(who?: string): Promise<string[]> {
+    return this.#changes.run(() => this.#approve(who))
+  }
+
+  async #approve(who: string | undefined): Promise<string[]> {
     const chosen = (await this.requests()).filter(
       ({ institution, peerId }) => who === undefined || who === institution || who === peerId,
     )
@@ -139,19 +168,31 @@ export class Membership {
 
   /**
    * Take a member off the roster; what it published up to `validThroughSeq` still counts.
-   * @throws InputError `not-found`, `not-a-member`.
+   * @throws InputError `not-found`, `not-a-member`, `usage`.
    */
-  async revoke(who: string, reason: RevocationReason, validThroughSeq: number): Promise<PeerIdString> {
-    const member = this.roster().members.find(
-      ({ institution, peerId, revoked }) => revoked === undefined && (institution === who || peerId === who),
-    )
-    if (member === undefined) throw new InputError('not-found', `${who} is not a member`)
-    if (member.peerId === this.#init.identity.peerId) {
-      throw new InputError('usage', 'a founder cannot revoke itself')
-    }
-    await this.#extend(revokeMember(this.roster(), member.peerId, reason, validThroughSeq, this.#init.now()))
-    this.#init.onEvent({ event: 'revoked', institution: member.institution })
-    return member.peerId
+  revoke(who: string, reason: RevocationReason, validThroughSeq: number): Promise<PeerIdString> {
+    return this.#changes.run(async () => {
+      const member = this.roster().members.find(
+        ({ institution, peerId, revoked }) =>
+          revoked === undefined && (institution === who || peerId === who),
+      )
+      if (member === undefined) throw new InputError('not-found', `${who} is not a member`)
+      if (member.peerId === this.#init.identity.peerId) {
+        throw new InputError('usage', 'a founder cannot revoke itself')
+      }
+      const now = this.#init.now()
+      await this.#extend(revokeMember(this.roster(), member.peerId, reason, validThroughSeq, now))
+      this.#init.onEvent({ event: 'revoked', institution: member.institution })
+      return member.peerId
+    })
+  }
+
+  /** Confirm every member for another year. @returns when the new roster ends, Unix seconds. @throws InputError `not-a-member`. */
+  renew(): Promise<number> {
+    return this.#changes.run(async () => {
+      await this.#extend(renewRoster(this.roster(), this.#init.now()))
+      return this.roster().expiresAt
+    })
   }
 
   /** Charter first, then rosters from version 2; undefined for a token that opens nothing. */
@@ -166,9 +207,16 @@ export class Membership {
     return this.#rosters.filter(({ roster }) => roster.version > version).map(({ envelope }) => envelope)
   }
 
-  /** @throws FormatError, VerificationError for a request that is not what it says. */
+  /**
+   * A request to become a member, from the peer that it names or from one that passes it on.
+   * @throws FormatError, VerificationError for a request that is malformed or that its peer did not sign.
+   */
   async onRequest(envelope: Uint8Array): Promise<JoinStatus> {
     const request = openMembershipRequest(envelope)
+    return this.#changes.run(() => this.#onRequest(request, envelope))
+  }
+
+  async #onRequest(request: MembershipRequest, envelope: Uint8Array): Promise<JoinStatus> {
     if (this.isMember(request.peerId)) return 'member'
     const invitation = this.#invites.get(request.token)
     if (request.consortium !== this.consortium || invitation?.state !== 'open') return 'refused'
@@ -182,10 +230,17 @@ export class Membership {
     return 'pending'
   }
 
-  /** Take over the next roster; one that is known already changes nothing. @throws VerificationError. */
-  async onRoster(envelope: Uint8Array): Promise<void> {
+  /**
+   * Take over the next roster.
+   * @returns false for one that is known already. @throws FormatError, VerificationError.
+   */
+  onRoster(envelope: Uint8Array): Promise<boolean> {
+    return this.#changes.run(() => this.#onRoster(envelope))
+  }
+
+  async #onRoster(envelope: Uint8Array): Promise<boolean> {
     const known = this.#rosters.some((entry) => Buffer.compare(entry.envelope, envelope) === 0)
-    if (known) return
+    if (known) return false
     const before = this.roster()
     const roster = openRoster(envelope, before)
     await this.#init.catalogue.put('rosters', rosterKey(roster.version), envelope)
@@ -196,6 +251,7 @@ export class Membership {
       else if (revoked !== undefined && was.revoked === undefined)
         this.#init.onEvent({ event: 'revoked', institution })
     }
+    return true
   }
 
   async #extend(roster: Roster, changes: readonly Change[] = []): Promise<void> {

@@ -117,7 +117,8 @@ export function openRoster(envelope: Uint8Array, previous: Roster): Roster {
 }
 
 export function isMember(roster: Roster, peerId: PeerIdString): boolean {
-  return findMember(roster, peerId)?.revoked === undefined && findMember(roster, peerId) !== undefined
+  const member = findMember(roster, peerId)
+  return member !== undefined && member.revoked === undefined
 }
 
 export function findMember(roster: Roster, peerId: PeerIdString): Member | undefined {
@@ -130,9 +131,17 @@ export function mayPublish(roster: Roster, peerId: PeerIdString, seq: number): b
   return member !== undefined && (member.revoked === undefined || seq <= member.revoked.validThroughSeq)
 }
 
-/** @throws InputError `exists` for a peer or institution that is listed already. */
+/**
+ * An institution whose key was revoked may return under its name with a new key.
+ * @throws InputError `exists` for a peer that is listed, or an institution that is a member.
+ */
 export function addMember(roster: Roster, institution: string, peerId: PeerIdString, now: number): Roster {
-  if (roster.members.some((member) => member.peerId === peerId || member.institution === institution)) {
+  if (
+    roster.members.some(
+      (member) =>
+        member.peerId === peerId || (member.institution === institution && member.revoked === undefined),
+    )
+  ) {
     throw new InputError('exists', `${institution} (${peerId}) or one of that name is on the roster already`)
   }
   return next(roster, [...roster.members, { institution, peerId, role: 'member', joinedAt: now }], now)
@@ -151,6 +160,11 @@ export function revokeMember(
     member.peerId === peerId ? { ...member, revoked: { reason, at: now, validThroughSeq } } : member,
   )
   return next(roster, members, now)
+}
+
+/** The same members, confirmed for another year. */
+export function renewRoster(roster: Roster, now: number): Roster {
+  return next(roster, roster.members, now)
 }
 
 function next(roster: Roster, members: readonly Member[], now: number): Roster {

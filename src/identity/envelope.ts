@@ -63,6 +63,15 @@ export function readEnvelope(bytes: Uint8Array): EnvelopeParts {
   return { payloadType, payload, signatures }
 }
 
+/** Who an envelope says signed it first, unverified; undefined for bytes that are no envelope. */
+export function signerOf(bytes: Uint8Array): PeerIdString | undefined {
+  try {
+    return readEnvelope(bytes).signatures[0]?.key
+  } catch {
+    return undefined // The caller refuses the bytes for this same reason.
+  }
+}
+
 /**
  * Open an envelope of the expected type; every signature must verify.
  * @throws FormatError as `readEnvelope`; VerificationError `wrong-type`, `unsigned`,

@@ -43,6 +43,11 @@ export const LIMITS = {
     unit: 'count',
     why: 'packages named in one list; a head with two full lists still fits an announcement',
   },
+  statementFrames: {
+    value: 4096,
+    unit: 'count',
+    why: 'rosters and statements in one answer, 512 MiB at most; who got that many asks again',
+  },
   addressesPerMember: { value: 8, unit: 'count', why: 'interfaces of one host that others may dial' },
   maxConnections: { value: 72, unit: 'count', why: 'members plus eight guests' },
   guestConnections: { value: 8, unit: 'count', why: 'peers that hold an invitation but are not members yet' },

@@ -1,27 +1,21 @@
 /** What happens in a node, for people and logs. Types only. */
 import type { Verdict } from '../acceptance/accept.ts'
+import type { MembershipEvent } from '../consortium/membership.ts'
 import type { Digest } from '../lib/bytes.ts'
 import type { RouterKind } from '../model/gates.ts'
+import type { PipelineEvent } from '../pipeline.ts'
 
 export type NodeEvent =
-  | { readonly event: 'member'; readonly institution: string }
-  | { readonly event: 'revoked'; readonly institution: string }
-  | { readonly event: 'request'; readonly institution: string; readonly peerId: string }
-  | { readonly event: 'published'; readonly id: Digest; readonly expert: string }
-  | {
-      readonly event: 'fetching'
-      readonly expert: string
-      readonly institution: string
-      readonly bytes: number
-    }
+  | MembershipEvent
+  | PipelineEvent
   | { readonly event: 'verdict'; readonly institution: string; readonly verdict: Verdict }
-  | { readonly event: 'withdrawn'; readonly institution: string; readonly id: Digest }
   | {
       readonly event: 'composed'
       readonly digest: Digest
-      /** Institutions. */
+      /** Institutions of the composed experts. */
       readonly experts: readonly string[]
       readonly router: RouterKind
+      /** Why the router is not the one that was asked for, for people. */
       readonly routerNote: string | undefined
     }
 

@@ -2,12 +2,13 @@
  * A node in front of an upstream that serves an exported composition: decides, for every request anew,
  * whether the upstream may answer it. Knows no HTTP.
  */
-import { isNamed, type Selection } from '../composition/compose.ts'
+
 import {
   type ComposedExpert,
   type CompositionFile,
   decodeCompositionFile,
 } from '../composition/composition-file.ts'
+import { isNamed, type Selection } from '../composition/selection.ts'
 import { VerificationError } from '../lib/errors.ts'
 import { readFileBounded } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
@@ -56,7 +57,7 @@ export async function openGateway(
   const upstream = upstreamEngine({
     url: init.url,
     composition,
-    contextLength: node.inference().contextLength,
+    contextLength: node.composer.served.contextLength,
     encode: (text) => tokenizer.encode(text),
     endOfText: tokenizer.endOfText,
     ...(init.apiKey === undefined ? {} : { apiKey: init.apiKey }),
@@ -94,8 +95,8 @@ function leavesOut({ experts }: CompositionFile, { include, exclude }: Selection
 async function notInUse(node: FlexMeshNode, expert: ComposedExpert): Promise<string | undefined> {
   if (expert.expiresAt + limit('clockSkew') < node.now())
     return `expired, its owner's consent ended at ${new Date(expert.expiresAt * 1000).toISOString()}`
-  if (node.composed().some(({ id }) => id === expert.id)) return undefined
-  const verdict = await node.judging.verdict(expert.id)
+  if (node.accepted.has(expert.id)) return undefined
+  const verdict = await node.verdicts.get(expert.id)
   if (verdict?.outcome === 'refused') return `${verdict.code}, ${verdict.reason}`
   return 'it has not been accepted'
 }

@@ -1,16 +1,17 @@
 /**
- * Signed statements of every publisher, in order, and their heads: what we hold, what others lack,
- * and what we have heard of but not yet received. Implements protocols/package-exchange, sections
- * "Heads" and "Statements". Knows no verdict and no weights.
+ * The signed statements of every publisher, in order, and their heads: what we hold, what a peer lacks, and what was
+ * announced but has not arrived. Implements protocols/package-exchange, sections "Heads" and "Statements", and the
+ * chain rules of protocols/expert-package. Verifies no signature: callers pass statements that they opened. Knows
+ * nothing about verdicts and weights.
  */
-
 import type { Membership } from '../consortium/membership.ts'
-import { seal } from '../identity/envelope.ts'
+import { readEnvelope, seal } from '../identity/envelope.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { VerificationError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
+import { Serial } from '../lib/serial.ts'
 import type { Catalogue, NewStatement } from '../store/catalogue.ts'
 import { encodeHead, type Head, openHead } from './head.ts'
 import { type ChainLink, NO_STATEMENT, placeInChain } from './statement.ts'
@@ -23,14 +24,24 @@ export interface StatementLogInit {
   readonly now: () => number
 }
 
+/** A statement that was opened and verified, and belongs into its publisher's log. */
+export interface LoggedStatement {
+  readonly kind: 'manifest' | 'withdrawal'
+  readonly link: ChainLink
+  readonly consortium: Digest
+  /** Digest of the payload. */
+  readonly id: Digest
+  readonly envelope: Uint8Array
+}
+
 export interface StatementsRequest {
   readonly rosterVersion: number
   /** Highest sequence number known of each publisher. */
   readonly known: readonly { readonly publisher: string; readonly seq: number }[]
 }
 
-/** Statements of one publisher in one answer; the next sync brings the rest. */
-const STATEMENTS_PER_PUBLISHER = 1024
+/** Statements read from disk at once. */
+const PAGE = 256
 
 export class StatementLog {
   readonly #init: StatementLogInit
@@ -38,6 +49,11 @@ export class StatementLog {
   readonly #held = new Map<PeerIdString, number>()
   /** Latest head heard of each publisher. */
   readonly #heads = new Map<PeerIdString, Pick<Head, 'seq' | 'issuedAt'>>()
+  /** Publishers that signed two statements for one place. */
+  readonly #forked = new Set<PeerIdString>()
+  /** Our latest withdrawals, oldest first, as many as a head lists. */
+  readonly #ownWithdrawals: Digest[] = []
+  readonly #appending = new Serial()
 
   private constructor(init: StatementLogInit) {
     this.#init = init
@@ -46,41 +62,90 @@ export class StatementLog {
   static async open(init: StatementLogInit): Promise<StatementLog> {
     const log = new StatementLog(init)
     for (const [publisher, { seq }] of await init.catalogue.tips()) log.#held.set(publisher, seq)
+    for (const [publisher] of await init.catalogue.entries('forks')) log.#forked.add(publisher)
     for (const [publisher, envelope] of await init.catalogue.entries('heads')) {
       log.#heads.set(publisher, openHead(envelope).head)
+    }
+    for await (const { envelope, digest } of log.of(init.identity.peerId)) {
+      if (readEnvelope(envelope).payloadType === MEDIA_TYPES.withdrawal) log.#rememberWithdrawal(digest)
     }
     return log
   }
 
   /**
    * Add a statement to its publisher's log.
-   * @returns false when it was there already. @throws VerificationError `wrong-consortium`,
-   * `not-a-member`, `forked`, `replayed`.
+   * @returns false if the log holds it already.
+   * @throws VerificationError `wrong-consortium`; `not-a-member` for a statement that the roster does not cover;
+   * `expired` for a manifest after the roster has ended; `forked` for one that contradicts the log, which is kept as
+   * proof, and for later manifests of that publisher; `replayed` for one whose predecessors are missing.
    */
-  async append(link: ChainLink & { consortium: Digest }, id: Digest, envelope: Uint8Array): Promise<boolean> {
-    const { membership, catalogue } = this.#init
-    if (link.consortium !== membership.consortium) {
-      throw new VerificationError('wrong-consortium', `made for consortium ${link.consortium}`)
-    }
-    if (!membership.isMember(link.publisher)) {
-      throw new VerificationError('not-a-member', `${link.publisher} is not a member`)
-    }
-    if ((await catalogue.statementAt(link.publisher, link.seq)) === id) return false
-    const place = placeInChain(await catalogue.tip(link.publisher), link, id)
-    if (place === 'gap') {
-      throw new VerificationError('replayed', `statement ${link.seq} came before the ones that it follows`)
-    }
-    return this.appendUnchecked({ publisher: link.publisher, seq: link.seq, digest: id, envelope })
+  append(statement: LoggedStatement): Promise<boolean> {
+    return this.#appending.run(() => this.#append(statement))
   }
 
-  /** Our own next statement, or what a test wants others to refuse. */
-  async appendUnchecked(statement: NewStatement): Promise<boolean> {
-    const added = await this.#init.catalogue.append(statement)
-    this.#held.set(statement.publisher, statement.seq)
-    return added
+  async #append({ kind, link, consortium, id, envelope }: LoggedStatement): Promise<boolean> {
+    const { membership, catalogue, identity } = this.#init
+    const { publisher, seq } = link
+    if (consortium !== membership.consortium) {
+      throw new VerificationError('wrong-consortium', `made for consortium ${consortium}`)
+    }
+    if (!membership.mayPublish(publisher, seq)) {
+      throw new VerificationError(
+        'not-a-member',
+        `the roster does not cover statement ${seq} of ${publisher}`,
+      )
+    }
+    const held = await catalogue.statementAt(publisher, seq)
+    if (held === id) return false
+    await this.#checkFork(link, id, envelope, held)
+    if (kind === 'manifest') {
+      membership.checkCurrent()
+      if (this.#forked.has(publisher)) {
+        throw new VerificationError('forked', `${publisher} has signed two statements for one place`)
+      }
+    }
+    await catalogue.append({ publisher, seq, digest: id, envelope })
+    this.#held.set(publisher, seq)
+    if (publisher === identity.peerId && kind === 'withdrawal') this.#rememberWithdrawal(id)
+    return true
   }
 
-  /** Where our own next statement goes. */
+  /** Whether a publisher signed two statements for one place. */
+  isForked(publisher: PeerIdString): boolean {
+    return this.#forked.has(publisher)
+  }
+
+  async #checkFork(
+    link: ChainLink,
+    id: Digest,
+    envelope: Uint8Array,
+    held: Digest | undefined,
+  ): Promise<void> {
+    const { catalogue } = this.#init
+    try {
+      if (held !== undefined) {
+        throw new VerificationError('forked', `statement ${link.seq}: ${held} has the same number`)
+      }
+      if (placeInChain(await catalogue.tip(link.publisher), link, id) === 'gap') {
+        throw new VerificationError('replayed', `statement ${link.seq} came before the ones that it follows`)
+      }
+    } catch (error) {
+      const isFirst =
+        error instanceof VerificationError && error.code === 'forked' && !this.#forked.has(link.publisher)
+      if (isFirst) {
+        await catalogue.put('forks', link.publisher, envelope)
+        this.#forked.add(link.publisher)
+      }
+      throw error
+    }
+  }
+
+  /** Envelope of a statement that the log holds. */
+  envelope(id: Digest): Promise<Uint8Array | undefined> {
+    return this.#init.catalogue.statement(id)
+  }
+
+  /** Place of our own next statement. */
   async next(): Promise<ChainLink> {
     const { catalogue, identity } = this.#init
     const tip = await catalogue.tip(identity.peerId)
@@ -88,10 +153,8 @@ export class StatementLog {
   }
 
   /** Every statement of every publisher, in order of each. */
-  async *all(): AsyncGenerator<NewStatement> {
-    for (const publisher of this.#held.keys()) {
-      yield* await this.#init.catalogue.log(publisher, 1, STATEMENTS_PER_PUBLISHER)
-    }
+  async *all(): AsyncGenerator<NewStatement, void, void> {
+    for (const publisher of this.#held.keys()) yield* this.of(publisher)
   }
 
   /** What we ask of a peer that we sync with. */
@@ -102,39 +165,65 @@ export class StatementLog {
     }
   }
 
-  /** Envelopes that a peer lacks, in the order in which it can check them. */
-  async *since(request: StatementsRequest): AsyncGenerator<Uint8Array> {
-    yield* this.#init.membership.envelopesSince(request.rosterVersion)
+  /**
+   * Envelopes that a peer lacks, in the order in which it can check them: rosters first, then a page of each
+   * publisher in turn, so that no publisher's log keeps others out of the answer. At most `max`; a peer that got that
+   * many asks again.
+   */
+  async *since(
+    request: StatementsRequest,
+    max = limit('statementFrames'),
+  ): AsyncGenerator<Uint8Array, void, void> {
     const known = new Map(request.known.map(({ publisher, seq }) => [publisher, seq]))
-    for (const publisher of this.#held.keys()) {
-      const from = (known.get(publisher) ?? 0) + 1
-      const log = await this.#init.catalogue.log(publisher, from, STATEMENTS_PER_PUBLISHER)
-      for (const { envelope } of log) yield envelope
+    let room = max
+    for (const envelope of this.#init.membership.envelopesSince(request.rosterVersion)) {
+      if (room-- === 0) return
+      yield envelope
+    }
+    let unfinished = [...this.#held.keys()].map((publisher) => ({
+      publisher,
+      from: (known.get(publisher) ?? 0) + 1,
+    }))
+    while (unfinished.length > 0 && room > 0) {
+      const rest: typeof unfinished = []
+      for (const { publisher, from } of unfinished) {
+        const page = await this.#init.catalogue.log(publisher, from, Math.min(PAGE, room))
+        for (const { envelope } of page) yield envelope
+        room -= page.length
+        if (page.length > 0) rest.push({ publisher, from: from + page.length })
+        if (room === 0) return
+      }
+      unfinished = rest
     }
   }
 
-  /** Sign and keep our new head. Its time always grows, so that nobody takes it for an old one. */
-  async renewHead(manifests: readonly Digest[]): Promise<Uint8Array> {
-    const { identity, catalogue, membership, now } = this.#init
-    const tip = await catalogue.tip(identity.peerId)
-    const issuedAt = Math.max(now(), (this.#heads.get(identity.peerId)?.issuedAt ?? 0) + 1)
-    const head: Head = {
-      consortium: membership.consortium,
-      publisher: identity.peerId,
-      seq: tip?.seq ?? 0,
-      last: tip?.digest ?? NO_STATEMENT,
-      manifests,
-      withdrawals: [],
-      issuedAt,
-      expiresAt: issuedAt + limit('headLifetime'),
-    }
-    const envelope = seal(MEDIA_TYPES.head, encodeHead(head), [identity])
-    await catalogue.put('heads', identity.peerId, envelope)
-    this.#heads.set(identity.peerId, head)
-    return envelope
+  /**
+   * Sign and keep our new head. Its time always grows, so that nobody takes it for an old one.
+   * @param standing ids of our packages that stand, oldest first; the head lists the latest.
+   */
+  renewHead(standing: readonly Digest[]): Promise<Uint8Array> {
+    return this.#appending.run(async () => {
+      const { identity, catalogue, membership, now } = this.#init
+      const tip = await catalogue.tip(identity.peerId)
+      const issuedAt = Math.max(now(), (this.#heads.get(identity.peerId)?.issuedAt ?? 0) + 1)
+      const head: Head = {
+        consortium: membership.consortium,
+        publisher: identity.peerId,
+        seq: tip?.seq ?? 0,
+        last: tip?.digest ?? NO_STATEMENT,
+        manifests: standing.slice(-limit('digestsPerStatement')),
+        withdrawals: this.#ownWithdrawals,
+        issuedAt,
+        expiresAt: issuedAt + limit('headLifetime'),
+      }
+      const envelope = seal(MEDIA_TYPES.head, encodeHead(head), [identity])
+      await catalogue.put('heads', identity.peerId, envelope)
+      this.#heads.set(identity.peerId, head)
+      return envelope
+    })
   }
 
-  /** Whether an announced head is relayed: only what is authentic, current and news. */
+  /** Whether an announced head is relayed: only one that is authentic, current and newer than what we know. */
   judgeHead(envelope: Uint8Array): 'accept' | 'reject' | 'ignore' {
     const { head } = openHead(envelope)
     const { membership, now } = this.#init
@@ -147,8 +236,28 @@ export class StatementLog {
     return 'accept'
   }
 
-  /** Whether somebody announced statements that we do not hold yet. */
+  /** Whether a member announced statements that we do not hold yet and would still take. */
   isBehind(): boolean {
-    return [...this.#heads].some(([publisher, { seq }]) => seq > (this.#held.get(publisher) ?? 0))
+    return [...this.#heads].some(
+      ([publisher, { seq }]) =>
+        seq > (this.#held.get(publisher) ?? 0) &&
+        !this.#forked.has(publisher) &&
+        this.#init.membership.isMember(publisher),
+    )
+  }
+
+  /** Every statement of one publisher, in order. */
+  async *of(publisher: PeerIdString): AsyncGenerator<NewStatement, void, void> {
+    for (let from = 1; ; ) {
+      const page = await this.#init.catalogue.log(publisher, from, PAGE)
+      yield* page
+      if (page.length < PAGE) return
+      from += page.length
+    }
+  }
+
+  #rememberWithdrawal(id: Digest): void {
+    this.#ownWithdrawals.push(id)
+    if (this.#ownWithdrawals.length > limit('digestsPerStatement')) this.#ownWithdrawals.shift()
   }
 }

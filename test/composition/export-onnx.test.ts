@@ -2,8 +2,8 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as ort from 'onnxruntime-node'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { AcceptedExpert } from '../../src/acceptance/accepted-experts.ts'
 import { describe as describeResult } from '../../src/cli/describe.ts'
-import type { AcceptedExpert } from '../../src/composition/compose.ts'
 import { decodeCompositionFile } from '../../src/composition/composition-file.ts'
 import {
   cleanUp,
@@ -59,7 +59,7 @@ describe('a composition as an ONNX folder', () => {
     const [node] = net.nodes as [TestNetwork['nodes'][number]]
     const dir = join(await folder(), 'out')
     const result = await run<{ composition: string; files: string[] }>(node, 'compose', { exportOnnx: dir })
-    const inference = node.inference()
+    const inference = node.composer.served
     const { tokenizer } = node.publicModel
     const prompt = Int32Array.from([tokenizer.endOfText, ...tokenizer.encode(TEXT)])
     const sampling = { temperature: 0, topP: 1, seed: 1 }
@@ -89,7 +89,7 @@ describe('a composition as an ONNX folder', () => {
 
   it('has no place for a gate, routes by rows and says so', async () => {
     const [node] = net.nodes as [TestNetwork['nodes'][number]]
-    const [law] = node.composed() as [AcceptedExpert]
+    const [law] = node.accepted.list() as [AcceptedExpert]
     Object.assign(law.expert, { statistics: madeUpStatistics(TINY.vocabSize, 2) })
     const rows = await run<Record<string, unknown>>(node, 'evaluate', { router: 'rows' })
     const auto = await run<Record<string, unknown>>(node, 'evaluate', { router: 'auto' })
@@ -100,7 +100,7 @@ describe('a composition as an ONNX folder', () => {
     const dir = join(await folder(), 'out')
     const result = await run<Record<string, unknown>>(node, 'compose', { router: 'auto', exportOnnx: dir })
     const { composition } = decodeCompositionFile(await readFile(join(dir, 'composition.json')))
-    expect(composition).toBe(node.inference().composition.digest)
+    expect(composition).toBe(node.composer.served.composition.digest)
     expect(result).toMatchObject({ router: 'solved', exported: { router: 'rows', composition } })
     expect(result['composition']).not.toBe(composition)
     expect(describeResult('compose', result).join('\n')).toContain(

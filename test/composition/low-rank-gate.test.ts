@@ -1,13 +1,10 @@
 /** Experts of low rank under a solved gate: served and evaluated as the whole weights that their factors make. */
+
 import { describe, expect, it } from 'vitest'
 import { referenceExpert } from '../../scripts/bench/inference/reference-models.ts'
-import {
-  type AcceptedExpert,
-  type Composition,
-  compose,
-  type Selection,
-  selectionRouting,
-} from '../../src/composition/compose.ts'
+import type { AcceptedExpert } from '../../src/acceptance/accepted-experts.ts'
+import { type Composition, compose } from '../../src/composition/compose.ts'
+import { type Selection, selectionRouting } from '../../src/composition/selection.ts'
 import { createGenerator } from '../../src/inference/generate.ts'
 import type { GeneratedToken } from '../../src/inference/request-stream.ts'
 import { digestOf } from '../../src/lib/bytes.ts'

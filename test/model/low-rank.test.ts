@@ -1,7 +1,7 @@
 import type { Tensor } from '@tensorflow/tfjs'
 import { describe, expect, it } from 'vitest'
-import { checkFinite, checkNorms } from '../../src/acceptance/checks.ts'
 import { DEFAULT_POLICY } from '../../src/acceptance/policy.ts'
+import { checkFinite, checkNorms } from '../../src/acceptance/weight-checks.ts'
 import { tensorsOfExpert } from '../../src/checkpoint/expert-tensors.ts'
 import type { ExpertTensor } from '../../src/checkpoint/safetensors.ts'
 import { createGenerator, type GeneratorInit } from '../../src/inference/generate.ts'

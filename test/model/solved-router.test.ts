@@ -4,13 +4,9 @@ import type { Tensor } from '@tensorflow/tfjs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { referenceExpert } from '../../scripts/bench/inference/reference-models.ts'
-import {
-  type AcceptedExpert,
-  type Composition,
-  compose,
-  type Selection,
-  selectionRouting,
-} from '../../src/composition/compose.ts'
+import type { AcceptedExpert } from '../../src/acceptance/accepted-experts.ts'
+import { type Composition, compose } from '../../src/composition/compose.ts'
+import { type Selection, selectionRouting } from '../../src/composition/selection.ts'
 import { digestOf } from '../../src/lib/bytes.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { mulberry32 } from '../../src/lib/random.ts'

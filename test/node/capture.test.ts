@@ -111,7 +111,9 @@ describe('a run of the demo’s size', () => {
         await run(node, 'train', { name, data: [join(EXAMPLES, name, 'text')], steps: STEPS })
       }
       await Promise.all(net.nodes.map((node, i) => run(node, 'publish', { name: DOMAINS[i] })))
-      await watch.until('three experts everywhere', () => net.nodes.every((n) => n.composed().length === 3))
+      await watch.until('three experts everywhere', () =>
+        net.nodes.every((n) => n.accepted.list().length === 3),
+      )
     } finally {
       await net.close()
     }

@@ -77,8 +77,8 @@ describe('experts of low rank on the command line', () => {
       statisticsTokens: TINY.vocabSize,
     })
     expect(manifest.expert.statisticsDocuments).toBeGreaterThanOrEqual(limit('statisticsDocuments'))
-    await watch.until('the expert elsewhere', () => archive.composed().length === 1)
-    expect(expertRank(archive.composed()[0]?.expert ?? { ffn: new Map() })).toBe(4)
+    await watch.until('the expert elsewhere', () => archive.accepted.list().length === 1)
+    expect(expertRank(archive.accepted.list()[0]?.expert ?? { ffn: new Map() })).toBe(4)
     const answer = await flexmesh<{ experts: { institution: string; share: number }[] }>(
       archive,
       'generate',
@@ -112,9 +112,9 @@ describe('experts of low rank on the command line', () => {
     const own = scores.find(({ set }) => set === 'own')
     expect(own?.after).toBe(Math.round(result.own.after * 1e6))
     await watch.until('both experts on both nodes', () =>
-      net.nodes.every((node) => node.composed().length === 2),
+      net.nodes.every((node) => node.accepted.list().length === 2),
     )
-    const [first, second] = net.nodes.map((node) => node.inference().composition)
+    const [first, second] = net.nodes.map((node) => node.composer.served.composition)
     expect(first?.digest).toBe(second?.digest)
     expect(first?.router).toBe('solved')
   }, 300_000)
@@ -123,7 +123,7 @@ describe('experts of low rank on the command line', () => {
     const [huggingFace, onnx] = [join(await folder(), 'model'), join(await folder(), 'onnx')]
     await flexmesh(hospital, 'compose', '--export', huggingFace, '--export-onnx', onnx)
     const { tensors } = readSafetensors(await readFile(join(huggingFace, 'model.safetensors')))
-    for (const [i, { expert }] of hospital.inference().composition.experts.entries()) {
+    for (const [i, { expert }] of hospital.composer.served.composition.experts.entries()) {
       for (const [key, { data, shape }] of materialised(expert, hospital.publicModel.params).ffn) {
         const [layer, projection] = key.split('.')
         const name = `model.layers.${layer}.mlp.experts.${i + 1}.${projection}.weight`

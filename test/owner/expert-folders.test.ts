@@ -120,20 +120,26 @@ describe('an expert trained elsewhere', () => {
     expect(result.statisticsDocuments).toBeGreaterThanOrEqual(limit('statisticsDocuments'))
     expect(expert.statistics?.tokens).toHaveLength(PUBLISHED.vocabSize)
     await run(node, 'publish', { name: 'law', license: 'CC-BY-4.0', domain: 'law' })
-    await node.judging.settled()
+    await node.settled()
 
     const out = join(await folder(), 'composed')
     const composed = await run<{ composition: string; files: string[] }>(node, 'compose', {
       export: out,
       shardMegabytes: 1,
     })
-    expect(composed.composition).toBe(node.inference().composition.digest)
+    expect(composed.composition).toBe(node.composer.served.composition.digest)
     expect((await readdir(out)).sort()).toEqual([...composed.files].sort())
     expect(composed.files).toEqual(expect.arrayContaining(['tokenizer.json', 'generation_config.json']))
     const label = decodeCompositionFile(await readFile(join(out, 'composition.json')))
     expect(label).toMatchObject({ composition: composed.composition, experts: [{ license: 'CC-BY-4.0' }] })
     const readme = await readFile(join(out, 'README.md'), 'utf8')
-    for (const part of ['Test', 'law', 'CC-BY-4.0', node.composed()[0]?.id as string, node.identity.peerId])
+    for (const part of [
+      'Test',
+      'law',
+      'CC-BY-4.0',
+      node.accepted.list()[0]?.id as string,
+      node.identity.peerId,
+    ])
       expect(readme).toContain(part)
 
     // Bytes as published: FFN 1 in the package's BF16, everything else in the public model's.
@@ -145,7 +151,7 @@ describe('an expert trained elsewhere', () => {
     }
     // One set of weights in the node and in the folder, so one forward pass (parity.test.ts) over both.
     const folderModel = await readFolder(out)
-    const { params, topK } = node.inference().composition
+    const { params, topK } = node.composer.served.composition
     expect(folderModel.topK).toBe(topK)
     for (const [name, { data }] of folderModel.params)
       expect([name, params.get(name)?.data]).toEqual([name, data])
@@ -155,7 +161,7 @@ describe('an expert trained elsewhere', () => {
     const served: number[] = []
     const signal = AbortSignal.timeout(60_000)
     const completion = { prompt, maxTokens: 12, sampling, selection: {} }
-    for await (const { id } of node.inference().complete(completion, signal)) served.push(id)
+    for await (const { id } of node.composer.served.complete(completion, signal)) served.push(id)
     expect(served).toEqual(ids)
   })
 
@@ -165,7 +171,7 @@ describe('an expert trained elsewhere', () => {
     expect(expert.bias).toEqual(new Float32Array(L).fill(-0.05))
     expect(expert.statistics).toBeUndefined()
     await run(node, 'publish', { name: 'from-afar' })
-    await node.judging.settled()
+    await node.settled()
     const out = join(await folder(), 'composed')
     const refusal = await messageOf(() => run(node, 'compose', { export: out }))
     expect(refusal).toMatch(/Test\/from-afar has a router bias.*--drop-bias/)
@@ -319,11 +325,11 @@ describe('an expert trained elsewhere', () => {
       /router_bias\.safetensors: tensor model\.layers\.0\.mlp\.expert_bias must be finite, and 0 for expert 0/,
     ],
   ])('is refused with %s, naming it', async (_, dir, message) => {
-    const before = await node.trainings()
+    const before = await node.trainings.finished()
     const text = await taken(await dir())
     expect(text).toMatch(message)
     expect(text).not.toContain('\n')
-    expect(await node.trainings()).toEqual(before)
+    expect(await node.trainings.finished()).toEqual(before)
   })
 
   it('is taken in a format of its own, with progress that ends at the end', async () => {

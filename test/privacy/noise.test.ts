@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { checkStatistics } from '../../src/acceptance/checks.ts'
+import { checkStatistics } from '../../src/acceptance/weight-checks.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import { STATISTICS_TOKENS } from '../../src/lib/tensor-names.ts'
 import type { RouterStatistics } from '../../src/model/solved-router.ts'

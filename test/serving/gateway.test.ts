@@ -2,8 +2,8 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startNode } from '../../src/cli/start.ts'
-import type { Selection } from '../../src/composition/compose.ts'
 import type { CompositionFile } from '../../src/composition/composition-file.ts'
+import type { Selection } from '../../src/composition/selection.ts'
 import { digestOf } from '../../src/lib/bytes.ts'
 import type { FlexMeshNode } from '../../src/node/node.ts'
 import type { ServingEngine } from '../../src/serving/app.ts'
@@ -23,7 +23,7 @@ let clock = Math.floor(Date.now() / 1000)
 /** Stands for the node's own engine; every name that the composition has is known. */
 const local = (): ServingEngine => ({
   servedBy: 'node',
-  composition: node.inference().composition.digest,
+  composition: node.composer.served.composition.digest,
   experts: [],
   contextLength: 32,
   countTokens: (text) => text.length,
@@ -58,7 +58,7 @@ describe('a node in front of an upstream', () => {
     const engine = await gateway.engineFor({})
     expect(engine.servedBy).toBe('upstream')
     expect(engine.composition).toBe(gateway.composition.composition)
-    expect(engine.composition).not.toBe(node.inference().composition.digest)
+    expect(engine.composition).not.toBe(node.composer.served.composition.digest)
     expect(engine.experts).toHaveLength(3)
   })
 

@@ -6,6 +6,8 @@ import { fileURLToPath } from 'node:url'
 import { type AcceptancePolicy, DEFAULT_POLICY } from '../../src/acceptance/policy.ts'
 import { fromFloat32, writeSafetensors } from '../../src/checkpoint/safetensors.ts'
 import { nodeCommands } from '../../src/commands/table.ts'
+import { readEnvelope } from '../../src/identity/envelope.ts'
+import { digestOf } from '../../src/lib/bytes.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import { configToHuggingFace, type ModelConfig } from '../../src/model/config.ts'
 import { publicShapes } from '../../src/model/params.ts'
@@ -108,6 +110,15 @@ export async function network(
   }
   for (let i = 1; i < names.length; i++) await open(i)
   return { nodes, homes, open, close: async () => void (await Promise.all(nodes.map((n) => n.close()))) }
+}
+
+/** Put an envelope into a node's own log whatever it holds, and announce it: what a dishonest member can do. */
+export async function offerUnchecked(node: FlexMeshNode, envelope: Uint8Array): Promise<void> {
+  const publisher = node.identity.peerId
+  const seq = ((await node.catalogue.tip(publisher))?.seq ?? 0) + 1
+  const digest = digestOf(readEnvelope(envelope).payload)
+  await node.catalogue.append({ publisher, seq, digest, envelope })
+  await node.announce()
 }
 
 /** Run a command of a node to its end. */

@@ -2,8 +2,8 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { checkStatistics } from '../../src/acceptance/checks.ts'
-import { gateShares, statisticsShare } from '../../src/acceptance/statistics-share.ts'
+import { gateShares, statisticsShare } from '../../src/acceptance/gate-share.ts'
+import { checkStatistics } from '../../src/acceptance/weight-checks.ts'
 import { loadPublicModel, type PublicModel } from '../../src/checkpoint/public-model.ts'
 import type { Corpus } from '../../src/data/corpus.ts'
 import { disjointStretches, packTokens, TokenFile } from '../../src/data/token-file.ts'
@@ -108,14 +108,13 @@ describe('shares of a gate', () => {
     expect(() => gateShares(solveGate(all), [])).toThrow(RangeError)
   })
 
-  it('show that statistics of the public text would take half of it, and those of another little', async () => {
+  it('show that statistics of the public text would take half of it, and those of another little', () => {
     const own = documentsOf([40, 30, 128, 300], 3)
     const text = own.map((tokens) => ({ tokens, bytes: tokens.length }))
     const known = routerStatistics(V, own)
-    const state = { publicStatistics: async () => known }
-    expect(await statisticsShare(state, known, text)).toBeCloseTo(0.5, 6)
+    expect(statisticsShare(known, known, text)).toBeCloseTo(0.5, 6)
     const other = routerStatistics(V, documentsOf([40, 30, 128], 4))
-    expect(await statisticsShare(state, other, text)).toBeLessThan(0.3)
+    expect(statisticsShare(known, other, text)).toBeLessThan(0.3)
   })
 })
 

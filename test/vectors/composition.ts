@@ -1,6 +1,9 @@
 /** Test vectors of protocols/composition: digests, selections and files of compositions. */
-import { type AcceptedExpert, compositionDigest, selectionMask } from '../../src/composition/compose.ts'
+
+import type { AcceptedExpert } from '../../src/acceptance/accepted-experts.ts'
+import { compositionDigest } from '../../src/composition/compose.ts'
 import { decodeCompositionFile } from '../../src/composition/composition-file.ts'
+import { selectionMask } from '../../src/composition/selection.ts'
 import { digestOf, parseDigest, utf8 } from '../../src/lib/bytes.ts'
 import { encodeCanonical } from '../../src/lib/canonical-json.ts'
 import { VerificationError } from '../../src/lib/errors.ts'

@@ -1,7 +1,7 @@
 /** Test vectors of protocols/expert-package: their order, and the decoder that each of them names. */
 import { judgeManifest } from '../../src/acceptance/accept.ts'
-import { checkFinite, checkStatistics } from '../../src/acceptance/checks.ts'
 import { DEFAULT_POLICY } from '../../src/acceptance/policy.ts'
+import { checkFinite, checkStatistics } from '../../src/acceptance/weight-checks.ts'
 import { readSafetensors, toFloat32 } from '../../src/checkpoint/safetensors.ts'
 import type { Member } from '../../src/consortium/member.ts'
 import { fromHex, parseDigest, utf8 } from '../../src/lib/bytes.ts'
@@ -93,7 +93,8 @@ function runVector(input: Readonly<Record<string, unknown>>, place: Place): unkn
 
 /** Judges a manifest in a consortium whose only member is its publisher and whose public model is the manifest's. */
 function judge(envelope: Uint8Array, vocabulary: number): void {
-  const { publisher, consortium, publicModel, issuedAt, expiresAt, expert } = openManifest(envelope).manifest
+  const opened = openManifest(envelope)
+  const { publisher, consortium, publicModel, issuedAt, expiresAt, expert } = opened.manifest
   const shape = {
     vocab_size: vocabulary,
     hidden_size: expert.hidden_size,
@@ -112,12 +113,12 @@ function judge(envelope: Uint8Array, vocabulary: number): void {
     joinedAt: issuedAt,
   }
   const roster = { consortium, version: 1, prev: consortium, members: [member], threshold: 1 }
-  const { verdict } = judgeManifest(envelope, {
+  const verdict = judgeManifest(opened, {
     consortium,
     roster: { ...roster, issuedAt, expiresAt },
     publicModel: { ...publicModel, shape, params: new Map() },
     policy: DEFAULT_POLICY,
-    withdrawn: new Set(),
+    isWithdrawn: () => false,
     now: issuedAt,
   })
   if (verdict.outcome === 'refused') throw new PolicyError(verdict.code as never, verdict.reason)

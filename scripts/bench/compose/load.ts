@@ -1,7 +1,8 @@
 /** From stored packages to a composition, by the functions that a node uses when it starts again. */
 
+import type { AcceptedExpert } from '../../../src/acceptance/accepted-experts.ts'
 import { expertOfTensors } from '../../../src/checkpoint/expert-tensors.ts'
-import { type AcceptedExpert, type Composition, compose } from '../../../src/composition/compose.ts'
+import { type Composition, compose } from '../../../src/composition/compose.ts'
 import { digestOf } from '../../../src/lib/bytes.ts'
 import type { Params } from '../../../src/model/params.ts'
 import { unpackExpert } from '../../../src/packaging/package.ts'

@@ -5,8 +5,8 @@
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { loadPublicModel } from '../../../src/checkpoint/public-model.ts'
-import type { Selection } from '../../../src/composition/compose.ts'
-import { Inference } from '../../../src/composition/composed-model.ts'
+import { ComposedModel } from '../../../src/composition/composed-model.ts'
+import type { Selection } from '../../../src/composition/selection.ts'
 import { mulberry32 } from '../../../src/lib/random.ts'
 import { BlobStore } from '../../../src/store/blob-store.ts'
 import { onnxEngine } from '../../../src/tensor/onnx-engine.ts'
@@ -31,12 +31,13 @@ const params = referencePublicModel(CONFIG, mulberry32(1))
 const composition = await loadComposition(await BlobStore.open(dir), params, stored, TOP_K)
 // The tokenizer and the folder are those of the shipped model: serving asks for them, decoding does not.
 const shipped = await loadPublicModel(fileURLToPath(new URL('../../../models/small', import.meta.url)))
-const inference = new Inference(
+const model = new ComposedModel(
   onnxEngine({ threads: THREADS }),
   { ...shipped, config: CONFIG, params },
   composition,
   'fp32',
 )
+const lease = model.acquire()
 // Every prompt is new, so that keys and values kept from an earlier one help neither side.
 const nextPrompt = promptSource(CONFIG, PROMPT_TOKENS, 2)
 await firstToken({})
@@ -49,7 +50,8 @@ for (let round = 0; round < ROUNDS; round++) {
   changed.push(await firstToken(selection))
   same.push(await firstToken(selection))
 }
-await inference.dispose()
+lease.release()
+await model.retire()
 const findings: SwitchFindings = { switchMs: median(changed) - median(same), firstTokenMs: median(same) }
 process.send?.(findings)
 process.disconnect()
@@ -58,10 +60,7 @@ async function firstToken(selection: Selection): Promise<number> {
   const prompt = nextPrompt()
   const started = performance.now()
   const sampling = { temperature: 0, topP: 1, seed: 0 }
-  const tokens = inference.complete(
-    { prompt, maxTokens: 1, sampling, selection },
-    AbortSignal.timeout(60_000),
-  )
+  const tokens = model.complete({ prompt, maxTokens: 1, sampling, selection }, AbortSignal.timeout(60_000))
   for await (const _ of tokens) return performance.now() - started
   throw new Error('the first token ended the text: take another seed')
 }

@@ -1,4 +1,4 @@
-/** Checks on an expert's values. Each throws PolicyError with its code. Knows no manifest. */
+/** Checks of an expert's fetched weights. Each throws an error whose code becomes the refusal. Knows nothing about manifests. */
 
 import type { ExpertTensor } from '../checkpoint/safetensors.ts'
 import { PolicyError } from '../lib/errors.ts'
@@ -6,7 +6,7 @@ import { STATISTICS_TOKENS } from '../lib/tensor-names.ts'
 import type { Params } from '../model/params.ts'
 import type { AcceptancePolicy } from './policy.ts'
 
-/** What rounding to float32 may take from a whole, or add. */
+/** Largest distance of a sum of shares from 1: rounding to float32 loses or adds this much. */
 const SHARE_SLACK = 1e-3
 
 type Tensors = ReadonlyMap<string, ExpertTensor>

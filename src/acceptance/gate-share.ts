@@ -1,4 +1,4 @@
-/** What a gate solved from an expert's router statistics would give it of public text. */
+/** The share of public text that a gate solved from an expert's router statistics would give it. */
 
 import type { HeldOutDocument } from '../model/evaluate.ts'
 import {
@@ -8,22 +8,21 @@ import {
   STATISTICS_WINDOW,
   solveGate,
 } from '../model/solved-router.ts'
-import type { NodeState } from '../node/node-state.ts'
 
-/** As solved: what calibration does for public text is no merit of a guest. */
+/** The plain gate: calibration for public text must not count in a guest's favour. */
 const LOG_ODDS = { scale: 1, prior: 0 }
 
 /**
- * Mean probability, over documents, of a guest beside the public expert in the gate that is solved for the two,
- * not calibrated: statistics of the public text itself take a half.
+ * Mean probability of a guest beside the public expert, over documents, in the uncalibrated gate solved for the two.
+ * Statistics of the public text itself get one half.
  * @throws RangeError without documents.
  */
-export async function statisticsShare(
-  state: Pick<NodeState, 'publicStatistics'>,
+export function statisticsShare(
+  publicStatistics: RouterStatistics,
   statistics: RouterStatistics,
   documents: readonly HeldOutDocument[],
-): Promise<number> {
-  const gate = solveGate([await state.publicStatistics(), statistics], LOG_ODDS)
+): number {
+  const gate = solveGate([publicStatistics, statistics], LOG_ODDS)
   return gateShares(gate, windowsOf(documents))[1] as number
 }
 

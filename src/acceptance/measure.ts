@@ -1,0 +1,80 @@
+/**
+ * Measures a candidate beside the experts in use, on text that this node holds: bits per byte without and with it,
+ * and the share of public text that it takes. Knows nothing about what is allowed.
+ */
+import type { PublicModel } from '../checkpoint/public-model.ts'
+import { createEvaluator, type HeldOutDocument } from '../model/evaluate.ts'
+import { gatesOf, type RouterChoice } from '../model/gates.ts'
+import { type Expert, mixtureParams, zeroRows } from '../model/params.ts'
+import { LEFT_OUT } from '../model/router.ts'
+import type { SequenceRouting } from '../model/routing-plan.ts'
+import type { RouterStatistics } from '../model/solved-router.ts'
+import type { Engine } from '../tensor/engine.ts'
+import { statisticsShare } from './gate-share.ts'
+import type { Loss, Measurement } from './measurement-checks.ts'
+
+export interface MeasureInit {
+  readonly engine: Engine
+  readonly publicModel: PublicModel
+  /** Experts active for a token, at most. */
+  readonly topK: number
+  readonly router: RouterChoice
+  /** Held-out public text; at least one document. */
+  publicText(): Promise<readonly HeldOutDocument[]>
+  /** Held-out text of our own trainings; may be empty. */
+  ownText(): Promise<readonly HeldOutDocument[]>
+  publicStatistics(): Promise<RouterStatistics>
+}
+
+/**
+ * @param baseline experts that the candidate is measured beside.
+ * @throws the signal's reason.
+ */
+export async function measure(
+  init: MeasureInit,
+  baseline: readonly Expert[],
+  candidate: Expert,
+  signal: AbortSignal,
+): Promise<Measurement> {
+  const { config, params, tokenizer } = init.publicModel
+  const experts = [...baseline, candidate]
+  const E = experts.length + 1
+  const isGated = init.router !== 'rows' && experts.some(({ statistics }) => statistics !== undefined)
+  const publicStatistics = isGated ? await init.publicStatistics() : undefined
+  const gates = init.router === 'rows' ? undefined : gatesOf(publicStatistics, experts)
+  const mixture = mixtureParams(config, params, zeroRows(config), experts)
+  const evaluator = await createEvaluator(init.engine, config, mixture, {
+    E,
+    topK: Math.min(init.topK, E),
+    endOfText: tokenizer.endOfText,
+    gate: gates !== undefined,
+  })
+  try {
+    const routed = (mask: Float32Array): SequenceRouting => ({ mask, gate: gates?.gate(mask) })
+    const without = routed(new Float32Array(E).fill(LEFT_OUT, E - 1))
+    const beside = routed(new Float32Array(E))
+    const compare = async (documents: readonly HeldOutDocument[]): Promise<{ loss: Loss; share: number }> => {
+      const before = await evaluator.evaluate(documents, without, signal)
+      const after = await evaluator.evaluate(documents, beside, signal)
+      return {
+        loss: { before: before.bitsPerByte, after: after.bitsPerByte },
+        share: after.loadShares[E - 1] as number,
+      }
+    }
+    const publicText = await init.publicText()
+    const shared = await compare(publicText)
+    const ownText = await init.ownText()
+    const own = ownText.length > 0 ? await compare(ownText) : undefined
+    const { statistics } = candidate
+    return {
+      public: shared.loss,
+      publicLoadShare: shared.share,
+      ...(statistics === undefined
+        ? {}
+        : { publicGateShare: statisticsShare(await init.publicStatistics(), statistics, publicText) }),
+      ...(own === undefined ? {} : { own: own.loss }),
+    }
+  } finally {
+    await evaluator.dispose()
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * The verdicts of this node, on disk: one for each package, and a bounded number for envelopes that never became a
+ * statement. Knows nothing about how a verdict is reached.
+ */
+import { type Digest, fromUtf8, utf8 } from '../lib/bytes.ts'
+import { InputError } from '../lib/errors.ts'
+import type { Catalogue } from '../store/catalogue.ts'
+import type { Verdict } from './accept.ts'
+
+export interface VerdictsInit {
+  readonly catalogue: Catalogue
+  /** Name of a publisher for people. */
+  readonly institutionOf: (publisher: string) => string
+  readonly onVerdict: (verdict: Verdict, institution: string) => void
+}
+
+/** Anybody can send refused envelopes without end; only this many verdicts on them are kept. */
+const ENVELOPE_VERDICTS_KEPT = 256
+
+/** Shortest beginning of a package id that names a package. */
+const SHORTEST_PREFIX = 8
+
+export class Verdicts {
+  readonly #init: VerdictsInit
+  #envelopeVerdicts = 0
+
+  constructor(init: VerdictsInit) {
+    this.#init = init
+  }
+
+  async get(id: Digest): Promise<Verdict | undefined> {
+    const stored = await this.#init.catalogue.get('verdicts', id)
+    return stored === undefined ? undefined : (JSON.parse(fromUtf8(stored)) as Verdict)
+  }
+
+  async list(): Promise<Verdict[]> {
+    const stored = await this.#init.catalogue.entries('verdicts')
+    return stored.map(([, bytes]) => JSON.parse(fromUtf8(bytes)) as Verdict)
+  }
+
+  /** Replaces an earlier verdict on the same package. @throws InputError `disk-full`, `io`. */
+  async put(verdict: Verdict): Promise<void> {
+    await this.#init.catalogue.put('verdicts', verdict.id, utf8(JSON.stringify(verdict)))
+    const { publisher } = verdict
+    this.#init.onVerdict(verdict, publisher === undefined ? 'unknown' : this.#init.institutionOf(publisher))
+  }
+
+  /** A refused envelope, unless it has a verdict or too many were kept. */
+  async putEnvelope(verdict: Verdict): Promise<void> {
+    if (this.#envelopeVerdicts >= ENVELOPE_VERDICTS_KEPT || (await this.get(verdict.id)) !== undefined) return
+    this.#envelopeVerdicts++
+    await this.put(verdict)
+  }
+
+  /** Turn an accepted package's verdict into a refusal; anything else stays. */
+  async overrule(
+    id: Digest,
+    why: { check: string; code: string; reason: string },
+    at: number,
+  ): Promise<void> {
+    const verdict = await this.get(id)
+    if (verdict?.outcome === 'accepted') await this.put({ ...verdict, at, outcome: 'refused', ...why })
+  }
+
+  /**
+   * Verdicts with an outcome on packages that match a name: of the expert, of its institution, or the beginning of
+   * the package id.
+   * @throws InputError `not-found`.
+   */
+  async find(name: string, outcome: Verdict['outcome']): Promise<Verdict[]> {
+    const digest = name.startsWith('sha256:') ? name : `sha256:${name}`
+    const found = (await this.list()).filter(
+      (verdict) =>
+        verdict.outcome === outcome &&
+        (verdict.expert === name ||
+          (name.length >= SHORTEST_PREFIX && verdict.id.startsWith(digest)) ||
+          (verdict.publisher !== undefined && this.#init.institutionOf(verdict.publisher) === name)),
+    )
+    if (found.length === 0) throw new InputError('not-found', `no ${outcome} package matches "${name}"`)
+    return found
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * What of a trained expert is published: the expert with the router statistics that its owner chose to release, and
+ * the manifest that describes it. Knows nothing about the log, the store and the network.
+ */
+
+import type { FloatDtype } from '../checkpoint/safetensors.ts'
+import type { Digest } from '../lib/bytes.ts'
+import { InputError } from '../lib/errors.ts'
+import { limit } from '../lib/limits.ts'
+import type { Expert } from '../model/params.ts'
+import type { EvalResult, Manifest } from '../packaging/manifest.ts'
+import type { PackedExpert } from '../packaging/package.ts'
+import { noisedStatistics } from '../privacy/noise.ts'
+import type { Score, TrainResult } from './training-folder.ts'
+
+/** How router statistics leave the node. */
+export const PUBLISHED_STATISTICS = ['exact', 'noised', 'none'] as const
+
+export interface PublishRequest {
+  readonly name: string
+  /** SPDX expression. */
+  readonly license: string
+  readonly domain: string
+  readonly dtype: FloatDtype
+  readonly statistics: (typeof PUBLISHED_STATISTICS)[number]
+  /** Epsilon of the noise in thousandths; 0 without noise. */
+  readonly epsilonMilli: number
+}
+
+export interface TrainedExpert {
+  readonly expert: Expert
+  readonly result: TrainResult
+}
+
+/** An expert with exactly what is published of it. */
+export interface ReleasedExpert {
+  readonly expert: Expert
+  /** Documents that the published statistics average over; 0 without statistics. */
+  readonly statisticsDocuments: number
+  readonly statisticsEpsilonMilli: number
+}
+
+/** Bits are signed in millionths. */
+const MICRO = 1e6
+
+/** @throws InputError `not-found` if noise is asked for but the expert has no statistics. */
+export function release({ expert, result }: TrainedExpert, request: PublishRequest): ReleasedExpert {
+  const { statistics } = expert
+  const documents = result.statisticsDocuments
+  const { statistics: choice, epsilonMilli } = request
+  if (choice === 'noised' && (statistics === undefined || documents === 0)) {
+    throw new InputError(
+      'not-found',
+      `${request.name} has no router statistics to add noise to: its text has fewer than ${limit('statisticsDocuments')} documents, or it was trained elsewhere; publish it with --router-statistics none`,
+    )
+  }
+  if (choice === 'none' || statistics === undefined || documents === 0) {
+    return {
+      expert: { ...expert, statistics: undefined },
+      statisticsDocuments: 0,
+      statisticsEpsilonMilli: 0,
+    }
+  }
+  if (choice === 'exact') return { expert, statisticsDocuments: documents, statisticsEpsilonMilli: 0 }
+  return {
+    expert: { ...expert, statistics: noisedStatistics(statistics, documents, epsilonMilli / 1000) },
+    statisticsDocuments: documents,
+    statisticsEpsilonMilli: epsilonMilli,
+  }
+}
+
+/** What the manifest says about the consortium that it is made for. */
+export interface ManifestContext {
+  readonly consortium: Digest
+  readonly publicModel: Manifest['publicModel']
+  readonly rosterVersion: number
+  /** Unix seconds. */
+  readonly now: number
+}
+
+export function describeExpert(
+  context: ManifestContext,
+  request: PublishRequest,
+  { expert: _, ...statistics }: ReleasedExpert,
+  packed: PackedExpert,
+  result: TrainResult,
+  link: Pick<Manifest, 'publisher' | 'seq' | 'prev'>,
+): Manifest {
+  return {
+    ...link,
+    consortium: context.consortium,
+    rosterVersion: context.rosterVersion,
+    issuedAt: context.now,
+    expiresAt: context.now + limit('manifestLifetime'),
+    publicModel: context.publicModel,
+    expert: { name: request.name, dtype: request.dtype, ...packed.shape, ...statistics },
+    files: [{ role: 'expert', ...packed.file }],
+    training: {
+      documents: result.documents,
+      tokens: result.tokens,
+      steps: result.steps,
+      replayShareMilli: result.replayShareMilli,
+    },
+    eval: [...evalResult('own', result.own), ...evalResult('public', result.public)],
+    license: request.license,
+    domain: request.domain,
+    ext: {},
+  }
+}
+
+function evalResult(set: EvalResult['set'], score: Score | undefined): EvalResult[] {
+  if (score === undefined) return []
+  const micro = (bits: number): number => Math.round(bits * MICRO)
+  return [{ set, metric: 'bits-per-byte', before: micro(score.before), after: micro(score.after) }]
+}

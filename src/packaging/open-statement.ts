@@ -1,0 +1,58 @@
+/**
+ * Opens a signed statement of any kind: one look at its type, one verification of its signature. Whoever has an
+ * opened statement need not verify it again. Knows nothing about logs and rosters.
+ */
+import { readEnvelope } from '../identity/envelope.ts'
+import { MEDIA_TYPES } from '../identity/media-types.ts'
+import type { Digest } from '../lib/bytes.ts'
+import { VerificationError } from '../lib/errors.ts'
+import { openHead } from '../statements/head.ts'
+import { openWithdrawal, type Withdrawal } from '../statements/withdrawal.ts'
+import { type Manifest, openManifest } from './manifest.ts'
+
+export interface ManifestStatement {
+  readonly kind: 'manifest'
+  readonly manifest: Manifest
+  /** Package id: digest of the payload. */
+  readonly id: Digest
+  readonly envelope: Uint8Array
+}
+
+export interface WithdrawalStatement {
+  readonly kind: 'withdrawal'
+  readonly withdrawal: Withdrawal
+  readonly id: Digest
+  readonly envelope: Uint8Array
+}
+
+/** A roster is verified against the one before it, which only the membership knows. */
+export interface RosterStatement {
+  readonly kind: 'roster'
+  readonly envelope: Uint8Array
+}
+
+/** A head means nothing outside announcements; it is verified and then ignored. */
+export interface HeadStatement {
+  readonly kind: 'head'
+  readonly envelope: Uint8Array
+}
+
+export type OpenedStatement = ManifestStatement | WithdrawalStatement | RosterStatement | HeadStatement
+
+/** @throws FormatError; VerificationError, `wrong-type` for what members do not exchange as statements. */
+export function openStatementOfAnyKind(envelope: Uint8Array): OpenedStatement {
+  const { payloadType } = readEnvelope(envelope)
+  switch (payloadType) {
+    case MEDIA_TYPES.manifest:
+      return { kind: 'manifest', ...openManifest(envelope), envelope }
+    case MEDIA_TYPES.withdrawal:
+      return { kind: 'withdrawal', ...openWithdrawal(envelope), envelope }
+    case MEDIA_TYPES.roster:
+      return { kind: 'roster', envelope }
+    case MEDIA_TYPES.head:
+      openHead(envelope)
+      return { kind: 'head', envelope }
+    default:
+      throw new VerificationError('wrong-type', `no statement has the type ${payloadType}`)
+  }
+}
