@@ -37,8 +37,8 @@ export interface StatementsHandlers {
   wanted(): StatementsRequest
   /** Envelopes that a member lacks, in the order in which it can verify them. */
   statementsSince(request: StatementsRequest): AsyncIterable<Uint8Array>
-  /** Resolves once the statement is stored or refused. A refusal is not a rejection. */
-  onStatement(envelope: Uint8Array, from: PeerIdString): Promise<void>
+  /** Resolves, with any value, once the statement is stored or refused. A refusal is not a rejection. */
+  onStatement(envelope: Uint8Array, from: PeerIdString): Promise<unknown>
 }
 
 export function decodeStatementsRequest(value: unknown): StatementsRequest {
