@@ -1,7 +1,6 @@
 /**
- * Ed25519 with strict verification (RFC 8032 5.1.7 and what it leaves open): lengths, S < L,
- * canonical and not small-order A and R, then the equation. Every signature in the product comes
- * through here. Knows no statement.
+ * Ed25519 with strict verification. Beyond RFC 8032 5.1.7 it checks the lengths, S < L, and that A and R are canonical
+ * and not of small order, before the equation. Every signature of the product is verified here. Knows no statement.
  */
 import { createPublicKey, type KeyObject, verify } from 'node:crypto'
 import nacl from 'tweetnacl'
@@ -12,7 +11,7 @@ export const PUBLIC_KEY_BYTES = 32
 export const SECRET_KEY_BYTES = 64
 export const SIGNATURE_BYTES = 64
 
-/** Little-endian, 32 bytes, compared byte by byte: every signature passes here. */
+/** 32 bytes, little-endian: comparing bytes is faster than comparing big integers. */
 function littleEndian(value: bigint): Uint8Array {
   return fromHex(value.toString(16).padStart(2 * PUBLIC_KEY_BYTES, '0')).reverse()
 }
@@ -33,10 +32,10 @@ const SMALL_ORDER_Y: readonly Uint8Array[] = [
 
 const SPKI_PREFIX = fromHex('302a300506032b6570032100')
 
-/** The last byte of a point holds y's top bits and, above them, the sign of x. */
+/** Mask for the last byte of a point, whose top bit is the sign of x and whose other bits belong to y. */
 const WITHOUT_SIGN = 0x7f
 
-/** Below, at or above zero as the number `a`, its last byte masked, is below, at or above `b`. */
+/** Negative, zero or positive if `a`, with its last byte masked, is less than, equal to or greater than `b`. */
 function compare(a: Uint8Array, b: Uint8Array, lastByteMask = 0xff): number {
   const last = b.length - 1
   let difference = ((a[last] as number) & lastByteMask) - (b[last] as number)
@@ -44,28 +43,28 @@ function compare(a: Uint8Array, b: Uint8Array, lastByteMask = 0xff): number {
   return difference
 }
 
-/** Public keys that passed `isStrongPublicKey`, as the object that verifies, oldest first. */
+/** Cache of the public keys that passed `isStrongPublicKey`, by hex, oldest first. */
 const KEYS = new Map<string, KeyObject>()
-/** Every member of a few consortia; a signer beyond them costs its checks again. */
+/** Enough for all members of four consortia; keys beyond that are checked again. */
 const MAX_KEYS = 4 * limit('members')
 
-/** Canonical (y < p) and not of small order. */
+/** Whether a point is canonical (y < p) and not of small order. */
 function isStrongPoint(bytes: Uint8Array): boolean {
   if (compare(bytes, P, WITHOUT_SIGN) >= 0) return false
   return !SMALL_ORDER_Y.some((y) => compare(bytes, y, WITHOUT_SIGN) === 0)
 }
 
-/** Whether a public key may be enrolled at all. */
+/** Whether a public key has the right length, is canonical and is not of small order. */
 export function isStrongPublicKey(publicKey: Uint8Array): boolean {
   return publicKey.length === PUBLIC_KEY_BYTES && isStrongPoint(publicKey)
 }
 
-/** @param secretKey 64 bytes, seed and public key. */
+/** @param secretKey 64 bytes: seed, then public key. */
 export function sign(secretKey: Uint8Array, message: Uint8Array): Uint8Array {
   return nacl.sign.detached(message, secretKey)
 }
 
-/** Never throws: anything that is not one valid strict signature is false. */
+/** Whether `signature` is a valid strict signature. Never throws. */
 export function verifyStrict(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean {
   if (signature.length !== SIGNATURE_BYTES) return false
   if (compare(signature.subarray(32), L) >= 0) return false
@@ -78,7 +77,7 @@ export function verifyStrict(publicKey: Uint8Array, message: Uint8Array, signatu
   }
 }
 
-/** Undefined for a key that may not be enrolled. */
+/** Undefined for a key that is not strong. */
 function verifyingKey(publicKey: Uint8Array): KeyObject | undefined {
   const name = toHex(publicKey)
   const known = KEYS.get(name)

@@ -1,6 +1,6 @@
 /**
- * DSSE envelopes: exact payload bytes, their type, and signatures over both (DSSE v1 PAE). What is
- * verified is what is then parsed; nothing is re-encoded. Knows no payload.
+ * DSSE envelopes: the exact payload bytes, their type, and signatures over both (DSSE v1 PAE). The verified bytes are
+ * the ones that are parsed; nothing is re-encoded. Knows no payload.
  */
 import { concatBytes, fromBase64, toBase64, utf8 } from '../lib/bytes.ts'
 import { decodeCanonical, encodeCanonical } from '../lib/canonical-json.ts'
@@ -19,17 +19,17 @@ export interface EnvelopeParts {
 
 export interface OpenedEnvelope {
   readonly payload: Uint8Array
-  /** Distinct peers whose signature verified; at least one. */
+  /** Distinct peers whose signatures verified; at least one. */
   readonly signers: readonly PeerIdString[]
 }
 
-/** "DSSEv1" SP len(type) SP type SP len(payload) SP payload; lengths in bytes, decimal. */
+/** "DSSEv1" SP len(type) SP type SP len(payload) SP payload, with decimal lengths in bytes. */
 export function preAuthEncoding(payloadType: string, payload: Uint8Array): Uint8Array {
   const type = utf8(payloadType)
   return concatBytes(utf8(`DSSEv1 ${type.length} `), type, utf8(` ${payload.length} `), payload)
 }
 
-/** Sign `payload` with every signer. */
+/** Sign `payload` with the key of every signer. */
 export function seal(payloadType: MediaType, payload: Uint8Array, signers: readonly Identity[]): Uint8Array {
   const message = preAuthEncoding(payloadType, payload)
   return encodeCanonical({
@@ -43,7 +43,7 @@ export function seal(payloadType: MediaType, payload: Uint8Array, signers: reado
 }
 
 /**
- * Parts of an envelope, unverified.
+ * Read the parts of an envelope without verifying them.
  * @throws FormatError `too-large`, `not-json`, `not-canonical`, `bad-field`, `bad-envelope`.
  */
 export function readEnvelope(bytes: Uint8Array): EnvelopeParts {
@@ -73,7 +73,7 @@ export function signerOf(bytes: Uint8Array): PeerIdString | undefined {
 }
 
 /**
- * Open an envelope of the expected type; every signature must verify.
+ * Open an envelope of the expected type. Every signature must verify.
  * @throws FormatError as `readEnvelope`; VerificationError `wrong-type`, `unsigned`,
  * `bad-signature`, `weak-key`.
  */

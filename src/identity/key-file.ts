@@ -1,6 +1,6 @@
 /**
- * The node's key at rest: scrypt and secretbox under a passphrase, or in the clear when explicitly
- * asked. The header is repeated inside the box, because secretbox binds no associated data.
+ * The node's key on disk: encrypted with scrypt and secretbox under a passphrase, or in the clear on request. The header
+ * is repeated inside the box, because secretbox authenticates no associated data. Knows nothing about the other files.
  */
 import { randomBytes, scrypt } from 'node:crypto'
 import { open, stat } from 'node:fs/promises'
@@ -36,8 +36,8 @@ interface Header {
 }
 
 /**
- * Write a new key file, mode 0600; never overwrites.
- * @throws InputError `exists`, `usage` for a short passphrase.
+ * Write a new key file with mode 0600. Never overwrites a file.
+ * @throws InputError `exists`; `usage` for a short passphrase.
  */
 export async function saveIdentity(
   path: string,
@@ -64,8 +64,9 @@ export async function saveIdentity(
 }
 
 /**
- * @throws InputError `permissions` when others may read the file, `wrong-passphrase`, `usage` when
- * a passphrase is needed; FormatError for a damaged file.
+ * Read a key file.
+ * @throws InputError `permissions` if others may read the file, `wrong-passphrase`, `usage` if a passphrase is needed;
+ * FormatError for a damaged file.
  */
 export async function loadIdentity(path: string, passphrase?: string): Promise<Identity> {
   const bytes = await readFileBounded(path, MAX_FILE_BYTES)
@@ -84,7 +85,8 @@ export async function loadIdentity(path: string, passphrase?: string): Promise<I
   const nonce = fromBase64(fields.text('nonce', 64))
   const box = fromBase64(fields.text('box', 2048))
   fields.end()
-  if (nonce.length !== NONCE_BYTES) throw new FormatError('bad-field', 'key file.nonce: expected 24 bytes')
+  if (nonce.length !== NONCE_BYTES)
+    throw new FormatError('bad-field', `key file.nonce: expected 24 bytes, got ${nonce.length}`)
   if (passphrase === undefined) {
     throw new InputError('usage', `${path} is encrypted; give its passphrase with --passphrase-file`)
   }

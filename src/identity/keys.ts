@@ -1,6 +1,6 @@
 /**
- * The node's one Ed25519 key: libp2p peer id and signing key at once. The public key is recovered
- * from the peer id, so the two cannot disagree. Knows no files.
+ * The node's Ed25519 key, which is both its libp2p peer id and its signing key. The public key is read from the peer id,
+ * so the two cannot disagree. Knows no files.
  */
 
 import { publicKeyFromRaw } from '@libp2p/crypto/keys'
@@ -17,26 +17,26 @@ export type PeerIdString = string
 export interface Identity {
   readonly peerId: PeerIdString
   readonly publicKey: Uint8Array
-  /** 64 bytes, seed and public key: also the raw libp2p private key. */
+  /** 64 bytes: seed, then public key. Also the raw libp2p private key. */
   readonly secretKey: Uint8Array
 }
 
 const PEER_ID_PATTERN = /^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}$/
 
-/** A new key, or the one of a 32-byte seed. */
+/** A new random key, or the key of a 32-byte seed. */
 export function createIdentity(seed?: Uint8Array): Identity {
   const pair = seed === undefined ? nacl.sign.keyPair() : nacl.sign.keyPair.fromSeed(seed)
   return identityOf(pair.secretKey)
 }
 
-/** @throws VerificationError `weak-key` when the public half is not the one of the seed. */
+/** @throws VerificationError `weak-key` if the public key does not belong to the seed. */
 export function identityFromSecretKey(secretKey: Uint8Array): Identity {
   const derived =
     secretKey.length === SECRET_KEY_BYTES
       ? nacl.sign.keyPair.fromSeed(secretKey.subarray(0, 32)).secretKey
       : undefined
   if (derived === undefined || !equalBytes(derived, secretKey)) {
-    throw new VerificationError('weak-key', 'secret key: its public half does not belong to its seed')
+    throw new VerificationError('weak-key', 'secret key: its public key does not belong to its seed')
   }
   return identityOf(secretKey)
 }
@@ -50,9 +50,9 @@ export function peerIdFromPublicKey(publicKey: Uint8Array): PeerIdString {
   return libp2pPeerId(publicKeyFromRaw(publicKey)).toString()
 }
 
-/** Keys of peer ids that were read, oldest first: statements name the same few members. */
+/** Cache of the keys of peer ids, oldest first: statements name the same few members again and again. */
 const READ_KEYS = new Map<PeerIdString, Uint8Array>()
-/** Every member of a few consortia; peer ids beyond them are read again. */
+/** Enough for all members of four consortia; peer ids beyond that are parsed again. */
 const MAX_READ_KEYS = 4 * limit('members')
 
 /**
