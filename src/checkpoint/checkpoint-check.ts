@@ -1,4 +1,4 @@
-/** Whether a checkpoint holds exactly the tensors that a configuration demands, all of them finite numbers. */
+/** Checks that a checkpoint holds exactly the tensors that a configuration demands, with finite values only. */
 import { join } from 'node:path'
 import { FormatError, InputError } from '../lib/errors.ts'
 import {
@@ -14,7 +14,7 @@ import { DTYPE_BYTES, type Dtype } from './safetensors-header.ts'
 
 export interface CheckOptions {
   readonly signal?: AbortSignal | undefined
-  /** Bytes of tensors read so far, and in all. */
+  /** Called with the bytes of tensors read so far, and the total. */
   readonly onProgress?: ((done: number, total: number) => void) | undefined
 }
 
@@ -23,8 +23,8 @@ export interface FloatTensor extends CheckpointTensor {
 }
 
 /**
- * Names, shapes and dtypes, from headers alone.
- * @throws InputError `not-a-model` naming file and tensor.
+ * Check names, shapes and dtypes without reading values.
+ * @throws InputError `not-a-model` naming the file and the tensor.
  */
 export function checkTensors(
   checkpoint: Checkpoint,
@@ -43,7 +43,7 @@ export function checkTensors(
     if (tensor.shape.join() !== shape.join()) {
       throw new InputError(
         'not-a-model',
-        `${title} has shape [${tensor.shape.slice(0, 8)}], the config demands [${shape}]`,
+        `${title} has shape [${tensor.shape.slice(0, 8)}], but the config demands [${shape}]`,
       )
     }
     if (!isFloat(dtype)) {
@@ -62,7 +62,7 @@ export function checkTensors(
   return checked
 }
 
-/** Read every value once. @throws FormatError `bad-safetensors` naming file, tensor and place. */
+/** Check that all values are finite. @throws FormatError `bad-safetensors` naming the file, the tensor and the index. */
 export async function checkFinite(
   checkpoint: Checkpoint,
   tensors: Iterable<FloatTensor>,
@@ -82,7 +82,7 @@ export async function checkFinite(
   }
 }
 
-/** One piece that begins `at` bytes into its tensor. @throws as `checkFinite`. */
+/** Check one piece of a tensor; `at` is its offset in the tensor, in bytes. @throws as `checkFinite`. */
 export function checkPiece({ dir }: Checkpoint, tensor: FloatTensor, piece: Uint8Array, at: number): void {
   const index = firstNonFinite(piece, tensor.dtype)
   if (index < 0) return

@@ -1,6 +1,6 @@
 /**
- * A Hugging Face checkpoint folder: model.safetensors, or shards and the index that says what lies where.
- * Reads headers only, and tensors a piece at a time; a pickle is refused unread. Knows no architecture.
+ * A Hugging Face checkpoint folder: model.safetensors, or shards and the index that names the file of each tensor.
+ * Opening it reads headers only; tensors are read piece by piece. Pickles are refused unread. Knows no architecture.
  */
 import { open, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -29,16 +29,17 @@ export interface CheckpointTensor extends TensorLocation {
 
 export interface Checkpoint {
   readonly dir: string
-  /** Names, in order. */
+  /** Names of the safetensors files, sorted. */
   readonly weightFiles: readonly string[]
-  /** Whether there is an index beside them. */
+  /** Whether the folder has an index. */
   readonly indexed: boolean
   readonly tensors: ReadonlyMap<string, CheckpointTensor>
 }
 
 /**
- * @throws InputError `not-a-model` naming the file that is missing, too many or a pickle, and the tensor that
- * is not where the index says; FormatError for a damaged file, naming it.
+ * Read the headers of all weight files.
+ * @throws InputError `not-a-model` naming the file that is missing, superfluous or a pickle, or the tensor that is not in
+ * the file that the index names; FormatError naming a damaged file.
  */
 export async function openCheckpoint(dir: string): Promise<Checkpoint> {
   await checkFolder(dir)
@@ -62,7 +63,9 @@ export async function openCheckpoint(dir: string): Promise<Checkpoint> {
     const layout = await readLayout(join(dir, file))
     for (const tensor of layout.tensors.values()) {
       if (map !== undefined && map.get(tensor.name) !== file) {
-        throw notAModel(`${join(dir, file)}: ${INDEX_FILE} does not say that tensor ${tensor.name} is here`)
+        throw notAModel(
+          `${join(dir, file)}: holds tensor ${tensor.name}, which ${INDEX_FILE} does not list in this file`,
+        )
       }
       tensors.set(tensor.name, { ...tensor, file })
     }
@@ -74,7 +77,7 @@ export async function openCheckpoint(dir: string): Promise<Checkpoint> {
   return { dir, weightFiles, indexed: hasIndex, tensors }
 }
 
-/** The bytes of a tensor in pieces, in order. @throws FormatError `truncated`; InputError as `mapDiskErrors`. */
+/** Yield the bytes of a tensor piece by piece. @throws FormatError `truncated`; InputError as `mapDiskErrors`. */
 export async function* readPieces(
   { dir }: Pick<Checkpoint, 'dir'>,
   tensor: CheckpointTensor,

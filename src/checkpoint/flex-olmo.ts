@@ -1,6 +1,6 @@
 /**
- * The parts that every exported FlexOlmo folder shares: tensors of the public model under mixture names, and the
- * small files that loaders look for. Knows no experts' owners.
+ * What every exported FlexOlmo folder contains: tensors of the public model under mixture names, and the small files
+ * that loaders need. Does not know who owns an expert.
  */
 
 import { readFile } from 'node:fs/promises'
@@ -22,7 +22,7 @@ const DTYPE_NAMES: Readonly<Record<FloatDtype, MixtureFacts['dtype']>> = {
   F16: 'float16',
 }
 
-/** A tensor of the public model as it was published, under any name. */
+/** A tensor of the public model under another name, with its bytes unchanged. */
 export function publicSource(
   { checkpoint }: PublicModelFiles,
   tensor: FloatTensor,
@@ -32,17 +32,17 @@ export function publicSource(
   return { name, dtype, shape, pieces: () => readPieces(checkpoint, tensor) }
 }
 
-/** Every tensor of the public model under its name in a mixture, bytes as published. */
+/** Every tensor of the public model under its mixture name, with its bytes unchanged. */
 export function publicSources(model: PublicModelFiles): TensorSource[] {
   return [...model.tensors.values()].map((tensor) => publicSource(model, tensor, mixtureName(tensor.name)))
 }
 
-/** A few values in memory as F32. */
+/** A tensor of values in memory, as F32. */
 export function valuesSource(name: string, shape: readonly number[], values: Float32Array): TensorSource {
   return { name, dtype: 'F32', shape, pieces: () => [fromFloat32(values, 'F32')] }
 }
 
-/** Tensors by layer, those of a layer together, as a reader needs them. */
+/** Tensors sorted by layer, so that a reader finds those of a layer together. */
 export function byLayer(tensors: readonly TensorSource[]): TensorSource[] {
   const layerOf = ({ name }: TensorSource): number => {
     const layer = /^model\.layers\.(\d+)\./.exec(name)?.[1]
@@ -51,7 +51,7 @@ export function byLayer(tensors: readonly TensorSource[]): TensorSource[] {
   return [...tensors].sort((a, b) => layerOf(a) - layerOf(b))
 }
 
-/** config.json, tokenizer and generation files; texts end with the tokenizer's own id. */
+/** The config, tokenizer and generation files, by name; the token that ends a text is the tokenizer's. */
 export async function modelFilesOf(
   model: PublicModelFiles,
   facts: Pick<MixtureFacts, 'experts' | 'topK'>,

@@ -1,10 +1,10 @@
 /**
- * Exact conversion between float32 and the two 16-bit formats: round to nearest, ties to even,
- * subnormals, infinities and NaN included. Works on raw bits in typed arrays, so it is as fast as a
- * copy loop; the host is little-endian, as safetensors is. Knows no tensors.
+ * Exact conversion between float32 and the two 16-bit formats: rounds to nearest, ties to even, and handles subnormals,
+ * infinities and NaN. Works on raw bits in typed arrays, so it is as fast as a copy loop. Expects a little-endian host,
+ * as safetensors files are little-endian. Knows no tensors.
  */
 
-/** Bits of bfloat16 for each value. */
+/** The bits of each value in bfloat16. */
 export function bf16FromFloat32(values: Float32Array): Uint16Array {
   const bits = new Int32Array(values.buffer, values.byteOffset, values.length)
   const out = new Uint16Array(values.length)
@@ -22,7 +22,7 @@ export function float32FromBf16(halves: Uint16Array): Float32Array {
   return new Float32Array(out.buffer)
 }
 
-/** Bits of IEEE binary16 for each value. */
+/** The bits of each value in IEEE binary16. */
 export function f16FromFloat32(values: Float32Array): Uint16Array {
   const bits = new Int32Array(values.buffer, values.byteOffset, values.length)
   const out = new Uint16Array(values.length)
@@ -34,9 +34,9 @@ export function f16FromFloat32(values: Float32Array): Uint16Array {
 }
 
 function f16Magnitude(f: number): number {
-  // 65536 and more: infinity, or NaN made quiet with the top of its payload kept.
+  // 65536 and more: infinity, or a quiet NaN with the top bits of its payload.
   if (f >= 0x47800000) return f > 0x7f800000 ? 0x7e00 | ((f >>> 13) & 0x1ff) : 0x7c00
-  // Normal results: rebias the exponent by -112 and round 13 bits away; 65520 carries into infinity.
+  // Normal results: rebias the exponent by -112 and round off 13 bits; 65520 and more carry into infinity.
   if (f >= 0x38800000) return (f - 0x38000000 + 0xfff + ((f >>> 13) & 1)) >>> 13
   // Below half of the smallest subnormal.
   if (f < 0x33000000) return 0
@@ -58,7 +58,7 @@ export function float32FromF16(halves: Uint16Array): Float32Array {
     else if (exponent !== 0) out[i] = sign | ((exponent + 112) << 23) | (mantissa << 13)
     else if (mantissa === 0) out[i] = sign
     else {
-      // Subnormal: shift its leading one into the implicit place.
+      // Subnormal: shift its leading one to the position of the implicit bit.
       const shift = Math.clz32(mantissa) - 21
       out[i] = sign | ((113 - shift) << 23) | (((mantissa << shift) & 0x3ff) << 13)
     }
@@ -66,7 +66,7 @@ export function float32FromF16(halves: Uint16Array): Float32Array {
   return new Float32Array(out.buffer)
 }
 
-/** Index of the first infinity or NaN in little-endian values of a format, or -1. `bytes` may lie anywhere. */
+/** Index of the first infinity or NaN among little-endian values, or -1. `bytes` need not be aligned. */
 export function firstNonFinite(bytes: Uint8Array, format: 'F32' | 'BF16' | 'F16'): number {
   const size = format === 'F32' ? 4 : 2
   const { buffer, byteOffset, length } = bytes.byteOffset % size === 0 ? bytes : bytes.slice()

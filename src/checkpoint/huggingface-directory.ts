@@ -1,7 +1,6 @@
 /**
- * Writes a Hugging Face model folder: safetensors in shards with their index, and the small files beside them.
- * Tensors come in pieces and are never held whole; the folder appears complete or not at all. Knows no
- * architecture.
+ * Writes a Hugging Face model folder: safetensors in shards with their index, and the small files. Tensors are written
+ * piece by piece and never held as a whole; the folder appears complete or not at all. Knows no architecture.
  */
 import { randomBytes } from 'node:crypto'
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
@@ -23,7 +22,7 @@ import {
 /** A tensor to write. */
 export interface TensorSource extends TensorSpec {
   readonly dtype: FloatDtype
-  /** Its bytes, little-endian, in order. */
+  /** Yield its bytes, little-endian, in order. */
   pieces(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>
 }
 
@@ -34,18 +33,19 @@ export interface DirectoryContent {
 }
 
 export interface DirectoryOptions {
-  /** Most bytes of tensors in one file; one larger tensor has a file of its own. */
+  /** Maximum bytes of tensors in one file; a larger tensor gets a file of its own. */
   readonly shardBytes?: number | undefined
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((done: number, total: number) => void) | undefined
 }
 
-/** As transformers cuts them. */
+/** The default of transformers. */
 export const DEFAULT_SHARD_BYTES = 5e9
 
 /**
- * @returns names of the files written.
- * @throws InputError `exists` for a folder with anything in it, `disk-full`, `permissions`.
+ * Write the folder `dir`.
+ * @returns names of the files.
+ * @throws InputError `exists` for a folder that is not empty, `disk-full`, `permissions`.
  */
 export async function writeHuggingFaceDirectory(
   dir: string,
@@ -102,7 +102,7 @@ async function writeAll(
   return names
 }
 
-/** Tensors in their given order, cut where the next would not fit. */
+/** Tensors in the given order; a new shard begins where the next tensor would not fit. */
 function shardsOf(tensors: readonly TensorSource[], shardBytes: number): TensorSource[][] {
   const shards: TensorSource[][] = [[]]
   let size = 0
@@ -134,7 +134,7 @@ async function writeShard(
   }
 }
 
-/** A whole safetensors file into an open one. @throws FormatError `truncated` for a tensor that came short. */
+/** Write a complete safetensors file. @throws FormatError `truncated` for a tensor of another length than it should have. */
 export async function writeTensors(
   handle: FileHandle,
   tensors: Iterable<TensorSource>,
@@ -157,7 +157,7 @@ export async function writeTensors(
   }
 }
 
-/** @throws InputError `exists` unless the path is free or an empty folder. */
+/** @throws InputError `exists` unless the path does not exist or is an empty folder. */
 export async function checkTarget(dir: string): Promise<void> {
   if (!(await pathExists(dir))) return
   const empty = (await stat(dir)).isDirectory() && (await mapDiskErrors(dir, () => readdir(dir))).length === 0

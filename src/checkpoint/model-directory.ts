@@ -1,6 +1,6 @@
 /**
- * The files beside the weights of a Hugging Face folder: config.json, tokenizer.json, and replay.*, the public
- * text that owners train beside. Knows no architecture.
+ * The files of a Hugging Face folder other than its weights: config.json, tokenizer.json, and replay.*, the public text
+ * that owners mix into training. Knows no architecture.
  */
 import { readdir } from 'node:fs/promises'
 import { extname, join } from 'node:path'
@@ -29,13 +29,13 @@ export function readTokenizer(dir: string): Promise<Uint8Array> {
   return readRequired(dir, TOKENIZER_FILE)
 }
 
-/** Path of the text for replay in a model folder, if it is there. */
+/** Path of the replay text in a model folder, if it has one. */
 export async function findReplay(dir: string): Promise<string | undefined> {
   const name = (await mapDiskErrors(dir, () => readdir(dir))).sort().find((file) => REPLAY.test(file))
   return name === undefined ? undefined : join(dir, name)
 }
 
-/** Name under which text for replay is kept. @throws InputError `usage` for a kind of file that is not read. */
+/** File name for the replay text in a model folder. @throws InputError `usage` for a kind of file that is not read. */
 export function replayName(path: string): string {
   const name = `replay${extname(path).toLowerCase()}`
   if (!REPLAY.test(name)) {

@@ -1,4 +1,4 @@
-/** The public model as a node uses it: checked, described for a charter, and loaded. */
+/** The public model of a node: checks it, describes its files for a charter, and loads it. Knows no consortium. */
 import { copyFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { Tokenizer } from '../data/tokenizer.ts'
@@ -29,30 +29,30 @@ export interface PublicModel {
   readonly config: ModelConfig
   readonly params: Params
   readonly tokenizer: Tokenizer
-  /** File of public text for replay. */
+  /** Path of the public text for replay. */
   readonly replay: string
 }
 
-/** A public model whose headers fit its config; no weights were read. */
+/** A public model whose tensor names and shapes fit its config. Its weights were not read. */
 export interface PublicModelFiles {
   readonly dir: string
   readonly config: ModelConfig
   readonly tokenizer: Tokenizer
   readonly checkpoint: Checkpoint
-  /** By name, as `publicShapes` lists them. */
+  /** By name, in the order of `publicShapes`. */
   readonly tensors: ReadonlyMap<string, FloatTensor>
 }
 
 /** A file of a model and its role in a charter. */
 export interface ModelFile {
   readonly role: PublicFile['role']
-  /** What the charter calls it. */
+  /** Its name in the charter. */
   readonly name: string
-  /** Where it lies. */
+  /** Its path on this machine. */
   readonly path: string
 }
 
-/** @throws InputError `not-a-model`; FormatError. */
+/** Read config, tokenizer and tensor headers. @throws InputError `not-a-model`; FormatError. */
 export async function openPublicModel(dir: string): Promise<PublicModelFiles> {
   const checkpoint = await openCheckpoint(dir)
   const json = await readConfig(dir)
@@ -68,7 +68,7 @@ export async function openPublicModel(dir: string): Promise<PublicModelFiles> {
 }
 
 /**
- * The same, with every weight read once, a piece at a time.
+ * `openPublicModel`, and check that all weights are finite. Reads them piece by piece.
  * @throws InputError `not-a-model`; FormatError.
  */
 export async function checkPublicModel(dir: string, options: CheckOptions = {}): Promise<PublicModelFiles> {
@@ -77,21 +77,21 @@ export async function checkPublicModel(dir: string, options: CheckOptions = {}):
   return model
 }
 
-/** The files of a model that a charter names, but for the text for replay. */
+/** The files of a model that a charter names, except the replay text. */
 export function modelFiles({ dir, checkpoint: { weightFiles } }: PublicModelFiles): ModelFile[] {
   const file = (role: ModelFile['role'], name: string, as = name): ModelFile => ({
     role,
     name: as,
     path: join(dir, name),
   })
-  const beside = [file('config', CONFIG_FILE), file('tokenizer', TOKENIZER_FILE)]
+  const small = [file('config', CONFIG_FILE), file('tokenizer', TOKENIZER_FILE)]
   const [first = WEIGHTS_FILE, ...more] = weightFiles
-  // A lone shard takes the name under which it is found without an index.
-  if (more.length === 0) return [...beside, file('weights', first, WEIGHTS_FILE)]
-  return [...beside, ...weightFiles.map((name) => file('weights', name)), file('index', INDEX_FILE)]
+  // A single shard gets the name under which loaders find it without an index.
+  if (more.length === 0) return [...small, file('weights', first, WEIGHTS_FILE)]
+  return [...small, ...weightFiles.map((name) => file('weights', name)), file('index', INDEX_FILE)]
 }
 
-/** Everything in memory, weights as float32. @throws InputError `not-a-model`; FormatError. */
+/** Load everything into memory, weights as float32. @throws InputError `not-a-model`; FormatError. */
 export async function loadPublicModel(dir: string): Promise<PublicModel> {
   const { config, tokenizer, checkpoint, tensors } = await openPublicModel(dir)
   const params = new Map<string, Param>()
@@ -103,19 +103,19 @@ export async function loadPublicModel(dir: string): Promise<PublicModel> {
   return { dir, config, params, tokenizer, replay: await replayOf(dir) }
 }
 
-/** @throws InputError `not-a-model` naming the option that brings it. */
+/** Path of the replay text. @throws InputError `not-a-model` naming the option that supplies it. */
 export async function replayOf(dir: string): Promise<string> {
   const replay = await findReplay(dir)
   if (replay === undefined) {
     throw new InputError(
       'not-a-model',
-      `${dir} has no replay.jsonl, the public text that every owner trains beside; give it with --replay FILE`,
+      `${dir} has no replay.jsonl, the public text that every owner mixes into training; give it with --replay FILE`,
     )
   }
   return replay
 }
 
-/** Put verified blobs in place as a model directory. */
+/** Copy verified blobs into a model folder. */
 export async function installPublicModel(
   files: readonly PublicFile[],
   dir: string,

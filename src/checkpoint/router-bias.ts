@@ -1,6 +1,7 @@
 /**
- * `router_bias.safetensors`: the router biases of a mixture, beside a FlexOlmo checkpoint, which has no place for
- * them. One F32 tensor `model.layers.{l}.mlp.expert_bias` [E] a layer; entry 0, the public expert's, is 0.
+ * `router_bias.safetensors`: the router biases of a mixture, kept in a file of their own because a FlexOlmo checkpoint
+ * has no tensor for them. One F32 tensor `model.layers.{l}.mlp.expert_bias` [E] per layer; entry 0, of the public expert,
+ * is 0. Knows no experts' owners.
  */
 import { join } from 'node:path'
 import { InputError } from '../lib/errors.ts'
@@ -11,7 +12,7 @@ import { fromFloat32, readSafetensors, toFloat32, writeSafetensors } from './saf
 export const ROUTER_BIAS_FILE = 'router_bias.safetensors'
 const MAX_BYTES = 2 ** 20
 
-/** @param biases length E for each layer. */
+/** @param biases one array [E] per layer. */
 export function writeRouterBias(biases: readonly Float32Array[]): Uint8Array {
   const entries = biases.map((bias, layer) => ({
     name: biasName(layer),
@@ -23,8 +24,8 @@ export function writeRouterBias(biases: readonly Float32Array[]): Uint8Array {
 }
 
 /**
- * Biases [E] of each layer, if the folder has the file.
- * @throws InputError `not-a-model` naming file and tensor; FormatError.
+ * Biases [E] of each layer; undefined if the folder has no such file.
+ * @throws InputError `not-a-model` naming the file and the tensor; FormatError.
  */
 export async function readRouterBias(
   dir: string,

@@ -1,13 +1,13 @@
 /**
- * Implements protocols/expert-package (v1.0.0), section "File": the JSON header of a safetensors file.
- * A parser of its own, because JSON.parse hides a repeated key by keeping the last one. Knows the
- * grammar and its types, not offsets against a file nor which tensors are welcome.
+ * Implements protocols/expert-package (v1.0.0), section "File": the JSON header of a safetensors file. Has its own
+ * parser, because JSON.parse hides a repeated key by keeping the last one. Knows the grammar and its types; knows neither
+ * the file behind the offsets nor which tensors are expected.
  */
 import { fromUtf8 } from '../lib/bytes.ts'
 import { FormatError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 
-/** Bytes of one element. */
+/** Bytes per element. */
 export const DTYPE_BYTES = {
   F64: 8,
   I64: 8,
@@ -25,7 +25,7 @@ export const DTYPE_BYTES = {
 } as const
 export type Dtype = keyof typeof DTYPE_BYTES
 
-/** What the header says about one tensor; offsets count from the end of the header. */
+/** The header's entry for one tensor; offsets count from the end of the header. */
 export interface HeaderEntry {
   readonly dtype: Dtype
   readonly shape: readonly number[]
@@ -40,7 +40,7 @@ export interface Header {
 
 export const METADATA_KEY = '__metadata__'
 
-/** @throws FormatError `bad-safetensors`, or `too-large` above the tensor count limit. */
+/** @throws FormatError `bad-safetensors`; `too-large` for more tensors than the limit. */
 export function parseHeader(bytes: Uint8Array): Header {
   if (bytes[0] !== 0x7b) throw bad('header: expected "{" as its first byte')
   let text: string
@@ -60,7 +60,7 @@ function isDtype(text: string): text is Dtype {
   return Object.hasOwn(DTYPE_BYTES, text)
 }
 
-/** Recursive descent over exactly the grammar that the format allows; its depth is fixed. */
+/** Recursive descent parser of exactly the grammar that the format allows, whose depth is fixed. */
 class HeaderParser {
   readonly #text: string
   #at = 0
@@ -87,7 +87,7 @@ class HeaderParser {
       }
       tensors.set(key, this.#entry(key))
     })
-    // The format pads with spaces and with nothing else.
+    // The format allows only spaces as padding.
     while (this.#text[this.#at] === ' ') this.#at++
     if (this.#at !== this.#text.length) throw bad('header: expected only spaces after the closing "}"')
     return { tensors, metadata: metadata ?? new Map() }
@@ -126,7 +126,7 @@ class HeaderParser {
     return { dtype, shape, begin, end }
   }
 
-  /** One object; `member` is called after each colon and must consume the value. */
+  /** Parse one object; `member` is called after each colon and must consume the value. */
   #members(title: string, member: (key: string) => void): void {
     this.#expect('{', title)
     if (this.#accept('}')) return
@@ -165,13 +165,13 @@ class HeaderParser {
     const start = this.#at
     this.#expect('"', title)
     for (let code = this.#code(); code !== 0x22; code = this.#code()) {
-      if (Number.isNaN(code)) throw bad(`${title}: text without an end`)
+      if (Number.isNaN(code)) throw bad(`${title}: expected a closing quote`)
       this.#at += code === 0x5c ? 2 : 1
     }
     this.#at++
     let value: unknown
     try {
-      // One string literal cannot hide anything; this gives exact escape rules.
+      // A single string literal has no keys to repeat, and JSON.parse has the exact rules for escapes.
       value = JSON.parse(this.#text.slice(start, this.#at))
     } catch (cause) {
       throw new FormatError('bad-safetensors', `${title}: expected a JSON string`, {}, cause)

@@ -1,7 +1,7 @@
 /**
- * Implements protocols/expert-package (v1.0.0), section "File": strict safetensors over bytes.
- * Tensors must lie one after the other from the end of the header to the end of the file, without
- * hole or overlap. Knows no tensor library and not which tensors are welcome.
+ * Implements protocols/expert-package (v1.0.0), section "File": strict safetensors on bytes. Tensors must follow each
+ * other from the end of the header to the end of the file, without gap or overlap. Knows no tensor library and not which
+ * tensors are expected.
  */
 import { utf8 } from '../lib/bytes.ts'
 import { FormatError } from '../lib/errors.ts'
@@ -14,29 +14,29 @@ export interface Float32Tensor {
   readonly data: Float32Array
 }
 
-/** A tensor out of a package; `dtype` is what it travelled as. */
+/** A tensor of a package, converted to float32; `dtype` is its type in the file. */
 export interface ExpertTensor extends Float32Tensor {
   readonly name: string
   readonly dtype: FloatDtype
 }
 
-/** The formats in which weights travel. */
+/** The types that weights may have in a file. */
 export type FloatDtype = 'F32' | 'BF16' | 'F16'
 
 export interface TensorEntry {
   readonly name: string
   readonly dtype: Dtype
   readonly shape: readonly number[]
-  /** A view of the file, little-endian, not necessarily aligned. */
+  /** Little-endian bytes, possibly a view of the file and not aligned. */
   readonly data: Uint8Array
 }
 
-/** Where one tensor lies in its file. */
+/** The position of one tensor in its file. */
 export interface TensorLocation {
   readonly name: string
   readonly dtype: Dtype
   readonly shape: readonly number[]
-  /** From the first byte of the file. */
+  /** From the beginning of the file, in bytes. */
   readonly offset: number
   readonly length: number
 }
@@ -61,7 +61,7 @@ export const LENGTH_BYTES = 8
 const HEADER_ALIGNMENT = 8
 
 /**
- * How many bytes `readSafetensorsHeader` needs: the length field and the header.
+ * Number of bytes that `readSafetensorsHeader` needs: those of the length field and the header.
  * @throws FormatError `truncated`, `too-large`, `bad-safetensors`.
  */
 export function safetensorsPrefixLength(prefix: Uint8Array, fileSize: number): number {
@@ -87,7 +87,7 @@ export function safetensorsPrefixLength(prefix: Uint8Array, fileSize: number): n
 }
 
 /**
- * Read the header alone, from the first bytes of a file whose size is known.
+ * Read only the header, from the first bytes of a file of known size.
  * @throws FormatError `truncated`, `too-large`, `bad-safetensors`.
  */
 export function readSafetensorsHeader(prefix: Uint8Array, fileSize: number): SafetensorsLayout {
@@ -119,7 +119,7 @@ export function readSafetensorsHeader(prefix: Uint8Array, fileSize: number): Saf
 }
 
 /**
- * Read a whole file; tensor data are views, nothing is copied.
+ * Read a whole file. Tensor data are views of `bytes`.
  * @throws FormatError `truncated`, `too-large`, `bad-safetensors`.
  */
 export function readSafetensors(bytes: Uint8Array): Safetensors {
@@ -131,12 +131,12 @@ export function readSafetensors(bytes: Uint8Array): Safetensors {
   return { tensors, metadata: new Map(layout.metadata) }
 }
 
-/** What the header says of a tensor. */
+/** What the header states about a tensor. */
 export type TensorSpec = Pick<TensorEntry, 'name' | 'dtype' | 'shape'>
 
 /**
- * The order of tensors in a file: wide elements first so that every tensor is aligned; then names in order,
- * so equal content gives equal bytes.
+ * Sort tensors as they are stored in a file: by element size, largest first, so that every tensor is aligned; then by
+ * name, so that equal content gives equal bytes.
  */
 export function inFileOrder<T extends TensorSpec>(entries: Iterable<T>): T[] {
   return [...entries].sort(
@@ -145,8 +145,8 @@ export function inFileOrder<T extends TensorSpec>(entries: Iterable<T>): T[] {
 }
 
 /**
- * The file as consecutive parts: the header, then each tensor's own bytes, uncopied.
- * @throws FormatError `bad-safetensors` for entries that no reader would take, `too-large`.
+ * The file as consecutive parts: the header, then the bytes of each tensor, without copying them.
+ * @throws FormatError `bad-safetensors` for entries that a reader would refuse, `too-large`.
  */
 export function writeSafetensors(
   entries: Iterable<TensorEntry>,
@@ -161,7 +161,7 @@ export function writeSafetensors(
 }
 
 /**
- * Length and header of a file whose tensors follow in the given order.
+ * The length field and the header of a file whose tensors follow in the given order.
  * @throws FormatError `bad-safetensors` for a name used twice, `too-large`.
  */
 export function writeSafetensorsHeader(
@@ -178,7 +178,7 @@ export function writeSafetensorsHeader(
   const names = new Set<string>([METADATA_KEY])
   let at = 0
   for (const { name, dtype, shape } of ordered) {
-    if (names.has(name)) throw bad(`tensor "${name}": name used twice or reserved`)
+    if (names.has(name)) throw bad(`tensor "${name}": the name is used twice or reserved`)
     names.add(name)
     const length = byteLengthOf(dtype, shape, `tensor "${name}"`)
     const offsets = `[${at},${at + length}]`
@@ -203,7 +203,7 @@ function lengthAndHeader(json: string): Uint8Array {
   return bytes
 }
 
-/** @throws FormatError `bad-safetensors` when the product leaves the safe integers. */
+/** Bytes of a tensor. @throws FormatError `bad-safetensors` if the product is not a safe integer. */
 export function byteLengthOf(dtype: Dtype, shape: readonly number[], title = 'tensor'): number {
   let length: number = DTYPE_BYTES[dtype]
   for (const dimension of shape) {
@@ -214,7 +214,7 @@ export function byteLengthOf(dtype: Dtype, shape: readonly number[], title = 'te
 }
 
 /**
- * Values of a floating point tensor. Aligned F32 data come back as a view of the same memory.
+ * The values of a floating point tensor. For aligned F32 data the result is a view of the same memory.
  * @throws FormatError `bad-safetensors` for any other dtype.
  */
 export function toFloat32(entry: Pick<TensorEntry, 'dtype' | 'data'>): Float32Array {
@@ -223,7 +223,8 @@ export function toFloat32(entry: Pick<TensorEntry, 'dtype' | 'data'>): Float32Ar
     throw bad(`dtype: expected F32, BF16 or F16, got ${dtype}`)
   }
   const size = DTYPE_BYTES[dtype]
-  if (entry.data.length % size !== 0) throw bad(`${dtype}: ${entry.data.length} bytes are no whole elements`)
+  if (entry.data.length % size !== 0)
+    throw bad(`${dtype}: expected a multiple of ${size} bytes, got ${entry.data.length}`)
   const data = entry.data.byteOffset % size === 0 ? entry.data : entry.data.slice()
   const count = data.length / size
   if (dtype === 'F32') return new Float32Array(data.buffer, data.byteOffset, count)
@@ -231,7 +232,7 @@ export function toFloat32(entry: Pick<TensorEntry, 'dtype' | 'data'>): Float32Ar
   return dtype === 'BF16' ? float32FromBf16(halves) : float32FromF16(halves)
 }
 
-/** Little-endian bytes, rounded to nearest even; F32 comes back as a view of the same memory. */
+/** Little-endian bytes of the values, rounded to nearest even. For F32 the result is a view of the same memory. */
 export function fromFloat32(values: Float32Array, dtype: FloatDtype): Uint8Array {
   const stored =
     dtype === 'F32' ? values : dtype === 'BF16' ? bf16FromFloat32(values) : f16FromFloat32(values)

@@ -1,28 +1,28 @@
 /**
- * Which encoding a text file is in. UTF-8 by validity and UTF-16 by its byte order mark are certain; UTF-16 without
- * a mark and Windows-1252 (which has all of Latin-1 that text uses) are recognised by rules that other
+ * Recognises the encoding of a text file. Valid UTF-8 and UTF-16 with a byte order mark are certain. UTF-16 without a
+ * mark and Windows-1252 (which includes the printable characters of Latin-1) are recognised by rules that other
  * encodings and binary files do not pass. Anything else is refused. Knows no kinds of file.
  */
 import { isUtf8 } from 'node:buffer'
 import { InputError } from '../lib/errors.ts'
 
-/** Names as TextDecoder takes them. */
+/** Names that TextDecoder accepts. */
 export type Encoding = 'utf-8' | 'utf-16le' | 'utf-16be' | 'windows-1252'
 
-/** Letters beyond ASCII are at most this share of a Western European text's letters; about 5 % in French. */
+/** Maximum share of non-ASCII letters among the letters of a Western European text; French has about 5 %. */
 const MAX_WESTERN_SHARE = 0.2
-/** Symbols (as ± and ³) between two letters are at most this share: they are letters of other alphabets. */
+/** Maximum share of symbols such as ± and ³ between two letters: in other alphabets these bytes are letters. */
 const MAX_SYMBOL_SHARE = 0.05
-/** Bytes above 127 that are whole UTF-8 characters: above this share the file is UTF-8 with damage. */
+/** Maximum share of bytes above 127 that belong to complete UTF-8 characters: above it, the file is damaged UTF-8. */
 const MAX_UTF8_SHARE = 0.1
-/** Characters below U+0100 (spaces, digits, ends of lines) are at least this share of UTF-16 without mark. */
+/** Minimum share of ASCII characters (spaces, digits, line ends) in UTF-16 without a mark. */
 const MIN_ASCII_SHARE = 0.02
-/** Windows-1252 does not assign these. */
+/** Bytes that Windows-1252 does not assign. */
 const UNASSIGNED_1252 = new Set([0x81, 0x8d, 0x8f, 0x90, 0x9d])
 const NEVER_IN_TEXT = /[^\P{Cc}\t\n\v\f\r]|\p{Co}|\p{Cn}/u
 
 /**
- * @param chunks opens the bytes; called up to three times.
+ * @param chunks opens the file; called up to three times.
  * @throws InputError `not-text` with the offset of the first byte that fits no encoding.
  */
 export async function encodingOf(path: string, chunks: () => AsyncIterable<Uint8Array>): Promise<Encoding> {
@@ -36,7 +36,8 @@ export async function encodingOf(path: string, chunks: () => AsyncIterable<Uint8
       ? 'utf-16be'
       : undefined
   if (marked !== undefined) {
-    if (!(await decodes(marked, chunks())).valid) throw notText(path, 'it is UTF-16 cut in half', 'UTF-16')
+    if (!(await decodes(marked, chunks())).valid)
+      throw notText(path, 'it is UTF-16 with half a character at its end', 'UTF-16')
     return marked
   }
   if (nul !== undefined) {
@@ -72,7 +73,7 @@ interface Faults {
   readonly nul?: number
 }
 
-/** The first bytes, the first one that is not UTF-8 and the first zero. */
+/** The first four bytes, the first byte that is not UTF-8, and the offset of the first zero byte. */
 async function firstFaults(chunks: AsyncIterable<Uint8Array>): Promise<Faults> {
   const faults: { -readonly [K in keyof Faults]: Faults[K] } = { start: new Uint8Array() }
   let carry: Uint8Array = new Uint8Array()
@@ -101,7 +102,7 @@ function fault(bytes: Uint8Array, offset: number): { byte: number; offset: numbe
   return { byte: bytes[at] as number, offset: offset + at }
 }
 
-/** Bytes at the end that begin a character which the next chunk may complete. */
+/** Number of bytes at the end that begin a character which the next chunk may complete. */
 function unfinished(bytes: Uint8Array): number {
   for (let back = 1; back <= Math.min(3, bytes.length); back++) {
     const byte = bytes[bytes.length - back] as number
@@ -111,7 +112,7 @@ function unfinished(bytes: Uint8Array): number {
   return 0
 }
 
-/** Length of the whole UTF-8 character at `at`, 0 where there is none. */
+/** Length of the complete UTF-8 character at offset `at`, or 0. */
 function utf8Length(bytes: Uint8Array, at: number): number {
   const byte = bytes[at] as number
   if (byte < 0x80) return 1
@@ -142,12 +143,12 @@ async function decodes(
 }
 
 const isAsciiLetter = (byte: number): boolean => (byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x7a
-/** À to ÿ without × and ÷, and Š Œ Ž š œ ž Ÿ. */
+/** À to ÿ except × and ÷, and Š Œ Ž š œ ž Ÿ. */
 const isWesternLetter = (byte: number): boolean =>
   (byte >= 0xc0 && byte !== 0xd7 && byte !== 0xf7) ||
   [0x8a, 0x8c, 0x8e, 0x9a, 0x9c, 0x9e, 0x9f].includes(byte)
 
-/** Text in Windows-1252, and not in one of the many other encodings with a byte per character. */
+/** Whether the text is in Windows-1252 and not in another encoding with one byte per character. */
 async function isWestern(chunks: AsyncIterable<Uint8Array>): Promise<boolean> {
   let asciiLetters = 0
   let letters = 0

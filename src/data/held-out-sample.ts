@@ -1,6 +1,6 @@
 /**
- * Held-out documents while a corpus is read: those of the smallest hashes that fit into a number of bytes, a fair
- * sample whatever the order they come in. Knows nothing of training.
+ * Collects held-out documents while a corpus is read: those with the smallest hashes that fit into a number of bytes,
+ * which is a fair sample whatever the order of the documents. Knows nothing about training.
  */
 interface Candidate {
   readonly hash: Buffer
@@ -8,7 +8,7 @@ interface Candidate {
   readonly bytes: number
 }
 
-/** The sample may grow by a quarter before it is sorted and cut. */
+/** The sample may exceed its size by a quarter before it is sorted and cut. */
 const SLACK = 1.25
 
 export class HeldOutSample {
@@ -24,7 +24,7 @@ export class HeldOutSample {
     return this.#candidates.length
   }
 
-  /** Gives the documents that no longer fit. */
+  /** Add a document. @returns the documents that no longer fit. */
   add(hash: Buffer, text: string): string[] {
     const bytes = Buffer.byteLength(text)
     this.#candidates.push({ hash, text, bytes })
@@ -32,7 +32,7 @@ export class HeldOutSample {
     return this.#bytes > SLACK * this.#maxBytes ? this.#cut() : []
   }
 
-  /** All documents in the order of their hashes. */
+  /** All documents, sorted by hash. */
   inOrder(): string[] {
     this.#sort()
     return this.#candidates.map(({ text }) => text)

@@ -1,20 +1,20 @@
 /**
- * Cuts long texts into pieces of bounded size where a reader would: after a blank line, else after a line, else
- * after a space. Nothing is lost: the pieces joined are the text.
+ * Cuts long texts into pieces of bounded size, preferably after a blank line, else after a line, else after a space. The
+ * concatenated pieces are the text. Knows no files and no tokens.
  */
 
-/** Documents up to this length stay whole, characters. */
+/** Maximum length of a document that stays whole. */
 const WHOLE_CHARACTERS = 32_768
-/** Largest piece of a longer one: several fit into the held-out text that is scored. */
+/** Maximum length of a piece: several fit into the held-out text that is scored. */
 const PIECE_CHARACTERS = 8192
 
-/** The text itself when it is of ordinary length, else its pieces. */
+/** The text itself if it is at most 32,768 characters long, else its pieces. */
 export function* documentPieces(text: string): Generator<string> {
   if (text.length <= WHOLE_CHARACTERS) yield text
   else yield* cutText(text, PIECE_CHARACTERS)
 }
 
-/** Pieces of at most `size` characters, none of less than half of it but the last. */
+/** Pieces of at most `size` characters; all except the last have at least half of that. */
 export function* cutText(text: string, size: number): Generator<string> {
   let start = 0
   while (text.length - start > size) {
@@ -25,7 +25,7 @@ export function* cutText(text: string, size: number): Generator<string> {
   if (start < text.length) yield text.slice(start)
 }
 
-/** Where to end a piece inside `window`: the last good place in its second half, at least one character on. */
+/** Index after the last separator in the second half of `window`, or the length of `window` if it has none. */
 function cutBefore(window: string): number {
   for (const [mark, length] of [
     ['\n\n', 2],
@@ -35,6 +35,6 @@ function cutBefore(window: string): number {
     const at = window.lastIndexOf(mark)
     if (at + length > window.length / 2) return at + length
   }
-  // Between the halves of a surrogate pair there is no character to end.
+  // A cut must not separate the halves of a surrogate pair.
   return /[\uD800-\uDBFF]$/.test(window) && window.length > 1 ? window.length - 1 : window.length
 }

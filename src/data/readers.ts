@@ -1,6 +1,6 @@
 /**
- * Documents from files and folders, streamed: .txt, .md, .jsonl (field `text`), .csv (column `text`)
- * and .parquet (column `text`). Long texts are handed out in pieces; no file is held in memory. Knows no tokens.
+ * Reads documents from files and folders as a stream: .txt, .md, .jsonl (field `text`), .csv and .parquet (column
+ * `text`). Long texts are yielded in pieces; no file is held in memory. Knows no tokens.
  */
 import { createReadStream } from 'node:fs'
 import { open, readdir, stat } from 'node:fs/promises'
@@ -23,15 +23,13 @@ export interface Document {
 
 export interface ReadOptions {
   readonly signal?: AbortSignal
-  /** Told of every file in a folder whose kind is not read. */
-  readonly onSkip?: (path: string) => void
-  /** Told of every file that is not in UTF-8. */
+  /** Called for every file that is not in UTF-8. */
   readonly onEncoding?: (path: string, encoding: Encoding) => void
 }
 
 type Reader = (path: string, options: ReadOptions) => AsyncGenerator<string, void, void>
 
-/** A plain text is held in memory by blocks of this many characters. */
+/** Maximum number of characters of a plain text in memory. */
 const BLOCK_CHARACTERS = 2 ** 20
 
 const READERS: Readonly<Record<string, Reader>> = {
@@ -48,7 +46,7 @@ function readerOf(path: string): Reader | undefined {
 }
 
 /**
- * Every document below `paths`, in order of name; one of more than 32,768 characters in pieces.
+ * Every document below `paths`, sorted by file name; a document of more than 32,768 characters in pieces.
  * @throws InputError `not-found`, `empty`, `not-text`, `usage`, naming the file and what to do.
  */
 export async function* readDocuments(
@@ -80,7 +78,7 @@ async function* filesBelow(path: string, options: ReadOptions): AsyncGenerator<s
   const info = await mapDiskErrors(path, () => stat(path))
   if (!info.isDirectory()) {
     if (readerOf(path) === undefined) {
-      throw new InputError('usage', `${path}: this kind of file is not read; --data takes ${KINDS}`)
+      throw new InputError('usage', `${path}: files of this kind cannot be read; --data takes ${KINDS}`)
     }
     yield path
     return
@@ -90,11 +88,10 @@ async function* filesBelow(path: string, options: ReadOptions): AsyncGenerator<s
     const child = join(path, entry.name)
     if (entry.isDirectory()) yield* filesBelow(child, options)
     else if (entry.isFile() && readerOf(child) !== undefined) yield child
-    else if (entry.isFile()) options.onSkip?.(child)
   }
 }
 
-/** The bytes of a file, unpacked when its name ends in .gz. */
+/** The bytes of a file, decompressed if its name ends in .gz. */
 async function* bytesOf(path: string, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
   const file = createReadStream(path, signal === undefined ? {} : { signal })
   const gunzip = createGunzip()
@@ -110,7 +107,7 @@ async function* bytesOf(path: string, signal?: AbortSignal): AsyncGenerator<Uint
   }
 }
 
-/** Text in whichever encoding is recognised, piece by piece, without a byte order mark. */
+/** The text of a file piece by piece, without a byte order mark. */
 async function* decoded(path: string, options: ReadOptions): AsyncGenerator<string> {
   const { signal, onEncoding } = options
   const encoding = await mapDiskErrors(path, () => encodingOf(path, () => bytesOf(path, signal)))
@@ -148,7 +145,7 @@ async function* readJsonLines(path: string, options: ReadOptions): AsyncGenerato
   }
 }
 
-/** Lines that end in \n and nothing else: JSON leaves other separators of lines as they are in its strings. */
+/** Lines that end with \n only, since JSON strings may contain other line separators. */
 async function* linesOf(path: string, options: ReadOptions): AsyncGenerator<string> {
   let number = 1
   let rest = ''

@@ -1,25 +1,25 @@
 /**
- * Which runs of words a body of text holds, in bounded memory: finds documents that repeat others in part.
- * Case, punctuation and white space do not count. Knows no files and no tokens.
+ * Remembers the runs of words of a body of text in bounded memory, to find documents that repeat parts of others. Ignores
+ * case, punctuation and white space. Knows no files and no tokens.
  */
 
-/** Words in a run. */
+/** Number of words in a run. */
 const SHINGLE_WORDS = 8
-/** Scripts written without spaces: every character is taken for a word. */
+/** In scripts written without spaces, every character counts as a word. */
 const WORD =
   /[\p{sc=Han}\p{sc=Hira}\p{sc=Kana}\p{sc=Thai}\p{sc=Khmr}\p{sc=Laoo}\p{sc=Mymr}]|(?:(?![\p{sc=Han}\p{sc=Hira}\p{sc=Kana}\p{sc=Thai}\p{sc=Khmr}\p{sc=Laoo}\p{sc=Mymr}])[\p{L}\p{M}\p{N}])+/gu
 
 const BITS = 29
 
 /**
- * A set of runs kept as one bit each of a table of 2^29 (64 MiB, touched as it fills). A run is taken for
- * seen by mistake with the share of bits set, so runs beyond an eighth of the table are not added.
+ * A set of runs, stored as one bit each in a table of 2^29 bits (64 MiB of virtual memory, used as it fills). The
+ * probability that a new run counts as seen is the share of bits that are set, so the set stops growing at one eighth.
  */
 export class SeenShingles {
   readonly #table = new Uint32Array(2 ** (BITS - 5))
   #set = 0
 
-  /** True once text is no longer added: about 67 million different runs were. */
+  /** True once text is no longer added, after about 67 million different runs. */
   get full(): boolean {
     return this.#set >= 2 ** (BITS - 3)
   }
@@ -27,7 +27,7 @@ export class SeenShingles {
   add(text: string): void {
     if (this.full) return
     for (const hash of shingles(text)) {
-      const [word, bit] = place(hash)
+      const [word, bit] = bitOf(hash)
       const old = this.#table[word] as number
       if ((old & bit) !== 0) continue
       this.#table[word] = old | bit
@@ -40,18 +40,18 @@ export class SeenShingles {
     const hashes = shingles(text)
     let seen = 0
     for (const hash of hashes) {
-      const [word, bit] = place(hash)
+      const [word, bit] = bitOf(hash)
       if (((this.#table[word] as number) & bit) !== 0) seen++
     }
     return hashes.length === 0 ? 0 : seen / hashes.length
   }
 }
 
-function place(hash: number): [word: number, bit: number] {
+function bitOf(hash: number): [word: number, bit: number] {
   return [(hash >>> (32 - BITS)) >>> 5, 1 << ((hash >>> (32 - BITS)) & 31)]
 }
 
-/** 32-bit hashes of every run of eight words; of all words when there are fewer. */
+/** 32-bit hashes of all runs of eight words; one of all words if there are fewer. */
 function shingles(text: string): Uint32Array {
   const words = text.toLowerCase().match(WORD) ?? []
   const length = Math.min(SHINGLE_WORDS, words.length)
@@ -63,13 +63,13 @@ function shingles(text: string): Uint32Array {
     for (let i = start; i < start + length; i++) {
       hash = (Math.imul(hash, 0x01000193) + (hashes[i] as number)) | 0
     }
-    // Words before `start` are not read again: the run's hash takes the place of its first word's.
+    // The word at `start` is not needed again, so its element holds the hash of the run.
     hashes[start] = mixed(hash)
   }
   return hashes.subarray(0, runs)
 }
 
-/** FNV-1a over UTF-16 code units, finished with the mix of MurmurHash3. */
+/** FNV-1a over UTF-16 code units, then the finaliser of MurmurHash3. */
 function hashOf(word: string): number {
   let hash = 0x811c9dc5
   for (let i = 0; i < word.length; i++) hash = Math.imul(hash ^ word.charCodeAt(i), 0x01000193)

@@ -6,22 +6,22 @@ import { type Digest, digestOf, fromUtf8, utf8 } from '../lib/bytes.ts'
 import { FormatError } from '../lib/errors.ts'
 
 const END_OF_TEXT = '<|endoftext|>'
-/** Text is encoded in pieces of about this many characters, cut where a pre-token ends anyway. */
+/** Text is encoded in pieces of about this number of characters, cut where a pre-token ends. */
 const PIECE_CHARACTERS = 4_096
-/** Largest id: as many tokens as a model may have embeddings. */
+/** Largest id: the maximum number of embeddings of a model is 2^24. */
 const MAX_ID = 2 ** 24 - 1
 
 export interface DecodeStream {
-  /** Text completed by this token; a character split over tokens appears with its last one. */
+  /** The text that this token completes; a character split over several tokens appears with the last one. */
   push(id: number): string
-  /** Whatever incomplete bytes are left, as replacement characters. */
+  /** The remaining incomplete bytes, as replacement characters. */
   flush(): string
 }
 
 export class Tokenizer {
   /** Id of the token that separates documents. */
   readonly endOfText: number
-  /** How `tokenizer.json` spells it. */
+  /** Its text in `tokenizer.json`. */
   readonly endOfTextName: string
   /** Digest of the `tokenizer.json` bytes. */
   readonly digest: Digest
@@ -47,8 +47,8 @@ export class Tokenizer {
   }
 
   /**
-   * @param endOfText id that the model's config names; that of `<|endoftext|>` otherwise.
-   * @throws FormatError `bad-field` when the bytes are not a byte-level BPE `tokenizer.json`.
+   * @param endOfText id according to the model's config; the id of `<|endoftext|>` if absent.
+   * @throws FormatError `bad-field` if the bytes are not a byte-level BPE `tokenizer.json`.
    */
   static load(json: Uint8Array, endOfText?: number): Tokenizer {
     let parsed: unknown
@@ -102,7 +102,7 @@ export class Tokenizer {
 interface Token {
   readonly id: number
   readonly text: string
-  /** `piece` is spelt in printable stand-ins for bytes, `added` as it is; `special` stands for no text. */
+  /** The text of a `piece` encodes its bytes as printable characters, that of `added` is literal; `special` has no text. */
   readonly kind: 'piece' | 'added' | 'special'
 }
 
@@ -143,7 +143,7 @@ function tokenBytes(tokens: readonly Token[]): Uint8Array[] {
   }
   const size = tokens.reduce((most, { id }) => Math.max(most, id + 1), 0)
   const table: Uint8Array[] = Array.from({ length: size }, () => new Uint8Array())
-  // Added tokens come last: the same id may be in the vocabulary too.
+  // Added tokens come last, as they override vocabulary entries with the same id.
   for (const { id, text, kind } of tokens) {
     if (kind === 'special') table[id] = new Uint8Array()
     else if (kind === 'added') table[id] = utf8(text)
@@ -156,8 +156,8 @@ function tokenBytes(tokens: readonly Token[]): Uint8Array[] {
 }
 
 /**
- * Pieces that end right after a newline between two non-spaces. The pre-tokenizers of GPT-2 and of GPT-4 (which
- * lets punctuation take newlines along) both end a pre-token there, whatever follows.
+ * Pieces that end after a newline between two characters that are not white space. The pre-tokenizers of GPT-2 and of
+ * GPT-4 (which attaches newlines to punctuation) both end a pre-token there.
  */
 function* pieces(text: string): Generator<string> {
   let start = 0

@@ -1,6 +1,6 @@
 /**
- * Implements protocols/expert-package (v1.0.0), section "Manifest": what a publisher signs about an
- * expert. Its id is the digest of its bytes. Knows neither the clock nor who may publish.
+ * Implements protocols/expert-package (v1.0.0), section "Manifest": the statement that a publisher signs about an expert.
+ * Its id is the digest of its bytes. Knows neither the clock nor who may publish.
  */
 
 import { type FloatDtype, LENGTH_BYTES } from '../checkpoint/safetensors.ts'
@@ -24,12 +24,13 @@ import { type ExpertShape, expertDataBytes, tensorsPerLayer } from './tensor-nam
 export interface Manifest extends ChainLink {
   /** Digest of the charter payload. */
   readonly consortium: Digest
-  /** The roster by which the publisher was a member. */
+  /** Version of the roster that lists the publisher as a member. */
   readonly rosterVersion: number
-  /** Seconds since 1970. */
+  /** Unix time in seconds. */
   readonly issuedAt: number
+  /** Unix time in seconds. */
   readonly expiresAt: number
-  /** What the expert was trained against. */
+  /** The public model that the expert was trained with. */
   readonly publicModel: { readonly name: string; readonly digest: Digest; readonly tokenizerDigest: Digest }
   readonly expert: ExpertDescription
   readonly files: readonly [ExpertFile]
@@ -37,25 +38,25 @@ export interface Manifest extends ChainLink {
   readonly eval: readonly EvalResult[]
   /** SPDX expression. */
   readonly license: string
-  /** For people: what the text was about. */
+  /** The subject of the text, for people to read. */
   readonly domain: string
-  /** Members that this version does not know; signed, otherwise without effect. */
+  /** Fields that this version does not know; signed, but without effect. */
   readonly ext: JsonObject
 }
 
 export interface ExpertDescription extends ExpertShape {
   readonly name: string
-  /** Of the ffn tensors. */
+  /** Type of the FFN tensors in the file. */
   readonly dtype: FloatDtype
-  /** What router statistics average over, as stated by the publisher; 0 without statistics. */
+  /** Number of documents that the router statistics average over, as stated by the publisher; 0 without statistics. */
   readonly statisticsDocuments: number
-  /** Of the noise in them, in thousandths; 0 without noise. */
+  /** Epsilon of the noise in the statistics, in thousandths; 0 without noise. */
   readonly statisticsEpsilonMilli: number
 }
 
 export type ExpertFile = FileRef & { readonly role: 'expert' }
 
-/** As stated by the publisher; a receiver cannot verify it. */
+/** As stated by the publisher; receivers cannot verify it. */
 export interface TrainingFacts {
   readonly documents: number
   readonly tokens: number
@@ -76,7 +77,7 @@ const EXPERT_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/
 const SPDX = /^[A-Za-z0-9.+() -]+$/
 const EVAL_SETS = ['own', 'public'] as const
 
-/** @throws FormatError when the value is one that `decodeManifest` would refuse. */
+/** @throws FormatError for a value that `decodeManifest` would refuse. */
 export function encodeManifest(manifest: Manifest): Uint8Array {
   const bytes = encodeCanonical(manifest)
   decodeManifest(bytes)
@@ -110,7 +111,7 @@ export function decodeManifest(bytes: Uint8Array): Manifest {
 }
 
 /**
- * Open an envelope that exactly the publisher signed.
+ * Open an envelope that the publisher, and nobody else, has signed.
  * @throws FormatError, VerificationError.
  */
 export function openManifest(envelope: Uint8Array): { manifest: Manifest; id: Digest; signer: string } {
@@ -152,7 +153,7 @@ function readExpert(fields: Fields): ExpertDescription {
   return value
 }
 
-/** Statistics average over something; what is not there has no noise. */
+/** Statistics need a number of documents; without statistics both numbers must be 0. */
 function checkStatistics({
   statisticsTokens,
   statisticsDocuments,
@@ -216,13 +217,13 @@ function readExtension(fields: Fields, json: JsonValue): JsonObject {
   return ext
 }
 
-/** A lie about size or shape is seen before a byte is fetched. */
+/** Check the size against the shape, so that a false size or shape is refused before any byte is fetched. */
 function checkFileSize({ expert, files: [file] }: Manifest): void {
   const data = expertDataBytes(expert, DTYPE_BYTES[expert.dtype])
-  const least = LENGTH_BYTES + data
-  const most = least + limit('safetensorsHeaderBytes')
-  if (!(file.size >= least && file.size <= most)) {
-    throw bad(`manifest.files[0].size: expected ${least} to ${most} for this expert, got ${file.size}`)
+  const minimum = LENGTH_BYTES + data
+  const maximum = minimum + limit('safetensorsHeaderBytes')
+  if (!(file.size >= minimum && file.size <= maximum)) {
+    throw bad(`manifest.files[0].size: expected ${minimum} to ${maximum} for this expert, got ${file.size}`)
   }
 }
 

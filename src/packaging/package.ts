@@ -1,7 +1,6 @@
 /**
- * Implements protocols/expert-package (v1.0.0), section "Tensors": an expert's tensors to one
- * safetensors file and back. Checks structure only: whether values are finite, in bounds and worth
- * having is for acceptance.
+ * Implements protocols/expert-package (v1.0.0), section "Tensors": packs an expert's tensors into one safetensors file
+ * and unpacks them. Checks structure only; the values are checked by acceptance.
  */
 
 import type { ExpertTensor, Float32Tensor } from '../checkpoint/safetensors.ts'
@@ -27,12 +26,12 @@ export interface PackedExpert {
   /** The file, in consecutive parts. */
   readonly parts: Uint8Array[]
   readonly file: FileRef
-  /** What the tensors say about themselves, for the manifest. */
+  /** Shape of the expert, for the manifest. */
   readonly shape: ExpertShape
 }
 
 /**
- * One file of exactly an expert's tensors, ffn tensors rounded to `dtype`. F32 data are not copied.
+ * Pack an expert's tensors into one file, with FFN tensors rounded to `dtype`. F32 data are not copied.
  * @throws PolicyError `tensor-name`, `tensor-shape`.
  */
 export function packExpert(tensors: ReadonlyMap<string, Float32Tensor>, dtype: FloatDtype): PackedExpert {
@@ -57,7 +56,7 @@ export function packExpert(tensors: ReadonlyMap<string, Float32Tensor>, dtype: F
   return { parts, file: fileRefOf(parts).ref, shape }
 }
 
-/** Shape by the first layer's tensors; every other tensor must then agree. */
+/** Shape according to the tensors of the first layer; the caller checks all others against it. */
 function shapeOf(tensors: ReadonlyMap<string, Float32Tensor>): ExpertShape {
   const isLowRank = tensors.has(factorName(0, PAIR_EXPERT, 'gate_proj', 'A'))
   const gate = (layer: number): string =>
@@ -84,7 +83,7 @@ function twoDimensions(tensors: ReadonlyMap<string, Float32Tensor>, name: string
 }
 
 /**
- * All tensors of a package held in memory. Those of an F32 package are views of `bytes`, others are not.
+ * All tensors of a package in memory. For an F32 package they are views of `bytes`, otherwise copies.
  * @throws FormatError `bad-safetensors`, `truncated`, `too-large`; PolicyError `tensor-name`,
  * `tensor-dtype`, `tensor-shape`.
  */
@@ -94,16 +93,16 @@ export function unpackExpert(bytes: Uint8Array, manifest: Described): Map<string
   const tensors = new Map<string, ExpertTensor>()
   for (const { name, dtype, shape, offset, length } of layout.tensors.values()) {
     const view = bytes.subarray(offset, offset + length)
-    // Beside converted weights, a view would keep the whole file in memory for the sake of a router row.
-    const isLoneView = dtype === 'F32' && manifest.expert.dtype !== 'F32'
-    const data = toFloat32({ dtype, data: isLoneView ? view.slice() : view })
+    // If the FFN tensors are converted, a view for a router row would keep the whole file in memory.
+    const isOnlyView = dtype === 'F32' && manifest.expert.dtype !== 'F32'
+    const data = toFloat32({ dtype, data: isOnlyView ? view.slice() : view })
     tensors.set(name, { name, shape, dtype: dtype as FloatDtype, data })
   }
   return tensors
 }
 
 /**
- * The same for a file without a manifest: dtype, bias, rank and statistics are what the file says.
+ * `unpackExpert` for a file without a manifest: dtype, bias, rank and statistics are read from the file.
  * @throws as `unpackExpert`.
  */
 export function unpackExpertFile(
@@ -125,13 +124,13 @@ export function unpackExpertFile(
   return unpackExpert(bytes, { expert: { ...shape, bias, ...rank, statisticsTokens, dtype } })
 }
 
-/** The part of a manifest that structure depends on. */
+/** The part of a manifest that determines the structure of the file. */
 export interface Described {
   readonly expert: ExpertShape & Pick<ExpertDescription, 'dtype'>
 }
 
 /**
- * A file holds exactly the manifest's tensors: these names, dtypes and shapes, no more and no fewer.
+ * Check that a file holds exactly the manifest's tensors, with their names, dtypes and shapes.
  * @throws PolicyError `tensor-name`, `tensor-dtype`, `tensor-shape`.
  */
 export function checkExpertLayout(layout: SafetensorsLayout, { expert }: Described): void {
@@ -149,7 +148,7 @@ export function checkExpertLayout(layout: SafetensorsLayout, { expert }: Describ
   }
 }
 
-/** What routes is a few values whose rounding would move the routing of every token. */
+/** Type of a tensor in the file. Routing tensors are small, and rounding them would change the routing of every token. */
 function dtypeOf(kind: TensorKind, dtype: FloatDtype): FloatDtype {
   return kind === 'ffn' ? dtype : 'F32'
 }

@@ -1,7 +1,7 @@
 /**
- * Implements protocols/expert-package (v1.0.0), section "Tensors": the closed set of tensors that a
- * package may hold. Names are those of a two-expert FlexOlmo checkpoint in which the guest is expert
- * 1. Everything else, attention and embeddings included, is not a package's to bring.
+ * Implements protocols/expert-package (v1.0.0), section "Tensors": the closed set of tensors that a package may hold.
+ * Their names are those of a two-expert FlexOlmo checkpoint in which the published expert is expert 1. A package may not
+ * bring anything else, such as attention or embeddings. Knows no values.
  */
 import {
   biasName,
@@ -14,7 +14,7 @@ import {
   STATISTICS_TOKENS,
 } from '../lib/tensor-names.ts'
 
-/** `ffn` tensors travel in the manifest's dtype, everything that routes always in F32. */
+/** `ffn` tensors are stored in the manifest's dtype, all others in F32. */
 export type TensorKind = 'ffn' | 'router' | 'bias' | 'statistics'
 
 export interface ExpectedTensor {
@@ -22,22 +22,22 @@ export interface ExpectedTensor {
   readonly kind: TensorKind
 }
 
-/** The part of a manifest's `expert` that fixes names and shapes. */
+/** The part of a manifest's `expert` that determines names and shapes. */
 export interface ExpertShape {
   readonly layers: number
   readonly hidden_size: number
   readonly intermediate_size: number
   readonly bias: boolean
   /**
-   * Of an expert whose FFN is the public one plus a difference of this rank, 1 to the smaller of hidden and
-   * intermediate size; absent where whole FFNs travel.
+   * Rank of the difference from the public FFN, 1 to the smaller of hidden and intermediate size; absent if the package
+   * holds whole FFNs.
    */
   readonly rank?: number
-  /** Tokens of the vocabulary that its router statistics count; 0 without them. */
+  /** Size of the vocabulary that its router statistics cover; 0 without statistics. */
   readonly statisticsTokens: number
 }
 
-/** Every tensor of a package, by name; there are no others, and none may be missing. */
+/** Every tensor of a package, by name. A package holds all of them and no others. */
 export function expertTensorNames(shape: ExpertShape): Map<string, ExpectedTensor> {
   const { layers, hidden_size: C, intermediate_size: F, bias, rank, statisticsTokens } = shape
   const names = new Map<string, ExpectedTensor>()
@@ -60,12 +60,12 @@ export function expertTensorNames(shape: ExpertShape): Map<string, ExpectedTenso
   return names
 }
 
-/** Tensors in one layer. */
+/** Number of tensors per layer. */
 export function tensorsPerLayer({ bias, rank }: Pick<ExpertShape, 'bias' | 'rank'>): number {
   return FFN_PROJECTIONS.length * (rank === undefined ? 1 : FACTORS.length) + (bias ? 2 : 1)
 }
 
-/** Bytes of all tensors together; `elementBytes` is that of the ffn tensors. */
+/** Bytes of all tensors together. @param elementBytes bytes per element of the FFN tensors. */
 export function expertDataBytes(shape: ExpertShape, elementBytes: number): number {
   const { layers, hidden_size: C, intermediate_size: F, bias, rank, statisticsTokens } = shape
   const values = rank === undefined ? C * F : rank * (C + F)

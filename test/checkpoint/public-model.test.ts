@@ -127,7 +127,7 @@ describe('a public model in', () => {
         const found = tensorOf(all, 'model.layers.1.mlp.up_proj.weight')
         found.shape = [C, 24]
       }),
-      /safetensors: tensor model\.layers\.1\.mlp\.up_proj\.weight has shape \[32,24\], the config demands \[24,32\]/,
+      /safetensors: tensor model\.layers\.1\.mlp\.up_proj\.weight has shape \[32,24\], but the config demands \[24,32\]/,
     ],
     [
       'integers',

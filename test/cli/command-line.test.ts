@@ -102,7 +102,7 @@ describe('what goes wrong is said in one sentence', () => {
     ])
     const again = await flexmesh(...train)
     for (const { message } of warnings) expect(again.stdout).toContain(`warning: ${message}\n`)
-    expect(again.stdout).toContain('bytes a token')
+    expect(again.stdout).toContain('bytes per token')
   }, 120_000)
 
   it('other text for a training that was begun, and none for one that was not', async () => {

@@ -42,7 +42,7 @@ beforeEach(() => {
 })
 afterAll(cleanUp)
 
-describe('files of a corpus', () => {
+describe('the files of a corpus', () => {
   it.each(['train.tokens', 'held-out.tokens'])(
     'are closed and removed when %s cannot get its name',
     async (name) => {
