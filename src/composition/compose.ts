@@ -1,6 +1,6 @@
 /**
- * Composition: the public model and the accepted experts as one mixture (flexolmo 4). Implements
- * protocols/composition. Shared tensors come from our own public model only; nothing is averaged and
+ * Composition: the public model and the accepted experts as one mixture (FlexOlmo paper, section
+ * 3.3.2). Implements protocols/composition. Shared tensors come from our own public model only; nothing is averaged and
  * no weight is copied. Knows no engine, no network and no verdicts: callers pass accepted experts.
  */
 import type { AcceptedExpert } from '../acceptance/accepted-experts.ts'

@@ -26,7 +26,7 @@ export interface RoutedBatch {
 export class BatchRouter {
   readonly #E: number
   readonly #topK: number
-  /** min(bias, 0), by layer (flexolmo 3.4). */
+  /** min(bias, 0), by layer (negative bias, FlexOlmo paper, section 3.3.2 and appendix D.2). */
   readonly #bias: readonly Float32Array[]
   /** Gate logits of the current batch (maxRows, E), the same in every layer. */
   readonly #gateLogits: Float32Array

@@ -1,6 +1,6 @@
 /**
  * The small steps between the products of one token, on float vectors: interleaving and its inverse, RMS norms, and
- * rotary positions (flexolmo 1.1). Does not know threads or models.
+ * rotary positions. Does not know threads or models.
  */
 import {
   type Code,

@@ -1,5 +1,5 @@
 /**
- * Names of tensors, as Hugging Face checkpoints of Olmo2 and FlexOlmo spell them (flexolmo 1.4); packages use the
+ * Names of tensors, as Hugging Face checkpoints of Olmo2 and FlexOlmo spell them; packages use the
  * names of a two-expert FlexOlmo checkpoint. Knows no shapes and no values.
  */
 
@@ -33,7 +33,7 @@ export function routerName(layer: number): string {
   return layerName(layer, 'mlp.gate.weight')
 }
 
-/** One non-positive number per expert; Hugging Face checkpoints lack it (flexolmo 3.4). */
+/** One non-positive number per expert; Hugging Face checkpoints lack it (negative bias, FlexOlmo paper 3.3.2). */
 export function biasName(layer: number): string {
   return layerName(layer, 'mlp.expert_bias')
 }

@@ -1,5 +1,6 @@
 /**
- * The layers of an OLMo-2 block as plain functions (flexolmo 1.1). Does not know how parameters are stored.
+ * The layers of an OLMo-2 block as plain functions, as in modeling_flex_olmo.py of Hugging Face transformers. Does not
+ * know how parameters are stored.
  *
  * Letters in shapes, here and elsewhere: B = batch, T = tokens of a sequence, P = past positions, C = hidden size,
  * V = vocabulary, H = query heads, D = head size, G = query heads per head of keys and values, K = width of all keys
@@ -47,7 +48,7 @@ export interface RotaryHalves {
   readonly sin: Float32Array
 }
 
-/** Rotary tables of the first `length` positions (flexolmo 1.1). */
+/** Rotary tables of the first `length` positions, in the rotate-half layout of transformers. */
 export function rotaryHalves(config: ModelConfig, length: number): RotaryHalves {
   const D = headSize(config)
   const half = D / 2

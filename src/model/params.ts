@@ -44,7 +44,7 @@ export function factorShape(
   return factor === 'A' ? [rank, width] : [out, rank]
 }
 
-/** Names and shapes of a dense public model (Olmo2ForCausalLM, flexolmo 1.4). */
+/** Names and shapes of a dense public model (Olmo2ForCausalLM of Hugging Face transformers). */
 export function publicShapes(config: ModelConfig): Map<string, readonly number[]> {
   const { vocabSize: V, hiddenSize: C, intermediateSize: F } = config
   const K = keyValueWidth(config)
@@ -65,7 +65,7 @@ export function publicShapes(config: ModelConfig): Map<string, readonly number[]
   return shapes
 }
 
-/** Names and shapes of a mixture of E experts (FlexOlmoForCausalLM, flexolmo 1.4); no bias has a place in it. */
+/** Names and shapes of a mixture of E experts (FlexOlmoForCausalLM of transformers), which has no bias tensors. */
 export function mixtureShapes(config: ModelConfig, E: number): Map<string, readonly number[]> {
   const shapes = new Map<string, readonly number[]>()
   for (const [name, shape] of publicShapes(config)) {
@@ -134,8 +134,9 @@ export function requireParam(params: Params, name: string): Param {
 }
 
 /**
- * Parameters of a FlexOlmo mixture, by concatenation of the public model and the experts (flexolmo 4). Nothing is
- * averaged; only router rows and biases are copied, and low-rank experts remain factors. Expert 0 is the public FFN.
+ * Parameters of a FlexOlmo mixture, by concatenation of the public model and the experts (FlexOlmo paper,
+ * section 3.3.2). Nothing is averaged; only router rows and biases are copied, and low-rank experts remain factors.
+ * Expert 0 is the public FFN.
  * @param publicRows router row [C] of the public expert in each layer
  * @param experts in the order of the mixture, which starts with the public expert
  */
@@ -178,7 +179,8 @@ export function mixtureParams(
 /**
  * Router rows of the public expert, which are zero in every layer. Softmax depends only on differences of logits, so a
  * row r_i beside a zero row routes exactly like r_i + r_pub beside r_pub. With r_pub fixed at zero, the rows of all
- * members share one coordinate system, and no tensor has to be agreed on (flexolmo 2.3).
+ * members share one coordinate system, and no tensor has to be agreed on (FlexOlmo paper, section
+ * 3.3.1 and appendix D).
  */
 export function zeroRows(config: ModelConfig): Float32Array[] {
   return Array.from({ length: config.numHiddenLayers }, () => new Float32Array(config.hiddenSize))

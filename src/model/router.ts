@@ -1,6 +1,7 @@
 /**
- * The router in a graph: softmax over all experts, then top-k, with weights that are not renormalised (flexolmo 1.1,
- * 1.2). `planRouting` in routing-plan.ts applies the same rule outside of graphs. Does not know the experts' FFNs.
+ * The router in a graph: softmax over all experts, then top-k, with weights that are not renormalised (FlexOlmo
+ * paper, section 3.3.2; modeling_flex_olmo.py of Hugging Face transformers). `planRouting` in routing-plan.ts applies
+ * the same rule outside of graphs. Does not know the experts' FFNs.
  */
 import { add, matMul, minimum, mul, scalar, softmax, type Tensor } from '@tensorflow/tfjs'
 import { topKMask } from '../tensor/fused.ts'
@@ -24,7 +25,6 @@ export interface Routing {
  * @param rows router rows (E, C)
  * @param bias (E), used as min(b, 0); 0 for the public expert
  * @param mask (E): 0 for an expert in use, `LEFT_OUT` for one left out, which has the effect of removing its row
- * (flexolmo 7a.5)
  * @param gate logits (N, E) of a solved gate, added to `rowScale` (a scalar) times the logits of the rows and bias
  */
 export function route(

@@ -31,7 +31,7 @@ export interface RoutingPlan {
 }
 
 /**
- * Softmax over all experts, then the k largest, not renormalised (flexolmo 1.1, 1.2).
+ * Softmax over all experts, then the k largest, not renormalised (FlexOlmo paper, section 3.3.2).
  * @param logits (N, E): bias, gate and mask included
  */
 export function planRouting(logits: Float32Array, N: number, E: number, topK: number): RoutingPlan {

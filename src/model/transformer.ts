@@ -1,7 +1,7 @@
 /**
  * The FlexOlmo forward pass over whole sequences, for training and evaluation: OLMo-2 blocks whose FFN is a mixture
- * of experts (flexolmo 1.1). The dense public model is the mixture with one expert. Does not know training, files or
- * peers.
+ * of experts, as in modeling_flex_olmo.py of Hugging Face transformers. The dense public model is the mixture with one
+ * expert. Does not know training, files or peers.
  *
  * Three other files compute the same function: inference/decoder.ts with serving-layers.ts (serving, with a key-value
  * cache), inference/token-decoder.ts (serving by vector kernels), and model/onnx-graph.ts (export).

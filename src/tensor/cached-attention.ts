@@ -140,7 +140,7 @@ export function cachedKeys(inputs: CachedKeysInputs, J: number): CachedKeysResul
   return { keys: stack(rows.map(({ keys }) => keys)), values: stack(rows.map(({ values }) => values)) }
 }
 
-/** Causal attention of new tokens over the cache and each other (flexolmo 1.1). */
+/** Causal attention of new tokens over the cache and each other. */
 export function cachedAttention(
   inputs: CachedAttentionInputs,
   heads: AttentionHeads,

@@ -44,7 +44,7 @@ function rmsForward(x: Tensor, gain: Tensor, epsilon: number): [Tensor, Tensor] 
   return [mul(mul(x, inverse), gain), inverse]
 }
 
-/** RMS norm g * v / sqrt(mean(v^2) + eps) over the last axis (flexolmo 1.1): x [..., C], gain [C] -> [..., C]. */
+/** RMS norm g * v / sqrt(mean(v^2) + eps) over the last axis: x [..., C], gain [C] -> [..., C]. */
 export function rmsNorm(x: Tensor, gain: Tensor, epsilon: number): Tensor {
   const op = customGrad((...args) => {
     const [input, scale, save] = args as unknown[] as [Tensor, Tensor, Save]
@@ -70,8 +70,9 @@ function silu(x: Tensor): Tensor {
 }
 
 /**
- * (silu(gate) * up) down': gate and up [N, F], down [C, F] -> [N, C] (flexolmo 1.1, FFN). Only gate and up are stored
- * for the gradient; the three other [N, F] tensors are recomputed, which costs little beside the matrix products.
+ * (silu(gate) * up) down': gate and up [N, F], down [C, F] -> [N, C], an FFN after its first two products. Only gate
+ * and up are stored for the gradient; the three other [N, F] tensors are recomputed, which costs little beside the
+ * matrix products.
  */
 export function gatedProjection(gate: Tensor, up: Tensor, down: Tensor): Tensor {
   const op = customGrad((...args) => {
