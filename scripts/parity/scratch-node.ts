@@ -1,7 +1,7 @@
 /** A node of its own consortium around the small model, without a network: for checks against other programs. */
 import { fileURLToPath } from 'node:url'
 import { nodeCommands } from '../../src/commands/table.ts'
-import { createConsortium, initHome } from '../../src/node/join.ts'
+import { createConsortium, initHome } from '../../src/node/found.ts'
 import { FlexMeshNode } from '../../src/node/node.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 

@@ -1,121 +1,44 @@
-/** How a home folder comes to be: a key, then a consortium founded or joined. */
+/**
+ * Joins a consortium with an invitation: charter, public model, approval by a founder, rosters, in this order. The
+ * rosters are written last, so an interrupted attempt leaves no membership behind; files that were fetched stay and
+ * are not fetched again. Founding a consortium is in found.ts.
+ */
 
-import { replayName } from '../checkpoint/model-directory.ts'
-import { checkPublicModel, installPublicModel, modelFiles, replayOf } from '../checkpoint/public-model.ts'
-import { type Charter, encodeCharter, openCharter, publicModelDigest } from '../consortium/charter.ts'
+import { checkPublicModel, installPublicModel } from '../checkpoint/public-model.ts'
+import { type Charter, openCharter, type PublicModelRef } from '../consortium/charter.ts'
 import { decodeInvite, type Invite } from '../consortium/invite.ts'
 import { sealMembershipRequest } from '../consortium/membership-request.ts'
 import { isMember, openRoster, type Roster, rosterFromCharter } from '../consortium/roster.ts'
 import { Exchange } from '../exchange/exchange.ts'
-import { seal } from '../identity/envelope.ts'
-import { loadIdentity, type Protection, saveIdentity } from '../identity/key-file.ts'
-import { createIdentity, type Identity } from '../identity/keys.ts'
-import { MEDIA_TYPES } from '../identity/media-types.ts'
+import type { ExchangeHandlers } from '../exchange/handlers.ts'
+import { loadIdentity } from '../identity/key-file.ts'
+import type { PeerIdString } from '../identity/keys.ts'
 import { equalBytes } from '../lib/bytes.ts'
 import { encodeCanonical } from '../lib/canonical-json.ts'
 import { ExchangeError, InputError, VerificationError } from '../lib/errors.ts'
-import { ensurePrivateDir, pathExists } from '../lib/files.ts'
-import type { PublicFile } from '../lib/model-shape.ts'
+import { pause } from '../lib/pause.ts'
 import { configToShape } from '../model/config.ts'
 import { peerIdOf } from '../network/address.ts'
 import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'
-import { homePaths, loadSettings, type Settings, saveSettings } from '../store/home.ts'
-
-export const DEFAULT_LISTEN = ['/ip4/0.0.0.0/tcp/4001']
-
-/** Create key and settings. @throws InputError `exists`. */
-export async function initHome(root: string, settings: Settings, protection: Protection): Promise<Identity> {
-  const paths = homePaths(root)
-  await ensurePrivateDir(root)
-  if (await pathExists(paths.key)) throw new InputError('exists', `${root} holds a node already`)
-  const identity = createIdentity()
-  await saveIdentity(paths.key, identity, protection)
-  await saveSettings(paths, settings)
-  return identity
-}
-
-export interface SetupInit {
-  readonly home: string
-  readonly passphrase?: string
-  /** Unix seconds. */
-  readonly now: () => number
-}
-
-export interface FoundingInit {
-  readonly modelDir: string
-  readonly name: string
-  /** Public text that owners train beside; `replay.jsonl` in the folder otherwise. */
-  readonly replay?: string
-  readonly signal?: AbortSignal
-  /** Bytes of weights checked so far, and in all. */
-  readonly onProgress?: (done: number, total: number) => void
-}
-
-/**
- * Found a consortium around a public model, a Hugging Face folder as it was published. No tensor is held
- * whole. @throws InputError `not-a-model`, `exists`, `usage`; FormatError for damaged weights.
- */
-export async function createConsortium(init: SetupInit, founding: FoundingInit): Promise<Charter> {
-  const { modelDir, name, signal, onProgress } = founding
-  const paths = homePaths(init.home)
-  const settings = await loadSettings(paths)
-  const identity = await loadIdentity(paths.key, init.passphrase)
-  const replay = founding.replay ?? (await replayOf(modelDir))
-  const replayFile = { role: 'replay' as const, name: replayName(replay), path: replay }
-  if (!(await pathExists(replay))) throw new InputError('not-found', `--replay: ${replay} does not exist`)
-  const model = await checkPublicModel(modelDir, { signal, onProgress })
-  const config = configToShape(model.config)
-  const catalogue = await Catalogue.open(paths.root)
-  try {
-    if ((await catalogue.get('rosters', rosterKey(0))) !== undefined) {
-      throw new InputError('exists', `${init.home} belongs to a consortium already`)
-    }
-    const blobs = await BlobStore.open(paths.root)
-    const files: PublicFile[] = []
-    for (const { role, name: file, path } of [...modelFiles(model), replayFile]) {
-      files.push({ role, name: file, ...(await blobs.putFile(path, signal)) })
-    }
-    await installPublicModel(files, paths.publicModel, ({ sha256 }) => blobs.path(sha256))
-    const now = init.now()
-    const charter: Charter = {
-      name,
-      publicModel: {
-        name,
-        digest: publicModelDigest(files),
-        tokenizerDigest: model.tokenizer.digest,
-        config,
-        files,
-      },
-      founders: [
-        { institution: settings.institution, peerId: identity.peerId, role: 'founder', joinedAt: now },
-      ],
-      threshold: 1,
-      issuedAt: now,
-    }
-    await catalogue.put(
-      'rosters',
-      rosterKey(0),
-      seal(MEDIA_TYPES.charter, encodeCharter(charter), [identity]),
-    )
-    return charter
-  } finally {
-    await catalogue.close()
-  }
-}
+import { homePaths, loadSettings, saveSettings } from '../store/home.ts'
+import type { SetupInit } from './found.ts'
 
 export type JoinEvent =
   | { readonly stage: 'charter'; readonly name: string }
+  /** Chunks of the public model: fetched so far, and in total. */
   | { readonly stage: 'public-model'; readonly done: number; readonly total: number }
   | { readonly stage: 'waiting' }
   | { readonly stage: 'member' }
 
-/** Pause between two questions whether the founder has approved, ms. */
+/** Time between two questions whether a founder has approved, ms. */
 const APPROVAL_POLL_MS = 1_000
 
 /**
- * Fetch and check the charter and public model, ask for membership, wait until a founder approves.
- * @throws InputError `usage`; VerificationError `wrong-consortium`; ExchangeError `unreachable`.
+ * Become a member: fetch and check the charter and the public model, ask for membership, and wait until a founder
+ * approves.
+ * @throws InputError `usage` for an invitation that cannot be used, `exists`; VerificationError `wrong-consortium`,
+ * `wrong-public-model`, `not-a-member`; ExchangeError `unreachable`, `refused`, `aborted`.
  */
 export async function joinConsortium(
   init: SetupInit,
@@ -127,131 +50,155 @@ export async function joinConsortium(
   const settings = await loadSettings(paths)
   const identity = await loadIdentity(paths.key, init.passphrase)
   const invite = decodeInvite(inviteText)
-  if (invite.expiresAt < init.now())
+  if (invite.expiresAt < init.now()) {
     throw new InputError('usage', 'invitation: it has expired; ask for a new one')
-  const inviters = invite.addresses.flatMap((address) => peerIdOf(address) ?? [])
+  }
   const catalogue = await Catalogue.open(paths.root)
-  const blobs = await BlobStore.open(paths.root)
-  const exchange = new Exchange(
-    { blobs, handlers: guestHandlers(inviters) },
-    {
-      identity,
-      consortium: invite.consortium,
-      listen: [],
-      bootstrap: [],
-      mdns: false,
-      clock: () => performance.now(),
-      inviters,
-    },
-  )
   try {
     if ((await catalogue.get('rosters', rosterKey(0))) !== undefined) {
       throw new InputError('exists', `${init.home} belongs to a consortium already`)
     }
-    await exchange.start()
-    const peer = await connectAny(exchange, invite, signal)
-    const [charterEnvelope] = await exchange.requestCharter(peer, invite.token, signal)
-    if (charterEnvelope === undefined) throw new ExchangeError('not-found', `${peer} sent no charter`)
-    const { charter, consortium } = openCharter(charterEnvelope)
-    if (consortium !== invite.consortium) {
-      throw new VerificationError(
-        'wrong-consortium',
-        `the invitation names ${invite.consortium}, ${peer} sent ${consortium}`,
+    const blobs = await BlobStore.open(paths.root)
+    const inviters = invite.addresses.flatMap((address) => peerIdOf(address) ?? [])
+    const exchange = new Exchange(
+      { blobs, handlers: guestHandlers(inviters) },
+      {
+        identity,
+        consortium: invite.consortium,
+        listen: [],
+        bootstrap: [],
+        mdns: false,
+        clock: () => performance.now(),
+        inviters,
+      },
+    )
+    try {
+      await exchange.start()
+      const inviter = await connectAny(exchange, invite, signal)
+      const guest = new Guest({ exchange, invite, inviter, signal, onEvent })
+      const { envelope, charter } = await guest.fetchCharter()
+      await guest.fetchPublicModel(charter.publicModel)
+      await installPublicModel(charter.publicModel.files, paths.publicModel, ({ sha256 }) =>
+        blobs.path(sha256),
       )
+      await checkAsChartered(paths.publicModel, charter.publicModel, signal)
+      const { consortium, token } = invite
+      const { peerId } = identity
+      const request = { consortium, institution: settings.institution, peerId, token, issuedAt: init.now() }
+      await guest.awaitApproval(sealMembershipRequest(request, identity))
+      const rosters = await guest.fetchRosters(charter, peerId)
+      await catalogue.write([
+        { table: 'rosters', key: rosterKey(0), value: envelope },
+        ...rosters.map((value, i) => ({ table: 'rosters' as const, key: rosterKey(i + 2), value })),
+      ])
+      const bootstrap = [...new Set([...settings.bootstrap, ...invite.addresses])]
+      await saveSettings(paths, { ...settings, bootstrap })
+      onEvent({ stage: 'member' })
+      return charter
+    } finally {
+      await exchange.stop()
     }
-    onEvent({ stage: 'charter', name: charter.name })
-    const total = charter.publicModel.files.reduce(
-      (sum, file) => sum + Math.ceil(file.size / file.chunkSize),
-      0,
-    )
-    let before = 0
-    for (const file of charter.publicModel.files) {
-      await exchange.fetch(file, {
-        signal,
-        providers: [peer],
-        onProgress: ({ doneChunks }) => onEvent({ stage: 'public-model', done: before + doneChunks, total }),
-      })
-      before += Math.ceil(file.size / file.chunkSize)
-    }
-    await installPublicModel(charter.publicModel.files, paths.publicModel, (file) => blobs.path(file.sha256))
-    const { tokenizer, config } = await checkPublicModel(paths.publicModel, { signal })
-    const sameShape = equalBytes(
-      encodeCanonical({ ...configToShape(config) }),
-      encodeCanonical({ ...charter.publicModel.config }),
-    )
-    if (tokenizer.digest !== charter.publicModel.tokenizerDigest || !sameShape) {
-      throw new VerificationError(
-        'wrong-public-model',
-        'the public model is not the one that the charter names',
-      )
-    }
-    const rosters = await awaitApproval(
-      exchange,
-      identity,
-      init,
-      invite,
-      peer,
-      settings.institution,
-      charter,
-      signal,
-      onEvent,
-    )
-    await catalogue.write([
-      { table: 'rosters', key: rosterKey(0), value: charterEnvelope },
-      ...rosters.map((value, i) => ({ table: 'rosters' as const, key: rosterKey(i + 2), value })),
-    ])
-    await saveSettings(paths, {
-      ...settings,
-      bootstrap: [...new Set([...settings.bootstrap, ...invite.addresses])],
-    })
-    onEvent({ stage: 'member' })
-    return charter
   } finally {
-    await exchange.stop()
     await catalogue.close()
   }
 }
 
-async function awaitApproval(
-  exchange: Exchange,
-  identity: Identity,
-  init: SetupInit,
-  invite: Invite,
-  peer: string,
-  institution: string,
-  charter: Charter,
-  signal: AbortSignal,
-  onEvent: (event: JoinEvent) => void,
-): Promise<Uint8Array[]> {
-  const request = sealMembershipRequest(
-    {
-      consortium: invite.consortium,
-      institution,
-      peerId: identity.peerId,
-      token: invite.token,
-      issuedAt: init.now(),
-    },
-    identity,
-  )
-  let told = false
-  for (;;) {
-    const status = await exchange.requestMembership(peer, request, signal)
-    if (status === 'refused')
-      throw new ExchangeError('refused', 'the invitation was used or has expired; ask for a new one')
-    if (status === 'member') break
-    if (!told) onEvent({ stage: 'waiting' })
-    told = true
-    await pause(APPROVAL_POLL_MS, signal)
-  }
-  const [, ...rosters] = await exchange.requestCharter(peer, invite.token, signal)
-  let roster: Roster = rosterFromCharter(charter, invite.consortium)
-  for (const envelope of rosters) roster = openRoster(envelope, roster)
-  if (!isMember(roster, identity.peerId))
-    throw new VerificationError('not-a-member', 'the roster that came does not list us')
-  return rosters
+interface GuestInit {
+  readonly exchange: Exchange
+  readonly invite: Invite
+  /** The connected member that the invitation names. */
+  readonly inviter: PeerIdString
+  readonly signal: AbortSignal
+  readonly onEvent: (event: JoinEvent) => void
 }
 
-function guestHandlers(inviters: readonly string[]): ConstructorParameters<typeof Exchange>[0]['handlers'] {
+/** What a peer that is not a member yet asks of the member that invited it. */
+class Guest {
+  readonly #init: GuestInit
+
+  constructor(init: GuestInit) {
+    this.#init = init
+  }
+
+  /** @throws VerificationError `wrong-consortium` for a charter that is not the invitation's; ExchangeError. */
+  async fetchCharter(): Promise<{ envelope: Uint8Array; charter: Charter }> {
+    const { exchange, invite, inviter, signal, onEvent } = this.#init
+    const [envelope] = await exchange.requestCharter(inviter, invite.token, signal)
+    if (envelope === undefined) throw new ExchangeError('not-found', `${inviter} sent no charter`)
+    const { charter, consortium } = openCharter(envelope)
+    if (consortium !== invite.consortium) {
+      throw new VerificationError(
+        'wrong-consortium',
+        `the invitation names ${invite.consortium}, ${inviter} sent ${consortium}`,
+      )
+    }
+    onEvent({ stage: 'charter', name: charter.name })
+    return { envelope, charter }
+  }
+
+  /** Bring every file of the public model into the blob store. @throws ExchangeError, VerificationError. */
+  async fetchPublicModel({ files }: PublicModelRef): Promise<void> {
+    const { exchange, inviter, signal, onEvent } = this.#init
+    const chunks = files.map(({ size, chunkSize }) => Math.ceil(size / chunkSize))
+    const total = chunks.reduce((sum, count) => sum + count, 0)
+    let before = 0
+    for (const [i, file] of files.entries()) {
+      await exchange.fetch(file, {
+        signal,
+        providers: [inviter],
+        onProgress: ({ doneChunks }) => onEvent({ stage: 'public-model', done: before + doneChunks, total }),
+      })
+      before += chunks[i] as number
+    }
+  }
+
+  /** Ask for membership until a founder has approved. @throws ExchangeError `refused`, `aborted`. */
+  async awaitApproval(request: Uint8Array): Promise<void> {
+    const { exchange, inviter, signal, onEvent } = this.#init
+    for (let attempt = 0; ; attempt++) {
+      const status = await exchange.requestMembership(inviter, request, signal)
+      if (status === 'member') return
+      if (status === 'refused') {
+        throw new ExchangeError('refused', 'the invitation was used or has expired; ask for a new one')
+      }
+      if (attempt === 0) onEvent({ stage: 'waiting' })
+      await pause(APPROVAL_POLL_MS, signal)
+    }
+  }
+
+  /**
+   * The rosters after the charter's, each checked against the one before it.
+   * @throws VerificationError `not-a-member` if the last one does not list `self`.
+   */
+  async fetchRosters(charter: Charter, self: PeerIdString): Promise<Uint8Array[]> {
+    const { exchange, invite, inviter, signal } = this.#init
+    const [, ...envelopes] = await exchange.requestCharter(inviter, invite.token, signal)
+    let roster: Roster = rosterFromCharter(charter, invite.consortium)
+    for (const envelope of envelopes) roster = openRoster(envelope, roster)
+    if (!isMember(roster, self)) {
+      throw new VerificationError('not-a-member', `the roster that ${inviter} sent does not list this node`)
+    }
+    return envelopes
+  }
+}
+
+/** @throws VerificationError `wrong-public-model` if tokenizer or shape differ from those of the charter. */
+async function checkAsChartered(dir: string, chartered: PublicModelRef, signal: AbortSignal): Promise<void> {
+  const { tokenizer, config } = await checkPublicModel(dir, { signal })
+  const sameShape = equalBytes(
+    encodeCanonical({ ...configToShape(config) }),
+    encodeCanonical({ ...chartered.config }),
+  )
+  if (tokenizer.digest !== chartered.tokenizerDigest || !sameShape) {
+    throw new VerificationError(
+      'wrong-public-model',
+      'the public model is not the one that the charter names',
+    )
+  }
+}
+
+/** A guest answers no requests and accepts no statements; it may dial the inviters only. */
+function guestHandlers(inviters: readonly PeerIdString[]): ExchangeHandlers {
   return {
     isMember: (peer) => inviters.includes(peer),
     guestsOpen: () => false,
@@ -267,7 +214,8 @@ function guestHandlers(inviters: readonly string[]): ConstructorParameters<typeo
   }
 }
 
-async function connectAny(exchange: Exchange, invite: Invite, signal: AbortSignal): Promise<string> {
+/** Connect to the first address of the invitation that answers. @throws the failure of the last one. */
+async function connectAny(exchange: Exchange, invite: Invite, signal: AbortSignal): Promise<PeerIdString> {
   let failure: unknown
   for (const address of invite.addresses) {
     try {
@@ -277,18 +225,4 @@ async function connectAny(exchange: Exchange, invite: Invite, signal: AbortSigna
     }
   }
   throw failure
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, ms)
-    signal.addEventListener(
-      'abort',
-      () => {
-        clearTimeout(timer)
-        reject(new ExchangeError('aborted', 'interrupted'))
-      },
-      { once: true },
-    )
-  })
 }

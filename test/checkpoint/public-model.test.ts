@@ -3,7 +3,7 @@ import { copyFile, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openPublicModel } from '../../src/checkpoint/public-model.ts'
-import { createConsortium } from '../../src/node/join.ts'
+import { createConsortium } from '../../src/node/found.ts'
 import {
   copied,
   emptyHome,

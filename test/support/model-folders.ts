@@ -7,7 +7,7 @@ import { type FloatDtype, fromFloat32 } from '../../src/checkpoint/safetensors.t
 import { mulberry32 } from '../../src/lib/random.ts'
 import { configToHuggingFace, type ModelConfig } from '../../src/model/config.ts'
 import { publicShapes } from '../../src/model/params.ts'
-import { initHome } from '../../src/node/join.ts'
+import { initHome } from '../../src/node/found.ts'
 import { initialPublicModel } from '../../src/training/dense.ts'
 import { folder, SMALL_MODEL } from './network.ts'
 

@@ -16,7 +16,7 @@ import { mulberry32 } from '../../../src/lib/random.ts'
 import { denseName } from '../../../src/lib/tensor-names.ts'
 import { configToHuggingFace, type ModelConfig, mixtureToHuggingFace } from '../../../src/model/config.ts'
 import { mixtureShapes, publicShapes } from '../../../src/model/params.ts'
-import { initHome } from '../../../src/node/join.ts'
+import { initHome } from '../../../src/node/found.ts'
 
 /** 0.75 billion parameters in BF16. */
 const CONFIG: ModelConfig = {

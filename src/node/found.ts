@@ -1,0 +1,106 @@
+/**
+ * Creates a home folder with a key and settings, and founds a consortium in one. Joining a consortium is in join.ts.
+ * Knows nothing about networks.
+ */
+
+import { replayName } from '../checkpoint/model-directory.ts'
+import { checkPublicModel, installPublicModel, modelFiles, replayOf } from '../checkpoint/public-model.ts'
+import { type Charter, encodeCharter, publicModelDigest } from '../consortium/charter.ts'
+import { seal } from '../identity/envelope.ts'
+import { loadIdentity, type Protection, saveIdentity } from '../identity/key-file.ts'
+import { createIdentity, type Identity } from '../identity/keys.ts'
+import { MEDIA_TYPES } from '../identity/media-types.ts'
+import { InputError } from '../lib/errors.ts'
+import { ensurePrivateDir, pathExists } from '../lib/files.ts'
+import type { PublicFile } from '../lib/model-shape.ts'
+import { configToShape } from '../model/config.ts'
+import { BlobStore } from '../store/blob-store.ts'
+import { Catalogue, rosterKey } from '../store/catalogue.ts'
+import { homePaths, loadSettings, type Settings, saveSettings } from '../store/home.ts'
+
+/** Multiaddrs on which a new node listens unless told otherwise. */
+export const DEFAULT_LISTEN = ['/ip4/0.0.0.0/tcp/4001']
+
+/** Create a key and write it and the settings. @throws InputError `exists`. */
+export async function initHome(root: string, settings: Settings, protection: Protection): Promise<Identity> {
+  const paths = homePaths(root)
+  await ensurePrivateDir(root)
+  if (await pathExists(paths.key)) throw new InputError('exists', `${root} holds a node already`)
+  const identity = createIdentity()
+  await saveIdentity(paths.key, identity, protection)
+  await saveSettings(paths, settings)
+  return identity
+}
+
+/** A home folder that `initHome` created. */
+export interface SetupInit {
+  readonly home: string
+  readonly passphrase?: string
+  /** Unix seconds. */
+  readonly now: () => number
+}
+
+export interface FoundingInit {
+  /** A Hugging Face model folder, as it was published. */
+  readonly modelDir: string
+  /** Name of the consortium and of its public model. */
+  readonly name: string
+  /** Path of the public text that owners train beside; default: `replay.jsonl` in `modelDir`. */
+  readonly replay?: string
+  readonly signal?: AbortSignal
+  /** Called with the number of bytes of weights checked so far and in total. */
+  readonly onProgress?: (done: number, total: number) => void
+}
+
+/**
+ * Found a consortium around a public model. Weights are read piece by piece; no tensor is held whole.
+ * @returns the charter, which this node alone has signed.
+ * @throws InputError `not-a-model`, `exists`, `not-found`; FormatError for damaged weights.
+ */
+export async function createConsortium(init: SetupInit, founding: FoundingInit): Promise<Charter> {
+  const { modelDir, name, signal, onProgress } = founding
+  const paths = homePaths(init.home)
+  const settings = await loadSettings(paths)
+  const identity = await loadIdentity(paths.key, init.passphrase)
+  const replay = founding.replay ?? (await replayOf(modelDir))
+  const replayFile = { role: 'replay' as const, name: replayName(replay), path: replay }
+  if (!(await pathExists(replay))) throw new InputError('not-found', `--replay: ${replay} does not exist`)
+  const model = await checkPublicModel(modelDir, { signal, onProgress })
+  const config = configToShape(model.config)
+  const catalogue = await Catalogue.open(paths.root)
+  try {
+    if ((await catalogue.get('rosters', rosterKey(0))) !== undefined) {
+      throw new InputError('exists', `${init.home} belongs to a consortium already`)
+    }
+    const blobs = await BlobStore.open(paths.root)
+    const files: PublicFile[] = []
+    for (const { role, name: file, path } of [...modelFiles(model), replayFile]) {
+      files.push({ role, name: file, ...(await blobs.putFile(path, signal)) })
+    }
+    await installPublicModel(files, paths.publicModel, ({ sha256 }) => blobs.path(sha256))
+    const now = init.now()
+    const charter: Charter = {
+      name,
+      publicModel: {
+        name,
+        digest: publicModelDigest(files),
+        tokenizerDigest: model.tokenizer.digest,
+        config,
+        files,
+      },
+      founders: [
+        { institution: settings.institution, peerId: identity.peerId, role: 'founder', joinedAt: now },
+      ],
+      threshold: 1,
+      issuedAt: now,
+    }
+    await catalogue.put(
+      'rosters',
+      rosterKey(0),
+      seal(MEDIA_TYPES.charter, encodeCharter(charter), [identity]),
+    )
+    return charter
+  } finally {
+    await catalogue.close()
+  }
+}
