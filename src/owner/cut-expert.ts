@@ -2,15 +2,14 @@
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { InputError } from '../lib/errors.ts'
 import { checkRank, lowRankOf } from '../model/low-rank.ts'
-import { type Expert, expertRank } from '../model/params.ts'
+import { expertRank } from '../model/params.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { ownHeldOut, publicHeldOut } from './held-out.ts'
+import type { TrainedExpert } from './release.ts'
 import { pairScores } from './score.ts'
-import { loadTrained, type TrainResult } from './training-folder.ts'
+import { loadTrained } from './training-folder.ts'
 
-export interface CutExpert {
-  readonly expert: Expert
-  readonly result: TrainResult
+export interface CutExpert extends TrainedExpert {
   /** Share of the squared norm of the difference from the public FFN that the cut keeps, 0 to 1. */
   readonly energyKept: number
 }

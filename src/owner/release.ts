@@ -1,5 +1,5 @@
 /**
- * What of a trained expert is published: the expert with the router statistics that its owner chose to release, and
+ * Prepares a trained expert for publication: the expert with the router statistics that its owner chose to release, and
  * the manifest that describes it. Knows nothing about the log, the store and the network.
  */
 
@@ -13,7 +13,7 @@ import type { PackedExpert } from '../packaging/package.ts'
 import { noisedStatistics } from '../privacy/noise.ts'
 import type { Score, TrainResult } from './training-folder.ts'
 
-/** How router statistics leave the node. */
+/** How an expert's router statistics are published. */
 export const PUBLISHED_STATISTICS = ['exact', 'noised', 'none'] as const
 
 export interface PublishRequest {
@@ -32,15 +32,15 @@ export interface TrainedExpert {
   readonly result: TrainResult
 }
 
-/** An expert with exactly what is published of it. */
+/** An expert with the statistics that are published, and the manifest's facts about them. */
 export interface ReleasedExpert {
   readonly expert: Expert
-  /** Documents that the published statistics average over; 0 without statistics. */
+  /** Number of documents that the published statistics average over; 0 without statistics. */
   readonly statisticsDocuments: number
   readonly statisticsEpsilonMilli: number
 }
 
-/** Bits are signed in millionths. */
+/** Manifests state bits per byte in millionths. */
 const MICRO = 1e6
 
 /** @throws InputError `not-found` if noise is asked for but the expert has no statistics. */
@@ -69,7 +69,7 @@ export function release({ expert, result }: TrainedExpert, request: PublishReque
   }
 }
 
-/** What the manifest says about the consortium that it is made for. */
+/** What a manifest states about its consortium. */
 export interface ManifestContext {
   readonly consortium: Digest
   readonly publicModel: Manifest['publicModel']
@@ -78,6 +78,7 @@ export interface ManifestContext {
   readonly now: number
 }
 
+/** The manifest of a released expert, packed and ready to sign, with `link` as its position in the publisher's log. */
 export function describeExpert(
   context: ManifestContext,
   request: PublishRequest,

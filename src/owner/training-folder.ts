@@ -39,6 +39,8 @@ export interface TrainResult {
   readonly warnings?: readonly CorpusWarning[]
 }
 
+/** Its presence marks a training as finished. */
+export const RESULT_FILE = 'result.json'
 const MAX_EXPERT_BYTES = 64 * 2 ** 30
 const MAX_RESULT_BYTES = 65_536
 
@@ -67,7 +69,7 @@ export function trainingDirs(root: string, name: string): TrainingDirs {
     constantRows: join(dir, 'units.safetensors'),
     statistics: join(dir, 'router-statistics.safetensors'),
     expert: join(dir, 'expert.safetensors'),
-    result: join(dir, 'result.json'),
+    result: join(dir, RESULT_FILE),
   }
 }
 
@@ -140,7 +142,7 @@ async function loadExpert(config: ModelConfig, path: string): Promise<Expert> {
 
 function readResult(bytes: Uint8Array): TrainResult {
   const json = JSON.parse(fromUtf8(bytes)) as Record<string, Score | undefined>
-  const fields = new Fields(json, 'result.json')
+  const fields = new Fields(json, RESULT_FILE)
   return {
     name: fields.text('name', 64),
     steps: fields.uint('steps'),

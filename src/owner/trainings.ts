@@ -3,6 +3,7 @@
  * Knows nothing about statements or the network.
  */
 import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { DirectoryOptions } from '../checkpoint/huggingface-directory.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { pathExists } from '../lib/files.ts'
@@ -14,9 +15,10 @@ import type { Engine } from '../tensor/engine.ts'
 import { type CutExpert, cutTrained } from './cut-expert.ts'
 import { exportPair, type PairExport } from './export-pair.ts'
 import { ownHeldOut, publicHeldOut } from './held-out.ts'
+import type { TrainedExpert } from './release.ts'
 import { publicStatistics } from './statistics.ts'
 import { type TrainEvent, type TrainRequest, trainExpert } from './train-expert.ts'
-import { loadTrained, type TrainResult } from './training-folder.ts'
+import { loadTrained, RESULT_FILE } from './training-folder.ts'
 
 export class Trainings {
   readonly #engine: Engine
@@ -38,12 +40,15 @@ export class Trainings {
   }
 
   /** Names of the finished trainings: those whose result was written. */
-  finished(): Promise<string[]> {
-    return finishedTrainings(this.#root)
+  async finished(): Promise<string[]> {
+    if (!(await pathExists(this.#root))) return []
+    const names = (await readdir(this.#root)).filter((name) => !name.startsWith('.'))
+    const finished = await Promise.all(names.map((name) => pathExists(join(this.#root, name, RESULT_FILE))))
+    return names.filter((_, i) => finished[i])
   }
 
   /** The trained expert and what its run recorded. @throws InputError `not-found` before the training has finished. */
-  load(name: string): Promise<{ expert: Expert; result: TrainResult }> {
+  load(name: string): Promise<TrainedExpert> {
     return loadTrained(this.#model, this.#root, name)
   }
 
@@ -53,8 +58,10 @@ export class Trainings {
   }
 
   /** Held-out documents of every finished training, of at most `maxBytes` bytes each. */
-  allHeldOut(maxBytes: number): Promise<HeldOutDocument[]> {
-    return allHeldOut(this.#model, this.#root, maxBytes)
+  async allHeldOut(maxBytes: number): Promise<HeldOutDocument[]> {
+    const documents: HeldOutDocument[] = []
+    for (const name of await this.finished()) documents.push(...(await this.heldOut(name, maxBytes)))
+    return documents
   }
 
   /** Held-out documents of the public text for replay. @throws InputError of `openReplay`. */
@@ -76,8 +83,12 @@ export class Trainings {
   }
 
   /** Experts of the finished trainings whose names are not among `published`. */
-  unpublished(published: readonly string[]): Promise<Expert[]> {
-    return unpublishedExperts(this.#model, this.#root, published)
+  async unpublished(published: readonly string[]): Promise<Expert[]> {
+    const experts: Expert[] = []
+    for (const name of await this.finished()) {
+      if (!published.includes(name)) experts.push((await this.load(name)).expert)
+    }
+    return experts
   }
 
   /** Train an expert; the last event has its result. @throws as `trainExpert`. */
@@ -95,7 +106,7 @@ export class Trainings {
     return exportPair(this.#engine, this.#model, this.#root, request, directory, { ...options, signal })
   }
 
-  /** A finished training reduced to `rank` and scored; it stays as it is itself. @throws as `cutTrained`. */
+  /** A finished training reduced to `rank` and scored; the training itself does not change. @throws as `cutTrained`. */
   cut(name: string, rank: number, signal: AbortSignal): Promise<CutExpert> {
     const parts = { engine: this.#engine, publicModel: this.#model }
     return cutTrained(parts, this.#root, name, rank, this.#either(signal))
@@ -104,37 +115,4 @@ export class Trainings {
   #either(signal: AbortSignal): AbortSignal {
     return AbortSignal.any([this.#signal, signal])
   }
-}
-
-/** Names; a training is finished once its result is written. */
-export async function finishedTrainings(trainingRoot: string): Promise<string[]> {
-  if (!(await pathExists(trainingRoot))) return []
-  const names = (await readdir(trainingRoot)).filter((name) => !name.startsWith('.'))
-  const finished = await Promise.all(names.map((name) => pathExists(`${trainingRoot}/${name}/result.json`)))
-  return names.filter((_, i) => finished[i])
-}
-
-/** Held-out documents of every training, at most `maxBytes` of each. */
-export async function allHeldOut(
-  model: PublicModel,
-  trainingRoot: string,
-  maxBytes: number,
-): Promise<HeldOutDocument[]> {
-  const documents: HeldOutDocument[] = []
-  for (const name of await finishedTrainings(trainingRoot))
-    documents.push(...(await ownHeldOut(model, trainingRoot, name, maxBytes)))
-  return documents
-}
-
-/** Experts of the trainings whose names are not among those `published`. */
-export async function unpublishedExperts(
-  model: PublicModel,
-  trainingRoot: string,
-  published: readonly string[],
-): Promise<Expert[]> {
-  const experts: Expert[] = []
-  for (const name of await finishedTrainings(trainingRoot)) {
-    if (!published.includes(name)) experts.push((await loadTrained(model, trainingRoot, name)).expert)
-  }
-  return experts
 }

@@ -14,7 +14,10 @@ import type { Trainables } from './pair.ts'
 const INITIAL_STD = 0.02
 const CUT_SIGMAS = 3
 
-/** Truncated normal, mean 0, std 0.02, cut at 3 sigma; norms 1 (flexolmo 1.7). `random` in [0, 1). */
+/**
+ * Initial weights: truncated normal with mean 0 and standard deviation 0.02, cut at 3 sigma; norms are 1 (flexolmo 1.7).
+ * @param random returns numbers in [0, 1).
+ */
 export function initialPublicModel(config: ModelConfig, random: () => number): Trainables {
   const normal = (): number => {
     for (;;) {
@@ -32,7 +35,7 @@ export function initialPublicModel(config: ModelConfig, random: () => number): T
   return params
 }
 
-/** Compile loss and gradients of the dense model for batches of B x T; same names as the pair step. */
+/** Compile loss and gradients of the dense model for batches [B, T]; inputs and results as in `compilePairStep`. */
 export async function compileDenseStep(
   engine: Engine,
   config: ModelConfig,

@@ -1,6 +1,6 @@
 /**
- * The training loss (flexolmo 2.2): next-token cross-entropy + LM z-loss + router z-loss, and its
- * gradients with respect to the trainable parameters. Knows no optimizer and no data source.
+ * The training loss (flexolmo 2.2), which is next-token cross-entropy + LM z-loss + router z-loss, and its gradients with
+ * respect to the trainable parameters. Knows no optimizer and no data source.
  */
 import {
   add,
@@ -30,7 +30,7 @@ export interface BatchTensors {
   readonly ids: Tensor
   /** (N) int32. */
   readonly labels: Tensor
-  /** (N): 1/n for each of the n label tokens, 0 for the rest. */
+  /** (N): 1/n for each of the n label tokens, 0 for all others. */
   readonly labelWeights: Tensor
   /** Scalar 1/n. */
   readonly tokenScale: Tensor
@@ -56,7 +56,7 @@ export interface LossTerms {
   readonly routerZ: Tensor
 }
 
-/** The router z-loss sums over all positions and divides by the label tokens, as OLMo-core. */
+/** The terms of the loss. As in OLMo-core, the router z-loss sums over all positions and divides by the label tokens. */
 export function lossTerms(
   config: ModelConfig,
   weights: Weights,
@@ -79,7 +79,7 @@ export function lossTerms(
   return { ce, lmZ, routerZ }
 }
 
-/** Loss terms and `d.<name>` for every trainable, ready to be compiled. */
+/** The loss, its terms, and the gradient `d.<name>` of every trainable, for compilation. */
 export function lossAndGradients(
   trainables: Readonly<Record<string, Tensor>>,
   loss: (trainables: Readonly<Record<string, Tensor>>) => LossTerms,
@@ -88,7 +88,7 @@ export function lossAndGradients(
   let terms: LossTerms | undefined
   const objective = (...values: Tensor[]): Tensor => {
     const fresh = loss(Object.fromEntries(names.map((name, i) => [name, values[i] as Tensor])))
-    // Kept: the tidy scope around automatic differentiation would dispose them.
+    // `keep`, because the tidy scope around automatic differentiation would dispose them.
     terms = { ce: keep(fresh.ce), lmZ: keep(fresh.lmZ), routerZ: keep(fresh.routerZ) }
     return add(add(terms.ce, terms.lmZ), terms.routerZ)
   }

@@ -1,6 +1,6 @@
 /**
- * AdamW with global-norm clipping, in place over the trainable parameters (flexolmo 2.2). State is
- * three numbers a parameter and a step counter. Knows no model and no tensor library.
+ * AdamW with clipping by global norm, which updates the trainable parameters in place (flexolmo 2.2). Its state is two
+ * moments per parameter and a step counter. Knows no model and no tensor library.
  */
 export interface AdamWInit {
   readonly beta1: number
@@ -20,13 +20,16 @@ export const ADAMW_DEFAULTS: AdamWInit = {
 
 export type Arrays = ReadonlyMap<string, Float32Array>
 
-/** Guards the division when every gradient is zero; as torch.nn.utils.clip_grad_norm_. */
+/** Avoids a division by zero when every gradient is zero, as in torch.nn.utils.clip_grad_norm_. */
 const CLIP_EPSILON = 1e-6
 
 export class AdamW {
   readonly #init: AdamWInit
+  /** First moments by parameter name. */
   readonly first = new Map<string, Float32Array>()
+  /** Second moments by parameter name. */
   readonly second = new Map<string, Float32Array>()
+  /** Number of updates so far. */
   step = 0
 
   constructor(init: AdamWInit, params: Arrays) {
@@ -38,7 +41,7 @@ export class AdamW {
   }
 
   /**
-   * One update of `params` from `gradients` (same names and lengths).
+   * Update `params` once from `gradients`, which have the same names and lengths.
    * @returns the gradient norm before clipping.
    */
   update(params: Arrays, gradients: Arrays, learningRate: number): number {
@@ -49,8 +52,8 @@ export class AdamW {
     const correct1 = 1 - beta1 ** this.step
     const correct2 = 1 - beta2 ** this.step
     const decay = 1 - learningRate * weightDecay
-    // Everything constant is folded, numerator and denominator times sqrt(correct2): one division and one
-    // square root a parameter are what this loop costs.
+    // Constants are folded, and numerator and denominator are multiplied by sqrt(correct2), so that the loop takes one
+    // division and one square root per parameter.
     const root2 = Math.sqrt(correct2)
     const rate = (learningRate / correct1) * root2
     const floor = epsilon * root2
@@ -79,7 +82,7 @@ export function globalNorm(gradients: Arrays): number {
   return Math.sqrt(total)
 }
 
-/** Four sums side by side, so that no addition waits for the one before. */
+/** Keeps four partial sums, so that no addition waits for the previous one. */
 function sumOfSquares(x: Float32Array): number {
   let [a, b, c, d] = [0, 0, 0, 0]
   const whole = x.length & ~3

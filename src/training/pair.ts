@@ -1,6 +1,6 @@
 /**
- * The pair model that an owner trains: the frozen public model and one trainable expert beside it,
- * both always active (flexolmo 2.2). Knows no data and no files.
+ * The pair model that an owner trains: the frozen public model and one trainable expert, which are both always active
+ * (flexolmo 2.2). Knows no data and no files.
  */
 
 import { concat, mul, scalar, type Tensor, tensor } from '@tensorflow/tfjs'
@@ -33,24 +33,23 @@ import { batchInputs, batchTensors, lossAndGradients, lossTerms } from './loss.t
 export const INITIAL_BIAS = -0.05
 
 /**
- * Added to the trained bias of a released expert (flexolmo 3.4: biases are at most 0), so that a token
- * that could be anybody's goes to the public expert (rows gate and gate-as-trained of scripts/paper/README.md).
+ * Added to the trained bias of a released expert (flexolmo 3.4: biases are at most 0), so that tokens without a clear
+ * domain go to the public expert (rows gate and gate-as-trained of scripts/paper/README.md).
  */
 export const RELEASE_BIAS = -2
 
-/** How much of the FFN is trained. */
 export interface PairOptions {
   /**
-   * Train a difference of this rank from the public FFN (FlexMoRE, arXiv 2602.08818) instead of a whole FFN, where
-   * absent or 0; from 1 to the smaller of hidden and intermediate size.
+   * Rank of the trained difference from the public FFN (FlexMoRE, arXiv 2602.08818), 1 to the smaller of hidden and
+   * intermediate size; if absent or 0, a whole FFN is trained.
    */
   readonly rank?: number | undefined
 }
 
-/** Trainable arrays by package name: FFN 1, whole or as factors, router row 1 [1, C] and bias [1] of every layer. */
+/** Trainable arrays by package name: per layer FFN 1 (whole or as factors), router row 1 [1, C] and bias [1]. */
 export type Trainables = Map<string, Float32Array>
 
-/** Of the first factors: every owner starts at the same place, and a run can be repeated. */
+/** Seed of the initial factors: every owner starts with the same ones, and a run can be repeated. */
 const FACTOR_SEED = 0x10c4
 
 export function trainableShapes(config: ModelConfig, rank = 0): Map<string, readonly number[]> {
@@ -74,12 +73,12 @@ export function trainableShapes(config: ModelConfig, rank = 0): Map<string, read
 }
 
 /**
- * What B A is multiplied by while it is trained; a released B has it inside. The first step of AdamW moves every
+ * Factor of B A during training; a released B includes it. The first step of AdamW moves every
  * element of a weight [out, in] by the learning rate, which is a norm of sqrt(out in) times that; moving B moves B A by
  * sqrt(out r). The root of in / r makes the two equal at every rank, where alpha / r would slow large ranks down
- * (Kalajdzievski, 2023, arXiv 2312.03732); twice it makes up for the directions that B A cannot take. After 60 steps of
- * 256 tokens on the sample hospital's text the loss of a whole FFN was 3.85; at 16 and 48 in place of 2 sqrt(in), which
- * is 28 and 45 there, it was 4.11 and 3.97 for rank 8, 3.88 and 3.80 for rank 128.
+ * (Kalajdzievski, 2023, arXiv 2312.03732); the 2 compensates for the directions that B A cannot take. After 60 steps of
+ * 256 tokens on the sample hospital's text, the loss of a whole FFN was 3.85. With 16 and 48 instead of 2 sqrt(in), which
+ * is 28 and 45 there, it was 4.11 and 3.97 for rank 8, and 3.88 and 3.80 for rank 128.
  */
 function factorScale(
   config: ModelConfig,
@@ -90,8 +89,9 @@ function factorScale(
 }
 
 /**
- * Step 0: the pair equals the public model, as FFN 1 copies the public FFN (flexolmo 7a.2), or B is zero. Then A is
- * uniform with variance 1 / in, so that A x is as large as x.
+ * Initial arrays, with which the pair equals the public model: FFN 1 is a copy of the public FFN (flexolmo 7a.2), or B is
+ * zero and A is uniform with variance 1 / in, so that A x is as large as x.
+ * @param routerRows one row [C] per layer.
  */
 export function initialTrainables(
   config: ModelConfig,
@@ -109,10 +109,10 @@ export function initialTrainables(
         continue
       }
       const [out, width] = projectionShape(config, projection)
-      const most = Math.sqrt(3 / width)
+      const bound = Math.sqrt(3 / width)
       values.set(
         factorName(layer, PAIR_EXPERT, projection, 'A'),
-        Float32Array.from({ length: rank * width }, () => most * (2 * random() - 1)),
+        Float32Array.from({ length: rank * width }, () => bound * (2 * random() - 1)),
       )
       values.set(factorName(layer, PAIR_EXPERT, projection, 'B'), new Float32Array(out * rank))
     }
@@ -122,13 +122,13 @@ export function initialTrainables(
   return values
 }
 
-/** Rank that arrays were made for; 0 for whole FFNs. */
+/** Rank of the trained difference; 0 for whole FFNs. */
 function rankOf(config: ModelConfig, trainables: Trainables): number {
   const first = trainables.get(factorName(0, PAIR_EXPERT, 'gate_proj', 'A'))
   return first === undefined ? 0 : first.length / config.hiddenSize
 }
 
-/** The trained arrays as an expert, bias and all; views, but for the factors B, which take in their scale. */
+/** The trained arrays as an expert with its bias. All are views, except the factors B, which are scaled. */
 export function expertOf(config: ModelConfig, trainables: Trainables): Expert {
   const rank = rankOf(config, trainables)
   const shapes = trainableShapes(config, rank)
@@ -160,10 +160,10 @@ export function expertOf(config: ModelConfig, trainables: Trainables): Expert {
 }
 
 /**
- * The trained arrays as the expert that leaves training; whole FFN weights are views. Its bias becomes part of its
- * rows: FlexOlmo checkpoints have no place for one, so a composition of experts without is the same model in
- * every program that reads it. `constantRows` are rows that give 1 on every token. In the sample consortium this
- * cost nothing in the third digit.
+ * The trained arrays as the expert that is published; whole FFN weights are views. Its bias is folded into its router
+ * rows: FlexOlmo checkpoints cannot hold a bias, so a composition of experts without one is the same model in every
+ * program that reads it. In the sample consortium the third digit of the scores did not change.
+ * @param constantRows one row [C] per layer whose product with every token is about 1.
  */
 export function releasedExpert(
   config: ModelConfig,
@@ -174,7 +174,7 @@ export function releasedExpert(
   return foldBias({ ...expert, bias: bias?.map((b) => Math.min(b, 0) + RELEASE_BIAS) }, constantRows)
 }
 
-/** The expert without a bias: each row plus its bias times a row that gives 1 on every token. */
+/** The expert without a bias: each router row plus its bias times the constant row. */
 export function foldBias(expert: Expert, constantRows: readonly Float32Array[]): Expert {
   const { bias } = expert
   if (bias === undefined) return expert
@@ -186,7 +186,7 @@ export function foldBias(expert: Expert, constantRows: readonly Float32Array[]):
   return { ...expert, routerRows, bias: undefined }
 }
 
-/** Everything that the pair keeps fixed: shared tensors and FFN 0 under its mixture name. */
+/** The frozen tensors of a pair: shared tensors, and FFN 0 under its mixture name. */
 function frozenTensors(config: ModelConfig, publicModel: Params): Record<string, FrozenTensor> {
   const frozen: Record<string, FrozenTensor> = {}
   for (const [name, param] of publicModel) {
@@ -204,9 +204,9 @@ function frozenTensors(config: ModelConfig, publicModel: Params): Record<string,
 }
 
 /**
- * Compile the pair's loss and gradients for batches of B x T.
+ * Compile the pair's loss and gradients for batches [B, T], with N = B T.
  * Inputs: ids (B, T), labels (N), labelWeights (N), tokenScale (), and every trainable.
- * Results: loss, ce, lmZ, routerZ and `d.<trainable>`.
+ * Results: loss, ce, lmZ, routerZ and the gradients `d.<trainable>`.
  */
 export async function compilePairStep(
   engine: Engine,

@@ -1,11 +1,11 @@
 /**
- * Where a router row starts: the owner's domain embedding minus that of public text and of background,
- * in the stream that this layer's router sees, whitened by their second moments (flexolmo 3.1 leaves
- * the embedding of small models open). Unwhitened, the few large directions of the stream hide the
- * difference; a whitened row separates the texts from the first step, so that public text keeps its
- * expert. Background is random tokens: it stands for the domains of others, which no owner sees, and
- * without it a row says yes to whatever is not public text. Fixing the public row at zero loses
- * nothing: softmax sees differences only.
+ * Computes the initial router rows: the domain embedding of the owner's text minus those of public text and of
+ * background, in the hidden states that each layer's router reads, whitened by their second moments (flexolmo 3.1 leaves
+ * the embedding of small models open). Without whitening, the few large directions of the hidden states hide the
+ * difference; a whitened row separates the texts from the first step, so that public text keeps its expert. Background
+ * is random tokens. It stands for the domains of other owners, whose text no owner sees; without it a row selects its
+ * expert for everything that is not public text. Fixing the public row at zero loses nothing, since softmax depends on
+ * differences only. Knows no files.
  */
 
 import { matMul, sum, type Tensor, zeros } from '@tensorflow/tfjs'
@@ -17,36 +17,36 @@ import type { Params } from '../model/params.ts'
 import { forward } from '../model/transformer.ts'
 import type { Engine } from '../tensor/engine.ts'
 
-/** Logit scale: the regression's targets are half a unit either side of zero. */
+/** Scale of the logits: the targets of the regression are half a unit above and below zero. */
 const SCALE = 6
-/** Ridge, as a share of the mean eigenvalue. */
+/** Ridge as a share of the mean eigenvalue. */
 const RIDGE = 0.01
 const BACKGROUND_WINDOWS = 64
 const BACKGROUND_SEED = 1
 const TOLERANCE = 1e-6
-/** Rounding costs conjugate gradients its n-step guarantee. */
+/** Maximum steps per unknown: with rounding errors, conjugate gradients may need more than n steps. */
 const STEPS_PER_UNKNOWN = 4
 const B = 8
 const T = 64
 
-/** Ids in each window. */
+/** Token ids per window. */
 export const EMBEDDING_WINDOW = T
 
 export interface EmbeddingSource {
-  /** Windows of EMBEDDING_WINDOW ids each. */
+  /** Windows of EMBEDDING_WINDOW token ids each. */
   readonly own: readonly Int32Array[]
   readonly public: readonly Int32Array[]
 }
 
-/** First and second moment [C] and [C, C] of a router's inputs. */
+/** First moment [C] and second moment [C, C] of a router's inputs. */
 interface Moments {
   readonly mean: Float64Array
   readonly second: Float64Array
 }
 
-/** One row [C] per layer each. */
+/** Each list has one row [C] per layer. */
 export interface RouterEmbedding {
-  /** Where the owner's router rows start. */
+  /** The owner's initial router rows. */
   readonly rows: readonly Float32Array[]
   /** Rows whose product with every token is as close to 1 as a row allows: they express a bias as a row. */
   readonly constantRows: readonly Float32Array[]

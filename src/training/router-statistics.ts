@@ -1,22 +1,21 @@
 /**
- * `RouterStatistics` of a text, counted, and what a gate makes of one. Knows neither whose text it is nor what is
- * published of it.
+ * Computes the `RouterStatistics` of a text. Knows neither whose text it is nor what is published of it.
  *
- * A document here is a stretch of at most STATISTICS_WINDOW tokens. Each counts the same: tokens are shared out
- * within a document first, then over documents. Exchanging one of n documents therefore moves the shares by at most
- * 2/n in sum and by at most sqrt(2)/n in L2.
+ * A document here is a stretch of at most STATISTICS_WINDOW tokens. All documents have the same weight: shares are
+ * averaged over the tokens of a document first, then over documents. Replacing one of n documents therefore moves the
+ * shares by at most 2/n in sum and by at most sqrt(2)/n in L2.
  */
 
 import type { RouterStatistics } from '../model/solved-router.ts'
 import { STATISTICS_WINDOW } from '../model/solved-router.ts'
 
-/** Documents that statistics average over at most: a million tokens, and noise on as many hides in the rarest. */
+/** Maximum number of documents: a million tokens, so many that noise affects only the rarest tokens. */
 export const STATISTICS_DOCUMENTS = 8192
 
 /**
- * Shares of the V tokens of a vocabulary in documents, of at least one token each; only the first
- * STATISTICS_WINDOW count.
- * @throws RangeError without documents.
+ * The share of each of the V tokens of the vocabulary.
+ * @param documents at least one token each, of which the first STATISTICS_WINDOW count.
+ * @throws RangeError if there are no documents.
  */
 export function routerStatistics(V: number, documents: readonly Int32Array[]): RouterStatistics {
   const n = documents.length

@@ -1,7 +1,6 @@
 /**
- * The training loop: an async generator of step reports that stops by `return()` or by its signal,
- * and resumes bit for bit from a checkpoint. Knows neither where text comes from nor where
- * checkpoints go.
+ * The training loop: an async generator of step reports that stops on `return()` or by its signal, and resumes bit for
+ * bit from a checkpoint. Knows neither the source of the text nor where checkpoints are kept.
  */
 import { InputError } from '../lib/errors.ts'
 import type { Compiled, Values } from '../tensor/engine.ts'
@@ -10,14 +9,14 @@ import type { Trainables } from './pair.ts'
 import { learningRate, type Schedule } from './schedule.ts'
 
 /**
- * Token windows of one step: as many rows of T + 1 ids as its micro-batches hold together, a pure function
- * of the step number.
+ * The rows of one step: T + 1 token ids each, as many rows as all micro-batches of the step hold. A pure function of the
+ * step, which counts from 0.
  */
 export type BatchSource = (step: number) => Promise<Int32Array[]>
 
 export interface TrainingCheckpoint {
   readonly step: number
-  /** Trainables by name, and optimizer moments as `m.<name>`, `v.<name>`. */
+  /** Trainables by name, and the optimizer's moments as `m.<name>` and `v.<name>`. */
   readonly arrays: ReadonlyMap<string, Float32Array>
 }
 
@@ -27,7 +26,7 @@ export interface CheckpointStore {
 }
 
 export interface StepReport {
-  /** Steps done, from 1. */
+  /** Number of steps done, from 1. */
   readonly step: number
   readonly totalSteps: number
   /** Mean next-token cross-entropy in nats. */
@@ -45,19 +44,19 @@ export interface TrainInit {
   readonly schedule: Schedule
   readonly batches: BatchSource
   /**
-   * Micro-batches whose gradients are summed before an update, so that memory does not bound the batch;
-   * 1 where absent. The rows of a step must divide by it.
+   * Number of micro-batches whose gradients are summed before an update, so that memory does not limit the batch; 1 if
+   * absent. It must divide the number of rows of a step.
    */
   readonly accumulate?: number
   readonly checkpoints?: CheckpointStore
-  /** Steps between checkpoints. */
+  /** Steps between checkpoints; if absent, only the last step is saved. */
   readonly checkpointEvery?: number
   readonly signal?: AbortSignal
-  /** Milliseconds, monotonic. */
+  /** Monotonic time in milliseconds. */
   readonly clock: () => number
 }
 
-/** Newest share in the running average of the speed shown. */
+/** Weight of the latest step in the moving average of the speed. */
 const SPEED_SMOOTHING = 0.1
 
 export async function* train(init: TrainInit): AsyncGenerator<StepReport, void, void> {
@@ -76,7 +75,7 @@ export async function* train(init: TrainInit): AsyncGenerator<StepReport, void, 
     if (init.signal?.aborted) break
     const started = init.clock()
     const parts = await coming
-    // The next batch is read while the engine works on this one.
+    // The next batch is read while the engine computes this one.
     coming = prepare(init, step + 1)
     let loss = 0
     let tokens = 0
@@ -114,19 +113,19 @@ interface Batch {
   readonly tokenScale: Float32Array
 }
 
-/** The micro-batches of a step; none after the last step. */
+/** The micro-batches of a step; empty after the last step. */
 function prepare(init: TrainInit, step: number): Promise<Batch[]> {
   if (step >= init.schedule.totalSteps) return Promise.resolve([])
   const parts = init.batches(step).then((rows) => toBatches(rows, init.accumulate ?? 1))
-  // Nobody awaits it when training stops before this step; when it goes on, the error is thrown there.
+  // If training stops before this step, nobody awaits the promise; otherwise the error is thrown there.
   parts.catch(() => undefined)
   return parts
 }
 
 /**
- * Rows as `count` equal micro-batches. Each label weighs one over the labels of all of them, so losses and
- * gradients of the micro-batches add up to those of the whole.
- * @throws RangeError when the rows do not divide by `count`.
+ * Split rows into `count` equal micro-batches. The weight of a label is one over the number of labels of the whole batch,
+ * so that losses and gradients of the micro-batches add up to those of the batch.
+ * @throws RangeError if `count` does not divide the number of rows.
  */
 function toBatches(rows: readonly Int32Array[], count: number): Batch[] {
   const size = rows.length / count
@@ -137,8 +136,9 @@ function toBatches(rows: readonly Int32Array[], count: number): Batch[] {
 }
 
 /**
- * Rows of T + 1 ids as the step's inputs: the last id of a row is only ever a label. `ofRows` is how many
- * rows the mean is over, these alone where absent.
+ * The inputs of a step from rows of T + 1 ids: ids [rows, T] without the last of each row, labels [rows, T] without the
+ * first.
+ * @param ofRows number of rows that the mean loss is over; these rows if absent.
  */
 export function toBatch(rows: readonly Int32Array[], ofRows = rows.length): Batch {
   const T = (rows[0]?.length ?? 1) - 1
@@ -188,7 +188,7 @@ function copyInto(target: Values, source: Float32Array | undefined, name: string
   if (source?.length !== target.length) {
     throw new InputError(
       'mismatch',
-      `the checkpoint has ${source?.length ?? 'no'} values of ${name}, expected ${target.length}: go on with the --rank that the training was begun with, or choose another --name`,
+      `the checkpoint has ${source?.length ?? 'no'} values of ${name}, expected ${target.length}: continue with the --rank that the training was begun with, or choose another --name`,
     )
   }
   target.set(source)
