@@ -3,7 +3,6 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { corpusWarnings } from '../../src/data/corpus-warnings.ts'
 import { prepareCorpus } from '../../src/data/prepare-corpus.ts'
-import { windowSampler } from '../../src/data/token-file.ts'
 import { Tokenizer } from '../../src/data/tokenizer.ts'
 import { cleanUp, folder, SMALL_MODEL } from '../support/network.ts'
 
@@ -135,15 +134,6 @@ describe('a prepared corpus', () => {
     const corpus = await corpusOf(chinese)
     const warning = corpusWarnings(corpus.stats).find(({ code }) => code === 'tokenizer')
     expect(warning?.message).toMatch(/^[01]\.\d\d bytes per token/)
-    await corpus.close()
-  })
-
-  it('samples windows as a function of the seed and the index only', async () => {
-    const corpus = await corpusOf(lines)
-    const sample = windowSampler(corpus.train, 33, 5)
-    expect(await sample(4)).toEqual(await windowSampler(corpus.train, 33, 5)(4))
-    expect(await sample(4)).not.toEqual(await sample(5))
-    expect((await sample(4)).length).toBe(33)
     await corpus.close()
   })
 })

@@ -23,7 +23,7 @@ const judged = (data: Float32Array): string =>
 const sum = (shares: Float32Array): number => shares.reduce((total, share) => total + share, 0)
 
 describe('noise on router statistics', () => {
-  it('is scaled to what one document can move, which is reached and never passed', () => {
+  it('is scaled to the maximum change by one document, which is a tight bound', () => {
     const shares = fc
       .array(fc.integer({ min: 1, max: 1000 }), { minLength: 4, maxLength: 4 })
       .map((counts) => {
@@ -48,28 +48,31 @@ describe('noise on router statistics', () => {
     }
   })
 
-  it('has the deviation that was asked for', () => {
+  it('has the deviation that epsilon demands', () => {
     const uniform = { tokens: new Float32Array(V).fill(1 / V) }
     const epsilon = 5000
     let squares = 0
     for (let round = 0; round < 500; round++) {
       for (const share of noised(uniform, epsilon, round)) squares += (share - 1 / V) ** 2
     }
-    // Together they are 1 again: one of V directions holds no noise.
+    // The shares sum to 1 again, so one of V directions has no noise.
     const deviation = Math.sqrt(squares / 500 / (V - 1))
     expect(deviation / noiseDeviation(DOCUMENTS, epsilon)).toBeCloseTo(1, 2)
   })
 
-  it.each([0.01, 1, 8, 100])('leaves shares of one whole that a receiver takes, at epsilon %d', (epsilon) => {
-    for (let seed = 1; seed <= 20; seed++) {
-      const shares = noised(madeUpStatistics(V, seed), epsilon, seed)
-      expect(shares.every((share) => share >= 0)).toBe(true)
-      expect(sum(shares)).toBeCloseTo(1, 5)
-      expect(judged(shares)).toBe('accept')
-    }
-  })
+  it.each([0.01, 1, 8, 100])(
+    'gives shares that sum to 1 and that a receiver accepts, at epsilon %d',
+    (epsilon) => {
+      for (let seed = 1; seed <= 20; seed++) {
+        const shares = noised(madeUpStatistics(V, seed), epsilon, seed)
+        expect(shares.every((share) => share >= 0)).toBe(true)
+        expect(sum(shares)).toBeCloseTo(1, 5)
+        expect(judged(shares)).toBe('accept')
+      }
+    },
+  )
 
-  it('leaves what stands out of it and nearly nothing where there was nothing', () => {
+  it('keeps large shares, and gives a share to few tokens that never occur', () => {
     const often = 20
     const tokens = new Float32Array(20_000).fill(1 / often, 0, often)
     const shares = noised({ tokens }, 100, 3)
@@ -80,14 +83,14 @@ describe('noise on router statistics', () => {
     expect(others.length).toBeLessThan(0.003 * tokens.length)
   })
 
-  it('leaves all tokens alike where it drowns them all', () => {
-    // A normal number of 0 for every share, all of them below what counts as noise.
+  it('gives all tokens the same share if none exceeds the noise', () => {
+    // The random numbers make the noise 0, and all shares are below the threshold.
     const { tokens } = noisedStatistics(madeUpStatistics(V, 1), DOCUMENTS, 0.001, () => 1)
     expect(tokens).toEqual(new Float32Array(V).fill(1 / V))
     expect(judged(tokens)).toBe('accept')
   })
 
-  it('comes from the system’s generator unless a test says otherwise: never twice the same', () => {
+  it('comes from the generator of the system by default, so that no two results are equal', () => {
     const exact = madeUpStatistics(V, 1)
     const [a, b] = [1, 2].map(() => noisedStatistics(exact, DOCUMENTS, 100).tokens) as [
       Float32Array,

@@ -1,13 +1,23 @@
-/** Router statistics of made-up owners, and the logits of their gate by definition. */
+/** Router statistics and documents of made-up owners, and the logits of their gate by definition. */
 import { mulberry32 } from '../../src/lib/random.ts'
 import type { GateCalibration, RouterStatistics } from '../../src/model/solved-router.ts'
 
-/** An owner with a text of its own, which some of the V tokens never occur in. */
+/** Statistics of one owner, in whose text some of the V tokens never occur. */
 export function madeUpStatistics(V: number, seed: number): RouterStatistics {
   const random = mulberry32(seed)
   const counts = Float64Array.from({ length: V }, () => Math.max(0, random() - 0.4) ** 2)
   const total = counts.reduce((sum, count) => sum + count, 0)
   return { tokens: Float32Array.from(counts, (count) => count / total) }
+}
+
+/**
+ * Documents of the given lengths. Low tokens are more frequent than high ones, shifted by the seed, so that owners differ.
+ */
+export function madeUpDocuments(V: number, lengths: readonly number[], seed = 1): Int32Array[] {
+  const random = mulberry32(seed)
+  return lengths.map((length) =>
+    Int32Array.from({ length }, () => (Math.floor(random() * random() * V) + 5 * seed) % V),
+  )
 }
 
 /** Probability of a token in the smoothed unigram model of owner e. */

@@ -22,7 +22,7 @@ const publicModel = goldenPublic()
 const ids = Int32Array.from(golden.input_ids)
 const T = ids.length
 
-/** An expert whose FFN, rows and bias are random steps away from the public model. */
+/** An expert with random router rows and bias, whose FFN differs randomly from the public one. */
 function expert(seed: number, bias = true): Expert {
   const random = mulberry32(seed)
   const ffn = new Map<string, { shape: readonly number[]; data: Float32Array }>()
@@ -79,7 +79,7 @@ async function run(
 
 const merged = (experts: readonly Expert[]): Params =>
   mixtureParams(config, publicModel, zeroRows(config), experts)
-const far = (a: Float32Array, b: Float32Array): number =>
+const maxDifference = (a: Float32Array, b: Float32Array): number =>
   a.reduce((max, x, i) => Math.max(max, Math.abs(x - (b[i] as number))), 0)
 const dense = async (): Promise<Float32Array> => {
   const router = Array.from(
@@ -93,13 +93,13 @@ const b = expert(2)
 const c = expert(3, false)
 
 describe('the invariants of the method', () => {
-  it('1: a merged model of the public expert alone is the dense public model', async () => {
+  it('1: a mixture of the public expert alone equals the dense public model', async () => {
     const expected = await dense()
     expect(expected.some((x) => Math.abs(x) > 0.01)).toBe(true)
-    expect(far((await run(merged([]), 1, 1)).logits, expected)).toBe(0)
+    expect(maxDifference((await run(merged([]), 1, 1)).logits, expected)).toBe(0)
   })
 
-  it('2: the pair model at step 0 is the public model, for top-2 and for top-1', async () => {
+  it('2: the pair model at step 0 equals the public model, for top-2 and for top-1', async () => {
     const start: Expert = {
       ...a,
       ffn: new Map(
@@ -110,11 +110,11 @@ describe('the invariants of the method', () => {
       ),
     }
     const expected = await dense()
-    expect(far((await run(merged([start]), 2, 2)).logits, expected)).toBeLessThan(1e-5)
-    expect(far((await run(merged([start]), 2, 1)).logits, expected)).toBeLessThan(1e-4)
+    expect(maxDifference((await run(merged([start]), 2, 2)).logits, expected)).toBeLessThan(1e-5)
+    expect(maxDifference((await run(merged([start]), 2, 1)).logits, expected)).toBeLessThan(1e-4)
   })
 
-  it('3: training changes FFN 1, its rows and biases, and nothing else', async () => {
+  it('3: training changes FFN 1, its router rows and biases, and nothing else', async () => {
     const before = new Map([...publicModel].map(([name, { data }]) => [name, data.slice()]))
     const trainables = initialTrainables(config, publicModel, a.routerRows)
     const start = new Map([...trainables].map(([name, data]) => [name, data.slice()]))
@@ -123,12 +123,12 @@ describe('the invariants of the method', () => {
     for (const name of trainables.keys())
       expect(name).toMatch(/\.experts\.1\.|mlp\.gate\.weight$|mlp\.expert_bias$/)
     for (const [name, data] of start)
-      expect([name, far(trainables.get(name) as Float32Array, data) > 0]).toEqual([name, true])
+      expect([name, maxDifference(trainables.get(name) as Float32Array, data) > 0]).toEqual([name, true])
   })
 
-  it('4: the order of merging does not matter', async () => {
+  it('4: the order of experts does not matter', async () => {
     const one = (await run(merged([a, b, c]), 4, 4)).logits
-    expect(far((await run(merged([c, a, b]), 4, 4)).logits, one)).toBeLessThan(1e-5)
+    expect(maxDifference((await run(merged([c, a, b]), 4, 4)).logits, one)).toBeLessThan(1e-5)
     const accepted = [a, b, c].map(
       (x, i): AcceptedExpert => ({
         id: digestOf(Uint8Array.of(i)),
@@ -142,10 +142,12 @@ describe('the invariants of the method', () => {
     const forth = compose(config, model, accepted, 4)
     const back = compose(config, model, [...accepted].reverse(), 4)
     expect(back.digest).toBe(forth.digest)
-    expect(far((await run(back.params, 4, 4)).logits, (await run(forth.params, 4, 4)).logits)).toBe(0)
+    expect(maxDifference((await run(back.params, 4, 4)).logits, (await run(forth.params, 4, 4)).logits)).toBe(
+      0,
+    )
   })
 
-  it('5: leaving out by mask is leaving out by removal; leaving out all is the public model; back is back', async () => {
+  it('5: masking an expert equals removing it, masking all equals the public model, and no mask restores all', async () => {
     const accepted = [a, b].map(
       (x, i): AcceptedExpert => ({
         id: digestOf(Uint8Array.of(i)),
@@ -166,21 +168,23 @@ describe('the invariants of the method', () => {
     const without = (
       await run(composition.params, 3, 3, selectionMask(composition, { include: [first.name] }))
     ).logits
-    expect(far(without, all)).toBeGreaterThan(1e-3)
-    expect(far(without, (await run(merged([first.expert]), 2, 2)).logits)).toBeLessThan(1e-5)
+    expect(maxDifference(without, all)).toBeGreaterThan(1e-3)
+    expect(maxDifference(without, (await run(merged([first.expert]), 2, 2)).logits)).toBeLessThan(1e-5)
     expect(
-      far(
+      maxDifference(
         (await run(composition.params, 3, 3, selectionMask(composition, { include: [] }))).logits,
         await dense(),
       ),
     ).toBeLessThan(1e-5)
-    expect(far((await run(composition.params, 3, 3, selectionMask(composition, {}))).logits, all)).toBe(0)
+    expect(
+      maxDifference((await run(composition.params, 3, 3, selectionMask(composition, {}))).logits, all),
+    ).toBe(0)
   })
 
-  it('6: merging the public model and one expert reproduces its pair model', async () => {
+  it('6: a mixture of the public model and one expert equals its pair model', async () => {
     const trainables = initialTrainables(config, publicModel, a.routerRows)
     await steps(trainables, 2)
-    const ce = (await steps(trainables, 1)) as number
+    const { ce, before } = await steps(trainables, 1)
     const trained = new Map<string, { shape: readonly number[]; data: Float32Array }>()
     for (const key of a.ffn.keys()) {
       const [layer, projection] = key.split('.')
@@ -199,19 +203,19 @@ describe('the invariants of the method', () => {
     expect(crossEntropy(logits)).toBeCloseTo(ce, 5)
   })
 
-  it('7: a common factor of all experts changes nothing, so weights need no renormalisation', async () => {
+  it('7: a common factor of all experts changes nothing, so routing weights need no renormalisation', async () => {
     const doubled = new Map(
       [...merged([a, b])].map(([name, p]) => [
         name,
         name.endsWith('down_proj.weight') ? { ...p, data: p.data.map((x) => 2 * x) } : p,
       ]),
     )
-    expect(far((await run(doubled, 3, 2)).logits, (await run(merged([a, b]), 3, 2)).logits)).toBeLessThan(
-      1e-4,
-    )
+    expect(
+      maxDifference((await run(doubled, 3, 2)).logits, (await run(merged([a, b]), 3, 2)).logits),
+    ).toBeLessThan(1e-4)
   })
 
-  it('8: adding experts leaves the ratio of an expert to the public one as it was in the pair', async () => {
+  it('8: adding experts does not change the ratio of the probabilities of an expert and the public one', async () => {
     const pair = (await run(merged([a]), 2, 2)).probabilities[0] as Float32Array
     const all = (await run(merged([a, b, c]), 4, 4)).probabilities[0] as Float32Array
     for (let t = 0; t < T; t++) {
@@ -221,29 +225,27 @@ describe('the invariants of the method', () => {
     }
   })
 
-  it('a mask of minus infinity and a missing bias mean what they say', async () => {
+  it('9: an expert masked with minus infinity gets probability 0, also without a bias', async () => {
     const { probabilities } = await run(merged([c]), 2, 2, Float32Array.of(0, LEFT_OUT))
     for (const layer of probabilities) for (let t = 0; t < T; t++) expect(layer[2 * t + 1]).toBe(0)
   })
 })
 
-/** Trainables as they were before the last step. */
-let before: Trainables = new Map()
-
-/** Train on the golden tokens; the cross-entropy before the last step. */
-async function steps(trainables: Trainables, count: number): Promise<number | undefined> {
+/** Train on the golden tokens. @returns the trainables before the last step, and the cross-entropy with them. */
+async function steps(trainables: Trainables, count: number): Promise<{ ce: number; before: Trainables }> {
   const compiled = await compilePairStep(engine, config, publicModel, zeroRows(config), 1, T - 1)
   const optimizer = new AdamW(ADAMW_DEFAULTS, trainables)
-  let ce: number | undefined
+  let ce = Number.NaN
+  let before: Trainables = new Map()
   for (let i = 0; i < count; i++) {
     before = new Map([...trainables].map(([name, data]) => [name, data.slice()]))
     const out = await compiled.run({ ...toBatch([ids]), ...Object.fromEntries(trainables) })
     const gradients = new Map([...trainables.keys()].map((name) => [name, out[`d.${name}`] as Float32Array]))
     optimizer.update(trainables, gradients, 1e-2)
-    ce = out['ce']?.[0]
+    ce = out['ce']?.[0] as number
   }
   await compiled.dispose()
-  return ce
+  return { ce, before }
 }
 
 /** Mean next-token cross-entropy in nats of logits [T, V] on the golden tokens. */

@@ -18,7 +18,7 @@ const windows = Array.from({ length: 16 }, () =>
 )
 
 describe('a released expert', () => {
-  it('has its bias in its rows, which give 1 on tokens as nearly as a row can', async () => {
+  it('has its bias folded into its rows by constant rows, whose product with tokens is about 1', async () => {
     const { rows, constantRows } = await embedForRouter(engine, goldenConfig, goldenPublic(), {
       own: windows,
       public: windows,
@@ -45,18 +45,18 @@ describe('a released expert', () => {
       const u = out[`u${layer}`] as Float32Array
       const product = (row: Float32Array | undefined, n: number): number =>
         (row as Float32Array).reduce((sum, x, c) => sum + x * (u[n * C + c] as number), 0)
-      const errors = { unit: 0, nothing: EMBEDDING_WINDOW }
+      const errors = { constantRow: 0, zeroRow: EMBEDDING_WINDOW }
       for (let n = 0; n < EMBEDDING_WINDOW; n++) {
-        errors.unit += (product(constantRows[layer], n) - 1) ** 2
-        // The shift of the logit is the bias times what the unit row gives.
+        errors.constantRow += (product(constantRows[layer], n) - 1) ** 2
+        // The logit shifts by the bias times the product of the constant row.
         const shift = product(released.routerRows[layer], n) - product(rows[layer], n)
         expect(shift / product(constantRows[layer], n)).toBeCloseTo(-2.05, 3)
       }
-      expect(errors.unit).toBeLessThan(errors.nothing)
+      expect(errors.constantRow).toBeLessThan(errors.zeroRow)
     }
   })
 
-  it('keeps a bias of zero or more out of its rows, and nothing changes without one', () => {
+  it('ignores a bias of zero or more, and does not change without a bias', () => {
     const expert: Expert = { ffn: new Map(), routerRows: [Float32Array.of(1, 2)], bias: Float32Array.of(0.5) }
     const constantRows = [Float32Array.of(3, 4)]
     expect(foldBias(expert, constantRows).routerRows).toEqual([Float32Array.of(1, 2)])

@@ -13,7 +13,7 @@ const T = 12
 const ROWS = 6
 const STEPS = 4
 
-/** Rows of a step from its number alone. */
+/** Rows of a step, a function of the step only. */
 async function rowsOf(step: number): Promise<Int32Array[]> {
   const random = mulberry32(100 + step)
   return Array.from({ length: ROWS }, () =>
@@ -40,7 +40,7 @@ async function run(
     const init: TrainInit = {
       compiled,
       trainables,
-      // With so large an epsilon updates are proportional to gradients; else rounding picks their sign.
+      // With a large epsilon, updates are proportional to gradients; otherwise rounding would decide their sign.
       optimizer: new AdamW({ ...ADAMW_DEFAULTS, epsilon: 1 }, trainables),
       schedule: { peak: 1, warmupSteps: 1, totalSteps: STEPS },
       batches: rowsOf,
@@ -56,7 +56,7 @@ async function run(
 }
 
 describe('the training loop', () => {
-  it.each([2, 3, 6])('%i micro-batches are one batch', async (count) => {
+  it.each([2, 3, 6])('computes with %i micro-batches what it computes with one batch', async (count) => {
     const whole = await run(1)
     const parts = await run(count)
     parts.reports.forEach((report, i) => {
@@ -77,7 +77,7 @@ describe('the training loop', () => {
     await expect(run(2, { batches })).rejects.toThrow('expected a divisor of 5 rows, got 2')
   })
 
-  it('asks for the next batch before the step is done, and for none after the last', async () => {
+  it('reads the next batch before a step is done, and none after the last step', async () => {
     const events: string[] = []
     const batches = (step: number): Promise<Int32Array[]> => {
       events.push(`batch ${step}`)
@@ -98,7 +98,7 @@ describe('the training loop', () => {
     ])
   })
 
-  it('a batch that cannot be read ends training at its step, not before', async () => {
+  it('fails at the step whose batch cannot be read, and not before', async () => {
     const batches = (step: number): Promise<Int32Array[]> =>
       step === 2 ? Promise.reject(new Error('disk')) : rowsOf(step)
     const seen: number[] = []
@@ -118,7 +118,7 @@ describe('the training loop', () => {
 })
 
 describe('the learning rate', () => {
-  it('rises evenly, and falls to a tenth', () => {
+  it('rises linearly and falls to a tenth', () => {
     const schedule = { peak: 1, warmupSteps: 4, totalSteps: 104 }
     expect(learningRate(schedule, 0)).toBe(0.25)
     expect(learningRate(schedule, 4)).toBe(1)
@@ -126,7 +126,7 @@ describe('the learning rate', () => {
     expect(learningRate(schedule, 104)).toBeCloseTo(0.1, 9)
   })
 
-  it('falls with the width of the model, and never rises above what was measured', () => {
+  it('falls with the width of the model and never exceeds the measured rate', () => {
     expect(peakLearningRate(192)).toBe(5e-3)
     expect(peakLearningRate(16)).toBe(5e-3)
     expect(peakLearningRate(4096)).toBeCloseTo(2.34e-4, 6)

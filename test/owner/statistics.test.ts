@@ -1,0 +1,75 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { loadPublicModel, type PublicModel } from '../../src/checkpoint/public-model.ts'
+import type { Corpus } from '../../src/data/corpus.ts'
+import { packTokens, TokenFile } from '../../src/data/token-file.ts'
+import { writeFileAtomic } from '../../src/lib/files.ts'
+import { limit } from '../../src/lib/limits.ts'
+import { STATISTICS_WINDOW } from '../../src/model/solved-router.ts'
+import { openReplay } from '../../src/owner/replay.ts'
+import {
+  loadOwnStatistics,
+  type OwnStatistics,
+  ownStatistics,
+  publicStatistics,
+  saveOwnStatistics,
+} from '../../src/owner/statistics.ts'
+import { trainingDirs } from '../../src/owner/training-folder.ts'
+import { cleanUp, folder, tinyModel } from '../support/network.ts'
+import { madeUpStatistics } from '../support/router-statistics.ts'
+
+const V = 32
+
+let model: PublicModel
+beforeAll(async () => {
+  model = await loadPublicModel(await tinyModel())
+})
+afterAll(cleanUp)
+
+describe('publicStatistics', () => {
+  it('counts the tokens of the replay text', async () => {
+    const root = await folder()
+    const signal = AbortSignal.timeout(30_000)
+    const { tokens } = await publicStatistics(model, root, signal)
+    expect(tokens).toHaveLength(model.config.vocabSize)
+    expect(tokens.reduce((sum, share) => sum + share, 0)).toBeCloseTo(1, 4)
+    const { train, close } = await openReplay(model, root, signal)
+    const ids = new Set(await train.read(0, train.tokens))
+    await close()
+    expect([...tokens.keys()].filter((id) => (tokens[id] as number) > 0 && !ids.has(id))).toEqual([])
+  })
+})
+
+describe('statistics of an owner’s text', () => {
+  /** Statistics of a text whose documents fill a window each. */
+  async function statisticsOf(documents: number): Promise<OwnStatistics | undefined> {
+    const path = join(await folder(), 'train.tokens')
+    const ids = Int32Array.from({ length: documents * STATISTICS_WINDOW }, (_, i) =>
+      i % STATISTICS_WINDOW === 0 ? model.tokenizer.endOfText : 1 + (i % 7),
+    )
+    await writeFileAtomic(path, packTokens(ids, 2))
+    const train = await TokenFile.open(path, 2)
+    const own = await ownStatistics(model, { train } as Corpus)
+    await train.close()
+    return own
+  }
+
+  it('need a minimum number of documents', async () => {
+    const minimum = limit('statisticsDocuments')
+    expect(await statisticsOf(minimum - 1)).toBeUndefined()
+    const own = await statisticsOf(minimum)
+    expect(own?.documents).toBe(minimum)
+    expect(own?.statistics.tokens[model.tokenizer.endOfText]).toBeCloseTo(1 / STATISTICS_WINDOW, 6)
+  })
+
+  it('are kept in the folder of the training', async () => {
+    const root = await folder()
+    const dirs = trainingDirs(root, 'law')
+    expect(await loadOwnStatistics(dirs)).toBeUndefined()
+    await mkdir(join(dirs.statistics, '..'), { recursive: true })
+    const own = { statistics: madeUpStatistics(V, 1), documents: 77 }
+    await saveOwnStatistics(dirs, own)
+    expect(await loadOwnStatistics(dirs)).toEqual(own)
+  })
+})
