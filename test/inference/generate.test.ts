@@ -1,96 +1,38 @@
+/** Serving against model/transformer.ts: both decoders choose the same tokens, with the same shares and scores. */
 import { gather, reshape, type Tensor, type Tensor1D } from '@tensorflow/tfjs'
 import { describe, expect, it } from 'vitest'
 import { referenceMixture } from '../../scripts/bench/inference/reference-models.ts'
-import { createGenerator, type GeneratorInit } from '../../src/inference/generate.ts'
-import { KvCache } from '../../src/inference/kv-cache.ts'
-import type { GeneratedToken } from '../../src/inference/request-stream.ts'
+import { createGenerator } from '../../src/inference/generate.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
-import { biasName } from '../../src/lib/tensor-names.ts'
 import { createEvaluator } from '../../src/model/evaluate.ts'
-import { gatesOf } from '../../src/model/gates.ts'
-import type { Param } from '../../src/model/params.ts'
 import { LEFT_OUT } from '../../src/model/router.ts'
-import type { SequenceRouting } from '../../src/model/routing-plan.ts'
-import type { Gate } from '../../src/model/solved-router.ts'
 import { forward, head } from '../../src/model/transformer.ts'
 import type { Engine } from '../../src/tensor/engine.ts'
 import { absent, onnx, optional, oracle } from '../support/engines.ts'
-import { goldenConfig, goldenMixture } from '../support/golden.ts'
-import { madeUpStatistics } from '../support/router-statistics.ts'
+import { goldenConfig } from '../support/golden.ts'
+import {
+  ALL,
+  type Ask,
+  answer,
+  CONTEXT,
+  DECODERS,
+  E,
+  GATED,
+  GATED_WITHOUT_1,
+  goldenGenerator,
+  idsOf,
+  params,
+  prompt,
+  requestOf,
+  run,
+  WITHOUT_1,
+} from '../support/golden-generator.ts'
 
 const V = goldenConfig.vocabSize
-const E = 3
-const CONTEXT = 60
-const random = mulberry32(11)
-
-/** The golden mixture with a bias, so that every term of the router counts. */
-const params = new Map<string, Param>(goldenMixture([0, 1, 2]))
-for (let layer = 0; layer < goldenConfig.numHiddenLayers; layer++) {
-  params.set(biasName(layer), { shape: [E], data: Float32Array.of(0, -0.3, 0.2) })
-}
-const prompt = (length: number, seed = 3): number[] => Array.from({ length }, (_, i) => (7 * i + seed) % V)
-const ALL = new Float32Array(E)
-const OTHER = Float32Array.of(0, LEFT_OUT, 0)
-const statistics = [1, 2, 3].map((seed) => madeUpStatistics(V, seed))
-const gates = gatesOf(
-  statistics[0],
-  statistics.slice(1).map((s) => ({ statistics: s })),
-)
-/** With a gate of the experts in use; half of the rows' logits, so that both count. */
-const gated = (mask: Float32Array): Required<Pick<Ask, 'mask' | 'gate'>> => ({
-  mask,
-  gate: { ...(gates?.gate(mask) as Gate), rowScale: 0.5 },
-})
-const GATED = gated(ALL)
-const OTHER_GATED = gated(OTHER)
-/** Threads of the vector kernels: none, so that the engine decodes, one, and more than the machine may have. */
-const DECODERS = [0, 1, 3]
-
-interface Ask {
-  prompt: number[]
-  maxTokens: number
-  temperature?: number
-  seed?: number
-  mask?: Float32Array
-  gate?: Gate
-}
-
-async function run(
-  engine: Engine,
-  asks: Ask[],
-  init: Partial<GeneratorInit> = {},
-): Promise<GeneratedToken[][]> {
-  const generator = await createGenerator(engine, goldenConfig, params, {
-    E,
-    topK: 2,
-    contextLength: CONTEXT,
-    ...init,
-  })
-  const all = await Promise.all(
-    asks.map(async ({ prompt, maxTokens, temperature = 0, seed = 1, mask = ALL, gate }) => {
-      const found: GeneratedToken[] = []
-      const request = {
-        prompt: Int32Array.from(prompt),
-        maxTokens,
-        sampling: { temperature, topP: 1, seed },
-        endOfText: -1,
-        mask,
-        gate,
-      }
-      for await (const token of generator.generate(request)) found.push(token)
-      return found
-    }),
-  )
-  await generator.dispose()
-  return all
-}
 const others = [...optional, { label: 'cpu on cpu', engine: oracle }]
-const ids = (tokens: GeneratedToken[] | undefined): number[] => (tokens ?? []).map(({ id }) => id)
-const one = async (engine: Engine, ask: Ask, init: Partial<GeneratorInit> = {}): Promise<number[]> =>
-  ids((await run(engine, [ask], init))[0])
 
-/** The slow path: the whole text again for every token, in one graph. */
-async function slow(ask: Ask, topK = 2): Promise<{ ids: number[]; shares: number[][] }> {
+/** Greedy tokens by model/transformer.ts, which reads the whole text again for every token. */
+async function byForward(ask: Ask, topK: number): Promise<{ ids: number[]; shares: number[][] }> {
   const found: { ids: number[]; shares: number[][] } = { ids: [], shares: [] }
   const text = [...ask.prompt]
   for (let i = 0; i < ask.maxTokens; i++) {
@@ -152,56 +94,52 @@ async function slow(ask: Ask, topK = 2): Promise<{ ids: number[]; shares: number
   return found
 }
 
-describe('serving agrees with the whole forward pass', () => {
-  for (const [name, ask, topK] of [
-    ['all experts, top-2', { prompt: prompt(19), maxTokens: 6 }, 2],
-    ['top-1', { prompt: prompt(9, 5), maxTokens: 6 }, 1],
-    ['all active', { prompt: prompt(12, 8), maxTokens: 6 }, 3],
-    ['one left out', { prompt: prompt(12), maxTokens: 6, mask: Float32Array.of(0, LEFT_OUT, 0) }, 2],
-    ['a gate', { prompt: prompt(19), maxTokens: 6, ...GATED }, 2],
-    [
-      'a gate alone, top-1',
-      { ...GATED, prompt: prompt(9, 5), maxTokens: 6, gate: { ...GATED.gate, rowScale: 0 } },
-      1,
-    ],
-    ['a gate with one left out', { prompt: prompt(12), maxTokens: 6, ...OTHER_GATED }, 2],
-    [
-      'public model only',
-      { prompt: prompt(5), maxTokens: 6, mask: Float32Array.of(0, LEFT_OUT, LEFT_OUT) },
-      2,
-    ],
-  ] as const) {
-    it(name, async () => {
-      const expected = await slow(ask as Ask, topK)
-      for (const vectorThreads of DECODERS) {
-        const [tokens] = await run(onnx, [ask as Ask], { topK, vectorThreads })
-        expect(ids(tokens)).toEqual(expected.ids)
-        const difference = (tokens ?? []).flatMap(({ shares }, i) =>
-          Array.from(shares, (share, e) => Math.abs(share - (expected.shares[i]?.[e] as number))),
-        )
-        expect(difference).toHaveLength(6 * E)
-        expect(Math.max(...difference)).toBeLessThan(2e-5)
-      }
-    })
-  }
+const CASES: readonly [name: string, ask: Ask, topK: number][] = [
+  ['top-2 of three experts', { prompt: prompt(19), maxTokens: 6 }, 2],
+  ['top-1', { prompt: prompt(9, 5), maxTokens: 6 }, 1],
+  ['top-3, so that all experts compute', { prompt: prompt(12, 8), maxTokens: 6 }, 3],
+  ['one expert left out', { prompt: prompt(12), maxTokens: 6, mask: WITHOUT_1 }, 2],
+  ['a gate beside router rows', { prompt: prompt(19), maxTokens: 6, ...GATED }, 2],
+  [
+    'a gate without router rows, top-1',
+    { ...GATED, prompt: prompt(9, 5), maxTokens: 6, gate: { ...GATED.gate, rowScale: 0 } },
+    1,
+  ],
+  ['a gate, one expert left out', { prompt: prompt(12), maxTokens: 6, ...GATED_WITHOUT_1 }, 2],
+  [
+    'only the public expert',
+    { prompt: prompt(5), maxTokens: 6, mask: Float32Array.of(0, LEFT_OUT, LEFT_OUT) },
+    2,
+  ],
+]
 
-  it.for(absent)('on $name too', ({ reason }, { skip }) => skip(reason))
-  it.for(others)('on $label too, two sequences together', async ({ engine }) => {
-    const asks = [
-      { prompt: prompt(37), maxTokens: 4 },
-      { prompt: prompt(11, 5), maxTokens: 6, ...OTHER_GATED },
-    ]
-    // Each engine decodes itself: no vector kernels.
-    const init = { vectorThreads: 0 }
-    expect((await run(engine, asks, init)).map(ids)).toEqual((await run(onnx, asks, init)).map(ids))
+describe('serving against the forward pass', () => {
+  it.each(CASES)('chooses the same tokens with the same shares: %s', async (_, ask, topK) => {
+    const expected = await byForward(ask, topK)
+    for (const vectorThreads of DECODERS) {
+      const [tokens] = await run(onnx, [ask], { topK, vectorThreads })
+      expect(idsOf(tokens)).toEqual(expected.ids)
+      const difference = (tokens ?? []).flatMap(({ shares }, i) =>
+        Array.from(shares, (share, e) => Math.abs(share - (expected.shares[i]?.[e] as number))),
+      )
+      expect(difference).toHaveLength(6 * E)
+      expect(Math.max(...difference)).toBeLessThan(2e-5)
+    }
   })
 
-  it('scores text as the sum over its tokens', async () => {
-    const generator = await createGenerator(onnx, goldenConfig, params, {
-      E,
-      topK: 2,
-      contextLength: CONTEXT,
-    })
+  it.for(absent)('decodes on $name', ({ reason }, { skip }) => skip(reason))
+  it.for(others)('decodes two sequences together on $label as on onnx', async ({ engine }) => {
+    const asks = [
+      { prompt: prompt(37), maxTokens: 4 },
+      { prompt: prompt(11, 5), maxTokens: 6, ...GATED_WITHOUT_1 },
+    ]
+    // Without vector kernels, so that the engine itself decodes.
+    const init = { vectorThreads: 0 }
+    expect((await run(engine, asks, init)).map(idsOf)).toEqual((await run(onnx, asks, init)).map(idsOf))
+  })
+
+  it('scores a text as the sum of the scores of its tokens', async () => {
+    const generator = await goldenGenerator(onnx)
     const text = Int32Array.from(prompt(30))
     const whole = await generator.score(text, { mask: ALL })
     let sum = 0
@@ -217,14 +155,14 @@ describe('serving agrees with the whole forward pass', () => {
   })
 })
 
-it('scores text by a gate as the evaluator does, window by window', async () => {
+it('scores text with and without a gate as the evaluator does', async () => {
   const T = 20
   const init = { E, topK: 2, B: 2, T, endOfText: 0, gate: true }
   const evaluator = await createEvaluator(onnx, goldenConfig, params, init)
-  const generator = await createGenerator(onnx, goldenConfig, params, { E, topK: 2, contextLength: CONTEXT })
+  const generator = await goldenGenerator(onnx)
   const tokens = Int32Array.from(prompt(50, 1))
   const found = []
-  for (const routing of [{ mask: ALL }, GATED, OTHER_GATED]) {
+  for (const routing of [{ mask: ALL }, GATED, GATED_WITHOUT_1]) {
     const { bitsPerByte } = await evaluator.evaluate([{ tokens, bytes: 50 }], routing)
     const whole = Int32Array.of(0, ...tokens)
     let nats = 0
@@ -234,170 +172,40 @@ it('scores text by a gate as the evaluator does, window by window', async () => 
   }
   expect(new Set(found).size).toBe(3)
   await evaluator.dispose()
-  const plain = await createEvaluator(onnx, goldenConfig, params, { ...init, gate: false })
-  await expect(plain.evaluate([{ tokens, bytes: 50 }], GATED)).rejects.toThrow('without a gate')
-  await plain.dispose()
   await generator.dispose()
 })
 
-describe('many requests at once', () => {
-  it('answer as each would alone, whatever they begin and end with', async () => {
-    const asks = Array.from({ length: 9 }, (_, i) => ({
-      prompt: prompt(2 + ((i * 11) % 40), i),
-      maxTokens: 1 + ((i * 5) % 16),
-      temperature: i % 3 === 0 ? 0.8 : 0,
-      seed: i,
-      ...([{ mask: ALL }, GATED, { mask: Float32Array.of(0, 0, LEFT_OUT) }, OTHER_GATED][i % 4] ?? {}),
-    }))
-    const alone = []
-    for (const ask of asks) alone.push(await one(onnx, ask, { vectorThreads: 0 }))
-    for (const vectorThreads of DECODERS) {
-      const init = { vectorThreads }
-      expect((await run(onnx, asks, { ...init, streams: 4 })).map(ids)).toEqual(alone)
-      expect((await run(onnx, asks, { ...init, streams: 3, prefillTokens: 5 })).map(ids)).toEqual(alone)
-      expect((await run(onnx, asks, init)).map(ids)).toEqual(alone)
-    }
-  })
-
-  it('leave their place when nobody reads on or the signal fires', async () => {
-    const generator = await createGenerator(onnx, goldenConfig, params, {
-      E,
-      topK: 2,
-      contextLength: CONTEXT,
-      streams: 2,
-    })
-    const request = {
-      prompt: Int32Array.from(prompt(5)),
-      maxTokens: 50,
-      sampling: { temperature: 0, topP: 1, seed: 1 },
-      endOfText: -1,
-      mask: ALL,
-    }
-    for await (const _ of generator.generate(request)) break
-    const abort = new AbortController()
-    const cut = generator.generate(request, abort.signal)
-    await cut.next()
-    abort.abort(new Error('enough'))
-    await expect(
-      (async () => {
-        for await (const _ of cut);
-      })(),
-    ).rejects.toThrow('enough')
-    const found = []
-    for await (const { id } of generator.generate({ ...request, maxTokens: 5 })) found.push(id)
-    expect(found).toEqual(await one(onnx, { prompt: prompt(5), maxTokens: 5 }))
-    await generator.dispose()
-  })
-})
-
-it('keeps the sums of gates when it makes room', () => {
-  const cache = new KvCache(goldenConfig, E, 4, 600)
-  cache.ensure(2, 100)
-  const values = [0, 1].map((slot) => Float32Array.from({ length: 100 * E }, (_, i) => 1000 * slot + i))
-  values.forEach((sums, slot) => {
-    cache.gateSums(slot).set(sums)
-  })
-  cache.ensure(3, 500)
-  values.forEach((sums, slot) => {
-    expect(cache.gateSums(slot).subarray(0, sums.length)).toEqual(sums)
-  })
-})
-
-describe('a prompt that begins as one before', () => {
-  it('answers the same as one read whole', async () => {
-    const generator = await createGenerator(onnx, goldenConfig, params, {
-      E,
-      topK: 2,
-      contextLength: CONTEXT,
-    })
-    const ask = async (text: number[], routing: SequenceRouting = { mask: ALL }): Promise<number[]> => {
-      const found = []
-      const request = {
-        prompt: Int32Array.from(text),
-        maxTokens: 6,
-        sampling: { temperature: 0, topP: 1, seed: 1 },
-        endOfText: -1,
-        ...routing,
-      }
-      for await (const { id } of generator.generate(request)) found.push(id)
-      return found
-    }
-    const start = prompt(24)
-    const others = [start, [...start, 1, 2, 3], [...start.slice(0, 20), 9, 9], start]
-    for (const text of others) {
-      expect(await ask(text)).toEqual(await one(onnx, { prompt: text, maxTokens: 6 }))
-      expect(await ask(text, GATED)).toEqual(await one(onnx, { prompt: text, maxTokens: 6, ...GATED }))
-    }
-    for (const routing of [{ mask: OTHER }, OTHER_GATED])
-      expect(await ask(start, routing)).toEqual(await one(onnx, { prompt: start, maxTokens: 6, ...routing }))
-    await generator.dispose()
-  })
-})
-
-describe('what fails in work', () => {
-  it.each(DECODERS)(
-    'ends the requests that are there, and the next are answered (%i threads)',
-    async (vectorThreads) => {
-      const init = { E, topK: 2, contextLength: CONTEXT, vectorThreads }
-      const generator = await createGenerator(onnx, goldenConfig, params, init)
-      const ask = async (length: number): Promise<number[]> => {
-        const request = {
-          prompt: Int32Array.from(prompt(length)),
-          maxTokens: 5,
-          sampling: { temperature: 0, topP: 1, seed: 1 },
-          endOfText: -1,
-          mask: ALL,
-        }
-        const found = []
-        for await (const { id } of generator.generate(request)) found.push(id)
-        return found
-      }
-      const expected = await one(onnx, { prompt: prompt(37), maxTokens: 5 })
-      for (let round = 0; round < 2; round++) {
-        const [there, tooLong] = await Promise.allSettled([ask(37), ask(CONTEXT + 1)])
-        expect(tooLong).toMatchObject({
-          status: 'rejected',
-          reason: new RangeError(`cache of 1 x ${CONTEXT}: asked for 1 x ${CONTEXT + 1}`),
-        })
-        expect(there.status).toBe('rejected')
-        expect(await ask(37)).toEqual(expected)
-      }
-      await generator.dispose()
-    },
-  )
-})
-
-describe('generation', () => {
-  it('gives the same text whether its beginning was prompted or generated', async () => {
-    const all = await one(onnx, { prompt: prompt(37), maxTokens: 12 })
+describe('a generated text', () => {
+  it('continues the same whether its beginning was prompt or completion', async () => {
+    const all = await answer(onnx, { prompt: prompt(37), maxTokens: 12 })
     expect(all).toHaveLength(12)
-    const rest = await one(onnx, { prompt: [...prompt(37), ...all.slice(0, 5)], maxTokens: 7 })
+    const rest = await answer(onnx, { prompt: [...prompt(37), ...all.slice(0, 5)], maxTokens: 7 })
     expect(rest).toEqual(all.slice(5))
   })
 
   it('stops at the end of the context', async () => {
-    expect(await one(onnx, { prompt: prompt(37), maxTokens: 100 })).toHaveLength(CONTEXT - 37 + 1)
+    expect(await answer(onnx, { prompt: prompt(37), maxTokens: 100 })).toHaveLength(CONTEXT - 37 + 1)
   })
 
-  it('draws the same text from the same seed, and another from another', async () => {
+  it('is the same for the same seed, and different for another', async () => {
     const draw = (seed: number): Promise<number[]> =>
-      one(onnx, { prompt: prompt(37), maxTokens: 12, temperature: 1.5, seed })
+      answer(onnx, { prompt: prompt(37), maxTokens: 12, temperature: 1.5, seed })
     expect(await draw(1)).toEqual(await draw(1))
     expect(await draw(1)).not.toEqual(await draw(2))
   })
 })
 
 describe('quantized weights', () => {
+  const random = mulberry32(11)
   const text = Int32Array.from({ length: CONTEXT }, () => Math.floor(random() * V))
   const score = async (engine: Engine, weights: 'fp32' | 'int8' | 'int4'): Promise<number> => {
-    const init = { E, topK: 2, contextLength: CONTEXT, weights }
-    const generator = await createGenerator(engine, goldenConfig, params, init)
+    const generator = await goldenGenerator(engine, { weights })
     const nats = await generator.score(text, { mask: ALL })
     await generator.dispose()
     return nats
   }
 
-  it('lose little in 8 bits, more in 4, and the same on every engine', async () => {
+  it('cost little accuracy in 8 bits, more in 4, and the same on every engine', async () => {
     const exact = await score(onnx, 'fp32')
     const int8 = await score(onnx, 'int8')
     const int4 = await score(onnx, 'int4')
@@ -410,20 +218,14 @@ describe('quantized weights', () => {
     }
   })
 
-  it.each(['int8', 'int4'] as const)('decode the same %s text by the vector kernels', async (weights) => {
-    // Whole blocks of codes, which the golden model's vectors are too short for.
+  it.each(['int8', 'int4'] as const)('give the same text in %s with the vector kernels', async (weights) => {
+    // Widths are multiples of a quantization block, unlike those of the golden model.
     const config = { ...goldenConfig, hiddenSize: 64, intermediateSize: 96, vocabSize: 101 }
     const mixture = referenceMixture(config, E, 5)
     const decode = async (vectorThreads: number): Promise<number[][]> => {
       const init = { E, topK: 2, contextLength: CONTEXT, weights, vectorThreads }
       const generator = await createGenerator(oracle, config, mixture, init)
-      const requests = [5, 9, 14].map((length) => ({
-        prompt: Int32Array.from(prompt(length)),
-        maxTokens: 12,
-        sampling: { temperature: 0, topP: 1, seed: 1 },
-        endOfText: -1,
-        mask: ALL,
-      }))
+      const requests = [5, 9, 14].map((length) => requestOf({ prompt: prompt(length), maxTokens: 12 }))
       const texts = await Promise.all(
         requests.map(async (request) => {
           const text: number[] = []

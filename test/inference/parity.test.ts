@@ -1,4 +1,7 @@
-/** What transformers computed (scripts/parity/check.ts --write), computed here. */
+/**
+ * Logits and greedy tokens against those of the Python library transformers, which `scripts/parity/check.ts --write`
+ * recorded. `idsByEngine` and `ids` are the tokens of the two decoders.
+ */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -26,7 +29,7 @@ const caseOf = (name: string): ParityCase => {
 }
 
 describe('parity with transformers', () => {
-  it('covers what published models vary in', () => {
+  it('covers the differences between published models', () => {
     const ours = vectors.filter(({ side }) => side === 'ours').map(({ name }) => caseOf(name))
     expect(ours.length).toBeGreaterThanOrEqual(8)
     expect(new Set(ours.map(({ experts }) => experts))).toEqual(new Set([0, 1, 2, 3, 4, 5, 7, 8]))

@@ -4,9 +4,9 @@ import { mulberry32 } from '../../src/lib/random.ts'
 
 const ROWS = 16
 
-describe('rows of one memory', () => {
-  it.each([1, 3, 4, 17, 64])('of %i floats are taken out and added back', (width) => {
-    // Sixteen rows end where the next buffer begins.
+describe('RowMemory', () => {
+  it.each([1, 3, 4, 17, 64])('gathers rows of %i floats and scatters them back', (width) => {
+    // Sixteen rows of any width fill a multiple of 64 bytes, so the buffers are adjacent.
     const memory = new RowMemory(ROWS)
     const [into, all, after] = [memory.rows(width), memory.rows(width), memory.rows(width)]
     const random = mulberry32(width)
@@ -16,13 +16,13 @@ describe('rows of one memory', () => {
     const weights = [0.5, -2, 0.25]
     after.all.fill(9)
 
-    const taken = memory.gather(all.all, rows, into.first(3), width)
-    expect(taken).toBe(into.first(3))
+    const gathered = memory.gather(all.all, rows, into.first(3), width)
+    expect(gathered).toBe(into.first(3))
     rows.forEach((row, i) => {
-      expect(taken.slice(i * width, (i + 1) * width)).toEqual(before.slice(row * width, (row + 1) * width))
+      expect(gathered.slice(i * width, (i + 1) * width)).toEqual(before.slice(row * width, (row + 1) * width))
     })
 
-    memory.scatterAdd(all.all, { rows, weights }, taken, width)
+    memory.scatterAdd(all.all, { rows, weights }, gathered, width)
     for (let row = 0; row < ROWS; row++) {
       const weight = rows.includes(row) ? (weights[rows.indexOf(row)] as number) : 0
       const expected = before.subarray(row * width, (row + 1) * width).map((x) => x + Math.fround(weight * x))
@@ -30,11 +30,11 @@ describe('rows of one memory', () => {
     }
     expect(new Set(after.all)).toEqual(new Set([9]))
     const untouched = all.all.slice()
-    memory.scatterAdd(all.all, { rows: [], weights: [] }, taken, width)
+    memory.scatterAdd(all.all, { rows: [], weights: [] }, gathered, width)
     expect(all.all).toEqual(untouched)
   })
 
-  it('are no more than were reserved, before the memory was in use', () => {
+  it('gives no more rows than reserved, and reserves none once it is in use', () => {
     const memory = new RowMemory(2)
     const rows = memory.rows(4)
     expect(rows.first(2)).toHaveLength(8)

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it } from 'vitest'
 import { KvCache } from '../../src/inference/kv-cache.ts'
 import { QuantizedParams } from '../../src/inference/quantized-params.ts'
 import { TokenDecoder } from '../../src/inference/token-decoder.ts'
@@ -8,11 +8,14 @@ import type { ModelConfig } from '../../src/model/config.ts'
 import { mixtureShapes, type Params } from '../../src/model/params.ts'
 import { ReferenceDecoder } from '../support/reference-decoder.ts'
 
-const random = mulberry32(7)
+let random = mulberry32(7)
+beforeEach(() => {
+  random = mulberry32(7)
+})
 const BASE = { maxPositionEmbeddings: 64, ropeTheta: 10_000, rmsNormEps: 1e-6, numHiddenLayers: 2 }
 const CONTEXT = 40
 
-/** Spread wide enough that routing and tokens differ. */
+/** A random mixture whose weights vary enough that routing and tokens differ. */
 function mixture(config: ModelConfig, E: number): Params {
   return new Map(
     [...mixtureShapes(config, E)].map(([name, shape]) => {
@@ -25,7 +28,7 @@ function mixture(config: ModelConfig, E: number): Params {
   )
 }
 
-/** What the codes say. */
+/** The parameters after quantization and back. */
 function dequantized(params: Params, quantized: QuantizedParams): Params {
   return new Map(
     [...params].map(([name, param]) => {
@@ -34,18 +37,18 @@ function dequantized(params: Params, quantized: QuantizedParams): Params {
       const zero = 2 ** (bits - 1)
       const data = Float32Array.from({ length: param.data.length }, (_, i) => {
         const byte = packed[(i * bits) >> 3] as number
-        const code = bits === 8 ? byte : (byte >> (4 * (i & 1))) & 15
-        return (code - zero) * (scales[i >> 5] as number)
+        const integer = bits === 8 ? byte : (byte >> (4 * (i & 1))) & 15
+        return (integer - zero) * (scales[i >> 5] as number)
       })
       return [name, { shape: param.shape, data }]
     }),
   )
 }
 
-describe('decoding by the vector kernels', () => {
+describe('TokenDecoder', () => {
   const shapes: readonly [string, ModelConfig, number, number, 8 | 4 | undefined][] = [
     [
-      'heads of 12 that share keys, an odd vocabulary',
+      'heads of 12 channels that share keys, odd vocabulary',
       {
         ...BASE,
         ...{ vocabSize: 37, hiddenSize: 36, intermediateSize: 20, numAttentionHeads: 3, numKeyValueHeads: 1 },
@@ -55,7 +58,7 @@ describe('decoding by the vector kernels', () => {
       undefined,
     ],
     [
-      'heads of 4, all experts',
+      'heads of 4 channels, all experts chosen',
       {
         ...BASE,
         ...{ vocabSize: 33, hiddenSize: 12, intermediateSize: 4, numAttentionHeads: 3, numKeyValueHeads: 3 },
@@ -65,7 +68,7 @@ describe('decoding by the vector kernels', () => {
       undefined,
     ],
     [
-      'several sets of columns',
+      'matrices of several tiles',
       {
         ...BASE,
         ...{
@@ -81,7 +84,7 @@ describe('decoding by the vector kernels', () => {
       undefined,
     ],
     [
-      'codes of 8 bits',
+      'weights of 8 bits',
       {
         ...BASE,
         ...{
@@ -97,7 +100,7 @@ describe('decoding by the vector kernels', () => {
       8,
     ],
     [
-      'codes of 4 bits',
+      'weights of 4 bits',
       {
         ...BASE,
         ...{
@@ -113,7 +116,7 @@ describe('decoding by the vector kernels', () => {
       4,
     ],
   ]
-  it.each(shapes)('is the mixture: %s', async (_, config, E, topK, bits) => {
+  it.each(shapes)('equals the reference in double precision: %s', async (_, config, E, topK, bits) => {
     const params = mixture(config, E)
     const quantized = bits === undefined ? undefined : new QuantizedParams(params, bits)
     const exact = quantized === undefined ? params : dequantized(params, quantized)
@@ -143,7 +146,7 @@ describe('decoding by the vector kernels', () => {
   })
 })
 
-describe('the bytes of placed weights', () => {
+describe('weightLayoutBytes', () => {
   const small: ModelConfig = {
     ...BASE,
     ...{ vocabSize: 64, hiddenSize: 64, intermediateSize: 128, numAttentionHeads: 4, numKeyValueHeads: 4 },
@@ -151,14 +154,14 @@ describe('the bytes of placed weights', () => {
   const floats = 2 * 4 * 64 * 64 + 64 * 64 + 2 * 3 * 64
   const ffn = 2 * 3 * 64 * 128
 
-  it('are those of the trunk and of every expert, whole or coded', () => {
+  it('counts the trunk and every expert, in floats or quantized', () => {
     expect(weightLayoutBytes(small, 3, undefined, 4)).toBe(4 * (floats + 3 * ffn))
     const quantized = weightLayoutBytes(small, 3, 8, 4)
     expect(quantized).toBeGreaterThan(floats + 3 * ffn)
     expect(quantized).toBeLessThan(1.2 * (floats + 3 * ffn))
   })
 
-  it('have no end where the kernels cannot do the model', () => {
+  it('is infinite if the kernels do not support the widths of the model', () => {
     const heads = { numAttentionHeads: 32, numKeyValueHeads: 32 }
     expect(weightLayoutBytes({ ...small, ...heads }, 3, undefined, 4)).toBe(Number.POSITIVE_INFINITY)
     expect(weightLayoutBytes({ ...small, intermediateSize: 126 }, 3, undefined, 4)).toBe(
@@ -168,7 +171,7 @@ describe('the bytes of placed weights', () => {
     expect(weightLayoutBytes({ ...small, intermediateSize: 132 }, 3, 8, 4)).toBe(Number.POSITIVE_INFINITY)
   })
 
-  it('have no end where a block with its vectors would lie beyond the addresses of 32 bits', () => {
+  it('is infinite if a block would need addresses of more than 32 bits', () => {
     const large = { ...small, vocabSize: 2 ** 24 - 2 ** 17 }
     expect(weightLayoutBytes(large, 3, undefined, 1)).toBe(Number.POSITIVE_INFINITY)
     const fits = { ...small, vocabSize: 2 ** 23 }

@@ -26,17 +26,17 @@ describe('config.json', () => {
     expect(read({ num_key_value_heads: null }).numKeyValueHeads).toBe(4)
   })
 
-  it('says nothing of attention_dropout, whose integer zero transformers refuses', () => {
+  it('leaves out attention_dropout, because transformers refuses the integer 0', () => {
     expect(json).not.toHaveProperty('attention_dropout')
   })
 
-  it('reads rotary parameters in the old and the new spelling', () => {
+  it('reads rotary parameters in the old and the new form', () => {
     expect(read({ rope_theta: 250_000, rope_scaling: null }).ropeTheta).toBe(250_000)
     const parameters = { rope_theta: 250_000, rope_type: 'default' }
     expect(read({ rope_theta: undefined, rope_parameters: parameters }).ropeTheta).toBe(250_000)
   })
 
-  it('assumes what transformers assumes of each type', () => {
+  it('uses the defaults of transformers for each model type', () => {
     const silent = { rope_theta: undefined, rms_norm_eps: undefined }
     expect(read(silent)).toMatchObject({ ropeTheta: 10_000, rmsNormEps: 1e-5 })
     expect(read({ ...silent, model_type: 'flex_olmo' })).toMatchObject({
@@ -61,7 +61,7 @@ describe('config.json', () => {
     expect(() => read(changes)).toThrow(message)
   })
 
-  it('refuses a charter for numbers that integers cannot carry', () => {
+  it('refuses numbers that a charter cannot carry as integers', () => {
     expect(configToShape(CONFIG)).toMatchObject({ rope_theta: 10_000, rms_norm_eps_nano: 10_000 })
     expect(() => configToShape({ ...CONFIG, ropeTheta: 10_000.5 })).toThrow(/rope_theta 10000.5/)
     expect(() => configToShape({ ...CONFIG, rmsNormEps: 1.5e-9 })).toThrow(/rms_norm_eps/)

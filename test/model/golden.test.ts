@@ -81,7 +81,7 @@ it.for(absent)('golden vectors on $name', ({ reason }, { skip }) => skip(reason)
 
 describe.each(present)('golden vectors on $label', ({ engine }) => {
   it.each(Object.entries(golden.cases))(
-    'forward case %s: logits, router, top-k',
+    'equals the reference in the forward pass: logits, router, top-k (%s)',
     async (_, testCase: GoldenCase) => {
       const E = testCase.experts.length
       const out = await runForward(
@@ -103,7 +103,7 @@ describe.each(present)('golden vectors on $label', ({ engine }) => {
     },
   )
 
-  it('training step: losses, gradients, clipping and AdamW', async () => {
+  it('equals the reference in a training step: losses, gradients, clipping and AdamW', async () => {
     const step = golden.pair_train_step
     const C = goldenConfig.hiddenSize
     const rows = [0, 1].map((l) => (goldenParams.get(routerName(l)) as Param).data)

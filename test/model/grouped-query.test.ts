@@ -1,4 +1,4 @@
-/** Grouped-query attention is multi-head attention whose heads of keys and values are repeated. */
+/** Grouped-query attention against multi-head attention with repeated heads of keys and values, which is the same. */
 
 import { type Tensor, zeros } from '@tensorflow/tfjs'
 import { describe, expect, it } from 'vitest'
@@ -39,7 +39,7 @@ const grouped = new Map<string, Param>(
   }),
 )
 
-/** Rows (or gains) of every head of keys or values G times, one copy after the other. */
+/** Repeats the rows (or gains) of every head of keys or values G times. */
 function repeated(name: string, { shape, data }: Param): Param {
   if (!/\.(k_proj|v_proj|k_norm)\./.test(name)) return { shape, data }
   const width = (data.length / GROUPED.numKeyValueHeads) | 0
@@ -101,11 +101,11 @@ function expectClose(actual: Float32Array, expected: Float32Array): void {
 }
 
 describe('grouped-query attention', () => {
-  it('gives the logits of repeated heads', async () => {
+  it('gives the same logits as repeated heads', async () => {
     expectClose(await logitsOf(GROUPED, grouped), await logitsOf(REPEATED, multiHead))
   })
 
-  it('has the gradients of repeated heads, summed over the copies', async () => {
+  it('gives the gradients of repeated heads, summed over the copies', async () => {
     const labels = ids.map((id) => (id * 3 + 1) % GROUPED.vocabSize)
     const gradients = async (config: ModelConfig, params: ReadonlyMap<string, Param>) => {
       const step = await compileDenseStep(onnx, config, 2, 12)
@@ -135,7 +135,7 @@ describe('grouped-query attention', () => {
     expect(own[`d.model.layers.0.self_attn.k_norm.weight`]?.length).toBe(GROUPED.numKeyValueHeads * D)
   })
 
-  it('is served token by token, with a cache of its own heads only', async () => {
+  it('gives the same text as repeated heads', async () => {
     const expected = await greedy(onnx, REPEATED, multiHead)
     expect(new Set(expected).size).toBeGreaterThan(3)
     expect(await greedy(onnx, GROUPED, grouped)).toEqual(expected)
@@ -143,8 +143,11 @@ describe('grouped-query attention', () => {
       expect(await greedy(engine, GROUPED, grouped, { vectorThreads: 0 })).toEqual(expected)
   })
 
-  it.each(['int8', 'int4'] as const)('is served in %s, which is cut row by row', async (weights) => {
-    const expected = await greedy(onnx, REPEATED, multiHead, { weights })
-    expect(await greedy(onnx, GROUPED, grouped, { weights })).toEqual(expected)
-  })
+  it.each(['int8', 'int4'] as const)(
+    'gives the same text as repeated heads in %s, which quantizes row by row',
+    async (weights) => {
+      const expected = await greedy(onnx, REPEATED, multiHead, { weights })
+      expect(await greedy(onnx, GROUPED, grouped, { weights })).toEqual(expected)
+    },
+  )
 })

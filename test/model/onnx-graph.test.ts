@@ -24,7 +24,7 @@ interface Model {
   readonly params: ReadonlyMap<string, Param>
 }
 const GOLDEN: Model = { config: goldenConfig, params }
-/** Its first head of keys and values for both heads of queries. */
+/** The golden mixture with one head of keys and values, shared by both query heads. */
 const GROUPED: Model = {
   config: { ...goldenConfig, numKeyValueHeads: 1 },
   params: new Map(
@@ -63,7 +63,7 @@ const empty = (B: number, { config }: Model = GOLDEN): Past =>
       ]),
   )
 
-/** One call: ids of every row, what came before; logits of each row's last tokens, what is to come. */
+/** Runs the graph once: appends `ids` to each row. @param more overrides further inputs */
 async function step(
   model: ort.InferenceSession,
   ids: readonly (readonly number[])[],
@@ -91,7 +91,7 @@ const rows = (tensor: ort.Tensor): number[][] => {
 }
 const likeliest = (logits: readonly number[]): number => logits.indexOf(Math.max(...logits))
 
-/** Greedy tokens by the graph, the prompt read in two pieces. */
+/** Greedy tokens by the graph, which reads the prompt in two pieces. */
 async function greedy(
   prompt: number[],
   topK: number,
@@ -112,6 +112,7 @@ async function greedy(
   }
 }
 
+/** Greedy tokens by serving. */
 async function served(
   prompt: number[],
   topK: number,
@@ -141,29 +142,29 @@ const near = (actual: readonly number[], expected: readonly number[]): void => {
   for (const [i, value] of actual.entries()) expect(value).toBeCloseTo(expected[i] as number, 4)
 }
 
-describe('the mixture as one ONNX graph', () => {
-  it.each([1, 2, 3])('says the tokens that serving says, with the same shares, top-%i', async (topK) => {
-    const said = new Set<number>()
+describe('the exported ONNX graph', () => {
+  it.each([1, 2, 3])('chooses the same tokens as serving, with the same shares (top-%i)', async (topK) => {
+    const chosen = new Set<number>()
     for (const prompt of PROMPTS) {
       const [graph, node] = [await greedy(prompt, topK), await served(prompt, topK)]
       expect(graph.ids).toEqual(node.ids)
       for (const [i, shares] of graph.shares.entries()) near(shares, node.shares[i] as number[])
-      for (const id of graph.ids) said.add(id)
+      for (const id of graph.ids) chosen.add(id)
     }
-    expect(said.size).toBeGreaterThan(5)
+    expect(chosen.size).toBeGreaterThan(5)
   })
 
-  it('shares heads of keys as serving does', async () => {
-    const said = new Set<number>()
+  it('chooses the same tokens as serving with grouped-query attention', async () => {
+    const chosen = new Set<number>()
     for (const prompt of PROMPTS) {
       const graph = await greedy(prompt, 2, undefined, GROUPED)
       expect(graph.ids).toEqual((await served(prompt, 2, undefined, GROUPED)).ids)
-      for (const id of graph.ids) said.add(id)
+      for (const id of graph.ids) chosen.add(id)
     }
-    expect(said.size).toBeGreaterThan(5)
+    expect(chosen.size).toBeGreaterThan(5)
   })
 
-  it('leaves an expert out by its mask', async () => {
+  it('leaves out an expert that is masked', async () => {
     const mask = Float32Array.of(0, LEFT_OUT, 0)
     const changed: boolean[] = []
     for (const prompt of PROMPTS) {
@@ -175,7 +176,7 @@ describe('the mixture as one ONNX graph', () => {
     expect(changed).toContain(true)
   })
 
-  it('answers several rows at once as one by one', async () => {
+  it('gives the same logits for several rows together as for each alone', async () => {
     const model = await session(2)
     const other = PROMPT.map((id) => (id + 7) % V)
     const both = rows((await step(model, [PROMPT, other], empty(2))).logits)
@@ -185,7 +186,7 @@ describe('the mixture as one ONNX graph', () => {
     near(both[1] as number[], second[0] as number[])
   })
 
-  it('gives logits of as many last tokens as asked for, the last one by default', async () => {
+  it('gives the logits of the requested number of last tokens', async () => {
     const model = await session(2)
     const keep = (n: number): Past => ({ num_logits_to_keep: new ort.Tensor('int64', [BigInt(n)], []) })
     const all = await step(model, [PROMPT], empty(1), keep(PROMPT.length))
@@ -197,7 +198,7 @@ describe('the mixture as one ONNX graph', () => {
     near(rows(all.logits)[3] as number[], rows(shorter.logits)[0] as number[])
   })
 
-  it('refuses a text that is longer than the context', async () => {
+  it('fails for a text that is longer than the context', async () => {
     const model = await session(2)
     const long = Array.from({ length: goldenConfig.maxPositionEmbeddings + 1 }, () => 1)
     await expect(step(model, [long], empty(1))).rejects.toThrow(/idx=64|bounds/)

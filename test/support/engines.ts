@@ -1,4 +1,4 @@
-/** The engines that tests run on: those that are here, and those that are not, with the reason. */
+/** The engines that tests run on, and those that are missing on this machine, with the reason. */
 import { FlexMeshError } from '../../src/lib/errors.ts'
 import { cpuEngine } from '../../src/tensor/eager-engine.ts'
 import type { Engine } from '../../src/tensor/engine.ts'
@@ -7,7 +7,7 @@ import { selectEngine } from '../../src/tensor/select-engine.ts'
 
 interface Absent {
   readonly name: string
-  /** Shown with the tests that are skipped for it. */
+  /** Shown with the tests that are skipped because of it. */
   readonly reason: string
 }
 
@@ -28,14 +28,14 @@ const found = await Promise.all(
   }),
 )
 
-/** Engines that need something installed, as far as it is: name and device in `label`. */
+/** Optional engines that are installed; `label` has name and device. */
 export const optional = found
   .filter((engine) => 'compile' in engine)
   .map((engine) => ({ label: `${engine.name} on ${engine.device}`, engine }))
 export const absent = found.filter((engine): engine is Absent => 'reason' in engine)
 for (const { name, reason } of absent) console.warn(`not tested on ${name}: ${reason}`)
 
-/** Everything that runs here; the oracle last. */
+/** All engines of this machine, with the engine `cpu` last. */
 export const present = [
   { label: 'onnx on cpu', engine: onnx },
   ...optional,

@@ -1,4 +1,4 @@
-/** The mixture token by token in plain loops and double precision: the reference for the fast decoders. */
+/** The forward pass token by token, in plain loops and double precision: the reference for the fast decoders. */
 import { expertName, layerName, routerName } from '../../src/lib/tensor-names.ts'
 import type { ModelConfig } from '../../src/model/config.ts'
 import { headSize } from '../../src/model/config.ts'

@@ -25,7 +25,7 @@ async function refusal(promise: Promise<unknown>): Promise<InputError> {
   return error as InputError
 }
 
-describe('an engine by name and device', () => {
+describe('selectEngine', () => {
   it.each([
     [{ name: 'gpu' }, '--engine: expected onnx, tensorflow or cpu, got "gpu"'],
     [{ device: 'tpu' }, '--device: expected cpu or cuda, got "tpu"'],
@@ -36,26 +36,29 @@ describe('an engine by name and device', () => {
     expect(error.message).toContain(words)
   })
 
-  it.skipIf(absent.length === 0)('says in one sentence why one is absent, and what to do', () => {
-    for (const { name, reason } of absent) {
-      expect(reason).toMatch(new RegExp(`^engine ${name.split(' ')[0]}[^\\n]+$`))
-      expect(reason).toMatch(/run ".+", or use --engine onnx --device cpu$/)
-    }
-  })
+  it.skipIf(absent.length === 0)(
+    'explains in one sentence why an engine is missing, with the next command',
+    () => {
+      for (const { name, reason } of absent) {
+        expect(reason).toMatch(new RegExp(`^engine ${name.split(' ')[0]}[^\\n]+$`))
+        expect(reason).toMatch(/run ".+", or use --engine onnx --device cpu$/)
+      }
+    },
+  )
 
-  it('never lets a graph fall back to the processor unseen', () => {
+  it('refuses a graph that would silently fall back to the CPU', () => {
     const unplaced = new Error(
       'This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has been explicitly disabled by the user.',
     )
-    const said = cudaFailure(unplaced)
-    expect(said.code).toBe('engine-missing')
-    expect(said.message).toContain('lacks an operator of this graph')
+    const failure = cudaFailure(unplaced)
+    expect(failure.code).toBe('engine-missing')
+    expect(failure.message).toContain('lacks an operator of this graph')
     expect(cudaFailure(new Error('libcudnn.so.9: cannot open\nmore')).message).toMatch(
       /^[^\n]*libcudnn[^\n]*$/,
     )
   })
 
-  it('gives tfjs-node what Node 23 took away', async () => {
+  it('restores the functions that tfjs-node needs and Node 23 removed', async () => {
     await selectEngine({ name: 'tensorflow' }).catch(() => undefined)
     const isNullOrUndefined: unknown = Reflect.get(util, 'isNullOrUndefined')
     expect(isNullOrUndefined).toBeTypeOf('function')
@@ -64,8 +67,8 @@ describe('an engine by name and device', () => {
   })
 })
 
-describe.each(present)('inputs on $label', ({ engine }) => {
-  it('are read at every run; a constant one may be kept, whatever shape it comes in', async () => {
+describe.each(present)('inputs of a function on $label', ({ engine }) => {
+  it('are read at every run, constant inputs of any shape included', async () => {
     const compiled = await engine.compile(
       ({ x, w, flat }) => ({
         y: add(mul(x as Tensor, w as Tensor), reshape(flat as Tensor, [2])),
@@ -112,8 +115,8 @@ it('engines of one process compile and run at the same time', async () => {
   expect(getBackend()).toBe(before)
 })
 
-describe('what doctor finds', () => {
-  it('lists every engine: what it computes, or the next command', async () => {
+describe('flexmesh doctor', () => {
+  it('lists every engine with its speed or with the next command', async () => {
     const results: unknown[] = []
     const lines: string[] = []
     await runDoctor({
@@ -157,7 +160,7 @@ describe('what doctor finds', () => {
     expect(Math.max(...lines.slice(0, lines.indexOf('', 5)).map((line) => line.length))).toBeLessThan(80)
   })
 
-  it('reads what the NVIDIA driver says', () => {
+  it('reads the list of GPUs of the NVIDIA driver', () => {
     expect(parseGpus('NVIDIA H100 80GB HBM3, 81559, 550.54.15\n\nTesla T4, 15360, 550.54.15\n')).toEqual([
       { name: 'NVIDIA H100 80GB HBM3', memoryMiB: 81559, driver: '550.54.15' },
       { name: 'Tesla T4', memoryMiB: 15360, driver: '550.54.15' },
@@ -166,7 +169,7 @@ describe('what doctor finds', () => {
     expect(parseGpus('GPU, [N/A], 1\n')).toEqual([])
   })
 
-  it('measures at least one product, whatever the time', async () => {
+  it('measures at least one product, even without time', async () => {
     expect(await measureGflops(oracle, 0)).toBeGreaterThan(0)
   })
 })
@@ -180,7 +183,7 @@ describe('serving over HTTP', () => {
     await createConsortium({ home, now }, { modelDir: SMALL_MODEL, name: 'Test' })
   })
 
-  it('answers the same on every engine', async () => {
+  it('gives the same answer on every engine', async () => {
     const answers: string[] = []
     for (const { engine } of present) {
       const choice = { name: engine.name, device: engine.device, threads: 1 }

@@ -30,13 +30,13 @@ function numbers(count: number, seed: number, [low, high]: readonly [number, num
   })
 }
 
-/** Everything that runs here but the oracle, against which it is held. */
+/** All engines of this machine but `cpu`, which they are compared with. */
 const engines: { label: string; engine: Engine }[] = [{ label: 'onnx on cpu', engine: onnx }, ...optional]
 it.for(absent)('kernels on $name', ({ reason }, { skip }) => skip(reason))
 
 type Agree = (call: Call, fn: (inputs: T[], ids: T[]) => T | T[]) => Promise<void>
 
-/** Run on the engine and on the oracle; every result must agree in shape and value. */
+/** Runs a function on the engine and on the engine `cpu`, and compares every result. */
 const agreement =
   (engine: Engine): Agree =>
   async (call, fn) => {
@@ -58,7 +58,7 @@ const agreement =
         call.shapes.map((_, i) => tensors[`x${i}`] as T),
         (call.ids ?? []).map((_, i) => tensors[`i${i}`] as T),
       )
-      // Ones are added so that no result is an input itself.
+      // Adds 1, so that no result is itself an input.
       return Object.fromEntries(
         (Array.isArray(results) ? results : [results]).map((t, i) => [
           `r${i}`,
@@ -92,7 +92,7 @@ const seed = fc.integer({ min: 1, max: 2 ** 30 })
 const dim = fc.integer({ min: 1, max: 7 })
 const shape = (rank: number): fc.Arbitrary<number[]> => fc.array(dim, { minLength: rank, maxLength: rank })
 const anyShape = fc.integer({ min: 1, max: 4 }).chain(shape)
-/** A shape and another that broadcasts against it. */
+/** A shape, and another that broadcasts to it. */
 const broadcast = anyShape.chain((full) =>
   fc
     .tuple(
@@ -105,7 +105,7 @@ const broadcast = anyShape.chain((full) =>
 const check = async <V>(values: fc.Arbitrary<V>, body: (value: V) => Promise<void>): Promise<void> =>
   fc.assert(fc.asyncProperty(values, body), { numRuns: RUNS, seed: 7 })
 
-describe.each(engines)('kernels of $label agree with the cpu engine on random shapes', ({ engine }) => {
+describe.each(engines)('kernels of $label agree with the engine cpu on random shapes', ({ engine }) => {
   const agree = agreement(engine)
   const binary: Record<string, (a: T, b: T) => T> = {
     Add: tf.add,
@@ -122,7 +122,7 @@ describe.each(engines)('kernels of $label agree with the cpu engine on random sh
     Equal: (a, b) => tf.equal(tf.cast(a, 'int32'), tf.cast(b, 'int32')),
     LogicalAnd: (a, b) => tf.logicalAnd(tf.greater(a, 0), tf.greater(b, 0)),
   }
-  it.each(Object.entries(binary))('%s, broadcasting', async (name, op) => {
+  it.each(Object.entries(binary))('%s with broadcasting', async (name, op) => {
     const range: [number, number] = name === 'RealDiv' ? [0.5, 2] : [-2, 2]
     await check(fc.tuple(broadcast, seed), ([[a, b], s]) =>
       agree({ shapes: [a, b], seed: s, range }, ([x, y]) => op(x as T, y as T)),
@@ -192,7 +192,7 @@ describe.each(engines)('kernels of $label agree with the cpu engine on random sh
     await check(fc.tuple(shape(2), seed), ([a, s]) => agree({ shapes: [a], seed: s }, ([x]) => op(x as T)))
   })
 
-  it('BatchMatMul, transposed or not', async () => {
+  it('BatchMatMul, with and without transposition', async () => {
     await check(fc.tuple(shape(5), seed, fc.boolean(), fc.boolean()), ([[b1, b2, m, k, n], s, ta, tb]) => {
       const lead = [b1 as number, b2 as number]
       const a = [...lead, ...(ta ? [k, m] : [m, k])] as number[]
@@ -276,7 +276,7 @@ describe.each(engines)('kernels of $label agree with the cpu engine on random sh
 })
 
 describe.each(engines)(
-  'fused operations of $label and their gradients agree on random shapes',
+  'fused operations of $label and their gradients agree with their definitions on random shapes',
   ({ engine }) => {
     const agree = agreement(engine)
     const gradients = (fn: (...xs: T[]) => T, xs: T[]): T[] => {
@@ -294,7 +294,7 @@ describe.each(engines)(
         ]),
       )
     })
-    /** On the engine the fast operation, on the oracle its definition: value and gradients. */
+    /** Compares value and gradients: the engine runs the fused operation, the engine `cpu` its definition. */
     const matches = (call: Call, fast: (...xs: T[]) => T, definition: (...xs: T[]) => T): Promise<void> =>
       agree(call, (xs) => gradients(tf.getBackend() === 'cpu' ? definition : fast, xs))
 
@@ -332,10 +332,10 @@ describe.each(engines)(
       [65, 1],
       [150, 2],
       [300, 1],
-    ])('causalAttention block by block, %i positions, %i heads a key', async (t, G) => {
+    ])('causalAttention in several blocks: %i positions, %i query heads per key head', async (t, G) => {
       await attends([1, 2, t, 3], G, t)
     })
-    it.each(['none', 'input', 'both'] as const)('headLogProbs, gradients: %s', async (asked) => {
+    it.each(['none', 'input', 'both'] as const)('headLogProbs with gradients of: %s', async (asked) => {
       await check(fc.tuple(shape(2), fc.integer({ min: 2, max: 30 }), seed), ([[n, c], v, s]) =>
         agree(
           {
@@ -364,7 +364,7 @@ describe.each(engines)(
         ),
       )
     })
-    it('headLogProbs cuts a large batch into rows', async () => {
+    it('headLogProbs of a batch too large for all logits at once', async () => {
       const [n, c, v] = [2200, 1, 2000]
       await agree(
         {
