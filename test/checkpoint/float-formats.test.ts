@@ -7,7 +7,7 @@ describe('16-bit floating point', () => {
   const bits = (values: Float32Array) => new Uint32Array(values.buffer, values.byteOffset, values.length)
   const halves = (bytes: Uint8Array) => new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2)
 
-  it.each(['BF16', 'F16'] as const)('gives back every one of the 65,536 values of %s', (dtype) => {
+  it.each(['BF16', 'F16'] as const)('converts each of the 65,536 values of %s to F32 and back', (dtype) => {
     const all = Uint16Array.from({ length: 65_536 }, (_, index) => index)
     const values = toFloat32({ dtype, data: new Uint8Array(all.buffer) })
     const back = halves(fromFloat32(values, dtype))
@@ -18,7 +18,7 @@ describe('16-bit floating point', () => {
     }
   })
 
-  it('matches IEEE 754 at the edges of binary16', () => {
+  it('matches IEEE 754 for edge cases of binary16', () => {
     const cases: [number, number][] = [
       [1, 0x3c00],
       [-2, 0xc000],
@@ -47,7 +47,7 @@ describe('16-bit floating point', () => {
     expect([...got]).toEqual(cases.map(([, half]) => half))
   })
 
-  it('matches IEEE 754 at the edges of bfloat16', () => {
+  it('matches IEEE 754 for edge cases of bfloat16', () => {
     const cases: [number, number][] = [
       [0x3f800000, 0x3f80],
       [0x3f808000, 0x3f80],
@@ -82,7 +82,7 @@ describe('16-bit floating point', () => {
     )
   })
 
-  it('keeps F32 bits exactly, from unaligned bytes as well', () => {
+  it('keeps F32 bits exactly, also from unaligned bytes', () => {
     const values = new Float32Array(Uint32Array.of(0x7f800001, 0x00000001, 0xdeadbeef).buffer)
     const shifted = new Uint8Array(13)
     shifted.set(fromFloat32(values, 'F32'), 1)

@@ -28,9 +28,9 @@ const write = async (
 describe('a written model folder', () => {
   it.each([
     ['one file without an index', many(3), undefined, 1],
-    ['as many files as their size asks for', many(7), 8, 4],
-    ['a file of its own for a tensor above the size', many(2), 1, 2],
-    ['no more tensors in a file than a reader takes', many(limit('tensorsPerFile') + 1), undefined, 2],
+    ['as many files as the shard size demands', many(7), 8, 4],
+    ['a file of its own for a tensor above the shard size', many(2), 1, 2],
+    ['no more tensors in a file than a reader accepts', many(limit('tensorsPerFile') + 1), undefined, 2],
   ])('has %s', async (_, tensors, shardBytes, files) => {
     const {
       weightFiles,
@@ -42,7 +42,7 @@ describe('a written model folder', () => {
     expect([...found.keys()].sort()).toEqual(tensors.map(({ name }) => name).sort())
   })
 
-  it('is not there when a tensor comes short, a name comes twice or somebody interrupts', async () => {
+  it('does not appear if a tensor is too short, a name is used twice or the write is aborted', async () => {
     const parent = await folder()
     const dir = join(parent, 'model')
     const content = (tensors: TensorSource[]) => ({ tensors, files: new Map([['config.json', '{}']]) })

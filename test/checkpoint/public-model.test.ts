@@ -1,4 +1,4 @@
-/** Public models in, as Hugging Face folders have them. */
+/** Founding a consortium with a public model from a Hugging Face folder. */
 import { copyFile, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -31,13 +31,13 @@ beforeAll(async () => {
 })
 afterAll(cleanUp)
 
-describe('a public model in', () => {
-  const found = async (modelDir: string, text: { replay?: string } = { replay }): Promise<string> => {
+describe('a public model folder', () => {
+  const outcomeOf = async (modelDir: string, text: { replay?: string } = { replay }): Promise<string> => {
     const founding = { modelDir, name: 'Test', ...text }
     return messageOf(async () => createConsortium({ home: await emptyHome(), now }, founding))
   }
 
-  it.each(['F32', 'BF16', 'F16'] as const)('%s, in shards and in one file', async (dtype) => {
+  it.each(['F32', 'BF16', 'F16'] as const)('is accepted in %s, in shards and in one file', async (dtype) => {
     for (const shardBytes of [undefined, 5e9]) {
       const home = await emptyHome()
       const modelDir = await publishedModel(dtype, shardBytes)
@@ -53,26 +53,28 @@ describe('a public model in', () => {
       expect(config).toMatchObject({ num_key_value_heads: 2, vocab_size: 4160 })
       expect(last[0]).toBe(last[1])
       expect(last[1]).toBeGreaterThan(0)
-      // What the node keeps is what was published.
+      // The node keeps exactly the published tensors.
       const { tensors } = await openPublicModel(join(home, 'public-model'))
       expect([...tensors.keys()].sort()).toEqual([...(await tensorsOf(modelDir)).keys()].sort())
     }
   })
 
-  it('a lone shard with its index', async () => {
+  it('is accepted with a single shard and its index', async () => {
     const dir = await publishedModel('BF16', 5e9)
     const name = 'model-00001-of-00001.safetensors'
     const weightMap = Object.fromEntries([...(await tensorsOf(dir)).keys()].map((key) => [key, name]))
     await copyFile(join(dir, 'model.safetensors'), join(dir, name))
     await without(dir, 'model.safetensors')
     await writeFile(join(dir, 'model.safetensors.index.json'), JSON.stringify({ weight_map: weightMap }))
-    expect(await found(dir)).toBe('accepted')
+    expect(await outcomeOf(dir)).toBe('accepted')
   })
 
-  it('says where text for replay comes from', async () => {
-    expect(await found(published, {})).toMatch(/no replay\.jsonl.*--replay FILE/)
-    expect(await found(published, { replay: '/nowhere/replay.jsonl' })).toMatch(/--replay: .*does not exist/)
-    expect(await found(published, { replay: published })).toMatch(/--replay: expected a \.jsonl/)
+  it('is refused without replay text, with the option that supplies it', async () => {
+    expect(await outcomeOf(published, {})).toMatch(/no replay\.jsonl.*--replay FILE/)
+    expect(await outcomeOf(published, { replay: '/nowhere/replay.jsonl' })).toMatch(
+      /--replay: .*does not exist/,
+    )
+    expect(await outcomeOf(published, { replay: published })).toMatch(/--replay: expected a \.jsonl/)
   })
 
   const changed = (change: (tensors: Map<string, StoredTensor>) => void) => async (): Promise<string> =>
@@ -84,7 +86,7 @@ describe('a public model in', () => {
       /model-00002-of-00003\.safetensors is missing/,
     ],
     [
-      'a shard cut short',
+      'a truncated shard',
       async () => {
         const dir = await copied(published)
         const path = join(dir, 'model-00002-of-00003.safetensors')
@@ -103,7 +105,7 @@ describe('a public model in', () => {
       /pytorch_model\.bin is a pickle/,
     ],
     [
-      'a pickle beside',
+      'a pickle among other files',
       async () => {
         const dir = await copied(published)
         await writeFile(join(dir, 'optimizer.pt'), 'x')
@@ -117,23 +119,21 @@ describe('a public model in', () => {
       /index\.json: tensor .*k_norm\.weight is missing/,
     ],
     [
-      'a tensor too many',
+      'a superfluous tensor',
       changed((all) => all.set('extra', { ...tensorOf(all, FROZEN), name: 'extra' })),
       /safetensors: tensor extra is not part/,
     ],
     [
       'another shape',
       changed((all) => {
-        const found = tensorOf(all, 'model.layers.1.mlp.up_proj.weight')
-        found.shape = [C, 24]
+        tensorOf(all, 'model.layers.1.mlp.up_proj.weight').shape = [C, 24]
       }),
       /safetensors: tensor model\.layers\.1\.mlp\.up_proj\.weight has shape \[32,24\], but the config demands \[24,32\]/,
     ],
     [
       'integers',
       changed((all) => {
-        const found = tensorOf(all, FROZEN)
-        Object.assign(found, { dtype: 'I16' })
+        Object.assign(tensorOf(all, FROZEN), { dtype: 'I16' })
       }),
       /k_norm\.weight is I16/,
     ],
@@ -153,7 +153,7 @@ describe('a public model in', () => {
       /tokenizer\.json has ids up to 4095, but the model has 4000 embeddings/,
     ],
     [
-      'another end of text than the tokenizer has',
+      'a token at the end of a text that the tokenizer does not have',
       async () => reconfigured(await copied(published), { eos_token_id: 4100 }),
       /id 4100 as config\.json says/,
     ],
@@ -168,15 +168,15 @@ describe('a public model in', () => {
       async () => without(await copied(SMALL_MODEL), 'model.safetensors'),
       /no model\.safetensors/,
     ],
-  ])('refuses %s, naming it', async (_, dir, message) => {
-    const text = await found(await dir())
+  ])('is refused with %s, and the message names it', async (_, dir, message) => {
+    const text = await outcomeOf(await dir())
     expect(text).toMatch(message)
     expect(text).not.toContain('\n')
   })
 })
 
 describe('a public model in several files', () => {
-  it('reaches a member that joins, and its node computes with it', async () => {
+  it('reaches a member that joins, unchanged', async () => {
     const dir = await copied(published)
     await copyFile(replay, join(dir, 'replay.jsonl'))
     const { nodes, homes, close } = await network(['Founder', 'Guest'], dir)
