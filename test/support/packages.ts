@@ -40,6 +40,13 @@ export function randomOf(seed: number): () => number {
   }
 }
 
+/** Random bytes. */
+export function content(length: number, seed = 1): Uint8Array {
+  const random = randomOf(seed)
+  const words = Uint32Array.from({ length: Math.ceil(length / 4) }, () => random() * 2 ** 32)
+  return new Uint8Array(words.buffer, 0, length)
+}
+
 /** A safetensors file around any header text. */
 export function rawSafetensors(header: string | Uint8Array, data: Uint8Array): Uint8Array {
   const text = typeof header === 'string' ? utf8(header) : header
