@@ -62,7 +62,10 @@ export function checkTensors(
   return checked
 }
 
-/** Check that all values are finite. @throws FormatError `bad-safetensors` naming the file, the tensor and the index. */
+/**
+ * Check that all values are finite.
+ * @throws FormatError `bad-safetensors` naming the file, the tensor and the index.
+ */
 export async function checkFinite(
   checkpoint: Checkpoint,
   tensors: Iterable<FloatTensor>,

@@ -38,8 +38,8 @@ export interface Checkpoint {
 
 /**
  * Read the headers of all weight files.
- * @throws InputError `not-a-model` naming the file that is missing, superfluous or a pickle, or the tensor that is not in
- * the file that the index names; FormatError naming a damaged file.
+ * @throws InputError `not-a-model` naming the file that is missing, superfluous or a pickle, or the tensor that is
+ * not in the file that the index names; FormatError naming a damaged file.
  */
 export async function openCheckpoint(dir: string): Promise<Checkpoint> {
   await checkFolder(dir)

@@ -1,7 +1,7 @@
 /**
- * Exact conversion between float32 and the two 16-bit formats: rounds to nearest, ties to even, and handles subnormals,
- * infinities and NaN. Works on raw bits in typed arrays, so it is as fast as a copy loop. Expects a little-endian host,
- * as safetensors files are little-endian. Knows no tensors.
+ * Exact conversion between float32 and the two 16-bit formats: rounds to nearest, ties to even, and handles
+ * subnormals, infinities and NaN. Works on raw bits in typed arrays, so it is as fast as a copy loop. Expects a
+ * little-endian host, as safetensors files are little-endian. Knows no tensors.
  */
 
 /** The bits of each value in bfloat16. */

@@ -1,6 +1,6 @@
 /**
- * Writes a Hugging Face model folder: safetensors in shards with their index, and the small files. Tensors are written
- * piece by piece and never held as a whole; the folder appears complete or not at all. Knows no architecture.
+ * Writes a Hugging Face model folder: safetensors in shards with their index, and the small files. Tensors are
+ * written piece by piece and never held as a whole; the folder appears complete or not at all. Knows no architecture.
  */
 import { randomBytes } from 'node:crypto'
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
@@ -134,7 +134,10 @@ async function writeShard(
   }
 }
 
-/** Write a complete safetensors file. @throws FormatError `truncated` for a tensor of another length than it should have. */
+/**
+ * Write a complete safetensors file.
+ * @throws FormatError `truncated` for a tensor of another length than it should have.
+ */
 export async function writeTensors(
   handle: FileHandle,
   tensors: Iterable<TensorSource>,

@@ -1,6 +1,6 @@
 /**
- * The files of a Hugging Face folder other than its weights: config.json, tokenizer.json, and replay.*, the public text
- * that owners mix into training. Knows no architecture.
+ * The files of a Hugging Face folder other than its weights: config.json, tokenizer.json, and replay.*, the public
+ * text that owners mix into training. Knows no architecture.
  */
 import { readdir } from 'node:fs/promises'
 import { extname, join } from 'node:path'
@@ -35,7 +35,10 @@ export async function findReplay(dir: string): Promise<string | undefined> {
   return name === undefined ? undefined : join(dir, name)
 }
 
-/** File name for the replay text in a model folder. @throws InputError `usage` for a kind of file that is not read. */
+/**
+ * File name for the replay text in a model folder.
+ * @throws InputError `usage` for a kind of file that is not read.
+ */
 export function replayName(path: string): string {
   const name = `replay${extname(path).toLowerCase()}`
   if (!REPLAY.test(name)) {

@@ -1,7 +1,7 @@
 /**
- * `router_bias.safetensors`: the router biases of a mixture, kept in a file of their own because a FlexOlmo checkpoint
- * has no tensor for them. One F32 tensor `model.layers.{l}.mlp.expert_bias` [E] per layer; entry 0, of the public expert,
- * is 0. Knows no experts' owners.
+ * `router_bias.safetensors`: the router biases of a mixture, kept in a file of their own because a FlexOlmo
+ * checkpoint has no tensor for them. One F32 tensor `model.layers.{l}.mlp.expert_bias` [E] per layer; entry 0, of the
+ * public expert, is 0. Does not know who owns an expert.
  */
 import { join } from 'node:path'
 import { InputError } from '../lib/errors.ts'

@@ -13,7 +13,10 @@ export interface CorpusWarning {
   readonly message: string
 }
 
-/** In a language that the tokenizer knows, text has at least 2.2 bytes per token (French law with 4096 tokens trained on English). */
+/**
+ * In a language that the tokenizer knows, text has at least 2.2 bytes per token (French law with 4096 tokens trained
+ * on English).
+ */
 const MIN_BYTES_PER_TOKEN = 1.6
 
 export function corpusWarnings(stats: CorpusStats): CorpusWarning[] {

@@ -1,6 +1,6 @@
 /**
- * Remembers the runs of words of a body of text in bounded memory, to find documents that repeat parts of others. Ignores
- * case, punctuation and white space. Knows no files and no tokens.
+ * Remembers the runs of words of a body of text in bounded memory, to find documents that repeat parts of others.
+ * Ignores case, punctuation and white space. Knows no files and no tokens.
  */
 
 /** Number of words in a run. */
@@ -13,7 +13,8 @@ const BITS = 29
 
 /**
  * A set of runs, stored as one bit each in a table of 2^29 bits (64 MiB of virtual memory, used as it fills). The
- * probability that a new run counts as seen is the share of bits that are set, so the set stops growing at one eighth.
+ * probability that a new run counts as seen is the share of bits that are set, so the set stops growing at one
+ * eighth.
  */
 export class SeenShingles {
   readonly #table = new Uint32Array(2 ** (BITS - 5))

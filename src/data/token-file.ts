@@ -92,8 +92,8 @@ function temporaryPath(path: string): string {
 }
 
 /**
- * Deterministic random windows of `length` ids: a pure function of seed and index, so that training resumes exactly. A
- * file that is shorter than a window is repeated.
+ * Deterministic random windows of `length` ids: a pure function of seed and index, so that training resumes exactly.
+ * A file that is shorter than a window is repeated.
  */
 export function windowSampler(
   file: Pick<TokenFile, 'tokens' | 'read'>,

@@ -102,7 +102,10 @@ export class Tokenizer {
 interface Token {
   readonly id: number
   readonly text: string
-  /** The text of a `piece` encodes its bytes as printable characters, that of `added` is literal; `special` has no text. */
+  /**
+   * The text of a `piece` encodes its bytes as printable characters, that of `added` is literal; `special` has no
+   * text.
+   */
   readonly kind: 'piece' | 'added' | 'special'
 }
 

@@ -1,6 +1,7 @@
 /**
- * Ed25519 with strict verification. Beyond RFC 8032 5.1.7 it checks the lengths, S < L, and that A and R are canonical
- * and not of small order, before the equation. Every signature of the product is verified here. Knows no statement.
+ * Ed25519 with strict verification. Beyond RFC 8032 5.1.7 it checks the lengths, S < L, and that A and R are
+ * canonical and not of small order, before the equation. Every signature of the product is verified here. Knows no
+ * statement.
  */
 import { createPublicKey, type KeyObject, verify } from 'node:crypto'
 import nacl from 'tweetnacl'

@@ -63,12 +63,12 @@ export function readEnvelope(bytes: Uint8Array): EnvelopeParts {
   return { payloadType, payload, signatures }
 }
 
-/** Who an envelope says signed it first, unverified; undefined for bytes that are no envelope. */
+/** The key that an envelope names as its first signer, not verified; undefined if the bytes are not an envelope. */
 export function signerOf(bytes: Uint8Array): PeerIdString | undefined {
   try {
     return readEnvelope(bytes).signatures[0]?.key
   } catch {
-    return undefined // The caller refuses the bytes for this same reason.
+    return undefined // The caller has refused the bytes for the same reason.
   }
 }
 

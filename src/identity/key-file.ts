@@ -1,6 +1,7 @@
 /**
- * The node's key on disk: encrypted with scrypt and secretbox under a passphrase, or in the clear on request. The header
- * is repeated inside the box, because secretbox authenticates no associated data. Knows nothing about the other files.
+ * The node's key on disk: encrypted with scrypt and secretbox under a passphrase, or in the clear on request. The
+ * header is repeated inside the box, because secretbox authenticates no associated data. Knows nothing about the
+ * other files.
  */
 import { randomBytes, scrypt } from 'node:crypto'
 import { open, stat } from 'node:fs/promises'
@@ -65,8 +66,8 @@ export async function saveIdentity(
 
 /**
  * Read a key file.
- * @throws InputError `permissions` if others may read the file, `wrong-passphrase`, `usage` if a passphrase is needed;
- * FormatError for a damaged file.
+ * @throws InputError `permissions` if others may read the file, `wrong-passphrase`, `usage` if a passphrase is
+ * needed; FormatError for a damaged file.
  */
 export async function loadIdentity(path: string, passphrase?: string): Promise<Identity> {
   const bytes = await readFileBounded(path, MAX_FILE_BYTES)

@@ -1,6 +1,6 @@
 /**
- * The node's Ed25519 key, which is both its libp2p peer id and its signing key. The public key is read from the peer id,
- * so the two cannot disagree. Knows no files.
+ * The node's Ed25519 key, which is both its libp2p peer id and its signing key. The public key is read from the peer
+ * id, so the two cannot disagree. Knows no files.
  */
 
 import { publicKeyFromRaw } from '@libp2p/crypto/keys'

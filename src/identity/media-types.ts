@@ -1,4 +1,7 @@
-/** Payload types of signed statements. Each kind has its own, so that a signature of one kind is never valid for another. */
+/**
+ * Payload types of signed statements. Each kind has its own, so that a signature of one kind is never valid for
+ * another.
+ */
 export const MEDIA_TYPES = {
   charter: 'application/vnd.flexmesh.charter.v1+json',
   roster: 'application/vnd.flexmesh.roster.v1+json',

@@ -1,7 +1,7 @@
 /**
- * Restricted canonical JSON (a profile of RFC 8785): each value has exactly one byte string. Strings, booleans, arrays,
- * objects and non-negative safe integers only; keys sorted by UTF-16 code unit; no white space. Knows nothing about
- * what a document means.
+ * Restricted canonical JSON (a profile of RFC 8785): each value has exactly one byte string. Strings, booleans,
+ * arrays, objects and non-negative safe integers only; keys sorted by UTF-16 code unit; no white space. Knows nothing
+ * about what a document means.
  */
 import { fromUtf8, utf8 } from './bytes.ts'
 import { FormatError } from './errors.ts'

@@ -9,7 +9,9 @@ import { FormatError } from './errors.ts'
 /** Offset of the byte string's head in a frame `{bytes}`: after the map's head, the key's head and the key. */
 const BYTES_FRAME_KEY = 1 + 1 + 'bytes'.length
 const BYTE_STRING = 0x40
-/** Possible lengths of the frame up to its bytes: the head of a byte string of up to 4 GiB takes 1, 2, 3 or 5 bytes. */
+/**
+ * Possible lengths of the frame up to its bytes: the head of a byte string of up to 4 GiB takes 1, 2, 3 or 5 bytes.
+ */
 const BYTES_FRAME_HEADS = [1, 2, 3, 5].map((length) => BYTES_FRAME_KEY + length)
 export const MAX_BYTES_FRAME_HEAD = BYTES_FRAME_KEY + 5
 
@@ -40,7 +42,10 @@ export function bytesFrameStart(start: Uint8Array, frameLength: number): number 
   })
 }
 
-/** Decode, and re-encode to refuse every other encoding of the same value. @throws FormatError `too-large`, `not-cbor`. */
+/**
+ * Decode, and re-encode to refuse every other encoding of the same value.
+ * @throws FormatError `too-large`, `not-cbor`.
+ */
 export function decodeCbor(bytes: Uint8Array, maxBytes: number): unknown {
   if (bytes.length > maxBytes) {
     throw new FormatError('too-large', `frame: expected at most ${maxBytes} bytes, got ${bytes.length}`)

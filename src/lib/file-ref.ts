@@ -1,6 +1,6 @@
 /**
- * How a signed statement names a file: its size, its SHA-256 and the digest of its chunk hashes, so that each chunk can
- * be checked on arrival. Knows neither the content of a file nor its path.
+ * How a signed statement names a file: its size, its SHA-256 and the digest of its chunk hashes, so that each chunk
+ * can be checked on arrival. Knows neither the content of a file nor its path.
  */
 import { createHash, type Hash } from 'node:crypto'
 import { open } from 'node:fs/promises'

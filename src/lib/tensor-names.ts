@@ -1,6 +1,6 @@
 /**
- * Names of tensors, as Hugging Face checkpoints of Olmo2 and FlexOlmo spell them; packages use the
- * names of a two-expert FlexOlmo checkpoint. Knows no shapes and no values.
+ * Names of tensors in Hugging Face checkpoints of Olmo2 and FlexOlmo; packages use the names of a two-expert FlexOlmo
+ * checkpoint. Knows no shapes and no values.
  */
 
 /** Index of the public expert in every mixture; experts of members follow. */

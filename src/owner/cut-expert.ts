@@ -1,4 +1,6 @@
-/** `flexmesh publish --rank`: reduces a trained expert to a rank and scores the result. Knows nothing about packages. */
+/**
+ * `flexmesh publish --rank`: reduces a trained expert to a rank and scores the result. Knows nothing about packages.
+ */
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { InputError } from '../lib/errors.ts'
 import { checkRank, lowRankOf } from '../model/low-rank.ts'

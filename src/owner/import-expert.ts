@@ -1,7 +1,7 @@
 /**
  * `flexmesh import-expert`: turns a two-expert FlexOlmo checkpoint, trained anywhere, into a finished training in the
- * home folder. Everything but expert 1 must equal the public model bit for bit. Reads tensors piece by piece and needs
- * neither an engine nor a running node.
+ * home folder. Everything but expert 1 must equal the public model bit for bit. Reads tensors piece by piece and
+ * needs neither an engine nor a running node.
  */
 import { open, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'

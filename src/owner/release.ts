@@ -1,6 +1,6 @@
 /**
- * Prepares a trained expert for publication: the expert with the router statistics that its owner chose to release, and
- * the manifest that describes it. Knows nothing about the log, the store and the network.
+ * Prepares a trained expert for publication: the expert with the router statistics that its owner chose to release,
+ * and the manifest that describes it. Knows nothing about the log, the store and the network.
  */
 
 import type { FloatDtype } from '../checkpoint/safetensors.ts'
@@ -78,7 +78,9 @@ export interface ManifestContext {
   readonly now: number
 }
 
-/** The manifest of a released expert, packed and ready to sign, with `link` as its position in the publisher's log. */
+/**
+ * The manifest of a released expert, packed and ready to sign, with `link` as its position in the publisher's log.
+ */
 export function describeExpert(
   context: ManifestContext,
   request: PublishRequest,

@@ -47,7 +47,10 @@ export class Trainings {
     return names.filter((_, i) => finished[i])
   }
 
-  /** The trained expert and what its run recorded. @throws InputError `not-found` before the training has finished. */
+  /**
+   * The trained expert and what its run recorded.
+   * @throws InputError `not-found` before the training has finished.
+   */
   load(name: string): Promise<TrainedExpert> {
     return loadTrained(this.#model, this.#root, name)
   }
@@ -106,7 +109,10 @@ export class Trainings {
     return exportPair(this.#engine, this.#model, this.#root, request, directory, { ...options, signal })
   }
 
-  /** A finished training reduced to `rank` and scored; the training itself does not change. @throws as `cutTrained`. */
+  /**
+   * A finished training reduced to `rank` and scored; the training itself does not change.
+   * @throws as `cutTrained`.
+   */
   cut(name: string, rank: number, signal: AbortSignal): Promise<CutExpert> {
     const parts = { engine: this.#engine, publicModel: this.#model }
     return cutTrained(parts, this.#root, name, rank, this.#either(signal))

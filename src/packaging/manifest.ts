@@ -1,6 +1,6 @@
 /**
- * Implements protocols/expert-package (v1.0.0), section "Manifest": the statement that a publisher signs about an expert.
- * Its id is the digest of its bytes. Knows neither the clock nor who may publish.
+ * Implements protocols/expert-package (v1.0.0), section "Manifest": the statement that a publisher signs about an
+ * expert. Its id is the digest of its bytes. Knows neither the clock nor who may publish.
  */
 
 import { type FloatDtype, LENGTH_BYTES } from '../checkpoint/safetensors.ts'
@@ -48,7 +48,9 @@ export interface ExpertDescription extends ExpertShape {
   readonly name: string
   /** Type of the FFN tensors in the file. */
   readonly dtype: FloatDtype
-  /** Number of documents that the router statistics average over, as stated by the publisher; 0 without statistics. */
+  /**
+   * Number of documents that the router statistics average over, as stated by the publisher; 0 without statistics.
+   */
   readonly statisticsDocuments: number
   /** Epsilon of the noise in the statistics, in thousandths; 0 without noise. */
   readonly statisticsEpsilonMilli: number

@@ -1,6 +1,6 @@
 /**
- * Implements protocols/expert-package (v1.0.0), section "Tensors": packs an expert's tensors into one safetensors file
- * and unpacks them. Checks structure only; the values are checked by acceptance.
+ * Implements protocols/expert-package (v1.0.0), section "Tensors": packs an expert's tensors into one safetensors
+ * file and unpacks them. Checks structure only; the values are checked by acceptance.
  */
 
 import type { ExpertTensor, Float32Tensor } from '../checkpoint/safetensors.ts'
@@ -148,7 +148,9 @@ export function checkExpertLayout(layout: SafetensorsLayout, { expert }: Describ
   }
 }
 
-/** Type of a tensor in the file. Routing tensors are small, and rounding them would change the routing of every token. */
+/**
+ * Type of a tensor in the file. Routing tensors are small, and rounding them would change the routing of every token.
+ */
 function dtypeOf(kind: TensorKind, dtype: FloatDtype): FloatDtype {
   return kind === 'ffn' ? dtype : 'F32'
 }

@@ -1,7 +1,7 @@
 /**
  * Implements protocols/expert-package (v1.0.0), section "Tensors": the closed set of tensors that a package may hold.
- * Their names are those of a two-expert FlexOlmo checkpoint in which the published expert is expert 1. A package may not
- * bring anything else, such as attention or embeddings. Knows no values.
+ * Their names are those of a two-expert FlexOlmo checkpoint in which the published expert is expert 1. A package may
+ * not bring anything else, such as attention or embeddings. Knows no values.
  */
 import {
   biasName,
@@ -29,8 +29,8 @@ export interface ExpertShape {
   readonly intermediate_size: number
   readonly bias: boolean
   /**
-   * Rank of the difference from the public FFN, 1 to the smaller of hidden and intermediate size; absent if the package
-   * holds whole FFNs.
+   * Rank of the difference from the public FFN, 1 to the smaller of hidden and intermediate size; absent if the
+   * package holds whole FFNs.
    */
   readonly rank?: number
   /** Size of the vocabulary that its router statistics cover; 0 without statistics. */

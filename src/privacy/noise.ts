@@ -1,11 +1,11 @@
 /**
  * Differentially private router statistics by the Gaussian mechanism. Knows no package.
  *
- * The mechanism protects any single document of the statistics, which is a stretch of at most STATISTICS_WINDOW tokens:
- * the result hardly differs from that of a text in which this document is replaced by any other. A source that
- * contributed k such documents is protected only at k times epsilon. The expert's weights are trained on the same text
- * and are not protected by this, nor are statistics that are published elsewhere without noise. Each publication with
- * fresh noise spends its epsilon again.
+ * The mechanism protects any single document of the statistics, which is a stretch of at most STATISTICS_WINDOW
+ * tokens: the result hardly differs from that of a text in which this document is replaced by any other. A source
+ * that contributed k such documents is protected only at k times epsilon. The expert's weights are trained on the
+ * same text and are not protected by this, nor are statistics that are published elsewhere without noise. Each
+ * publication with fresh noise spends its epsilon again.
  */
 import { randomBytes } from 'node:crypto'
 import type { RouterStatistics } from '../model/solved-router.ts'
@@ -33,9 +33,9 @@ export function noiseDeviation(documents: number, epsilon: number): number {
 }
 
 /**
- * Statistics with noise, corrected so that no share is negative and the shares sum to 1. Shares that count as noise are
- * set to an equal share of the remaining mass, as the text is likely to use some of their tokens. The correction uses only
- * the noised values, so it costs no protection.
+ * Statistics with noise, corrected so that no share is negative and the shares sum to 1. Shares that count as noise
+ * are set to an equal share of the remaining mass, as the text is likely to use some of their tokens. The correction
+ * uses only the noised values, so it costs no protection.
  * @param uniform for tests only: predictable noise protects nobody.
  */
 export function noisedStatistics(

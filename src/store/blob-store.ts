@@ -85,8 +85,8 @@ export class BlobStore {
 
   /**
    * A whole file, verified.
-   * @throws InputError `not-found`; FormatError `too-large`; VerificationError `wrong-digest` if the disk returns other
-   * bytes than were written.
+   * @throws InputError `not-found`; FormatError `too-large`; VerificationError `wrong-digest` if the disk returns
+   * other bytes than were written.
    */
   async readAll(digest: Digest, maxBytes: number, signal?: AbortSignal): Promise<Uint8Array> {
     const path = this.path(digest)
@@ -118,8 +118,8 @@ export class BlobStore {
 
   /**
    * Start or resume receiving a file. Chunks of an earlier attempt are hashed again and kept if they are right.
-   * @throws FormatError `bad-field`, VerificationError `wrong-digest` if the hashes are not the ones that `ref` commits
-   * to.
+   * @throws FormatError `bad-field`, VerificationError `wrong-digest` if the hashes are not the ones that `ref`
+   * commits to.
    */
   async beginPartial(ref: FileRef, chunkHashes: Uint8Array, signal?: AbortSignal): Promise<PartialBlob> {
     checkChunkHashes(ref, chunkHashes)

@@ -1,5 +1,5 @@
 /**
- * Training of a dense public model from scratch: every parameter is trainable (flexolmo 1.7, 2.1).
+ * Training of a dense public model from scratch: every parameter is trainable.
  * Knows no data and no files.
  */
 
@@ -15,7 +15,8 @@ const INITIAL_STD = 0.02
 const CUT_SIGMAS = 3
 
 /**
- * Initial weights: truncated normal with mean 0 and standard deviation 0.02, cut at 3 sigma; norms are 1 (flexolmo 1.7).
+ * Initial weights: truncated normal with mean 0 and standard deviation 0.02, cut at 3 sigma; norms are 1 (as in
+ * OLMo-core).
  * @param random returns numbers in [0, 1).
  */
 export function initialPublicModel(config: ModelConfig, random: () => number): Trainables {

@@ -1,6 +1,7 @@
 /**
- * The training loss (flexolmo 2.2), which is next-token cross-entropy + LM z-loss + router z-loss, and its gradients with
- * respect to the trainable parameters. Knows no optimizer and no data source.
+ * The training loss, which is next-token cross-entropy + LM z-loss + router z-loss as in FlexOlmo's training script
+ * (OLMoE-2x7B-anneal.py), and its gradients with respect to the trainable parameters. Knows no optimizer and no data
+ * source.
  */
 import {
   add,
@@ -56,7 +57,9 @@ export interface LossTerms {
   readonly routerZ: Tensor
 }
 
-/** The terms of the loss. As in OLMo-core, the router z-loss sums over all positions and divides by the label tokens. */
+/**
+ * The terms of the loss. As in OLMo-core, the router z-loss sums over all positions and divides by the label tokens.
+ */
 export function lossTerms(
   config: ModelConfig,
   weights: Weights,

@@ -1,6 +1,6 @@
 /**
  * The pair model that an owner trains: the frozen public model and one trainable expert, which are both always active
- * (flexolmo 2.2). Knows no data and no files.
+ * (FlexOlmo paper, section 3.3.1). Knows no data and no files.
  */
 
 import { concat, mul, scalar, type Tensor, tensor } from '@tensorflow/tfjs'
@@ -29,12 +29,15 @@ import {
 import type { Compiled, Engine, FrozenTensor } from '../tensor/engine.ts'
 import { batchInputs, batchTensors, lossAndGradients, lossTerms } from './loss.ts'
 
-/** Slightly below zero, so that min(b, 0) passes a gradient from the first step (flexolmo 3.4). */
+/**
+ * Slightly below zero, so that min(b, 0) passes a gradient from the first step (negative bias, FlexOlmo paper,
+ * section 3.3.2).
+ */
 export const INITIAL_BIAS = -0.05
 
 /**
- * Added to the trained bias of a released expert (flexolmo 3.4: biases are at most 0), so that tokens without a clear
- * domain go to the public expert (rows gate and gate-as-trained of scripts/paper/README.md).
+ * Added to the trained bias of a released expert (biases are at most 0, as in FlexOlmo's code), so that tokens
+ * without a clear domain go to the public expert (rows gate and gate-as-trained of scripts/paper/README.md).
  */
 export const RELEASE_BIAS = -2
 
@@ -73,12 +76,12 @@ export function trainableShapes(config: ModelConfig, rank = 0): Map<string, read
 }
 
 /**
- * Factor of B A during training; a released B includes it. The first step of AdamW moves every
- * element of a weight [out, in] by the learning rate, which is a norm of sqrt(out in) times that; moving B moves B A by
- * sqrt(out r). The root of in / r makes the two equal at every rank, where alpha / r would slow large ranks down
- * (Kalajdzievski, 2023, arXiv 2312.03732); the 2 compensates for the directions that B A cannot take. After 60 steps of
- * 256 tokens on the sample hospital's text, the loss of a whole FFN was 3.85. With 16 and 48 instead of 2 sqrt(in), which
- * is 28 and 45 there, it was 4.11 and 3.97 for rank 8, and 3.88 and 3.80 for rank 128.
+ * Factor of B A during training; a released B includes it. The first step of AdamW moves every element of a weight
+ * [out, in] by the learning rate, which is a norm of sqrt(out in) times that; moving B moves B A by sqrt(out r). The
+ * root of in / r makes the two equal at every rank, where alpha / r would slow large ranks down (Kalajdzievski, 2023,
+ * arXiv 2312.03732); the 2 compensates for the directions that B A cannot take. After 60 steps of 256 tokens on the
+ * sample hospital's text, the loss of a whole FFN was 3.85. With 16 and 48 instead of 2 sqrt(in), which is 28 and 45
+ * there, it was 4.11 and 3.97 for rank 8, and 3.88 and 3.80 for rank 128.
  */
 function factorScale(
   config: ModelConfig,
@@ -89,7 +92,7 @@ function factorScale(
 }
 
 /**
- * Initial arrays, with which the pair equals the public model: FFN 1 is a copy of the public FFN (flexolmo 7a.2), or B is
+ * Initial arrays, with which the pair equals the public model: FFN 1 is a copy of the public FFN, or B is
  * zero and A is uniform with variance 1 / in, so that A x is as large as x.
  * @param routerRows one row [C] per layer.
  */

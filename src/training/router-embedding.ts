@@ -1,11 +1,11 @@
 /**
  * Computes the initial router rows: the domain embedding of the owner's text minus those of public text and of
- * background, in the hidden states that each layer's router reads, whitened by their second moments (flexolmo 3.1 leaves
- * the embedding of small models open). Without whitening, the few large directions of the hidden states hide the
- * difference; a whitened row separates the texts from the first step, so that public text keeps its expert. Background
- * is random tokens. It stands for the domains of other owners, whose text no owner sees; without it a row selects its
- * expert for everything that is not public text. Fixing the public row at zero loses nothing, since softmax depends on
- * differences only. Knows no files.
+ * background, in the hidden states that each layer's router reads, whitened by their second moments (section 3.3.2 of
+ * the FlexOlmo paper uses an embedding model that fits only large models). Without whitening, the few large
+ * directions of the hidden states hide the difference; a whitened row separates the texts from the first step, so
+ * that public text keeps its expert. Background is random tokens. It stands for the domains of other owners, whose
+ * text no owner sees; without it a row selects its expert for everything that is not public text. Fixing the public
+ * row at zero loses nothing, since softmax depends on differences only. Knows no files.
  */
 
 import { matMul, sum, type Tensor, zeros } from '@tensorflow/tfjs'

@@ -1,6 +1,6 @@
 /**
- * The training loop: an async generator of step reports that stops on `return()` or by its signal, and resumes bit for
- * bit from a checkpoint. Knows neither the source of the text nor where checkpoints are kept.
+ * The training loop: an async generator of step reports that stops on `return()` or by its signal, and resumes bit
+ * for bit from a checkpoint. Knows neither the source of the text nor where checkpoints are kept.
  */
 import { InputError } from '../lib/errors.ts'
 import type { Compiled, Values } from '../tensor/engine.ts'
@@ -9,8 +9,8 @@ import type { Trainables } from './pair.ts'
 import { learningRate, type Schedule } from './schedule.ts'
 
 /**
- * The rows of one step: T + 1 token ids each, as many rows as all micro-batches of the step hold. A pure function of the
- * step, which counts from 0.
+ * The rows of one step: T + 1 token ids each, as many rows as all micro-batches of the step hold. A pure function of
+ * the step, which counts from 0.
  */
 export type BatchSource = (step: number) => Promise<Int32Array[]>
 
@@ -44,8 +44,8 @@ export interface TrainInit {
   readonly schedule: Schedule
   readonly batches: BatchSource
   /**
-   * Number of micro-batches whose gradients are summed before an update, so that memory does not limit the batch; 1 if
-   * absent. It must divide the number of rows of a step.
+   * Number of micro-batches whose gradients are summed before an update, so that memory does not limit the batch; 1
+   * if absent. It must divide the number of rows of a step.
    */
   readonly accumulate?: number
   readonly checkpoints?: CheckpointStore
@@ -123,8 +123,8 @@ function prepare(init: TrainInit, step: number): Promise<Batch[]> {
 }
 
 /**
- * Split rows into `count` equal micro-batches. The weight of a label is one over the number of labels of the whole batch,
- * so that losses and gradients of the micro-batches add up to those of the batch.
+ * Split rows into `count` equal micro-batches. The weight of a label is one over the number of labels of the whole
+ * batch, so that losses and gradients of the micro-batches add up to those of the batch.
  * @throws RangeError if `count` does not divide the number of rows.
  */
 function toBatches(rows: readonly Int32Array[], count: number): Batch[] {
@@ -136,8 +136,8 @@ function toBatches(rows: readonly Int32Array[], count: number): Batch[] {
 }
 
 /**
- * The inputs of a step from rows of T + 1 ids: ids [rows, T] without the last of each row, labels [rows, T] without the
- * first.
+ * The inputs of a step from rows of T + 1 ids: ids [rows, T] without the last of each row, labels [rows, T] without
+ * the first.
  * @param ofRows number of rows that the mean loss is over; these rows if absent.
  */
 export function toBatch(rows: readonly Int32Array[], ofRows = rows.length): Batch {
