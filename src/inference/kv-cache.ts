@@ -144,7 +144,7 @@ export class KvCache {
   ensure(slots: number, positions: number): void {
     if (slots > this.#maxSlots || positions > this.#maxPositions) {
       throw new RangeError(
-        `cache of ${this.#maxSlots} x ${this.#maxPositions}: asked for ${slots} x ${positions}`,
+        `cache: expected at most ${this.#maxSlots} slots of ${this.#maxPositions} positions, got ${slots} of ${positions}`,
       )
     }
     if (slots <= this.#slots && positions <= this.#positions) return

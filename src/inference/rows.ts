@@ -43,7 +43,7 @@ export class Rows {
   first(rows: number): Float32Array {
     let view = this.#views.get(rows)
     if (view === undefined) {
-      if (rows > this.#maxRows) throw new RangeError(`${rows} rows of ${this.#maxRows}`)
+      if (rows > this.#maxRows) throw new RangeError(`expected at most ${this.#maxRows} rows, got ${rows}`)
       view = new Float32Array(this.#buffer(), this.#address, rows * this.#width)
       this.#views.set(rows, view)
     }

@@ -198,7 +198,7 @@ function expertSpec(config: ModelConfig, layer: number, e: number) {
 /**
  * An expert for several rows: computes transposed products, with the weights as left operands. ONNX Runtime reads left
  * operands in place, but repacks right ones at every run, which takes a sixth of the time for 50 rows. For one row it
- * does not repack.
+ * needs no repacking.
  */
 function severalRowsSpec({ hiddenSize: C }: ModelConfig, layer: number, e: number) {
   return (): LayerSpec => ({

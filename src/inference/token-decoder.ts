@@ -47,7 +47,7 @@ export interface TokenBatch {
   readonly routings: readonly SequenceRouting[]
 }
 
-/** Maximum milliseconds without a turn of the event loop, plus one layer. */
+/** Milliseconds after which the event loop gets a turn, at the end of a layer. */
 const LONGEST_TURN_MS = 4
 
 export class TokenDecoder {

@@ -218,7 +218,8 @@ export interface Split {
  * @throws RangeError for more jobs than `most`.
  */
 export function splitJobs(jobs: readonly Job[], most: number): Split[] {
-  if (jobs.length > most) throw new RangeError(`${jobs.length} jobs in one list, at most ${most} pieces`)
+  if (jobs.length > most)
+    throw new RangeError(`expected at most ${most} jobs in one list, got ${jobs.length}`)
   for (let largest = MAX_PIECE_BYTES; ; largest *= 2) {
     const splits = jobs.map((job) => splitOf(job, largest))
     if (splits.reduce((total, { pieces }) => total + pieces, 0) <= most) return splits

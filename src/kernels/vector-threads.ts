@@ -126,7 +126,7 @@ export class VectorThreads {
    */
   run(jobs: readonly Job[]): void {
     if (jobs.length > this.#maxJobs) {
-      throw new RangeError(`${jobs.length} jobs in one list, at most ${this.#maxJobs}`)
+      throw new RangeError(`expected at most ${this.#maxJobs} jobs in one list, got ${jobs.length}`)
     }
     const control = this.#control
     this.#sequence = (this.#sequence + 1) & SEQUENCE_MASK

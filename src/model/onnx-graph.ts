@@ -5,7 +5,7 @@
  *
  * Three other files compute the same function: model/transformer.ts (training and evaluation), inference/decoder.ts
  * with serving-layers.ts, and inference/token-decoder.ts (serving). test/model/onnx-graph.test.ts holds the graph
- * equal to serving, with and without the vector kernels of token-decoder.ts.
+ * equal to serving, where decoder.ts reads the prompt and token-decoder.ts computes the tokens after it.
  */
 import { biasName, expertName, layerName, routerName } from '../lib/tensor-names.ts'
 import { GraphBuilder } from '../tensor/graph-builder.ts'

@@ -138,7 +138,7 @@ export function requireParam(params: Params, name: string): Param {
  * section 3.3.2). Nothing is averaged; only router rows and biases are copied, and low-rank experts remain factors.
  * Expert 0 is the public FFN.
  * @param publicRows router row [C] of the public expert in each layer
- * @param experts in the order of the mixture, which starts with the public expert
+ * @param experts the other experts, in the order of the mixture
  */
 export function mixtureParams(
   config: ModelConfig,

@@ -8,7 +8,7 @@
  * are added to the logits of the router rows.
  */
 
-/** Maximum number of tokens of a document. */
+/** Maximum number of tokens of one document in router statistics. */
 export const STATISTICS_WINDOW = 128
 
 /** Statistics of an owner's text: means over its documents. */
@@ -30,7 +30,10 @@ export interface Gate {
   readonly rowScale: number
 }
 
-/** Factor by which each token reduces the evidence of earlier ones (rows gate, gate-decay-0.8 and gate-decay-0.95). */
+/**
+ * Factor by which each token reduces the evidence of earlier ones, chosen by rows gate, gate-decay-0.8 and
+ * gate-decay-0.95 of the table in scripts/paper/README.md.
+ */
 export const GATE_DECAY = 0.9
 /**
  * Share of the common model (the mean over all owners) in every owner's unigram model. It makes a token that an owner
@@ -39,7 +42,7 @@ export const GATE_DECAY = 0.9
 const SMOOTHING = 0.01
 /** Share of the uniform distribution in the common model, for tokens that no owner used. */
 const UNIFORM = 0.1
-/** `Gate.rowScale` of every solved gate (row gate-alone). */
+/** `Gate.rowScale` of every solved gate, chosen by row gate-alone of that table. */
 const ROW_SCALE = 1
 
 export interface GateCalibration {
@@ -49,7 +52,7 @@ export interface GateCalibration {
   readonly prior: number
 }
 
-/** Rows gate, gate-odds, gate-quarter and gate-no-prior of the table in scripts/paper/README.md. */
+/** Chosen by rows gate, gate-odds, gate-quarter and gate-no-prior of the table in scripts/paper/README.md. */
 export const GATE_CALIBRATION: GateCalibration = { scale: 0.5, prior: 1 }
 
 /**

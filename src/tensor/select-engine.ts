@@ -37,7 +37,10 @@ export async function selectEngine({ name = 'onnx', device, threads }: EngineCho
       return tensorflowEngine(init)
     case 'cpu':
       if (known === 'cuda')
-        throw new InputError('usage', '--device cuda: engine cpu has none; use --engine tensorflow or onnx')
+        throw new InputError(
+          'usage',
+          '--device cuda: engine cpu cannot use a GPU; use --engine tensorflow or onnx',
+        )
       return cpuEngine()
     default:
       throw new InputError('usage', `--engine: expected onnx, tensorflow or cpu, got "${name}"`)

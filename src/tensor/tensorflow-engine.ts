@@ -45,7 +45,7 @@ export async function tensorflowEngine({ device, threads }: TensorflowEngineInit
   const library = `TensorFlow ${binding.TF_Version}, ${name.split('/')[1]} ${native.version['tfjs-node']}`
   if (!isUsingGpuDevice && (device === 'cuda' || (device === undefined && gpus.length > 0))) {
     const gpu =
-      gpus[0] === undefined ? 'and no NVIDIA driver answers' : `and leaves the ${gpus[0].name} alone`
+      gpus[0] === undefined ? 'and no NVIDIA driver answers' : `and does not use the ${gpus[0].name}`
     throw engineMissing(
       'tensorflow on cuda',
       `TensorFlow ${binding.TF_Version} runs on the CPU here ${gpu}`,

@@ -96,7 +96,9 @@ describe('a step that fails', () => {
         const [other, tooLong] = await Promise.allSettled([ask(37), ask(CONTEXT + 1)])
         expect(tooLong).toMatchObject({
           status: 'rejected',
-          reason: new RangeError(`cache of 1 x ${CONTEXT}: asked for 1 x ${CONTEXT + 1}`),
+          reason: new RangeError(
+            `cache: expected at most 1 slots of ${CONTEXT} positions, got 1 of ${CONTEXT + 1}`,
+          ),
         })
         expect(other.status).toBe('rejected')
         expect(await ask(37)).toEqual(expected)

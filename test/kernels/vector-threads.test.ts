@@ -377,7 +377,7 @@ describe('splitJobs', () => {
         expect([pieces * rows >= all, (pieces - 1) * rows < all]).toEqual([true, true])
       })
     }
-    expect(() => splitJobs([head, head], 1)).toThrow(/2 jobs in one list, at most 1 pieces/)
+    expect(() => splitJobs([head, head], 1)).toThrow(/at most 1 jobs in one list, got 2/)
   })
 })
 
@@ -396,7 +396,7 @@ describe('VectorThreads.run', () => {
       bits: 0,
       vectors: 1,
     }
-    expect(() => threads.run([job, job])).toThrow(/2 jobs in one list, at most 1/)
+    expect(() => threads.run([job, job])).toThrow(/at most 1 jobs in one list, got 2/)
     await threads.dispose()
   })
 })

@@ -29,7 +29,7 @@ describe('selectEngine', () => {
   it.each([
     [{ name: 'gpu' }, '--engine: expected onnx, tensorflow or cpu, got "gpu"'],
     [{ device: 'tpu' }, '--device: expected cpu or cuda, got "tpu"'],
-    [{ name: 'cpu', device: 'cuda' }, '--device cuda: engine cpu has none'],
+    [{ name: 'cpu', device: 'cuda' }, '--device cuda: engine cpu cannot use a GPU'],
   ])('refuses %j', async (choice, words) => {
     const error = await refusal(selectEngine(choice))
     expect(error.code).toBe('usage')
