@@ -1,6 +1,6 @@
 /**
- * Extraction audit (flexolmo 5, "Data extraction", at our scale): given the start of a training text, does a
- * model write its continuation? A control that was overfitted must be caught. Knows no table.
+ * Extraction audit (FlexOlmo paper, section 5.3, at our scale): given the start of a training text, does a model
+ * write its continuation? A control that was overfitted must be caught. Knows no table.
  */
 import { createGenerator } from '../../src/inference/generate.ts'
 import { mixtureParams, type Params, zeroRows } from '../../src/model/params.ts'

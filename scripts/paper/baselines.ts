@@ -1,6 +1,6 @@
 /**
  * What owners could do without FlexMesh, from the nats of their models alone: ensembles, prompt routing and
- * soups of weights (flexolmo 5, definitions of the baselines). Knows no training.
+ * soups of weights (FlexOlmo paper, section 4.3 and appendix A.1). Knows no training.
  */
 import type { Param, Params } from '../../src/model/params.ts'
 import type { Scorer } from './scorer.ts'
@@ -175,8 +175,8 @@ export function soup(models: readonly Params[], weights: readonly number[]): Par
 }
 
 /**
- * Public text that looks like an owner's (flexolmo 3.5): the windows of T + 1 public tokens that the classifier
- * prefers the owner's domain for, most first, as one array of ids.
+ * Public text that looks like an owner's (FlexOlmo paper, section 3.3.3): the windows of T + 1 public tokens that the
+ * classifier prefers the owner's domain for, most first, as one array of ids.
  */
 export function proxyText(
   text: Text,
