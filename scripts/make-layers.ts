@@ -4,7 +4,7 @@
  * when an import of src/ is not allowed by the table. Usage: tsx scripts/make-layers.ts [--check]
  */
 import { readdir, readFile, writeFile } from 'node:fs/promises'
-import { dirname, join, posix, relative } from 'node:path'
+import { dirname, join, posix } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { LAYERS, type Layer, PACKAGES, type PackageGroup } from './layers.ts'
 
@@ -132,6 +132,11 @@ export function withTree(readme: string, layers: readonly Layer[]): string {
   return readme.replace(TREE, (_, head, tail) => `${head}src/\n${lines.join('\n')}\n${tail}`)
 }
 
+/** Whether README.md shows another tree than the table, or no longer marks where it is. */
+export function treeDiffers(readme: string, layers: readonly Layer[]): boolean {
+  return !TREE.test(readme) || withTree(readme, layers) !== readme
+}
+
 /** The linter formats its own settings, so two spellings of one value are the same. */
 function isSame(before: string, after: string): boolean {
   if (before === after) return true
@@ -144,22 +149,24 @@ function isSame(before: string, after: string): boolean {
 
 async function main(check: boolean): Promise<number> {
   const faults = await faultsOf(join(root, 'src'), LAYERS)
-  for (const [file, make] of [
-    ['biome.json', withRules],
-    ['README.md', withTree],
-  ] as const) {
-    const path = join(root, file)
-    const before = await readFile(path, 'utf8')
-    if (file === 'README.md' && !TREE.test(before))
-      faults.push('README.md: the marks around the tree are gone')
-    const after = make(before, LAYERS)
-    if (isSame(before, after)) continue
-    if (check) faults.push(`${relative(root, path)} differs from scripts/layers.ts; run "npm run layers"`)
-    else await writeFile(path, after)
+  const readme = join(root, 'README.md')
+  const biome = join(root, 'biome.json')
+  const tree = await readFile(readme, 'utf8')
+  const rules = await readFile(biome, 'utf8')
+  const again = 'differs from scripts/layers.ts; run "npm run layers"'
+  if (!TREE.test(tree)) faults.push('README.md: the marks around the tree are gone')
+  else if (treeDiffers(tree, LAYERS)) {
+    if (check) faults.push(`README.md: its tree ${again}`)
+    else await writeFile(readme, withTree(tree, LAYERS))
+  }
+  if (!isSame(rules, withRules(rules, LAYERS))) {
+    if (check) faults.push(`biome.json ${again}`)
+    else await writeFile(biome, withRules(rules, LAYERS))
   }
   for (const fault of faults) console.error(fault)
   return faults.length === 0 ? 0 : 1
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url))
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
   process.exitCode = await main(process.argv.includes('--check'))
+}

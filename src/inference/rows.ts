@@ -4,8 +4,7 @@
  */
 
 import { BlockLayout } from '../kernels/block-layout.ts'
-import { type RowKernels, rowModule } from '../kernels/row-kernels.ts'
-import { PAGE_BYTES } from '../kernels/wasm-encode.ts'
+import { openRowKernels, type RowKernels } from '../kernels/row-kernels.ts'
 import type { WeightedRows } from '../model/routing-plan.ts'
 
 /** A buffer of rows. Views of the same number of rows are the same array, which engines recognise. */
@@ -104,13 +103,10 @@ export class RowMemory {
    */
   #open(): Opened {
     if (this.#opened !== undefined) return this.#opened
-    const pages = Math.ceil(this.#layout.bytes / PAGE_BYTES)
-    const memory = new WebAssembly.Memory<ArrayBuffer>({ initial: pages, maximum: pages, shared: false })
-    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(rowModule()), { env: { memory } })
-    const { buffer } = memory
+    const { buffer, kernels } = openRowKernels(this.#layout.bytes)
     this.#opened = {
       buffer,
-      kernels: exports as RowKernels,
+      kernels,
       indices: new Int32Array(buffer, this.#indices, this.#maxRows),
       weights: new Float32Array(buffer, this.#weights, this.#maxRows),
     }

@@ -12,6 +12,7 @@ import {
   f32x4,
   i32,
   multiplyAdd,
+  PAGE_BYTES,
   v128,
   type WasmFunction,
   whileLoop,
@@ -25,9 +26,19 @@ export interface RowKernels {
   scatterAdd(all: number, rows: number, weights: number, from: number, count: number, bytes: number): void
 }
 
-/** The WebAssembly module that exports `RowKernels`, for one thread. */
-export function rowModule(): Uint8Array<ArrayBuffer> {
-  return encodeModule([gather(), scatterAdd()], 'one thread')
+/**
+ * Kernels over a new memory of at least `bytes` bytes, for one thread.
+ * @throws RangeError for more than 4 GiB, or if the system cannot provide the memory.
+ */
+export function openRowKernels(bytes: number): {
+  readonly buffer: ArrayBuffer
+  readonly kernels: RowKernels
+} {
+  const pages = Math.ceil(bytes / PAGE_BYTES)
+  const memory = new WebAssembly.Memory<ArrayBuffer>({ initial: pages, maximum: pages, shared: false })
+  const module = new WebAssembly.Module(encodeModule([gather(), scatterAdd()], 'one thread'))
+  const { exports } = new WebAssembly.Instance(module, { env: { memory } })
+  return { buffer: memory.buffer, kernels: exports as RowKernels }
 }
 
 function gather(): WasmFunction {

@@ -2,26 +2,48 @@
  * Reads back what the disk holds when a node opens: withdrawals first, then the experts that were accepted. Judging
  * that was cut off goes on in the queue.
  */
-import { refusedEnvelope } from '../acceptance/accept.ts'
+import { refusedEnvelope, type Verdict } from '../acceptance/accept.ts'
 import { readLoggedManifest } from '../acceptance/logged-manifest.ts'
 import { signerOf } from '../identity/envelope.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { FlexMeshError } from '../lib/errors.ts'
-import { openManifest } from '../packaging/manifest.ts'
+import { type Manifest, openManifest } from '../packaging/manifest.ts'
 import type { ManifestStatement } from '../packaging/open-statement.ts'
 import { unpackExpert } from '../packaging/package.ts'
 import { isRefusal, type Parts } from '../pipeline.ts'
 import { openWithdrawal } from '../statements/withdrawal.ts'
 
+interface LoggedPackage {
+  readonly id: Digest
+  readonly envelope: Uint8Array
+  readonly manifest: Manifest
+}
+
 export async function restore(parts: Parts): Promise<void> {
-  const manifests: { readonly envelope: Uint8Array; readonly id: Digest }[] = []
-  for await (const { envelope, digest } of parts.statements.all()) {
-    if (readLoggedManifest(envelope) !== undefined) manifests.push({ envelope, id: digest })
+  const { accepted, membership, verdicts } = parts
+  const packages: LoggedPackage[] = []
+  for await (const { envelope, digest: id } of parts.statements.all()) {
+    const manifest = readLoggedManifest(envelope)
+    if (manifest !== undefined) packages.push({ id, envelope, manifest })
     else restoreWithdrawal(parts, envelope)
   }
-  for (const { envelope, id } of manifests) await restoreManifest(parts, id, envelope)
-  await parts.accepted.dropUncovered((publisher, seq) => parts.membership.mayPublish(publisher, seq))
-  await parts.accepted.dropExpired()
+  const standing: { readonly logged: LoggedPackage; readonly verdict: Verdict | undefined }[] = []
+  for (const logged of packages) {
+    const verdict = await verdicts.get(logged.id)
+    const { publisher } = logged.manifest
+    if (accepted.isWithdrawn(publisher, logged.id)) {
+      // A crash may have come between the withdrawal and what follows from it.
+      if (verdict?.outcome === 'accepted') await accepted.withdraw(publisher, [logged.id])
+    } else if (verdict?.outcome !== 'refused') standing.push({ logged, verdict })
+  }
+  // Before the queue begins to write: downloads that were cut off resume, other leftovers go.
+  await parts.blobs.sweep(
+    standing.flatMap(({ logged }) => logged.manifest.files),
+    parts.signal,
+  )
+  for (const { logged, verdict } of standing) await restorePackage(parts, logged, verdict)
+  await accepted.dropUncovered((publisher, seq) => membership.mayPublish(publisher, seq))
+  await accepted.dropExpired()
   await parts.composer.recompose()
 }
 
@@ -34,35 +56,33 @@ function restoreWithdrawal(parts: Parts, envelope: Uint8Array): void {
   }
 }
 
-async function restoreManifest(parts: Parts, id: Digest, envelope: Uint8Array): Promise<void> {
-  const { accepted, blobs, queue, verdicts } = parts
-  const verdict = await verdicts.get(id)
-  if (verdict?.outcome === 'refused') return
+async function restorePackage(
+  parts: Parts,
+  { id, envelope }: LoggedPackage,
+  verdict: Verdict | undefined,
+): Promise<void> {
+  const { accepted, blobs, queue } = parts
   let opened: ManifestStatement
   try {
     opened = { kind: 'manifest', ...openManifest(envelope), envelope }
   } catch (error) {
     if (!isRefusal(error)) throw error
-    await verdicts.put(refusedEnvelope(id, error, parts.now(), signerOf(envelope)))
+    // Even our own log may hold what nobody signed: it is refused as from anybody else.
+    await parts.verdicts.put(refusedEnvelope(id, error, parts.now(), signerOf(envelope)))
     return
   }
-  const { manifest } = opened
-  if (accepted.isWithdrawn(manifest.publisher, id)) {
-    // A crash may have come between the withdrawal and what follows from it.
-    await accepted.withdraw(manifest.publisher, [id])
-    return
-  }
-  const [file] = manifest.files
+  const [file] = opened.manifest.files
   if (verdict === undefined || !(await blobs.has(file.sha256))) {
     queue.add(opened)
     return
   }
   try {
-    accepted.use(opened, unpackExpert(await blobs.readAll(file.sha256, file.size), manifest))
+    const weights = await blobs.readAll(file.sha256, file.size, parts.signal)
+    accepted.use(opened, unpackExpert(weights, opened.manifest))
   } catch (error) {
     if (!(error instanceof FlexMeshError)) throw error
-    parts.log.warn(`package ${id} cannot be read from disk and is fetched again`, error)
-    await blobs.delete(file.sha256)
+    parts.log.warn(`package ${id} cannot be read from disk and is judged again`, error)
+    if (isRefusal(error)) await blobs.delete(file.sha256) // The disk gave back other bytes than were written.
     queue.add(opened)
   }
 }

@@ -1,4 +1,5 @@
 /** Local trouble, withdrawals that overtake judging, forks, revocations and the end of a roster, between real nodes. */
+import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { seal } from '../../src/identity/envelope.ts'
@@ -289,5 +290,33 @@ describe('a roster that has ended', () => {
     await watch.until('the new roster', () => archive.membership.roster().version > 2)
     await publish(archive)
     await watch.until('the expert', () => hospital.accepted.list().length === 1)
+  })
+})
+
+describe('a node that was killed while it wrote', () => {
+  it('removes the leftovers when it opens, and keeps its experts', async () => {
+    const { watch, hospital, archive } = await pair()
+    await publish(archive)
+    await watch.until('the expert', () => hospital.accepted.list().length === 1)
+    const blobs = join(hospital.paths.root, 'blobs')
+    await hospital.close()
+    const before = (await readdir(blobs)).sort()
+    await writeFile(join(blobs, `.${'0'.repeat(16)}.tmp`), 'half a file')
+    await writeFile(join(blobs, `${'a'.repeat(64)}.chunks`), 'hashes of no file')
+    const again = (await net?.open(0)) as FlexMeshNode
+    expect((await readdir(blobs)).sort()).toEqual(before)
+    expect(again.accepted.list()).toHaveLength(1)
+  })
+
+  it('fetches a package again whose file the disk has damaged', async () => {
+    const { watch, hospital, archive } = await pair()
+    const id = await publish(archive)
+    await watch.until('the expert', () => hospital.accepted.list().length === 1)
+    const [file] = (await hospital.accepted.manifestOf(id)).files
+    await hospital.close()
+    await writeFile(hospital.blobs.path(file.sha256), Buffer.alloc(file.size))
+    const again = (await net?.open(0)) as FlexMeshNode
+    await watch.until('the expert again', () => again.accepted.list().length === 1)
+    expect(await outcomes(again)).toEqual(['accepted'])
   })
 })
