@@ -4,7 +4,7 @@
  * other files.
  */
 import { randomBytes, scrypt } from 'node:crypto'
-import { open, stat } from 'node:fs/promises'
+import { open, rm, stat } from 'node:fs/promises'
 import nacl from 'tweetnacl'
 import { concatBytes, equalBytes, fromBase64, fromUtf8, toBase64, utf8 } from '../lib/bytes.ts'
 import { encodeCanonical } from '../lib/canonical-json.ts'
@@ -58,6 +58,10 @@ export async function saveIdentity(
       await handle.writeFile(content)
       await handle.chmod(PRIVATE_FILE_MODE)
       await handle.sync()
+    } catch (error) {
+      // A part of a key is of no use, and would forbid another attempt.
+      await rm(path, { force: true })
+      throw error
     } finally {
       await handle.close()
     }

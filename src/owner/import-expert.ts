@@ -5,41 +5,28 @@
  */
 import { open, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import {
-  type CheckOptions,
-  checkPiece,
-  checkTensors,
-  type FloatTensor,
-} from '../checkpoint/checkpoint-check.ts'
-import {
-  type Checkpoint,
-  openCheckpoint,
-  readPieces,
-  readTensor,
-} from '../checkpoint/checkpoint-directory.ts'
+import { type CheckOptions, checkPiece, type FloatTensor } from '../checkpoint/checkpoint-check.ts'
+import { type Checkpoint, readPieces, readTensor } from '../checkpoint/checkpoint-directory.ts'
 import { valuesSource } from '../checkpoint/flex-olmo.ts'
 import { type TensorSource, writeTensors } from '../checkpoint/huggingface-directory.ts'
-import { readConfig, readTokenizer, TOKENIZER_FILE } from '../checkpoint/model-directory.ts'
 import { openPublicModel, type PublicModelFiles } from '../checkpoint/public-model.ts'
 import { readRouterBias } from '../checkpoint/router-bias.ts'
 import { toFloat32 } from '../checkpoint/safetensors.ts'
 import { openCorpus } from '../data/corpus.ts'
-import { equalBytes, fromUtf8 } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import { ensurePrivateDir, mapDiskErrors, PRIVATE_FILE_MODE, pathExists } from '../lib/files.ts'
 import {
   biasName,
   expertName,
   FFN_PROJECTIONS,
-  mixtureName,
   PAIR_EXPERT,
   routerName,
   STATISTICS_TOKENS,
 } from '../lib/tensor-names.ts'
-import { configFromHuggingFace, type ModelConfig } from '../model/config.ts'
-import { mixtureShapes } from '../model/params.ts'
+import type { ModelConfig } from '../model/config.ts'
 import type { HomePaths } from '../store/home.ts'
 import { foldBias, RELEASE_BIAS } from '../training/pair.ts'
+import { compareFrozen, openPair, type Pair } from './pair-checkpoint.ts'
 import { loadOwnStatistics, type OwnStatistics } from './statistics.ts'
 import { claimTraining } from './training-claim.ts'
 import {
@@ -49,12 +36,6 @@ import {
   type TrainResult,
   trainingDirs,
 } from './training-folder.ts'
-
-/** A pair whose tensor names and shapes fit the public model. */
-interface Pair {
-  readonly checkpoint: Checkpoint
-  readonly tensors: ReadonlyMap<string, FloatTensor>
-}
 
 /**
  * Check the checkpoint in `dir` and keep its expert 1 as the training `name`.
@@ -130,99 +111,6 @@ async function importClaimed(
   }
   await saveResult(dirs, result)
   return result
-}
-
-async function openPair(model: PublicModelFiles, dir: string): Promise<Pair> {
-  const checkpoint = await openCheckpoint(dir)
-  const json = await readConfig(dir)
-  const { model_type, num_experts } = json as Record<string, unknown>
-  if (model_type !== 'flex_olmo' || num_experts !== 2) {
-    throw new InputError(
-      'not-a-model',
-      `${join(dir, 'config.json')}: expected model_type flex_olmo with num_experts 2, got ${JSON.stringify(model_type)} with ${JSON.stringify(num_experts)}`,
-    )
-  }
-  const config = configFromHuggingFace(json)
-  for (const key of Object.keys(config) as (keyof ModelConfig)[]) {
-    if (config[key] !== model.config[key]) {
-      throw new InputError(
-        'mismatch',
-        `${join(dir, 'config.json')}: expected ${key} ${model.config[key]} as in the public model, got ${config[key]}`,
-      )
-    }
-  }
-  const theirs = await readTokenizer(dir)
-  if (!sameTokenizer(theirs, await readTokenizer(model.dir))) {
-    throw new InputError(
-      'mismatch',
-      `${join(dir, TOKENIZER_FILE)} is not the tokenizer of the public model; train on text encoded by that tokenizer`,
-    )
-  }
-  return { checkpoint, tensors: checkTensors(checkpoint, mixtureShapes(config, 2)) }
-}
-
-/** Whether two files encode text alike: libraries write the same tokenizer in different spellings. */
-function sameTokenizer(a: Uint8Array, b: Uint8Array): boolean {
-  if (equalBytes(a, b)) return true
-  const parts = [a, b].map((bytes) => {
-    try {
-      const { model, added_tokens, normalizer, pre_tokenizer } = JSON.parse(fromUtf8(bytes))
-      return JSON.stringify(ordered({ model, added_tokens, normalizer, pre_tokenizer }))
-    } catch {
-      return undefined
-    }
-  })
-  return parts[0] !== undefined && parts[0] === parts[1]
-}
-
-/** The same value with the members of every object sorted by name. */
-function ordered(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(ordered)
-  if (typeof value !== 'object' || value === null) return value
-  return Object.fromEntries(
-    Object.entries(value)
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([key, inner]) => [key, ordered(inner)]),
-  )
-}
-
-/** Check every tensor of the public model, and the public router rows. @throws InputError `mismatch`. */
-async function compareFrozen(
-  model: PublicModelFiles,
-  { checkpoint, tensors }: Pair,
-  progress: (bytes: number) => void,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const differs = (tensor: FloatTensor, how: string): InputError =>
-    new InputError(
-      'mismatch',
-      `${join(checkpoint.dir, tensor.file)}: tensor ${tensor.name} ${how}; only expert 1 and its router rows may be trained`,
-    )
-  for (const own of model.tensors.values()) {
-    const theirs = tensors.get(mixtureName(own.name)) as FloatTensor
-    if (theirs.dtype !== own.dtype) {
-      throw differs(theirs, `is ${theirs.dtype}, but ${own.dtype} in the public model`)
-    }
-    const pieces = readPieces(model.checkpoint, own, signal)
-    try {
-      for await (const piece of readPieces(checkpoint, theirs, signal)) {
-        const { value } = await pieces.next()
-        if (value === undefined || !equalBytes(piece, value))
-          throw differs(theirs, 'differs from the public model')
-        progress(piece.length)
-      }
-    } finally {
-      await pieces.return()
-    }
-  }
-  for (let layer = 0; layer < model.config.numHiddenLayers; layer++) {
-    const router = tensors.get(routerName(layer)) as FloatTensor
-    const bytes = await readTensor(checkpoint, router, signal)
-    if (bytes.subarray(0, bytes.length / 2).some((byte) => byte !== 0)) {
-      throw differs(router, 'has a row 0 that is not zero, as the public row is')
-    }
-    checkPiece(checkpoint, router, bytes, 0)
-  }
 }
 
 /** The FFN of expert 1 in the dtype of the checkpoint; values are checked while they are read. */

@@ -298,6 +298,15 @@ describe('an expert trained elsewhere', () => {
     ],
     ['a dense model', () => copied(published), /config\.json: expected model_type flex_olmo/],
     [
+      'a config that is null',
+      async () => {
+        const dir = await copied(trained)
+        await writeFile(join(dir, 'config.json'), 'null')
+        return dir
+      },
+      /config\.json: expected model_type flex_olmo/,
+    ],
+    [
       'another rotary base',
       async () => reconfigured(await copied(trained), { rope_theta: 10_000 }),
       /config\.json: expected ropeTheta 500000 as in the public model, got 10000/,
