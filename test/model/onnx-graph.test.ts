@@ -4,21 +4,17 @@ import { join } from 'node:path'
 import * as ort from 'onnxruntime-node'
 import { afterAll, describe, expect, it } from 'vitest'
 import { createGenerator } from '../../src/inference/generate.ts'
-import { biasName } from '../../src/lib/tensor-names.ts'
 import { headSize, type ModelConfig } from '../../src/model/config.ts'
 import { mixtureGraph } from '../../src/model/onnx-graph.ts'
 import type { Param } from '../../src/model/params.ts'
 import { LEFT_OUT } from '../../src/model/router.ts'
 import { encodeModelWithData } from '../../src/tensor/onnx-encode.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
-import { goldenConfig, goldenMixture } from '../support/golden.ts'
+import { goldenConfig } from '../support/golden.ts'
+import { E, params } from '../support/golden-generator.ts'
 
 const { vocabSize: V, numHiddenLayers: L } = goldenConfig
-const E = 3
 const NEW = 24
-const params = new Map<string, Param>(goldenMixture([0, 1, 2]))
-for (let layer = 0; layer < L; layer++)
-  params.set(biasName(layer), { shape: [E], data: Float32Array.of(0, -0.3, 0.2) })
 interface Model {
   readonly config: ModelConfig
   readonly params: ReadonlyMap<string, Param>

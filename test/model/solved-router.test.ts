@@ -3,9 +3,8 @@
 import type { Tensor } from '@tensorflow/tfjs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { biasName, routerName } from '../../src/lib/tensor-names.ts'
+import { routerName } from '../../src/lib/tensor-names.ts'
 import { gateLogits } from '../../src/model/gate-graph.ts'
-import type { Param } from '../../src/model/params.ts'
 import {
   GATE_CALIBRATION,
   type Gate,
@@ -16,17 +15,13 @@ import {
 import { forward } from '../../src/model/transformer.ts'
 import type { Engine } from '../../src/tensor/engine.ts'
 import { absent, present } from '../support/engines.ts'
-import { goldenConfig, goldenMixture } from '../support/golden.ts'
+import { goldenConfig } from '../support/golden.ts'
+import { E, params } from '../support/golden-generator.ts'
 import { madeUpStatistics, naiveBayes } from '../support/router-statistics.ts'
 
 const { hiddenSize: C, numHiddenLayers: L, vocabSize: V } = goldenConfig
-const E = 3
 const statistics = Array.from({ length: E }, (_, e) => madeUpStatistics(V, e + 1))
 const gate = solveGate(statistics)
-const params = new Map<string, Param>(goldenMixture([0, 1, 2]))
-for (let layer = 0; layer < L; layer++) {
-  params.set(biasName(layer), { shape: [E], data: Float32Array.of(0, -0.3, 0.2) })
-}
 
 /** Logits (T E) of a gate, computed token by token. */
 function tokenByToken(gate: Gate, ids: ArrayLike<number>): Float32Array {
