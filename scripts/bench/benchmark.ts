@@ -1,7 +1,7 @@
-/** What every benchmark returns. */
+/** The result of every benchmark. */
 export interface Bench {
-  /** Members of the JSON line, beside machine and commit. */
+  /** Members of the JSON line, besides machine and commit. */
   readonly json: Readonly<Record<string, unknown>>
-  /** The same for people. */
+  /** The same results as text for people. */
   readonly lines: readonly string[]
 }

@@ -1,4 +1,4 @@
-/** The machine and commit that a figure belongs to. */
+/** Names the machine and the commit of a measurement, and reduces repeated measurements to one number. */
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { availableParallelism, cpus, totalmem } from 'node:os'
@@ -18,7 +18,7 @@ export function commit(): string {
   }
 }
 
-/** Version of a dependency of the product, as installed. */
+/** Installed version of one of the product's dependencies. */
 export function versionOf(name: string): string {
   const path = new URL(`../../node_modules/${name}/package.json`, import.meta.url)
   return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version
@@ -32,7 +32,7 @@ export function median(values: readonly number[]): number {
     : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2
 }
 
-/** To thousandths, as the JSON lines give ratios. */
+/** Rounds to thousandths, as ratios are written in JSON lines. */
 export function rounded(value: number): number {
   return Math.round(value * 1000) / 1000
 }

@@ -1,9 +1,9 @@
 /**
- * What it takes a node that starts again to load and compose sixteen accepted experts of model M, against
- * reading the same files, and how soon another choice of experts takes effect. `read` is the time of reading
- * over ours and `rss` the bytes of the weights over the growth of our resident memory: 1 is the limit of both,
- * since nothing can be composed that was not read and is not in memory. Reading is into memory of its own, as
- * weights in use need; `readReused` compares with one buffer that is filled over and over.
+ * Measures how long a restarting node needs to load and compose sixteen accepted experts of model M, compared with
+ * only reading the same files, and how soon another choice of experts takes effect. `read` is the time for reading
+ * divided by ours, and `rss` the bytes of the weights divided by the growth of our resident memory. Neither can
+ * exceed 1, since every weight has to be read and kept in memory. For `read`, each file is read into memory of its
+ * own, which weights in use need; for `readReused`, all files are read into one buffer.
  */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -66,7 +66,7 @@ interface Summary {
 
 type Round = LoadFindings & ReadFindings
 
-/** A process of its own for everything: memory that another one touched would cost less. */
+/** Runs every measurement in a new process, because memory that a process has used before costs less. */
 async function rounds(dir: string, experts: readonly StoredExpert[]): Promise<Round[]> {
   const found: Round[] = []
   for (let round = 0; round < ROUNDS; round++) {
@@ -94,8 +94,8 @@ function summary(found: readonly Round[]): Summary {
 function describe(found: Summary): string {
   const [read, reused, load] = [found.readMs, found.reusedMs, found.loadMs].map(Math.round)
   return (
-    `${load} ms for ${found.megabytes} MB of weights; reading the files takes ${read} ms, into one buffer over ` +
-    `and over ${reused} ms; weights / growth of memory: ${found.rss}`
+    `${load} ms for ${found.megabytes} MB of weights; reading the files takes ${read} ms, ` +
+    `into one reused buffer ${reused} ms; weights / growth of memory: ${found.rss}`
   )
 }
 

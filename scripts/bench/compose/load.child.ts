@@ -1,6 +1,7 @@
 /**
- * One round of loading in a process of its own, so that its resident memory is its own. Usage: forked with
- * DIR; told of the stored experts by message; answers with `LoadFindings`. Reads /proc, so Linux only.
+ * Loads and composes the stored experts once, in a process of its own so that its memory is measured alone.
+ * Forked with DIR as its argument; receives the stored experts as a message and answers with `LoadFindings`.
+ * Linux only, since it reads /proc.
  */
 import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
@@ -13,11 +14,11 @@ import { readFiles, timed } from './read-files.ts'
 import { CONFIG, type StoredExpert } from './stored-experts.ts'
 
 export interface LoadFindings {
-  /** From the blob store to a composition. */
+  /** Time from the blob store to a composition. */
   readonly loadMs: number
-  /** Of the experts in float32. */
+  /** Size of the experts' weights in float32. */
   readonly weightBytes: number
-  /** By how much resident memory was higher at its peak than before. */
+  /** Peak resident memory minus resident memory before loading. */
   readonly grownBytes: number
 }
 
@@ -25,12 +26,12 @@ const [dir = ''] = process.argv.slice(2)
 const [stored] = (await once(process, 'message')) as [StoredExpert[]]
 const blobs = await BlobStore.open(dir)
 const publicModel = referencePublicModel(CONFIG, mulberry32(1))
-// Brings the files into the page cache.
+// Fills the page cache.
 const buffer = new Uint8Array(Math.max(...stored.map(({ size }) => size)))
 const paths = stored.map(({ sha256 }) => blobs.path(sha256))
 await readFiles(paths, () => buffer)
 
-await writeFile('/proc/self/clear_refs', '5') // Peak memory counts from here on.
+await writeFile('/proc/self/clear_refs', '5') // Resets the peak (VmHWM) to the present value.
 const before = await memory('VmRSS')
 let composition: Composition | undefined
 const loadMs = await timed(async () => {
@@ -44,7 +45,7 @@ for (const { expert } of composition?.experts ?? []) {
 process.send?.({ loadMs, weightBytes, grownBytes } satisfies LoadFindings)
 process.disconnect()
 
-/** A line of /proc/self/status, in bytes. */
+/** A value of /proc/self/status, in bytes. */
 async function memory(name: 'VmRSS' | 'VmHWM'): Promise<number> {
   const status = await readFile('/proc/self/status', 'utf8')
   return Number(new RegExp(`${name}:\\s+(\\d+) kB`).exec(status)?.[1]) * 1024

@@ -1,4 +1,4 @@
-/** From stored packages to a composition, by the functions that a node uses when it starts again. */
+/** Composes stored packages with the functions that a restarting node uses. */
 
 import type { AcceptedExpert } from '../../../src/acceptance/accepted-experts.ts'
 import { expertOfTensors } from '../../../src/checkpoint/expert-tensors.ts'

@@ -1,7 +1,7 @@
-/** Reading files whole, one after the other: what loading is compared with. */
+/** Reads whole files one after the other: the baseline for loading. */
 import { open } from 'node:fs/promises'
 
-/** @param target the memory for the file of that index, at least `size` bytes. */
+/** @param target Returns the buffer for the file at an index; at least `size` bytes. */
 export async function readFiles(
   paths: readonly string[],
   target: (index: number, size: number) => Uint8Array,
@@ -18,6 +18,7 @@ export async function readFiles(
   }
 }
 
+/** Duration of an action, ms. */
 export async function timed(action: () => Promise<void>): Promise<number> {
   const started = performance.now()
   await action()

@@ -1,6 +1,6 @@
 /**
- * One round of reading the files in a process of its own. Usage: forked with DIR; told of the stored experts
- * by message; answers with `ReadFindings`.
+ * Reads the files of the stored experts once, in a process of its own. Forked with DIR as its argument; receives the
+ * stored experts as a message and answers with `ReadFindings`.
  */
 import { once } from 'node:events'
 import { BlobStore } from '../../../src/store/blob-store.ts'
@@ -8,9 +8,9 @@ import { readFiles, timed } from './read-files.ts'
 import type { StoredExpert } from './stored-experts.ts'
 
 export interface ReadFindings {
-  /** Into memory of its own for each file, as weights in use need. */
+  /** Each file into memory of its own, which weights in use need. */
   readonly readMs: number
-  /** Into one buffer, over and over. */
+  /** All files into one buffer. */
   readonly reusedMs: number
 }
 
@@ -19,7 +19,7 @@ const [stored] = (await once(process, 'message')) as [StoredExpert[]]
 const blobs = await BlobStore.open(dir)
 const paths = stored.map(({ sha256 }) => blobs.path(sha256))
 const buffer = new Uint8Array(Math.max(...stored.map(({ size }) => size)))
-// Not counted: brings the files into the page cache, and the buffer into memory.
+// Not measured: fills the page cache and makes the buffer resident.
 await readFiles(paths, () => buffer)
 const held: Uint8Array[] = []
 const readMs = await timed(() =>

@@ -1,4 +1,4 @@
-/** Packages of random experts of model M in a blob store, as `publish` leaves them. */
+/** Stores packages of random experts of model M in a blob store, as `publish` does. */
 import { tensorsOfExpert } from '../../../src/checkpoint/expert-tensors.ts'
 import type { FloatDtype } from '../../../src/checkpoint/safetensors.ts'
 import type { Digest } from '../../../src/lib/bytes.ts'
@@ -7,12 +7,13 @@ import type { ModelConfig } from '../../../src/model/config.ts'
 import type { ExpertDescription } from '../../../src/packaging/manifest.ts'
 import { packExpert } from '../../../src/packaging/package.ts'
 import { BlobStore } from '../../../src/store/blob-store.ts'
-import { CONFIGS, referenceExpert } from '../inference/reference-models.ts'
+import { referenceExpert } from '../inference/reference-models.ts'
+import { CONFIGS } from '../reference-configs.ts'
 
 const SEED = 4
 export const CONFIG: ModelConfig = CONFIGS.M
 
-/** What a manifest would say of a stored file. */
+/** A stored file, and the part of its manifest that loading needs. */
 export interface StoredExpert {
   readonly expert: ExpertDescription
   readonly sha256: Digest

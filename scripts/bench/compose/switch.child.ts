@@ -1,6 +1,6 @@
 /**
- * How much later the first token comes when a request chooses other experts than the one before it. Usage:
- * forked with DIR; told of the stored experts by message; answers with `SwitchFindings`.
+ * Measures how much later the first token comes if a request chooses other experts than the request before it.
+ * Forked with DIR as its argument; receives the stored experts as a message and answers with `SwitchFindings`.
  */
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
@@ -17,7 +17,7 @@ import { loadComposition } from './load.ts'
 import { CONFIG, type StoredExpert } from './stored-experts.ts'
 
 export interface SwitchFindings {
-  /** First token with another choice, less first token with the same choice; medians. */
+  /** Median time to the first token with another choice, minus that with the same choice. */
   readonly switchMs: number
   readonly firstTokenMs: number
 }
@@ -29,7 +29,7 @@ const [dir = ''] = process.argv.slice(2)
 const [stored] = (await once(process, 'message')) as [StoredExpert[]]
 const params = referencePublicModel(CONFIG, mulberry32(1))
 const composition = await loadComposition(await BlobStore.open(dir), params, stored, TOP_K)
-// The tokenizer and the folder are those of the shipped model: serving asks for them, decoding does not.
+// Serving needs a tokenizer and a folder, which decoding does not use: those of the shipped model serve.
 const shipped = await loadPublicModel(fileURLToPath(new URL('../../../models/small', import.meta.url)))
 const model = new ComposedModel(
   onnxEngine({ threads: THREADS }),
@@ -38,7 +38,7 @@ const model = new ComposedModel(
   'fp32',
 )
 const lease = model.acquire()
-// Every prompt is new, so that keys and values kept from an earlier one help neither side.
+// Prompts never repeat, so that cached keys and values help neither side.
 const nextPrompt = promptSource(CONFIG, PROMPT_TOKENS, 2)
 await firstToken({})
 
@@ -62,5 +62,5 @@ async function firstToken(selection: Selection): Promise<number> {
   const sampling = { temperature: 0, topP: 1, seed: 0 }
   const tokens = model.complete({ prompt, maxTokens: 1, sampling, selection }, AbortSignal.timeout(60_000))
   for await (const _ of tokens) return performance.now() - started
-  throw new Error('the first token ended the text: take another seed')
+  throw new Error('the first token ended the text; choose another seed')
 }

@@ -1,8 +1,8 @@
 /**
- * Throughput of a package of 512 MiB between processes on loopback, chunks verified and durably stored,
- * from one source and from three, against the same bytes over a bare libp2p stream, with the settings of
- * js-libp2p (`rawStream`) and with ours (`ownStream`), and over raw TCP, which throw the bytes away, and
- * against helia's bitswap, which verifies and keeps them.
+ * Measures the throughput of a package of 512 MiB between processes on loopback, from one source and from three,
+ * with chunks verified and durably stored. Baselines are the same bytes over a bare libp2p stream with the settings
+ * of js-libp2p (`rawStream`) and with ours (`ownStream`) and over raw TCP, which all discard the bytes, and helia's
+ * bitswap, which verifies and keeps them.
  */
 import { randomFillSync } from 'node:crypto'
 import { mkdtemp, open, rm } from 'node:fs/promises'
@@ -21,9 +21,9 @@ const ROUNDS = 5
 interface Lane {
   readonly senders: readonly EndProcess[]
   readonly receiver: EndProcess
-  /** MiB a second, one for each round. */
+  /** MiB/s of each round. */
   readonly rates: number[]
-  /** Of the receiver, and of the senders, one for each round. */
+  /** Readings of the receiver, and of all senders, in each round. */
   readonly received: Reading[]
   readonly sent: Reading[][]
 }
@@ -70,7 +70,7 @@ export async function benchExchange(say: (line: string) => void): Promise<Bench>
   }
 }
 
-/** One transfer; its rate in MiB a second. */
+/** Runs one transfer. Returns its rate in MiB/s. */
 async function transfer({ senders, receiver, rates, received, sent }: Lane): Promise<number> {
   for (const sender of senders) await sender.startMeter()
   const { ms, ...reading } = await receiver.receive(senders.map(({ offer }) => offer))
@@ -87,7 +87,7 @@ function report(lanes: ReadonlyMap<LaneName, Lane>, bitswap: string | undefined)
   const perSecond = (name: LaneName): number => Math.round(median(lane(name).rates))
   const ratio = (name: LaneName, to: LaneName): number =>
     rounded(median(lane(name).rates.map((rate, round) => rate / (lane(to).rates[round] as number))))
-  /** Of any process in any round, the first, which meets cold code, included. */
+  /** Maximum over all processes and rounds, including the first round, whose code is cold. */
   const worst = (name: LaneName): { eventLoopP99Ms: number; rssGrowthMiB: number } => {
     const { received, sent } = lane(name)
     const readings = [...received, ...sent.flat()]
@@ -124,7 +124,7 @@ function report(lanes: ReadonlyMap<LaneName, Lane>, bitswap: string | undefined)
     lines: [
       ...names.map(
         (name) =>
-          `${name}: ${perSecond(name)} MiB/s; processor seconds a GiB: ${cpu(name).receiver} received, ${cpu(name).senders} sent`,
+          `${name}: ${perSecond(name)} MiB/s; CPU seconds for each GiB: receiver ${cpu(name).receiver}, senders ${cpu(name).senders}`,
       ),
       `one source: ${ratios.rawStream} times a bare libp2p stream, ${ratios.ownStream} times one with our settings, ${ratios.rawTcp} times raw TCP`,
       `three sources: ${ratios.threeSources} times one source`,

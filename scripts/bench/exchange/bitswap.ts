@@ -1,6 +1,7 @@
 /**
- * helia's bitswap over js-libp2p with its own settings, when it is installed beside the peers: the same bytes
- * as blocks of one chunk, each verified by its hash and kept in helia's file store, which does not flush.
+ * helia's bitswap over js-libp2p with js-libp2p's settings, if it is installed in the folder of peers. It moves the
+ * same bytes as blocks of one chunk, each verified by its hash and kept in helia's file store, which does not flush
+ * to disk.
  */
 import { setMaxListeners } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -11,11 +12,11 @@ import { type End, type EndInit, startDefaults, TIMEOUT_MS } from './end.ts'
 
 const PEERS = new URL('../peers/node_modules/', import.meta.url)
 const BITSWAP = '@helia/bitswap'
-/** Blocks asked for at once. */
+/** Number of blocks requested at the same time. */
 const WANTED = 32
 const RAW_CODEC = 0x55
 
-/** What is used of packages that the compiler does not know, since they are no dependency of this project. */
+/** The parts used of packages that this project does not depend on, so that the compiler has no types for them. */
 interface Cid {
   toString(): string
 }
@@ -38,7 +39,7 @@ interface Offer {
   readonly cids: readonly string[]
 }
 
-/** Version of helia's bitswap, or nothing when it is not installed. */
+/** Version of helia's bitswap; undefined if it is not installed. */
 export function bitswapVersion(): string | undefined {
   try {
     const path = new URL(`${BITSWAP}/package.json`, PEERS)
@@ -70,12 +71,12 @@ export async function bitswapEnd({ role, dir, file }: EndInit): Promise<End> {
     blockstore,
     logger: defaultLogger(),
     getHasher: async () => sha256,
-    // Who holds what is known here: nobody is looked for.
+    // The provider is connected already, so none has to be found.
     routing: { async *findProviders() {} },
   })
   await bitswap.start()
   const signal = AbortSignal.timeout(TIMEOUT_MS)
-  setMaxListeners(0, signal) // One for every block that is waited for.
+  setMaxListeners(0, signal) // Every requested block adds a listener.
   if (role === 'sender') {
     const cids: string[] = []
     const handle = await open(file, 'r')

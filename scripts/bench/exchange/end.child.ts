@@ -1,9 +1,9 @@
-/** A process of its own for one end of a transfer. Usage: forked with KIND ROLE DIR FILE. */
+/** Runs one end of a transfer in a process of its own. Forked with the arguments KIND ROLE DIR FILE. */
 import type { Kind } from './ends.ts'
 import { startMeter } from './meter.ts'
 
 const [kind, role, dir = '', file = ''] = process.argv.slice(2)
-// Only our own kinds set V8's flag, and before they load anything; peers run with V8's defaults.
+// Only our own kinds set V8's flag, before anything else is loaded; peers run with V8's defaults.
 if (kind === 'exchange' || kind === 'libp2p') await import('../../../src/lib/heap-growth.ts')
 const { ENDS } = await import('./ends.ts')
 const end = await ENDS[kind as Kind]({ role: role as 'sender' | 'receiver', dir, file })

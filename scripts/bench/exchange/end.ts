@@ -1,4 +1,4 @@
-/** One end of a measured transfer, and the libp2p node that some of them share. */
+/** The interface of one end of a measured transfer, and the two libp2p nodes that ends use. */
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { identify } from '@libp2p/identify'
@@ -13,23 +13,23 @@ export const TIMEOUT_MS = 300_000
 
 export interface EndInit {
   readonly role: 'sender' | 'receiver'
-  /** A folder of its own, shared by the senders of one kind. */
+  /** Folder for its data; all senders of one kind share one. */
   readonly dir: string
-  /** What is sent. */
+  /** The file that is sent. */
   readonly file: string
 }
 
 export interface End {
-  /** What the receivers need to know of a sender. */
+  /** What receivers need to reach a sender and to name its file. */
   readonly offer?: unknown
-  /** Connections are not timed. */
+  /** Opens connections; not measured. */
   prepare?(offers: readonly unknown[]): Promise<void>
   receive?(offers: readonly unknown[]): Promise<void>
-  /** Back to where nothing was received. */
+  /** Deletes what was received. */
   forget?(): Promise<void>
 }
 
-/** The libp2p node that the exchange has. */
+/** A libp2p node with the settings of our exchange. */
 export async function startTransport(): Promise<Transport> {
   const node = await createTransport({
     identity: createIdentity(),
@@ -43,7 +43,7 @@ export async function startTransport(): Promise<Transport> {
   return node
 }
 
-/** TCP, noise and yamux as js-libp2p sets them. */
+/** A libp2p node with TCP, noise and yamux in the settings of js-libp2p. */
 export async function startDefaults(): Promise<Libp2p> {
   return createLibp2p({
     addresses: { listen: [LOOPBACK] },

@@ -1,6 +1,6 @@
 /**
- * Both ends of every way to move one file between processes: our exchange, and a bare libp2p stream, with
- * our settings and with those of js-libp2p, and raw TCP, which throw the bytes away.
+ * Both ends of every transfer that the benchmark compares: our exchange; and, discarding the bytes, a bare libp2p
+ * stream with our settings and with those of js-libp2p, and raw TCP.
  */
 import '../../../src/lib/node20.ts'
 import { randomFillSync } from 'node:crypto'
@@ -16,17 +16,17 @@ import { startExchange } from './start-exchange.ts'
 
 export type Kind = 'exchange' | 'libp2p' | 'libp2pDefaults' | 'bitswap' | 'tcp'
 
-/** Bytes of the transfers that throw them away. */
+/** Number of bytes in a transfer that discards them. */
 export const SENT_BYTES = 512 * 2 ** 20
 const RAW_PROTOCOL = '/flexmesh-bench/raw/1.0.0'
-/** One mebibyte of noise, sent again and again. */
+/** One MiB of random bytes, which is sent repeatedly. */
 const noiseBytes = (): Uint8Array => randomFillSync(new Uint8Array(limit('chunkBytes')))
 
 export const ENDS: Readonly<Record<Kind, (init: EndInit) => Promise<End>>> = {
   exchange: exchangeEnd,
   libp2p: async (init) => libp2pEnd(init, await startTransport()),
   libp2pDefaults: async (init) => libp2pEnd(init, await startDefaults()),
-  // Loaded only where it runs: it may not be installed.
+  // Loaded on demand, since it may not be installed.
   bitswap: async (init) => (await import('./bitswap.ts')).bitswapEnd(init),
   tcp: tcpEnd,
 }
@@ -55,7 +55,7 @@ async function exchangeEnd({ role, dir, file }: EndInit): Promise<End> {
   }
 }
 
-/** One protocol that has neither frames nor checks. */
+/** A protocol without frames and checks. */
 async function libp2pEnd({ role }: EndInit, node: Libp2p): Promise<End> {
   if (role === 'sender') await node.handle(RAW_PROTOCOL, (stream) => sendNoise(stream))
   if (role === 'sender') return { offer: { address: String(node.getMultiaddrs()[0]) } }

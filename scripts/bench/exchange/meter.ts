@@ -1,22 +1,22 @@
-/** What a transfer does to the process it runs in: event-loop delay, resident memory, processor time. */
+/** Measures event-loop delay, resident memory and CPU time of the process that takes part in a transfer. */
 import { monitorEventLoopDelay, PerformanceObserver } from 'node:perf_hooks'
 
 export interface Reading {
-  /** 99th percentile of the time between two turns of a 10 ms timer, ms: 10 at rest. */
+  /** 99th percentile of the time between two firings of a 10 ms timer, ms; 10 in an idle process. */
   readonly eventLoopP99Ms: number
-  /** Highest resident memory above that at the start, MiB. */
+  /** Peak resident memory minus that at the start, MiB. */
   readonly rssGrowthMiB: number
-  /** Processor time of all threads, s. */
+  /** CPU time of all threads, s. */
   readonly cpuSeconds: number
-  /** Time in which the garbage collector held the main thread, s. */
+  /** Time for which garbage collection stopped the main thread, s. */
   readonly gcSeconds: number
 }
 
 const SAMPLE_MS = 10
-/** Reading it takes a quarter of a millisecond here. */
+/** Reading resident memory takes a quarter of a millisecond on the measured machine, so it is sampled seldom. */
 const MEMORY_MS = 50
 
-/** Starts now; the function that it returns stops and reads. */
+/** Starts measuring. The returned function stops and returns the reading. */
 export function startMeter(): () => Reading {
   const delay = monitorEventLoopDelay({ resolution: SAMPLE_MS })
   const before = process.memoryUsage.rss()

@@ -1,4 +1,4 @@
-/** Starts a process of `end.child.ts` and talks with it. */
+/** Starts `end.child.ts` in a process and exchanges messages with it. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
@@ -22,7 +22,7 @@ export class EndProcess {
     return new EndProcess(child, offer)
   }
 
-  /** One transfer, timed by the receiver. */
+  /** Runs one transfer, which the receiver times. */
   async receive(offers: readonly unknown[]): Promise<{ ms: number } & Reading> {
     return (await this.#call({ receive: offers })) as { ms: number } & Reading
   }
@@ -49,7 +49,7 @@ export class EndProcess {
 async function answer(child: ChildProcess): Promise<unknown> {
   const abort = new AbortController()
   const ended = once(child, 'exit', { signal: abort.signal }).then(([code]) => {
-    throw new Error(`a process of the benchmark ended with code ${String(code)}`)
+    throw new Error(`the process of one end of the transfer exited with code ${String(code)}`)
   })
   ended.catch(() => undefined)
   try {

@@ -1,4 +1,4 @@
-/** An exchange on loopback that everybody may use: one end of a measured transfer. */
+/** Starts an exchange on loopback that serves every peer: one end of a measured transfer. */
 import { Exchange } from '../../../src/exchange/exchange.ts'
 import { createIdentity } from '../../../src/identity/keys.ts'
 import { digestOf } from '../../../src/lib/bytes.ts'

@@ -1,23 +1,16 @@
-/** One reference model: our server against each peer in turn, so that only two are in memory at a time. */
+/** Measures one reference model: our server against one peer after the other, so that only two are in memory. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Params } from '../../../src/model/params.ts'
 import { median, rounded } from '../machine.ts'
+import { CONFIGS, type Size } from '../reference-configs.ts'
 import { type Comparison, compare, type Speed } from './compare.ts'
 import { writeFlexOlmoDirectory } from './flex-olmo-directory.ts'
 import { type GgufFormat, writeOlmoeGguf } from './gguf.ts'
 import { startLlamaCpp } from './llama-cpp-peer.ts'
 import { type OurServer, startOurs, THREADS } from './our-server.ts'
-import {
-  activeBytes,
-  CONFIGS,
-  EXPERTS,
-  promptSource,
-  referenceMixture,
-  type Size,
-  TOP_K,
-} from './reference-models.ts'
+import { activeBytes, EXPERTS, promptSource, referenceMixture, TOP_K } from './reference-models.ts'
 import type { Server } from './server.ts'
 import { startTransformers } from './transformers-peer.ts'
 
@@ -33,7 +26,7 @@ export interface Peers {
   readonly llamaCpp: boolean
 }
 
-/** Members of the JSON line, each under the name of the model. */
+/** Members of the JSON line, which groups each by model. */
 export interface ModelFindings {
   readonly ratios: {
     readonly decode: Record<string, number>
@@ -42,7 +35,7 @@ export interface ModelFindings {
     concurrent16?: number
     concurrent16Decode?: number
   }
-  /** Bytes of the weights that a token needs, over our decode time. */
+  /** Bytes of the weights that one token reads, divided by our decode time; GB/s. */
   readGBPerSecond: number
   readonly milliseconds: Record<string, Speed>
   transformers?: string
@@ -96,7 +89,7 @@ export async function benchModel(
 async function alone(task: Task, ours: OurServer): Promise<void> {
   const { size, nextPrompt, findings, tell } = task
   const runs = []
-  // One more, which is not counted.
+  // The first run warms up and is discarded.
   for (let round = 0; round <= ROUNDS[size]; round++) runs.push(await ours.run(nextPrompt(), NEW_TOKENS))
   runs.shift()
   const speed = {
@@ -107,7 +100,7 @@ async function alone(task: Task, ours: OurServer): Promise<void> {
   const gigabytes = activeBytes(CONFIGS[size], EXPERTS, TOP_K) / 1e9
   findings.readGBPerSecond = gigabytes / (speed.decodeMs / 1000)
   tell(`alone: prefill ${speed.prefillMs.toFixed(1)} ms, decode ${speed.decodeMs.toFixed(2)} ms a token`)
-  tell(`a token reads ${gigabytes.toFixed(3)} GB of weights: ${findings.readGBPerSecond.toFixed(1)} GB/s`)
+  tell(`each token reads ${gigabytes.toFixed(3)} GB of weights: ${findings.readGBPerSecond.toFixed(1)} GB/s`)
 }
 
 async function againstTransformers(task: Task, ours: Server, python: string): Promise<void> {
@@ -137,7 +130,7 @@ async function againstLlamaCpp(task: Task, ours: Server, format: GgufFormat): Pr
   })
 }
 
-/** Tokens per second of whole requests, and of decoding alone. */
+/** Tokens per second with many requests at once relative to one: of whole requests, and of decoding alone. */
 async function concurrently({ nextPrompt, findings, tell }: Task, ours: OurServer): Promise<void> {
   const whole: number[] = []
   const decoding: number[] = []

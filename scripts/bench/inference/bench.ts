@@ -1,17 +1,17 @@
 /**
- * Prefill and decode times against transformers and llama.cpp on models S, M and L, and what 8-bit weights,
- * concurrent requests and the number of experts do to ours. Prompt and completion have 128 tokens, everyone
- * has two threads, decoding is greedy. FLEXMESH_BENCH_MODELS=S,M leaves models out.
+ * Measures prefill and decode times against transformers and llama.cpp on models S, M and L, and how 8-bit weights,
+ * concurrent requests and the number of experts change ours. Prompt and completion have 128 tokens, every server has
+ * two threads, and decoding is greedy. FLEXMESH_BENCH_MODELS=S,M runs only the models named.
  */
 import type { Bench } from '../benchmark.ts'
 import { rounded } from '../machine.ts'
 import { readGBPerSecond } from '../peak/peak.ts'
+import type { Size } from '../reference-configs.ts'
 import { benchModel, type ModelFindings } from './bench-model.ts'
 import { measureExpertsCurve } from './experts-curve.ts'
 import { measureInt8Loss } from './int8-quality.ts'
 import { llamaCppVersion } from './llama-cpp-peer.ts'
 import { THREADS } from './our-server.ts'
-import type { Size } from './reference-models.ts'
 
 const NOT_INSTALLED = 'not installed'
 const SIZES: readonly Size[] = ['S', 'M', 'L']
@@ -28,7 +28,7 @@ export async function benchInference(say: (line: string) => void): Promise<Bench
   }
   const int8Loss = await measureInt8Loss(say)
   const curve = sizes.includes('M') ? await measureExpertsCurve(say) : undefined
-  // Twice, since neighbours of a virtual machine share its memory: the best counts.
+  // Measured twice, and the better value counts, since a virtual machine shares its memory with neighbours.
   peak = Math.max(peak, await readGBPerSecond(THREADS))
   say(`this machine reads ${peak.toFixed(1)} GB/s`)
   const pick = <T>(of: (findings: ModelFindings) => T | undefined): Record<string, T> =>

@@ -1,4 +1,4 @@
-/** Alternating rounds of two servers over the same prompts, each prompt new to both. Knows no model. */
+/** Runs two servers in alternating rounds on the same prompts, each new to both. Does not know the models. */
 import { setTimeout } from 'node:timers/promises'
 import { median } from '../machine.ts'
 import type { Server } from './server.ts'
@@ -16,8 +16,8 @@ export interface Comparison {
 const REST_MS = 200
 
 /**
- * One round before the clock counts, then `rounds`; the two take turns at going first.
- * @throws Error when outputs must agree and do not: different work must not be compared.
+ * Runs one discarded round, then `rounds` measured ones; the servers take turns at going first.
+ * @throws Error if outputs must agree and differ, since different work cannot be compared.
  */
 export async function compare(
   ours: Server,
@@ -36,7 +36,7 @@ export async function compare(
     const outputs: Record<string, readonly number[]> = {}
     const turns = [['ours', ours] as const, ['peer', peer] as const]
     for (const [side, server] of round % 2 === 0 ? turns : turns.reverse()) {
-      // The other's threads come to rest, and the processor's clock with them, for either side alike.
+      // Lets the other server's threads, and so the processor's clock, settle, equally for both sides.
       await setTimeout(REST_MS)
       const run = await server.run(prompt, newTokens)
       outputs[side] = run.ids
@@ -47,7 +47,7 @@ export async function compare(
     }
     const at = (outputs['ours'] ?? []).findIndex((id, index) => id !== outputs['peer']?.[index])
     if (outputsMustAgree && at >= 0) {
-      throw new Error(`not the same work: our token ${at} differs from that of ${peer.name}`)
+      throw new Error(`the servers did different work: our token ${at} differs from that of ${peer.name}`)
     }
   }
   const speed = (side: 'ours' | 'peer', { counts }: Server): Speed => {

@@ -1,20 +1,15 @@
 /**
- * Decode time over the number of composed experts, top-2, on model M: the router picks two of them, so more
- * experts should cost little. Every number takes turns with two experts, so that drift of the machine cancels.
+ * Measures decode time by the number of composed experts, top-2, on model M. The router picks two of them, so more
+ * experts should cost little. Each number alternates with two experts, so that drift of the machine cancels out.
  */
 
 import { mulberry32 } from '../../../src/lib/random.ts'
 import { mixtureParams } from '../../../src/model/params.ts'
+import { rounded } from '../machine.ts'
+import { CONFIGS } from '../reference-configs.ts'
 import { compare } from './compare.ts'
 import { startOurs } from './our-server.ts'
-import {
-  CONFIGS,
-  promptSource,
-  referenceExpert,
-  referencePublicModel,
-  routerRows,
-  TOP_K,
-} from './reference-models.ts'
+import { promptSource, referenceExpert, referencePublicModel, routerRows, TOP_K } from './reference-models.ts'
 
 const COUNTS = [2, 4, 8, 16, 32, 64] as const
 const PROMPT_TOKENS = 32
@@ -23,9 +18,9 @@ const ROUNDS = 5
 const SEED = 2
 
 export interface ExpertsCurve {
-  /** Milliseconds of one token by number of experts, the public one included. */
+  /** Milliseconds for one token, by number of experts including the public one. */
   readonly milliseconds: Record<string, number>
-  /** Time at most experts over the time at two in the same rounds. */
+  /** Time with the most experts divided by the time with two in the same rounds. */
   readonly growth: number
 }
 
@@ -46,8 +41,8 @@ export async function measureExpertsCurve(say: (line: string) => void): Promise<
       const server = await start(E)
       try {
         const { ours, peer } = await compare(server, two, nextPrompt, ROUNDS, NEW_TOKENS, false)
-        milliseconds[E] = Math.round(1000 * ours.decodeMs) / 1000
-        growth = Math.round((1000 * ours.decodeMs) / peer.decodeMs) / 1000
+        milliseconds[E] = rounded(ours.decodeMs)
+        growth = rounded(ours.decodeMs / peer.decodeMs)
         say(`${E} experts: ${ours.decodeMs.toFixed(2)} ms a token, ${growth} times the time of two`)
       } finally {
         await server.stop()

@@ -1,4 +1,4 @@
-/** A mixture in memory as a Hugging Face directory that transformers loads as FlexOlmoForCausalLM. */
+/** Writes a mixture as a Hugging Face directory that transformers loads as FlexOlmoForCausalLM. */
 
 import { writeHuggingFaceDirectory } from '../../../src/checkpoint/huggingface-directory.ts'
 import { type FloatDtype, fromFloat32 } from '../../../src/checkpoint/safetensors.ts'
@@ -7,7 +7,7 @@ import { mixtureShapes, type Params, requireParam } from '../../../src/model/par
 
 const NAMES = { F32: 'float32', BF16: 'bfloat16', F16: 'float16' } as const
 
-/** The router's biases, for which the format has no place, are left out. */
+/** Leaves out router biases, which the format cannot hold. */
 export async function writeFlexOlmoDirectory(
   dir: string,
   config: ModelConfig,
@@ -23,7 +23,7 @@ export async function writeFlexOlmoDirectory(
     pieces: () => [fromFloat32(requireParam(params, name).data, dtype)],
   }))
   const json = { ...mixtureToHuggingFace(config, { experts, topK, endOfText: 0, dtype: NAMES[dtype] }) }
-  // Greedy peers must not stop at a token of a random model.
+  // Without an end token, greedy decoding of a random model never stops early.
   json['eos_token_id'] = null
   json['pad_token_id'] = null
   const files = new Map([['config.json', JSON.stringify(json)]])

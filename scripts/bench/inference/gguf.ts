@@ -1,8 +1,8 @@
 /**
- * A GGUF file (version 3) of architecture `olmoe` with random weights, for llama.cpp to serve a mixture of the
- * reference models' shape: it does not know FlexOlmo, and OLMoE does the same multiplications with the norms
- * in other places. Layout as ggml-org/ggml docs/gguf.md describes it; rows of Q8_0 are blocks of 32 values: a
- * float16 scale, then 32 int8. Knows no engine.
+ * Writes a GGUF file (version 3) of architecture `olmoe` with random weights, so that llama.cpp serves a mixture of a
+ * reference model's shape. llama.cpp does not know FlexOlmo; OLMoE does the same multiplications with the norms in
+ * other places. The layout is that of docs/gguf.md in ggml-org/ggml. Rows of Q8_0 are blocks of 32 values: a float16
+ * scale, then 32 int8. Knows nothing about engines.
  */
 import { type FileHandle, open } from 'node:fs/promises'
 import { f16FromFloat32 } from '../../../src/checkpoint/float-formats.ts'
@@ -28,7 +28,7 @@ const SEED = 1
 
 interface GgufTensor {
   readonly name: string
-  /** Fastest dimension first, as ggml counts. */
+  /** Fastest-varying dimension first, as in ggml. */
   readonly dimensions: readonly number[]
   readonly format: GgufFormat
   readonly isNorm: boolean
@@ -117,8 +117,8 @@ function metadata(
 }
 
 /**
- * The benchmark speaks in token ids, but node-llama-cpp wants to tokenize a line break: the smallest
- * SentencePiece vocabulary that loads is three control tokens and the 256 bytes; the rest are fillers.
+ * The benchmark sends token ids, but node-llama-cpp tokenizes a line break when it loads. The smallest SentencePiece
+ * vocabulary that it accepts has three control tokens and the 256 bytes; the other tokens are fillers.
  */
 function vocabulary(size: number): [string, Value][] {
   const tokens = ['<unk>', '<s>', '</s>']
@@ -152,7 +152,7 @@ function header(keys: ReadonlyMap<string, Value>, tensors: readonly GgufTensor[]
   return Buffer.concat(parts)
 }
 
-/** The number of the value's type, then the value. */
+/** The number of the value's type, followed by the value. */
 function valueParts(value: Value): Buffer[] {
   if ('text' in value) return [uint32(VALUE_TYPES.text), text(value.text)]
   if ('uint32' in value) return [uint32(VALUE_TYPES.uint32), uint32(value.uint32)]

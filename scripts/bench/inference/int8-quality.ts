@@ -1,6 +1,6 @@
 /**
- * What 8-bit weights cost in bits per byte: the shipped public model and four perturbed copies of its FFNs as
- * experts, on the shipped public text, scored by the generator itself with both kinds of weights.
+ * Measures how many bits per byte 8-bit weights cost. The generator scores the shipped public text with the shipped
+ * public model and four perturbed copies of its FFNs as experts, once with each kind of weights.
  */
 
 import { fileURLToPath } from 'node:url'
@@ -13,10 +13,10 @@ import { type OurServer, startOurs } from './our-server.ts'
 import { EXPERTS, routerRows, TOP_K } from './reference-models.ts'
 
 const SEED = 3
-/** Relative size of the noise that makes the copies differ. */
+/** Amplitude of the noise in the copies, relative to each weight. */
 const PERTURBATION = 0.2
 
-/** Bits per byte with 8-bit weights over those with float32, minus 1. */
+/** Bits per byte with 8-bit weights divided by those with float32, minus 1. */
 export async function measureInt8Loss(say: (line: string) => void): Promise<number> {
   const model = await loadPublicModel(fileURLToPath(new URL('../../../models/small', import.meta.url)))
   const random = mulberry32(SEED)
@@ -45,7 +45,7 @@ async function bitsPerByte({ generator }: OurServer, model: PublicModel): Promis
   for await (const { text } of readDocuments([model.replay])) {
     const tokens = model.tokenizer.encode(text)
     bytes += Buffer.byteLength(text)
-    // Windows start with the token before them, so that every token is predicted once.
+    // Each window starts with the token before it, so that every token is predicted exactly once.
     const room = generator.contextLength - 1
     for (let start = 0; start < tokens.length; start += room) {
       const before = start === 0 ? model.tokenizer.endOfText : (tokens[start - 1] as number)
@@ -55,7 +55,7 @@ async function bitsPerByte({ generator }: OurServer, model: PublicModel): Promis
   return nats / Math.LN2 / bytes
 }
 
-/** The public FFNs with noise in proportion to each weight, and random router rows. */
+/** An expert of the public FFNs with noise proportional to each weight, and random router rows. */
 function perturbed({ config, params }: PublicModel, random: () => number): Expert {
   const ffn = new Map<string, Param>()
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {

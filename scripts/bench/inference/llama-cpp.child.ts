@@ -1,11 +1,11 @@
-/** Serves a GGUF file with llama.cpp. Usage: forked with FILE THREADS CONTEXT; a message is one request. */
+/** Serves a GGUF file with llama.cpp. Forked with the arguments FILE THREADS CONTEXT; each message is one request. */
 import { createRequire } from 'node:module'
 import { pathToFileURL } from 'node:url'
 
 const PACKAGE = 'node-llama-cpp'
 const PEERS = new URL('../peers/package.json', import.meta.url)
 
-/** The part of node-llama-cpp that is used: it is installed beside the peers, unknown to the compiler. */
+/** The part used of node-llama-cpp, whose types the compiler does not see since it is installed with the peers. */
 interface LlamaModule {
   getLlama(options: Record<string, unknown>): Promise<{
     loadModel(options: Record<string, unknown>): Promise<{
@@ -19,10 +19,10 @@ interface Sequence {
 }
 
 const [file = '', threads = '', context = ''] = process.argv.slice(2)
-// Resolved from the peers' folder: no dependency of this project.
+// Resolved from the folder of peers, since this project does not depend on it.
 const { resolve } = createRequire(PEERS)
 const { getLlama } = (await import(pathToFileURL(resolve(PACKAGE)).href)) as LlamaModule
-// Only the binary out of npm: nothing is downloaded or built.
+// Uses the binary from npm; downloads and builds nothing.
 const llama = await getLlama({
   gpu: false,
   build: 'never',

@@ -1,4 +1,4 @@
-/** Our engine as the benchmark's server: the only place that opens a generator. */
+/** Our engine as a server of the benchmark; the only file that creates a generator. */
 
 import type { Generator } from '../../../src/inference/batcher.ts'
 import { createGenerator } from '../../../src/inference/generate.ts'
@@ -7,7 +7,7 @@ import type { WeightFormat } from '../../../src/inference/weight-format.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
 import type { Params } from '../../../src/model/params.ts'
 import { onnxEngine } from '../../../src/tensor/onnx-engine.ts'
-import { CONTEXT } from './reference-models.ts'
+import { CONTEXT } from '../reference-configs.ts'
 import type { Run, Server } from './server.ts'
 
 export const THREADS = 2
@@ -15,13 +15,13 @@ export const THREADS = 2
 export interface OurInit {
   readonly E: number
   readonly topK: number
-  /** fp32 unless said. */
+  /** Default: fp32. */
   readonly weights?: WeightFormat
   readonly contextLength?: number
 }
 
 export interface OurServer extends Server {
-  /** Several requests at once: wall time until the last token of the last one. */
+  /** Runs several requests at once. `ms` is the wall time until the last token of all; `decodeMs` is for one step. */
   together(prompts: readonly Int32Array[], newTokens: number): Promise<{ ms: number; decodeMs: number }>
   readonly generator: Generator
 }
@@ -30,7 +30,7 @@ export async function startOurs(config: ModelConfig, params: Params, init: OurIn
   const engine = onnxEngine({ threads: THREADS })
   const generator = await createGenerator(engine, config, params, {
     contextLength: CONTEXT,
-    // Every prompt is read whole: no peer remembers the one before.
+    // Peers do not cache prompts, so neither does ours here.
     prefixCacheBytes: 0,
     ...init,
   })
@@ -39,7 +39,7 @@ export async function startOurs(config: ModelConfig, params: Params, init: OurIn
       prompt,
       maxTokens,
       sampling: { temperature: 0, topP: 1, seed: 0 },
-      // No token ends a run, so that every server does the same work.
+      // Without an end token, every server generates the same number of tokens.
       endOfText: -1,
       mask: new Float32Array(init.E),
     })

@@ -1,17 +1,17 @@
-/** What the inference benchmark asks of every server under test, ours and the peers'. */
+/** The interface of every server under test, ours and the peers', in the inference benchmark. */
 export interface Run {
-  /** Tokens chosen greedily. */
+  /** Tokens, chosen greedily. */
   readonly ids: readonly number[]
-  /** From the request to the first new token. */
+  /** Time from the request to the first new token. */
   readonly prefillMs: number
-  /** Of one further token. */
+  /** Time for each further token. */
   readonly decodeMs: number
 }
 
 export interface Server {
-  /** Library and version, for people. */
+  /** Library and version, to print. */
   readonly name: string
-  /** Which of its rounds counts. */
+  /** How its rounds are reduced to one time. */
   readonly counts: 'median' | 'best'
   run(prompt: Int32Array, newTokens: number): Promise<Run>
   stop(): Promise<void>

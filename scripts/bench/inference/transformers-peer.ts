@@ -1,4 +1,4 @@
-/** FlexOlmoForCausalLM of transformers in a Python process of its own. */
+/** Runs FlexOlmoForCausalLM of transformers in a Python process. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import type { Run, Server } from './server.ts'
 
 export interface TransformersPeer extends Server {
-  /** Which of transformers' experts implementations it took, once it has run. */
+  /** The experts implementations of transformers that it chose; known once it has run. */
   readonly experts: () => string
 }
 
@@ -22,7 +22,7 @@ export async function startTransformers(
   })
   const lines = createInterface({ input: child.stdout })
   const ended = once(child, 'exit').then(([code]) => {
-    throw new Error(`transformers ended with code ${String(code)}`)
+    throw new Error(`transformers exited with code ${String(code)}`)
   })
   ended.catch(() => undefined)
   const answer = async (): Promise<unknown> => {

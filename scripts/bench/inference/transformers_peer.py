@@ -1,11 +1,11 @@
 """
 Prefill and greedy decoding of FlexOlmoForCausalLM in transformers, float32: the peer that `npm run bench --
-inference` measures. Its own loop under inference_mode with a key-value cache, since generate() adds work to every
-token. Of the experts implementations on offer the fastest is taken, for prefill and for decoding on their own.
+inference` measures. Decodes in a loop of its own under inference_mode with a key-value cache, since generate() adds
+work to every token. Uses the fastest experts implementation, chosen separately for prefill and for decoding.
 
-Usage: transformers_peer.py FOLDER THREADS, then one JSON line {"prompt": [ids], "newTokens": n} at a time on
-standard input; answers with one JSON line {"ids": [..], "prefillMs": x, "decodeMs": of one token}. The first line
-of output is {"transformers": version, "torch": version}.
+Usage: transformers_peer.py FOLDER THREADS. The first line of output is {"transformers": version, "torch": version}.
+Each line {"prompt": [ids], "newTokens": n} on standard input is answered by one line
+{"ids": [..], "prefillMs": x, "decodeMs": y}, with y for one token.
 """
 
 import json
@@ -16,7 +16,7 @@ import torch
 import transformers
 from transformers import FlexOlmoForCausalLM
 
-# batched_mm copies the weights of the chosen experts for every token, minutes for a prompt on model L.
+# batched_mm copies the weights of the chosen experts for every token, which takes minutes for a prompt on model L.
 TO_READ = ("eager", "grouped_mm")
 TO_DECODE = ("eager", "grouped_mm", "batched_mm")
 TRIAL_TOKENS = 16
@@ -46,7 +46,7 @@ def run(prompt, new_tokens, prefill, decode):
 
 
 def fastest(prompt):
-    """The best implementation for each phase, by the least time of a few runs."""
+    """The fastest implementation for each phase, by the shortest of a few runs."""
 
     def least(phase, names, run_with):
         return min((min(run_with(name)[phase] for _ in range(TRIALS)), name) for name in names)[1]

@@ -1,60 +1,53 @@
 /**
- * Resident memory of a node that trains, of one that serves three experts, of taking in a large checkpoint, and
- * what receiving a large file adds. Reads /proc, so Linux only.
+ * Measures the resident memory of a node that trains, of one that serves three experts and of importing a large
+ * checkpoint, and how much memory receiving a large file adds. Linux only, since it reads /proc.
  */
-import { type ChildProcess, fork, spawn } from 'node:child_process'
+import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, open, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { createConsortium, initHome } from '../../../src/node/found.ts'
-import { callControl, isRunning } from '../../../src/serving/control.ts'
-import { homePaths } from '../../../src/store/home.ts'
 import type { Bench } from '../benchmark.ts'
+import { callNode, foundHome, ROOT, startNode, stopNode } from '../node-process.ts'
 import { measureImports } from './import.ts'
 
 const STEPS = 30
 const SAMPLE_MS = 100
 const RECEIVED_MIB = 512
-/** What an import may take: so many of its largest shard, and the model as it was published. */
+/** Memory that an import may take: this multiple of its largest shard, plus the size of the published model. */
 const BOUND = 1.3
-const root = fileURLToPath(new URL('../../..', import.meta.url))
-const signal = AbortSignal.timeout(600_000)
+/** Runs the source, not the build. */
+const PROGRAM = ['--import', 'tsx', join(ROOT, 'src', 'main.ts')]
 
 export async function benchMemory(say: (line: string) => void): Promise<Bench> {
   const work = await mkdtemp(join(tmpdir(), 'flexmesh-bench-'))
   try {
     const home = join(work, 'home')
-    const settings = { institution: 'Bench', listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
-    await initHome(home, settings, { inTheClear: true })
-    const now = (): number => Math.floor(Date.now() / 1000)
-    await createConsortium({ home, now }, { modelDir: join(root, 'models', 'small'), name: 'Bench' })
-    const { control } = homePaths(home)
-    const call = (command: string, args: unknown): Promise<unknown> =>
-      callControl(control, command, args, { signal })
+    await foundHome(home)
+    const call = (command: string, args: unknown): Promise<unknown> => callNode(home, command, args)
 
-    let node = await startNode(home)
+    let node = await startNode(PROGRAM, home)
     let training = 0
     for (const name of ['hospital', 'archive', 'university']) {
-      const data = [join(root, 'examples', name, 'text')]
+      const data = [join(ROOT, 'examples', name, 'text')]
       training = Math.max(training, await peakWhile(node, () => call('train', { name, data, steps: STEPS })))
       say(`trained ${name}`)
       await call('publish', { name })
     }
-    await stop(node)
+    await stopNode(node)
 
-    node = await startNode(home)
+    node = await startNode(PROGRAM, home)
     const ask = (): Promise<unknown> =>
       call('generate', { prompt: 'Article', maxTokens: 128, temperatureMilli: 800 })
     await ask()
     const serving = await peakWhile(node, ask)
-    await stop(node)
+    await stopNode(node)
     say('served three experts')
 
     const receiving = await measureReceiving(work)
     const imports = await measureImports(work)
-    say('took in a checkpoint of 1.5 GB')
+    say('imported a checkpoint of 1.5 GB')
     const megabytes = { training, serving, receiving, create: imports.createMB, import: imports.importMB }
     const { modelMB, largestShardMB } = imports
     const bound = BOUND * largestShardMB + modelMB
@@ -74,22 +67,7 @@ export async function benchMemory(say: (line: string) => void): Promise<Bench> {
   }
 }
 
-async function startNode(home: string): Promise<ChildProcess> {
-  const args = ['--import', 'tsx', join(root, 'src', 'main.ts'), 'start', '--home', home, '--port', '0']
-  const child = spawn(process.execPath, args, { stdio: 'ignore' })
-  while (!(await isRunning(homePaths(home).control))) {
-    if (child.exitCode !== null) throw new Error('the node did not start')
-    await new Promise((resolve) => setTimeout(resolve, SAMPLE_MS))
-  }
-  return child
-}
-
-async function stop(child: ChildProcess): Promise<void> {
-  child.kill('SIGTERM')
-  if (child.exitCode === null) await once(child, 'exit')
-}
-
-/** Highest resident memory of a process while something runs, in MB. */
+/** Peak resident memory of a process during an action, MB. */
 async function peakWhile(child: ChildProcess, action: () => Promise<unknown>): Promise<number> {
   let peak = 0
   const sample = async (): Promise<void> => {
@@ -103,7 +81,7 @@ async function peakWhile(child: ChildProcess, action: () => Promise<unknown>): P
   return Math.round(peak)
 }
 
-/** Send a large file to a process of its own; what its memory grew by, in MB. */
+/** Sends a large file to another process. Returns how much the receiver's memory grew, MB. */
 async function measureReceiving(work: string): Promise<number> {
   const path = join(work, 'large')
   const file = await open(path, 'w')

@@ -1,13 +1,12 @@
 /**
- * Peak memory of taking in a sharded checkpoint of 1.5 GB: founding a consortium around it, and importing a pair
- * made of it. Each command is a process of its own. Reads /proc, so Linux only.
+ * Measures the peak memory of two commands on a sharded checkpoint of 1.5 GB, each in a process of its own: founding
+ * a consortium around it, and importing a pair made from it. Linux only, since it reads /proc.
  */
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import {
   type TensorSource,
   writeHuggingFaceDirectory,
@@ -17,6 +16,7 @@ import { denseName } from '../../../src/lib/tensor-names.ts'
 import { configToHuggingFace, type ModelConfig, mixtureToHuggingFace } from '../../../src/model/config.ts'
 import { mixtureShapes, publicShapes } from '../../../src/model/params.ts'
 import { initHome } from '../../../src/node/found.ts'
+import { ROOT, SETTINGS } from '../node-process.ts'
 
 /** 0.75 billion parameters in BF16. */
 const CONFIG: ModelConfig = {
@@ -33,13 +33,13 @@ const CONFIG: ModelConfig = {
 const SHARD_BYTES = 400e6
 const PIECE_BYTES = 2 ** 20
 const SAMPLE_MS = 20
-const SMALL = fileURLToPath(new URL('../../../models/small', import.meta.url))
-const MAIN = fileURLToPath(new URL('../../../src/main.ts', import.meta.url))
+const SMALL = join(ROOT, 'models', 'small')
+const MAIN = join(ROOT, 'src', 'main.ts')
 
 export interface ImportFindings {
   readonly modelMB: number
   readonly largestShardMB: number
-  /** Highest resident memory of each command, in MB. */
+  /** Peak resident memory of each command, MB. */
   readonly createMB: number
   readonly importMB: number
 }
@@ -61,8 +61,7 @@ export async function measureImports(work: string): Promise<ImportFindings> {
   const shapes = publicShapes(CONFIG)
   await write(model, dense, [...shapes].map(source))
   await write(pair, mixture, [...mixtureShapes(CONFIG, 2)].map(source))
-  const settings = { institution: 'Bench', listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
-  await initHome(home, settings, { inTheClear: true })
+  await initHome(home, SETTINGS, { inTheClear: true })
   const replay = join(SMALL, 'replay.jsonl')
   const create = ['consortium', 'create', '--public-model', model, '--name', 'Bench', '--replay', replay]
   const createMB = await peakOf([...create, '--home', home])
@@ -76,7 +75,7 @@ export async function measureImports(work: string): Promise<ImportFindings> {
   }
 }
 
-/** Random BF16 values below 1, the same for a tensor of the public model wherever it is; public rows are zero. */
+/** Random BF16 values below 1, equal for a tensor of the public model and its copy in the pair; public rows are zero. */
 function source([name, shape]: [string, readonly number[]]): TensorSource {
   const dense = denseName(name).replace('.experts.1.', '.')
   const length = 2 * shape.reduce((a, b) => a * b, 1)
@@ -93,7 +92,7 @@ function source([name, shape]: [string, readonly number[]]): TensorSource {
   return { name, shape, dtype: 'BF16', pieces }
 }
 
-/** Highest resident memory of a command, in MB. @throws Error when it fails. */
+/** Peak resident memory of a command, MB. @throws Error if the command fails. */
 async function peakOf(args: readonly string[]): Promise<number> {
   const child = spawn(process.execPath, ['--import', 'tsx', MAIN, ...args], {
     stdio: ['ignore', 'ignore', 'pipe'],

@@ -1,4 +1,4 @@
-/** Fetches the file that it is told of and says by how many MB its memory grew. Usage: forked with DIR. */
+/** Fetches the file that a message names and reports by how many MB its memory grew. Forked with the argument DIR. */
 import '../../../src/lib/heap-growth.ts'
 import { once } from 'node:events'
 import type { FileRef } from '../../../src/lib/file-ref.ts'

@@ -1,4 +1,4 @@
-/** Serves one file and says where. Usage: forked with DIR FILE. */
+/** Serves one file and reports its address. Forked with the arguments DIR FILE. */
 import '../../../src/lib/heap-growth.ts'
 import { startExchange } from '../exchange/start-exchange.ts'
 

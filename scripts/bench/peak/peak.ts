@@ -1,20 +1,20 @@
-/** What this machine can do at best, measured: the limit that a benchmark states its distance to. */
+/** Measures the memory bandwidth of this machine, with which a benchmark compares its own. */
 import { Worker } from 'node:worker_threads'
 
 const PASSES = 24
-/** Far above any last-level cache. */
+/** Far larger than any last-level cache. */
 const BYTES_PER_THREAD = 256 * 2 ** 20
 const READER = new URL('./reader.child.ts', import.meta.url).href
-/** On Node 20 a worker does not inherit the loader of TypeScript. */
+/** Registers the loader of TypeScript, which a worker does not inherit on Node 20. */
 const START = `import('tsx/esm/api').then(({ register }) => {
   register()
   return import(require('node:worker_threads').workerData.file)
 })`
 
 /**
- * Best rate at which `threads` threads read memory together, in 10^9 bytes per second: each compares the two
- * equal halves of a buffer of its own (memcmp, which reads both to the end with the widest loads there are),
- * all start every pass together, and the best pass counts.
+ * Highest rate at which `threads` threads read memory together, 10^9 bytes/s. Each thread compares the two equal
+ * halves of its own buffer (memcmp, which reads both to the end with the widest loads). All threads start every pass
+ * together, and the best pass counts.
  */
 export async function readGBPerSecond(threads: number): Promise<number> {
   const arrived = new Int32Array(new SharedArrayBuffer(4 * PASSES))

@@ -1,13 +1,13 @@
-/** The best float32 arithmetic that this machine gives, measured: a limit to state a distance to. */
+/** Measures the best float32 rate of this machine, with which a benchmark compares its own. */
 import type { Tensor } from '@tensorflow/tfjs'
 import { matMul } from '@tensorflow/tfjs'
 import { onnxEngine } from '../../../src/tensor/onnx-engine.ts'
 
-/** Square products of these sizes; the best counts. */
+/** Sizes of the square products that are tried; the best counts. */
 const SIZES = [1024, 1536, 2048] as const
 const REPEATS = 12
 
-/** Highest float32 rate of a large matrix product through ONNX Runtime, in floating-point operations a second. */
+/** Highest float32 rate of a large matrix product in ONNX Runtime, floating-point operations/s. */
 export async function peakSgemm(threads: number): Promise<number> {
   let best = 0
   for (const n of SIZES) {

@@ -1,29 +1,25 @@
 /**
- * Time until `flexmesh --help` has printed, and until a node with ten accepted experts answers its first
- * request. Both run the built program, `npm run build` first.
+ * Measures the time until `flexmesh --help` has printed, and until a node with ten accepted experts answers its first
+ * request. Both run the built program, so `npm run build` comes first.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { execFileSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { createConsortium, initHome } from '../../../src/node/found.ts'
-import { callControl, isRunning } from '../../../src/serving/control.ts'
-import { homePaths } from '../../../src/store/home.ts'
+import { InputError } from '../../../src/lib/errors.ts'
 import type { Bench } from '../benchmark.ts'
 import { median } from '../machine.ts'
+import { callNode, foundHome, ROOT, startNode, stopNode } from '../node-process.ts'
 
 const EXPERTS = 10
 const STEPS = 2
 const HELP_ROUNDS = 11
 const START_ROUNDS = 3
-const POLL_MS = 10
-const root = fileURLToPath(new URL('../../..', import.meta.url))
-const program = join(root, 'dist', 'src', 'main.js')
-const signal = AbortSignal.timeout(600_000)
+const program = join(ROOT, 'dist', 'src', 'main.js')
 
 export async function benchStartup(say: (line: string) => void): Promise<Bench> {
+  if (!existsSync(program)) throw new InputError('usage', `${program} does not exist; run npm run build`)
   const help = Array.from({ length: HELP_ROUNDS }, () => {
     const started = performance.now()
     execFileSync(process.execPath, [program, '--help'], { stdio: 'ignore' })
@@ -37,10 +33,10 @@ export async function benchStartup(say: (line: string) => void): Promise<Bench> 
     const times: number[] = []
     for (let round = 0; round < START_ROUNDS; round++) {
       const started = performance.now()
-      const node = await startNode(home)
-      await ask(home, 'generate', { prompt: 'Article', maxTokens: 1 })
+      const node = await startNode([program], home)
+      await callNode(home, 'generate', { prompt: 'Article', maxTokens: 1 })
       times.push(performance.now() - started)
-      await stop(node)
+      await stopNode(node)
       say(
         `round ${round + 1} of ${START_ROUNDS}: first answer after ${Math.round(times.at(-1) as number)} ms`,
       )
@@ -55,38 +51,15 @@ export async function benchStartup(say: (line: string) => void): Promise<Bench> 
   }
 }
 
-/** A founder that has trained, published and accepted ten experts. */
+/** Makes the home of a founder that has trained, published and accepted ten experts. */
 async function foundWithExperts(home: string, say: (line: string) => void): Promise<void> {
-  const settings = { institution: 'Bench', listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
-  await initHome(home, settings, { inTheClear: true })
-  const now = (): number => Math.floor(Date.now() / 1000)
-  await createConsortium({ home, now }, { modelDir: join(root, 'models', 'small'), name: 'Bench' })
-  const node = await startNode(home)
-  const data = [join(root, 'examples', 'hospital', 'text')]
+  await foundHome(home)
+  const node = await startNode([program], home)
+  const data = [join(ROOT, 'examples', 'hospital', 'text')]
   for (let i = 1; i <= EXPERTS; i++) {
-    await ask(home, 'train', { name: `expert-${i}`, data, steps: STEPS })
-    await ask(home, 'publish', { name: `expert-${i}` })
+    await callNode(home, 'train', { name: `expert-${i}`, data, steps: STEPS })
+    await callNode(home, 'publish', { name: `expert-${i}` })
     say(`published ${i} of ${EXPERTS}`)
   }
-  await stop(node)
-}
-
-function ask(home: string, command: string, args: unknown): Promise<unknown> {
-  return callControl(homePaths(home).control, command, args, { signal })
-}
-
-async function startNode(home: string): Promise<ChildProcess> {
-  const child = spawn(process.execPath, [program, 'start', '--home', home, '--port', '0'], {
-    stdio: 'ignore',
-  })
-  while (!(await isRunning(homePaths(home).control))) {
-    if (child.exitCode !== null) throw new Error('the node did not start')
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
-  }
-  return child
-}
-
-async function stop(child: ChildProcess): Promise<void> {
-  child.kill('SIGTERM')
-  if (child.exitCode === null) await once(child, 'exit')
+  await stopNode(node)
 }

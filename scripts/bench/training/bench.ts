@@ -1,13 +1,13 @@
 /**
- * The pair step (forward, backward, clipping, AdamW, z-losses) in tokens per second and peak resident
- * memory, against PyTorch and stock TensorFlow.js on the same weights and tokens, in alternating rounds.
- * All must report the same loss before anything is timed.
+ * Measures tokens per second and peak resident memory of the pair step (forward, backward, clipping, AdamW,
+ * z-losses), against PyTorch and stock TensorFlow.js on the same weights and tokens, in alternating rounds. All must
+ * report the same loss before anything is timed.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Bench } from '../benchmark.ts'
-import { median } from '../machine.ts'
+import { median, rounded } from '../machine.ts'
 import { peakSgemm } from '../peak/sgemm.ts'
 import type { Contestant } from './contestant.ts'
 import { CONTESTANTS, type ContestantName, ROUND_MATES, SLOW, startContestant } from './contestants.ts'
@@ -15,22 +15,22 @@ import { REFERENCES, type ReferenceName, referenceWork, usefulFlops } from './mo
 import { THREADS, writeWork } from './work-folder.ts'
 
 const ROUNDS = 5
-/** A peer of half a minute a step is timed once, in the first round. */
+/** Rounds of a peer whose step takes half a minute. */
 const SLOW_ROUNDS = 1
-/** Float32 sums in another order differ by less. */
+/** Relative; float32 sums in another order differ by less. */
 const LOSS_TOLERANCE = 1e-4
 
 interface Measured {
   readonly version: string
   readonly compileMs: number
-  /** Median of a step. */
+  /** Median time of a step. */
   readonly ms: number
   readonly peakMB: number | undefined
 }
 
 interface Measurement {
   readonly measured: Partial<Record<ContestantName, Measured>>
-  /** Why not, by contestant. */
+  /** Reason why a contestant was not measured. */
   readonly missing: Partial<Record<ContestantName, string>>
 }
 
@@ -42,11 +42,11 @@ export async function benchTraining(say: (line: string) => void): Promise<Bench>
     for (const [i, peers] of ROUND_MATES.entries()) groups.push(await measure(name, peers, i === 0, say))
     results.push([name, together(groups)])
   }
-  // The better of two, minutes apart: a machine shared with others is seldom at its peak.
+  // Measured twice, minutes apart, and the better value counts, since a shared machine is seldom at its peak.
   return report(results, Math.max(before, await peakSgemm(THREADS)))
 }
 
-/** One measurement of all groups: ours is that of the first, and peers of others keep their ratio to it. */
+/** Merges groups: our time is that of the first group; peers of other groups keep their ratio to ours there. */
 function together([first, ...others]: readonly Measurement[]): Measurement {
   const { measured, missing } = first as Measurement
   const ours = measured.flexmesh as Measured
@@ -114,7 +114,9 @@ function assertSameLoss(losses: ReadonlyMap<ContestantName, number>): void {
   const ours = losses.get('flexmesh') as number
   for (const [name, loss] of losses) {
     if (!(Math.abs(loss - ours) <= LOSS_TOLERANCE * ours)) {
-      throw new Error(`not the same work: our first loss is ${ours}, that of ${name} is ${loss}`)
+      throw new Error(
+        `the contestants did different work: our first loss is ${ours}, that of ${name} is ${loss}`,
+      )
     }
   }
 }
@@ -130,7 +132,7 @@ function report(results: readonly [ReferenceName, Measurement][], peak: number):
     const { B, T } = REFERENCES[reference]
     const ours = measured.flexmesh as Measured
     const share = (usefulFlops(REFERENCES[reference]) * 1000) / ours.ms / peak
-    peakShare[reference] = round(share)
+    peakShare[reference] = rounded(share)
     const against: Record<string, number> = {}
     details[reference] = {}
     for (const name of CONTESTANTS) {
@@ -151,10 +153,10 @@ function report(results: readonly [ReferenceName, Measurement][], peak: number):
       )
       if (name === 'flexmesh') continue
       peers[name] = result.version
-      against[name] = round(result.ms / ours.ms)
+      against[name] = rounded(result.ms / ours.ms)
     }
     const theirs = measured.torchEager?.peakMB
-    if (theirs !== undefined && ours.peakMB !== undefined) against['rss'] = round(theirs / ours.peakMB)
+    if (theirs !== undefined && ours.peakMB !== undefined) against['rss'] = rounded(theirs / ours.peakMB)
     ratios[reference] = against
     lines.push(
       `${reference}: flexmesh is ${Object.entries(against)
@@ -166,5 +168,3 @@ function report(results: readonly [ReferenceName, Measurement][], peak: number):
   const sgemmGflops = Math.round(peak / 1e9)
   return { json: { ratios, peakShare, sgemmGflops, details, peers, notMeasured }, lines }
 }
-
-const round = (x: number): number => Math.round(x * 1000) / 1000

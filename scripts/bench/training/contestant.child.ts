@@ -6,6 +6,7 @@
  */
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
+import { denseName } from '../../../src/lib/tensor-names.ts'
 import { zeroRows } from '../../../src/model/params.ts'
 import { eagerEngine } from '../../../src/tensor/eager-engine.ts'
 import type { Engine } from '../../../src/tensor/engine.ts'
@@ -13,14 +14,13 @@ import { onnxEngine } from '../../../src/tensor/onnx-engine.ts'
 import { tensorflowEngine } from '../../../src/tensor/tensorflow-engine.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../../../src/training/optimizer.ts'
 import { compilePairStep } from '../../../src/training/pair.ts'
-import { publicName } from './models.ts'
 import { readWork } from './work-folder.ts'
 
 const WASM_BACKEND = '@tensorflow/tfjs-backend-wasm'
 const [folder = '', engineName] = process.argv.slice(2)
 const { config, B, T, arrays, trainable, ids, labels, threads, learningRate } = await readWork(folder)
 const publicModel = new Map(
-  [...arrays].filter(([name]) => !trainable.includes(name)).map(([name, p]) => [publicName(name), p]),
+  [...arrays].filter(([name]) => !trainable.includes(name)).map(([name, p]) => [denseName(name), p]),
 )
 const trainables = new Map(trainable.map((name) => [name, arrays.get(name)?.data as Float32Array]))
 const engine = await selectEngine()
@@ -57,7 +57,7 @@ async function selectEngine(): Promise<Engine> {
   if (engineName === 'onnx') return onnxEngine({ threads })
   if (engineName === 'tensorflow') return tensorflowEngine({ threads })
   const require = createRequire(new URL('../peers/package.json', import.meta.url))
-  // Registers itself with the one TensorFlow.js of this process.
+  // Loading it registers the backend with this process's TensorFlow.js.
   const { version_wasm: version } = require(WASM_BACKEND) as { version_wasm: string }
   return eagerEngine('cpu', 'wasm', { device: 'cpu', library: `TensorFlow.js ${version}, wasm` })
 }

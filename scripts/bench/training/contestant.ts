@@ -1,13 +1,13 @@
 /**
- * One contestant of the training benchmark: a process of its own that reads the work folder, says
- * when it is ready and then runs as many steps as it is told to. Knows no model.
+ * One contestant of the training benchmark: a process that reads the work folder, reports when it is ready, and then
+ * runs the requested numbers of steps. Does not know the models.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 
-/** First line of a contestant: its version and how long it took to prepare the step. */
+/** First line that a contestant prints: its version, and the time for which it prepared the step. */
 export interface Ready {
   readonly version: string
   readonly compileMs: number
@@ -15,12 +15,12 @@ export interface Ready {
 
 /** Answer to a line with a number of steps. */
 export interface Steps {
-  /** Of the first of these steps. */
+  /** Loss of the first of these steps. */
   readonly loss: number
   readonly ms: readonly number[]
 }
 
-/** Longest wait for one answer: an eager peer's slowest round or a compiler's first step. */
+/** Maximum wait for one answer, such as an eager peer's slowest round or a compiler's first step. */
 const ANSWER_TIMEOUT_MS = 300_000
 
 export class Contestant {
@@ -34,7 +34,7 @@ export class Contestant {
     this.ready = ready
   }
 
-  /** @throws Error with the reason when it ends before it is ready. */
+  /** @throws Error with the reason if the process exits before it is ready. */
   static async start(
     command: string,
     args: readonly string[],
@@ -58,7 +58,7 @@ export class Contestant {
         .join('')
         .split('\n')
         .filter((line) => line.includes('Error'))
-      throw new Error(reasons.at(-1)?.trim() ?? `${command} ended at once`)
+      throw new Error(reasons.at(-1)?.trim() ?? `${command} exited before it was ready`)
     }
   }
 
@@ -67,7 +67,7 @@ export class Contestant {
     return JSON.parse(await answer(this.#lines)) as Steps
   }
 
-  /** Highest resident memory so far, in bytes; undefined where /proc has none. */
+  /** Peak resident memory so far, bytes; undefined without /proc. */
   async peakMemory(): Promise<number | undefined> {
     const status = await readFile(`/proc/${this.#child.pid}/status`, 'utf8').catch(() => '')
     const kilobytes = /VmHWM:\s+(\d+) kB/.exec(status)?.[1]
@@ -86,6 +86,6 @@ async function answer(lines: AsyncIterator<string>): Promise<string> {
     timeout.addEventListener('abort', () => reject(new Error('no answer in time')))
   })
   const { value, done } = await Promise.race([lines.next(), late])
-  if (done === true) throw new Error('the contestant ended')
+  if (done === true) throw new Error('the contestant exited')
   return value as string
 }

@@ -1,4 +1,4 @@
-/** Who takes part in the training benchmark, and why one who is missing is missing. */
+/** Lists the contestants of the training benchmark and starts them, or reports why one cannot take part. */
 import { fileURLToPath } from 'node:url'
 import { Contestant } from './contestant.ts'
 import type { ReferenceName } from './models.ts'
@@ -8,8 +8,8 @@ export const CONTESTANTS = ['flexmesh', 'torchEager', 'torchCompile', 'tfjsWasm'
 export type ContestantName = (typeof CONTESTANTS)[number]
 
 /**
- * Who takes turns with us in the same rounds. TensorFlow has rounds of its own: beside it and PyTorch together
- * our step at S took three times as long as beside one of them.
+ * Groups of peers that alternate with us in the same rounds. TensorFlow has a group of its own: with both it and
+ * PyTorch in memory, our step at S took three times as long as with one of them.
  */
 export const ROUND_MATES: readonly (readonly ContestantName[])[] = [
   ['torchEager', 'torchCompile', 'tfjsWasm'],
@@ -22,12 +22,12 @@ const ENGINES: Partial<Record<ContestantName, string>> = {
   tfjsNode: 'tensorflow',
 }
 
-/** A peer that takes minutes a step at M is measured at S alone. */
+/** Peers whose step takes minutes at M; they are measured at S only. */
 export const SLOW: readonly ContestantName[] = ['tfjsWasm']
 
 const script = (name: string): string => fileURLToPath(new URL(`./${name}`, import.meta.url))
 
-/** @throws Error that says why it cannot take part. */
+/** @throws Error with the reason why it cannot take part. */
 export async function startContestant(
   name: ContestantName,
   reference: ReferenceName,

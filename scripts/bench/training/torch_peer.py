@@ -2,8 +2,8 @@
 The pair step of FlexOlmo in PyTorch: the peer that `npm run bench -- training` measures, eager or compiled.
 Reads the same weights and tokens as the engine under test, so that all must report the same loss.
 
-Usage: torch_peer.py FOLDER eager|compile; says {"version", "compileMs"} when ready. Then one line "STEPS" at
-a time on standard input; answers with one JSON line {"loss": of the first step, "ms": [of each step]}.
+Usage: torch_peer.py FOLDER eager|compile. Prints {"version", "compileMs"} when it is ready. Each line on standard
+input is a number of steps, answered by one JSON line {"loss": of the first step, "ms": [of each step]}.
 """
 
 import json

@@ -1,6 +1,6 @@
 /**
- * The work of one reference model as files that every contestant reads: `bench.json` and
- * `weights.f32`. Knows no engine.
+ * Writes and reads the files `bench.json` and `weights.f32`, from which every contestant takes its work. Knows
+ * nothing about engines.
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -1,6 +1,6 @@
 /**
- * What a node checks of the bytes of a received package, without writing them: every chunk against its
- * signed hash and, in a second thread behind it, the digest of the file; against SHA-256 over the same file.
+ * Measures the checks on the bytes of a received package, without writing them: every chunk against its signed hash
+ * and, in a second thread that follows, the digest of the file. The baseline is SHA-256 over the same file.
  */
 import { createHash, randomFillSync } from 'node:crypto'
 import { mkdtemp, open, rm } from 'node:fs/promises'

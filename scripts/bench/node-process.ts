@@ -1,0 +1,43 @@
+/** A node in a process of its own, which the benchmarks of startup and memory talk to through its control socket. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { createConsortium, initHome } from '../../src/node/found.ts'
+import { callControl, isRunning } from '../../src/serving/control.ts'
+import { homePaths } from '../../src/store/home.ts'
+
+/** The root of the repository. */
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+export const SETTINGS = { institution: 'Bench', listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
+/** Time between two looks at whether the node answers, ms. */
+const POLL_MS = 10
+const signal = AbortSignal.timeout(600_000)
+
+/** Makes a home folder that has founded a consortium around the shipped model. */
+export async function foundHome(home: string): Promise<void> {
+  await initHome(home, SETTINGS, { inTheClear: true })
+  const now = (): number => Math.floor(Date.now() / 1000)
+  await createConsortium({ home, now }, { modelDir: join(ROOT, 'models', 'small'), name: 'Bench' })
+}
+
+/** Starts `flexmesh start` and waits until the node answers. `program`: arguments of Node that name flexmesh. */
+export async function startNode(program: readonly string[], home: string): Promise<ChildProcess> {
+  const args = [...program, 'start', '--home', home, '--port', '0']
+  const child = spawn(process.execPath, args, { stdio: 'ignore' })
+  while (!(await isRunning(homePaths(home).control))) {
+    if (child.exitCode !== null) throw new Error('the node did not start')
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+  }
+  return child
+}
+
+/** Runs a command of the node that uses this home. */
+export function callNode(home: string, command: string, args: unknown): Promise<unknown> {
+  return callControl(homePaths(home).control, command, args, { signal })
+}
+
+export async function stopNode(child: ChildProcess): Promise<void> {
+  child.kill('SIGTERM')
+  if (child.exitCode === null) await once(child, 'exit')
+}
