@@ -17,7 +17,7 @@ export const STATEMENTS: ProtocolRow = {
   id: '/flexmesh/statements/1.0.0',
   maxRequestBytes: limit('requestBytes'),
   maxResponseBytes: limit('envelopeBytes'),
-  maxResponseFrames: 4096,
+  maxResponseFrames: limit('statementFrames'),
   timeoutMs: limit('chunkTimeout'),
   timeoutPer: 'answer',
   maxInboundStreams: limit('protocolInboundStreams'),

@@ -46,7 +46,7 @@ export const LIMITS = {
   statementFrames: {
     value: 4096,
     unit: 'count',
-    why: 'rosters and statements in one answer, 512 MiB at most; who got that many asks again',
+    why: 'rosters and statements in one answer, 512 MiB at most; a member that receives this many asks again',
   },
   addressesPerMember: { value: 8, unit: 'count', why: 'interfaces of one host that others may dial' },
   maxConnections: { value: 72, unit: 'count', why: 'members plus eight guests' },

@@ -218,6 +218,7 @@ export class FlexMeshNode {
         mdns: this.settings.mdns,
         remembered: await rememberedAddresses(this.catalogue),
         clock: () => performance.now(),
+        ...(this.#init.log === undefined ? {} : { log: this.#init.log }),
         ...(this.#init.encrypter === undefined ? {} : { encrypter: this.#init.encrypter }),
       },
     )
