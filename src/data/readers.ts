@@ -100,7 +100,12 @@ async function* bytesOf(path: string, signal?: AbortSignal): AsyncGenerator<Uint
     for await (const chunk of bytes) yield chunk as Uint8Array
   } catch (cause) {
     if (hasErrno(cause, 'Z_DATA_ERROR', 'Z_BUF_ERROR'))
-      throw new InputError('not-text', `${path} is not a whole gzip archive; copy it again`, {}, cause)
+      throw new InputError(
+        'not-text',
+        `${path} is a truncated or damaged gzip archive; copy it again`,
+        {},
+        cause,
+      )
     throw cause
   } finally {
     file.destroy()

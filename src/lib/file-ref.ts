@@ -137,8 +137,9 @@ export function checkChunkHashes(ref: FileRef, chunkHashes: Uint8Array): void {
       `chunk hashes: expected ${expected} bytes for a file of ${ref.size}, got ${chunkHashes.length}`,
     )
   }
-  if (digestOf(chunkHashes) !== ref.chunksSha256) {
-    throw new VerificationError('wrong-digest', `chunk hashes: expected ${ref.chunksSha256}`, {
+  const got = digestOf(chunkHashes)
+  if (got !== ref.chunksSha256) {
+    throw new VerificationError('wrong-digest', `chunk hashes: expected ${ref.chunksSha256}, got ${got}`, {
       file: ref.sha256,
     })
   }
