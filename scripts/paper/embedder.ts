@@ -1,6 +1,7 @@
 /**
  * Domain embeddings of a small sentence embedder, when it is installed beside the peers, in place of the GritLM of
- * the FlexOlmo paper (section 3.3.2): 512 numbers, brought to the width of the model by a fixed random matrix. Knows no training.
+ * the FlexOlmo paper (section 3.3.2): 512 numbers, brought to the width of the model by a fixed random matrix. Knows no
+ * training.
  */
 import { readFile } from 'node:fs/promises'
 import { mulberry32 } from '../../src/lib/random.ts'

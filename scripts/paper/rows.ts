@@ -241,7 +241,7 @@ export class Rows {
     })
   }
 
-  /** Router rows tuned on public text that looks like the owners' (FlexOlmo paper, section 3.3.3); the gate beside them or not. */
+  /** Router rows tuned on public text that looks like the owners' (FlexOlmo paper 3.3.3); the gate beside them or not. */
   routerTuned(seed: number, gate?: GateKind): Promise<NatsBySet> {
     const { lab, publicModel, owners, zeroRows, classifier } = this.#experiment
     const { config, expertTraining } = lab.settings

@@ -22,8 +22,8 @@ const B = 16
 const T = 256
 const DEFAULT_STEPS = 1500
 /**
- * Experts go on from where the public model stopped, as in FlexOlmo's training scripts, so it stops at a learning rate that
- * they can continue from: a model annealed to the end loses public text in every later step.
+ * Experts go on from where the public model stopped, as in FlexOlmo's training scripts, so it stops at a learning rate
+ * that they can continue from: a model annealed to the end loses public text in every later step.
  */
 const FINAL_SHARE = 0.5
 const SEED = 12345
