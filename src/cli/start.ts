@@ -1,17 +1,18 @@
 /** `flexmesh start`: the node with its network, control socket and inference API, until interrupted. */
 import { resolve } from 'node:path'
 import { nodeCommands } from '../commands/table.ts'
-import { selectionMask } from '../composition/selection.ts'
 import type { WeightFormat } from '../inference/weight-format.ts'
-import { shortDigest } from '../lib/bytes.ts'
+import { type Digest, shortDigest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import type { RouterChoice } from '../model/gates.ts'
 import type { NodeEvent } from '../node/events.ts'
 import { FlexMeshNode } from '../node/node.ts'
-import { createApp, type ServingEngine } from '../serving/app.ts'
+import { loadApiKey } from '../serving/api-key.ts'
+import { createApp } from '../serving/app.ts'
 import { type Control, startControl } from '../serving/control.ts'
-import { type GatewayInit, openGateway } from '../serving/gateway.ts'
-import { loadApiKey, type RunningServer, startServer } from '../serving/server.ts'
+import { openGateway, type Upstream } from '../serving/gateway.ts'
+import { localBackend } from '../serving/local-engine.ts'
+import { type RunningServer, startServer } from '../serving/server.ts'
 import { parseUpstreamUrl } from '../serving/upstream-engine.ts'
 import { LOG_LEVELS, Log, logLine } from '../telemetry/log.ts'
 import { type EngineChoice, selectEngine } from '../tensor/select-engine.ts'
@@ -44,19 +45,20 @@ export interface StartInit {
   readonly weights?: WeightFormat
   readonly router?: RouterChoice
   readonly passphrase?: string
-  readonly upstream?: GatewayInit
+  readonly upstream?: Upstream
   readonly onEvent: (event: NodeEvent) => void
 }
 
 export async function startNode(init: StartInit): Promise<RunningNode> {
   const engine = await selectEngine(init.engine)
   const { home, passphrase, onEvent } = init
+  const log = createLog()
   const node = await FlexMeshNode.open({
     home,
     engine,
     now: unixNow,
     onEvent,
-    log: createLog(),
+    log,
     ...(passphrase === undefined ? {} : { passphrase }),
     ...(init.weights === undefined ? {} : { weights: init.weights }),
     ...(init.router === undefined ? {} : { router: init.router }),
@@ -67,17 +69,31 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     await node.start()
     const apiKey = await loadApiKey(node.paths.apiKey)
     let hosts: string[] = []
-    const local = (): ServingEngine => servingEngine(node)
-    const gateway = init.upstream === undefined ? undefined : await openGateway(node, local, init.upstream)
+    const { tokenizer, config } = node.publicModel
+    const local = localBackend(node.composer, tokenizer)
+    const gateway =
+      init.upstream === undefined
+        ? undefined
+        : await openGateway({
+            upstream: init.upstream,
+            local,
+            consortium: node.consortium,
+            publicModel: node.charter.publicModel.digest,
+            tokenizer,
+            contextLength: config.maxPositionEmbeddings,
+            whyNotInUse: (id) => whyNotInUse(node, id),
+            now: unixNow,
+          })
     const app = createApp({
-      engine: gateway === undefined ? local : gateway.engineFor,
+      backendFor: gateway ?? (() => local),
       apiKeys: [apiKey],
       allowedHosts: () => hosts,
       now: unixNow,
+      log: log.scope('serving'),
     })
     api = await startServer(app, init.port)
     hosts = [`127.0.0.1:${api.port}`, `localhost:${api.port}`]
-    control = await startControl(node.paths.control, nodeCommands(node))
+    control = await startControl(node.paths.control, nodeCommands(node), log.scope('control'))
     const running = { control, api }
     return {
       node,
@@ -103,43 +119,15 @@ function createLog(): Log {
   return new Log((entry) => console.error(logLine(entry)), level)
 }
 
-function servingEngine(node: FlexMeshNode): ServingEngine {
-  const { tokenizer } = node.publicModel
-  const model = node.composer.served
-  const { composition } = model
-  return {
-    servedBy: 'node',
-    composition: composition.digest,
-    experts: [
-      { institution: 'public model', expert: 'public' },
-      ...composition.experts.map(({ institution, name }) => ({ institution, expert: name })),
-    ],
-    contextLength: model.contextLength,
-    countTokens: (text) => tokenizer.encode(text).length,
-    checkSelection: ({ include, exclude }) => void selectionMask(composition, { include, exclude }),
-    generate: async function* (request, signal) {
-      const stream = tokenizer.decodeStream()
-      const { maxTokens, temperature, topP, seed, include, exclude } = request
-      const prompt = Int32Array.from([tokenizer.endOfText, ...tokenizer.encode(request.prompt)])
-      const completion = {
-        prompt,
-        maxTokens,
-        sampling: { temperature, topP, seed },
-        selection: { include, exclude },
-      }
-      const lease = model.acquire()
-      try {
-        for await (const { id, shares } of model.complete(completion, signal))
-          yield { text: stream.push(id), shares }
-      } finally {
-        lease.release()
-      }
-    },
-  }
+/** Why a node does not use the expert of a package, for people; undefined if it does. */
+async function whyNotInUse(node: FlexMeshNode, id: Digest): Promise<string | undefined> {
+  if (node.accepted.has(id)) return undefined
+  const verdict = await node.verdicts.get(id)
+  return verdict?.outcome === 'refused' ? `${verdict.code}, ${verdict.reason}` : 'it has not been accepted'
 }
 
 /** @throws InputError `usage` when one of the two options is given without the other. */
-function upstreamOf(invocation: Invocation): GatewayInit | undefined {
+function upstreamOf(invocation: Invocation): Upstream | undefined {
   const url = option(invocation, 'upstream')
   const compositionFile = option(invocation, 'upstream-composition')
   if (url === undefined && compositionFile === undefined) return undefined

@@ -3,6 +3,7 @@
  * generator. Whoever answers holds the model until the answer is complete; a model that was replaced frees its
  * memory when the last holder lets go. Knows no HTTP and no network.
  */
+import '../lib/node20.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import type { Generator } from '../inference/batcher.ts'
 import { createGenerator } from '../inference/generate.ts'

@@ -1,26 +1,35 @@
 /**
- * The command line's door to a running node on the same machine: HTTP over a unix socket that only
- * its owner may open, one JSON event a line. Knows no command.
+ * The command line's access to a running node on the same machine: HTTP over a Unix socket that only its owner may
+ * open, with one JSON event per line. Knows nothing about the commands.
  */
-import { chmod, rm } from 'node:fs/promises'
+import { chmod, lstat, rm } from 'node:fs/promises'
 import { createServer, request as httpRequest, type Server } from 'node:http'
-import { ExchangeError, FlexMeshError, INPUT_CODES, InputError } from '../lib/errors.ts'
-import { PRIVATE_FILE_MODE } from '../lib/files.ts'
+import { connect } from 'node:net'
+import { ExchangeError, FlexMeshError, hasErrno, INPUT_CODES, InputError } from '../lib/errors.ts'
+import { mapDiskErrors, PRIVATE_FILE_MODE } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
+import { type Log, SILENT } from '../telemetry/log.ts'
 
-/** Answers a command; yields progress and returns the result. */
+/** Answers a command: yields progress, and returns the result. */
 export type ControlHandler = (args: unknown, signal: AbortSignal) => AsyncGenerator<unknown, unknown, void>
 
 export interface Control {
   close(): Promise<void>
 }
 
-/** Serve `handlers` on a socket; a stale one, which nobody answers, is replaced. */
+/** Longest time that `isRunning` waits for an answer, ms. */
+const PING_MS = 2_000
+
+/**
+ * Serve `handlers` on a socket. Replaces the socket of a process that has ended.
+ * @param log receives unexpected errors of handlers
+ * @throws InputError `home-in-use` if another process answers on the socket, `exists` if the file is not a socket.
+ */
 export async function startControl(
   path: string,
   handlers: Readonly<Record<string, ControlHandler>>,
+  log: Log = SILENT,
 ): Promise<Control> {
-  await rm(path, { force: true })
   const server = createServer({ requestTimeout: 0 }, (incoming, outgoing) => {
     const chunks: Buffer[] = []
     let size = 0
@@ -35,13 +44,21 @@ export async function startControl(
       const write = (event: unknown): void => {
         outgoing.write(`${JSON.stringify(event)}\n`)
       }
-      const name = (incoming.url ?? '/').slice(1)
-      answer(handlers[name], Buffer.concat(chunks).toString(), abort.signal, write)
-        .catch((error: unknown) => write({ error: describe(error) }))
+      const command = (incoming.url ?? '/').slice(1)
+      answer(handlers[command], Buffer.concat(chunks).toString(), abort.signal, write)
+        .catch((error: unknown) => {
+          if (!(error instanceof FlexMeshError) && !abort.signal.aborted)
+            log.error(`the command "${command}" failed`, error)
+          write({ error: describe(error) })
+        })
         .finally(() => outgoing.end())
     })
   })
-  await listen(server, path)
+  await listen(server, path).catch(async (error: unknown) => {
+    if (!hasErrno(error, 'EADDRINUSE')) throw error
+    await removeStaleSocket(path)
+    await listen(server, path)
+  })
   await chmod(path, PRIVATE_FILE_MODE)
   return {
     close: () =>
@@ -59,9 +76,9 @@ async function answer(
   write: (event: unknown) => void,
 ): Promise<void> {
   if (handler === undefined) throw new InputError('usage', 'the running node does not know this command')
-  const run = handler(JSON.parse(body === '' ? '{}' : body), signal)
+  const steps = handler(JSON.parse(body === '' ? '{}' : body), signal)
   for (;;) {
-    const { done, value } = await run.next()
+    const { done, value } = await steps.next()
     if (done === true) {
       write({ result: value ?? {} })
       return
@@ -83,21 +100,54 @@ function describe(error: unknown): { family: string; code: string; message: stri
 function listen(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject)
-    server.listen(path, resolve)
+    server.listen(path, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+}
+
+/** @throws InputError `home-in-use`, `exists`. */
+async function removeStaleSocket(path: string): Promise<void> {
+  if (!(await mapDiskErrors(path, () => lstat(path))).isSocket())
+    throw new InputError('exists', `${path} is not a socket of flexmesh; move the file elsewhere`)
+  if (await isListening(path)) {
+    throw new InputError(
+      'home-in-use',
+      `another flexmesh process answers on ${path}; stop it or choose another --home`,
+    )
+  }
+  await rm(path, { force: true })
+}
+
+/**
+ * Whether a process listens on a socket. Connecting is enough: the system accepts connections for a process that is
+ * too busy to answer, and refuses them when the process has ended.
+ */
+function isListening(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path)
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+    // Any other error, such as missing permission, does not show that nobody listens.
+    socket.once('error', (error) => resolve(!hasErrno(error, 'ECONNREFUSED', 'ENOENT')))
   })
 }
 
 /** Whether a node answers on the socket. */
 export async function isRunning(path: string): Promise<boolean> {
   try {
-    await callControl(path, 'ping', {}, { signal: AbortSignal.timeout(2_000) })
+    await callControl(path, 'ping', {}, { signal: AbortSignal.timeout(PING_MS) })
     return true
   } catch (error) {
+    // A node that refuses the command is running; only `unreachable` means that none is.
     return error instanceof FlexMeshError && error.family !== 'exchange'
   }
 }
 
-/** What a node refuses the user for keeps its code; what happened to it while it worked is `io`. */
+/** The error of a node as an error of the command line. Errors that are not about the user's input become `io`. */
 function refusalOf({ code, message }: { code: string; message: string }): InputError {
   const known = INPUT_CODES.find((one) => one === code)
   return new InputError(known ?? 'io', message, { remote: code })
@@ -105,7 +155,7 @@ function refusalOf({ code, message }: { code: string; message: string }): InputE
 
 /**
  * Run a command in the running node.
- * @throws ExchangeError `unreachable`; InputError with what the node says.
+ * @throws ExchangeError `unreachable`; InputError with the message of the node.
  */
 export function callControl(
   path: string,

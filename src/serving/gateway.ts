@@ -1,102 +1,119 @@
 /**
- * A node in front of an upstream that serves an exported composition: decides, for every request anew,
- * whether the upstream may answer it. Knows no HTTP.
+ * A node in front of an upstream that serves an exported composition: decides for each request whether the upstream
+ * may answer it. Knows nothing about HTTP and the parts of a node.
  */
-
 import {
   type ComposedExpert,
   type CompositionFile,
   decodeCompositionFile,
 } from '../composition/composition-file.ts'
 import { isNamed, type Selection } from '../composition/selection.ts'
+import type { Digest } from '../lib/bytes.ts'
 import { VerificationError } from '../lib/errors.ts'
 import { readFileBounded } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
-import type { FlexMeshNode } from '../node/node.ts'
-import { type ServingEngine, ServingError } from './app.ts'
+import { type Backend, ServingError } from './engine.ts'
+import type { LocalBackend, ServingTokenizer } from './local-engine.ts'
 import { upstreamEngine } from './upstream-engine.ts'
 
-export interface GatewayInit {
+/** Where an upstream is, and what it serves. */
+export interface Upstream {
   readonly url: URL
-  /** The `composition.json` of the export that the upstream serves. */
+  /** Path of the `composition.json` of the export that the upstream serves. */
   readonly compositionFile: string
   readonly apiKey?: string
 }
 
-export interface Gateway {
-  readonly composition: CompositionFile
-  /** @throws ServingError `expert_not_in_use`. */
-  engineFor(selection: Selection): Promise<ServingEngine>
+export interface GatewayInit {
+  readonly upstream: Upstream
+  /** Answers the requests that the upstream may not answer. */
+  readonly local: LocalBackend
+  /** Digests of this node's charter and public model, which the export must name. */
+  readonly consortium: Digest
+  readonly publicModel: Digest
+  readonly tokenizer: Pick<ServingTokenizer, 'encode' | 'endOfText'>
+  /** Maximum number of tokens of prompt and answer together. */
+  readonly contextLength: number
+  /** Why this node does not use the expert of a package, for people; undefined if it does. */
+  readonly whyNotInUse: (id: Digest) => Promise<string | undefined>
+  /** Unix seconds. */
+  readonly now: () => number
 }
 
 /**
- * @throws FormatError; VerificationError `wrong-digest`, `wrong-consortium`, `wrong-public-model` for a
- * composition that cannot be one of this node.
+ * @returns the backend for a request with a selection of experts. The upstream's `acquire` throws ServingError
+ * `expert_not_in_use` while the upstream serves an expert that this node does not use.
+ * @throws FormatError; VerificationError `wrong-digest`, `wrong-consortium`, `wrong-public-model` for an export that
+ * is not of this node's consortium and public model.
  */
-export async function openGateway(
-  node: FlexMeshNode,
-  local: () => ServingEngine,
-  init: GatewayInit,
-): Promise<Gateway> {
-  const bytes = await readFileBounded(init.compositionFile, limit('compositionFileBytes'))
-  const composition = decodeCompositionFile(bytes)
-  if (composition.consortium !== node.consortium) {
-    throw new VerificationError(
-      'wrong-consortium',
-      `${init.compositionFile}: expected an export of consortium ${node.consortium}, got one of ${composition.consortium}`,
-    )
-  }
-  const expected = node.charter.publicModel.digest
-  if (composition.publicModel !== expected) {
-    throw new VerificationError(
-      'wrong-public-model',
-      `${init.compositionFile}: expected an export with public model ${expected}, got ${composition.publicModel}`,
-    )
-  }
-  const { tokenizer } = node.publicModel
-  const upstream = upstreamEngine({
-    url: init.url,
+export async function openGateway(init: GatewayInit): Promise<(selection: Selection) => Backend> {
+  const { upstream, local, tokenizer, contextLength } = init
+  const composition = await readComposition(init)
+  const engine = upstreamEngine({
+    url: upstream.url,
     composition,
-    contextLength: node.composer.served.contextLength,
+    contextLength,
     encode: (text) => tokenizer.encode(text),
     endOfText: tokenizer.endOfText,
-    ...(init.apiKey === undefined ? {} : { apiKey: init.apiKey }),
-  })
-  return {
-    composition,
-    engineFor: async (selection) => {
-      if (leavesOut(composition, selection)) return local()
-      for (const expert of composition.experts) {
-        const why = await notInUse(node, expert)
-        if (why !== undefined) {
-          throw new ServingError(
-            503,
-            'expert_not_in_use',
-            `the upstream serves ${expert.name} of ${expert.institution}, which this node does not use: ${why}; export a composition without it and serve that`,
-          )
-        }
+    // A name that matches no expert of this node is a mistake, whichever backend answers.
+    checkSelection: (selection) => {
+      const own = local.acquire()
+      try {
+        own.checkSelection(selection)
+      } finally {
+        own.release()
       }
-      // A name that nobody has is a mistake, whoever answers.
-      return { ...upstream, checkSelection: (request) => local().checkSelection(request) }
+    },
+    ...(upstream.apiKey === undefined ? {} : { apiKey: upstream.apiKey }),
+  })
+  const remote: Backend = {
+    servedBy: 'upstream',
+    acquire: async () => {
+      for (const expert of composition.experts) await requireInUse(init, expert)
+      return engine
     },
   }
+  return (selection) => (leavesOut(composition, selection) ? local : remote)
+}
+
+async function readComposition({ upstream, consortium, publicModel }: GatewayInit): Promise<CompositionFile> {
+  const path = upstream.compositionFile
+  const composition = decodeCompositionFile(await readFileBounded(path, limit('compositionFileBytes')))
+  if (composition.consortium !== consortium) {
+    throw new VerificationError(
+      'wrong-consortium',
+      `${path}: expected an export of consortium ${consortium}, got one of ${composition.consortium}`,
+    )
+  }
+  if (composition.publicModel !== publicModel) {
+    throw new VerificationError(
+      'wrong-public-model',
+      `${path}: expected an export with public model ${publicModel}, got ${composition.publicModel}`,
+    )
+  }
+  return composition
 }
 
 /** Whether a selection leaves out an expert of the composition, which an upstream cannot do. */
 function leavesOut({ experts }: CompositionFile, { include, exclude }: Selection): boolean {
-  const named = (names: readonly string[], expert: ComposedExpert): boolean =>
+  const isIn = (names: readonly string[], expert: ComposedExpert): boolean =>
     names.some((name) => isNamed(expert, name))
   return experts.some(
-    (expert) => named(exclude ?? [], expert) || (include !== undefined && !named(include, expert)),
+    (expert) => isIn(exclude ?? [], expert) || (include !== undefined && !isIn(include, expert)),
   )
 }
 
-/** Why this node does not use an expert, in words; nothing when it does. */
-async function notInUse(node: FlexMeshNode, expert: ComposedExpert): Promise<string | undefined> {
-  if (expert.expiresAt + limit('clockSkew') < node.now())
-    return `expired, its owner's consent ended at ${new Date(expert.expiresAt * 1000).toISOString()}`
-  if (node.accepted.has(expert.id)) return undefined
-  const verdict = await node.verdicts.get(expert.id)
-  if (verdict?.outcome === 'refused') return `${verdict.code}, ${verdict.reason}`
-  return 'it has not been accepted'
+/** @throws ServingError `expert_not_in_use`, naming the expert and the reason. */
+async function requireInUse({ whyNotInUse, now }: GatewayInit, expert: ComposedExpert): Promise<void> {
+  const { id, name, institution, expiresAt } = expert
+  const isExpired = expiresAt + limit('clockSkew') < now()
+  const why = isExpired
+    ? `expired, its owner's consent ended at ${new Date(expiresAt * 1000).toISOString()}`
+    : await whyNotInUse(id)
+  if (why === undefined) return
+  throw new ServingError(
+    503,
+    'expert_not_in_use',
+    `the upstream serves ${name} of ${institution}, which this node does not use: ${why}; export a composition without it and serve that`,
+  )
 }

@@ -1,11 +1,8 @@
-/** The API on a socket: loopback by default, every timeout and size set. Knows no route. */
-import { randomBytes } from 'node:crypto'
+/** The API on a TCP socket of the loopback address, with every timeout and size set. Knows nothing about routes. */
 import { createServer, type Server } from 'node:http'
 import { getRequestListener } from '@hono/node-server'
 import type { Hono } from 'hono'
-import { fromUtf8, toHex } from '../lib/bytes.ts'
 import { hasErrno, InputError } from '../lib/errors.ts'
-import { pathExists, readFileBounded, writeFileAtomic } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
 
 export interface RunningServer {
@@ -14,10 +11,8 @@ export interface RunningServer {
 }
 
 const LOOPBACK = '127.0.0.1'
-const KEY_BYTES = 24
-const MAX_KEY_FILE = 256
 
-/** @throws InputError `port-in-use`. */
+/** @param port 0 takes a free one. @throws InputError `port-in-use`. */
 export async function startServer(app: Hono, port: number): Promise<RunningServer> {
   const server = createServer(
     {
@@ -58,12 +53,4 @@ function listen(server: Server, port: number): Promise<number> {
       resolve(typeof address === 'object' && address !== null ? address.port : port)
     })
   })
-}
-
-/** The API key of a home folder; made on first use, mode 0600. */
-export async function loadApiKey(path: string): Promise<string> {
-  if (await pathExists(path)) return fromUtf8(await readFileBounded(path, MAX_KEY_FILE)).trim()
-  const key = `fm-${toHex(randomBytes(KEY_BYTES))}`
-  await writeFileAtomic(path, `${key}\n`)
-  return key
 }

@@ -1,31 +1,36 @@
 /**
- * Another OpenAI-compatible server as a serving engine. Implements protocols/inference-api, section
- * "Upstream". Nothing that the upstream says is believed before it has been read as what it should be.
- * Knows neither which experts may be used nor who asks.
+ * Another OpenAI-compatible server as a serving engine. Implements protocols/inference-api, section "Upstream". Every
+ * event of the upstream is checked before it is used. Does not know which experts may be used or who asks.
  */
+import { expertLabels } from '../composition/attribution.ts'
 import type { CompositionFile } from '../composition/composition-file.ts'
 import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
-import { type Piece, type ServingEngine, ServingError } from './app.ts'
+import { type Piece, type ServingEngine, ServingError } from './engine.ts'
 import type { InferenceRequest } from './openai.ts'
 
 export interface UpstreamInit {
-  /** Ends with the version, as in `http://127.0.0.1:8000/v1`. */
+  /** Ends with the version of the API, as in `http://127.0.0.1:8000/v1`. */
   readonly url: URL
   readonly apiKey?: string
+  /** What the upstream serves. */
   readonly composition: CompositionFile
+  /** Maximum number of tokens of prompt and answer together. */
   readonly contextLength: number
-  /** Ids of a text, without the leading end of text. */
+  /** Token ids of a text, without the end of text before it. */
   readonly encode: (text: string) => Int32Array
+  /** Id of the token that separates texts. */
   readonly endOfText: number
-  /** Milliseconds; by default the limit `upstreamSilence`. */
+  /** @throws InputError `not-found` for a name that matches no expert. */
+  readonly checkSelection: ServingEngine['checkSelection']
+  /** Milliseconds without a byte from the upstream after which it has failed. Default: the limit `upstreamSilence`. */
   readonly silence?: number
 }
 
-/** Characters of one event: no honest one comes near. */
+/** Maximum number of characters of one event; honest events are far shorter. */
 const MAX_EVENT = 65_536
 
-/** @throws InputError `usage` for what is no plain HTTP address. */
+/** @throws InputError `usage` unless it is an HTTP or HTTPS address without name, password and query. */
 export function parseUpstreamUrl(text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined
   const plain = url !== undefined && url.username === '' && url.password === '' && url.search === ''
@@ -39,18 +44,15 @@ export function parseUpstreamUrl(text: string): URL {
 }
 
 export function upstreamEngine(init: UpstreamInit): ServingEngine {
-  const { composition, contextLength, encode } = init
+  const { composition, contextLength, encode, checkSelection } = init
   return {
-    servedBy: 'upstream',
     composition: composition.composition,
-    experts: [
-      { institution: 'public model', expert: 'public' },
-      ...composition.experts.map(({ institution, name }) => ({ institution, expert: name })),
-    ],
+    experts: expertLabels(composition),
     contextLength,
     countTokens: (text) => encode(text).length,
-    checkSelection: () => undefined,
+    checkSelection,
     generate: (request, signal) => generate(init, request, signal),
+    release: () => undefined, // The composition lies with the upstream.
   }
 }
 
@@ -59,10 +61,10 @@ async function* generate(
   request: InferenceRequest,
   signal: AbortSignal,
 ): AsyncGenerator<Piece, void, void> {
-  const silence = new Silence(init.silence ?? limit('upstreamSilence'))
-  const leave = new AbortController()
+  const silence = new SilenceTimer(init.silence ?? limit('upstreamSilence'))
+  const ended = new AbortController()
   try {
-    const response = await ask(init, request, AbortSignal.any([signal, silence.signal, leave.signal]))
+    const response = await ask(init, request, AbortSignal.any([signal, silence.signal, ended.signal]))
     let finish: Piece['finish']
     let tokens: number | undefined
     for await (const data of events(response, silence)) {
@@ -71,20 +73,16 @@ async function* generate(
       tokens = event.tokens ?? tokens
       if (event.text !== '') yield { text: event.text }
     }
-    if (finish === undefined) throw failed('broke off its answer')
+    if (finish === undefined) throw failed('ended its answer without a finish_reason')
     yield { text: '', finish, ...(tokens === undefined ? {} : { tokens }) }
   } catch (error) {
     if (silence.signal.aborted)
-      throw new ServingError(
-        504,
-        'upstream_timeout',
-        `the upstream said nothing for ${silence.after / 1000} s`,
-      )
+      throw new ServingError(504, 'upstream_timeout', `the upstream sent nothing for ${silence.ms / 1000} s`)
     if (signal.aborted || error instanceof ServingError) throw error
     throw failed('cannot be reached', error)
   } finally {
-    silence.end()
-    leave.abort()
+    silence.stop()
+    ended.abort() // Closes the connection if the answer was not read to its end.
   }
 }
 
@@ -118,20 +116,20 @@ async function ask(init: UpstreamInit, request: InferenceRequest, signal: AbortS
   }
   if (response.status !== 200) throw failed(`answered with status ${response.status}`)
   if (!/^text\/event-stream\b/i.test(response.headers.get('content-type') ?? ''))
-    throw failed('answered with something else than server-sent events')
+    throw failed('did not answer with server-sent events')
   return response
 }
 
-/** Data of every event up to `[DONE]` or the end. */
-async function* events(response: Response, silence: Silence): AsyncGenerator<string, void, void> {
+/** Data of every event up to `[DONE]` or the end of the response. */
+async function* events(response: Response, silence: SilenceTimer): AsyncGenerator<string, void, void> {
   const decoder = new TextDecoder()
   let size = 0
   let rest = ''
   for await (const bytes of response.body ?? []) {
-    silence.heard()
+    silence.restart()
     size += (bytes as Uint8Array).length
     if (size > limit('upstreamAnswerBytes'))
-      throw failed(`said more than ${limit('upstreamAnswerBytes')} bytes`)
+      throw failed(`sent more than ${limit('upstreamAnswerBytes')} bytes`)
     const lines = (rest + decoder.decode(bytes as Uint8Array, { stream: true })).split(/\r?\n/)
     rest = lines.pop() ?? ''
     if (rest.length > MAX_EVENT) throw failed(`sent an event of more than ${MAX_EVENT} characters`)
@@ -143,13 +141,14 @@ async function* events(response: Response, silence: Silence): AsyncGenerator<str
   }
 }
 
+/** What is read of one event. */
 interface Event {
   readonly text: string
   readonly finish?: 'stop' | 'length'
   readonly tokens?: number
 }
 
-/** @throws ServingError for anything but an event of the composition that was asked for. */
+/** @param model digest of the composition that was asked for. @throws ServingError for any other event. */
 function readEvent(data: string, model: string): Event {
   let value: unknown
   try {
@@ -161,16 +160,17 @@ function readEvent(data: string, model: string): Event {
   if (event['error'] !== undefined) throw failed('ended its answer with an error')
   if (event['model'] !== model) throw failed(`answered for another composition than ${model}`)
   const choices = event['choices']
-  if (!Array.isArray(choices) || choices.length > 1) throw failed('sent an event without its one choice')
+  if (!Array.isArray(choices) || choices.length > 1)
+    throw failed('sent an event whose choices are not a list of at most one choice')
   const choice = record(choices[0] ?? { text: '' })
   const { text, finish_reason: reason } = choice
   if (typeof text !== 'string') throw failed('sent an event without text')
   if (reason !== undefined && reason !== null && reason !== 'stop' && reason !== 'length')
-    throw failed('ended its answer for a reason that is neither stop nor length')
+    throw failed('sent a finish_reason other than stop and length')
   const usage = event['usage'] ?? undefined
   const tokens = usage === undefined ? undefined : record(usage)['completion_tokens']
   if (tokens !== undefined && (!Number.isSafeInteger(tokens) || (tokens as number) < 0))
-    throw failed('counted tokens that are no number')
+    throw failed('sent a number of tokens that is not a whole number')
   return {
     text,
     ...(typeof reason === 'string' ? { finish: reason } : {}),
@@ -180,7 +180,7 @@ function readEvent(data: string, model: string): Event {
 
 function record(value: unknown): Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw failed('sent an event that is no completion')
+    throw failed('sent an event that is not a completion')
   return value as Record<string, unknown>
 }
 
@@ -188,28 +188,27 @@ function failed(what: string, cause?: unknown): ServingError {
   return new ServingError(502, 'upstream_failed', `the upstream ${what}`, cause)
 }
 
-/** Fires when the upstream has said nothing for too long. */
-class Silence {
-  readonly after: number
+/** Aborts its signal when it has not been restarted for `ms` milliseconds. */
+class SilenceTimer {
+  readonly ms: number
   readonly #abort = new AbortController()
   #timer: ReturnType<typeof setTimeout> | undefined
 
-  /** `after` milliseconds. */
-  constructor(after: number) {
-    this.after = after
-    this.heard()
+  constructor(ms: number) {
+    this.ms = ms
+    this.restart()
   }
 
   get signal(): AbortSignal {
     return this.#abort.signal
   }
 
-  heard(): void {
+  restart(): void {
     clearTimeout(this.#timer)
-    this.#timer = setTimeout(() => this.#abort.abort(), this.after)
+    this.#timer = setTimeout(() => this.#abort.abort(), this.ms)
   }
 
-  end(): void {
+  stop(): void {
     clearTimeout(this.#timer)
   }
 }

@@ -1,59 +1,36 @@
+import '../../src/lib/node20.ts'
 import { describe, expect, it } from 'vitest'
 import { limit } from '../../src/lib/limits.ts'
-import { createApp, type ServingEngine } from '../../src/serving/app.ts'
+import { type ServingEngine, ServingError } from '../../src/serving/engine.ts'
 import type { InferenceRequest } from '../../src/serving/openai.ts'
-import { Queue, QueueFullError } from '../../src/serving/queue.ts'
+import { Log, type LogEntry } from '../../src/telemetry/log.ts'
+import {
+  appOf,
+  backendOf,
+  eventsOf,
+  fixedEngine,
+  getModels,
+  post,
+  refusalOf,
+  WORDS,
+} from '../support/inference-api.ts'
 
-const KEY = 'k'.repeat(32)
-const HOST = '127.0.0.1:8080'
-const WORDS = ['The ', 'quick ', 'brown ', 'fox ', 'END', ' jumps']
+const ask = { prompt: 'Hello' }
+const { promise: never } = Promise.withResolvers<void>()
 
-/** An engine that says six words; each is carried by the second expert by three quarters. */
-function engine(seen: InferenceRequest[] = [], gate?: Promise<void>): ServingEngine {
-  return {
-    servedBy: 'node',
-    composition: `sha256:${'a'.repeat(64)}`,
-    experts: [
-      { institution: 'public model', expert: 'public' },
-      { institution: 'Alpha', expert: 'law' },
-    ],
-    contextLength: 32,
-    countTokens: (text) => text.length,
-    checkSelection: () => undefined,
-    generate: async function* (request) {
-      seen.push(request)
-      await gate
-      for (const text of WORDS.slice(0, request.maxTokens))
-        yield { text, shares: Float32Array.of(0.25, 0.75) }
-    },
-  }
-}
-
-function app(of: ServingEngine = engine()) {
-  return createApp({ engine: () => of, apiKeys: [KEY], allowedHosts: () => [HOST], now: () => 1_800_000_000 })
-}
-
-const post = (body: unknown, path = '/v1/completions', headers: Record<string, string> = {}, to = app()) =>
-  to.request(`http://${HOST}${path}`, {
-    method: 'POST',
-    headers: { host: HOST, authorization: `Bearer ${KEY}`, 'content-type': 'application/json', ...headers },
-    body: typeof body === 'string' ? body : JSON.stringify(body),
-  })
-const ask = { model: 'flexmesh', prompt: 'Hello' }
-const codeOf = async (response: Response | Promise<Response>): Promise<[number, string]> => {
-  const found = await response
-  return [found.status, ((await found.json()) as { error: { code: string } }).error.code]
-}
+/** An app whose engine differs from the fixed one. */
+const appWith = (change: Partial<ServingEngine>, log?: Log) => appOf(backendOf(fixedEngine(change)), log)
 
 describe('the inference API', () => {
-  it('completes, counts, and says who carried the answer', async () => {
-    const response = await post({ ...ask, max_tokens: 3 })
+  it('completes a prompt, counts tokens, and states the share of each expert', async () => {
+    const response = await post(appOf(), { ...ask, max_tokens: 3 })
     expect(response.status).toBe(200)
     expect(await response.json()).toMatchObject({
       object: 'text_completion',
       choices: [{ text: 'The quick brown ', finish_reason: 'length' }],
       usage: { prompt_tokens: 6, completion_tokens: 3, total_tokens: 9 },
       flexmesh: {
+        served_by: 'node',
         experts: [
           { institution: 'public model', share: 0.25 },
           { institution: 'Alpha', share: 0.75 },
@@ -62,45 +39,40 @@ describe('the inference API', () => {
     })
   })
 
-  it('answers chats by the template', async () => {
-    const seen: InferenceRequest[] = []
+  it('renders the messages of a chat with the template', async () => {
+    const prompts: string[] = []
+    const { generate } = fixedEngine()
+    const app = appWith({
+      contextLength: 512,
+      generate: (request, signal) => {
+        prompts.push(request.prompt)
+        return generate(request, signal)
+      },
+    })
     const messages = [
       { role: 'system', content: 'Be brief.' },
       { role: 'user', content: 'Hi' },
     ]
-    const response = await post(
-      { model: 'flexmesh', messages },
-      '/v1/chat/completions',
-      {},
-      createApp({
-        engine: () => ({ ...engine(seen), contextLength: 512 }),
-        apiKeys: [KEY],
-        allowedHosts: () => [HOST],
-        now: () => 0,
-      }),
-    )
+    const response = await post(app, { messages }, { path: '/v1/chat/completions' })
     expect(await response.json()).toMatchObject({
       choices: [{ message: { role: 'assistant' }, finish_reason: 'stop' }],
     })
-    expect(seen[0]?.prompt).toBe('System: Be brief.\nUser: Hi\nAssistant:')
+    expect(prompts).toEqual(['System: Be brief.\nUser: Hi\nAssistant:'])
   })
 
-  it('stops before a stop sequence, even one that comes in pieces', async () => {
-    const text = async (stop: string): Promise<string> =>
-      ((await (await post({ ...ask, stop })).json()) as { choices: { text: string }[] }).choices[0]?.text ??
-      ''
-    expect(await text('END')).toBe('The quick brown fox ')
-    expect(await text('n fox')).toBe('The quick brow')
-    expect(await text('nothing like it')).toBe(WORDS.join(''))
+  it.each([
+    ['END', 'The quick brown fox '],
+    ['n fox', 'The quick brow'],
+    ['nothing like it', WORDS.join('')],
+  ])('ends an answer before the stop sequence "%s", even if it spans tokens', async (stop, expected) => {
+    const response = await post(appOf(), { ...ask, stop })
+    expect(await response.json()).toMatchObject({ choices: [{ text: expected }] })
   })
 
-  it('streams pieces, attribution, usage and an end', async () => {
-    const response = await post({ ...ask, stream: true, stream_options: { include_usage: true } })
+  it('streams text, then attribution, usage and an end', async () => {
+    const response = await post(appOf(), { ...ask, stream: true, stream_options: { include_usage: true } })
     expect(response.headers.get('content-type')).toContain('text/event-stream')
-    const events = (await response.text())
-      .split('\n\n')
-      .filter(Boolean)
-      .map((event) => event.replace('data: ', ''))
+    const events = eventsOf(await response.text())
     expect(events.at(-1)).toBe('[DONE]')
     const chunks = events.slice(0, -1).map(
       (event) =>
@@ -114,82 +86,152 @@ describe('the inference API', () => {
     expect(chunks.at(-1)?.usage).toEqual({ prompt_tokens: 6, completion_tokens: 6, total_tokens: 12 })
     expect(chunks.at(-2)).toMatchObject({
       choices: [{ finish_reason: 'stop' }],
-      flexmesh: { experts: [{}, {}] },
+      flexmesh: { experts: [{ share: 0.25 }, { share: 0.75 }] },
     })
   })
 
   it('lists its one model', async () => {
-    const response = await app().request(`http://${HOST}/v1/models`, {
-      headers: { host: HOST, authorization: `Bearer ${KEY}` },
-    })
-    expect(await response.json()).toMatchObject({
+    expect(await (await getModels(appOf())).json()).toMatchObject({
       data: [{ id: 'flexmesh', flexmesh: { experts: [{}, { institution: 'Alpha' }] } }],
     })
   })
 
-  it.each([
-    ['no key', 401, 'invalid_api_key', post(ask, undefined, { authorization: '' })],
-    [
-      'another key',
-      401,
-      'invalid_api_key',
-      post(ask, undefined, { authorization: `Bearer ${'x'.repeat(32)}` }),
-    ],
-    ['another host', 403, 'host_not_allowed', post(ask, undefined, { host: 'evil.example' })],
-    ['another path', 404, 'not_found', post(ask, '/v1/embeddings')],
-    ['another model', 404, 'model_not_found', post({ ...ask, model: 'gpt' })],
+  it.each<[string, number, string, Parameters<typeof post>[1], Parameters<typeof post>[2]]>([
+    ['no key', 401, 'invalid_api_key', ask, { headers: { authorization: '' } }],
+    ['another key', 401, 'invalid_api_key', ask, { headers: { authorization: `Bearer ${'x'.repeat(32)}` } }],
+    ['another host', 403, 'host_not_allowed', ask, { headers: { host: 'evil.example' } }],
+    ['another path', 404, 'not_found', ask, { path: '/v1/embeddings' }],
+    ['another model', 404, 'model_not_found', { ...ask, model: 'gpt' }, {}],
     [
       'a form',
       415,
       'bad_content_type',
-      post('a=b', undefined, { 'content-type': 'application/x-www-form-urlencoded' }),
+      'a=b',
+      { headers: { 'content-type': 'application/x-www-form-urlencoded' } },
     ],
-    ['no JSON', 400, 'not-json', post('{')],
-    ['a field that is not supported', 400, 'bad-field', post({ ...ask, logit_bias: {} })],
-    ['a prompt that is too long', 400, 'context_length_exceeded', post({ ...ask, prompt: 'x'.repeat(40) })],
-    [
-      'a body that is too large',
-      413,
-      'body_too_large',
-      post({ ...ask, prompt: 'x'.repeat(limit('bodyBytes')) }),
-    ],
-  ] as const)('refuses %s: %s %s', async (_, status, code, response) => {
-    expect(await codeOf(response)).toEqual([status, code])
+    ['a body that is not JSON', 400, 'not-json', '{', {}],
+    ['a field that is not supported', 400, 'bad-field', { ...ask, logit_bias: {} }, {}],
+    ['a prompt that is too long', 400, 'context_length_exceeded', { prompt: 'x'.repeat(40) }, {}],
+    ['a body that is too large', 413, 'body_too_large', { prompt: 'x'.repeat(limit('bodyBytes')) }, {}],
+  ])('refuses %s: %s %s', async (_, status, code, body, options) => {
+    expect(await refusalOf(await post(appOf(), body, options))).toEqual([status, code])
   })
 
-  it('tells those who come too late to a full queue to try again', async () => {
-    let open: () => void = () => undefined
-    const gate = new Promise<void>((resolve) => {
-      open = resolve
+  it('names the authentication scheme when it refuses a key', async () => {
+    const response = await post(appOf(), ask, { headers: { authorization: '' } })
+    expect(response.headers.get('www-authenticate')).toBe('Bearer')
+  })
+
+  it('samples with a random seed unless the request has one', async () => {
+    const seeds: number[] = []
+    const app = appWith({
+      generate: async function* ({ seed }: InferenceRequest) {
+        seeds.push(seed)
+        yield { text: 'x' }
+      },
     })
-    const busy = app(engine([], gate))
+    for (const seed of [7, 7, undefined, undefined, undefined]) await post(app, { ...ask, seed })
+    expect(seeds.slice(0, 2)).toEqual([7, 7])
+    expect(new Set(seeds.slice(2)).size).toBe(3)
+  })
+
+  it('asks a client to try again when the queue is full', async () => {
+    const { promise: gate, resolve: open } = Promise.withResolvers<void>()
+    const app = appWith({
+      generate: async function* () {
+        await gate
+        yield { text: 'x' }
+      },
+    })
     const places = limit('servedStreams') + limit('queuedRequests')
-    const waiting = Array.from({ length: places }, () => post(ask, undefined, {}, busy))
-    expect(await codeOf(post(ask, undefined, {}, busy))).toEqual([429, 'queue_full'])
+    const waiting = Array.from({ length: places }, () => post(app, ask))
+    expect(await refusalOf(await post(app, ask))).toEqual([429, 'queue_full'])
     open()
     for (const response of await Promise.all(waiting)) expect(response.status).toBe(200)
   })
 })
 
-describe('the queue', () => {
-  it('serves in order and forgets only the one that gave up', async () => {
-    const queue = new Queue(1, 3)
-    const order: string[] = []
-    const first = await queue.enter(AbortSignal.timeout(10_000))
-    const leaver = new AbortController()
-    const enter = (name: string, signal: AbortSignal): Promise<void> =>
-      queue.enter(signal).then((release) => {
-        order.push(name)
-        release()
-      })
-    const gone = enter('gone', leaver.signal)
-    const second = enter('second', AbortSignal.timeout(10_000))
-    const third = enter('third', AbortSignal.timeout(10_000))
-    await expect(queue.enter(AbortSignal.timeout(10_000))).rejects.toBeInstanceOf(QueueFullError)
-    leaver.abort()
-    await expect(gone).rejects.toBeDefined()
-    first()
-    await Promise.all([second, third])
-    expect(order).toEqual(['second', 'third'])
+describe('an answer that fails', () => {
+  const failing = (error: Error, texts: readonly string[] = []): Partial<ServingEngine> => ({
+    generate: async function* () {
+      for (const text of texts) yield { text }
+      throw error
+    },
+  })
+
+  it('has an HTTP status if nothing was sent', async () => {
+    const app = appWith(failing(new ServingError(503, 'expert_not_in_use', 'law was withdrawn')))
+    expect(await refusalOf(await post(app, { ...ask, stream: true }))).toEqual([503, 'expert_not_in_use'])
+  })
+
+  it('ends its stream with an error event if something was sent', async () => {
+    const app = appWith(failing(new Error('out of memory'), ['The ']))
+    const text = await (await post(app, { ...ask, stream: true })).text()
+    expect(text).toContain('"text":"The "')
+    expect(text).toContain('"code":"internal"')
+    expect(text).not.toContain('[DONE]')
+  })
+
+  it('is logged, while faults of the request are not', async () => {
+    const entries: LogEntry[] = []
+    const log = new Log((entry) => entries.push(entry))
+    await post(appWith(failing(new Error('out of memory')), log), ask)
+    await (
+      await post(appWith(failing(new Error('disk full'), ['The ']), log), { ...ask, stream: true })
+    ).text()
+    await post(appWith(failing(new ServingError(502, 'upstream_failed', 'the upstream hangs')), log), ask)
+    await post(appWith({}, log), { ...ask, n: 2 })
+    expect(entries.map(({ level, message }) => [level, message])).toEqual([
+      ['error', 'a request failed: out of memory'],
+      ['error', 'a request failed: disk full'],
+      ['warn', 'a request was not answered: the upstream hangs'],
+    ])
   })
 })
+
+describe('a place in the queue', () => {
+  it('is free for the next request once the generation of an answer has stopped', async () => {
+    const order: string[] = []
+    const { promise: cleanedUp, resolve: finishCleanUp } = Promise.withResolvers<void>()
+    const { promise: allBegan, resolve: reportAllBegan } = Promise.withResolvers<void>()
+    let began = 0
+    const app = appWith({
+      generate: async function* ({ prompt }, signal) {
+        order.push(`begin ${prompt}`)
+        if (++began === limit('servedStreams')) reportAllBegan()
+        try {
+          if (prompt !== 'next') yield { text: 'x' }
+          if (prompt === 'long') await Promise.race([never, rejection(signal)])
+          if (prompt === 'left') await Promise.race([never, rejection(signal)])
+        } finally {
+          if (prompt === 'left') {
+            await cleanedUp
+            order.push('end left')
+          }
+        }
+      },
+    })
+    const others = new AbortController()
+    const running = Array.from({ length: limit('servedStreams') - 1 }, () =>
+      post(app, { prompt: 'long', stream: true }, { signal: others.signal }),
+    )
+    const client = new AbortController()
+    const left = await post(app, { prompt: 'left', stream: true }, { signal: client.signal })
+    await allBegan
+    const next = post(app, { prompt: 'next' })
+    client.abort()
+    finishCleanUp()
+    expect((await next).status).toBe(200)
+    expect(order.slice(-2)).toEqual(['end left', 'begin next'])
+    others.abort()
+    await Promise.all(running)
+    await left.text()
+  })
+})
+
+/** Rejects when the signal aborts. */
+function rejection(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+  })
+}

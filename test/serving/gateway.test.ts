@@ -1,133 +1,159 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { startNode } from '../../src/cli/start.ts'
-import type { CompositionFile } from '../../src/composition/composition-file.ts'
+import { compositionDigest } from '../../src/composition/compose.ts'
+import {
+  type ComposedExpert,
+  type CompositionFile,
+  encodeCompositionFile,
+} from '../../src/composition/composition-file.ts'
 import type { Selection } from '../../src/composition/selection.ts'
-import { digestOf } from '../../src/lib/bytes.ts'
-import type { FlexMeshNode } from '../../src/node/node.ts'
-import type { ServingEngine } from '../../src/serving/app.ts'
-import { type Gateway, openGateway } from '../../src/serving/gateway.ts'
+import { type Digest, digestOf } from '../../src/lib/bytes.ts'
+import { InputError } from '../../src/lib/errors.ts'
+import { type GatewayInit, openGateway } from '../../src/serving/gateway.ts'
 import { parseUpstreamUrl } from '../../src/serving/upstream-engine.ts'
 import { closeServers, serve } from '../support/fake-server.ts'
+import { fixedEngine } from '../support/inference-api.ts'
 import { cleanUp, EXAMPLES, folder, network, run, type TestNetwork, tinyModel } from '../support/network.ts'
 
 const DAY = 86_400
+const NOW = 1_800_000_000
 const url = parseUpstreamUrl('http://127.0.0.1:9/v1')
-let net: TestNetwork
-let node: FlexMeshNode
-let gateway: Gateway
-let exported: string
-let clock = Math.floor(Date.now() / 1000)
+const digest = (n: number): Digest => digestOf(Uint8Array.of(n))
+const consortium = digest(1)
+const publicModel = digest(2)
+const experts: ComposedExpert[] = ['law', 'medicine'].map((name, i) => ({
+  id: digest(10 + i),
+  name,
+  institution: 'Archives',
+  license: 'CC0-1.0',
+  expiresAt: NOW + 100 * DAY,
+}))
+experts.sort((a, b) => (a.id < b.id ? -1 : 1))
+const composition: CompositionFile = {
+  consortium,
+  publicModel,
+  composition: compositionDigest(
+    publicModel,
+    experts.map(({ id }) => id),
+    2,
+  ),
+  topK: 2,
+  experts,
+}
+const idOf = (name: string): Digest => experts.find((expert) => expert.name === name)?.id as Digest
 
-/** Stands for the node's own engine; every name that the composition has is known. */
-const local = (): ServingEngine => ({
-  servedBy: 'node',
-  composition: node.composer.served.composition.digest,
-  experts: [],
-  contextLength: 32,
-  countTokens: (text) => text.length,
-  checkSelection: () => {
-    throw new Error('checked by the node')
-  },
-  generate: async function* () {},
-})
-
-beforeAll(async () => {
-  net = await network(['Archives'], await tinyModel(), { now: () => clock })
-  node = net.nodes[0] as FlexMeshNode
-  for (const [name, text] of [
-    ['law', 'archive'],
-    ['medicine', 'hospital'],
-    ['theorems', 'university'],
-  ] as const) {
-    await run(node, 'train', { name, data: [join(EXAMPLES, text, 'text')], steps: 1 })
-    await run(node, 'publish', { name })
-  }
-  exported = join(await folder(), 'out')
-  await run(node, 'compose', { exclude: ['theorems'], exportOnnx: exported })
-  gateway = await openGateway(node, local, { url, compositionFile: join(exported, 'composition.json') })
-}, 120_000)
 afterAll(cleanUp)
 
-const servedBy = async (selection: Selection): Promise<string> =>
-  (await gateway.engineFor(selection)).servedBy
+/** A gateway of a node that uses all experts, among them `theorems`, which the upstream lacks. */
+async function open(change: Partial<GatewayInit> = {}, file: CompositionFile = composition) {
+  const compositionFile = join(await folder(), 'composition.json')
+  await writeFile(compositionFile, encodeCompositionFile(file))
+  const engine = fixedEngine({
+    checkSelection: ({ exclude = [] }) => {
+      if (exclude.includes('chemistry')) throw new InputError('not-found', 'no expert named chemistry')
+    },
+  })
+  return openGateway({
+    upstream: { url, compositionFile },
+    local: { servedBy: 'node', acquire: () => engine },
+    consortium,
+    publicModel,
+    tokenizer: { endOfText: 0, encode: (text) => new Int32Array(text.length) },
+    contextLength: 32,
+    whyNotInUse: async () => undefined,
+    now: () => NOW,
+    ...change,
+  })
+}
 
-describe('a node in front of an upstream', () => {
-  it('lets it answer, under the composition that it serves', async () => {
-    const engine = await gateway.engineFor({})
-    expect(engine.servedBy).toBe('upstream')
-    expect(engine.composition).toBe(gateway.composition.composition)
-    expect(engine.composition).not.toBe(node.composer.served.composition.digest)
-    expect(engine.experts).toHaveLength(3)
+describe('a gateway', () => {
+  it('lets the upstream answer, with the composition of its export', async () => {
+    const backend = (await open())({})
+    expect(backend.servedBy).toBe('upstream')
+    const engine = await backend.acquire()
+    expect(engine.composition).toBe(composition.composition)
+    expect(engine.experts[0]).toEqual({ institution: 'public model', expert: 'public' })
+    expect(engine.experts.slice(1).map(({ expert }) => expert)).toEqual(experts.map(({ name }) => name))
   })
 
-  it('answers itself where a selection leaves out what the upstream cannot leave out', async () => {
-    expect(await servedBy({ exclude: ['law'] })).toBe('node')
-    expect(await servedBy({ include: ['law'] })).toBe('node')
-    expect(await servedBy({ include: [] })).toBe('node')
-    expect(await servedBy({ exclude: ['theorems'] })).toBe('upstream')
-    expect(await servedBy({ include: ['law', 'medicine'] })).toBe('upstream')
-    expect(await servedBy({ include: ['Archives'] })).toBe('upstream')
+  it.each<[Selection, 'node' | 'upstream']>([
+    [{ exclude: ['law'] }, 'node'],
+    [{ include: ['law'] }, 'node'],
+    [{ include: [] }, 'node'],
+    [{ exclude: ['theorems'] }, 'upstream'],
+    [{ include: ['law', 'medicine'] }, 'upstream'],
+    [{ include: ['Archives'] }, 'upstream'],
+  ])('lets the node answer a selection that the upstream cannot honour: %j by %s', async (selection, by) => {
+    expect((await open())(selection).servedBy).toBe(by)
   })
 
-  it('lets the node check the names of a selection', async () => {
-    const engine = await gateway.engineFor({ exclude: ['chemistry'] })
-    expect(() => engine.checkSelection({} as never)).toThrow('checked by the node')
+  it('refuses a name that matches no expert of the node, whichever backend answers', async () => {
+    const engine = await (await open())({ exclude: ['chemistry'] }).acquire()
+    expect(() => engine.checkSelection({ exclude: ['chemistry'] })).toThrow('no expert named chemistry')
   })
 
-  it('refuses an export that is not of this consortium or public model', async () => {
-    const file = JSON.parse(await readFile(join(exported, 'composition.json'), 'utf8')) as CompositionFile
-    const opened = async (change: Partial<CompositionFile>): Promise<unknown> => {
-      const path = join(await folder(), 'composition.json')
-      await writeFile(path, JSON.stringify({ ...file, ...change }))
-      return openGateway(node, local, { url, compositionFile: path })
-    }
-    const other = digestOf(Uint8Array.of(1))
-    await expect(opened({ consortium: other })).rejects.toMatchObject({ code: 'wrong-consortium' })
-    await expect(opened({ composition: other })).rejects.toMatchObject({ code: 'wrong-digest' })
+  it('refuses an export of another consortium or public model', async () => {
+    await expect(open({ consortium: digest(3) })).rejects.toMatchObject({ code: 'wrong-consortium' })
+    await expect(open({ publicModel: digest(3) })).rejects.toMatchObject({ code: 'wrong-public-model' })
+    const forged = { ...composition, composition: digest(3) }
+    await expect(open({}, forged)).rejects.toMatchObject({ code: 'wrong-digest' })
   })
 
-  it('stops using it when the operator refuses an expert, and names it and why', async () => {
-    await run(node, 'refuse', { package: 'medicine' })
+  it('does not use the upstream while the node does not use one of its experts, and says why', async () => {
+    const reasons = new Map([[idOf('medicine'), 'refused-by-operator, the operator refused it']])
+    const backendFor = await open({ whyNotInUse: async (id) => reasons.get(id) })
     const refusal = { status: 503, code: 'expert_not_in_use' }
-    await expect(gateway.engineFor({})).rejects.toMatchObject(refusal)
-    await expect(gateway.engineFor({})).rejects.toThrow(/medicine of Archives.*refused-by-operator/)
-    expect(await servedBy({ exclude: ['medicine'] })).toBe('node')
-    await run(node, 'accept', { package: 'medicine' })
-    expect(await servedBy({})).toBe('upstream')
+    await expect(backendFor({}).acquire()).rejects.toMatchObject(refusal)
+    await expect(backendFor({}).acquire()).rejects.toThrow(/medicine of Archives.*refused-by-operator/)
+    expect(backendFor({ exclude: ['medicine'] }).servedBy).toBe('node')
+    reasons.clear()
+    await expect(backendFor({}).acquire()).resolves.toBeDefined()
   })
 
-  it('stops using it when consent ends', async () => {
-    const now = clock
-    clock += 200 * DAY
-    await expect(gateway.engineFor({})).rejects.toThrow(/consent ended at 20/)
-    clock = now
-    expect(await servedBy({})).toBe('upstream')
+  it('does not use the upstream after the consent for one of its experts has ended', async () => {
+    const backendFor = await open({ now: () => NOW + 200 * DAY })
+    await expect(backendFor({}).acquire()).rejects.toThrow(/consent ended at 20/)
   })
+})
 
-  it('stops using it when an owner withdraws', async () => {
-    await run(node, 'withdraw', { name: 'law' })
-    await expect(gateway.engineFor({})).rejects.toMatchObject({ status: 503, code: 'expert_not_in_use' })
-    await expect(gateway.engineFor({})).rejects.toThrow(/law of Archives.*withdrawn, its owner took it back/)
-    expect(await servedBy({ exclude: ['law'] })).toBe('node')
+describe('"flexmesh start --upstream"', () => {
+  let net: TestNetwork
+  let compositionFile: string
+
+  beforeAll(async () => {
+    net = await network(['Archives'], await tinyModel())
+    const [node] = net.nodes as [TestNetwork['nodes'][number]]
+    for (const [name, text] of [
+      ['law', 'archive'],
+      ['medicine', 'hospital'],
+    ] as const) {
+      await run(node, 'train', { name, data: [join(EXAMPLES, text, 'text')], steps: 1 })
+      await run(node, 'publish', { name })
+    }
+    const exported = join(await folder(), 'out')
+    await run(node, 'compose', { exportOnnx: exported })
+    compositionFile = join(exported, 'composition.json')
+    await net.close()
   })
+  afterEach(closeServers)
 
-  it('is what "flexmesh start --upstream" runs', async () => {
-    const dir = join(await folder(), 'out')
-    await run(node, 'compose', { exportOnnx: dir })
-    await node.close()
-    const upstream = await serve((_, body, response) => {
+  /** A server that answers for whichever composition it is asked for. */
+  const upstream = (): Promise<URL> =>
+    serve((_, body, response) => {
       const { model } = JSON.parse(body) as { model: string }
       response.writeHead(200, { 'content-type': 'text/event-stream' })
       const choices = [{ text: 'from elsewhere', finish_reason: 'stop' }]
       response.end(`data: ${JSON.stringify({ model, choices })}\n\ndata: [DONE]\n\n`)
     })
+
+  it('answers by the upstream, by the node, or not at all after an owner has withdrawn', async () => {
     const running = await startNode({
       home: net.homes[0] as string,
       port: 0,
       engine: { threads: 1 },
-      upstream: { url: upstream, compositionFile: join(dir, 'composition.json') },
+      upstream: { url: await upstream(), compositionFile },
       onEvent: () => undefined,
     })
     const ask = async (more: object): Promise<unknown> => {
@@ -146,7 +172,13 @@ describe('a node in front of an upstream', () => {
       usage: { completion_tokens: 2 },
       flexmesh: { served_by: 'node' },
     })
+    await run(running.node, 'withdraw', { name: 'law' })
+    expect(await ask({})).toMatchObject({
+      error: {
+        code: 'expert_not_in_use',
+        message: expect.stringMatching(/law of Archives.*: withdrawn, its owner took it back/),
+      },
+    })
     await running.stop()
-    await closeServers()
   })
 })

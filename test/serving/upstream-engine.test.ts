@@ -1,15 +1,14 @@
 import type { ServerResponse } from 'node:http'
+import type { Hono } from 'hono'
 import { afterEach, describe, expect, it } from 'vitest'
 import { compositionDigest } from '../../src/composition/compose.ts'
 import type { CompositionFile } from '../../src/composition/composition-file.ts'
 import { digestOf } from '../../src/lib/bytes.ts'
 import { limit } from '../../src/lib/limits.ts'
-import { createApp, type ServingEngine } from '../../src/serving/app.ts'
 import { parseUpstreamUrl, type UpstreamInit, upstreamEngine } from '../../src/serving/upstream-engine.ts'
 import { closeServers, type Handler, serve } from '../support/fake-server.ts'
+import { appOf, backendOf, eventsOf, post } from '../support/inference-api.ts'
 
-const KEY = 'k'.repeat(32)
-const HOST = '127.0.0.1:8080'
 const publicModel = digestOf(Uint8Array.of(1))
 const id = digestOf(Uint8Array.of(2))
 const MODEL = compositionDigest(publicModel, [id], 2)
@@ -23,30 +22,18 @@ const composition: CompositionFile = {
 
 afterEach(closeServers)
 
-const engineAt = (url: URL, more: Partial<UpstreamInit> = {}): ServingEngine =>
-  upstreamEngine({
+const appAt = (url: URL, more: Partial<UpstreamInit> = {}): Hono => {
+  const engine = upstreamEngine({
     url,
     composition,
     contextLength: 32,
     encode: (text) => Int32Array.from(text, (c) => c.charCodeAt(0)),
     endOfText: 0,
+    checkSelection: () => undefined,
     ...more,
   })
-
-const appOf = (engine: ServingEngine) =>
-  createApp({ engine: () => engine, apiKeys: [KEY], allowedHosts: () => [HOST], now: () => 0 })
-const post = (
-  to: ServingEngine | ReturnType<typeof appOf>,
-  body: object,
-  path = '/v1/completions',
-  init: RequestInit = {},
-) =>
-  ('request' in to ? to : appOf(to)).request(`http://${HOST}${path}`, {
-    method: 'POST',
-    headers: { host: HOST, authorization: `Bearer ${KEY}`, 'content-type': 'application/json' },
-    body: JSON.stringify({ model: 'flexmesh', ...body }),
-    ...init,
-  })
+  return appOf(backendOf(engine, 'upstream'))
+}
 const ask = { prompt: 'Hello', max_tokens: 5 }
 
 const event = (value: unknown): string => `data: ${JSON.stringify(value)}\n\n`
@@ -64,14 +51,14 @@ const errorOf = async (response: Response): Promise<[number, string, string]> =>
 }
 
 describe('an upstream', () => {
-  it("answers under the node's name, with its composition and who is in it", async () => {
+  it("answers under the node's model name, with its composition and experts", async () => {
     const seen: unknown[] = []
     const url = await serve((request, body, response) => {
       seen.push([request.method, request.url, request.headers.authorization, JSON.parse(body)])
       say(response, ...GOOD)
       response.end()
     })
-    const answer = await post(engineAt(url, { apiKey: 'secret' }), {
+    const answer = await post(appAt(url, { apiKey: 'secret' }), {
       ...ask,
       stop: ['.'],
       seed: 3,
@@ -97,16 +84,16 @@ describe('an upstream', () => {
     expect(seen).toEqual([['POST', '/v1/completions', 'Bearer secret', { ...sent, ...streamed }]])
   })
 
-  it('says nothing of shares that it does not know', async () => {
+  it('is attributed without shares, which it does not report', async () => {
     const url = await serve((_, __, response) => {
       say(response, ...GOOD)
       response.end()
     })
-    const answer = (await (await post(engineAt(url), ask)).json()) as { flexmesh: { experts: object[] } }
+    const answer = (await (await post(appAt(url), ask)).json()) as { flexmesh: { experts: object[] } }
     for (const expert of answer.flexmesh.experts) expect(expert).not.toHaveProperty('share')
   })
 
-  it('streams pieces as they come', async () => {
+  it('has its text streamed as it arrives', async () => {
     let more: () => void = () => undefined
     const url = await serve((_, __, response) => {
       say(response, GOOD[0] as string)
@@ -115,7 +102,7 @@ describe('an upstream', () => {
         response.end()
       }
     })
-    const answer = await post(engineAt(url), {
+    const answer = await post(appAt(url), {
       ...ask,
       stream: true,
       stream_options: { include_usage: true },
@@ -127,10 +114,7 @@ describe('an upstream', () => {
     let rest = ''
     for (let read = await reader.read(); !read.done; read = await reader.read())
       rest += new TextDecoder().decode(read.value)
-    const data = rest
-      .split('\n\n')
-      .filter(Boolean)
-      .map((line) => line.replace('data: ', ''))
+    const data = eventsOf(rest)
     expect(data.at(-1)).toBe('[DONE]')
     expect(JSON.parse(data.at(-2) as string)).toMatchObject({ usage: { completion_tokens: 5 } })
     expect(JSON.parse(data.at(-3) as string)).toMatchObject({
@@ -139,7 +123,7 @@ describe('an upstream', () => {
     })
   })
 
-  it('renders chats itself', async () => {
+  it('gets chats as prompts that the node has rendered', async () => {
     const prompts: string[] = []
     const url = await serve((_, body, response) => {
       prompts.push(String.fromCharCode(...(JSON.parse(body) as { prompt: number[] }).prompt.slice(1)))
@@ -147,23 +131,23 @@ describe('an upstream', () => {
       response.end()
     })
     const messages = [{ role: 'user', content: 'Hi' }]
-    const answer = await post(engineAt(url), { messages }, '/v1/chat/completions')
+    const answer = await post(appAt(url), { messages }, { path: '/v1/chat/completions' })
     expect(await answer.json()).toMatchObject({ choices: [{ message: { content: 'A quick fox' } }] })
     expect(prompts).toEqual(['User: Hi\nAssistant:'])
   })
 
-  it('is asked for no more than the context holds', async () => {
+  it('is asked for no more tokens than the context holds', async () => {
     const asked: unknown[] = []
     const url = await serve((_, body, response) => {
       asked.push((JSON.parse(body) as { max_tokens: unknown }).max_tokens)
       say(response, ...GOOD)
       response.end()
     })
-    await post(engineAt(url), { prompt: 'Hello', max_tokens: 4096 })
+    await post(appAt(url), { prompt: 'Hello', max_tokens: 4096 })
     expect(asked).toEqual([26])
   })
 
-  it('is given more requests at once than the node would take itself', async () => {
+  it('gets more requests at once than the node would answer itself', async () => {
     const waiting: ServerResponse[] = []
     const many = limit('servedStreams') + 4
     const url = await serve((_, __, response) => {
@@ -174,33 +158,33 @@ describe('an upstream', () => {
         each.end()
       }
     })
-    const app = appOf(engineAt(url))
+    const app = appAt(url)
     const answers = await Promise.all(Array.from({ length: many }, () => post(app, ask)))
     expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200))
   })
 
-  it('is left when the client leaves', async () => {
-    let gone: () => void = () => undefined
+  it('has its request aborted when the client leaves', async () => {
+    let report: () => void = () => undefined
     const left = new Promise<void>((resolve) => {
-      gone = resolve
+      report = resolve
     })
     const client = new AbortController()
     const url = await serve((_, __, response) => {
-      response.on('close', () => gone())
+      response.on('close', () => report())
       say(response, GOOD[0] as string)
       client.abort()
     })
-    const answer = post(engineAt(url), ask, undefined, { signal: client.signal })
+    const answer = post(appAt(url), ask, { signal: client.signal })
     await left
     expect((await answer).status).toBe(500)
   })
 
-  it('ends a stream that fails half-way with an error event and no [DONE]', async () => {
+  it('ends a stream with an error event and without [DONE] if it fails after it has begun', async () => {
     const url = await serve((_, __, response) => {
       say(response, choice('A '), 'data: {"error": "out of memory"}\n\n')
       response.end()
     })
-    const text = await (await post(engineAt(url), { ...ask, stream: true })).text()
+    const text = await (await post(appAt(url), { ...ask, stream: true })).text()
     expect(text).toContain('"text":"A "')
     expect(text).toContain('"code":"upstream_failed"')
     expect(text).not.toContain('[DONE]')
@@ -227,31 +211,39 @@ describe('an upstream', () => {
     ['an error status', status(500), 'status 500'],
     ['another model', status(404), `does not serve composition ${MODEL}`],
     ['a redirect', status(307, { location: 'http://127.0.0.1:1/v1/completions' }), 'cannot be reached'],
-    ['a page', HTML, 'server-sent events'],
-    ['no JSON', answers('data: {"model"\n\n'), 'not JSON'],
-    ['a list', answers(event([])), 'no completion'],
+    ['an HTML page', HTML, 'server-sent events'],
+    ['an event that is not JSON', answers('data: {"model"\n\n'), 'not JSON'],
+    ['a list', answers(event([])), 'not a completion'],
     ['another composition', answers(event({ model: publicModel, choices: [] })), 'another composition'],
-    ['two choices', answers(event({ model: MODEL, choices: [{ text: '' }, { text: '' }] })), 'one choice'],
-    ['text that is none', answers(event({ model: MODEL, choices: [{ text: 7 }] })), 'without text'],
-    ['an unknown reason', answers(choice('', 'tired')), 'stop nor length'],
-    ['a negative count', answers(choice('', 'stop', { usage: { completion_tokens: -1 } })), 'no number'],
-    ['half an answer', answers(choice('A ')), 'broke off'],
-    ['a line without end', answers(`data: ${'x'.repeat(70_000)}`), 'more than 65536 characters'],
     [
-      'a flood',
+      'two choices',
+      answers(event({ model: MODEL, choices: [{ text: '' }, { text: '' }] })),
+      'at most one choice',
+    ],
+    ['text that is not text', answers(event({ model: MODEL, choices: [{ text: 7 }] })), 'without text'],
+    ['an unknown reason', answers(choice('', 'tired')), 'other than stop and length'],
+    [
+      'a negative count',
+      answers(choice('', 'stop', { usage: { completion_tokens: -1 } })),
+      'not a whole number',
+    ],
+    ['half an answer', answers(choice('A ')), 'without a finish_reason'],
+    ['a line without an end', answers(`data: ${'x'.repeat(70_000)}`), 'more than 65536 characters'],
+    [
+      'too many bytes',
       answers(...Array.from({ length: 1100 }, () => choice('x'.repeat(16_384)))),
       'more than 16777216 bytes',
     ],
-  ])('that gives %s is not believed', async (_, handler, message) => {
-    const [code, name, text] = await errorOf(await post(engineAt(await serve(handler)), ask))
+  ])('that answers with %s is refused', async (_, handler, message) => {
+    const [code, name, text] = await errorOf(await post(appAt(await serve(handler)), ask))
     expect([code, name]).toEqual([502, 'upstream_failed'])
     expect(text).toContain(message)
   })
 
-  it('that is down is reported', async () => {
+  it('that cannot be reached is reported', async () => {
     const url = await serve(() => undefined)
     await closeServers()
-    expect(await errorOf(await post(engineAt(url), { ...ask, stream: true }))).toEqual([
+    expect(await errorOf(await post(appAt(url), { ...ask, stream: true }))).toEqual([
       502,
       'upstream_failed',
       'the upstream cannot be reached',
@@ -261,12 +253,12 @@ describe('an upstream', () => {
   it.each<[string, Handler]>([
     ['before it answers', () => undefined],
     ['in the middle', (_, __, response) => say(response, choice('A '))],
-  ])('that hangs %s is given up', async (_, handler) => {
-    const engine = engineAt(await serve(handler), { silence: 50 })
-    expect((await errorOf(await post(engine, ask))).slice(0, 2)).toEqual([504, 'upstream_timeout'])
+  ])('that stays silent %s is given up', async (_, handler) => {
+    const app = appAt(await serve(handler), { silence: 50 })
+    expect((await errorOf(await post(app, ask))).slice(0, 2)).toEqual([504, 'upstream_timeout'])
   })
 
-  it('has an address without a key in it', () => {
+  it('has an HTTP address without name, password and query', () => {
     for (const text of ['ftp://host/v1', 'http://user:pw@host/v1', 'http://host/v1?key=x', 'host:8000'])
       expect(() => parseUpstreamUrl(text)).toThrow(/--upstream: expected an address/)
   })

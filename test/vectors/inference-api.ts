@@ -77,7 +77,7 @@ function makeVectors(): Record<string, Vector> {
 }
 
 function runVector(input: Readonly<Record<string, unknown>>): unknown {
-  return parseRequest(input['body'], input['decoder'] as 'completion' | 'chat')
+  return parseRequest(input['body'], input['decoder'] as 'completion' | 'chat', () => 0)
 }
 
 export const inferenceApi: VectorSuite = { makeVectors, runVector }

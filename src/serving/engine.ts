@@ -1,0 +1,55 @@
+/**
+ * What the API asks of the programs that compute answers, and the error for a request that cannot be answered now.
+ * Knows nothing about HTTP and models.
+ */
+import type { ExpertLabel } from '../composition/attribution.ts'
+import type { Selection } from '../composition/selection.ts'
+import type { InferenceRequest } from './openai.ts'
+
+/** A piece of an answer, usually one token. */
+export interface Piece {
+  readonly text: string
+  /** Routing weight of each expert for this token, summing to 1; absent if the engine does not know it. */
+  readonly shares?: Float32Array
+  /** Number of tokens of the answer so far; absent if this piece is exactly one token. */
+  readonly tokens?: number
+  /** Set on the last piece only: why the answer ends. */
+  readonly finish?: 'stop' | 'length'
+}
+
+/** Computes answers: this node, or another server that it stands in front of. */
+export interface Backend {
+  readonly servedBy: 'node' | 'upstream'
+  /** Hold the composition that this backend serves now. The caller releases it. @throws ServingError. */
+  acquire(): ServingEngine | Promise<ServingEngine>
+}
+
+/** One composition, held for one request until it is released. */
+export interface ServingEngine {
+  /** Digest of the composition. */
+  readonly composition: string
+  /** Labels of the experts, public model first. */
+  readonly experts: readonly ExpertLabel[]
+  /** Maximum number of tokens of prompt and answer together. */
+  readonly contextLength: number
+  /** Number of tokens of a text, without the end of text before it. */
+  countTokens(text: string): number
+  /** @throws InputError `not-found` for a name that matches no expert. */
+  checkSelection(selection: Selection): void
+  /** @throws ServingError; the reason of `signal`. */
+  generate(request: InferenceRequest, signal: AbortSignal): AsyncIterable<Piece>
+  /** Let go of the composition when the answer is complete. A second call has no effect. */
+  release(): void
+}
+
+/** Why a well-formed request is not answered now. */
+export class ServingError extends Error {
+  readonly status: 502 | 503 | 504
+  readonly code: string
+
+  constructor(status: 502 | 503 | 504, code: string, message: string, cause?: unknown) {
+    super(message, { cause })
+    this.status = status
+    this.code = code
+  }
+}

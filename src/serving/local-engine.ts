@@ -1,0 +1,53 @@
+/**
+ * This node's composed model as a backend of the API. Each request holds the composition that is served when it
+ * begins, so its answer and its attribution are of that composition even if another one is served meanwhile. Knows
+ * nothing about HTTP and queues.
+ */
+import { expertLabels } from '../composition/attribution.ts'
+import type { Lease } from '../composition/composed-model.ts'
+import type { Composer } from '../composition/composer.ts'
+import { selectionMask } from '../composition/selection.ts'
+import type { Backend, ServingEngine } from './engine.ts'
+
+/** The part of a tokenizer that serving uses. */
+export interface ServingTokenizer {
+  /** Id of the token that separates texts. */
+  readonly endOfText: number
+  encode(text: string): Int32Array
+  /** The text of one token after the other; a character split over several tokens appears with the last one. */
+  decodeStream(): { push(id: number): string }
+}
+
+export interface LocalBackend extends Backend {
+  readonly servedBy: 'node'
+  acquire(): ServingEngine
+}
+
+export function localBackend(composer: Pick<Composer, 'acquire'>, tokenizer: ServingTokenizer): LocalBackend {
+  return { servedBy: 'node', acquire: () => localEngine(composer.acquire(), tokenizer) }
+}
+
+function localEngine(lease: Lease, tokenizer: ServingTokenizer): ServingEngine {
+  const { model } = lease
+  const { composition, contextLength } = model
+  return {
+    composition: composition.digest,
+    experts: expertLabels(composition),
+    contextLength,
+    countTokens: (text) => tokenizer.encode(text).length,
+    checkSelection: (selection) => void selectionMask(composition, selection),
+    generate: async function* (request, signal) {
+      const { maxTokens, temperature, topP, seed, include, exclude } = request
+      const text = tokenizer.decodeStream()
+      const completion = {
+        prompt: Int32Array.from([tokenizer.endOfText, ...tokenizer.encode(request.prompt)]),
+        maxTokens,
+        sampling: { temperature, topP, seed },
+        selection: { include, exclude },
+      }
+      for await (const { id, shares } of model.complete(completion, signal))
+        yield { text: text.push(id), shares }
+    },
+    release: () => lease.release(),
+  }
+}

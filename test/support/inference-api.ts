@@ -1,0 +1,85 @@
+/** The inference API without a socket: requests to it, and an engine whose answer is fixed. */
+import type { Hono } from 'hono'
+import { createApp } from '../../src/serving/app.ts'
+import type { Backend, ServingEngine } from '../../src/serving/engine.ts'
+import type { Log } from '../../src/telemetry/log.ts'
+
+const KEY = 'k'.repeat(32)
+const HOST = '127.0.0.1:8080'
+/** The time of every answer, Unix seconds. */
+const NOW = 1_800_000_000
+export const WORDS = ['The ', 'quick ', 'brown ', 'fox ', 'END', ' jumps']
+
+/** A backend with one engine. */
+export function backendOf(engine: ServingEngine, servedBy: Backend['servedBy'] = 'node'): Backend {
+  return { servedBy, acquire: () => engine }
+}
+
+/** Answers with the six words, of which the second expert carries three quarters. A token is a character. */
+export function fixedEngine(change: Partial<ServingEngine> = {}): ServingEngine {
+  return {
+    composition: `sha256:${'a'.repeat(64)}`,
+    experts: [
+      { institution: 'public model', expert: 'public' },
+      { institution: 'Alpha', expert: 'law' },
+    ],
+    contextLength: 32,
+    countTokens: (text) => text.length,
+    checkSelection: () => undefined,
+    generate: async function* ({ maxTokens }) {
+      for (const text of WORDS.slice(0, maxTokens)) yield { text, shares: Float32Array.of(0.25, 0.75) }
+    },
+    release: () => undefined,
+    ...change,
+  }
+}
+
+export function appOf(backend: Backend = backendOf(fixedEngine()), log?: Log): Hono {
+  return createApp({
+    backendFor: () => backend,
+    apiKeys: [KEY],
+    allowedHosts: () => [HOST],
+    now: () => NOW,
+    ...(log === undefined ? {} : { log }),
+  })
+}
+
+interface PostOptions {
+  readonly path?: string
+  readonly headers?: Readonly<Record<string, string>>
+  readonly signal?: AbortSignal
+}
+
+/** @param body an object is sent as JSON for the model of the API, a text as it is */
+export async function post(
+  app: Hono,
+  body: object | string,
+  { path = '/v1/completions', headers, signal }: PostOptions = {},
+): Promise<Response> {
+  return app.request(`http://${HOST}${path}`, {
+    method: 'POST',
+    headers: { ...ACCESS, 'content-type': 'application/json', ...headers },
+    body: typeof body === 'string' ? body : JSON.stringify({ model: 'flexmesh', ...body }),
+    ...(signal === undefined ? {} : { signal }),
+  })
+}
+
+const ACCESS = { host: HOST, authorization: `Bearer ${KEY}` }
+
+export async function getModels(app: Hono): Promise<Response> {
+  return app.request(`http://${HOST}/v1/models`, { headers: ACCESS })
+}
+
+/** Status and error code of a refusal. */
+export async function refusalOf(response: Response): Promise<[status: number, code: string]> {
+  const { error } = (await response.json()) as { error: { code: string } }
+  return [response.status, error.code]
+}
+
+/** Data of each event of a streamed answer. */
+export function eventsOf(text: string): string[] {
+  return text
+    .split('\n\n')
+    .filter(Boolean)
+    .map((event) => event.replace('data: ', ''))
+}
