@@ -187,7 +187,8 @@ export class FlexMeshNode {
   /** Bring up the network. @throws InputError `port-in-use`. */
   async start(listen: readonly string[] = this.settings.listen): Promise<void> {
     const { membership } = this
-    const { statements, queue, log } = this.#parts
+    const { statements, queue } = this.#parts
+    const log = (this.#init.log ?? SILENT).scope('node')
     const exchange = new Exchange(
       {
         blobs: this.blobs,
@@ -198,11 +199,13 @@ export class FlexMeshNode {
           onMembershipRequest: (envelope) => membership.onRequest(envelope),
           wanted: () => statements.request(),
           statementsSince: (request) => statements.since(request),
-          onStatement: async (envelope) => void (await this.ingest(envelope)),
+          onStatement: (envelope) => this.ingest(envelope),
           judgeHead: (envelope) => statements.judgeHead(envelope),
           isBehind: () => statements.isBehind(),
-          onSynced: (_, addresses) => {
+          onSynced: (peer, addresses) => {
+            log.debug(`synced with ${peer}`)
             queue.retry()
+            // `rememberAddresses` never rejects.
             void rememberAddresses(this.catalogue, addresses)
           },
           mayRead: (peer, digest) =>
@@ -218,7 +221,7 @@ export class FlexMeshNode {
         mdns: this.settings.mdns,
         remembered: await rememberedAddresses(this.catalogue),
         clock: () => performance.now(),
-        ...(this.#init.log === undefined ? {} : { log: this.#init.log }),
+        log,
         ...(this.#init.encrypter === undefined ? {} : { encrypter: this.#init.encrypter }),
       },
     )

@@ -4,7 +4,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint-directory.ts'
 import { type TensorSource, writeHuggingFaceDirectory } from '../../src/checkpoint/huggingface-directory.ts'
 import { limit } from '../../src/lib/limits.ts'
-import { cleanUp, folder } from '../support/network.ts'
+import { cleanUp, folder } from '../support/folders.ts'
 import { codeOfAsync } from '../support/packages.ts'
 
 afterAll(cleanUp)

@@ -4,9 +4,10 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openPublicModel } from '../../src/checkpoint/public-model.ts'
 import { createConsortium } from '../../src/node/found.ts'
+import { cleanUp, folder, SMALL_MODEL } from '../support/folders.ts'
+import { newHome } from '../support/homes.ts'
 import {
   copied,
-  emptyHome,
   messageOf,
   PUBLISHED,
   publishedModel,
@@ -18,7 +19,7 @@ import {
   tensorsOf,
   without,
 } from '../support/model-folders.ts'
-import { cleanUp, folder, network, now, SMALL_MODEL } from '../support/network.ts'
+import { network, now } from '../support/network.ts'
 
 const C = PUBLISHED.hiddenSize
 const FROZEN = 'model.layers.0.self_attn.k_norm.weight'
@@ -34,12 +35,12 @@ afterAll(cleanUp)
 describe('a public model folder', () => {
   const outcomeOf = async (modelDir: string, text: { replay?: string } = { replay }): Promise<string> => {
     const founding = { modelDir, name: 'Test', ...text }
-    return messageOf(async () => createConsortium({ home: await emptyHome(), now }, founding))
+    return messageOf(async () => createConsortium({ home: await newHome(), now }, founding))
   }
 
   it.each(['F32', 'BF16', 'F16'] as const)('is accepted in %s, in shards and in one file', async (dtype) => {
     for (const shardBytes of [undefined, 5e9]) {
-      const home = await emptyHome()
+      const home = await newHome()
       const modelDir = await publishedModel(dtype, shardBytes)
       let last: [number, number] = [0, 0]
       const charter = await createConsortium(

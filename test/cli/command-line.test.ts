@@ -5,7 +5,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { begin, flexmesh, kill, line, main } from '../support/command-line.ts'
-import { cleanUp, EXAMPLES, folder, SMALL_MODEL } from '../support/network.ts'
+import { cleanUp, EXAMPLES, folder, SMALL_MODEL } from '../support/folders.ts'
 
 async function home(institution: string): Promise<string> {
   const dir = join(await folder(), 'home')

@@ -10,7 +10,9 @@ import {
   type ScoreProgress,
 } from '../../src/commands/evaluate.ts'
 import { begin, flexmesh, kill, line } from '../support/command-line.ts'
-import { cleanUp, EXAMPLES, folder, network, run, tinyModel } from '../support/network.ts'
+import { cleanUp, EXAMPLES, folder } from '../support/folders.ts'
+import { network, run } from '../support/network.ts'
+import { tinyModel } from '../support/tiny-model.ts'
 
 /** A home whose node has composed two experts of its own, and texts to score. */
 let home: string

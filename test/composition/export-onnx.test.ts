@@ -5,17 +5,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { AcceptedExpert } from '../../src/acceptance/accepted-experts.ts'
 import { describe as describeResult } from '../../src/cli/describe.ts'
 import { decodeCompositionFile } from '../../src/composition/composition-file.ts'
-import {
-  cleanUp,
-  EXAMPLES,
-  folder,
-  network,
-  run,
-  type TestNetwork,
-  TINY,
-  tinyModel,
-} from '../support/network.ts'
+import { cleanUp, EXAMPLES, folder } from '../support/folders.ts'
+import { network, run, type TestNetwork } from '../support/network.ts'
 import { madeUpStatistics } from '../support/router-statistics.ts'
+import { TINY, tinyModel } from '../support/tiny-model.ts'
 
 const TEXT = 'Article L. 1'
 const NEW = 12

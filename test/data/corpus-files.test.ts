@@ -5,7 +5,7 @@ import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { openCorpus } from '../../src/data/corpus.ts'
 import { prepareCorpus } from '../../src/data/prepare-corpus.ts'
 import { Tokenizer } from '../../src/data/tokenizer.ts'
-import { cleanUp, folder, SMALL_MODEL } from '../support/network.ts'
+import { cleanUp, folder, SMALL_MODEL } from '../support/folders.ts'
 
 /** Every file that was opened, and the paths that cannot be opened. */
 const { opened, refused } = vi.hoisted(() => ({

@@ -4,7 +4,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { corpusWarnings } from '../../src/data/corpus-warnings.ts'
 import { prepareCorpus } from '../../src/data/prepare-corpus.ts'
 import { Tokenizer } from '../../src/data/tokenizer.ts'
-import { cleanUp, folder, SMALL_MODEL } from '../support/network.ts'
+import { cleanUp, folder, SMALL_MODEL } from '../support/folders.ts'
 
 afterAll(cleanUp)
 

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { afterAll, describe, expect, it } from 'vitest'
 import { type Document, readDocuments } from '../../src/data/readers.ts'
-import { cleanUp, folder } from '../support/network.ts'
+import { cleanUp, folder } from '../support/folders.ts'
 import { codeOfAsync } from '../support/packages.ts'
 
 afterAll(cleanUp)

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { disjointStretches, packTokens, TokenFile, windowSampler } from '../../src/data/token-file.ts'
 import { writeFileAtomic } from '../../src/lib/files.ts'
-import { cleanUp, folder } from '../support/network.ts'
+import { cleanUp, folder } from '../support/folders.ts'
 
 afterAll(cleanUp)
 

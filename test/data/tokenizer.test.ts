@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest'
 import { readDocuments } from '../../src/data/readers.ts'
 import { Tokenizer } from '../../src/data/tokenizer.ts'
 import { utf8 } from '../../src/lib/bytes.ts'
-import { EXAMPLES, SMALL_MODEL } from '../support/network.ts'
+import { EXAMPLES, SMALL_MODEL } from '../support/folders.ts'
 
 interface TokenizerCase {
   readonly text?: string

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { loadIdentity, saveIdentity } from '../../src/identity/key-file.ts'
 import { createIdentity } from '../../src/identity/keys.ts'
-import { cleanUp, folder } from '../support/network.ts'
+import { cleanUp, folder } from '../support/folders.ts'
 import { codeOfAsync } from '../support/packages.ts'
 
 const alice = createIdentity(new Uint8Array(32).fill(7))

@@ -7,23 +7,11 @@ import { MEDIA_TYPES } from '../../src/identity/media-types.ts'
 import type { Digest } from '../../src/lib/bytes.ts'
 import { InputError } from '../../src/lib/errors.ts'
 import { limit } from '../../src/lib/limits.ts'
-import { initHome } from '../../src/node/found.ts'
-import { joinConsortium } from '../../src/node/join.ts'
-import { FlexMeshNode } from '../../src/node/node.ts'
+import type { FlexMeshNode } from '../../src/node/node.ts'
 import { encodeManifest, openManifest } from '../../src/packaging/manifest.ts'
-import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
-import {
-  cleanUp,
-  EXAMPLES,
-  folder,
-  LENIENT,
-  network,
-  now,
-  run,
-  type TestNetwork,
-  tinyModel,
-  Watch,
-} from '../support/network.ts'
+import { cleanUp, EXAMPLES } from '../support/folders.ts'
+import { network, now, run, type TestNetwork, type Watch } from '../support/network.ts'
+import { tinyModel } from '../support/tiny-model.ts'
 
 const LAW = { name: 'law', data: [join(EXAMPLES, 'archive', 'text')], steps: 1 }
 
@@ -42,8 +30,8 @@ interface Pair {
 
 /** Two connected members; the archive has trained an expert named "law". */
 async function pair(): Promise<Pair> {
-  const watch = new Watch()
-  net = await network(['Hospital', 'Archive'], await tinyModel(), { onEvent: watch.onEvent })
+  net = await network(['Hospital', 'Archive'], await tinyModel())
+  const { watch } = net
   const [hospital, archive] = net.nodes as [FlexMeshNode, FlexMeshNode]
   await watch.until('a connection', () => hospital.connectedMembers().length === 1)
   await run(archive, 'train', LAW)
@@ -226,21 +214,7 @@ describe('a member that left', () => {
     const id = await publish(archive)
     await watch.until('the expert', () => hospital.accepted.list().length === 1)
     await run(hospital, 'revoke', { who: 'Archive', reason: 'left' })
-    const home = await folder()
-    const listen = ['/ip4/127.0.0.1/tcp/0']
-    await initHome(home, { institution: 'Late', listen, bootstrap: [], mdns: false }, { inTheClear: true })
-    await joinConsortium({ home, now }, await hospital.invite(), AbortSignal.timeout(30_000), ({ stage }) => {
-      if (stage === 'waiting') void hospital.approve()
-    })
-    const late = await FlexMeshNode.open({
-      home,
-      engine: onnxEngine({ threads: 2 }),
-      policy: LENIENT,
-      now,
-      onEvent: watch.onEvent,
-    })
-    net?.nodes.push(late)
-    await late.start()
+    const late = (await net?.join('Late')) as FlexMeshNode
     await watch.until('the expert at the late joiner', () => late.accepted.has(id))
     expect(late.composer.served.composition.digest).toBe(hospital.composer.served.composition.digest)
   })
@@ -260,12 +234,7 @@ describe('a member that left', () => {
   it('can return under its name with another key', async () => {
     const { hospital } = await pair()
     await run(hospital, 'revoke', { who: 'Archive', reason: 'compromised' })
-    const home = await folder()
-    const settings = { institution: 'Archive', listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
-    await initHome(home, settings, { inTheClear: true })
-    await joinConsortium({ home, now }, await hospital.invite(), AbortSignal.timeout(30_000), ({ stage }) => {
-      if (stage === 'waiting') void hospital.approve()
-    })
+    await net?.join('Archive')
     const members = hospital.membership
       .roster()
       .members.filter(({ institution }) => institution === 'Archive')
@@ -275,12 +244,9 @@ describe('a member that left', () => {
 
 describe('a roster that has ended', () => {
   it('covers no new packages until a founder renews it', async () => {
-    const watch = new Watch()
     let ahead = 0
-    net = await network(['Hospital', 'Archive'], await tinyModel(), {
-      onEvent: watch.onEvent,
-      now: () => now() + ahead,
-    })
+    net = await network(['Hospital', 'Archive'], await tinyModel(), { now: () => now() + ahead })
+    const { watch } = net
     const [hospital, archive] = net.nodes as [FlexMeshNode, FlexMeshNode]
     await run(archive, 'train', LAW)
     ahead = limit('rosterLifetime') + 2 * limit('clockSkew')

@@ -5,7 +5,8 @@ import type { MessageStream } from '@libp2p/interface'
 import { afterAll, describe, expect, it } from 'vitest'
 import { DEFAULT_POLICY } from '../../src/acceptance/policy.ts'
 import type { Encrypter } from '../../src/network/transport.ts'
-import { cleanUp, EXAMPLES, network, run, SMALL_MODEL, Watch } from '../support/network.ts'
+import { cleanUp, EXAMPLES, SMALL_MODEL } from '../support/folders.ts'
+import { network, run } from '../support/network.ts'
 
 const WINDOW = 32
 const DOMAINS = ['hospital', 'archive', 'university']
@@ -99,11 +100,9 @@ afterAll(cleanUp)
 describe('a run of the demo’s size', () => {
   it('sends no 32 bytes of anybody’s text', async () => {
     const sent: Uint8Array[][] = []
-    const watch = new Watch()
     const net = await network(['Hospital', 'Archive', 'University'], SMALL_MODEL, {
       policy: DEFAULT_POLICY,
       encrypter: recordingNoise(sent),
-      onEvent: watch.onEvent,
     })
     try {
       for (const [i, node] of net.nodes.entries()) {
@@ -111,9 +110,7 @@ describe('a run of the demo’s size', () => {
         await run(node, 'train', { name, data: [join(EXAMPLES, name, 'text')], steps: STEPS })
       }
       await Promise.all(net.nodes.map((node, i) => run(node, 'publish', { name: DOMAINS[i] })))
-      await watch.until('three experts everywhere', () =>
-        net.nodes.every((n) => n.accepted.list().length === 3),
-      )
+      await net.accepted(3)
     } finally {
       await net.close()
     }

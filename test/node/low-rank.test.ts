@@ -11,25 +11,19 @@ import { expertRank } from '../../src/model/params.ts'
 import type { FlexMeshNode } from '../../src/node/node.ts'
 import { type Manifest, openManifest } from '../../src/packaging/manifest.ts'
 import { type Control, startControl } from '../../src/serving/control.ts'
-import {
-  cleanUp,
-  EXAMPLES,
-  folder,
-  network,
-  type TestNetwork,
-  TINY,
-  tinyModel,
-  Watch,
-} from '../support/network.ts'
+import { cleanUp, EXAMPLES, folder } from '../support/folders.ts'
+import { network, type TestNetwork, type Watch } from '../support/network.ts'
+import { TINY, tinyModel } from '../support/tiny-model.ts'
 
-const watch = new Watch()
+let watch: Watch
 const controls: Control[] = []
 let net: TestNetwork
 let hospital: FlexMeshNode
 let archive: FlexMeshNode
 
 beforeAll(async () => {
-  net = await network(['Hospital', 'Archive'], await tinyModel(), { onEvent: watch.onEvent })
+  net = await network(['Hospital', 'Archive'], await tinyModel())
+  watch = net.watch
   ;[hospital, archive] = net.nodes as [FlexMeshNode, FlexMeshNode]
   for (const node of net.nodes) controls.push(await startControl(node.paths.control, nodeCommands(node)))
 }, 300_000)

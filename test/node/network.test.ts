@@ -15,27 +15,19 @@ import { loadTrained } from '../../src/owner/training-folder.ts'
 import { encodeManifest, type Manifest, openManifest } from '../../src/packaging/manifest.ts'
 import { packExpert, unpackExpert } from '../../src/packaging/package.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
-import {
-  cleanUp,
-  EXAMPLES,
-  network,
-  now,
-  offerUnchecked,
-  run,
-  type TestNetwork,
-  TINY,
-  tinyModel,
-  Watch,
-} from '../support/network.ts'
+import { cleanUp, EXAMPLES } from '../support/folders.ts'
+import { network, now, offerUnchecked, run, type TestNetwork, type Watch } from '../support/network.ts'
+import { TINY, tinyModel } from '../support/tiny-model.ts'
 
-const watch = new Watch()
+let watch: Watch
 let net: TestNetwork
 let hospital: FlexMeshNode
 let archive: FlexMeshNode
 let university: FlexMeshNode
 
 beforeAll(async () => {
-  net = await network(['Hospital', 'Archive', 'University'], await tinyModel(), { onEvent: watch.onEvent })
+  net = await network(['Hospital', 'Archive', 'University'], await tinyModel())
+  watch = net.watch
   ;[hospital, archive, university] = net.nodes as [FlexMeshNode, FlexMeshNode, FlexMeshNode]
 }, 120_000)
 afterAll(async () => {

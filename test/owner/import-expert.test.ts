@@ -14,9 +14,10 @@ import { importExpert } from '../../src/owner/import-expert.ts'
 import { loadTrained, trainingDirs } from '../../src/owner/training-folder.ts'
 import { homePaths } from '../../src/store/home.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
+import { cleanUp, EXAMPLES, folder } from '../support/folders.ts'
+import { newHome } from '../support/homes.ts'
 import {
   copied,
-  emptyHome,
   messageOf,
   PUBLISHED,
   publishedModel,
@@ -29,7 +30,7 @@ import {
   widen,
   without,
 } from '../support/model-folders.ts'
-import { cleanUp, EXAMPLES, folder, LENIENT, now, run } from '../support/network.ts'
+import { LENIENT, now, run } from '../support/network.ts'
 
 const engine = onnxEngine({ threads: 2 })
 const TEXT = join(EXAMPLES, 'archive', 'text')
@@ -58,7 +59,7 @@ let pair: string
 let trained: string
 beforeAll(async () => {
   published = await publishedModel('BF16')
-  home = await emptyHome()
+  home = await newHome()
   await createConsortium({ home, now }, { modelDir: published, name: 'Test', replay: await replayFile() })
   pair = join(await folder(), 'pair')
   const node = await open(home)

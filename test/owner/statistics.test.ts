@@ -16,8 +16,9 @@ import {
   saveOwnStatistics,
 } from '../../src/owner/statistics.ts'
 import { trainingDirs } from '../../src/owner/training-folder.ts'
-import { cleanUp, folder, tinyModel } from '../support/network.ts'
+import { cleanUp, folder } from '../support/folders.ts'
 import { madeUpStatistics } from '../support/router-statistics.ts'
+import { tinyModel } from '../support/tiny-model.ts'
 
 const V = 32
 

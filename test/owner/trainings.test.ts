@@ -9,7 +9,8 @@ import type { TrainResult } from '../../src/owner/training-folder.ts'
 import { Trainings } from '../../src/owner/trainings.ts'
 import { homePaths } from '../../src/store/home.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
-import { cleanUp, EXAMPLES, folder, tinyModel } from '../support/network.ts'
+import { cleanUp, EXAMPLES, folder } from '../support/folders.ts'
+import { tinyModel } from '../support/tiny-model.ts'
 
 const LAW: TrainRequest = {
   ...TRAIN_DEFAULTS,

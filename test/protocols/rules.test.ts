@@ -9,15 +9,17 @@ import { MEDIA_TYPES } from '../../src/identity/media-types.ts'
 import { concatBytes, digestOf, fromUtf8, utf8 } from '../../src/lib/bytes.ts'
 import { encodeCanonical } from '../../src/lib/canonical-json.ts'
 import { limit } from '../../src/lib/limits.ts'
-import { initHome } from '../../src/node/found.ts'
 import { joinConsortium } from '../../src/node/join.ts'
 import { encodeManifest, openManifest } from '../../src/packaging/manifest.ts'
 import { encodeHead } from '../../src/statements/head.ts'
 import { openStatement } from '../../src/statements/statement.ts'
 import { StatementLog } from '../../src/statements/statement-log.ts'
 import { Catalogue } from '../../src/store/catalogue.ts'
-import { cleanUp, now as clock, folder, network, tinyModel } from '../support/network.ts'
+import { cleanUp, folder } from '../support/folders.ts'
+import { newHome } from '../support/homes.ts'
+import { now as clock, network } from '../support/network.ts'
 import { codeOf, tinyManifest } from '../support/packages.ts'
+import { tinyModel } from '../support/tiny-model.ts'
 
 const open: { close(): Promise<void> }[] = []
 
@@ -155,12 +157,7 @@ describe('an invitation', () => {
     const consortium = await network(['Alpha Court'], await tinyModel())
     open.push(consortium)
     const invite = decodeInvite((await consortium.nodes[0]?.invite()) ?? '')
-    const home = await folder()
-    await initHome(
-      home,
-      { institution: 'Beta Hospital', listen: [], bootstrap: [], mdns: false },
-      { inTheClear: true },
-    )
+    const home = await newHome('Beta Hospital')
     const changed = encodeInvite({ ...invite, consortium: digestOf(utf8('other')) })
     const joining = joinConsortium(
       { home, now: clock },

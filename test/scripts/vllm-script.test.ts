@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, describe, expect, it } from 'vitest'
-import { cleanUp, folder } from '../support/network.ts'
+import { cleanUp, folder } from '../support/folders.ts'
 
 const script = fileURLToPath(new URL('../../scripts/serve/vllm.sh', import.meta.url))
 afterAll(cleanUp)

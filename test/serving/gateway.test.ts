@@ -14,8 +14,10 @@ import { InputError } from '../../src/lib/errors.ts'
 import { type GatewayInit, openGateway } from '../../src/serving/gateway.ts'
 import { parseUpstreamUrl } from '../../src/serving/upstream-engine.ts'
 import { closeServers, serve } from '../support/fake-server.ts'
+import { cleanUp, EXAMPLES, folder } from '../support/folders.ts'
 import { fixedEngine } from '../support/inference-api.ts'
-import { cleanUp, EXAMPLES, folder, network, run, type TestNetwork, tinyModel } from '../support/network.ts'
+import { network, run, type TestNetwork } from '../support/network.ts'
+import { tinyModel } from '../support/tiny-model.ts'
 
 const DAY = 86_400
 const NOW = 1_800_000_000

@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, it, vi } from 'vitest'
 import { Catalogue } from '../../src/store/catalogue.ts'
-import { cleanUp, folder } from '../support/network.ts'
+import { cleanUp, folder } from '../support/folders.ts'
 
 /** The message with which LevelDB fails to open. */
 const level = vi.hoisted(() => ({ message: '' }))

@@ -7,9 +7,8 @@ import { type FloatDtype, fromFloat32 } from '../../src/checkpoint/safetensors.t
 import { mulberry32 } from '../../src/lib/random.ts'
 import { configToHuggingFace, type ModelConfig } from '../../src/model/config.ts'
 import { publicShapes } from '../../src/model/params.ts'
-import { initHome } from '../../src/node/found.ts'
 import { initialPublicModel } from '../../src/training/dense.ts'
-import { folder, SMALL_MODEL } from './network.ts'
+import { folder, SMALL_MODEL } from './folders.ts'
 
 /** Grouped-query attention and a vocabulary padded beyond the tokenizer's. */
 export const PUBLISHED: ModelConfig = {
@@ -102,14 +101,6 @@ export async function reconfigured(dir: string, change: Record<string, unknown>)
 export async function without(dir: string, name: string): Promise<string> {
   await rm(join(dir, name))
   return dir
-}
-
-/** A home folder with a key and no consortium. */
-export async function emptyHome(): Promise<string> {
-  const home = join(await folder(), 'home')
-  const settings = { institution: 'Test', listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
-  await initHome(home, settings, { inTheClear: true })
-  return home
 }
 
 /** What an action says when it fails. */

@@ -1,39 +1,25 @@
-/** Real nodes on loopback in this process, around a tiny public model of random weights. */
-import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+/** Real nodes on loopback in this process. Knows nothing about what they train and publish. */
+import { TestRunner } from 'vitest'
 import { type AcceptancePolicy, DEFAULT_POLICY } from '../../src/acceptance/policy.ts'
-import { fromFloat32, writeSafetensors } from '../../src/checkpoint/safetensors.ts'
 import { nodeCommands } from '../../src/commands/table.ts'
+import { decodeInvite } from '../../src/consortium/invite.ts'
+import { sealMembershipRequest } from '../../src/consortium/membership-request.ts'
 import { readEnvelope } from '../../src/identity/envelope.ts'
+import { loadIdentity } from '../../src/identity/key-file.ts'
 import { digestOf } from '../../src/lib/bytes.ts'
-import { mulberry32 } from '../../src/lib/random.ts'
-import { configToHuggingFace, type ModelConfig } from '../../src/model/config.ts'
-import { publicShapes } from '../../src/model/params.ts'
-import { createConsortium, initHome } from '../../src/node/found.ts'
+import { createConsortium } from '../../src/node/found.ts'
 import type { NodeInit } from '../../src/node/init.ts'
 import { joinConsortium } from '../../src/node/join.ts'
 import { FlexMeshNode } from '../../src/node/node.ts'
+import { homePaths } from '../../src/store/home.ts'
+import { Log } from '../../src/telemetry/log.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
-import { initialPublicModel } from '../../src/training/dense.ts'
+import { newHome } from './homes.ts'
 
-export const SMALL_MODEL = fileURLToPath(new URL('../../models/small', import.meta.url))
-export const EXAMPLES = fileURLToPath(new URL('../../examples', import.meta.url))
+/** Unix seconds. */
 export const now = (): number => Math.floor(Date.now() / 1000)
 
-export const TINY: ModelConfig = {
-  vocabSize: 4096,
-  hiddenSize: 16,
-  intermediateSize: 24,
-  numHiddenLayers: 2,
-  numAttentionHeads: 2,
-  numKeyValueHeads: 2,
-  maxPositionEmbeddings: 256,
-  ropeTheta: 500_000,
-  rmsNormEps: 1e-6,
-}
-/** Nothing that a random model does to text is a reason to refuse it; router statistics need no model. */
+/** Accepts whatever a model of random weights does to text. Router statistics are checked as always. */
 export const LENIENT: AcceptancePolicy = {
   ...DEFAULT_POLICY,
   maxPublicLoss: 1,
@@ -42,78 +28,137 @@ export const LENIENT: AcceptancePolicy = {
   maxRouterRowNorm: 1000,
 }
 
-/** A temporary folder that `cleanUp` removes. */
-const folders: string[] = []
-export async function folder(): Promise<string> {
-  const path = await mkdtemp(join(tmpdir(), 'flexmesh-test-'))
-  folders.push(path)
-  return path
-}
-export async function cleanUp(): Promise<void> {
-  await Promise.all(folders.splice(0).map((path) => rm(path, { recursive: true, force: true })))
-}
+/** Resolves waits when something happens in any node of a test: each node reports its events and log lines here. */
+export class Watch {
+  readonly #waiting = new Set<() => void>()
 
-export async function tinyModel(): Promise<string> {
-  const dir = await folder()
-  const weights = initialPublicModel(TINY, mulberry32(3))
-  const entries = [...publicShapes(TINY)].map(([name, shape]) => ({
-    name,
-    dtype: 'F32' as const,
-    shape: [...shape],
-    data: fromFloat32(weights.get(name) as Float32Array, 'F32'),
-  }))
-  await writeFile(join(dir, 'model.safetensors'), Buffer.concat(writeSafetensors(entries)))
-  await writeFile(join(dir, 'config.json'), JSON.stringify(configToHuggingFace(TINY)))
-  await copyFile(join(SMALL_MODEL, 'tokenizer.json'), join(dir, 'tokenizer.json'))
-  const replay = await readFile(join(SMALL_MODEL, 'replay.jsonl'), 'utf8')
-  await writeFile(join(dir, 'replay.jsonl'), `${replay.split('\n').slice(0, 30).join('\n')}\n`)
-  return dir
+  readonly onEvent = (): void => {
+    const waiting = [...this.#waiting]
+    this.#waiting.clear()
+    for (const wake of waiting) wake()
+  }
+
+  readonly log = new Log(this.onEvent, 'debug')
+
+  /** Resolves once `condition` holds. Fails with the test's own deadline, and then prints `what` it waited for. */
+  async until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+    const deadline = TestRunner.getCurrentTest()?.context.signal
+    const giveUp = (): void => {
+      console.error(`the test ended while it waited for ${what}`)
+      this.onEvent()
+    }
+    deadline?.addEventListener('abort', giveUp)
+    try {
+      for (;;) {
+        // Subscribed before the condition is asked, so that nothing that happens meanwhile is missed.
+        const woken = new Promise<void>((resolve) => this.#waiting.add(resolve))
+        if (await condition()) return
+        await woken
+        deadline?.throwIfAborted()
+      }
+    } finally {
+      deadline?.removeEventListener('abort', giveUp)
+    }
+  }
 }
 
 export interface TestNetwork {
   readonly nodes: FlexMeshNode[]
   readonly homes: string[]
+  readonly watch: Watch
+  /** Open and start a node that is closed. */
   open(index: number): Promise<FlexMeshNode>
+  /** Let one more institution join, and start its node. */
+  join(institution: string): Promise<FlexMeshNode>
+  /** Close a node, and open and start it again after `whileAway`. */
+  restart(index: number, whileAway?: () => Promise<void>): Promise<FlexMeshNode>
+  /** Resolves once every node is connected to every other one. */
+  connected(): Promise<void>
+  /** Resolves once every node has accepted exactly this number of experts. */
+  accepted(count: number): Promise<void>
   close(): Promise<void>
 }
 
-const LISTEN = ['/ip4/127.0.0.1/tcp/0']
-
 /** Found a consortium, let the others join it, and start every node. */
 export async function network(
-  names: readonly string[],
+  institutions: readonly string[],
   modelDir: string,
   init: Partial<NodeInit> = {},
 ): Promise<TestNetwork> {
-  const homes = await Promise.all(names.map(() => folder()))
-  const settings = (institution: string) => ({ institution, listen: LISTEN, bootstrap: [], mdns: false })
-  for (const [i, name] of names.entries())
-    await initHome(homes[i] as string, settings(name), { inTheClear: true })
-  await createConsortium({ home: homes[0] as string, now }, { modelDir: modelDir, name: 'Test consortium' })
+  const watch = new Watch()
+  const homes: string[] = []
   const nodes: FlexMeshNode[] = []
+  const running = new Set<FlexMeshNode>()
   const open = async (index: number): Promise<FlexMeshNode> => {
     const node = await FlexMeshNode.open({
       engine: onnxEngine({ threads: 2 }),
       policy: LENIENT,
       now,
+      onEvent: watch.onEvent,
+      log: watch.log,
       ...init,
       home: homes[index] as string,
     })
-    await node.start()
+    const before = nodes[index]
+    if (before !== undefined) running.delete(before)
     nodes[index] = node
+    running.add(node)
+    await node.start()
     return node
   }
-  const founder = await open(0)
-  for (const home of homes.slice(1)) {
-    await joinConsortium({ home, now }, await founder.invite(), AbortSignal.timeout(30_000), ({ stage }) => {
-      if (stage === 'waiting') void founder.approve()
-    })
+  const close = async (node: FlexMeshNode): Promise<void> => {
+    if (running.delete(node)) await node.close()
   }
-  for (let i = 1; i < names.length; i++) await open(i)
-  return { nodes, homes, open, close: async () => void (await Promise.all(nodes.map((n) => n.close()))) }
+  const join = async (institution: string): Promise<FlexMeshNode> => {
+    homes.push(await joinedHome(nodes[0] as FlexMeshNode, institution))
+    return open(homes.length - 1)
+  }
+  const [founder = '', ...others] = institutions
+  homes.push(await newHome(founder))
+  await createConsortium({ home: homes[0] as string, now }, { modelDir, name: 'Test consortium' })
+  await open(0)
+  for (const institution of others) await join(institution)
+  return {
+    nodes,
+    homes,
+    watch,
+    open,
+    join,
+    restart: async (index, whileAway = async () => undefined) => {
+      await close(nodes[index] as FlexMeshNode)
+      await whileAway()
+      return open(index)
+    },
+    connected: () =>
+      watch.until('connections between all nodes', () =>
+        nodes.every((node) => node.connectedMembers().length === nodes.length - 1),
+      ),
+    accepted: (count) =>
+      watch.until(`${count} experts at every node`, () =>
+        nodes.every((node) => node.accepted.list().length === count),
+      ),
+    close: async () => void (await Promise.all([...running].map(close))),
+  }
 }
 
-/** Put an envelope into a node's own log whatever it holds, and announce it: what a dishonest member can do. */
+/**
+ * A home folder that belongs to the consortium of a running founder. The founder has approved before the institution
+ * asks, so that joining does not wait for its next question.
+ */
+async function joinedHome(founder: FlexMeshNode, institution: string): Promise<string> {
+  const home = await newHome(institution)
+  const identity = await loadIdentity(homePaths(home).key)
+  const { peerId } = identity
+  const invitation = await founder.invite()
+  const { consortium, token } = decodeInvite(invitation)
+  const request = { consortium, institution, peerId, token, issuedAt: now() }
+  await founder.membership.onRequest(sealMembershipRequest(request, identity))
+  await founder.approve(peerId)
+  await joinConsortium({ home, now }, invitation, new AbortController().signal, () => undefined)
+  return home
+}
+
+/** Put an envelope into a node's own log without any check, and announce it, as a dishonest member can. */
 export async function offerUnchecked(node: FlexMeshNode, envelope: Uint8Array): Promise<void> {
   const publisher = node.identity.peerId
   const seq = ((await node.catalogue.tip(publisher))?.seq ?? 0) + 1
@@ -126,34 +171,9 @@ export async function offerUnchecked(node: FlexMeshNode, envelope: Uint8Array): 
 export async function run<T>(node: FlexMeshNode, command: string, args: unknown = {}): Promise<T> {
   const handler = nodeCommands(node)[command]
   if (handler === undefined) throw new Error(`no command ${command}`)
-  const steps = handler(args, AbortSignal.timeout(300_000))
+  const steps = handler(args, new AbortController().signal)
   for (;;) {
     const { done, value } = await steps.next()
     if (done === true) return value as T
-  }
-}
-
-/** Resolves once `condition` holds; asks again whenever any node of the test reports an event. */
-export class Watch {
-  readonly #waiting = new Set<() => void>()
-
-  readonly onEvent = (): void => {
-    for (const wake of [...this.#waiting]) wake()
-  }
-
-  async until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-    const deadline = AbortSignal.timeout(60_000)
-    while (!(await condition())) {
-      if (deadline.aborted) throw new Error(`waited in vain for ${what}`)
-      await new Promise<void>((resolve) => {
-        const wake = (): void => {
-          this.#waiting.delete(wake)
-          clearTimeout(timer)
-          resolve()
-        }
-        this.#waiting.add(wake)
-        const timer = setTimeout(wake, 100)
-      })
-    }
   }
 }

@@ -12,7 +12,8 @@ import { parseGpus } from '../../src/tensor/nvidia.ts'
 import { cudaFailure } from '../../src/tensor/onnx-cuda.ts'
 import { selectEngine } from '../../src/tensor/select-engine.ts'
 import { absent, onnx, oracle, present } from '../support/engines.ts'
-import { cleanUp, folder, now, SMALL_MODEL } from '../support/network.ts'
+import { cleanUp, folder, SMALL_MODEL } from '../support/folders.ts'
+import { now } from '../support/network.ts'
 
 afterAll(cleanUp)
 

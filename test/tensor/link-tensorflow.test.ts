@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { linkTensorflow } from '../../src/tensor/link-tensorflow.ts'
 import { findWheel } from '../../src/tensor/tensorflow-wheel.ts'
-import { cleanUp, folder } from '../support/network.ts'
+import { cleanUp, folder } from '../support/folders.ts'
 
 afterAll(cleanUp)
 
