@@ -45,7 +45,7 @@ export const LAYERS: readonly Layer[] = [
     packages: ['keys'],
     holds: 'Ed25519 keys, strict verification, DSSE envelopes, key file',
   },
-  { name: 'store', imports: ['lib'], holds: 'files by digest, LevelDB catalogue, home folder' },
+  { name: 'store', imports: ['lib'], holds: 'files by digest, LevelDB catalogue, layout of the home folder' },
   { name: 'data', imports: ['lib'], holds: 'readers, encodings, tokenizer, corpus, held-out text' },
   {
     name: 'tensor',
@@ -57,13 +57,13 @@ export const LAYERS: readonly Layer[] = [
     name: 'model',
     imports: ['lib', 'tensor'],
     packages: ['tensors'],
-    holds: 'what is computed: OLMo-2 blocks, router, gates, low-rank experts, evaluation',
+    holds: 'the forward pass: OLMo-2 blocks, router, gates, low-rank experts; evaluation',
   },
   {
     name: 'inference',
     imports: ['lib', 'kernels', 'tensor', 'model'],
     packages: ['tensors'],
-    holds: 'how it is served: batches, key-value cache, decoding, sampling',
+    holds: 'generating text: batches, key-value cache, decoding, sampling',
   },
   {
     name: 'checkpoint',
@@ -106,7 +106,7 @@ export const LAYERS: readonly Layer[] = [
   {
     name: 'exchange',
     imports: ['lib', 'identity', 'store', 'consortium', 'statements', 'network', 'telemetry'],
-    holds: 'our protocols, one file each: join, statements, addresses, blobs',
+    holds: 'the stream protocols, one file each: join, statements, addresses, blobs',
   },
   {
     name: 'acceptance',
@@ -207,7 +207,7 @@ export const LAYERS: readonly Layer[] = [
       'pipeline.ts',
       'node',
     ],
-    holds: 'one file for each command of a node: options, arguments, run, words',
+    holds: 'the commands of a node: options, arguments, what they do, how results read',
   },
   {
     name: 'cli',
