@@ -6,19 +6,19 @@ import { Membership } from '../../src/consortium/membership.ts'
 import { seal } from '../../src/identity/envelope.ts'
 import { createIdentity } from '../../src/identity/keys.ts'
 import { MEDIA_TYPES } from '../../src/identity/media-types.ts'
-import { concatBytes, digestOf, fromUtf8, utf8 } from '../../src/lib/bytes.ts'
+import { concatBytes, type Digest, digestOf, fromUtf8, utf8 } from '../../src/lib/bytes.ts'
 import { encodeCanonical } from '../../src/lib/canonical-json.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { joinConsortium } from '../../src/node/join.ts'
 import { encodeManifest, openManifest } from '../../src/packaging/manifest.ts'
 import { encodeHead } from '../../src/statements/head.ts'
-import { openStatement } from '../../src/statements/statement.ts'
-import { StatementLog } from '../../src/statements/statement-log.ts'
+import { NO_STATEMENT, openStatement } from '../../src/statements/statement.ts'
+import { type LoggedStatement, StatementLog } from '../../src/statements/statement-log.ts'
 import { Catalogue } from '../../src/store/catalogue.ts'
 import { cleanUp, folder } from '../support/folders.ts'
 import { newHome } from '../support/homes.ts'
-import { now as clock, network } from '../support/network.ts'
-import { codeOf, tinyManifest } from '../support/packages.ts'
+import { network, now } from '../support/network.ts'
+import { codeOf, codeOfAsync, tinyManifest } from '../support/packages.ts'
 import { tinyModel } from '../support/tiny-model.ts'
 
 const open: { close(): Promise<void> }[] = []
@@ -81,9 +81,18 @@ describe('the checks of a statement', () => {
   })
 })
 
+interface OpenLog {
+  readonly log: StatementLog
+  readonly catalogue: Catalogue
+  readonly consortium: Digest
+  /** The time of the log, which tests may change. Unix seconds. */
+  readonly clock: { now: number }
+}
+
 /** The log of a consortium of one founder, on disk. */
-async function openLog(): Promise<{ log: StatementLog; consortium: `sha256:${string}`; now: number }> {
+async function openLog(): Promise<OpenLog> {
   const now = 1_800_000_000
+  const clock = { now }
   const reference = {
     chunkSize: limit('chunkBytes'),
     sha256: digestOf(payload),
@@ -122,15 +131,59 @@ async function openLog(): Promise<{ log: StatementLog; consortium: `sha256:${str
   const charterEnvelope = seal(MEDIA_TYPES.charter, charter, [publisher])
   const catalogue = await Catalogue.open(await folder())
   open.push(catalogue)
-  const init = { identity: publisher, catalogue, now: () => now }
+  const init = { identity: publisher, catalogue, now: () => clock.now }
   const membership = await Membership.open({ ...init, charterEnvelope, onEvent: () => undefined })
   const { consortium } = openCharter(charterEnvelope)
-  return { log: await StatementLog.open({ ...init, membership }), consortium, now }
+  return { log: await StatementLog.open({ ...init, membership }), catalogue, consortium, clock }
 }
+
+/** A statement as the log takes it, with an envelope of its own. */
+function logged(
+  consortium: Digest,
+  kind: LoggedStatement['kind'],
+  seq: number,
+  prev: Digest,
+  text: string,
+): LoggedStatement {
+  const envelope = utf8(text)
+  const link = { publisher: publisher.peerId, seq, prev }
+  return { kind, link, consortium, id: digestOf(envelope), envelope }
+}
+
+describe('a fork', () => {
+  it('is refused and kept as proof beside the statement in the log', async () => {
+    const { log, catalogue, consortium } = await openLog()
+    const first = logged(consortium, 'manifest', 1, NO_STATEMENT, 'first')
+    const other = logged(consortium, 'manifest', 1, NO_STATEMENT, 'other')
+    await log.append(first)
+    expect(await codeOfAsync(() => log.append(other))).toBe('forked')
+    expect(await catalogue.get('forks', publisher.peerId)).toEqual(other.envelope)
+    expect(await log.envelope(first.id)).toEqual(first.envelope)
+    const manifest = logged(consortium, 'manifest', 2, first.id, 'manifest')
+    const withdrawal = logged(consortium, 'withdrawal', 2, first.id, 'withdrawal')
+    expect(await codeOfAsync(() => log.append(manifest))).toBe('forked')
+    expect(await log.append(withdrawal)).toBe(true)
+  })
+})
+
+describe('the end of a roster', () => {
+  it('ends the time for manifests, not that for withdrawals', async () => {
+    const { log, consortium, clock } = await openLog()
+    const first = logged(consortium, 'manifest', 1, NO_STATEMENT, 'first')
+    const manifest = logged(consortium, 'manifest', 2, first.id, 'manifest')
+    const withdrawal = logged(consortium, 'withdrawal', 2, first.id, 'withdrawal')
+    clock.now += limit('rosterLifetime') + limit('clockSkew')
+    await log.append(first)
+    clock.now += 1
+    expect(await codeOfAsync(() => log.append(manifest))).toBe('expired')
+    expect(await log.append(withdrawal)).toBe(true)
+  })
+})
 
 describe('a head', () => {
   it('is not taken with a lower number than one that was seen', async () => {
-    const { log, consortium, now } = await openLog()
+    const { log, consortium, clock } = await openLog()
+    const { now } = clock
     const head = (seq: number, issuedAt: number): Uint8Array =>
       seal(
         MEDIA_TYPES.head,
@@ -159,12 +212,7 @@ describe('an invitation', () => {
     const invite = decodeInvite((await consortium.nodes[0]?.invite()) ?? '')
     const home = await newHome('Beta Hospital')
     const changed = encodeInvite({ ...invite, consortium: digestOf(utf8('other')) })
-    const joining = joinConsortium(
-      { home, now: clock },
-      changed,
-      AbortSignal.timeout(30_000),
-      () => undefined,
-    )
+    const joining = joinConsortium({ home, now }, changed, AbortSignal.timeout(30_000), () => undefined)
     await expect(joining).rejects.toMatchObject({ code: 'wrong-consortium' })
   })
 })

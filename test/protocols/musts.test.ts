@@ -1,0 +1,135 @@
+/** Every MUST of a specification names the vectors and tests that hold the code to it. */
+import { existsSync, readFileSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
+import { PROTOCOL_NAMES, specification, vectorFiles } from '../support/specifications.ts'
+
+/** A vector by its name, or a test file in test/ and a text that occurs in it: a title, a code or a function. */
+type Proof = { readonly vector: string } | { readonly file: string; readonly contains: string }
+
+const vectors = (...names: string[]): Proof[] => names.map((vector) => ({ vector }))
+const test = (file: string, contains: string): Proof => ({ file, contains })
+const rule = (title: string): Proof => test('protocols/rules.test.ts', title)
+
+/** Sentence, white space collapsed and lists included, to where it is tested. */
+const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>> = {
+  'consortium-charter': {
+    'Every founder MUST have signed, and nobody else.': vectors(
+      'charter-two-founders',
+      'charter-one-signature',
+      'charter-stranger-signs',
+    ),
+    'After `expiresAt`, `clockSkew` allowed, a receiver MUST NOT take new manifests until a later roster renews the membership (`expired`); it still takes rosters and withdrawals, and experts that it accepted stay until their own consent ends.':
+      [
+        rule('ends the time for manifests, not that for withdrawals'),
+        test('node/acceptance.test.ts', "'expired'"),
+      ],
+    '`consortium`: what the charter that is then fetched MUST hash to.': [
+      rule('is refused if the charter that is fetched is that of another consortium'),
+    ],
+  },
+  'expert-package': {
+    'A receiver MUST check in this order: size of the envelope, its schema, its payload type, every signature, size and canonical form of the payload, every member.':
+      [rule('find the %s before the %s')],
+    'It MUST parse the bytes whose signature it verified.': [
+      rule('parse the bytes whose signature was verified, and no others'),
+    ],
+    'A statement MUST carry exactly one signature, by its `publisher`; anything else is `wrong-signer`.':
+      vectors('envelope-signed', 'envelope-other-signer', 'envelope-two-signers', 'envelope-unsigned'),
+    'A receiver that sees a fork MUST keep both statements as proof (one pair for each publisher is enough) and SHOULD stop taking manifests of that publisher; withdrawals that extend the chain are still taken.':
+      [
+        rule('is refused and kept as proof beside the statement in the log'),
+        test('node/acceptance.test.ts', "'forks'"),
+      ],
+    'The number and digest of the latest statement MUST be on disk before its expert is used.': [
+      test('store/catalogue.test.ts', 'catalogue.append'),
+    ],
+    "After it the owner's consent has ended and the expert MUST NOT be used.": [
+      test('node/network.test.ts', "'expired'"),
+    ],
+    '`name` is for people, 1 to 128 printable characters; `digest` and `tokenizerDigest` MUST be those of the charter (`wrong-public-model` on acceptance).':
+      [test('node/network.test.ts', "'wrong-public-model'")],
+    'The size MUST be at least that of the tensors that `expert` calls for plus 8, and at most `safetensorsHeaderBytes` more, so that a lie shows before a byte is fetched.':
+      vectors('manifest-file-too-small', 'manifest-file-too-large', 'manifest-statistics-no-room'),
+    'A receiver MUST NOT take a head with a lower `seq` than one it has seen.': [
+      rule('is not taken with a lower number than one that was seen'),
+    ],
+    'A complete file MUST have `sha256`, else it is removed: right chunks can still make a wrong file if the publisher lied.':
+      [test('store/partial-blob.test.ts', 'removes a file with right chunks and a wrong digest')],
+    'Documents MUST be disjoint, and n MUST be at least `statisticsDocuments`.': [
+      ...vectors('declared-enough', 'declared-few-documents'),
+      test('data/token-file.test.ts', 'disjointStretches'),
+    ],
+    "A receiver MUST refuse statistics - over fewer than `statisticsDocuments` documents (`statistics-documents`); - of another number of tokens than the public model's vocabulary has (`tensor-shape`); - that are not finite (`not-finite`), have a share below 0, or a sum that is further than 0.001 from 1 (`statistics-shares`); - with which the gate solved for the public expert and this one, with c = 1 and e = 0, gives this one more of public held-out text than the receiver allows (`gate-share`).":
+      [
+        ...vectors(
+          'declared-few-documents',
+          'declared-smaller-vocabulary',
+          'declared-larger-vocabulary',
+          'shares-not-a-number',
+          'shares-infinite',
+          'shares-negative',
+          'shares-rounded',
+          'shares-too-little',
+          'shares-too-much',
+        ),
+        test('node/network.test.ts', "'gate-share'"),
+      ],
+  },
+  composition: {
+    'An expert that a request leaves out MUST have no part in the gate: it is as if it had not been composed, and the gate is solved without it.':
+      [test('composition/solved-router.test.ts', 'a composition of only the selected experts')],
+    'A reader MUST compute it from the other members and refuse another one with `wrong-digest`.': vectors(
+      'file-three-experts',
+      'file-other-digest',
+      'file-one-missing',
+    ),
+  },
+  'inference-api': {
+    '`Content-Type` MUST be `application/json`.': [test('serving/app.test.ts', "'bad_content_type'")],
+    "The node knows from the export's `composition.json` (composition, Composition file) what the upstream serves; its consortium and public model MUST be the node's own.":
+      [test('serving/gateway.test.ts', "'wrong-consortium'")],
+  },
+}
+
+/** Sentences with MUST, outside code, tables and the line that explains the word. */
+function mustsOf(markdown: string): string[] {
+  const prose = markdown
+    .replace(/```[\s\S]*?```/g, '\n\n')
+    .replace(/^(?:#|\|).*$/gm, '\n')
+    .replace(/MUST, MUST NOT, SHOULD and MAY are as in BCP 14\./, '')
+  // A list that a sentence leads to belongs to the sentence; any other block starts a new one.
+  const blocks = prose.replace(/([^.:\s])\n\n- /g, '$1 - ').split(/\n\s*\n/)
+  return blocks
+    .flatMap((block) => block.replace(/([.:])\n- /g, '$1\u0000').split('\u0000'))
+    .flatMap((item) =>
+      item
+        .trim()
+        .replace(/^- /, '')
+        .replace(/\s+/g, ' ')
+        .split(/(?<=\.) (?=[A-Z`])/),
+    )
+    .filter((sentence) => sentence.includes('MUST'))
+}
+
+describe.each(PROTOCOL_NAMES)('every MUST of %s', (protocol) => {
+  const entries = MUSTS[protocol] ?? {}
+
+  it('has an entry, and no entry is left over', () => {
+    expect(mustsOf(specification(protocol)).sort()).toEqual(Object.keys(entries).sort())
+  })
+
+  it('is held by vectors and tests that exist', () => {
+    const names = new Set(vectorFiles(protocol).map(({ name }) => name))
+    for (const [sentence, proofs] of Object.entries(entries)) {
+      expect(proofs, sentence).not.toEqual([])
+      for (const proof of proofs) {
+        if ('vector' in proof) expect(names, sentence).toContain(proof.vector)
+        else {
+          const url = new URL(`../${proof.file}`, import.meta.url)
+          const isThere = existsSync(url) && readFileSync(url, 'utf8').includes(proof.contains)
+          expect([sentence, proof, isThere]).toEqual([sentence, proof, true])
+        }
+      }
+    }
+  })
+})
