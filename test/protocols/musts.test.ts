@@ -13,29 +13,29 @@ const rule = (title: string): Proof => test('protocols/rules.test.ts', title)
 /** Sentence, white space collapsed and lists included, to where it is tested. */
 const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>> = {
   'consortium-charter': {
-    'Every founder MUST have signed, and nobody else.': vectors(
+    'Every founder MUST have signed the charter, and nobody else.': vectors(
       'charter-two-founders',
       'charter-one-signature',
       'charter-stranger-signs',
     ),
-    'After `expiresAt`, `clockSkew` allowed, a receiver MUST NOT take new manifests until a later roster renews the membership (`expired`); it still takes rosters and withdrawals, and experts that it accepted stay until their own consent ends.':
+    'After `expiresAt` plus `clockSkew`, a receiver MUST NOT take new manifests (`expired`) until a later roster renews the membership.':
       [
         rule('ends the time for manifests, not that for withdrawals'),
         test('node/acceptance.test.ts', "'expired'"),
       ],
-    '`consortium`: what the charter that is then fetched MUST hash to.': [
+    '`consortium`: the digest that the fetched charter MUST have.': [
       rule('is refused if the charter that is fetched is that of another consortium'),
     ],
   },
   'expert-package': {
-    'A receiver MUST check in this order: size of the envelope, its schema, its payload type, every signature, size and canonical form of the payload, every member.':
+    'A receiver MUST check in this order: the size of the envelope, its schema, its payload type, every signature, the size and the canonical form of the payload, every member.':
       [rule('find the %s before the %s')],
     'It MUST parse the bytes whose signature it verified.': [
       rule('parse the bytes whose signature was verified, and no others'),
     ],
-    'A statement MUST carry exactly one signature, by its `publisher`; anything else is `wrong-signer`.':
+    'A statement MUST have exactly one signature, by its `publisher`; anything else is `wrong-signer`.':
       vectors('envelope-signed', 'envelope-other-signer', 'envelope-two-signers', 'envelope-unsigned'),
-    'A receiver that sees a fork MUST keep both statements as proof (one pair for each publisher is enough) and SHOULD stop taking manifests of that publisher; withdrawals that extend the chain are still taken.':
+    'A receiver that sees a fork MUST keep both statements as proof (one pair for each publisher is enough) and SHOULD stop taking manifests of that publisher.':
       [
         rule('is refused and kept as proof beside the statement in the log'),
         test('node/acceptance.test.ts', "'forks'"),
@@ -43,23 +43,24 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
     'The number and digest of the latest statement MUST be on disk before its expert is used.': [
       test('store/catalogue.test.ts', 'catalogue.append'),
     ],
-    "After it the owner's consent has ended and the expert MUST NOT be used.": [
+    "After `expiresAt` the owner's consent has ended, and the expert MUST NOT be used.": [
       test('node/network.test.ts', "'expired'"),
     ],
-    '`name` is for people, 1 to 128 printable characters; `digest` and `tokenizerDigest` MUST be those of the charter (`wrong-public-model` on acceptance).':
-      [test('node/network.test.ts', "'wrong-public-model'")],
-    'The size MUST be at least that of the tensors that `expert` calls for plus 8, and at most `safetensorsHeaderBytes` more, so that a lie shows before a byte is fetched.':
+    '`digest` and `tokenizerDigest` MUST be those of the charter (`wrong-public-model` on acceptance).': [
+      test('node/network.test.ts', "'wrong-public-model'"),
+    ],
+    '`size` MUST be at least the size of the tensors that `expert` calls for plus 8 bytes, and at most `safetensorsHeaderBytes` more.':
       vectors('manifest-file-too-small', 'manifest-file-too-large', 'manifest-statistics-no-room'),
-    'A receiver MUST NOT take a head with a lower `seq` than one it has seen.': [
+    'A receiver MUST NOT take a head with a lower `seq` than one that it has seen.': [
       rule('is not taken with a lower number than one that was seen'),
     ],
-    'A complete file MUST have `sha256`, else it is removed: right chunks can still make a wrong file if the publisher lied.':
+    'A complete file MUST have the digest `sha256`, otherwise it is removed: if the publisher lied, correct chunks can form a wrong file.':
       [test('store/partial-blob.test.ts', 'removes a file with right chunks and a wrong digest')],
     'Documents MUST be disjoint, and n MUST be at least `statisticsDocuments`.': [
       ...vectors('declared-enough', 'declared-few-documents'),
       test('data/token-file.test.ts', 'disjointStretches'),
     ],
-    "A receiver MUST refuse statistics - over fewer than `statisticsDocuments` documents (`statistics-documents`); - of another number of tokens than the public model's vocabulary has (`tensor-shape`); - that are not finite (`not-finite`), have a share below 0, or a sum that is further than 0.001 from 1 (`statistics-shares`); - with which the gate solved for the public expert and this one, with c = 1 and e = 0, gives this one more of public held-out text than the receiver allows (`gate-share`).":
+    "A receiver MUST refuse statistics - that average over fewer than `statisticsDocuments` documents (`statistics-documents`); - with another number of tokens than the public model's vocabulary (`tensor-shape`); - that are not finite (`not-finite`), have a share below 0, or have a sum that differs from 1 by more than 0.001 (`statistics-shares`); - with which the gate solved for the public expert and this expert, with c = 1 and e = 0, gives this expert a larger share of public held-out text than the receiver allows (`gate-share`).":
       [
         ...vectors(
           'declared-few-documents',
