@@ -91,7 +91,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
       now: unixNow,
       log: log.scope('serving'),
     })
-    api = await startServer(app, init.port)
+    api = await startServer(app, init.port, log.scope('serving'))
     hosts = [`127.0.0.1:${api.port}`, `localhost:${api.port}`]
     control = await startControl(node.paths.control, nodeCommands(node), log.scope('control'))
     const running = { control, api }

@@ -52,7 +52,8 @@ export class ComposedModel {
   readonly #weights: WeightFormat
   #generator: Promise<Generator> | undefined
   #holders = 0
-  #isRetired = false
+  /** Set by `retire`. */
+  #retired: Promise<void> | undefined
   readonly #free = Promise.withResolvers<void>()
 
   constructor(engine: Engine, model: PublicModel, composition: Composition, weights: WeightFormat) {
@@ -65,7 +66,8 @@ export class ComposedModel {
 
   /** Hold the model while an answer is made. @throws Error for a model that was retired. */
   acquire(): Lease {
-    if (this.#isRetired) throw new Error('this composition was replaced; acquire the one that is served now')
+    if (this.#retired !== undefined)
+      throw new Error('this composition was replaced; acquire the one that is served now')
     return { model: this, release: this.#hold() }
   }
 
@@ -75,9 +77,9 @@ export class ComposedModel {
    * nobody holds.
    */
   async *complete(completion: Completion, signal: AbortSignal): AsyncGenerator<GeneratedToken, void, void> {
+    if (this.#holders === 0 && this.#retired !== undefined)
+      throw new Error('this composition was retired and nobody holds it; acquire the one that is served now')
     const routing = selectionRouting(this.composition, completion.selection)
-    if (this.#holders === 0 && this.#isRetired)
-      throw new Error('a retired composition answers its holders only')
     const release = this.#hold()
     try {
       const generator = await this.#sharedGenerator()
@@ -134,15 +136,21 @@ export class ComposedModel {
       if (!isHeld) return
       isHeld = false
       this.#holders--
-      if (this.#isRetired && this.#holders === 0) this.#free.resolve()
+      if (this.#retired !== undefined && this.#holders === 0) this.#free.resolve()
     }
   }
 
-  /** Nobody can acquire it any more; its memory is freed when the last holder has let go. */
-  async retire(): Promise<void> {
-    this.#isRetired = true
+  /**
+   * Refuse new holders, and free all memory when the last holder has let go. A second call joins the first.
+   */
+  retire(): Promise<void> {
+    this.#retired ??= this.#disposeWhenFree()
+    return this.#retired
+  }
+
+  async #disposeWhenFree(): Promise<void> {
     if (this.#holders > 0) await this.#free.promise
-    const generator = await this.#generator?.catch(() => undefined)
+    const generator = await this.#generator?.catch(() => undefined) // Its failure was thrown to who asked for it.
     this.#generator = undefined
     await generator?.dispose()
   }

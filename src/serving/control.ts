@@ -22,7 +22,7 @@ const PING_MS = 2_000
 
 /**
  * Serve `handlers` on a socket. Replaces the socket of a process that has ended.
- * @param log receives unexpected errors of handlers
+ * @param log receives unexpected errors
  * @throws InputError `home-in-use` if another process answers on the socket, `exists` if the file is not a socket.
  */
 export async function startControl(
@@ -59,6 +59,7 @@ export async function startControl(
     await removeStaleSocket(path)
     await listen(server, path)
   })
+  server.on('error', (error) => log.warn('the control socket cannot accept a connection', error))
   await chmod(path, PRIVATE_FILE_MODE)
   return {
     close: () =>

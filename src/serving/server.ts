@@ -4,6 +4,7 @@ import { getRequestListener } from '@hono/node-server'
 import type { Hono } from 'hono'
 import { hasErrno, InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
+import { type Log, SILENT } from '../telemetry/log.ts'
 
 export interface RunningServer {
   readonly port: number
@@ -12,8 +13,12 @@ export interface RunningServer {
 
 const LOOPBACK = '127.0.0.1'
 
-/** @param port 0 takes a free one. @throws InputError `port-in-use`. */
-export async function startServer(app: Hono, port: number): Promise<RunningServer> {
+/**
+ * @param port 0 chooses a free one
+ * @param log receives unexpected errors of the socket
+ * @throws InputError `port-in-use`.
+ */
+export async function startServer(app: Hono, port: number, log: Log = SILENT): Promise<RunningServer> {
   const server = createServer(
     {
       headersTimeout: limit('httpHeadersTimeout'),
@@ -24,6 +29,7 @@ export async function startServer(app: Hono, port: number): Promise<RunningServe
   )
   server.maxConnections = limit('httpConnections')
   const actual = await listen(server, port)
+  server.on('error', (error) => log.warn('the API cannot accept a connection', error))
   return {
     port: actual,
     close: () =>
@@ -36,19 +42,13 @@ export async function startServer(app: Hono, port: number): Promise<RunningServe
 
 function listen(server: Server, port: number): Promise<number> {
   return new Promise((resolve, reject) => {
-    server.once('error', (error) => {
-      reject(
-        hasErrno(error, 'EADDRINUSE')
-          ? new InputError(
-              'port-in-use',
-              `port ${port} is in use; stop the other program or choose another with --port`,
-              { port },
-              error,
-            )
-          : error,
-      )
-    })
+    const fail = (error: Error): void => {
+      const message = `port ${port} is in use; stop the other program or choose another with --port`
+      reject(hasErrno(error, 'EADDRINUSE') ? new InputError('port-in-use', message, { port }, error) : error)
+    }
+    server.once('error', fail)
     server.listen(port, LOOPBACK, () => {
+      server.off('error', fail)
       const address = server.address()
       resolve(typeof address === 'object' && address !== null ? address.port : port)
     })

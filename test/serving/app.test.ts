@@ -16,7 +16,6 @@ import {
 } from '../support/inference-api.ts'
 
 const ask = { prompt: 'Hello' }
-const { promise: never } = Promise.withResolvers<void>()
 
 /** An app whose engine differs from the fixed one. */
 const appWith = (change: Partial<ServingEngine>, log?: Log) => appOf(backendOf(fixedEngine(change)), log)
@@ -190,42 +189,39 @@ describe('an answer that fails', () => {
 })
 
 describe('a place in the queue', () => {
-  it('is free for the next request once the generation of an answer has stopped', async () => {
+  it('is free only after the generation of a client that left has stopped', async () => {
     const order: string[] = []
-    const { promise: cleanedUp, resolve: finishCleanUp } = Promise.withResolvers<void>()
-    const { promise: allBegan, resolve: reportAllBegan } = Promise.withResolvers<void>()
-    let began = 0
+    const stopping = Promise.withResolvers<void>()
+    const full = Promise.withResolvers<void>()
+    let begun = 0
     const app = appWith({
       generate: async function* ({ prompt }, signal) {
         order.push(`begin ${prompt}`)
-        if (++began === limit('servedStreams')) reportAllBegan()
+        if (++begun === limit('servedStreams')) full.resolve()
+        if (prompt === 'next') return
         try {
-          if (prompt !== 'next') yield { text: 'x' }
-          if (prompt === 'long') await Promise.race([never, rejection(signal)])
-          if (prompt === 'left') await Promise.race([never, rejection(signal)])
+          yield { text: 'x' }
+          await rejection(signal)
         } finally {
-          if (prompt === 'left') {
-            await cleanedUp
-            order.push('end left')
-          }
+          if (prompt === 'left') await stopping.promise
+          order.push(`end ${prompt}`)
         }
       },
     })
-    const others = new AbortController()
-    const running = Array.from({ length: limit('servedStreams') - 1 }, () =>
-      post(app, { prompt: 'long', stream: true }, { signal: others.signal }),
+    const stays = new AbortController()
+    const others = Array.from({ length: limit('servedStreams') - 1 }, () =>
+      post(app, { prompt: 'stays', stream: true }, { signal: stays.signal }),
     )
     const client = new AbortController()
     const left = await post(app, { prompt: 'left', stream: true }, { signal: client.signal })
-    await allBegan
+    await full.promise
     const next = post(app, { prompt: 'next' })
     client.abort()
-    finishCleanUp()
+    stopping.resolve()
     expect((await next).status).toBe(200)
     expect(order.slice(-2)).toEqual(['end left', 'begin next'])
-    others.abort()
-    await Promise.all(running)
-    await left.text()
+    stays.abort()
+    for (const response of [left, ...(await Promise.all(others))]) await response.text()
   })
 })
 

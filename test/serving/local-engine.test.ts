@@ -1,0 +1,180 @@
+/** Answers of the node itself while the composition changes: each belongs to exactly one composition. */
+import '../../src/lib/node20.ts'
+import { EventEmitter, once } from 'node:events'
+import type { Hono } from 'hono'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { AcceptedExpert } from '../../src/acceptance/accepted-experts.ts'
+import type { PublicModel } from '../../src/checkpoint/public-model.ts'
+import { Composer } from '../../src/composition/composer.ts'
+import { limit } from '../../src/lib/limits.ts'
+import type { Backend } from '../../src/serving/engine.ts'
+import { localBackend } from '../../src/serving/local-engine.ts'
+import {
+  type CountingEngine,
+  countingEngine,
+  loadTinyModel,
+  TINY_DIGEST,
+  tinyExperts,
+} from '../support/compositions.ts'
+import { appOf, eventsOf, post, refusalOf } from '../support/inference-api.ts'
+import { cleanUp } from '../support/network.ts'
+
+let publicModel: PublicModel
+beforeAll(async () => {
+  publicModel = await loadTinyModel()
+})
+afterAll(cleanUp)
+
+interface Served {
+  readonly app: Hono
+  readonly composer: Composer
+  readonly engine: CountingEngine
+  /** Serve the composition of these institutions from now on. */
+  use(...institutions: string[]): Promise<void>
+  /** Resolves when all places are taken and this number of requests wait in the queue. */
+  hasWaiting(count: number): Promise<void>
+  /** Lets all generations begin. */
+  readonly open: () => void
+}
+
+/** The API of a node with the experts of Court and Hospital. No generation begins before `open`. */
+async function serveTiny(): Promise<Served> {
+  const all = tinyExperts('Court', 'Hospital')
+  let inUse: readonly AcceptedExpert[] = all
+  const engine = countingEngine()
+  const composer = new Composer({
+    engine,
+    publicModel,
+    publicModelDigest: TINY_DIGEST,
+    topK: 3,
+    router: 'rows',
+    weights: 'fp32',
+    experts: () => inUse,
+    publicStatistics: () => Promise.reject(new Error('not needed to route by rows')),
+    onComposed: () => undefined,
+  })
+  await composer.recompose()
+  const local = localBackend(composer, publicModel.tokenizer)
+  const { promise: opened, resolve: open } = Promise.withResolvers<void>()
+  const arrivals = new EventEmitter()
+  /** A request is measured once before it enters the queue. */
+  let measured = 0
+  const gated: Backend = {
+    servedBy: 'node',
+    acquire: () => {
+      const held = local.acquire()
+      return {
+        ...held,
+        countTokens: (text) => {
+          measured++
+          arrivals.emit('measured')
+          return held.countTokens(text)
+        },
+        generate: async function* (request, signal) {
+          await opened
+          yield* held.generate(request, signal)
+        },
+      }
+    },
+  }
+  return {
+    app: appOf(gated),
+    composer,
+    engine,
+    use: async (...institutions) => {
+      inUse = all.filter(({ institution }) => institutions.includes(institution))
+      await composer.recompose()
+    },
+    hasWaiting: async (count) => {
+      while (measured < limit('servedStreams') + count) await once(arrivals, 'measured')
+      // Between its measurement and the queue, a request waits for nothing but resolved promises.
+      await new Promise((resolve) => setImmediate(resolve))
+    },
+    open,
+  }
+}
+
+const ask = { prompt: 'Hello', max_tokens: 3, temperature: 0 }
+
+interface Attribution {
+  readonly composition: string
+  readonly experts: readonly { readonly institution: string; readonly share: number }[]
+}
+async function attributionOf(response: Response): Promise<Attribution> {
+  expect(response.status).toBe(200)
+  return ((await response.json()) as { flexmesh: Attribution }).flexmesh
+}
+const institutionsOf = ({ experts }: Attribution): string[] => experts.map(({ institution }) => institution)
+
+describe('an answer of the node', () => {
+  it('belongs to the composition that is served when the request leaves the queue', async () => {
+    const { app, composer, engine, use, hasWaiting, open } = await serveTiny()
+    const before = composer.served.composition.digest
+    const running = Array.from({ length: limit('servedStreams') }, () => post(app, ask))
+    await hasWaiting(0)
+    const waiting = post(app, ask)
+    const unaware = post(app, { ...ask, experts: { exclude: ['Hospital'] } })
+    await hasWaiting(2)
+    await use('Court')
+    open()
+
+    for (const response of await Promise.all(running)) {
+      const attribution = await attributionOf(response)
+      expect(attribution.composition).toBe(before)
+      expect(institutionsOf(attribution).sort()).toEqual(['Court', 'Hospital', 'public model'])
+      const shares = attribution.experts.map(({ share }) => share)
+      expect(shares.every((share) => share > 0)).toBe(true)
+      expect(shares.reduce((sum, share) => sum + share, 0)).toBeCloseTo(1, 6)
+    }
+    const attribution = await attributionOf(await waiting)
+    expect(attribution.composition).toBe(composer.served.composition.digest)
+    expect(attribution.composition).not.toBe(before)
+    expect(institutionsOf(attribution)).toEqual(['public model', 'Court'])
+    expect(attribution.experts.reduce((sum, { share }) => sum + share, 0)).toBeCloseTo(1, 6)
+    expect(await refusalOf(await unaware)).toEqual([400, 'not-found'])
+
+    await composer.dispose()
+    expect(engine.counts.disposed).toBe(engine.counts.compiled)
+  })
+
+  it('is streamed to its end by the composition with which it began', async () => {
+    const { app, composer, engine, use, open } = await serveTiny()
+    const before = composer.served.composition.digest
+    open()
+    const response = await post(app, { ...ask, max_tokens: 20, stream: true })
+    await use()
+    const events = eventsOf(await response.text())
+    expect(events.at(-1)).toBe('[DONE]')
+    const last = JSON.parse(events.at(-2) as string) as { flexmesh: Attribution }
+    expect(last.flexmesh.composition).toBe(before)
+    expect(last.flexmesh.experts).toHaveLength(3)
+    await composer.dispose()
+    expect(engine.counts.disposed).toBe(engine.counts.compiled)
+  })
+
+  it('lets go of its composition when the client leaves', async () => {
+    const { app, composer, engine, hasWaiting, open } = await serveTiny()
+    const client = new AbortController()
+    const running = Array.from({ length: limit('servedStreams') }, () =>
+      post(app, ask, { signal: client.signal }),
+    )
+    await hasWaiting(0)
+    client.abort()
+    open()
+    for (const response of await Promise.all(running)) expect(response.status).toBe(500)
+    await composer.dispose()
+    expect(engine.counts.disposed).toBe(engine.counts.compiled)
+  })
+
+  it('is the same for the same seed, and varies without one', async () => {
+    const { app, composer, open } = await serveTiny()
+    open()
+    const textOf = async (change: object): Promise<string> => {
+      const response = await post(app, { ...ask, max_tokens: 8, temperature: 1, ...change })
+      return ((await response.json()) as { choices: { text: string }[] }).choices[0]?.text ?? ''
+    }
+    expect(await textOf({ seed: 3 })).toBe(await textOf({ seed: 3 }))
+    expect(new Set([await textOf({}), await textOf({}), await textOf({})]).size).toBeGreaterThan(1)
+    await composer.dispose()
+  })
+})
