@@ -4,7 +4,7 @@ import { compose } from '../../src/composition/compose.ts'
 import { type Completion, ComposedModel } from '../../src/composition/composed-model.ts'
 import type { Engine } from '../../src/tensor/engine.ts'
 import { countingEngine, loadTinyModel, TINY_DIGEST, tinyExperts } from '../support/compositions.ts'
-import { cleanUp } from '../support/network.ts'
+import { cleanUp } from '../support/folders.ts'
 
 let publicModel: PublicModel
 beforeAll(async () => {

@@ -1,14 +1,14 @@
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { loadApiKey } from '../../src/serving/api-key.ts'
+import { cleanUp, folder } from '../support/folders.ts'
 
 let dir: string
 beforeEach(async () => {
-  dir = await mkdtemp(join(tmpdir(), 'flexmesh-test-'))
+  dir = await folder()
 })
-afterEach(() => rm(dir, { recursive: true }))
+afterEach(cleanUp)
 
 describe('the API key', () => {
   it('is created once, readable by its owner only', async () => {

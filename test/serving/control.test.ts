@@ -1,27 +1,25 @@
 /** The control socket of a node: results, progress and refusals; and which sockets it replaces. */
 import { once } from 'node:events'
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { readFile, stat, writeFile } from 'node:fs/promises'
 import { createServer, type Server } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { InputError, PolicyError } from '../../src/lib/errors.ts'
 import { type Control, callControl, isRunning, startControl } from '../../src/serving/control.ts'
 import { Log, type LogEntry } from '../../src/telemetry/log.ts'
+import { cleanUp, folder } from '../support/folders.ts'
 import { socketOfEndedProcess } from '../support/stale-socket.ts'
 
-let dir: string
 let path: string
 const open: (Control | Server)[] = []
 
 beforeEach(async () => {
-  dir = await mkdtemp(join(tmpdir(), 'flexmesh-test-'))
-  path = join(dir, 'socket')
+  path = join(await folder(), 'socket')
 })
 
 afterEach(async () => {
   for (const one of open.splice(0)) await one.close()
-  await rm(dir, { recursive: true })
+  await cleanUp()
 })
 
 /** @returns the log of the control socket, as it grows. */

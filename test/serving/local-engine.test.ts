@@ -16,8 +16,8 @@ import {
   TINY_DIGEST,
   tinyExperts,
 } from '../support/compositions.ts'
+import { cleanUp } from '../support/folders.ts'
 import { appOf, eventsOf, post, refusalOf } from '../support/inference-api.ts'
-import { cleanUp } from '../support/network.ts'
 
 let publicModel: PublicModel
 beforeAll(async () => {

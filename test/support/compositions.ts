@@ -6,7 +6,7 @@ import { digestOf } from '../../src/lib/bytes.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import type { Engine } from '../../src/tensor/engine.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
-import { TINY, tinyModel } from './network.ts'
+import { TINY, tinyModel } from './tiny-model.ts'
 
 const onnx = onnxEngine({ threads: 1 })
 
