@@ -1,8 +1,8 @@
 /**
- * Whether an expert may be composed here: an ordered list of named checks that ends at the first refusal. A refusal
- * is a value, not an exception. Pure but for the measurement that the caller supplies. Does not know who delivered the
- * bytes. A new check is a function in one of the three files of checks, a row in one of the three tables below, and
- * an id in protocols/expert-package, section "Acceptance".
+ * Decides whether this node may compose an expert: an ordered list of named checks that ends at the first refusal. A
+ * refusal is a value, not an exception. Pure, except for the measurement that the caller supplies. Does not know who
+ * delivered the bytes. A new check needs a function in one of the three files of checks, a row in one of the three
+ * tables below, and an id in protocols/expert-package, section "Acceptance".
  */
 import type { ExpertTensor } from '../checkpoint/safetensors.ts'
 import type { Roster } from '../consortium/roster.ts'
@@ -63,20 +63,20 @@ export interface AcceptanceContext {
     readonly params: Params
   }
   readonly policy: AcceptancePolicy
-  /** Whether its publisher has taken a package back. */
+  /** Whether the publisher of a package has withdrawn it. */
   readonly isWithdrawn: (publisher: string, id: Digest) => boolean
-  /** Unix seconds; one reading for the whole decision. */
+  /** Unix seconds; read once for the whole decision. */
   readonly now: number
 }
 
 export type Tensors = ReadonlyMap<string, ExpertTensor>
 export type Measure = (tensors: Tensors) => Promise<Measurement>
 
-/** Id of the check that fetching is: the chunks and the whole file have the digests that the publisher signed. */
+/** Id of the check that fetching performs: the chunks and the whole file have the digests that the publisher signed. */
 export const FILE_CHECK = 'file'
-/** Id of the check that unpacking is: names, shapes and dtypes are those of the manifest. */
+/** Id of the check that unpacking performs: names, shapes and dtypes are those of the manifest. */
 export const TENSORS_CHECK = 'tensors'
-/** Id of the check that opening an envelope is: form, strict signature, canonical manifest. */
+/** Id of the check that opening an envelope performs: form, strict signature, canonical manifest. */
 export const ENVELOPE_CHECK = 'envelope'
 
 interface Check<T> {
@@ -85,7 +85,7 @@ interface Check<T> {
   readonly run: (subject: T, context: AcceptanceContext) => void
 }
 
-/** Before the weights are fetched. */
+/** Checks that run before the weights are fetched. */
 export const MANIFEST_CHECKS: readonly Check<OpenedManifest>[] = [
   { id: 'consortium', run: checkConsortium },
   { id: 'signer', run: checkSigner },
@@ -96,7 +96,7 @@ export const MANIFEST_CHECKS: readonly Check<OpenedManifest>[] = [
   { id: 'statistics-documents', run: checkStatisticsDocuments },
 ]
 
-/** On the fetched weights. The tensors are unpacked between the first and the second. */
+/** Checks of the unpacked tensors. */
 export const WEIGHT_CHECKS: readonly Check<Tensors>[] = [
   { id: 'finite', run: checkFinite },
   { id: 'norms', run: (tensors, { publicModel, policy }) => checkNorms(tensors, publicModel.params, policy) },
@@ -104,7 +104,7 @@ export const WEIGHT_CHECKS: readonly Check<Tensors>[] = [
   { id: 'statistics', run: checkStatistics },
 ]
 
-/** On what was measured with the expert beside those in use. */
+/** Checks of the measurement of the expert beside the experts in use. */
 export const MEASUREMENT_CHECKS: readonly Check<Measurement>[] = [
   { id: 'load-share', run: (measured, { policy }) => checkLoadShare(measured, policy) },
   { id: 'gate-share', run: (measured, { policy }) => checkGateShare(measured, policy) },
@@ -112,7 +112,7 @@ export const MEASUREMENT_CHECKS: readonly Check<Measurement>[] = [
   { id: 'own-text', run: (measured, { policy }) => checkOwnText(measured, policy) },
 ]
 
-/** Everything that can be judged before the weights are fetched. */
+/** Run the checks that need no weights. */
 export function judgeManifest(opened: OpenedManifest, context: AcceptanceContext): Verdict {
   const run = new Run(opened, context, [ENVELOPE_CHECK])
   run.checkAll(MANIFEST_CHECKS, opened)
@@ -120,9 +120,10 @@ export function judgeManifest(opened: OpenedManifest, context: AcceptanceContext
 }
 
 /**
- * The remaining checks, on the fetched weights.
- * @param soFar the verdict of `judgeManifest`.
- * @param weights the file's bytes, whose digest was compared with the manifest's when they were fetched and read.
+ * Run the remaining checks, on the fetched weights.
+ * @param soFar the verdict of `judgeManifest`
+ * @param weights bytes of the file; their digest was compared with the manifest's when they were fetched and read
+ * @returns the tensors too, if the measurement was reached.
  */
 export async function judgeWeights(
   soFar: Verdict,
@@ -134,7 +135,7 @@ export async function judgeWeights(
   if (soFar.outcome === 'refused') return { verdict: soFar }
   const run = new Run(opened, context, soFar.passed)
   const { manifest } = opened
-  run.check(FILE_CHECK, () => undefined) // Whoever read the bytes has compared their digest.
+  run.check(FILE_CHECK, () => undefined) // The caller compared the digest when it read the bytes.
   const tensors = run.check(TENSORS_CHECK, () => unpackExpert(weights, manifest))
   if (tensors !== undefined) run.checkAll(WEIGHT_CHECKS, tensors)
   if (tensors === undefined || run.isRefused) return { verdict: run.verdict() }
@@ -143,7 +144,7 @@ export async function judgeWeights(
   return { verdict: { ...run.verdict(), measurement }, tensors }
 }
 
-/** The verdict on bytes that could not be opened as a statement. */
+/** The verdict on an envelope that could not be opened as a statement. */
 export function refusedEnvelope(id: Digest, error: FlexMeshError, at: number, publisher?: string): Verdict {
   return {
     id,
@@ -174,7 +175,7 @@ class Run {
     return this.#refusal !== undefined
   }
 
-  /** @returns what `body` returns; undefined after a refusal. @throws what is no FlexMeshError: a bug. */
+  /** @returns the result of `body`; undefined after a refusal. @throws any error other than FlexMeshError: a bug. */
   check<R>(id: string, body: () => R): R | undefined {
     if (this.isRefused) return undefined
     try {

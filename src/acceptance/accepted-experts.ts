@@ -1,7 +1,7 @@
 /**
- * The experts that this node accepted and uses. Owns what acceptance means: the verdict on disk, the expert in memory
- * and its file in the blob store change together, here only. Knows nothing about how a verdict is reached and about
- * compositions.
+ * The experts that this node has accepted and uses. Owns the state of acceptance: only this file changes the verdict on
+ * disk, the expert in memory and its file in the blob store, and changes them together. Knows nothing about how a
+ * verdict is reached, nor about compositions.
  */
 import { expertOfTensors } from '../checkpoint/expert-tensors.ts'
 import type { Digest } from '../lib/bytes.ts'
@@ -30,7 +30,7 @@ export interface AcceptedExpertsInit {
   readonly catalogue: Catalogue
   readonly blobs: BlobStore
   readonly verdicts: Verdicts
-  /** Files that are never deleted: those of the public model. */
+  /** Digests of files that are never deleted: those of the public model. */
   readonly keep: ReadonlySet<Digest>
   /** Name of a publisher for people. */
   readonly institutionOf: (publisher: string) => string
@@ -38,7 +38,7 @@ export interface AcceptedExpertsInit {
   readonly now: () => number
 }
 
-/** Why an accepted package is used no longer. */
+/** Why an accepted package is no longer used. */
 export interface Overruling {
   readonly check: string
   readonly code: string
@@ -54,7 +54,7 @@ const WITHDRAWN: Overruling = {
 export class AcceptedExperts {
   readonly #init: AcceptedExpertsInit
   readonly #inUse = new Map<Digest, { accepted: AcceptedExpert; manifest: Manifest }>()
-  /** Publisher and package id: a publisher takes back only its own packages. */
+  /** Entries are `publisher id`, because a publisher may withdraw only its own packages. */
   readonly #withdrawn = new Set<string>()
 
   constructor(init: AcceptedExpertsInit) {
@@ -69,12 +69,12 @@ export class AcceptedExperts {
     return this.#inUse.has(id)
   }
 
-  /** What the publishers of the experts in use signed about them. */
+  /** Manifests of the experts in use. */
   manifests(): readonly OpenedManifest[] {
     return [...this.#inUse].map(([id, { manifest }]) => ({ id, manifest }))
   }
 
-  /** @throws InputError `not-found` for a package that the log does not hold. */
+  /** @throws InputError `not-found` if the statement log does not hold the package's manifest. */
   async manifestOf(id: Digest): Promise<Manifest> {
     const manifest = this.#inUse.get(id)?.manifest ?? (await loggedManifest(this.#init.catalogue, id))
     if (manifest === undefined) throw new InputError('not-found', `the manifest of package ${id} is missing`)
@@ -96,7 +96,7 @@ export class AcceptedExperts {
     const isAccepted = verdict.outcome === 'accepted' && tensors !== undefined
     if (isAccepted && !isBack()) {
       await this.#init.verdicts.put(verdict)
-      // Asked again: the withdrawal may have come while the verdict was written.
+      // Checked again: the withdrawal may have arrived while the verdict was written.
       if (!isBack()) {
         this.use(opened, tensors)
         return true
@@ -108,7 +108,7 @@ export class AcceptedExperts {
     return false
   }
 
-  /** Use an expert whose verdict is on disk already. */
+  /** Use an expert whose verdict is on disk. */
   use({ id, manifest }: OpenedManifest, tensors: Tensors): void {
     const accepted: AcceptedExpert = {
       id,
@@ -120,13 +120,13 @@ export class AcceptedExperts {
     this.#inUse.set(id, { accepted, manifest })
   }
 
-  /** Remember that a publisher has taken packages back, for good. */
+  /** Remember that a publisher has withdrawn packages. A withdrawal cannot be undone. */
   rememberWithdrawal(publisher: string, ids: readonly Digest[]): void {
     for (const id of ids) this.#withdrawn.add(`${publisher} ${id}`)
   }
 
   /**
-   * Leave out packages that their publisher has taken back, and delete their files. Ids of other publishers' packages
+   * Stop using packages that their publisher has withdrawn, and delete their files. Ids of other publishers' packages
    * have no effect.
    * @returns the experts that were in use.
    */
@@ -143,7 +143,7 @@ export class AcceptedExperts {
     return left
   }
 
-  /** Stop using a package, whatever was measured of it. @returns the expert, if it was in use. */
+  /** Stop using a package and turn its verdict into a refusal. @returns the expert, if it was in use. */
   async overrule(id: Digest, why: Overruling): Promise<AcceptedExpert | undefined> {
     const found = this.#inUse.get(id)?.accepted
     this.#inUse.delete(id)

@@ -1,5 +1,7 @@
-/** The share of public text that a gate solved from an expert's router statistics would give it. */
-
+/**
+ * Computes the share of public text that a gate solved from an expert's router statistics would give the expert. Knows
+ * nothing about what share is allowed.
+ */
 import type { HeldOutDocument } from '../model/evaluate.ts'
 import {
   type Gate,
@@ -9,12 +11,12 @@ import {
   solveGate,
 } from '../model/solved-router.ts'
 
-/** The plain gate: calibration for public text must not count in a guest's favour. */
-const LOG_ODDS = { scale: 1, prior: 0 }
+/** No calibration: it prefers the public expert, which would hide a part of what a guest attracts. */
+const UNCALIBRATED = { scale: 1, prior: 0 }
 
 /**
- * Mean probability of a guest beside the public expert, over documents, in the uncalibrated gate solved for the two.
- * Statistics of the public text itself get one half.
+ * Mean probability of a guest over documents, in the uncalibrated gate solved for the public expert and the guest. A
+ * guest with the statistics of the public text itself gets 1/2.
  * @throws RangeError without documents.
  */
 export function statisticsShare(
@@ -22,7 +24,7 @@ export function statisticsShare(
   statistics: RouterStatistics,
   documents: readonly HeldOutDocument[],
 ): number {
-  const gate = solveGate([publicStatistics, statistics], LOG_ODDS)
+  const gate = solveGate([publicStatistics, statistics], UNCALIBRATED)
   return gateShares(gate, windowsOf(documents))[1] as number
 }
 
@@ -35,7 +37,8 @@ function windowsOf(documents: readonly HeldOutDocument[]): Int32Array[] {
 }
 
 /**
- * Mean probability of each expert of a gate, over the tokens of a document first, then over documents.
+ * Probability of each expert of a gate [E], averaged over the tokens of each document, then over documents.
+ * @param documents token ids; of each only the first window counts
  * @throws RangeError without documents.
  */
 export function gateShares(gate: Gate, documents: readonly Int32Array[]): Float64Array {

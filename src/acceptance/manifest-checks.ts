@@ -1,6 +1,6 @@
 /**
- * Checks of a manifest, before its weights are fetched. Each throws an error whose code becomes the refusal. Know
- * nothing about weights and files.
+ * Checks of a manifest that run before its weights are fetched. Each throws an error whose code becomes the refusal.
+ * They know nothing about weights and files.
  */
 import { mayPublish } from '../consortium/roster.ts'
 import { PolicyError, VerificationError } from '../lib/errors.ts'
@@ -14,7 +14,7 @@ export function checkConsortium({ manifest }: OpenedManifest, { consortium }: Ac
   }
 }
 
-/** @throws VerificationError `not-a-member` unless the roster covers the statement. */
+/** @throws VerificationError `not-a-member` unless the roster covers this statement of its publisher. */
 export function checkSigner({ manifest }: OpenedManifest, { roster }: AcceptanceContext): void {
   if (!mayPublish(roster, manifest.publisher, manifest.seq)) {
     throw new VerificationError('not-a-member', `${manifest.publisher} is not a member`)
@@ -46,7 +46,7 @@ export function checkPublicModel({ manifest }: OpenedManifest, { publicModel }: 
   }
 }
 
-/** @throws PolicyError `tensor-shape` for dimensions that are not those of the public model. */
+/** @throws PolicyError `tensor-shape` for dimensions that differ from those of the public model. */
 export function checkShape(
   { manifest: { expert } }: OpenedManifest,
   { publicModel }: AcceptanceContext,
@@ -70,7 +70,7 @@ export function checkShape(
   }
 }
 
-/** @throws PolicyError `statistics-documents` for router statistics that average over too few documents. */
+/** @throws PolicyError `statistics-documents` for router statistics that are averages over too few documents. */
 export function checkStatisticsDocuments({ manifest }: OpenedManifest): void {
   const { statisticsTokens, statisticsDocuments: documents } = manifest.expert
   const least = limit('statisticsDocuments')

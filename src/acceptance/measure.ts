@@ -1,6 +1,6 @@
 /**
- * Measures a candidate beside the experts in use, on text that this node holds: bits per byte without and with it,
- * and the share of public text that it takes. Knows nothing about what is allowed.
+ * Measures a candidate beside the experts in use, on text that this node holds: bits per byte without and with it, and
+ * the share of public text that it takes. Knows nothing about what is allowed.
  */
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { createEvaluator, type HeldOutDocument } from '../model/evaluate.ts'
@@ -16,18 +16,19 @@ import type { Loss, Measurement } from './measurement-checks.ts'
 export interface MeasureInit {
   readonly engine: Engine
   readonly publicModel: PublicModel
-  /** Experts active for a token, at most. */
+  /** Maximum number of experts that are active for a token. */
   readonly topK: number
   readonly router: RouterChoice
   /** Held-out public text; at least one document. */
   publicText(): Promise<readonly HeldOutDocument[]>
-  /** Held-out text of our own trainings; may be empty. */
+  /** Held-out text of this node's own trainings; may be empty. */
   ownText(): Promise<readonly HeldOutDocument[]>
   publicStatistics(): Promise<RouterStatistics>
 }
 
 /**
- * @param baseline experts that the candidate is measured beside.
+ * Evaluate the mixture of all experts twice on each text, once with the candidate left out.
+ * @param baseline experts beside which the candidate is measured
  * @throws the signal's reason.
  */
 export async function measure(

@@ -1,6 +1,6 @@
 /**
- * Bounds on what was measured with an expert beside those in use. Each check throws PolicyError with its code. Know
- * nothing about how it was measured.
+ * Checks of the measurement of an expert beside the experts in use. Each throws a PolicyError whose code becomes the
+ * refusal. They know nothing about how it was measured.
  */
 import { type PolicyCode, PolicyError } from '../lib/errors.ts'
 import type { AcceptancePolicy } from './policy.ts'
@@ -12,12 +12,13 @@ export interface Loss {
 }
 
 export interface Measurement {
-  /** On the acceptor's own held-out text, if it has any. */
+  /** Loss on the held-out text of this node's own trainings, if it has any. */
   readonly own?: Loss
+  /** Loss on held-out public text. */
   readonly public: Loss
   /** Share of routing on public text that the expert takes beside the public expert. */
   readonly publicLoadShare: number
-  /** The share that a gate solved from its router statistics gives it, if it brings statistics. */
+  /** Share of public text that a gate solved from its router statistics gives the expert, if it has statistics. */
   readonly publicGateShare?: number
 }
 
@@ -42,7 +43,7 @@ export function checkOwnText({ own }: Measurement, policy: AcceptancePolicy): vo
   if (own !== undefined) checkLoss('harms-own', 'own', own, policy.maxOwnLoss)
 }
 
-/** Written so that a share that is not a number is refused. */
+/** The comparison also refuses NaN. */
 function checkShare(code: PolicyCode, what: string, found: number, max: number): void {
   if (found <= max) return
   throw new PolicyError(code, `${what} ${percent(found)} of public text, at most ${percent(max)} is allowed`)

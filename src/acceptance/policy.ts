@@ -1,27 +1,35 @@
-/** What a node accepts: data with defaults and reasons. Knows no package. */
+/** The bounds of a node's acceptance policy, with defaults and their reasons. Knows nothing about packages. */
 export interface AcceptancePolicy {
-  /** Largest RMS of one FFN tensor, as a multiple of the public tensor's. */
+  /** Maximum RMS of an FFN tensor, as a multiple of the public tensor's RMS. */
   readonly maxTensorRmsRatio: number
-  /** Largest norm of the difference from the public FFN, as a multiple of the public tensor's norm. */
+  /** Maximum norm of the difference from the public FFN tensor, as a multiple of the public tensor's norm. */
   readonly maxDeltaRatio: number
-  /** Largest L2 norm of a router row. */
+  /** Maximum L2 norm of a router row. */
   readonly maxRouterRowNorm: number
-  /** Largest share of routing on public text that one guest may take in a pair. */
+  /** Maximum share of the routing on public text that an expert takes. */
   readonly maxPublicLoadShare: number
-  /** The same for a gate solved from its router statistics and those of the public text. */
+  /** Maximum share of public text that a gate solved from the expert's and the public router statistics gives it. */
   readonly maxPublicGateShare: number
-  /** Largest worsening of bits per byte on public text, as a share. */
+  /** Maximum relative increase of bits per byte on public text. */
   readonly maxPublicLoss: number
-  /** Largest worsening on the acceptor's own held-out text, as a share. */
+  /** Maximum relative increase of bits per byte on the node's own held-out text. */
   readonly maxOwnLoss: number
 }
 
 export const DEFAULT_POLICY: AcceptancePolicy = {
-  maxTensorRmsRatio: 4, // honest training moves a tensor's RMS by percents; a scaled expert by multiples
-  maxDeltaRatio: 3, // neuron permutation gives about 1.4 and is still caught by value; noise gives more
-  maxRouterRowNorm: 32, // rows of honest training lie between 1 and 10; a hijacking row is scaled up
-  maxPublicLoadShare: 0.3, // honest experts take 4 to 9 % of the public text; a guest that takes most public tokens routes by size, not by content
-  maxPublicGateShare: 0.3, // statistics of the public text itself take a half; those of the owners in scripts/paper/README.md 2 to 21 %
-  maxPublicLoss: 0.01, // honest experts cost 0.1 to 0.3 % each
-  maxOwnLoss: 0.15, // routed by rows, honest experts cost up to 12 % at the sample's size, by gates less; a hijacker takes it all
+  // Honest training changes the RMS of a tensor by a few percent; scaling up an expert multiplies it.
+  maxTensorRmsRatio: 4,
+  // A permutation of neurons gives about 1.4 and is left to the measurements; noise gives more than the bound.
+  maxDeltaRatio: 3,
+  // Rows of honest training have norms from 1 to 10; a row that hijacks the routing is scaled up.
+  maxRouterRowNorm: 32,
+  // Honest experts take 4 to 9 % of public text. A guest that takes most of it wins by size, not by content.
+  maxPublicLoadShare: 0.3,
+  // Statistics of the public text itself get 1/2; those of the owners in scripts/paper/README.md get 2 to 21 %.
+  maxPublicGateShare: 0.3,
+  // Honest experts cost 0.1 to 0.3 % each.
+  maxPublicLoss: 0.01,
+  // With router rows, honest experts cost up to 12 % at the size of the sample, with gates less. An expert that hijacks
+  // the routing takes all of the text.
+  maxOwnLoss: 0.15,
 }

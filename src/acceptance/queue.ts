@@ -1,7 +1,7 @@
 /**
- * Packages that wait to be judged: one at a time, in the order of arrival. A package that cannot be judged now,
- * because no member has its file or this machine has a problem, waits for a retry; that is never a verdict on it.
- * Knows nothing about checks, weights and the network.
+ * Judges packages one at a time, in the order of arrival. A package that cannot be judged now, because no member has
+ * its file or this machine has a problem, waits for a retry; that is never a verdict on it. Knows nothing about checks,
+ * weights and the network.
  */
 import type { Digest } from '../lib/bytes.ts'
 import { FlexMeshError } from '../lib/errors.ts'
@@ -10,14 +10,17 @@ import type { ManifestStatement } from '../packaging/open-statement.ts'
 import type { Log } from '../telemetry/log.ts'
 
 export interface AcceptanceQueueInit {
-  /** Reaches a verdict on a package and stores it. @throws whatever keeps it from one. */
+  /** Reaches a verdict on a package and stores it. @throws any error that prevents a verdict. */
   readonly judge: (statement: ManifestStatement) => Promise<void>
   readonly log: Log
   /** Aborted when the node stops. */
   readonly signal: AbortSignal
 }
 
-/** Unexpected failures of one package after which it waits for the next start: judging costs minutes. */
+/**
+ * Number of unexpected failures after which a package waits for the next start of the node, because judging takes
+ * minutes.
+ */
 const MAX_UNEXPECTED_FAILURES = 3
 
 export class AcceptanceQueue {
@@ -35,7 +38,7 @@ export class AcceptanceQueue {
     void this.#work.run(() => this.#judge(statement))
   }
 
-  /** Judge again what waits for a retry: a member has connected, or some time has passed. */
+  /** Judge again the packages that wait for a retry. Called when a member has connected or some time has passed. */
   retry(): void {
     const waiting = [...this.#deferred.values()]
     this.#deferred.clear()
@@ -47,7 +50,7 @@ export class AcceptanceQueue {
     return this.#work.idle()
   }
 
-  /** Never rejects: one package's trouble must not stop those behind it. */
+  /** Never rejects, because the failure of one package must not stop the packages behind it. */
   async #judge(statement: ManifestStatement): Promise<void> {
     const { judge, log, signal } = this.#init
     const { id } = statement

@@ -1,6 +1,6 @@
 /**
- * The verdicts of this node, on disk: one for each package, and a bounded number for envelopes that never became a
- * statement. Knows nothing about how a verdict is reached.
+ * Stores the verdicts of this node on disk: one for each package, and a limited number for envelopes that could not be
+ * opened as a statement. Knows nothing about how a verdict is reached.
  */
 import { type Digest, fromUtf8, utf8 } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
@@ -14,10 +14,10 @@ export interface VerdictsInit {
   readonly onVerdict: (verdict: Verdict, institution: string) => void
 }
 
-/** Anybody can send refused envelopes without end; only this many verdicts on them are kept. */
+/** Maximum number of verdicts on refused envelopes per run of the node, because anybody can send any number of them. */
 const ENVELOPE_VERDICTS_KEPT = 256
 
-/** Shortest beginning of a package id that names a package. */
+/** Minimum number of characters of a package id that names a package. */
 const SHORTEST_PREFIX = 8
 
 export class Verdicts {
@@ -45,14 +45,14 @@ export class Verdicts {
     this.#init.onVerdict(verdict, publisher === undefined ? 'unknown' : this.#init.institutionOf(publisher))
   }
 
-  /** A refused envelope, unless it has a verdict or too many were kept. */
+  /** Store the verdict on a refused envelope, unless it has one or too many were stored. */
   async putEnvelope(verdict: Verdict): Promise<void> {
     if (this.#envelopeVerdicts >= ENVELOPE_VERDICTS_KEPT || (await this.get(verdict.id)) !== undefined) return
     this.#envelopeVerdicts++
     await this.put(verdict)
   }
 
-  /** Turn an accepted package's verdict into a refusal; anything else stays. */
+  /** Turn the verdict on an accepted package into a refusal. Other verdicts stay. */
   async overrule(
     id: Digest,
     why: { check: string; code: string; reason: string },
@@ -63,8 +63,8 @@ export class Verdicts {
   }
 
   /**
-   * Verdicts with an outcome on packages that match a name: of the expert, of its institution, or the beginning of
-   * the package id.
+   * Verdicts with an outcome on the packages that match a name: an expert's name, an institution, or a prefix of a
+   * package id.
    * @throws InputError `not-found`.
    */
   async find(name: string, outcome: Verdict['outcome']): Promise<Verdict[]> {

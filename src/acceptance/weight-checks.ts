@@ -1,12 +1,14 @@
-/** Checks of an expert's fetched weights. Each throws an error whose code becomes the refusal. Knows nothing about manifests. */
-
+/**
+ * Checks of an expert's fetched weights. Each throws an error whose code becomes the refusal. They know nothing about
+ * manifests.
+ */
 import type { ExpertTensor } from '../checkpoint/safetensors.ts'
 import { PolicyError } from '../lib/errors.ts'
 import { STATISTICS_TOKENS } from '../lib/tensor-names.ts'
 import type { Params } from '../model/params.ts'
 import type { AcceptancePolicy } from './policy.ts'
 
-/** Largest distance of a sum of shares from 1: rounding to float32 loses or adds this much. */
+/** Maximum distance of the sum of all shares from 1, for rounding to float32. */
 const SHARE_SLACK = 1e-3
 
 type Tensors = ReadonlyMap<string, ExpertTensor>
@@ -20,7 +22,7 @@ export function checkFinite(tensors: Tensors): void {
   }
 }
 
-/** @throws PolicyError `norm-bound` for FFN weights that are too large or too far from the public ones. */
+/** @throws PolicyError `norm-bound` for FFN weights that are too large or differ too much from the public ones. */
 export function checkNorms(tensors: Tensors, publicModel: Params, policy: AcceptancePolicy): void {
   for (const [name, tensor] of tensors) {
     if (!name.includes('.experts.1.') || name.endsWith('.lora_B.weight')) continue
@@ -38,7 +40,7 @@ export function checkNorms(tensors: Tensors, publicModel: Params, policy: Accept
         `${weight}: ${rms.toFixed(2)} times the public tensor's norm, ${distance.toFixed(2)} away from it`,
       )
     }
-    // Terms that cancel give a small sum that rounding decides.
+    // Large terms that cancel give a small sum, which consists of rounding errors.
     if (!(term <= policy.maxDeltaRatio)) {
       throw new PolicyError(
         'norm-bound',
@@ -48,7 +50,10 @@ export function checkNorms(tensors: Tensors, publicModel: Params, policy: Accept
   }
 }
 
-/** Norms as multiples of the public tensor's: of the weight, and of its difference from the public one. */
+/**
+ * Norms of a full-rank weight (`rms`) and of its difference from the public weight (`distance`), as multiples of the
+ * public weight's norm.
+ */
 function wholeNorms(data: Float32Array, anchor: Float32Array): { rms: number; distance: number } {
   let own = 0
   let base = 0
@@ -64,8 +69,9 @@ function wholeNorms(data: Float32Array, anchor: Float32Array): { rms: number; di
 }
 
 /**
- * The same for W + B A, A [r, in] and B [out, r], without making it: |B A|^2 is the sum over the products of B' B and
- * A A', and |W + B A| at most |W| + |B A|. `term` is the largest norm of one of the r terms.
+ * The norms of `wholeNorms` for the low-rank weight W + B A, A [r, in] and B [out, r], without computing the product:
+ * |B A|^2 is the sum of the elementwise products of B' B and A A', and `rms` is the upper bound |W| + |B A| of
+ * |W + B A|. `term` is the maximum norm of the r terms of B A, each the product of a column of B and a row of A.
  */
 function factorNorms(
   A: ExpertTensor,
@@ -91,12 +97,12 @@ function factorNorms(
       if (k === l) term = Math.max(term, rows * columns)
     }
   }
-  // Rounding may leave a sum of terms that cancel below zero, but not what is not a number.
+  // Rounding may make a sum of terms that cancel negative. NaN stays NaN, which is refused.
   const distance = Math.sqrt(delta < 0 ? 0 : delta / base)
   return { rms: 1 + distance, distance, term: Math.sqrt(term / base) }
 }
 
-/** @throws PolicyError `router-norm` for a row too long or a positive bias. */
+/** @throws PolicyError `router-norm` for a router row whose norm is too large. */
 export function checkRouterRows(tensors: Tensors, policy: AcceptancePolicy): void {
   for (const [name, { data }] of tensors) {
     if (name.endsWith('mlp.gate.weight')) {
@@ -111,7 +117,7 @@ export function checkRouterRows(tensors: Tensors, policy: AcceptancePolicy): voi
   }
 }
 
-/** @throws PolicyError `statistics-shares` for router statistics that are not shares of one whole. */
+/** @throws PolicyError `statistics-shares` for router statistics that are negative or do not sum to 1. */
 export function checkStatistics(tensors: Tensors): void {
   const tokens = tensors.get(STATISTICS_TOKENS)?.data
   if (tokens === undefined) return

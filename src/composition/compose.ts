@@ -1,7 +1,7 @@
 /**
- * Composition: the public model and the accepted experts as one mixture (FlexOlmo paper, section
- * 3.3.2). Implements protocols/composition. Shared tensors come from our own public model only; nothing is averaged and
- * no weight is copied. Knows no engine, no network and no verdicts: callers pass accepted experts.
+ * Composes the public model and accepted experts into one mixture (FlexOlmo paper, section 3.3.2). Implements
+ * protocols/composition. Shared tensors come from this node's copy of the public model only. Nothing is averaged and no
+ * weight is copied. Knows nothing about engines, the network and verdicts: callers pass experts that were accepted.
  */
 import type { AcceptedExpert } from '../acceptance/accepted-experts.ts'
 import { type Digest, digestOf } from '../lib/bytes.ts'
@@ -12,15 +12,15 @@ import { mixtureParams, type Param, type Params, zeroRows } from '../model/param
 import type { RouterStatistics } from '../model/solved-router.ts'
 
 export interface Composition {
-  /** The same for the same public model, experts, top-k and router, in whatever order they came. */
+  /** Equal for equal public model, experts, top-k and router, whatever the order of the experts was. */
   readonly digest: Digest
-  /** Ordered by package id; their index in the mixture is one more. */
+  /** In ascending order of package ids. The expert at index i is expert i + 1 of the mixture. */
   readonly experts: readonly AcceptedExpert[]
   readonly topK: number
   readonly router: RouterKind
-  /** Why it does not route by a gate, or who was left out so that it does: a sentence for people. */
+  /** For people: why it routes by rows although a gate was asked for, or which experts were left out for a gate. */
   readonly routerNote: string | undefined
-  /** With the router `solved`. */
+  /** Set if the router is `solved`. */
   readonly gates: Gates | undefined
   readonly params: ReadonlyMap<string, Param>
 }
@@ -28,13 +28,21 @@ export interface Composition {
 export interface ComposeOptions {
   /** Default `auto`. */
   readonly router?: RouterChoice | undefined
-  /** Of the public model's own text; without them no gate is solved. */
+  /** Router statistics of the public model's text. Without them no gate is solved. */
   readonly publicStatistics?: RouterStatistics | undefined
 }
 
-/** As the paper's model of eight experts; rows gate-top-1 to gate-top-7 of scripts/paper/README.md. */
+/**
+ * The top-k of the paper's model of eight experts. Rows gate-top-1 to gate-top-7 of scripts/paper/README.md compare
+ * others.
+ */
 export const DEFAULT_TOP_K = 4
 
+/**
+ * @param accepted in any order
+ * @param topK maximum number of experts that are active for a token; reduced to the size of the mixture
+ * @throws RangeError for an expert that is given twice: a bug of the caller.
+ */
 export function compose(
   config: ModelConfig,
   publicModel: { digest: Digest; params: Params },
@@ -78,14 +86,14 @@ export function compose(
 function noteOf(router: RouterKind, lacking: readonly AcceptedExpert[]): string | undefined {
   const names = lacking.map(({ institution, name }) => `${institution}/${name}`).join(', ')
   if (router === 'solved')
-    return lacking.length === 0 ? undefined : `left out without router statistics: ${names}`
+    return lacking.length === 0 ? undefined : `left out because they have no router statistics: ${names}`
   const whose = lacking.length === 0 ? 'the public text' : names
-  return `routed by router rows, as router statistics are missing of ${whose}`
+  return `routed by router rows, because there are no router statistics of ${whose}`
 }
 
 /**
- * SHA-256 over canonical JSON of the public model's digest, the sorted package ids and top-k, and of the router
- * where it is solved.
+ * SHA-256 of the canonical JSON of the public model's digest, the sorted package ids, top-k and, if it is `solved`, the
+ * router. Implements protocols/composition, section "Digest".
  */
 export function compositionDigest(
   publicModel: Digest,
@@ -93,6 +101,6 @@ export function compositionDigest(
   topK: number,
   router: RouterKind = 'rows',
 ): Digest {
-  const made = { experts: [...ids].sort(), publicModel, topK }
-  return digestOf(encodeCanonical(router === 'rows' ? made : { ...made, router }))
+  const parts = { experts: [...ids].sort(), publicModel, topK }
+  return digestOf(encodeCanonical(router === 'rows' ? parts : { ...parts, router }))
 }

@@ -1,7 +1,7 @@
 /**
- * A composition that answers. Every choice of experts is a router mask and its gate, so all requests share one
- * generator. Whoever answers holds the model until the answer is complete; a model that was replaced frees its
- * memory when the last holder lets go. Knows no HTTP and no network.
+ * A composition that computes answers. A selection of experts only changes the router mask and the gate, so all
+ * requests share one generator. Each answer holds the model until it is complete. A model that was replaced frees its
+ * memory when the last holder lets go. Knows nothing about HTTP and the network.
  */
 import '../lib/node20.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
@@ -28,24 +28,27 @@ export interface Completion {
   readonly selection: Selection
 }
 
-/** Windows scored so far, of all texts under all selections, and which of them is being scored. */
 export interface EvaluationProgress {
+  /** Index of the text that is being scored. */
   readonly text: number
+  /** Index of the selection under which it is being scored. */
   readonly selection: number
+  /** Number of windows scored so far, over all texts and selections. */
   readonly done: number
+  /** Number of windows of all texts under all selections. */
   readonly total: number
 }
 
 /** A hold on a composed model. */
 export interface Lease {
   readonly model: ComposedModel
-  /** Let go; a second call does nothing. */
+  /** Let go of the model. A second call has no effect. */
   release(): void
 }
 
 export class ComposedModel {
   readonly composition: Composition
-  /** Tokens of prompt and completion together, at most. */
+  /** Maximum number of tokens of prompt and completion together. */
   readonly contextLength: number
   readonly #model: PublicModel
   readonly #engine: Engine
@@ -64,7 +67,7 @@ export class ComposedModel {
     this.contextLength = model.config.maxPositionEmbeddings
   }
 
-  /** Hold the model while an answer is made. @throws Error for a model that was retired. */
+  /** Hold the model while an answer is computed. @throws Error for a model that was retired. */
   acquire(): Lease {
     if (this.#retired !== undefined)
       throw new Error('this composition was replaced; acquire the one that is served now')
@@ -73,8 +76,8 @@ export class ComposedModel {
 
   /**
    * Tokens of one answer. Holds the model until the answer ends.
-   * @throws InputError `not-found` for a selection that names no expert; Error for a model that was retired and that
-   * nobody holds.
+   * @throws InputError `not-found` if the selection has a name that matches no expert; Error for a model that was
+   * retired and that nobody holds.
    */
   async *complete(completion: Completion, signal: AbortSignal): AsyncGenerator<GeneratedToken, void, void> {
     if (this.#holders === 0 && this.#retired !== undefined)
@@ -90,7 +93,10 @@ export class ComposedModel {
     }
   }
 
-  /** Every text under every selection, texts x selections; one compilation for all. */
+  /**
+   * Score each text under each selection. Compiles once for all of them.
+   * @returns [texts][selections]
+   */
   async evaluate(
     texts: readonly (readonly HeldOutDocument[])[],
     selections: readonly Selection[],
@@ -140,9 +146,7 @@ export class ComposedModel {
     }
   }
 
-  /**
-   * Refuse new holders, and free all memory when the last holder has let go. A second call joins the first.
-   */
+  /** Refuse new holders, and free all memory when the last holder has let go. A second call joins the first. */
   retire(): Promise<void> {
     this.#retired ??= this.#disposeWhenFree()
     return this.#retired
@@ -150,12 +154,13 @@ export class ComposedModel {
 
   async #disposeWhenFree(): Promise<void> {
     if (this.#holders > 0) await this.#free.promise
-    const generator = await this.#generator?.catch(() => undefined) // Its failure was thrown to who asked for it.
+    // A failure to create the generator was thrown to the request that needed it.
+    const generator = await this.#generator?.catch(() => undefined)
     this.#generator = undefined
     await generator?.dispose()
   }
 
-  /** Made with the first answer and shared by all; one that could not be made is tried again by the next. */
+  /** Created for the first answer and shared by all. After a failure the next answer tries again. */
   #sharedGenerator(): Promise<Generator> {
     const { experts, params, topK } = this.composition
     this.#generator ??= createGenerator(this.#engine, this.#model.config, params, {

@@ -1,7 +1,6 @@
 /**
- * What this node composes and serves: the accepted experts, with the node's top-k and router unless somebody asks
- * for others. Owns the model that answers, and earlier ones until their last answer is complete. Knows neither
- * verdicts nor network.
+ * Composes the experts in use and serves the result. Owns the model that answers, and each earlier model until its
+ * last answer is complete. Knows nothing about verdicts and the network.
  */
 import type { AcceptedExpert } from '../acceptance/accepted-experts.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
@@ -17,16 +16,16 @@ export interface ComposerInit {
   readonly engine: Engine
   readonly publicModel: PublicModel
   readonly publicModelDigest: Digest
-  /** Experts active for a token, at most. */
+  /** Maximum number of experts that are active for a token. */
   readonly topK: number
   readonly router: RouterChoice
-  /** How answers hold weights in memory. */
+  /** Format of the weights in memory while serving. */
   readonly weights: WeightFormat
   /** Experts in use now. */
   readonly experts: () => readonly AcceptedExpert[]
-  /** Statistics of the public text; slow the first time, so only asked for where a gate may be solved. */
+  /** Router statistics of the public text. Slow at the first call, so called only if a gate may be solved. */
   readonly publicStatistics: () => Promise<RouterStatistics>
-  /** A new composition is served. */
+  /** Called when a new composition is served. */
   readonly onComposed: (composition: Composition) => void
 }
 
@@ -57,12 +56,12 @@ export class Composer {
     return this.#init.router
   }
 
-  /** The model that new answers come from. Who generates with it must hold it: see `acquire`. */
+  /** The model that computes new answers. To generate with it, hold it: see `acquire`. */
   get served(): ComposedModel {
     return this.#served
   }
 
-  /** Hold the model that new answers come from. */
+  /** Hold the model that computes new answers, until the lease is released. @throws Error after `dispose`. */
   acquire(): Lease {
     return this.#served.acquire()
   }
@@ -73,27 +72,29 @@ export class Composer {
     return new ComposedModel(engine, publicModel, composition, weights)
   }
 
+  /** Compose experts without serving the result. */
   async compose(request: ComposeRequest = {}): Promise<Composition> {
     const { publicModel, publicModelDigest: digest } = this.#init
     const { topK = this.topK, router = this.router } = request
     const wanted = (): readonly AcceptedExpert[] => request.experts ?? this.#init.experts()
     const publicStatistics = await this.#statisticsFor(router, wanted())
-    // Asked again after the wait: an expert may have been withdrawn meanwhile.
+    // Read again after the wait: an expert may have been withdrawn meanwhile.
     const experts = wanted()
     const { config, params } = publicModel
     return compose(config, { digest, params }, experts, topK, { router, publicStatistics })
   }
 
-  /** Serve the experts in use from now on; answers that were begun are completed by the model before. */
+  /** Serve the experts in use from now on. Answers that have begun are completed by the model before. */
   async recompose(): Promise<void> {
     const composition = await this.compose()
-    const retired = this.#served.retire().finally(() => this.#retiring.delete(retired))
+    const retired = this.#served.retire().then(() => void this.#retiring.delete(retired))
+    retired.catch(() => undefined) // Stays in the set, so `dispose` throws it.
     this.#retiring.add(retired)
     this.#served = this.modelOf(composition)
     this.#init.onComposed(composition)
   }
 
-  /** Completes answers that were begun, then frees all memory. */
+  /** Waits until the answers that have begun are complete, then frees all memory. @throws what keeps it from that. */
   async dispose(): Promise<void> {
     await Promise.all([...this.#retiring, this.#served.retire()])
   }

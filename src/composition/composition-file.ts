@@ -1,6 +1,6 @@
 /**
- * Implements protocols/composition (v1.0.0), section "Composition file": what an exported composition
- * was made of. Knows no weights and does not know whether its experts are still to be used.
+ * The file that names the experts of an exported composition. Implements protocols/composition (v1.0.0), section
+ * "Composition file". Knows nothing about weights, and not whether the experts may still be used.
  */
 import { type Digest, fromUtf8 } from '../lib/bytes.ts'
 import { FormatError, VerificationError } from '../lib/errors.ts'
@@ -15,7 +15,7 @@ export interface ComposedExpert {
   readonly id: Digest
   readonly name: string
   readonly institution: string
-  /** SPDX expression of its manifest. */
+  /** SPDX expression from its manifest. */
   readonly license: string
   /** End of its owner's consent, Unix seconds. */
   readonly expiresAt: number
@@ -26,7 +26,7 @@ export interface CompositionFile {
   readonly publicModel: Digest
   readonly composition: Digest
   readonly topK: number
-  /** In the order of the mixture; the first is expert 1. */
+  /** In the order of the mixture: the first is expert 1. */
   readonly experts: readonly ComposedExpert[]
 }
 
@@ -35,7 +35,7 @@ const MAX_NAME = 64
 const MAX_INSTITUTION = 100
 const MAX_LICENSE = 64
 
-/** Text of the file, one line to an entry. */
+/** Text of the file: JSON with one member per line. */
 export function encodeCompositionFile(file: CompositionFile): string {
   const { consortium, publicModel, composition, topK } = file
   const experts = file.experts.map(({ id, name, institution, license, expiresAt }) => ({
@@ -85,7 +85,7 @@ export function decodeCompositionFile(bytes: Uint8Array): CompositionFile {
   if (actual !== composition) {
     throw new VerificationError(
       'wrong-digest',
-      `${COMPOSITION_FILE}: its members make composition ${actual}, it says ${composition}; export it again`,
+      `${COMPOSITION_FILE}: expected composition ${actual}, which its members make, got ${composition}; export it again`,
     )
   }
   return { consortium, publicModel, composition, topK, experts }

@@ -1,22 +1,22 @@
-/** What a composition is made of, for the file beside exported weights. */
+/** Describes a composition for the composition file of an export. Knows nothing about weights. */
 import type { AcceptedExpert } from '../acceptance/accepted-experts.ts'
 import type { Digest } from '../lib/bytes.ts'
 import type { Manifest } from '../packaging/manifest.ts'
 import { compositionDigest } from './compose.ts'
 import type { CompositionFile } from './composition-file.ts'
 
-/** What an export says about its consortium, and where it finds what owners signed. */
+/** Where an export finds its consortium and the manifests that owners signed. */
 export interface CompositionSource {
   readonly consortium: Digest
   readonly charter: {
     readonly name: string
     readonly publicModel: { readonly name: string; readonly digest: Digest }
   }
-  /** @throws InputError `not-found` for a package that this node has no manifest of. */
+  /** @throws InputError `not-found` if this node has no manifest of the package. */
   manifestOf(id: Digest): Promise<Manifest>
 }
 
-/** @param experts in the order of the mixture. */
+/** @param experts in the order of the mixture. @throws InputError `not-found` for an expert without a manifest. */
 export async function describeComposition(
   source: CompositionSource,
   experts: readonly AcceptedExpert[],

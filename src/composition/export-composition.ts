@@ -1,8 +1,8 @@
 /**
- * `flexmesh compose --export`: a composition as a FlexOlmo folder that transformers and vLLM load as it is.
- * Weights are copied from the public model and the packages in the formats in which they were published, a piece
- * at a time; those of experts of low rank, for which the format has no place, are made whole in float32, one at a
- * time. What another program computes from the folder is what the node computes.
+ * `flexmesh compose --export`: writes a composition as a FlexOlmo folder that transformers and vLLM load without
+ * conversion. Weights are copied from the public model and the packages in their published formats, piece by piece.
+ * The format cannot hold low-rank experts, so their full-rank float32 weights are computed, one tensor at a time.
+ * Another program computes from the folder what the node computes with router rows.
  */
 
 import type { AcceptedExpert } from '../acceptance/accepted-experts.ts'
@@ -47,20 +47,21 @@ import { type CompositionSource, describeComposition } from './describe.ts'
 export interface CompositionExport extends DirectoryOptions {
   readonly directory: string
   readonly topK: number
-  /** Leave biases out of the model, and write them beside it. */
+  /** Leave router biases out of the model, and write them to a file beside it. */
   readonly dropBias: boolean
 }
 
-/** Where an export finds weights. */
+/** The parts of a node that an export reads. */
 export interface Exporter extends CompositionSource {
   readonly publicModel: PublicModel
   readonly blobs: BlobStore
 }
 
 /**
+ * @param experts in the order of the mixture
  * @returns names of the files written.
- * @throws InputError `exists`, `usage` for an expert with a bias; VerificationError `wrong-digest` for a package
- * that the disk gives back changed.
+ * @throws InputError `exists` for a folder that is not empty, `usage` for an expert with a bias unless `dropBias`;
+ * VerificationError `wrong-digest` for a package file that has changed on the disk.
  */
 export async function exportComposition(
   node: Exporter,
@@ -73,7 +74,7 @@ export async function exportComposition(
   if (biased !== undefined && !dropBias) {
     throw new InputError(
       'usage',
-      `${biased.institution}/${biased.name} has a router bias, for which a FlexOlmo model has no place; leave it out with --drop-bias, or the expert with --exclude`,
+      `${biased.institution}/${biased.name} has a router bias, which a FlexOlmo model cannot hold; leave the bias out with --drop-bias, or the expert with --exclude`,
     )
   }
   const model = await openPublicModel(node.publicModel.dir)
@@ -85,12 +86,12 @@ export async function exportComposition(
     const isLowRank = expertRank(expert) > 0
     sources.push(
       ...(isLowRank
-        ? wholeSources(node, expert, i + 1)
+        ? fullRankSources(node, expert, i + 1)
         : await expertSources(node, manifest, i + 1, options)),
     )
   }
   const files = await modelFilesOf(model, { experts: experts.length + 1, topK })
-  // Without its biases it is not the composition that the digest names.
+  // A model without its biases does not compute what the composition with this digest computes.
   if (biased !== undefined) files.set(ROUTER_BIAS_FILE, writeRouterBias(biasesOf(node, experts)))
   else files.set(COMPOSITION_FILE, encodeCompositionFile(await describeComposition(node, experts, topK)))
   files.set('README.md', readme(node, experts, manifests, topK, biased !== undefined))
@@ -98,7 +99,7 @@ export async function exportComposition(
   return writeHuggingFaceDirectory(directory, { tensors, files }, options)
 }
 
-/** FFN tensors of a package as expert `index`, in its own format. */
+/** FFN tensors of a package as expert `index` of the mixture, in their published format. */
 async function expertSources(
   { blobs }: Exporter,
   manifest: Manifest,
@@ -108,7 +109,10 @@ async function expertSources(
   const [file] = manifest.files
   const { ref } = await fileRefOfPath(blobs.path(file.sha256), signal)
   if (ref.sha256 !== file.sha256) {
-    throw new VerificationError('wrong-digest', `package file ${file.sha256}: the disk holds ${ref.sha256}`)
+    throw new VerificationError(
+      'wrong-digest',
+      `package file ${file.sha256}: the file on disk has digest ${ref.sha256}`,
+    )
   }
   const layout = await withReader(blobs, file.sha256, async (reader) => {
     const start = await reader.read(0, Math.min(LENGTH_BYTES, file.size), signal)
@@ -139,8 +143,11 @@ async function expertSources(
   ).flat()
 }
 
-/** FFN tensors of an expert of low rank as expert `index`: W_public + B A, each made when it is written. */
-function wholeSources({ publicModel }: Exporter, expert: Expert, index: number): TensorSource[] {
+/**
+ * FFN tensors of a low-rank expert as expert `index` of the mixture: W_public + B A in float32, each computed when it
+ * is written.
+ */
+function fullRankSources({ publicModel }: Exporter, expert: Expert, index: number): TensorSource[] {
   return Array.from({ length: publicModel.config.numHiddenLayers }, (_, layer) =>
     FFN_PROJECTIONS.map((projection): TensorSource => {
       const base = requireParam(publicModel.params, layerName(layer, `mlp.${projection}.weight`))
@@ -171,7 +178,7 @@ async function withReader<T>(
   }
 }
 
-/** Row 0 is the public one, zero. */
+/** Router rows [E, C] of each layer. Row 0 is the public model's, which is zero. */
 function routers({ publicModel }: Exporter, experts: readonly AcceptedExpert[]): TensorSource[] {
   const { hiddenSize: C, numHiddenLayers: L } = publicModel.config
   return Array.from({ length: L }, (_, layer) => {
@@ -183,6 +190,7 @@ function routers({ publicModel }: Exporter, experts: readonly AcceptedExpert[]):
   })
 }
 
+/** Router biases [E] of each layer, as the router uses them: never above 0. */
 function biasesOf({ publicModel }: Exporter, experts: readonly AcceptedExpert[]): Float32Array[] {
   return Array.from({ length: publicModel.config.numHiddenLayers }, (_, layer) =>
     Float32Array.from([0, ...experts.map(({ expert }) => Math.min(expert.bias?.[layer] ?? 0, 0))]),
@@ -208,7 +216,7 @@ function readme(
       ? ''
       : `\nThe owners' consent ends when they withdraw an expert, and on ${new Date(until * 1000).toISOString().slice(0, 10)} at the latest unless they renew it; export again then.\n`
   const bias = hasBias
-    ? `\nRouter biases, which this format has no place for, were left out of the model. \`${ROUTER_BIAS_FILE}\` has them: one F32 tensor [experts] a layer, to be added to the router's logits.\n`
+    ? `\nThis format cannot hold router biases, so they were left out of the model. \`${ROUTER_BIAS_FILE}\` has them: one F32 tensor [experts] per layer, to be added to the router's logits.\n`
     : ''
   const ranks = experts.flatMap(({ expert }, i) =>
     expertRank(expert) === 0 ? [] : [`expert ${i + 1} of rank ${expertRank(expert)}`],
@@ -216,11 +224,11 @@ function readme(
   const whole =
     ranks.length === 0
       ? ''
-      : `\nPublished as differences of low rank from the public FFN, and written here as the whole float32 weights that they make: ${ranks.join(', ')}.\n`
+      : `\nPublished as low-rank differences from the public FFN, and written here as whole float32 weights, the sum of both: ${ranks.join(', ')}.\n`
   return `# ${cell(charter.name)}: a composition of ${experts.length + 1} experts
 
 A \`FlexOlmoForCausalLM\`, written by FlexMesh; ${topK} of ${experts.length + 1} experts are active for a token. It
-routes by the experts' router rows: the format has no place for a gate solved from router statistics.
+routes by the experts' router rows: the format cannot hold a gate solved from router statistics.
 
 - composition: \`${compositionDigest(digest, ids, topK)}\`
 - public model, expert 0: ${cell(name)}, \`${digest}\`
@@ -231,7 +239,7 @@ ${rows.join('\n')}
 ${consent}${whole}${bias}`
 }
 
-/** Text of others inside a table. */
+/** Text of an institution for a Markdown table: without characters that end a cell or begin markup. */
 function cell(value: string | number): string {
   return String(value)
     .replaceAll('|', '\\|')

@@ -1,6 +1,7 @@
 /**
- * `flexmesh compose --export-onnx`: a composition as a folder that plain ONNX Runtime serves: one graph,
- * its weights beside it, tokenizer, what it was made of, and how to use it.
+ * `flexmesh compose --export-onnx`: writes a composition as a folder for plain ONNX Runtime: one graph, its weights in a
+ * second file, the tokenizer, the composition file, and a README that shows how to use them. Knows nothing about
+ * packages and their files.
  */
 import { join } from 'node:path'
 import { checkTarget } from '../checkpoint/huggingface-directory.ts'
@@ -16,20 +17,20 @@ import type { Composition } from './compose.ts'
 import { COMPOSITION_FILE, type CompositionFile, encodeCompositionFile } from './composition-file.ts'
 import { type CompositionSource, describeComposition } from './describe.ts'
 
-/** What the program in the README asks. */
+/** Prompt of the program in the README. */
 export const PROMPT = 'The protein'
 
 export interface OnnxExport {
   readonly directory: string
   readonly signal: AbortSignal
-  /** Bytes of weights. */
+  /** Called with the number of bytes of weights written so far, and of all weights. */
   readonly onProgress: (done: number, total: number) => void
 }
 
 const DATA_FILE = 'model.onnx.data'
 
 /**
- * Write the folder; its `composition.json` comes last, so a folder that has one is whole.
+ * Write the folder. `composition.json` is written last, so a folder that has one is complete.
  * @returns names of the files written.
  * @throws InputError `exists` for a folder that is not empty, `disk-full`.
  */
@@ -41,7 +42,7 @@ export async function exportOnnx(
 ): Promise<string[]> {
   await checkTarget(directory)
   const { experts, topK } = composition
-  const params = wholeParams(model, composition)
+  const params = fullRankParams(model, composition)
   const description = await describeComposition(source, experts, topK)
   await ensurePrivateDir(directory)
   const graph = mixtureGraph(model.config, params, { E: experts.length + 1, topK })
@@ -62,8 +63,8 @@ export async function exportOnnx(
   return ['model.onnx', DATA_FILE, TOKENIZER_FILE, 'README.md', COMPOSITION_FILE]
 }
 
-/** The graph has whole weights only: what an expert of low rank differs by is added up here. */
-function wholeParams({ config, params }: PublicModel, { experts }: Composition): Params {
+/** The graph has no low-rank experts: their differences are added to the public weights here. */
+function fullRankParams({ config, params }: PublicModel, { experts }: Composition): Params {
   const whole = experts.map(({ expert }) => materialised(expert, params))
   return mixtureParams(config, params, zeroRows(config), whole)
 }
@@ -83,22 +84,23 @@ Composition \`${composition}\`, top-${topK} of ${E} experts: the public model${e
     )}. \`composition.json\` names their packages and says until when their owners consent; do not use it after
 an owner has withdrawn.
 
-\`model.onnx\` and \`model.onnx.data\` are one graph of standard ONNX operators (opset 18) in float32; experts of low rank are whole weights here. A token's experts that the router does not
-choose are not computed; it routes by the experts' router rows, without a gate solved from router statistics. B rows of T new tokens, P tokens before them (0 at first); all rows of a call have the same length, and
-P + T is at most ${R}.
+\`model.onnx\` and \`model.onnx.data\` are one graph of standard ONNX operators (opset 18) in float32. Low-rank experts are stored as
+whole weights. The graph routes by the experts' router rows, without a gate solved from router statistics, and computes only the
+experts that the router chooses. A call processes B rows of T new tokens after P earlier ones (0 at first). All rows of a call have
+the same length, and P + T is at most ${R}.
 
 | input | type and shape | |
 | --- | --- | --- |
-| \`input_ids\` | int64 (B, T) | a text begins with the token ${end} |
-| \`past_key_values.{0..${L - 1}}.key\`, \`.value\` | float32 (B, ${H}, P, ${D}) | the call before's \`present\` |
-| \`expert_mask\` | float32 (${E}) | 0 uses an expert, -1e30 leaves it out; entry 0, the public model, stays 0 |
-| \`num_logits_to_keep\` | int64 () | of how many last tokens logits are wanted |
+| \`input_ids\` | int64 (B, T) | every text begins with token ${end} |
+| \`past_key_values.{0..${L - 1}}.key\`, \`.value\` | float32 (B, ${H}, P, ${D}) | \`present\` of the previous call |
+| \`expert_mask\` | float32 (${E}) | 0 uses an expert, -1e30 leaves it out; entry 0, the public model, must stay 0 |
+| \`num_logits_to_keep\` | int64 () | number n of last tokens whose logits are returned |
 
 | output | type and shape | |
 | --- | --- | --- |
-| \`logits\` | float32 (B, n, ${V}) | for the tokens that follow |
-| \`present.{0..${L - 1}}.key\`, \`.value\` | float32 (B, ${H}, P + T, ${D}) | the next call's past |
-| \`expert_shares\` | float32 (B, ${E}) | which share of the last token each expert carried |
+| \`logits\` | float32 (B, n, ${V}) | for the token after each of the last n tokens |
+| \`present.{0..${L - 1}}.key\`, \`.value\` | float32 (B, ${H}, P + T, ${D}) | \`past_key_values\` of the next call |
+| \`expert_shares\` | float32 (B, ${E}) | share of each expert in the last token |
 
 \`\`\`python
 import numpy, onnxruntime, tokenizers
@@ -108,15 +110,15 @@ tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
 feeds = {"expert_mask": numpy.zeros(${E}, "float32"), "num_logits_to_keep": numpy.array(1)}
 for name in [i.name for i in session.get_inputs() if i.name.startswith("past")]:
     feeds[name] = numpy.zeros((1, ${H}, 0, ${D}), "float32")
-ids, said = [${end}] + tokenizer.encode("${PROMPT}", add_special_tokens=False).ids, []
-while len(said) < 32:
+ids, generated = [${end}] + tokenizer.encode("${PROMPT}", add_special_tokens=False).ids, []
+while len(generated) < 32:
     out = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds | {"input_ids": numpy.array([ids])})))
     ids = [int(out["logits"][0, -1].argmax())]
     if ids == [${end}]:
         break
-    said += ids
+    generated += ids
     feeds |= {n.replace("present", "past_key_values"): x for n, x in out.items() if n.startswith("present")}
-print(tokenizer.decode(said))
+print(tokenizer.decode(generated))
 \`\`\`
 `
 }

@@ -1,6 +1,6 @@
 /**
- * Which experts of a composition a request uses: names to a router mask, and the gate solved for exactly those.
- * Implements protocols/composition, section "Selection". Knows no weights.
+ * The experts of a composition that a request uses: turns names into a router mask and the gate of the selected
+ * experts. Implements protocols/composition, section "Selection". Knows nothing about weights.
  */
 import type { AcceptedExpert } from '../acceptance/accepted-experts.ts'
 import { InputError } from '../lib/errors.ts'
@@ -8,16 +8,22 @@ import { LEFT_OUT } from '../model/router.ts'
 import type { SequenceRouting } from '../model/routing-plan.ts'
 import type { Composition } from './compose.ts'
 
+/** Minimum number of hexadecimal digits of a package id that names the package. */
+const MIN_PREFIX = 8
+
 export interface Selection {
-  /** Only these guests, by package id, package id prefix, expert name or institution. */
+  /**
+   * Use only these experts and the public one. Each name is a package id, a prefix of one, an expert's name or an
+   * institution.
+   */
   readonly include?: readonly string[] | undefined
-  /** Never these; wins over include. */
+  /** Use none of these; wins over `include`. */
   readonly exclude?: readonly string[] | undefined
 }
 
 /**
- * Router mask [E] of a selection: 0 in use, LEFT_OUT not. The public expert is always in use.
- * @throws InputError `not-found` when a name matches no expert of the composition.
+ * Router mask [E] of a selection: 0 for experts in use, LEFT_OUT for the others. The public expert is always in use.
+ * @throws InputError `not-found` for a name that matches no expert of the composition.
  */
 export function selectionMask(composition: Pick<Composition, 'experts'>, selection: Selection): Float32Array {
   const mask = new Float32Array(composition.experts.length + 1)
@@ -41,20 +47,20 @@ export function selectionMask(composition: Pick<Composition, 'experts'>, selecti
 }
 
 /**
- * What a request with this selection routes by: an expert left out is as one that was never composed.
- * @throws InputError `not-found` as `selectionMask`.
+ * Mask and gate of a selection. The gate is solved for the experts in use only, as if the others had not been composed.
+ * @throws InputError `not-found` for a name that matches no expert of the composition.
  */
 export function selectionRouting(composition: Composition, selection: Selection): SequenceRouting {
   const mask = selectionMask(composition, selection)
   return { mask, gate: composition.gates?.gate(mask) }
 }
 
-/** Whether a name of a selection means this expert. */
+/** Whether a name in a selection matches an expert. */
 export function isNamed(expert: Pick<AcceptedExpert, 'id' | 'name' | 'institution'>, name: string): boolean {
   const hex = name.startsWith('sha256:') ? name : `sha256:${name}`
   return (
     expert.institution === name ||
     expert.name === name ||
-    (hex.length >= 'sha256:'.length + 8 && expert.id.startsWith(hex))
+    (hex.length >= 'sha256:'.length + MIN_PREFIX && expert.id.startsWith(hex))
   )
 }
