@@ -3,9 +3,9 @@
  *
  * Usage: npx tsx scripts/corpora/build.ts OUT_DIR
  *
- * Writes OUT_DIR/<domain>/{train,val,test}.jsonl.gz, a line {"text": ...} per document, and
- * OUT_DIR/manifest.json with counts, digests, sources and licences. Archives stay in OUT_DIR/downloads and are not
- * fetched again; about 100 MB of them. Runs on Debian 12 and its like, without root.
+ * Writes OUT_DIR/<domain>/{train,val,test}.jsonl.gz, one line {"text": ...} for each document, and
+ * OUT_DIR/manifest.json with counts, digests, sources and licences. Keeps the downloaded archives, about 100 MB, in
+ * OUT_DIR/downloads. Runs on Debian 12 and its derivatives, without root.
  */
 import { createHash } from 'node:crypto'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
@@ -32,7 +32,7 @@ interface SourceReport {
   readonly takenBytes: number
 }
 
-/** Pieces of one source; its packages are unpacked for as long as they are read. */
+/** Reads the pieces of one source. Its packages stay unpacked only while they are read. */
 async function readSource(
   source: Source,
   outDir: string,
@@ -66,7 +66,7 @@ async function readSource(
   }
 }
 
-/** Write the three splits of a domain; gives its entry of the manifest. */
+/** Writes the three splits of a domain. Returns its entry of the manifest. */
 async function buildDomain(domain: string, sources: readonly Source[], outDir: string): Promise<object> {
   const reports: SourceReport[] = []
   const pieces: Piece[] = []
@@ -82,7 +82,7 @@ async function buildDomain(domain: string, sources: readonly Source[], outDir: s
     const texts = split[name].map(({ text }) => text)
     const lines = texts.map((text) => `${JSON.stringify({ text })}\n`).join('')
     const bytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0)
-    // The digest is of the lines: what gzip makes of them differs between versions of zlib.
+    // The digest covers the lines, since their gzip bytes differ between versions of zlib.
     const sha256 = createHash('sha256').update(lines).digest('hex')
     entry[name] = { documents: texts.length, bytes, sha256 }
     await writeFileAtomic(

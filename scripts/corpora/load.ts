@@ -1,6 +1,6 @@
 /**
- * Reads a folder of corpora: `<domain>/{train,val,test}.jsonl.gz` or `.jsonl`, a line `{"text": ...}` per
- * document. Knows no tokens and not where the text is from.
+ * Reads a folder of corpora: `<domain>/{train,val,test}.jsonl.gz` or `.jsonl`, one line `{"text": ...}` for each
+ * document. Knows nothing about tokens and sources.
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -11,13 +11,13 @@ import { hasErrno, InputError } from '../../src/lib/errors.ts'
 export const SPLITS = ['train', 'val', 'test'] as const
 export type Split = (typeof SPLITS)[number]
 
-/** The domain of the public model; every folder of corpora has it. */
+/** The domain of the public model, which every folder of corpora has. */
 const PUBLIC_DOMAIN = 'public'
 const ENDINGS = ['.jsonl.gz', '.jsonl']
 
 /**
- * The domains in `dir`, `public` first and the others by name. A folder without any split is no domain.
- * @throws InputError `not-found` when the folder, its public domain or a split of a domain is missing.
+ * The domains in `dir`: `public` first, then the others by name. Ignores folders without any split.
+ * @throws InputError `not-found` if the folder, its public domain or a split of a domain is missing.
  */
 export async function domainsOf(dir: string): Promise<string[]> {
   const found: string[] = []
@@ -40,8 +40,8 @@ export async function domainsOf(dir: string): Promise<string[]> {
 
 /**
  * The texts of one split, in the order of the file.
- * @throws InputError `not-found` for a missing folder, domain or split; `not-text` for a damaged archive or
- * a line that is not a JSON object with a string `text`, naming file and line; `empty` for no document.
+ * @throws InputError `not-found` for a missing folder, domain or split; `not-text`, with file and line, for a damaged
+ * archive or a line that is not a JSON object with a string `text`; `empty` for a split without documents.
  */
 export async function readSplit(dir: string, domain: string, split: Split): Promise<string[]> {
   const domains = await directoriesIn(dir)
@@ -104,11 +104,16 @@ async function bytesOf(path: string): Promise<Buffer> {
   try {
     return await promisify(gunzip)(bytes)
   } catch (cause) {
-    throw new InputError('not-text', `${path} is not a whole gzip archive; build or copy it again`, {}, cause)
+    throw new InputError(
+      'not-text',
+      `${path} is not a complete gzip archive; build or copy it again`,
+      {},
+      cause,
+    )
   }
 }
 
-/** Split at \n only: text may hold other line separators, which JSON does not escape. */
+/** Splits at \n only, since text may contain other line separators, which JSON does not escape. */
 function* linesOf(bytes: Buffer): Generator<string> {
   for (let start = 0; start < bytes.length; ) {
     const newline = bytes.indexOf(0x0a, start)

@@ -1,6 +1,6 @@
 /**
- * Packages from the registries of Debian and npm: fetched once into a folder, unpacked without being installed.
- * Needs apt-get with its package lists, dpkg-deb, npm and tar, and no root. Knows no contents.
+ * Downloads packages from the registries of Debian and npm once into a folder, and unpacks them without installing
+ * them. Needs apt-get with its package lists, dpkg-deb, npm and tar, but not root. Does not know what packages hold.
  */
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -13,16 +13,16 @@ import { hasErrno, InputError } from '../../src/lib/errors.ts'
 import type { Package } from './sources.ts'
 
 export interface FetchedPackage extends Package {
-  /** The archive that lies here, and the version that its name tells. */
+  /** Path of the archive, and the version in its name. */
   readonly path: string
   readonly version: string
   readonly sha256: string
 }
 
 /**
- * The archive of a package in `dir`, downloaded if it does not lie there. A download that was cut off leaves
- * nothing under the archive's name.
- * @throws InputError `not-found` when a program or the package is missing, with what to do.
+ * The archive of a package in `dir`; downloads it if it is absent. An interrupted download leaves no file under the
+ * archive's name.
+ * @throws InputError `not-found` if a program or the package is missing, with what to do next.
  */
 export async function fetchPackage(
   wanted: Package,
@@ -40,7 +40,7 @@ export async function fetchPackage(
       if (downloaded === undefined) {
         throw new InputError(
           'not-found',
-          `${wanted.name}: the download ended without an archive; run again and look at the network`,
+          `${wanted.name}: the download ended without an archive; check the network and run again`,
         )
       }
       await rename(join(partial, downloaded), join(dir, downloaded))
@@ -55,7 +55,7 @@ export async function fetchPackage(
   return { ...wanted, path, version: versionOf(wanted, found), sha256: hash.digest('hex') }
 }
 
-/** Unpack into `target`, a new folder; gives the root of the package's files. */
+/** Unpacks into `target`, a new folder. Returns the root of the package's files. */
 export async function unpackPackage({ registry, path }: FetchedPackage, target: string): Promise<string> {
   await mkdir(target, { recursive: true })
   if (registry === 'debian') {
@@ -70,7 +70,7 @@ function downloadDebian({ name }: Package, dir: string): Promise<void> {
   return run(
     'apt-get',
     ['download', '-qq', name],
-    `apt-get does not find or fetch ${name}: have root run "apt-get update", and use a Debian release that has it (12, bookworm)`,
+    `apt-get cannot download ${name}: run "apt-get update" as root, and use a Debian release that has it (12, bookworm)`,
     dir,
   )
 }
@@ -79,12 +79,12 @@ function downloadNpm({ name, version }: Package, dir: string): Promise<void> {
   return run(
     'npm',
     ['pack', '--silent', '--ignore-scripts', `${name}@${version}`],
-    `npm does not fetch ${name}@${version}: check the network and "npm config get registry"`,
+    `npm cannot download ${name}@${version}: check the network and "npm config get registry"`,
     dir,
   )
 }
 
-/** As `npm pack` names archives; apt-get writes the epoch's colon as %3a. */
+/** How an archive's name starts. apt-get writes the epoch's colon as %3a. */
 function archivePrefix({ registry, name, version }: Package): string {
   return registry === 'debian' ? `${name}_` : `${name.replace('@', '').replace('/', '-')}-${version}`
 }

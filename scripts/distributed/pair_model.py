@@ -1,7 +1,7 @@
 """
-The pair model of FlexOlmo in PyTorch, sharded by FSDP2: everything frozen but expert 1 and its router row and
-bias. The same function, losses included, as src/training/pair.ts. Knows no text and no files but how to read the
-pair's tensors.
+The pair model of FlexOlmo in PyTorch, sharded by FSDP2. Only expert 1, its router row and its bias are trained.
+Computes the same function, losses included, as src/training/pair.ts. Knows nothing about text and files except how to
+read the pair's tensors.
 """
 
 import torch
@@ -12,17 +12,17 @@ from torch.utils.checkpoint import checkpoint
 
 LM_Z_LOSS = 1e-5
 ROUTER_Z_LOSS = 1e-3
-# Elements of the logits that exist at once on one device.
+# Maximum number of elements of the logits that one device holds at a time.
 LOGITS_AT_ONCE = 1 << 26
 
 
 def norm(x, gain, eps):
-    """RMS norm over the last axis, in float32 whatever x is."""
+    """RMS norm over the last axis, computed in float32 for every dtype of x."""
     return F.rms_norm(x.float(), (x.shape[-1],), gain.float(), eps).to(x.dtype)
 
 
 def rotary_tables(config, length, device):
-    """Cosine and sine of every position and channel, (length, D)."""
+    """Cosine and sine for every position and channel, (length, D) each."""
     size = config["hidden_size"] // config["num_attention_heads"]
     inverse = config["rope_theta"] ** -(torch.arange(0, size, 2, dtype=torch.float64) / size)
     angles = torch.outer(torch.arange(length, dtype=torch.float64), inverse)
@@ -37,7 +37,7 @@ def rotate(x, cos, sin):
 
 
 class Weight(nn.Module):
-    """A parameter under a name that ends in `.weight`, as in the checkpoint."""
+    """A parameter whose name ends in `.weight`, as in the checkpoint."""
 
     def __init__(self, *shape):
         super().__init__()
@@ -82,7 +82,7 @@ class FeedForward(nn.Module):
 
 
 class Router(nn.Module):
-    """Logits (..., 2) in float32: the frozen public row, and the owner's row with its bias as min(b, 0)."""
+    """Computes logits (..., 2) in float32 from the frozen public row and the owner's row with its bias min(b, 0)."""
 
     def __init__(self, config):
         super().__init__()
@@ -114,7 +114,7 @@ class Layer(nn.Module):
         return self.block(x, cos, sin)
 
     def block(self, x, cos, sin):
-        """x and the sum of squared log-sum-exps of the router's logits."""
+        """Returns x and the sum of squared log-sum-exps of the router's logits."""
         mixed = self.self_attn(x, cos, sin)
         u = x + norm(mixed, self.post_attention_layernorm.weight, self.eps)
         logits = self.mlp.router(u)
@@ -126,7 +126,7 @@ class Layer(nn.Module):
 
 
 class Pair(nn.Module):
-    """Parameters are named as in the checkpoint, but for those of `Router`, which share one tensor there."""
+    """Parameters have their names in the checkpoint, except those of `Router`, which share one tensor there."""
 
     def __init__(self, config, recompute=False):
         super().__init__()
@@ -165,7 +165,7 @@ class Pair(nn.Module):
         return F.cross_entropy(logits, labels, reduction="sum"), torch.logsumexp(logits, -1).square().sum()
 
     def trainables(self):
-        """Name and parameter of all that is trained, in the order of layers."""
+        """Name and parameter of everything trained, in the order of layers."""
         return [(name, p) for name, p in self.named_parameters() if is_trained(name)]
 
 
@@ -174,7 +174,7 @@ def is_trained(name):
 
 
 def checkpoint_name(name):
-    """Where a parameter lies: tensor of the checkpoint, and its row there or None for the whole of it."""
+    """The checkpoint tensor of a parameter, and its row there, or None for the whole tensor."""
     prefix, _, part = name.rpartition(".router.")
     if part == "own_bias":
         return f"{prefix}.expert_bias", 1
@@ -185,8 +185,8 @@ def checkpoint_name(name):
 
 def sharded_pair(config, device, compute, recompute, mesh):
     """
-    An empty sharded pair. What is trained is float32; with compute bfloat16 the rest is held, and products are
-    computed, in bfloat16, the router in float32.
+    A sharded pair without values. Trained parameters are float32. If `compute` is bfloat16, the others are stored and
+    products are computed in bfloat16, except in the router, which is float32.
     """
     with torch.device("meta"):
         pair = Pair(config, recompute)
@@ -194,10 +194,10 @@ def sharded_pair(config, device, compute, recompute, mesh):
         parameter.requires_grad_(is_trained(name))
         if compute == torch.bfloat16 and not is_trained(name) and ".router." not in name:
             parameter.data = parameter.data.to(compute)
-    # Inputs stay as they are: rotary tables are float32 in any case.
+    # Inputs are not cast, since rotary tables are always float32.
     policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for layer in pair.model.layers:
-        # In groups of their own: a group has one dtype, and frozen ones have no gradients to send.
+        # Separate groups, since a group has one dtype, and frozen parameters have no gradients to send.
         fully_shard(layer.mlp.router, mesh=mesh)
         fully_shard(layer.mlp.experts[1], mesh=mesh, mp_policy=policy)
         fully_shard(layer, mesh=mesh, mp_policy=policy)
@@ -207,12 +207,12 @@ def sharded_pair(config, device, compute, recompute, mesh):
 
 
 def load_parameters(pair, read, rank, world):
-    """Fill every rank's part: `read(tensor, row, begin, end)` gives rows of a tensor of the checkpoint."""
+    """Fills the shard of every rank; `read(tensor, row, begin, end)` returns rows of a checkpoint tensor."""
     with torch.no_grad():
         for name, parameter in pair.named_parameters():
             tensor, row = checkpoint_name(name)
             local = parameter.to_local()
-            # Shards are cut as torch.chunk cuts.
+            # Shards are those of torch.chunk.
             size = -(-parameter.shape[0] // world)
             begin = min(rank * size, parameter.shape[0])
             if local.numel() > 0:

@@ -1,7 +1,7 @@
 /**
- * The way of an expert through a cluster, on this machine: export a pair, train it under torchrun in two processes,
- * take it in, publish, accept and compose it, and train the same expert inside the node beside it. Prints one
- * line; exits 1 where the two improve the owner's held-out text by amounts more than 3 % apart.
+ * Takes an expert through a cluster's steps on this machine: exports a pair, trains it under torchrun in two
+ * processes, imports, publishes, accepts and composes it. For comparison, trains the same expert inside a node. Prints
+ * one line; exits 1 if the improvements of the owner's held-out text differ by more than 3 %.
  * Usage: FLEXMESH_TORCH_PYTHON=PYTHON tsx scripts/distributed/round-trip.ts [STEPS]
  */
 import { spawn } from 'node:child_process'
@@ -29,7 +29,7 @@ if (python === undefined) {
   process.exit(0)
 }
 
-/** Standard output of a program; its errors go to ours. @throws Error when it fails. */
+/** Runs a program and returns its standard output; its errors go to ours. @throws Error if it fails. */
 async function run(program: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<string> {
   const child = spawn(program, args, {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -40,11 +40,11 @@ async function run(program: string, args: readonly string[], env: NodeJS.Process
     text += part
   })
   const [code] = await once(child, 'close')
-  if (code !== 0) throw new Error(`${[program, ...args].join(' ')} ended with ${code}\n${text}`)
+  if (code !== 0) throw new Error(`${[program, ...args].join(' ')} exited with code ${code}\n${text}`)
   return text
 }
 
-/** A command of a node with this home; what it prints with --json. */
+/** Runs a command on this home and returns what it prints with --json. */
 async function flexmesh(home: string, ...args: readonly string[]): Promise<Record<string, unknown>> {
   const text = await run(process.execPath, ['--import', 'tsx', main, ...args, '--home', home, '--json'])
   return JSON.parse(text.trimEnd().split('\n').at(-1) ?? '') as Record<string, unknown>
@@ -56,7 +56,7 @@ async function found(home: string): Promise<void> {
   await flexmesh(home, 'consortium', 'create', '--public-model', model, '--name', 'Round trip')
 }
 
-/** Bits per byte of the owner's held-out text: the public model, and with the published expert. */
+/** Publishes the expert. Returns bits per byte on the owner's held-out text, without and with it. */
 async function published(home: string): Promise<{ before: number; after: number }> {
   await flexmesh(home, 'publish', NAME)
   const { verdicts } = (await flexmesh(home, 'experts')) as { verdicts: { outcome: string }[] }

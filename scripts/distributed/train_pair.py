@@ -1,8 +1,8 @@
 """
 Trains an owner's expert on a cluster: reads the folder that `flexmesh train --export-pair` wrote, trains expert 1
-with its router rows and biases on the owner's text beside replayed public text, and writes a folder that
-`flexmesh import-expert` takes. Losses, schedule and, for the same seed, rows of every step are those of
-`flexmesh train`. Interrupted, it goes on from its last checkpoint when it is started again.
+with its router rows and biases on the owner's text and replayed public text, and writes a folder for
+`flexmesh import-expert`. Losses, schedule and, for the same seed, the rows of every step are those of
+`flexmesh train`. After an interruption, the same command resumes from the last checkpoint.
 
 Usage: torchrun --nproc-per-node GPUS train_pair.py PAIR --out OUT --data PATH... --replay PATH... [options]
 
@@ -31,10 +31,10 @@ BETAS = (0.9, 0.95)
 EPSILON = 1e-8
 MAX_GRAD_NORM = 1.0
 FINAL_SHARE = 0.1
-# Peak of the rate and the width it was chosen at, as src/training/schedule.ts.
+# Peak learning rate and the width at which it was chosen, as in src/training/schedule.ts.
 PEAK = 5e-3
 PEAK_WIDTH = 192
-# Leaves at once, with nothing lost; any other failure is 1.
+# Exit code after an interruption that lost nothing; any other failure exits with 1.
 INTERRUPTED = 3
 
 
@@ -46,18 +46,18 @@ def arguments():
     parser.add_argument("--data", nargs="+", required=True, help=f"the owner's text: {forms}")
     parser.add_argument("--replay", nargs="+", help="public text, in the same forms")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--rows", type=int, default=8, help="rows of a step, over all processes")
-    parser.add_argument("--micro-rows", type=int, help="rows that a process computes at once (default: all its own)")
+    parser.add_argument("--rows", type=int, default=8, help="rows of a step, in all processes together")
+    parser.add_argument("--micro-rows", type=int, help="rows that a process computes at a time (default: all)")
     parser.add_argument("--length", type=int, default=128, help="tokens of a row")
     parser.add_argument("--replay-share", type=float, default=0.25, help="share of rows that are public text")
-    parser.add_argument("--learning-rate", type=float, help="peak; by default that of flexmesh train at this width")
+    parser.add_argument("--learning-rate", type=float, help="peak (default: that of flexmesh train at this width)")
     parser.add_argument("--warmup", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--checkpoint-every", type=int, default=50)
     dtypes = ["float32", "bfloat16"]
-    parser.add_argument("--dtype", choices=dtypes, default="float32", help="of frozen tensors and of products")
-    parser.add_argument("--recompute", action="store_true", help="compute activations twice, to save memory")
-    parser.add_argument("--json", action="store_true", help="one JSON object a step")
+    parser.add_argument("--dtype", choices=dtypes, default="float32", help="dtype of frozen tensors and of products")
+    parser.add_argument("--recompute", action="store_true", help="compute activations twice to save memory")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each step")
     args = parser.parse_args()
     if args.replay is None and args.replay_share > 0:
         parser.error("give public text with --replay, or --replay-share 0")
@@ -72,7 +72,7 @@ def learning_rate(args, step):
 
 
 class Checkpoints:
-    """Sharded checkpoints in OUT.work, each complete or not there; the newest is kept."""
+    """Sharded checkpoints in OUT.work. Each is written completely or not at all; only the newest is kept."""
 
     def __init__(self, folder, settings, rank):
         self.folder, self.settings, self.rank = folder, settings, rank
@@ -86,7 +86,7 @@ class Checkpoints:
         return state
 
     def load(self, pair, optimizer):
-        """Steps done."""
+        """Loads the newest checkpoint, if any. Returns the number of completed steps."""
         found = sorted(self.folder.glob("step-*/settings.json"))
         if not found:
             return 0
@@ -94,7 +94,7 @@ class Checkpoints:
         if saved["settings"] != self.settings:
             changed = [key for key, value in self.settings.items() if saved["settings"].get(key) != value]
             raise SystemExit(
-                f"{self.folder} was begun with other {', '.join(changed)}; choose another --out, or remove the folder"
+                f"{self.folder} was started with other {', '.join(changed)}; choose another --out, or remove the folder"
             )
         dcp.load(self.state(pair, optimizer), checkpoint_id=found[-1].parent)
         for _, parameter in pair.trainables():
@@ -125,7 +125,7 @@ class Checkpoints:
 
 
 def new_optimizer(pair, args):
-    """AdamW whose moments exist from the beginning, so that a checkpoint has somewhere to go."""
+    """AdamW with moments allocated from the start, so that a checkpoint can be loaded into them."""
     parameters = [parameter for _, parameter in pair.trainables()]
     optimizer = torch.optim.AdamW(parameters, lr=args.learning_rate, betas=BETAS, eps=EPSILON, weight_decay=0.0)
     for parameter in parameters:
@@ -138,7 +138,7 @@ def new_optimizer(pair, args):
 
 
 def train_step(pair, optimizer, rows, args, rate, rank, world, device):
-    """Cross-entropy of the step, and the norm of its gradient before clipping."""
+    """Runs one step. Returns its cross-entropy and the norm of its gradient before clipping."""
     own = rows[rank * args.rows // world : (rank + 1) * args.rows // world]
     micro = args.micro_rows or len(own)
     parts = [own[at : at + micro] for at in range(0, len(own), micro)]
@@ -149,7 +149,7 @@ def train_step(pair, optimizer, rows, args, rate, rank, world, device):
         batch = torch.stack([torch.from_numpy(row) for row in part]).to(device)
         pair.set_requires_gradient_sync(i == len(parts) - 1)
         ce, lm_z, router_z = pair(batch[:, :-1], batch[:, 1:], tokens)
-        # Gradients of processes are averaged; losses are shares of the whole step.
+        # FSDP averages gradients over processes, while each loss is a share of the whole step's.
         ((ce + lm_z + router_z) * world).backward()
         cross_entropy += ce.detach()
     norm = torch.nn.utils.clip_grad_norm_([p for _, p in pair.trainables()], MAX_GRAD_NORM)
@@ -178,7 +178,7 @@ def main():
         raise SystemExit(f"{args.out} exists; choose another --out, or remove it")
     directory = PairDirectory(args.pair)
     if args.length > directory.context:
-        raise SystemExit(f"--length: the model reads {directory.context} tokens, got {args.length}")
+        raise SystemExit(f"--length: expected at most {directory.context}, the model's context, got {args.length}")
     work = Path(f"{args.out}.work")
     work.mkdir(parents=True, exist_ok=True)
 
@@ -202,9 +202,9 @@ def main():
     done = checkpoints.load(pair, optimizer)
     count = sum(parameter.numel() for parameter in pair.parameters()) / 1e6
     trained = sum(parameter.numel() for _, parameter in pair.trainables()) / 1e6
-    resumed = f"; goes on after step {done}" if done > 0 else ""
+    resumed = f"; resumes after step {done}" if done > 0 else ""
     machine = f"{world} x {device.type}"
-    say(f"trains {trained:.1f} of {count:.1f} million parameters on {machine}, {len(own.ids)} tokens{resumed}")
+    say(f"training {trained:.1f} of {count:.1f} million parameters on {machine}, {len(own.ids)} tokens{resumed}")
 
     stop = torch.zeros((), device=device)
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -226,13 +226,13 @@ def main():
         elif (step + 1) % 10 == 0 or step + 1 == args.steps:
             progress = f"step {step + 1}/{args.steps}  loss {loss:.4f}  gradient {norm:.3f}"
             say(f"{progress}  {speed:.0f} tokens/s  {left:.0f} s left")
-        # Whoever was told to stop tells the others.
+        # All processes stop if any was told to.
         stopping = stop.clone()
         dist.all_reduce(stopping)
         if (step + 1) % args.checkpoint_every == 0 or step + 1 == args.steps or stopping > 0:
             checkpoints.save(pair, optimizer, step + 1)
         if stopping > 0 and step + 1 < args.steps:
-            say(f"interrupted after step {step + 1}; start it again to go on")
+            say(f"interrupted after step {step + 1}; run the same command to resume")
             dist.destroy_process_group()
             raise SystemExit(INTERRUPTED)
     directory.write(args.out if rank == 0 else None, gatherer(pair, directory))

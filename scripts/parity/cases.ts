@@ -1,4 +1,4 @@
-/** Random models on which we and transformers must agree: every kind of shape that a published one may have. */
+/** Random models on which our engine and transformers must agree, covering every kind of shape that a published model may have. */
 
 import { bf16FromFloat32, float32FromBf16 } from '../../src/checkpoint/float-formats.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
@@ -8,19 +8,19 @@ import { mixtureShapes, type Param, publicShapes } from '../../src/model/params.
 export interface ParityCase {
   readonly name: string
   readonly config: ModelConfig
-  /** 0 is a dense Olmo2ForCausalLM, otherwise a FlexOlmoForCausalLM of so many experts. */
+  /** Number of experts of a FlexOlmoForCausalLM; 0 for a dense Olmo2ForCausalLM. */
   readonly experts: number
   readonly topK: number
   readonly dtype: 'F32' | 'BF16'
-  /** Of the experts that are not the public one. */
+  /** Dtype of the experts other than the public one. */
   readonly guests: 'F32' | 'BF16'
   readonly seed: number
 }
 
-/** Large enough for logits that differ by more than rounding, small enough for softmax not to saturate. */
+/** Range of weights: large enough that logits differ by more than rounding, small enough that softmax does not saturate. */
 const SPREAD = 0.35
 const CONTEXT = 96
-/** Tokens of the prompt, and of the continuation. */
+/** Number of tokens in the prompt, and in the continuation. */
 export const PROMPT_TOKENS = 16
 export const NEW_TOKENS = 64
 
@@ -74,7 +74,7 @@ export const CASES: readonly ParityCase[] = Object.entries(ROWS).map(
   }),
 )
 
-/** As an exported composition has them: router rows are F32 whatever the rest is. */
+/** Dtype of a tensor as in an exported composition, where router rows are always F32. */
 export function dtypeOf({ dtype, guests }: ParityCase, name: string): Dtype {
   if (name.endsWith('mlp.gate.weight')) return 'F32'
   return /\.experts\.[1-9]/.test(name) ? guests : dtype
@@ -84,7 +84,7 @@ export function shapesOf({ config: shape, experts }: ParityCase): Map<string, re
   return experts === 0 ? publicShapes(shape) : mixtureShapes(shape, experts)
 }
 
-/** Weights of a case from its seed, each rounded to its format. */
+/** Weights of a case from its seed, rounded to their dtype. */
 export function weightsOf(task: ParityCase): Map<string, Param> {
   const random = mulberry32(task.seed)
   const params = new Map<string, Param>()

@@ -1,8 +1,9 @@
 /**
- * Whether we and transformers compute the same of the same model, both ways: of checkpoints that transformers
- * saved, and of folders that we wrote. Prints one line; exits 1 where logits differ by more than 1e-4 of the
- * largest or a greedy continuation differs. `--write` stores what transformers computed of our folders, and small
- * checkpoints that it saved, under test/fixtures/parity. Needs FLEXMESH_TORCH_PYTHON.
+ * Checks that our engine and transformers compute the same from the same model, in both directions: from checkpoints
+ * that transformers saved, and from folders that we wrote. Prints one line; exits 1 if logits differ by more than 1e-4
+ * of the largest or a greedy continuation differs. `--write` stores the results of transformers for our folders, and
+ * small checkpoints that it saved, in test/fixtures/parity.
+ * Usage: FLEXMESH_TORCH_PYTHON=PYTHON tsx scripts/parity/check.ts [--write]
  */
 import { spawn } from 'node:child_process'
 import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -17,11 +18,11 @@ import { CASES, dtypeOf, NEW_TOKENS, type ParityCase, promptOf, weightsOf } from
 import { type Answer, answerOf, readFolder, relativeError } from './our-model.ts'
 
 const TOLERANCE = 1e-4
-/** Small, so that most checkpoints come in several files. */
+/** Small enough that most checkpoints have several files. */
 const SHARD_BYTES = 30_000
-/** Digits that a stored logit keeps. */
+/** Significant digits of a stored logit. */
 const DIGITS = 7
-/** Saved checkpoints that are kept, small ones: one dense and grouped in bf16, one mixture. */
+/** Cases whose saved checkpoint is stored: a dense one with grouped queries in bf16, and a mixture. */
 const KEPT = ['dense-grouped-bf16', 'pair-bf16-top1']
 
 const python = process.env['FLEXMESH_TORCH_PYTHON']
@@ -38,7 +39,7 @@ const child = spawn(python, [fileURLToPath(new URL('transformers_reference.py', 
 const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
 async function answer<T>(): Promise<T> {
   const { value } = await lines.next()
-  if (value === undefined) throw new Error('the reference ended; its error is above')
+  if (value === undefined) throw new Error('the reference exited; its error is above')
   return JSON.parse(value) as T
 }
 async function ask<T>(request: Record<string, unknown>): Promise<T> {

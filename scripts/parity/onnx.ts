@@ -1,6 +1,6 @@
 /**
- * Exports a composition as ONNX and runs the Python program of the export's own README on it, in plain
- * ONNX Runtime: its text must be the one that the node says. Prints one line; exits 1 where texts differ.
+ * Exports a composition as ONNX and runs the Python program in the export's README on it, in plain ONNX Runtime. The
+ * text must equal the node's. Prints one line; exits 1 if the texts differ.
  * Usage: FLEXMESH_TORCH_PYTHON=PYTHON tsx scripts/parity/onnx.ts
  */
 import { execFile } from 'node:child_process'

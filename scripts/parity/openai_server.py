@@ -1,6 +1,6 @@
 """
-A minimal OpenAI-compatible server around transformers: what a cluster's server is to the node, for a check of both.
-Greedy, one request at a time. Usage: openai_server.py EXPORT; prints its port when it is ready.
+A minimal OpenAI-compatible server around transformers, which stands for a cluster's server in upstream.ts. Decodes
+greedily, one request at a time. Usage: openai_server.py EXPORT; prints its port when it is ready.
 """
 
 import json

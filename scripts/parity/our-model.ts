@@ -1,4 +1,4 @@
-/** A Hugging Face folder in our engine: logits by the whole forward pass, a greedy continuation by serving. */
+/** Runs a Hugging Face folder in our engine: logits by the whole forward pass, a greedy continuation as served. */
 
 import { type Tensor, zeros } from '@tensorflow/tfjs'
 import { checkTensors } from '../../src/checkpoint/checkpoint-check.ts'
@@ -15,7 +15,7 @@ import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 
 export interface OurModel {
   readonly config: ModelConfig
-  /** 0 for a dense model. */
+  /** Number of experts; 0 for a dense model. */
   readonly experts: number
   readonly topK: number
   readonly params: ReadonlyMap<string, Param>
@@ -29,7 +29,7 @@ export interface Answer {
 }
 
 export interface OurAnswer extends Answer {
-  /** The same where the engine decodes, as it does for models that the vector kernels do not take. */
+  /** Greedy continuation decoded by the engine, as for models that the vector kernels do not support. */
   readonly idsByEngine: readonly number[]
 }
 
@@ -92,7 +92,7 @@ async function greedy(
   return ids
 }
 
-/** Largest difference, as a share of the largest expected value. */
+/** Largest difference divided by the largest expected magnitude; NaN if lengths differ. */
 export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   let difference = 0
   let scale = 0

@@ -1,4 +1,4 @@
-/** A node of its own consortium around the small model, without a network: for checks against other programs. */
+/** A node that founds a consortium around the small model, without a network, for checks against other programs. */
 import { fileURLToPath } from 'node:url'
 import { nodeCommands } from '../../src/commands/table.ts'
 import { createConsortium, initHome } from '../../src/node/found.ts'

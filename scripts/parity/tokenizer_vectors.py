@@ -1,6 +1,6 @@
 """
-A small tokenizer of the dolma2 kind (the pre-tokenizer of GPT-4, byte-level BPE, added tokens beyond the
-vocabulary) trained on the sample text, and what the tokenizers library makes of awkward text with it.
+Trains a small tokenizer of the dolma2 kind (GPT-4's pre-tokenizer, byte-level BPE, added tokens beyond the
+vocabulary) on the sample text, and encodes difficult text with it in the tokenizers library.
 Usage: tokenizer_vectors.py EXAMPLES OUT; writes OUT/dolma2-kind.json and OUT/cases.json.
 """
 
@@ -39,7 +39,7 @@ tokenizer.decoder = decoders.ByteLevel()
 trainer = trainers.BpeTrainer(
     vocab_size=VOCABULARY, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
 )
-# So that punctuation and the newline after it are one token.
+# LINES make punctuation and the newline after it one token.
 tokenizer.train_from_iterator([*texts, LINES * 500], trainer)
 tokenizer.add_special_tokens([AddedToken(name, special=True) for name in ("<|endoftext|>", "<|fim_prefix|>")])
 tokenizer.add_tokens([AddedToken("|||EMAIL_ADDRESS|||", normalized=False, special=False)])

@@ -1,7 +1,7 @@
 /**
- * Whether the cluster trainer does what `flexmesh train` does: the same tokens of the same text, the same losses
- * on the same rows, and the same bytes at the end whether it was interrupted or not. Prints one line; exits 1
- * where it does not.
+ * Checks that the cluster trainer computes what `flexmesh train` computes: the same tokens from the same text, the
+ * same losses on the same rows, and the same bytes at the end with and without an interruption. Prints one line;
+ * exits 1 if anything differs.
  * Usage: FLEXMESH_TORCH_PYTHON=PYTHON tsx scripts/parity/train-pair.ts
  */
 import { spawn } from 'node:child_process'
@@ -17,9 +17,9 @@ import { scratchNode } from './scratch-node.ts'
 
 const NAME = 'biomedicine'
 const STEPS = 24
-/** Nats: rounding in another order of sums. */
+/** Allowed difference of losses, nats; sums are rounded in another order. */
 const TOLERANCE = 1e-4
-/** Of a run that was told to stop, as torchrun reports it. */
+/** Step after which a run is told to stop. */
 const STOP_AFTER = 8
 
 const python = process.env['FLEXMESH_TORCH_PYTHON']
@@ -33,7 +33,7 @@ const path = (relative: string): string => fileURLToPath(new URL(relative, impor
 const text = path('../../examples/hospital/text')
 const replay = path('../../models/small/replay.jsonl')
 
-/** Losses by step of a run that goes on until its end, or until a step after which it is told to stop. */
+/** Runs the trainer to its end, or tells it to stop after a step. Returns the losses by step. */
 async function torchrun(
   pair: string,
   out: string,
@@ -68,7 +68,7 @@ async function torchrun(
     if (step === stopAfter) child.kill('SIGTERM')
   }
   const [code] = await closed
-  if (stopAfter === undefined && code !== 0) throw new Error(`torchrun ended with ${code}`)
+  if (stopAfter === undefined && code !== 0) throw new Error(`torchrun exited with code ${code}`)
   return losses
 }
 
@@ -95,7 +95,7 @@ try {
   const whole = await torchrun(pair, join(root, 'whole'), prepared)
   const worst = Math.max(...[...ours].map(([step, loss]) => Math.abs(loss - (whole.get(step) ?? Number.NaN))))
 
-  // From text this time, so that its own preparation is compared too.
+  // Starts from text, so that the trainer's own preparation is compared too.
   const fromText = ['--data', text, '--replay', replay]
   const first = await torchrun(pair, join(root, 'parts'), fromText, STOP_AFTER)
   const rest = await torchrun(pair, join(root, 'parts'), fromText)

@@ -1,8 +1,8 @@
 """
-What transformers makes of a model folder, for scripts/parity/check.ts. One JSON line in, one out:
-{"do": "make", "dir", "config", "dense", "dtype", "seed", "shard"}: a random model, saved by save_pretrained.
-{"do": "run", "dir", "prompt", "newTokens"}: {"logits": [T * V floats], "ids": [greedy continuation]}, in float32.
-The first line out is {"transformers": version, "torch": version}.
+Makes and runs model folders with transformers, for scripts/parity/check.ts. The first line of output is
+{"transformers": version, "torch": version}. Then each JSON line on standard input is answered by one JSON line:
+{"do": "make", "dir", "config", "dense", "dtype", "seed", "shard"} saves a random model by save_pretrained; answer {}.
+{"do": "run", "dir", "prompt", "newTokens"} computes in float32; answer {"logits": [T * V floats], "ids": [greedy]}.
 """
 
 import json

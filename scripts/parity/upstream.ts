@@ -1,7 +1,6 @@
 /**
- * A node in front of another server that serves its export: transformers, in a Python process, must say what
- * the node itself says, through the node's own API, until the owner withdraws. Prints one line; exits 1 where it
- * does not.
+ * Checks a node in front of another server that serves its export. Through the node's API, transformers in a Python
+ * process must answer what the node itself answers, until the owner withdraws. Prints one line; exits 1 if it does not.
  * Usage: FLEXMESH_TORCH_PYTHON=PYTHON tsx scripts/parity/upstream.ts
  */
 import { spawn } from 'node:child_process'

@@ -1,13 +1,13 @@
 /**
- * A deterministic byte-level BPE trainer that writes a Hugging Face `tokenizer.json`. Ties between
- * equally frequent pairs go to the pair with the smaller ids. Knows no files.
+ * Trains byte-level BPE deterministically and builds a Hugging Face `tokenizer.json`. Of equally frequent pairs, the
+ * one with the smaller ids is merged first. Knows nothing about files.
  */
 const PRE_TOKEN = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu
 const BYTES = 256
 const FIRST_BYTE_ID = 1
 export const END_OF_TEXT = '<|endoftext|>'
 
-/** GPT-2's printable stand-in for every byte. */
+/** GPT-2's printable character for each byte. */
 function byteSymbols(): string[] {
   const printable = (b: number): boolean =>
     (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255)
@@ -20,7 +20,7 @@ interface Candidate {
   readonly pair: number
 }
 
-/** Max-heap by count, then by smaller pair. */
+/** Max-heap ordered by count, and by smaller pair for equal counts. */
 class Heap {
   readonly #items: Candidate[] = []
 
@@ -70,7 +70,7 @@ function before(a: Candidate, b: Candidate): boolean {
 const PAIR_BASE = 2 ** 24
 const pairKey = (a: number, b: number): number => a * PAIR_BASE + b
 
-/** Learn merges until the vocabulary has `vocabSize` entries; returns pairs of ids in merge order. */
+/** Learns merges until the vocabulary has `vocabSize` entries. Returns pairs of ids in the order of merges. */
 export function learnMerges(texts: Iterable<string>, vocabSize: number): [number, number][] {
   const wordCounts = new Map<string, number>()
   for (const text of texts) {

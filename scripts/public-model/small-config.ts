@@ -1,4 +1,4 @@
-/** Shape of the small public model, and of every model in the paper's tables. */
+/** The shape of the small public model and of every model in the paper's tables. */
 import type { ModelConfig } from '../../src/model/config.ts'
 
 export const SMALL_CONFIG: ModelConfig = {

@@ -1,5 +1,5 @@
 /**
- * Trains the public tokenizer on the public corpus only: closed text must not shape it.
+ * Trains the public tokenizer on the public corpus only, since closed text must not influence it.
  * Usage: tsx scripts/public-model/train-tokenizer.ts CORPUS.jsonl OUT/tokenizer.json VOCAB_SIZE
  */
 import { readFileSync, writeFileSync } from 'node:fs'

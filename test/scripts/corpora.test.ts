@@ -1,4 +1,4 @@
-/** The folders of benchmark corpora: reading them, and each step that builds them, on made-up inputs. */
+/** Reading folders of corpora, and every step that builds them, on made-up inputs. */
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -40,7 +40,7 @@ async function putDomain(domain: string): Promise<void> {
 }
 
 describe('a folder of corpora', () => {
-  it('gives its domains, public first, and the texts of a split in order', async () => {
+  it('has domains, public first, and splits with texts in the order of the file', async () => {
     await Promise.all(['math', 'public', 'code'].map(putDomain))
     await put('manifest.json', '{}')
     await put('downloads/a.deb', 'no domain')
@@ -52,7 +52,7 @@ describe('a folder of corpora', () => {
     expect(await readSplit(dir, 'code', 'test')).toEqual(['plain'])
   })
 
-  it('says what is missing', async () => {
+  it('is refused with the name of what is missing', async () => {
     await expect(domainsOf(join(dir, 'nowhere'))).rejects.toThrow(/nowhere is not a folder/)
     await expect(readSplit(join(dir, 'nowhere'), 'a', 'val')).rejects.toThrow(/nowhere is not a folder/)
     await putDomain('math')
@@ -77,12 +77,14 @@ describe('a folder of corpora', () => {
 
   it('refuses an archive that was cut short', async () => {
     await put('math/val.jsonl.gz', gzipSync('{"text":"one"}\n').subarray(0, 20))
-    await expect(readSplit(dir, 'math', 'val')).rejects.toThrow(/val\.jsonl\.gz is not a whole gzip archive/)
+    await expect(readSplit(dir, 'math', 'val')).rejects.toThrow(
+      /val\.jsonl\.gz is not a complete gzip archive/,
+    )
   })
 })
 
 describe('extractors', () => {
-  it('takes the words of a synset and its gloss from WordNet', () => {
+  it('read the words and the gloss of a synset from WordNet', () => {
     const data =
       '  1 This software and database is licensed | to you\n' +
       '00001740 03 a 02 able_to(p) 0 big_dog 0 001 ~ 00001930 n 0000 | having the power; "able to swim"  \n'
@@ -91,7 +93,7 @@ describe('extractors', () => {
     ])
   })
 
-  it('words a term of the Gene Ontology with synonyms and parents, and leaves out what has no definition', () => {
+  it('describe a term of the Gene Ontology with synonyms and parents, and skip terms without a definition', () => {
     const terms = [
       { key: 1, id: 'GO:1', name: 'growth', ontology: 'BP', definition: 'Getting larger. [GOC:ab, PMID:1]' },
       { key: 2, id: 'GO:2', name: 'process', ontology: 'BP', definition: null },
@@ -111,7 +113,7 @@ describe('extractors', () => {
     ])
   })
 
-  it('gives Metamath statements their comment and the hypotheses in force, without proofs', () => {
+  it('read Metamath statements with their comment and the hypotheses in scope, without proofs', () => {
     const database = `
       $( =-=-=-= A heading =-=-=-= $)
       $( Axiom of nothing in particular, first. (Contributed by NM, 1-Jan-1999.) $)
@@ -133,7 +135,7 @@ describe('extractors', () => {
     ])
   })
 
-  it('unpacks the blocks of a SWORD module without notes and marks', async () => {
+  it('read the blocks of a SWORD module without notes and markup', async () => {
     const osis = '<title>One</title><verse osisID="a">In the<note>or: at</note> beginning &amp; end</verse>'
     const packed = deflateSync(osis)
     const index = Buffer.alloc(24)
@@ -144,7 +146,7 @@ describe('extractors', () => {
     expect([...blocks(join(dir, 'module'))]).toEqual([{ id: 'nt1', text: '\nOne\nIn the beginning & end' }])
   })
 
-  it('reads character vectors from an R lazy-load database, and skips other values', () => {
+  it('read character vectors from an R lazy-load database, and skip other values', () => {
     const int = (value: number): Buffer => {
       const bytes = Buffer.alloc(4)
       bytes.writeInt32BE(value)
@@ -164,13 +166,13 @@ describe('extractors', () => {
     expect([...characterVectors(database)]).toEqual([['EMMA', '', 'end']])
   })
 
-  it('cuts novels at chapters, not at tables of contents', () => {
+  it('cut novels at chapters, not at tables of contents', () => {
     const body = Array.from({ length: 30 }, (_, i) => `line ${i}`)
     const found = [...chapters(['CHAPTER I', 'CHAPTER II', 'CHAPTER I', ...body, 'CHAPTER II', ...body])]
     expect(found.map((text) => text.split('\n').length)).toEqual([33, 31])
   })
 
-  it('walks a code of law down to its articles', () => {
+  it('find the articles in the sections of a code of law', () => {
     const article = (cid: string, texteHtml: string | null) => ({
       type: 'article',
       data: { cid, num: 'L1', texte: 'plain', texteHtml },
@@ -187,7 +189,7 @@ describe('extractors', () => {
     ])
   })
 
-  it('gives the readable text of HTML', () => {
+  it('extract the readable text of HTML', () => {
     expect(
       htmlText(
         '<html><head><title>t</title></head><body><nav>menu</nav><h1>One\n two</h1><p>a <b>b</b>\nc</p><pre>x  y\n\n  z</pre></body></html>',
@@ -195,7 +197,7 @@ describe('extractors', () => {
     ).toBe('One two\na b c\nx  y\n\n  z')
   })
 
-  it('takes sources that people wrote', async () => {
+  it('select source files that people wrote', async () => {
     const long = 'x = 1\n'.repeat(100)
     await put('py/usr/lib/a.py', long)
     await put('py/usr/lib/big.py', 'x'.repeat(300_001))
@@ -214,7 +216,7 @@ describe('extractors', () => {
     expect(scripts.map(({ id }) => id)).toEqual(['js/src/a.mjs'])
   })
 
-  it('cleans texts, and drops short ones and those that differ in case, spaces and punctuation only', async () => {
+  it('are followed by cleaning, which drops short texts and texts that differ only in case, spaces and punctuation', async () => {
     const text = 'A sentence that is long enough to be kept, with some words to spare.'
     const result = await cleanDocuments([
       { id: '1', text: `${text}\u00a0 \r\n\r\n\r\n\r\nE\u0301nd\u200b\u0007.` },
@@ -245,7 +247,7 @@ describe('the splitter', () => {
     expect(one.join(' ')).toBe(words(1, 5000))
   })
 
-  it('takes whole documents up to the cap, and groups pieces by pairs where documents are few', () => {
+  it('uses whole documents up to the cap, and groups pieces in pairs if there are few documents', () => {
     const book = { id: 'book', text: Array.from({ length: 600 }, (_, i) => words(i, 12)).join('\n') }
     const groups = piecesOf([book], 1e9).map(({ group }) => group)
     expect(groups.slice(0, 5)).toEqual(['book#0', 'book#0', 'book#1', 'book#1', 'book#2'])
@@ -259,7 +261,7 @@ describe('the splitter', () => {
     )
   })
 
-  it('fills val and test by hash, whatever the order, and drops from them what train has', () => {
+  it('fills val and test by hash in any order of documents, and drops pieces that repeat train', () => {
     const pieces = Array.from({ length: 1200 }, (_, i) => ({ text: words(i, 120), group: `g${i}` }))
     const split = splitPieces(pieces)
     const bytes = (some: readonly { text: string }[]) => some.reduce((sum, { text }) => sum + text.length, 0)
@@ -278,7 +280,7 @@ describe('the splitter', () => {
 })
 
 describe('fetching packages', () => {
-  it('does not download an archive that lies there, and reads its version from the name', async () => {
+  it('does not download an archive that is present, and reads its version from the name', async () => {
     await put('python3-django_3%3a3.2.25-0_all.deb', 'archive')
     const wanted = { registry: 'debian', name: 'python3-django', version: '3:3.2.25-1' } as const
     const said: string[] = []
@@ -288,7 +290,7 @@ describe('fetching packages', () => {
     expect(said).toEqual([])
   })
 
-  it('says which program is missing', async () => {
+  it('names the program that is missing', async () => {
     const { PATH } = process.env
     process.env['PATH'] = dir
     try {

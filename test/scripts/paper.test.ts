@@ -1,4 +1,4 @@
-/** The arithmetic behind the paper's tables: baselines, features, scores. What they say is for the benchmark. */
+/** The arithmetic behind the paper's tables: baselines, features and scores. The benchmark measures the results. */
 import { describe, expect, it } from 'vitest'
 import { alike } from '../../scripts/paper/audit.ts'
 import { bestTemperature, ensemble, soup } from '../../scripts/paper/baselines.ts'
@@ -23,7 +23,7 @@ function stream(T: number, seed: number): Float32Array {
 }
 
 describe('the ensemble', () => {
-  it('starts even and goes over to the model that has been right', () => {
+  it('starts with equal weights and moves to the model with the better predictions', () => {
     const good = [Float32Array.of(1, 1, 1)]
     const bad = [Float32Array.of(3, 3, 3)]
     const [nats] = ensemble([good, bad], 1)
@@ -36,11 +36,11 @@ describe('the ensemble', () => {
     expect(nats?.[2] as number).toBeLessThan(second)
   })
 
-  it('takes the temperature that gives the fewest nats', () => {
+  it('uses the temperature with the fewest nats', () => {
     const good = [Float32Array.of(1, 1, 1, 1)]
     const bad = [Float32Array.of(2, 2, 2, 2)]
     expect(bestTemperature([good, bad], [10, 0.1, 1])).toBe(0.1)
-    // Models that are right in turn: trusting the past is a mistake.
+    // The models are right alternately, so weights from the past are misleading.
     const odd = [Float32Array.of(0.1, 4, 0.1, 4)]
     const even = [Float32Array.of(4, 0.1, 4, 0.1)]
     expect(bestTemperature([odd, even], [0.1, 100])).toBe(100)
@@ -53,7 +53,7 @@ describe('scores', () => {
   const ids = Int32Array.from({ length: T }, () => Math.floor(random() * goldenConfig.vocabSize))
   const window = { document: 0, ids, labels: Int32Array.from(ids).reverse() }
 
-  it('of a mixture of one FFN three times are those of the dense model, whatever routes', async () => {
+  it('of a mixture of three equal FFNs are those of the dense model, for any routing', async () => {
     const scorer = new Scorer(onnx, goldenConfig)
     const dense = await scorer.score({ params: publicModel, E: 1, topK: 1 }, [window], T)
     const rows = [1, 2, 3].map((seed) =>
@@ -75,7 +75,7 @@ describe('scores', () => {
     for (const shares of mixed.shares) expect(shares.reduce((x, y) => x + y, 0)).toBeCloseTo(1, 5)
   })
 
-  it('are bits over bytes', () => {
+  it('are bits divided by bytes', () => {
     expect(bitsPerByte([Float32Array.of(Math.LN2, Math.LN2), Float32Array.of(Math.LN2)], 6)).toBeCloseTo(
       0.5,
       6,
@@ -85,14 +85,14 @@ describe('scores', () => {
     expect(computeOf(goldenConfig)(1)).toBe(1)
   })
 
-  it('of a soup of a model and itself are its own', () => {
+  it('of the average of a model with itself are those of the model', () => {
     const twice = soup([publicModel, publicModel], [0.5, 0.5])
     for (const [name, { data }] of publicModel) expect(twice.get(name)?.data).toEqual(data)
   })
 })
 
 describe('gates of the table', () => {
-  it('give the logits that serving gives', () => {
+  it('give the logits of serving', () => {
     const owners = [
       { tokens: Float32Array.of(0.7, 0.1, 0.2) },
       { tokens: Float32Array.of(0.1, 0.9, 0) },
@@ -119,7 +119,7 @@ describe('gates of the table', () => {
     })
   })
 
-  it('of streams tell owners apart whose streams differ', () => {
+  it('of streams distinguish owners with different streams', () => {
     const kind = { solver: 'discriminant', decays: [0.9], scale: 1, prior: 0 } as const
     const owners = [1, 2, 3].map((owner) =>
       moments([stream(40, 10 * owner), stream(40, 10 * owner + 1)], C, [0.9]),
@@ -135,7 +135,7 @@ describe('gates of the table', () => {
 })
 
 describe('likeness of a continuation', () => {
-  it('is one less the share of changes', () => {
+  it('is 1 minus the share of changed characters', () => {
     expect(alike('kitten', 'sitting')).toBeCloseTo(1 - 3 / 7, 9)
     expect(alike('same', 'same')).toBe(1)
     expect(alike('', '')).toBe(1)

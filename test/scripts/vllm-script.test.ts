@@ -9,7 +9,7 @@ import { cleanUp, folder } from '../support/folders.ts'
 const script = fileURLToPath(new URL('../../scripts/serve/vllm.sh', import.meta.url))
 afterAll(cleanUp)
 
-/** Runs the script with stand-ins for vllm and python3 first in the path. */
+/** Runs the script with fake vllm and python3 programs first in the path. */
 async function serve(...args: string[]): Promise<string> {
   const bin = await folder()
   await writeFile(join(bin, 'vllm'), '#!/bin/sh\nprintf "%s\\n" "$@"\n')
@@ -23,7 +23,7 @@ async function serve(...args: string[]): Promise<string> {
 }
 
 describe('the script that serves an export with vLLM', () => {
-  it('names it by its composition and adds nothing to what the node asks', async () => {
+  it('names the model by its composition and leaves every sampling setting to the node', async () => {
     const dir = await folder()
     await writeFile(join(dir, 'composition.json'), '{\n  "composition": "sha256:abc"\n}\n')
     const said = (await serve(dir, '--tensor-parallel-size', '4')).trimEnd().split('\n')
@@ -32,7 +32,7 @@ describe('the script that serves an export with vLLM', () => {
     expect(said.join(' ')).toContain('--generation-config vllm --host 127.0.0.1')
   })
 
-  it('says what it needs', async () => {
+  it('prints its usage if the folder is not an export', async () => {
     await expect(serve(await folder())).rejects.toThrow(/flexmesh compose --export wrote/)
   })
 })

@@ -1,24 +1,24 @@
-/** What an extractor gives, and the cleaning that all texts get. Knows no source. */
+/** The documents that extractors return, and the cleaning of all texts. Knows nothing about sources. */
 import { createHash } from 'node:crypto'
 
 export interface RawDocument {
-  /** Unique within its source; decides into which split the document falls. */
+  /** Unique within its source; determines the document's split. */
   readonly id: string
   readonly text: string
 }
 
-/** Reads unpacked packages; `folder` gives the root of each package of its source by name. */
+/** Reads unpacked packages; `folder` returns the root of a package of its source by name. */
 export type Extractor = (
   folder: (packageName: string) => string,
 ) => Iterable<RawDocument> | AsyncIterable<RawDocument>
 
-/** Shorter texts are headings and leftovers. */
+/** Minimum length of a text; shorter ones are headings and fragments. */
 export const MIN_CHARACTERS = 60
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters to remove.
 const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f\u00ad\u200b\ufeff]/g
 
-/** NFC, \n line ends, no control characters, no trailing spaces, at most one blank line in a row. */
+/** Normalizes to NFC and \n line ends; removes control characters, trailing spaces and repeated blank lines. */
 export function cleanText(text: string): string {
   return text
     .normalize('NFC')
@@ -36,7 +36,7 @@ export interface CleanDocuments {
   readonly duplicates: number
 }
 
-/** Cleaned documents, without those that equal an earlier one in letters and digits, whatever their case. */
+/** Cleans documents and drops those whose letters and digits equal an earlier document's, ignoring case. */
 export async function cleanDocuments(
   raw: Iterable<RawDocument> | AsyncIterable<RawDocument>,
 ): Promise<CleanDocuments> {

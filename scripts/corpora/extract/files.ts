@@ -1,9 +1,9 @@
-/** Text files of an unpacked package, in order of name. Knows no format. */
+/** Lists and reads text files of an unpacked package, in order of name. Knows nothing about formats. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 
-/** Paths below `root` that match, relative to it; links are not followed. */
+/** Matching paths below `root`, relative to it. Does not follow links. */
 export function* filesBelow(root: string, pattern: RegExp, under = root): Generator<string> {
   const entries = readdirSync(under, { withFileTypes: true })
   for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
@@ -13,7 +13,7 @@ export function* filesBelow(root: string, pattern: RegExp, under = root): Genera
   }
 }
 
-/** UTF-8, or Latin-1 where it is not valid UTF-8; gunzipped when named .gz. */
+/** Decodes UTF-8, or Latin-1 if the bytes are not valid UTF-8. Decompresses a file whose name ends in .gz. */
 export function readText(path: string): string {
   const bytes = path.endsWith('.gz') ? gunzipSync(readFileSync(path)) : readFileSync(path)
   try {

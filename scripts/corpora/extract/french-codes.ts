@@ -1,4 +1,4 @@
-/** French codes (labour, rural, social security), an article a document, as a tree of sections in JSON. */
+/** French codes (labour, rural, social security) from a tree of sections in JSON; each article is a document. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Extractor, RawDocument } from './document.ts'
@@ -25,7 +25,7 @@ export const frenchCodes: Extractor = function* (folder) {
   }
 }
 
-/** Articles with the title of the section they stand in. */
+/** Articles, each with the title of its section. */
 export function* articles({ type, data, children }: CodeNode, section = ''): Generator<RawDocument> {
   if (type !== 'article') {
     for (const child of children ?? []) yield* articles(child, data.title ?? section)

@@ -1,4 +1,4 @@
-/** The Gene Ontology: a term, its definition, synonyms and parents. An SQLite file, read with sql.js. */
+/** The Gene Ontology from an SQLite file, read with sql.js; a document is a term with definition, synonyms and parents. */
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
@@ -27,7 +27,7 @@ export const geneOntology: Extractor = async function* (folder) {
   yield* termTexts(await readOntology(folder('sql.js'), join(folder('r-bioc-go.db'), path)))
 }
 
-/** Terms without a definition are left out; so are references to sources inside definitions. */
+/** Skips terms without a definition, and removes references to sources from definitions. */
 export function* termTexts({ terms, synonyms, parents }: GeneOntology): Generator<RawDocument> {
   const names = new Map(terms.map(({ key, name }) => [key, name]))
   const synonymsOf = byKey(synonyms)
@@ -36,7 +36,7 @@ export function* termTexts({ terms, synonyms, parents }: GeneOntology): Generato
     const kind = ONTOLOGIES[ontology]
     if (kind === undefined || definition === null) continue
     const lines = [`${name} (${kind})`, definition.replace(/\s*\[[A-Z]+_?\w*:[^\]]*\]/g, '')]
-    // A merged term keeps its old identifier among its synonyms.
+    // The synonyms of a merged term include its old identifier.
     const also = (synonymsOf.get(key) ?? []).flatMap(({ synonym }) =>
       synonym.startsWith('GO:') ? [] : [synonym],
     )
@@ -65,7 +65,7 @@ function relationText(relation: string): string {
   return words.charAt(0).toUpperCase() + words.slice(1)
 }
 
-/** The little of sql.js that is used here. */
+/** The part of sql.js that is used. */
 interface SqlJs {
   Database: new (
     bytes: Uint8Array,

@@ -1,4 +1,4 @@
-/** The readable text of HTML: blocks on lines of their own, white space as a browser shows it. */
+/** Extracts the readable text of HTML: each block on its own lines, white space as a browser shows it. */
 import { parseHTML } from 'linkedom'
 
 const IGNORED = new Set(['SCRIPT', 'STYLE', 'HEAD', 'NAV', 'SVG', 'TEMPLATE'])
@@ -8,7 +8,7 @@ const BLOCKS = new Set(
 const TEXT_NODE = 3
 const ELEMENT_NODE = 1
 
-/** A whole page or a fragment of one. */
+/** @param html A whole page or a fragment. */
 export function htmlText(html: string): string {
   const page = /<body[\s>]/i.test(html) ? html : `<html><body>${html}</body></html>`
   const { document } = parseHTML(page)
@@ -23,7 +23,7 @@ export function htmlText(html: string): string {
     .trim()
 }
 
-/** Stand-ins from the private use area, for white space inside <pre>. */
+/** Replace white space inside <pre> for a while; from the private use area. */
 const KEPT_SPACE = '\ue000'
 const KEPT_NEWLINE = '\ue001'
 

@@ -1,15 +1,15 @@
 /**
- * Metamath databases: a theorem's or axiom's comment, hypotheses and assertion, without the proof. Format:
- * the Metamath book, chapter 4.
+ * Metamath databases; a document is the comment, hypotheses and assertion of a theorem or axiom, without the proof.
+ * Format: the Metamath book, chapter 4.
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Extractor, RawDocument } from './document.ts'
 
 const DATABASES = ['set', 'iset', 'nf', 'ql']
-/** Shorter comments say nothing. */
+/** Minimum length of a comment; shorter ones carry no content. */
 const MIN_COMMENT_CHARACTERS = 25
-/** Who wrote and shortened what, and notes to the proof checker. */
+/** Credits, and notes to the proof checker. */
 const NOTES =
   /\s*\((Contributed by|Revised by|Proof shortened|Proof modification|New usage|Proof rewritten|Revised and shortened|Unnecessary|Moved)[^)]*\)/g
 
@@ -21,7 +21,7 @@ export const metamath: Extractor = function* (folder) {
   }
 }
 
-/** Statements whose comment stands right before them. */
+/** Statements with a comment directly before them. */
 export function* statements(database: string): Generator<RawDocument> {
   const tokens = database.matchAll(/\S+/g)
   const until = (end: string): string[] => {
@@ -71,7 +71,7 @@ export function* statements(database: string): Generator<RawDocument> {
   }
 }
 
-/** Without the marks for labels (~) and formulas (`), notes and headings. */
+/** Removes the marks of labels (~) and formulas (`) and notes. Empty for a heading. */
 function commentText(words: readonly string[]): string {
   const text = words.join(' ')
   if (/^(#\*#|=-=-|-\.-\.|[-=]+$|\$[htj])/.test(text)) return ''

@@ -1,11 +1,11 @@
-/** Novels by chapter: Jane Austen's six from an R package, Moby Dick from a plain file. */
+/** Chapters of novels: Jane Austen's six from an R package, Moby Dick from a text file. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { inflateSync } from 'node:zlib'
 import type { Extractor } from './document.ts'
 import { readText } from './files.ts'
 
-/** A heading this close to the last one is part of a table of contents. */
+/** Minimum number of lines between headings of chapters; in a table of contents they are closer. */
 const MIN_CHAPTER_LINES = 20
 const CHAPTER = /^\s*(CHAPTER|Chapter|VOLUME)\b/
 
@@ -35,23 +35,21 @@ export function* chapters(lines: readonly string[]): Generator<string> {
   yield current.join('\n')
 }
 
-/** Types of R's serialisation. */
+/** Type numbers of R's serialization. */
 const CHARACTER = 9
 const STRINGS = 16
-/** `X\n`, three versions, then the length of the encoding's name. */
+/** `X\n` and three version numbers; the length of the encoding's name follows. */
 const HEADER_BYTES = 2 + 12
 
 /**
- * The character vectors of an R lazy-load database: records of a big-endian length and a zlib stream that holds
- * one value in R's XDR serialisation, version 3 (R Internals, 1.8).
+ * The character vectors in an R lazy-load database. Each record is a big-endian length and a zlib stream of one value
+ * in R's XDR serialization, version 3 (R Internals, 1.8).
  */
 export function* characterVectors(database: Buffer): Generator<string[]> {
   for (let at = 0; at < database.length; ) {
-    // The types of Node know no `info`: with it the stream comes back beside the bytes.
-    const { buffer, engine } = inflateSync(database.subarray(at + 4), { info: true }) as unknown as {
-      buffer: Buffer
-      engine: { bytesWritten: number }
-    }
+    // With `info`, which Node's types lack, the result is the bytes and the stream.
+    const inflated: unknown = inflateSync(database.subarray(at + 4), { info: true })
+    const { buffer, engine } = inflated as { buffer: Buffer; engine: { bytesWritten: number } }
     at += 4 + engine.bytesWritten
     let next = HEADER_BYTES
     const int = (): number => {

@@ -1,4 +1,4 @@
-/** The PostgreSQL manual, a page a document. */
+/** The PostgreSQL manual; each page is a document. */
 import { basename, join } from 'node:path'
 import type { Extractor } from './document.ts'
 import { filesBelow, readText } from './files.ts'

@@ -1,14 +1,14 @@
-/** Program sources: Python of Debian packages, JavaScript and TypeScript of npm packages. */
+/** Source code: Python from Debian packages, JavaScript and TypeScript from npm packages. */
 import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Extractor } from './document.ts'
 import { filesBelow, readText } from './files.ts'
 
-/** Larger files are tables and generated code. */
+/** Maximum sizes; larger files are tables and generated code. */
 const MAX_PYTHON_BYTES = 300_000
 const MAX_SCRIPT_BYTES = 200_000
 const MIN_SCRIPT_BYTES = 400
-/** A longer line means that a program wrote the file. */
+/** Maximum length of a line; files with longer ones are generated. */
 const MAX_LINE_CHARACTERS = 2000
 const BUILT = /\.min\.|\/dist\/|\/test|\.d\.ts$|\/umd\/|\/cjs\/|\/build\/|bundle/
 
@@ -24,7 +24,7 @@ export function pythonOf(packages: readonly string[]): Extractor {
   }
 }
 
-/** Hand-written modules only: nothing minified, bundled or declared. */
+/** Only hand-written modules, no minified, bundled or declaration files. */
 export function scriptsOf(packages: readonly string[]): Extractor {
   return function* (folder) {
     for (const name of packages) {

@@ -1,4 +1,4 @@
-/** Modules of the SWORD project: a Bible and a commentary in zlib blocks with OSIS marks. */
+/** Modules of the SWORD project, a Bible and a commentary, in zlib blocks with OSIS markup. */
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { inflateSync } from 'node:zlib'
@@ -12,7 +12,7 @@ export const worldEnglishBible: Extractor = (folder) =>
 export const conciseCommentary: Extractor = (folder) =>
   blocks(join(folder('sword-comm-mhcc'), 'usr/share/sword/modules/comments/zcom/mhcc'))
 
-/** `.bzs` lists blocks of `.bzz`: offset, packed and unpacked size, little-endian 32 bits each. */
+/** Reads the blocks of `.bzz`, which `.bzs` lists: offset, compressed and uncompressed size, little-endian, 32 bits each. */
 export function* blocks(module: string): Generator<RawDocument> {
   for (const testament of ['ot', 'nt']) {
     if (!existsSync(join(module, `${testament}.bzs`))) continue
@@ -28,7 +28,7 @@ export function* blocks(module: string): Generator<RawDocument> {
   }
 }
 
-/** Without notes; titles, verses and paragraphs start on lines of their own. */
+/** Removes notes and markup. Titles, verses and paragraphs start on new lines. */
 function osisText(osis: string): string {
   return osis
     .replace(/<note[\s\S]*?<\/note>/g, '')

