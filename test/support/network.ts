@@ -1,4 +1,4 @@
-/** Real nodes on loopback in this process. Knows nothing about what they train and publish. */
+/** Real nodes on loopback in this process, and what tests do with them. */
 import { TestRunner } from 'vitest'
 import { type AcceptancePolicy, DEFAULT_POLICY } from '../../src/acceptance/policy.ts'
 import { nodeCommands } from '../../src/commands/table.ts'
@@ -6,7 +6,7 @@ import { decodeInvite } from '../../src/consortium/invite.ts'
 import { sealMembershipRequest } from '../../src/consortium/membership-request.ts'
 import { readEnvelope } from '../../src/identity/envelope.ts'
 import { loadIdentity } from '../../src/identity/key-file.ts'
-import { digestOf } from '../../src/lib/bytes.ts'
+import { type Digest, digestOf } from '../../src/lib/bytes.ts'
 import { createConsortium } from '../../src/node/found.ts'
 import type { NodeInit } from '../../src/node/init.ts'
 import { joinConsortium } from '../../src/node/join.ts'
@@ -15,6 +15,7 @@ import { homePaths } from '../../src/store/home.ts'
 import { Log } from '../../src/telemetry/log.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import { newHome } from './homes.ts'
+import { type Domain, shortText } from './texts.ts'
 
 /** Unix seconds. */
 export const now = (): number => Math.floor(Date.now() / 1000)
@@ -167,13 +168,46 @@ export async function offerUnchecked(node: FlexMeshNode, envelope: Uint8Array): 
   await node.announce()
 }
 
-/** Run a command of a node to its end. */
-export async function run<T>(node: FlexMeshNode, command: string, args: unknown = {}): Promise<T> {
+/** Begin a command of a node. */
+export function start(
+  node: FlexMeshNode,
+  command: string,
+  args: unknown = {},
+): AsyncGenerator<unknown, unknown, void> {
   const handler = nodeCommands(node)[command]
   if (handler === undefined) throw new Error(`no command ${command}`)
-  const steps = handler(args, new AbortController().signal)
+  return handler(args, new AbortController().signal)
+}
+
+/** The result of a command that has begun. */
+export async function finish<T>(steps: AsyncGenerator<unknown, unknown, void>): Promise<T> {
   for (;;) {
     const { done, value } = await steps.next()
     if (done === true) return value as T
   }
+}
+
+/** Run a command of a node to its end. */
+export function run<T>(node: FlexMeshNode, command: string, args: unknown = {}): Promise<T> {
+  return finish(start(node, command, args))
+}
+
+/** Train an expert for one step, on a short text. */
+export async function train(node: FlexMeshNode, name: string, domain: Domain): Promise<void> {
+  await run(node, 'train', { name, data: [await shortText(domain)], steps: 1 })
+}
+
+/** @returns the package id. */
+export async function publish(node: FlexMeshNode, name: string, options: object = {}): Promise<Digest> {
+  return (await run<{ id: Digest }>(node, 'publish', { name, ...options })).id
+}
+
+/** The outcome of every verdict of a node: `accepted`, or the code of the refusal. */
+export async function outcomes(node: FlexMeshNode): Promise<string[]> {
+  return (await node.verdicts.list()).map((v) => (v.outcome === 'refused' ? v.code : v.outcome))
+}
+
+/** Package ids of the experts that a node uses. */
+export function inUse(node: FlexMeshNode): Digest[] {
+  return node.accepted.list().map(({ id }) => id)
 }

@@ -1,0 +1,97 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import { joinConsortium } from '../../src/node/join.ts'
+import { FlexMeshNode } from '../../src/node/node.ts'
+import { cleanUp } from '../support/folders.ts'
+import { newHome } from '../support/homes.ts'
+import { network, now, type TestNetwork } from '../support/network.ts'
+import { tinyModel } from '../support/tiny-model.ts'
+
+let net: TestNetwork
+afterEach(async () => {
+  await net.close()
+  await cleanUp()
+})
+
+async function founder(): Promise<FlexMeshNode> {
+  net = await network(['Hospital'], await tinyModel())
+  return net.nodes[0] as FlexMeshNode
+}
+
+const never = new AbortController().signal
+
+describe('joining a consortium', () => {
+  it('waits for the approval of a founder', async () => {
+    const hospital = await founder()
+    const home = await newHome('Archive')
+    const stages = new Set<string>()
+    await joinConsortium({ home, now }, await hospital.invite(), never, ({ stage }) => {
+      stages.add(stage)
+      if (stage === 'waiting') void hospital.approve('Archive')
+    })
+    expect([...stages]).toEqual(['charter', 'public-model', 'waiting', 'member'])
+    const members = hospital.membership.roster().members.map(({ institution }) => institution)
+    expect(members).toEqual(['Hospital', 'Archive'])
+  })
+
+  it('leaves no membership behind if it is interrupted, and can begin anew', async () => {
+    const hospital = await founder()
+    const home = await newHome('Archive')
+    const invitation = await hospital.invite()
+    const leaving = new AbortController()
+    const first = joinConsortium({ home, now }, invitation, leaving.signal, ({ stage }) => {
+      if (stage === 'waiting') leaving.abort()
+    })
+    await expect(first).rejects.toMatchObject({ code: 'aborted' })
+    const opened = FlexMeshNode.open({ home, engine: hospital.engine, now })
+    await expect(opened).rejects.toMatchObject({ code: 'not-a-member' })
+    await hospital.approve('Archive')
+    await joinConsortium({ home, now }, invitation, never, () => undefined)
+    const archive = await FlexMeshNode.open({ home, engine: hospital.engine, now })
+    expect(archive.membership.isMember(archive.identity.peerId)).toBe(true)
+    await archive.close()
+  })
+
+  it('is refused with an invitation that another institution has used', async () => {
+    const hospital = await founder()
+    const invitation = await hospital.invite()
+    await joinConsortium({ home: await newHome('Archive'), now }, invitation, never, ({ stage }) => {
+      if (stage === 'waiting') void hospital.approve()
+    })
+    await hospital.invite() // Strangers can connect as long as some invitation is open.
+    const second = joinConsortium(
+      { home: await newHome('University'), now },
+      invitation,
+      never,
+      () => undefined,
+    )
+    await expect(second).rejects.toMatchObject({ code: 'refused' })
+  })
+
+  it.each([
+    ['has expired', 30 * 86_400, 'usage'],
+    ['is still good', 0, 'exists'],
+  ])('of a member is refused although its invitation %s', async (_, ahead, code) => {
+    const hospital = await founder()
+    const home = net.homes[0] as string
+    const invitation = await hospital.invite()
+    await hospital.close()
+    const again = joinConsortium({ home, now: () => now() + ahead }, invitation, never, () => undefined)
+    await expect(again).rejects.toMatchObject({ code })
+  })
+})
+
+describe('members', () => {
+  it('connect to every other member, not only to the founder', async () => {
+    net = await network(['Hospital', 'Archive', 'University'], await tinyModel())
+    await net.connected()
+    for (const node of net.nodes) expect(node.membership.roster().members).toHaveLength(3)
+  })
+})
+
+describe('a second node with the same home', () => {
+  it('is refused', async () => {
+    const { engine, paths } = await founder()
+    const second = FlexMeshNode.open({ home: paths.root, engine, now })
+    await expect(second).rejects.toMatchObject({ code: 'home-in-use' })
+  })
+})

@@ -1,0 +1,89 @@
+/** What a change of the roster, or its end, means for the packages of members. */
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { seal } from '../../src/identity/envelope.ts'
+import { MEDIA_TYPES } from '../../src/identity/media-types.ts'
+import type { Digest } from '../../src/lib/bytes.ts'
+import { limit } from '../../src/lib/limits.ts'
+import type { FlexMeshNode } from '../../src/node/node.ts'
+import { encodeManifest, openManifest } from '../../src/packaging/manifest.ts'
+import { cleanUp } from '../support/folders.ts'
+import { inUse, network, now, outcomes, publish, run, type TestNetwork, train } from '../support/network.ts'
+import { tinyModel } from '../support/tiny-model.ts'
+
+let net: TestNetwork
+let hospital: FlexMeshNode
+let archive: FlexMeshNode
+/** Seconds by which the clocks of all nodes are ahead. */
+let ahead: number
+
+beforeEach(async () => {
+  ahead = 0
+  net = await network(['Hospital', 'Archive'], await tinyModel(), { now: () => now() + ahead })
+  ;[hospital, archive] = net.nodes as [FlexMeshNode, FlexMeshNode]
+  await net.connected()
+  await train(archive, 'law', 'archive')
+})
+afterEach(async () => {
+  await net.close()
+  await cleanUp()
+})
+
+async function publishEverywhere(): Promise<Digest> {
+  const id = await publish(archive, 'law')
+  await net.accepted(1)
+  return id
+}
+
+describe('a member that was taken off the roster', () => {
+  it('keeps its earlier packages in use, also at institutions that join later', async () => {
+    const id = await publishEverywhere()
+    await run(hospital, 'revoke', { who: 'Archive', reason: 'left' })
+    const late = await net.join('University')
+    await net.watch.until('the expert at the late joiner', () => late.accepted.has(id))
+    expect(late.composer.served.composition.digest).toBe(hospital.composer.served.composition.digest)
+  })
+
+  it('loses the packages that the roster no longer covers', async () => {
+    await publishEverywhere()
+    // As if the founder had not received the statement before it revoked the member.
+    await hospital.membership.revoke('Archive', 'compromised', 0)
+    const again = await net.restart(0)
+    expect(inUse(again)).toEqual([])
+    expect(await outcomes(again)).toEqual(['not-a-member'])
+  })
+
+  it('can return under its name with another key', async () => {
+    await run(hospital, 'revoke', { who: 'Archive', reason: 'compromised' })
+    await net.join('Archive')
+    const entries = hospital.membership.roster().members.filter((member) => member.institution === 'Archive')
+    expect(entries.map(({ revoked }) => revoked !== undefined)).toEqual([true, false])
+  })
+})
+
+describe('a roster that has ended', () => {
+  it('covers no new packages until a founder renews it', async () => {
+    ahead = limit('rosterLifetime') + 2 * limit('clockSkew')
+    await expect(publish(archive, 'law')).rejects.toMatchObject({ code: 'expired' })
+    expect(await outcomes(hospital)).toEqual([])
+    const { version } = archive.membership.roster()
+    await hospital.renew()
+    await net.watch.until('the new roster', () => archive.membership.roster().version > version)
+    await publishEverywhere()
+  })
+})
+
+describe('a publisher that signs two statements with one number', () => {
+  it('is found out: the proof is kept, and its later packages are refused, also after a restart', async () => {
+    const id = await publishEverywhere()
+    const { manifest } = openManifest((await archive.catalogue.statement(id)) as Uint8Array)
+    const payload = encodeManifest({ ...manifest, domain: 'another' })
+    const other = seal(MEDIA_TYPES.manifest, payload, [archive.identity])
+    await hospital.ingest(other)
+    expect(await outcomes(hospital)).toContain('forked')
+    expect(await hospital.catalogue.get('forks', archive.identity.peerId)).toEqual(other)
+    const again = await net.restart(0)
+    const second = await publish(archive, 'law', { domain: 'later' })
+    await again.ingest((await archive.catalogue.statement(second)) as Uint8Array)
+    expect(await again.catalogue.statement(second)).toBeUndefined()
+  })
+})
