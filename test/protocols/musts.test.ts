@@ -21,7 +21,7 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
     'After `expiresAt` plus `clockSkew`, a receiver MUST NOT take new manifests (`expired`) until a later roster renews the membership.':
       [
         rule('ends the time for manifests, not that for withdrawals'),
-        test('node/acceptance.test.ts', "'expired'"),
+        test('node/membership.test.ts', "'expired'"),
       ],
     '`consortium`: the digest that the fetched charter MUST have.': [
       rule('is refused if the charter that is fetched is that of another consortium'),
@@ -38,16 +38,16 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
     'A receiver that sees a fork MUST keep both statements as proof (one pair for each publisher is enough) and SHOULD stop taking manifests of that publisher.':
       [
         rule('is refused and kept as proof beside the statement in the log'),
-        test('node/acceptance.test.ts', "'forks'"),
+        test('node/membership.test.ts', "'forks'"),
       ],
     'The number and digest of the latest statement MUST be on disk before its expert is used.': [
       test('store/catalogue.test.ts', 'catalogue.append'),
     ],
     "After `expiresAt` the owner's consent has ended, and the expert MUST NOT be used.": [
-      test('node/network.test.ts', "'expired'"),
+      test('node/consent.test.ts', "'expired'"),
     ],
     '`digest` and `tokenizerDigest` MUST be those of the charter (`wrong-public-model` on acceptance).': [
-      test('node/network.test.ts', "'wrong-public-model'"),
+      test('node/refusals.test.ts', "'wrong-public-model'"),
     ],
     '`size` MUST be at least the size of the tensors that `expert` calls for plus 8 bytes, and at most `safetensorsHeaderBytes` more.':
       vectors('manifest-file-too-small', 'manifest-file-too-large', 'manifest-statistics-no-room'),
@@ -73,7 +73,7 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
           'shares-too-little',
           'shares-too-much',
         ),
-        test('node/network.test.ts', "'gate-share'"),
+        test('node/refusals.test.ts', "'gate-share'"),
       ],
   },
   composition: {
