@@ -84,14 +84,19 @@ export class Composer {
     return compose(config, { digest, params }, experts, topK, { router, publicStatistics })
   }
 
-  /** Serve the experts in use from now on. Answers that have begun are completed by the model before. */
+  /** Serve the experts in use from now on, and report it. Answers that were begun are completed by the model before. */
   async recompose(): Promise<void> {
+    this.#init.onComposed(await this.serve())
+  }
+
+  /** Serve the experts in use from now on without a report: a node that opens has changed nothing. */
+  async serve(): Promise<Composition> {
     const composition = await this.compose()
     const retired = this.#served.retire().then(() => void this.#retiring.delete(retired))
     retired.catch(() => undefined) // Stays in the set, so `dispose` throws it.
     this.#retiring.add(retired)
     this.#served = this.modelOf(composition)
-    this.#init.onComposed(composition)
+    return composition
   }
 
   /** Waits until the answers that have begun are complete, then frees all memory. @throws what keeps it from that. */

@@ -1,4 +1,4 @@
-/** Where members were reached, kept across restarts: a founder has no invitation to look into. */
+/** Addresses at which members were reached, kept across restarts: a founder has no invitation that names them. */
 
 import { decodeAddressesFrame } from '../exchange/addresses.ts'
 import { fromUtf8, utf8 } from '../lib/bytes.ts'
@@ -7,7 +7,7 @@ import type { Catalogue } from '../store/catalogue.ts'
 
 const PREFIX = 'addresses.'
 
-/** Never rejects: a lost address costs a later dial. */
+/** @throws InputError `disk-full`, `io`; an address that is lost costs a later dial. */
 export async function rememberAddresses(
   catalogue: Catalogue,
   members: readonly MemberAddresses[],
@@ -17,7 +17,7 @@ export async function rememberAddresses(
     key: `${PREFIX}${member.peerId}`,
     value: utf8(JSON.stringify(member)),
   }))
-  await catalogue.write(changes).catch(() => undefined)
+  await catalogue.write(changes)
 }
 
 export async function rememberedAddresses(catalogue: Catalogue): Promise<MemberAddresses[]> {

@@ -205,8 +205,9 @@ export class FlexMeshNode {
           onSynced: (peer, addresses) => {
             log.debug(`synced with ${peer}`)
             queue.retry()
-            // `rememberAddresses` never rejects.
-            void rememberAddresses(this.catalogue, addresses)
+            rememberAddresses(this.catalogue, addresses).catch((error: unknown) =>
+              log.warn('addresses of members were not stored, so a restart may not find them', error),
+            )
           },
           mayRead: (peer, digest) =>
             membership.isMember(peer) ||

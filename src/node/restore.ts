@@ -44,7 +44,7 @@ export async function restore(parts: Parts): Promise<void> {
   for (const { logged, verdict } of standing) await restorePackage(parts, logged, verdict)
   await accepted.dropUncovered((publisher, seq) => membership.mayPublish(publisher, seq))
   await accepted.dropExpired()
-  await parts.composer.recompose()
+  await parts.composer.serve()
 }
 
 function restoreWithdrawal(parts: Parts, envelope: Uint8Array): void {
