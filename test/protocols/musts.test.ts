@@ -87,8 +87,16 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
   },
   'inference-api': {
     '`Content-Type` MUST be `application/json`.': [test('serving/app.test.ts', "'bad_content_type'")],
-    "The node knows from the export's `composition.json` (composition, Composition file) what the upstream serves; its consortium and public model MUST be the node's own.":
-      [test('serving/gateway.test.ts', "'wrong-consortium'")],
+    'A node MUST compute an answer with the composition that it serves when the request leaves the queue, and attribute it to that composition, even if another one is served before the answer is complete.':
+      [
+        test('serving/local-engine.test.ts', 'that is served when the request leaves the queue'),
+        test('serving/local-engine.test.ts', 'by the composition with which it began'),
+      ],
+    "The node learns what the upstream serves from the export's `composition.json` (composition, Composition file), whose consortium and public model MUST be the node's own.":
+      [
+        test('serving/gateway.test.ts', "'wrong-consortium'"),
+        test('serving/gateway.test.ts', "'wrong-public-model'"),
+      ],
   },
 }
 
