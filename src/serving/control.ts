@@ -45,7 +45,8 @@ export async function startControl(
         outgoing.write(`${JSON.stringify(event)}\n`)
       }
       const command = (incoming.url ?? '/').slice(1)
-      answer(handlers[command], Buffer.concat(chunks).toString(), abort.signal, write)
+      const handler = Object.hasOwn(handlers, command) ? handlers[command] : undefined
+      answer(handler, Buffer.concat(chunks).toString(), abort.signal, write)
         .catch((error: unknown) => {
           if (!(error instanceof FlexMeshError) && !abort.signal.aborted)
             log.error(`the command "${command}" failed`, error)

@@ -1,5 +1,4 @@
-/** Experts of low rank under a solved gate: served and evaluated as the whole weights that their factors make. */
-
+/** A low-rank expert under a solved gate is served and evaluated like the full-rank expert that its factors make. */
 import { describe, expect, it } from 'vitest'
 import { referenceExpert } from '../../scripts/bench/inference/reference-models.ts'
 import type { AcceptedExpert } from '../../src/acceptance/accepted-experts.ts'
@@ -38,13 +37,13 @@ const composed = (first: AcceptedExpert): Composition =>
 const low = composed(court)
 const whole = composed({ ...court, expert: materialised(court.expert, params) })
 const E = 3
-/** Index of the expert of low rank in the mixture. */
+/** Index of the low-rank expert in the mixture. */
 const LOW = 1 + low.experts.indexOf(court)
 
 const text = Int32Array.from({ length: 40 }, (_, i) => (i * i + 5) % V)
 const selections: Selection[] = [{}, {}, { exclude: ['Hospital'] }, { exclude: ['Court'] }]
 
-/** Greedy tokens of four requests at once, whose prompts take several runs, and nats of a text. */
+/** Greedy tokens of four concurrent requests, whose prompts take several runs, and the loss of a text in nats. */
 async function served(
   composition: Composition,
   routingOf: (selection: Selection) => SequenceRouting,
@@ -81,33 +80,34 @@ async function served(
   }
 }
 
-const far = (a: readonly number[], b: readonly number[]): number =>
+/** Maximum absolute difference. */
+const maxDifference = (a: readonly number[], b: readonly number[]): number =>
   Math.max(...a.map((x, i) => Math.abs(x - (b[i] as number))))
 
-describe('an expert of low rank beside a whole one, both with statistics', () => {
-  it('is composed under a gate, and stays factors', () => {
+describe('a low-rank expert beside a full-rank one, both with router statistics', () => {
+  it('is composed under a gate as factors', () => {
     expect([low.router, whole.router, low.digest]).toEqual(['solved', 'solved', whole.digest])
     expect([...lowRankExperts(low.params, E)]).toEqual([LOW])
     expect(lowRankExperts(whole.params, E).size).toBe(0)
     expect(expertRank(court.expert)).toBe(4)
   })
 
-  it.each([0, 2])('answers with the tokens of whole weights, which %i threads decode', async (threads) => {
+  it.each([0, 2])('generates the tokens of the full-rank expert, decoded by %i threads', async (threads) => {
     const gated = (composition: Composition) => (selection: Selection) =>
       selectionRouting(composition, selection)
     const found = await served(low, gated(low), threads)
     const expected = await served(whole, gated(whole), threads)
     expect(found.ids).toEqual(expected.ids)
-    expect(far(found.shares.flat(2), expected.shares.flat(2))).toBeLessThan(1e-4)
+    expect(maxDifference(found.shares.flat(2), expected.shares.flat(2))).toBeLessThan(1e-4)
     expect(found.nats).toBeCloseTo(expected.nats, 3)
     const lowShares = found.shares.map((list) => Math.max(...list.map((shares) => shares[LOW] as number)))
     expect(lowShares.map((share) => share > 0)).toEqual([true, true, true, false])
-    // The rows alone would route otherwise: the gate decides.
+    // Router rows alone give other shares, so the gate has an effect.
     const rows = await served(low, (selection) => ({ mask: gated(low)(selection).mask }), threads)
-    expect(far(rows.shares.flat(2), found.shares.flat(2))).toBeGreaterThan(0.05)
+    expect(maxDifference(rows.shares.flat(2), found.shares.flat(2))).toBeGreaterThan(0.05)
   })
 
-  it('is evaluated as whole weights are, layer by layer', async () => {
+  it('is evaluated like the full-rank expert, layer by layer', async () => {
     const evaluated = async (composition: Composition, selection: Selection) => {
       const init = { E, topK: composition.topK, B: 2, T: 16, endOfText: 0, gate: true }
       const evaluator = await createEvaluator(engine, goldenConfig, composition.params, init)
@@ -120,7 +120,7 @@ describe('an expert of low rank beside a whole one, both with statistics', () =>
       const found = await evaluated(low, selection)
       const expected = await evaluated(whole, selection)
       expect(found.bitsPerByte).toBeCloseTo(expected.bitsPerByte, 4)
-      expect(far(found.layerShares.flat(), expected.layerShares.flat())).toBeLessThan(1e-4)
+      expect(maxDifference(found.layerShares.flat(), expected.layerShares.flat())).toBeLessThan(1e-4)
       expect(found.layerShares.every((shares) => (shares[LOW] as number) > 0)).toBe(true)
     }
   })

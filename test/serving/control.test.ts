@@ -72,7 +72,8 @@ describe('a command to a running node', () => {
       code: 'usage',
       message: 'publish: expected a name',
     })
-    await expect(call('no-such-command')).rejects.toMatchObject({ code: 'usage' })
+    for (const unknown of ['no-such-command', 'constructor'])
+      await expect(call(unknown)).rejects.toMatchObject({ code: 'usage' })
   })
 
   it('has code io and names the remote code for an error of another family', async () => {
