@@ -72,10 +72,11 @@ function refuse(c: Context, problem: Problem): Response {
   return c.json(problemBody(problem), problem.status)
 }
 
-/** What a request needs from its place in the queue to the end of its answer. */
+/** A request that has left the queue. */
 interface Admission {
+  /** The composition that answers it. */
   readonly engine: ServingEngine
-  /** Let go of the composition and the place. Called once, after the generation has ended. */
+  /** Let go of the composition and of the place in the queue. Called after the generation has ended. */
   readonly end: () => void
 }
 

@@ -18,7 +18,7 @@ export const MODEL_NAME = 'flexmesh'
 
 export interface InferenceRequest {
   readonly model: string
-  /** Of a chat: its messages, rendered by `template`. */
+  /** The messages of a chat are rendered by `template`. */
   readonly prompt: string
   readonly maxTokens: number
   /** 0 chooses the most likely token. */

@@ -1,4 +1,7 @@
-/** Errors as HTTP statuses and OpenAI error bodies. Implements protocols/inference-api, section "Errors". */
+/**
+ * Errors as HTTP statuses and OpenAI error bodies. Implements protocols/inference-api, section "Errors". Knows nothing
+ * about routes.
+ */
 import { FlexMeshError, FormatError } from '../lib/errors.ts'
 import { ServingError } from './engine.ts'
 import { QueueFullError } from './queue.ts'
@@ -13,7 +16,7 @@ export interface Problem {
   readonly param?: string
 }
 
-/** An unexpected error becomes `internal`, whose message says nothing about it: the client may not be the operator. */
+/** An unexpected error becomes `internal` without details, because the client may not be the operator. */
 export function problemOf(error: unknown): Problem {
   if (error instanceof QueueFullError)
     return { status: 429, code: 'queue_full', message: 'too many requests are waiting; try again soon' }
