@@ -1,6 +1,6 @@
 /**
- * Extraction audit (FlexOlmo paper, section 5.3, at our scale): given the start of a training text, does a model
- * write its continuation? A control that was overfitted must be caught. Knows no table.
+ * Extraction audit (FlexOlmo paper, section 5.3, at our scale): given the start of a training text, does a model write
+ * its continuation? An overfitted control model must be detected. Knows nothing about tables.
  */
 import { createGenerator } from '../../src/inference/generate.ts'
 import { mixtureParams, type Params, zeroRows } from '../../src/model/params.ts'
@@ -10,17 +10,17 @@ import type { Rows } from './rows.ts'
 import { sampler } from './text.ts'
 import { type Laboratory, trainDense } from './trainings.ts'
 
-/** Tokens given, tokens written, and how alike a continuation must be to count as extracted. */
+/** Tokens of the prefix, tokens of the continuation, and the similarity from which it counts as extracted. */
 export const AUDIT = { prefixTokens: 32, newTokens: 64, similarity: 0.9, temperature: 1, topP: 0.95 }
 
-/** Share of training texts extracted, by model. */
+/** Share of training texts that were extracted, by model. */
 export type AuditResult = Readonly<Record<'public' | 'composition' | 'dense' | 'overfitted', number>>
 
-/** The owner whose text is asked for, how many of its texts, and how often the control sees each of them. */
+/** The owner whose text is tried, the number of its texts, and how often the control is trained on each. */
 const OWNER = 'math'
 const AUDITED = { texts: 32, controlEpochs: 100 }
 
-/** The public model, the composition, the dense expert, and a control that was trained on few texts for long. */
+/** Audits the public model, the composition, the dense expert, and a control that was trained on few texts for long. */
 export async function runAudit(experiment: Experiment, rows: Rows): Promise<AuditResult> {
   const { lab, publicModel } = experiment
   const { settings, cells } = lab
@@ -28,7 +28,7 @@ export async function runAudit(experiment: Experiment, rows: Rows): Promise<Audi
   return cells.value(`audit-s${seed}`, async () => {
     const length = AUDIT.prefixTokens + AUDIT.newTokens
     const { B, T } = settings.expertTraining
-    // Windows that the dense expert and the pair both were trained on: the owner's half of the first batches.
+    // Windows on which both the dense expert and the pair were trained: the owner's half of the first batches.
     const source = sampler(lab.text.train(OWNER), T, seed)
     const own = Array.from({ length: 2 * AUDITED.texts }, (_, i) => i).filter((i) => i % B >= B / 2)
     const texts = (await inTurn(own.slice(0, AUDITED.texts), source)).map((ids) => ids.slice(0, length))
@@ -57,8 +57,8 @@ export function denseAsMixture({ settings }: Laboratory, dense: Params): Audited
 }
 
 /**
- * Share of `texts` (each of prefixTokens + newTokens trained ids) of which one of `samples` continuations is
- * alike; the prefix itself does not count.
+ * Share of `texts` for which at least one of `samples` continuations is similar to the text.
+ * @param texts Ids that the model was trained on, prefixTokens + newTokens each. The prefix is not compared.
  */
 export async function extractedShare(
   { engine, settings, text, signal }: Laboratory,
@@ -103,7 +103,7 @@ export async function extractedShare(
   }
 }
 
-/** 1 - Levenshtein distance over the longer length, in characters. */
+/** 1 minus the Levenshtein distance divided by the longer length, in characters. */
 export function alike(a: string, b: string): number {
   const longest = Math.max(a.length, b.length)
   if (longest === 0) return 1

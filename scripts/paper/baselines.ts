@@ -1,18 +1,19 @@
 /**
- * What owners could do without FlexMesh, from the nats of their models alone: ensembles, prompt routing and
- * soups of weights (FlexOlmo paper, section 4.3 and appendix A.1). Knows no training.
+ * Baselines without FlexMesh: ensembles and prompt routing, from the nats of the owners' models, and averages of
+ * weights (FlexOlmo paper, section 4.3 and appendix A.1). Knows nothing about training.
  */
 import type { Param, Params } from '../../src/model/params.ts'
 import type { Scorer } from './scorer.ts'
 import { PURE_WINDOW } from './settings.ts'
 import { type HeldOutText, PUBLIC_DOMAIN, type Text, type Window } from './text.ts'
 
-/** Nats of every token of every window, model by model. */
+/** Nats by model, window and token. */
 export type NatsByModel = readonly (readonly Float32Array[])[]
 
 /**
- * BTM: probabilities averaged with weights softmax(-L / temperature), L a model's nats of the window so far.
- * @returns nats of every token under the ensemble.
+ * BTM: averages probabilities with weights softmax(-L / temperature), where L is a model's sum of nats in the window
+ * so far.
+ * @returns Nats of every token under the ensemble.
  */
 export function ensemble(nats: NatsByModel, temperature: number): Float32Array[] {
   return (nats[0] as readonly Float32Array[]).map((first, w) => {
@@ -34,8 +35,8 @@ export function ensemble(nats: NatsByModel, temperature: number): Float32Array[]
 }
 
 /**
- * Probabilities averaged over the `active` models of most weight, weights the softmax of a gate's logits.
- * @param logits (T, models) of every window
+ * Averages the probabilities of the `active` models with the largest weights, the softmax of a gate's logits.
+ * @param logits Of every window, (T, models).
  */
 export function gatedEnsemble(
   nats: NatsByModel,
@@ -61,7 +62,7 @@ export function gatedEnsemble(
   })
 }
 
-/** Half of the evidence of tokens, half of how well each model foretold them, both forgetting alike. */
+/** The mean of two sums of evidence with the same decay: a gate's logits, and each model's log-likelihoods. */
 export function withLikelihood(
   nats: NatsByModel,
   logits: readonly Float32Array[],
@@ -79,17 +80,17 @@ export function withLikelihood(
   })
 }
 
-/** The temperature among `candidates` that gives the fewest nats. */
+/** The temperature among `candidates` with the fewest nats. */
 export function bestTemperature(nats: NatsByModel, candidates: readonly number[]): number {
   const total = (temperature: number): number =>
     ensemble(nats, temperature).reduce((sum, window) => sum + window.reduce((a, b) => a + b, 0), 0)
   return candidates.reduce((best, candidate) => (total(candidate) < total(best) ? candidate : best))
 }
 
-/** Occurrences added to every token, so that an unseen one rules nothing out. */
+/** Added to the number of occurrences of every token, so that an unseen token rules out no domain. */
 const SMOOTHING = 0.5
 
-/** Log-probability of every token in every domain's training text. It needs all owners' text in one place. */
+/** Unigram classifier of domains. It needs the text of all owners in one place. */
 export class DomainClassifier {
   readonly #domains: readonly string[]
   readonly #logs: readonly Float64Array[]
@@ -110,7 +111,7 @@ export class DomainClassifier {
     return this.#logs.map((logs) => ids.reduce((sum, id) => sum + (logs[id] as number), 0))
   }
 
-  /** Index of the domain of a window, by all of its tokens: more than a router that answers may see. */
+  /** Index of a window's domain, from all of its tokens, while a router sees only those so far. */
   classify(window: Window): number {
     const scores = this.score(window.labels)
     return scores.indexOf(Math.max(...scores))
@@ -125,12 +126,12 @@ export function promptRouting(nats: NatsByModel, windows: readonly Window[], cla
   return windows.map((window, w) => nats[classifier.classify(window)]?.[w] as Float32Array)
 }
 
-/** Tokens of a window by whose likelihood a soup is weighted: what the models know before they answer. */
+/** Number of tokens at the start of a window whose likelihood sets the weights of an average. */
 const PROMPT_TOKENS = 64
-/** A weight so near to one that the soup is that model. */
+/** Weight above which the average is replaced by the one model. */
 const ALONE = 0.999
 
-/** Soup weighted per window: softmax of the models' log-likelihoods of its first tokens. */
+/** Averages weights anew for each window, by the softmax of the models' log-likelihoods of its first tokens. */
 export async function weightedSoup(
   scorer: Scorer,
   models: readonly Params[],
@@ -158,7 +159,7 @@ export async function weightedSoup(
   return out
 }
 
-/** Weighted mean of every parameter. */
+/** The weighted mean of every parameter (a model soup). */
 export function soup(models: readonly Params[], weights: readonly number[]): Params {
   const mean = new Map<string, Param>()
   for (const [name, { shape, data }] of models[0] as Params) {
@@ -175,8 +176,8 @@ export function soup(models: readonly Params[], weights: readonly number[]): Par
 }
 
 /**
- * Public text that looks like an owner's (FlexOlmo paper, section 3.3.3): the windows of T + 1 public tokens that the
- * classifier prefers the owner's domain for, most first, as one array of ids.
+ * Public text that resembles an owner's (FlexOlmo paper, section 3.3.3): the `count` windows of `length` public tokens
+ * for which the classifier prefers the owner's domain most, in that order, as one array of ids.
  */
 export function proxyText(
   text: Text,

@@ -1,7 +1,7 @@
 /**
- * `npm run bench -- paper [--quick] [--row ID]... [--corpora DIR] [--cells DIR]`: the paper's tables at our scale
- * on real text. Every training and every score is a cell on disk, so an interrupted run goes on where it
- * stopped, and a row asked for by name makes only what it needs.
+ * `npm run bench -- paper [--quick] [--row ID]... [--corpora DIR] [--cells DIR]`: the tables of the FlexOlmo paper at our
+ * scale, on real text. Every training and every score is a cell on disk, so an interrupted run resumes, and a row
+ * chosen with --row computes only the cells that it needs.
  */
 import { createHash } from 'node:crypto'
 import { join, resolve } from 'node:path'
@@ -11,18 +11,20 @@ import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import type { Bench } from '../bench/benchmark.ts'
 import { runAudit } from './audit.ts'
 import { Cells } from './cells.ts'
+import { DenseRows } from './dense-rows.ts'
 import { embedderVersion } from './embedder.ts'
 import { type Bits, Experiment, inTurn, MIXED, macro } from './experiment.ts'
+import { type RowResult, tableLines } from './results.ts'
 import { GATE, Rows } from './rows.ts'
 import { FULL, QUICK, type Settings } from './settings.ts'
-import { type RowResult, type RowSpec, rowSpecs, tableLines } from './table.ts'
+import { type RowSpec, rowSpecs } from './table.ts'
 import { loadText } from './text.ts'
 
-/** What `--row` takes beside the rows of the table: extraction, and how alike router rows end up. */
+/** Further values of `--row` besides the rows of the table: the extraction audit, and the similarity of router rows. */
 const AUDIT = 'audit'
 const ROW_COSINES = 'row-cosines'
 
-/** Where corpora and cells lie when no folder is named; ignored by git. */
+/** Default folder of corpora and cells; ignored by git. */
 const WORK = '.bench'
 
 export async function benchPaper(say: (line: string) => void, options: readonly string[]): Promise<Bench> {
@@ -33,10 +35,10 @@ export async function benchPaper(say: (line: string) => void, options: readonly 
     .digest('hex')
     .slice(0, 8)
   const dir = resolve(values.cells, `${values.quick ? 'quick' : 'full'}-${digest}`)
-  say(`cells in ${dir}; stop at any time, the same command goes on`)
+  say(`cells in ${dir}; you can stop at any time, and the same command resumes`)
   const abort = new AbortController()
   process.once('SIGINT', () =>
-    abort.abort(new InputError('usage', 'interrupted; the same command goes on from here')),
+    abort.abort(new InputError('usage', 'interrupted; the same command resumes from here')),
   )
   const cells = await Cells.open(dir, say)
   const text = await loadText(values.corpora, settings, cells)
@@ -44,6 +46,7 @@ export async function benchPaper(say: (line: string) => void, options: readonly 
   const experiment = await Experiment.begin({ engine, settings, cells, text, say, signal: abort.signal })
   const embedder = await embedderVersion()
   const rows = new Rows(experiment, embedder !== undefined)
+  const dense = new DenseRows(experiment)
   const specs = rowSpecs(rows, experiment, settings)
   const known = [...specs.map(({ id }) => id), AUDIT, ROW_COSINES]
   const unknown = values.row?.find((id) => !known.includes(id))
@@ -78,7 +81,7 @@ export async function benchPaper(say: (line: string) => void, options: readonly 
   const extra = {
     ...(isMade('gate') ? { routing: await rows.routing(seed, GATE) } : {}),
     ...(isMade('btm')
-      ? { temperatures: await inTurn(settings.seeds, async (each) => (await rows.btm(each)).temperature) }
+      ? { temperatures: await inTurn(settings.seeds, async (each) => (await dense.btm(each)).temperature) }
       : {}),
     ...(isAsked(AUDIT) ? { audit: await runAudit(experiment, rows) } : {}),
     ...(isAsked(ROW_COSINES) ? { rowCosines: await rows.rowCosines(seed) } : {}),
@@ -96,7 +99,7 @@ export async function benchPaper(say: (line: string) => void, options: readonly 
   }
 }
 
-/** What every cell depends on; which seeds, ranks and shares are run is said by the cells' names. */
+/** Settings that change the content of cells. Seeds, ranks and shares are part of the cells' names instead. */
 function shapingCells({ seeds, ranks, replayShares, rows, ...rest }: Settings): Partial<Settings> {
   return rest
 }

@@ -1,16 +1,17 @@
 /**
- * Rows that say what keeps a composition where it is: every text answered by its own model, models of which only
- * some parameters were trained, the same pairs combined as others combine dense models, and one dense model that
- * went on with everybody's text. Knows no output.
+ * Rows that show what limits a composition: every text scored by its own model, models of which only some parameters
+ * were trained, pairs combined in the ways of dense models, and one dense model trained on the text of all owners.
+ * Knows nothing about output.
  */
 import type { Params } from '../../src/model/params.ts'
 import { bestTemperature, ensemble, gatedEnsemble, promptRouting, withLikelihood } from './baselines.ts'
+import { type DenseRows, TEMPERATURES } from './dense-rows.ts'
 import { type Experiment, inTurn, MIXED, type NatsBySet, TUNING } from './experiment.ts'
-import { GATE, type Rows, TEMPERATURES } from './rows.ts'
+import { GATE, type Rows } from './rows.ts'
 import { PUBLIC_DOMAIN } from './text.ts'
 import { trainDense } from './trainings.ts'
 
-/** Which parameters of a dense model an owner trains; FFNs alone are what an expert may bring. */
+/** The parameters of a dense model that an owner trains; an expert brings FFNs only. */
 const PARTS = {
   ffn: /mlp/,
   'ffn-attention': /mlp|self_attn/,
@@ -22,21 +23,23 @@ export type Part = keyof typeof PARTS
 export class Bounds {
   readonly #experiment: Experiment
   readonly #rows: Rows
+  readonly #dense: DenseRows
 
-  constructor(experiment: Experiment, rows: Rows) {
+  constructor(experiment: Experiment, rows: Rows, dense: DenseRows) {
     this.#experiment = experiment
     this.#rows = rows
+    this.#dense = dense
   }
 
   ownDense(seed: number): Promise<NatsBySet> {
-    return this.#own((domain) => this.#rows.dense(domain, seed))
+    return this.#own((domain) => this.#dense.dense(domain, seed))
   }
 
   ownPair(seed: number): Promise<NatsBySet> {
     return this.#own((domain) => this.#rows.pair(domain, seed))
   }
 
-  /** Own text alone, as a dense fine-tune, but only a part of the parameters moves. */
+  /** A dense fine-tune on own text that trains only a part of the parameters. */
   ownPart(part: Part, seed: number): Promise<NatsBySet> {
     const { lab, publicModel } = this.#experiment
     const { expertTraining, denseTraining } = lab.settings
@@ -56,7 +59,7 @@ export class Bounds {
     })
   }
 
-  /** @returns nats of the public model and every pair, weighed as the BTM ensemble weighs dense models. */
+  /** The BTM ensemble of the public model and every pair. */
   async btmOfPairs(seed: number): Promise<NatsBySet> {
     const tuning = await this.#pairNats(seed, TUNING)
     const temperature = bestTemperature(tuning, TEMPERATURES)
@@ -71,16 +74,16 @@ export class Bounds {
   }
 
   /**
-   * What the product's gate makes of whole dense models: those of `active` owners answer a token together. By tokens
-   * alone, or also by how likely every model found them, which needs them all.
+   * Dense models behind the product's gate: those of `active` owners predict each token together. The gate uses the
+   * tokens, or also every model's likelihoods, for which all models have to run.
    */
   gatedDense(seed: number, active: number, by: 'tokens' | 'likelihood' = 'tokens'): Promise<NatsBySet> {
     const { owners } = this.#experiment
     const present = [0, ...owners.map((_, i) => i + 1)]
     return this.#bySet(async (set) => {
       const all = [
-        await this.#rows.publicModel(),
-        ...(await inTurn(owners, (owner) => this.#rows.dense(owner, seed))),
+        await this.#dense.publicModel(),
+        ...(await inTurn(owners, (owner) => this.#dense.dense(owner, seed))),
       ]
       const nats = all.map((bySet) => bySet.get(set) as readonly Float32Array[])
       const logitsOf = await this.#experiment.gate(GATE, set, present)
@@ -89,7 +92,7 @@ export class Bounds {
     })
   }
 
-  /** One dense model that goes on with everybody's text, as many tokens as all owners spend together. */
+  /** The public model trained further on the text of all owners, for as many tokens as they spend together. */
   continued(seed: number): Promise<NatsBySet> {
     const { lab, publicModel, owners } = this.#experiment
     const { denseTraining } = lab.settings
@@ -111,7 +114,7 @@ export class Bounds {
   async #own(answers: (owner: string) => Promise<NatsBySet>): Promise<NatsBySet> {
     return this.#bySet(
       async (set) => {
-        const nats = set === PUBLIC_DOMAIN ? await this.#rows.publicModel() : await answers(set)
+        const nats = set === PUBLIC_DOMAIN ? await this.#dense.publicModel() : await answers(set)
         return nats.get(set) as readonly Float32Array[]
       },
       this.#experiment.sets.filter((set) => set !== MIXED),
@@ -121,7 +124,7 @@ export class Bounds {
   async #pairNats(seed: number, set: string): Promise<(readonly Float32Array[])[]> {
     const { owners } = this.#experiment
     const all = [
-      await this.#rows.publicModel(),
+      await this.#dense.publicModel(),
       ...(await inTurn(owners, (owner) =>
         set === TUNING ? this.#rows.pairOnTuning(owner, seed) : this.#rows.pair(owner, seed),
       )),

@@ -1,6 +1,6 @@
 /**
- * Results kept as they come, so that a run of hours goes on where it stopped: a cell is one training or one
- * evaluation, a file by its name. Knows nothing of what a cell means.
+ * Stores every result as soon as it is computed, so that a run of hours can be resumed. A cell is one training or one
+ * evaluation, in a file of its name. Does not know what a cell means.
  */
 import { join } from 'node:path'
 import { ensurePrivateDir, pathExists, readFileBounded, writeFileAtomic } from '../../src/lib/files.ts'
@@ -25,7 +25,7 @@ export class Cells {
     return new Cells(dir, say)
   }
 
-  /** Weights by name; `make` may keep checkpoints. */
+  /** Loads arrays by name, or computes and stores them; `make` may store checkpoints. */
   async arrays(name: string, make: (checkpoints: CheckpointStore) => Promise<Arrays>): Promise<Arrays> {
     const file = checkpointFile(join(this.dir, `${name}.safetensors`))
     const kept = await file.load()
@@ -37,7 +37,7 @@ export class Cells {
     return arrays
   }
 
-  /** Anything that JSON can hold. */
+  /** Loads a JSON value, or computes and stores it. */
   async value<T>(name: string, make: () => Promise<T>): Promise<T> {
     const path = join(this.dir, `${name}.json`)
     if (await pathExists(path)) {

@@ -1,8 +1,8 @@
-/** Cholesky factorisation of small symmetric matrices in double precision. */
+/** Cholesky factorization of small symmetric matrices in double precision. */
 
 /**
- * Lower factor L with A = L L', both row-major [n, n]; only A's lower triangle is read.
- * @returns undefined where A is not positive definite.
+ * Lower factor L with A = L L', both row-major [n, n]. Reads only the lower triangle of A.
+ * @returns undefined if A is not positive definite.
  */
 export function cholesky(A: Float64Array, n: number): Float64Array | undefined {
   const L = new Float64Array(n * n)
@@ -18,7 +18,7 @@ export function cholesky(A: Float64Array, n: number): Float64Array | undefined {
   return L
 }
 
-/** x with L L' x = b. */
+/** Solves L L' x = b. */
 export function choleskySolve(L: Float64Array, b: ArrayLike<number>): Float64Array {
   const n = b.length
   const x = new Float64Array(n)

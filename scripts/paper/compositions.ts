@@ -1,22 +1,22 @@
-/** Trained pairs side by side as one mixture, in the ways that the table compares. Knows no routing but rows. */
+/** Builds one mixture from trained pairs, in the ways that the table compares. Of routing, it knows only rows. */
 import type { ModelConfig } from '../../src/model/config.ts'
 import { lowRankOf, materialised } from '../../src/model/low-rank.ts'
 import { mixtureParams, type Params } from '../../src/model/params.ts'
 import { expertOf, type Trainables } from '../../src/training/pair.ts'
 
 export interface RowsInit {
-  /** Factor of every row and bias; 0 leaves routing to a gate. */
+  /** Factor of every row and bias; with 0, only a gate routes. */
   readonly scale: number
-  /** What becomes of a learned bias. */
+  /** Whether a learned bias is kept. */
   readonly bias: 'carried' | 'dropped'
   /** Added to every guest's logit. */
   readonly shift: number
   readonly publicRows: readonly Float32Array[]
-  /** Rank that whole FFNs are cut to; experts of low rank are made whole in any case, which changes no score. */
+  /** Rank to which whole FFNs are cut. Experts of low rank are always made whole, which changes no score. */
   readonly svdRank?: number
 }
 
-/** Public expert first, pairs in the order given. */
+/** The mixture of the public expert, first, and the pairs in the given order. */
 export function composePairs(
   config: ModelConfig,
   publicModel: Params,

@@ -1,7 +1,7 @@
 /**
- * Domain embeddings of a small sentence embedder, when it is installed beside the peers, in place of the GritLM of
- * the FlexOlmo paper (section 3.3.2): 512 numbers, brought to the width of the model by a fixed random matrix. Knows no
- * training.
+ * Domain embeddings by a small sentence embedder, if it is installed in the folder of peers, instead of the FlexOlmo
+ * paper's GritLM (section 3.3.2). Its 512 numbers are projected to the model's width by a fixed random matrix. Knows
+ * nothing about training.
  */
 import { readFile } from 'node:fs/promises'
 import { mulberry32 } from '../../src/lib/random.ts'
@@ -10,16 +10,16 @@ import { sampler } from './text.ts'
 import type { Laboratory } from './trainings.ts'
 
 const PEERS = new URL('../bench/peers/node_modules/@energetic-ai/', import.meta.url)
-/** Texts of a domain, tokens of one, and texts embedded at once. */
+/** Number of texts of a domain, tokens of a text, and texts that are embedded at a time. */
 const TEXTS = { count: 96, tokens: 96, batch: 16 }
 const MATRIX_SEED = 512
 
-/** What is used of packages that the compiler does not know, since they are no dependency of this project. */
+/** The part used of packages that this project does not depend on, so that the compiler has no types for them. */
 interface Embeddings {
   initModel(source: unknown): Promise<{ embed(texts: readonly string[]): Promise<number[][]> }>
 }
 
-/** Version of the embedder, or nothing when it is not installed. */
+/** Version of the embedder; undefined if it is not installed. */
 export async function embedderVersion(): Promise<string | undefined> {
   try {
     const text = await readFile(new URL('model-embeddings-en/package.json', PEERS), 'utf8')
@@ -29,13 +29,13 @@ export async function embedderVersion(): Promise<string | undefined> {
   }
 }
 
-/** Router rows of a domain: the mean embedding of its texts, projected; the same (C) in every layer. */
+/** Router rows of a domain: the projected mean embedding of its texts (C), the same in every layer. */
 export async function rowsByEmbedder(lab: Laboratory, domain: string): Promise<Float32Array[]> {
   const { hiddenSize: C, numHiddenLayers } = lab.settings.config
   const mean = await lab.cells.value(`embedding-${domain}`, () => meanEmbedding(lab, domain))
   const random = mulberry32(MATRIX_SEED)
   const normal = (): number => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random())
-  // Entries of variance 1 / C keep lengths as they are.
+  // Entries of variance 1 / C preserve lengths on average.
   const row = Float32Array.from({ length: C }, () =>
     mean.reduce((sum, x) => sum + (x * normal()) / Math.sqrt(C), 0),
   )

@@ -1,6 +1,6 @@
 /**
- * What every row of the table is made from: the public model, the models trained apart, and their scores on the
- * held-out sets, each computed once and kept. Knows no row.
+ * The parts from which the table's rows are made: the public model, the separately trained models, and their scores on
+ * the held-out sets. Each is computed once and stored. Knows nothing about rows.
  */
 
 import { type Params, zeroRows } from '../../src/model/params.ts'
@@ -18,23 +18,23 @@ import { type Moments, moments, type StreamGateKind, solveStreamGate, streamGate
 import { type HeldOutText, sampler } from './text.ts'
 import { type Laboratory, type PairInit, trainDense, trainPair, trainPublic } from './trainings.ts'
 
-/** The sets that are scored: every domain, and documents that mix them. */
+/** The set of documents that mix domains; the other sets are the domains. */
 export const MIXED = 'mixed'
-/** Held-out public text that tunes; never reported. */
+/** The set of held-out public text for tuning; never reported. */
 export const TUNING = 'tuning'
 
-/** Nats of every token of every window, by set. */
+/** Nats by set, window and token. */
 export type NatsBySet = ReadonlyMap<string, readonly Float32Array[]>
 
 /** Bits per byte by set. */
 export type Bits = Readonly<Record<string, number>>
 
-/** Share of public text in the pairs of the default recipe. */
+/** Share of public text in the batches of the default recipe. */
 export const DEFAULT_REPLAY = 0.25
 
-/** Windows of training text that moments of streams are computed from, and their length in tokens. */
+/** Windows of training text from which moments of streams are computed: number, and length in tokens. */
 const MOMENTS = { windows: 512, T: 128 }
-/** Of the windows that statistics of any kind are made from, and of noise. */
+/** Seed for the windows of all statistics, and for noise. */
 const STATISTICS_SEED = 99
 
 export class Experiment {
@@ -83,7 +83,7 @@ export class Experiment {
     return trainDense(this.lab, this.publicModel, { name: `dense-${domain}-s${seed}`, sources, seed })
   }
 
-  /** A pair of the default recipe but for what `variant` says, under a name of its own. */
+  /** Trains a pair by the default recipe with the changes in `variant`; `name` identifies its cell. */
   async pair(
     domain: string,
     seed: number,
@@ -110,14 +110,14 @@ export class Experiment {
     return zeroRows(this.lab.settings.config)
   }
 
-  /** Stream before the first router, of every window of a set. */
+  /** The stream before the first router, for every window of a set. */
   streams(set: string): Promise<Float32Array[]> {
     return kept(this.#streams, set, () =>
       this.scorer.streams(this.publicModel, this.heldOut(set).windows, this.windowOf(set)),
     )
   }
 
-  /** Of an owner's training text, with noise where the kind says so, or of the public one, which needs none. */
+  /** Router statistics of a domain's training text; those of owners with noise if `epsilon` is given. */
   statistics(
     domain: string,
     { documents, epsilon }: Pick<TokenGateKind, 'documents' | 'epsilon'>,
@@ -136,7 +136,7 @@ export class Experiment {
       : noisedStatistics(exact, documents, epsilon, repeatable(STATISTICS_SEED + index))
   }
 
-  /** Of the first layer's stream in an owner's training text, or in the public one. */
+  /** Moments of the first layer's stream in a domain's training text. */
   #momentsOf(domain: string, decays: readonly number[]): Promise<Moments> {
     return kept(this.#moments, `${domain} ${decays}`, async () => {
       const source = sampler(this.lab.text.train(domain), MOMENTS.T - 1, STATISTICS_SEED)
@@ -148,8 +148,8 @@ export class Experiment {
   }
 
   /**
-   * The router logits of a solved gate for a set; experts not in `present` (indexes of the mixture, public
-   * first) are solved without and ruled out.
+   * The router logits of a solved gate for a set. Experts not in `present` (indexes of the mixture, public first) have
+   * no part in the gate and are masked out.
    */
   async gate(kind: GateKind, set: string, present: readonly number[]): Promise<NonNullable<Model['gate']>> {
     const { domains } = this.lab.text
@@ -172,7 +172,7 @@ export class Experiment {
     return streamGateOf(kind, gate, await this.streams(set), C)
   }
 
-  /** Nats of a model on every set, kept under `name`; the gate is made anew for each. */
+  /** Nats of a model on every set, stored under `name`. The gate is built for each set. */
   async nats(
     name: string,
     model: () => Promise<Omit<Model, 'gate'>>,
@@ -205,14 +205,14 @@ export class Experiment {
   }
 }
 
-/** One after the other: a training takes the whole machine. */
+/** Runs one after the other, since a training uses the whole machine. */
 export async function inTurn<A, B>(items: readonly A[], each: (item: A) => Promise<B>): Promise<B[]> {
   const out: B[] = []
   for (const item of items) out.push(await each(item))
   return out
 }
 
-/** Mean over the domains, mixed documents aside. */
+/** Mean over the domains, without mixed documents. */
 export function macro(bits: Bits): number {
   const values = Object.entries(bits).flatMap(([set, value]) => (set === MIXED ? [] : [value]))
   return values.reduce((a, b) => a + b, 0) / values.length

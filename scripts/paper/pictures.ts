@@ -2,7 +2,7 @@
 import * as Plot from '@observablehq/plot'
 import type { Measured } from '../bench/picture.ts'
 import { MIXED } from './experiment.ts'
-import { column, type RowResult } from './table.ts'
+import { column, type RowResult } from './results.ts'
 
 export interface PaperResults extends Measured {
   readonly sets: readonly string[]
@@ -32,7 +32,7 @@ export function paperPictures(line: PaperResults): Readonly<Record<string, Plot.
   }
 }
 
-/** Macro over pure domains and mixed documents side by side; single experts and bounds apart. */
+/** Bars of the macro average over pure domains and of mixed documents. Of single experts, only the best is shown. */
 function headlinePlot({ rows }: PaperResults): Plot.PlotOptions {
   const shown = rows.filter(({ id }) => !/^(dense|pair)-/.test(id))
   const headline = shown.filter(({ group }) => group === 'headline' || group === 'bound')
@@ -80,7 +80,7 @@ function headlinePlot({ rows }: PaperResults): Plot.PlotOptions {
   }
 }
 
-/** The single expert of the lowest macro. */
+/** The single expert with the lowest macro average. */
 function bestSingle(rows: readonly RowResult[]): RowResult | undefined {
   const singles = rows.filter(({ id }) => /^(dense|pair)-/.test(id))
   return singles.toSorted((a, b) => column(a, 'macro').mean - column(b, 'macro').mean)[0]
@@ -120,7 +120,7 @@ function barsOf(
   }
 }
 
-/** Macro of the first seed, the only one that the ablations have. */
+/** Macro average of the first seed, the only seed of the ablations. */
 function firstSeed(row: RowResult): number {
   const [seed] = Object.keys(row.bySeed)
   return column(
@@ -157,7 +157,7 @@ function activeExpertsPlot({ rows }: PaperResults): Plot.PlotOptions {
   }
 }
 
-/** What a domain loses, in per cent, when an expert leaves. */
+/** Loss of each domain, in per cent, when an expert is left out. */
 function optOutPlot({ rows, sets }: PaperResults): Plot.PlotOptions | undefined {
   const whole = rows.find(({ id }) => id === 'gate')
   const gone = rows.filter(({ id }) => id.startsWith('without-'))
@@ -186,7 +186,7 @@ function optOutPlot({ rows, sets }: PaperResults): Plot.PlotOptions | undefined 
   }
 }
 
-/** Share of each expert by domain, layer by layer. */
+/** Share of each expert by domain, for every layer. */
 function routingPlot(
   routing: NonNullable<PaperResults['routing']>,
   sets: readonly string[],

@@ -1,4 +1,4 @@
-/** The product's gate with the choices in it open: decay, calibration, documents, noise. Knows no training. */
+/** The product's gate with variable decay, calibration, number of documents and noise. Knows nothing about training. */
 import { mulberry32 } from '../../src/lib/random.ts'
 import type { Gate, GateCalibration } from '../../src/model/solved-router.ts'
 import type { GateOf } from './scorer.ts'
@@ -6,17 +6,17 @@ import type { StreamGateKind } from './stream-gates.ts'
 
 export interface TokenGateKind extends GateCalibration {
   readonly solver: 'tokens'
-  /** Weight of what was known before each token. */
+  /** Factor of earlier evidence at each token. */
   readonly decay: number
-  /** Stretches of training text that statistics average over. */
+  /** Number of documents (stretches of training text) over which statistics average. */
   readonly documents: number
-  /** Epsilon of noise in the owners' statistics; none where absent. */
+  /** Epsilon of the noise in the owners' statistics; no noise by default. */
   readonly epsilon?: number
 }
 
 export type GateKind = TokenGateKind | StreamGateKind
 
-/** Logits (T, E) of every window. */
+/** Returns a function to the logits (T, E) of a window. */
 export function tokenGateOf({ weights, offsets }: Gate, decay: number): GateOf {
   const E = offsets.length
   return ({ ids }) => {
@@ -32,7 +32,7 @@ export function tokenGateOf({ weights, offsets }: Gate, decay: number): GateOf {
   }
 }
 
-/** Numbers in (0, 1] that can be had again. */
+/** A seeded source of numbers in (0, 1]. */
 export function repeatable(seed: number): () => number {
   const random = mulberry32(seed)
   return () => 1 - random()

@@ -1,6 +1,6 @@
 /**
- * Nats of every token of held-out windows under a mixture or a dense model, all weights given at run time so
- * that one compilation serves every variant; and the features that a gate reads. Knows no table.
+ * Computes the nats of every token of held-out windows under a mixture or a dense model, and the streams that some gates
+ * read. Weights are inputs, so that one compilation serves every variant. Knows nothing about tables.
  */
 
 import { mul, reshape, slice, sub, sum, type Tensor, zeros } from '@tensorflow/tfjs'
@@ -12,21 +12,21 @@ import type { Compiled, Engine, TensorSpec, Values } from '../../src/tensor/engi
 import { headLogProbs } from '../../src/tensor/fused.ts'
 import type { Window } from './text.ts'
 
-/** Tokens of one run. */
+/** Number of tokens in one run. */
 const TOKENS_AT_ONCE = 2048
 
 export interface Scored {
-  /** Of every window, a number a token. */
+  /** Nats by window and token. */
   readonly nats: readonly Float32Array[]
-  /** (L, E): share of each expert among the chosen, mean over tokens; sums to 1 in a layer. */
+  /** Share of each expert among the chosen ones, (L, E): mean over tokens; sums to 1 in each layer. */
   readonly shares: readonly (readonly number[])[]
 }
 
-/** Added to router logits in every layer: (T, E) of a window. */
+/** Logits (T, E) of a window, which are added to the router's logits in every layer. */
 export type GateOf = (window: Window, index: number) => Float32Array
 
 export interface Model {
-  /** Names of a mixture, or of a dense model where E is 1. */
+  /** Parameters under the names of a mixture, or of a dense model if E is 1. */
   readonly params: Params
   readonly E: number
   readonly topK: number
@@ -81,7 +81,7 @@ export class Scorer {
     return { nats, shares }
   }
 
-  /** Stream before the first router of every window: (T, C) each. */
+  /** The stream before the first router, (T, C) for each window. */
   async streams(publicModel: Params, windows: readonly Window[], T: number): Promise<Float32Array[]> {
     const B = TOKENS_AT_ONCE / T
     const { hiddenSize: C } = this.#config

@@ -1,29 +1,29 @@
-/** Sizes of the two runs of `bench -- paper`. Everything that a cell's result depends on is here. */
+/** Settings of the two runs of `bench -- paper`, with everything that a cell's content depends on. */
 import type { ModelConfig } from '../../src/model/config.ts'
 import { SMALL_CONFIG } from '../public-model/small-config.ts'
 
 export interface Settings {
   readonly config: ModelConfig
   readonly publicTraining: Training
-  /** Of one expert in a pair: the tokens that an owner spends. */
+  /** Training of one expert in a pair, which sets the tokens that an owner spends. */
   readonly expertTraining: Training
-  /** Of everything whose trunk moves, at the rate that suits it; as many tokens. */
+  /** Training of every model whose trunk is trained: as many tokens, at a suitable learning rate. */
   readonly denseTraining: Training
-  /** Tokens kept of a domain's training text, and of the public one. */
+  /** Maximum number of training tokens of an owner's domain, and of the public domain. */
   readonly domainTokens: number
   readonly publicTokens: number
-  /** Held-out text that is scored, bytes a domain; as much again tunes what needs tuning. */
+  /** Held-out text of each domain that is scored, bytes. As much public text is used for tuning. */
   readonly evaluationBytes: number
-  /** Of documents that change domain. */
+  /** Number of tokens in documents that change domain. */
   readonly mixedTokens: number
-  /** Of the headline rows; the first one serves the ablations. */
+  /** Seeds of the headline rows; ablations use the first. */
   readonly seeds: readonly number[]
-  /** Shares of public text in pair training, beside the default's. */
+  /** Shares of public text in pair training that are tried besides the default. */
   readonly replayShares: readonly number[]
   readonly ranks: readonly number[]
-  /** Continuations of each text of the extraction audit. */
+  /** Number of continuations for each text of the extraction audit. */
   readonly auditSamples: number
-  /** Ids of the rows that there are. */
+  /** Matches the ids of the rows that are run. */
   readonly rows: RegExp
 }
 
@@ -36,7 +36,7 @@ export interface Training {
   readonly finalShare: number
 }
 
-/** Experts go on from where the public model stopped, so it stops at half of its peak (models/small/README.md). */
+/** Experts continue from this learning rate, so training stops at half of its peak (models/small/README.md). */
 const PUBLIC: Training = { steps: 800, B: 8, T: 512, peak: 3e-3, warmupSteps: 100, finalShare: 0.5 }
 const EXPERT: Training = { steps: 200, B: 8, T: 128, peak: 5e-3, warmupSteps: 10, finalShare: 0.1 }
 const DENSE: Training = { ...EXPERT, peak: 2e-3 }
@@ -70,12 +70,12 @@ export const QUICK: Settings = {
   replayShares: [0],
   ranks: [32],
   auditSamples: 4,
-  // Without rows that train all pairs anew for a digit, or that say what another row says.
+  // Leaves out rows that train all pairs again for a small difference, or that resemble another row.
   rows: /^(?!(joint-half|continued|own-ffn|rate|long|no-bias|random|hidden|embedder|plain-embedder|gate-(decay|512|streams-two|ridge|quarter|odds)|rows-)|.*-rows$)/,
 }
 
-/** Tokens of a window that is scored by itself; mixed documents change domain within theirs. */
+/** Number of tokens in a window of one domain, and in a window of a mixed document, which changes domain. */
 export const PURE_WINDOW = 256
 export const MIXED_WINDOW = 512
-/** Tokens of a stretch of one domain in a mixed document. */
+/** Number of tokens in a stretch of one domain in a mixed document. */
 export const STRETCH = { least: 64, most: 256 }

@@ -1,4 +1,4 @@
-/** Where router rows start, in the ways that the table compares. Knows no training. */
+/** Start values of router rows, in the ways that the table compares. Knows nothing about training. */
 
 import { mean as meanOf, type Tensor, zeros } from '@tensorflow/tfjs'
 import { mulberry32 } from '../../src/lib/random.ts'
@@ -14,7 +14,7 @@ import { PUBLIC_DOMAIN, sampler } from './text.ts'
 import type { Laboratory } from './trainings.ts'
 
 const WINDOWS = 128
-/** Length of a domain embedding, as of those that the paper used (0.41 to 0.55). */
+/** Length of a domain embedding, similar to those of the paper (0.41 to 0.55). */
 const NORM = 0.5
 
 function windows(ids: Int32Array, seed: number): Promise<Int32Array[]> {
@@ -22,7 +22,7 @@ function windows(ids: Int32Array, seed: number): Promise<Int32Array[]> {
   return Promise.all(Array.from({ length: WINDOWS }, (_, i) => source(-1 - i)))
 }
 
-/** As the product: mean stream of the owner's text against public text and background, whitened. */
+/** The product's start: mean stream of the owner's text relative to public text and background, whitened. */
 export async function whitenedStart(
   { engine, settings, text }: Laboratory,
   publicModel: Params,
@@ -35,7 +35,7 @@ export async function whitenedStart(
   })
 }
 
-/** The public model's mean hidden state before each router, at the length of an embedding. */
+/** The public model's mean hidden state before each router, scaled to the length of an embedding. */
 export async function hiddenStateRows(
   { engine, settings, text }: Laboratory,
   publicModel: Params,
@@ -64,7 +64,7 @@ export async function hiddenStateRows(
   return Array.from({ length: numHiddenLayers }, (_, layer) => scaled(means[String(layer)] as Float32Array))
 }
 
-/** Truncated normal of deviation 0.02, as OLMo-core starts a router without embeddings. */
+/** Truncated normal values of deviation 0.02, as OLMo-core initializes a router without embeddings. */
 export function randomRows({ settings }: Laboratory, seed: number): Float32Array[] {
   const random = mulberry32(seed)
   const normal = (): number => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random())

@@ -1,6 +1,6 @@
 /**
- * Gates that are solved from moments of the first layer's stream, which no expert touches, in place of the product's
- * token shares: what was tried, and lost. Knows no training.
+ * Gates solved from moments of the first layer's stream, which no expert changes, instead of the product's token
+ * shares. They were tried and are worse. Knows nothing about training.
  */
 import type { Gate } from '../../src/model/solved-router.ts'
 import { cholesky, choleskySolve } from './cholesky.ts'
@@ -8,24 +8,24 @@ import type { GateOf } from './scorer.ts'
 
 export interface StreamGateKind {
   readonly solver: 'discriminant' | 'ridge'
-  /** Weights of the past; several make one long feature. */
+  /** Decay factors; the features of several are concatenated. */
   readonly decays: readonly number[]
-  /** Of the logits. */
+  /** Factor of the logits. */
   readonly scale: number
-  /** Logit of the public expert beside the owners'. */
+  /** Added to the logit of the public expert. */
   readonly prior: number
 }
 
-/** Means over tokens of the features of a text, and of their outer products: upper triangle row by row. */
+/** Means over tokens of a text's features, and of their outer products (upper triangle, row by row). */
 export interface Moments {
   readonly mean: Float32Array
   readonly second: Float32Array
 }
 
-/** Ridge, as a share of the mean eigenvalue. */
+/** Ridge relative to the mean eigenvalue. */
 const RIDGE = 0.01
 
-/** Decayed means of unit rows: streams (T, C) of one window -> features (T, D C) for D decays. */
+/** Decayed means of unit rows: from the stream (T, C) of one window to features (T, D C) for D decays. */
 export function features(stream: Float32Array, C: number, decays: readonly number[]): Float32Array {
   const T = stream.length / C
   const width = C * decays.length
@@ -48,7 +48,7 @@ export function features(stream: Float32Array, C: number, decays: readonly numbe
   return out
 }
 
-/** Mean over windows of the mean over their tokens. */
+/** Moments: the mean over windows of the mean over each window's tokens. */
 export function moments(streams: readonly Float32Array[], C: number, decays: readonly number[]): Moments {
   const width = C * decays.length
   const mean = new Float64Array(width)
@@ -70,12 +70,12 @@ export function moments(streams: readonly Float32Array[], C: number, decays: rea
   return { mean: Float32Array.from(mean), second: Float32Array.from(second) }
 }
 
-/** Weights (E, width) over features, and offsets. */
+/** Weights (E, width) of features, and offsets (E). */
 export type StreamGate = Pick<Gate, 'weights' | 'offsets'>
 
 /**
- * `discriminant`: log-odds of owners whose features are normal with a common covariance (Fisher 1936). `ridge`:
- * regression of the indicator of the owner, W = (sum of A_e + ridge I)^-1 [b_e].
+ * `discriminant`: log-odds of owners with normally distributed features of a common covariance (Fisher 1936).
+ * `ridge`: regression of the owner's indicator, W = (sum of A_e + ridge I)^-1 [b_e].
  */
 export function solveStreamGate(
   { solver, scale, prior }: StreamGateKind,
@@ -109,7 +109,7 @@ export function solveStreamGate(
   return { weights, offsets }
 }
 
-/** Logits (T, E) of every window. */
+/** Returns a function to the logits (T, E) of a window by its index. */
 export function streamGateOf(
   { decays }: StreamGateKind,
   { weights, offsets }: StreamGate,

@@ -1,41 +1,34 @@
 /**
- * The table of `bench -- paper`: its rows in order, for which seeds each is made, and what a token costs. Knows
- * neither how a row comes about nor how it is printed.
+ * The rows of the table of `bench -- paper` in order, with the seeds for which each is run and the compute of a token.
+ * Does not know how a row is computed or printed.
  */
 import type { ModelConfig } from '../../src/model/config.ts'
 import { Bounds } from './bounds.ts'
-import { type Bits, type Experiment, MIXED, macro, type NatsBySet } from './experiment.ts'
-import { GATE, type Rows, TOP_K } from './rows.ts'
+import { DenseRows, TOP_K } from './dense-rows.ts'
+import type { Experiment, NatsBySet } from './experiment.ts'
+import type { RowGroup } from './results.ts'
+import { GATE, type Rows } from './rows.ts'
 import type { Settings } from './settings.ts'
 import type { StreamGateKind } from './stream-gates.ts'
 
 export interface RowSpec {
   readonly id: string
   readonly label: string
-  readonly group: 'headline' | 'bound' | 'own' | 'whole' | 'recipe' | 'router' | 'experts' | 'rank'
-  /** Whether it is made for every seed or for the first alone. */
+  readonly group: RowGroup
+  /** Whether the row is run for every seed or only for the first. */
   readonly seeds: 'all' | 'first'
-  /** Multiply-adds of a token over those of the public model. */
+  /** Multiply-adds for one token divided by those of the public model. */
   readonly compute: number
   readonly run: (seed: number) => Promise<NatsBySet>
 }
 
-export interface RowResult {
-  readonly id: string
-  readonly label: string
-  readonly group: RowSpec['group']
-  readonly compute: number
-  /** Bits per byte by set, one for each seed done. */
-  readonly bySeed: Readonly<Record<string, Bits>>
-}
-
-/** Moments of the first stream in place of token shares. */
+/** A gate from moments of the first stream instead of token shares. */
 const STREAMS: StreamGateKind = { solver: 'discriminant', decays: [0.9], scale: 0.5, prior: 1 }
 
-/** How much longer the pairs of one row train, to see whether that closes what they lack beside dense experts. */
+/** Factor of the steps in one row, which shows whether longer training closes the gap to dense experts. */
 const LONGER = 5
 
-/** Multiply-adds a token of E active FFNs over those of one: projections, FFNs and head, without scores. */
+/** Multiply-adds for one token with `active` FFNs divided by those with one; without attention scores. */
 export function computeOf({
   hiddenSize: C,
   intermediateSize: F,
@@ -49,11 +42,12 @@ export function computeOf({
 
 export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings): RowSpec[] {
   const { owners } = experiment
-  const bounds = new Bounds(experiment, rows)
+  const dense = new DenseRows(experiment)
+  const bounds = new Bounds(experiment, rows, dense)
   const cost = computeOf(settings.config)
   const N = owners.length + 1
   const all = (
-    group: RowSpec['group'],
+    group: RowGroup,
     id: string,
     label: string,
     compute: number,
@@ -85,24 +79,24 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
   ): RowSpec =>
     first('router', id, label, cost(topK), (seed) => rows.composition(id, seed, { topK, ...options }))
   const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L } = settings.config
-  /** Of the FFNs of a package in bf16; whole ones take as much as those of rank C F / (C + F). */
+  /** Size of the FFNs in a bf16 package. Whole FFNs are as large as those of rank C F / (C + F). */
   const packageSize = (rank: number): string => `${((2 * L * 3 * rank * (C + F)) / 1e6).toFixed(2)} MB`
   const everything = Array.from({ length: N - 1 }, (_, i) => i + 1)
   const specs = [
-    headline('public', 'public model', 1, () => rows.publicModel()),
+    headline('public', 'public model', 1, () => dense.publicModel()),
     ...owners.map((domain) =>
-      headline(`dense-${domain}`, `dense expert ${domain}`, 1, (seed) => rows.dense(domain, seed)),
+      headline(`dense-${domain}`, `dense expert ${domain}`, 1, (seed) => dense.dense(domain, seed)),
     ),
     ...owners.map((domain) =>
       headline(`pair-${domain}`, `pair expert ${domain}`, cost(2), (seed) => rows.pair(domain, seed)),
     ),
-    headline('soup', 'soup, uniform', 1, (seed) => rows.uniformSoup(seed)),
+    headline('soup', 'soup, uniform', 1, (seed) => dense.uniformSoup(seed)),
     headline('weighted-soup', 'soup, weighted by likelihood of 64 tokens', 1, (seed) =>
-      rows.weightedSoup(seed),
+      dense.weightedSoup(seed),
     ),
-    headline('btm', 'BTM ensemble', N, async (seed) => (await rows.btm(seed)).nats),
+    headline('btm', 'BTM ensemble', N, async (seed) => (await dense.btm(seed)).nats),
     headline('prompt-routing', 'prompt routing by a domain classifier', 1, (seed) =>
-      rows.promptRouting(seed),
+      dense.promptRouting(seed),
     ),
     headline('btm-pairs', 'BTM ensemble of pairs', 1 + owners.length * cost(2), (seed) =>
       bounds.btmOfPairs(seed),
@@ -110,7 +104,7 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
     headline('prompt-routing-pairs', 'prompt routing among pairs', cost(2), (seed) =>
       bounds.promptRoutingOfPairs(seed),
     ),
-    headline('btx', 'BTX, trained on public text', cost(TOP_K), (seed) => rows.btx(seed)),
+    headline('btx', 'BTX, trained on public text', cost(TOP_K), (seed) => dense.btx(seed)),
     headline('plain', "paper's recipe, no router tuning", cost(TOP_K), (seed) => rows.plain(seed)),
     headline('rows', 'FlexMesh, router rows', cost(TOP_K), (seed) => rows.composition('rows', seed, {})),
     headline('router-tuned', 'FlexMesh, router rows tuned on proxy text', cost(TOP_K), (seed) =>
@@ -123,10 +117,10 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
       rows.routerTuned(seed, GATE),
     ),
     all('bound', 'joint-all', 'joint mixture, all data (2x compute)', cost(TOP_K), (seed) =>
-      rows.joint(seed, 'all'),
+      dense.joint(seed, 'all'),
     ),
     first('bound', 'joint-half', 'joint mixture, half the data (1x compute)', cost(TOP_K), (seed) =>
-      rows.joint(seed, 'half'),
+      dense.joint(seed, 'half'),
     ),
     first('bound', 'continued', 'dense model, all data', 1, (seed) => bounds.continued(seed)),
     first('own', 'own-dense', 'own dense expert', 1, (seed) => bounds.ownDense(seed)),
@@ -186,7 +180,7 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
       'no-coordination',
       'no coordination: dense FFNs in the public trunk',
       cost(TOP_K),
-      (seed) => rows.noCoordination(seed),
+      (seed) => dense.noCoordination(seed),
     ),
     router('rows-as-trained', 'rows, bias carried, no release bias', TOP_K, {
       rows: { scale: 1, bias: 'carried', shift: 0 },
@@ -261,47 +255,4 @@ export function rowSpecs(rows: Rows, experiment: Experiment, settings: Settings)
     ),
   ]
   return specs.filter(({ id }) => settings.rows.test(id))
-}
-
-export interface Spread {
-  readonly mean: number
-  /** Sample deviation; 0 for one seed. */
-  readonly deviation: number
-  readonly seeds: number
-}
-
-export function spread(values: readonly number[]): Spread {
-  const mean = values.reduce((a, b) => a + b, 0) / values.length
-  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0)
-  return {
-    mean,
-    deviation: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0,
-    seeds: values.length,
-  }
-}
-
-/** Of a column, or of the macro average over domains; not a number where the row has no such column. */
-export function column({ bySeed }: RowResult, set: string): Spread {
-  return spread(
-    Object.values(bySeed).map((bits) => (set === 'macro' ? macro(bits) : (bits[set] ?? Number.NaN))),
-  )
-}
-
-const WIDTH = 9
-
-/** The table as lines of text. */
-export function tableLines(results: readonly RowResult[], sets: readonly string[]): string[] {
-  const columns = [...sets.filter((set) => set !== MIXED), 'macro', MIXED]
-  const label = Math.max(...results.map((row) => row.label.length))
-  const head = `${'bits per byte'.padEnd(label)} ${columns.map((name) => name.padStart(WIDTH)).join('')}  compute`
-  const lines = results.map((row) => {
-    const cells = columns.map((name) => {
-      const { mean } = column(row, name)
-      return (Number.isNaN(mean) ? '' : mean.toFixed(3)).padStart(WIDTH)
-    })
-    const { deviation, seeds } = column(row, 'macro')
-    const note = seeds > 1 ? `  ±${deviation.toFixed(3)} macro over ${seeds} seeds` : ''
-    return `${row.label.padEnd(label)} ${cells.join('')}  ${row.compute.toFixed(1)}x${note}`
-  })
-  return [head, ...lines]
 }

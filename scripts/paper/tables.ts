@@ -1,11 +1,11 @@
 /**
- * The rows of results of `bench -- paper` as a Markdown table, as README.md shows them.
+ * Prints results of `bench -- paper` as a Markdown table, as in README.md.
  * Usage: tsx scripts/paper/tables.ts RESULTS.json [GROUP...]
  */
 import { readFile } from 'node:fs/promises'
 import { MIXED } from './experiment.ts'
 import type { PaperResults } from './pictures.ts'
-import { column, type RowResult } from './table.ts'
+import { column, type RowResult } from './results.ts'
 
 const [path, ...groups] = process.argv.slice(2)
 if (path === undefined) {

@@ -1,6 +1,6 @@
 /**
- * The corpora as tokens: training text of every domain, held-out windows of one domain each, and held-out
- * windows that change domain. Knows no model.
+ * Loads the corpora as tokens: training text of every domain, held-out windows of one domain, and held-out windows
+ * that change domain. Knows nothing about models.
  */
 import { createHash } from 'node:crypto'
 import { windowSampler } from '../../src/data/token-file.ts'
@@ -13,12 +13,12 @@ import { MIXED_WINDOW, PURE_WINDOW, type Settings, STRETCH } from './settings.ts
 
 export const PUBLIC_DOMAIN = 'public'
 
-/** Text that the tokenizer is learned from, characters. */
+/** Amount of text from which the tokenizer is learned, characters. */
 const TOKENIZER_CHARACTERS = 20_000_000
 
-/** One sequence: ids[t] is read before labels[t] is predicted. */
+/** One sequence; labels[t] is the token after ids[t]. */
 export interface Window {
-  /** Index of the document that it is cut from. */
+  /** Index of its document. */
   readonly document: number
   readonly ids: Int32Array
   readonly labels: Int32Array
@@ -32,13 +32,13 @@ export interface HeldOutText {
 
 export interface Text {
   readonly tokenizer: Tokenizer
-  /** Public text first. */
+  /** The public domain first. */
   readonly domains: readonly string[]
-  /** Ids of a domain's training text, documents behind their end-of-text token. */
+  /** Ids of a domain's training text; an end-of-text token precedes each document. */
   train(domain: string): Int32Array
-  /** Text to report on. */
+  /** Text whose scores are reported. */
   test(domain: string): HeldOutText
-  /** Text to tune on; owners' own is never tuned on. */
+  /** Public text for tuning; owners' text is never used for it. */
   readonly publicVal: HeldOutText
   readonly mixed: HeldOutText
 }
@@ -77,7 +77,7 @@ export async function loadText(dir: string, settings: Settings, cells: Cells): P
   }
 }
 
-/** Learned from public text alone: closed text may not shape what is shared. */
+/** Learns from public text only, since closed text must not influence what is shared. */
 async function learnTokenizer(dir: string, settings: Settings, cells: Cells): Promise<Tokenizer> {
   const json = await cells.value('tokenizer', async () => {
     const texts: string[] = []
@@ -109,7 +109,7 @@ async function trainTokens(
       ids.set(encoded.subarray(0, most - at), at)
       at = Math.min(most, at + encoded.length)
     }
-    // Ids are far below 2^24: floats hold them exactly.
+    // Ids are far below 2^24, so floats hold them exactly.
     return new Map([['ids', Float32Array.from(ids.subarray(0, at))]])
   })
   return Int32Array.from(kept.get('ids') as Float32Array)
@@ -120,7 +120,7 @@ interface Document {
   readonly bytes: number
 }
 
-/** Documents in an order of their own, so that a source that comes first does not fill the test. */
+/** Documents in the order of their hashes, so that the first source does not fill the test set. */
 function documentsOf(texts: readonly string[], tokenizer: Tokenizer, maxBytes: number): Document[] {
   const key = (text: string): string => createHash('sha256').update(text).digest('hex')
   const ordered = texts.map((text) => ({ text, key: key(text) })).sort((a, b) => (a.key < b.key ? -1 : 1))
@@ -178,7 +178,7 @@ function mix(domains: readonly (readonly Int32Array[])[], tokens: number, tokeni
   return documents
 }
 
-/** Deterministic random windows of T + 1 training ids. */
+/** Returns a function from an index to a random window of T + 1 ids, deterministic for a seed. */
 export function sampler(ids: Int32Array, T: number, seed: number): (index: number) => Promise<Int32Array> {
   const file = {
     tokens: ids.length,

@@ -1,6 +1,6 @@
 /**
- * Every kind of training that the table needs: the public model, dense fine-tunes, pairs, and mixtures whose
- * parameters are all trained or whose router alone is. Each is a cell. Knows no evaluation.
+ * Every kind of training for the table: the public model, dense fine-tunes, pairs, and mixtures of which everything or
+ * only the router is trained. Each result is a cell. Knows nothing about evaluation.
  */
 
 import { type Tensor, zeros } from '@tensorflow/tfjs'
@@ -26,7 +26,7 @@ export interface Laboratory {
   readonly signal: AbortSignal
 }
 
-/** Arrays as parameters of the shapes given. */
+/** Arrays as parameters with the given shapes. */
 export function asParams(arrays: Arrays, shapes: ReadonlyMap<string, readonly number[]>): Params {
   return new Map(
     [...shapes].map(([name, shape]) => [name, { shape, data: arrays.get(name) as Float32Array }]),
@@ -55,11 +55,11 @@ export async function trainPublic(lab: Laboratory): Promise<Params> {
 
 export interface DenseInit {
   readonly name: string
-  /** Texts that rows are drawn from in turn. */
+  /** Texts from which rows are drawn in turn. */
   readonly sources: readonly Int32Array[]
   readonly seed: number
   readonly training?: Training
-  /** Parameters that are trained, by name; all where absent. */
+  /** Whether a parameter is trained, by name; default: all are. */
   readonly moves?: (name: string) => boolean
 }
 
@@ -94,19 +94,19 @@ export interface PairInit {
   readonly domain: string
   readonly seed: number
   readonly replayShare: number
-  /** Where router rows start, one [C] a layer. */
+  /** Start values of the router rows, (C) for each layer. */
   readonly rows: readonly Float32Array[]
   readonly publicRows?: readonly Float32Array[]
-  /** Whether a bias is learned; without, it is held at zero. */
+  /** Whether a bias is learned; otherwise it stays at zero. */
   readonly bias: boolean
-  /** Other than the recipe's. */
+  /** Default: the recipe's. */
   readonly steps?: number
   readonly peak?: number
-  /** Of the FFN's difference from the public one; whole where absent. */
+  /** Rank of the FFN's difference from the public one; default: a whole FFN. */
   readonly rank?: number
 }
 
-/** A pair as the product trains it; the arrays are its trainables. */
+/** Trains a pair as the product does. Returns its trainables. */
 export function trainPair(lab: Laboratory, publicModel: Params, init: PairInit): Promise<Trainables> {
   const { engine, settings, cells, text } = lab
   const { config } = settings
@@ -132,18 +132,18 @@ export function trainPair(lab: Laboratory, publicModel: Params, init: PairInit):
 
 export interface MixtureInit {
   readonly name: string
-  /** Mixture names, router rows included; no bias. */
+  /** Parameters under the names of a mixture, with router rows and without biases. */
   readonly start: Params
   readonly E: number
   readonly topK: number
   readonly trained: 'all' | 'router'
-  /** Texts that rows are drawn from in turn, so that each has the same share. */
+  /** Texts from which rows are drawn in turn, so that each has the same share. */
   readonly sources: readonly Int32Array[]
   readonly seed: number
   readonly training: Training
 }
 
-/** A mixture without frozen halves: joint training, BTX, or router tuning. */
+/** Trains all of a mixture (joint training, BTX) or only its router (router tuning). */
 export async function trainMixture(lab: Laboratory, init: MixtureInit): Promise<Params> {
   const shapes = mixtureShapes(lab.settings.config, init.E)
   const isAll = init.trained === 'all'
@@ -161,7 +161,7 @@ export async function trainMixture(lab: Laboratory, init: MixtureInit): Promise<
   return withTrained(init.start, arrays)
 }
 
-/** Row r of all batches is drawn from text r modulo their number. */
+/** Draws row r, counted over all batches, from text r modulo the number of texts. */
 function inTurns(
   texts: readonly Int32Array[],
   B: number,
@@ -181,7 +181,7 @@ function isRouter(name: string): boolean {
   return name.endsWith('mlp.gate.weight')
 }
 
-/** Loss and gradients of a model of which `names` move; of a mixture's names, or dense where E is 1. */
+/** Loss and gradients for the parameters `names` of a mixture, or of a dense model if E is 1. */
 function compileStep(
   { engine, settings: { config } }: Pick<Laboratory, 'engine' | 'settings'>,
   init: Pick<MixtureInit, 'E' | 'topK' | 'training' | 'start'> & { readonly trainHead: boolean },
@@ -200,7 +200,7 @@ function compileStep(
       return lossAndGradients(trainables, (current) =>
         lossTerms(
           config,
-          // A dense model has no router; one row of zeros stands for it.
+          // A dense model has no router; a row of zeros replaces it.
           (name) =>
             current[nameOf(name)] ?? tensors[nameOf(name)] ?? (zeros([1, config.hiddenSize]) as Tensor),
           batchTensors(tensors),
@@ -213,7 +213,7 @@ function compileStep(
   )
 }
 
-/** FFNs of the dense models given as the experts of a mixture, everything else from `trunk`; rows as given. */
+/** A mixture with the FFNs of dense models as experts, the given router rows, and everything else from `trunk`. */
 export function mixtureOfDense(
   settings: Settings,
   trunk: Params,

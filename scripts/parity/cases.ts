@@ -1,4 +1,4 @@
-/** Random models on which our engine and transformers must agree, covering every kind of shape that a published model may have. */
+/** Random models on which our engine and transformers must agree, with every kind of shape of published models. */
 
 import { bf16FromFloat32, float32FromBf16 } from '../../src/checkpoint/float-formats.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
@@ -17,7 +17,7 @@ export interface ParityCase {
   readonly seed: number
 }
 
-/** Range of weights: large enough that logits differ by more than rounding, small enough that softmax does not saturate. */
+/** Range of weights, so that logits differ by more than rounding and softmax does not saturate. */
 const SPREAD = 0.35
 const CONTEXT = 96
 /** Number of tokens in the prompt, and in the continuation. */

@@ -62,7 +62,7 @@ export function activeBytes(config: ModelConfig, experts: number, topK: number):
   return 4 * (L * layer + C + V * C + C)
 }
 
-/** One router row (C) for each layer. The residual stream has norm 1 per channel or more, so logits spread by 1 or more. */
+/** A router row (C) for each layer. The residual stream starts at deviation 1 and grows, and so do routing logits. */
 export function routerRows(config: ModelConfig, random: () => number): Float32Array[] {
   const { hiddenSize: C, numHiddenLayers: L } = config
   return Array.from({ length: L }, () => uniform(C, 1 / Math.sqrt(C), random))

@@ -1,4 +1,4 @@
-/** The Gene Ontology from an SQLite file, read with sql.js; a document is a term with definition, synonyms and parents. */
+/** The Gene Ontology, read from SQLite with sql.js; a document is a term with definition, synonyms and parents. */
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'

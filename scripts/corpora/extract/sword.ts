@@ -12,7 +12,7 @@ export const worldEnglishBible: Extractor = (folder) =>
 export const conciseCommentary: Extractor = (folder) =>
   blocks(join(folder('sword-comm-mhcc'), 'usr/share/sword/modules/comments/zcom/mhcc'))
 
-/** Reads the blocks of `.bzz`, which `.bzs` lists: offset, compressed and uncompressed size, little-endian, 32 bits each. */
+/** Reads the blocks of `.bzz`; `.bzs` lists offset, compressed and uncompressed size, 32 bits little-endian each. */
 export function* blocks(module: string): Generator<RawDocument> {
   for (const testament of ['ot', 'nt']) {
     if (!existsSync(join(module, `${testament}.bzs`))) continue

