@@ -25,7 +25,7 @@ afterAll(async () => {
   await cleanUp()
 })
 
-/** Greedy ids of the exported graph, as the README of the export says. */
+/** Greedy token ids of the exported graph, computed as the README of the export shows. */
 async function greedy(dir: string, first: number[], E: number): Promise<number[]> {
   const session = await ort.InferenceSession.create(join(dir, 'model.onnx'), { intraOpNumThreads: 1 })
   const feeds: Record<string, ort.Tensor> = {
@@ -34,21 +34,21 @@ async function greedy(dir: string, first: number[], E: number): Promise<number[]
   }
   for (const name of session.inputNames.filter((name) => name.startsWith('past')))
     feeds[name] = new ort.Tensor('float32', [], [1, 2, 0, 8])
-  const said: number[] = []
-  for (let ids = first; said.length < NEW; ids = said.slice(-1)) {
+  const generated: number[] = []
+  for (let ids = first; generated.length < NEW; ids = generated.slice(-1)) {
     feeds['input_ids'] = new ort.Tensor('int64', BigInt64Array.from(ids, BigInt), [1, ids.length])
     const out = await session.run(feeds)
     for (const name of session.outputNames.filter((name) => name.startsWith('present')))
       feeds[name.replace('present', 'past_key_values')] = out[name] as ort.Tensor
     const logits = out['logits']?.data as Float32Array
-    said.push(logits.indexOf(logits.reduce((a, b) => Math.max(a, b))))
+    generated.push(logits.indexOf(logits.reduce((a, b) => Math.max(a, b))))
   }
   await session.release()
-  return said
+  return generated
 }
 
-describe('a composition as an ONNX folder', () => {
-  it('says the tokens that the node says, and who is in it', async () => {
+describe('a composition exported for ONNX Runtime', () => {
+  it('generates the tokens that the node generates, and names the experts', async () => {
     const [node] = net.nodes as [TestNetwork['nodes'][number]]
     const dir = join(await folder(), 'out')
     const result = await run<{ composition: string; files: string[] }>(node, 'compose', { exportOnnx: dir })
@@ -71,7 +71,7 @@ describe('a composition as an ONNX folder', () => {
     )
   })
 
-  it('leaves out what a selection leaves out', async () => {
+  it('contains only the experts of the selection', async () => {
     const [node] = net.nodes as [TestNetwork['nodes'][number]]
     const dir = join(await folder(), 'out')
     await run(node, 'compose', { exclude: ['law'], exportOnnx: dir })
@@ -80,7 +80,7 @@ describe('a composition as an ONNX folder', () => {
     expect(await greedy(dir, [0], 1)).toHaveLength(NEW)
   })
 
-  it('has no place for a gate, routes by rows and says so', async () => {
+  it('routes by rows, and the result and README say that it has no gate', async () => {
     const [node] = net.nodes as [TestNetwork['nodes'][number]]
     const [law] = node.accepted.list() as [AcceptedExpert]
     Object.assign(law.expert, { statistics: madeUpStatistics(TINY.vocabSize, 2) })
@@ -102,7 +102,7 @@ describe('a composition as an ONNX folder', () => {
     expect(await readFile(join(dir, 'README.md'), 'utf8')).toContain('without a gate')
   })
 
-  it('refuses a folder that holds something', async () => {
+  it('is not written to a folder that is not empty', async () => {
     const [node] = net.nodes as [TestNetwork['nodes'][number]]
     const dir = join(await folder(), 'out')
     await run(node, 'compose', { exportOnnx: dir })
