@@ -198,9 +198,17 @@ class Api {
   /** Log a failure of the node or of an upstream. Faults of the request are not logged, nor that the client left. */
   report(error: unknown, signal: AbortSignal): void {
     if (signal.aborted || error instanceof QueueFullError || error instanceof FlexMeshError) return
-    if (error instanceof ServingError) this.#log.warn('a request was not answered', error)
-    else this.#log.error('a request failed', error)
+    if (error instanceof ServingError) {
+      const code = systemCode(error)
+      this.#log.warn(`a request was not answered${code === undefined ? '' : ` (${code})`}`, error)
+    } else this.#log.error('a request failed', error)
   }
+}
+
+/** Code of the error of the system or of TLS that caused an error, such as ECONNREFUSED. */
+function systemCode(error: Error): string | undefined {
+  if ('code' in error && typeof error.code === 'string' && !(error instanceof ServingError)) return error.code
+  return error.cause instanceof Error ? systemCode(error.cause) : undefined
 }
 
 /** Refuses what can be refused before a request waits. @throws InputError `not-found`; ServingError. */

@@ -6,6 +6,7 @@ import type { CompositionFile } from '../../src/composition/composition-file.ts'
 import { digestOf } from '../../src/lib/bytes.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { parseUpstreamUrl, type UpstreamInit, upstreamEngine } from '../../src/serving/upstream-engine.ts'
+import { Log, logLine } from '../../src/telemetry/log.ts'
 import { closeServers, type Handler, serve } from '../support/fake-server.ts'
 import { appOf, backendOf, eventsOf, post } from '../support/inference-api.ts'
 
@@ -22,7 +23,7 @@ const composition: CompositionFile = {
 
 afterEach(closeServers)
 
-const appAt = (url: URL, more: Partial<UpstreamInit> = {}): Hono => {
+const appAt = (url: URL, more: Partial<UpstreamInit> = {}, log?: Log): Hono => {
   const engine = upstreamEngine({
     url,
     composition,
@@ -32,7 +33,7 @@ const appAt = (url: URL, more: Partial<UpstreamInit> = {}): Hono => {
     checkSelection: () => undefined,
     ...more,
   })
-  return appOf(backendOf(engine, 'upstream'))
+  return appOf(backendOf(engine, 'upstream'), log)
 }
 const ask = { prompt: 'Hello', max_tokens: 5 }
 
@@ -240,13 +241,18 @@ describe('an upstream', () => {
     expect(text).toContain(message)
   })
 
-  it('that cannot be reached is reported', async () => {
+  it('that cannot be reached is reported to the client, and with the reason in the log', async () => {
     const url = await serve(() => undefined)
     await closeServers()
-    expect(await errorOf(await post(appAt(url), { ...ask, stream: true }))).toEqual([
+    const lines: string[] = []
+    const app = appAt(url, {}, new Log((entry) => lines.push(logLine(entry))))
+    expect(await errorOf(await post(app, { ...ask, stream: true }))).toEqual([
       502,
       'upstream_failed',
       'the upstream cannot be reached',
+    ])
+    expect(lines).toEqual([
+      'warn node: a request was not answered (ECONNREFUSED): the upstream cannot be reached',
     ])
   })
 
