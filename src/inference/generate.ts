@@ -63,21 +63,30 @@ export async function createGenerator(
     contextLength,
     maxRows: Math.max(streams, prefillTokens),
   })
-  const threads = init.vectorThreads ?? engine.threads ?? 0
-  // The vector kernels support only experts of full rank, so a mixture with a low-rank expert decodes through the
-  // engine.
-  const usesVectorKernels =
-    threads > 0 &&
-    lowRankExperts(params, E).size === 0 &&
-    weightLayoutBytes(config, E, bits, streams) <= totalmem() * MEMORY_SHARE
-  const tokens = usesVectorKernels
-    ? await TokenDecoder.create(config, params, quantized, { E, topK, contextLength, streams, threads })
-    : undefined
-  return new Batcher(decoder, tokens, config, {
-    E,
-    contextLength,
-    streams,
-    prefillTokens,
-    prefixCacheBytes: init.prefixCacheBytes ?? limit('prefixCacheBytes'),
-  })
+  try {
+    const tokens = await createTokenDecoder()
+    return new Batcher(decoder, tokens, config, {
+      E,
+      contextLength,
+      streams,
+      prefillTokens,
+      prefixCacheBytes: init.prefixCacheBytes ?? limit('prefixCacheBytes'),
+    })
+  } catch (error) {
+    await decoder.dispose()
+    throw error
+  }
+
+  /** Undefined where decoding goes through the engine. */
+  async function createTokenDecoder(): Promise<TokenDecoder | undefined> {
+    const threads = init.vectorThreads ?? engine.threads ?? 0
+    // The vector kernels support only experts of full rank, so a mixture with a low-rank expert decodes through the
+    // engine.
+    const usesVectorKernels =
+      threads > 0 &&
+      lowRankExperts(params, E).size === 0 &&
+      weightLayoutBytes(config, E, bits, streams) <= totalmem() * MEMORY_SHARE
+    if (!usesVectorKernels) return undefined
+    return TokenDecoder.create(config, params, quantized, { E, topK, contextLength, streams, threads })
+  }
 }

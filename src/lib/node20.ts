@@ -1,6 +1,6 @@
 /**
- * The only shim for Node 20: `Promise.withResolvers`, which libp2p 3 calls and which Node has since version 22. Every
- * entry point that reaches libp2p imports it first. Delete it when `engines` starts at 22.
+ * The only shim for Node 20: `Promise.withResolvers`, which libp2p 3 and this project call and which Node has since
+ * version 22. Files that call it, or reach libp2p, import it first. Delete it when `engines` starts at 22.
  */
 interface Resolvers<T> {
   promise: Promise<T>
