@@ -1,3 +1,4 @@
+/** Experts of low rank, from the command line of one node to the composition of another. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -5,6 +6,7 @@ import { readSafetensors, toFloat32 } from '../../src/checkpoint/safetensors.ts'
 import { parseCommandLine } from '../../src/cli/arguments.ts'
 import { runCommand } from '../../src/cli/run.ts'
 import { nodeCommands } from '../../src/commands/table.ts'
+import type { Digest } from '../../src/lib/bytes.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { materialised } from '../../src/model/low-rank.ts'
 import { expertRank } from '../../src/model/params.ts'
@@ -12,28 +14,44 @@ import type { FlexMeshNode } from '../../src/node/node.ts'
 import { type Manifest, openManifest } from '../../src/packaging/manifest.ts'
 import { type Control, startControl } from '../../src/serving/control.ts'
 import { cleanUp, EXAMPLES, folder } from '../support/folders.ts'
-import { network, type TestNetwork, type Watch } from '../support/network.ts'
+import { network, type TestNetwork } from '../support/network.ts'
+import { shortText } from '../support/texts.ts'
 import { TINY, tinyModel } from '../support/tiny-model.ts'
 
-let watch: Watch
-const controls: Control[] = []
+interface Published {
+  readonly id: Digest
+  readonly energyKept: number
+  readonly own: { readonly after: number }
+}
+
 let net: TestNetwork
+const controls: Control[] = []
 let hospital: FlexMeshNode
 let archive: FlexMeshNode
+/** Trained at rank 4 by the hospital. */
+let trainedAtRank: Published
+/** Trained whole by the archive, and cut to rank 2 when it was published. */
+let cut: { readonly result: Published; readonly lines: string }
 
 beforeAll(async () => {
   net = await network(['Hospital', 'Archive'], await tinyModel())
-  watch = net.watch
   ;[hospital, archive] = net.nodes as [FlexMeshNode, FlexMeshNode]
   for (const node of net.nodes) controls.push(await startControl(node.paths.control, nodeCommands(node)))
-}, 300_000)
+  await net.connected()
+  const medicine = await shortText('hospital')
+  await flexmesh(hospital, 'train', '--name', 'medicine', '--data', medicine, '--steps', '3', '--rank', '4')
+  trainedAtRank = (await flexmesh<Published>(hospital, 'publish', 'medicine')).result
+  await flexmesh(archive, 'train', '--name', 'law', '--data', await shortText('archive'), '--steps', '3')
+  cut = await flexmesh<Published>(archive, 'publish', 'law', '--rank', '2')
+  await net.accepted(2)
+})
 afterAll(async () => {
   for (const control of controls) await control.close()
   await net?.close()
   await cleanUp()
 })
 
-/** A command line as it is typed, in the running node of a home. */
+/** Run a command line in the running node of a home. */
 async function flexmesh<T>(node: FlexMeshNode, ...argv: string[]): Promise<{ result: T; lines: string }> {
   let found: { result: unknown; lines: string } | undefined
   const output = {
@@ -46,74 +64,67 @@ async function flexmesh<T>(node: FlexMeshNode, ...argv: string[]): Promise<{ res
     },
   }
   const invocation = parseCommandLine([...argv, '--home', node.paths.root])
-  await runCommand(invocation, output, AbortSignal.timeout(300_000))
+  await runCommand(invocation, output, new AbortController().signal)
   return found as { result: T; lines: string }
 }
 
-const train = (node: FlexMeshNode, name: string, text: string, ...more: string[]) =>
-  flexmesh(node, 'train', '--name', name, '--data', join(EXAMPLES, text, 'text'), '--steps', '3', ...more)
-
-async function manifestOf(node: FlexMeshNode, id: string): Promise<Manifest> {
-  const envelope = await node.catalogue.statement(id as Manifest['consortium'])
-  return openManifest(envelope as Uint8Array).manifest
+/** The manifest of a package, as the log of a node holds it. */
+async function manifestOf(node: FlexMeshNode, id: Digest): Promise<Manifest> {
+  return openManifest((await node.catalogue.statement(id)) as Uint8Array).manifest
 }
 
-describe('experts of low rank on the command line', () => {
-  it('are trained so, published, accepted by another node, composed and asked', async () => {
-    await train(hospital, 'biomedicine', 'hospital', '--rank', '4')
-    const { result } = await flexmesh<{ id: string }>(hospital, 'publish', 'biomedicine')
-    const manifest = await manifestOf(hospital, result.id)
-    expect(manifest.expert).toMatchObject({
+describe('an expert that was trained at rank 4', () => {
+  it('says so in its manifest, and has router statistics', async () => {
+    const { expert } = await manifestOf(hospital, trainedAtRank.id)
+    expect(expert).toMatchObject({
       rank: 4,
-      hidden_size: 16,
-      intermediate_size: 24,
+      hidden_size: TINY.hiddenSize,
+      intermediate_size: TINY.intermediateSize,
       bias: false,
       statisticsTokens: TINY.vocabSize,
     })
-    expect(manifest.expert.statisticsDocuments).toBeGreaterThanOrEqual(limit('statisticsDocuments'))
-    await watch.until('the expert elsewhere', () => archive.accepted.list().length === 1)
-    expect(expertRank(archive.accepted.list()[0]?.expert ?? { ffn: new Map() })).toBe(4)
-    const answer = await flexmesh<{ experts: { institution: string; share: number }[] }>(
-      archive,
-      'generate',
-      'The protein',
-      '--max-tokens',
-      '8',
-    )
-    const shares = Object.fromEntries(
-      answer.result.experts.map(({ institution, share }) => [institution, share]),
-    )
-    expect(shares['Hospital']).toBeGreaterThan(0)
-  }, 300_000)
+    expect(expert.statisticsDocuments).toBeGreaterThanOrEqual(limit('statisticsDocuments'))
+  })
 
-  it('are cut out of whole ones, with a word on what is left and scores of what was published', async () => {
-    await train(archive, 'law', 'archive')
-    const { result, lines } = await flexmesh<{ id: string; energyKept: number; own: { after: number } }>(
+  it('has rank 4 at other members too, and takes part in their answers', async () => {
+    const received = archive.accepted.list().find(({ id }) => id === trainedAtRank.id)
+    expect(expertRank(received?.expert ?? { ffn: new Map() })).toBe(4)
+    const { result } = await flexmesh<{ experts: { institution: string; share: number }[] }>(
       archive,
-      'publish',
-      'law',
-      '--rank',
-      '2',
+      ...['generate', 'The protein', '--max-tokens', '8'],
     )
-    expect(result.energyKept).toBeGreaterThan(0)
-    expect(result.energyKept).toBeLessThan(1)
-    expect(lines).toContain(
-      `rank 2 keeps ${(100 * result.energyKept).toFixed(1)} % of the difference's energy`,
-    )
-    const { expert, files, eval: scores } = await manifestOf(archive, result.id)
+    const shares = new Map(result.experts.map(({ institution, share }) => [institution, share]))
+    expect(shares.get('Hospital')).toBeGreaterThan(0)
+  })
+})
+
+describe('an expert that was trained whole and cut to rank 2', () => {
+  it('is published with the share of the difference that is left', () => {
+    const { energyKept } = cut.result
+    expect(energyKept).toBeGreaterThan(0)
+    expect(energyKept).toBeLessThan(1)
+    expect(cut.lines).toContain(`rank 2 keeps ${(100 * energyKept).toFixed(1)} % of the difference's energy`)
+  })
+
+  it('has the size of its factors, and the scores of what was published', async () => {
+    const { expert, files, eval: scores } = await manifestOf(archive, cut.result.id)
     expect(expert).toMatchObject({ rank: 2, statisticsTokens: TINY.vocabSize })
-    expect(files[0].size - 4 * TINY.vocabSize).toBeLessThan(2 * 3 * 16 * 24 * 2)
+    const { hiddenSize, intermediateSize, numHiddenLayers, vocabSize } = TINY
+    const wholeBytes = 2 * numHiddenLayers * 3 * hiddenSize * intermediateSize
+    expect(files[0].size - 4 * vocabSize).toBeLessThan(wholeBytes)
     const own = scores.find(({ set }) => set === 'own')
-    expect(own?.after).toBe(Math.round(result.own.after * 1e6))
-    await watch.until('both experts on both nodes', () =>
-      net.nodes.every((node) => node.accepted.list().length === 2),
-    )
+    expect(own?.after).toBe(Math.round(cut.result.own.after * 1e6))
+  })
+})
+
+describe('a composition of low-rank experts', () => {
+  it('is the same at every member, with a solved router', () => {
     const [first, second] = net.nodes.map((node) => node.composer.served.composition)
     expect(first?.digest).toBe(second?.digest)
     expect(first?.router).toBe('solved')
-  }, 300_000)
+  })
 
-  it('leave the node as whole weights', async () => {
+  it('is exported as whole weights', async () => {
     const [huggingFace, onnx] = [join(await folder(), 'model'), join(await folder(), 'onnx')]
     await flexmesh(hospital, 'compose', '--export', huggingFace, '--export-onnx', onnx)
     const { tensors } = readSafetensors(await readFile(join(huggingFace, 'model.safetensors')))
@@ -131,19 +142,17 @@ describe('experts of low rank on the command line', () => {
       /whole float32 weights.*rank (2|4)/,
     )
     expect((await readFile(join(onnx, 'model.onnx.data'))).length).toBeGreaterThan(3 * 2 * 3 * 16 * 24 * 4)
-  }, 300_000)
+  })
+})
 
+describe('the option --rank', () => {
   it.each([
     [['train', '--name', 'other', '--data', EXAMPLES, '--rank', '17'], /1 to 16/],
-    [['train', '--name', 'biomedicine', '--rank', '3'], /--rank/],
-    [['train', '--name', 'biomedicine'], /--rank/],
-    [['publish', 'biomedicine', '--rank', '4'], /trained at rank 4/],
+    [['train', '--name', 'medicine', '--rank', '3'], /--rank/],
+    [['train', '--name', 'medicine'], /--rank/],
+    [['publish', 'medicine', '--rank', '4'], /trained at rank 4/],
     [['train', '--name', 'other', '--rank', '2', '--export-pair', 'pair'], /publish/],
-  ])(
-    'refuse %j',
-    async (argv, message) => {
-      await expect(flexmesh(hospital, ...argv)).rejects.toThrow(message)
-    },
-    300_000,
-  )
+  ])('is refused in %j', async (argv, message) => {
+    await expect(flexmesh(hospital, ...argv)).rejects.toThrow(message)
+  })
 })
