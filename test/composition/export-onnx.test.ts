@@ -5,9 +5,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { AcceptedExpert } from '../../src/acceptance/accepted-experts.ts'
 import { describe as describeResult } from '../../src/cli/describe.ts'
 import { decodeCompositionFile } from '../../src/composition/composition-file.ts'
-import { cleanUp, EXAMPLES, folder } from '../support/folders.ts'
+import { cleanUp, folder } from '../support/folders.ts'
 import { network, run, type TestNetwork } from '../support/network.ts'
 import { madeUpStatistics } from '../support/router-statistics.ts'
+import { shortText } from '../support/texts.ts'
 import { TINY, tinyModel } from '../support/tiny-model.ts'
 
 const TEXT = 'Article L. 1'
@@ -17,7 +18,7 @@ let net: TestNetwork
 beforeAll(async () => {
   net = await network(['Archives'], await tinyModel(), { router: 'rows' })
   const [node] = net.nodes as [TestNetwork['nodes'][number]]
-  await run(node, 'train', { name: 'law', data: [join(EXAMPLES, 'archive', 'text')], steps: 3 })
+  await run(node, 'train', { name: 'law', data: [await shortText('archive')], steps: 3 })
   await run(node, 'publish', { name: 'law', license: 'CC-BY-4.0' })
 }, 120_000)
 afterAll(async () => {

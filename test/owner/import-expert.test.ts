@@ -14,7 +14,7 @@ import { importExpert } from '../../src/owner/import-expert.ts'
 import { loadTrained, trainingDirs } from '../../src/owner/training-folder.ts'
 import { homePaths } from '../../src/store/home.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
-import { cleanUp, EXAMPLES, folder } from '../support/folders.ts'
+import { cleanUp, folder } from '../support/folders.ts'
 import { newHome } from '../support/homes.ts'
 import {
   copied,
@@ -31,9 +31,10 @@ import {
   without,
 } from '../support/model-folders.ts'
 import { LENIENT, now, run } from '../support/network.ts'
+import { shortText } from '../support/texts.ts'
 
 const engine = onnxEngine({ threads: 2 })
-const TEXT = join(EXAMPLES, 'archive', 'text')
+const TEXT = await shortText('archive')
 const L = PUBLISHED.numHiddenLayers
 const C = PUBLISHED.hiddenSize
 const FFN = 'model.layers.1.mlp.experts.1.up_proj.weight'

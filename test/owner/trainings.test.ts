@@ -9,13 +9,14 @@ import type { TrainResult } from '../../src/owner/training-folder.ts'
 import { Trainings } from '../../src/owner/trainings.ts'
 import { homePaths } from '../../src/store/home.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
-import { cleanUp, EXAMPLES, folder } from '../support/folders.ts'
+import { cleanUp, folder } from '../support/folders.ts'
+import { shortText } from '../support/texts.ts'
 import { tinyModel } from '../support/tiny-model.ts'
 
 const LAW: TrainRequest = {
   ...TRAIN_DEFAULTS,
   name: 'law',
-  paths: [join(EXAMPLES, 'archive', 'text')],
+  paths: [await shortText('archive')],
   steps: 1,
   seed: 1,
 }
@@ -138,7 +139,7 @@ describe('a training', () => {
   it('can be started again after it was stopped or has failed', async () => {
     const { trainings } = await newHome()
     await (await begun(trainings)).return()
-    const failing = trainings.train({ ...LAW, paths: [join(EXAMPLES, 'hospital', 'text')] }, signal)
+    const failing = trainings.train({ ...LAW, paths: [await shortText('hospital')] }, signal)
     await expect(toEnd(failing)).rejects.toMatchObject({
       code: 'exists',
       message: expect.stringMatching(/was begun on/),

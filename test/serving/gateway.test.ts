@@ -14,9 +14,9 @@ import { InputError } from '../../src/lib/errors.ts'
 import { type GatewayInit, openGateway } from '../../src/serving/gateway.ts'
 import { parseUpstreamUrl } from '../../src/serving/upstream-engine.ts'
 import { closeServers, serve } from '../support/fake-server.ts'
-import { cleanUp, EXAMPLES, folder } from '../support/folders.ts'
+import { cleanUp, folder } from '../support/folders.ts'
 import { fixedEngine } from '../support/inference-api.ts'
-import { network, run, type TestNetwork } from '../support/network.ts'
+import { network, publish, run, type TestNetwork, train } from '../support/network.ts'
 import { tinyModel } from '../support/tiny-model.ts'
 
 const DAY = 86_400
@@ -131,8 +131,8 @@ describe('"flexmesh start --upstream"', () => {
       ['law', 'archive'],
       ['medicine', 'hospital'],
     ] as const) {
-      await run(node, 'train', { name, data: [join(EXAMPLES, text, 'text')], steps: 1 })
-      await run(node, 'publish', { name })
+      await train(node, name, text)
+      await publish(node, name)
     }
     const exported = join(await folder(), 'out')
     await run(node, 'compose', { exportOnnx: exported })
