@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { startNode } from '../../src/cli/start.ts'
+import { startNode } from '../../src/cli/running-node.ts'
 import { parseUpstreamUrl } from '../../src/serving/upstream-engine.ts'
 import { runCommand, scratchNode } from './scratch-node.ts'
 

@@ -1,80 +1,86 @@
-/** What every command gets, and readers of its options. */
+/** What every command of the command line gets: the options that all commands have, and where to print. */
 import { readFile } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import {
+  decodeRequest,
+  flag,
+  type Invocation,
+  oneOf,
+  option,
+  path,
+  readRequest,
+  text,
+  whole,
+} from '../commands/parameters.ts'
 import { WEIGHT_FORMATS, type WeightFormat } from '../inference/weight-format.ts'
-import { InputError } from '../lib/errors.ts'
-import { ROUTER_CHOICES, type RouterChoice } from '../model/gates.ts'
+import { mapDiskErrors } from '../lib/files.ts'
 import type { EngineChoice } from '../tensor/select-engine.ts'
-import type { Invocation } from './arguments.ts'
 import type { Output } from './output.ts'
+
+const MAX_THREADS = 256
+const ENGINE_WORD = text(40)
+
+/** Options of every command. */
+export const GLOBAL_PARAMETERS = {
+  home: option('home', 'home folder (default: FLEXMESH_HOME, else ~/.flexmesh)', path),
+  json: flag('json', 'print one JSON object as the last line of stdout, and nothing else there'),
+  passphraseFile: option('passphrase-file', 'file with the passphrase of the key', path),
+  engine: option('engine', 'onnx (default), tensorflow or cpu', ENGINE_WORD),
+  device: option(
+    'device',
+    'cpu or cuda (default: cpu; with --engine tensorflow a GPU if the machine has one)',
+    ENGINE_WORD,
+  ),
+  threads: option('threads', 'threads of the tensor engine (default: one per CPU)', whole(0, MAX_THREADS)),
+  weights: option(
+    'weights',
+    'fp32 (default), int8 or int4: format of weights in memory; a running node keeps its own',
+    oneOf(...WEIGHT_FORMATS),
+  ),
+  help: flag('help', 'show this help'),
+} as const
 
 export interface CommandContext {
   readonly home: string
-  readonly invocation: Invocation
+  readonly engine: EngineChoice
+  readonly weights: WeightFormat
   readonly output: Output
   readonly signal: AbortSignal
+  /** Read from the file that the user named; undefined if the user named none. @throws InputError `not-found`. */
+  passphrase(): Promise<string | undefined>
 }
 
-const MAX_THREADS = 256
+/** @throws InputError `usage` for an option that is out of range. */
+export async function contextOf(
+  invocation: Invocation,
+  output: Output,
+  signal: AbortSignal,
+): Promise<CommandContext> {
+  const given = decodeRequest(
+    GLOBAL_PARAMETERS,
+    await readRequest(GLOBAL_PARAMETERS, invocation),
+    invocation.command,
+  )
+  const { home, engine, device, threads, weights = 'fp32', passphraseFile } = given
+  return {
+    home: home ?? resolve(process.env['FLEXMESH_HOME'] ?? join(homedir(), '.flexmesh')),
+    engine: {
+      ...(engine === undefined ? {} : { name: engine }),
+      ...(device === undefined ? {} : { device }),
+      ...(threads === undefined ? {} : { threads }),
+    },
+    weights,
+    output,
+    signal,
+    passphrase: async () => (passphraseFile === undefined ? undefined : await readPassphrase(passphraseFile)),
+  }
+}
+
+/** The first line break at the end of the file, which editors add, is not part of the passphrase. */
+async function readPassphrase(file: string): Promise<string> {
+  const content = await mapDiskErrors(file, () => readFile(file, 'utf8'))
+  return content.replace(/\r?\n$/, '')
+}
 
 export const unixNow = (): number => Math.floor(Date.now() / 1000)
-
-export function option(invocation: Invocation, name: string): string | undefined {
-  const value = invocation.values[name]
-  return typeof value === 'string' ? value : undefined
-}
-
-export function required(invocation: Invocation, name: string): string {
-  const value = option(invocation, name)
-  if (value === undefined)
-    throw new InputError(
-      'usage',
-      `--${name} is missing; "flexmesh ${invocation.command} --help" shows what it takes`,
-    )
-  return value
-}
-
-/** @throws InputError `usage` unless the option is a whole number in range. */
-export function whole(invocation: Invocation, name: string, max: number, min = 0): number | undefined {
-  const text = option(invocation, name)
-  if (text === undefined) return undefined
-  const value = Number(text)
-  if (!Number.isSafeInteger(value) || value < min || value > max) {
-    throw new InputError('usage', `--${name}: expected a whole number from ${min} to ${max}, got "${text}"`)
-  }
-  return value
-}
-
-/** `--engine`, `--device` and `--threads` as given; `selectEngine` says what is wrong with them. */
-export function engineChoice(invocation: Invocation): EngineChoice {
-  const name = option(invocation, 'engine')
-  const device = option(invocation, 'device')
-  const threads = whole(invocation, 'threads', MAX_THREADS)
-  return {
-    ...(name === undefined ? {} : { name }),
-    ...(device === undefined ? {} : { device }),
-    ...(threads === undefined ? {} : { threads }),
-  }
-}
-
-/** @throws InputError `usage` for a format that does not exist. */
-export function weightFormat(invocation: Invocation): WeightFormat {
-  const text = option(invocation, 'weights') ?? 'fp32'
-  const format = WEIGHT_FORMATS.find((known) => known === text)
-  if (format === undefined)
-    throw new InputError('usage', `--weights: expected ${WEIGHT_FORMATS.join(', ')}, got "${text}"`)
-  return format
-}
-
-/** @throws InputError `usage` for a router that does not exist. */
-export function routerChoice(invocation: Invocation): RouterChoice | undefined {
-  const text = option(invocation, 'router')
-  const choice = ROUTER_CHOICES.find((known) => known === text)
-  if (text !== undefined && choice === undefined)
-    throw new InputError('usage', `--router: expected ${ROUTER_CHOICES.join(', ')}, got "${text}"`)
-  return choice
-}
-
-export async function passphraseOf(invocation: Invocation): Promise<string | undefined> {
-  const file = option(invocation, 'passphrase-file')
-  return file === undefined ? undefined : (await readFile(file, 'utf8')).replace(/\r?\n$/, '')
-}

@@ -1,6 +1,6 @@
 /**
- * What the demo shows being refused: a package that was changed after its owner signed it. It is written into the log
- * of a node that is stopped, so that no running node has a command for it.
+ * Creates the package that the demo shows being refused: it was changed after its owner signed it. The package is
+ * written into the log of a stopped node, so that no running node needs a command for this.
  */
 import { readEnvelope } from '../identity/envelope.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
@@ -10,11 +10,11 @@ import { InputError } from '../lib/errors.ts'
 import { type Manifest, openManifest } from '../packaging/manifest.ts'
 import { Catalogue } from '../store/catalogue.ts'
 
-/** Latest statements of a publisher among which its latest manifest is sought. */
+/** Number of a publisher's latest statements that are searched for its latest manifest. */
 const LATEST = 1024
 
 /**
- * Add to the log of a stopped node its latest manifest with another licence, under the signature of the old one.
+ * Append the latest manifest of a stopped node to its log again, with another licence and the old signature.
  * @throws InputError `home-in-use` while the node runs, `not-found` before it has published anything.
  */
 export async function plantTampered(home: string, publisher: string): Promise<void> {
@@ -26,7 +26,7 @@ export async function plantTampered(home: string, publisher: string): Promise<vo
       ({ envelope }) => readEnvelope(envelope).payloadType === MEDIA_TYPES.manifest,
     )?.envelope
     if (tip === undefined || latest === undefined) {
-      throw new InputError('not-found', `${home}: nothing was published yet`)
+      throw new InputError('not-found', `${home}: nothing has been published yet`)
     }
     const seq = tip.seq + 1
     const { manifest } = openManifest(latest)
@@ -38,7 +38,7 @@ export async function plantTampered(home: string, publisher: string): Promise<vo
   }
 }
 
-/** An envelope with the signatures of `signed` over another manifest. */
+/** An envelope with the signatures of `signed` but another manifest. */
 function tampered(signed: Uint8Array, manifest: Manifest): Uint8Array {
   const { payloadType, signatures } = readEnvelope(signed)
   return encodeCanonical({

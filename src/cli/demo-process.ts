@@ -1,11 +1,12 @@
-/** The demo's institutions as processes: starting them, asking them, waiting for them. */
+/** The institutions of the demo as processes: starts them, calls commands in them, waits for them. */
 import { type ChildProcess, spawn } from 'node:child_process'
+import type { NodeCommand } from '../commands/command.ts'
 import { ExchangeError } from '../lib/errors.ts'
 import { callControl } from '../serving/control.ts'
 import { homePaths } from '../store/home.ts'
 
 const POLL_MS = 250
-/** Longest wait for something that takes seconds, ms. */
+/** Maximum wait for something that takes seconds, ms. */
 const PATIENCE_MS = 120_000
 
 export interface Institution {
@@ -19,7 +20,7 @@ export interface Institution {
   process?: ChildProcess
 }
 
-/** This program in a process of its own; the demo's nodes get one tensor thread each. */
+/** This program with other arguments, in a process of its own. */
 export function flexmesh(args: readonly string[], signal: AbortSignal): ChildProcess {
   const entry = process.argv[1] as string
   return spawn(process.execPath, [...process.execArgv, entry, ...args], {
@@ -28,6 +29,7 @@ export function flexmesh(args: readonly string[], signal: AbortSignal): ChildPro
   })
 }
 
+/** Start a node with one tensor thread. Resolves when its API answers. @throws ExchangeError if it ends before. */
 export async function startProcess(
   institution: Institution,
   port: number,
@@ -53,7 +55,7 @@ export async function startProcess(
   failed.catch(() => undefined)
 }
 
-/** Resolves when the process ends well. @throws ExchangeError with what it printed. */
+/** Resolves when the process exits with 0. @throws ExchangeError with what the process printed on stderr. */
 export function exitOf(child: ChildProcess, title: string): Promise<void> {
   let errors = ''
   child.stderr?.on('data', (chunk: Buffer) => {
@@ -75,20 +77,27 @@ export function ended(child: ChildProcess | undefined): Promise<void> {
   return new Promise((resolve) => child.on('exit', () => resolve()))
 }
 
-export async function call<T>(
-  institution: Institution,
-  command: string,
-  args: unknown,
+/** Run a command in the node of an institution. */
+export async function call<Q, P, R>(
+  { home }: Institution,
+  command: NodeCommand<Q, P, R>,
+  request: Readonly<Record<string, unknown>>,
   signal: AbortSignal,
-  onProgress?: (progress: unknown) => void,
-): Promise<T> {
-  return (await callControl(homePaths(institution.home).control, command, args, {
+  onProgress: (event: P) => void = () => undefined,
+): Promise<R> {
+  const { control } = homePaths(home)
+  const result = await callControl(control, command.name, request, {
     signal,
-    ...(onProgress === undefined ? {} : { onProgress }),
-  })) as T
+    onProgress: (event) => onProgress(event as P),
+  })
+  return result as R
 }
 
-/** Ask again until the answer is yes, or `failure` rejects. @throws ExchangeError `timeout`, naming `what`. */
+/**
+ * Ask again and again until the answer is true.
+ * @param failure ends the wait if it rejects.
+ * @throws ExchangeError `timeout`, which names `what`; the reason of `failure` or `signal`.
+ */
 export async function until(
   what: string,
   signal: AbortSignal,
@@ -103,7 +112,8 @@ export async function until(
   while (!(await answer())) {
     signal.throwIfAborted()
     if (broken !== undefined) throw broken
-    if (performance.now() > deadline) throw new ExchangeError('timeout', `waited in vain for ${what}`)
+    if (performance.now() > deadline)
+      throw new ExchangeError('timeout', `${what}: did not happen within ${PATIENCE_MS / 1000} s`)
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }
 }

@@ -1,27 +1,26 @@
-/** What the demo measures and how it shows it. Knows nodes through their control sockets only. */
-import { PUBLIC_TEXT } from '../commands/evaluate.ts'
+/** What the demo measures, and how it prints that. Asks nodes through their control sockets only. */
+import { EVALUATE } from '../commands/evaluate.ts'
+import { type EvaluationReport, PUBLIC_TEXT } from '../commands/evaluation-report.ts'
+import { GENERATE, type GenerateResult } from '../commands/generate.ts'
+import { bits, table } from '../commands/terminal.ts'
 import { call, type Institution } from './demo-process.ts'
-import { table } from './output.ts'
+
+type Scores = Pick<EvaluationReport, 'public' | 'composed' | 'alone' | 'without'>
 
 const PROMPT =
   "Article L1234-5\n\nLorsque le salarié n'exécute pas le préavis, il a droit, sauf s'il a commis une faute grave, à une indemnité"
 
-interface Scores {
-  readonly public: number
-  readonly composed: number
-  readonly alone: Record<string, number>
-  readonly without: Record<string, number>
-}
-
+/** What `flexmesh demo --json` prints, except for the time it took. */
 export interface Report {
   readonly institutions: { name: string; peerId: string; expert: string; domain: string }[]
   readonly bitsPerByte: Record<string, Record<string, number>>
   readonly macro: { public: number; bestExpert: number; composed: number }
   readonly optOut: { institution: string; before: Record<string, number>; after: Record<string, number> }
   readonly refused: { code: string }[]
-  readonly answer: { text: string; experts: { institution: string; share: number }[] }
+  readonly answer: Pick<GenerateResult, 'text' | 'experts'>
 }
 
+/** Score every domain with every model, and ask for one answer. */
 export async function measure(
   all: readonly Institution[],
   refused: { code: string }[],
@@ -31,14 +30,14 @@ export async function measure(
   const own = await Promise.all(
     all.map(async (institution): Promise<[string, Scores]> => {
       const request = { name: institution.expert }
-      return [institution.domain, await call<Scores>(institution, 'evaluate', request, signal)]
+      return [institution.domain, await call(institution, EVALUATE, request, signal)]
     }),
   )
-  const shared = await call<Scores>(first, 'evaluate', {}, signal)
+  const shared = await call(first, EVALUATE, {}, signal)
   const scores: [string, Scores][] = [...own, [PUBLIC_TEXT, shared]]
-  const answer = await call<Report['answer']>(
+  const answer = await call(
     first,
-    'generate',
+    GENERATE,
     { prompt: PROMPT, maxTokens: 60, temperatureMilli: 300, seed: 7 },
     signal,
   )
@@ -58,14 +57,15 @@ export async function measure(
     optOut: {
       institution: leaver.name,
       before: Object.fromEntries(scores.map(([domain, s]) => [domain, s.composed])),
-      after: Object.fromEntries(scores.map(([domain, s]) => [domain, s.without[leaver.name] as number])),
+      after: Object.fromEntries(scores.map(([domain, s]) => [domain, s.without?.[leaver.name] as number])),
     },
     refused,
     answer: { text: answer.text, experts: answer.experts },
   }
 }
 
-export function show(report: Report): string[] {
+/** The report for people. */
+export function reportLines(report: Report): string[] {
   const domains = Object.keys(report.bitsPerByte)
   const rows = ['public', ...report.institutions.map(({ name }) => name), 'composed']
   const label = (row: string): string =>
@@ -73,7 +73,6 @@ export function show(report: Report): string[] {
   const mean = (row: string): number =>
     domains.reduce((sum, d) => sum + (report.bitsPerByte[d]?.[row] as number), 0) / domains.length
   const { optOut, answer } = report
-  const fixed = (value: number | undefined): string => (value ?? Number.NaN).toFixed(3)
   return [
     '',
     'bits per byte on held-out text (lower is better)',
@@ -81,16 +80,16 @@ export function show(report: Report): string[] {
       ['model', ...domains, 'macro'],
       ...rows.map((row) => [
         label(row),
-        ...domains.map((d) => fixed(report.bitsPerByte[d]?.[row])),
-        fixed(mean(row)),
+        ...domains.map((d) => bits(report.bitsPerByte[d]?.[row])),
+        bits(mean(row)),
       ]),
     ]),
     '',
     `without ${optOut.institution}:`,
     ...table([
       ['', ...domains],
-      ['before', ...domains.map((d) => fixed(optOut.before[d]))],
-      ['after', ...domains.map((d) => fixed(optOut.after[d]))],
+      ['before', ...domains.map((d) => bits(optOut.before[d]))],
+      ['after', ...domains.map((d) => bits(optOut.after[d]))],
     ]),
     '',
     'a sample answer',

@@ -1,96 +1,38 @@
-/** `flexmesh doctor`: what this machine offers and lacks, and the next command for what is absent. */
-import { availableParallelism, cpus, freemem, totalmem } from 'node:os'
-import { FlexMeshError } from '../lib/errors.ts'
-import type { Device, EngineName } from '../tensor/engine.ts'
-import { measureGflops } from '../tensor/measure.ts'
-import { type Gpu, nvidiaGpus } from '../tensor/nvidia.ts'
-import { type EngineChoice, selectEngine } from '../tensor/select-engine.ts'
-import { type CommandContext, engineChoice } from './context.ts'
+/** The command `doctor`: what this machine offers and lacks; can also link TensorFlow for the engine of that name. */
+import { option, text } from '../commands/parameters.ts'
+import type { CommandContext } from './context.ts'
+import { localCommand } from './local-command.ts'
 
-const GIB = 2 ** 30
-const MIB_PER_GIB = 1024
+const MAX_PYTHON = 4096
 
-/** One engine on one device; a present one has `library` and `gflops`, an absent one `reason` and, where a command helps, `next`. */
-interface Finding {
-  readonly name: EngineName
-  readonly device: Device
-  readonly present: boolean
-  readonly library?: string
-  /** Measured now, float32 products, 10^9 operations a second. */
-  readonly gflops?: number
-  readonly reason?: string
-  readonly next?: string
-}
-
-export async function runDoctor({ invocation, output, signal }: CommandContext): Promise<void> {
-  const gpus = await nvidiaGpus(signal)
-  const { threads } = engineChoice(invocation)
-  const engines: Finding[] = []
-  const look = async (name: EngineName, device: Device, choice: EngineChoice): Promise<void> => {
-    signal.throwIfAborted()
-    output.progress(`measuring ${name} on ${device}`)
-    engines.push(await find(name, device, { ...choice, ...(threads === undefined ? {} : { threads }) }))
-  }
-  await look('onnx', 'cpu', { name: 'onnx', device: 'cpu' })
-  await look('onnx', 'cuda', { name: 'onnx', device: 'cuda' })
-  // Its library takes one device for the life of a process, so it chooses first.
-  await look('tensorflow', gpus.length > 0 ? 'cuda' : 'cpu', { name: 'tensorflow' })
-  if (engines.at(-1)?.device === 'cpu')
-    await look('tensorflow', 'cuda', { name: 'tensorflow', device: 'cuda' })
-  await look('cpu', 'cpu', { name: 'cpu' })
-  const machine = {
-    node: process.version,
-    cores: availableParallelism(),
-    cpu: cpus()[0]?.model.trim() ?? 'unknown',
-    memoryGiB: Math.round(totalmem() / GIB),
-    freeGiB: Math.round(freemem() / GIB),
-    gpus,
-  }
-  output.result({ machine, engines }, [
-    `Node ${machine.node}, ${machine.cores} cores, ${machine.memoryGiB} GiB memory (${machine.freeGiB} free)`,
-    `CPU  ${machine.cpu}`,
-    ...(gpus.length === 0 ? ['GPU  none that an NVIDIA driver answers for'] : gpus.map(describeGpu)),
-    '',
-    ...engineTable(engines),
-    ...engines.filter(({ present }) => !present).flatMap(advice),
-  ])
-}
-
-async function find(name: EngineName, device: Device, choice: EngineChoice): Promise<Finding> {
-  try {
-    const engine = await selectEngine(choice)
-    const gflops = Math.round(10 * (await measureGflops(engine))) / 10
-    return { name, device: engine.device, present: true, library: engine.library, gflops }
-  } catch (error) {
-    if (!(error instanceof FlexMeshError)) throw error
-    const { reason, next } = error.fields
-    return {
-      name,
-      device,
-      present: false,
-      reason: typeof reason === 'string' ? reason : error.message,
-      ...(typeof next === 'string' ? { next } : {}),
-    }
-  }
-}
-
-function describeGpu({ name, memoryMiB, driver }: Gpu): string {
-  return `GPU  ${name}, ${Math.round(memoryMiB / MIB_PER_GIB)} GiB, driver ${driver}`
-}
-
-function engineTable(engines: readonly Finding[]): string[] {
-  const row = (name: string, device: string, gflops: string, library: string): string =>
-    `${name.padEnd(10)}  ${device.padEnd(6)}  ${gflops.padStart(7)}  ${library}`.trimEnd()
-  return [
-    row('engine', 'device', 'GFLOP/s', 'library'),
-    ...engines.map(({ name, device, gflops, library }) =>
-      row(name, device, gflops === undefined ? 'absent' : gflops.toFixed(gflops < 10 ? 1 : 0), library ?? ''),
+export const DOCTOR = localCommand({
+  name: 'doctor',
+  usage: 'doctor [--link-tensorflow PYTHON]',
+  parameters: {
+    linkTensorflow: option(
+      'link-tensorflow',
+      'build the binding of --engine tensorflow for the TensorFlow of this Python',
+      text(MAX_PYTHON),
     ),
-  ]
+  },
+  async work(context, { linkTensorflow: python }) {
+    if (python !== undefined) await link(python, context)
+    else await report(context)
+  },
+})
+
+async function report({ engine, output, signal }: CommandContext): Promise<void> {
+  const { findEngines, reportLines } = await import('./engine-report.ts')
+  const found = await findEngines(engine.threads, signal, (line) => output.progress(line))
+  output.result(found, reportLines(found))
 }
 
-/** The command stands on a line of its own, to be copied. */
-function advice({ name, device, reason, next }: Finding): string[] {
-  const why = ['', `${name} on ${device} is absent:`, `  ${reason}`]
-  return next === undefined ? why : [...why, 'next:', `  ${next}`]
+async function link(python: string, { output, signal }: CommandContext): Promise<void> {
+  const { linkTensorflow } = await import('../tensor/link-tensorflow.ts')
+  const linked = await linkTensorflow(python, (line) => output.say(line), signal)
+  const { folder, library, device, gflops } = linked
+  output.result(linked, [
+    `linked ${library} on ${device}, ${gflops.toFixed(0)} GFLOP/s, in ${folder}`,
+    'next: flexmesh train --engine tensorflow --name NAME --data PATH',
+  ])
 }

@@ -5,7 +5,7 @@ import type { JsonObject } from '../lib/canonical-json.ts'
 import { Fields } from '../lib/fields.ts'
 
 export const MEMBER_ROLES = ['founder', 'member'] as const
-export const REVOCATION_REASONS = ['left', 'compromised', 'other'] as const
+const REVOCATION_REASONS = ['left', 'compromised', 'other'] as const
 export type RevocationReason = (typeof REVOCATION_REASONS)[number]
 
 export interface Member {

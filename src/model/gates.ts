@@ -3,7 +3,6 @@
  * otherwise the router rows that owners trained. Implements protocols/composition, section "Gate". Does not know
  * engines or files.
  */
-import type { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
 import type { Expert } from './params.ts'
 import { type Gate, type RouterStatistics, solveGate } from './solved-router.ts'
@@ -17,11 +16,6 @@ export type RouterKind = 'solved' | 'rows'
  */
 export const ROUTER_CHOICES = ['auto', 'solved', 'rows'] as const
 export type RouterChoice = (typeof ROUTER_CHOICES)[number]
-
-/** The member `router` of a command's arguments, if it has one. @throws FormatError `bad-field`. */
-export function routerChoice(fields: Fields): RouterChoice | undefined {
-  return fields.has('router') ? fields.literal('router', ...ROUTER_CHOICES) : undefined
-}
 
 /**
  * The gates of a composition.

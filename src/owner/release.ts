@@ -13,16 +13,14 @@ import type { PackedExpert } from '../packaging/package.ts'
 import { noisedStatistics } from '../privacy/noise.ts'
 import type { Score, TrainResult } from './training-folder.ts'
 
-/** How an expert's router statistics are published. */
-export const PUBLISHED_STATISTICS = ['exact', 'noised', 'none'] as const
-
 export interface PublishRequest {
   readonly name: string
   /** SPDX expression. */
   readonly license: string
   readonly domain: string
   readonly dtype: FloatDtype
-  readonly statistics: (typeof PUBLISHED_STATISTICS)[number]
+  /** How the expert's router statistics are published. */
+  readonly statistics: 'exact' | 'noised' | 'none'
   /** Epsilon of the noise in thousandths; 0 without noise. */
   readonly epsilonMilli: number
 }

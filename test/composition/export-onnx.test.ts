@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import * as ort from 'onnxruntime-node'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { AcceptedExpert } from '../../src/acceptance/accepted-experts.ts'
-import { describe as describeResult } from '../../src/cli/describe.ts'
+import { COMPOSE, type ComposeResult } from '../../src/commands/compose.ts'
 import { decodeCompositionFile } from '../../src/composition/composition-file.ts'
 import { cleanUp, folder } from '../support/folders.ts'
 import { network, run, type TestNetwork } from '../support/network.ts'
@@ -92,13 +92,13 @@ describe('a composition exported for ONNX Runtime', () => {
     expect(auto['composed']).not.toBe(rows['composed'])
 
     const dir = join(await folder(), 'out')
-    const result = await run<Record<string, unknown>>(node, 'compose', { router: 'auto', exportOnnx: dir })
+    const result = await run<ComposeResult>(node, 'compose', { router: 'auto', exportOnnx: dir })
     const { composition } = decodeCompositionFile(await readFile(join(dir, 'composition.json')))
     expect(composition).toBe(node.composer.served.composition.digest)
     expect(result).toMatchObject({ router: 'solved', exported: { router: 'rows', composition } })
-    expect(result['composition']).not.toBe(composition)
-    expect(describeResult('compose', result).join('\n')).toContain(
-      `no place for a gate and route by router rows: composition ${composition}`,
+    expect(result.composition).not.toBe(composition)
+    expect(COMPOSE.words(result, { color: false }).join('\n')).toContain(
+      `cannot hold a gate and route by router rows: composition ${composition}`,
     )
     expect(await readFile(join(dir, 'README.md'), 'utf8')).toContain('without a gate')
   })

@@ -59,12 +59,13 @@ async function flexmesh<T>(node: FlexMeshNode, ...argv: string[]): Promise<{ res
     style: { color: false },
     say: () => undefined,
     progress: () => undefined,
+    log: () => undefined,
     result: (result: unknown, lines: readonly string[]) => {
       found = { result, lines: lines.join('\n') }
     },
   }
-  const invocation = parseCommandLine([...argv, '--home', node.paths.root])
-  await runCommand(invocation, output, new AbortController().signal)
+  const { command, invocation } = await parseCommandLine([...argv, '--home', node.paths.root])
+  await runCommand(command, invocation, output, new AbortController().signal)
   return found as { result: T; lines: string }
 }
 

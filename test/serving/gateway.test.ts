@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { startNode } from '../../src/cli/start.ts'
+import { startNode } from '../../src/cli/running-node.ts'
 import { compositionDigest } from '../../src/composition/compose.ts'
 import {
   type ComposedExpert,

@@ -2,8 +2,8 @@ import { join } from 'node:path'
 import util from 'node:util'
 import { add, getBackend, matMul, mul, reshape, scalar, type Tensor } from '@tensorflow/tfjs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { runDoctor } from '../../src/cli/doctor.ts'
-import { startNode } from '../../src/cli/start.ts'
+import { findEngines, reportLines } from '../../src/cli/engine-report.ts'
+import { startNode } from '../../src/cli/running-node.ts'
 import { InputError } from '../../src/lib/errors.ts'
 import { createConsortium, initHome } from '../../src/node/found.ts'
 import type { TensorFunction } from '../../src/tensor/engine.ts'
@@ -118,33 +118,9 @@ it('engines of one process compile and run at the same time', async () => {
 
 describe('flexmesh doctor', () => {
   it('lists every engine with its speed or with the next command', async () => {
-    const results: unknown[] = []
-    const lines: string[] = []
-    await runDoctor({
-      home: '',
-      invocation: { command: 'doctor', positionals: [], values: { threads: '1' } },
-      signal: new AbortController().signal,
-      output: {
-        style: { color: false },
-        json: false,
-        say: () => undefined,
-        progress: () => undefined,
-        result: (value, said) => {
-          results.push(value)
-          lines.push(...said)
-        },
-      },
-    })
-    const { engines } = results[0] as {
-      engines: {
-        name: string
-        device: string
-        present: boolean
-        gflops?: number
-        next?: string
-        reason?: string
-      }[]
-    }
+    const report = await findEngines(1, new AbortController().signal, () => undefined)
+    const lines = reportLines(report)
+    const { engines } = report
     expect(engines.map(({ name, device }) => `${name} ${device}`)).toEqual(
       expect.arrayContaining(['onnx cpu', 'onnx cuda', 'tensorflow cuda', 'cpu cpu']),
     )

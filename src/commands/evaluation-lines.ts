@@ -1,27 +1,28 @@
-/** An evaluation in words: the table, what to know about the text, and the routing by layer. */
+/** An evaluation as lines of text: the table of scores, notes on the text, and the routing by layer. */
 import {
   type Bits,
   type DomainReport,
   type EvaluationReport,
+  MACRO,
   PUBLIC_TEXT,
   SENSIBLE_BYTES,
-} from '../commands/evaluate.ts'
-import { MACRO } from './domains.ts'
-import { folded, type Style, table } from './output.ts'
+} from './evaluation-report.ts'
+import { folded, type Style, table } from './terminal.ts'
 
 const LEVELS = '▁▂▃▄▅▆▇█'
-/** From grey to red in tones that stand on black and on white: colours of the 256 of terminals. */
+/** From grey to red, in tones that are legible on black and on white: codes of the 256 terminal colours. */
 const HEAT = [244, 67, 73, 71, 107, 136, 172, 166]
-/** Columns that stay free for names and numbers beside the cells of a heat map. */
+/** Columns reserved for the spaces and numbers beside the cells of a heat map. */
 const BESIDE = 30
 
 /** Everything that `flexmesh evaluate` prints. */
 export function evaluationLines(report: EvaluationReport, style: Style): string[] {
   const notes = report.domains.flatMap(notesOn)
   if (report.routerNote !== undefined) notes.unshift(report.routerNote)
-  if (report.experts.length === 0) notes.unshift('no expert is composed: every answer is the public model’s')
+  if (report.experts.length === 0)
+    notes.unshift('no expert is in use: every answer comes from the public model alone')
   return [
-    'bits per byte, lower is better; * the best of a column',
+    'bits per byte, lower is better; * marks the best of a column',
     '',
     ...scoreTable(report, style),
     ...(notes.length === 0 ? [] : ['', ...notes]),
@@ -29,7 +30,7 @@ export function evaluationLines(report: EvaluationReport, style: Style): string[
   ]
 }
 
-/** Experts of the mixture in order, the public one first. */
+/** Labels of the experts in the order of the mixture, the public model first. */
 export function mixtureLabels({ experts }: Pick<EvaluationReport, 'experts'>): string[] {
   return ['public model', ...experts.map(({ institution, name }) => `${institution}/${name}`)]
 }
@@ -70,17 +71,17 @@ function notesOn({ name, bytes, cut, trainedAs }: DomainReport): string[] {
   const notes: string[] = []
   if (cut) {
     notes.push(
-      `${name}: only the first ${kilobytes(bytes)} kB of its text were scored; --kilobytes N scores more`,
+      `${name}: only the first ${kilobytes(bytes)} kB of the text were scored; --kilobytes N scores more`,
     )
   }
   if (bytes < SENSIBLE_BYTES && name !== PUBLIC_TEXT) {
     notes.push(
-      `${name}: ${kilobytes(bytes)} kB is little text; differences mean something from ${kilobytes(SENSIBLE_BYTES)} kB on`,
+      `${name}: ${kilobytes(bytes)} kB is little text; differences are reliable from ${kilobytes(SENSIBLE_BYTES)} kB on`,
     )
   }
   if (trainedAs !== undefined) {
     notes.push(
-      `${name}: training "${trainedAs}" here has read this text, so its expert looks too good; --name ${trainedAs} scores what it has not read`,
+      `${name}: training "${trainedAs}" of this node has read this text, so its expert looks better than it is; --name ${trainedAs} scores text that it has not read`,
     )
   }
   return notes
@@ -89,7 +90,7 @@ function notesOn({ name, bytes, cut, trainedAs }: DomainReport): string[] {
 function routing(report: EvaluationReport, style: Style): string[] {
   const { topK, experts, domains } = report
   const labels = mixtureLabels(report)
-  const title = `routing: percent of the chosen experts’ weight, by layer (${topK} of ${experts.length + 1} chosen for a token)`
+  const title = `routing: share of each expert in percent of the weight of the chosen experts, by layer (${topK} of ${experts.length + 1} chosen per token)`
   if (!style.color) return [title, ...domains.flatMap((domain) => ['', ...numbers(domain, labels)])]
   const peak = peakShare(domains)
   const width = Math.max(...labels.map((label) => label.length))
@@ -97,12 +98,12 @@ function routing(report: EvaluationReport, style: Style): string[] {
   const cell = 2 * layers + width + BESIDE <= (style.columns ?? 80) ? 2 : 1
   return [
     title,
-    `each block is a layer, the first on the left; ${LEVELS[7]} is ${percent(peak)} %`,
+    `each block is one layer, the first layer on the left; ${LEVELS[7]} is ${percent(peak)} %`,
     ...domains.flatMap((domain) => ['', ...heatMap(domain, labels, peak, cell)]),
   ]
 }
 
-/** The largest share in the picture, rounded up to a tenth. */
+/** The largest share of all domains and layers, rounded up to a tenth: the full colour. */
 export function peakShare(domains: readonly DomainReport[]): number {
   return Math.ceil(10 * Math.max(...domains.flatMap(({ layerShares }) => layerShares.flat()))) / 10
 }
@@ -132,7 +133,7 @@ function heatMap(domain: DomainReport, labels: readonly string[], peak: number, 
       range: `${percent(Math.min(...layers))}-${percent(Math.max(...layers))}`,
     }
   })
-  // Colours have no width, so that cells stand between two tables.
+  // `table` would count colour codes as text, so the cells are put between two tables.
   const left = table([domain.name, ...labels].map((name) => [name]))
   const right = table([['', 'mean', 'range'], ...rows.map(({ mean, range }) => ['', mean, range])])
   const blank = ' '.repeat(cell * domain.layerShares.length)

@@ -1,14 +1,11 @@
 /**
- * The routing of an evaluation as one SVG file: a panel for each domain, experts by layers, in each cell the
- * expert's percent of the chosen experts' weight. Stands alone: no script, no font, nothing fetched.
+ * The routing of an evaluation as one SVG file: a panel for each domain, with a row for each expert and a column for
+ * each layer; a cell holds the expert's share in percent of the weight of the chosen experts. The file needs no
+ * script, font or other file.
  */
-import { stat } from 'node:fs/promises'
-import { dirname } from 'node:path'
-import type { DomainReport, EvaluationReport } from '../commands/evaluate.ts'
-import { InputError } from '../lib/errors.ts'
-import { mapDiskErrors } from '../lib/files.ts'
-import { mixtureLabels, peakShare, percent, sharesOf } from './evaluation.ts'
-import { displayWidth } from './output.ts'
+import { mixtureLabels, peakShare, percent, sharesOf } from './evaluation-lines.ts'
+import type { DomainReport, EvaluationReport } from './evaluation-report.ts'
+import { displayWidth } from './terminal.ts'
 
 // Pixels.
 const CELL = { width: 30, height: 24 }
@@ -16,16 +13,16 @@ const MEAN_WIDTH = 44
 const LETTER = 7
 const MARGIN = 16
 const GAP = 32
-/** Title of a panel and its layer numbers. */
+/** Height of a panel's title and layer numbers. */
 const HEAD = 40
 const TITLE = 68
 const MAX_WIDTH = 1200
 const MAX_LABEL = 44
 
-/** White letters stand on a cell from this opacity on, in both themes. */
+/** Cells of this opacity and above have white numbers, in both themes. */
 const STRONG = 0.8
 
-/** Light unless the reader's system is dark; the file brings its own background for both. */
+/** Dark if the reader's system is, otherwise light; the file has a background for each. */
 const STYLE = `
     text { font: 12px system-ui, sans-serif; fill: #1f2328 }
     .page { fill: #ffffff } .cell { fill: #1d4ed8 } .frame { fill: none; stroke: #8b949e; stroke-opacity: .5 }
@@ -36,18 +33,7 @@ const STYLE = `
     }
   `
 
-/** Where a picture will be written, looked at before the work. @throws InputError `usage`, `not-found`. */
-export async function pictureFile(path: string | undefined): Promise<string | undefined> {
-  if (path === undefined) return undefined
-  if (!path.toLowerCase().endsWith('.svg'))
-    throw new InputError('usage', `--picture: expected a name that ends in .svg, got "${path}"`)
-  const folder = dirname(path)
-  if (!(await mapDiskErrors(folder, () => stat(folder))).isDirectory())
-    throw new InputError('not-found', `--picture: ${folder} is no folder`)
-  return path
-}
-
-/** The picture as text of an SVG file. */
+/** The content of the SVG file. */
 export function routingPicture(report: EvaluationReport): string {
   const { domains, topK, experts } = report
   const labels = mixtureLabels(report)
@@ -62,8 +48,8 @@ export function routingPicture(report: EvaluationReport): string {
   const fit = Math.floor((MAX_WIDTH - left - MARGIN + GAP) / (panel.width + GAP))
   const across = Math.min(domains.length, Math.max(1, fit))
   const down = Math.ceil(domains.length / across)
-  const title = 'Routing by layer: percent of the chosen experts’ weight'
-  const key = `${topK} of ${experts.length + 1} experts chosen for a token; full colour is ${percent(peak)} %`
+  const title = 'Routing by layer: share of each expert in percent of the weight of the chosen experts'
+  const key = `${topK} of ${experts.length + 1} experts chosen per token; full colour is ${percent(peak)} %`
   const width = Math.max(left + across * (panel.width + GAP) - GAP, MARGIN + 8 * title.length) + MARGIN
   const height = TITLE + down * (panel.height + GAP) - GAP + MARGIN
   const panels = domains.map((domain, i) => {
@@ -86,7 +72,7 @@ export function routingPicture(report: EvaluationReport): string {
   ].join('\n')}\n`
 }
 
-/** Names of the rows, left of a panel; a long one is whole when pointed at. */
+/** Names of the rows, left of a panel. A shortened name has its full text as a tooltip. */
 function rowLabels(labels: readonly string[]): string[] {
   const names = labels.map((label, row) => {
     const short = shortened(label)
@@ -127,7 +113,7 @@ function baseline(row: number): number {
   return HEAD + (row + 0.5) * CELL.height + 4
 }
 
-/** `inside` is markup that is not escaped. */
+/** @param inside markup, which is not escaped */
 function text(x: number, y: number, className: string, content: string, inside = ''): string {
   return `<text class="${className}" x="${x}" y="${y}">${inside}${escaped(content)}</text>`
 }
@@ -137,7 +123,7 @@ function shortened(label: string): string {
   return characters.length <= MAX_LABEL ? label : `${characters.slice(0, MAX_LABEL - 1).join('')}…`
 }
 
-/** Text as XML allows it: its four signs escaped, what XML has no place for replaced. */
+/** Escapes the four special characters of XML, and replaces characters that XML does not allow. */
 function escaped(content: string): string {
   return content
     .replaceAll(/[\p{Cc}\p{Cs}\ufffe\uffff]/gu, '\ufffd')

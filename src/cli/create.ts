@@ -1,0 +1,46 @@
+/** The command `consortium create`: founds a consortium around a public model. */
+import { option, path, requiredOption, text } from '../commands/parameters.ts'
+import { bar, megabytes } from '../commands/terminal.ts'
+import { shortDigest } from '../lib/bytes.ts'
+import { unixNow } from './context.ts'
+import { localCommand } from './local-command.ts'
+
+const MAX_NAME = 100
+
+export const CREATE = localCommand({
+  name: 'consortium create',
+  usage: 'consortium create --public-model DIR --name NAME [--replay FILE]',
+  parameters: {
+    publicModel: requiredOption(
+      'public-model',
+      'Hugging Face Olmo2ForCausalLM folder, with safetensors in one file or several',
+      path,
+    ),
+    name: requiredOption('name', 'name of the consortium', text(MAX_NAME)),
+    replay: option(
+      'replay',
+      'public text that owners train on beside their own (default: replay.jsonl in the folder)',
+      path,
+    ),
+  },
+  async work({ home, output, passphrase, signal }, { publicModel: modelDir, name, replay }) {
+    const { createConsortium } = await import('../node/found.ts')
+    const secret = await passphrase()
+    const charter = await createConsortium(
+      { home, now: unixNow, ...(secret === undefined ? {} : { passphrase: secret }) },
+      {
+        modelDir,
+        name,
+        ...(replay === undefined ? {} : { replay }),
+        signal,
+        onProgress: (done, total) =>
+          output.progress(`checking weights ${bar(done, total)} ${megabytes(done, total)}`),
+      },
+    )
+    const { digest } = charter.publicModel
+    output.result({ name: charter.name, publicModel: digest }, [
+      `consortium "${charter.name}" founded around public model ${shortDigest(digest)}`,
+      'next: "flexmesh start", then "flexmesh invite" for each institution',
+    ])
+  },
+})

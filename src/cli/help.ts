@@ -1,0 +1,35 @@
+/** The texts of --help. Does not load the commands, so the list of commands is printed at once. */
+import type { CommandForm, CommandRow } from '../commands/command.ts'
+import type { Option } from '../commands/parameters.ts'
+import { COMMANDS } from './table.ts'
+
+/** The list of all commands. */
+export function programHelp(): string[] {
+  return [
+    'flexmesh: institutions build a mixture-of-experts language model together; their text stays with them',
+    '',
+    ...columns(COMMANDS.map(({ name, summary }) => [name, summary])),
+    '',
+    '"flexmesh COMMAND --help" shows the options of a command.',
+  ]
+}
+
+/** One command with its options. */
+export function commandHelp(
+  { summary }: CommandRow,
+  { usage }: CommandForm,
+  options: readonly Option[],
+): string[] {
+  return [
+    `flexmesh ${usage}`,
+    '',
+    summary,
+    '',
+    ...columns(options.map(({ name, help }) => [`--${name}`, help])),
+  ]
+}
+
+function columns(rows: readonly (readonly [string, string])[]): string[] {
+  const width = Math.max(...rows.map(([left]) => left.length))
+  return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`)
+}

@@ -1,0 +1,33 @@
+/** The command `import-expert`: turns a checkpoint that was trained elsewhere into a finished training. */
+import { EXPERT_NAME } from '../commands/common-parameters.ts'
+import { path, positional, requiredOption } from '../commands/parameters.ts'
+import { bar, megabytes } from '../commands/terminal.ts'
+import { homePaths, loadSettings } from '../store/home.ts'
+import { localCommand } from './local-command.ts'
+
+export const IMPORT_EXPERT = localCommand({
+  name: 'import-expert',
+  usage: 'import-expert DIR --name NAME',
+  parameters: {
+    dir: positional(path, 'name the folder of the two-expert checkpoint'),
+    name: requiredOption(
+      'name',
+      'name of the expert; the one of the exported pair if a pair was exported',
+      EXPERT_NAME,
+    ),
+  },
+  async work({ home, output, signal }, { dir, name }) {
+    const { importExpert } = await import('../owner/import-expert.ts')
+    const paths = homePaths(home)
+    await loadSettings(paths)
+    const result = await importExpert(paths, dir, name, {
+      signal,
+      onProgress: (done, total) =>
+        output.progress(`comparing with the public model ${bar(done, total)} ${megabytes(done, total)}`),
+    })
+    output.result(result, [
+      `${name} is imported; everything but its expert 1 equals the public model bit for bit`,
+      `next: flexmesh publish ${name}`,
+    ])
+  },
+})

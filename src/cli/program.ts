@@ -1,0 +1,45 @@
+/**
+ * The program without its process: a command line in, text on two streams and an exit code out. Loads the command
+ * only after its name is known, so `flexmesh --help` answers at once.
+ */
+import { FlexMeshError, InputError } from '../lib/errors.ts'
+import { commandHelp, programHelp } from './help.ts'
+import { createOutput, type Streams } from './output.ts'
+
+/** The exit code of a command that a signal interrupted, as shells have it after Ctrl-C: 128 + SIGINT. */
+export const INTERRUPTED = 130
+
+/**
+ * Run one command. A refusal or failure is one sentence on stderr.
+ * @returns 0 for success, 1 for a refusal or failure, 2 for wrong usage, 130 if `signal` interrupted the command.
+ * @throws any error that is not a FlexMeshError: a bug.
+ */
+export async function runProgram(
+  argv: readonly string[],
+  streams: Streams,
+  signal: AbortSignal,
+): Promise<number> {
+  const [first = 'help'] = argv
+  let output = createOutput(streams, false)
+  try {
+    if (['help', '--help', '-h'].includes(first)) {
+      for (const line of programHelp()) output.say(line)
+      return 0
+    }
+    const { optionsOf, parseCommandLine } = await import('./arguments.ts')
+    const { row, command, invocation } = await parseCommandLine(argv)
+    if (invocation.values['help'] === true) {
+      for (const line of commandHelp(row, command, optionsOf(command))) output.say(line)
+      return 0
+    }
+    output = createOutput(streams, invocation.values['json'] === true)
+    const { runCommand } = await import('./run.ts')
+    await runCommand(command, invocation, output, signal)
+    return 0
+  } catch (error) {
+    if (signal.aborted) return INTERRUPTED
+    if (!(error instanceof FlexMeshError)) throw error
+    output.log(`flexmesh: ${error.message}`)
+    return error instanceof InputError && error.code === 'usage' ? 2 : 1
+  }
+}

@@ -1,0 +1,108 @@
+/** Starts a node with its network, control socket and inference API, and stops all of it. Prints nothing. */
+import { nodeCommands } from '../commands/table.ts'
+import type { WeightFormat } from '../inference/weight-format.ts'
+import type { Digest } from '../lib/bytes.ts'
+import type { RouterChoice } from '../model/gates.ts'
+import type { NodeEvent } from '../node/events.ts'
+import { FlexMeshNode } from '../node/node.ts'
+import { loadApiKey } from '../serving/api-key.ts'
+import { createApp } from '../serving/app.ts'
+import { type Control, startControl } from '../serving/control.ts'
+import { openGateway, type Upstream } from '../serving/gateway.ts'
+import { localBackend } from '../serving/local-engine.ts'
+import { type RunningServer, startServer } from '../serving/server.ts'
+import { type Log, SILENT } from '../telemetry/log.ts'
+import { type EngineChoice, selectEngine } from '../tensor/select-engine.ts'
+import { unixNow } from './context.ts'
+
+export interface RunningNode {
+  readonly node: FlexMeshNode
+  readonly api: RunningServer
+  readonly apiKey: string
+  stop(): Promise<void>
+}
+
+export interface StartInit {
+  readonly home: string
+  /** Port of the API on 127.0.0.1; 0 for any free port. */
+  readonly port: number
+  readonly engine?: EngineChoice
+  readonly weights?: WeightFormat
+  readonly router?: RouterChoice
+  readonly passphrase?: string
+  /** Another server that computes the answers. */
+  readonly upstream?: Upstream
+  /** Default: silent. */
+  readonly log?: Log
+  readonly onEvent: (event: NodeEvent) => void
+}
+
+/** @throws InputError `no-home`, `home-in-use`, `not-a-member`, `port-in-use`, `engine-missing`. */
+export async function startNode(init: StartInit): Promise<RunningNode> {
+  const { home, passphrase, onEvent, log = SILENT, weights, router } = init
+  const node = await FlexMeshNode.open({
+    home,
+    engine: await selectEngine(init.engine),
+    now: unixNow,
+    onEvent,
+    log,
+    ...(passphrase === undefined ? {} : { passphrase }),
+    ...(weights === undefined ? {} : { weights }),
+    ...(router === undefined ? {} : { router }),
+  })
+  let control: Control | undefined
+  let api: RunningServer | undefined
+  try {
+    await node.start()
+    const apiKey = await loadApiKey(node.paths.apiKey)
+    let hosts: string[] = []
+    const { tokenizer, config } = node.publicModel
+    const local = localBackend(node.composer, tokenizer)
+    const gateway =
+      init.upstream === undefined
+        ? undefined
+        : await openGateway({
+            upstream: init.upstream,
+            local,
+            consortium: node.consortium,
+            publicModel: node.charter.publicModel.digest,
+            tokenizer,
+            contextLength: config.maxPositionEmbeddings,
+            whyNotInUse: (id) => whyNotInUse(node, id),
+            now: unixNow,
+          })
+    const app = createApp({
+      backendFor: gateway ?? (() => local),
+      apiKeys: [apiKey],
+      allowedHosts: () => hosts,
+      now: unixNow,
+      log: log.scope('serving'),
+    })
+    api = await startServer(app, init.port, log.scope('serving'))
+    hosts = [`127.0.0.1:${api.port}`, `localhost:${api.port}`]
+    control = await startControl(node.paths.control, nodeCommands(node), log.scope('control'))
+    const running = { control, api }
+    return {
+      node,
+      api,
+      apiKey,
+      stop: async () => {
+        await running.control.close()
+        await running.api.close()
+        await node.close()
+      },
+    }
+  } catch (error) {
+    await control?.close()
+    await api?.close()
+    await node.close()
+    throw error
+  }
+}
+
+/** Why a node does not use the expert of a package, for people; undefined if it does. */
+async function whyNotInUse(node: FlexMeshNode, id: Digest): Promise<string | undefined> {
+  if (node.accepted.has(id)) return undefined
+  const verdict = await node.verdicts.get(id)
+  return verdict?.outcome === 'refused' ? `${verdict.code}, ${verdict.reason}` : 'it has not been accepted'
+}

@@ -1,0 +1,56 @@
+/**
+ * All commands of the program in the order of the help: those that the command line carries out itself, and those of
+ * a node.
+ */
+import type { CommandRow, NodeCommand } from '../commands/command.ts'
+import { COMPOSITION_COMMANDS, MEMBERSHIP_COMMANDS, OWNER_COMMANDS } from '../commands/table.ts'
+import type { LocalCommand } from './local-command.ts'
+
+export type Command = NodeCommand | LocalCommand
+
+export const COMMANDS: readonly CommandRow<Command>[] = [
+  {
+    name: 'demo',
+    summary: 'run three institutions on this machine through every step, then serve',
+    load: async () => (await import('./demo.ts')).DEMO,
+  },
+  {
+    name: 'init',
+    summary: 'create a home folder and a key',
+    load: async () => (await import('./init.ts')).INIT,
+  },
+  {
+    name: 'consortium create',
+    summary: 'found a consortium around a public model',
+    load: async () => (await import('./create.ts')).CREATE,
+  },
+  {
+    name: 'join',
+    summary: 'join a consortium; waits until a founder approves',
+    isConsortiumCommand: true,
+    load: async () => (await import('./join.ts')).JOIN,
+  },
+  {
+    name: 'start',
+    summary: 'run the node: network, acceptance of experts, inference API',
+    load: async () => (await import('./start.ts')).START,
+  },
+  ...MEMBERSHIP_COMMANDS,
+  ...OWNER_COMMANDS,
+  {
+    name: 'import-expert',
+    summary: 'import an expert that was trained elsewhere, from a two-expert FlexOlmo checkpoint',
+    load: async () => (await import('./import.ts')).IMPORT_EXPERT,
+  },
+  ...COMPOSITION_COMMANDS,
+  {
+    name: 'doctor',
+    summary: 'show what this machine offers and what is missing',
+    load: async () => (await import('./doctor.ts')).DOCTOR,
+  },
+]
+
+/** Undefined for a name that no command has. */
+export function commandNamed(name: string): CommandRow<Command> | undefined {
+  return COMMANDS.find((row) => row.name === name)
+}

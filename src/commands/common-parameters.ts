@@ -1,0 +1,41 @@
+/** Parameters that several commands share, so that they have one name and one range everywhere. */
+import { ROUTER_CHOICES } from '../model/gates.ts'
+import { oneOf, option, type Parameter, positional, repeated, text, whole } from './parameters.ts'
+
+const MAX_SHARD_MEGABYTES = 1_000_000
+/** Experts that one selection may name, and characters of each name: a package id has 71. */
+const MAX_NAMES = 64
+const MAX_NAME = 200
+
+/** The name of a training, and of the expert that it trains. */
+export const EXPERT_NAME = text(64)
+
+/** An institution or its peer id. */
+export const INSTITUTION = text(100)
+
+/** For any model; the ranks that a model allows are checked where its sizes are known. */
+export const RANK = whole(1, 65_536)
+
+export const SHARD_MEGABYTES: Parameter<number | undefined> = option(
+  'shard-size',
+  'maximum megabytes of weights per file (default 5000)',
+  whole(1, MAX_SHARD_MEGABYTES),
+)
+
+/** Bytes of a shard; undefined if the request does not say. */
+export function shardBytes(megabytes: number | undefined): number | undefined {
+  return megabytes === undefined ? undefined : megabytes * 1e6
+}
+
+export const ROUTER = option(
+  'router',
+  'solved: a gate computed from router statistics; rows: the rows that owners trained; auto (default): solved if all experts bring statistics',
+  oneOf(...ROUTER_CHOICES),
+)
+
+export const INCLUDE = repeated('include', 'use only these experts', MAX_NAME, MAX_NAMES)
+export const EXCLUDE = repeated('exclude', 'never use these experts', MAX_NAME, MAX_NAMES)
+
+/** A published training by its name. */
+export const trainingName = (command: string): Parameter<string> =>
+  positional(EXPERT_NAME, `name the training, as in "flexmesh ${command} NAME"`)

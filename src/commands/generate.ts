@@ -1,0 +1,100 @@
+/** The command `generate`: completes a prompt with the composition in use, and shows who carried the answer. */
+import { expertLabels, ShareTally } from '../composition/attribution.ts'
+import { InputError } from '../lib/errors.ts'
+import { limit } from '../lib/limits.ts'
+import { nodeCommand } from './command.ts'
+import { EXCLUDE, INCLUDE } from './common-parameters.ts'
+import { option, positional, text, thousandths, whole, withDefault } from './parameters.ts'
+
+const MAX_PROMPT_CHARACTERS = 65_536
+const DEFAULT_MAX_TOKENS = 64
+const MAX_TEMPERATURE_MILLI = 5000
+const MAX_SEED = 2 ** 32 - 1
+const DEFAULT_SEED = 1
+const TOP_P = 0.95
+
+export interface GenerateResult {
+  /** Without the prompt. */
+  readonly text: string
+  readonly tokens: number
+  /** Share of each expert in the routing weight of the answer, public model first. */
+  readonly experts: readonly { readonly institution: string; readonly share: number }[]
+}
+
+export const GENERATE = nodeCommand({
+  name: 'generate',
+  usage:
+    'generate "PROMPT" [--max-tokens N] [--temperature T] [--seed N] [--include NAME...] [--exclude NAME...]',
+  parameters: {
+    prompt: positional(text(MAX_PROMPT_CHARACTERS), 'give a prompt, as in flexmesh generate "Once upon"'),
+    maxTokens: withDefault(
+      option(
+        'max-tokens',
+        'maximum number of tokens to generate (default 64)',
+        whole(1, limit('completionTokens')),
+      ),
+      DEFAULT_MAX_TOKENS,
+    ),
+    temperatureMilli: withDefault(
+      option(
+        'temperature',
+        'randomness of the choice of tokens; 0 (default) always takes the likeliest one',
+        thousandths(0, MAX_TEMPERATURE_MILLI),
+      ),
+      0,
+    ),
+    seed: withDefault(
+      option(
+        'seed',
+        'another seed gives another answer if --temperature is above 0 (default 1)',
+        whole(0, MAX_SEED),
+      ),
+      DEFAULT_SEED,
+    ),
+    include: INCLUDE,
+    exclude: EXCLUDE,
+  },
+  async *run(node, request, signal): AsyncGenerator<{ readonly text: string }, GenerateResult, void> {
+    const { maxTokens, temperatureMilli, seed, include, exclude } = request
+    const { tokenizer } = node.publicModel
+    const lease = node.composer.acquire()
+    try {
+      const { model } = lease
+      const prompt = Int32Array.from([tokenizer.endOfText, ...tokenizer.encode(request.prompt)])
+      if (prompt.length >= model.contextLength) {
+        throw new InputError(
+          'usage',
+          `generate: the prompt has ${prompt.length} tokens, but the model reads at most ${model.contextLength - 1}; shorten the prompt`,
+        )
+      }
+      const stream = tokenizer.decodeStream()
+      const labels = expertLabels(model.composition)
+      const tally = new ShareTally(labels.length)
+      let answer = ''
+      let tokens = 0
+      const completion = {
+        prompt,
+        maxTokens,
+        sampling: { temperature: temperatureMilli / 1000, topP: TOP_P, seed },
+        selection: { include, exclude },
+      }
+      for await (const { id, shares } of model.complete(completion, signal)) {
+        const piece = stream.push(id)
+        answer += piece
+        tokens++
+        tally.add(shares)
+        yield { text: piece }
+      }
+      const shares = tally.shares()
+      const experts = labels.map(({ institution }, e) => ({ institution, share: shares[e] as number }))
+      return { text: answer + stream.flush(), tokens, experts }
+    } finally {
+      lease.release()
+    }
+  },
+  words: ({ text: answer, experts }) => [
+    answer,
+    '',
+    `carried by: ${experts.map(({ institution, share }) => `${institution} ${(100 * share).toFixed(0)} %`).join(', ')}`,
+  ],
+})

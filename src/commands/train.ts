@@ -1,0 +1,125 @@
+/** The command `train`: trains an expert here, or writes the pair of public model and expert to train elsewhere. */
+import { InputError } from '../lib/errors.ts'
+import type { PairExport } from '../owner/export-pair.ts'
+import type { TrainEvent, TrainRequest } from '../owner/train-expert.ts'
+import type { TrainResult } from '../owner/training-folder.ts'
+import { type BytesProgress, bytesLine, countingBytes } from './bytes-progress.ts'
+import { nodeCommand, type ProgressLine } from './command.ts'
+import { EXPERT_NAME, RANK, SHARD_MEGABYTES, shardBytes } from './common-parameters.ts'
+import { option, path, paths, requiredOption, whole } from './parameters.ts'
+import { bar, bits, duration } from './terminal.ts'
+
+const MAX_PATHS = 1024
+const MAX_STEPS = 10_000_000
+/** One batch is read into memory as a whole: 4 MiB at this many micro-batches. */
+const MAX_ACCUMULATE = 1024
+const SEED = 1
+
+type TrainProgress = Exclude<TrainEvent, { readonly stage: 'done' }> | BytesProgress
+
+export const TRAIN = nodeCommand({
+  name: 'train',
+  usage:
+    'train --data PATH... --name NAME [--steps N] [--accumulate N] [--rank R] [--resume] [--export-pair DIR]',
+  parameters: {
+    data: paths('data', 'file or folder of .txt, .md, .jsonl, .jsonl.gz, .csv, .parquet', MAX_PATHS),
+    name: requiredOption('name', 'name of the expert', EXPERT_NAME),
+    steps: option('steps', 'number of training steps (default 200)', whole(1, MAX_STEPS)),
+    accumulate: option(
+      'accumulate',
+      'micro-batches per step: a larger batch in the same memory (default 1)',
+      whole(1, MAX_ACCUMULATE),
+    ),
+    rank: option(
+      'rank',
+      'train a difference of this rank from the public FFN: a smaller expert (default: a whole FFN)',
+      RANK,
+    ),
+    exportPair: option(
+      'export-pair',
+      'write the two-expert checkpoint to train elsewhere into a new folder, and stop',
+      path,
+    ),
+    shardMegabytes: SHARD_MEGABYTES,
+  },
+  // A training that was begun always continues; the option lets people leave out --data and say so.
+  clientOptions: [{ name: 'resume', type: 'boolean', help: 'continue on the text that was prepared before' }],
+  async *run(
+    node,
+    { name, data, steps, accumulate, rank, exportPair, shardMegabytes },
+    signal,
+  ): AsyncGenerator<TrainProgress, TrainResult | PairExport, void> {
+    const { TRAIN_DEFAULTS } = await import('../owner/train-expert.ts')
+    const request: TrainRequest = {
+      name,
+      paths: data,
+      steps: steps ?? TRAIN_DEFAULTS.steps,
+      accumulate: accumulate ?? TRAIN_DEFAULTS.accumulate,
+      rank: rank ?? TRAIN_DEFAULTS.rank,
+      seed: SEED,
+    }
+    if (exportPair !== undefined) {
+      if (rank !== undefined) {
+        throw new InputError(
+          'usage',
+          'a pair is always trained whole elsewhere: leave out --rank here and give it to "flexmesh publish"',
+        )
+      }
+      const options = { signal, shardBytes: shardBytes(shardMegabytes) }
+      return yield* countingBytes((onProgress) =>
+        node.trainings.exportPair(request, exportPair, { ...options, onProgress }),
+      )
+    }
+    for await (const event of node.trainings.train(request, signal)) {
+      if (event.stage === 'done') return event.result
+      yield event
+    }
+    throw new InputError('io', 'the training was interrupted; run the command again to continue it')
+  },
+  words: (result) => ('directory' in result ? exportLines(result) : trainedLines(result)),
+  progress: progressLine,
+})
+
+function exportLines({ warnings, directory, documents, tokens }: PairExport): string[] {
+  return [
+    ...warnings.map(({ message }) => `warning: ${message}`),
+    `the pair to train is in ${directory}; ${documents} documents, ${tokens} tokens were prepared here`,
+    'next: train its expert 1, then flexmesh import-expert DIR with the same --name',
+  ]
+}
+
+function trainedLines({ name, own, public: shared }: TrainResult): string[] {
+  return [
+    `trained ${name}: bits per byte on own held-out text ${bits(own?.before)} -> ${bits(own?.after)}, on public text ${bits(shared?.before)} -> ${bits(shared?.after)}`,
+    `next: flexmesh publish ${name}`,
+  ]
+}
+
+function progressLine(event: TrainProgress): ProgressLine {
+  switch (event.stage) {
+    case 'prepared':
+      return { text: preparedLine(event.stats), stays: true }
+    case 'warning':
+      return { text: `warning: ${event.message}`, stays: true }
+    case 'bytes':
+      return bytesLine(event)
+    case 'step': {
+      const { step, totalSteps, loss, tokensPerSecond, secondsLeft } = event
+      return {
+        text: `training ${bar(step, totalSteps)} ${step}/${totalSteps}  loss ${loss.toFixed(3)}  ${tokensPerSecond.toFixed(0)} tokens/s  ${duration(secondsLeft)} left`,
+        stays: false,
+      }
+    }
+  }
+}
+
+type TextStats = Extract<TrainProgress, { readonly stage: 'prepared' }>['stats']
+
+function preparedLine({ train, heldOut, duplicates, repeated }: TextStats): string {
+  return [
+    `text: ${train.documents} documents, ${train.tokens} tokens, ${train.bytes} bytes to train on`,
+    `${heldOut.documents} documents held out for scoring`,
+    ...(duplicates > 0 ? [`${duplicates} duplicates left out`] : []),
+    ...(repeated > 0 ? [`${repeated} not held out because they repeat the training text`] : []),
+  ].join('; ')
+}
