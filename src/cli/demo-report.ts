@@ -27,14 +27,15 @@ export async function measure(
   signal: AbortSignal,
 ): Promise<Report> {
   const [first] = all as [Institution]
-  const own = await Promise.all(
-    all.map(async (institution): Promise<[string, Scores]> => {
-      const request = { name: institution.expert }
-      return [institution.domain, await call(institution, EVALUATE, request, signal)]
-    }),
-  )
-  const shared = await call(first, EVALUATE, {}, signal)
-  const scores: [string, Scores][] = [...own, [PUBLIC_TEXT, shared]]
+  const scoresOf = async (
+    domain: string,
+    institution: Institution,
+    request: { readonly name?: string },
+  ): Promise<[string, Scores]> => [domain, await call(institution, EVALUATE, request, signal)]
+  const scores = await Promise.all([
+    ...all.map((institution) => scoresOf(institution.domain, institution, { name: institution.expert })),
+    scoresOf(PUBLIC_TEXT, first, {}),
+  ])
   const answer = await call(
     first,
     GENERATE,

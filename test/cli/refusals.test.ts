@@ -1,0 +1,152 @@
+import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
+import { type AddressInfo, createServer } from 'node:net'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { founded, initialised } from '../support/command-homes.ts'
+import { flexmesh, start } from '../support/command-line.ts'
+import { cleanUp, EXAMPLES, folder, SMALL_MODEL } from '../support/folders.ts'
+
+let home: string
+
+beforeAll(async () => {
+  home = await founded()
+})
+afterAll(cleanUp)
+
+/** Run a command line that is refused. @returns its only output: one sentence on stderr. */
+async function refused(...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await flexmesh(...args)
+  expect([code, stdout]).toEqual([1, ''])
+  expect(stderr).toMatch(/^flexmesh: [^\n]+\n$/)
+  return stderr
+}
+
+/** A text file, and a training on it. */
+async function trainOn(content: string | Buffer, name = 'x'): Promise<string[]> {
+  const file = join(await folder(), 'a.txt')
+  await writeFile(file, content)
+  return ['train', '--home', home, '--name', name, '--data', file, '--steps', '1']
+}
+
+describe('flexmesh train refuses with one sentence', () => {
+  it('a folder without text', async () => {
+    const args = ['train', '--home', home, '--name', 'x', '--data', await folder()]
+    expect(await refused(...args)).toContain('no text found')
+  })
+
+  it('a binary file', async () => {
+    const binary = Buffer.from([0x7f, 0x45, 0x4c, 0x46, 0, 1, 2, 3, 0, 0, 0, 0])
+    expect(await refused(...(await trainOn(binary)))).toContain('a.txt')
+  })
+
+  it('too little text, with how much was found and how much is needed', async () => {
+    const sentence = 'The patient was seen in the clinic and sent home.\n'
+    const args = await trainOn(sentence.repeat(4) + 'End of the notes. '.repeat(15))
+    expect(await refused(...args)).toMatch(
+      /too little text in .*a\.txt: \d+ tokens \(\d+ bytes\) to train on, at least 1024 tokens are needed/,
+    )
+  })
+
+  it('text in an unknown encoding, with the offset and the command that converts it', async () => {
+    const args = await trainOn(
+      Buffer.concat([Buffer.from('déjà vu, '.repeat(99)), Buffer.from([0xff, 0x20])]),
+    )
+    expect(await refused(...args)).toMatch(
+      /byte 0xFF at offset 1089 is not valid UTF-8; convert it with "iconv -f ENCODING -t UTF-8/,
+    )
+  })
+
+  it('a path that does not exist', async () => {
+    const args = ['train', '--home', home, '--name', 'x', '--data', '/no/such/folder']
+    expect(await refused(...args)).toContain('/no/such/folder')
+  })
+
+  it('other text for a training that was begun', async () => {
+    const train = ['train', '--home', home, '--name', 'begun', '--steps', '1']
+    const text = join(EXAMPLES, 'archive', 'text')
+    expect((await flexmesh(...train, '--data', text)).code).toBe(0)
+    expect(await refused(...train, '--data', join(EXAMPLES, 'university', 'text'))).toContain(text)
+    expect((await flexmesh(...train, '--resume')).code).toBe(0)
+  })
+
+  it('to continue a training that was never begun', async () => {
+    expect(await refused('train', '--home', home, '--name', 'never', '--resume')).toContain('--data')
+  })
+})
+
+it('flexmesh train warns of doubtful text, on the screen and in the JSON', async () => {
+  const lines = Array.from({ length: 300 }, (_, i) => `Пациент номер ${i} был осмотрен ${i % 28} числа.`)
+  const train = await trainOn(Buffer.from(`\ufeff${lines.join('\n')}`, 'utf16le'), 'doubtful')
+  const { code, stdout } = await flexmesh(...train, '--json')
+  expect(code).toBe(0)
+  const { warnings } = JSON.parse(stdout) as { warnings: { code: string; message: string }[] }
+  const codes = ['encoding', 'little-text', 'little-held-out', 'tokenizer']
+  expect(warnings.map((warning) => warning.code)).toEqual(codes)
+  const again = await flexmesh(...train)
+  for (const { message } of warnings) expect(again.stdout).toContain(`warning: ${message}\n`)
+  expect(again.stdout).toContain('bytes per token')
+})
+
+describe('a command is refused with one sentence for', () => {
+  it('a dense model as an expert', async () => {
+    const sentence = await refused('import-expert', SMALL_MODEL, '--name', 'dense', '--home', home)
+    expect(sentence).toContain('config.json: expected model_type flex_olmo with num_experts 2')
+  })
+
+  it('an export into a folder that is not empty', async () => {
+    const full = await folder()
+    await writeFile(join(full, 'notes.txt'), 'mine')
+    expect(await refused('compose', '--export', full, '--home', home)).toContain(`${full} is not empty`)
+  })
+
+  it('a folder that holds no model', async () => {
+    const empty = await folder()
+    const args = ['--home', await initialised(), '--public-model', empty, '--name', 'n']
+    expect(await refused('consortium', 'create', ...args)).toContain(empty)
+  })
+
+  it('a home that does not exist', async () => {
+    expect(await refused('experts', '--home', join(await folder(), 'nothing'))).toContain('flexmesh init')
+  })
+
+  it('a home that belongs to no consortium', async () => {
+    expect(await refused('start', '--home', await initialised())).toContain('flexmesh join')
+  })
+
+  it('a passphrase file that does not exist', async () => {
+    const file = join(await folder(), 'secret.txt')
+    const args = ['init', '--home', join(await folder(), 'home'), '--institution', 'A']
+    expect(await refused(...args, '--passphrase-file', file)).toContain(`${file} does not exist`)
+  })
+
+  it('a port of the API that is in use', async () => {
+    const server = createServer().listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const { code, stderr } = await flexmesh('start', '--home', home, '--port', String(port))
+    expect(code).toBe(1)
+    expect(stderr).toMatch(/^flexmesh: [^\n]+\n$/)
+    expect(stderr).toContain(`${port}`)
+    server.close()
+  })
+
+  it('a port of the network that is in use', async () => {
+    const server = createServer().listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const busy = await founded(undefined, `/ip4/127.0.0.1/tcp/${port}`)
+    const { code, stderr } = await flexmesh('start', '--home', busy, '--port', '0')
+    expect(code).toBe(1)
+    expect(stderr).toMatch(/^flexmesh: [^\n]+\n$/)
+    expect(stderr).toContain(`tcp/${port}`)
+    server.close()
+  })
+
+  it('a second node on the same home', async () => {
+    const node = start('start', '--home', home, '--port', '0')
+    await node.line('is up as')
+    expect(await refused('start', '--home', home, '--port', '0')).toContain(home)
+    expect((await node.interrupt()).code).toBe(0)
+  })
+})

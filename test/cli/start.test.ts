@@ -1,0 +1,78 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest'
+import { seal } from '../../src/identity/envelope.ts'
+import { loadIdentity } from '../../src/identity/key-file.ts'
+import { MEDIA_TYPES } from '../../src/identity/media-types.ts'
+import { digestOf, utf8 } from '../../src/lib/bytes.ts'
+import { Catalogue } from '../../src/store/catalogue.ts'
+import { homePaths } from '../../src/store/home.ts'
+import { founded } from '../support/command-homes.ts'
+import { flexmesh, start } from '../support/command-line.ts'
+import { cleanUp, folder } from '../support/folders.ts'
+
+afterEach(() => vi.unstubAllEnvs())
+afterAll(cleanUp)
+
+describe('flexmesh start', () => {
+  it('prints its composition and its addresses, and ends with 0 when it is interrupted', async () => {
+    const node = start('start', '--home', await founded(), '--port', '0')
+    await node.line('API     http://127.0.0.1:')
+    const { code, stdout, stderr } = await node.interrupt()
+    expect([code, stderr]).toEqual([0, ''])
+    expect(stdout).toMatch(/^composition [0-9a-f]{12}: public model$/m)
+    expect(stdout).toMatch(/^Hospital is up as 12D3Koo\w+$/m)
+    expect(stdout).toMatch(/^network \/ip4\/127\.0\.0\.1\/tcp\/\d+\/p2p\/12D3Koo\w+$/m)
+  })
+
+  it('prints one JSON object with --json', async () => {
+    const node = start('start', '--home', await founded(), '--port', '0', '--json')
+    const found = JSON.parse(await node.line('{')) as { peerId: string; addresses: string[]; api: string }
+    const { stdout } = await node.interrupt()
+    expect(stdout.split('\n')).toHaveLength(2)
+    expect(found).toEqual({
+      peerId: expect.stringMatching(/^12D3Koo/),
+      addresses: [expect.stringContaining(found.peerId)],
+      api: expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+\/v1$/),
+    })
+  })
+})
+
+describe('FLEXMESH_LOG', () => {
+  it('is refused if it names no level, with the list of levels', async () => {
+    vi.stubEnv('FLEXMESH_LOG', 'verbose')
+    const { code, stderr } = await flexmesh('start', '--home', join(await folder(), 'home'))
+    expect(code).toBe(2)
+    expect(stderr).toBe('flexmesh: FLEXMESH_LOG: expected one of error, warn, info, debug, got "verbose"\n')
+  })
+
+  it.each([
+    ['error', ''],
+    ['warn', expect.stringMatching(/^warn \w+: a withdrawal in the log cannot be read[^\n]*\n$/)],
+  ])('chooses the level of the lines on stderr: %s', async (level, expected) => {
+    const home = await founded()
+    await appendBrokenWithdrawal(home)
+    vi.stubEnv('FLEXMESH_LOG', level)
+    const node = start('start', '--home', home, '--port', '0')
+    await node.line('is up as')
+    expect((await node.interrupt()).stderr).toEqual(expected)
+  })
+})
+
+/** A statement in the log of a home that has no effect but a line in the log of its node. */
+async function appendBrokenWithdrawal(home: string): Promise<void> {
+  const identity = await loadIdentity(homePaths(home).key)
+  const payload = utf8('{}')
+  const envelope = seal(MEDIA_TYPES.withdrawal, payload, [identity])
+  const catalogue = await Catalogue.open(home)
+  await catalogue.append({ publisher: identity.peerId, seq: 1, digest: digestOf(payload), envelope })
+  await catalogue.close()
+}
+
+it('flexmesh doctor --link-tensorflow refuses a Python without TensorFlow, with the next command', async () => {
+  const python = join(await folder(), 'python')
+  await writeFile(python, '#!/bin/sh\necho\n', { mode: 0o755 })
+  const { code, stdout, stderr } = await flexmesh('doctor', '--link-tensorflow', python)
+  expect([code, stdout]).toEqual([1, ''])
+  expect(stderr).toContain(`has no TensorFlow; run ${python} -m pip install tensorflow-cpu`)
+})

@@ -1,0 +1,77 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { GENERATE, type GenerateResult } from '../../src/commands/generate.ts'
+import type { FlexMeshNode } from '../../src/node/node.ts'
+import { flexmesh } from '../support/command-line.ts'
+import { cleanUp } from '../support/folders.ts'
+import { network, run, type TestNetwork } from '../support/network.ts'
+import { TINY, tinyModel } from '../support/tiny-model.ts'
+
+let net: TestNetwork
+let node: FlexMeshNode
+
+beforeAll(async () => {
+  net = await network(['Archive'], await tinyModel())
+  node = net.nodes[0] as FlexMeshNode
+})
+afterAll(async () => {
+  await net.close()
+  await cleanUp()
+})
+
+const generate = (request: object): Promise<GenerateResult> => run(node, 'generate', request)
+
+/** Text of this many tokens. */
+function textOf(tokens: number): string {
+  const text = ' the'.repeat(tokens)
+  expect(node.publicModel.tokenizer.encode(text)).toHaveLength(tokens)
+  return text
+}
+
+describe('the command generate', () => {
+  it('answers the longest prompt that leaves room for a token', async () => {
+    const prompt = textOf(TINY.maxPositionEmbeddings - 2)
+    expect(await generate({ prompt, maxTokens: 1 })).toMatchObject({ tokens: 1 })
+  })
+
+  it('refuses a longer prompt, and says how long it is and how much the model reads', async () => {
+    const refusal = generate({ prompt: textOf(TINY.maxPositionEmbeddings - 1), maxTokens: 1 })
+    await expect(refusal).rejects.toMatchObject({ family: 'input', code: 'usage' })
+    await expect(refusal).rejects.toThrow('the prompt has 256 tokens, but the model reads at most 255')
+  })
+
+  it('chooses the likeliest tokens unless told otherwise, whatever the seed', async () => {
+    const [one, other] = [
+      await generate({ prompt: 'Article' }),
+      await generate({ prompt: 'Article', seed: 9 }),
+    ]
+    expect(other).toEqual(one)
+  })
+
+  it('gives the same answer for one seed and another one for another seed; the default seed is 1', async () => {
+    const answer = async (seed?: number): Promise<string> => {
+      const request = { prompt: 'Article', temperatureMilli: 2000, maxTokens: 16 }
+      return (await generate(seed === undefined ? request : { ...request, seed })).text
+    }
+    expect(await answer(1)).toBe(await answer())
+    expect(await answer(2)).not.toBe(await answer(1))
+  })
+
+  it('takes seed and temperature from the command line', async () => {
+    const parsed = ['--seed', '7', '--temperature', '0.5']
+    const values = { seed: parsed[1] as string, temperature: parsed[3] as string }
+    const request = await GENERATE.arguments({ command: 'generate', positionals: ['Article'], values })
+    expect(request).toEqual({ prompt: 'Article', seed: 7, temperatureMilli: 500 })
+    const { code, stderr } = await flexmesh('generate', 'Article', '--seed', '-1')
+    expect(code).toBe(2)
+    expect(stderr).toContain('--seed')
+  })
+
+  it('prints the text and the share of everyone who carried it', async () => {
+    const result = await generate({ prompt: 'Article', maxTokens: 4 })
+    expect(GENERATE.words(result, { color: false })).toEqual([
+      result.text,
+      '',
+      'carried by: public model 100 %',
+    ])
+  })
+})
