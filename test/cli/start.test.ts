@@ -1,26 +1,27 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, afterEach, describe, expect, it, vi } from 'vitest'
+import { afterAll, describe, expect, it, vi } from 'vitest'
 import { seal } from '../../src/identity/envelope.ts'
 import { loadIdentity } from '../../src/identity/key-file.ts'
 import { MEDIA_TYPES } from '../../src/identity/media-types.ts'
 import { digestOf, utf8 } from '../../src/lib/bytes.ts'
+import type { FlexMeshNode } from '../../src/node/node.ts'
 import { Catalogue } from '../../src/store/catalogue.ts'
 import { homePaths } from '../../src/store/home.ts'
 import { founded } from '../support/command-homes.ts'
 import { flexmesh, start } from '../support/command-line.ts'
-import { cleanUp, folder } from '../support/folders.ts'
+import { cleanUp, EXAMPLES, folder } from '../support/folders.ts'
+import { network, run } from '../support/network.ts'
+import { tinyModel } from '../support/tiny-model.ts'
 
-afterEach(() => vi.unstubAllEnvs())
 afterAll(cleanUp)
 
 describe('flexmesh start', () => {
-  it('prints its composition and its addresses, and ends with 0 when it is interrupted', async () => {
+  it('prints the addresses of the node, and ends with 0 when it is interrupted', async () => {
     const node = start('start', '--home', await founded(), '--port', '0')
     await node.line('API     http://127.0.0.1:')
     const { code, stdout, stderr } = await node.interrupt()
     expect([code, stderr]).toEqual([0, ''])
-    expect(stdout).toMatch(/^composition [0-9a-f]{12}: public model$/m)
     expect(stdout).toMatch(/^Hospital is up as 12D3Koo\w+$/m)
     expect(stdout).toMatch(/^network \/ip4\/127\.0\.0\.1\/tcp\/\d+\/p2p\/12D3Koo\w+$/m)
   })
@@ -35,6 +36,22 @@ describe('flexmesh start', () => {
       addresses: [expect.stringContaining(found.peerId)],
       api: expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+\/v1$/),
     })
+  })
+
+  it('prints what happens in the node', async () => {
+    const net = await network(['Archive'], await tinyModel())
+    const [node] = net.nodes as [FlexMeshNode]
+    await run(node, 'train', { name: 'law', data: [join(EXAMPLES, 'archive', 'text')], steps: 1 })
+    await run(node, 'publish', { name: 'law' })
+    await net.close()
+    const home = net.homes[0] as string
+    const running = start('start', '--home', home, '--port', '0')
+    await running.line('is up as')
+    expect((await flexmesh('refuse', 'law', '--home', home)).code).toBe(0)
+    const { stdout } = await running.interrupt()
+    const reason = 'refused-by-operator (the operator of this node refused it)'
+    expect(stdout).toContain(`\nrefused a package of Archive: ${reason}\n`)
+    expect(stdout).toMatch(/\ncomposition [0-9a-f]{12}: public model\n/)
   })
 })
 
