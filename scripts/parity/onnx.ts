@@ -38,8 +38,8 @@ try {
   const same = lines.join('\n') === ours.text.trimEnd()
   console.log(
     same
-      ? `onnx: onnxruntime ${version} in Python says the same ${TOKENS} tokens as the node`
-      : `onnx: onnxruntime ${version} in Python says "${lines.join('\n')}", the node "${ours.text}"`,
+      ? `onnx: onnxruntime ${version} in Python gives the same ${TOKENS} tokens as the node`
+      : `onnx: onnxruntime ${version} in Python gives "${lines.join('\n')}", the node "${ours.text}"`,
   )
   if (!same) process.exitCode = 1
 } finally {

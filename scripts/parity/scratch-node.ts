@@ -12,7 +12,8 @@ export async function scratchNode(home: string, institution: string): Promise<Fl
   const settings = { institution, listen: [], bootstrap: [], mdns: false }
   await initHome(home, settings, { inTheClear: true })
   await createConsortium({ home, now }, { modelDir: SMALL_MODEL, name: 'Parity' })
-  return FlexMeshNode.open({ home, engine: onnxEngine(), now })
+  // Exports route by rows, so the node they are compared with must, too.
+  return FlexMeshNode.open({ home, engine: onnxEngine(), now, router: 'rows' })
 }
 
 /** Run a command of a node to its end. */

@@ -90,7 +90,7 @@ try {
     const ended = error?.code === 'expert_not_in_use'
     console.log(
       same && ended
-        ? `upstream: transformers behind the node says the same ${TOKENS} tokens to ${PROMPTS.length} prompts as the node; after the withdrawal: "${error.message}"`
+        ? `upstream: transformers behind the node gives the same ${TOKENS} tokens to ${PROMPTS.length} prompts as the node; after the withdrawal: "${error.message}"`
         : `upstream: expected ${JSON.stringify(own)}, got ${JSON.stringify(answers)} and ${JSON.stringify(error)}`,
     )
     if (!(same && ended)) process.exitCode = 1
