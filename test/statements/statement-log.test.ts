@@ -1,0 +1,300 @@
+import { afterEach, describe, expect, it, vi } from 'vitest'
+import type { Identity } from '../../src/identity/keys.ts'
+import { type Digest, digestOf } from '../../src/lib/bytes.ts'
+import { limit } from '../../src/lib/limits.ts'
+import { openHead } from '../../src/statements/head.ts'
+import type { NewStatement } from '../../src/store/catalogue.ts'
+import {
+  consortium,
+  identityOf,
+  logged,
+  NOW,
+  type Publisher,
+  type TestConsortium,
+} from '../support/consortium.ts'
+import { cleanUp } from '../support/folders.ts'
+import { closeLedgers, type Ledger, ledgerOf } from '../support/ledger.ts'
+import { codeOfAsync } from '../support/packages.ts'
+
+const [founder, guest, other] = [1, 2, 3].map(identityOf) as [Identity, Identity, Identity]
+const digest = (n: number): Digest => digestOf(Uint8Array.of(n, n >> 8))
+const NOTHING = { rosterVersion: 1, known: [] }
+
+afterEach(async () => {
+  await closeLedgers()
+  await cleanUp()
+})
+
+/** A consortium of a founder and a guest, as the founder holds it. */
+async function founded(): Promise<{ c: TestConsortium; ledger: Ledger; publisher: Publisher }> {
+  const c = consortium([founder])
+  const ledger = await ledgerOf(c)
+  await ledger.membership.onRoster(c.admit('Guest', guest))
+  return { c, ledger, publisher: c.publisher(guest) }
+}
+
+/** Append withdrawals that nobody signed, which the log does not verify, to the end of a publisher's log. */
+async function appendMany({ statements }: Ledger, publisher: Publisher, count: number): Promise<Digest[]> {
+  const ids: Digest[] = []
+  for (let i = 0; i < count; i++) {
+    const statement = publisher.withdrawal([digest(i)])
+    await statements.append(logged(statement))
+    ids.push(statement.id)
+  }
+  return ids
+}
+
+async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = []
+  for await (const item of items) all.push(item)
+  return all
+}
+
+describe('a log of 1,030 statements of one publisher', () => {
+  it('gives all of them back, at once and to a peer that holds some, also after a restart', async () => {
+    const { c, ledger } = await founded()
+    const publisher = c.publisher(guest, { signers: [] })
+    const ids = await appendMany(ledger, publisher, 1030)
+    const { statements } = await ledger.reopen()
+    expect((await collect(statements.all())).map((statement) => statement.digest)).toEqual(ids)
+    expect(await collect(statements.since({ rosterVersion: 2, known: [] }))).toHaveLength(1030)
+    const known = [{ publisher: guest.peerId, seq: 1000 }]
+    expect(await collect(statements.since({ rosterVersion: 2, known }))).toHaveLength(30)
+    expect(statements.request()).toEqual({
+      rosterVersion: 2,
+      known: [{ publisher: guest.peerId, seq: 1030 }],
+    })
+  })
+})
+
+describe('an answer', () => {
+  it('holds at most as many envelopes as were asked for, rosters first', async () => {
+    const { c, ledger } = await founded()
+    await appendMany(ledger, c.publisher(guest, { signers: [] }), 5)
+    const envelopes = await collect(ledger.statements.since(NOTHING, 4))
+    expect(envelopes).toHaveLength(4)
+    expect(envelopes[0]).toEqual(ledger.membership.envelopesSince(1)[0])
+    expect(await collect(ledger.statements.since(NOTHING, 1))).toEqual(envelopes.slice(0, 1))
+    expect(await collect(ledger.statements.since(NOTHING))).toHaveLength(6)
+  })
+
+  it('holds at most `statementFrames` envelopes, of every publisher, although one has many more', async () => {
+    const { c, ledger } = await founded()
+    await ledger.membership.onRoster(c.admit('Other', other))
+    await appendMany(ledger, c.publisher(guest, { signers: [] }), 1)
+    await appendMany(ledger, c.publisher(other, { signers: [] }), 3)
+    // A disk that holds very many statements of the guest.
+    const log = ledger.catalogue.log.bind(ledger.catalogue)
+    vi.spyOn(ledger.catalogue, 'log').mockImplementation(async (publisher, from, max) => {
+      if (publisher !== guest.peerId) return log(publisher, from, max)
+      const one = { publisher, seq: from, digest: digest(1), envelope: new Uint8Array(1) }
+      return new Array<NewStatement>(max).fill(one)
+    })
+    const envelopes = await collect(ledger.statements.since(NOTHING))
+    expect(envelopes).toHaveLength(limit('statementFrames'))
+    const others = (await log(other.peerId, 1, 10)).map(({ envelope }) => envelope)
+    for (const envelope of others) expect(envelopes).toContainEqual(envelope)
+  })
+
+  it('holds the statements of one publisher in order', async () => {
+    const { c, ledger } = await founded()
+    const ids = await appendMany(ledger, c.publisher(guest, { signers: [] }), 300)
+    const envelopes = await collect(ledger.statements.since({ rosterVersion: 2, known: [] }))
+    const stored = await Promise.all(ids.map((id) => ledger.statements.envelope(id)))
+    expect(envelopes).toEqual(stored)
+  })
+})
+
+describe('a statement', () => {
+  it('is new once', async () => {
+    const { ledger, publisher } = await founded()
+    const statement = logged(publisher.manifest())
+    expect(await ledger.statements.append(statement)).toBe(true)
+    expect(await ledger.statements.append(statement)).toBe(false)
+    expect(await ledger.statements.envelope(statement.id)).toEqual(statement.envelope)
+  })
+
+  it('is new once if it arrives twice at the same time', async () => {
+    const { ledger, publisher } = await founded()
+    const statement = logged(publisher.manifest())
+    const twice = [ledger.statements.append(statement), ledger.statements.append(statement)]
+    expect(await Promise.all(twice)).toEqual([true, false])
+  })
+
+  it.each([
+    ['for another consortium', 'wrong-consortium', { consortium: digest(9) }, guest],
+    ['whose predecessor is missing', 'replayed', { seq: 2, prev: digest(8) }, guest],
+    ['of somebody who is not on the roster', 'not-a-member', {}, other],
+  ] as const)('%s is refused: %s', async (_, code, changes, identity) => {
+    const { c, ledger } = await founded()
+    const statement = logged(c.publisher(identity).manifest(changes))
+    expect(await codeOfAsync(() => ledger.statements.append(statement))).toBe(code)
+    expect(await collect(ledger.statements.all())).toEqual([])
+  })
+})
+
+describe('a fork', () => {
+  it('is kept as proof once, also after a restart', async () => {
+    const { ledger, publisher } = await founded()
+    const twin = publisher.twin()
+    const third = publisher.twin()
+    await ledger.statements.append(logged(publisher.manifest()))
+    const fork = logged(twin.manifest({ domain: 'another' }))
+    expect(await codeOfAsync(() => ledger.statements.append(fork))).toBe('forked')
+    const again = logged(third.manifest({ domain: 'a third' }))
+    expect(await codeOfAsync(() => ledger.statements.append(again))).toBe('forked')
+    const { statements, catalogue } = await ledger.reopen()
+    expect(statements.isForked(guest.peerId)).toBe(true)
+    expect(await catalogue.entries('forks')).toEqual([[guest.peerId, fork.envelope]])
+  })
+
+  it('of an earlier statement, and one that follows another predecessor, are found too', async () => {
+    for (const first of [true, false]) {
+      const { ledger, publisher } = await founded()
+      const twin = publisher.twin()
+      await ledger.statements.append(logged(publisher.manifest()))
+      await ledger.statements.append(logged(publisher.withdrawal([digest(1)])))
+      const earlier = logged(twin.manifest({ domain: 'another' }))
+      const fork = first ? earlier : logged(twin.withdrawal([digest(2)], { seq: 3 }))
+      expect(await codeOfAsync(() => ledger.statements.append(fork))).toBe('forked')
+      expect(ledger.statements.isForked(guest.peerId)).toBe(true)
+    }
+  })
+
+  it('ends the manifests of its publisher, but not its withdrawals', async () => {
+    const { ledger, publisher } = await founded()
+    const twin = publisher.twin()
+    await ledger.statements.append(logged(publisher.manifest()))
+    await codeOfAsync(() => ledger.statements.append(logged(twin.manifest({ domain: 'another' }))))
+    const later = publisher.twin()
+    expect(await codeOfAsync(() => ledger.statements.append(logged(later.manifest())))).toBe('forked')
+    expect(await ledger.statements.append(logged(publisher.withdrawal([digest(1)])))).toBe(true)
+  })
+
+  it('of one publisher has no effect on another', async () => {
+    const { c, ledger, publisher } = await founded()
+    const twin = publisher.twin()
+    await ledger.statements.append(logged(publisher.manifest()))
+    await codeOfAsync(() => ledger.statements.append(logged(twin.manifest({ domain: 'another' }))))
+    expect(await ledger.statements.append(logged(c.publisher(founder).manifest()))).toBe(true)
+  })
+})
+
+describe('a member that was taken off the roster', () => {
+  it('is heard up to the statement that the roster names, and not beyond', async () => {
+    const { c, ledger, publisher } = await founded()
+    const statements = [publisher.manifest(), publisher.withdrawal([digest(1)]), publisher.manifest()]
+    await ledger.membership.onRoster(c.revoke(guest, 'left', 2))
+    const outcomes: string[] = []
+    for (const statement of statements) {
+      outcomes.push(await codeOfAsync(() => ledger.statements.append(logged(statement))))
+    }
+    expect(outcomes).toEqual(['accept', 'accept', 'not-a-member'])
+  })
+})
+
+describe('a roster that has ended', () => {
+  it('covers withdrawals only, until it is renewed', async () => {
+    const { c, ledger, publisher } = await founded()
+    const twin = publisher.twin()
+    ledger.clock.now = NOW + limit('rosterLifetime') + limit('clockSkew') + 1
+    expect(await codeOfAsync(() => ledger.statements.append(logged(twin.manifest())))).toBe('expired')
+    expect(await ledger.statements.append(logged(publisher.withdrawal([digest(1)])))).toBe(true)
+    await ledger.membership.onRoster(c.renew(ledger.clock.now))
+    expect(await ledger.statements.append(logged(publisher.manifest()))).toBe(true)
+  })
+
+  it('still covers manifests within the allowed difference between clocks', async () => {
+    const { ledger, publisher } = await founded()
+    ledger.clock.now = NOW + limit('rosterLifetime') + limit('clockSkew')
+    expect(await ledger.statements.append(logged(publisher.manifest()))).toBe(true)
+  })
+})
+
+describe('our own head', () => {
+  it('names the latest statement, and the latest 16 of 20 packages and of 20 withdrawals', async () => {
+    const { c, ledger } = await founded()
+    const publisher = c.publisher(founder, { signers: [] })
+    const packages: Digest[] = []
+    for (let i = 0; i < 20; i++) {
+      const statement = publisher.manifest()
+      await ledger.statements.append(logged(statement))
+      packages.push(statement.id)
+    }
+    const withdrawals = await appendMany(ledger, publisher, 20)
+    const check = async ({ statements }: Ledger): Promise<void> => {
+      const { head } = openHead(await statements.renewHead(packages))
+      expect(head).toMatchObject({ seq: 40, last: withdrawals[19], publisher: founder.peerId })
+      expect(head.manifests).toEqual(packages.slice(4).sort())
+      expect(head.withdrawals).toEqual(withdrawals.slice(4).sort())
+    }
+    await check(ledger)
+    await check(await ledger.reopen())
+  })
+
+  it('is later than the one before it, although no time has passed or the clock was set back', async () => {
+    const { ledger } = await founded()
+    const times: number[] = []
+    for (const now of [NOW, NOW, NOW - 1000]) {
+      ledger.clock.now = now
+      times.push(openHead(await ledger.statements.renewHead([])).head.issuedAt)
+    }
+    const { statements } = await ledger.reopen()
+    times.push(openHead(await statements.renewHead([])).head.issuedAt)
+    expect(times).toEqual([NOW, NOW + 1, NOW + 2, NOW + 3])
+  })
+
+  it('names no statement before the first', async () => {
+    const { ledger } = await founded()
+    expect(openHead(await ledger.statements.renewHead([])).head).toMatchObject({ seq: 0, manifests: [] })
+  })
+})
+
+describe("another member's head", () => {
+  it('is relayed if it is newer than the last one', async () => {
+    const { ledger, publisher } = await founded()
+    publisher.manifest()
+    const head = publisher.head()
+    expect(ledger.statements.judgeHead(head)).toBe('accept')
+    expect(ledger.statements.judgeHead(head)).toBe('ignore')
+    expect(ledger.statements.judgeHead(publisher.head({ issuedAt: NOW + 1 }))).toBe('accept')
+  })
+
+  it.each([
+    ['of another consortium', { consortium: digest(9) }, guest],
+    ['of somebody who is not a member', {}, other],
+    ['that has expired', { issuedAt: NOW - 7200 }, guest],
+    ['from the future', { issuedAt: NOW + 7200 }, guest],
+  ] as const)('%s is rejected', async (_, changes, identity) => {
+    const { c, ledger } = await founded()
+    expect(ledger.statements.judgeHead(c.publisher(identity).head(changes))).toBe('reject')
+  })
+
+  it('shows that statements are missing, until they arrive', async () => {
+    const { ledger, publisher } = await founded()
+    const statement = logged(publisher.manifest())
+    expect(ledger.statements.isBehind()).toBe(false)
+    ledger.statements.judgeHead(publisher.head())
+    expect(ledger.statements.isBehind()).toBe(true)
+    await ledger.statements.append(statement)
+    expect(ledger.statements.isBehind()).toBe(false)
+  })
+
+  it('shows nothing if its publisher has forked or was taken off the roster', async () => {
+    const { c, ledger, publisher } = await founded()
+    const twin = publisher.twin()
+    await ledger.statements.append(logged(publisher.manifest()))
+    publisher.manifest()
+    ledger.statements.judgeHead(publisher.head())
+    expect(ledger.statements.isBehind()).toBe(true)
+    await codeOfAsync(() => ledger.statements.append(logged(twin.manifest({ domain: 'another' }))))
+    expect(ledger.statements.isBehind()).toBe(false)
+    await ledger.membership.onRoster(c.admit('Other', other))
+    const left = c.publisher(other)
+    left.manifest()
+    ledger.statements.judgeHead(left.head())
+    expect(ledger.statements.isBehind()).toBe(true)
+    await ledger.membership.onRoster(c.revoke(other, 'left', 0))
+    expect(ledger.statements.isBehind()).toBe(false)
+  })
+})
