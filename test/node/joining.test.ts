@@ -1,4 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
+import { decodeInvite, encodeInvite } from '../../src/consortium/invite.ts'
+import { digestOf, utf8 } from '../../src/lib/bytes.ts'
 import { joinConsortium } from '../../src/node/join.ts'
 import { FlexMeshNode } from '../../src/node/node.ts'
 import { cleanUp } from '../support/folders.ts'
@@ -65,6 +67,14 @@ describe('joining a consortium', () => {
       () => undefined,
     )
     await expect(second).rejects.toMatchObject({ code: 'refused' })
+  })
+
+  it('is refused if the charter that is fetched is that of another consortium', async () => {
+    const hospital = await founder()
+    const invite = decodeInvite(await hospital.invite())
+    const changed = encodeInvite({ ...invite, consortium: digestOf(utf8('other')) })
+    const joining = joinConsortium({ home: await newHome('Archive'), now }, changed, never, () => undefined)
+    await expect(joining).rejects.toMatchObject({ code: 'wrong-consortium' })
   })
 
   it.each([

@@ -20,11 +20,11 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
     ),
     'After `expiresAt` plus `clockSkew`, a receiver MUST NOT take new manifests (`expired`) until a later roster renews the membership.':
       [
-        rule('ends the time for manifests, not that for withdrawals'),
+        test('statements/statement-log.test.ts', 'covers withdrawals only, until it is renewed'),
         test('node/membership.test.ts', "'expired'"),
       ],
     '`consortium`: the digest that the fetched charter MUST have.': [
-      rule('is refused if the charter that is fetched is that of another consortium'),
+      test('node/joining.test.ts', 'is refused if the charter that is fetched is that of another consortium'),
     ],
   },
   'expert-package': {
@@ -37,7 +37,7 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
       vectors('envelope-signed', 'envelope-other-signer', 'envelope-two-signers', 'envelope-unsigned'),
     'A receiver that sees a fork MUST keep both statements as proof (one pair for each publisher is enough) and SHOULD stop taking manifests of that publisher.':
       [
-        rule('is refused and kept as proof beside the statement in the log'),
+        test('statements/statement-log.test.ts', 'is kept as proof once, also after a restart'),
         test('node/membership.test.ts', "'forks'"),
       ],
     'The number and digest of the latest statement MUST be on disk before its expert is used.': [
@@ -52,7 +52,10 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
     '`size` MUST be at least the size of the tensors that `expert` calls for plus 8 bytes, and at most `safetensorsHeaderBytes` more.':
       vectors('manifest-file-too-small', 'manifest-file-too-large', 'manifest-statistics-no-room'),
     'A receiver MUST NOT take a head with a lower `seq` than one that it has seen.': [
-      rule('is not taken with a lower number than one that was seen'),
+      test(
+        'statements/statement-log.test.ts',
+        'is ignored if it names an earlier statement than one before it',
+      ),
     ],
     'A complete file MUST have the digest `sha256`, otherwise it is removed: if the publisher lied, correct chunks can form a wrong file.':
       [test('store/partial-blob.test.ts', 'removes a file with right chunks and a wrong digest')],

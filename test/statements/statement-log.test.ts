@@ -260,6 +260,16 @@ describe("another member's head", () => {
     expect(ledger.statements.judgeHead(publisher.head({ issuedAt: NOW + 1 }))).toBe('accept')
   })
 
+  it('is ignored if it names an earlier statement than one before it', async () => {
+    const { ledger, publisher } = await founded()
+    publisher.manifest()
+    publisher.manifest()
+    expect(ledger.statements.judgeHead(publisher.head())).toBe('accept')
+    const older = publisher.head({ seq: 1, last: digest(1), issuedAt: NOW + 1 })
+    expect(ledger.statements.judgeHead(older)).toBe('ignore')
+    expect(ledger.statements.judgeHead(publisher.head({ issuedAt: NOW + 1 }))).toBe('accept')
+  })
+
   it.each([
     ['of another consortium', { consortium: digest(9) }, guest],
     ['of somebody who is not a member', {}, other],
