@@ -6,6 +6,7 @@ import type { PeerIdString } from '../identity/keys.ts'
 import { FormatError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
+import { MAX_ADDRESS_LENGTH } from '../network/address.ts'
 import type { MemberAddresses } from '../network/mesh.ts'
 import type { Answer, Asker, Network } from '../network/network.ts'
 import type { ProtocolRow } from '../network/protocol.ts'
@@ -22,8 +23,6 @@ export const ADDRESSES: ProtocolRow = {
   quota: { burst: 32, everyMs: 250 },
   guests: false,
 }
-
-const MAX_ADDRESS_LENGTH = 256
 
 export function decodeAddressesRequest(value: unknown): void {
   new Fields(value, 'addresses request').end()

@@ -56,10 +56,12 @@ export class Exchange {
   readonly #syncs: SyncQueue
   readonly #catchUp: CatchUp
   readonly #stopping = new AbortController()
+  readonly #log: Log
 
   constructor(components: ExchangeComponents, init: ExchangeInit) {
     const { blobs, handlers } = components
     const log = (init.log ?? SILENT).scope('exchange')
+    this.#log = log
     this.#blobs = blobs
     this.#handlers = handlers
     this.#syncs = new SyncQueue((peer) => this.#sync(peer))
@@ -165,9 +167,20 @@ export class Exchange {
   async #sync(peer: PeerIdString): Promise<void> {
     const { signal } = this.#stopping
     await pullStatements(this.#network, peer, this.#handlers, signal)
-    const others = await askAddresses(this.#network, peer, signal)
-    await Promise.all(others.map((other) => this.#network.learn(other)))
+    await this.#learnAddresses(peer)
     this.#handlers.onSynced(peer, await this.#network.knownAddresses())
+  }
+
+  /** Addresses are hints, so a sync is complete without those that `peer` knows. Rejects only after `stop`. */
+  async #learnAddresses(peer: PeerIdString): Promise<void> {
+    const { signal } = this.#stopping
+    try {
+      const others = await askAddresses(this.#network, peer, signal)
+      await Promise.all(others.map((other) => this.#network.learn(other)))
+    } catch (error) {
+      if (signal.aborted) throw error
+      this.#log.debug(`the addresses that ${peer} knows were not learned`, error)
+    }
   }
 
   #catchUpWith(peer: PeerIdString): void {

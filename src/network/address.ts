@@ -2,6 +2,9 @@
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import type { PeerIdString } from '../identity/keys.ts'
 
+/** Maximum number of characters of an address in a message between members. */
+export const MAX_ADDRESS_LENGTH = 256
+
 /** Undefined when `text` is not a multiaddr. */
 export function parseAddress(text: string): Multiaddr | undefined {
   try {

@@ -6,7 +6,7 @@ import type { PeerId } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { limit } from '../lib/limits.ts'
 import type { Log } from '../telemetry/log.ts'
-import { parseAddress } from './address.ts'
+import { MAX_ADDRESS_LENGTH, parseAddress } from './address.ts'
 import type { Transport } from './transport.ts'
 
 /** Addresses at which a member was reached. They are hints, not proofs. */
@@ -44,17 +44,22 @@ export class Mesh {
     clearInterval(this.#timer)
   }
 
-  /** The addresses of members that this node would tell another member. */
+  /**
+   * The addresses of members that this node would tell another member. Leaves out addresses that no member would
+   * decode: identify passes on whatever a peer reports about itself.
+   */
   async known(): Promise<MemberAddresses[]> {
     const peers = await this.#init.transport().peerStore.all()
     return peers
-      .filter(({ id, addresses }) => addresses.length > 0 && this.#init.isMember(id.toString()))
+      .filter(({ id }) => this.#init.isMember(id.toString()))
       .map(({ id, addresses }) => ({
         peerId: id.toString(),
         addresses: addresses
-          .slice(0, limit('addressesPerMember'))
-          .map(({ multiaddr: address }) => String(address)),
+          .map(({ multiaddr: address }) => String(address))
+          .filter((text) => text.length <= MAX_ADDRESS_LENGTH && parseAddress(text) !== undefined)
+          .slice(0, limit('addressesPerMember')),
       }))
+      .filter(({ addresses }) => addresses.length > 0)
       .slice(0, limit('members'))
   }
 

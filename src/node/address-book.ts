@@ -4,6 +4,7 @@ import { decodeAddressesFrame } from '../exchange/addresses.ts'
 import { fromUtf8, utf8 } from '../lib/bytes.ts'
 import type { MemberAddresses } from '../network/mesh.ts'
 import type { Catalogue } from '../store/catalogue.ts'
+import { type Log, SILENT } from '../telemetry/log.ts'
 
 const PREFIX = 'addresses.'
 
@@ -20,9 +21,23 @@ export async function rememberAddresses(
   await catalogue.write(changes)
 }
 
-export async function rememberedAddresses(catalogue: Catalogue): Promise<MemberAddresses[]> {
+/**
+ * Skips and logs an entry that does not decode, because a node must start without the addresses of one member. The
+ * next sync with another member overwrites the entry.
+ */
+export async function rememberedAddresses(
+  catalogue: Catalogue,
+  log: Log = SILENT,
+): Promise<MemberAddresses[]> {
   const entries = await catalogue.entries('settings')
   return entries
     .filter(([key]) => key.startsWith(PREFIX))
-    .map(([, value]) => decodeAddressesFrame(JSON.parse(fromUtf8(value))))
+    .flatMap(([key, value]) => {
+      try {
+        return [decodeAddressesFrame(JSON.parse(fromUtf8(value)))]
+      } catch (error) {
+        log.warn(`the stored addresses of ${key.slice(PREFIX.length)} cannot be read and are ignored`, error)
+        return []
+      }
+    })
 }

@@ -9,6 +9,8 @@ import { JOIN } from '../../src/exchange/join.ts'
 import { createIdentity, type Identity } from '../../src/identity/keys.ts'
 import { digestOf, utf8 } from '../../src/lib/bytes.ts'
 import { fileRefOf } from '../../src/lib/file-ref.ts'
+import { Libp2pNetwork } from '../../src/network/libp2p-network.ts'
+import type { MemberAddresses } from '../../src/network/mesh.ts'
 import { BlobStore } from '../../src/store/blob-store.ts'
 import { codeOfAsync } from '../support/packages.ts'
 
@@ -45,6 +47,8 @@ interface NodeOptions {
   /** Milliseconds; default: the real time. */
   clock?: () => number
   handlers?: Partial<ExchangeHandlers>
+  /** Addresses of members that the node tells others; default: those that it knows. */
+  tells?: readonly MemberAddresses[]
 }
 
 /** A started node among `members` on loopback. Statements are texts; heads that start with "good" are relayed. */
@@ -82,6 +86,12 @@ async function node(
       mdns: false,
       clock: options.clock ?? (() => performance.now()),
       ...(options.inviters === undefined ? {} : { inviters: options.inviters }),
+      createNetwork: (init) => {
+        const network = new Libp2pNetwork(init)
+        const { tells } = options
+        if (tells !== undefined) network.knownAddresses = async () => [...tells]
+        return network
+      },
     },
   )
   await exchange.start()
@@ -120,6 +130,17 @@ describe('members', () => {
     await client.exchange.connect(server.address, signal)
     await synced.promise
     expect(client.received).toEqual(['one', 'two'])
+  })
+
+  it('complete a sync with a member that tells an address which cannot be decoded', async () => {
+    const [a, b] = identities
+    const synced = Promise.withResolvers<string>()
+    const tells = [{ peerId: a.peerId, addresses: ['x'.repeat(300)] }]
+    const server = await node(a, [a, b], { statements: ['one'], tells })
+    const client = await node(b, [a, b], { handlers: { onSynced: (peer) => synced.resolve(peer) } })
+    await client.exchange.connect(server.address, signal)
+    await client.exchange.syncWith(a.peerId)
+    expect(await synced.promise).toBe(a.peerId)
   })
 
   it('run one sync with a peer at a time; all callers that come while one runs share the next one', async () => {
