@@ -24,7 +24,8 @@ export interface FetchProgress {
 /**
  * Fetch a file into the store from any of `providers`. Does nothing when the store has the file. A provider that
  * sends a wrong chunk or stops answering is not asked again; an error of this node's own disk ends the fetch.
- * @throws ExchangeError `aborted`; the error of the disk; the error of the last provider when none is left.
+ * @throws ExchangeError `aborted`; the error of the disk; the error of the last provider when none is left, always an
+ * ExchangeError; VerificationError `wrong-digest` only if right chunks make a wrong file, a lie of the signer of `ref`.
  */
 export async function fetchBlob(
   network: Asker,
@@ -192,9 +193,13 @@ function isProviderFault(error: unknown): boolean {
   return error instanceof ExchangeError || error instanceof FormatError || error instanceof VerificationError
 }
 
-/** A wrong hash or chunk proves something about the provider that sent it and nothing about the signer of the package. */
+/**
+ * A wrong or malformed answer proves something about the provider that sent it and nothing about the signer of the
+ * package, so it must not look like a fault of the package.
+ */
 function asExchangeError(error: unknown): unknown {
-  return error instanceof VerificationError ? new ExchangeError('protocol', error.message, {}, error) : error
+  const isWrongAnswer = error instanceof FormatError || error instanceof VerificationError
+  return isWrongAnswer ? new ExchangeError('protocol', error.message, {}, error) : error
 }
 
 function aborted(ref: FileRef, cause: unknown): ExchangeError {

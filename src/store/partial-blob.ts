@@ -129,7 +129,8 @@ export class PartialBlob {
 
   /**
    * Verify the whole file, flush it and make it visible. Closes on success.
-   * @throws InputError `mismatch` while chunks are missing; VerificationError `wrong-digest` if all chunks are right
+   * @throws InputError `mismatch` while chunks are missing; `io` if a chunk has changed on disk, which keeps the file
+   * and counts that chunk as missing when it is opened again; VerificationError `wrong-digest` if all chunks are right
    * but the file is not, which is then removed.
    */
   async complete(signal?: AbortSignal): Promise<void> {
@@ -146,7 +147,9 @@ export class PartialBlob {
         await rm(path, { force: true })
         return
       }
-      const got = await (this.#hashWorker?.finish(ref.size) ?? hashFile(handle, ref, signal))
+      let got: string | undefined = await this.#hashWorker?.finish(ref.size)
+      // A bad read gives a wrong digest too, so only a read that checks every chunk may blame the reference.
+      if (got !== ref.sha256) got = await hashCheckedChunks(this.#init, handle, signal)
       if (got !== ref.sha256) {
         await this.close()
         await rm(path, { force: true })
@@ -227,14 +230,28 @@ async function missingChunks(
   return missing
 }
 
-async function hashFile(handle: FileHandle, ref: FileRef, signal?: AbortSignal): Promise<string> {
+/** Digest of the whole file. @throws InputError `io` for a chunk that differs from its hash. */
+async function hashCheckedChunks(
+  { ref, chunkHashes, path }: PartialBlobInit,
+  handle: FileHandle,
+  signal?: AbortSignal,
+): Promise<string> {
   const hash = createHash('sha256')
   const buffer = new Uint8Array(ref.chunkSize)
   for (let index = 0; index < chunkCount(ref); index++) {
     signal?.throwIfAborted()
     const length = chunkLength(ref, index)
-    if (!(await readExactly(handle, buffer, length, index * ref.chunkSize))) break
-    hash.update(buffer.subarray(0, length))
+    const chunk = buffer.subarray(0, length)
+    const isRight =
+      (await readExactly(handle, buffer, length, index * ref.chunkSize)) &&
+      equalBytes(sha256(chunk), chunkHash(chunkHashes, index))
+    if (!isRight) {
+      throw new InputError(
+        'io',
+        `${path}: chunk ${index} differs from what was written; check the disk, then fetch the file again`,
+      )
+    }
+    hash.update(chunk)
   }
   return `sha256:${hash.digest('hex')}`
 }

@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { decodeBlobRequest } from '../../src/exchange/blob.ts'
 import { fetchBlob } from '../../src/exchange/fetch-blob.ts'
-import { equalBytes } from '../../src/lib/bytes.ts'
-import { ExchangeError, InputError } from '../../src/lib/errors.ts'
+import { digestOf, equalBytes } from '../../src/lib/bytes.ts'
+import { ExchangeError, FormatError, InputError } from '../../src/lib/errors.ts'
 import { fileRefOf } from '../../src/lib/file-ref.ts'
 import { BlobStore } from '../../src/store/blob-store.ts'
 import { fakeNetwork, type Reply } from '../support/fake-network.ts'
@@ -86,6 +86,39 @@ describe('a fetch', () => {
     })
     const blobs = await emptyStore()
     expect(await codeOfAsync(() => fetchBlob(network, blobs, ref, ['liar'], { signal }))).toBe('protocol')
+  })
+
+  it.each<[string, { hashes?: unknown[]; chunks?: unknown[] }]>([
+    ['an empty answer instead of the chunk hashes', { hashes: [] }],
+    ['too few chunk hashes', { hashes: [{ bytes: chunkHashes.slice(32) }] }],
+    ['another frame than that of the chunk hashes', { hashes: [{ text: 'x' }] }],
+    ['a chunk that is too short', { chunks: [{ bytes: FILE.slice(0, 9) }] }],
+    ['another frame than that of a chunk', { chunks: [{ text: 'x' }] }],
+    ['no chunks', { chunks: [] }],
+    ['a wrong chunk', { chunks: [{ bytes: FILE.slice(CHUNK, 2 * CHUNK) }] }],
+  ])(
+    'blames the provider and not the signer for %s',
+    async (_, { hashes = [{ bytes: chunkHashes }], chunks }) => {
+      const network = fakeNetwork(async function* (_peer, value) {
+        yield* decodeBlobRequest(value).kind === 'hashes' ? hashes : (chunks ?? [])
+      })
+      const fetched = fetchBlob(network, await emptyStore(), ref, ['liar'], { signal })
+      await expect(fetched).rejects.toMatchObject({ family: 'exchange', code: 'protocol' })
+    },
+  )
+
+  it('blames the provider and not the signer for bytes that are no frame', async () => {
+    const network = fakeNetwork(async function* () {
+      throw new FormatError('not-cbor', 'frame')
+    })
+    const fetched = fetchBlob(network, await emptyStore(), ref, ['liar'], { signal })
+    await expect(fetched).rejects.toMatchObject({ family: 'exchange', code: 'protocol' })
+  })
+
+  it('blames the signer for a reference whose chunks make another file', async () => {
+    const lie = { ...ref, sha256: digestOf(FILE.subarray(1)) }
+    const fetched = fetchBlob(fakeNetwork(honest), await emptyStore(), lie, ['honest'], { signal })
+    await expect(fetched).rejects.toMatchObject({ family: 'verification', code: 'wrong-digest' })
   })
 
   it('ends with the error of the own disk, which is no fault of a provider', async () => {

@@ -92,6 +92,31 @@ describe('a partial blob', () => {
     expect(await readdir(join(home, 'blobs'))).toEqual([])
   })
 
+  it.each([
+    ['a small file', 3],
+    ['a file that is hashed while it is received', 17],
+  ])(
+    'takes a chunk of %s that changed on disk for a fault of the disk, and fetches it again',
+    async (_, chunks) => {
+      const store = await BlobStore.open(home)
+      const pattern = content(CHUNK, 4)
+      const file = fileRefOf(Array.from({ length: chunks }, () => pattern))
+      const partial = await store.beginPartial(file.ref, file.chunkHashes)
+      await partial.writeChunk(1, pattern)
+      const [part] = (await storedNames()).filter((name) => name.endsWith('.part')) as [string]
+      const handle = await open(join(home, 'blobs', part), 'r+')
+      await handle.write(Uint8Array.of(0x55, 0xaa), 0, 2, CHUNK + 9)
+      await handle.close()
+      for (const index of partial.missing()) await partial.writeChunk(index, pattern)
+      expect(await codeOfAsync(() => partial.complete())).toBe('io')
+      const again = await store.beginPartial(file.ref, file.chunkHashes)
+      expect(again.missing()).toEqual([1])
+      await again.writeChunk(1, pattern)
+      await again.complete()
+      expect(await store.has(file.ref.sha256)).toBe(true)
+    },
+  )
+
   it('does not change a stored file for a false claim about it', async () => {
     const store = await BlobStore.open(home)
     await store.put(bytes)
