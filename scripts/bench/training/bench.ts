@@ -158,10 +158,9 @@ function report(results: readonly [ReferenceName, Measurement][], peak: number):
     const theirs = measured.torchEager?.peakMB
     if (theirs !== undefined && ours.peakMB !== undefined) against['rss'] = rounded(theirs / ours.peakMB)
     ratios[reference] = against
+    const speeds = Object.entries(against).map(([name, ratio]) => `${ratio} x ${name}`)
     lines.push(
-      `${reference}: flexmesh is ${Object.entries(against)
-        .map(([name, ratio]) => `${ratio} x ${name}`)
-        .join(', ')}; ${Math.round(100 * share)} % of the best matrix product`,
+      `${reference}: flexmesh is ${[...speeds, `at ${Math.round(100 * share)} % of the best matrix product`].join(', ')}`,
     )
   }
   lines.push(...notMeasured.map((reason) => `not measured: ${reason}`))
