@@ -7,12 +7,13 @@ import { fetchBlob } from '../../src/exchange/fetch-blob.ts'
 import { digestOf, equalBytes } from '../../src/lib/bytes.ts'
 import { ExchangeError, FormatError, InputError } from '../../src/lib/errors.ts'
 import { fileRefOf } from '../../src/lib/file-ref.ts'
+import { mulberry32 } from '../../src/lib/random.ts'
 import { BlobStore } from '../../src/store/blob-store.ts'
 import { fakeNetwork, type Reply } from '../support/fake-network.ts'
-import { codeOfAsync, randomOf } from '../support/packages.ts'
+import { codeOfAsync } from '../support/packages.ts'
 
 const CHUNK = 2 ** 20
-const random = randomOf(7)
+const random = mulberry32(7)
 const FILE = new Uint8Array(9 * CHUNK + 123).map(() => random() * 256)
 const { ref, chunkHashes } = fileRefOf(FILE)
 const signal = new AbortController().signal

@@ -3,6 +3,7 @@
 import type { Float32Tensor, FloatDtype } from '../../src/checkpoint/safetensors.ts'
 import { concatBytes, type Digest, utf8 } from '../../src/lib/bytes.ts'
 import { FlexMeshError } from '../../src/lib/errors.ts'
+import { mulberry32 } from '../../src/lib/random.ts'
 import type { Manifest } from '../../src/packaging/manifest.ts'
 import { packExpert } from '../../src/packaging/package.ts'
 import { type ExpertShape, expertTensorNames } from '../../src/packaging/tensor-names.ts'
@@ -29,20 +30,9 @@ export async function codeOfAsync(action: () => Promise<unknown>): Promise<strin
   return 'accept'
 }
 
-/** Deterministic numbers in [0, 1): mulberry32. */
-export function randomOf(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
-}
-
 /** Random bytes. */
 export function content(length: number, seed = 1): Uint8Array {
-  const random = randomOf(seed)
+  const random = mulberry32(seed)
   const words = Uint32Array.from({ length: Math.ceil(length / 4) }, () => random() * 2 ** 32)
   return new Uint8Array(words.buffer, 0, length)
 }
@@ -57,7 +47,7 @@ export function rawSafetensors(header: string | Uint8Array, data: Uint8Array): U
 
 /** Copies of `valid` with bits flipped, bytes set, runs removed, repeated or moved. */
 export function* mutate(valid: Uint8Array, count: number, seed: number): Generator<Uint8Array> {
-  const random = randomOf(seed)
+  const random = mulberry32(seed)
   const below = (max: number) => Math.floor(random() * max)
   const telling = utf8('{}[]",:\\0129 -.eu')
   for (let made = 0; made < count; made++) {
@@ -86,7 +76,7 @@ export const TINY_EXPERT: ExpertShape = {
 
 /** Random tensors of an expert. */
 export function tinyTensors(shape: ExpertShape = TINY_EXPERT, seed = 1): Map<string, Float32Tensor> {
-  const random = randomOf(seed)
+  const random = mulberry32(seed)
   const tensors = new Map<string, Float32Tensor>()
   for (const [name, { shape: dimensions }] of expertTensorNames(shape)) {
     const size = dimensions.reduce((product, dimension) => product * dimension, 1)
