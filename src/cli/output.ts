@@ -1,5 +1,9 @@
-/** What the command line prints: lines and progress for people, or one JSON object with --json. */
+/**
+ * What the command line prints: lines and progress for people, or one JSON object with --json. Escapes control
+ * characters, because a line may quote a peer, whose text could otherwise control the terminal.
+ */
 import type { Style } from '../commands/terminal.ts'
+import { escapeUnprintable } from '../lib/printable.ts'
 
 export interface Output {
   readonly style: Style
@@ -29,22 +33,46 @@ export interface Streams {
 /** Columns of a terminal that does not tell its width. */
 const DEFAULT_COLUMNS = 80
 
+/**
+ * Characters of a printed text that stay although they are control or format characters: line ends, tabs, and the
+ * joiners that scripts and emoji need (zero-width non-joiner and joiner).
+ */
+const KEPT = '\n\t\u200c\u200d'
+const ESCAPE = '\u001b'
+/** The styles that commands use, in ANSI escape sequences: bold and colours of the palette, each on and off. */
+const STYLES = new RegExp(`(${ESCAPE}\\[(?:1|22|38;5;[0-9]{1,3}|39)m)`)
+
+/** @param color whether the styles of the commands are kept */
+function printable(text: string, color: boolean): string {
+  const parts = color ? text.split(STYLES) : [text]
+  return parts.map((part, i) => (i % 2 === 1 ? part : escapeUnprintable(part, KEPT))).join('')
+}
+
+/** JSON has escaped only the control characters below U+0020. */
+function printableJson(value: unknown): string {
+  return JSON.stringify(value).replaceAll(
+    /\p{Cc}/gu,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}
+
 export function createOutput({ stdout, stderr }: Streams, json: boolean): Output {
   const terminal = stdout.isTTY === true
+  const color = terminal && !process.env['NO_COLOR'] && process.env['TERM'] !== 'dumb'
   let isLineOpen = false
   const clear = (): void => {
-    if (isLineOpen) stdout.write('\r\u001b[2K')
+    if (isLineOpen) stdout.write(`\r${ESCAPE}[2K`)
     isLineOpen = false
   }
   const print = (line: string): void => {
     clear()
-    stdout.write(`${line}\n`)
+    stdout.write(`${printable(line, color)}\n`)
   }
   return {
     json,
     style: {
       ...(terminal ? { columns: stdout.columns ?? DEFAULT_COLUMNS } : {}),
-      color: terminal && !process.env['NO_COLOR'] && process.env['TERM'] !== 'dumb',
+      color,
     },
     say: (line) => {
       if (!json) print(line)
@@ -52,17 +80,17 @@ export function createOutput({ stdout, stderr }: Streams, json: boolean): Output
     progress: (line) => {
       if (json || !terminal) return
       clear()
-      stdout.write(line.slice(0, (stdout.columns ?? DEFAULT_COLUMNS) - 1))
+      stdout.write(escapeUnprintable(line).slice(0, (stdout.columns ?? DEFAULT_COLUMNS) - 1))
       isLineOpen = true
     },
     result: (value, lines) => {
       clear()
-      if (json) print(JSON.stringify(value))
+      if (json) stdout.write(`${printableJson(value)}\n`)
       else for (const line of lines) print(line)
     },
     log: (line) => {
       clear()
-      stderr.write(`${line}\n`)
+      stderr.write(`${printable(line, false)}\n`)
     },
   }
 }

@@ -223,11 +223,16 @@ export class StatementLog {
     })
   }
 
-  /** Whether an announced head is relayed: only one that is authentic, current and newer than what we know. */
+  /**
+   * Whether an announced head is relayed: only one that is authentic, current and newer than what we know. `reject`
+   * counts against the peer that relayed it, so a head of a publisher that is not on our roster is ignored: an honest
+   * peer may hold a later roster.
+   */
   judgeHead(envelope: Uint8Array): 'accept' | 'reject' | 'ignore' {
     const { head } = openHead(envelope)
     const { membership, now } = this.#init
-    if (head.consortium !== membership.consortium || !membership.isMember(head.publisher)) return 'reject'
+    if (head.consortium !== membership.consortium) return 'reject'
+    if (!membership.isMember(head.publisher)) return 'ignore'
     const skew = limit('clockSkew')
     if (head.expiresAt + skew < now() || head.issuedAt > now() + skew) return 'reject'
     const known = this.#heads.get(head.publisher)

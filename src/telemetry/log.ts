@@ -3,6 +3,7 @@
  * know where the lines go. Callers never pass an owner's text, keys or tokens.
  */
 import { FlexMeshError } from '../lib/errors.ts'
+import { escapeUnprintable } from '../lib/printable.ts'
 
 /** From the most severe to the most detailed. */
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const
@@ -70,14 +71,10 @@ export class Log {
 /** Drops every entry. */
 export const SILENT = new Log(() => undefined)
 
-/** Control and format characters, and separators of lines and paragraphs. */
-const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu
-
 /**
  * One line for a terminal or a journal, without a time because the journal adds it. Escapes unprintable characters,
  * because a message may quote a peer, which could otherwise forge a line or control the terminal.
  */
 export function logLine({ level, scope, message, code }: LogEntry): string {
-  const printable = message.replaceAll(UNPRINTABLE, (c) => `\\u{${c.codePointAt(0)?.toString(16)}}`)
-  return `${level} ${scope}: ${printable}${code === undefined ? '' : ` (${code})`}`
+  return `${level} ${scope}: ${escapeUnprintable(message)}${code === undefined ? '' : ` (${code})`}`
 }

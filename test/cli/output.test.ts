@@ -1,0 +1,61 @@
+import { afterEach, describe, expect, it, vi } from 'vitest'
+import { createOutput } from '../../src/cli/output.ts'
+
+afterEach(() => {
+  vi.unstubAllEnvs()
+})
+
+const HOSTILE = 'Bad\u001b]0;title\u0007\u009b2J\r\u202e'
+const ESCAPED = 'Bad\\u{1b}]0;title\\u{7}\\u{9b}2J\\u{d}\\u{202e}'
+
+function recorded(json: boolean, isTTY: boolean) {
+  vi.stubEnv('NO_COLOR', '')
+  vi.stubEnv('TERM', 'xterm')
+  const text = { stdout: '', stderr: '' }
+  const stream = (name: keyof typeof text) => ({
+    isTTY,
+    write: (part: string) => {
+      text[name] += part
+    },
+  })
+  return { output: createOutput({ stdout: stream('stdout'), stderr: stream('stderr') }, json), text }
+}
+
+describe('the output of the command line', () => {
+  it('escapes control characters in lines, results and log lines', () => {
+    const { output, text } = recorded(false, true)
+    output.say(HOSTILE)
+    output.result({}, [HOSTILE])
+    output.log(HOSTILE)
+    expect(text).toEqual({ stdout: `${ESCAPED}\n${ESCAPED}\n`, stderr: `${ESCAPED}\n` })
+  })
+
+  it('escapes control characters in progress, which stays on one line', () => {
+    const { output, text } = recorded(false, true)
+    output.progress(`${HOSTILE}\nend`)
+    expect(text.stdout).toBe(`${ESCAPED}\\u{a}end`)
+  })
+
+  it('keeps line ends, tabs, joiners, and the styles of the commands', () => {
+    const { output, text } = recorded(false, true)
+    const line = 'one\n\ttwo 👩\u200d🔬 \u001b[1m0.5*\u001b[22m \u001b[38;5;40m█\u001b[39m'
+    output.say(line)
+    expect(text.stdout).toBe(`${line}\n`)
+  })
+
+  it('escapes other styles, and every style where there are no colours', () => {
+    const hidden = recorded(false, true)
+    hidden.output.say('\u001b[8mhidden')
+    expect(hidden.text.stdout).toBe('\\u{1b}[8mhidden\n')
+    const plain = recorded(false, false)
+    plain.output.say('\u001b[1mbold')
+    expect(plain.text.stdout).toBe('\\u{1b}[1mbold\n')
+  })
+
+  it('prints JSON without control characters, and with the same value', () => {
+    const { output, text } = recorded(true, true)
+    output.result({ name: HOSTILE }, [])
+    expect(text.stdout).toMatch(/^\P{Cc}+\n$/u)
+    expect(JSON.parse(text.stdout)).toEqual({ name: HOSTILE })
+  })
+})
