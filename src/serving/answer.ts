@@ -62,13 +62,19 @@ async function* textOf(
       yield rest.slice(0, stopsAt)
       return
     }
-    if (rest.length > heldBack) {
-      yield rest.slice(0, rest.length - heldBack)
-      rest = rest.slice(rest.length - heldBack)
+    const length = wholeCharacters(rest, rest.length - heldBack)
+    if (length > 0) {
+      yield rest.slice(0, length)
+      rest = rest.slice(length)
     }
   }
   tally.finish = finish ?? (tally.tokens >= maxTokens ? 'length' : 'stop')
   yield rest
+}
+
+/** `length`, less one if a cut there would separate the two surrogates of a character. */
+function wholeCharacters(text: string, length: number): number {
+  return /[\ud800-\udbff]/.test(text.charAt(length - 1)) ? length - 1 : length
 }
 
 /** The body of a response that is not streamed. @throws ServingError; the reason of `signal`. */

@@ -15,7 +15,11 @@ export interface ServingTokenizer {
   readonly endOfText: number
   encode(text: string): Int32Array
   /** The text of one token after the other; a character split over several tokens appears with the last one. */
-  decodeStream(): { push(id: number): string }
+  decodeStream(): {
+    push(id: number): string
+    /** The text of the last tokens if they end within a character. */
+    flush(): string
+  }
 }
 
 export interface LocalBackend extends Backend {
@@ -45,8 +49,14 @@ function localEngine(lease: Lease, tokenizer: ServingTokenizer): ServingEngine {
         sampling: { temperature, topP, seed },
         selection: { include, exclude },
       }
-      for await (const { id, shares } of model.complete(completion, signal))
+      let tokens = 0
+      for await (const { id, shares } of model.complete(completion, signal)) {
+        tokens++
         yield { text: text.push(id), shares }
+      }
+      // The last token of an answer need not fit into the context, because no other follows it.
+      const isFull = completion.prompt.length + tokens > contextLength
+      yield { text: text.flush(), tokens, finish: tokens >= maxTokens || isFull ? 'length' : 'stop' }
     },
     release: () => lease.release(),
   }

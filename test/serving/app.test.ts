@@ -68,6 +68,19 @@ describe('the inference API', () => {
     expect(await response.json()).toMatchObject({ choices: [{ text: expected }] })
   })
 
+  it('streams no half of a character, although a stop sequence holds text back', async () => {
+    const generate = async function* () {
+      for (const text of ['ab😀', '😀😀c', '😀']) yield { text }
+    }
+    const app = appWith({ generate })
+    const response = await post(app, { ...ask, stop: 'xy', stream: true })
+    const texts = eventsOf(await response.text())
+      .slice(0, -1)
+      .map((event) => (JSON.parse(event) as { choices: [{ text: string }] }).choices[0].text)
+    expect(texts.filter((text) => /\p{Cs}/u.test(text))).toEqual([])
+    expect(texts.join('')).toBe('ab😀😀😀c😀')
+  })
+
   it('streams text, then attribution, usage and an end', async () => {
     const response = await post(appOf(), { ...ask, stream: true, stream_options: { include_usage: true } })
     expect(response.headers.get('content-type')).toContain('text/event-stream')

@@ -8,7 +8,7 @@ import type { PublicModel } from '../../src/checkpoint/public-model.ts'
 import { Composer } from '../../src/composition/composer.ts'
 import { limit } from '../../src/lib/limits.ts'
 import type { Backend } from '../../src/serving/engine.ts'
-import { localBackend } from '../../src/serving/local-engine.ts'
+import { localBackend, type ServingTokenizer } from '../../src/serving/local-engine.ts'
 import {
   type CountingEngine,
   countingEngine,
@@ -38,7 +38,7 @@ interface Served {
 }
 
 /** The API of a node with the experts of Court and Hospital. No generation begins before `open`. */
-async function serveTiny(): Promise<Served> {
+async function serveTiny(tokenizer: ServingTokenizer = publicModel.tokenizer): Promise<Served> {
   const all = tinyExperts('Court', 'Hospital')
   let inUse: readonly AcceptedExpert[] = all
   const engine = countingEngine()
@@ -54,7 +54,7 @@ async function serveTiny(): Promise<Served> {
     onComposed: () => undefined,
   })
   await composer.recompose()
-  const local = localBackend(composer, publicModel.tokenizer)
+  const local = localBackend(composer, tokenizer)
   const { promise: opened, resolve: open } = Promise.withResolvers<void>()
   const arrivals = new EventEmitter()
   /** A request is measured once before it enters the queue. */
@@ -164,6 +164,34 @@ describe('an answer of the node', () => {
     for (const response of await Promise.all(running)) expect(response.status).toBe(500)
     await composer.dispose()
     expect(engine.counts.disposed).toBe(engine.counts.compiled)
+  })
+
+  it('ends with the text that the tokenizer held back, without counting a token for it', async () => {
+    const { tokenizer } = publicModel
+    const { app, composer, open } = await serveTiny({
+      endOfText: tokenizer.endOfText,
+      encode: (text) => tokenizer.encode(text),
+      decodeStream: () => ({ push: () => 'x', flush: () => '\ufffd' }),
+    })
+    open()
+    expect(await (await post(app, ask)).json()).toMatchObject({
+      choices: [{ text: 'xxx\ufffd', finish_reason: 'length' }],
+      usage: { completion_tokens: 3 },
+    })
+    await composer.dispose()
+  })
+
+  it('that fills the context ends because of its length', async () => {
+    const { app, composer, open } = await serveTiny()
+    open()
+    const { tokenizer, config } = publicModel
+    let prompt = 'a'
+    while (tokenizer.encode(`${prompt} a`).length + 4 <= config.maxPositionEmbeddings) prompt += ' a'
+    const body = await (await post(app, { ...ask, prompt, max_tokens: 50 })).json()
+    expect(body).toMatchObject({ choices: [{ finish_reason: 'length' }] })
+    const { usage } = body as { usage: { total_tokens: number } }
+    expect(usage.total_tokens).toBe(config.maxPositionEmbeddings + 1)
+    await composer.dispose()
   })
 
   it('is the same for the same seed, and varies without one', async () => {
