@@ -7,7 +7,7 @@
 import { checkPublicModel, installPublicModel } from '../checkpoint/public-model.ts'
 import { type Charter, openCharter, type PublicModelRef } from '../consortium/charter.ts'
 import { decodeInvite, type Invite } from '../consortium/invite.ts'
-import { sealMembershipRequest } from '../consortium/membership-request.ts'
+import { type JoinStatus, sealMembershipRequest } from '../consortium/membership-request.ts'
 import { isMember, openRoster, type Roster, rosterFromCharter } from '../consortium/roster.ts'
 import { Exchange } from '../exchange/exchange.ts'
 import type { ExchangeHandlers } from '../exchange/handlers.ts'
@@ -87,12 +87,13 @@ export async function joinConsortium(
       const request = { consortium, institution: settings.institution, peerId, token, issuedAt: init.now() }
       await guest.awaitApproval(sealMembershipRequest(request, identity))
       const rosters = await guest.fetchRosters(charter, peerId)
+      // Before the membership, because a member without these addresses finds nobody and cannot join again.
+      const bootstrap = [...new Set([...settings.bootstrap, ...invite.addresses])]
+      await saveSettings(paths, { ...settings, bootstrap })
       await catalogue.write([
         { table: 'rosters', key: rosterKey(0), value: envelope },
         ...rosters.map((value, i) => ({ table: 'rosters' as const, key: rosterKey(i + 2), value })),
       ])
-      const bootstrap = [...new Set([...settings.bootstrap, ...invite.addresses])]
-      await saveSettings(paths, { ...settings, bootstrap })
       onEvent({ stage: 'member' })
       return charter
     } finally {
@@ -152,18 +153,33 @@ class Guest {
     }
   }
 
-  /** Ask for membership until a founder has approved. @throws ExchangeError `refused`, `aborted`. */
+  /**
+   * Ask for membership until a founder has approved. Once the application has arrived, the inviter may be out of reach
+   * for any time. @throws ExchangeError `refused`, `aborted`; the error of the first request.
+   */
   async awaitApproval(request: Uint8Array): Promise<void> {
-    const { exchange, inviter, signal, onEvent } = this.#init
-    for (let attempt = 0; ; attempt++) {
-      const status = await exchange.requestMembership(inviter, request, signal)
+    const { onEvent, signal } = this.#init
+    let status = await this.#askMembership(request)
+    if (status === 'pending') onEvent({ stage: 'waiting' })
+    for (;;) {
       if (status === 'member') return
       if (status === 'refused') {
         throw new ExchangeError('refused', 'the invitation was used or has expired; ask for a new one')
       }
-      if (attempt === 0) onEvent({ stage: 'waiting' })
       await pause(APPROVAL_POLL_MS, signal)
+      try {
+        status = await this.#askMembership(request)
+      } catch (error) {
+        const isOutOfReach =
+          error instanceof ExchangeError && (error.code === 'unreachable' || error.code === 'timeout')
+        if (!isOutOfReach) throw error
+      }
     }
+  }
+
+  #askMembership(request: Uint8Array): Promise<JoinStatus> {
+    const { exchange, inviter, signal } = this.#init
+    return exchange.requestMembership(inviter, request, signal)
   }
 
   /**

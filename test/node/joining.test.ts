@@ -1,8 +1,14 @@
-import { afterEach, describe, expect, it } from 'vitest'
+import { mkdirSync, rmSync } from 'node:fs'
+import { readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { decodeInvite, encodeInvite } from '../../src/consortium/invite.ts'
+import { Exchange } from '../../src/exchange/exchange.ts'
 import { digestOf, utf8 } from '../../src/lib/bytes.ts'
+import { ExchangeError } from '../../src/lib/errors.ts'
 import { joinConsortium } from '../../src/node/join.ts'
 import { FlexMeshNode } from '../../src/node/node.ts'
+import { homePaths, loadSettings } from '../../src/store/home.ts'
 import { cleanUp } from '../support/folders.ts'
 import { newHome } from '../support/homes.ts'
 import { network, now, type TestNetwork } from '../support/network.ts'
@@ -10,6 +16,7 @@ import { tinyModel } from '../support/tiny-model.ts'
 
 let net: TestNetwork
 afterEach(async () => {
+  vi.restoreAllMocks()
   await net.close()
   await cleanUp()
 })
@@ -51,6 +58,42 @@ describe('joining a consortium', () => {
     const archive = await FlexMeshNode.open({ home, engine: hospital.engine, now })
     expect(archive.membership.isMember(archive.identity.peerId)).toBe(true)
     await archive.close()
+  })
+
+  it.each(['unreachable', 'timeout'] as const)(
+    'goes on waiting for the approval when the founder is out of reach (%s)',
+    async (code) => {
+      const hospital = await founder()
+      const home = await newHome('Archive')
+      const ask = vi.spyOn(Exchange.prototype, 'requestMembership')
+      await joinConsortium({ home, now }, await hospital.invite(), never, ({ stage }) => {
+        if (stage !== 'waiting') return
+        ask.mockRejectedValueOnce(new ExchangeError(code, 'no answer'))
+        void hospital.approve('Archive')
+      })
+      expect(ask).toHaveBeenCalledTimes(3)
+      expect(hospital.membership.roster().members).toHaveLength(2)
+    },
+  )
+
+  it('leaves no membership behind if the settings cannot be written, and can begin anew', async () => {
+    const hospital = await founder()
+    const home = await newHome('Archive')
+    const invitation = await hospital.invite()
+    const { settings } = homePaths(home)
+    const saved = await readFile(settings)
+    const first = joinConsortium({ home, now }, invitation, never, ({ stage }) => {
+      if (stage !== 'waiting') return
+      rmSync(settings)
+      mkdirSync(join(settings, 'in the way'), { recursive: true })
+      void hospital.approve('Archive')
+    })
+    await expect(first).rejects.toThrow()
+    await rm(settings, { recursive: true })
+    await writeFile(settings, saved)
+    await joinConsortium({ home, now }, invitation, never, () => undefined)
+    const { bootstrap } = await loadSettings(homePaths(home))
+    expect(bootstrap).toEqual(decodeInvite(invitation).addresses)
   })
 
   it('is refused with an invitation that another institution has used', async () => {
