@@ -37,7 +37,10 @@ export async function runProgram(
     await runCommand(command, invocation, output, signal)
     return 0
   } catch (error) {
-    if (signal.aborted) return INTERRUPTED
+    if (signal.aborted) {
+      output.progress('') // Clears the line of progress that is still on the terminal.
+      return INTERRUPTED
+    }
     if (!(error instanceof FlexMeshError)) throw error
     output.log(`flexmesh: ${error.message}`)
     return error instanceof InputError && error.code === 'usage' ? 2 : 1

@@ -7,8 +7,8 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { founded, trained } from '../support/command-homes.ts'
 import { type Ended, flexmesh, fromSource, kill, line, outcome, spawned } from '../support/command-line.ts'
 import { cleanUp, EXAMPLES, folder } from '../support/folders.ts'
+import { shortText } from '../support/texts.ts'
 
-const DATA = join(EXAMPLES, 'archive', 'text')
 afterAll(cleanUp)
 
 /** Resolves once the paths in a folder, at any depth, meet a condition. */
@@ -48,7 +48,7 @@ describe('a process', () => {
 
   it('exits with 130 after a signal during training, which the next run continues', async () => {
     const home = await founded()
-    const train = ['train', '--home', home, '--name', 'law', '--data', DATA]
+    const train = ['train', '--home', home, '--name', 'law', '--data', await shortText('archive')]
     const child = spawned(...train, '--steps', '100000')
     const ended = outcome(child)
     await line(child, 'documents held out')
@@ -74,19 +74,19 @@ describe('a process', () => {
 })
 
 describe('a process that is killed', () => {
-  const TRAIN = ['--name', 'law', '--data', DATA, '--steps', '200', '--threads', '1']
-
   it('while it trains leaves a training that ends as an uninterrupted one, bit for bit', async ({
     signal,
   }) => {
+    const data = await shortText('archive')
+    const train = ['train', '--name', 'law', '--data', data, '--steps', '150', '--threads', '1', '--home']
     const whole = await founded()
-    expect((await flexmesh('train', '--home', whole, ...TRAIN)).code).toBe(0)
+    expect((await flexmesh(...train, whole)).code).toBe(0)
     const cut = await founded()
     for (const moment of [/corpus$/, /checkpoint\.safetensors$/]) {
-      const child = spawned('train', '--home', cut, ...TRAIN)
+      const child = spawned(...train, cut)
       await killWhen(child, cut, (paths) => paths.some((path) => moment.test(path)), signal)
     }
-    expect((await flexmesh('train', '--home', cut, ...TRAIN)).code).toBe(0)
+    expect((await flexmesh(...train, cut)).code).toBe(0)
     for (const file of ['result.json', 'checkpoint.safetensors', 'expert.safetensors']) {
       const read = (home: string): Promise<Buffer> => readFile(join(home, 'training', 'law', file))
       expect([file, (await read(cut)).equals(await read(whole))]).toEqual([file, true])
@@ -120,7 +120,8 @@ describe('a full disk', () => {
 
   it('ends a training with one sentence, and leaves the home usable', async () => {
     const home = await founded()
-    const ended = await cramped('train', '--home', home, '--name', 'x', '--data', DATA, '--steps', '5')
+    const data = join(EXAMPLES, 'archive', 'text') // More tokens than fit into a file.
+    const ended = await cramped('train', '--home', home, '--name', 'x', '--data', data)
     expect(ended).toMatchObject({
       code: 1,
       stderr: expect.stringMatching(/^flexmesh: no space left [^\n]+\n$/),

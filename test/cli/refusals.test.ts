@@ -5,7 +5,8 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { founded, initialised } from '../support/command-homes.ts'
 import { flexmesh, start } from '../support/command-line.ts'
-import { cleanUp, EXAMPLES, folder, SMALL_MODEL } from '../support/folders.ts'
+import { cleanUp, folder, SMALL_MODEL } from '../support/folders.ts'
+import { shortText } from '../support/texts.ts'
 
 let home: string
 
@@ -64,9 +65,9 @@ describe('flexmesh train refuses with one sentence', () => {
 
   it('other text for a training that was begun', async () => {
     const train = ['train', '--home', home, '--name', 'begun', '--steps', '1']
-    const text = join(EXAMPLES, 'archive', 'text')
+    const text = await shortText('archive')
     expect((await flexmesh(...train, '--data', text)).code).toBe(0)
-    expect(await refused(...train, '--data', join(EXAMPLES, 'university', 'text'))).toContain(text)
+    expect(await refused(...train, '--data', await shortText('university'))).toContain(text)
     expect((await flexmesh(...train, '--resume')).code).toBe(0)
   })
 

@@ -10,8 +10,9 @@ import { Catalogue } from '../../src/store/catalogue.ts'
 import { homePaths } from '../../src/store/home.ts'
 import { founded } from '../support/command-homes.ts'
 import { flexmesh, start } from '../support/command-line.ts'
-import { cleanUp, EXAMPLES, folder } from '../support/folders.ts'
+import { cleanUp, folder } from '../support/folders.ts'
 import { network, run } from '../support/network.ts'
+import { shortText } from '../support/texts.ts'
 import { tinyModel } from '../support/tiny-model.ts'
 
 afterAll(cleanUp)
@@ -41,7 +42,7 @@ describe('flexmesh start', () => {
   it('prints what happens in the node', async () => {
     const net = await network(['Archive'], await tinyModel())
     const [node] = net.nodes as [FlexMeshNode]
-    await run(node, 'train', { name: 'law', data: [join(EXAMPLES, 'archive', 'text')], steps: 1 })
+    await run(node, 'train', { name: 'law', data: [await shortText('archive')], steps: 1 })
     await run(node, 'publish', { name: 'law' })
     await net.close()
     const home = net.homes[0] as string

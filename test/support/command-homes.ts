@@ -1,7 +1,8 @@
 /** Home folders that the program itself created, as its users do. */
 import { join } from 'node:path'
 import { flexmesh } from './command-line.ts'
-import { EXAMPLES, folder, SMALL_MODEL } from './folders.ts'
+import { folder, SMALL_MODEL } from './folders.ts'
+import { shortText } from './texts.ts'
 import { tinyModel } from './tiny-model.ts'
 
 /** A home that belongs to no consortium yet. */
@@ -35,8 +36,7 @@ export async function founded(model?: string, listen?: string): Promise<string> 
 /** The home of a founder that has finished a training named `law`, and can publish it. */
 export async function trained(): Promise<string> {
   const home = await founded(SMALL_MODEL)
-  const data = join(EXAMPLES, 'archive', 'text')
-  await done('train', '--home', home, '--name', 'law', '--data', data, '--steps', '2')
+  await done('train', '--home', home, '--name', 'law', '--data', await shortText('archive'), '--steps', '2')
   return home
 }
 
