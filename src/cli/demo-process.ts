@@ -2,9 +2,11 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { NodeCommand } from '../commands/command.ts'
 import { ExchangeError } from '../lib/errors.ts'
+import { pause } from '../lib/pause.ts'
 import { callControl } from '../serving/control.ts'
 import { homePaths } from '../store/home.ts'
 
+/** Time between two questions, ms. */
 const POLL_MS = 250
 /** Maximum wait for something that takes seconds, ms. */
 const PATIENCE_MS = 120_000
@@ -96,7 +98,7 @@ export async function call<Q, P, R>(
 /**
  * Ask again and again until the answer is true.
  * @param failure ends the wait if it rejects.
- * @throws ExchangeError `timeout`, which names `what`; the reason of `failure` or `signal`.
+ * @throws ExchangeError `timeout`, which names `what`, or `aborted`; the reason of `failure`.
  */
 export async function until(
   what: string,
@@ -110,10 +112,9 @@ export async function until(
   })
   const deadline = performance.now() + PATIENCE_MS
   while (!(await answer())) {
-    signal.throwIfAborted()
     if (broken !== undefined) throw broken
     if (performance.now() > deadline)
       throw new ExchangeError('timeout', `${what}: did not happen within ${PATIENCE_MS / 1000} s`)
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+    await pause(POLL_MS, signal)
   }
 }

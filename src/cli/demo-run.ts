@@ -12,7 +12,7 @@ import { PUBLISH } from '../commands/publish.ts'
 import { bar, bits } from '../commands/terminal.ts'
 import { TRAIN } from '../commands/train.ts'
 import { shortDigest } from '../lib/bytes.ts'
-import { InputError, PolicyError } from '../lib/errors.ts'
+import { InputError } from '../lib/errors.ts'
 import { pathExists } from '../lib/files.ts'
 import { createConsortium, initHome } from '../node/found.ts'
 import { loadApiKey } from '../serving/api-key.ts'
@@ -166,8 +166,8 @@ async function publishAll(all: readonly Institution[], output: Output, signal: A
       const { composed, verdicts } = await call(institution, EXPERTS, {}, signal)
       for (const verdict of verdicts) {
         if (verdict.outcome === 'accepted') continue
-        throw new PolicyError(
-          'refused-by-operator',
+        throw new InputError(
+          'not-acceptable',
           `${institution.name} refused ${verdict.expert ?? 'a package'}: ${verdict.code}, ${verdict.reason}`,
         )
       }
