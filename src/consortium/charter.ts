@@ -1,6 +1,6 @@
 /**
- * The signed founding document of a consortium. Implements protocols/consortium-charter. Its payload
- * digest is the consortium id, repeated inside every later statement.
+ * The signed founding document of a consortium. Implements protocols/consortium-charter. The digest of its payload is
+ * the id of the consortium, which every later statement repeats.
  */
 
 import { openEnvelope } from '../identity/envelope.ts'
@@ -17,7 +17,7 @@ import { type Member, readMember, writeMember } from './member.ts'
 
 export interface PublicModelRef {
   readonly name: string
-  /** Digest over names, roles, sizes and digests of the files. */
+  /** Digest over the names, roles, sizes and digests of the files; see `publicModelDigest`. */
   readonly digest: Digest
   readonly tokenizerDigest: Digest
   readonly config: ModelShape
@@ -28,7 +28,7 @@ export interface Charter {
   readonly name: string
   readonly publicModel: PublicModelRef
   readonly founders: readonly Member[]
-  /** Founders that must sign a new roster. */
+  /** Number of founders that must sign a new roster. */
   readonly threshold: number
   /** Unix seconds. */
   readonly issuedAt: number
@@ -37,7 +37,7 @@ export interface Charter {
 const MAX_PUBLIC_FILES = 256
 const FILE_NAME = /^[a-z0-9][a-z0-9._-]{0,99}$/
 
-/** @throws FormatError never for a charter built by `checkCharter`'s rules; see `decodeCharter`. */
+/** Checks nothing; see `decodeCharter`. */
 export function encodeCharter(charter: Charter): Uint8Array {
   const { publicModel } = charter
   return encodeCanonical({
@@ -65,8 +65,8 @@ export function encodeCharter(charter: Charter): Uint8Array {
 }
 
 /**
- * @throws FormatError for any field outside its range, a threshold outside 1..founders, a file role
- * that is missing or too many, or a public-model digest that is not that of the files.
+ * @throws FormatError for a field outside its range, a threshold outside 1 to the number of founders, a file role that
+ * is missing or occurs too often, or a public-model digest that is not that of the files.
  */
 export function decodeCharter(payload: Uint8Array): Charter {
   const fields = new Fields(decodeCanonical(payload), 'charter')
@@ -112,12 +112,15 @@ function readPublicModel(fields: Fields): PublicModelRef {
     throw new FormatError('bad-field', 'charter.publicModel.files: a name is listed twice')
   }
   if (digest !== publicModelDigest(files)) {
-    throw new FormatError('bad-field', 'charter.publicModel.digest: it is not the digest of the files')
+    throw new FormatError(
+      'bad-field',
+      'charter.publicModel.digest: expected the digest of the files, got another one',
+    )
   }
   if (files.find(({ role }) => role === 'tokenizer')?.sha256 !== tokenizerDigest) {
     throw new FormatError(
       'bad-field',
-      'charter.publicModel.tokenizerDigest: it is not that of the tokenizer file',
+      'charter.publicModel.tokenizerDigest: expected the digest of the tokenizer file, got another one',
     )
   }
   return { name, digest, tokenizerDigest, config, files }
@@ -132,7 +135,7 @@ function readPublicFile(value: unknown, title: string): PublicFile {
   return { role, name, ...ref }
 }
 
-/** Digest of canonical JSON [{name, role, sha256, size}] in order of name. */
+/** Digest of the canonical JSON [{name, role, sha256, size}, ...], sorted by name. */
 export function publicModelDigest(
   files: readonly Pick<PublicFile, 'name' | 'role' | 'sha256' | 'size'>[],
 ): Digest {
@@ -140,14 +143,15 @@ export function publicModelDigest(
   return digestOf(encodeCanonical(list.sort((a, b) => (a.name < b.name ? -1 : 1))))
 }
 
-/** Consortium id: digest of the charter payload. */
+/** The id of a consortium is the digest of its charter's payload. */
 export function consortiumId(payload: Uint8Array): Digest {
   return digestOf(payload)
 }
 
 /**
- * Open a charter envelope: every founder must have signed it.
- * @throws FormatError, VerificationError (`not-a-member` when a founder's signature is missing).
+ * Open an envelope that every founder, and nobody else, has signed.
+ * @throws FormatError; VerificationError, `unsigned` if the signature of a founder is missing, `wrong-signer` if
+ * somebody else has signed.
  */
 export function openCharter(envelope: Uint8Array): {
   charter: Charter

@@ -1,6 +1,6 @@
 /**
- * One pasteable line that lets an institution find a consortium and check that it found the right
- * one. It carries no secret but a token that opens the join protocol. Knows no network.
+ * An invitation: one line of text with which an institution finds a consortium and checks that it is the right one. Its
+ * only secret is a token that opens the join protocol. Knows nothing about networks.
  */
 import { type Digest, fromUtf8, sha256, toHex } from '../lib/bytes.ts'
 import { decodeCanonical, encodeCanonical } from '../lib/canonical-json.ts'
@@ -10,9 +10,9 @@ import { Fields } from '../lib/fields.ts'
 export interface Invite {
   readonly consortium: Digest
   readonly name: string
-  /** Multiaddrs of members, peer id included. */
+  /** Multiaddrs of members, with their peer ids. */
   readonly addresses: readonly string[]
-  /** 16 bytes as hex. */
+  /** 16 random bytes as hex. */
   readonly token: string
   /** Unix seconds. */
   readonly expiresAt: number
@@ -33,7 +33,7 @@ export function encodeInvite(invite: Invite): string {
   return `${PREFIX}${Buffer.from(body).toString('base64url')}${checksum(body)}`
 }
 
-/** @throws InputError `usage` when the text is not a whole invitation. */
+/** @throws InputError `usage` for a text that is not a complete invitation. */
 export function decodeInvite(text: string): Invite {
   const trimmed = text.trim()
   try {

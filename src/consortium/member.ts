@@ -1,4 +1,4 @@
-/** One line of a roster. Knows no signatures. */
+/** An entry of a roster. Knows nothing about signatures. */
 
 import { type PeerIdString, publicKeyFromPeerId } from '../identity/keys.ts'
 import type { JsonObject } from '../lib/canonical-json.ts'
@@ -17,7 +17,7 @@ export interface Member {
   readonly revoked?: {
     readonly reason: RevocationReason
     readonly at: number
-    /** Statements up to this sequence number stay valid. */
+    /** Statements with a sequence number up to this one stay valid. */
     readonly validThroughSeq: number
   }
 }

@@ -1,4 +1,4 @@
-/** A signed request to become a member. Implements protocols/consortium-charter, membership request. */
+/** A signed request to become a member. Implements protocols/consortium-charter, section "Membership request". */
 
 import { openEnvelope, seal } from '../identity/envelope.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
@@ -33,7 +33,7 @@ export function sealMembershipRequest(request: MembershipRequest, identity: Iden
   return seal(MEDIA_TYPES.membershipRequest, payload, [identity])
 }
 
-/** @throws FormatError; VerificationError `wrong-signer` unless the asking peer alone signed. */
+/** @throws FormatError; VerificationError, `wrong-signer` unless the peer that asks, and nobody else, has signed. */
 export function openMembershipRequest(envelope: Uint8Array): MembershipRequest {
   const { payload, signers } = openEnvelope(envelope, MEDIA_TYPES.membershipRequest)
   const fields = new Fields(decodeCanonical(payload), 'membership request')

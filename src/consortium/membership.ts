@@ -1,5 +1,5 @@
 /**
- * Who belongs to the consortium as this node knows it: charter, rosters, invitations and requests. Implements
+ * The members of the consortium as this node knows them: charter, rosters, invitations and requests. Implements
  * protocols/consortium-charter, section "Joining". Knows nothing about networks and experts.
  */
 import { randomBytes } from 'node:crypto'
@@ -42,7 +42,7 @@ export interface MembershipInit {
   readonly onEvent: (event: MembershipEvent) => void
 }
 
-/** A spent invitation still opens the rosters to the one who used it; it admits nobody else. */
+/** A spent invitation admits nobody, but still opens the charter and the rosters, for the institution that used it. */
 type InviteState = 'open' | 'spent'
 
 export class Membership {
@@ -51,7 +51,7 @@ export class Membership {
   readonly #init: MembershipInit
   readonly #rosters: { envelope: Uint8Array; roster: Roster }[] = []
   readonly #invites = new Map<string, { invite: Invite; state: InviteState }>()
-  /** Rosters and requests are checked and written one after the other. */
+  /** Changes of rosters and requests: each is checked and written before the next one is checked. */
   readonly #changes = new Serial()
 
   private constructor(init: MembershipInit) {
@@ -82,12 +82,12 @@ export class Membership {
     return isMember(this.roster(), peerId)
   }
 
-  /** Whether the roster covers statement `seq` of a publisher; a revoked one's earlier statements still count. */
+  /** Whether the roster covers statement `seq` of a publisher: earlier statements of a revoked member stay valid. */
   mayPublish(peerId: PeerIdString, seq: number): boolean {
     return mayPublish(this.roster(), peerId, seq)
   }
 
-  /** @throws VerificationError `expired` once the roster's time is over: membership is confirmed yearly. */
+  /** @throws VerificationError `expired` after the end of the roster: founders confirm the membership every year. */
   checkCurrent(): void {
     const { expiresAt } = this.roster()
     if (expiresAt + limit('clockSkew') < this.#init.now()) {
@@ -98,19 +98,22 @@ export class Membership {
     }
   }
 
-  /** Name of a member for people; the peer id where there is none. */
+  /** Name of a member for people; its peer id if the roster does not list it. */
   institutionOf(peerId: PeerIdString): string {
     return findMember(this.roster(), peerId)?.institution ?? peerId
   }
 
-  /** Whether strangers may connect to join. */
+  /** Whether peers that are not members may connect, because an invitation is open. */
   guestsOpen(): boolean {
     return [...this.#invites.values()].some(
       ({ invite, state }) => state === 'open' && invite.expiresAt > this.#init.now(),
     )
   }
 
-  /** Invite one more institution; `addresses` are where it finds this node. */
+  /**
+   * Invite one more institution.
+   * @param addresses multiaddrs of this node. @returns the invitation, one line of text.
+   */
   async invite(addresses: readonly string[]): Promise<string> {
     const invite: Invite = {
       consortium: this.consortium,
@@ -124,15 +127,16 @@ export class Membership {
     return encodeInvite(invite)
   }
 
-  /** Requests that wait for approval. */
+  /** Requests that wait for a founder's approval. */
   async requests(): Promise<MembershipRequest[]> {
     const entries = await this.#init.catalogue.entries('requests')
     return entries.map(([, envelope]) => openMembershipRequest(envelope))
   }
 
   /**
-   * Put everyone who waits, or one of them, on the roster.
-   * @returns the institutions. @throws InputError `not-found`, `not-a-member`, `exists`.
+   * Put institutions that wait for approval on the roster.
+   * @param who name or peer id of one institution; default: all of them.
+   * @returns the names of the new members. @throws InputError `not-found`, `not-a-member`, `exists`.
    */
   approve(who?: string): Promise<string[]> {
     return this.#changes.run(() => this.#approve(who))
@@ -145,7 +149,7 @@ export class Membership {
     if (chosen.length === 0) {
       throw new InputError(
         'not-found',
-        who === undefined ? 'nobody waits for approval' : `${who} does not wait for approval`,
+        who === undefined ? 'no institution waits for approval' : `${who} does not wait for approval`,
       )
     }
     const approved: string[] = []
@@ -167,8 +171,10 @@ export class Membership {
   }
 
   /**
-   * Take a member off the roster; what it published up to `validThroughSeq` still counts.
-   * @throws InputError `not-found`, `not-a-member`, `usage`.
+   * Revoke a member.
+   * @param who name or peer id.
+   * @param validThroughSeq the member's statements with sequence numbers up to this one stay valid.
+   * @returns its peer id. @throws InputError `not-found`, `not-a-member`, `usage`.
    */
   revoke(who: string, reason: RevocationReason, validThroughSeq: number): Promise<PeerIdString> {
     return this.#changes.run(async () => {
@@ -187,7 +193,10 @@ export class Membership {
     })
   }
 
-  /** Confirm every member for another year. @returns when the new roster ends, Unix seconds. @throws InputError `not-a-member`. */
+  /**
+   * Confirm every member for another year.
+   * @returns the end of the new roster, Unix seconds. @throws InputError `not-a-member` unless this node is a founder.
+   */
   renew(): Promise<number> {
     return this.#changes.run(async () => {
       await this.#extend(renewRoster(this.roster(), this.#init.now()))
@@ -195,20 +204,23 @@ export class Membership {
     })
   }
 
-  /** Charter first, then rosters from version 2; undefined for a token that opens nothing. */
+  /**
+   * Envelopes of the charter and of the rosters from version 2 on.
+   * @returns undefined for a token without a valid invitation.
+   */
   charterFor(token: string): Uint8Array[] | undefined {
     const invite = this.#invites.get(token)?.invite
     if (invite === undefined || invite.expiresAt < this.#init.now()) return undefined
     return [this.#init.charterEnvelope, ...this.envelopesSince(1)]
   }
 
-  /** Rosters newer than a version, in order. */
+  /** Envelopes of the rosters after a version, in order. */
   envelopesSince(version: number): Uint8Array[] {
     return this.#rosters.filter(({ roster }) => roster.version > version).map(({ envelope }) => envelope)
   }
 
   /**
-   * A request to become a member, from the peer that it names or from one that passes it on.
+   * Receive a request to become a member, from the peer that it names or through another peer.
    * @throws FormatError, VerificationError for a request that is malformed or that its peer did not sign.
    */
   async onRequest(envelope: Uint8Array): Promise<JoinStatus> {
@@ -231,8 +243,8 @@ export class Membership {
   }
 
   /**
-   * Take over the next roster.
-   * @returns false for one that is known already. @throws FormatError, VerificationError.
+   * Receive the next roster.
+   * @returns false if it is known already. @throws FormatError, VerificationError.
    */
   onRoster(envelope: Uint8Array): Promise<boolean> {
     return this.#changes.run(() => this.#onRoster(envelope))

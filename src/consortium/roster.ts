@@ -1,7 +1,7 @@
 /**
- * Who is a member, version by version. Implements protocols/consortium-charter section roster.
- * Version 1 is the charter's founders; version N+1 needs signatures of at least `threshold` distinct
- * founders of version N. Knows no network and no clock.
+ * The signed list of members, in versions. Implements protocols/consortium-charter, section "Roster". Version 1
+ * follows from the charter and lists its founders; version N+1 needs the signatures of at least `threshold` distinct
+ * founders of version N. Does not know networks and the clock.
  */
 
 import { openEnvelope } from '../identity/envelope.ts'
@@ -18,7 +18,7 @@ import { type Member, readMember, writeMember } from './member.ts'
 export interface Roster {
   readonly consortium: Digest
   readonly version: number
-  /** Digest of the previous roster's payload; of the charter for version 1. */
+  /** Digest of the payload of the version before; that of the charter in version 1. */
   readonly prev: Digest
   readonly members: readonly Member[]
   readonly threshold: number
@@ -52,7 +52,7 @@ export function encodeRoster(roster: Roster): Uint8Array {
   })
 }
 
-/** @throws FormatError for any field outside its range or a threshold that founders cannot reach. */
+/** @throws FormatError for a field outside its range, or a threshold above the number of founders. */
 export function decodeRoster(payload: Uint8Array): Roster {
   const fields = new Fields(decodeCanonical(payload), 'roster')
   fields.literal('_type', 'roster')
@@ -80,8 +80,8 @@ export function rosterDigest(roster: Roster): Digest {
 
 /**
  * Open the roster that follows `previous`.
- * @throws FormatError; VerificationError `wrong-consortium`, `replayed` (not the next version),
- * `forked` (does not follow `previous`), `unsigned` (too few founders of `previous`).
+ * @throws FormatError; VerificationError `wrong-consortium`, `replayed` (not the next version), `forked` (does not
+ * follow `previous`), `unsigned` (too few signatures of founders of `previous`).
  */
 export function openRoster(envelope: Uint8Array, previous: Roster): Roster {
   const { payload, signers } = openEnvelope(envelope, MEDIA_TYPES.roster)
@@ -125,7 +125,7 @@ export function findMember(roster: Roster, peerId: PeerIdString): Member | undef
   return roster.members.find((member) => member.peerId === peerId)
 }
 
-/** Whether a statement with this sequence number counts, revocation included. */
+/** Whether statement `seq` of a publisher is valid: any of a member, or an earlier one of a revoked member. */
 export function mayPublish(roster: Roster, peerId: PeerIdString, seq: number): boolean {
   const member = findMember(roster, peerId)
   return member !== undefined && (member.revoked === undefined || seq <= member.revoked.validThroughSeq)
@@ -133,7 +133,7 @@ export function mayPublish(roster: Roster, peerId: PeerIdString, seq: number): b
 
 /**
  * An institution whose key was revoked may return under its name with a new key.
- * @throws InputError `exists` for a peer that is listed, or an institution that is a member.
+ * @throws InputError `exists` if the peer is listed, or the institution is a member under another peer id.
  */
 export function addMember(roster: Roster, institution: string, peerId: PeerIdString, now: number): Roster {
   if (
@@ -142,7 +142,10 @@ export function addMember(roster: Roster, institution: string, peerId: PeerIdStr
         member.peerId === peerId || (member.institution === institution && member.revoked === undefined),
     )
   ) {
-    throw new InputError('exists', `${institution} (${peerId}) or one of that name is on the roster already`)
+    throw new InputError(
+      'exists',
+      `${institution} (${peerId}), or an institution of that name, is on the roster already`,
+    )
   }
   return next(roster, [...roster.members, { institution, peerId, role: 'member', joinedAt: now }], now)
 }
@@ -162,7 +165,7 @@ export function revokeMember(
   return next(roster, members, now)
 }
 
-/** The same members, confirmed for another year. */
+/** The next version, with the same members, for another year. */
 export function renewRoster(roster: Roster, now: number): Roster {
   return next(roster, roster.members, now)
 }

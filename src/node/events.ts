@@ -15,7 +15,7 @@ export type NodeEvent =
       /** Institutions of the composed experts. */
       readonly experts: readonly string[]
       readonly router: RouterKind
-      /** Why the router is not the one that was asked for, for people. */
+      /** Reason why the router is another one than the operator chose, for people; undefined if it is not. */
       readonly routerNote: string | undefined
     }
 

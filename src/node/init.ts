@@ -1,4 +1,4 @@
-/** What a node is opened with. Types only. */
+/** The settings with which a node is opened. Types only. */
 import type { AcceptancePolicy } from '../acceptance/policy.ts'
 import type { WeightFormat } from '../inference/weight-format.ts'
 import type { RouterChoice } from '../model/gates.ts'
@@ -12,17 +12,17 @@ export interface NodeInit {
   readonly engine: Engine
   readonly passphrase?: string
   readonly policy?: AcceptancePolicy
-  /** Experts active for a token, at most; default `DEFAULT_TOP_K`. */
+  /** Maximum number of experts that are active for one token; default `DEFAULT_TOP_K`. */
   readonly topK?: number
   /** Default `auto`. */
   readonly router?: RouterChoice
-  /** How answers hold weights in memory; default fp32. */
+  /** Format of the weights in memory that answers are computed from; default fp32. */
   readonly weights?: WeightFormat
   /** Unix seconds. */
   readonly now: () => number
   readonly onEvent?: OnNodeEvent
   /** Default: silent. */
   readonly log?: Log
-  /** For tests that look at what leaves the node. */
+  /** Encryption of connections, for tests that record what the node sends; default noise. */
   readonly encrypter?: Encrypter
 }

@@ -31,7 +31,7 @@ export type JoinEvent =
   | { readonly stage: 'waiting' }
   | { readonly stage: 'member' }
 
-/** Time between two questions whether a founder has approved, ms. */
+/** Time between two requests while a founder has not approved, ms. */
 const APPROVAL_POLL_MS = 1_000
 
 /**
@@ -113,7 +113,7 @@ interface GuestInit {
   readonly onEvent: (event: JoinEvent) => void
 }
 
-/** What a peer that is not a member yet asks of the member that invited it. */
+/** The requests of a peer that is not a member yet to the member that invited it. */
 class Guest {
   readonly #init: GuestInit
 

@@ -1,6 +1,6 @@
 /**
- * Builds the parts of a node from its home folder, connects them, starts and stops them. What a part does is in its
- * own file; read pipeline.ts for the path of an expert.
+ * Builds the parts of a node from its home folder, connects them, and starts and stops them. Each part is explained in
+ * its own file; pipeline.ts shows the path of an expert through them.
  */
 import '../lib/node20.ts'
 import { AcceptedExperts } from '../acceptance/accepted-experts.ts'
@@ -33,12 +33,12 @@ import type { NodeInit } from './init.ts'
 import { reconsider, refuse } from './operator.ts'
 import { restore } from './restore.ts'
 
-/** Held-out text of each kind that a foreign expert is measured on, bytes: enough to see a percent. */
+/** Bytes of held-out text of each kind on which the expert of another owner is measured: enough to see one percent. */
 const ACCEPTANCE_BYTES = 16_384
-/** Time between two looks for expired consent and for packages that wait for a retry, ms. */
+/** Time between two checks for expired consent and for packages that wait for a retry, ms. */
 const UPKEEP_MS = 3_600_000
 
-/** What `open` reads from a home folder. */
+/** The parts that `open` reads from a home folder. */
 interface Opened {
   readonly identity: Identity
   readonly settings: Settings
@@ -154,7 +154,7 @@ export class FlexMeshNode {
     }
   }
 
-  /** @throws InputError `no-home`, `home-in-use`, `not-a-member` before a consortium was joined. */
+  /** @throws InputError `no-home`, `home-in-use`, `not-a-member` if the home belongs to no consortium. */
   static async open(init: NodeInit): Promise<FlexMeshNode> {
     const paths = homePaths(init.home)
     const { now } = init
@@ -184,7 +184,7 @@ export class FlexMeshNode {
     }
   }
 
-  /** Bring up the network. @throws InputError `port-in-use`. */
+  /** Start the network. @throws InputError `port-in-use`. */
   async start(listen: readonly string[] = this.settings.listen): Promise<void> {
     const { membership } = this
     const { statements, queue } = this.#parts
@@ -252,7 +252,7 @@ export class FlexMeshNode {
     return this.membership.consortium
   }
 
-  /** Multiaddrs on which others reach this node; none before `start`. */
+  /** Multiaddrs at which others reach this node; empty before `start`. */
   addresses(): string[] {
     return this.#exchange?.addresses() ?? []
   }
@@ -266,21 +266,28 @@ export class FlexMeshNode {
     return this.#parts.queue.settled()
   }
 
-  /** @returns one line of text that lets one more institution join. */
+  /** Invite one more institution. @returns the invitation, one line of text. */
   invite(): Promise<string> {
     const listening = this.addresses()
     const configured = this.settings.listen.map((address) => `${address}/p2p/${this.identity.peerId}`)
     return this.membership.invite(listening.length > 0 ? listening : configured)
   }
 
-  /** @returns institutions that are members now. @throws InputError `not-found`, `not-a-member`, `exists`. */
+  /**
+   * Put institutions that wait for approval on the roster.
+   * @param who name or peer id of one institution; default: all of them.
+   * @returns the names of the new members. @throws InputError `not-found`, `not-a-member`, `exists`.
+   */
   async approve(who?: string): Promise<string[]> {
     const approved = await this.membership.approve(who)
     await this.announce()
     return approved
   }
 
-  /** @throws InputError `not-found`, `not-a-member`, `usage`. */
+  /**
+   * Revoke a member. Its statements that this node holds stay valid.
+   * @param who name or peer id. @throws InputError `not-found`, `not-a-member`, `usage`.
+   */
   async revoke(who: string, reason: RevocationReason): Promise<void> {
     const member = this.membership
       .roster()
@@ -294,19 +301,19 @@ export class FlexMeshNode {
     await this.#exchange?.disconnect(peer)
   }
 
-  /** Confirm every member for another year. @returns when the roster ends, Unix seconds. */
+  /** Confirm every member for another year. @returns the end of the new roster, Unix seconds. */
   async renew(): Promise<number> {
     const expiresAt = await this.membership.renew()
     await this.announce()
     return expiresAt
   }
 
-  /** Sign our head anew and tell connected members. */
+  /** Sign a new head and announce it to connected members. */
   announce(): Promise<void> {
     return announce(this.#parts)
   }
 
-  /** One statement from a member; see `ingest` of pipeline.ts. */
+  /** See `ingest` of pipeline.ts. */
   ingest(envelope: Uint8Array): Promise<boolean> {
     return ingest(this.#parts, envelope)
   }

@@ -1,10 +1,10 @@
-/** The operator's word on packages, which wins over every check that they passed. */
+/** Decisions of the operator about packages, which override the checks. */
 import type { Digest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import { openManifest } from '../packaging/manifest.ts'
 import type { Parts } from '../pipeline.ts'
 
-/** The operator's word against accepted packages that match a name. @throws InputError `not-found`. */
+/** Stop using the accepted packages that match a name. @returns their ids. @throws InputError `not-found`. */
 export async function refuse(parts: Parts, name: string): Promise<Digest[]> {
   const found = await parts.verdicts.find(name, 'accepted')
   const reason = 'the operator of this node refused it'
@@ -15,12 +15,15 @@ export async function refuse(parts: Parts, name: string): Promise<Digest[]> {
   return found.map(({ id }) => id)
 }
 
-/** Judge refused packages that match a name again, by the same checks. @throws InputError `not-found`. */
+/**
+ * Judge the refused packages that match a name again, by the same checks.
+ * @returns their ids. @throws InputError `not-found`.
+ */
 export async function reconsider(parts: Parts, name: string): Promise<Digest[]> {
   const ids: Digest[] = []
   for (const { id } of await parts.verdicts.find(name, 'refused')) {
     const envelope = await parts.statements.envelope(id)
-    if (envelope === undefined) continue // A refused envelope never entered the log.
+    if (envelope === undefined) continue // It was an envelope that became no statement.
     parts.queue.add({ kind: 'manifest', ...openManifest(envelope), envelope })
     ids.push(id)
   }

@@ -1,6 +1,6 @@
 /**
- * Reads back what the disk holds when a node opens: withdrawals first, then the experts that were accepted. Judging
- * that was cut off goes on in the queue.
+ * Restores the state of a node from its disk when it opens: withdrawals first, then the accepted experts. Packages
+ * without a verdict are judged again, in the queue.
  */
 import { refusedEnvelope, type Verdict } from '../acceptance/accept.ts'
 import { readLoggedManifest } from '../acceptance/logged-manifest.ts'
@@ -32,11 +32,11 @@ export async function restore(parts: Parts): Promise<void> {
     const verdict = await verdicts.get(logged.id)
     const { publisher } = logged.manifest
     if (accepted.isWithdrawn(publisher, logged.id)) {
-      // A crash may have come between the withdrawal and what follows from it.
+      // The process may have ended after the withdrawal was logged and before it was carried out.
       if (verdict?.outcome === 'accepted') await accepted.withdraw(publisher, [logged.id])
     } else if (verdict?.outcome !== 'refused') standing.push({ logged, verdict })
   }
-  // Before the queue begins to write: downloads that were cut off resume, other leftovers go.
+  // Before the queue writes files: keeps unfinished downloads that can resume, and deletes all other leftovers.
   await parts.blobs.sweep(
     standing.flatMap(({ logged }) => logged.manifest.files),
     parts.signal,
@@ -67,7 +67,7 @@ async function restorePackage(
     opened = { kind: 'manifest', ...openManifest(envelope), envelope }
   } catch (error) {
     if (!isRefusal(error)) throw error
-    // Even our own log may hold what nobody signed: it is refused as from anybody else.
+    // Even our own log may hold a statement that we did not sign, if somebody changed the disk.
     await parts.verdicts.put(refusedEnvelope(id, error, parts.now(), signerOf(envelope)))
     return
   }
@@ -82,7 +82,7 @@ async function restorePackage(
   } catch (error) {
     if (!(error instanceof FlexMeshError)) throw error
     parts.log.warn(`package ${id} cannot be read from disk and is judged again`, error)
-    if (isRefusal(error)) await blobs.delete(file.sha256) // The disk gave back other bytes than were written.
+    if (isRefusal(error)) await blobs.delete(file.sha256) // The disk returned other bytes than were written.
     queue.add(opened)
   }
 }

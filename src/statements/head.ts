@@ -1,6 +1,6 @@
 /**
- * Implements protocols/expert-package (v1.0.0), section "Head": a publisher's short-lived word on
- * what is its latest statement, so that old ones cannot be passed off as new. Knows no clock.
+ * Implements protocols/expert-package (v1.0.0), section "Head": a short-lived statement in which a publisher names its
+ * latest statement, so that nobody can present an older one as the latest. Does not know the clock.
  */
 
 import type { PeerIdString } from '../identity/keys.ts'
@@ -15,19 +15,19 @@ import { NO_STATEMENT, openStatement, readDigestSet, readPeerId, readValidity } 
 export interface Head {
   readonly consortium: Digest
   readonly publisher: PeerIdString
-  /** Of the latest statement; 0 when there is none yet. */
+  /** Sequence number of the latest statement; 0 before the first. */
   readonly seq: number
-  /** Digest of the latest statement; NO_STATEMENT when there is none yet. */
+  /** Digest of the latest statement; NO_STATEMENT before the first. */
   readonly last: Digest
-  /** Manifests that stand, ascending. */
+  /** Digests of manifests that are not withdrawn, ascending. */
   readonly manifests: readonly Digest[]
-  /** The latest withdrawals, ascending; all of them are in the chain. */
+  /** Digests of the latest withdrawals, ascending. The chain holds all withdrawals. */
   readonly withdrawals: readonly Digest[]
   readonly issuedAt: number
   readonly expiresAt: number
 }
 
-/** Sorts both lists. @throws FormatError when the value is one that `decodeHead` would refuse. */
+/** Sorts both lists. @throws FormatError for a value that `decodeHead` would refuse. */
 export function encodeHead(head: Head): Uint8Array {
   const bytes = encodeCanonical({
     ...head,
@@ -52,7 +52,7 @@ export function decodeHead(bytes: Uint8Array): Head {
   }
   fields.end()
   if ((head.seq === 0) !== (head.last === NO_STATEMENT)) {
-    throw new FormatError('bad-field', 'head.last: expected zeros with seq 0 and with no other')
+    throw new FormatError('bad-field', 'head.last: expected zeros if and only if seq is 0')
   }
   if (head.manifests.length + head.withdrawals.length > head.seq) {
     throw new FormatError('bad-field', `head: names more statements than its seq ${head.seq}`)
@@ -61,7 +61,7 @@ export function decodeHead(bytes: Uint8Array): Head {
 }
 
 /**
- * Open an envelope that exactly the publisher signed.
+ * Open an envelope that the publisher, and nobody else, has signed.
  * @throws FormatError, VerificationError.
  */
 export function openHead(envelope: Uint8Array): { head: Head; id: Digest; signer: PeerIdString } {

@@ -1,8 +1,8 @@
 /**
- * The signed statements of every publisher, in order, and their heads: what we hold, what a peer lacks, and what was
- * announced but has not arrived. Implements protocols/package-exchange, sections "Heads" and "Statements", and the
- * chain rules of protocols/expert-package. Verifies no signature: callers pass statements that they opened. Knows
- * nothing about verdicts and weights.
+ * The log of signed statements of every publisher, and the latest head of each: finds the statements that a peer
+ * lacks, and whether statements were announced that have not arrived. Implements protocols/package-exchange, sections
+ * "Heads" and "Statements", and the chain rules of protocols/expert-package. Does not verify signatures: callers pass
+ * statements that they have opened. Knows nothing about verdicts and weights.
  */
 import type { Membership } from '../consortium/membership.ts'
 import { readEnvelope, seal } from '../identity/envelope.ts'
@@ -24,7 +24,7 @@ export interface StatementLogInit {
   readonly now: () => number
 }
 
-/** A statement that was opened and verified, and belongs into its publisher's log. */
+/** A statement whose signature was verified, as it is stored in its publisher's log. */
 export interface LoggedStatement {
   readonly kind: 'manifest' | 'withdrawal'
   readonly link: ChainLink
@@ -36,22 +36,22 @@ export interface LoggedStatement {
 
 export interface StatementsRequest {
   readonly rosterVersion: number
-  /** Highest sequence number known of each publisher. */
+  /** Highest sequence number that the asking node holds of each publisher. */
   readonly known: readonly { readonly publisher: string; readonly seq: number }[]
 }
 
-/** Statements read from disk at once. */
+/** Maximum number of statements in one read from disk. */
 const PAGE = 256
 
 export class StatementLog {
   readonly #init: StatementLogInit
-  /** Latest sequence number held of each publisher. */
+  /** Highest sequence number in the log of each publisher. */
   readonly #held = new Map<PeerIdString, number>()
-  /** Latest head heard of each publisher. */
+  /** Latest head received from each publisher. */
   readonly #heads = new Map<PeerIdString, Pick<Head, 'seq' | 'issuedAt'>>()
-  /** Publishers that signed two statements for one place. */
+  /** Publishers that signed two statements with one sequence number or one predecessor. */
   readonly #forked = new Set<PeerIdString>()
-  /** Our latest withdrawals, oldest first, as many as a head lists. */
+  /** Digests of our latest withdrawals, oldest first; at most as many as a head lists. */
   readonly #ownWithdrawals: Digest[] = []
   readonly #appending = new Serial()
 
@@ -76,8 +76,9 @@ export class StatementLog {
    * Add a statement to its publisher's log.
    * @returns false if the log holds it already.
    * @throws VerificationError `wrong-consortium`; `not-a-member` for a statement that the roster does not cover;
-   * `expired` for a manifest after the roster has ended; `forked` for one that contradicts the log, which is kept as
-   * proof, and for later manifests of that publisher; `replayed` for one whose predecessors are missing.
+   * `expired` for a manifest after the roster has ended; `forked` for a statement that contradicts the log, which is
+   * kept as proof, and for later manifests of that publisher; `replayed` for a statement whose predecessors are
+   * missing.
    */
   append(statement: LoggedStatement): Promise<boolean> {
     return this.#appending.run(() => this.#append(statement))
@@ -87,7 +88,7 @@ export class StatementLog {
     const { membership, catalogue, identity } = this.#init
     const { publisher, seq } = link
     if (consortium !== membership.consortium) {
-      throw new VerificationError('wrong-consortium', `made for consortium ${consortium}`)
+      throw new VerificationError('wrong-consortium', `the statement is for consortium ${consortium}`)
     }
     if (!membership.mayPublish(publisher, seq)) {
       throw new VerificationError(
@@ -101,7 +102,7 @@ export class StatementLog {
     if (kind === 'manifest') {
       membership.checkCurrent()
       if (this.#forked.has(publisher)) {
-        throw new VerificationError('forked', `${publisher} has signed two statements for one place`)
+        throw new VerificationError('forked', `${publisher} has signed two statements with one number`)
       }
     }
     await catalogue.append({ publisher, seq, digest: id, envelope })
@@ -110,7 +111,7 @@ export class StatementLog {
     return true
   }
 
-  /** Whether a publisher signed two statements for one place. */
+  /** Whether a publisher signed two statements with one sequence number or one predecessor. */
   isForked(publisher: PeerIdString): boolean {
     return this.#forked.has(publisher)
   }
@@ -127,7 +128,7 @@ export class StatementLog {
         throw new VerificationError('forked', `statement ${link.seq}: ${held} has the same number`)
       }
       if (placeInChain(await catalogue.tip(link.publisher), link, id) === 'gap') {
-        throw new VerificationError('replayed', `statement ${link.seq} came before the ones that it follows`)
+        throw new VerificationError('replayed', `statement ${link.seq} arrived before its predecessors`)
       }
     } catch (error) {
       const isFirst =
@@ -140,24 +141,24 @@ export class StatementLog {
     }
   }
 
-  /** Envelope of a statement that the log holds. */
+  /** @returns the envelope of a statement; undefined if the log does not hold it. */
   envelope(id: Digest): Promise<Uint8Array | undefined> {
     return this.#init.catalogue.statement(id)
   }
 
-  /** Place of our own next statement. */
+  /** Sequence number and predecessor of our next statement. */
   async next(): Promise<ChainLink> {
     const { catalogue, identity } = this.#init
     const tip = await catalogue.tip(identity.peerId)
     return { publisher: identity.peerId, seq: (tip?.seq ?? 0) + 1, prev: tip?.digest ?? NO_STATEMENT }
   }
 
-  /** Every statement of every publisher, in order of each. */
+  /** Every statement, one publisher after the other, in order of sequence numbers. */
   async *all(): AsyncGenerator<NewStatement, void, void> {
     for (const publisher of this.#held.keys()) yield* this.of(publisher)
   }
 
-  /** What we ask of a peer that we sync with. */
+  /** The request with which a peer finds the statements that we lack. */
   request(): StatementsRequest {
     return {
       rosterVersion: this.#init.membership.roster().version,
@@ -166,9 +167,9 @@ export class StatementLog {
   }
 
   /**
-   * Envelopes that a peer lacks, in the order in which it can check them: rosters first, then a page of each
-   * publisher in turn, so that no publisher's log keeps others out of the answer. At most `max`; a peer that got that
-   * many asks again.
+   * Envelopes that a peer lacks, in an order in which it can check them: rosters first, then one page of each publisher
+   * in turn, so that one long log does not keep other publishers out of the answer. At most `max` envelopes; a peer
+   * that receives so many asks again.
    */
   async *since(
     request: StatementsRequest,
@@ -198,8 +199,10 @@ export class StatementLog {
   }
 
   /**
-   * Sign and keep our new head. Its time always grows, so that nobody takes it for an old one.
-   * @param standing ids of our packages that stand, oldest first; the head lists the latest.
+   * Sign and store our new head. It is always issued later than the one before it, so that receivers take it for
+   * newer.
+   * @param standing ids of our packages that are neither withdrawn nor expired, oldest first. The head lists the
+   * latest of them.
    */
   renewHead(standing: readonly Digest[]): Promise<Uint8Array> {
     return this.#appending.run(async () => {
@@ -224,9 +227,9 @@ export class StatementLog {
   }
 
   /**
-   * Whether an announced head is relayed: only one that is authentic, current and newer than what we know. `reject`
-   * counts against the peer that relayed it, so a head of a publisher that is not on our roster is ignored: an honest
-   * peer may hold a later roster.
+   * Whether to relay an announced head: only if it is authentic, current and newer than the last one. `reject` counts
+   * against the peer that relayed it, so a head of a publisher that is not on our roster is ignored: an honest peer may
+   * hold a later roster.
    */
   judgeHead(envelope: Uint8Array): 'accept' | 'reject' | 'ignore' {
     const { head } = openHead(envelope)
@@ -241,7 +244,7 @@ export class StatementLog {
     return 'accept'
   }
 
-  /** Whether a member announced statements that we do not hold yet and would still take. */
+  /** Whether a member has announced statements that we lack and would accept. */
   isBehind(): boolean {
     return [...this.#heads].some(
       ([publisher, { seq }]) =>
@@ -251,7 +254,7 @@ export class StatementLog {
     )
   }
 
-  /** Every statement of one publisher, in order. */
+  /** Every statement of one publisher, in order of sequence numbers. */
   async *of(publisher: PeerIdString): AsyncGenerator<NewStatement, void, void> {
     for (let from = 1; ; ) {
       const page = await this.#init.catalogue.log(publisher, from, PAGE)

@@ -1,7 +1,6 @@
 /**
- * Implements protocols/expert-package (v1.0.0), section "Statements": what manifests, heads and
- * withdrawals have in common, and the chain that a publisher's statements form. Knows no store, no
- * roster and no clock.
+ * Implements protocols/expert-package (v1.0.0), section "Statements": the fields that manifests, heads and withdrawals
+ * share, and the chain that a publisher's statements form. Does not know the store, the roster and the clock.
  */
 
 import { openEnvelope } from '../identity/envelope.ts'
@@ -12,23 +11,23 @@ import { FormatError, VerificationError } from '../lib/errors.ts'
 import type { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
 
-/** What `prev` says in a publisher's first statement. */
+/** Value of `prev` in a publisher's first statement. */
 export const NO_STATEMENT: Digest = `sha256:${'0'.repeat(64)}`
 
-/** base58btc of an Ed25519 peer id; the key inside is checked where a signature is. */
+/** base58btc of an Ed25519 peer id. The key in it is checked together with a signature. */
 const PEER_ID = /^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}$/
-/** Text that people read: no control, format or line-breaking characters. */
+/** Text for people to read, without control, format and line-breaking characters. */
 const PRINTABLE = /^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$/u
 
 export interface ChainLink {
   readonly publisher: PeerIdString
-  /** 1, 2, 3, ... over all statements of a publisher in a consortium. */
+  /** Sequence number over all statements of a publisher in a consortium, from 1. */
   readonly seq: number
-  /** Digest of the payload before it, or NO_STATEMENT. */
+  /** Digest of the payload of the statement before; NO_STATEMENT in the first. */
   readonly prev: Digest
 }
 
-/** The latest statement known of a publisher. */
+/** The latest known statement of a publisher. */
 export interface ChainTip {
   readonly seq: number
   readonly digest: Digest
@@ -42,8 +41,8 @@ export interface Signed<T> {
 }
 
 /**
- * Open an envelope that exactly its publisher signed.
- * @throws FormatError, VerificationError; `wrong-signer` when signer and publisher differ.
+ * Open an envelope that its publisher, and nobody else, has signed.
+ * @throws FormatError, VerificationError; `wrong-signer` if the signer is not the publisher.
  */
 export function openStatement<T extends { readonly publisher: PeerIdString }>(
   envelope: Uint8Array,
@@ -67,10 +66,10 @@ export function openStatement<T extends { readonly publisher: PeerIdString }>(
 }
 
 /**
- * Where a statement stands against the latest known one: `next` extends the chain, `gap` needs
- * earlier ones first, `known` was seen before.
- * @throws VerificationError `forked` when two statements claim one place; `replayed` for an older
- * one, which only a look into the log can tell from a fork.
+ * Position of a statement relative to the latest known one: `next` extends the chain, `gap` has predecessors that are
+ * missing, `known` is the latest one itself.
+ * @throws VerificationError `forked` for a statement with the same sequence number as the latest one, or with another
+ * predecessor; `replayed` for a lower sequence number, which only the log can tell from a fork.
  */
 export function placeInChain(
   tip: ChainTip | undefined,
@@ -90,18 +89,18 @@ export function placeInChain(
   throw new VerificationError('forked', `statement ${link.seq}: ${last.digest} has the same number`)
 }
 
-/** @throws FormatError `bad-field`; `prev` is NO_STATEMENT in statement 1 and nowhere else. */
+/** @throws FormatError `bad-field`, also unless `prev` is NO_STATEMENT in statement 1 and only there. */
 export function readChainLink(fields: Fields, title: string): ChainLink {
   const publisher = readPeerId(fields, 'publisher')
   const seq = fields.uint('seq', Number.MAX_SAFE_INTEGER, 1)
   const prev = fields.digest('prev')
   if ((seq === 1) !== (prev === NO_STATEMENT)) {
-    throw new FormatError('bad-field', `${title}.prev: expected zeros in statement 1 and in no other`)
+    throw new FormatError('bad-field', `${title}.prev: expected zeros in statement 1 and only there`)
   }
   return { publisher, seq, prev }
 }
 
-/** @throws FormatError `bad-field` unless issued before it expires, and not for too long. */
+/** @throws FormatError `bad-field` unless `expiresAt` is 1 to `maxSeconds` seconds after `issuedAt`. */
 export function readValidity(
   fields: Fields,
   title: string,
@@ -122,12 +121,12 @@ export function readPeerId(fields: Fields, name: string): PeerIdString {
   return fields.text(name, 52, PEER_ID)
 }
 
-/** Text for people: 1 to `max` printable characters. */
+/** Text for people to read: 1 to `max` printable characters. */
 export function readLabel(fields: Fields, name: string, max: number): string {
   return fields.text(name, max, PRINTABLE)
 }
 
-/** A set of digests: strictly ascending, so that it has one spelling. */
+/** A set of digests, strictly ascending, so that it has only one encoding. */
 export function readDigestSet(fields: Fields, name: string, title: string, min = 0): Digest[] {
   const digests = fields.list(
     name,

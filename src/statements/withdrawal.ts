@@ -1,6 +1,6 @@
 /**
- * Implements protocols/expert-package (v1.0.0), section "Withdrawal": a publisher takes packages
- * back, for good. Carries a reason from a fixed list and no free text, because it is kept forever.
+ * Implements protocols/expert-package (v1.0.0), section "Withdrawal": a publisher withdraws packages, which cannot be
+ * undone. It has a reason from a fixed list and no free text, because it is kept forever.
  */
 
 import type { PeerIdString } from '../identity/keys.ts'
@@ -14,14 +14,14 @@ const WITHDRAWAL_REASONS = ['owner-request', 'superseded', 'error'] as const
 
 export interface Withdrawal extends ChainLink {
   readonly consortium: Digest
-  /** Ids of the manifests taken back, ascending, at least one. */
+  /** Ids of the withdrawn packages, ascending, at least one. */
   readonly manifests: readonly Digest[]
   readonly reason: (typeof WITHDRAWAL_REASONS)[number]
-  /** Seconds since 1970. A withdrawal does not expire. */
+  /** Unix seconds. A withdrawal does not expire. */
   readonly issuedAt: number
 }
 
-/** Sorts the list. @throws FormatError when the value is one that `decodeWithdrawal` would refuse. */
+/** Sorts the list. @throws FormatError for a value that `decodeWithdrawal` would refuse. */
 export function encodeWithdrawal(withdrawal: Withdrawal): Uint8Array {
   const bytes = encodeCanonical({ ...withdrawal, manifests: [...withdrawal.manifests].sort() })
   decodeWithdrawal(bytes)
@@ -43,7 +43,7 @@ export function decodeWithdrawal(bytes: Uint8Array): Withdrawal {
 }
 
 /**
- * Open an envelope that exactly the publisher signed.
+ * Open an envelope that the publisher, and nobody else, has signed.
  * @throws FormatError, VerificationError.
  */
 export function openWithdrawal(envelope: Uint8Array): {
