@@ -27,6 +27,12 @@ describe('flexmesh start', () => {
     expect(stdout).toMatch(/^network \/ip4\/127\.0\.0\.1\/tcp\/\d+\/p2p\/12D3Koo\w+$/m)
   })
 
+  it('ends when it is interrupted before the node is up', async () => {
+    const { code, stdout } = await start('start', '--home', await founded(), '--port', '0').interrupt()
+    expect(code).toBe(0)
+    expect(stdout).toContain('Hospital is up as')
+  })
+
   it('prints one JSON object with --json', async () => {
     const node = start('start', '--home', await founded(), '--port', '0', '--json')
     const found = JSON.parse(await node.line('{')) as { peerId: string; addresses: string[]; api: string }
