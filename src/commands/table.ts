@@ -53,7 +53,7 @@ export const OWNER_COMMANDS: readonly NodeRow[] = [
   },
   {
     name: 'withdraw',
-    summary: 'withdraw a published expert; every member stops using it',
+    summary: 'withdraw a published expert, so that members stop using it',
     load: async () => (await import('./publish.ts')).WITHDRAW,
   },
 ]

@@ -36,6 +36,13 @@ describe('the output of the command line', () => {
     expect(text.stdout).toBe(`${ESCAPED}\\u{a}end`)
   })
 
+  it('replaces a line of progress, and leaves an empty line after an empty one', () => {
+    const { output, text } = recorded(false, true)
+    output.progress('1 of 2')
+    output.progress('')
+    expect(text.stdout).toBe('1 of 2\r\u001b[2K')
+  })
+
   it('keeps line ends, tabs, joiners, and the styles of the commands', () => {
     const { output, text } = recorded(false, true)
     const line = 'one\n\ttwo 👩\u200d🔬 \u001b[1m0.5*\u001b[22m \u001b[38;5;40m█\u001b[39m'
