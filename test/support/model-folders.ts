@@ -1,4 +1,4 @@
-/** Model folders as others publish them, and changed copies of them. */
+/** Model folders as publishers make them, and changed copies of them. */
 import { copyFile, cp, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { openCheckpoint, readTensor } from '../../src/checkpoint/checkpoint-directory.ts'
@@ -24,7 +24,7 @@ export const PUBLISHED: ModelConfig = {
 }
 const SHARD_BYTES = 200_000
 
-/** A folder as Hugging Face has them: shards, no text for replay. */
+/** A new model folder as on Hugging Face: weights in shards, no replay text. */
 export async function publishedModel(dtype: FloatDtype, shardBytes = SHARD_BYTES): Promise<string> {
   const dir = join(await folder(), 'model')
   const weights = initialPublicModel(PUBLISHED, mulberry32(3))
@@ -42,7 +42,7 @@ export async function publishedModel(dtype: FloatDtype, shardBytes = SHARD_BYTES
   return dir
 }
 
-/** Some public text for replay. */
+/** A new file with some public text for replay. */
 export async function replayFile(): Promise<string> {
   const path = join(await folder(), 'public.jsonl')
   const replay = await readFile(join(SMALL_MODEL, 'replay.jsonl'), 'utf8')
@@ -67,7 +67,7 @@ export async function tensorsOf(dir: string): Promise<Map<string, StoredTensor>>
   return tensors
 }
 
-/** A copy of a folder with changed tensors, in one file or several. */
+/** A copy of a folder with changed tensors, in shards of `shardBytes`. */
 export async function rewritten(
   dir: string,
   change: (tensors: Map<string, StoredTensor>) => void,
@@ -83,7 +83,7 @@ export async function rewritten(
   return copy
 }
 
-/** A copy of a folder, files as they are. */
+/** An exact copy of a folder. */
 export async function copied(dir: string): Promise<string> {
   const copy = join(await folder(), 'model')
   await cp(dir, copy, { recursive: true })
@@ -103,7 +103,7 @@ export async function without(dir: string, name: string): Promise<string> {
   return dir
 }
 
-/** What an action says when it fails. */
+/** The message of the error of an action, or `accepted`. */
 export function messageOf(action: () => Promise<unknown>): Promise<string> {
   return action().then(
     () => 'accepted',
@@ -117,7 +117,7 @@ export function tensorOf(tensors: Map<string, StoredTensor>, name: string): Stor
   return found
 }
 
-/** The same BF16 values as F32. */
+/** Convert a tensor from BF16 to F32 in place. */
 export function widen(tensor: StoredTensor): void {
   const halves = new Uint16Array(tensor.bytes.buffer, tensor.bytes.byteOffset, tensor.bytes.length / 2)
   const wide = Uint32Array.from(halves, (half) => half << 16)

@@ -1,4 +1,4 @@
-/** Small packages, files that no writer of ours would make, and mutants. */
+/** Packages of a tiny expert, malformed files, and random changes of valid bytes. */
 
 import type { Float32Tensor, FloatDtype } from '../../src/checkpoint/safetensors.ts'
 import { concatBytes, type Digest, utf8 } from '../../src/lib/bytes.ts'
@@ -9,7 +9,7 @@ import { packExpert } from '../../src/packaging/package.ts'
 import { type ExpertShape, expertTensorNames } from '../../src/packaging/tensor-names.ts'
 import { NO_STATEMENT } from '../../src/statements/statement.ts'
 
-/** The code of the error of ours that `action` throws; anything else fails the test. */
+/** The code of the FlexMeshError that `action` throws, or `accept`. Rethrows any other error. */
 export function codeOf(action: () => unknown): string {
   try {
     action()
@@ -37,7 +37,7 @@ export function content(length: number, seed = 1): Uint8Array {
   return new Uint8Array(words.buffer, 0, length)
 }
 
-/** A safetensors file around any header text. */
+/** A safetensors file with any header and data. */
 export function rawSafetensors(header: string | Uint8Array, data: Uint8Array): Uint8Array {
   const text = typeof header === 'string' ? utf8(header) : header
   const length = new Uint8Array(8)
@@ -45,7 +45,7 @@ export function rawSafetensors(header: string | Uint8Array, data: Uint8Array): U
   return concatBytes(length, text, data)
 }
 
-/** Copies of `valid` with bits flipped, bytes set, runs removed, repeated or moved. */
+/** Copies of `valid` with one to three random changes: bits flipped, bytes replaced, runs of bytes removed or repeated. */
 export function* mutate(valid: Uint8Array, count: number, seed: number): Generator<Uint8Array> {
   const random = mulberry32(seed)
   const below = (max: number) => Math.floor(random() * max)
@@ -87,7 +87,7 @@ export function tinyTensors(shape: ExpertShape = TINY_EXPERT, seed = 1): Map<str
 
 const digestOfByte = (hex: string): Digest => `sha256:${hex.repeat(32)}`
 
-/** A valid manifest for a tiny expert, with any members replaced. */
+/** A valid manifest of a tiny expert, with any fields replaced. */
 export function tinyManifest(
   publisher: string,
   overrides: Partial<Manifest> = {},
