@@ -45,7 +45,7 @@ export function rawSafetensors(header: string | Uint8Array, data: Uint8Array): U
   return concatBytes(length, text, data)
 }
 
-/** Copies of `valid` with one to three random changes: bits flipped, bytes replaced, runs of bytes removed or repeated. */
+/** Copies of `valid` with one to three random changes: flipped bits, replaced, removed or repeated bytes. */
 export function* mutate(valid: Uint8Array, count: number, seed: number): Generator<Uint8Array> {
   const random = mulberry32(seed)
   const below = (max: number) => Math.floor(random() * max)
