@@ -128,6 +128,7 @@ export const LAYERS: readonly Layer[] = [
     name: 'composition',
     imports: [
       'lib',
+      'telemetry',
       'store',
       'tensor',
       'model',

@@ -5,7 +5,7 @@
  * `withdraw`  find -> sign -> log -> leave out -> compose -> announce
  * `ingest`    open and verify once -> log -> queue
  * `judge`     check manifest -> fetch -> check weights -> measure -> decide -> compose
- * `dropExpired` when an owner's consent has ended
+ * `upkeep`    expired consent, and what the disk did not take before
  *
  * node/restore.ts reads back what the disk holds, node/operator.ts carries out the operator's word.
  */
@@ -19,7 +19,7 @@ import {
   type Tensors,
   type Verdict,
 } from './acceptance/accept.ts'
-import type { AcceptedExpert, AcceptedExperts } from './acceptance/accepted-experts.ts'
+import type { AcceptedExperts } from './acceptance/accepted-experts.ts'
 import { readLoggedManifest } from './acceptance/logged-manifest.ts'
 import { type MeasureInit, measure } from './acceptance/measure.ts'
 import type { AcceptancePolicy } from './acceptance/policy.ts'
@@ -29,11 +29,11 @@ import { expertOfTensors, tensorsOfExpert } from './checkpoint/expert-tensors.ts
 import type { PublicModel } from './checkpoint/public-model.ts'
 import type { Composer } from './composition/composer.ts'
 import type { Membership } from './consortium/membership.ts'
-import { seal, signerOf } from './identity/envelope.ts'
+import { seal } from './identity/envelope.ts'
 import type { Identity } from './identity/keys.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
 import { type Digest, digestOf } from './lib/bytes.ts'
-import { FlexMeshError, InputError } from './lib/errors.ts'
+import { FlexMeshError, FormatError, InputError, VerificationError } from './lib/errors.ts'
 import type { FileRef } from './lib/file-ref.ts'
 import { limit } from './lib/limits.ts'
 import type { Serial } from './lib/serial.ts'
@@ -115,32 +115,41 @@ export async function publish(
     trained.result,
     await statements.next(),
   )
-  encodeManifest(draft) // Refuses what no manifest can hold before minutes of measuring.
-  await parts.blobs.put(packed.parts)
-  const { verdict, tensors } = await judgeOwn(parts, draft)
-  const id = await signing.run(async () => {
-    const older = await standingPackages(parts, request.name)
-    const manifest = { ...draft, ...(await statements.next()) }
-    const payload = encodeManifest(manifest)
-    const id = digestOf(payload)
-    const envelope = seal(MEDIA_TYPES.manifest, payload, [parts.identity])
-    await logManifest(parts, { kind: 'manifest', manifest, id, envelope })
-    await parts.accepted.decide({ manifest, id }, { ...verdict, id }, tensors)
-    await takeBack(parts, older, 'superseded')
+  // What no manifest can hold, and what nobody would take, is refused before minutes of measuring.
+  encodeManifest(draft)
+  parts.membership.checkCurrent()
+  const endHold = parts.accepted.hold(draft)
+  try {
+    await parts.blobs.put(packed.parts)
+    const { verdict, tensors } = await judgeOwn(parts, draft)
+    const id = await signing.run(async () => {
+      const older = await ownPackages(parts, request.name)
+      const manifest = { ...draft, ...(await statements.next()) }
+      const payload = encodeManifest(manifest)
+      const id = digestOf(payload)
+      const envelope = seal(MEDIA_TYPES.manifest, payload, [parts.identity])
+      await logManifest(parts, { kind: 'manifest', manifest, id, envelope }, true)
+      await parts.accepted.decide({ manifest, id }, { ...verdict, id }, tensors, endHold)
+      await signWithdrawals(parts, older, 'superseded')
+      return id
+    })
+    await parts.composer.recompose()
+    parts.onEvent({ event: 'published', id, expert: request.name })
+    await announce(parts)
     return id
-  })
-  await parts.composer.recompose()
-  parts.onEvent({ event: 'published', id, expert: request.name })
-  await announce(parts)
-  return id
+  } catch (error) {
+    endHold()
+    await parts.accepted.deleteFiles(draft)
+    throw error
+  }
 }
 
 /** Withdraw every standing package of our own that has this name. @throws InputError `not-found`. */
 export async function withdraw(parts: Parts, name: string): Promise<Digest[]> {
   const ids = await parts.signing.run(async () => {
-    const ids = await standingPackages(parts, name)
+    const ids = await ownPackages(parts, name)
     if (ids.length === 0) throw new InputError('not-found', `no published expert named ${name}`)
-    await takeBack(parts, ids, 'owner-request')
+    await signWithdrawals(parts, ids, 'owner-request')
     return ids
   })
   await parts.composer.recompose()
@@ -150,7 +159,7 @@ export async function withdraw(parts: Parts, name: string): Promise<Digest[]> {
 
 /** Sign our head anew and announce it, because our log or the roster has grown. */
 export async function announce(parts: Parts): Promise<void> {
-  await parts.sendHead(await parts.statements.renewHead(await standingPackages(parts)))
+  await parts.sendHead(await parts.statements.renewHead(await ownPackages(parts)))
 }
 
 /**
@@ -159,14 +168,17 @@ export async function announce(parts: Parts): Promise<void> {
  * @returns whether it was new to us.
  */
 export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolean> {
+  let publisher: string | undefined
   try {
     const statement = openStatementOfAnyKind(envelope)
     switch (statement.kind) {
       case 'roster':
         return await ingestRoster(parts, envelope)
       case 'withdrawal':
+        publisher = statement.withdrawal.publisher
         return await ingestWithdrawal(parts, statement)
       case 'manifest': {
+        publisher = statement.manifest.publisher
         const isNew = await logManifest(parts, statement)
         if (isNew) parts.queue.add(statement)
         return isNew
@@ -179,10 +191,9 @@ export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolea
       parts.log.warn('a statement could not be kept now and comes again with the next sync', error)
       return false
     }
-    // Named by its envelope: a bad copy of a statement must not be taken for the statement.
-    await parts.verdicts.putEnvelope(
-      refusedEnvelope(digestOf(envelope), error, parts.now(), signerOf(envelope)),
-    )
+    // Named by its envelope: a bad copy of a statement must not be taken for the statement. A publisher is named only
+    // if its signature was verified.
+    await parts.verdicts.putEnvelope(refusedEnvelope(digestOf(envelope), error, parts.now(), publisher))
     return false
   }
 }
@@ -190,16 +201,15 @@ export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolea
 async function ingestRoster(parts: Parts, envelope: Uint8Array): Promise<boolean> {
   const { membership, accepted, composer } = parts
   if (!(await membership.onRoster(envelope))) return false
-  const dropped = await accepted.dropUncovered((publisher, seq) => membership.mayPublish(publisher, seq))
-  if (dropped.length > 0) await composer.recompose()
+  if ((await accepted.dropUncovered()).length > 0) await composer.recompose()
   return true
 }
 
 async function ingestWithdrawal(parts: Parts, statement: WithdrawalStatement): Promise<boolean> {
   const isNew = await logWithdrawal(parts, statement)
   if (!isNew) return false
-  await leaveOut(parts, statement.withdrawal)
-  await parts.composer.recompose()
+  const left = await applyWithdrawal(parts, statement.withdrawal)
+  if (left > 0) await parts.composer.recompose()
   return true
 }
 
@@ -209,31 +219,38 @@ async function ingestWithdrawal(parts: Parts, statement: WithdrawalStatement): P
  * @throws whatever keeps this node from a verdict: local trouble, or no member that has the file.
  */
 export async function judge(parts: Parts, statement: ManifestStatement): Promise<void> {
-  const { accepted } = parts
-  if (accepted.has(statement.id)) return
+  const { accepted, composer } = parts
+  if (accepted.has(statement.id)) {
+    // An earlier attempt may have failed after the expert was accepted.
+    if (!composer.serves(statement.id)) await composer.recompose()
+    return
+  }
+  if (await accepted.isRefusedByOperator(statement.id)) return
+  parts.membership.checkCurrent()
   const context = acceptanceContext(parts)
-  const first = judgeManifest(statement, context)
-  const judged = await judgeFetched(parts, statement, first, context).catch((error: unknown) => {
-    // A withdrawal that came meanwhile has deleted the file.
-    if (!accepted.isWithdrawn(statement.manifest.publisher, statement.id)) throw error
-    return { verdict: first, tensors: undefined }
-  })
-  // Judged again: a withdrawal or a new roster may have come while the weights were measured.
-  const last = judgeManifest(statement, acceptanceContext(parts))
-  const verdict = last.outcome === 'refused' ? last : judged.verdict
-  if (await accepted.decide(statement, verdict, judged.tensors)) await parts.composer.recompose()
+  const beforeFetch = judgeManifest(statement, context)
+  const endHold = accepted.hold(statement.manifest)
+  try {
+    const judged = await judgeFetched(parts, statement, beforeFetch, context)
+    // Judged again: a withdrawal or a new roster may have come while the weights were measured.
+    const afterwards = judgeManifest(statement, acceptanceContext(parts))
+    const verdict = afterwards.outcome === 'refused' ? afterwards : judged.verdict
+    if (await accepted.decide(statement, verdict, judged.tensors, endHold)) await composer.recompose()
+  } finally {
+    endHold()
+  }
 }
 
 async function judgeFetched(
   parts: Parts,
   statement: ManifestStatement,
-  first: Verdict,
+  beforeFetch: Verdict,
   context: AcceptanceContext,
 ): Promise<Judged> {
-  if (first.outcome === 'refused') return { verdict: first }
-  const refusal = await fetchFile(parts, statement, first)
+  if (beforeFetch.outcome === 'refused') return { verdict: beforeFetch }
+  const refusal = await fetchFile(parts, statement, beforeFetch)
   if (refusal !== undefined) return { verdict: refusal }
-  return judgeFile(parts, statement, first, context, async () => {
+  return judgeFile(parts, statement, beforeFetch, context, async () => {
     const published = parts.accepted.list().filter(({ peerId }) => peerId === parts.identity.peerId)
     const unpublished = await parts.trainings.unpublished(published.map(({ name }) => name))
     return [...baseline(parts, statement), ...unpublished]
@@ -247,7 +264,6 @@ async function judgeOwn(parts: Parts, manifest: OpenedManifest['manifest']): Pro
   const first = judgeManifest(draft, context)
   const judged = await judgeFile(parts, draft, first, context, async () => baseline(parts, draft))
   if (judged.verdict.outcome === 'accepted') return judged
-  await parts.accepted.deleteFiles(manifest)
   const { code, reason } = judged.verdict
   throw new InputError(
     'not-acceptable',
@@ -269,8 +285,8 @@ async function judgeFile(
   baselineOf: () => Promise<readonly Expert[]>,
 ): Promise<Judged> {
   if (first.outcome === 'refused') return { verdict: first }
-  const [file] = opened.manifest.files
-  const weights = await parts.blobs.readAll(file.sha256, file.size, parts.signal)
+  const weights = await readWeights(parts, opened, first)
+  if (!(weights instanceof Uint8Array)) return { verdict: weights }
   return judgeWeights(first, opened, weights, context, async (tensors) =>
     measure(
       parts.measuring,
@@ -279,6 +295,31 @@ async function judgeFile(
       parts.signal,
     ),
   )
+}
+
+/**
+ * The package's file, whose digest is compared again.
+ * @returns a refusal of a file that is larger than its publisher signed. @throws InputError `io` for a damaged file,
+ * which is deleted so that it is fetched again.
+ */
+async function readWeights(
+  parts: Parts,
+  { manifest }: OpenedManifest,
+  soFar: Verdict,
+): Promise<Uint8Array | Verdict> {
+  const [file] = manifest.files
+  try {
+    return await parts.blobs.readAll(file.sha256, file.size, parts.signal)
+  } catch (error) {
+    if (error instanceof FormatError) return refusedFile(soFar, error)
+    if (!(error instanceof VerificationError)) throw error
+    await parts.blobs.delete(file.sha256)
+    throw new InputError('io', `the disk has damaged ${file.sha256}; it is fetched again`, {}, error)
+  }
+}
+
+function refusedFile(soFar: Verdict, { code, message: reason }: FlexMeshError): Verdict {
+  return { ...soFar, outcome: 'refused', check: FILE_CHECK, code, reason }
 }
 
 /** Experts in use, but for earlier versions of the candidate. */
@@ -308,31 +349,49 @@ async function fetchFile(
     return undefined
   } catch (error) {
     if (!isRefusal(error)) throw error
-    const { code, message: reason } = error
-    return { ...soFar, outcome: 'refused', check: FILE_CHECK, code, reason }
+    return refusedFile(soFar, error)
   }
 }
 
-/** Stop using packages whose owner's consent has ended. */
-export async function dropExpired(parts: Parts): Promise<void> {
-  if ((await parts.accepted.dropExpired()).length > 0) await parts.composer.recompose()
+/** Stop using packages whose owner's consent has ended, and write down what could not be written before. */
+export async function upkeep(parts: Parts): Promise<void> {
+  const { accepted, composer } = parts
+  const dropped = await accepted.dropExpired()
+  if (dropped.length > 0) await composer.recompose()
+  await accepted.flush()
 }
 
-/** Our own packages that are neither withdrawn nor expired, oldest first; those of one name if it is given. */
-async function standingPackages(parts: Parts, name?: string): Promise<Digest[]> {
+/** Finish what a crash may have cut off between a new version of a package and the withdrawal of the older ones. */
+export async function supersedeOlder(parts: Parts): Promise<void> {
+  const own = parts.accepted
+    .manifests()
+    .filter(({ manifest }) => manifest.publisher === parts.identity.peerId)
+    .sort((a, b) => a.manifest.seq - b.manifest.seq)
+  const latest = new Map(own.map(({ manifest, id }) => [manifest.expert.name, id]))
+  const older = own.filter(({ manifest, id }) => latest.get(manifest.expert.name) !== id).map(({ id }) => id)
+  if (older.length === 0) return
+  await parts.signing.run(() => signWithdrawals(parts, older, 'superseded'))
+  await parts.composer.recompose()
+}
+
+/** Our own packages that are not withdrawn, oldest first; those of one name if it is given. */
+async function ownPackages(parts: Parts, name?: string): Promise<Digest[]> {
   const { peerId } = parts.identity
   const ids: Digest[] = []
   for await (const { envelope, digest } of parts.statements.of(peerId)) {
     const manifest = readLoggedManifest(envelope)
     if (manifest === undefined || (name !== undefined && manifest.expert.name !== name)) continue
-    if (parts.accepted.isWithdrawn(peerId, digest) || manifest.expiresAt < parts.now()) continue
-    ids.push(digest)
+    if (!parts.accepted.isWithdrawn(peerId, digest)) ids.push(digest)
   }
   return ids
 }
 
 /** Sign, log and carry out withdrawals of our own packages, as many in one as a statement may name. */
-async function takeBack(parts: Parts, ids: readonly Digest[], reason: Withdrawal['reason']): Promise<void> {
+async function signWithdrawals(
+  parts: Parts,
+  ids: readonly Digest[],
+  reason: Withdrawal['reason'],
+): Promise<void> {
   const most = limit('digestsPerStatement')
   for (let from = 0; from < ids.length; from += most) {
     const withdrawal: Withdrawal = {
@@ -344,27 +403,36 @@ async function takeBack(parts: Parts, ids: readonly Digest[], reason: Withdrawal
     }
     const payload = encodeWithdrawal(withdrawal)
     const envelope = seal(MEDIA_TYPES.withdrawal, payload, [parts.identity])
-    await logWithdrawal(parts, { kind: 'withdrawal', withdrawal, id: digestOf(payload), envelope })
-    await leaveOut(parts, withdrawal)
+    await logWithdrawal(parts, { kind: 'withdrawal', withdrawal, id: digestOf(payload), envelope }, true)
+    await applyWithdrawal(parts, withdrawal)
   }
 }
 
-async function leaveOut(parts: Parts, { publisher, manifests }: Withdrawal): Promise<void> {
-  const left: readonly AcceptedExpert[] = await parts.accepted.withdraw(publisher, manifests)
+/** @returns number of experts that were in use. */
+async function applyWithdrawal(parts: Parts, { publisher, manifests }: Withdrawal): Promise<number> {
+  const left = await parts.accepted.withdraw(publisher, manifests)
   for (const { institution, id } of left) parts.onEvent({ event: 'withdrawn', institution, id })
+  return left.length
 }
 
-function logManifest({ statements }: Parts, { manifest, id, envelope }: ManifestStatement): Promise<boolean> {
+function logManifest(
+  { statements }: Parts,
+  { manifest, id, envelope }: ManifestStatement,
+  isDraft = false,
+): Promise<boolean> {
   const { consortium } = manifest
-  return statements.append({ kind: 'manifest', link: manifest, consortium, id, envelope })
+  const statement = { kind: 'manifest', link: manifest, consortium, id, envelope } as const
+  return statements.append(isDraft ? { ...statement, isDraft } : statement)
 }
 
 function logWithdrawal(
   { statements }: Parts,
   { withdrawal, id, envelope }: WithdrawalStatement,
+  isDraft = false,
 ): Promise<boolean> {
   const { consortium } = withdrawal
-  return statements.append({ kind: 'withdrawal', link: withdrawal, consortium, id, envelope })
+  const statement = { kind: 'withdrawal', link: withdrawal, consortium, id, envelope } as const
+  return statements.append(isDraft ? { ...statement, isDraft } : statement)
 }
 
 function manifestContext({ membership, now }: Parts): Parameters<typeof describeExpert>[0] {
@@ -378,7 +446,7 @@ function manifestContext({ membership, now }: Parts): Parameters<typeof describe
 }
 
 function acceptanceContext(parts: Parts): AcceptanceContext {
-  const { membership, accepted, policy, publicModel } = parts
+  const { membership, statements, accepted, policy, publicModel } = parts
   const { digest, tokenizerDigest, config: shape } = membership.charter.publicModel
   return {
     consortium: membership.consortium,
@@ -386,6 +454,7 @@ function acceptanceContext(parts: Parts): AcceptanceContext {
     publicModel: { digest, tokenizerDigest, shape, params: publicModel.params },
     policy,
     isWithdrawn: (publisher, id) => accepted.isWithdrawn(publisher, id),
+    isForked: (publisher) => statements.isForked(publisher),
     now: parts.now(),
   }
 }

@@ -13,6 +13,7 @@ import type { Params } from '../model/params.ts'
 import type { Manifest } from '../packaging/manifest.ts'
 import { unpackExpert } from '../packaging/package.ts'
 import {
+  checkChain,
   checkConsortium,
   checkPublicModel,
   checkShape,
@@ -65,6 +66,8 @@ export interface AcceptanceContext {
   readonly policy: AcceptancePolicy
   /** Whether the publisher of a package has withdrawn it. */
   readonly isWithdrawn: (publisher: string, id: Digest) => boolean
+  /** Whether a publisher signed two statements for one place in its log. */
+  readonly isForked: (publisher: string) => boolean
   /** Unix seconds; read once for the whole decision. */
   readonly now: number
 }
@@ -89,6 +92,7 @@ interface Check<T> {
 export const MANIFEST_CHECKS: readonly Check<OpenedManifest>[] = [
   { id: 'consortium', run: checkConsortium },
   { id: 'signer', run: checkSigner },
+  { id: 'chain', run: checkChain },
   { id: 'validity', run: checkValidity },
   { id: 'withdrawal', run: checkWithdrawal },
   { id: 'public-model', run: checkPublicModel },

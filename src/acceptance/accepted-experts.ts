@@ -12,6 +12,7 @@ import type { Expert } from '../model/params.ts'
 import type { Manifest } from '../packaging/manifest.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 import type { Catalogue } from '../store/catalogue.ts'
+import type { Log } from '../telemetry/log.ts'
 import type { OpenedManifest, Tensors, Verdict } from './accept.ts'
 import { loggedManifest } from './logged-manifest.ts'
 import type { Verdicts } from './verdicts.ts'
@@ -34,12 +35,16 @@ export interface AcceptedExpertsInit {
   readonly keep: ReadonlySet<Digest>
   /** Name of a publisher for people. */
   readonly institutionOf: (publisher: string) => string
+  /** Whether the roster covers statement `seq` of a publisher. */
+  readonly mayPublish: (publisher: string, seq: number) => boolean
   /** Unix seconds. */
   readonly now: () => number
+  /** Default: silent. */
+  readonly log?: Log
 }
 
 /** Why an accepted package is no longer used. */
-export interface Overruling {
+interface Overruling {
   readonly check: string
   readonly code: string
   readonly reason: string
@@ -51,11 +56,30 @@ const WITHDRAWN: Overruling = {
   reason: 'its owner took it back',
 }
 
+/** Check of a refusal that only the operator can take back. */
+const OPERATOR_CHECK = 'operator'
+
+interface Dropped {
+  readonly id: Digest
+  readonly why: Overruling
+  /**
+   * Whose files are deleted: those of this manifest, or of the package if it is this publisher's; undefined keeps
+   * them.
+   */
+  readonly files?: Manifest | string
+}
+
 export class AcceptedExperts {
   readonly #init: AcceptedExpertsInit
   readonly #inUse = new Map<Digest, { accepted: AcceptedExpert; manifest: Manifest }>()
   /** Entries are `publisher id`, because a publisher may withdraw only its own packages. */
   readonly #withdrawn = new Set<string>()
+  /** Number of holds on each file. */
+  readonly #held = new Map<Digest, number>()
+  /** Packages whose refusal by the operator no longer counts. */
+  readonly #lifted = new Set<Digest>()
+  /** Packages that are no longer used, until that is on disk. */
+  readonly #unwritten = new Map<Digest, Dropped>()
 
   constructor(init: AcceptedExpertsInit) {
     this.#init = init
@@ -85,27 +109,72 @@ export class AcceptedExperts {
     return this.#withdrawn.has(`${publisher} ${id}`)
   }
 
+  /** Whether the operator refused a package and has not asked to judge it again. */
+  async isRefusedByOperator(id: Digest): Promise<boolean> {
+    const verdict = await this.#init.verdicts.get(id)
+    return verdict?.outcome === 'refused' && verdict.check === OPERATOR_CHECK && !this.#lifted.has(id)
+  }
+
+  /** The operator's word: judge a package again by the checks alone. */
+  liftRefusal(id: Digest): void {
+    this.#lifted.add(id)
+  }
+
   /**
-   * Store a verdict and use the expert if it was accepted. A package that was withdrawn while it was judged is
-   * refused. A refused package leaves no file behind.
+   * Keep the file of a package while it is judged or published, although nothing uses it yet.
+   * @returns a function that ends this; a second call does nothing.
+   */
+  hold({ files }: Manifest): () => void {
+    const digests = files.map(({ sha256 }) => sha256)
+    for (const digest of digests) this.#held.set(digest, (this.#held.get(digest) ?? 0) + 1)
+    let isHeld = true
+    return () => {
+      if (!isHeld) return
+      isHeld = false
+      for (const digest of digests) this.#held.set(digest, (this.#held.get(digest) ?? 0) - 1)
+    }
+  }
+
+  /**
+   * Store a verdict and use the expert if it was accepted. A package that was withdrawn, refused by the operator or
+   * left without a roster that covers it while it was judged is refused. A refused package leaves no file behind.
+   * @param release ends the hold on the package's file; called when the file is needed for certain or not at all.
    * @returns whether the expert is in use.
    */
-  async decide(opened: OpenedManifest, verdict: Verdict, tensors: Tensors | undefined): Promise<boolean> {
+  async decide(
+    opened: OpenedManifest,
+    verdict: Verdict,
+    tensors: Tensors | undefined,
+    release: () => void = () => undefined,
+  ): Promise<boolean> {
     const { id, manifest } = opened
-    const isBack = (): boolean => this.isWithdrawn(manifest.publisher, id)
-    const isAccepted = verdict.outcome === 'accepted' && tensors !== undefined
-    if (isAccepted && !isBack()) {
-      await this.#init.verdicts.put(verdict)
-      // Checked again: the withdrawal may have arrived while the verdict was written.
-      if (!isBack()) {
-        this.use(opened, tensors)
-        return true
-      }
+    if (await this.isRefusedByOperator(id)) {
+      release()
+      return false
     }
+    const isAccepted = verdict.outcome === 'accepted' && tensors !== undefined
+    const early = isAccepted ? this.#whyNot(opened) : undefined
+    if (isAccepted && early === undefined) {
+      await this.#init.verdicts.put(verdict)
+      // Checked again: a withdrawal or a roster may have arrived while the verdict was written.
+      const late = this.#whyNot(opened)
+      if (late === undefined) this.use(opened, tensors)
+      release()
+      if (late !== undefined) await this.#drop([{ id, why: late, files: manifest }])
+      return late === undefined
+    }
+    release()
     await this.deleteFiles(manifest)
-    if (isAccepted) await this.#init.verdicts.put({ ...verdict, outcome: 'refused', ...WITHDRAWN })
-    else await this.#init.verdicts.put(verdict)
+    await this.#init.verdicts.put(
+      early === undefined ? verdict : { ...verdict, outcome: 'refused', ...early },
+    )
     return false
+  }
+
+  #whyNot({ id, manifest }: OpenedManifest): Overruling | undefined {
+    const { publisher, seq } = manifest
+    if (this.isWithdrawn(publisher, id)) return WITHDRAWN
+    return this.#init.mayPublish(publisher, seq) ? undefined : notCovered(publisher)
   }
 
   /** Use an expert whose verdict is on disk. */
@@ -130,70 +199,95 @@ export class AcceptedExperts {
    * have no effect.
    * @returns the experts that were in use.
    */
-  async withdraw(publisher: string, ids: readonly Digest[]): Promise<AcceptedExpert[]> {
+  withdraw(publisher: string, ids: readonly Digest[]): Promise<AcceptedExpert[]> {
     this.rememberWithdrawal(publisher, ids)
-    const left: AcceptedExpert[] = []
-    for (const id of ids) {
-      const manifest = await loggedManifest(this.#init.catalogue, id)
-      if (manifest?.publisher !== publisher) continue
-      const expert = await this.overrule(id, WITHDRAWN)
-      if (expert !== undefined) left.push(expert)
-      await this.deleteFiles(manifest)
-    }
-    return left
+    return this.#drop(ids.map((id) => ({ id, why: WITHDRAWN, files: publisher })))
   }
 
-  /** Stop using a package and turn its verdict into a refusal. @returns the expert, if it was in use. */
-  async overrule(id: Digest, why: Overruling): Promise<AcceptedExpert | undefined> {
-    const found = this.#inUse.get(id)?.accepted
-    this.#inUse.delete(id)
-    await this.#init.verdicts.overrule(id, why, this.#init.now())
-    return found
+  /** The operator's word: stop using packages. @returns the experts that were in use. */
+  refuse(ids: readonly Digest[]): Promise<AcceptedExpert[]> {
+    const why = {
+      check: OPERATOR_CHECK,
+      code: 'refused-by-operator',
+      reason: 'the operator of this node refused it',
+    }
+    for (const id of ids) this.#lifted.delete(id)
+    return this.#drop(ids.map((id) => ({ id, why })))
   }
 
   /** Stop using packages whose owner's consent has ended. @returns their experts. */
-  async dropExpired(): Promise<AcceptedExpert[]> {
+  dropExpired(): Promise<AcceptedExpert[]> {
     const now = this.#init.now()
-    return this.#dropWhere(
-      ({ expiresAt }) => expiresAt + limit('clockSkew') < now,
-      ({ expiresAt }) => ({
-        check: 'validity',
-        code: 'expired',
-        reason: `its consent ended at ${new Date(expiresAt * 1000).toISOString()}`,
-      }),
+    const over = this.manifests().filter(({ manifest }) => manifest.expiresAt + limit('clockSkew') < now)
+    return this.#drop(
+      over.map(({ id, manifest: { expiresAt } }) => ({
+        id,
+        why: {
+          check: 'validity',
+          code: 'expired',
+          reason: `its consent ended at ${new Date(expiresAt * 1000).toISOString()}`,
+        },
+      })),
     )
   }
 
   /** Stop using packages that the roster no longer covers. @returns their experts. */
-  dropUncovered(mayPublish: (publisher: string, seq: number) => boolean): Promise<AcceptedExpert[]> {
-    return this.#dropWhere(
-      ({ publisher, seq }) => !mayPublish(publisher, seq),
-      ({ publisher }) => ({
-        check: 'signer',
-        code: 'not-a-member',
-        reason: `${publisher} was taken off the roster before it published this`,
-      }),
+  dropUncovered(): Promise<AcceptedExpert[]> {
+    const over = this.manifests().filter(
+      ({ manifest: { publisher, seq } }) => !this.#init.mayPublish(publisher, seq),
     )
+    return this.#drop(over.map(({ id, manifest }) => ({ id, why: notCovered(manifest.publisher) })))
   }
 
-  async #dropWhere(
-    isOver: (manifest: Manifest) => boolean,
-    why: (manifest: Manifest) => Overruling,
-  ): Promise<AcceptedExpert[]> {
-    const dropped: AcceptedExpert[] = []
-    for (const { id, manifest } of this.manifests()) {
-      if (!isOver(manifest)) continue
-      const expert = await this.overrule(id, why(manifest))
-      if (expert !== undefined) dropped.push(expert)
+  /**
+   * Stop using packages at once, then write it down. What the disk does not take now is tried again by `flush`: an
+   * expert must not stay in use because a verdict cannot be written.
+   */
+  async #drop(dropped: readonly Dropped[]): Promise<AcceptedExpert[]> {
+    const experts: AcceptedExpert[] = []
+    for (const one of dropped) {
+      const found = this.#inUse.get(one.id)
+      const isOwners = typeof one.files !== 'string' || found?.manifest.publisher === one.files
+      if (found !== undefined && isOwners) {
+        experts.push(found.accepted)
+        this.#inUse.delete(one.id)
+      }
+      this.#unwritten.set(one.id, one)
     }
-    return dropped
+    await this.flush().catch((error: unknown) => {
+      this.#init.log?.warn('packages are no longer used, which could not be written down yet', error)
+    })
+    return experts
   }
 
-  /** Delete a package's file, unless another expert in use or the public model needs it. */
+  /** Write down what could not be written before. @throws InputError `disk-full`, `io`. */
+  async flush(): Promise<void> {
+    for (const [id, { why, files }] of [...this.#unwritten]) {
+      const manifest = typeof files === 'string' ? await loggedManifest(this.#init.catalogue, id) : files
+      const isOwners = typeof files !== 'string' || manifest?.publisher === files
+      if (isOwners) {
+        await this.#init.verdicts.overrule(id, why, this.#init.now())
+        if (manifest !== undefined) await this.deleteFiles(manifest)
+      }
+      this.#unwritten.delete(id)
+    }
+  }
+
+  /** Delete a package's file, unless another package that is in use or being judged, or the public model, needs it. */
   async deleteFiles({ files }: Manifest): Promise<void> {
     const needed = new Set(this.manifests().flatMap(({ manifest }) => manifest.files.map((f) => f.sha256)))
     for (const { sha256 } of files) {
-      if (!needed.has(sha256) && !this.#init.keep.has(sha256)) await this.#init.blobs.delete(sha256)
+      const isHeld = (this.#held.get(sha256) ?? 0) > 0
+      if (!isHeld && !needed.has(sha256) && !this.#init.keep.has(sha256))
+        await this.#init.blobs.delete(sha256)
     }
+  }
+}
+
+function notCovered(publisher: string): Overruling {
+  return {
+    check: 'signer',
+    code: 'not-a-member',
+    reason: `${publisher} was taken off the roster before it published this`,
   }
 }

@@ -21,6 +21,13 @@ export function checkSigner({ manifest }: OpenedManifest, { roster }: Acceptance
   }
 }
 
+/** @throws VerificationError `forked` for a publisher that signed two statements for one place in its log. */
+export function checkChain({ manifest }: OpenedManifest, { isForked }: AcceptanceContext): void {
+  if (isForked(manifest.publisher)) {
+    throw new VerificationError('forked', `${manifest.publisher} has signed two statements for one place`)
+  }
+}
+
 /** @throws VerificationError `not-yet-valid`, `expired`. */
 export function checkValidity({ manifest }: OpenedManifest, { now }: AcceptanceContext): void {
   const skew = limit('clockSkew')

@@ -73,7 +73,7 @@ export class Verdicts {
       (verdict) =>
         verdict.outcome === outcome &&
         (verdict.expert === name ||
-          (name.length >= SHORTEST_PREFIX && verdict.id.startsWith(digest)) ||
+          (digest.length >= 'sha256:'.length + SHORTEST_PREFIX && verdict.id.startsWith(digest)) ||
           (verdict.publisher !== undefined && this.#init.institutionOf(verdict.publisher) === name)),
     )
     if (found.length === 0) throw new InputError('not-found', `no ${outcome} package matches "${name}"`)

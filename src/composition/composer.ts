@@ -8,6 +8,7 @@ import type { WeightFormat } from '../inference/weight-format.ts'
 import type { Digest } from '../lib/bytes.ts'
 import type { RouterChoice } from '../model/gates.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
+import type { Log } from '../telemetry/log.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { type Composition, compose } from './compose.ts'
 import { ComposedModel, type Lease } from './composed-model.ts'
@@ -27,6 +28,8 @@ export interface ComposerInit {
   readonly publicStatistics: () => Promise<RouterStatistics>
   /** Called when a new composition is served. */
   readonly onComposed: (composition: Composition) => void
+  /** Default: silent. */
+  readonly log?: Log
 }
 
 export interface ComposeRequest {
@@ -84,19 +87,29 @@ export class Composer {
     return compose(config, { digest, params }, experts, topK, { router, publicStatistics })
   }
 
-  /** Serve the experts in use from now on, and report it. Answers that were begun are completed by the model before. */
-  async recompose(): Promise<void> {
-    this.#init.onComposed(await this.serve())
+  /** Whether answers are made with this package now. */
+  serves(id: Digest): boolean {
+    return this.#served.composition.experts.some((expert) => expert.id === id)
   }
 
-  /** Serve the experts in use from now on without a report: a node that opens has changed nothing. */
-  async serve(): Promise<Composition> {
+  /** Serve the experts in use from now on, and report a change. Answers that have begun end with the model before. */
+  async recompose(): Promise<void> {
+    if (await this.serve()) this.#init.onComposed(this.#served.composition)
+  }
+
+  /**
+   * Serve the experts in use from now on without a report: a node that opens has changed nothing.
+   * @returns whether that is another composition; the same one keeps its model, with what it has computed.
+   */
+  async serve(): Promise<boolean> {
     const composition = await this.compose()
+    const { digest, routerNote } = this.#served.composition
+    if (composition.digest === digest && composition.routerNote === routerNote) return false
     const retired = this.#served.retire().then(() => void this.#retiring.delete(retired))
     retired.catch(() => undefined) // Stays in the set, so `dispose` throws it.
     this.#retiring.add(retired)
     this.#served = this.modelOf(composition)
-    return composition
+    return true
   }
 
   /** Waits until the answers that have begun are complete, then frees all memory. @throws what keeps it from that. */
@@ -108,7 +121,13 @@ export class Composer {
     router: RouterChoice,
     experts: readonly AcceptedExpert[],
   ): Promise<RouterStatistics | undefined> {
-    const isNeeded = router !== 'rows' && experts.some(({ expert }) => expert.statistics !== undefined)
-    return isNeeded ? this.#init.publicStatistics() : undefined
+    if (router === 'rows' || experts.every(({ expert }) => expert.statistics === undefined)) return undefined
+    try {
+      return await this.#init.publicStatistics()
+    } catch (error) {
+      // An expert that was withdrawn must leave the composition whatever the state of the public text.
+      this.#init.log?.error('the public text has no statistics, so router rows route', error)
+      return undefined
+    }
   }
 }

@@ -153,13 +153,23 @@ export class Membership {
       )
     }
     const approved: string[] = []
+    let failure: unknown
     for (const { institution, peerId, token } of chosen) {
       const entry = this.#invites.get(token)
       if (entry?.state !== 'open') {
         await this.#init.catalogue.delete('requests', peerId) // One invitation admits one institution.
         continue
       }
-      await this.#extend(addMember(this.roster(), institution, peerId, this.#init.now()), [
+      let roster: Roster
+      try {
+        roster = addMember(this.roster(), institution, peerId, this.#init.now())
+      } catch (error) {
+        // A request that can never be approved must not stop the others.
+        await this.#init.catalogue.delete('requests', peerId)
+        failure ??= error
+        continue
+      }
+      await this.#extend(roster, [
         { table: 'requests', key: peerId },
         this.#inviteChange(entry.invite, 'spent'),
       ])
@@ -167,6 +177,7 @@ export class Membership {
       this.#init.onEvent({ event: 'member', institution })
       approved.push(institution)
     }
+    if (failure !== undefined && approved.length === 0) throw failure
     return approved
   }
 
@@ -271,6 +282,7 @@ export class Membership {
       throw new InputError('not-a-member', 'only a founder changes the roster')
     }
     const envelope = seal(MEDIA_TYPES.roster, encodeRoster(roster), [this.#init.identity])
+    openRoster(envelope, this.roster()) // A roster that nobody can open must not reach the disk.
     await this.#init.catalogue.write([
       { table: 'rosters', key: rosterKey(roster.version), value: envelope },
       ...changes,

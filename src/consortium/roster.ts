@@ -136,6 +136,12 @@ export function mayPublish(roster: Roster, peerId: PeerIdString, seq: number): b
  * @throws InputError `exists` if the peer is listed, or the institution is a member under another peer id.
  */
 export function addMember(roster: Roster, institution: string, peerId: PeerIdString, now: number): Roster {
+  if (roster.members.length >= limit('members')) {
+    throw new InputError(
+      'usage',
+      `the roster lists ${limit('members')} members, revoked ones included, which is the most that it can hold`,
+    )
+  }
   if (
     roster.members.some(
       (member) =>

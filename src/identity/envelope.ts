@@ -63,15 +63,6 @@ export function readEnvelope(bytes: Uint8Array): EnvelopeParts {
   return { payloadType, payload, signatures }
 }
 
-/** The key that an envelope names as its first signer, not verified; undefined if the bytes are not an envelope. */
-export function signerOf(bytes: Uint8Array): PeerIdString | undefined {
-  try {
-    return readEnvelope(bytes).signatures[0]?.key
-  } catch {
-    return undefined // The caller has refused the bytes for the same reason.
-  }
-}
-
 /**
  * Open an envelope of the expected type. Every signature must verify.
  * @throws FormatError as `readEnvelope`; VerificationError `wrong-type`, `unsigned`,

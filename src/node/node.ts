@@ -21,7 +21,16 @@ import { ExchangeError, InputError } from '../lib/errors.ts'
 import { Serial } from '../lib/serial.ts'
 import type { PublishRequest, TrainedExpert } from '../owner/release.ts'
 import { Trainings } from '../owner/trainings.ts'
-import { announce, dropExpired, ingest, judge, type Parts, publish, withdraw } from '../pipeline.ts'
+import {
+  announce,
+  ingest,
+  judge,
+  type Parts,
+  publish,
+  supersedeOlder,
+  upkeep,
+  withdraw,
+} from '../pipeline.ts'
 import { StatementLog } from '../statements/statement-log.ts'
 import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'
@@ -100,7 +109,9 @@ export class FlexMeshNode {
       verdicts: this.verdicts,
       keep: new Set(membership.charter.publicModel.files.map(({ sha256 }) => sha256)),
       institutionOf,
+      mayPublish: (publisher, seq) => membership.mayPublish(publisher, seq),
       now,
+      log: log.scope('acceptance'),
     })
     const publicStatistics = () => this.trainings.publicStatistics()
     const topK = init.topK ?? DEFAULT_TOP_K
@@ -118,6 +129,7 @@ export class FlexMeshNode {
         const institutions = experts.map(({ institution }) => institution)
         onEvent({ event: 'composed', digest, experts: institutions, router, routerNote })
       },
+      log: log.scope('composition'),
     })
     this.#parts = {
       identity,
@@ -189,6 +201,7 @@ export class FlexMeshNode {
     const { membership } = this
     const { statements, queue } = this.#parts
     const log = (this.#init.log ?? SILENT).scope('node')
+    await supersedeOlder(this.#parts)
     const exchange = new Exchange(
       {
         blobs: this.blobs,
@@ -220,7 +233,7 @@ export class FlexMeshNode {
         listen,
         bootstrap: this.settings.bootstrap,
         mdns: this.settings.mdns,
-        remembered: await rememberedAddresses(this.catalogue),
+        remembered: await rememberedAddresses(this.catalogue, log),
         clock: () => performance.now(),
         log,
         ...(this.#init.encrypter === undefined ? {} : { encrypter: this.#init.encrypter }),
@@ -230,7 +243,7 @@ export class FlexMeshNode {
     this.#exchange = exchange
     this.#upkeep = setInterval(() => {
       queue.retry()
-      dropExpired(this.#parts).catch((error: unknown) => log.error('expired consent was not acted on', error))
+      upkeep(this.#parts).catch((error: unknown) => log.error('expired consent was not acted on', error))
     }, UPKEEP_MS)
     this.#upkeep.unref()
   }
@@ -238,10 +251,14 @@ export class FlexMeshNode {
   async close(): Promise<void> {
     this.#stopping.abort()
     clearInterval(this.#upkeep)
-    await this.#exchange?.stop()
-    await this.settled()
-    await this.composer.dispose()
-    await this.catalogue.close()
+    try {
+      await this.#exchange?.stop()
+      await this.settled()
+      await this.#parts.signing.idle()
+      await this.composer.dispose()
+    } finally {
+      await this.catalogue.close()
+    }
   }
 
   get charter(): Charter {
@@ -279,9 +296,11 @@ export class FlexMeshNode {
    * @returns the names of the new members. @throws InputError `not-found`, `not-a-member`, `exists`.
    */
   async approve(who?: string): Promise<string[]> {
-    const approved = await this.membership.approve(who)
-    await this.announce()
-    return approved
+    try {
+      return await this.membership.approve(who)
+    } finally {
+      await this.announce() // Some may be members now although another could not become one.
+    }
   }
 
   /**
@@ -297,8 +316,11 @@ export class FlexMeshNode {
       )
     const tip = member === undefined ? undefined : await this.catalogue.tip(member.peerId)
     const peer = await this.membership.revoke(who, reason, tip?.seq ?? 0)
-    await this.announce()
-    await this.#exchange?.disconnect(peer)
+    try {
+      await this.announce()
+    } finally {
+      await this.#exchange?.disconnect(peer)
+    }
   }
 
   /** Confirm every member for another year. @returns the end of the new roster, Unix seconds. */

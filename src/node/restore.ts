@@ -4,7 +4,6 @@
  */
 import { refusedEnvelope, type Verdict } from '../acceptance/accept.ts'
 import { readLoggedManifest } from '../acceptance/logged-manifest.ts'
-import { signerOf } from '../identity/envelope.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { FlexMeshError } from '../lib/errors.ts'
 import { type Manifest, openManifest } from '../packaging/manifest.ts'
@@ -20,7 +19,7 @@ interface LoggedPackage {
 }
 
 export async function restore(parts: Parts): Promise<void> {
-  const { accepted, membership, verdicts } = parts
+  const { accepted, verdicts } = parts
   const packages: LoggedPackage[] = []
   for await (const { envelope, digest: id } of parts.statements.all()) {
     const manifest = readLoggedManifest(envelope)
@@ -28,23 +27,30 @@ export async function restore(parts: Parts): Promise<void> {
     else restoreWithdrawal(parts, envelope)
   }
   const standing: { readonly logged: LoggedPackage; readonly verdict: Verdict | undefined }[] = []
+  const withdrawn: LoggedPackage[] = []
   for (const logged of packages) {
     const verdict = await verdicts.get(logged.id)
-    const { publisher } = logged.manifest
-    if (accepted.isWithdrawn(publisher, logged.id)) {
-      // The process may have ended after the withdrawal was logged and before it was carried out.
-      if (verdict?.outcome === 'accepted') await accepted.withdraw(publisher, [logged.id])
-    } else if (verdict?.outcome !== 'refused') standing.push({ logged, verdict })
+    if (accepted.isWithdrawn(logged.manifest.publisher, logged.id)) withdrawn.push(logged)
+    else if (verdict?.outcome !== 'refused') standing.push({ logged, verdict })
   }
   // Before the queue writes files: keeps unfinished downloads that can resume, and deletes all other leftovers.
   await parts.blobs.sweep(
     standing.flatMap(({ logged }) => logged.manifest.files),
     parts.signal,
   )
-  for (const { logged, verdict } of standing) await restorePackage(parts, logged, verdict)
-  await accepted.dropUncovered((publisher, seq) => membership.mayPublish(publisher, seq))
+  const waiting: ManifestStatement[] = []
+  for (const { logged, verdict } of standing) {
+    const unjudged = await restorePackage(parts, logged, verdict)
+    if (unjudged !== undefined) waiting.push(unjudged)
+  }
+  // After those that stand, which may need the same file. A crash may have come between a withdrawal and its effects.
+  const holds = waiting.map(({ manifest }) => accepted.hold(manifest))
+  for (const { id, manifest } of withdrawn) await accepted.withdraw(manifest.publisher, [id])
+  for (const end of holds) end()
+  await accepted.dropUncovered()
   await accepted.dropExpired()
   await parts.composer.serve()
+  for (const statement of waiting) parts.queue.add(statement)
 }
 
 function restoreWithdrawal(parts: Parts, envelope: Uint8Array): void {
@@ -56,33 +62,34 @@ function restoreWithdrawal(parts: Parts, envelope: Uint8Array): void {
   }
 }
 
+/** @returns a package that has to be judged. */
 async function restorePackage(
   parts: Parts,
   { id, envelope }: LoggedPackage,
   verdict: Verdict | undefined,
-): Promise<void> {
-  const { accepted, blobs, queue } = parts
+): Promise<ManifestStatement | undefined> {
+  const { accepted, blobs } = parts
   let opened: ManifestStatement
   try {
     opened = { kind: 'manifest', ...openManifest(envelope), envelope }
   } catch (error) {
     if (!isRefusal(error)) throw error
     // Even our own log may hold a statement that we did not sign, if somebody changed the disk.
-    await parts.verdicts.put(refusedEnvelope(id, error, parts.now(), signerOf(envelope)))
-    return
+    await parts.verdicts.put(refusedEnvelope(id, error, parts.now()))
+    return undefined
   }
   const [file] = opened.manifest.files
   if (verdict === undefined || !(await blobs.has(file.sha256))) {
-    queue.add(opened)
-    return
+    return opened
   }
   try {
     const weights = await blobs.readAll(file.sha256, file.size, parts.signal)
     accepted.use(opened, unpackExpert(weights, opened.manifest))
+    return undefined
   } catch (error) {
     if (!(error instanceof FlexMeshError)) throw error
     parts.log.warn(`package ${id} cannot be read from disk and is judged again`, error)
     if (isRefusal(error)) await blobs.delete(file.sha256) // The disk returned other bytes than were written.
-    queue.add(opened)
+    return opened
   }
 }

@@ -23,8 +23,18 @@ export async function openReplay(
 ): Promise<Corpus> {
   const { tokenizer, replay } = model
   const outDir = join(trainingRoot, '.replay')
+  /** A corpus that a crash or a fault of the disk has damaged counts as missing: the text is at hand. */
+  const isPrepared = async (): Promise<boolean> => {
+    if (!(await pathExists(join(outDir, 'corpus.json')))) return false
+    try {
+      await (await openCorpus(outDir, tokenizer)).close()
+      return true
+    } catch {
+      return false
+    }
+  }
   const prepare = async (shared: AbortSignal): Promise<void> => {
-    if (await pathExists(join(outDir, 'corpus.json'))) return
+    if (await isPrepared()) return
     const corpus = await prepareCorpus({ paths: [replay], tokenizer, outDir, signal: shared })
     await corpus.close()
   }

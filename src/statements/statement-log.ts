@@ -32,6 +32,8 @@ export interface LoggedStatement {
   /** Digest of the payload. */
   readonly id: Digest
   readonly envelope: Uint8Array
+  /** Our own statement that nobody has seen: if it does not fit, it is dropped and proves no fork. */
+  readonly isDraft?: true
 }
 
 export interface StatementsRequest {
@@ -76,15 +78,15 @@ export class StatementLog {
    * Add a statement to its publisher's log.
    * @returns false if the log holds it already.
    * @throws VerificationError `wrong-consortium`; `not-a-member` for a statement that the roster does not cover;
-   * `expired` for a manifest after the roster has ended; `forked` for a statement that contradicts the log, which is
-   * kept as proof, and for later manifests of that publisher; `replayed` for a statement whose predecessors are
-   * missing.
+   * `forked` for one that contradicts the log, which is kept as proof; `replayed` for one whose predecessors are
+   * missing. Manifests that must not be composed are added too: later statements of the chain depend on them.
    */
   append(statement: LoggedStatement): Promise<boolean> {
     return this.#appending.run(() => this.#append(statement))
   }
 
-  async #append({ kind, link, consortium, id, envelope }: LoggedStatement): Promise<boolean> {
+  async #append(statement: LoggedStatement): Promise<boolean> {
+    const { kind, link, consortium, id, envelope } = statement
     const { membership, catalogue, identity } = this.#init
     const { publisher, seq } = link
     if (consortium !== membership.consortium) {
@@ -98,13 +100,7 @@ export class StatementLog {
     }
     const held = await catalogue.statementAt(publisher, seq)
     if (held === id) return false
-    await this.#checkFork(link, id, envelope, held)
-    if (kind === 'manifest') {
-      membership.checkCurrent()
-      if (this.#forked.has(publisher)) {
-        throw new VerificationError('forked', `${publisher} has signed two statements with one number`)
-      }
-    }
+    await this.#checkPlace(statement, held)
     await catalogue.append({ publisher, seq, digest: id, envelope })
     this.#held.set(publisher, seq)
     if (publisher === identity.peerId && kind === 'withdrawal') this.#rememberWithdrawal(id)
@@ -116,10 +112,9 @@ export class StatementLog {
     return this.#forked.has(publisher)
   }
 
-  async #checkFork(
-    link: ChainLink,
-    id: Digest,
-    envelope: Uint8Array,
+  /** @throws VerificationError `forked`, after the statement was kept as proof; `replayed`. */
+  async #checkPlace(
+    { link, id, envelope, isDraft }: LoggedStatement,
     held: Digest | undefined,
   ): Promise<void> {
     const { catalogue } = this.#init
@@ -131,9 +126,12 @@ export class StatementLog {
         throw new VerificationError('replayed', `statement ${link.seq} arrived before its predecessors`)
       }
     } catch (error) {
-      const isFirst =
-        error instanceof VerificationError && error.code === 'forked' && !this.#forked.has(link.publisher)
-      if (isFirst) {
+      const isProof =
+        error instanceof VerificationError &&
+        error.code === 'forked' &&
+        isDraft !== true &&
+        !this.#forked.has(link.publisher)
+      if (isProof) {
         await catalogue.put('forks', link.publisher, envelope)
         this.#forked.add(link.publisher)
       }

@@ -41,6 +41,8 @@ async function empty() {
   const blobs = await BlobStore.open(dir)
   const clock = { now: NOW }
   const institutionOf = (publisher: string): string => (publisher === owner.peerId ? 'Owner' : 'Other')
+  /** What the roster covers; tests may change it. */
+  const roster = { covers: (_publisher: string, _seq: number): boolean => true }
   const events: Verdict['outcome'][] = []
   const verdicts = new Verdicts({
     catalogue,
@@ -54,6 +56,7 @@ async function empty() {
     verdicts,
     keep: new Set([digestOf(PUBLIC_FILE)]),
     institutionOf,
+    mayPublish: (publisher, seq) => roster.covers(publisher, seq),
     now: () => clock.now,
   })
   /** A package that has arrived: its manifest is in the log and its file on disk. */
@@ -95,7 +98,7 @@ async function empty() {
       onDisk: await blobs.has(file),
     }
   }
-  return { experts, verdicts, events, blobs, clock, arrived, accept, stateOf }
+  return { experts, verdicts, events, blobs, clock, roster, arrived, accept, stateOf }
 }
 
 const publisher = (): Publisher => c.publisher(owner)
@@ -221,13 +224,11 @@ describe('a withdrawal', () => {
   })
 })
 
-describe('overruling', () => {
-  const why = { check: 'operator', code: 'refused-by-operator', reason: 'the operator refused it' }
-
+describe('a refusal by the operator', () => {
   it('ends the use of an expert and turns its verdict, and leaves the file for a change of mind', async () => {
     const { experts, accept, stateOf } = await empty()
     const arrival = await accept(publisher(), 1)
-    expect(await experts.overrule(idOf(arrival), why)).toMatchObject({ id: idOf(arrival) })
+    expect(await experts.refuse([idOf(arrival)])).toMatchObject([{ id: idOf(arrival) }])
     expect(await stateOf(arrival)).toEqual({ verdict: 'refused-by-operator', inUse: false, onDisk: true })
   })
 
@@ -235,8 +236,44 @@ describe('overruling', () => {
     const { experts, arrived, stateOf } = await empty()
     const arrival = await arrived(publisher(), 1)
     await experts.decide(arrival.statement, arrival.refused, undefined)
-    expect(await experts.overrule(idOf(arrival), why)).toBeUndefined()
+    expect(await experts.refuse([idOf(arrival)])).toEqual([])
     expect((await stateOf(arrival)).verdict).toBe('norm-bound')
+  })
+})
+
+describe('a decision', () => {
+  it('does not use an expert that the roster stops to cover while its verdict is written', async () => {
+    const { experts, arrived, roster, stateOf, verdicts } = await empty()
+    const arrival = await arrived(publisher(), 1)
+    const put = verdicts.put.bind(verdicts)
+    vi.spyOn(verdicts, 'put').mockImplementationOnce(async (verdict) => {
+      await put(verdict)
+      roster.covers = () => false
+    })
+    expect(await experts.decide(arrival.statement, arrival.accepted, arrival.tensors)).toBe(false)
+    expect(await stateOf(arrival)).toEqual({ verdict: 'not-a-member', inUse: false, onDisk: false })
+  })
+
+  it('does not undo a refusal by the operator, until the operator lifts it', async () => {
+    const { experts, accept, stateOf } = await empty()
+    const arrival = await accept(publisher(), 1)
+    await experts.refuse([idOf(arrival)])
+    expect(await experts.decide(arrival.statement, arrival.accepted, arrival.tensors)).toBe(false)
+    expect((await stateOf(arrival)).verdict).toBe('refused-by-operator')
+    experts.liftRefusal(idOf(arrival))
+    expect(await experts.decide(arrival.statement, arrival.accepted, arrival.tensors)).toBe(true)
+    expect(await stateOf(arrival)).toEqual(IN_USE)
+  })
+
+  it('keeps a file that is held for another package, and deletes it after that', async () => {
+    const { experts, arrived, stateOf } = await empty()
+    const arrival = await arrived(publisher(), 1)
+    const end = experts.hold(arrival.statement.manifest)
+    await experts.decide(arrival.statement, arrival.refused, undefined)
+    expect((await stateOf(arrival)).onDisk).toBe(true)
+    end()
+    await experts.deleteFiles(arrival.statement.manifest)
+    expect((await stateOf(arrival)).onDisk).toBe(false)
   })
 })
 
@@ -254,11 +291,12 @@ describe('experts whose time is over', () => {
   })
 
   it('are dropped once the roster does not cover their statement', async () => {
-    const { experts, accept, stateOf } = await empty()
+    const { experts, accept, stateOf, roster } = await empty()
     const author = publisher()
     const [first, second] = [await accept(author, 1), await accept(author, 2)]
     const { seq } = first.statement.manifest
-    const dropped = await experts.dropUncovered((peer, n) => peer === owner.peerId && n <= seq)
+    roster.covers = (peer, n) => peer === owner.peerId && n <= seq
+    const dropped = await experts.dropUncovered()
     expect(dropped.map(({ id }) => id)).toEqual([idOf(second)])
     expect(await stateOf(first)).toEqual(IN_USE)
     expect(await stateOf(second)).toEqual({ verdict: 'not-a-member', inUse: false, onDisk: true })

@@ -91,12 +91,33 @@ describe('a composer', () => {
     await composer.dispose()
   })
 
+  it('keeps the model, and reports nothing, if the experts in use have not changed', async () => {
+    const { composer, served } = compose(countingEngine())
+    await composer.recompose()
+    const { served: model } = composer
+    await composer.recompose()
+    expect(composer.served).toBe(model)
+    expect(served).toHaveLength(1)
+    await composer.dispose()
+  })
+
+  it('routes by router rows if the statistics of the public text cannot be had', async () => {
+    const { composer } = compose(countingEngine(), {
+      publicStatistics: () => Promise.reject(new Error('a damaged file')),
+    })
+    await composer.recompose()
+    expect(composer.served.composition.router).toBe('rows')
+    expect(composer.served.composition.experts).toHaveLength(2)
+    await composer.dispose()
+  })
+
   it('keeps an earlier model until its holder lets go, and waits for it when it is disposed', async () => {
     const engine = countingEngine()
-    const { composer } = compose(engine)
+    const { composer, experts } = compose(engine)
     await composer.recompose()
     const lease = composer.acquire()
     await answer(lease.model)
+    experts.pop()
     await composer.recompose()
     expect(composer.served).not.toBe(lease.model)
     expect(engine.counts.disposed).toBe(0)

@@ -1,4 +1,6 @@
 /** What a change of the roster, or its end, means for the packages of members. */
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { seal } from '../../src/identity/envelope.ts'
 import { MEDIA_TYPES } from '../../src/identity/media-types.ts'
@@ -62,9 +64,11 @@ describe('a member that was taken off the roster', () => {
 
 describe('a roster that has ended', () => {
   it('covers no new packages until a founder renews it', async () => {
+    const blobs = await readdir(join(archive.paths.root, 'blobs'))
     ahead = limit('rosterLifetime') + 2 * limit('clockSkew')
     await expect(publish(archive, 'law')).rejects.toMatchObject({ code: 'expired' })
     expect(await outcomes(hospital)).toEqual([])
+    expect(await readdir(join(archive.paths.root, 'blobs'))).toEqual(blobs)
     const { version } = archive.membership.roster()
     await hospital.renew()
     await net.watch.until('the new roster', () => archive.membership.roster().version > version)
@@ -73,7 +77,7 @@ describe('a roster that has ended', () => {
 })
 
 describe('a publisher that signs two statements with one number', () => {
-  it('is found out: the proof is kept, and its later packages are refused, also after a restart', async () => {
+  it('is found out: the proof is kept, later packages are refused and withdrawals taken, also after a restart', async () => {
     const id = await publishEverywhere()
     const { manifest } = openManifest((await archive.catalogue.statement(id)) as Uint8Array)
     const payload = encodeManifest({ ...manifest, domain: 'another' })
@@ -82,8 +86,11 @@ describe('a publisher that signs two statements with one number', () => {
     expect(await outcomes(hospital)).toContain('forked')
     expect(await hospital.catalogue.get('forks', archive.identity.peerId)).toEqual(other)
     const again = await net.restart(0)
-    const second = await publish(archive, 'law', { domain: 'later' })
-    await again.ingest((await archive.catalogue.statement(second)) as Uint8Array)
-    expect(await again.catalogue.statement(second)).toBeUndefined()
+    await train(archive, 'history', 'archive')
+    const second = await publish(archive, 'history')
+    await net.watch.until('a verdict', async () => (await again.verdicts.get(second)) !== undefined)
+    expect(await again.verdicts.get(second)).toMatchObject({ outcome: 'refused', check: 'chain' })
+    await run(archive, 'withdraw', { name: 'law' })
+    await net.watch.until('the withdrawal', () => inUse(again).length === 0)
   })
 })

@@ -18,9 +18,9 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
       'charter-one-signature',
       'charter-stranger-signs',
     ),
-    'After `expiresAt` plus `clockSkew`, a receiver MUST NOT take new manifests (`expired`) until a later roster renews the membership.':
+    'After `expiresAt` plus `clockSkew`, a receiver MUST NOT accept further packages (`expired`) until a later roster renews the membership.':
       [
-        test('statements/statement-log.test.ts', 'covers withdrawals only, until it is renewed'),
+        test('statements/statement-log.test.ts', 'covers no package until it is renewed'),
         test('node/membership.test.ts', "'expired'"),
       ],
     '`consortium`: the digest that the fetched charter MUST have.': [
@@ -35,7 +35,7 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
     ],
     'A statement MUST have exactly one signature, by its `publisher`; anything else is `wrong-signer`.':
       vectors('envelope-signed', 'envelope-other-signer', 'envelope-two-signers', 'envelope-unsigned'),
-    'A receiver that sees a fork MUST keep both statements as proof (one pair for each publisher is enough) and SHOULD stop taking manifests of that publisher.':
+    'A receiver that sees a fork MUST keep both statements as proof (one pair for each publisher is enough) and SHOULD stop accepting packages of that publisher.':
       [
         test('statements/statement-log.test.ts', 'is kept as proof once, also after a restart'),
         test('node/membership.test.ts', "'forks'"),

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { LAYERS, type Layer } from '../../scripts/layers.ts'
-import { faultsOf, treeDiffers, withTree } from '../../scripts/make-layers.ts'
+import { faultsOf, treeDiffers, withRules, withTree } from '../../scripts/make-layers.ts'
 
 const TABLE: readonly Layer[] = [
   { name: 'lib', imports: [], holds: 'bytes' },
@@ -92,5 +92,12 @@ describe('this repository', () => {
     expect(treeDiffers(readme, LAYERS.slice(1))).toBe(true)
     expect(treeDiffers(readme.replaceAll('tree: made by', 'tree'), LAYERS)).toBe(true)
     expect(withTree(readme, LAYERS)).toBe(readme)
+  })
+
+  it('has the linter rules of the table, and would notice others', async () => {
+    const biome = await readFile(new URL('biome.json', root), 'utf8')
+    const parsed = (text: string): unknown => JSON.parse(text)
+    expect(parsed(withRules(biome, LAYERS))).toEqual(parsed(biome))
+    expect(parsed(withRules(biome, LAYERS.slice(1)))).not.toEqual(parsed(biome))
   })
 })

@@ -161,14 +161,25 @@ describe('a fork', () => {
     }
   })
 
-  it('ends the manifests of its publisher, but not its withdrawals', async () => {
+  it('keeps no later statement of its publisher out of the log, because withdrawals follow them', async () => {
     const { ledger, publisher } = await founded()
     const twin = publisher.twin()
-    await ledger.statements.append(logged(publisher.manifest()))
+    const first = publisher.manifest()
+    await ledger.statements.append(logged(first))
     await codeOfAsync(() => ledger.statements.append(logged(twin.manifest({ domain: 'another' }))))
-    const later = publisher.twin()
-    expect(await codeOfAsync(() => ledger.statements.append(logged(later.manifest())))).toBe('forked')
+    expect(ledger.statements.isForked(first.manifest.publisher)).toBe(true)
+    expect(await ledger.statements.append(logged(publisher.manifest()))).toBe(true)
     expect(await ledger.statements.append(logged(publisher.withdrawal([digest(1)])))).toBe(true)
+  })
+
+  it('is not proved by an own draft that nobody has seen', async () => {
+    const { ledger, publisher } = await founded()
+    const twin = publisher.twin()
+    const first = publisher.manifest()
+    await ledger.statements.append(logged(first))
+    const draft = { ...logged(twin.manifest({ domain: 'another' })), isDraft: true as const }
+    expect(await codeOfAsync(() => ledger.statements.append(draft))).toBe('forked')
+    expect(ledger.statements.isForked(first.manifest.publisher)).toBe(false)
   })
 
   it('of one publisher has no effect on another', async () => {
@@ -194,20 +205,25 @@ describe('a member that was taken off the roster', () => {
 })
 
 describe('a roster that has ended', () => {
-  it('covers withdrawals only, until it is renewed', async () => {
-    const { c, ledger, publisher } = await founded()
-    const twin = publisher.twin()
+  it('keeps no statement out of the log, because withdrawals follow them', async () => {
+    const { ledger, publisher } = await founded()
     ledger.clock.now = NOW + limit('rosterLifetime') + limit('clockSkew') + 1
-    expect(await codeOfAsync(() => ledger.statements.append(logged(twin.manifest())))).toBe('expired')
-    expect(await ledger.statements.append(logged(publisher.withdrawal([digest(1)])))).toBe(true)
-    await ledger.membership.onRoster(c.renew(ledger.clock.now))
     expect(await ledger.statements.append(logged(publisher.manifest()))).toBe(true)
+    expect(await ledger.statements.append(logged(publisher.withdrawal([digest(1)])))).toBe(true)
   })
 
-  it('still covers manifests within the allowed difference between clocks', async () => {
-    const { ledger, publisher } = await founded()
+  it('covers no package until it is renewed', async () => {
+    const { c, ledger } = await founded()
+    ledger.clock.now = NOW + limit('rosterLifetime') + limit('clockSkew') + 1
+    expect(() => ledger.membership.checkCurrent()).toThrow(expect.objectContaining({ code: 'expired' }))
+    await ledger.membership.onRoster(c.renew(ledger.clock.now))
+    expect(() => ledger.membership.checkCurrent()).not.toThrow()
+  })
+
+  it('still covers packages within the allowed difference between clocks', async () => {
+    const { ledger } = await founded()
     ledger.clock.now = NOW + limit('rosterLifetime') + limit('clockSkew')
-    expect(await ledger.statements.append(logged(publisher.manifest()))).toBe(true)
+    expect(() => ledger.membership.checkCurrent()).not.toThrow()
   })
 })
 

@@ -119,6 +119,7 @@ function judge(envelope: Uint8Array, vocabulary: number): void {
     publicModel: { ...publicModel, shape, params: new Map() },
     policy: DEFAULT_POLICY,
     isWithdrawn: () => false,
+    isForked: () => false,
     now: issuedAt,
   })
   if (verdict.outcome === 'refused') throw new PolicyError(verdict.code as never, verdict.reason)
