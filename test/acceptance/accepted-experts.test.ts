@@ -241,7 +241,7 @@ describe('a refusal by the operator', () => {
   })
 })
 
-describe('a decision', () => {
+describe('a decision while something else happens', () => {
   it('does not use an expert that the roster stops to cover while its verdict is written', async () => {
     const { experts, arrived, roster, stateOf, verdicts } = await empty()
     const arrival = await arrived(publisher(), 1)
