@@ -37,7 +37,8 @@ import { Catalogue, rosterKey } from '../store/catalogue.ts'
 import { type HomePaths, homePaths, loadSettings, type Settings } from '../store/home.ts'
 import { SILENT } from '../telemetry/log.ts'
 import type { Engine } from '../tensor/engine.ts'
-import { rememberAddresses, rememberedAddresses } from './address-book.ts'
+import { rememberedAddresses } from './address-book.ts'
+import { exchangeHandlers } from './exchange-handlers.ts'
 import type { NodeInit } from './init.ts'
 import { reconsider, refuse } from './operator.ts'
 import { restore } from './restore.ts'
@@ -198,35 +199,11 @@ export class FlexMeshNode {
 
   /** Start the network. @throws InputError `port-in-use`. */
   async start(listen: readonly string[] = this.settings.listen): Promise<void> {
-    const { membership } = this
-    const { statements, queue } = this.#parts
+    const { queue } = this.#parts
     const log = (this.#init.log ?? SILENT).scope('node')
     await supersedeOlder(this.#parts)
     const exchange = new Exchange(
-      {
-        blobs: this.blobs,
-        handlers: {
-          isMember: (peer) => membership.isMember(peer),
-          guestsOpen: () => membership.guestsOpen(),
-          charterFor: (token) => membership.charterFor(token),
-          onMembershipRequest: (envelope) => membership.onRequest(envelope),
-          wanted: () => statements.request(),
-          statementsSince: (request) => statements.since(request),
-          onStatement: (envelope) => this.ingest(envelope),
-          judgeHead: (envelope) => statements.judgeHead(envelope),
-          isBehind: () => statements.isBehind(),
-          onSynced: (peer, addresses) => {
-            log.debug(`synced with ${peer}`)
-            queue.retry()
-            rememberAddresses(this.catalogue, addresses).catch((error: unknown) =>
-              log.warn('addresses of members were not stored, so a restart may not find them', error),
-            )
-          },
-          mayRead: (peer, digest) =>
-            membership.isMember(peer) ||
-            this.charter.publicModel.files.some(({ sha256 }) => sha256 === digest),
-        },
-      },
+      { blobs: this.blobs, handlers: exchangeHandlers(this.#parts, this.catalogue, log) },
       {
         identity: this.identity,
         consortium: this.consortium,

@@ -1,0 +1,30 @@
+/** What the exchange asks of a node's parts, and what it tells them. Decides nothing itself. */
+import type { ExchangeHandlers } from '../exchange/handlers.ts'
+import { ingest, type Parts } from '../pipeline.ts'
+import type { Catalogue } from '../store/catalogue.ts'
+import type { Log } from '../telemetry/log.ts'
+import { rememberAddresses } from './address-book.ts'
+
+export function exchangeHandlers(parts: Parts, catalogue: Catalogue, log: Log): ExchangeHandlers {
+  const { membership, statements, queue } = parts
+  const publicFiles = new Set(membership.charter.publicModel.files.map(({ sha256 }) => sha256))
+  return {
+    isMember: (peer) => membership.isMember(peer),
+    guestsOpen: () => membership.guestsOpen(),
+    charterFor: (token) => membership.charterFor(token),
+    onMembershipRequest: (envelope) => membership.onRequest(envelope),
+    wanted: () => statements.request(),
+    statementsSince: (request) => statements.since(request),
+    onStatement: (envelope) => ingest(parts, envelope),
+    judgeHead: (envelope) => statements.judgeHead(envelope),
+    isBehind: () => statements.isBehind(),
+    onSynced: (peer, addresses) => {
+      log.debug(`synced with ${peer}`)
+      queue.retry()
+      rememberAddresses(catalogue, addresses).catch((error: unknown) =>
+        log.warn('addresses of members were not stored, so a restart may not find them', error),
+      )
+    },
+    mayRead: (peer, digest) => membership.isMember(peer) || publicFiles.has(digest),
+  }
+}
