@@ -1,0 +1,128 @@
+/** Test vectors of section Charter. */
+import { publicModelDigest } from '../../../src/consortium/charter.ts'
+import { seal } from '../../../src/identity/envelope.ts'
+import { MEDIA_TYPES } from '../../../src/identity/media-types.ts'
+import { digestOf, fromUtf8, utf8 } from '../../../src/lib/bytes.ts'
+import { decodeCanonical, encodeCanonical, type JsonObject } from '../../../src/lib/canonical-json.ts'
+import type { PublicFile } from '../../../src/lib/model-shape.ts'
+import { type Case, type Vector, vectorsOf } from '../vector.ts'
+import {
+  alice,
+  bob,
+  both,
+  type Change,
+  carol,
+  changed,
+  file,
+  files,
+  payload,
+  publicModel,
+  set,
+  shards,
+  text,
+} from './fixtures.ts'
+
+export function charterVectors(): Vector[] {
+  const cases: [...Case, string][] = []
+  const add = (name: string, expect: string, comment: string, change: Change = () => undefined): void => {
+    cases.push([name, expect, comment, text(MEDIA_TYPES.charter, changed(payload, change), both)])
+  }
+  const raw = (name: string, expect: string, comment: string, envelope: string): void => {
+    cases.push([name, expect, comment, envelope])
+  }
+  add('two-founders', 'accept', 'both founders signed')
+  add('unknown-member', 'bad-field', 'nothing may hide in a charter', set('motto', 'x'))
+  add('version', 'bad-field', 'another version is another media type', set('version', 2))
+  add('no-founder', 'bad-field', 'somebody must approve', set('founders', []))
+  add('threshold-zero', 'bad-field', 'nobody would have to sign', set('threshold', 0))
+  add('threshold-too-high', 'bad-field', 'three of two founders', set('threshold', 3))
+  add('founder-twice', 'bad-field', 'one key, one member', (value) => {
+    const founders = value['founders'] as unknown[]
+    value['founders'] = [founders[0], founders[0]]
+  })
+  add('founder-is-member', 'bad-field', 'founders have the role founder', (value) => {
+    const [first] = value['founders'] as Record<string, unknown>[]
+    if (first !== undefined) first['role'] = 'member'
+  })
+  add('control-in-name', 'bad-field', 'institutions have printable names', (value) => {
+    const [first] = value['founders'] as Record<string, unknown>[]
+    if (first !== undefined) first['institution'] = 'A\u001b[2J'
+  })
+  add(
+    'wrong-model-digest',
+    'bad-field',
+    'not the digest of the files',
+    publicModel('digest', digestOf(utf8('x'))),
+  )
+  add(
+    'wrong-tokenizer',
+    'bad-field',
+    'not the tokenizer file',
+    publicModel('tokenizerDigest', digestOf(utf8('x'))),
+  )
+  add('no-weights', 'bad-field', 'every role once', publicModel('files', files.slice(0, 2)))
+  const withFiles = (list: readonly PublicFile[]): Change => {
+    const digest = publicModel('digest', publicModelDigest(list))
+    const entries = publicModel('files', list)
+    return (value) => {
+      digest(value)
+      entries(value)
+    }
+  }
+  add('shards', 'accept', 'two weight files and their index', withFiles(shards))
+  add(
+    'shards-without-index',
+    'bad-field',
+    'nothing says what lies where',
+    withFiles(shards.filter(({ role }) => role !== 'index')),
+  )
+  add(
+    'index-of-one-file',
+    'bad-field',
+    'one file needs no index',
+    withFiles([...files, file('index', 'model.safetensors.index.json', 7)]),
+  )
+  add(
+    'two-indexes',
+    'bad-field',
+    'two would say two things',
+    withFiles([...shards, file('index', 'other.index.json', 8)]),
+  )
+  add(
+    'two-tokenizers',
+    'bad-field',
+    'only weights come in several files',
+    withFiles([...files, file('tokenizer', 'other.json', 8)]),
+  )
+  add('file-path', 'bad-field', 'file names hold no slash', (value) => {
+    const [first] = (value['publicModel'] as { files: Record<string, unknown>[] }).files
+    if (first !== undefined) first['name'] = '../config.json'
+  })
+  raw('one-signature', 'unsigned', 'one founder has not signed', text(MEDIA_TYPES.charter, payload, [alice]))
+  raw(
+    'stranger-signs',
+    'wrong-signer',
+    'only founders sign a charter',
+    text(MEDIA_TYPES.charter, payload, [alice, bob, carol]),
+  )
+  raw(
+    'signed-twice',
+    'bad-envelope',
+    'one key signs once',
+    text(MEDIA_TYPES.charter, payload, [alice, alice]),
+  )
+  raw('as-roster', 'wrong-type', 'signed as another kind', text(MEDIA_TYPES.roster, payload, both))
+  raw('changed-name', 'bad-signature', 'changed after signing', tampered())
+  raw('cut', 'not-json', 'half an envelope', text(MEDIA_TYPES.charter, payload, both).slice(0, 200))
+  return vectorsOf('charter', 'consortium-charter Charter', cases, (envelope) => ({
+    decoder: 'charter',
+    envelope,
+  }))
+}
+
+/** Both signatures of the charter over another payload. */
+function tampered(): string {
+  const envelope = decodeCanonical(seal(MEDIA_TYPES.charter, payload, both), 1 << 20) as JsonObject
+  const other = changed(payload, set('name', 'Other consortium'))
+  return fromUtf8(encodeCanonical({ ...envelope, payload: Buffer.from(other).toString('base64') }))
+}
