@@ -95,7 +95,7 @@ export const LAYERS: readonly Layer[] = [
   {
     name: 'owner',
     imports: ['lib', 'store', 'data', 'tensor', 'model', 'checkpoint', 'packaging', 'training', 'privacy'],
-    holds: "an owner's trainings: train, cut, score, export and import",
+    holds: "an owner's trainings: train, reduce the rank, score, export, import",
   },
   {
     name: 'network',
@@ -163,7 +163,7 @@ export const LAYERS: readonly Layer[] = [
       'acceptance',
       'composition',
     ],
-    holds: 'publish, withdraw and ingest: the data path, in order; read this first',
+    holds: 'publish, withdraw, ingest and judge: the data path, in order; read this first',
   },
   {
     name: 'node',

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { LAYERS, type Layer, PACKAGES, type PackageGroup } from './layers.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const TREE = /(<!-- tree: made by scripts\/make-layers.ts -->\n```\n)[\s\S]*?(```\n<!-- end of tree -->)/
+const TREE = /(<!-- tree: made by scripts\/make-layers.ts -->\n)[\s\S]*?(<!-- end of tree -->)/
 const IMPORT = /(?:\bfrom|\bimport)\s*\(?\s*['"](\.{1,2}\/[^'"]+)['"]/g
 
 /** Faults of the table itself, of the folders, and of imports. */
@@ -126,10 +126,12 @@ export function withRules(biome: string, layers: readonly Layer[]): string {
 
 /** README.md with the tree of src/ made anew. */
 export function withTree(readme: string, layers: readonly Layer[]): string {
-  const label = ({ name }: Layer): string => (name.endsWith('.ts') ? name : `${name}/`)
-  const width = Math.max(...layers.map((layer) => label(layer).length))
-  const lines = [...layers].reverse().map((layer) => `  ${label(layer).padEnd(width)}  ${layer.holds}`)
-  return readme.replace(TREE, (_, head, tail) => `${head}src/\n${lines.join('\n')}\n${tail}`)
+  const rows = [...layers].reverse().map(({ name, holds, imports }) => {
+    const label = name.endsWith('.ts') ? name : `${name}/`
+    return `| \`${label}\` | ${holds} | ${imports.length === 0 ? 'nothing' : imports.join(', ')} |`
+  })
+  const lines = ['| | holds | may import |', '| --- | --- | --- |', ...rows]
+  return readme.replace(TREE, (_, head, tail) => `${head}\n${lines.join('\n')}\n\n${tail}`)
 }
 
 /** Whether README.md shows another tree than the table, or no longer marks where it is. */

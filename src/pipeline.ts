@@ -1,13 +1,13 @@
 /**
- * The data path, in order; read this first, then the file that each line names.
+ * The data path, in order. Read this first, then follow the imports.
  *
- * `publish`   load -> release -> pack -> store -> judge -> sign -> log -> accept -> compose -> announce
+ * `publish`   load -> release -> pack -> store -> judge our own -> sign -> log -> decide -> compose -> announce
  * `withdraw`  find -> sign -> log -> leave out -> compose -> announce
  * `ingest`    open and verify once -> log -> queue
- * `judge`     check manifest -> fetch -> check weights -> measure -> decide -> compose
- * `upkeep`    expired consent, and what the disk did not take before
+ * `judge`     check manifest -> fetch -> check weights -> measure -> decide -> compose; called by the queue
+ * `upkeep`    drop experts whose consent has expired, retry writes that failed; called every hour
  *
- * node/restore.ts reads back what the disk holds, node/operator.ts carries out the operator's word.
+ * node/restore.ts reads the disk when a node opens; node/operator.ts carries out the operator's decisions.
  */
 import {
   type AcceptanceContext,
@@ -79,7 +79,7 @@ export interface Parts {
   readonly composer: Composer
   /** Our own statements are signed and logged one after the other. */
   readonly signing: Serial
-  /** Bring a file into the blob store. @throws ExchangeError; VerificationError for a file that is not as signed. */
+  /** Bring a file into the blob store. @throws ExchangeError; VerificationError if the bytes do not match the signed digests. */
   readonly fetch: (file: FileRef) => Promise<void>
   /** Announce our head to connected members; without a network nothing happens. */
   readonly sendHead: (head: Uint8Array) => Promise<void>
@@ -92,8 +92,8 @@ export interface Parts {
 }
 
 /**
- * Publish a finished training, or what was derived from it. A package that this node refuses itself is never signed.
- * Earlier packages of the same name are withdrawn as superseded.
+ * Publish a finished training, or an expert that was derived from it, such as one of lower rank. If this node's own
+ * checks refuse the package, it is not signed. Earlier packages of the same name are withdrawn as superseded.
  * @returns the package id.
  * @throws InputError `not-found`, `not-acceptable`, `disk-full`; FormatError `bad-field` for a licence or domain that
  * a manifest cannot hold.
@@ -115,9 +115,10 @@ export async function publish(
     trained.result,
     await statements.next(),
   )
-  // What no manifest can hold, and what nobody would take, is refused before minutes of measuring.
+  // Fail before minutes of measuring if the manifest cannot be encoded, or if the roster has ended and no member would
+  // accept the package.
   encodeManifest(draft)
-  parts.membership.checkCurrent()
+  parts.membership.checkRosterNotEnded()
   const endHold = parts.accepted.hold(draft)
   try {
     await parts.blobs.put(packed.parts)
@@ -138,8 +139,8 @@ export async function publish(
     await announce(parts)
     return id
   } catch (error) {
-    endHold()
-    await parts.accepted.deleteFiles(draft)
+    endHold() // A second call has no effect.
+    await parts.accepted.deleteFiles(draft) // Spares the file of a package that is in use by now.
     throw error
   }
 }
@@ -157,15 +158,16 @@ export async function withdraw(parts: Parts, name: string): Promise<Digest[]> {
   return ids
 }
 
-/** Sign our head anew and announce it, because our log or the roster has grown. */
+/** Sign a new head and announce it. Call this after our log or the roster has grown. */
 export async function announce(parts: Parts): Promise<void> {
   await parts.sendHead(await parts.statements.renewHead(await ownPackages(parts)))
 }
 
 /**
- * One statement from a member: opened and verified here, once. Resolves when it is kept or refused; weights are judged
- * later, from the queue.
- * @returns whether it was new to us.
+ * Take in one statement from a member. Opens it and verifies its signature here, and only here. Resolves when the
+ * statement is logged or refused; a manifest is also queued, and the queue calls `judge` later. A head has no effect
+ * here: it counts only as an announcement.
+ * @returns whether the statement was new to us.
  */
 export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolean> {
   let publisher: string | undefined
@@ -191,8 +193,8 @@ export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolea
       parts.log.warn('a statement could not be kept now and comes again with the next sync', error)
       return false
     }
-    // Named by its envelope: a bad copy of a statement must not be taken for the statement. A publisher is named only
-    // if its signature was verified.
+    // Recorded under the envelope's digest, not the statement's id, so that a forged copy cannot get the genuine
+    // statement refused. A publisher is named only if its signature was verified.
     await parts.verdicts.putEnvelope(refusedEnvelope(digestOf(envelope), error, parts.now(), publisher))
     return false
   }
@@ -201,22 +203,22 @@ export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolea
 async function ingestRoster(parts: Parts, envelope: Uint8Array): Promise<boolean> {
   const { membership, accepted, composer } = parts
   if (!(await membership.onRoster(envelope))) return false
-  if ((await accepted.dropUncovered()).length > 0) await composer.recompose()
+  if ((await accepted.dropUncoveredByRoster()).length > 0) await composer.recompose()
   return true
 }
 
 async function ingestWithdrawal(parts: Parts, statement: WithdrawalStatement): Promise<boolean> {
   const isNew = await logWithdrawal(parts, statement)
   if (!isNew) return false
-  const left = await applyWithdrawal(parts, statement.withdrawal)
-  if (left > 0) await parts.composer.recompose()
+  const dropped = await applyWithdrawal(parts, statement.withdrawal)
+  if (dropped > 0) await parts.composer.recompose()
   return true
 }
 
 /**
- * Judge one package: everything that needs no weights, then fetch, then everything that does. The verdict is on disk
- * before the expert is composed.
- * @throws whatever keeps this node from a verdict: local trouble, or no member that has the file.
+ * Judge one package: first the checks that need no weights, then the fetch, then the checks on the weights. The verdict
+ * is on disk before the expert is composed.
+ * @throws if no verdict can be reached now, because of a local fault or because no connected member has the file.
  */
 export async function judge(parts: Parts, statement: ManifestStatement): Promise<void> {
   const { accepted, composer } = parts
@@ -226,12 +228,12 @@ export async function judge(parts: Parts, statement: ManifestStatement): Promise
     return
   }
   if (await accepted.isRefusedByOperator(statement.id)) return
-  parts.membership.checkCurrent()
+  parts.membership.checkRosterNotEnded()
   const context = acceptanceContext(parts)
   const beforeFetch = judgeManifest(statement, context)
   const endHold = accepted.hold(statement.manifest)
   try {
-    const judged = await judgeFetched(parts, statement, beforeFetch, context)
+    const judged = await fetchAndJudge(parts, statement, beforeFetch, context)
     // Judged again: a withdrawal or a new roster may have come while the weights were measured.
     const afterwards = judgeManifest(statement, acceptanceContext(parts))
     const verdict = afterwards.outcome === 'refused' ? afterwards : judged.verdict
@@ -241,7 +243,7 @@ export async function judge(parts: Parts, statement: ManifestStatement): Promise
   }
 }
 
-async function judgeFetched(
+async function fetchAndJudge(
   parts: Parts,
   statement: ManifestStatement,
   beforeFetch: Verdict,
@@ -250,7 +252,7 @@ async function judgeFetched(
   if (beforeFetch.outcome === 'refused') return { verdict: beforeFetch }
   const refusal = await fetchFile(parts, statement, beforeFetch)
   if (refusal !== undefined) return { verdict: refusal }
-  return judgeFile(parts, statement, beforeFetch, context, async () => {
+  return judgeWeightsOf(parts, statement, beforeFetch, context, async () => {
     const published = parts.accepted.list().filter(({ peerId }) => peerId === parts.identity.peerId)
     const unpublished = await parts.trainings.unpublished(published.map(({ name }) => name))
     return [...baseline(parts, statement), ...unpublished]
@@ -261,8 +263,8 @@ async function judgeFetched(
 async function judgeOwn(parts: Parts, manifest: OpenedManifest['manifest']): Promise<Judged> {
   const context = acceptanceContext(parts)
   const draft = { manifest, id: digestOf(encodeManifest(manifest)) }
-  const first = judgeManifest(draft, context)
-  const judged = await judgeFile(parts, draft, first, context, async () => baseline(parts, draft))
+  const beforeFetch = judgeManifest(draft, context)
+  const judged = await judgeWeightsOf(parts, draft, beforeFetch, context, async () => baseline(parts, draft))
   if (judged.verdict.outcome === 'accepted') return judged
   const { code, reason } = judged.verdict
   throw new InputError(
@@ -277,17 +279,17 @@ interface Judged {
   readonly tensors?: Tensors | undefined
 }
 
-async function judgeFile(
+async function judgeWeightsOf(
   parts: Parts,
   opened: OpenedManifest,
-  first: Verdict,
+  beforeFetch: Verdict,
   context: AcceptanceContext,
   baselineOf: () => Promise<readonly Expert[]>,
 ): Promise<Judged> {
-  if (first.outcome === 'refused') return { verdict: first }
-  const weights = await readWeights(parts, opened, first)
+  if (beforeFetch.outcome === 'refused') return { verdict: beforeFetch }
+  const weights = await readWeights(parts, opened, beforeFetch)
   if (!(weights instanceof Uint8Array)) return { verdict: weights }
-  return judgeWeights(first, opened, weights, context, async (tensors) =>
+  return judgeWeights(beforeFetch, opened, weights, context, async (tensors) =>
     measure(
       parts.measuring,
       await baselineOf(),
@@ -298,31 +300,31 @@ async function judgeFile(
 }
 
 /**
- * The package's file, whose digest is compared again.
- * @returns a refusal of a file that is larger than its publisher signed. @throws InputError `io` for a damaged file,
- * which is deleted so that it is fetched again.
+ * Read the package's file and compare its digest again.
+ * @returns its bytes, or a refusal if the file is larger than signed.
+ * @throws InputError `io` for a file that the disk has damaged; it is deleted, so that it is fetched again.
  */
 async function readWeights(
   parts: Parts,
   { manifest }: OpenedManifest,
-  soFar: Verdict,
+  beforeFetch: Verdict,
 ): Promise<Uint8Array | Verdict> {
   const [file] = manifest.files
   try {
     return await parts.blobs.readAll(file.sha256, file.size, parts.signal)
   } catch (error) {
-    if (error instanceof FormatError) return refusedFile(soFar, error)
+    if (error instanceof FormatError) return refusedFile(beforeFetch, error)
     if (!(error instanceof VerificationError)) throw error
     await parts.blobs.delete(file.sha256)
     throw new InputError('io', `the disk has damaged ${file.sha256}; it is fetched again`, {}, error)
   }
 }
 
-function refusedFile(soFar: Verdict, { code, message: reason }: FlexMeshError): Verdict {
-  return { ...soFar, outcome: 'refused', check: FILE_CHECK, code, reason }
+function refusedFile(beforeFetch: Verdict, { code, message: reason }: FlexMeshError): Verdict {
+  return { ...beforeFetch, outcome: 'refused', check: FILE_CHECK, code, reason }
 }
 
-/** Experts in use, but for earlier versions of the candidate. */
+/** What a candidate is measured against: the experts in use, without earlier versions of the candidate. */
 function baseline({ accepted }: Parts, { manifest }: OpenedManifest): Expert[] {
   return accepted
     .list()
@@ -330,11 +332,15 @@ function baseline({ accepted }: Parts, { manifest }: OpenedManifest): Expert[] {
     .map(({ expert }) => expert)
 }
 
-/** @returns a refusal of a file that is not as its publisher signed it. @throws ExchangeError, InputError. */
+/**
+ * Bring the package's file into the store.
+ * @returns a refusal if the file is not what its publisher signed; undefined if it is in the store.
+ * @throws ExchangeError, InputError.
+ */
 async function fetchFile(
   parts: Parts,
   { manifest }: ManifestStatement,
-  soFar: Verdict,
+  beforeFetch: Verdict,
 ): Promise<Verdict | undefined> {
   const [file] = manifest.files
   if (await parts.blobs.has(file.sha256)) return undefined
@@ -349,11 +355,11 @@ async function fetchFile(
     return undefined
   } catch (error) {
     if (!isRefusal(error)) throw error
-    return refusedFile(soFar, error)
+    return refusedFile(beforeFetch, error)
   }
 }
 
-/** Stop using packages whose owner's consent has ended, and write down what could not be written before. */
+/** Stop using packages whose owner's consent has ended, and retry writes that failed. */
 export async function upkeep(parts: Parts): Promise<void> {
   const { accepted, composer } = parts
   const dropped = await accepted.dropExpired()
@@ -361,7 +367,10 @@ export async function upkeep(parts: Parts): Promise<void> {
   await accepted.flush()
 }
 
-/** Finish what a crash may have cut off between a new version of a package and the withdrawal of the older ones. */
+/**
+ * At start: withdraw older versions of our own packages, if a crash came after a new version was logged and before the
+ * older ones were withdrawn.
+ */
 export async function supersedeOlder(parts: Parts): Promise<void> {
   const own = parts.accepted
     .manifests()
@@ -386,7 +395,7 @@ async function ownPackages(parts: Parts, name?: string): Promise<Digest[]> {
   return ids
 }
 
-/** Sign, log and carry out withdrawals of our own packages, as many in one as a statement may name. */
+/** Sign, log and carry out withdrawals of our own packages, in batches of at most `digestsPerStatement`. */
 async function signWithdrawals(
   parts: Parts,
   ids: readonly Digest[],
@@ -410,29 +419,29 @@ async function signWithdrawals(
 
 /** @returns number of experts that were in use. */
 async function applyWithdrawal(parts: Parts, { publisher, manifests }: Withdrawal): Promise<number> {
-  const left = await parts.accepted.withdraw(publisher, manifests)
-  for (const { institution, id } of left) parts.onEvent({ event: 'withdrawn', institution, id })
-  return left.length
+  const dropped = await parts.accepted.withdraw(publisher, manifests)
+  for (const { institution, id } of dropped) parts.onEvent({ event: 'withdrawn', institution, id })
+  return dropped.length
 }
 
 function logManifest(
   { statements }: Parts,
   { manifest, id, envelope }: ManifestStatement,
-  isDraft = false,
+  isOwn = false,
 ): Promise<boolean> {
   const { consortium } = manifest
   const statement = { kind: 'manifest', link: manifest, consortium, id, envelope } as const
-  return statements.append(isDraft ? { ...statement, isDraft } : statement)
+  return statements.append(isOwn ? { ...statement, isDraft: true } : statement)
 }
 
 function logWithdrawal(
   { statements }: Parts,
   { withdrawal, id, envelope }: WithdrawalStatement,
-  isDraft = false,
+  isOwn = false,
 ): Promise<boolean> {
   const { consortium } = withdrawal
   const statement = { kind: 'withdrawal', link: withdrawal, consortium, id, envelope } as const
-  return statements.append(isDraft ? { ...statement, isDraft } : statement)
+  return statements.append(isOwn ? { ...statement, isDraft: true } : statement)
 }
 
 function manifestContext({ membership, now }: Parts): Parameters<typeof describeExpert>[0] {
@@ -459,7 +468,7 @@ function acceptanceContext(parts: Parts): AcceptanceContext {
   }
 }
 
-/** What somebody signed or sent is at fault; everything else is trouble of this machine or the network. */
+/** True if the signed or received data is at fault; false for faults of this machine or the network. */
 export function isRefusal(error: unknown): error is FlexMeshError {
   return error instanceof FlexMeshError && ['format', 'verification', 'policy'].includes(error.family)
 }

@@ -232,7 +232,7 @@ export class AcceptedExperts {
   }
 
   /** Stop using packages that the roster no longer covers. @returns their experts. */
-  dropUncovered(): Promise<AcceptedExpert[]> {
+  dropUncoveredByRoster(): Promise<AcceptedExpert[]> {
     const over = this.manifests().filter(
       ({ manifest: { publisher, seq } }) => !this.#init.mayPublish(publisher, seq),
     )

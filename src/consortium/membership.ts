@@ -88,7 +88,7 @@ export class Membership {
   }
 
   /** @throws VerificationError `expired` after the end of the roster: founders confirm the membership every year. */
-  checkCurrent(): void {
+  checkRosterNotEnded(): void {
     const { expiresAt } = this.roster()
     if (expiresAt + limit('clockSkew') < this.#init.now()) {
       throw new VerificationError(

@@ -296,7 +296,7 @@ describe('experts whose time is over', () => {
     const [first, second] = [await accept(author, 1), await accept(author, 2)]
     const { seq } = first.statement.manifest
     roster.covers = (peer, n) => peer === owner.peerId && n <= seq
-    const dropped = await experts.dropUncovered()
+    const dropped = await experts.dropUncoveredByRoster()
     expect(dropped.map(({ id }) => id)).toEqual([idOf(second)])
     expect(await stateOf(first)).toEqual(IN_USE)
     expect(await stateOf(second)).toEqual({ verdict: 'not-a-member', inUse: false, onDisk: true })

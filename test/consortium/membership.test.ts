@@ -74,9 +74,9 @@ describe('a roster', () => {
   it('is renewed for another year', async () => {
     const { ledger } = await founded()
     ledger.clock.now = NOW + limit('rosterLifetime') + limit('clockSkew') + 1
-    expect(() => ledger.membership.checkCurrent()).toThrow(/flexmesh renew/)
+    expect(() => ledger.membership.checkRosterNotEnded()).toThrow(/flexmesh renew/)
     expect(await ledger.membership.renew()).toBe(ledger.clock.now + limit('rosterLifetime'))
-    expect(() => ledger.membership.checkCurrent()).not.toThrow()
+    expect(() => ledger.membership.checkRosterNotEnded()).not.toThrow()
     expect(ledger.membership.roster()).toMatchObject({ version: 2, members: [{ institution: 'A' }] })
   })
 

@@ -215,15 +215,17 @@ describe('a roster that has ended', () => {
   it('covers no package until it is renewed', async () => {
     const { c, ledger } = await founded()
     ledger.clock.now = NOW + limit('rosterLifetime') + limit('clockSkew') + 1
-    expect(() => ledger.membership.checkCurrent()).toThrow(expect.objectContaining({ code: 'expired' }))
+    expect(() => ledger.membership.checkRosterNotEnded()).toThrow(
+      expect.objectContaining({ code: 'expired' }),
+    )
     await ledger.membership.onRoster(c.renew(ledger.clock.now))
-    expect(() => ledger.membership.checkCurrent()).not.toThrow()
+    expect(() => ledger.membership.checkRosterNotEnded()).not.toThrow()
   })
 
   it('still covers packages within the allowed difference between clocks', async () => {
     const { ledger } = await founded()
     ledger.clock.now = NOW + limit('rosterLifetime') + limit('clockSkew')
-    expect(() => ledger.membership.checkCurrent()).not.toThrow()
+    expect(() => ledger.membership.checkRosterNotEnded()).not.toThrow()
   })
 })
 
