@@ -5,14 +5,14 @@ import { defineConfig } from 'vitest/config'
 /** Files that need several nodes or start processes, which use every core. */
 const NODES = 'test/{cli,commands,node}/**/*.test.ts'
 
-/** Files that replace a module for themselves, and so need a process of their own. */
+/** Files that replace a module for themselves, and so cannot share loaded modules with other files. */
 const MOCKING = readdirSync('test', { recursive: true, encoding: 'utf8' })
   .filter((name) => name.endsWith('.test.ts'))
   .map((name) => `test/${name.replaceAll('\\', '/')}`)
   .filter((path) => readFileSync(path, 'utf8').includes('vi.mock('))
 
-/** More workers would not be faster and would each hold their own models in memory. */
-const MAX_WORKERS = 8
+/** One for each core; more than 8 would not be faster, and each holds models in memory. */
+const WORKERS = Math.min(availableParallelism(), 8)
 
 // biome-ignore lint/style/noDefaultExport: vitest reads its configuration from the default export.
 export default defineConfig({
@@ -24,6 +24,8 @@ export default defineConfig({
     unstubEnvs: true,
     unstubGlobals: true,
     coverage: { provider: 'v8', include: ['src/**'], reporter: ['text', 'json-summary', 'html'] },
+    // The files of one worker share loaded modules: loading them takes longer than most files.
+    isolate: false,
     projects: [
       {
         extends: true,
@@ -31,9 +33,17 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: [NODES, ...MOCKING],
-          maxWorkers: Math.min(availableParallelism(), MAX_WORKERS),
-          // The files of one worker share loaded modules: loading them takes longer than most files.
-          isolate: false,
+          maxWorkers: WORKERS,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'mocks',
+          include: MOCKING,
+          isolate: true,
+          maxWorkers: WORKERS,
           sequence: { groupOrder: 0 },
         },
       },
@@ -41,7 +51,8 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'node',
-          include: [NODES, ...MOCKING],
+          include: [NODES],
+          exclude: MOCKING,
           // One after the other: nodes train and compute on every core.
           maxWorkers: 1,
           sequence: { groupOrder: 1 },
