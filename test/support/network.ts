@@ -14,6 +14,7 @@ import { FlexMeshNode } from '../../src/node/node.ts'
 import { homePaths } from '../../src/store/home.ts'
 import { Log } from '../../src/telemetry/log.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
+import { readFiles, writeFiles } from './folders.ts'
 import { newHome } from './homes.ts'
 import { type Domain, shortText } from './texts.ts'
 
@@ -192,9 +193,20 @@ export function run<T>(node: FlexMeshNode, command: string, args: unknown = {}):
   return finish(start(node, command, args))
 }
 
-/** Train an expert for one step, on a short text. */
+/** Files of the folders of finished trainings, by public model, name and domain. */
+const finished = new Map<string, Map<string, Uint8Array>>()
+
+/**
+ * Train an expert for one step, on a short text. All nodes with one public model train the same expert, so a later
+ * node gets a copy of the training.
+ */
 export async function train(node: FlexMeshNode, name: string, domain: Domain): Promise<void> {
+  const { training } = node.paths
+  const key = [node.charter.publicModel.digest, name, domain].join()
+  const files = finished.get(key)
+  if (files !== undefined) return writeFiles(training, files)
   await run(node, 'train', { name, data: [await shortText(domain)], steps: 1 })
+  finished.set(key, await readFiles(training, [name, '.replay']))
 }
 
 /** @returns the package id. */
