@@ -43,7 +43,8 @@ export async function restore(parts: Parts): Promise<void> {
     const unjudged = await restorePackage(parts, logged, verdict)
     if (unjudged !== undefined) waiting.push(unjudged)
   }
-  // After those that stand, which may need the same file. A crash may have come between a withdrawal and its effects.
+  // After the standing packages, which may need the same file. The process may have ended before a withdrawal had
+  // its effects.
   const holds = waiting.map(({ manifest }) => accepted.hold(manifest))
   for (const { id, manifest } of withdrawn) await accepted.withdraw(manifest.publisher, [id])
   for (const end of holds) end()
