@@ -109,6 +109,7 @@ describe('a partial blob', () => {
       await handle.close()
       for (const index of partial.missing()) await partial.writeChunk(index, pattern)
       expect(await codeOfAsync(() => partial.complete())).toBe('io')
+      await partial.close()
       const again = await store.beginPartial(file.ref, file.chunkHashes)
       expect(again.missing()).toEqual([1])
       await again.writeChunk(1, pattern)
