@@ -145,4 +145,12 @@ describe('finding verdicts', () => {
     await verdicts.put(accepted('law'))
     await expect(verdicts.find(name, outcome)).rejects.toMatchObject({ code: 'not-found' })
   })
+
+  it.each([7, 8])('counts the characters after "sha256:" of a package id: %i of them', async (characters) => {
+    const { verdicts } = await empty()
+    await verdicts.put(accepted('law'))
+    const prefix = digest('law').slice(0, 'sha256:'.length + characters)
+    if (characters === 8) expect(await verdicts.find(prefix, 'accepted')).toEqual([accepted('law')])
+    else await expect(verdicts.find(prefix, 'accepted')).rejects.toMatchObject({ code: 'not-found' })
+  })
 })
