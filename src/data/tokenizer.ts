@@ -25,6 +25,8 @@ export class Tokenizer {
   readonly endOfTextName: string
   /** Digest of the `tokenizer.json` bytes. */
   readonly digest: Digest
+  /** Number of bytes of the longest token. */
+  readonly longestToken: number
   readonly #inner: HuggingFaceTokenizer
   readonly #bytes: readonly Uint8Array[]
 
@@ -33,8 +35,10 @@ export class Tokenizer {
     bytes: readonly Uint8Array[],
     end: Pick<Token, 'id' | 'text'>,
     digest: Digest,
+    longestToken: number,
   ) {
     this.#inner = inner
+    this.longestToken = longestToken
     this.#bytes = bytes
     this.endOfText = end.id
     this.endOfTextName = end.text
@@ -72,6 +76,11 @@ export class Tokenizer {
       tokenBytes(tokens),
       end,
       digestOf(json),
+      // The text of a piece has one character for each byte; a special token can be spelled in a text.
+      tokens.reduce(
+        (most, { text, kind }) => Math.max(most, kind === 'piece' ? text.length : utf8(text).length),
+        0,
+      ),
     )
   }
 

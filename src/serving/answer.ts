@@ -16,7 +16,8 @@ export interface Run {
   readonly id: string
   /** Unix seconds. */
   readonly created: number
-  readonly promptTokens: number
+  /** Token ids, starting with the end of text. */
+  readonly prompt: Int32Array
 }
 
 /** What is known of an answer so far. */
@@ -45,7 +46,7 @@ class Tally {
  * sequence. The tally is complete when the generator has ended.
  */
 async function* textOf(
-  { engine, request }: Run,
+  { engine, request, prompt }: Run,
   tally: Tally,
   signal: AbortSignal,
 ): AsyncGenerator<string, void, void> {
@@ -53,7 +54,7 @@ async function* textOf(
   const heldBack = Math.max(0, ...stop.map((sequence) => sequence.length - 1))
   let rest = ''
   let finish: Piece['finish']
-  for await (const piece of engine.generate(request, signal)) {
+  for await (const piece of engine.generate(request, prompt, signal)) {
     tally.add(piece)
     finish = piece.finish
     rest += piece.text
@@ -114,11 +115,11 @@ export async function* streamedAnswer(run: Run, signal: AbortSignal): AsyncGener
   yield '[DONE]'
 }
 
-function usage({ promptTokens }: Run, { tokens }: Tally): Record<string, number> {
+function usage({ prompt }: Run, { tokens }: Tally): Record<string, number> {
   return {
-    prompt_tokens: promptTokens,
+    prompt_tokens: prompt.length,
     completion_tokens: tokens,
-    total_tokens: promptTokens + tokens,
+    total_tokens: prompt.length + tokens,
   }
 }
 

@@ -14,7 +14,8 @@ import { type Log, SILENT } from '../telemetry/log.ts'
 import { type Run, streamedAnswer, wholeAnswer } from './answer.ts'
 import { type Backend, type ServingEngine, ServingError } from './engine.ts'
 import { type InferenceRequest, MODEL_NAME, parseRequest, type RequestKind } from './openai.ts'
-import { type Problem, problemBody, problemOf } from './problem.ts'
+import { type Problem, problemBody, problemOf, Refusal } from './problem.ts'
+import { promptCharacters } from './prompt.ts'
 import { Queue, QueueFullError } from './queue.ts'
 
 export interface AppInit {
@@ -76,6 +77,8 @@ function refuse(c: Context, problem: Problem): Response {
 interface Admission {
   /** The composition that answers it. */
   readonly engine: ServingEngine
+  /** Token ids, starting with the end of text. */
+  readonly prompt: Int32Array
   /** Let go of the composition and of the place in the queue. Called after the generation has ended. */
   readonly end: () => void
 }
@@ -130,15 +133,11 @@ class Api {
     }
     const { signal } = c.req.raw
     const backend = this.#init.backendFor(request)
-    const { promptTokens, contextLength } = await measure(backend, request)
-    if (promptTokens >= contextLength) {
-      const message = `the prompt has ${promptTokens} tokens, the maximum is ${contextLength - 1}`
-      return refuse(c, { status: 400, code: 'context_length_exceeded', message, param: 'prompt' })
-    }
-    const { engine, end } = await this.#admit(backend, request, signal)
+    await precheck(backend, request, kind)
+    const { engine, prompt, end } = await this.#admit(backend, request, kind, signal)
     const id = `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${crypto.randomUUID()}`
     const { servedBy } = backend
-    const run = { engine, servedBy, request, kind, id, created: this.#init.now(), promptTokens }
+    const run = { engine, servedBy, request, kind, id, created: this.#init.now(), prompt }
     if (request.stream) return await this.#stream(c, run, end)
     try {
       return c.json(await wholeAnswer(run, signal))
@@ -151,7 +150,12 @@ class Api {
    * Wait for a place in the queue, then hold the composition that is served at that moment: it may be another one than
    * when the request arrived.
    */
-  async #admit(backend: Backend, selection: Selection, signal: AbortSignal): Promise<Admission> {
+  async #admit(
+    backend: Backend,
+    request: InferenceRequest,
+    kind: RequestKind,
+    signal: AbortSignal,
+  ): Promise<Admission> {
     const leave = await this.#queues[backend.servedBy].enter(signal)
     let engine: ServingEngine | undefined
     const end = (): void => {
@@ -160,8 +164,15 @@ class Api {
     }
     try {
       engine = await backend.acquire()
-      engine.checkSelection(selection)
-      return { engine, end }
+      engine.checkSelection(request)
+      requireCharacters(engine, request, kind)
+      const prompt = await engine.encode(request.prompt, signal)
+      if (prompt.length >= engine.contextLength)
+        throw tooLong(
+          kind,
+          `the prompt has ${prompt.length} tokens, the maximum is ${engine.contextLength - 1}`,
+        )
+      return { engine, prompt, end }
     } catch (error) {
       end()
       throw error
@@ -198,6 +209,7 @@ class Api {
   /** Log a failure of the node or of an upstream. Faults of the request are not logged, nor that the client left. */
   report(error: unknown, signal: AbortSignal): void {
     if (signal.aborted || error instanceof QueueFullError || error instanceof FlexMeshError) return
+    if (error instanceof Refusal) return
     if (error instanceof ServingError) {
       const code = systemCode(error)
       this.#log.warn(`a request was not answered${code === undefined ? '' : ` (${code})`}`, error)
@@ -211,17 +223,29 @@ function systemCode(error: Error): string | undefined {
   return error.cause instanceof Error ? systemCode(error.cause) : undefined
 }
 
-/** Refuses what can be refused before a request waits. @throws InputError `not-found`; ServingError. */
-async function measure(
-  backend: Backend,
-  request: InferenceRequest,
-): Promise<{ promptTokens: number; contextLength: number }> {
+/** Refuses what can be refused before a request waits. @throws InputError `not-found`; ServingError; Refusal. */
+async function precheck(backend: Backend, request: InferenceRequest, kind: RequestKind): Promise<void> {
   const engine = await backend.acquire()
   try {
     engine.checkSelection(request)
-    // The end of text before the prompt is a token too.
-    return { promptTokens: engine.countTokens(request.prompt) + 1, contextLength: engine.contextLength }
+    requireCharacters(engine, request, kind)
   } finally {
     engine.release()
   }
+}
+
+/** Bounds the work of the tokenizer. @throws Refusal `context_length_exceeded`. */
+function requireCharacters(engine: ServingEngine, { prompt }: InferenceRequest, kind: RequestKind): void {
+  const characters = promptCharacters(prompt)
+  const { maxPromptCharacters: max, contextLength } = engine
+  if (characters > max)
+    throw tooLong(
+      kind,
+      `the prompt has ${characters} characters; the context of ${contextLength} tokens holds at most ${max}`,
+    )
+}
+
+function tooLong(kind: RequestKind, message: string): Refusal {
+  const param = kind === 'chat' ? 'messages' : 'prompt'
+  return new Refusal({ status: 400, code: 'context_length_exceeded', message, param })
 }

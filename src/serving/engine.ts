@@ -4,7 +4,7 @@
  */
 import type { ExpertLabel } from '../composition/attribution.ts'
 import type { Selection } from '../composition/selection.ts'
-import type { InferenceRequest } from './openai.ts'
+import type { InferenceRequest, Prompt } from './openai.ts'
 
 /** A piece of an answer, usually one token. */
 export interface Piece {
@@ -32,12 +32,17 @@ export interface ServingEngine {
   readonly experts: readonly ExpertLabel[]
   /** Maximum number of tokens of prompt and answer together. */
   readonly contextLength: number
-  /** Number of tokens of a text, without the end of text before it. */
-  countTokens(text: string): number
+  /** Maximum number of characters (UTF-16 code units) of a prompt that can fit into the context. */
+  readonly maxPromptCharacters: number
+  /**
+   * Token ids of a prompt, starting with the end of text. Called after the length check, inside the request's place in
+   * the queue, because it can take long. @throws the reason of `signal`.
+   */
+  encode(prompt: Prompt, signal: AbortSignal): Int32Array | Promise<Int32Array>
   /** @throws InputError `not-found` for a name that matches no expert. */
   checkSelection(selection: Selection): void
-  /** @throws ServingError; the reason of `signal`. */
-  generate(request: InferenceRequest, signal: AbortSignal): AsyncIterable<Piece>
+  /** @param prompt token ids by `encode`, fewer than `contextLength`. @throws ServingError; the reason of `signal`. */
+  generate(request: InferenceRequest, prompt: Int32Array, signal: AbortSignal): AsyncIterable<Piece>
   /** Let go of the composition when the answer is complete. A second call has no effect. */
   release(): void
 }

@@ -13,7 +13,8 @@ import { VerificationError } from '../lib/errors.ts'
 import { readFileBounded } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
 import { type Backend, ServingError } from './engine.ts'
-import type { LocalBackend, ServingTokenizer } from './local-engine.ts'
+import type { LocalBackend } from './local-engine.ts'
+import type { PromptTokenizer } from './prompt.ts'
 import { upstreamEngine } from './upstream-engine.ts'
 
 /** Where an upstream is, and what it serves. */
@@ -31,7 +32,7 @@ export interface GatewayInit {
   /** Digests of this node's charter and public model, which the export must name. */
   readonly consortium: Digest
   readonly publicModel: Digest
-  readonly tokenizer: Pick<ServingTokenizer, 'encode' | 'endOfText'>
+  readonly tokenizer: PromptTokenizer
   /** Maximum number of tokens of prompt and answer together. */
   readonly contextLength: number
   /** Why this node does not use the expert of a package, for people; undefined if it does. */
@@ -53,8 +54,7 @@ export async function openGateway(init: GatewayInit): Promise<(selection: Select
     url: upstream.url,
     composition,
     contextLength,
-    encode: (text) => tokenizer.encode(text),
-    endOfText: tokenizer.endOfText,
+    tokenizer,
     // A name that matches no expert of this node is a mistake, whichever backend answers.
     checkSelection: (selection) => {
       const own = local.acquire()

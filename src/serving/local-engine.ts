@@ -8,12 +8,10 @@ import type { Lease } from '../composition/composed-model.ts'
 import type { Composer } from '../composition/composer.ts'
 import { selectionMask } from '../composition/selection.ts'
 import type { Backend, ServingEngine } from './engine.ts'
+import { encodePrompt, maxPromptCharacters, type PromptTokenizer } from './prompt.ts'
 
 /** The part of a tokenizer that serving uses. */
-export interface ServingTokenizer {
-  /** Id of the token that separates texts. */
-  readonly endOfText: number
-  encode(text: string): Int32Array
+export interface ServingTokenizer extends PromptTokenizer {
   /** The text of one token after the other; a character split over several tokens appears with the last one. */
   decodeStream(): {
     push(id: number): string
@@ -38,13 +36,14 @@ function localEngine(lease: Lease, tokenizer: ServingTokenizer): ServingEngine {
     composition: composition.digest,
     experts: expertLabels(composition),
     contextLength,
-    countTokens: (text) => tokenizer.encode(text).length,
+    maxPromptCharacters: maxPromptCharacters(tokenizer, contextLength),
+    encode: (prompt) => encodePrompt(tokenizer, prompt),
     checkSelection: (selection) => void selectionMask(composition, selection),
-    generate: async function* (request, signal) {
+    generate: async function* (request, prompt, signal) {
       const { maxTokens, temperature, topP, seed, include, exclude } = request
       const text = tokenizer.decodeStream()
       const completion = {
-        prompt: Int32Array.from([tokenizer.endOfText, ...tokenizer.encode(request.prompt)]),
+        prompt,
         maxTokens,
         sampling: { temperature, topP, seed },
         selection: { include, exclude },
@@ -55,7 +54,7 @@ function localEngine(lease: Lease, tokenizer: ServingTokenizer): ServingEngine {
         yield { text: text.push(id), shares }
       }
       // The last token of an answer need not fit into the context, because no other follows it.
-      const isFull = completion.prompt.length + tokens > contextLength
+      const isFull = prompt.length + tokens > contextLength
       yield { text: text.flush(), tokens, finish: tokens >= maxTokens || isFull ? 'length' : 'stop' }
     },
     release: () => lease.release(),

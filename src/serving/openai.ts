@@ -11,6 +11,9 @@ export interface ChatMessage {
   readonly content: string
 }
 
+/** The text of a completion, or the messages of a chat. */
+export type Prompt = string | readonly ChatMessage[]
+
 export type RequestKind = 'completion' | 'chat'
 
 /** The only model of the API. */
@@ -18,8 +21,7 @@ export const MODEL_NAME = 'flexmesh'
 
 export interface InferenceRequest {
   readonly model: string
-  /** The messages of a chat are rendered by `template`. */
-  readonly prompt: string
+  readonly prompt: Prompt
   readonly maxTokens: number
   /** 0 chooses the most likely token. */
   readonly temperature: number
@@ -80,7 +82,7 @@ export function parseRequest(
     prompt:
       kind === 'completion'
         ? text(value['prompt'], 'prompt', limit('bodyBytes'))
-        : template(readMessages(value['messages'])),
+        : readMessages(value['messages']),
     maxTokens: integer(
       value['max_tokens'] ?? value['max_completion_tokens'],
       'max_tokens',
@@ -101,12 +103,6 @@ export function parseRequest(
 function randomSeed(): number {
   const [seed = 0] = getRandomValues(new Uint32Array(1))
   return seed
-}
-
-/** The chat template: one line per message, then the beginning of the assistant's line. */
-function template(messages: readonly ChatMessage[]): string {
-  const names = { system: 'System', user: 'User', assistant: 'Assistant' }
-  return `${messages.map(({ role, content }) => `${names[role]}: ${content}`).join('\n')}\nAssistant:`
 }
 
 function readMessages(value: unknown): ChatMessage[] {

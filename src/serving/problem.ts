@@ -16,10 +16,21 @@ export interface Problem {
   readonly param?: string
 }
 
+/** A request that is refused for a reason of the HTTP layer. */
+export class Refusal extends Error {
+  readonly problem: Problem
+
+  constructor(problem: Problem) {
+    super(problem.message)
+    this.problem = problem
+  }
+}
+
 /** An unexpected error becomes `internal` without details, because the client may not be the operator. */
 export function problemOf(error: unknown): Problem {
   if (error instanceof QueueFullError)
     return { status: 429, code: 'queue_full', message: 'too many requests are waiting; try again soon' }
+  if (error instanceof Refusal) return error.problem
   if (error instanceof ServingError) return { status: error.status, code: error.code, message: error.message }
   if (error instanceof FlexMeshError) {
     const { code, message, fields } = error

@@ -8,6 +8,7 @@ import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { type Piece, type ServingEngine, ServingError } from './engine.ts'
 import type { InferenceRequest } from './openai.ts'
+import { encodePrompt, maxPromptCharacters, type PromptTokenizer } from './prompt.ts'
 
 export interface UpstreamInit {
   /** Ends with the version of the API, as in `http://127.0.0.1:8000/v1`. */
@@ -17,10 +18,7 @@ export interface UpstreamInit {
   readonly composition: CompositionFile
   /** Maximum number of tokens of prompt and answer together. */
   readonly contextLength: number
-  /** Token ids of a text, without the end of text before it. */
-  readonly encode: (text: string) => Int32Array
-  /** Id of the token that separates texts. */
-  readonly endOfText: number
+  readonly tokenizer: PromptTokenizer
   /** @throws InputError `not-found` for a name that matches no expert. */
   readonly checkSelection: ServingEngine['checkSelection']
   /** Milliseconds without a byte from the upstream after which it has failed. Default: the limit `upstreamSilence`. */
@@ -44,14 +42,15 @@ export function parseUpstreamUrl(text: string): URL {
 }
 
 export function upstreamEngine(init: UpstreamInit): ServingEngine {
-  const { composition, contextLength, encode, checkSelection } = init
+  const { composition, contextLength, tokenizer, checkSelection } = init
   return {
     composition: composition.composition,
     experts: expertLabels(composition),
     contextLength,
-    countTokens: (text) => encode(text).length,
+    maxPromptCharacters: maxPromptCharacters(tokenizer, contextLength),
+    encode: (prompt) => encodePrompt(tokenizer, prompt),
     checkSelection,
-    generate: (request, signal) => generate(init, request, signal),
+    generate: (request, prompt, signal) => generate(init, request, prompt, signal),
     release: () => undefined, // The composition lies with the upstream.
   }
 }
@@ -59,12 +58,13 @@ export function upstreamEngine(init: UpstreamInit): ServingEngine {
 async function* generate(
   init: UpstreamInit,
   request: InferenceRequest,
+  prompt: Int32Array,
   signal: AbortSignal,
 ): AsyncGenerator<Piece, void, void> {
   const silence = new SilenceTimer(init.silence ?? limit('upstreamSilence'))
   const ended = new AbortController()
   try {
-    const response = await ask(init, request, AbortSignal.any([signal, silence.signal, ended.signal]))
+    const response = await ask(init, request, prompt, AbortSignal.any([signal, silence.signal, ended.signal]))
     let finish: Piece['finish']
     let tokens: number | undefined
     for await (const data of events(response, silence)) {
@@ -86,9 +86,13 @@ async function* generate(
   }
 }
 
-async function ask(init: UpstreamInit, request: InferenceRequest, signal: AbortSignal): Promise<Response> {
-  const { url, apiKey, composition, endOfText, encode, contextLength } = init
-  const prompt = [endOfText, ...encode(request.prompt)]
+async function ask(
+  init: UpstreamInit,
+  request: InferenceRequest,
+  prompt: Int32Array,
+  signal: AbortSignal,
+): Promise<Response> {
+  const { url, apiKey, composition, contextLength } = init
   const response = await fetch(new URL(`${url.pathname.replace(/\/$/, '')}/completions`, url), {
     method: 'POST',
     headers: {
@@ -99,7 +103,7 @@ async function ask(init: UpstreamInit, request: InferenceRequest, signal: AbortS
     },
     body: JSON.stringify({
       model: composition.composition,
-      prompt,
+      prompt: Array.from(prompt),
       max_tokens: Math.min(request.maxTokens, contextLength - prompt.length),
       temperature: request.temperature,
       top_p: request.topP,

@@ -2,7 +2,7 @@ import '../../src/lib/node20.ts'
 import { describe, expect, it } from 'vitest'
 import { limit } from '../../src/lib/limits.ts'
 import { type ServingEngine, ServingError } from '../../src/serving/engine.ts'
-import type { InferenceRequest } from '../../src/serving/openai.ts'
+import type { InferenceRequest, Prompt } from '../../src/serving/openai.ts'
 import { Log, type LogEntry } from '../../src/telemetry/log.ts'
 import {
   appOf,
@@ -38,14 +38,14 @@ describe('the inference API', () => {
     })
   })
 
-  it('renders the messages of a chat with the template', async () => {
-    const prompts: string[] = []
-    const { generate } = fixedEngine()
+  it('gives the messages of a chat to the engine', async () => {
+    const prompts: Prompt[] = []
+    const { encode } = fixedEngine()
     const app = appWith({
       contextLength: 512,
-      generate: (request, signal) => {
-        prompts.push(request.prompt)
-        return generate(request, signal)
+      encode: (prompt, signal) => {
+        prompts.push(prompt)
+        return encode(prompt, signal)
       },
     })
     const messages = [
@@ -56,7 +56,7 @@ describe('the inference API', () => {
     expect(await response.json()).toMatchObject({
       choices: [{ message: { role: 'assistant' }, finish_reason: 'stop' }],
     })
-    expect(prompts).toEqual(['System: Be brief.\nUser: Hi\nAssistant:'])
+    expect(prompts).toEqual([messages])
   })
 
   it.each([
@@ -208,7 +208,7 @@ describe('a place in the queue', () => {
     const full = Promise.withResolvers<void>()
     let begun = 0
     const app = appWith({
-      generate: async function* ({ prompt }, signal) {
+      generate: async function* ({ prompt }, _, signal) {
         order.push(`begin ${prompt}`)
         if (++begun === limit('servedStreams')) full.resolve()
         if (prompt === 'next') return

@@ -62,7 +62,7 @@ async function open(change: Partial<GatewayInit> = {}, file: CompositionFile = c
     local: { servedBy: 'node', acquire: () => engine },
     consortium,
     publicModel,
-    tokenizer: { endOfText: 0, encode: (text) => new Int32Array(text.length) },
+    tokenizer: { endOfText: 0, longestToken: 1, encode: (text) => new Int32Array(text.length) },
     contextLength: 32,
     whyNotInUse: async () => undefined,
     now: () => NOW,

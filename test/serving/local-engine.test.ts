@@ -57,22 +57,22 @@ async function serveTiny(tokenizer: ServingTokenizer = publicModel.tokenizer): P
   const local = localBackend(composer, tokenizer)
   const { promise: opened, resolve: open } = Promise.withResolvers<void>()
   const arrivals = new EventEmitter()
-  /** A request is measured once before it enters the queue. */
-  let measured = 0
+  /** A request is checked before it enters the queue, and again when it leaves it. */
+  let checked = 0
   const gated: Backend = {
     servedBy: 'node',
     acquire: () => {
       const held = local.acquire()
       return {
         ...held,
-        countTokens: (text) => {
-          measured++
-          arrivals.emit('measured')
-          return held.countTokens(text)
+        checkSelection: (selection) => {
+          checked++
+          arrivals.emit('checked')
+          held.checkSelection(selection)
         },
-        generate: async function* (request, signal) {
+        generate: async function* (request, prompt, signal) {
           await opened
-          yield* held.generate(request, signal)
+          yield* held.generate(request, prompt, signal)
         },
       }
     },
@@ -86,8 +86,8 @@ async function serveTiny(tokenizer: ServingTokenizer = publicModel.tokenizer): P
       await composer.recompose()
     },
     hasWaiting: async (count) => {
-      while (measured < limit('servedStreams') + count) await once(arrivals, 'measured')
-      // Between its measurement and the queue, a request waits for nothing but resolved promises.
+      while (checked < 2 * limit('servedStreams') + count) await once(arrivals, 'checked')
+      // Between its check and the queue, a request waits for nothing but resolved promises.
       await new Promise((resolve) => setImmediate(resolve))
     },
     open,
@@ -170,6 +170,7 @@ describe('an answer of the node', () => {
     const { tokenizer } = publicModel
     const { app, composer, open } = await serveTiny({
       endOfText: tokenizer.endOfText,
+      longestToken: tokenizer.longestToken,
       encode: (text) => tokenizer.encode(text),
       decodeStream: () => ({ push: () => 'x', flush: () => '\ufffd' }),
     })

@@ -46,7 +46,7 @@ describe('the API on a socket', () => {
       const { promise: aborted, resolve: reportAbort } = Promise.withResolvers<void>()
       const { promise: begun, resolve: reportBegin } = Promise.withResolvers<void>()
       const server = await start({
-        generate: async function* (_, signal) {
+        generate: async function* (_, __, signal) {
           yield { text: 'x' }
           reportBegin()
           await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))

@@ -28,8 +28,11 @@ const appAt = (url: URL, more: Partial<UpstreamInit> = {}, log?: Log): Hono => {
     url,
     composition,
     contextLength: 32,
-    encode: (text) => Int32Array.from(text, (c) => c.charCodeAt(0)),
-    endOfText: 0,
+    tokenizer: {
+      endOfText: 0,
+      longestToken: 16,
+      encode: (text) => Int32Array.from(text, (c) => c.charCodeAt(0)),
+    },
     checkSelection: () => undefined,
     ...more,
   })

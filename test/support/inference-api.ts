@@ -2,6 +2,7 @@
 import type { Hono } from 'hono'
 import { createApp } from '../../src/serving/app.ts'
 import type { Backend, ServingEngine } from '../../src/serving/engine.ts'
+import type { Prompt } from '../../src/serving/openai.ts'
 import type { Log } from '../../src/telemetry/log.ts'
 
 const KEY = 'k'.repeat(32)
@@ -24,7 +25,8 @@ export function fixedEngine(change: Partial<ServingEngine> = {}): ServingEngine 
       { institution: 'Alpha', expert: 'law' },
     ],
     contextLength: 32,
-    countTokens: (text) => text.length,
+    maxPromptCharacters: 1000,
+    encode: (prompt) => Int32Array.from(`\0${textOf(prompt)}`, (c) => c.charCodeAt(0)),
     checkSelection: () => undefined,
     generate: async function* ({ maxTokens }) {
       for (const text of WORDS.slice(0, maxTokens)) yield { text, shares: Float32Array.of(0.25, 0.75) }
@@ -32,6 +34,12 @@ export function fixedEngine(change: Partial<ServingEngine> = {}): ServingEngine 
     release: () => undefined,
     ...change,
   }
+}
+
+/** The text of a completion, or the roles and texts of a chat, one message on a line. */
+export function textOf(prompt: Prompt): string {
+  if (typeof prompt === 'string') return prompt
+  return prompt.map(({ role, content }) => `${role}: ${content}`).join('\n')
 }
 
 export function appOf(backend: Backend = backendOf(fixedEngine()), log?: Log): Hono {
