@@ -1,8 +1,14 @@
 #!/usr/bin/env node
-/** Process entry: signals and the exit code. The first signal interrupts the command, the second ends the process. */
+/**
+ * Process entry: file modes, signals and the exit code. The first signal interrupts the command, the second ends the
+ * process.
+ */
 import './lib/heap-growth.ts'
 import './lib/node20.ts'
 import { INTERRUPTED, runProgram } from './cli/program.ts'
+
+// LevelDB and other libraries create files without a mode, so the whole process creates them for its owner only.
+process.umask(0o077)
 
 const abort = new AbortController()
 for (const name of ['SIGINT', 'SIGTERM'] as const) {

@@ -2,11 +2,12 @@
  * A Hugging Face checkpoint folder: model.safetensors, or shards and the index that names the file of each tensor.
  * Opening it reads headers only; tensors are read piece by piece. Pickles are refused unread. Knows no architecture.
  */
-import { open, readdir, stat } from 'node:fs/promises'
+import { type FileHandle, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fromUtf8 } from '../lib/bytes.ts'
 import { FlexMeshError, FormatError, InputError } from '../lib/errors.ts'
-import { mapDiskErrors, PIECE_BYTES, pathExists, readFileBounded } from '../lib/files.ts'
+import { mapDiskErrors, openFile, PIECE_BYTES, pathExists, readFileBounded } from '../lib/files.ts'
+import { checkModelLink } from './model-directory.ts'
 import {
   LENGTH_BYTES,
   readSafetensorsHeader,
@@ -51,6 +52,7 @@ export async function openCheckpoint(dir: string): Promise<Checkpoint> {
   if (!hasIndex && !hasWeights) {
     throw notAModel(`${dir} has no ${WEIGHTS_FILE} and no ${INDEX_FILE}; give a Hugging Face model folder`)
   }
+  if (hasIndex) await checkModelLink(dir, INDEX_FILE)
   const map = hasIndex ? await readIndex(join(dir, INDEX_FILE)) : undefined
   const weightFiles = map === undefined ? [WEIGHTS_FILE] : [...new Set(map.values())].sort()
   const tensors = new Map<string, CheckpointTensor>()
@@ -60,6 +62,7 @@ export async function openCheckpoint(dir: string): Promise<Checkpoint> {
         `${join(dir, file)} is missing, though ${INDEX_FILE} names it; download the model again`,
       )
     }
+    await checkModelLink(dir, file)
     const layout = await readLayout(join(dir, file))
     for (const tensor of layout.tensors.values()) {
       if (map !== undefined && map.get(tensor.name) !== file) {
@@ -84,7 +87,7 @@ export async function* readPieces(
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, void> {
   const path = join(dir, tensor.file)
-  const handle = await mapDiskErrors(path, () => open(path, 'r'))
+  const handle = await openFile(path)
   try {
     for (let at = 0; at < tensor.length; at += PIECE_BYTES) {
       signal?.throwIfAborted()
@@ -115,7 +118,7 @@ export async function readTensor(
 /** The header of a safetensors file. @throws FormatError naming the file. */
 export async function readLayout(path: string): Promise<SafetensorsLayout> {
   return mapDiskErrors(path, async () => {
-    const handle = await open(path, 'r')
+    const handle = await openFile(path)
     try {
       const { size } = await handle.stat()
       const start = new Uint8Array(Math.min(LENGTH_BYTES, size))
@@ -166,12 +169,7 @@ async function readIndex(path: string): Promise<Map<string, string>> {
   return files
 }
 
-async function fill(
-  handle: Awaited<ReturnType<typeof open>>,
-  bytes: Uint8Array,
-  position: number,
-  path: string,
-): Promise<void> {
+async function fill(handle: FileHandle, bytes: Uint8Array, position: number, path: string): Promise<void> {
   for (let at = 0; at < bytes.length; ) {
     const { bytesRead } = await handle.read(bytes, at, bytes.length - at, position + at)
     if (bytesRead === 0) throw new FormatError('truncated', `${path}: ended while it was read`)

@@ -2,8 +2,8 @@
  * The files of a Hugging Face folder other than its weights: config.json, tokenizer.json, and replay.*, the public
  * text that owners mix into training. Knows no architecture.
  */
-import { readdir } from 'node:fs/promises'
-import { extname, join } from 'node:path'
+import { readdir, realpath } from 'node:fs/promises'
+import { basename, dirname, extname, join, sep } from 'node:path'
 import { fromUtf8 } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import { mapDiskErrors, pathExists, readFileBounded } from '../lib/files.ts'
@@ -29,10 +29,47 @@ export function readTokenizer(dir: string): Promise<Uint8Array> {
   return readRequired(dir, TOKENIZER_FILE)
 }
 
-/** Path of the replay text in a model folder, if it has one. */
+/**
+ * Path of the replay text in a model folder, if it has one.
+ * @throws InputError `not-a-model` if there are several, or for a link that leaves the folder: members receive this
+ * file, so a link in a downloaded folder must not choose it.
+ */
 export async function findReplay(dir: string): Promise<string | undefined> {
-  const name = (await mapDiskErrors(dir, () => readdir(dir))).sort().find((file) => REPLAY.test(file))
-  return name === undefined ? undefined : join(dir, name)
+  const names = (await mapDiskErrors(dir, () => readdir(dir))).filter((file) => REPLAY.test(file)).sort()
+  const [name, ...others] = names
+  if (name === undefined) return undefined
+  if (others.length > 0) {
+    throw new InputError('not-a-model', `${dir} has ${names.join(' and ')}; keep one of them`)
+  }
+  const [root, target] = await realPaths(dir, name)
+  if (!target.startsWith(root + sep)) throw leavesFolder(join(dir, name), target)
+  return join(dir, name)
+}
+
+/**
+ * Accept a file of a model folder that is no link, or a link within the folder or within the cache of Hugging Face,
+ * where `snapshots/REVISION/NAME` is a link to `blobs/DIGEST`.
+ * @throws InputError `not-a-model` for a link to any other place, `not-found`.
+ */
+export async function checkModelLink(dir: string, name: string): Promise<void> {
+  const [root, target] = await realPaths(dir, name)
+  if (target.startsWith(root + sep)) return
+  const snapshots = dirname(root)
+  const blobs = join(dirname(snapshots), 'blobs')
+  if (basename(snapshots) === 'snapshots' && dirname(target) === blobs) return
+  throw leavesFolder(join(dir, name), target)
+}
+
+async function realPaths(dir: string, name: string): Promise<[root: string, target: string]> {
+  const path = join(dir, name)
+  return mapDiskErrors(path, () => Promise.all([realpath(dir), realpath(path)]))
+}
+
+function leavesFolder(path: string, target: string): InputError {
+  return new InputError(
+    'not-a-model',
+    `${path} is a link that leaves the folder, to ${target}; replace the link by a copy of the file if it belongs to the model`,
+  )
 }
 
 /**
@@ -57,5 +94,6 @@ async function readRequired(dir: string, name: string): Promise<Uint8Array> {
       `${dir} has no ${name}; give a Hugging Face model folder with ${name}`,
     )
   }
+  await checkModelLink(dir, name)
   return readFileBounded(join(dir, name), MAX_JSON_BYTES)
 }

@@ -1,5 +1,5 @@
 /** The public model of a node: checks it, describes its files for a charter, and loads it. Knows no consortium. */
-import { copyFile } from 'node:fs/promises'
+import { copyFile, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { Tokenizer } from '../data/tokenizer.ts'
 import { InputError } from '../lib/errors.ts'
@@ -115,12 +115,13 @@ export async function replayOf(dir: string): Promise<string> {
   return replay
 }
 
-/** Copy verified blobs into a model folder. */
+/** Copy verified blobs into a model folder, in place of what an earlier attempt left there. */
 export async function installPublicModel(
   files: readonly PublicFile[],
   dir: string,
   blobPath: (file: PublicFile) => string,
 ): Promise<void> {
+  await mapDiskErrors(dir, () => rm(dir, { recursive: true, force: true }))
   await ensurePrivateDir(dir)
   for (const file of files) {
     await mapDiskErrors(dir, () => copyFile(blobPath(file), join(dir, basename(file.name))))

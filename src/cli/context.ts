@@ -1,5 +1,4 @@
 /** What every command of the command line gets: the options that all commands have, and where to print. */
-import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import {
@@ -14,9 +13,9 @@ import {
   whole,
 } from '../commands/parameters.ts'
 import { WEIGHT_FORMATS, type WeightFormat } from '../inference/weight-format.ts'
-import { mapDiskErrors } from '../lib/files.ts'
 import type { EngineChoice } from '../tensor/select-engine.ts'
 import type { Output } from './output.ts'
+import { readPassphrase } from './passphrase.ts'
 
 const MAX_THREADS = 256
 const ENGINE_WORD = text(40)
@@ -47,7 +46,7 @@ export interface CommandContext {
   readonly weights: WeightFormat
   readonly output: Output
   readonly signal: AbortSignal
-  /** Read from the file that the user named; undefined if the user named none. @throws InputError `not-found`. */
+  /** Read from the file that the user named; undefined if the user named none. @throws as `readPassphrase`. */
   passphrase(): Promise<string | undefined>
 }
 
@@ -73,14 +72,9 @@ export async function contextOf(
     weights,
     output,
     signal,
-    passphrase: async () => (passphraseFile === undefined ? undefined : await readPassphrase(passphraseFile)),
+    passphrase: async () =>
+      passphraseFile === undefined ? undefined : await readPassphrase(passphraseFile, signal),
   }
-}
-
-/** The first line break at the end of the file, which editors add, is not part of the passphrase. */
-async function readPassphrase(file: string): Promise<string> {
-  const content = await mapDiskErrors(file, () => readFile(file, 'utf8'))
-  return content.replace(/\r?\n$/, '')
 }
 
 export const unixNow = (): number => Math.floor(Date.now() / 1000)

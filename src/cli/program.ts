@@ -33,6 +33,8 @@ export async function runProgram(
       return 0
     }
     output = createOutput(streams, invocation.values['json'] === true)
+    const { checkEnvironment } = await import('./environment.ts')
+    checkEnvironment(process.env)
     const { runCommand } = await import('./run.ts')
     await runCommand(command, invocation, output, signal)
     return 0

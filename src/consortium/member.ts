@@ -1,7 +1,8 @@
-/** An entry of a roster. Knows nothing about signatures. */
+/** An entry of a roster, and the rule for names of institutions. Knows nothing about signatures. */
 
 import { type PeerIdString, publicKeyFromPeerId } from '../identity/keys.ts'
 import type { JsonObject } from '../lib/canonical-json.ts'
+import { FormatError, InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 
 export const MEMBER_ROLES = ['founder', 'member'] as const
@@ -22,12 +23,42 @@ export interface Member {
   }
 }
 
-const INSTITUTION = /^[\p{L}\p{N}][\p{L}\p{N} .,'&()-]*$/u
+const MAX_INSTITUTION = 100
+const INSTITUTION = /^[\p{L}\p{N}][\p{L}\p{M}\p{N} .,'’&()-]*$/u
+
+/**
+ * The name of an institution as statements hold it: NFC, single spaces, none at the ends.
+ * @param given as somebody typed it. @throws InputError `usage`.
+ */
+export function institutionName(given: string): string {
+  const name = given.normalize('NFC').trim().replaceAll(/ +/g, ' ')
+  if (name.length > 0 && name.length <= MAX_INSTITUTION && INSTITUTION.test(name)) return name
+  const wrong = [...name].find((character, i) => !INSTITUTION.test(i === 0 ? character : `a${character}`))
+  const found =
+    name.length > MAX_INSTITUTION
+      ? `${name.length} characters`
+      : wrong === undefined
+        ? 'nothing'
+        : `${JSON.stringify(wrong)} in it`
+  throw new InputError(
+    'usage',
+    `institution: expected 1 to ${MAX_INSTITUTION} letters, digits, spaces and .,'’&()- that begin with a letter or digit, got ${found}; choose another name`,
+  )
+}
+
+/** @throws FormatError `bad-field` for a name that is not as `institutionName` writes it. */
+export function readInstitution(fields: Fields, title: string): string {
+  const name = fields.text('institution', MAX_INSTITUTION, INSTITUTION)
+  if (name !== name.normalize('NFC')) {
+    throw new FormatError('bad-field', `${title}.institution: expected Unicode Normalization Form C`)
+  }
+  return name
+}
 
 /** @throws FormatError `bad-field`; VerificationError `weak-key`. */
 export function readMember(value: unknown, title: string): Member {
   const fields = new Fields(value, title)
-  const institution = fields.text('institution', 100, INSTITUTION)
+  const institution = readInstitution(fields, title)
   const peerId = fields.text('peerId', 64)
   publicKeyFromPeerId(peerId)
   const role = fields.literal('role', ...MEMBER_ROLES)

@@ -65,6 +65,7 @@ export const EXCHANGE_CODES = [
 export const INPUT_CODES = [
   'usage',
   'not-found',
+  'not-a-file',
   'empty',
   'too-small',
   'not-text',

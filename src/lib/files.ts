@@ -3,7 +3,8 @@
  * never a mixture. Knows no format.
  */
 import { randomBytes } from 'node:crypto'
-import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { toHex } from './bytes.ts'
 import { FormatError, hasErrno, InputError } from './errors.ts'
@@ -16,9 +17,39 @@ export const PRIVATE_DIR_MODE = 0o700
  */
 export const PIECE_BYTES = 4 * 2 ** 20
 
-/** Create the folder `path` and its parents, readable by the owner only. */
+/**
+ * Create the folder `path` and its missing parents, readable by the owner only. Existing folders keep their mode.
+ * @throws InputError `permissions` for a place where no folder can be created; `not-a-file` if a file is in the way.
+ */
 export async function ensurePrivateDir(path: string): Promise<void> {
-  await mapDiskErrors(path, () => mkdir(path, { recursive: true, mode: PRIVATE_DIR_MODE }))
+  const missing: string[] = []
+  // Not `mkdir` with `recursive`, which never ends in some places that only the system writes, such as /proc.
+  for (let dir = path; !(await pathExists(dir)); dir = dirname(dir)) missing.unshift(dir)
+  for (const dir of missing) await mapDiskErrors(dir, () => createDir(dir))
+  const info = await mapDiskErrors(path, () => stat(path))
+  if (!info.isDirectory()) throw new InputError('not-a-file', `${path} is not a folder; choose another path`)
+}
+
+async function createDir(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: PRIVATE_DIR_MODE })
+  } catch (error) {
+    if (hasErrno(error, 'EEXIST')) return // Another process or a dangling link; the caller looks at the result.
+    if (hasErrno(error, 'ENOENT')) {
+      throw new InputError('permissions', `${path} cannot be created; choose another folder`, { path }, error)
+    }
+    throw error
+  }
+}
+
+/**
+ * Whether other users of the machine may enter a folder, read or write it.
+ * @returns false where the system has no such modes.
+ * @throws InputError `not-found`, `permissions`.
+ */
+export async function isOpenToOthers(path: string): Promise<boolean> {
+  const { mode } = await mapDiskErrors(path, () => stat(path))
+  return process.platform !== 'win32' && (mode & 0o077) !== 0
 }
 
 /** Write a temporary file in the folder of `path`, flush it, rename it to `path`, flush the folder. */
@@ -60,33 +91,57 @@ export async function syncDir(path: string): Promise<void> {
   }
 }
 
+/** Without waiting for the other end of a named pipe; the flag changes nothing for regular files. */
+const READ_WITHOUT_WAITING = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)
+
 /**
- * Read a whole file whose size is checked before it is read.
- * @throws FormatError `too-large`; InputError `not-found`, `permissions`, `io`.
+ * Open a regular file for reading. Follows links.
+ * @throws InputError `not-a-file` for a folder, named pipe, socket or device; `not-found`, `permissions`, `io`.
+ */
+export async function openFile(path: string): Promise<FileHandle> {
+  return mapDiskErrors(path, async () => {
+    const handle = await open(path, READ_WITHOUT_WAITING)
+    const info = await handle.stat()
+    if (info.isFile()) return handle
+    await handle.close()
+    const kind = info.isDirectory() ? 'a folder' : info.isFIFO() ? 'a named pipe' : 'a device'
+    throw new InputError('not-a-file', `${path} is ${kind}; expected a regular file`, { path })
+  })
+}
+
+/**
+ * Read a whole regular file whose size is checked before it is read.
+ * @throws FormatError `too-large`; InputError `not-a-file`, `not-found`, `permissions`, `io`.
  */
 export async function readFileBounded(
   path: string,
   maxBytes: number,
   signal?: AbortSignal,
 ): Promise<Uint8Array> {
-  return mapDiskErrors(path, async () => {
-    const { size } = await stat(path)
+  const handle = await openFile(path)
+  try {
+    const { size } = await handle.stat()
     if (size > maxBytes) {
       throw new FormatError('too-large', `${path}: expected at most ${maxBytes} bytes, got ${size}`)
     }
-    const buffer = await readFile(path, signal === undefined ? {} : { signal })
+    const buffer = await mapDiskErrors(path, () => handle.readFile(signal === undefined ? {} : { signal }))
     return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength)
-  })
+  } finally {
+    await handle.close()
+  }
 }
 
+/** @throws InputError `permissions` if a folder on the way may not be entered. */
 export async function pathExists(path: string): Promise<boolean> {
-  try {
-    await stat(path)
-    return true
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return false
-    throw error
-  }
+  return mapDiskErrors(path, async () => {
+    try {
+      await stat(path)
+      return true
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return false
+      throw error
+    }
+  })
 }
 
 /** Translate errors of the operating system into an InputError whose message says what to do. */
@@ -113,6 +168,22 @@ export async function mapDiskErrors<T>(path: string, action: () => Promise<T>): 
     if (hasErrno(error, 'ENOENT', 'ENOTDIR')) {
       throw new InputError('not-found', `${path} does not exist`, { path }, error)
     }
+    if (hasErrno(error, 'EISDIR')) {
+      throw new InputError('not-a-file', `${path} is a folder; expected a regular file`, { path }, error)
+    }
+    if (hasErrno(error, 'ENXIO', 'EOPNOTSUPP')) {
+      throw new InputError('not-a-file', `${path} is a socket; expected a regular file`, { path }, error)
+    }
+    if (hasErrno(error, 'ENAMETOOLONG')) {
+      throw new InputError('usage', `${path}: the path is too long; choose a shorter one`, { path }, error)
+    }
+    if (hasErrno(error, 'ELOOP', 'EIO', 'EMFILE', 'ENFILE', 'EBUSY', 'ENODEV', 'ESTALE', 'EINVAL')) {
+      throw new InputError('io', `${path} cannot be read or written: ${textOf(error)}`, { path }, error)
+    }
     throw error
   }
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }

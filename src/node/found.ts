@@ -6,29 +6,36 @@
 import { replayName } from '../checkpoint/model-directory.ts'
 import { checkPublicModel, installPublicModel, modelFiles, replayOf } from '../checkpoint/public-model.ts'
 import { type Charter, encodeCharter, publicModelDigest } from '../consortium/charter.ts'
+import { institutionName } from '../consortium/member.ts'
 import { seal } from '../identity/envelope.ts'
 import { loadIdentity, type Protection, saveIdentity } from '../identity/key-file.ts'
 import { createIdentity, type Identity } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
 import { InputError } from '../lib/errors.ts'
-import { ensurePrivateDir, pathExists } from '../lib/files.ts'
+import { openFile } from '../lib/files.ts'
 import type { PublicFile } from '../lib/model-shape.ts'
 import { configToShape } from '../model/config.ts'
 import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'
-import { homePaths, loadSettings, type Settings, saveSettings } from '../store/home.ts'
+import { claimHome, homePaths, loadSettings, type Settings, saveSettings } from '../store/home.ts'
+import { checkListenAddress } from './listen-address.ts'
 
 /** Multiaddrs on which a new node listens unless told otherwise. */
 export const DEFAULT_LISTEN = ['/ip4/0.0.0.0/tcp/4001']
 
-/** Create a key and write it and the settings. @throws InputError `exists`. */
+/**
+ * Create a home folder, a key in it and the settings. The key comes last, so that an attempt that failed can be
+ * repeated.
+ * @throws InputError `exists`, `permissions`; `usage` for settings that no node could use or a short passphrase.
+ */
 export async function initHome(root: string, settings: Settings, protection: Protection): Promise<Identity> {
   const paths = homePaths(root)
-  await ensurePrivateDir(root)
-  if (await pathExists(paths.key)) throw new InputError('exists', `${root} holds a node already`)
+  for (const address of settings.listen) checkListenAddress(address)
+  const institution = institutionName(settings.institution)
+  await claimHome(paths)
   const identity = createIdentity()
+  await saveSettings(paths, { ...settings, institution })
   await saveIdentity(paths.key, identity, protection)
-  await saveSettings(paths, settings)
   return identity
 }
 
@@ -55,7 +62,7 @@ export interface FoundingInit {
 /**
  * Found a consortium around a public model. Weights are read piece by piece; no tensor is held whole.
  * @returns the charter, which this node alone has signed.
- * @throws InputError `not-a-model`, `exists`, `not-found`; FormatError for damaged weights.
+ * @throws InputError `not-a-model`, `exists`, `not-found`, `not-a-file`; FormatError for damaged weights.
  */
 export async function createConsortium(init: SetupInit, founding: FoundingInit): Promise<Charter> {
   const { modelDir, name, signal, onProgress } = founding
@@ -64,7 +71,7 @@ export async function createConsortium(init: SetupInit, founding: FoundingInit):
   const identity = await loadIdentity(paths.key, init.passphrase)
   const replay = founding.replay ?? (await replayOf(modelDir))
   const replayFile = { role: 'replay' as const, name: replayName(replay), path: replay }
-  if (!(await pathExists(replay))) throw new InputError('not-found', `--replay: ${replay} does not exist`)
+  await checkReadable(replay)
   const model = await checkPublicModel(modelDir, { signal, onProgress })
   const config = configToShape(model.config)
   const catalogue = await Catalogue.open(paths.root)
@@ -103,4 +110,10 @@ export async function createConsortium(init: SetupInit, founding: FoundingInit):
   } finally {
     await catalogue.close()
   }
+}
+
+/** @throws InputError `not-found`, `not-a-file`, `permissions`. */
+async function checkReadable(path: string): Promise<void> {
+  const file = await openFile(path)
+  await file.close()
 }

@@ -1,9 +1,18 @@
 /** The node's home folder: the paths in it, and its settings. Knows nothing about what is done with them. */
+import { chmod, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fromUtf8 } from '../lib/bytes.ts'
-import { InputError } from '../lib/errors.ts'
+import { FormatError, InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
-import { ensurePrivateDir, pathExists, readFileBounded, writeFileAtomic } from '../lib/files.ts'
+import {
+  ensurePrivateDir,
+  isOpenToOthers,
+  mapDiskErrors,
+  PRIVATE_DIR_MODE,
+  pathExists,
+  readFileBounded,
+  writeFileAtomic,
+} from '../lib/files.ts'
 
 export interface HomePaths {
   readonly root: string
@@ -26,8 +35,25 @@ export interface Settings {
 }
 
 const MAX_SETTINGS_BYTES = 64 * 1024
+const MAX_LISTEN = 8
+/** Maximum number of addresses of members in settings.json. */
+export const MAX_BOOTSTRAP = 64
 
+/**
+ * Maximum bytes of a home folder's path. The path of a socket has at most 103 bytes on macOS and 107 on Linux, and the
+ * system cuts a longer one without an error.
+ */
+const MAX_ROOT_BYTES = 103 - '/control.sock'.length
+
+/** @throws InputError `usage` for a path that is too long for the control socket in the folder. */
 export function homePaths(root: string): HomePaths {
+  const bytes = Buffer.byteLength(root)
+  if (bytes > MAX_ROOT_BYTES) {
+    throw new InputError(
+      'usage',
+      `the path of the home folder has ${bytes} bytes, at most ${MAX_ROOT_BYTES} are possible because a socket lies in it; choose a shorter --home, got ${root}`,
+    )
+  }
   return {
     root,
     key: join(root, 'key.json'),
@@ -39,7 +65,29 @@ export function homePaths(root: string): HomePaths {
   }
 }
 
-/** @throws InputError `no-home`. */
+/**
+ * Create the home folder, or take an existing folder for it. An empty folder that others may enter becomes private.
+ * @throws InputError `exists` if the folder holds a node, `permissions` if others may enter it and it is not ours
+ * alone to close.
+ */
+export async function claimHome(paths: HomePaths): Promise<void> {
+  const { root } = paths
+  await ensurePrivateDir(root)
+  if (await pathExists(paths.key)) throw new InputError('exists', `${root} holds a node already`)
+  if (!(await isOpenToOthers(root))) return
+  const [{ uid }, entries] = await mapDiskErrors(root, () => Promise.all([stat(root), readdir(root)]))
+  if (entries.length > 0 || uid !== process.geteuid?.()) throw openToOthers(root)
+  await mapDiskErrors(root, () => chmod(root, PRIVATE_DIR_MODE))
+}
+
+function openToOthers(root: string): InputError {
+  return new InputError(
+    'permissions',
+    `${root} can be entered by other users of this machine; choose a new folder for --home, or run: chmod 700 ${root}`,
+  )
+}
+
+/** @throws InputError `no-home`, `permissions`, `usage` for settings that cannot be read. */
 export async function loadSettings(paths: HomePaths): Promise<Settings> {
   if (!(await pathExists(paths.settings))) {
     throw new InputError(
@@ -47,18 +95,31 @@ export async function loadSettings(paths: HomePaths): Promise<Settings> {
       `${paths.root} holds no node; run "flexmesh init --institution NAME" first`,
     )
   }
-  const fields = new Fields(
-    JSON.parse(fromUtf8(await readFileBounded(paths.settings, MAX_SETTINGS_BYTES))),
-    'settings.json',
-  )
+  if (await isOpenToOthers(paths.root)) throw openToOthers(paths.root)
+  const bytes = await readFileBounded(paths.settings, MAX_SETTINGS_BYTES)
+  try {
+    return decodeSettings(bytes)
+  } catch (error) {
+    if (!(error instanceof FormatError || error instanceof SyntaxError)) throw error
+    throw new InputError('usage', `${paths.settings}: ${error.message}; correct the file`, {}, error)
+  }
+}
+
+function decodeSettings(bytes: Uint8Array): Settings {
+  const fields = new Fields(JSON.parse(fromUtf8(bytes)), 'settings.json')
   const settings: Settings = {
     institution: fields.text('institution', 100),
-    listen: fields.list('listen', 8, (item) => String(item)),
-    bootstrap: fields.list('bootstrap', 64, (item) => String(item)),
+    listen: fields.list('listen', MAX_LISTEN, textItem),
+    bootstrap: fields.list('bootstrap', MAX_BOOTSTRAP, textItem),
     mdns: fields.bool('mdns'),
   }
   fields.end()
   return settings
+}
+
+function textItem(item: unknown, title: string): string {
+  if (typeof item === 'string') return item
+  throw new FormatError('bad-field', `${title}: expected text, got ${typeof item}`)
 }
 
 export async function saveSettings(paths: HomePaths, settings: Settings): Promise<void> {

@@ -14,14 +14,28 @@ export function membershipVectors(): Vector[] {
     issuedAt: NOW,
   }
   const good = fromUtf8(sealMembershipRequest(request, carol))
+  const named = (institution: string): string =>
+    fromUtf8(sealMembershipRequest({ ...request, institution }, carol))
   const cases: [...Case, string][] = [
     ['signed', 'accept', 'the asking peer signed', good],
     ['other-signer', 'wrong-signer', 'asks for somebody else', fromUtf8(sealMembershipRequest(request, bob))],
+    ['marks-in-name', 'accept', 'letters of many scripts carry marks', named('अस्पताल d’Évreux')],
+    [
+      'decomposed-name',
+      'bad-field',
+      'a name that reads the same has the same characters',
+      named('E\u0301vreux'),
+    ],
+    ['quote-in-name', 'bad-field', 'names stand in quotes in messages', named('Ward "7"')],
+    ['tag-in-name', 'bad-field', 'names are shown on pages', named('Ward <b>7')],
+    ['mark-first', 'bad-field', 'a name begins with a letter or digit', named('\u0301vreux')],
+    ['direction-in-name', 'bad-field', 'no character reverses the text around it', named('Gamma\u202eytis')],
+    ['long-name', 'bad-field', '101 characters', named('a'.repeat(101))],
     [
       'control-in-name',
       'bad-field',
       'founders read the name before they approve',
-      fromUtf8(sealMembershipRequest({ ...request, institution: 'Gamma\n[approved]' }, carol)),
+      named('Gamma\n[approved]'),
     ],
     [
       'short-token',
