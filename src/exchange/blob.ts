@@ -7,7 +7,7 @@ import { type Digest, digestBytes, toHex } from '../lib/bytes.ts'
 import { ExchangeError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
-import { decodeBytesFrame, decodeBytesParts, firstFrame, requireFrame } from '../network/frames.ts'
+import { decodeBytesFrame, decodeBytesParts } from '../network/frames.ts'
 import type { Answer, Asker } from '../network/network.ts'
 import type { ProtocolRow } from '../network/protocol.ts'
 import type { BlobStore } from '../store/blob-store.ts'
@@ -18,7 +18,7 @@ export const BLOB: ProtocolRow = {
   // The chunk hashes of a file of 64 GiB are 2 MiB.
   maxResponseBytes: limit('frameBytes') + 2 ** 21,
   maxResponseFrames: 64,
-  timeoutMs: limit('chunkTimeout'),
+  timeoutMs: limit('frameTimeout'),
   timeoutPer: 'frame',
   maxInboundStreams: limit('protocolInboundStreams'),
   // Requests for the last chunks of a file may ask for a single chunk each.
@@ -103,16 +103,18 @@ async function* chunksOf(
   }
 }
 
-/** The hashes of all chunks, 32 bytes each. @throws FormatError `truncated` when the answer is empty. */
-export async function askChunkHashes(
+/** The hashes of all chunks, 32 bytes each, in the only frame of an honest answer. */
+export async function* askChunkHashes(
   network: Asker,
   peer: PeerIdString,
   digest: Digest,
   signal: AbortSignal,
-): Promise<Uint8Array> {
+  onBytes?: (count: number) => void,
+): AsyncGenerator<Uint8Array, void, void> {
   const request = encodeBlobRequest({ kind: 'hashes', digest })
-  const frame = await firstFrame(network.ask(peer, BLOB, request, signal))
-  return decodeBytesFrame(requireFrame(frame, 'chunk hashes'), BLOB.maxResponseBytes)
+  for await (const frame of network.ask(peer, BLOB, request, signal, onBytes)) {
+    yield decodeBytesFrame(frame, BLOB.maxResponseBytes)
+  }
 }
 
 /** Consecutive chunks in order, each as consecutive parts. The answer may end early. */
@@ -126,10 +128,11 @@ export async function* askChunks(
     readonly chunkSize: number
   },
   signal: AbortSignal,
+  onBytes?: (count: number) => void,
 ): AsyncGenerator<readonly Uint8Array[], void, void> {
   const { digest, first, count, chunkSize } = run
   const request = encodeBlobRequest({ kind: 'chunks', digest, first, count })
-  for await (const frame of network.ask(peer, BLOB, request, signal)) {
+  for await (const frame of network.ask(peer, BLOB, request, signal, onBytes)) {
     yield decodeBytesParts(frame, chunkSize)
   }
 }

@@ -15,11 +15,13 @@ import type { BlobStore } from '../store/blob-store.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
 import { askAddresses } from './addresses.ts'
 import { CatchUp } from './catch-up.ts'
-import { type FetchProgress, fetchBlob } from './fetch-blob.ts'
+import type { FetchProgress } from './chunk-fetch.ts'
+import { fetchBlob } from './fetch-blob.ts'
 import type { ExchangeHandlers } from './handlers.ts'
 import { headsTopic, judgeAnnouncement } from './heads.ts'
 import { askCharter, askMembership } from './join.ts'
 import { PROTOCOLS } from './protocols.ts'
+import { Providers } from './providers.ts'
 import { pullStatements } from './statements.ts'
 import { SyncQueue } from './sync-queue.ts'
 
@@ -54,6 +56,7 @@ export class Exchange {
   readonly #handlers: ExchangeHandlers
   readonly #network: Network
   readonly #syncs: SyncQueue
+  readonly #providers: Providers
   readonly #catchUp: CatchUp
   readonly #stopping = new AbortController()
   readonly #log: Log
@@ -64,6 +67,7 @@ export class Exchange {
     this.#log = log
     this.#blobs = blobs
     this.#handlers = handlers
+    this.#providers = new Providers(init.clock)
     this.#syncs = new SyncQueue((peer) => this.#sync(peer))
     this.#catchUp = new CatchUp({
       pull: (peer) => this.syncWith(peer),
@@ -150,9 +154,14 @@ export class Exchange {
       onProgress?: (progress: FetchProgress) => void
     },
   ): Promise<void> {
-    const providers = options.providers ?? this.connectedMembers()
+    const peers = options.providers ?? this.connectedMembers()
     const signal = AbortSignal.any([options.signal, this.#stopping.signal])
-    await fetchBlob(this.#network, this.#blobs, ref, providers, { ...options, signal })
+    const { onProgress } = options
+    await fetchBlob(this.#network, this.#blobs, ref, peers, {
+      signal,
+      providers: this.#providers,
+      ...(onProgress === undefined ? {} : { onProgress }),
+    })
   }
 
   /** Ask a member for the charter and the rosters. @throws ExchangeError `refused` for a wrong token. */

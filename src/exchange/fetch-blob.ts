@@ -1,207 +1,165 @@
 /**
- * Fetches one file from several members at once, in runs of chunks. Each chunk is verified before it is written, and
- * a later fetch continues with the chunks that are missing. Does not know what the file is.
+ * Fetches one file from several members at once: first the chunk hashes, then the chunks. Each chunk is verified before
+ * it is written, and a later fetch continues with the chunks that are missing. Does not know what the file is.
  */
-import { ExchangeError, FlexMeshError, FormatError, VerificationError } from '../lib/errors.ts'
+import type { PeerIdString } from '../identity/keys.ts'
+import { digestOf } from '../lib/bytes.ts'
+import { ExchangeError, FlexMeshError, VerificationError } from '../lib/errors.ts'
 import { checkChunkHashes, type FileRef } from '../lib/file-ref.ts'
 import type { Asker } from '../network/network.ts'
 import type { BlobStore } from '../store/blob-store.ts'
-import type { PartialBlob } from '../store/partial-blob.ts'
-import { askChunkHashes, askChunks, CHUNKS_PER_REQUEST } from './blob.ts'
+import { askChunkHashes } from './blob.ts'
+import { ChunkFetch, type FetchProgress } from './chunk-fetch.ts'
+import { FileSources, isProviderFault } from './file-sources.ts'
+import { Providers } from './providers.ts'
 
-/** Minimum number of requests in flight, even with one provider: the next is sent while the current answer arrives. */
-const MIN_REQUESTS = 2
-/** Minimum number of chunks in a request. Smaller requests would cost more than they gain by ending together. */
-const MIN_CHUNKS = 4
-/** Maximum number of verified chunks of one answer that wait for the disk. More make the network wait. */
-const UNWRITTEN_CHUNKS = 4
+/** Time after which the next provider is asked for the chunk hashes too, ms. */
+const NEXT_PROVIDER_MS = 1_000
 
-export interface FetchProgress {
-  readonly doneChunks: number
-  readonly totalChunks: number
+export interface FetchOptions {
+  readonly signal: AbortSignal
+  readonly onProgress?: (progress: FetchProgress) => void
+  /** What is known from earlier fetches; default: nothing. */
+  readonly providers?: Providers
 }
 
 /**
- * Fetch a file into the store from any of `providers`. Does nothing when the store has the file. A provider that
- * sends a wrong chunk or stops answering is not asked again; an error of this node's own disk ends the fetch.
+ * Fetch a file into the store from any of `peers`. Does nothing when the store has the file. A provider that sends
+ * wrong data, or less than `transferRate`, is not asked again for a while, and the others deliver what it was asked
+ * for; an error of this node's own disk ends the fetch.
  * @throws ExchangeError `aborted`; the error of the disk; the error of the last provider when none is left, always an
- * ExchangeError; VerificationError `wrong-digest` only if right chunks make a wrong file, a lie of the signer of `ref`.
+ * ExchangeError; VerificationError `wrong-digest` if the signer of `ref` lied: the chunk hashes that it committed to do
+ * not fit the size, or the right chunks make a wrong file.
  */
 export async function fetchBlob(
   network: Asker,
   blobs: BlobStore,
   ref: FileRef,
-  providers: readonly string[],
-  options: { readonly signal: AbortSignal; readonly onProgress?: (progress: FetchProgress) => void },
+  peers: readonly PeerIdString[],
+  options: FetchOptions,
 ): Promise<void> {
   if (await blobs.has(ref.sha256)) return
-  const usable = new Set(providers)
-  const hashes = await fetchHashes(network, ref, usable, options.signal)
-  const partial = await blobs.beginPartial(ref, hashes)
+  const providers = options.providers ?? new Providers(() => performance.now())
+  const sources = new FileSources({ ref, peers, providers })
   try {
-    await new ChunkFetch(network, ref, partial, usable, options).run()
-    await partial.complete()
-  } finally {
-    await partial.close()
-  }
-}
-
-/** The chunk hashes from the first provider that sends the right ones; the others are removed from `usable`. */
-async function fetchHashes(
-  network: Asker,
-  ref: FileRef,
-  usable: Set<string>,
-  signal: AbortSignal,
-): Promise<Uint8Array> {
-  let failure: unknown = new ExchangeError('unreachable', `no member that holds ${ref.sha256} is connected`)
-  for (const peer of [...usable]) {
+    const hashes = await fetchHashes(network, sources, ref, options.signal)
+    const partial = await blobs.beginPartial(ref, hashes, options.signal)
     try {
-      const hashes = await askChunkHashes(network, peer, ref.sha256, signal)
-      checkChunkHashes(ref, hashes)
-      return hashes
-    } catch (error) {
-      if (signal.aborted) throw aborted(ref, error)
-      failure =
-        error instanceof FlexMeshError
-          ? asExchangeError(error)
-          : new ExchangeError('unreachable', `${peer} does not answer`, {}, error)
-      usable.delete(peer)
-    }
-  }
-  throw failure
-}
-
-/** Fetches the missing chunks of one file. Used once. */
-class ChunkFetch {
-  readonly #network: Asker
-  readonly #ref: FileRef
-  readonly #partial: PartialBlob
-  readonly #usable: Set<string>
-  readonly #onProgress: (progress: FetchProgress) => void
-  readonly #totalChunks: number
-  /** Indices of the chunks that are not requested yet, ascending. */
-  readonly #missing: number[]
-  #doneChunks: number
-  readonly #caller: AbortSignal
-  /** Ends the other requests when this node's own disk fails. */
-  readonly #local = new AbortController()
-  /** Aborted by the caller or by a failed disk. */
-  readonly #signal: AbortSignal
-  #failure: unknown
-
-  constructor(
-    network: Asker,
-    ref: FileRef,
-    partial: PartialBlob,
-    usable: Set<string>,
-    options: { readonly signal: AbortSignal; readonly onProgress?: (progress: FetchProgress) => void },
-  ) {
-    this.#network = network
-    this.#ref = ref
-    this.#partial = partial
-    this.#usable = usable
-    this.#onProgress = options.onProgress ?? (() => undefined)
-    this.#totalChunks = Math.ceil(ref.size / ref.chunkSize)
-    this.#missing = partial.missing()
-    this.#doneChunks = this.#totalChunks - this.#missing.length
-    this.#caller = options.signal
-    this.#signal = AbortSignal.any([options.signal, this.#local.signal])
-  }
-
-  /** Resolves once every chunk is written. */
-  async run(): Promise<void> {
-    this.#report()
-    while (this.#missing.length > 0 && this.#usable.size > 0) {
-      const peers = [...this.#usable]
-      const requests = Math.max(MIN_REQUESTS, peers.length)
-      await Promise.all(
-        Array.from({ length: requests }, (_, i) =>
-          this.#fetchFrom(peers[i % peers.length] as string, requests),
-        ),
-      )
-      if (this.#local.signal.aborted) throw this.#local.signal.reason
-      if (this.#caller.aborted) throw aborted(this.#ref, this.#failure)
-    }
-    if (this.#missing.length > 0) throw this.#failure
-  }
-
-  /** Request runs of chunks from one provider until none is missing or the provider fails. Never rejects. */
-  async #fetchFrom(peer: string, requests: number): Promise<void> {
-    while (this.#missing.length > 0 && this.#usable.has(peer) && !this.#signal.aborted) {
-      try {
-        // Half of a fair share, so that all requests end at about the same time.
-        const share = Math.max(MIN_CHUNKS, Math.ceil(this.#missing.length / (2 * requests)))
-        await this.#fetchRun(peer, takeRun(this.#missing, share))
-      } catch (error) {
-        if (!isProviderFault(error)) this.#local.abort(error)
-        this.#failure = asExchangeError(error)
-        this.#usable.delete(peer)
-      }
-    }
-  }
-
-  /** Fetch consecutive chunks. Those that are not written afterwards are missing again. */
-  async #fetchRun(peer: string, run: readonly number[]): Promise<void> {
-    const { sha256: digest, chunkSize } = this.#ref
-    const request = { digest, first: run[0] as number, count: run.length, chunkSize }
-    let next = 0
-    const writes: Promise<void>[] = []
-    const unwritten = new Set(run)
-    try {
-      for await (const parts of askChunks(this.#network, peer, request, this.#signal)) {
-        const index = run[next]
-        if (index === undefined) break
-        next++
-        const write = this.#partial.writeChunk(index, parts).then(() => {
-          unwritten.delete(index)
-          this.#doneChunks++
-          this.#report()
-        })
-        write.catch(() => undefined) // Not lost: `writes` is awaited after more chunks were read.
-        writes.push(write)
-        await writes[next - UNWRITTEN_CHUNKS]
-      }
-      await Promise.all(writes)
-      if (next < run.length) {
-        const message = `${peer}: the answer ended ${run.length - next} chunks early`
-        throw new VerificationError('wrong-digest', message)
-      }
+      await new ChunkFetch({ ...options, network, sources, ref, hashes, partial }).run()
+      await partial.complete(options.signal)
     } finally {
-      await Promise.allSettled(writes)
-      if (unwritten.size > 0) {
-        this.#missing.push(...unwritten)
-        this.#missing.sort((a, b) => a - b)
-      }
+      await partial.close()
     }
-  }
-
-  #report(): void {
-    this.#onProgress({ doneChunks: this.#doneChunks, totalChunks: this.#totalChunks })
+  } catch (error) {
+    if (options.signal.aborted) {
+      throw new ExchangeError('aborted', `${ref.sha256}: the fetch was aborted`, { file: ref.sha256 }, error)
+    }
+    throw error
+  } finally {
+    sources.close()
   }
 }
 
-/** Remove at most `most` consecutive chunk indices from the start of `missing`. */
-function takeRun(missing: number[], most: number): number[] {
-  let count = 1
-  while (count < Math.min(most, CHUNKS_PER_REQUEST) && missing[count] === (missing[0] as number) + count)
-    count++
-  return missing.splice(0, count)
-}
-
-/** Whether an error comes from what a provider sent or did not send, and not from this node. */
-function isProviderFault(error: unknown): boolean {
-  return error instanceof ExchangeError || error instanceof FormatError || error instanceof VerificationError
+interface Answer {
+  readonly peer: PeerIdString
+  /** Undefined if the provider failed. */
+  readonly hashes?: Uint8Array
 }
 
 /**
- * A wrong or malformed answer proves something about the provider that sent it and nothing about the signer of the
- * package, so it must not look like a fault of the package.
+ * The chunk hashes from the first provider that sends the right ones. Providers that send others are dropped. A
+ * provider that does not answer soon is not waited for: the next one is asked at the same time.
  */
-function asExchangeError(error: unknown): unknown {
-  const isWrongAnswer = error instanceof FormatError || error instanceof VerificationError
-  return isWrongAnswer ? new ExchangeError('protocol', error.message, {}, error) : error
+async function fetchHashes(
+  network: Asker,
+  sources: FileSources,
+  ref: FileRef,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
+  const enough = new AbortController()
+  const either = AbortSignal.any([signal, enough.signal])
+  const running = new Map<PeerIdString, Promise<Answer>>()
+  const asked = new Set<PeerIdString>()
+  const ask = async (peer: PeerIdString): Promise<Answer> => {
+    try {
+      return { peer, hashes: await hashesFrom(network, sources, ref, peer, either) }
+    } catch (error) {
+      if (error instanceof SignerError) throw error.reason
+      if (!either.aborted) sources.drop(peer, unexpectedAsExchange(peer, error))
+      return { peer }
+    }
+  }
+  try {
+    for (;;) {
+      signal.throwIfAborted()
+      const next = sources.usable().find((peer) => !asked.has(peer))
+      if (next !== undefined) {
+        asked.add(next)
+        running.set(next, ask(next))
+      }
+      if (running.size === 0) throw sources.failure
+      const isLast = sources.usable().every((peer) => asked.has(peer))
+      const answer = await soonest([...running.values()], isLast ? undefined : NEXT_PROVIDER_MS)
+      if (answer === undefined) continue
+      running.delete(answer.peer)
+      if (answer.hashes === undefined) continue
+      sources.prefer(answer.peer)
+      return answer.hashes
+    }
+  } finally {
+    enough.abort()
+    await Promise.allSettled(running.values())
+  }
 }
 
-function aborted(ref: FileRef, cause: unknown): ExchangeError {
-  return new ExchangeError('aborted', `${ref.sha256}: the fetch was aborted`, { file: ref.sha256 }, cause)
+/** @throws SignerError if the provider's hashes are the ones that `ref` commits to, but do not fit its size. */
+async function hashesFrom(
+  network: Asker,
+  sources: FileSources,
+  ref: FileRef,
+  peer: PeerIdString,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
+  const question = (inner: AbortSignal, onBytes: (count: number) => void) =>
+    askChunkHashes(network, peer, ref.sha256, inner, onBytes)
+  // The first frame is the answer. What a provider sends behind it is not read.
+  for await (const hashes of sources.ask(peer, question, signal)) {
+    try {
+      checkChunkHashes(ref, hashes)
+    } catch (error) {
+      throw digestOf(hashes) === ref.chunksSha256 ? new SignerError(error) : error
+    }
+    return hashes
+  }
+  throw new VerificationError('wrong-digest', `${peer}: the answer holds no chunk hashes`)
+}
+
+/** Carries a proof that the signer of a file reference lied past the handling of the providers' errors. */
+class SignerError extends Error {
+  readonly reason: unknown
+
+  constructor(error: unknown) {
+    super('the signer of the file reference lied')
+    this.reason =
+      error instanceof FlexMeshError ? new VerificationError('wrong-digest', error.message, {}, error) : error
+  }
+}
+
+function unexpectedAsExchange(peer: PeerIdString, error: unknown): unknown {
+  if (isProviderFault(error)) return error
+  return new ExchangeError('unreachable', `${peer} does not answer`, {}, error)
+}
+
+/** The first of `promises` to settle; undefined if none has after `ms`. */
+async function soonest<T>(promises: readonly Promise<T>[], ms: number | undefined): Promise<T | undefined> {
+  if (ms === undefined) return Promise.race(promises)
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), ms)
+  })
+  try {
+    return await Promise.race([...promises, late])
+  } finally {
+    clearTimeout(timer)
+  }
 }

@@ -68,7 +68,23 @@ export const LIMITS = {
   },
   dialTimeout: { value: 5_000, unit: 'ms', why: 'a member on the internet answers within seconds' },
   requestTimeout: { value: 10_000, unit: 'ms', why: 'one request and its first answer' },
-  chunkTimeout: { value: 30_000, unit: 'ms', why: '1 MiB at no less than 35 KiB/s' },
+  chunkTimeout: { value: 30_000, unit: 'ms', why: 'one answer with statements' },
+  frameTimeout: {
+    value: 60_000,
+    unit: 'ms',
+    why: 'a chunk of 1 MiB while three requests share transferRate: 48 s',
+  },
+  transferRate: {
+    value: 64 * KIB,
+    unit: 'bytes',
+    why: 'bytes per second that a provider of a file must send, over all its requests; a slower one is not worth waiting for',
+  },
+  transferGrace: {
+    value: 5_000,
+    unit: 'ms',
+    why: 'time to open a stream and to read the first chunk from disk',
+  },
+  transferWindow: { value: 10_000, unit: 'ms', why: 'time over which transferRate is measured' },
   headLifetime: {
     value: 7 * DAY_SECONDS,
     unit: 'seconds',

@@ -93,6 +93,7 @@ async function* refusing(
 
 /**
  * Send one request and yield the frames of the answer: a `BytesFrame` or a decoded value.
+ * @param onBytes called with the number of bytes whenever some of the answer is read from the stream
  * @throws ExchangeError `refused` with the code of the other side in `fields.remote`; `aborted` when `signal`
  * aborted; `timeout` when the time limit of the protocol or of `signal` passed; `protocol` for everything else.
  * FormatError `too-large` or `not-cbor` for a frame that is not one.
@@ -102,6 +103,7 @@ export async function* ask(
   protocol: ProtocolRow,
   request: unknown,
   signal: AbortSignal,
+  onBytes: (count: number) => void = () => undefined,
 ): AsyncGenerator<unknown, void, void> {
   const abort = (): void => stream.abort(abortError(protocol, signal))
   signal.addEventListener('abort', abort, { once: true })
@@ -111,7 +113,7 @@ export async function* ask(
     signal.throwIfAborted()
     await send(stream, [lengthPrefixed.encode.single(encodeCbor(request))], signal)
     let count = 0
-    for await (const frame of split(incoming(stream), protocol.maxResponseBytes)) {
+    for await (const frame of split(counted(incoming(stream), onBytes), protocol.maxResponseBytes)) {
       deadline.frame()
       if (++count > protocol.maxResponseFrames) {
         throw new ExchangeError('protocol', `${protocol.id}: more than ${protocol.maxResponseFrames} frames`)
@@ -135,6 +137,17 @@ export async function* ask(
     // The answer is complete, so a failed close loses nothing; aborting frees the stream.
     if (complete) await stream.close({ signal }).catch(() => stream.abort(new Error('close failed')))
     else stream.abort(new ExchangeError('aborted', `${protocol.id}: the request was given up`))
+  }
+}
+
+/** Report the length of each piece of `source`. */
+async function* counted(
+  source: AsyncIterable<Bytes>,
+  onBytes: (count: number) => void,
+): AsyncGenerator<Bytes, void, void> {
+  for await (const piece of source) {
+    onBytes(piece.byteLength)
+    yield piece
   }
 }
 

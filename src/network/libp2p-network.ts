@@ -130,11 +130,12 @@ export class Libp2pNetwork implements Network {
     protocol: ProtocolRow,
     request: unknown,
     signal: AbortSignal,
+    onBytes?: (count: number) => void,
   ): AsyncGenerator<unknown, void, void> {
     const stream = await this.#dial(`${peer} (${protocol.id})`, signal, async (inner) =>
       this.#node().dialProtocol(peerIdFromString(peer), protocol.id, { signal: inner }),
     )
-    yield* ask(stream, protocol, request, AbortSignal.any([signal, this.#init.signal]))
+    yield* ask(stream, protocol, request, AbortSignal.any([signal, this.#init.signal]), onBytes)
   }
 
   #node(): Transport {

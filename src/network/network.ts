@@ -53,6 +53,7 @@ export interface NetworkInit {
 export interface Asker {
   /**
    * Send one request and yield the frames of the answer.
+   * @param onBytes called with the number of bytes whenever some of the answer has arrived
    * @throws ExchangeError `unreachable`, `refused`, `timeout`, `aborted`, `protocol`.
    */
   ask(
@@ -60,6 +61,7 @@ export interface Asker {
     protocol: ProtocolRow,
     request: unknown,
     signal: AbortSignal,
+    onBytes?: (count: number) => void,
   ): AsyncGenerator<unknown, void, void>
 }
 

@@ -62,9 +62,9 @@ describe('a fetch', () => {
   it('collects a file from several providers', async () => {
     const blobs = await emptyStore()
     const asked = new Set<string>()
-    const network = fakeNetwork(async function* (peer, request, inner) {
+    const network = fakeNetwork(async function* (peer, request, ...rest) {
       asked.add(peer)
-      yield* honest(peer, request, inner)
+      yield* honest(peer, request, ...rest)
     })
     await fetchBlob(network, blobs, ref, ['a', 'b'], { signal })
     expect(equalBytes(await blobs.readAll(ref.sha256, FILE.length), FILE)).toBe(true)
@@ -73,9 +73,9 @@ describe('a fetch', () => {
 
   it('does not ask a provider again that sent wrong chunk hashes', async () => {
     const blobs = await emptyStore()
-    const network = fakeNetwork(async function* (peer, request, inner) {
+    const network = fakeNetwork(async function* (peer, request, ...rest) {
       if (peer === 'liar') yield { bytes: new Uint8Array(chunkHashes.length) }
-      else yield* honest(peer, request, inner)
+      else yield* honest(peer, request, ...rest)
     })
     await fetchBlob(network, blobs, ref, ['liar', 'honest'], { signal })
     expect(await blobs.has(ref.sha256)).toBe(true)
@@ -114,6 +114,17 @@ describe('a fetch', () => {
     })
     const fetched = fetchBlob(network, await emptyStore(), ref, ['liar'], { signal })
     await expect(fetched).rejects.toMatchObject({ family: 'exchange', code: 'protocol' })
+  })
+
+  it.each([
+    ['one chunk more', ref.size + CHUNK],
+    ['a chunk less', ref.size - CHUNK],
+    ['one byte more', ref.size + 1],
+    ['one byte less', ref.size - 1],
+  ])('blames the signer for a size that implies %s than its own hashes', async (_, size) => {
+    const lie = { ...ref, size }
+    const fetched = fetchBlob(fakeNetwork(honest), await emptyStore(), lie, ['honest'], { signal })
+    await expect(fetched).rejects.toMatchObject({ family: 'verification', code: 'wrong-digest' })
   })
 
   it('blames the signer for a reference whose chunks make another file', async () => {
