@@ -3,7 +3,7 @@
  *
  * `publish`   load -> release -> pack -> store -> judge our own -> sign -> log -> decide -> compose -> announce
  * `withdraw`  find -> sign -> log -> leave out -> compose -> announce
- * `ingest`    open and verify once -> log -> queue
+ * `ingest`    open and verify once -> log -> queue; a log that contradicts itself ends the use of its packages
  * `judge`     check manifest -> fetch -> check weights -> measure -> decide -> compose; called by the queue
  * `upkeep`    drop experts whose consent has expired, retry writes that failed; called every hour
  *
@@ -40,6 +40,7 @@ import type { Serial } from './lib/serial.ts'
 import type { Expert } from './model/params.ts'
 import { describeExpert, type PublishRequest, release, type TrainedExpert } from './owner/release.ts'
 import type { Trainings } from './owner/trainings.ts'
+import { openForkProof } from './packaging/fork-proof.ts'
 import { encodeManifest } from './packaging/manifest.ts'
 import {
   type ManifestStatement,
@@ -47,6 +48,8 @@ import {
   type WithdrawalStatement,
 } from './packaging/open-statement.ts'
 import { packExpert } from './packaging/package.ts'
+import type { ForkEnvelopes } from './statements/fork.ts'
+import type { Head } from './statements/head.ts'
 import type { StatementLog } from './statements/statement-log.ts'
 import { encodeWithdrawal, type Withdrawal } from './statements/withdrawal.ts'
 import type { BlobStore } from './store/blob-store.ts'
@@ -62,6 +65,13 @@ export type PipelineEvent =
       readonly bytes: number
     }
   | { readonly event: 'withdrawn'; readonly institution: string; readonly id: Digest }
+  | {
+      readonly event: 'forked'
+      readonly institution: string
+      readonly peerId: string
+      /** Whether it is this node's own log. */
+      readonly isOwn: boolean
+    }
 
 /** The parts of a node that the data path runs through. Each owns its own state. */
 export interface Parts {
@@ -119,6 +129,7 @@ export async function publish(
   // accept the package.
   encodeManifest(draft)
   parts.membership.checkRosterNotEnded()
+  checkNotForked(parts)
   const endHold = parts.accepted.hold(draft)
   try {
     await parts.blobs.put(packed.parts)
@@ -145,6 +156,15 @@ export async function publish(
   }
 }
 
+/** @throws InputError `not-acceptable`: nobody would use the package. */
+function checkNotForked({ statements, identity }: Parts): void {
+  if (!statements.isForked(identity.peerId)) return
+  throw new InputError(
+    'not-acceptable',
+    'the key of this node has signed two different histories, so no member uses its packages; ask a founder to revoke it, then join again with a new home',
+  )
+}
+
 /** Withdraw every standing package of our own that has this name. @throws InputError `not-found`. */
 export async function withdraw(parts: Parts, name: string): Promise<Digest[]> {
   const ids = await parts.signing.run(async () => {
@@ -165,12 +185,13 @@ export async function announce(parts: Parts): Promise<void> {
 
 /**
  * Take in one statement from a member. Opens it and verifies its signature here, and only here. Resolves when the
- * statement is logged or refused; a manifest is also queued, and the queue calls `judge` later. A head has no effect
- * here: it counts only as an announcement.
+ * statement is logged or refused; a manifest is also queued, and the queue calls `judge` later. A head is only
+ * compared with its publisher's log.
  * @returns whether the statement was new to us.
  */
 export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolean> {
   let publisher: string | undefined
+  let wasForked = true
   try {
     const statement = openStatementOfAnyKind(envelope)
     switch (statement.kind) {
@@ -178,21 +199,29 @@ export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolea
         return await ingestRoster(parts, envelope)
       case 'withdrawal':
         publisher = statement.withdrawal.publisher
+        wasForked = parts.statements.isForked(publisher)
         return await ingestWithdrawal(parts, statement)
       case 'manifest': {
         publisher = statement.manifest.publisher
+        wasForked = parts.statements.isForked(publisher)
         const isNew = await logManifest(parts, statement)
         if (isNew) parts.queue.add(statement)
         return isNew
       }
       case 'head':
+        await ingestHead(parts, statement.head, envelope)
         return false
     }
   } catch (error) {
+    if (publisher !== undefined && !wasForked && parts.statements.isForked(publisher)) {
+      await actOnFork(parts, publisher)
+    }
     if (!isRefusal(error)) {
       parts.log.warn('a statement could not be kept now and comes again with the next sync', error)
       return false
     }
+    // The peer may hold a later roster or predecessors that we lack. It sends the statement again after those.
+    if (error.code === 'not-a-member' || error.code === 'replayed') return false
     // Recorded under the envelope's digest, not the statement's id, so that a forged copy cannot get the genuine
     // statement refused. A publisher is named only if its signature was verified.
     await parts.verdicts.putEnvelope(refusedEnvelope(digestOf(envelope), error, parts.now(), publisher))
@@ -203,8 +232,57 @@ export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolea
 async function ingestRoster(parts: Parts, envelope: Uint8Array): Promise<boolean> {
   const { membership, accepted, composer } = parts
   if (!(await membership.onRoster(envelope))) return false
-  if ((await accepted.dropUncoveredByRoster()).length > 0) await composer.recompose()
+  if ((await accepted.dropUncovered()).length > 0) await composer.recompose()
+  await spread(parts)
   return true
+}
+
+/** Compare a head, whose signature was verified, with its publisher's log: the two may prove a fork. Never rejects. */
+export async function ingestHead(parts: Parts, head: Head, envelope: Uint8Array): Promise<void> {
+  try {
+    if (await parts.statements.compareHead(head, envelope)) await actOnFork(parts, head.publisher)
+  } catch (error) {
+    parts.log.warn('a head was not compared with the log of its publisher', error)
+  }
+}
+
+/**
+ * Take in a proof that a publisher has forked.
+ * @returns whether it is the first against this publisher.
+ */
+export async function ingestFork(parts: Parts, envelopes: ForkEnvelopes): Promise<boolean> {
+  const { statements, membership } = parts
+  try {
+    const fork = openForkProof(envelopes, membership.consortium)
+    if (!(await statements.keepFork(fork))) return false
+    await actOnFork(parts, fork.publisher)
+    return true
+  } catch (error) {
+    parts.log.warn('a proof that a member has forked could not be kept', error)
+    return false
+  }
+}
+
+/** Stop using the packages of a publisher that has forked, and tell people and the other members. */
+async function actOnFork(parts: Parts, publisher: string): Promise<void> {
+  const { membership, identity, accepted, composer } = parts
+  const isOwn = publisher === identity.peerId
+  const institution = membership.institutionOf(publisher)
+  parts.onEvent({ event: 'forked', institution, peerId: publisher, isOwn })
+  if ((await accepted.dropUncovered()).length > 0) await composer.recompose()
+  await spread(parts)
+}
+
+/** Announce our head, so that the other members ask us for what we have just learned. Never rejects. */
+async function spread(parts: Parts): Promise<void> {
+  try {
+    await announce(parts)
+  } catch (error) {
+    parts.log.warn(
+      'what this node has learned was not announced; members learn it with their next sync',
+      error,
+    )
+  }
 }
 
 async function ingestWithdrawal(parts: Parts, statement: WithdrawalStatement): Promise<boolean> {

@@ -37,6 +37,8 @@ export interface AcceptedExpertsInit {
   readonly institutionOf: (publisher: string) => string
   /** Whether the roster covers statement `seq` of a publisher. */
   readonly mayPublish: (publisher: string, seq: number) => boolean
+  /** Whether a publisher signed two statements for one place in its log. */
+  readonly isForked: (publisher: string) => boolean
   /** Unix seconds. */
   readonly now: () => number
   /** Default: silent. */
@@ -172,8 +174,12 @@ export class AcceptedExperts {
   }
 
   #whyNot({ id, manifest }: OpenedManifest): Overruling | undefined {
-    const { publisher, seq } = manifest
-    if (this.isWithdrawn(publisher, id)) return WITHDRAWN
+    const { publisher } = manifest
+    return this.isWithdrawn(publisher, id) ? WITHDRAWN : this.#whyUncovered(manifest)
+  }
+
+  #whyUncovered({ publisher, seq }: Manifest): Overruling | undefined {
+    if (this.#init.isForked(publisher)) return forked(publisher)
     return this.#init.mayPublish(publisher, seq) ? undefined : notCovered(publisher)
   }
 
@@ -231,12 +237,16 @@ export class AcceptedExperts {
     )
   }
 
-  /** Stop using packages that the roster no longer covers. @returns their experts. */
-  dropUncoveredByRoster(): Promise<AcceptedExpert[]> {
-    const over = this.manifests().filter(
-      ({ manifest: { publisher, seq } }) => !this.#init.mayPublish(publisher, seq),
-    )
-    return this.#drop(over.map(({ id, manifest }) => ({ id, why: notCovered(manifest.publisher) })))
+  /**
+   * Stop using packages that the roster no longer covers, or whose publisher has forked, and delete their files.
+   * @returns their experts.
+   */
+  dropUncovered(): Promise<AcceptedExpert[]> {
+    const over = this.manifests().flatMap(({ id, manifest }) => {
+      const why = this.#whyUncovered(manifest)
+      return why === undefined ? [] : [{ id, why, files: manifest }]
+    })
+    return this.#drop(over)
   }
 
   /**
@@ -290,4 +300,8 @@ function notCovered(publisher: string): Overruling {
     code: 'not-a-member',
     reason: `${publisher} was taken off the roster before it published this`,
   }
+}
+
+function forked(publisher: string): Overruling {
+  return { check: 'chain', code: 'forked', reason: `${publisher} has signed two statements for one place` }
 }

@@ -121,7 +121,9 @@ function eventLine(event: NodeEvent): string {
     case 'member':
       return `new member: ${event.institution}`
     case 'revoked':
-      return `no longer a member: ${event.institution}`
+      return event.isOwn
+        ? 'this institution was taken off the roster: others take no new packages of it; a founder can admit it again under a new key'
+        : `no longer a member: ${event.institution}`
     case 'request':
       return `${event.institution} applies for membership; run: flexmesh approve "${event.institution}"`
     case 'published':
@@ -134,6 +136,10 @@ function eventLine(event: NodeEvent): string {
         : `refused a package of ${event.institution}: ${event.verdict.code} (${event.verdict.reason})`
     case 'withdrawn':
       return `${event.institution} withdrew ${shortDigest(event.id)}`
+    case 'forked':
+      return event.isOwn
+        ? 'FORKED: the key of this node has signed two different histories, for example because its home was copied or restored from a backup. No node uses its experts any more. Ask a founder to revoke this key, then join again with a new home.'
+        : `FORKED: ${event.institution} (${event.peerId}) has signed two different histories. None of its experts is used any more; ask it what happened`
     case 'composed':
       return [
         `composition ${shortDigest(event.digest)}: public model${event.experts.map((name) => ` + ${name}`).join('')}`,

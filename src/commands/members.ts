@@ -2,7 +2,7 @@
 import type { RevocationReason } from '../consortium/member.ts'
 import { nodeCommand } from './command.ts'
 import { INSTITUTION } from './common-parameters.ts'
-import { oneOf, option, optionalPositional, positional } from './parameters.ts'
+import { oneOf, option, optionalPositional, positional, whole } from './parameters.ts'
 import { day, table } from './terminal.ts'
 
 const DAY_SECONDS = 86_400
@@ -94,7 +94,7 @@ export const APPROVE = nodeCommand({
 
 export const REVOKE = nodeCommand({
   name: 'revoke',
-  usage: 'revoke INSTITUTION [--reason left|compromised|other]',
+  usage: 'revoke INSTITUTION [--reason left|compromised|other] [--valid-through N]',
   parameters: {
     who: positional(INSTITUTION, 'name the institution, as in "flexmesh revoke INSTITUTION"'),
     reason: option(
@@ -102,12 +102,24 @@ export const REVOKE = nodeCommand({
       'left, compromised or other (default)',
       oneOf<RevocationReason>('left', 'compromised', 'other'),
     ),
+    validThrough: option(
+      'valid-through',
+      'number of its last statement that still counts; 0 ends all its experts everywhere (default: the last one here)',
+      whole(0, Number.MAX_SAFE_INTEGER),
+    ),
   },
-  async *run(node, { who, reason = 'other' }) {
-    await node.revoke(who, reason)
-    return { revoked: who }
+  async *run(node, { who, reason = 'other', validThrough }) {
+    return { revoked: who, ...(await node.revoke(who, reason, validThrough)) }
   },
-  words: ({ revoked }) => [`no longer a member: ${revoked}`],
+  words: ({ revoked, validThroughSeq, experts }) => [
+    `no longer a member: ${revoked}`,
+    ...(experts.length === 0
+      ? []
+      : [
+          `its experts up to statement ${validThroughSeq} stay in use: ${experts.join(', ')}`,
+          `to end them everywhere: flexmesh revoke "${revoked}" --valid-through 0`,
+        ]),
+  ],
 })
 
 export const RENEW = nodeCommand({

@@ -13,7 +13,7 @@ import { Serial } from '../lib/serial.ts'
 import { type Catalogue, type Change, rosterKey } from '../store/catalogue.ts'
 import { type Charter, openCharter } from './charter.ts'
 import { decodeInvite, encodeInvite, type Invite } from './invite.ts'
-import type { RevocationReason } from './member.ts'
+import type { Member, RevocationReason } from './member.ts'
 import { type JoinStatus, type MembershipRequest, openMembershipRequest } from './membership-request.ts'
 import {
   addMember,
@@ -30,7 +30,12 @@ import {
 
 export type MembershipEvent =
   | { readonly event: 'member'; readonly institution: string }
-  | { readonly event: 'revoked'; readonly institution: string }
+  | {
+      readonly event: 'revoked'
+      readonly institution: string
+      /** Whether it is the institution of this node. */
+      readonly isOwn: boolean
+    }
   | { readonly event: 'request'; readonly institution: string; readonly peerId: string }
 
 export interface MembershipInit {
@@ -82,6 +87,11 @@ export class Membership {
     return isMember(this.roster(), peerId)
   }
 
+  /** Whether some roster has listed a peer. Rosters keep those that were revoked. */
+  isListed(peerId: PeerIdString): boolean {
+    return findMember(this.roster(), peerId) !== undefined
+  }
+
   /** Whether the roster covers statement `seq` of a publisher: earlier statements of a revoked member stay valid. */
   mayPublish(peerId: PeerIdString, seq: number): boolean {
     return mayPublish(this.roster(), peerId, seq)
@@ -96,6 +106,14 @@ export class Membership {
         `the roster ended at ${new Date(expiresAt * 1000).toISOString()}; a founder renews it with "flexmesh renew"`,
       )
     }
+  }
+
+  /** The member with a name or peer id; if it has none, the member of that name that was revoked last. */
+  findByName(who: string): Member | undefined {
+    const named = this.roster().members.filter(
+      ({ institution, peerId }) => institution === who || peerId === who,
+    )
+    return named.find(({ revoked }) => revoked === undefined) ?? named.at(-1)
   }
 
   /** Name of a member for people; its peer id if the roster does not list it. */
@@ -182,24 +200,21 @@ export class Membership {
   }
 
   /**
-   * Revoke a member.
-   * @param who name or peer id.
+   * Revoke a member, or let fewer statements of one that was revoked stay valid.
+   * @param who name or peer id. A name stands for the member of that name, or for the one that was revoked last.
    * @param validThroughSeq the member's statements with sequence numbers up to this one stay valid.
    * @returns its peer id. @throws InputError `not-found`, `not-a-member`, `usage`.
    */
   revoke(who: string, reason: RevocationReason, validThroughSeq: number): Promise<PeerIdString> {
     return this.#changes.run(async () => {
-      const member = this.roster().members.find(
-        ({ institution, peerId, revoked }) =>
-          revoked === undefined && (institution === who || peerId === who),
-      )
+      const member = this.findByName(who)
       if (member === undefined) throw new InputError('not-found', `${who} is not a member`)
       if (member.peerId === this.#init.identity.peerId) {
         throw new InputError('usage', 'a founder cannot revoke itself')
       }
       const now = this.#init.now()
       await this.#extend(revokeMember(this.roster(), member.peerId, reason, validThroughSeq, now))
-      this.#init.onEvent({ event: 'revoked', institution: member.institution })
+      this.#init.onEvent({ event: 'revoked', institution: member.institution, isOwn: false })
       return member.peerId
     })
   }
@@ -272,7 +287,11 @@ export class Membership {
       const was = findMember(before, peerId)
       if (was === undefined) this.#init.onEvent({ event: 'member', institution })
       else if (revoked !== undefined && was.revoked === undefined)
-        this.#init.onEvent({ event: 'revoked', institution })
+        this.#init.onEvent({
+          event: 'revoked',
+          institution,
+          isOwn: peerId === this.#init.identity.peerId,
+        })
     }
     return true
   }

@@ -80,7 +80,8 @@ export function rosterDigest(roster: Roster): Digest {
 
 /**
  * Open the roster that follows `previous`.
- * @throws FormatError; VerificationError `wrong-consortium`, `replayed` (not the next version), `forked` (does not
+ * @throws FormatError, also for a roster that drops or renames a member or takes back a part of a revocation;
+ * VerificationError `wrong-consortium`, `replayed` (not the next version), `forked` (does not
  * follow `previous`), `unsigned` (too few signatures of founders of `previous`).
  */
 export function openRoster(envelope: Uint8Array, previous: Roster): Roster {
@@ -101,6 +102,7 @@ export function openRoster(envelope: Uint8Array, previous: Roster): Roster {
   if (roster.prev !== rosterDigest(previous)) {
     throw new VerificationError('forked', `roster: version ${roster.version} does not follow ours`)
   }
+  for (const member of previous.members) checkContinued(member, findMember(roster, member.peerId))
   const founders = new Set<PeerIdString>(
     previous.members
       .filter(({ role, revoked }) => role === 'founder' && revoked === undefined)
@@ -114,6 +116,25 @@ export function openRoster(envelope: Uint8Array, previous: Roster): Roster {
     )
   }
   return roster
+}
+
+/**
+ * Nodes drop packages when a roster stops to cover them. If a later roster could cover them again, what a node uses
+ * would depend on when it received which roster.
+ */
+function checkContinued(before: Member, now: Member | undefined): void {
+  if (now === undefined || now.institution !== before.institution) {
+    throw new FormatError('bad-field', `roster.members: ${before.institution} (${before.peerId}) is missing`)
+  }
+  const through = before.revoked?.validThroughSeq ?? Number.POSITIVE_INFINITY
+  const isTakenBack =
+    before.revoked !== undefined && (now.revoked?.validThroughSeq ?? Number.POSITIVE_INFINITY) > through
+  if (isTakenBack) {
+    throw new FormatError(
+      'bad-field',
+      `roster.members: the revocation of ${before.institution} after statement ${through} cannot be taken back`,
+    )
+  }
 }
 
 export function isMember(roster: Roster, peerId: PeerIdString): boolean {
@@ -156,7 +177,11 @@ export function addMember(roster: Roster, institution: string, peerId: PeerIdStr
   return next(roster, [...roster.members, { institution, peerId, role: 'member', joinedAt: now }], now)
 }
 
-/** @throws InputError `not-found` for a peer that is not a member. */
+/**
+ * Revoke a member, or let fewer statements of one that was revoked stay valid.
+ * @throws InputError `not-found` for a peer that the roster does not list; `usage` for a higher `validThroughSeq` than
+ * an earlier revocation has set.
+ */
 export function revokeMember(
   roster: Roster,
   peerId: PeerIdString,
@@ -164,7 +189,15 @@ export function revokeMember(
   validThroughSeq: number,
   now: number,
 ): Roster {
-  if (!isMember(roster, peerId)) throw new InputError('not-found', `${peerId} is not a member`)
+  const listed = findMember(roster, peerId)
+  if (listed === undefined) throw new InputError('not-found', `${peerId} is not a member`)
+  const before = listed.revoked?.validThroughSeq ?? Number.POSITIVE_INFINITY
+  if (validThroughSeq > before) {
+    throw new InputError(
+      'usage',
+      `${listed.institution} was revoked after statement ${before}; a revocation cannot be taken back`,
+    )
+  }
   const members = roster.members.map((member) =>
     member.peerId === peerId ? { ...member, revoked: { reason, at: now, validThroughSeq } } : member,
   )

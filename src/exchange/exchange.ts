@@ -98,7 +98,8 @@ export class Exchange {
       log: (init.log ?? SILENT).scope('network'),
     })
     for (const { row, serve } of PROTOCOLS) {
-      this.#network.handle(row, serve({ handlers, blobs, network: this.#network }))
+      const pullFrom = (peer: PeerIdString): void => this.#catchUpWith(peer)
+      this.#network.handle(row, serve({ handlers, blobs, network: this.#network, pullFrom }))
     }
   }
 

@@ -2,6 +2,7 @@
  * The table of all stream protocols, in the order of the table in protocols/package-exchange. A new protocol is a
  * file that exports its row, its codec, `serve` and `ask`, and one line here.
  */
+import type { PeerIdString } from '../identity/keys.ts'
 import type { Answer, Network } from '../network/network.ts'
 import type { ProtocolRow } from '../network/protocol.ts'
 import type { BlobStore } from '../store/blob-store.ts'
@@ -15,6 +16,8 @@ export interface ServeInit {
   readonly handlers: ExchangeHandlers
   readonly blobs: BlobStore
   readonly network: Network
+  /** Begin to pull statements from a member. */
+  readonly pullFrom: (peer: PeerIdString) => void
 }
 
 export interface StreamProtocol {

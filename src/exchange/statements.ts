@@ -3,20 +3,22 @@
  * Implements protocols/package-exchange, Statements. Does not open the envelopes.
  */
 import type { PeerIdString } from '../identity/keys.ts'
-import { equalBytes } from '../lib/bytes.ts'
+import { digestBytes, equalBytes, toHex } from '../lib/bytes.ts'
 import { encodeCbor } from '../lib/cbor.ts'
 import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
 import { decodeBytesFrame } from '../network/frames.ts'
 import type { Answer, Asker } from '../network/network.ts'
 import type { ProtocolRow } from '../network/protocol.ts'
-import type { StatementsRequest } from '../statements/statement-log.ts'
+import { decodeForkFrame, type ForkEnvelopes, forkFrame } from '../statements/fork.ts'
+import type { Offered, StatementsRequest } from '../statements/statement-log.ts'
 import type { HeadHandlers } from './heads.ts'
 
 export const STATEMENTS: ProtocolRow = {
-  id: '/flexmesh/statements/1.0.0',
+  id: '/flexmesh/statements/2.0.0',
   maxRequestBytes: limit('requestBytes'),
-  maxResponseBytes: limit('envelopeBytes'),
+  // A proof of a fork holds two envelopes; 64 bytes hold what CBOR adds.
+  maxResponseBytes: 2 * limit('envelopeBytes') + 64,
   maxResponseFrames: limit('statementFrames'),
   timeoutMs: limit('chunkTimeout'),
   timeoutPer: 'answer',
@@ -35,10 +37,18 @@ const MAX_REQUESTS = 16
 export interface StatementsHandlers {
   /** The request to send to a member: the statements that this node holds now. */
   wanted(): StatementsRequest
-  /** Envelopes that a member lacks, in the order in which it can verify them. */
-  statementsSince(request: StatementsRequest): AsyncIterable<Uint8Array>
+  /** What a member lacks, in the order in which it can verify it. */
+  statementsSince(request: StatementsRequest): AsyncIterable<Offered>
+  /** Whether the member that sent a request holds something that this node lacks. */
+  isAhead(request: StatementsRequest): boolean
   /** Resolves, with any value, once the statement is stored or refused. A refusal is not a rejection. */
   onStatement(envelope: Uint8Array, from: PeerIdString): Promise<unknown>
+  /** Resolves once a proof that a member has forked is stored or refused. */
+  onFork(envelopes: ForkEnvelopes): Promise<unknown>
+}
+
+export function encodeStatementsRequest({ rosterVersion, known }: StatementsRequest): unknown {
+  return { rosterVersion, known: known.map((log) => ({ ...log, last: digestBytes(log.last) })) }
 }
 
 export function decodeStatementsRequest(value: unknown): StatementsRequest {
@@ -48,29 +58,48 @@ export function decodeStatementsRequest(value: unknown): StatementsRequest {
     const entry = new Fields(item, title)
     const publisher = entry.text('publisher', 64)
     const seq = entry.uint('seq')
+    const last = `sha256:${toHex(entry.bytes('last', 32))}` as const
+    const forked = entry.bool('forked')
     entry.end()
-    return { publisher, seq }
+    return { publisher, seq, last, forked }
   })
   fields.end()
   return { rosterVersion, known }
 }
 
-export function serveStatements({ handlers }: { readonly handlers: StatementsHandlers }): Answer {
-  return async function* (value) {
-    for await (const bytes of handlers.statementsSince(decodeStatementsRequest(value))) yield { bytes }
+/** A request also shows what its sender holds, so a node that lacks something of it asks in turn. */
+export function serveStatements(init: {
+  readonly handlers: StatementsHandlers
+  /** Begin to pull from a member. */
+  readonly pullFrom: (peer: PeerIdString) => void
+}): Answer {
+  const { handlers, pullFrom } = init
+  return async function* (value, from) {
+    const request = decodeStatementsRequest(value)
+    if (handlers.isAhead(request)) pullFrom(from)
+    for await (const offered of handlers.statementsSince(request)) {
+      yield offered.kind === 'fork' ? forkFrame(offered.envelopes) : { bytes: offered.envelope }
+    }
   }
 }
 
-/** Envelopes of one answer. An answer of `STATEMENTS.maxResponseFrames` envelopes may be incomplete. */
+/** Frames of one answer. An answer of `STATEMENTS.maxResponseFrames` frames may be incomplete. */
 async function* askStatements(
   network: Asker,
   peer: PeerIdString,
   request: StatementsRequest,
   signal: AbortSignal,
-): AsyncGenerator<Uint8Array, void, void> {
-  for await (const frame of network.ask(peer, STATEMENTS, request, signal)) {
-    yield decodeBytesFrame(frame, limit('envelopeBytes'))
-  }
+): AsyncGenerator<Offered, void, void> {
+  const encoded = encodeStatementsRequest(request)
+  for await (const frame of network.ask(peer, STATEMENTS, encoded, signal)) yield decodeStatementsFrame(frame)
+}
+
+/** @throws FormatError `bad-field`. */
+export function decodeStatementsFrame(frame: unknown): Offered {
+  const isFork = typeof frame === 'object' && frame !== null && Object.hasOwn(frame, 'fork')
+  return isFork
+    ? { kind: 'fork', envelopes: decodeForkFrame(frame) }
+    : { kind: 'statement', envelope: decodeBytesFrame(frame, limit('envelopeBytes')) }
 }
 
 /**
@@ -81,19 +110,23 @@ async function* askStatements(
 export async function pullStatements(
   network: Asker,
   peer: PeerIdString,
-  handlers: Pick<StatementsHandlers, 'wanted' | 'onStatement'> & Pick<HeadHandlers, 'isBehind'>,
+  handlers: Pick<StatementsHandlers, 'wanted' | 'onStatement' | 'onFork'> & Pick<HeadHandlers, 'isBehind'>,
   signal: AbortSignal,
 ): Promise<void> {
   let request = handlers.wanted()
   for (let requests = 1; requests <= MAX_REQUESTS; requests++) {
     let count = 0
-    for await (const envelope of askStatements(network, peer, request, signal)) {
+    for await (const offered of askStatements(network, peer, request, signal)) {
       count++
-      await handlers.onStatement(envelope, peer)
+      if (offered.kind === 'fork') await handlers.onFork(offered.envelopes)
+      else await handlers.onStatement(offered.envelope, peer)
     }
     const isFull = count === STATEMENTS.maxResponseFrames
     const next = handlers.wanted()
-    const isNew = !equalBytes(encodeCbor(next), encodeCbor(request))
+    const isNew = !equalBytes(
+      encodeCbor(encodeStatementsRequest(next)),
+      encodeCbor(encodeStatementsRequest(request)),
+    )
     if (!isNew || !(isFull || handlers.isBehind())) return
     request = next
   }

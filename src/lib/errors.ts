@@ -50,6 +50,7 @@ export const POLICY_CODES = [
   'harms-public',
   'harms-own',
   'refused-by-operator',
+  'quota',
 ] as const
 
 export const EXCHANGE_CODES = [

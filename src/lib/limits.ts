@@ -48,6 +48,16 @@ export const LIMITS = {
     unit: 'count',
     why: 'rosters and statements in one answer, 512 MiB at most; a member that receives this many asks again',
   },
+  statementsPerPublisher: {
+    value: 4096,
+    unit: 'count',
+    why: 'statements in one log, of which manifests may fill three quarters: a package a week for 50 years',
+  },
+  logBytesPerPublisher: {
+    value: 16 * MIB,
+    unit: 'bytes',
+    why: 'envelopes in one log, of which manifests may fill three quarters; with 64 members a catalogue of 1 GiB',
+  },
   addressesPerMember: { value: 8, unit: 'count', why: 'interfaces of one host that others may dial' },
   maxConnections: { value: 72, unit: 'count', why: 'members plus eight guests' },
   guestConnections: { value: 8, unit: 'count', why: 'peers that hold an invitation but are not members yet' },

@@ -1,6 +1,6 @@
 /** What the exchange asks of a node's parts, and what it tells them. Decides nothing itself. */
 import type { ExchangeHandlers } from '../exchange/handlers.ts'
-import { ingest, type Parts } from '../pipeline.ts'
+import { ingest, ingestFork, ingestHead, type Parts } from '../pipeline.ts'
 import type { Catalogue } from '../store/catalogue.ts'
 import type { Log } from '../telemetry/log.ts'
 import { rememberAddresses } from './address-book.ts'
@@ -15,8 +15,14 @@ export function exchangeHandlers(parts: Parts, catalogue: Catalogue, log: Log): 
     onMembershipRequest: (envelope) => membership.onRequest(envelope),
     wanted: () => statements.request(),
     statementsSince: (request) => statements.since(request),
+    isAhead: (request) => statements.isAhead(request),
     onStatement: (envelope) => ingest(parts, envelope),
-    judgeHead: (envelope) => statements.judgeHead(envelope),
+    onFork: (envelopes) => ingestFork(parts, envelopes),
+    judgeHead: (envelope) => {
+      const { judgement, head } = statements.judgeHead(envelope)
+      if (head !== undefined) void ingestHead(parts, head, envelope) // Never rejects.
+      return judgement
+    },
     isBehind: () => statements.isBehind(),
     onSynced: (peer, addresses) => {
       log.debug(`synced with ${peer}`)

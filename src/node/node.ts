@@ -111,6 +111,7 @@ export class FlexMeshNode {
       keep: new Set(membership.charter.publicModel.files.map(({ sha256 }) => sha256)),
       institutionOf,
       mayPublish: (publisher, seq) => membership.mayPublish(publisher, seq),
+      isForked: (publisher) => statements.isForked(publisher),
       now,
       log: log.scope('acceptance'),
     })
@@ -281,23 +282,30 @@ export class FlexMeshNode {
   }
 
   /**
-   * Revoke a member. Its statements that this node holds stay valid.
-   * @param who name or peer id. @throws InputError `not-found`, `not-a-member`, `usage`.
+   * Revoke a member, or let fewer statements of one that was revoked stay valid. Packages that are not covered any more
+   * leave every node.
+   * @param who name or peer id.
+   * @param validThroughSeq the number of its last statement that stays valid; default: the last one that this node holds.
+   * @returns the experts of the member that stay in use here.
+   * @throws InputError `not-found`, `not-a-member`, `usage`.
    */
-  async revoke(who: string, reason: RevocationReason): Promise<void> {
-    const member = this.membership
-      .roster()
-      .members.find(
-        ({ institution, peerId, revoked }) =>
-          revoked === undefined && (who === institution || who === peerId),
-      )
+  async revoke(
+    who: string,
+    reason: RevocationReason,
+    validThroughSeq?: number,
+  ): Promise<{ validThroughSeq: number; experts: string[] }> {
+    const member = this.membership.findByName(who)
     const tip = member === undefined ? undefined : await this.catalogue.tip(member.peerId)
-    const peer = await this.membership.revoke(who, reason, tip?.seq ?? 0)
+    const through = validThroughSeq ?? member?.revoked?.validThroughSeq ?? tip?.seq ?? 0
+    const peer = await this.membership.revoke(who, reason, through)
     try {
+      if ((await this.accepted.dropUncovered()).length > 0) await this.composer.recompose()
       await this.announce()
     } finally {
       await this.#exchange?.disconnect(peer)
     }
+    const stay = this.accepted.list().filter(({ peerId }) => peerId === peer)
+    return { validThroughSeq: through, experts: stay.map(({ name }) => name) }
   }
 
   /** Confirm every member for another year. @returns the end of the new roster, Unix seconds. */

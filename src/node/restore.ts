@@ -48,7 +48,7 @@ export async function restore(parts: Parts): Promise<void> {
   const holds = waiting.map(({ manifest }) => accepted.hold(manifest))
   for (const { id, manifest } of withdrawn) await accepted.withdraw(manifest.publisher, [id])
   for (const end of holds) end()
-  await accepted.dropUncoveredByRoster()
+  await accepted.dropUncovered()
   await accepted.dropExpired()
   await parts.composer.serve()
   for (const statement of waiting) parts.queue.add(statement)

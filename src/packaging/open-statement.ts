@@ -6,7 +6,7 @@ import { readEnvelope } from '../identity/envelope.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { VerificationError } from '../lib/errors.ts'
-import { openHead } from '../statements/head.ts'
+import { type Head, openHead } from '../statements/head.ts'
 import { openWithdrawal, type Withdrawal } from '../statements/withdrawal.ts'
 import { type Manifest, openManifest } from './manifest.ts'
 
@@ -31,9 +31,10 @@ export interface RosterStatement {
   readonly envelope: Uint8Array
 }
 
-/** A head means nothing outside announcements; it is verified and then ignored. */
+/** A head belongs to no log, but may prove that its publisher has forked. */
 export interface HeadStatement {
   readonly kind: 'head'
+  readonly head: Head
   readonly envelope: Uint8Array
 }
 
@@ -50,8 +51,7 @@ export function openStatementOfAnyKind(envelope: Uint8Array): OpenedStatement {
     case MEDIA_TYPES.roster:
       return { kind: 'roster', envelope }
     case MEDIA_TYPES.head:
-      openHead(envelope)
-      return { kind: 'head', envelope }
+      return { kind: 'head', head: openHead(envelope).head, envelope }
     default:
       throw new VerificationError('wrong-type', `no statement has the type ${payloadType}`)
   }

@@ -9,12 +9,14 @@ import { readEnvelope, seal } from '../identity/envelope.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
 import type { Digest } from '../lib/bytes.ts'
-import { VerificationError } from '../lib/errors.ts'
+import { decodeCbor } from '../lib/cbor.ts'
+import { FlexMeshError, PolicyError, VerificationError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { Serial } from '../lib/serial.ts'
 import type { Catalogue, NewStatement } from '../store/catalogue.ts'
+import { decodeForkFrame, encodeFork, type Fork, type ForkEnvelopes } from './fork.ts'
 import { encodeHead, type Head, openHead } from './head.ts'
-import { type ChainLink, NO_STATEMENT, placeInChain } from './statement.ts'
+import { type ChainLink, type ChainTip, NO_STATEMENT, placeInChain } from './statement.ts'
 
 export interface StatementLogInit {
   readonly identity: Identity
@@ -36,23 +38,41 @@ export interface LoggedStatement {
   readonly isDraft?: true
 }
 
+/** What the asking node holds of one publisher. */
+export interface KnownLog {
+  readonly publisher: string
+  /** Highest sequence number; 0 without statements. */
+  readonly seq: number
+  /** Digest of the statement with that number; NO_STATEMENT without statements. */
+  readonly last: Digest
+  /** Whether the node holds a proof that the publisher has forked. */
+  readonly forked: boolean
+}
+
 export interface StatementsRequest {
   readonly rosterVersion: number
-  /** Highest sequence number that the asking node holds of each publisher. */
-  readonly known: readonly { readonly publisher: string; readonly seq: number }[]
+  readonly known: readonly KnownLog[]
 }
+
+/** One part of the answer to a request. */
+export type Offered =
+  | { readonly kind: 'statement'; readonly envelope: Uint8Array }
+  | { readonly kind: 'fork'; readonly envelopes: ForkEnvelopes }
 
 /** Maximum number of statements in one read from disk. */
 const PAGE = 256
 
+/** Share of a publisher's log that manifests may fill. The rest is for withdrawals, which must always find room. */
+const MANIFESTS_SHARE = 3 / 4
+
 export class StatementLog {
   readonly #init: StatementLogInit
-  /** Highest sequence number in the log of each publisher. */
-  readonly #held = new Map<PeerIdString, number>()
+  /** End of the log of each publisher. */
+  readonly #held = new Map<PeerIdString, ChainTip>()
   /** Latest head received from each publisher. */
-  readonly #heads = new Map<PeerIdString, Pick<Head, 'seq' | 'issuedAt'>>()
-  /** Publishers that signed two statements with one sequence number or one predecessor. */
-  readonly #forked = new Set<PeerIdString>()
+  readonly #heads = new Map<PeerIdString, { readonly head: Head; readonly envelope: Uint8Array }>()
+  /** The proof against each publisher that has forked; undefined if an earlier version kept only one half of it. */
+  readonly #forks = new Map<PeerIdString, ForkEnvelopes | undefined>()
   /** Digests of our latest withdrawals, oldest first; at most as many as a head lists. */
   readonly #ownWithdrawals: Digest[] = []
   readonly #appending = new Serial()
@@ -63,10 +83,12 @@ export class StatementLog {
 
   static async open(init: StatementLogInit): Promise<StatementLog> {
     const log = new StatementLog(init)
-    for (const [publisher, { seq }] of await init.catalogue.tips()) log.#held.set(publisher, seq)
-    for (const [publisher] of await init.catalogue.entries('forks')) log.#forked.add(publisher)
+    for (const [publisher, tip] of await init.catalogue.tips()) log.#held.set(publisher, tip)
+    for (const [publisher, bytes] of await init.catalogue.entries('forks')) {
+      log.#forks.set(publisher, readFork(bytes))
+    }
     for (const [publisher, envelope] of await init.catalogue.entries('heads')) {
-      log.#heads.set(publisher, openHead(envelope).head)
+      log.#heads.set(publisher, { head: openHead(envelope).head, envelope })
     }
     for await (const { envelope, digest } of log.of(init.identity.peerId)) {
       if (readEnvelope(envelope).payloadType === MEDIA_TYPES.withdrawal) log.#rememberWithdrawal(digest)
@@ -77,9 +99,12 @@ export class StatementLog {
   /**
    * Add a statement to its publisher's log.
    * @returns false if the log holds it already.
-   * @throws VerificationError `wrong-consortium`; `not-a-member` for a statement that the roster does not cover;
-   * `forked` for one that contradicts the log, which is kept as proof; `replayed` for one whose predecessors are
-   * missing. Manifests that must not be composed are added too: later statements of the chain depend on them.
+   * @throws VerificationError `wrong-consortium`; `not-a-member` if no roster has ever listed the publisher; `forked`
+   * for a statement that contradicts the log, which is kept as proof; `replayed` for one whose predecessors are
+   * missing. PolicyError `quota` if the publisher's log is full.
+   *
+   * Statements that have no effect are added too, such as a manifest of a member that was revoked before it: what the
+   * log holds must depend on the statements alone, not on when they arrive, and a withdrawal may follow them.
    */
   append(statement: LoggedStatement): Promise<boolean> {
     return this.#appending.run(() => this.#append(statement))
@@ -92,24 +117,74 @@ export class StatementLog {
     if (consortium !== membership.consortium) {
       throw new VerificationError('wrong-consortium', `the statement is for consortium ${consortium}`)
     }
-    if (!membership.mayPublish(publisher, seq)) {
-      throw new VerificationError(
-        'not-a-member',
-        `the roster does not cover statement ${seq} of ${publisher}`,
-      )
+    if (!membership.isListed(publisher)) {
+      throw new VerificationError('not-a-member', `the roster does not list ${publisher}`)
     }
     const held = await catalogue.statementAt(publisher, seq)
     if (held === id) return false
     await this.#checkPlace(statement, held)
+    await this.#checkRoom(statement)
     await catalogue.append({ publisher, seq, digest: id, envelope })
-    this.#held.set(publisher, seq)
+    this.#held.set(publisher, { seq, digest: id })
     if (publisher === identity.peerId && kind === 'withdrawal') this.#rememberWithdrawal(id)
     return true
   }
 
+  /** @throws PolicyError `quota`. */
+  async #checkRoom({ kind, link: { publisher, seq }, envelope }: LoggedStatement): Promise<void> {
+    const share = kind === 'manifest' ? MANIFESTS_SHARE : 1
+    const bytes = ((await this.#init.catalogue.tip(publisher))?.bytes ?? 0) + envelope.length
+    const mostStatements = share * limit('statementsPerPublisher')
+    const mostBytes = share * limit('logBytesPerPublisher')
+    if (seq <= mostStatements && bytes <= mostBytes) return
+    throw new PolicyError(
+      'quota',
+      `the log of ${publisher} is full: ${kind}s may fill ${mostStatements} statements and ${mostBytes} bytes; its institution joins again with a new key to go on`,
+    )
+  }
+
   /** Whether a publisher signed two statements with one sequence number or one predecessor. */
   isForked(publisher: PeerIdString): boolean {
-    return this.#forked.has(publisher)
+    return this.#forks.has(publisher)
+  }
+
+  /**
+   * Keep a proof that a publisher has forked. One is enough.
+   * @returns whether it is the first against this publisher.
+   * @throws VerificationError `not-a-member` if no roster has ever listed the publisher.
+   */
+  keepFork(fork: Fork): Promise<boolean> {
+    return this.#appending.run(() => this.#keepFork(fork))
+  }
+
+  async #keepFork({ publisher, envelopes }: Fork): Promise<boolean> {
+    if (!this.#init.membership.isListed(publisher)) {
+      throw new VerificationError('not-a-member', `the roster does not list ${publisher}`)
+    }
+    if (this.#forks.get(publisher) !== undefined) return false
+    const isNew = !this.#forks.has(publisher)
+    await this.#init.catalogue.put('forks', publisher, encodeFork(envelopes))
+    this.#forks.set(publisher, envelopes)
+    return isNew
+  }
+
+  /**
+   * Compare a head, whose signature was verified, with the publisher's log and with its latest head. A difference is
+   * kept as a proof that the publisher has forked.
+   * @returns whether that is the first proof against this publisher.
+   */
+  compareHead(head: Head, envelope: Uint8Array): Promise<boolean> {
+    return this.#appending.run(async () => {
+      const { catalogue, membership } = this.#init
+      const { publisher, seq, last } = head
+      if (seq === 0 || this.isForked(publisher) || !membership.isListed(publisher)) return false
+      const held = await catalogue.statementAt(publisher, seq)
+      const latest = this.#heads.get(publisher)
+      let other: Uint8Array | undefined
+      if (held !== undefined && held !== last) other = await catalogue.statement(held)
+      else if (latest?.head.seq === seq && latest.head.last !== last) other = latest.envelope
+      return other === undefined ? false : this.#keepFork({ publisher, envelopes: [other, envelope] })
+    })
   }
 
   /** @throws VerificationError `forked`, after the statement was kept as proof; `replayed`. */
@@ -126,14 +201,12 @@ export class StatementLog {
         throw new VerificationError('replayed', `statement ${link.seq} arrived before its predecessors`)
       }
     } catch (error) {
-      const isProof =
-        error instanceof VerificationError &&
-        error.code === 'forked' &&
-        isDraft !== true &&
-        !this.#forked.has(link.publisher)
-      if (isProof) {
-        await catalogue.put('forks', link.publisher, envelope)
-        this.#forked.add(link.publisher)
+      const isProof = error instanceof VerificationError && error.code === 'forked' && isDraft !== true
+      const contradicted = held ?? (await catalogue.statementAt(link.publisher, link.seq - 1))
+      if (isProof && contradicted !== undefined) {
+        const other = await catalogue.statement(contradicted)
+        if (other !== undefined)
+          await this.#keepFork({ publisher: link.publisher, envelopes: [other, envelope] })
       }
       throw error
     }
@@ -160,39 +233,72 @@ export class StatementLog {
   request(): StatementsRequest {
     return {
       rosterVersion: this.#init.membership.roster().version,
-      known: [...this.#held].map(([publisher, seq]) => ({ publisher, seq })),
+      known: [...new Set([...this.#held.keys(), ...this.#forks.keys()])].map((publisher) => {
+        const { seq, digest: last } = this.#held.get(publisher) ?? { seq: 0, digest: NO_STATEMENT }
+        return { publisher, seq, last, forked: this.#forks.has(publisher) }
+      }),
     }
   }
 
+  /** Whether the peer that sent a request holds rosters, statements or proofs of forks that this node lacks. */
+  isAhead({ rosterVersion, known }: StatementsRequest): boolean {
+    return (
+      rosterVersion > this.#init.membership.roster().version ||
+      known.some(
+        ({ publisher, seq, forked }) =>
+          this.#init.membership.isListed(publisher) &&
+          !this.#forks.has(publisher) &&
+          (forked || seq > (this.#held.get(publisher)?.seq ?? 0)),
+      )
+    )
+  }
+
   /**
-   * Envelopes that a peer lacks, in an order in which it can check them: rosters first, then one page of each publisher
-   * in turn, so that one long log does not keep other publishers out of the answer. At most `max` envelopes; a peer
-   * that receives so many asks again.
+   * What a peer lacks, in an order in which it can check it: rosters, proofs of forks, the statement in whose place the
+   * peer holds another one, then one page of each publisher in turn, so that one long log does not keep other
+   * publishers out of the answer. At most `max` parts; a peer that receives so many asks again.
    */
   async *since(
     request: StatementsRequest,
     max = limit('statementFrames'),
-  ): AsyncGenerator<Uint8Array, void, void> {
-    const known = new Map(request.known.map(({ publisher, seq }) => [publisher, seq]))
+  ): AsyncGenerator<Offered, void, void> {
+    const known = new Map(request.known.map((one) => [one.publisher, one]))
     let room = max
-    for (const envelope of this.#init.membership.envelopesSince(request.rosterVersion)) {
+    for await (const first of this.#firstFor(request.rosterVersion, known)) {
       if (room-- === 0) return
-      yield envelope
+      yield first
     }
     let unfinished = [...this.#held.keys()].map((publisher) => ({
       publisher,
-      from: (known.get(publisher) ?? 0) + 1,
+      from: (known.get(publisher)?.seq ?? 0) + 1,
     }))
     while (unfinished.length > 0 && room > 0) {
       const rest: typeof unfinished = []
       for (const { publisher, from } of unfinished) {
         const page = await this.#init.catalogue.log(publisher, from, Math.min(PAGE, room))
-        for (const { envelope } of page) yield envelope
+        for (const { envelope } of page) yield { kind: 'statement', envelope }
         room -= page.length
         if (page.length > 0) rest.push({ publisher, from: from + page.length })
         if (room === 0) return
       }
       unfinished = rest
+    }
+  }
+
+  /** The part of an answer that must not wait behind long logs. */
+  async *#firstFor(
+    rosterVersion: number,
+    known: ReadonlyMap<string, KnownLog>,
+  ): AsyncGenerator<Offered, void, void> {
+    const { membership, catalogue } = this.#init
+    for (const envelope of membership.envelopesSince(rosterVersion)) yield { kind: 'statement', envelope }
+    for (const [publisher, envelopes] of this.#forks) {
+      if (envelopes !== undefined && known.get(publisher)?.forked !== true) yield { kind: 'fork', envelopes }
+    }
+    for (const { publisher, seq, last, forked } of known.values()) {
+      const held = forked || seq === 0 ? undefined : await catalogue.statementAt(publisher, seq)
+      const envelope = held === undefined || held === last ? undefined : await catalogue.statement(held)
+      if (envelope !== undefined) yield { kind: 'statement', envelope }
     }
   }
 
@@ -206,7 +312,7 @@ export class StatementLog {
     return this.#appending.run(async () => {
       const { identity, catalogue, membership, now } = this.#init
       const tip = await catalogue.tip(identity.peerId)
-      const issuedAt = Math.max(now(), (this.#heads.get(identity.peerId)?.issuedAt ?? 0) + 1)
+      const issuedAt = Math.max(now(), (this.#heads.get(identity.peerId)?.head.issuedAt ?? 0) + 1)
       const head: Head = {
         consortium: membership.consortium,
         publisher: identity.peerId,
@@ -219,7 +325,7 @@ export class StatementLog {
       }
       const envelope = seal(MEDIA_TYPES.head, encodeHead(head), [identity])
       await catalogue.put('heads', identity.peerId, envelope)
-      this.#heads.set(identity.peerId, head)
+      this.#heads.set(identity.peerId, { head, envelope })
       return envelope
     })
   }
@@ -228,26 +334,30 @@ export class StatementLog {
    * Whether to relay an announced head: only if it is authentic, current and newer than the last one. `reject` counts
    * against the peer that relayed it, so a head of a publisher that is not on our roster is ignored: an honest peer may
    * hold a later roster.
+   * @returns the head too, if it may prove a fork: see `compareHead`.
    */
-  judgeHead(envelope: Uint8Array): 'accept' | 'reject' | 'ignore' {
+  judgeHead(envelope: Uint8Array): { judgement: 'accept' | 'reject' | 'ignore'; head?: Head } {
     const { head } = openHead(envelope)
     const { membership, now } = this.#init
-    if (head.consortium !== membership.consortium) return 'reject'
-    if (!membership.isMember(head.publisher)) return 'ignore'
+    if (head.consortium !== membership.consortium) return { judgement: 'reject' }
+    if (!membership.isMember(head.publisher)) return { judgement: 'ignore' }
     const skew = limit('clockSkew')
-    if (head.expiresAt + skew < now() || head.issuedAt > now() + skew) return 'reject'
-    const known = this.#heads.get(head.publisher)
-    if (known !== undefined && (head.seq < known.seq || head.issuedAt <= known.issuedAt)) return 'ignore'
-    this.#heads.set(head.publisher, head)
-    return 'accept'
+    if (head.expiresAt + skew < now() || head.issuedAt > now() + skew) return { judgement: 'reject' }
+    const latest = this.#heads.get(head.publisher)?.head
+    const isNewer = latest === undefined || (head.seq >= latest.seq && head.issuedAt > latest.issuedAt)
+    // A head that contradicts the latest one must not replace it before `compareHead` has seen both.
+    const isOther = latest?.seq === head.seq && latest.last !== head.last
+    if (isNewer && (!isOther || this.isForked(head.publisher)))
+      this.#heads.set(head.publisher, { head, envelope })
+    return { judgement: isNewer ? 'accept' : 'ignore', head }
   }
 
   /** Whether a member has announced statements that we lack and would accept. */
   isBehind(): boolean {
     return [...this.#heads].some(
-      ([publisher, { seq }]) =>
-        seq > (this.#held.get(publisher) ?? 0) &&
-        !this.#forked.has(publisher) &&
+      ([publisher, { head }]) =>
+        head.seq > (this.#held.get(publisher)?.seq ?? 0) &&
+        !this.#forks.has(publisher) &&
         this.#init.membership.isMember(publisher),
     )
   }
@@ -265,5 +375,14 @@ export class StatementLog {
   #rememberWithdrawal(id: Digest): void {
     this.#ownWithdrawals.push(id)
     if (this.#ownWithdrawals.length > limit('digestsPerStatement')) this.#ownWithdrawals.shift()
+  }
+}
+
+function readFork(bytes: Uint8Array): ForkEnvelopes | undefined {
+  try {
+    return decodeForkFrame(decodeCbor(bytes, 3 * limit('envelopeBytes')))
+  } catch (error) {
+    if (error instanceof FlexMeshError) return undefined
+    throw error
   }
 }

@@ -46,6 +46,8 @@ export interface NewStatement {
 export interface Tip {
   readonly seq: number
   readonly digest: Digest
+  /** Size of all envelopes of the log. */
+  readonly bytes: number
 }
 
 const SEQ_DIGITS = 16
@@ -122,14 +124,14 @@ export class Catalogue {
           `${publisher}: statement ${seq} is ${known} already, not ${digest}`,
         )
       }
-      const last = (await this.tip(publisher))?.seq ?? 0
+      const { seq: last, bytes } = (await this.tip(publisher)) ?? { seq: 0, bytes: 0 }
       if (seq !== last + 1) {
         throw new VerificationError('replayed', `${publisher}: expected statement ${last + 1}, got ${seq}`)
       }
       await this.#batch([
         { type: 'put', key: statementKey(digest), value: envelope },
         { type: 'put', key: logKey(publisher, seq), value: digestBytes(digest) },
-        { type: 'put', key: tipKey(publisher), value: utf8(`${seq} ${digest}`) },
+        { type: 'put', key: tipKey(publisher), value: utf8(`${seq} ${digest} ${bytes + envelope.length}`) },
         ...changes.map(operationOf),
       ])
       return true
@@ -242,8 +244,9 @@ function digestFrom(bytes: Uint8Array): Digest {
 }
 
 function parseTip(bytes: Uint8Array): Tip {
-  const [seq, digest] = fromUtf8(bytes).split(' sha256:')
-  return { seq: Number(seq), digest: `sha256:${digest ?? ''}` }
+  // Earlier versions did not count bytes: such a log counts as empty up to its next statement.
+  const [seq, digest, size = '0'] = fromUtf8(bytes).split(' ')
+  return { seq: Number(seq), digest: digest as Digest, bytes: Number(size) }
 }
 
 function openError(dir: string, error: unknown): InputError {

@@ -43,6 +43,8 @@ async function empty() {
   const institutionOf = (publisher: string): string => (publisher === owner.peerId ? 'Owner' : 'Other')
   /** What the roster covers; tests may change it. */
   const roster = { covers: (_publisher: string, _seq: number): boolean => true }
+  /** Publishers that have forked. */
+  const forked = new Set<string>()
   const events: Verdict['outcome'][] = []
   const verdicts = new Verdicts({
     catalogue,
@@ -57,6 +59,7 @@ async function empty() {
     keep: new Set([digestOf(PUBLIC_FILE)]),
     institutionOf,
     mayPublish: (publisher, seq) => roster.covers(publisher, seq),
+    isForked: (publisher) => forked.has(publisher),
     now: () => clock.now,
   })
   /** A package that has arrived: its manifest is in the log and its file on disk. */
@@ -98,7 +101,7 @@ async function empty() {
       onDisk: await blobs.has(file),
     }
   }
-  return { experts, verdicts, events, blobs, clock, roster, arrived, accept, stateOf }
+  return { experts, verdicts, events, blobs, clock, roster, forked, arrived, accept, stateOf }
 }
 
 const publisher = (): Publisher => c.publisher(owner)
@@ -296,10 +299,22 @@ describe('experts whose time is over', () => {
     const [first, second] = [await accept(author, 1), await accept(author, 2)]
     const { seq } = first.statement.manifest
     roster.covers = (peer, n) => peer === owner.peerId && n <= seq
-    const dropped = await experts.dropUncoveredByRoster()
+    const dropped = await experts.dropUncovered()
     expect(dropped.map(({ id }) => id)).toEqual([idOf(second)])
     expect(await stateOf(first)).toEqual(IN_USE)
-    expect(await stateOf(second)).toEqual({ verdict: 'not-a-member', inUse: false, onDisk: true })
+    expect(await stateOf(second)).toEqual({ verdict: 'not-a-member', inUse: false, onDisk: false })
+  })
+
+  it('are dropped, all of them, once their publisher has forked', async () => {
+    const { experts, accept, stateOf, forked } = await empty()
+    const author = publisher()
+    const [first, second] = [await accept(author, 1), await accept(author, 2)]
+    expect(await experts.dropUncovered()).toEqual([])
+    forked.add(owner.peerId)
+    expect((await experts.dropUncovered()).map(({ id }) => id)).toEqual([idOf(first), idOf(second)])
+    for (const arrival of [first, second]) {
+      expect(await stateOf(arrival)).toEqual({ verdict: 'forked', inUse: false, onDisk: false })
+    }
   })
 })
 

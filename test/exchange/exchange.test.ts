@@ -67,8 +67,10 @@ async function node(
     onMembershipRequest: async () => 'pending',
     wanted: () => ({ rosterVersion: 1, known: [] }),
     statementsSince: async function* () {
-      for (const text of options.statements ?? []) yield utf8(text)
+      for (const text of options.statements ?? []) yield { kind: 'statement', envelope: utf8(text) }
     },
+    isAhead: () => false,
+    onFork: async () => undefined,
     onStatement: async (envelope) => void received.push(Buffer.from(envelope).toString()),
     judgeHead: (envelope) => (Buffer.from(envelope).toString().startsWith('good') ? 'accept' : 'reject'),
     isBehind: () => false,
@@ -157,7 +159,7 @@ describe('members', () => {
           started[requests++]?.resolve()
           await go.promise
           atOnce--
-          yield utf8('statement')
+          yield { kind: 'statement', envelope: utf8('statement') }
         },
       },
     })

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { pullStatements, STATEMENTS } from '../../src/exchange/statements.ts'
-import { utf8 } from '../../src/lib/bytes.ts'
+import { digestOf, utf8 } from '../../src/lib/bytes.ts'
 import type { StatementsRequest } from '../../src/statements/statement-log.ts'
 import { fakeNetwork } from '../support/fake-network.ts'
 
@@ -27,7 +27,14 @@ async function pull(options: {
     for (let seq = from + 1; seq <= end; seq++) yield { bytes: utf8(String(seq)) }
   })
   const handlers = {
-    wanted: () => ({ rosterVersion: 1, known: held === 0 ? [] : [{ publisher: PUBLISHER, seq: held }] }),
+    wanted: () => ({
+      rosterVersion: 1,
+      known:
+        held === 0
+          ? []
+          : [{ publisher: PUBLISHER, seq: held, last: digestOf(utf8(`${held}`)), forked: false }],
+    }),
+    onFork: async () => undefined,
     onStatement: async (envelope: Uint8Array) => {
       received++
       const seq = Number(Buffer.from(envelope).toString())

@@ -77,20 +77,22 @@ describe('a roster that has ended', () => {
 })
 
 describe('a publisher that signs two statements with one number', () => {
-  it('is found out: the proof is kept, later packages are refused and withdrawals taken, also after a restart', async () => {
+  it('is found out: the proof is kept and spread, and nobody uses its packages, also after a restart', async () => {
     const id = await publishEverywhere()
     const { manifest } = openManifest((await archive.catalogue.statement(id)) as Uint8Array)
     const payload = encodeManifest({ ...manifest, domain: 'another' })
     const other = seal(MEDIA_TYPES.manifest, payload, [archive.identity])
     await hospital.ingest(other)
-    expect(await outcomes(hospital)).toContain('forked')
-    expect(await hospital.catalogue.get('forks', archive.identity.peerId)).toEqual(other)
-    const again = await net.restart(0)
+    expect(await hospital.verdicts.get(id)).toMatchObject({ outcome: 'refused', code: 'forked' })
+    await net.accepted(0)
+    expect(await archive.catalogue.get('forks', archive.identity.peerId)).toBeDefined()
     await train(archive, 'history', 'archive')
-    const second = await publish(archive, 'history')
-    await net.watch.until('a verdict', async () => (await again.verdicts.get(second)) !== undefined)
-    expect(await again.verdicts.get(second)).toMatchObject({ outcome: 'refused', check: 'chain' })
-    await run(archive, 'withdraw', { name: 'law' })
-    await net.watch.until('the withdrawal', () => inUse(again).length === 0)
+    await expect(publish(archive, 'history')).rejects.toMatchObject({ code: 'not-acceptable' })
+    const late = await net.join('University')
+    await net.watch.until('the proof at the late joiner', async () => {
+      return (await late.catalogue.get('forks', archive.identity.peerId)) !== undefined
+    })
+    const again = await net.restart(0)
+    expect([inUse(again), inUse(late)]).toEqual([[], []])
   })
 })

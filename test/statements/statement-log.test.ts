@@ -1,8 +1,12 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { Identity } from '../../src/identity/keys.ts'
 import { type Digest, digestOf } from '../../src/lib/bytes.ts'
+import { decodeCbor } from '../../src/lib/cbor.ts'
 import { limit } from '../../src/lib/limits.ts'
-import { openHead } from '../../src/statements/head.ts'
+import { openForkProof } from '../../src/packaging/fork-proof.ts'
+import { decodeForkFrame } from '../../src/statements/fork.ts'
+import { type Head, openHead } from '../../src/statements/head.ts'
+import type { Offered } from '../../src/statements/statement-log.ts'
 import type { NewStatement } from '../../src/store/catalogue.ts'
 import {
   consortium,
@@ -44,6 +48,15 @@ async function appendMany({ statements }: Ledger, publisher: Publisher, count: n
   return ids
 }
 
+function judge({ statements }: Ledger, head: Uint8Array): string {
+  return statements.judgeHead(head).judgement
+}
+
+/** Envelopes of the statements of an answer. */
+async function envelopesOf(offered: AsyncIterable<Offered>): Promise<Uint8Array[]> {
+  return (await collect(offered)).flatMap((one) => (one.kind === 'statement' ? [one.envelope] : []))
+}
+
 async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
   const all: T[] = []
   for await (const item of items) all.push(item)
@@ -58,11 +71,11 @@ describe('a log of 1,030 statements of one publisher', () => {
     const { statements } = await ledger.reopen()
     expect((await collect(statements.all())).map((statement) => statement.digest)).toEqual(ids)
     expect(await collect(statements.since({ rosterVersion: 2, known: [] }))).toHaveLength(1030)
-    const known = [{ publisher: guest.peerId, seq: 1000 }]
+    const known = [{ publisher: guest.peerId, seq: 1000, last: ids[999] as Digest, forked: false }]
     expect(await collect(statements.since({ rosterVersion: 2, known }))).toHaveLength(30)
     expect(statements.request()).toEqual({
       rosterVersion: 2,
-      known: [{ publisher: guest.peerId, seq: 1030 }],
+      known: [{ publisher: guest.peerId, seq: 1030, last: ids[1029], forked: false }],
     })
   })
 })
@@ -71,11 +84,11 @@ describe('an answer', () => {
   it('holds at most as many envelopes as were asked for, rosters first', async () => {
     const { c, ledger } = await founded()
     await appendMany(ledger, c.publisher(guest, { signers: [] }), 5)
-    const envelopes = await collect(ledger.statements.since(NOTHING, 4))
+    const envelopes = await envelopesOf(ledger.statements.since(NOTHING, 4))
     expect(envelopes).toHaveLength(4)
     expect(envelopes[0]).toEqual(ledger.membership.envelopesSince(1)[0])
-    expect(await collect(ledger.statements.since(NOTHING, 1))).toEqual(envelopes.slice(0, 1))
-    expect(await collect(ledger.statements.since(NOTHING))).toHaveLength(6)
+    expect(await envelopesOf(ledger.statements.since(NOTHING, 1))).toEqual(envelopes.slice(0, 1))
+    expect(await envelopesOf(ledger.statements.since(NOTHING))).toHaveLength(6)
   })
 
   it('holds at most `statementFrames` envelopes, of every publisher, although one has many more', async () => {
@@ -90,7 +103,7 @@ describe('an answer', () => {
       const one = { publisher, seq: from, digest: digest(1), envelope: new Uint8Array(1) }
       return new Array<NewStatement>(max).fill(one)
     })
-    const envelopes = await collect(ledger.statements.since(NOTHING))
+    const envelopes = await envelopesOf(ledger.statements.since(NOTHING))
     expect(envelopes).toHaveLength(limit('statementFrames'))
     const others = (await log(other.peerId, 1, 10)).map(({ envelope }) => envelope)
     for (const envelope of others) expect(envelopes).toContainEqual(envelope)
@@ -99,7 +112,7 @@ describe('an answer', () => {
   it('holds the statements of one publisher in order', async () => {
     const { c, ledger } = await founded()
     const ids = await appendMany(ledger, c.publisher(guest, { signers: [] }), 300)
-    const envelopes = await collect(ledger.statements.since({ rosterVersion: 2, known: [] }))
+    const envelopes = await envelopesOf(ledger.statements.since({ rosterVersion: 2, known: [] }))
     const stored = await Promise.all(ids.map((id) => ledger.statements.envelope(id)))
     expect(envelopes).toEqual(stored)
   })
@@ -135,17 +148,22 @@ describe('a statement', () => {
 
 describe('a fork', () => {
   it('is kept as proof once, also after a restart', async () => {
-    const { ledger, publisher } = await founded()
+    const { c, ledger, publisher } = await founded()
     const twin = publisher.twin()
     const third = publisher.twin()
-    await ledger.statements.append(logged(publisher.manifest()))
+    const first = logged(publisher.manifest())
+    await ledger.statements.append(first)
     const fork = logged(twin.manifest({ domain: 'another' }))
     expect(await codeOfAsync(() => ledger.statements.append(fork))).toBe('forked')
     const again = logged(third.manifest({ domain: 'a third' }))
     expect(await codeOfAsync(() => ledger.statements.append(again))).toBe('forked')
     const { statements, catalogue } = await ledger.reopen()
     expect(statements.isForked(guest.peerId)).toBe(true)
-    expect(await catalogue.entries('forks')).toEqual([[guest.peerId, fork.envelope]])
+    const [[publisherId, proof] = [], ...more] = await catalogue.entries('forks')
+    expect([publisherId, more]).toEqual([guest.peerId, []])
+    const envelopes = decodeForkFrame(decodeCbor(proof as Uint8Array, 2 ** 20))
+    expect(envelopes).toEqual([first.envelope, fork.envelope])
+    expect(openForkProof(envelopes, c.id).publisher).toBe(guest.peerId)
   })
 
   it('of an earlier statement, and one that follows another predecessor, are found too', async () => {
@@ -191,16 +209,135 @@ describe('a fork', () => {
   })
 })
 
+describe('a fork of which each member has seen one branch', () => {
+  /** Two members, each with one branch of the log of a third, and what one gives the other. */
+  async function branches() {
+    const { c, ledger, publisher } = await founded()
+    const other = await ledgerOf(c, identityOf(4))
+    await other.membership.onRoster(c.seal(c.roster))
+    const twin = publisher.twin()
+    const [left, right] = [logged(publisher.manifest()), logged(twin.manifest({ domain: 'another' }))]
+    await ledger.statements.append(left)
+    await other.statements.append(right)
+    const answer = (): Promise<Offered[]> => collect(ledger.statements.since(other.statements.request()))
+    return { ledger, other, publisher, twin, left, answer }
+  }
+
+  it('is found when they compare what they hold, and then both keep the proof', async () => {
+    const { ledger, other, left, answer } = await branches()
+    expect(await answer()).toEqual([{ kind: 'statement', envelope: left.envelope }])
+    expect(await codeOfAsync(() => other.statements.append(left))).toBe('forked')
+    expect(ledger.statements.isAhead(other.statements.request())).toBe(true)
+    const back = await collect(other.statements.since(ledger.statements.request()))
+    const [proof] = back
+    if (proof?.kind !== 'fork') throw new Error('no proof was offered')
+    expect(await ledger.statements.keepFork({ publisher: guest.peerId, envelopes: proof.envelopes })).toBe(
+      true,
+    )
+    expect(await ledger.statements.keepFork({ publisher: guest.peerId, envelopes: proof.envelopes })).toBe(
+      false,
+    )
+    expect(await answer()).toEqual([])
+    expect(ledger.statements.isAhead(other.statements.request())).toBe(false)
+  })
+
+  it('is found by a head of the other branch, of whatever age', async () => {
+    const { ledger, publisher, twin } = await branches()
+    ledger.statements.judgeHead(publisher.head({ issuedAt: NOW + 1 }))
+    const envelope = twin.head()
+    const { judgement, head } = ledger.statements.judgeHead(envelope)
+    expect(judgement).toBe('ignore')
+    expect(await ledger.statements.compareHead(head as Head, envelope)).toBe(true)
+    expect(ledger.statements.isForked(guest.peerId)).toBe(true)
+    expect(await ledger.statements.compareHead(head as Head, envelope)).toBe(false)
+  })
+
+  it('is found by two heads, before any statement has arrived', async () => {
+    const { ledger, publisher } = await founded()
+    const twin = publisher.twin()
+    publisher.manifest()
+    twin.manifest({ domain: 'another' })
+    const found: boolean[] = []
+    for (const envelope of [publisher.head(), twin.head({ issuedAt: NOW + 1 })]) {
+      const { head } = ledger.statements.judgeHead(envelope)
+      found.push(await ledger.statements.compareHead(head as Head, envelope))
+    }
+    expect(found).toEqual([false, true])
+  })
+
+  it('is not seen in heads of one history', async () => {
+    const { ledger, publisher } = await founded()
+    for (let i = 0; i < 3; i++) {
+      const statement = logged(publisher.manifest())
+      const envelope = publisher.head({ issuedAt: NOW + i })
+      const { head } = ledger.statements.judgeHead(envelope)
+      expect(await ledger.statements.compareHead(head as Head, envelope)).toBe(false)
+      await ledger.statements.append(statement)
+      expect(await ledger.statements.compareHead(head as Head, envelope)).toBe(false)
+    }
+    expect(ledger.statements.isForked(guest.peerId)).toBe(false)
+  })
+
+  it('of somebody whom no roster lists is not kept', async () => {
+    const { c, ledger } = await founded()
+    const author = c.publisher(other)
+    const [first, second] = [author.twin().manifest(), author.manifest({ domain: 'another' })]
+    const envelopes = [first.envelope, second.envelope] as const
+    const fork = { publisher: other.peerId, envelopes }
+    expect(await codeOfAsync(() => ledger.statements.keepFork(fork))).toBe('not-a-member')
+  })
+})
+
 describe('a member that was taken off the roster', () => {
-  it('is heard up to the statement that the roster names, and not beyond', async () => {
+  it('is logged as before, so that every node holds the same statements in whatever order they arrive', async () => {
     const { c, ledger, publisher } = await founded()
     const statements = [publisher.manifest(), publisher.withdrawal([digest(1)]), publisher.manifest()]
-    await ledger.membership.onRoster(c.revoke(guest, 'left', 2))
-    const outcomes: string[] = []
-    for (const statement of statements) {
-      outcomes.push(await codeOfAsync(() => ledger.statements.append(logged(statement))))
+    await ledger.membership.onRoster(c.revoke(guest, 'left', 1))
+    for (const statement of statements) await ledger.statements.append(logged(statement))
+    expect(await envelopesOf(ledger.statements.since({ rosterVersion: 3, known: [] }))).toEqual(
+      statements.map(({ envelope }) => envelope),
+    )
+    const covered = statements.map((_, index) => ledger.membership.mayPublish(guest.peerId, index + 1))
+    expect(covered).toEqual([true, false, false])
+  })
+})
+
+describe('a log', () => {
+  it('is full after a number of statements; the last quarter is for withdrawals', async () => {
+    const { c, ledger } = await founded()
+    const most = limit('statementsPerPublisher')
+    const publisher = c.publisher(guest, { signers: [] })
+    const tip = vi.spyOn(ledger.catalogue, 'tip')
+    const at = async (seq: number, kind: 'manifest' | 'withdrawal'): Promise<string> => {
+      tip.mockResolvedValue({ seq: seq - 1, digest: digest(1), bytes: 0 })
+      const link = { seq, prev: digest(1) }
+      const statement =
+        kind === 'manifest' ? publisher.manifest(link) : publisher.withdrawal([digest(2)], link)
+      return codeOfAsync(() => ledger.statements.append(logged(statement)))
     }
-    expect(outcomes).toEqual(['accept', 'accept', 'not-a-member'])
+    expect(await at((3 * most) / 4 + 1, 'manifest')).toBe('quota')
+    expect(await at(most + 1, 'withdrawal')).toBe('quota')
+    expect(await at((3 * most) / 4, 'manifest')).toBe('accept')
+    expect(await at(most, 'withdrawal')).toBe('accept')
+  })
+
+  it('is full after a number of bytes, which are counted over restarts', async () => {
+    const { ledger, publisher } = await founded()
+    const first = logged(publisher.manifest())
+    const second = logged(publisher.manifest())
+    await ledger.statements.append(first)
+    await ledger.statements.append(second)
+    const again = await ledger.reopen()
+    const size = first.envelope.length + second.envelope.length
+    expect(await again.catalogue.tip(guest.peerId)).toMatchObject({ seq: 2, bytes: size })
+    const tip = await again.catalogue.tip(guest.peerId)
+    const most = limit('logBytesPerPublisher')
+    vi.spyOn(again.catalogue, 'tip').mockResolvedValue({ seq: 2, digest: second.id, bytes: (3 * most) / 4 })
+    expect(tip?.digest).toBe(second.id)
+    expect(await codeOfAsync(() => again.statements.append(logged(publisher.twin().manifest())))).toBe(
+      'quota',
+    )
+    expect(await again.statements.append(logged(publisher.withdrawal([first.id])))).toBe(true)
   })
 })
 
@@ -273,19 +410,19 @@ describe("another member's head", () => {
     const { ledger, publisher } = await founded()
     publisher.manifest()
     const head = publisher.head()
-    expect(ledger.statements.judgeHead(head)).toBe('accept')
-    expect(ledger.statements.judgeHead(head)).toBe('ignore')
-    expect(ledger.statements.judgeHead(publisher.head({ issuedAt: NOW + 1 }))).toBe('accept')
+    expect(judge(ledger, head)).toBe('accept')
+    expect(judge(ledger, head)).toBe('ignore')
+    expect(judge(ledger, publisher.head({ issuedAt: NOW + 1 }))).toBe('accept')
   })
 
   it('is ignored if it names an earlier statement than one before it', async () => {
     const { ledger, publisher } = await founded()
     publisher.manifest()
     publisher.manifest()
-    expect(ledger.statements.judgeHead(publisher.head())).toBe('accept')
+    expect(judge(ledger, publisher.head())).toBe('accept')
     const older = publisher.head({ seq: 1, last: digest(1), issuedAt: NOW + 1 })
-    expect(ledger.statements.judgeHead(older)).toBe('ignore')
-    expect(ledger.statements.judgeHead(publisher.head({ issuedAt: NOW + 1 }))).toBe('accept')
+    expect(judge(ledger, older)).toBe('ignore')
+    expect(judge(ledger, publisher.head({ issuedAt: NOW + 1 }))).toBe('accept')
   })
 
   it.each([
@@ -294,22 +431,22 @@ describe("another member's head", () => {
     ['from the future', { issuedAt: NOW + 7200 }],
   ] as const)('%s is rejected', async (_, changes) => {
     const { c, ledger } = await founded()
-    expect(ledger.statements.judgeHead(c.publisher(guest).head(changes))).toBe('reject')
+    expect(judge(ledger, c.publisher(guest).head(changes))).toBe('reject')
   })
 
   it('of somebody who is not a member is ignored, until the roster lists its publisher', async () => {
     const { c, ledger } = await founded()
     const head = c.publisher(other).head()
-    expect(ledger.statements.judgeHead(head)).toBe('ignore')
+    expect(judge(ledger, head)).toBe('ignore')
     await ledger.membership.onRoster(c.admit('Other', other))
-    expect(ledger.statements.judgeHead(head)).toBe('accept')
+    expect(judge(ledger, head)).toBe('accept')
   })
 
   it('shows that statements are missing, until they arrive', async () => {
     const { ledger, publisher } = await founded()
     const statement = logged(publisher.manifest())
     expect(ledger.statements.isBehind()).toBe(false)
-    ledger.statements.judgeHead(publisher.head())
+    judge(ledger, publisher.head())
     expect(ledger.statements.isBehind()).toBe(true)
     await ledger.statements.append(statement)
     expect(ledger.statements.isBehind()).toBe(false)
@@ -320,14 +457,14 @@ describe("another member's head", () => {
     const twin = publisher.twin()
     await ledger.statements.append(logged(publisher.manifest()))
     publisher.manifest()
-    ledger.statements.judgeHead(publisher.head())
+    judge(ledger, publisher.head())
     expect(ledger.statements.isBehind()).toBe(true)
     await codeOfAsync(() => ledger.statements.append(logged(twin.manifest({ domain: 'another' }))))
     expect(ledger.statements.isBehind()).toBe(false)
     await ledger.membership.onRoster(c.admit('Other', other))
     const left = c.publisher(other)
     left.manifest()
-    ledger.statements.judgeHead(left.head())
+    judge(ledger, left.head())
     expect(ledger.statements.isBehind()).toBe(true)
     await ledger.membership.onRoster(c.revoke(other, 'left', 0))
     expect(ledger.statements.isBehind()).toBe(false)

@@ -9,6 +9,7 @@ import { PolicyError } from '../../src/lib/errors.ts'
 import { Fields } from '../../src/lib/fields.ts'
 import { checkChunkHashes, readFileRef } from '../../src/lib/file-ref.ts'
 import { STATISTICS_TOKENS } from '../../src/lib/tensor-names.ts'
+import { openForkProof } from '../../src/packaging/fork-proof.ts'
 import { decodeManifest, type Manifest, openManifest } from '../../src/packaging/manifest.ts'
 import { unpackExpert } from '../../src/packaging/package.ts'
 import { decodeHead } from '../../src/statements/head.ts'
@@ -16,6 +17,7 @@ import { placeInChain } from '../../src/statements/statement.ts'
 import { decodeWithdrawal } from '../../src/statements/withdrawal.ts'
 import { chainVectors } from './expert-package/chain.ts'
 import { chunkVectors } from './expert-package/chunks.ts'
+import { CONSORTIUM, forkVectors } from './expert-package/fork.ts'
 import { headVectors } from './expert-package/head.ts'
 import { manifestVectors } from './expert-package/manifest.ts'
 import {
@@ -42,6 +44,7 @@ function makeVectors(): Record<string, Vector> {
     ...headVectors(),
     ...withdrawalVectors(),
     ...chainVectors(),
+    ...forkVectors(),
     ...chunkVectors(),
   ])
 }
@@ -83,6 +86,10 @@ function runVector(input: Readonly<Record<string, unknown>>, place: Place): unkn
         { seq: statement.uint('seq'), prev: statement.digest('prev') },
         parseDigest(statement.text('id', 71)),
       )
+    }
+    case 'fork': {
+      const [first, second] = fields.list('envelopes', 2, (item) => place(utf8(String(item))), 2)
+      return openForkProof([first as Uint8Array, second as Uint8Array], CONSORTIUM)
     }
     case 'chunk-hashes':
       return checkChunkHashes(readFileRef(fields.object('ref')), hex())

@@ -2,7 +2,7 @@
 import { ADDRESSES, decodeAddressesFrame, decodeAddressesRequest } from '../../src/exchange/addresses.ts'
 import { BLOB, decodeBlobRequest } from '../../src/exchange/blob.ts'
 import { decodeJoinRequest, decodeStatusFrame, JOIN } from '../../src/exchange/join.ts'
-import { decodeStatementsRequest, STATEMENTS } from '../../src/exchange/statements.ts'
+import { decodeStatementsFrame, decodeStatementsRequest, STATEMENTS } from '../../src/exchange/statements.ts'
 import { fromHex, toHex } from '../../src/lib/bytes.ts'
 import { decodeCbor, encodeCbor } from '../../src/lib/cbor.ts'
 import { limit } from '../../src/lib/limits.ts'
@@ -15,7 +15,7 @@ const DECODERS = {
   'join-answer': { decode: decodeStatusFrame, max: JOIN.maxResponseBytes },
   'statements-request': { decode: decodeStatementsRequest, max: STATEMENTS.maxRequestBytes },
   'statements-answer': {
-    decode: (value: unknown) => decodeBytesFrame(value, limit('envelopeBytes')),
+    decode: decodeStatementsFrame,
     max: STATEMENTS.maxResponseBytes,
   },
   'addresses-request': { decode: decodeAddressesRequest, max: ADDRESSES.maxRequestBytes },
@@ -31,6 +31,7 @@ type Decoder = keyof typeof DECODERS
 const PEER = '12D3KooWPqT2nMDSiXUSx5D7fasaxhxKigVhcqfkKqrLghCq9jxz'
 const token = 'ab'.repeat(16)
 const digest = new Uint8Array(32).fill(7)
+const KNOWN = { publisher: PEER, seq: 3, last: digest, forked: false }
 
 const CASES: Record<Decoder, readonly (readonly [...Case, unknown])[]> = {
   'join-request': [
@@ -61,11 +62,12 @@ const CASES: Record<Decoder, readonly (readonly [...Case, unknown])[]> = {
   ],
   'statements-request': [
     ['first', 'accept', 'knows the charter only', { rosterVersion: 1, known: [] }],
+    ['later', 'accept', 'knows three statements of a member', { rosterVersion: 4, known: [KNOWN] }],
     [
-      'later',
+      'forked',
       'accept',
-      'knows three statements of a member',
-      { rosterVersion: 4, known: [{ publisher: PEER, seq: 3 }] },
+      'holds a proof and no statement',
+      { rosterVersion: 4, known: [{ ...KNOWN, seq: 0, forked: true }] },
     ],
     ['negative', 'bad-field', 'versions count from 1', { rosterVersion: -1, known: [] }],
     ['fraction', 'bad-field', 'versions are whole', { rosterVersion: 1.5, known: [] }],
@@ -74,21 +76,66 @@ const CASES: Record<Decoder, readonly (readonly [...Case, unknown])[]> = {
       'too-many',
       'bad-field',
       'no more members than a roster holds',
-      { rosterVersion: 1, known: Array.from({ length: 65 }, () => ({ publisher: PEER, seq: 1 })) },
+      { rosterVersion: 1, known: Array.from({ length: 65 }, () => KNOWN) },
     ],
     [
       'no-seq',
       'bad-field',
       'a publisher needs its number',
-      { rosterVersion: 1, known: [{ publisher: PEER }] },
+      { rosterVersion: 1, known: [{ publisher: PEER, last: digest, forked: false }] },
+    ],
+    [
+      'no-last',
+      'bad-field',
+      'a number alone names either branch of a fork',
+      { rosterVersion: 1, known: [{ publisher: PEER, seq: 3, forked: false }] },
+    ],
+    [
+      'short-last',
+      'bad-field',
+      '32 bytes',
+      { rosterVersion: 1, known: [{ ...KNOWN, last: digest.subarray(1) }] },
+    ],
+    [
+      'forked-as-number',
+      'bad-field',
+      'true or false',
+      { rosterVersion: 1, known: [{ ...KNOWN, forked: 1 }] },
     ],
     ['extra-field', 'bad-field', 'nothing unknown', { rosterVersion: 1, known: [], more: 1 }],
   ],
   'statements-answer': [
     ['envelope', 'accept', 'one envelope a frame', { bytes: new Uint8Array(16) }],
     ['text', 'bad-field', 'bytes, not text', { bytes: 'abc' }],
-    ['too-long', 'too-large', 'longer than any envelope', { bytes: new Uint8Array(2 ** 17 + 1) }],
+    ['too-long', 'bad-field', 'longer than any envelope', { bytes: new Uint8Array(2 ** 17 + 1) }],
+    ['too-large', 'too-large', 'longer than any proof', { bytes: new Uint8Array(2 ** 18 + 65) }],
     ['extra-field', 'bad-field', 'nothing unknown', { bytes: new Uint8Array(1), more: 1 }],
+    [
+      'fork',
+      'accept',
+      'two envelopes that contradict each other',
+      { fork: [new Uint8Array(8), new Uint8Array(9)] },
+    ],
+    ['fork-of-one', 'bad-field', 'one envelope contradicts nothing', { fork: [new Uint8Array(8)] }],
+    [
+      'fork-of-three',
+      'bad-field',
+      'two are enough',
+      { fork: [new Uint8Array(1), new Uint8Array(2), new Uint8Array(3)] },
+    ],
+    ['fork-as-text', 'bad-field', 'envelopes are bytes', { fork: ['a', 'b'] }],
+    [
+      'fork-and-bytes',
+      'bad-field',
+      'one or the other',
+      { fork: [new Uint8Array(1), new Uint8Array(2)], bytes: new Uint8Array(1) },
+    ],
+    [
+      'fork-too-long',
+      'bad-field',
+      'longer than any envelope',
+      { fork: [new Uint8Array(1), new Uint8Array(2 ** 17 + 1)] },
+    ],
   ],
   'addresses-request': [
     ['empty', 'accept', 'an empty map', {}],

@@ -1,5 +1,5 @@
 /** Test vectors of section Roster. */
-import { encodeRoster, type Roster } from '../../../src/consortium/roster.ts'
+import { encodeRoster, type Roster, renewRoster, revokeMember } from '../../../src/consortium/roster.ts'
 import type { Identity } from '../../../src/identity/keys.ts'
 import { MEDIA_TYPES } from '../../../src/identity/media-types.ts'
 import { digestOf, fromUtf8, utf8 } from '../../../src/lib/bytes.ts'
@@ -90,6 +90,56 @@ export function rosterVectors(): Vector[] {
     edit((value) => {
       member(value, 2)['peerId'] = SMALL_ORDER_PEER
     }),
+  )
+  const after = (change: Change): Uint8Array => changed(encodeRoster(renewRoster(shrunk, NOW)), change)
+  add(
+    'keeps-revocation',
+    'accept',
+    'version 4 renews version 3',
+    after(() => undefined),
+    shrunk,
+  )
+  add(
+    'lowers-revocation',
+    'accept',
+    'fewer statements of a revoked member stay valid',
+    encodeRoster(revokeMember(shrunk, carol.peerId, 'compromised', 0, NOW)),
+    shrunk,
+  )
+  add(
+    'raises-revocation',
+    'bad-field',
+    'a dropped package could not count again everywhere',
+    after((value) => {
+      const revoked = member(value, 2)['revoked'] as Record<string, unknown>
+      revoked['validThroughSeq'] = Number(revoked['validThroughSeq']) + 1
+    }),
+    shrunk,
+  )
+  add(
+    'takes-revocation-back',
+    'bad-field',
+    'a revoked key stays revoked',
+    after((value) => {
+      delete member(value, 2)['revoked']
+    }),
+    shrunk,
+  )
+  add(
+    'drops-member',
+    'bad-field',
+    'its name and key identify its statements',
+    after((value) => void (value['members'] as unknown[]).pop()),
+    shrunk,
+  )
+  add(
+    'renames-member',
+    'bad-field',
+    "one institution's experts under another name",
+    after((value) => {
+      member(value, 2)['institution'] = 'Gamma Bank'
+    }),
+    shrunk,
   )
   return vectorsOf('roster', 'consortium-charter Roster', cases, (envelope, previous) => ({
     decoder: 'roster',
