@@ -11,37 +11,35 @@
  */
 import {
   type AcceptanceContext,
-  FILE_CHECK,
   judgeManifest,
-  judgeWeights,
   type OpenedManifest,
   refusedEnvelope,
-  type Tensors,
   type Verdict,
 } from './acceptance/accept.ts'
 import type { AcceptedExperts } from './acceptance/accepted-experts.ts'
 import { readLoggedManifest } from './acceptance/logged-manifest.ts'
-import { type MeasureInit, measure } from './acceptance/measure.ts'
 import type { AcceptancePolicy } from './acceptance/policy.ts'
 import type { AcceptanceQueue } from './acceptance/queue.ts'
 import type { Verdicts } from './acceptance/verdicts.ts'
-import { expertOfTensors, tensorsOfExpert } from './checkpoint/expert-tensors.ts'
+import { tensorsOfExpert } from './checkpoint/expert-tensors.ts'
 import type { PublicModel } from './checkpoint/public-model.ts'
 import type { Composer } from './composition/composer.ts'
 import type { Membership } from './consortium/membership.ts'
 import { seal } from './identity/envelope.ts'
 import type { Identity } from './identity/keys.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
+import { type JudgedPackage, refusedFile } from './jobs/judge-package.ts'
+import type { NodeJobRunner } from './jobs/table.ts'
 import { type Digest, digestOf } from './lib/bytes.ts'
-import { FlexMeshError, FormatError, InputError, VerificationError } from './lib/errors.ts'
+import { FlexMeshError, InputError } from './lib/errors.ts'
 import type { FileRef } from './lib/file-ref.ts'
+import { resultOf } from './lib/jobs.ts'
 import { limit } from './lib/limits.ts'
 import type { Serial } from './lib/serial.ts'
-import type { Expert } from './model/params.ts'
 import { describeExpert, type PublishRequest, release, type TrainedExpert } from './owner/release.ts'
 import type { Trainings } from './owner/trainings.ts'
 import { openForkProof } from './packaging/fork-proof.ts'
-import { encodeManifest } from './packaging/manifest.ts'
+import { encodeManifest, type Manifest } from './packaging/manifest.ts'
 import {
   type ManifestStatement,
   openStatementOfAnyKind,
@@ -82,7 +80,8 @@ export interface Parts {
   readonly statements: StatementLog
   readonly trainings: Trainings
   readonly policy: AcceptancePolicy
-  readonly measuring: MeasureInit
+  /** Runs long computations. */
+  readonly jobs: NodeJobRunner
   readonly queue: AcceptanceQueue
   readonly verdicts: Verdicts
   readonly accepted: AcceptedExperts
@@ -307,11 +306,10 @@ export async function judge(parts: Parts, statement: ManifestStatement): Promise
   }
   if (await accepted.isRefusedByOperator(statement.id)) return
   parts.membership.checkRosterNotEnded()
-  const context = acceptanceContext(parts)
-  const beforeFetch = judgeManifest(statement, context)
+  const beforeFetch = judgeManifest(statement, acceptanceContext(parts))
   const endHold = accepted.hold(statement.manifest)
   try {
-    const judged = await fetchAndJudge(parts, statement, beforeFetch, context)
+    const judged = await fetchAndJudge(parts, statement, beforeFetch)
     // Judged again: a withdrawal or a new roster may have come while the weights were measured.
     const afterwards = judgeManifest(statement, acceptanceContext(parts))
     const verdict = afterwards.outcome === 'refused' ? afterwards : judged.verdict
@@ -325,24 +323,24 @@ async function fetchAndJudge(
   parts: Parts,
   statement: ManifestStatement,
   beforeFetch: Verdict,
-  context: AcceptanceContext,
-): Promise<Judged> {
+): Promise<JudgedPackage> {
   if (beforeFetch.outcome === 'refused') return { verdict: beforeFetch }
   const refusal = await fetchFile(parts, statement, beforeFetch)
   if (refusal !== undefined) return { verdict: refusal }
-  return judgeWeightsOf(parts, statement, beforeFetch, context, async () => {
-    const published = parts.accepted.list().filter(({ peerId }) => peerId === parts.identity.peerId)
-    const unpublished = await parts.trainings.unpublished(published.map(({ name }) => name))
-    return [...baseline(parts, statement), ...unpublished]
-  })
+  const published = parts.accepted.list().filter(({ peerId }) => peerId === parts.identity.peerId)
+  return judgeWeightsOf(
+    parts,
+    statement,
+    beforeFetch,
+    published.map(({ name }) => name),
+  )
 }
 
 /** A package of our own, whose file is in the store. @throws InputError `not-acceptable`. */
-async function judgeOwn(parts: Parts, manifest: OpenedManifest['manifest']): Promise<Judged> {
-  const context = acceptanceContext(parts)
+async function judgeOwn(parts: Parts, manifest: OpenedManifest['manifest']): Promise<JudgedPackage> {
   const draft = { manifest, id: digestOf(encodeManifest(manifest)) }
-  const beforeFetch = judgeManifest(draft, context)
-  const judged = await judgeWeightsOf(parts, draft, beforeFetch, context, async () => baseline(parts, draft))
+  const beforeFetch = judgeManifest(draft, acceptanceContext(parts))
+  const judged = await judgeWeightsOf(parts, draft, beforeFetch)
   if (judged.verdict.outcome === 'accepted') return judged
   const { code, reason } = judged.verdict
   throw new InputError(
@@ -351,63 +349,38 @@ async function judgeOwn(parts: Parts, manifest: OpenedManifest['manifest']): Pro
   )
 }
 
-interface Judged {
-  readonly verdict: Verdict
-  /** Undefined if the weights were not unpacked. */
-  readonly tensors?: Tensors | undefined
-}
-
 async function judgeWeightsOf(
   parts: Parts,
   opened: OpenedManifest,
   beforeFetch: Verdict,
-  context: AcceptanceContext,
-  baselineOf: () => Promise<readonly Expert[]>,
-): Promise<Judged> {
+  trainingsExcept?: readonly string[],
+): Promise<JudgedPackage> {
   if (beforeFetch.outcome === 'refused') return { verdict: beforeFetch }
-  const weights = await readWeights(parts, opened, beforeFetch)
-  if (!(weights instanceof Uint8Array)) return { verdict: weights }
-  return judgeWeights(beforeFetch, opened, weights, context, async (tensors) =>
-    measure(
-      parts.measuring,
-      await baselineOf(),
-      expertOfTensors(parts.publicModel.config, tensors),
-      parts.signal,
-    ),
-  )
-}
-
-/**
- * Read the package's file and compare its digest again.
- * @returns its bytes, or a refusal if the file is larger than signed.
- * @throws InputError `io` for a file that the disk has damaged; it is deleted, so that it is fetched again.
- */
-async function readWeights(
-  parts: Parts,
-  { manifest }: OpenedManifest,
-  beforeFetch: Verdict,
-): Promise<Uint8Array | Verdict> {
-  const [file] = manifest.files
-  try {
-    return await parts.blobs.readAll(file.sha256, file.size, parts.signal)
-  } catch (error) {
-    if (error instanceof FormatError) return refusedFile(beforeFetch, error)
-    if (!(error instanceof VerificationError)) throw error
-    await parts.blobs.delete(file.sha256)
-    throw new InputError('io', `the disk has damaged ${file.sha256}; it is fetched again`, {}, error)
+  const { jobs, trainings, policy, composer, signal } = parts
+  const { topK, router } = composer
+  const publicStatistics = await trainings.publicStatistics()
+  const baseline = baselineOf(parts, opened)
+  const request = {
+    opened,
+    soFar: beforeFetch,
+    policy,
+    baseline,
+    trainingsExcept,
+    topK,
+    router,
+    publicStatistics,
   }
-}
-
-function refusedFile(beforeFetch: Verdict, { code, message: reason }: FlexMeshError): Verdict {
-  return { ...beforeFetch, outcome: 'refused', check: FILE_CHECK, code, reason }
+  return resultOf(jobs.run('judge', request, signal))
 }
 
 /** What a candidate is measured against: the experts in use, without earlier versions of the candidate. */
-function baseline({ accepted }: Parts, { manifest }: OpenedManifest): Expert[] {
+function baselineOf({ accepted }: Parts, { manifest }: OpenedManifest): Manifest[] {
   return accepted
-    .list()
-    .filter(({ peerId, name }) => peerId !== manifest.publisher || name !== manifest.expert.name)
-    .map(({ expert }) => expert)
+    .manifests()
+    .map((one) => one.manifest)
+    .filter(
+      ({ publisher, expert }) => publisher !== manifest.publisher || expert.name !== manifest.expert.name,
+    )
 }
 
 /**

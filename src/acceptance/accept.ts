@@ -72,6 +72,11 @@ export interface AcceptanceContext {
   readonly now: number
 }
 
+/** The part of the context that checks of the weights need: plain values, which can be sent to another thread. */
+export interface WeightContext extends Pick<AcceptanceContext, 'policy' | 'now'> {
+  readonly publicModel: Pick<AcceptanceContext['publicModel'], 'params'>
+}
+
 export type Tensors = ReadonlyMap<string, ExpertTensor>
 export type Measure = (tensors: Tensors) => Promise<Measurement>
 
@@ -82,14 +87,14 @@ export const TENSORS_CHECK = 'tensors'
 /** Id of the check that opening an envelope performs: form, strict signature, canonical manifest. */
 export const ENVELOPE_CHECK = 'envelope'
 
-interface Check<T> {
+interface Check<T, C> {
   readonly id: string
   /** @throws FlexMeshError whose code and message become the refusal. */
-  readonly run: (subject: T, context: AcceptanceContext) => void
+  readonly run: (subject: T, context: C) => void
 }
 
 /** Checks that run before the weights are fetched. */
-export const MANIFEST_CHECKS: readonly Check<OpenedManifest>[] = [
+export const MANIFEST_CHECKS: readonly Check<OpenedManifest, AcceptanceContext>[] = [
   { id: 'consortium', run: checkConsortium },
   { id: 'signer', run: checkSigner },
   { id: 'chain', run: checkChain },
@@ -101,7 +106,7 @@ export const MANIFEST_CHECKS: readonly Check<OpenedManifest>[] = [
 ]
 
 /** Checks of the unpacked tensors. */
-export const WEIGHT_CHECKS: readonly Check<Tensors>[] = [
+export const WEIGHT_CHECKS: readonly Check<Tensors, WeightContext>[] = [
   { id: 'finite', run: checkFinite },
   { id: 'norms', run: (tensors, { publicModel, policy }) => checkNorms(tensors, publicModel.params, policy) },
   { id: 'router-rows', run: (tensors, { policy }) => checkRouterRows(tensors, policy) },
@@ -109,7 +114,7 @@ export const WEIGHT_CHECKS: readonly Check<Tensors>[] = [
 ]
 
 /** Checks of the measurement of the expert beside the experts in use. */
-export const MEASUREMENT_CHECKS: readonly Check<Measurement>[] = [
+export const MEASUREMENT_CHECKS: readonly Check<Measurement, WeightContext>[] = [
   { id: 'load-share', run: (measured, { policy }) => checkLoadShare(measured, policy) },
   { id: 'gate-share', run: (measured, { policy }) => checkGateShare(measured, policy) },
   { id: 'public-text', run: (measured, { policy }) => checkPublicText(measured, policy) },
@@ -133,7 +138,7 @@ export async function judgeWeights(
   soFar: Verdict,
   opened: OpenedManifest,
   weights: Uint8Array,
-  context: AcceptanceContext,
+  context: WeightContext,
   measure: Measure,
 ): Promise<{ verdict: Verdict; tensors?: Tensors }> {
   if (soFar.outcome === 'refused') return { verdict: soFar }
@@ -163,13 +168,13 @@ export function refusedEnvelope(id: Digest, error: FlexMeshError, at: number, pu
 }
 
 /** Collects passed checks until the first refusal. */
-class Run {
+class Run<C extends Pick<AcceptanceContext, 'now'>> {
   readonly #opened: OpenedManifest
-  readonly #context: AcceptanceContext
+  readonly #context: C
   readonly #passed: string[]
   #refusal: { check: string; code: string; reason: string } | undefined
 
-  constructor(opened: OpenedManifest, context: AcceptanceContext, passed: readonly string[]) {
+  constructor(opened: OpenedManifest, context: C, passed: readonly string[]) {
     this.#opened = opened
     this.#context = context
     this.#passed = [...passed]
@@ -193,7 +198,7 @@ class Run {
     }
   }
 
-  checkAll<T>(checks: readonly Check<T>[], subject: T): void {
+  checkAll<T>(checks: readonly Check<T, C>[], subject: T): void {
     for (const { id, run } of checks) this.check(id, () => run(subject, this.#context))
   }
 

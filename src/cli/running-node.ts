@@ -40,9 +40,12 @@ export interface StartInit {
 /** @throws InputError `no-home`, `home-in-use`, `not-a-member`, `port-in-use`, `engine-missing`. */
 export async function startNode(init: StartInit): Promise<RunningNode> {
   const { home, passphrase, onEvent, log = SILENT, weights, router } = init
+  const engine = await selectEngine(init.engine)
   const node = await FlexMeshNode.open({
     home,
-    engine: await selectEngine(init.engine),
+    engine,
+    // One process can load TensorFlow's binding in one thread only.
+    ...(engine.name === 'tensorflow' ? {} : { jobThreads: init.engine ?? {} }),
     now: unixNow,
     onEvent,
     log,

@@ -1,6 +1,7 @@
 /** The command `evaluate`: bits per byte and routing of the composition on texts, each a domain of its own. */
 import { stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
+import { LEAST_BYTES } from '../jobs/text-size.ts'
 import { InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { mapDiskErrors, writeFileAtomic } from '../lib/files.ts'
@@ -9,7 +10,7 @@ import { nodeCommand } from './command.ts'
 import { EXPERT_NAME, ROUTER } from './common-parameters.ts'
 import type { DomainPath } from './domains.ts'
 import { evaluationLines } from './evaluation-lines.ts'
-import { type EvaluationReport, LEAST_BYTES, type ScoreProgress } from './evaluation-report.ts'
+import type { EvaluationReport, ScoreProgress } from './evaluation-report.ts'
 import { givenPaths, type Invocation, option, type Parameter, whole } from './parameters.ts'
 import { bar, duration } from './terminal.ts'
 

@@ -1,11 +1,11 @@
 /** An evaluation as lines of text: the table of scores, notes on the text, and the routing by layer. */
+import { SENSIBLE_BYTES } from '../jobs/text-size.ts'
 import {
   type Bits,
   type DomainReport,
   type EvaluationReport,
   MACRO,
   PUBLIC_TEXT,
-  SENSIBLE_BYTES,
 } from './evaluation-report.ts'
 import { folded, type Style, table } from './terminal.ts'
 

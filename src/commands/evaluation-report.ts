@@ -6,10 +6,6 @@ import type { RouterKind } from '../model/gates.ts'
 export const PUBLIC_TEXT = 'public text'
 /** Column of the mean over the domains. */
 export const MACRO = 'macro'
-/** Bits per byte of a shorter text mean nothing. */
-export const LEAST_BYTES = 1000
-/** With this many bytes of text, the second decimal of bits per byte is reliable. */
-export const SENSIBLE_BYTES = 16_000
 
 /** Bits per byte of each way of answering; lists are in the order of `experts`. */
 export interface Bits {

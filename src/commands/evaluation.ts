@@ -2,28 +2,19 @@
  * Scores texts, each a domain of its own, with every way in which the current composition can answer. Does not know
  * how a report is printed or drawn.
  */
-import { sep } from 'node:path'
 import type { AcceptedExpert } from '../acceptance/accepted-experts.ts'
 import type { Selection } from '../composition/selection.ts'
-import { openCorpus } from '../data/corpus.ts'
-import { readDocuments } from '../data/readers.ts'
-import { InputError } from '../lib/errors.ts'
-import { pathExists } from '../lib/files.ts'
-import { reporting } from '../lib/reporting.ts'
-import type { Evaluation, HeldOutDocument } from '../model/evaluate.ts'
+import type { ComposedExpert, ScoredText, TextProgress } from '../jobs/score-texts.ts'
+import type { Evaluation } from '../model/evaluate.ts'
 import type { RouterChoice } from '../model/gates.ts'
 import type { FlexMeshNode } from '../node/node.ts'
-import { publicHeldOut } from '../owner/held-out.ts'
-import { trainingDirs } from '../owner/training-folder.ts'
 import type { DomainPath } from './domains.ts'
 import {
   type Bits,
   type DomainReport,
   type EvaluationReport,
-  LEAST_BYTES,
   PUBLIC_TEXT,
   type ScoreProgress,
-  SENSIBLE_BYTES,
 } from './evaluation-report.ts'
 
 export interface EvaluateRequest {
@@ -41,17 +32,10 @@ export interface EvaluateRequest {
   readonly optOut: boolean
 }
 
-interface Text {
-  readonly name: string
-  readonly documents: readonly HeldOutDocument[]
-  readonly cut: boolean
-  readonly trainedAs?: string
-}
-
 /**
  * Score what the request names, or the public held-out text if it names no text. Another router than the node's is
  * used for this evaluation only.
- * @throws InputError of `readDocuments`; `empty` for too little text; `not-found` for a training without text.
+ * @throws as `scoreTexts`.
  */
 export async function* evaluateText(
   node: FlexMeshNode,
@@ -59,34 +43,40 @@ export async function* evaluateText(
   signal: AbortSignal,
 ): AsyncGenerator<ScoreProgress, EvaluationReport, void> {
   const { composer } = node
-  const asked = await textsAskedFor(node, request, signal)
-  const texts = [...asked]
-  if (asked.length === 0 || request.publicText) {
-    const documents = await publicHeldOut(node.publicModel, node.paths.training, signal)
-    texts.push({ name: PUBLIC_TEXT, documents, cut: false })
-  }
-  const model =
+  const composition =
     request.router === undefined
-      ? composer.served
-      : composer.modelOf(await composer.compose({ router: request.router }))
-  const { topK, router, routerNote } = model.composition
-  const experts = model.composition.experts.map(({ id, name, institution }) => ({ id, name, institution }))
+      ? composer.served.composition
+      : await composer.compose({ router: request.router })
+  const { topK, router, routerNote } = composition
+  const experts = composition.experts.map(({ id, name, institution }) => ({ id, name, institution }))
   const selections: Selection[] = [{ include: [] }, {}, ...experts.map(({ id }) => ({ include: [id] }))]
   if (request.optOut) selections.push(...experts.map(({ id }) => ({ exclude: [id] })))
-  const started = performance.now()
-  const results = yield* reporting<ScoreProgress, Evaluation[][]>((report) =>
-    model.evaluate(
-      texts.map(({ documents }) => documents),
+  const data = request.data ?? []
+  const asked = data.length + (request.name === undefined ? 0 : 1)
+  const composed: ComposedExpert[] = []
+  for (const { expert: _, ...named } of composition.experts) {
+    composed.push({ ...named, manifest: await node.accepted.manifestOf(named.id) })
+  }
+  await node.trainings.prepareReplay(signal)
+  const scoring = node.jobs.run(
+    'score',
+    {
+      training: request.name,
+      data,
+      maxBytes: request.maxBytes,
+      publicText: asked === 0 || request.publicText ? PUBLIC_TEXT : undefined,
+      experts: composed,
+      publicModel: node.charter.publicModel.digest,
+      topK,
+      router,
+      publicStatistics: router === 'solved' ? await node.trainings.publicStatistics() : undefined,
       selections,
-      signal,
-      ({ text, done, total }) => {
-        const secondsLeft = ((performance.now() - started) / 1000 / done) * (total - done)
-        report({ stage: 'score', domain: texts[text]?.name as string, done, total, secondsLeft })
-      },
-    ),
+    },
+    signal,
   )
-  const domains = texts.map((text, i) => domainReport(text, results[i] as Evaluation[], experts.length))
-  const pooled = domains.slice(0, Math.max(1, asked.length))
+  const texts = yield* withTimeLeft(scoring)
+  const domains = texts.map((text) => domainReport(text, experts.length))
+  const pooled = domains.slice(0, Math.max(1, asked))
   const all = meanBits(pooled, ({ bytes }) => bytes)
   const labels = labelsOf(experts)
   const labelled = (values: readonly number[]): Record<string, number> =>
@@ -112,11 +102,25 @@ export async function* evaluateText(
   }
 }
 
-/** @param results in the order of the selections: public, composed, n times alone, n times without or none */
-function domainReport(text: Text, results: readonly Evaluation[], n: number): DomainReport {
-  const [first, composed] = results as [Evaluation, Evaluation]
+/** Adds the expected time to every progress event. */
+async function* withTimeLeft<R>(
+  scoring: AsyncGenerator<TextProgress, R, void>,
+): AsyncGenerator<ScoreProgress, R, void> {
+  const started = performance.now()
+  for (;;) {
+    const step = await scoring.next()
+    if (step.done === true) return step.value
+    const { done, total } = step.value
+    const secondsLeft = ((performance.now() - started) / 1000 / done) * (total - done)
+    yield { stage: 'score', ...step.value, secondsLeft }
+  }
+}
+
+/** @param text its scores: public, composed, n times alone, n times without or none */
+function domainReport({ scores, ...text }: ScoredText, n: number): DomainReport {
+  const [first, composed] = scores as [Evaluation, Evaluation]
   const { documents, tokens, bytes, loadShares, layerShares } = composed
-  const bits = results.map(({ bitsPerByte }) => bitsPerByte)
+  const bits = scores.map(({ bitsPerByte }) => bitsPerByte)
   const without = bits.slice(2 + n)
   return {
     name: text.name,
@@ -166,83 +170,4 @@ function labelsOf(experts: readonly Pick<AcceptedExpert, 'name' | 'institution'>
       ? `${institution}/${name}`
       : institution,
   )
-}
-
-async function textsAskedFor(
-  node: FlexMeshNode,
-  { name: training, data, maxBytes }: EvaluateRequest,
-  signal: AbortSignal,
-): Promise<Text[]> {
-  const texts: Text[] = []
-  if (training !== undefined) {
-    const documents = await node.trainings.heldOut(training)
-    if (documents.length === 0) {
-      throw new InputError(
-        'not-found',
-        `this node has no text of a training named ${training}; give text with --data, or a --name that "flexmesh train" was given`,
-      )
-    }
-    texts.push({ name: training, documents, cut: false })
-  }
-  for (const { name, path } of data ?? []) {
-    const text = await readText(node, path, maxBytes, signal)
-    const trainedAs = await trainingOn(node, path)
-    texts.push({ name, ...text, ...(trainedAs === undefined ? {} : { trainedAs }) })
-  }
-  return texts
-}
-
-/** The first `maxBytes` bytes of the text in a file or folder. @throws InputError `empty` for too little text. */
-async function readText(
-  node: FlexMeshNode,
-  path: string,
-  maxBytes: number,
-  signal: AbortSignal,
-): Promise<{ documents: HeldOutDocument[]; cut: boolean }> {
-  const { tokenizer } = node.publicModel
-  const documents: HeldOutDocument[] = []
-  let room = maxBytes
-  let cut = false
-  for await (const { text } of readDocuments([path], { signal })) {
-    const kept = firstBytes(text, room)
-    cut = kept !== text
-    if (kept !== '') {
-      const bytes = Buffer.byteLength(kept)
-      documents.push({ tokens: Int32Array.from(tokenizer.encode(kept)), bytes })
-      room -= bytes
-    }
-    if (cut) break
-  }
-  const found = maxBytes - room
-  if (found < LEAST_BYTES) {
-    throw new InputError(
-      'empty',
-      `${path}: too little text to score, ${found} bytes; at least ${LEAST_BYTES} are needed, and ${SENSIBLE_BYTES} or more make sense`,
-    )
-  }
-  return { documents, cut }
-}
-
-/** The longest prefix of at most `bytes` bytes of UTF-8 that ends with a whole character. */
-function firstBytes(text: string, bytes: number): string {
-  if (Buffer.byteLength(text) <= bytes) return text
-  const encoded = Buffer.from(text)
-  let end = bytes
-  while (end > 0 && ((encoded[end] as number) & 0xc0) === 0x80) end--
-  return encoded.toString('utf8', 0, end)
-}
-
-/** A finished training of this node that read some of the same files; undefined if there is none. */
-async function trainingOn(node: FlexMeshNode, path: string): Promise<string | undefined> {
-  for (const name of await node.trainings.finished()) {
-    const { corpus } = trainingDirs(node.paths.training, name)
-    if (!(await pathExists(`${corpus}/corpus.json`))) continue
-    const opened = await openCorpus(corpus, node.publicModel.tokenizer)
-    await opened.close()
-    const overlaps = opened.paths.some(
-      (read) => read === path || path.startsWith(read + sep) || read.startsWith(path + sep),
-    )
-    if (overlaps) return name
-  }
-  return undefined
 }

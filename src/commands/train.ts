@@ -1,9 +1,10 @@
 /** The command `train`: trains an expert here, or writes the pair of public model and expert to train elsewhere. */
 import { InputError } from '../lib/errors.ts'
+import type { Waiting } from '../lib/turns.ts'
 import type { PairExport } from '../owner/export-pair.ts'
 import type { TrainEvent, TrainRequest } from '../owner/train-expert.ts'
 import type { TrainResult } from '../owner/training-folder.ts'
-import { type BytesProgress, bytesLine, countingBytes } from './bytes-progress.ts'
+import { type BytesProgress, bytesLine } from './bytes-progress.ts'
 import { nodeCommand, type ProgressLine } from './command.ts'
 import { EXPERT_NAME, RANK, SHARD_MEGABYTES, shardBytes } from './common-parameters.ts'
 import { option, path, paths, requiredOption, whole } from './parameters.ts'
@@ -15,7 +16,7 @@ const MAX_STEPS = 10_000_000
 const MAX_ACCUMULATE = 1024
 const SEED = 1
 
-type TrainProgress = Exclude<TrainEvent, { readonly stage: 'done' }> | BytesProgress
+type TrainProgress = Exclude<TrainEvent, { readonly stage: 'done' }> | BytesProgress | Waiting
 
 export const TRAIN = nodeCommand({
   name: 'train',
@@ -65,10 +66,10 @@ export const TRAIN = nodeCommand({
           'a pair is always trained whole elsewhere: leave out --rank here and give it to "flexmesh publish"',
         )
       }
-      const options = { signal, shardBytes: shardBytes(shardMegabytes) }
-      return yield* countingBytes((onProgress) =>
-        node.trainings.exportPair(request, exportPair, { ...options, onProgress }),
-      )
+      const { name, paths, seed } = request
+      const training = { name, paths, seed }
+      const asked = { training, directory: exportPair, shardBytes: shardBytes(shardMegabytes) }
+      return yield* node.trainings.exportPair(asked, signal)
     }
     for await (const event of node.trainings.train(request, signal)) {
       if (event.stage === 'done') return event.result
@@ -97,6 +98,8 @@ function trainedLines({ name, own, public: shared }: TrainResult): string[] {
 
 function progressLine(event: TrainProgress): ProgressLine {
   switch (event.stage) {
+    case 'waiting':
+      return { text: `waiting for the training ${event.behind} of this node`, stays: true }
     case 'prepared':
       return { text: preparedLine(event.stats), stays: true }
     case 'warning':

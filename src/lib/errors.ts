@@ -82,6 +82,8 @@ export const INPUT_CODES = [
   'mismatch',
   'engine-missing',
   'not-acceptable',
+  'out-of-memory',
+  'worker-ended',
   'io',
 ] as const
 

@@ -5,11 +5,14 @@ import type { RouterChoice } from '../model/gates.ts'
 import type { Encrypter } from '../network/transport.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Engine } from '../tensor/engine.ts'
+import type { EngineChoice } from '../tensor/select-engine.ts'
 import type { OnNodeEvent } from './events.ts'
 
 export interface NodeInit {
   readonly home: string
   readonly engine: Engine
+  /** Run long computations in threads, whose engine this chooses; default: in the calling thread. */
+  readonly jobThreads?: EngineChoice
   readonly passphrase?: string
   readonly policy?: AcceptancePolicy
   /** Maximum number of experts that are active for one token; default `DEFAULT_TOP_K`. */

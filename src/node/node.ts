@@ -16,8 +16,11 @@ import { Membership } from '../consortium/membership.ts'
 import { Exchange } from '../exchange/exchange.ts'
 import { loadIdentity } from '../identity/key-file.ts'
 import type { Identity } from '../identity/keys.ts'
+import { NODE_JOBS, type NodeJobRunner } from '../jobs/table.ts'
+import { JobThreads } from '../jobs/threads.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { ExchangeError, InputError } from '../lib/errors.ts'
+import { inlineJobs } from '../lib/jobs.ts'
 import { Serial } from '../lib/serial.ts'
 import type { PublishRequest, TrainedExpert } from '../owner/release.ts'
 import { Trainings } from '../owner/trainings.ts'
@@ -43,8 +46,6 @@ import type { NodeInit } from './init.ts'
 import { reconsider, refuse } from './operator.ts'
 import { restore } from './restore.ts'
 
-/** Bytes of held-out text of each kind on which the expert of another owner is measured: enough to see one percent. */
-const ACCEPTANCE_BYTES = 16_384
 /** Time between two checks for expired consent and for packages that wait for a retry, ms. */
 const UPKEEP_MS = 3_600_000
 
@@ -68,6 +69,8 @@ export class FlexMeshNode {
   readonly blobs: BlobStore
   readonly engine: Engine
   readonly membership: Membership
+  /** Runs long computations: in threads if the node was opened with them, otherwise here. */
+  readonly jobs: NodeJobRunner
   readonly trainings: Trainings
   readonly verdicts: Verdicts
   readonly accepted: AcceptedExperts
@@ -77,6 +80,7 @@ export class FlexMeshNode {
   readonly #init: NodeInit
   readonly #parts: Parts
   readonly #stopping = new AbortController()
+  readonly #threads: JobThreads | undefined
   #exchange: Exchange | undefined
   #upkeep: ReturnType<typeof setInterval> | undefined
 
@@ -97,7 +101,13 @@ export class FlexMeshNode {
     this.membership = membership
     this.now = now
     const institutionOf = (publisher: string): string => membership.institutionOf(publisher)
-    this.trainings = new Trainings(engine, publicModel, this.paths.training, signal)
+    const { training, root } = this.paths
+    this.#threads =
+      init.jobThreads === undefined
+        ? undefined
+        : new JobThreads({ engine: init.jobThreads, publicModel: this.paths.publicModel, training, root })
+    this.jobs = this.#threads ?? inlineJobs(NODE_JOBS, { engine, publicModel, training, blobs })
+    this.trainings = new Trainings(this.jobs, publicModel, training, signal)
     this.verdicts = new Verdicts({
       catalogue,
       institutionOf,
@@ -141,15 +151,7 @@ export class FlexMeshNode {
       statements,
       trainings: this.trainings,
       policy: init.policy ?? DEFAULT_POLICY,
-      measuring: {
-        engine,
-        publicModel,
-        topK,
-        router,
-        publicText: () => this.trainings.publicHeldOut(ACCEPTANCE_BYTES),
-        ownText: () => this.trainings.allHeldOut(ACCEPTANCE_BYTES),
-        publicStatistics,
-      },
+      jobs: this.jobs,
       queue: new AcceptanceQueue({
         judge: (statement) => judge(this.#parts, statement),
         log: log.scope('acceptance'),
@@ -234,6 +236,7 @@ export class FlexMeshNode {
       await this.settled()
       await this.#parts.signing.idle()
       await this.composer.dispose()
+      await this.#threads?.close()
     } finally {
       await this.catalogue.close()
     }

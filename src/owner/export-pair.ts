@@ -45,7 +45,7 @@ export async function exportPair(
 ): Promise<PairExport> {
   await checkTarget(directory)
   const published = await openPublicModel(model.dir)
-  const start = await startPair(engine, model, trainingRoot, request, 'export', options.signal)
+  const start = await startPair(engine, model, trainingRoot, request, options.signal)
   try {
     const { rows, constantRows } = start.embedding
     const content = {

@@ -5,7 +5,7 @@ import { type Corpus, openCorpus } from '../data/corpus.ts'
 import { pathExists } from '../lib/files.ts'
 import type { HeldOutDocument } from '../model/evaluate.ts'
 import { openReplay } from './replay.ts'
-import { trainingDirs } from './training-folder.ts'
+import { finishedTrainings, trainingDirs } from './training-folder.ts'
 
 /** Bytes of held-out text that a training is scored on. */
 export const SCORED_BYTES = 32_768
@@ -20,6 +20,19 @@ export async function ownHeldOut(
   const { corpus } = trainingDirs(trainingRoot, name)
   if (!(await pathExists(join(corpus, 'corpus.json')))) return []
   return heldOutOf(await openCorpus(corpus, model.tokenizer), maxBytes)
+}
+
+/** Held-out documents of every finished training, of at most `maxBytes` bytes each. */
+export async function allOwnHeldOut(
+  model: Pick<PublicModel, 'tokenizer'>,
+  trainingRoot: string,
+  maxBytes: number,
+): Promise<HeldOutDocument[]> {
+  const documents: HeldOutDocument[] = []
+  for (const name of await finishedTrainings(trainingRoot)) {
+    documents.push(...(await ownHeldOut(model, trainingRoot, name, maxBytes)))
+  }
+  return documents
 }
 
 /** Held-out documents of the public text for replay. @throws InputError of `openReplay`. */

@@ -24,7 +24,6 @@ import { SCORED_BYTES } from './held-out.ts'
 import { openReplay } from './replay.ts'
 import { pairScores } from './score.ts'
 import { ownStatistics } from './statistics.ts'
-import { claimTraining } from './training-claim.ts'
 import { saveExpert, saveResult, type TrainResult, trainingDirs } from './training-folder.ts'
 
 export interface TrainRequest {
@@ -72,32 +71,25 @@ export interface PairStart {
    * rows is `rows` times `TRAIN_DEFAULTS.replayShare`, rounded. A pure function of `step` and `rows`.
    */
   batch(step: number, rows: number): Promise<Int32Array[]>
-  /** Close the text and give up the folder. */
+  /** Close the text. */
   close(): Promise<void>
 }
 
 /**
- * Claim the folder of a training until `close`, open or prepare its text and compute its first router rows.
- * @throws InputError of `prepareCorpus`; `exists` while something else uses the folder, or if the training was begun
- * on other text; `not-found` without text.
+ * Open or prepare the text of a training and compute its first router rows. The caller has claimed the training's folder.
+ * @throws InputError of `prepareCorpus`; `exists` if the training was begun on other text; `not-found` without text.
  */
 export async function startPair(
   engine: Engine,
   model: PublicModel,
   trainingRoot: string,
   request: Pick<TrainRequest, 'name' | 'paths' | 'seed'>,
-  activity: 'train' | 'export',
   signal: AbortSignal,
 ): Promise<PairStart> {
   const dirs = trainingDirs(trainingRoot, request.name)
-  const release = claimTraining(dirs, request.name, activity)
   const opened: Corpus[] = []
   const close = async (): Promise<void> => {
-    try {
-      await Promise.all(opened.map((text) => text.close()))
-    } finally {
-      release()
-    }
+    await Promise.all(opened.map((text) => text.close()))
   }
   try {
     await ensurePrivateDir(dirs.dir)
@@ -152,7 +144,7 @@ export async function* trainExpert(
   const dirs = trainingDirs(trainingRoot, request.name)
   const { rank } = request
   checkRank(config, rank)
-  const start = await startPair(engine, model, trainingRoot, request, 'train', signal)
+  const start = await startPair(engine, model, trainingRoot, request, signal)
   try {
     const { corpus, embedding } = start
     yield { stage: 'prepared', stats: corpus.stats }

@@ -2,6 +2,7 @@
  * The folder of one training: names of its files, the expert as one safetensors file under package names, and what
  * its run recorded. Knows no engine.
  */
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expertOfTensors, tensorsOfExpert } from '../checkpoint/expert-tensors.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
@@ -40,7 +41,7 @@ export interface TrainResult {
 }
 
 /** Its presence marks a training as finished. */
-export const RESULT_FILE = 'result.json'
+const RESULT_FILE = 'result.json'
 const MAX_EXPERT_BYTES = 64 * 2 ** 30
 const MAX_RESULT_BYTES = 65_536
 
@@ -71,6 +72,14 @@ export function trainingDirs(root: string, name: string): TrainingDirs {
     expert: join(dir, 'expert.safetensors'),
     result: join(dir, RESULT_FILE),
   }
+}
+
+/** Names of the finished trainings in a folder, which need not exist: those whose result was written. */
+export async function finishedTrainings(root: string): Promise<string[]> {
+  if (!(await pathExists(root))) return []
+  const names = (await readdir(root)).filter((name) => !name.startsWith('.'))
+  const finished = await Promise.all(names.map((name) => pathExists(join(root, name, RESULT_FILE))))
+  return names.filter((_, i) => finished[i])
 }
 
 export async function saveExpert(config: ModelConfig, dirs: TrainingDirs, expert: Expert): Promise<void> {

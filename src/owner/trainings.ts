@@ -2,49 +2,45 @@
  * All trainings of a home: what the node and its commands ask about them, and the state that those questions share.
  * Knows nothing about statements or the network.
  */
-import { readdir } from 'node:fs/promises'
-import { join } from 'node:path'
-import type { DirectoryOptions } from '../checkpoint/huggingface-directory.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
-import { pathExists } from '../lib/files.ts'
+import { type JobRunner, resultOf } from '../lib/jobs.ts'
 import { SharedWork } from '../lib/shared-work.ts'
-import type { HeldOutDocument } from '../model/evaluate.ts'
-import type { Expert } from '../model/params.ts'
+import { Turns, type Waiting } from '../lib/turns.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
-import type { Engine } from '../tensor/engine.ts'
-import { type CutExpert, cutTrained } from './cut-expert.ts'
-import { exportPair, type PairExport } from './export-pair.ts'
-import { ownHeldOut, publicHeldOut } from './held-out.ts'
+import type { CutExpert } from './cut-expert.ts'
+import type { PairExport } from './export-pair.ts'
+import type { BytesDone, ExportRequest, OwnerJobs } from './owner-jobs.ts'
 import type { TrainedExpert } from './release.ts'
-import { publicStatistics } from './statistics.ts'
-import { type TrainEvent, type TrainRequest, trainExpert } from './train-expert.ts'
-import { loadTrained, RESULT_FILE } from './training-folder.ts'
+import type { TrainEvent, TrainRequest } from './train-expert.ts'
+import { claimTraining } from './training-claim.ts'
+import { finishedTrainings, loadTrained, trainingDirs } from './training-folder.ts'
 
 export class Trainings {
-  readonly #engine: Engine
+  readonly #jobs: JobRunner<OwnerJobs>
   readonly #model: PublicModel
   readonly #root: string
   readonly #signal: AbortSignal
+  readonly #preparing = new SharedWork<null>()
   readonly #counting = new SharedWork<RouterStatistics>()
+  /** Trainings and exports run one at a time: each takes all processors and several times the memory of the model. */
+  readonly #turns = new Turns()
   #publicStatistics: RouterStatistics | undefined
 
   /**
+   * @param jobs runs the long computations
    * @param root folder of the trainings, which need not exist yet.
    * @param signal ends everything that these trainings do.
    */
-  constructor(engine: Engine, model: PublicModel, root: string, signal: AbortSignal) {
-    this.#engine = engine
+  constructor(jobs: JobRunner<OwnerJobs>, model: PublicModel, root: string, signal: AbortSignal) {
+    this.#jobs = jobs
     this.#model = model
     this.#root = root
     this.#signal = signal
   }
 
   /** Names of the finished trainings: those whose result was written. */
-  async finished(): Promise<string[]> {
-    if (!(await pathExists(this.#root))) return []
-    const names = (await readdir(this.#root)).filter((name) => !name.startsWith('.'))
-    const finished = await Promise.all(names.map((name) => pathExists(join(this.#root, name, RESULT_FILE))))
-    return names.filter((_, i) => finished[i])
+  finished(): Promise<string[]> {
+    return finishedTrainings(this.#root)
   }
 
   /**
@@ -55,21 +51,17 @@ export class Trainings {
     return loadTrained(this.#model, this.#root, name)
   }
 
-  /** Held-out documents of one training, of at most `maxBytes` bytes; may be empty. */
-  heldOut(name: string, maxBytes?: number): Promise<HeldOutDocument[]> {
-    return ownHeldOut(this.#model, this.#root, name, maxBytes)
-  }
-
-  /** Held-out documents of every finished training, of at most `maxBytes` bytes each. */
-  async allHeldOut(maxBytes: number): Promise<HeldOutDocument[]> {
-    const documents: HeldOutDocument[] = []
-    for (const name of await this.finished()) documents.push(...(await this.heldOut(name, maxBytes)))
-    return documents
-  }
-
-  /** Held-out documents of the public text for replay. @throws InputError of `openReplay`. */
-  publicHeldOut(maxBytes?: number): Promise<HeldOutDocument[]> {
-    return publicHeldOut(this.#model, this.#root, this.#signal, maxBytes)
+  /**
+   * Prepare the public text for replay if that was not done yet. Must precede every job that reads it: two jobs in two
+   * threads that prepare it at the same time would overwrite each other's files.
+   * @throws InputError of `openReplay`; the next call then tries again.
+   */
+  async prepareReplay(signal: AbortSignal): Promise<void> {
+    await this.#preparing.run(
+      'replay',
+      (shared) => resultOf(this.#jobs.run('prepareReplay', null, shared)),
+      this.#either(signal),
+    )
   }
 
   /**
@@ -77,45 +69,64 @@ export class Trainings {
    * @throws InputError of `openReplay`; the next call then tries again.
    */
   async publicStatistics(): Promise<RouterStatistics> {
-    this.#publicStatistics ??= await this.#counting.run(
+    if (this.#publicStatistics !== undefined) return this.#publicStatistics
+    await this.prepareReplay(this.#signal)
+    this.#publicStatistics = await this.#counting.run(
       'public',
-      (signal) => publicStatistics(this.#model, this.#root, signal),
+      (signal) => resultOf(this.#jobs.run('publicStatistics', null, signal)),
       this.#signal,
     )
     return this.#publicStatistics
   }
 
-  /** Experts of the finished trainings whose names are not among `published`. */
-  async unpublished(published: readonly string[]): Promise<Expert[]> {
-    const experts: Expert[] = []
-    for (const name of await this.finished()) {
-      if (!published.includes(name)) experts.push((await this.load(name)).expert)
+  /**
+   * Train an expert after the trainings that began earlier; the last event has its result.
+   * @throws as `trainExpert`; InputError `exists` while something else uses the training's folder.
+   */
+  async *train(request: TrainRequest, signal: AbortSignal): AsyncGenerator<TrainEvent | Waiting, void, void> {
+    const either = this.#either(signal)
+    const release = claimTraining(trainingDirs(this.#root, request.name), request.name, 'train')
+    try {
+      yield* this.#turns.run(request.name, either, () => this.#withReplay('train', request, either))
+    } finally {
+      release()
     }
-    return experts
   }
 
-  /** Train an expert; the last event has its result. @throws as `trainExpert`. */
-  train(request: TrainRequest, signal: AbortSignal): AsyncGenerator<TrainEvent, void, void> {
-    return trainExpert(this.#engine, this.#model, this.#root, request, this.#either(signal))
-  }
-
-  /** Write the pair to train elsewhere into `directory`. @throws as `exportPair`. */
-  exportPair(
-    request: Pick<TrainRequest, 'name' | 'paths' | 'seed'>,
-    directory: string,
-    options: DirectoryOptions & { readonly signal: AbortSignal },
-  ): Promise<PairExport> {
-    const signal = this.#either(options.signal)
-    return exportPair(this.#engine, this.#model, this.#root, request, directory, { ...options, signal })
+  /**
+   * Write the pair to train elsewhere into a folder, after the trainings that began earlier.
+   * @throws as `exportPair`; InputError `exists` while something else uses the training's folder.
+   */
+  async *exportPair(
+    request: ExportRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<BytesDone | Waiting, PairExport, void> {
+    const either = this.#either(signal)
+    const { name } = request.training
+    const release = claimTraining(trainingDirs(this.#root, name), name, 'export')
+    try {
+      return yield* this.#turns.run(name, either, () => this.#withReplay('exportPair', request, either))
+    } finally {
+      release()
+    }
   }
 
   /**
    * A finished training reduced to `rank` and scored; the training itself does not change.
    * @throws as `cutTrained`.
    */
-  cut(name: string, rank: number, signal: AbortSignal): Promise<CutExpert> {
-    const parts = { engine: this.#engine, publicModel: this.#model }
-    return cutTrained(parts, this.#root, name, rank, this.#either(signal))
+  async cut(name: string, rank: number, signal: AbortSignal): Promise<CutExpert> {
+    return resultOf(this.#withReplay('cut', { name, rank }, this.#either(signal)))
+  }
+
+  /** Run a job that reads the public text. */
+  async *#withReplay<N extends 'train' | 'exportPair' | 'cut'>(
+    name: N,
+    request: OwnerJobs[N]['request'],
+    signal: AbortSignal,
+  ): AsyncGenerator<OwnerJobs[N]['progress'], OwnerJobs[N]['result'], void> {
+    await this.prepareReplay(signal)
+    return yield* this.#jobs.run(name, request, signal)
   }
 
   #either(signal: AbortSignal): AbortSignal {

@@ -2,7 +2,11 @@ import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { loadPublicModel, type PublicModel } from '../../src/checkpoint/public-model.ts'
+import { inlineJobs } from '../../src/lib/jobs.ts'
+import type { Waiting } from '../../src/lib/turns.ts'
+import { allOwnHeldOut, ownHeldOut } from '../../src/owner/held-out.ts'
 import { importExpert } from '../../src/owner/import-expert.ts'
+import { OWNER_JOBS } from '../../src/owner/owner-jobs.ts'
 import { openReplay } from '../../src/owner/replay.ts'
 import { TRAIN_DEFAULTS, type TrainEvent, type TrainRequest } from '../../src/owner/train-expert.ts'
 import type { TrainResult } from '../../src/owner/training-folder.ts'
@@ -33,16 +37,23 @@ afterAll(cleanUp)
 /** Trainings of a new home, and its root. */
 async function newHome(stop: AbortSignal = signal): Promise<{ home: string; trainings: Trainings }> {
   const home = await folder()
-  return { home, trainings: new Trainings(engine, model, homePaths(home).training, stop) }
+  return { home, trainings: trainingsIn(homePaths(home).training, model, stop) }
 }
 
-async function toEnd(events: AsyncGenerator<TrainEvent, void, void>): Promise<TrainResult> {
+function trainingsIn(training: string, publicModel: PublicModel, stop: AbortSignal = signal): Trainings {
+  const jobs = inlineJobs(OWNER_JOBS, { engine, publicModel, training })
+  return new Trainings(jobs, publicModel, training, stop)
+}
+
+type Events = AsyncGenerator<TrainEvent | Waiting, void, void>
+
+async function toEnd(events: Events): Promise<TrainResult> {
   for await (const event of events) if (event.stage === 'done') return event.result
   throw new Error('the training ended without a result')
 }
 
 /** A training that has opened its text and waits. */
-async function begun(trainings: Trainings): Promise<AsyncGenerator<TrainEvent, void, void>> {
+async function begun(trainings: Trainings): Promise<Events> {
   const events = trainings.train(LAW, signal)
   expect((await events.next()).value).toMatchObject({ stage: 'prepared' })
   return events
@@ -60,11 +71,11 @@ describe('the replay text', () => {
 
   it('is prepared by the next caller if a preparation failed', async () => {
     const replay = join(await folder(), 'replay.jsonl')
-    const trainings = new Trainings(engine, { ...model, replay }, await folder(), signal)
-    const failed = await Promise.allSettled([trainings.publicHeldOut(), trainings.publicStatistics()])
+    const trainings = trainingsIn(await folder(), { ...model, replay })
+    const failed = await Promise.allSettled([trainings.prepareReplay(signal), trainings.publicStatistics()])
     await copyFile(model.replay, replay)
     expect(failed.map(({ status }) => status)).toEqual(['rejected', 'rejected'])
-    expect((await trainings.publicHeldOut()).length).toBeGreaterThan(0)
+    await trainings.prepareReplay(signal)
     expect((await trainings.publicStatistics()).tokens).toHaveLength(model.config.vocabSize)
   })
 
@@ -78,19 +89,18 @@ describe('the replay text', () => {
 
 describe('a training', () => {
   it('is finished once it has a result, and then has an expert and held-out text', async () => {
-    const { trainings } = await newHome()
+    const { home, trainings } = await newHome()
+    const root = homePaths(home).training
     expect(await trainings.finished()).toEqual([])
     const events = await begun(trainings)
     expect(await trainings.finished()).toEqual([])
     const result = await toEnd(events)
     expect(await trainings.finished()).toEqual(['law'])
     expect((await trainings.load('law')).result).toMatchObject({ name: 'law', tokens: result.tokens })
-    const heldOut = await trainings.heldOut('law', 1e9)
+    const heldOut = await ownHeldOut(model, root, 'law', 1e9)
     expect(heldOut.length).toBeGreaterThan(0)
-    expect(await trainings.allHeldOut(1e9)).toEqual(heldOut)
-    expect(await trainings.heldOut('medicine')).toEqual([])
-    expect(await trainings.unpublished(['law'])).toEqual([])
-    expect(await trainings.unpublished([])).toHaveLength(1)
+    expect(await allOwnHeldOut(model, root, 1e9)).toEqual(heldOut)
+    expect(await ownHeldOut(model, root, 'medicine')).toEqual([])
     expect((await trainings.cut('law', 2, signal)).expert.ffn.get('0.gate_proj.A')?.shape[0]).toBe(2)
   })
 
@@ -106,7 +116,8 @@ describe('a training', () => {
     const { home, trainings } = await newHome()
     const running = await begun(trainings)
     const out = await folder()
-    await expect(trainings.exportPair(LAW, join(out, 'pair'), { signal })).rejects.toThrow(RUNNING)
+    const exporting = trainings.exportPair({ training: LAW, directory: join(out, 'pair') }, signal)
+    await expect(exporting.next()).rejects.toThrow(RUNNING)
     await expect(importExpert(homePaths(home), out, 'law')).rejects.toThrow(RUNNING)
     await running.return()
   })
@@ -114,26 +125,37 @@ describe('a training', () => {
   it('is refused while its pair is exported', async () => {
     const { trainings } = await newHome()
     const out = await folder()
-    const exporting = trainings.exportPair(LAW, join(out, 'pair'), {
-      signal,
-      onProgress: () => {
-        refused ??= trainings.train(LAW, signal).next()
-        refused.catch(() => undefined)
-      },
-    })
-    let refused: Promise<unknown> | undefined
-    await exporting
+    const exporting = trainings.exportPair({ training: LAW, directory: join(out, 'pair') }, signal)
+    expect((await exporting.next()).done).toBe(false)
+    const refused = trainings.train(LAW, signal).next()
     await expect(refused).rejects.toMatchObject({
       code: 'exists',
       message: 'the pair of training "law" is being exported; wait until it ends, or choose another --name',
     })
+    await exporting.return({ directory: out, files: [], documents: 0, tokens: 0, warnings: [] })
   })
 
-  it('runs beside one of another name', async () => {
+  it('waits for one of another name, and says for which', async () => {
     const { trainings } = await newHome()
     const law = await begun(trainings)
-    expect((await toEnd(trainings.train({ ...LAW, name: 'justice' }, signal))).name).toBe('justice')
-    expect((await toEnd(law)).name).toBe('law')
+    const justice = trainings.train({ ...LAW, name: 'justice' }, signal)
+    expect(await justice.next()).toEqual({ done: false, value: { stage: 'waiting', behind: 'law' } })
+    const [first, second] = await Promise.all([toEnd(law), toEnd(justice)])
+    expect([first.name, second.name]).toEqual(['law', 'justice'])
+  })
+
+  it('leaves the queue when it is stopped while it waits', async () => {
+    const { trainings } = await newHome()
+    const law = await begun(trainings)
+    const stop = new AbortController()
+    const justice = trainings.train({ ...LAW, name: 'justice' }, stop.signal)
+    const music = trainings.train({ ...LAW, name: 'music' }, signal)
+    expect((await justice.next()).value).toMatchObject({ behind: 'law' })
+    expect((await music.next()).value).toMatchObject({ behind: 'law' })
+    stop.abort(new Error('stopped'))
+    await expect(justice.next()).rejects.toThrow('stopped')
+    const [first, third] = await Promise.all([toEnd(law), toEnd(music)])
+    expect([first.name, third.name]).toEqual(['law', 'music'])
   })
 
   it('can be started again after it was stopped or has failed', async () => {

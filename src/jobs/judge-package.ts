@@ -1,0 +1,113 @@
+/**
+ * The job that reads a package's file, checks its weights and measures it beside the experts in use. Its request holds
+ * plain values only: the experts in use are named by their manifests and read from the store. Does not fetch and does
+ * not decide what happens to a package.
+ */
+import {
+  FILE_CHECK,
+  judgeWeights,
+  type OpenedManifest,
+  type Tensors,
+  type Verdict,
+} from '../acceptance/accept.ts'
+import type { AcceptancePolicy } from '../acceptance/policy.ts'
+import { expertOfTensors } from '../checkpoint/expert-tensors.ts'
+import { type FlexMeshError, FormatError, InputError, VerificationError } from '../lib/errors.ts'
+import type { RouterChoice } from '../model/gates.ts'
+import type { Expert } from '../model/params.ts'
+import type { RouterStatistics } from '../model/solved-router.ts'
+import { allOwnHeldOut, publicHeldOut } from '../owner/held-out.ts'
+import { finishedTrainings, loadTrained } from '../owner/training-folder.ts'
+import type { Manifest } from '../packaging/manifest.ts'
+import { readExpert, type Workplace } from './workplace.ts'
+
+/** Bytes of held-out text of each kind on which an expert is measured: enough to see one percent. */
+const MEASURED_BYTES = 16_384
+
+export interface JudgeRequest {
+  readonly opened: OpenedManifest
+  /** The verdict of the checks that need no weights. */
+  readonly soFar: Verdict
+  readonly policy: AcceptancePolicy
+  /** Manifests of the experts in use, beside which the package is measured. */
+  readonly baseline: readonly Manifest[]
+  /** Also measure beside the finished trainings of this node, except those of these names. */
+  readonly trainingsExcept: readonly string[] | undefined
+  readonly topK: number
+  readonly router: RouterChoice
+  readonly publicStatistics: RouterStatistics
+}
+
+export interface JudgedPackage {
+  readonly verdict: Verdict
+  /** Undefined if the measurement was not reached. */
+  readonly tensors?: Tensors | undefined
+}
+
+/**
+ * Reach the verdict on a package whose file is in the store.
+ * @throws InputError `io` for a file that the disk has damaged, which is then deleted, so that it is fetched again; any
+ * error that prevents a verdict.
+ */
+export async function judgePackage(
+  workplace: Workplace,
+  request: JudgeRequest,
+  signal: AbortSignal,
+): Promise<JudgedPackage> {
+  const { blobs, engine, publicModel, training } = workplace
+  const { opened, soFar, policy, topK, router, publicStatistics } = request
+  const [file] = opened.manifest.files
+  let weights: Uint8Array
+  try {
+    weights = await blobs.readAll(file.sha256, file.size, signal)
+  } catch (error) {
+    if (error instanceof FormatError) return { verdict: refusedFile(soFar, error) }
+    if (!(error instanceof VerificationError)) throw error
+    await blobs.delete(file.sha256)
+    throw new InputError('io', `the disk has damaged ${file.sha256}; it is fetched again`, {}, error)
+  }
+  const context = { publicModel, policy, now: soFar.at }
+  return judgeWeights(soFar, opened, weights, context, async (tensors) => {
+    const { measure } = await import('../acceptance/measure.ts')
+    const baseline = await baselineOf(workplace, request, signal)
+    const candidate = expertOfTensors(publicModel.config, tensors)
+    const init = {
+      engine,
+      publicModel,
+      topK,
+      router,
+      publicText: () => publicHeldOut(publicModel, training, signal, MEASURED_BYTES),
+      ownText: () => allOwnHeldOut(publicModel, training, MEASURED_BYTES),
+      publicStatistics: async () => publicStatistics,
+    }
+    return measure(init, baseline, candidate, signal)
+  })
+}
+
+/** Refusal of a package whose file is not what its publisher signed. */
+export function refusedFile(soFar: Verdict, { code, message: reason }: FlexMeshError): Verdict {
+  return { ...soFar, outcome: 'refused', check: FILE_CHECK, code, reason }
+}
+
+async function baselineOf(
+  { blobs, publicModel, training }: Workplace,
+  { baseline, trainingsExcept }: JudgeRequest,
+  signal: AbortSignal,
+): Promise<Expert[]> {
+  const experts: Expert[] = []
+  for (const manifest of baseline) {
+    try {
+      experts.push(await readExpert(publicModel.config, blobs, manifest, signal))
+    } catch (error) {
+      // Its owner withdrew it after this job was requested.
+      if (!(error instanceof InputError && error.code === 'not-found')) throw error
+    }
+  }
+  if (trainingsExcept === undefined) return experts
+  for (const name of await finishedTrainings(training)) {
+    if (!trainingsExcept.includes(name)) {
+      experts.push((await loadTrained(publicModel, training, name)).expert)
+    }
+  }
+  return experts
+}

@@ -1,0 +1,36 @@
+/**
+ * The jobs of a node: computations that take seconds to hours. Each loads its code when it first runs, so that a thread
+ * that only dispatches jobs loads no tensor library.
+ */
+import type { JobHandlers, JobRunner } from '../lib/jobs.ts'
+import { OWNER_JOBS, type OwnerJobs } from '../owner/owner-jobs.ts'
+import type { JudgedPackage, JudgeRequest } from './judge-package.ts'
+import type { ScoredText, ScoreRequest, TextProgress } from './score-texts.ts'
+import type { Workplace } from './workplace.ts'
+
+export type NodeJobs = OwnerJobs & {
+  readonly judge: {
+    readonly request: JudgeRequest
+    readonly progress: never
+    readonly result: JudgedPackage
+  }
+  readonly score: {
+    readonly request: ScoreRequest
+    readonly progress: TextProgress
+    readonly result: ScoredText[]
+  }
+}
+
+export type NodeJobRunner = JobRunner<NodeJobs>
+
+export const NODE_JOBS: JobHandlers<NodeJobs, Workplace> = {
+  ...OWNER_JOBS,
+  async *judge(workplace, request, signal): AsyncGenerator<never, JudgedPackage, void> {
+    const { judgePackage } = await import('./judge-package.ts')
+    return judgePackage(workplace, request, signal)
+  },
+  async *score(workplace, request, signal): AsyncGenerator<TextProgress, ScoredText[], void> {
+    const { scoreTexts } = await import('./score-texts.ts')
+    return yield* scoreTexts(workplace, request, signal)
+  },
+}

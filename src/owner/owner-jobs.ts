@@ -1,0 +1,96 @@
+/**
+ * The long computations of an owner, as jobs: training, exporting a pair, cutting to a rank, and preparing and counting
+ * the public text. Each loads its code when it first runs, so a process that only dispatches jobs loads no tensor
+ * library.
+ */
+import type { DirectoryOptions } from '../checkpoint/huggingface-directory.ts'
+import type { PublicModel } from '../checkpoint/public-model.ts'
+import type { JobHandlers } from '../lib/jobs.ts'
+import { reporting } from '../lib/reporting.ts'
+import type { RouterStatistics } from '../model/solved-router.ts'
+import type { Engine } from '../tensor/engine.ts'
+import type { CutExpert } from './cut-expert.ts'
+import type { PairExport } from './export-pair.ts'
+import { openReplay } from './replay.ts'
+import type { TrainEvent, TrainRequest } from './train-expert.ts'
+
+/** What these jobs work with. */
+export interface OwnerWorkplace {
+  readonly engine: Engine
+  readonly publicModel: PublicModel
+  /** Folder of the trainings. */
+  readonly training: string
+}
+
+export interface ExportRequest extends Pick<DirectoryOptions, 'shardBytes'> {
+  readonly training: Pick<TrainRequest, 'name' | 'paths' | 'seed'>
+  readonly directory: string
+}
+
+/** Bytes written so far, and bytes in all. */
+export interface BytesDone {
+  readonly stage: 'bytes'
+  readonly done: number
+  readonly total: number
+}
+
+export type OwnerJobs = {
+  /** Prepare the replay text, if no earlier call did. */
+  readonly prepareReplay: { readonly request: null; readonly progress: never; readonly result: null }
+  readonly publicStatistics: {
+    readonly request: null
+    readonly progress: never
+    readonly result: RouterStatistics
+  }
+  readonly train: { readonly request: TrainRequest; readonly progress: TrainEvent; readonly result: null }
+  readonly exportPair: {
+    readonly request: ExportRequest
+    readonly progress: BytesDone
+    readonly result: PairExport
+  }
+  readonly cut: {
+    readonly request: { readonly name: string; readonly rank: number }
+    readonly progress: never
+    readonly result: CutExpert
+  }
+}
+
+export const OWNER_JOBS: JobHandlers<OwnerJobs, OwnerWorkplace> = {
+  async *prepareReplay({ publicModel, training }, _, signal): AsyncGenerator<never, null, void> {
+    await (await openReplay(publicModel, training, signal)).close()
+    return null
+  },
+  async *publicStatistics(
+    { publicModel, training },
+    _,
+    signal,
+  ): AsyncGenerator<never, RouterStatistics, void> {
+    const { publicStatistics } = await import('./statistics.ts')
+    return publicStatistics(publicModel, training, signal)
+  },
+  async *train({ engine, publicModel, training }, request, signal): AsyncGenerator<TrainEvent, null, void> {
+    const { trainExpert } = await import('./train-expert.ts')
+    yield* trainExpert(engine, publicModel, training, request, signal)
+    return null
+  },
+  async *exportPair(workplace, request, signal): AsyncGenerator<BytesDone, PairExport, void> {
+    const { exportPair } = await import('./export-pair.ts')
+    const { engine, publicModel, training } = workplace
+    const { shardBytes } = request
+    return yield* reporting<BytesDone, PairExport>((report) =>
+      exportPair(engine, publicModel, training, request.training, request.directory, {
+        signal,
+        ...(shardBytes === undefined ? {} : { shardBytes }),
+        onProgress: (done, total) => report({ stage: 'bytes', done, total }),
+      }),
+    )
+  },
+  async *cut(
+    { engine, publicModel, training },
+    { name, rank },
+    signal,
+  ): AsyncGenerator<never, CutExpert, void> {
+    const { cutTrained } = await import('./cut-expert.ts')
+    return cutTrained({ engine, publicModel }, training, name, rank, signal)
+  },
+}
