@@ -45,7 +45,7 @@ import {
   openStatementOfAnyKind,
   type WithdrawalStatement,
 } from './packaging/open-statement.ts'
-import { packExpert } from './packaging/package.ts'
+import { type PackedExpert, packExpert } from './packaging/package.ts'
 import type { ForkEnvelopes } from './statements/fork.ts'
 import type { Head } from './statements/head.ts'
 import type { StatementLog } from './statements/statement-log.ts'
@@ -100,54 +100,80 @@ export interface Parts {
   readonly signal: AbortSignal
 }
 
+/** A package that is ready to be judged and signed. */
+interface Draft {
+  readonly manifest: Manifest
+  readonly packed: PackedExpert
+}
+
+/** What was or would be published. */
+export interface Publication {
+  readonly manifest: Manifest
+  /** Ids of the standing packages of this name, which the new one supersedes. */
+  readonly replaces: readonly Digest[]
+}
+
+/** Load, release, pack and describe. @throws as `publish`. */
+async function draftOf(
+  parts: Parts,
+  request: PublishRequest,
+  derived: TrainedExpert | undefined,
+): Promise<Draft> {
+  const trained = derived ?? (await parts.trainings.load(request.name))
+  const released = release(trained, request)
+  const packed = packExpert(tensorsOfExpert(parts.publicModel.config, released.expert), request.dtype)
+  const link = await parts.statements.next()
+  const manifest = describeExpert(manifestContext(parts), request, released, packed, trained.result, link)
+  // Fail before minutes of measuring if the manifest cannot be encoded, or if the roster has ended and no member would
+  // accept the package.
+  encodeManifest(manifest)
+  parts.membership.checkRosterNotEnded()
+  checkNotForked(parts)
+  return { manifest, packed }
+}
+
+/** What `publish` would publish. Stores, judges and signs nothing. @throws as `publish`, but for a failing judgement. */
+export async function previewPublication(
+  parts: Parts,
+  request: PublishRequest,
+  derived?: TrainedExpert,
+): Promise<Publication> {
+  const { manifest } = await draftOf(parts, request, derived)
+  return { manifest, replaces: await ownPackages(parts, request.name) }
+}
+
 /**
  * Publish a finished training, or an expert that was derived from it, such as one of lower rank. If this node's own
  * checks refuse the package, it is not signed. Earlier packages of the same name are withdrawn as superseded.
- * @returns the package id.
  * @throws InputError `not-found`, `not-acceptable`, `disk-full`; FormatError `bad-field` for a licence or domain that
- * a manifest cannot hold.
+ * a manifest cannot hold; VerificationError `expired` after the end of the roster.
  */
 export async function publish(
   parts: Parts,
   request: PublishRequest,
   derived?: TrainedExpert,
-): Promise<Digest> {
+): Promise<Publication & { readonly id: Digest }> {
   const { statements, signing } = parts
-  const trained = derived ?? (await parts.trainings.load(request.name))
-  const released = release(trained, request)
-  const packed = packExpert(tensorsOfExpert(parts.publicModel.config, released.expert), request.dtype)
-  const draft = describeExpert(
-    manifestContext(parts),
-    request,
-    released,
-    packed,
-    trained.result,
-    await statements.next(),
-  )
-  // Fail before minutes of measuring if the manifest cannot be encoded, or if the roster has ended and no member would
-  // accept the package.
-  encodeManifest(draft)
-  parts.membership.checkRosterNotEnded()
-  checkNotForked(parts)
+  const { manifest: draft, packed } = await draftOf(parts, request, derived)
   const endHold = parts.accepted.hold(draft)
   try {
     await parts.blobs.put(packed.parts)
     const { verdict, tensors } = await judgeOwn(parts, draft)
-    const id = await signing.run(async () => {
-      const older = await ownPackages(parts, request.name)
+    const published = await signing.run(async () => {
+      const replaces = await ownPackages(parts, request.name)
       const manifest = { ...draft, ...(await statements.next()) }
       const payload = encodeManifest(manifest)
       const id = digestOf(payload)
       const envelope = seal(MEDIA_TYPES.manifest, payload, [parts.identity])
       await logManifest(parts, { kind: 'manifest', manifest, id, envelope }, true)
       await parts.accepted.decide({ manifest, id }, { ...verdict, id }, tensors, endHold)
-      await signWithdrawals(parts, older, 'superseded')
-      return id
+      await signWithdrawals(parts, replaces, 'superseded')
+      return { id, manifest, replaces }
     })
     await parts.composer.recompose()
-    parts.onEvent({ event: 'published', id, expert: request.name })
+    parts.onEvent({ event: 'published', id: published.id, expert: request.name })
     await announce(parts)
-    return id
+    return published
   } catch (error) {
     endHold() // A second call has no effect.
     await parts.accepted.deleteFiles(draft) // Spares the file of a package that is in use by now.

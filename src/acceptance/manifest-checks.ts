@@ -29,7 +29,7 @@ export function checkChain({ manifest }: OpenedManifest, { isForked }: Acceptanc
 }
 
 /** @throws VerificationError `not-yet-valid`, `expired`. */
-export function checkValidity({ manifest }: OpenedManifest, { now }: AcceptanceContext): void {
+export function checkValidity({ manifest }: OpenedManifest, { now }: Pick<AcceptanceContext, 'now'>): void {
   const skew = limit('clockSkew')
   if (manifest.issuedAt > now + skew) throw new VerificationError('not-yet-valid', 'issued in the future')
   if (manifest.expiresAt + skew < now) throw new VerificationError('expired', 'its consent has expired')

@@ -11,7 +11,7 @@ import { APPROVE, INVITE, MEMBERS } from '../commands/members.ts'
 import { PUBLISH } from '../commands/publish.ts'
 import { bar, bits } from '../commands/terminal.ts'
 import { TRAIN } from '../commands/train.ts'
-import { shortDigest } from '../lib/bytes.ts'
+import { type Digest, shortDigest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import { pathExists } from '../lib/files.ts'
 import { createConsortium, initHome } from '../node/found.ts'
@@ -158,7 +158,7 @@ async function publishAll(all: readonly Institution[], output: Output, signal: A
     all.map(async (institution) => {
       const request = { name: institution.expert, license: 'CC-BY-4.0', domain: institution.domain }
       const { id } = await call(institution, PUBLISH, request, signal)
-      output.say(`${column(institution)} published ${shortDigest(id)}, signed, in bf16`)
+      output.say(`${column(institution)} published ${shortDigest(id as Digest)}, signed, in bf16`)
     }),
   )
   for (const institution of all) {

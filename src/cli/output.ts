@@ -2,6 +2,8 @@
  * What the command line prints: lines and progress for people, or one JSON object with --json. Escapes control
  * characters, because a line may quote a peer, whose text could otherwise control the terminal.
  */
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
 import type { Style } from '../commands/terminal.ts'
 import { escapeUnprintable } from '../lib/printable.ts'
 
@@ -16,6 +18,10 @@ export interface Output {
   result(value: unknown, lines: readonly string[]): void
   /** A line for operators, on stderr, with --json too. */
   log(line: string): void
+  /** Whether somebody can be asked: both ends are a terminal, and --json was not given. */
+  readonly interactive: boolean
+  /** Ask for yes or no, on a terminal. @returns whether the answer was yes. */
+  ask(question: string, signal: AbortSignal): Promise<boolean>
 }
 
 /** Where text goes: the streams of the process, or a recorder. */
@@ -26,6 +32,8 @@ export interface TextStream {
 }
 
 export interface Streams {
+  /** Where answers come from; undefined if nobody can be asked. */
+  readonly stdin?: NodeJS.ReadableStream & { readonly isTTY?: boolean }
   readonly stdout: TextStream
   readonly stderr: TextStream
 }
@@ -56,7 +64,7 @@ function printableJson(value: unknown): string {
   )
 }
 
-export function createOutput({ stdout, stderr }: Streams, json: boolean): Output {
+export function createOutput({ stdin, stdout, stderr }: Streams, json: boolean): Output {
   const terminal = stdout.isTTY === true
   const color = terminal && !process.env['NO_COLOR'] && process.env['TERM'] !== 'dumb'
   let isLineOpen = false
@@ -92,5 +100,27 @@ export function createOutput({ stdout, stderr }: Streams, json: boolean): Output
       clear()
       stderr.write(`${printable(line, false)}\n`)
     },
+    interactive: !json && terminal && stdin?.isTTY === true,
+    ask: async (question, signal) => {
+      if (stdin === undefined) return false
+      clear()
+      stdout.write(`${printable(question, color)} [y/N] `)
+      const answer = await firstLine(stdin, signal)
+      return /^y(es)?$/i.test(answer.trim())
+    },
+  }
+}
+
+/** One line of input, or what came before its end. */
+async function firstLine(input: NodeJS.ReadableStream, signal: AbortSignal): Promise<string> {
+  const lines = createInterface({ input, terminal: false })
+  try {
+    const [line] = (await Promise.race([
+      once(lines, 'line', { signal }),
+      once(lines, 'close', { signal }),
+    ])) as [string?]
+    return line ?? ''
+  } finally {
+    lines.close()
   }
 }

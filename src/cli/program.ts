@@ -36,8 +36,7 @@ export async function runProgram(
     const { checkEnvironment } = await import('./environment.ts')
     checkEnvironment(process.env)
     const { runCommand } = await import('./run.ts')
-    await runCommand(command, invocation, output, signal)
-    return 0
+    return (await runCommand(command, invocation, output, signal)) ? 0 : 1
   } catch (error) {
     if (signal.aborted) {
       output.progress('') // Clears the line of progress that is still on the terminal.

@@ -1,6 +1,7 @@
 /** The command `start`: runs the node until it is interrupted, and prints what happens in it. */
 import { ROUTER } from '../commands/common-parameters.ts'
 import { option, path, text, usage, whole, withDefault } from '../commands/parameters.ts'
+import { endingConsentLine } from '../commands/release-lines.ts'
 import { shortDigest } from '../lib/bytes.ts'
 import type { NodeEvent } from '../node/events.ts'
 import type { Upstream } from '../serving/gateway.ts'
@@ -128,6 +129,8 @@ function eventLine(event: NodeEvent): string {
       return `${event.institution} applies for membership; run: flexmesh approve "${event.institution}"`
     case 'published':
       return `published ${event.expert} as ${shortDigest(event.id)}`
+    case 'consent-ending':
+      return endingConsentLine({ ...event, institution: '', isOwn: true })
     case 'fetching':
       return `fetching ${event.expert} of ${event.institution}, ${(event.bytes / 1e6).toFixed(1)} MB`
     case 'verdict':

@@ -52,11 +52,27 @@ interface CommandWork<Q, P, R> {
   words(result: R, style: Style): string[]
   /** Undefined for progress that is not shown. */
   progress?(event: P): ProgressLine | undefined
+  /** Present if the command line asks before it runs this command on a terminal. */
+  readonly confirmation?: Confirmation<R>
+  /** Whether the command did less than it was asked to do; the program then ends with 1. Default: it did all. */
+  isIncomplete?(result: R): boolean
   /**
    * Called by the command line before the command runs, so that mistakes are found early.
    * @returns undefined if there is nothing to do with the result but to print it.
    */
   prepare?(invocation: Invocation): Promise<FollowUp<R> | undefined>
+}
+
+/** How the command line asks before it runs a command. */
+export interface Confirmation<R> {
+  /** The option, without a value, that answers yes. */
+  readonly option: string
+  /** Added to the request, it makes the command show what it would do, and do nothing. */
+  readonly preview: Readonly<Record<string, unknown>>
+  /** Undefined if there is nothing to ask about what the preview returned. */
+  question(preview: R): string | undefined
+  /** Printed after any answer but yes. */
+  readonly declined: string
 }
 
 /** What the command line itself does with a result, such as writing a file. */

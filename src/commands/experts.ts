@@ -3,6 +3,7 @@ import type { Verdict } from '../acceptance/accept.ts'
 import { shortDigest } from '../lib/bytes.ts'
 import { nodeCommand } from './command.ts'
 import { positional, text } from './parameters.ts'
+import { endingConsentLine } from './release-lines.ts'
 
 /** A package by its id, its expert or its institution. */
 const PACKAGE = text(100)
@@ -20,13 +21,21 @@ export const EXPERTS = nodeCommand({
       router,
       ...(routerNote === undefined ? {} : { routerNote }),
       composed: experts.map(({ id, name, institution }) => ({ id, name, institution })),
+      ending: node.endingConsents().map(({ expert, publisher, expiresAt, daysLeft }) => ({
+        expert,
+        institution: node.membership.institutionOf(publisher),
+        isOwn: publisher === node.identity.peerId,
+        expiresAt,
+        daysLeft,
+      })),
       verdicts,
     }
   },
-  words: ({ composition, routerNote, composed, verdicts }) => [
+  words: ({ composition, routerNote, composed, ending, verdicts }) => [
     `composition ${shortDigest(composition)}: public model${composed.map((e) => ` + ${e.institution}/${e.name}`).join('')}`,
     ...(routerNote === undefined ? [] : [routerNote]),
     ...verdicts.map(verdictLine),
+    ...ending.map(endingConsentLine),
   ],
 })
 

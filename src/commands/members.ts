@@ -3,7 +3,7 @@ import type { RevocationReason } from '../consortium/member.ts'
 import { nodeCommand } from './command.ts'
 import { INSTITUTION } from './common-parameters.ts'
 import { oneOf, option, optionalPositional, positional, whole } from './parameters.ts'
-import { day, table } from './terminal.ts'
+import { day, daysLeft, table } from './terminal.ts'
 
 const DAY_SECONDS = 86_400
 /** Days before the end of the roster from which on `members` warns. */
@@ -72,14 +72,10 @@ export const MEMBERS = nodeCommand({
   ],
 })
 
-function rosterWarning(daysLeft: number): string[] {
-  if (daysLeft >= WARNING_DAYS) return []
-  const when = daysLeft < 0 ? 'has ended' : daysLeft === 0 ? 'ends today' : `ends in ${days(daysLeft)}`
+function rosterWarning(left: number): string[] {
+  if (left >= WARNING_DAYS) return []
+  const when = left < 0 ? 'has ended' : `ends ${daysLeft(left)}`
   return [`warning: the roster ${when}; a founder confirms it for another year with "flexmesh renew"`]
-}
-
-function days(count: number): string {
-  return `${count} day${count === 1 ? '' : 's'}`
 }
 
 export const APPROVE = nodeCommand({

@@ -2,18 +2,21 @@
 import type { FloatDtype } from '../checkpoint/safetensors.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
-import type { PublishRequest } from '../owner/release.ts'
+import type { PublishRequest, ReleaseSummary } from '../owner/release.ts'
 import type { Score } from '../owner/training-folder.ts'
 import { nodeCommand } from './command.ts'
 import { RANK, trainingName } from './common-parameters.ts'
-import { oneOf, option, text, thousandths, withDefault } from './parameters.ts'
+import { flag, oneOf, option, text, thousandths, withDefault } from './parameters.ts'
+import { releaseLines } from './release-lines.ts'
 import { bits } from './terminal.ts'
 
 /** Noise of an epsilon above a thousand protects nobody. */
 const MAX_EPSILON_MILLI = 1_000_000
 
 export interface PublishResult {
-  readonly id: Digest
+  /** Undefined with `--dry-run`. */
+  readonly id?: Digest
+  readonly summary: ReleaseSummary
   /** With `--rank`: the rank, the share of the difference's squared norm that it keeps, and scores of the cut expert. */
   readonly rank?: number
   readonly energyKept?: number
@@ -24,14 +27,22 @@ export interface PublishResult {
 export const PUBLISH = nodeCommand({
   name: 'publish',
   usage:
-    'publish NAME [--license SPDX] [--domain TEXT] [--rank R] [--router-statistics exact|noised|none] [--noise EPSILON]',
+    'publish NAME [--dry-run] [--yes] [--license SPDX] [--domain TEXT] [--rank R] [--router-statistics exact|noised|none] [--noise EPSILON]',
   parameters: {
     name: trainingName('publish'),
+    dryRun: flag('dry-run', 'show what would leave this machine, to whom and until when; publish nothing'),
     license: withDefault(
-      option('license', 'SPDX expression (default LicenseRef-consortium-only)', text(64)),
+      option(
+        'license',
+        'SPDX expression (default LicenseRef-consortium-only: what members agreed on); decide it with the owner of the text',
+        text(64),
+      ),
       'LicenseRef-consortium-only',
     ),
-    domain: withDefault(option('domain', 'what the text is about', text(80)), 'unspecified'),
+    domain: withDefault(
+      option('domain', 'what the text is about (default unspecified)', text(80)),
+      'unspecified',
+    ),
     dtype: withDefault<FloatDtype>(
       option('dtype', 'BF16 (default), F16 or F32', oneOf('BF16', 'F16', 'F32')),
       'BF16',
@@ -58,20 +69,29 @@ export const PUBLISH = nodeCommand({
       0,
     ),
   },
-  async *run(node, { rank, ...request }, signal): AsyncGenerator<never, PublishResult, void> {
+  clientOptions: [{ name: 'yes', type: 'boolean', help: 'do not ask on a terminal' }],
+  confirmation: {
+    option: 'yes',
+    preview: { dryRun: true },
+    question: ({ summary }: PublishResult) => `Publish ${summary.name}?`,
+    declined: 'nothing was published',
+  },
+  async *run(node, { rank, dryRun, ...request }, signal): AsyncGenerator<never, PublishResult, void> {
     if ((request.statistics === 'noised') !== request.epsilonMilli > 0) {
       throw new InputError(
         'usage',
         'publish: noise on router statistics takes both --router-statistics noised and --noise EPSILON',
       )
     }
-    if (rank === undefined) return { id: await node.publish(request) }
-    const cut = await node.trainings.cut(request.name, rank, signal)
+    const cut = rank === undefined ? undefined : await node.trainings.cut(request.name, rank, signal)
+    const released = dryRun
+      ? { summary: await node.previewPublication(request, cut) }
+      : await node.publish(request, cut)
+    if (cut === undefined || rank === undefined) return released
     const { own, public: shared } = cut.result
-    const id = await node.publish(request, cut)
-    return { id, rank, energyKept: cut.energyKept, own, public: shared }
+    return { ...released, rank, energyKept: cut.energyKept, own, public: shared }
   },
-  words: ({ id, rank, energyKept, own, public: shared }) => [
+  words: ({ id, summary, rank, energyKept, own, public: shared }) => [
     ...(energyKept === undefined
       ? []
       : [
@@ -80,7 +100,10 @@ export const PUBLISH = nodeCommand({
             ...scoreOn('public', shared),
           ].join(', ')}`,
         ]),
-    `published ${id}`,
+    id === undefined
+      ? `${summary.name} would leave this machine:`
+      : `published ${summary.name} as ${id}${summary.replaces.length > 0 ? ', replaces the earlier package' : ''}:`,
+    ...releaseLines(summary),
   ],
 })
 

@@ -33,6 +33,11 @@ export function day(seconds: number): string {
   return new Date(seconds * 1000).toISOString().slice(0, 10)
 }
 
+/** "today", or "in 3 days". @param days whole days, not negative */
+export function daysLeft(days: number): string {
+  return days === 0 ? 'today' : `in ${days} day${days === 1 ? '' : 's'}`
+}
+
 /** Number of terminal columns that a text takes: two for a wide letter, none for a combining mark. */
 export function displayWidth(text: string): number {
   let width = 0

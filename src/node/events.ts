@@ -4,10 +4,12 @@ import type { MembershipEvent } from '../consortium/membership.ts'
 import type { Digest } from '../lib/bytes.ts'
 import type { RouterKind } from '../model/gates.ts'
 import type { PipelineEvent } from '../pipeline.ts'
+import type { EndingConsent } from './consent-warnings.ts'
 
 export type NodeEvent =
   | MembershipEvent
   | PipelineEvent
+  | ({ readonly event: 'consent-ending' } & EndingConsent)
   | { readonly event: 'verdict'; readonly institution: string; readonly verdict: Verdict }
   | {
       readonly event: 'composed'

@@ -22,13 +22,20 @@ import type { Digest } from '../lib/bytes.ts'
 import { ExchangeError, InputError } from '../lib/errors.ts'
 import { inlineJobs } from '../lib/jobs.ts'
 import { Serial } from '../lib/serial.ts'
-import type { PublishRequest, TrainedExpert } from '../owner/release.ts'
+import {
+  type PublishRequest,
+  type ReleaseSummary,
+  summarizeRelease,
+  type TrainedExpert,
+} from '../owner/release.ts'
 import { Trainings } from '../owner/trainings.ts'
 import {
   announce,
   ingest,
   judge,
   type Parts,
+  type Publication,
+  previewPublication,
   publish,
   supersedeOlder,
   upkeep,
@@ -41,10 +48,12 @@ import { type HomePaths, homePaths, loadSettings, type Settings } from '../store
 import { SILENT } from '../telemetry/log.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { rememberedAddresses } from './address-book.ts'
+import { ConsentWarnings, type EndingConsent, endingConsents } from './consent-warnings.ts'
 import { exchangeHandlers } from './exchange-handlers.ts'
 import type { NodeInit } from './init.ts'
 import { reconsider, refuse } from './operator.ts'
 import { restore } from './restore.ts'
+import { requeueValid } from './validity.ts'
 
 /** Time between two checks for expired consent and for packages that wait for a retry, ms. */
 const UPKEEP_MS = 3_600_000
@@ -81,6 +90,7 @@ export class FlexMeshNode {
   readonly #parts: Parts
   readonly #stopping = new AbortController()
   readonly #threads: JobThreads | undefined
+  readonly #consentWarnings = new ConsentWarnings()
   #exchange: Exchange | undefined
   #upkeep: ReturnType<typeof setInterval> | undefined
 
@@ -221,11 +231,33 @@ export class FlexMeshNode {
     )
     await exchange.start()
     this.#exchange = exchange
+    this.#warnOfEndingConsent()
     this.#upkeep = setInterval(() => {
       queue.retry()
-      upkeep(this.#parts).catch((error: unknown) => log.error('expired consent was not acted on', error))
+      this.upkeep().catch((error: unknown) => log.error('expired consent was not acted on', error))
     }, UPKEEP_MS)
     this.#upkeep.unref()
+  }
+
+  /** What the passing of time requires: called every hour while the node runs. */
+  async upkeep(): Promise<void> {
+    await upkeep(this.#parts)
+    await requeueValid(this.#parts)
+    this.#warnOfEndingConsent()
+  }
+
+  /** Packages in use, of this node and of others, whose consent ends within 30 days. */
+  endingConsents(): EndingConsent[] {
+    return endingConsents(this.accepted.manifests(), this.now())
+  }
+
+  #warnOfEndingConsent(): void {
+    const own = this.accepted
+      .manifests()
+      .filter(({ manifest }) => manifest.publisher === this.identity.peerId)
+    for (const ending of this.#consentWarnings.due(own, this.now())) {
+      this.#init.onEvent?.({ event: 'consent-ending', ...ending })
+    }
   }
 
   async close(): Promise<void> {
@@ -329,8 +361,27 @@ export class FlexMeshNode {
   }
 
   /** See `publish` of pipeline.ts. */
-  publish(request: PublishRequest, derived?: TrainedExpert): Promise<Digest> {
-    return publish(this.#parts, request, derived)
+  publish(
+    request: PublishRequest,
+    derived?: TrainedExpert,
+  ): Promise<{ id: Digest; summary: ReleaseSummary }> {
+    return publish(this.#parts, request, derived).then(({ id, ...published }) => ({
+      id,
+      summary: this.#summary(published),
+    }))
+  }
+
+  /** What `publish` would release. Changes nothing. */
+  async previewPublication(request: PublishRequest, derived?: TrainedExpert): Promise<ReleaseSummary> {
+    return this.#summary(await previewPublication(this.#parts, request, derived))
+  }
+
+  #summary({ manifest, replaces }: Publication): ReleaseSummary {
+    const recipients = this.membership
+      .roster()
+      .members.filter(({ peerId, revoked }) => peerId !== this.identity.peerId && revoked === undefined)
+      .map(({ institution }) => institution)
+    return summarizeRelease(manifest, recipients, replaces)
   }
 
   /** See `withdraw` of pipeline.ts. */

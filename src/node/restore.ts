@@ -1,6 +1,6 @@
 /**
  * Restores the state of a node from its disk when it opens: withdrawals first, then the accepted experts. Packages
- * without a verdict are judged again, in the queue.
+ * without a verdict, and those that only the time of the clock made invalid, are judged again, in the queue.
  */
 import { refusedEnvelope, type Verdict } from '../acceptance/accept.ts'
 import { readLoggedManifest } from '../acceptance/logged-manifest.ts'
@@ -11,6 +11,7 @@ import type { ManifestStatement } from '../packaging/open-statement.ts'
 import { unpackExpert } from '../packaging/package.ts'
 import { isRefusal, type Parts } from '../pipeline.ts'
 import { openWithdrawal } from '../statements/withdrawal.ts'
+import { isRefusedByClock } from './validity.ts'
 
 interface LoggedPackage {
   readonly id: Digest
@@ -31,7 +32,9 @@ export async function restore(parts: Parts): Promise<void> {
   for (const logged of packages) {
     const verdict = await verdicts.get(logged.id)
     if (accepted.isWithdrawn(logged.manifest.publisher, logged.id)) withdrawn.push(logged)
-    else if (verdict?.outcome !== 'refused') standing.push({ logged, verdict })
+    else if (verdict === undefined || verdict.outcome === 'accepted') standing.push({ logged, verdict })
+    else if (isRefusedByClock(verdict, logged.manifest, parts.now()))
+      standing.push({ logged, verdict: undefined })
   }
   // Before the queue writes files: keeps unfinished downloads that can resume, and deletes all other leftovers.
   await parts.blobs.sweep(

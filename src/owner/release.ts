@@ -1,6 +1,7 @@
 /**
  * Prepares a trained expert for publication: the expert with the router statistics that its owner chose to release,
- * and the manifest that describes it. Knows nothing about the log, the store and the network.
+ * the manifest that describes it, and a summary of what leaves the machine. Knows nothing about the log, the store and
+ * the network.
  */
 
 import type { FloatDtype } from '../checkpoint/safetensors.ts'
@@ -113,4 +114,60 @@ function evalResult(set: EvalResult['set'], score: Score | undefined): EvalResul
   if (score === undefined) return []
   const micro = (bits: number): number => Math.round(bits * MICRO)
   return [{ set, metric: 'bits-per-byte', before: micro(score.before), after: micro(score.after) }]
+}
+
+/** What a publication releases, to whom, and until when; JSON. */
+export interface ReleaseSummary {
+  readonly name: string
+  /** Size of the file that members fetch. */
+  readonly bytes: number
+  readonly dtype: FloatDtype
+  readonly layers: number
+  /** Undefined for full weight matrices. */
+  readonly rank?: number
+  /** Undefined if no router statistics are released. */
+  readonly statistics?: {
+    readonly tokens: number
+    readonly documents: number
+    /** 0 without noise. */
+    readonly epsilonMilli: number
+  }
+  readonly training: Manifest['training']
+  readonly eval: Manifest['eval']
+  readonly license: string
+  readonly domain: string
+  /** Names of the members that receive it; institutions that join later receive it too. */
+  readonly recipients: readonly string[]
+  /** End of the consent, Unix seconds. */
+  readonly expiresAt: number
+  /** Ids of the packages of the same name that it supersedes. */
+  readonly replaces: readonly Digest[]
+}
+
+/** @param recipients names of the other members */
+export function summarizeRelease(
+  { expert, files: [file], training, eval: scores, license, domain, expiresAt }: Manifest,
+  recipients: readonly string[],
+  replaces: readonly Digest[],
+): ReleaseSummary {
+  const {
+    statisticsTokens: tokens,
+    statisticsDocuments: documents,
+    statisticsEpsilonMilli: epsilonMilli,
+  } = expert
+  return {
+    name: expert.name,
+    bytes: file.size,
+    dtype: expert.dtype,
+    layers: expert.layers,
+    ...(expert.rank === undefined ? {} : { rank: expert.rank }),
+    ...(tokens === 0 ? {} : { statistics: { tokens, documents, epsilonMilli } }),
+    training,
+    eval: scores,
+    license,
+    domain,
+    recipients,
+    expiresAt,
+    replaces,
+  }
 }

@@ -57,8 +57,8 @@ describe('flexmesh init', () => {
 
   it.each([
     ['a place that only the system writes', '/proc/flexmesh', 'cannot be created'],
-    ['a path below a file', '/etc/hostname/home', 'does not exist'],
-    ['a file', '/etc/hostname', 'is not a folder'],
+    ['a path below a file', `${process.execPath}/home`, 'does not exist'],
+    ['a file', process.execPath, 'is not a folder'],
     ['a path that is too long for a socket in it', `/tmp/${'x'.repeat(120)}`, 'choose a shorter --home'],
     ['a name that is too long', `/tmp/${'x'.repeat(300)}`, 'choose a shorter --home'],
   ])('refuses %s', async (_, home, message) => {

@@ -100,6 +100,60 @@ describe('an expert whose consent has ended', () => {
   })
 })
 
+describe('an expert that the time alone made invalid', () => {
+  it('is used again when a clock that was ahead goes back, without a restart and without "accept"', async () => {
+    const id = await publish(archive, 'law')
+    await net.accepted(1)
+    ahead = limit('manifestLifetime') + 2 * limit('clockSkew')
+    for (const node of net.nodes) await node.upkeep()
+    expect(net.nodes.map(inUse)).toEqual([[], []])
+    ahead = 0
+    for (const node of net.nodes) await node.upkeep()
+    for (const node of net.nodes) await node.settled()
+    expect(net.nodes.map(inUse)).toEqual([[id], [id]])
+  })
+
+  it('is used again after a restart with the right clock', async () => {
+    const id = await publish(archive, 'law')
+    await net.accepted(1)
+    ahead = limit('manifestLifetime') + 2 * limit('clockSkew')
+    expect(inUse(await net.restart(0))).toEqual([])
+    ahead = 0
+    const again = await net.restart(0)
+    await again.settled()
+    expect(inUse(again)).toEqual([id])
+  })
+
+  it('is used once its time has come, if it was refused because its time had not come yet', async () => {
+    ahead = 2 * limit('clockSkew')
+    const id = await publish(archive, 'law')
+    ahead = 0
+    await net.restart(0)
+    await net.watch.until(
+      'the refusal',
+      async () => (await outcomes(net.nodes[0] as FlexMeshNode)).length > 0,
+    )
+    expect(await outcomes(net.nodes[0] as FlexMeshNode)).toEqual(['not-yet-valid'])
+    ahead = 2 * limit('clockSkew')
+    const [node] = net.nodes as [FlexMeshNode]
+    await node.upkeep()
+    await node.settled()
+    expect(inUse(node)).toEqual([id])
+  })
+
+  it('stays out of use if it was withdrawn meanwhile', async () => {
+    await publish(archive, 'law')
+    await net.accepted(1)
+    ahead = limit('manifestLifetime') + 2 * limit('clockSkew')
+    for (const node of net.nodes) await node.upkeep()
+    ahead = 0
+    await run(archive, 'withdraw', { name: 'law' })
+    await archive.upkeep()
+    await archive.settled()
+    expect(inUse(archive)).toEqual([])
+  })
+})
+
 describe("the operator's word", () => {
   it('refuses an accepted expert, and takes the refusal back', async () => {
     const id = await publish(archive, 'law')

@@ -59,6 +59,8 @@ async function flexmesh<T>(node: FlexMeshNode, ...argv: string[]): Promise<{ res
     style: { color: false },
     say: () => undefined,
     progress: () => undefined,
+    interactive: false,
+    ask: async () => false,
     log: () => undefined,
     result: (result: unknown, lines: readonly string[]) => {
       found = { result, lines: lines.join('\n') }
