@@ -57,7 +57,10 @@ export async function openPublicModel(dir: string): Promise<PublicModelFiles> {
   const checkpoint = await openCheckpoint(dir)
   const json = await readConfig(dir)
   const config = configFromHuggingFace(json)
-  const tokenizer = Tokenizer.load(await readTokenizer(dir), endOfTextFromHuggingFace(json))
+  const tokenizer = Tokenizer.load(
+    await readTokenizer(dir),
+    [endOfTextFromHuggingFace(json)].filter((id) => id !== undefined),
+  )
   if (tokenizer.vocabSize > config.vocabSize) {
     throw new InputError(
       'not-a-model',

@@ -1,21 +1,26 @@
 /**
- * Byte-level BPE from a Hugging Face `tokenizer.json`. Knows no files and no model.
+ * Byte-level BPE from a Hugging Face `tokenizer.json`, with the results of Hugging Face's library. Tokens that control
+ * the model are characters when they are spelled in text, unless the caller asks otherwise. Knows no files and no model.
  */
-import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
-import { type Digest, digestOf, fromUtf8, utf8 } from '../lib/bytes.ts'
+import { type Digest, digestOf, utf8 } from '../lib/bytes.ts'
 import { FormatError } from '../lib/errors.ts'
+import { bytesOf, readTokenizerFile, type TokenizerFile } from './tokenizer-file.ts'
 
 const END_OF_TEXT = '<|endoftext|>'
-/** Text is encoded in pieces of about this number of characters, cut where a pre-token ends. */
-const PIECE_CHARACTERS = 4_096
-/** Largest id: the maximum number of embeddings of a model is 2^24. */
-const MAX_ID = 2 ** 24 - 1
 
 export interface DecodeStream {
   /** The text that this token completes; a character split over several tokens appears with the last one. */
   push(id: number): string
   /** The remaining incomplete bytes, as replacement characters. */
   flush(): string
+}
+
+export interface EncodeOptions {
+  /**
+   * Whether the names of special tokens in the text stand for these tokens. Default: they are characters, so text of
+   * a user cannot end a document or begin a turn of a chat.
+   */
+  readonly controlTokens?: boolean
 }
 
 export class Tokenizer {
@@ -25,24 +30,29 @@ export class Tokenizer {
   readonly endOfTextName: string
   /** Digest of the `tokenizer.json` bytes. */
   readonly digest: Digest
-  /** Number of bytes of the longest token. */
+  /** The bytes of `tokenizer.json`, from which a thread loads its own tokenizer. */
+  readonly json: Uint8Array
+  /**
+   * Maximum number of characters (UTF-16 code units) of a text that one token stands for; Infinity if the tokenizer
+   * sets no bound.
+   */
   readonly longestToken: number
-  readonly #inner: HuggingFaceTokenizer
+  readonly #file: TokenizerFile
   readonly #bytes: readonly Uint8Array[]
+  readonly #names: ReadonlyMap<number, string>
 
-  private constructor(
-    inner: HuggingFaceTokenizer,
-    bytes: readonly Uint8Array[],
-    end: Pick<Token, 'id' | 'text'>,
-    digest: Digest,
-    longestToken: number,
-  ) {
-    this.#inner = inner
-    this.longestToken = longestToken
-    this.#bytes = bytes
-    this.endOfText = end.id
-    this.endOfTextName = end.text
-    this.digest = digest
+  private constructor(file: TokenizerFile, json: Uint8Array, ends: readonly number[]) {
+    this.#file = file
+    this.json = json
+    this.digest = digestOf(json)
+    const names = new Map<number, string>()
+    for (const [text, id] of file.vocabulary) names.set(id, text)
+    for (const { id, content } of file.addedTokens) names.set(id, content)
+    this.#names = names
+    this.#bytes = tokenBytes(file)
+    this.longestToken = longestToken(file, this.#bytes)
+    this.endOfText = this.#separator(ends)
+    this.endOfTextName = names.get(this.endOfText) as string
   }
 
   /** One more than the largest id. */
@@ -51,43 +61,41 @@ export class Tokenizer {
   }
 
   /**
-   * @param endOfText id according to the model's config; the id of `<|endoftext|>` if absent.
-   * @throws FormatError `bad-field` if the bytes are not a byte-level BPE `tokenizer.json`.
+   * @param ends ids that the model's config names as ends of text. `<|endoftext|>` separates documents if it is one of
+   * them or if there are none; otherwise the first of them does.
+   * @throws FormatError `bad-field` if the bytes are not a byte-level BPE `tokenizer.json`, or for an unsupported part.
    */
-  static load(json: Uint8Array, endOfText?: number): Tokenizer {
-    let parsed: unknown
-    try {
-      parsed = JSON.parse(fromUtf8(json))
-    } catch (cause) {
-      throw new FormatError('bad-field', 'tokenizer.json: expected JSON', {}, cause)
-    }
-    const tokens = readTokens(parsed)
-    const end = tokens.findLast(({ id, text }) =>
-      endOfText === undefined ? text === END_OF_TEXT : id === endOfText,
-    )
-    if (end === undefined) {
-      throw new FormatError(
-        'bad-field',
-        `tokenizer.json: expected the token that ends a text, ${endOfText === undefined ? END_OF_TEXT : `id ${endOfText} as config.json says`}`,
-      )
-    }
-    return new Tokenizer(
-      new HuggingFaceTokenizer(parsed as object, {}),
-      tokenBytes(tokens),
-      end,
-      digestOf(json),
-      // The text of a piece has one character for each byte; a special token can be spelled in a text.
-      tokens.reduce(
-        (most, { text, kind }) => Math.max(most, kind === 'piece' ? text.length : utf8(text).length),
-        0,
-      ),
-    )
+  static load(json: Uint8Array, ends: readonly number[] = []): Tokenizer {
+    return new Tokenizer(readTokenizerFile(json), json, ends)
   }
 
-  encode(text: string): Int32Array {
+  #separator(ends: readonly number[]): number {
+    const { vocabulary, addedTokens } = this.#file
+    const usual =
+      addedTokens.find(({ content }) => content === END_OF_TEXT)?.id ?? vocabulary.get(END_OF_TEXT)
+    const id = ends.length === 0 || (usual !== undefined && ends.includes(usual)) ? usual : ends[0]
+    if (id === undefined || !this.#names.has(id)) {
+      throw new FormatError(
+        'bad-field',
+        `tokenizer.json: expected the token that ends a text, ${id === undefined ? END_OF_TEXT : `id ${id} as the model's config says`}`,
+      )
+    }
+    return id
+  }
+
+  /** The name of a token in `tokenizer.json`; undefined for an id that it does not have. */
+  nameOf(id: number): string | undefined {
+    return this.#names.get(id)
+  }
+
+  /** Token ids of a text, in time proportional to n log n of its length n. */
+  encode(text: string, { controlTokens = false }: EncodeOptions = {}): Int32Array {
+    const { added, preTokenize, encoding } = this.#file
     const ids: number[] = []
-    for (const piece of pieces(text)) {
-      for (const id of this.#inner.encode(piece, { add_special_tokens: false }).ids) ids.push(id)
+    // As in UTF-8, half of a surrogate pair becomes a replacement character.
+    for (const part of added.split(text.toWellFormed(), controlTokens)) {
+      if (typeof part !== 'string') ids.push(part.id)
+      else for (const piece of preTokenize(part)) encoding.encode(piece, ids)
     }
     return Int32Array.from(ids)
   }
@@ -108,79 +116,21 @@ export class Tokenizer {
   }
 }
 
-interface Token {
-  readonly id: number
-  readonly text: string
-  /**
-   * The text of a `piece` encodes its bytes as printable characters, that of `added` is literal; `special` has no
-   * text.
-   */
-  readonly kind: 'piece' | 'added' | 'special'
+function longestToken({ addedTokens, shrinkage }: TokenizerFile, bytes: readonly Uint8Array[]): number {
+  // White space that an added token takes has no limit.
+  if (addedTokens.some(({ special, lstrip, rstrip }) => !special && (lstrip || rstrip))) return Infinity
+  // A token of n bytes stands for at most n characters of normalized text.
+  return bytes.reduce((most, { length }) => Math.max(most, length), 1) * shrinkage
 }
 
-function readTokens(parsed: unknown): Token[] {
-  const file = parsed as { model?: { type?: unknown; vocab?: unknown }; added_tokens?: unknown } | null
-  const vocab = file?.model?.vocab
-  if (file?.model?.type !== 'BPE' || typeof vocab !== 'object' || vocab === null) {
-    throw new FormatError('bad-field', 'tokenizer.json: expected model.type BPE with a vocab')
-  }
-  const tokens: Token[] = []
-  const add = (text: unknown, id: unknown, kind: Token['kind']): void => {
-    if (typeof text !== 'string' || typeof id !== 'number' || !Number.isSafeInteger(id) || id < 0) {
-      throw new FormatError(
-        'bad-field',
-        'tokenizer.json: expected vocabulary ids to be non-negative integers',
-      )
-    }
-    if (id > MAX_ID) {
-      throw new FormatError('bad-field', `tokenizer.json: expected ids up to ${MAX_ID}, got ${id}`)
-    }
-    tokens.push({ id, text, kind })
-  }
-  for (const [text, id] of Object.entries(vocab)) add(text, id, 'piece')
-  const added = Array.isArray(file.added_tokens)
-    ? (file.added_tokens as { content?: unknown; id?: unknown; special?: unknown }[])
-    : []
-  for (const token of added) add(token.content, token.id, token.special === true ? 'special' : 'added')
-  return tokens
-}
-
-/** The bytes of every token by id. */
-function tokenBytes(tokens: readonly Token[]): Uint8Array[] {
-  const byteOf = new Map<string, number>()
-  let next = 256
-  for (let byte = 0; byte < 256; byte++) {
-    const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174
-    byteOf.set(String.fromCodePoint(printable ? byte : next++), byte)
-  }
-  const size = tokens.reduce((most, { id }) => Math.max(most, id + 1), 0)
+/** The bytes of every token by id; none for special tokens. */
+function tokenBytes({ vocabulary, addedTokens }: TokenizerFile): Uint8Array[] {
+  let size = 0
+  for (const id of vocabulary.values()) size = Math.max(size, id + 1)
+  for (const { id } of addedTokens) size = Math.max(size, id + 1)
   const table: Uint8Array[] = Array.from({ length: size }, () => new Uint8Array())
+  for (const [text, id] of vocabulary) table[id] = bytesOf(text) ?? utf8(text)
   // Added tokens come last, as they override vocabulary entries with the same id.
-  for (const { id, text, kind } of tokens) {
-    if (kind === 'special') table[id] = new Uint8Array()
-    else if (kind === 'added') table[id] = utf8(text)
-    else {
-      const bytes = Array.from(text, (symbol) => byteOf.get(symbol))
-      if (!bytes.includes(undefined)) table[id] = Uint8Array.from(bytes as number[])
-    }
-  }
+  for (const { id, content, special } of addedTokens) table[id] = special ? new Uint8Array() : utf8(content)
   return table
-}
-
-/**
- * Pieces that end after a newline between two characters that are not white space. The pre-tokenizers of GPT-2 and of
- * GPT-4 (which attaches newlines to punctuation) both end a pre-token there.
- */
-function* pieces(text: string): Generator<string> {
-  let start = 0
-  while (text.length - start > PIECE_CHARACTERS) {
-    const boundary = /\S\n(?=\S)/g
-    boundary.lastIndex = start + PIECE_CHARACTERS
-    const found = boundary.exec(text)
-    if (found === null) break
-    const end = found.index + found[0].length
-    yield text.slice(start, end)
-    start = end
-  }
-  if (start < text.length) yield text.slice(start)
 }
