@@ -1,10 +1,12 @@
 /**
  * Measures a candidate beside the experts in use, on text that this node holds: bits per byte without and with it, and
- * the share of public text that it takes. Knows nothing about what is allowed.
+ * the share of public text that it takes. Both numbers are those of a composition as this node would serve it: its
+ * choice of router, the gate that this choice solves for exactly these experts, and its top-k. Knows nothing about what
+ * is allowed.
  */
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { createEvaluator, type HeldOutDocument } from '../model/evaluate.ts'
-import { gatesOf, type RouterChoice } from '../model/gates.ts'
+import { Gates, type RouterChoice, routingOf, statisticsOf } from '../model/gates.ts'
 import { type Expert, mixtureParams, zeroRows } from '../model/params.ts'
 import { LEFT_OUT } from '../model/router.ts'
 import type { SequenceRouting } from '../model/routing-plan.ts'
@@ -27,7 +29,8 @@ export interface MeasureInit {
 }
 
 /**
- * Evaluate the mixture of all experts twice on each text, once with the candidate left out.
+ * Evaluate two compositions on each text: that of the baseline alone, as it routes without the candidate, and that of
+ * all experts. Compiles one mixture for both.
  * @param baseline experts beside which the candidate is measured
  * @throws the signal's reason.
  */
@@ -42,18 +45,26 @@ export async function measure(
   const E = experts.length + 1
   const isGated = init.router !== 'rows' && experts.some(({ statistics }) => statistics !== undefined)
   const publicStatistics = isGated ? await init.publicStatistics() : undefined
-  const gates = init.router === 'rows' ? undefined : gatesOf(publicStatistics, experts)
   const mixture = mixtureParams(config, params, zeroRows(config), experts)
   const evaluator = await createEvaluator(init.engine, config, mixture, {
     E,
     topK: Math.min(init.topK, E),
     endOfText: tokenizer.endOfText,
-    gate: gates !== undefined,
+    gate: isGated,
   })
   try {
-    const routed = (mask: Float32Array): SequenceRouting => ({ mask, gate: gates?.gate(mask) })
-    const without = routed(new Float32Array(E).fill(LEFT_OUT, E - 1))
-    const beside = routed(new Float32Array(E))
+    const gates = new Gates(statisticsOf(publicStatistics, experts))
+    /** The routing of a composition of the first experts of the mixture; the others are left out. */
+    const routed = (first: readonly Expert[]): SequenceRouting => {
+      const { router, used } = routingOf(init.router, publicStatistics, first)
+      const mask = new Float32Array(E).fill(LEFT_OUT, 1)
+      used.forEach((isUsed, i) => {
+        if (isUsed) mask[i + 1] = 0
+      })
+      return { mask, gate: router === 'rows' ? undefined : gates.gate(mask) }
+    }
+    const without = routed(baseline)
+    const beside = routed(experts)
     const compare = async (documents: readonly HeldOutDocument[]): Promise<{ loss: Loss; share: number }> => {
       const before = await evaluator.evaluate(documents, without, signal)
       const after = await evaluator.evaluate(documents, beside, signal)

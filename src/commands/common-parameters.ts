@@ -29,7 +29,7 @@ export function shardBytes(megabytes: number | undefined): number | undefined {
 
 export const ROUTER = option(
   'router',
-  'solved: a gate computed from router statistics; rows: the rows that owners trained; auto (default): solved if all experts bring statistics',
+  'auto (default): a gate computed from router statistics, beside the router rows that owners trained; solved: leaves out experts without statistics; rows: the rows alone',
   oneOf(...ROUTER_CHOICES),
 )
 

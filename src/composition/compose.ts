@@ -7,7 +7,7 @@ import type { AcceptedExpert } from '../acceptance/accepted-experts.ts'
 import { type Digest, digestOf } from '../lib/bytes.ts'
 import { encodeCanonical } from '../lib/canonical-json.ts'
 import type { ModelConfig } from '../model/config.ts'
-import { type Gates, gatesOf, type RouterChoice, type RouterKind } from '../model/gates.ts'
+import { Gates, type RouterChoice, type RouterKind, routingOf, statisticsOf } from '../model/gates.ts'
 import { mixtureParams, type Param, type Params, zeroRows } from '../model/params.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
 
@@ -18,7 +18,7 @@ export interface Composition {
   readonly experts: readonly AcceptedExpert[]
   readonly topK: number
   readonly router: RouterKind
-  /** For people: why it routes by rows although a gate was asked for, or which experts were left out for a gate. */
+  /** For people: why it routes by rows although a gate was asked for, or which experts have no part in the gate. */
   readonly routerNote: string | undefined
   /** Set if the router is `solved`. */
   readonly gates: Gates | undefined
@@ -52,43 +52,45 @@ export function compose(
 ): Composition {
   const { router: choice = 'auto', publicStatistics } = options
   const sorted = [...accepted].sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0))
-  const lacking = sorted.filter(({ expert }) => expert.statistics === undefined)
-  const leavesOut = choice === 'solved' && lacking.length < sorted.length && publicStatistics !== undefined
-  const experts = leavesOut ? sorted.filter((expert) => !lacking.includes(expert)) : sorted
+  const { router, used } = routingOf(
+    choice,
+    publicStatistics,
+    sorted.map(({ expert }) => expert),
+  )
+  const experts = sorted.filter((_, i) => used[i])
   for (const [index, expert] of experts.entries()) {
     if (experts[index + 1]?.id === expert.id) throw new RangeError(`expert ${expert.id} is given twice`)
   }
   const k = Math.min(Math.max(1, topK), experts.length + 1)
-  const gates =
-    choice === 'rows'
-      ? undefined
-      : gatesOf(
-          publicStatistics,
-          experts.map(({ expert }) => expert),
-        )
-  const router = gates === undefined ? 'rows' : 'solved'
+  const weights = experts.map(({ expert }) => expert)
+  const gates = router === 'rows' ? undefined : new Gates(statisticsOf(publicStatistics, weights))
   const digest = compositionDigest(
     publicModel.digest,
     experts.map(({ id }) => id),
     k,
     router,
   )
-  const params = mixtureParams(
-    config,
-    publicModel.params,
-    zeroRows(config),
-    experts.map(({ expert }) => expert),
-  )
-  const routerNote = choice === 'rows' || sorted.length === 0 ? undefined : noteOf(router, lacking)
+  const params = mixtureParams(config, publicModel.params, zeroRows(config), weights)
+  const routerNote = noteOf(choice, router, sorted)
   return { digest, experts, topK: k, router, routerNote, gates, params }
 }
 
-function noteOf(router: RouterKind, lacking: readonly AcceptedExpert[]): string | undefined {
+function noteOf(
+  choice: RouterChoice,
+  router: RouterKind,
+  accepted: readonly AcceptedExpert[],
+): string | undefined {
+  if (choice === 'rows' || accepted.length === 0) return undefined
+  const lacking = accepted.filter(({ expert }) => expert.statistics === undefined)
   const names = lacking.map(({ institution, name }) => `${institution}/${name}`).join(', ')
-  if (router === 'solved')
-    return lacking.length === 0 ? undefined : `left out because they have no router statistics: ${names}`
-  const whose = lacking.length === 0 ? 'the public text' : names
-  return `routed by router rows, because there are no router statistics of ${whose}`
+  if (router === 'rows') {
+    const whose = lacking.length === accepted.length ? names : 'the public text'
+    return `routed by router rows, because there are no router statistics of ${whose}`
+  }
+  if (lacking.length === 0) return undefined
+  return choice === 'solved'
+    ? `left out because they have no router statistics: ${names}`
+    : `routed by their router rows alone, because they have no router statistics: ${names}; --router solved leaves them out`
 }
 
 /**

@@ -58,27 +58,28 @@ export const GATE_CALIBRATION: GateCalibration = { scale: 0.5, prior: 1 }
 /**
  * Solves the gate: weights[v, e] = scale log(p_e(v) / p_0(v)), where p_e is the smoothed unigram model of owner e and
  * p_0 that of the public text. When an owner is added or withdrawn, only the common model changes.
+ *
+ * An expert without statistics gets the logit of the public expert at every token: between these two the router rows
+ * alone decide, as in a composition without a gate, and the logits of all other experts stay as they are without it.
  * @param statistics those of the public text, then those of the experts in the order of the mixture
  */
 export function solveGate(
-  statistics: readonly RouterStatistics[],
+  statistics: readonly (RouterStatistics | undefined)[],
   { scale, prior }: GateCalibration = GATE_CALIBRATION,
 ): Gate {
   const E = statistics.length
   const V = statistics[0]?.tokens.length ?? 0
+  const known = statistics.flatMap((of, e) => (of === undefined ? [] : [{ e, tokens: of.tokens }]))
   const weights = new Float32Array(V * E)
   const logs = new Float64Array(E)
   for (let v = 0; v < V; v++) {
     let sum = 0
-    for (const { tokens } of statistics) sum += tokens[v] as number
-    const common = SMOOTHING * (((1 - UNIFORM) * sum) / E + UNIFORM / V)
-    statistics.forEach(({ tokens }, e) => {
-      logs[e] = Math.log((1 - SMOOTHING) * (tokens[v] as number) + common)
-    })
-    for (let e = 0; e < E; e++) weights[v * E + e] = scale * ((logs[e] as number) - (logs[0] as number))
+    for (const { tokens } of known) sum += tokens[v] as number
+    const common = SMOOTHING * (((1 - UNIFORM) * sum) / known.length + UNIFORM / V)
+    for (const { e, tokens } of known) logs[e] = Math.log((1 - SMOOTHING) * (tokens[v] as number) + common)
+    for (const { e } of known) weights[v * E + e] = scale * ((logs[e] as number) - (logs[0] as number))
   }
-  const offsets = new Float32Array(E)
-  offsets[0] = prior
+  const offsets = Float32Array.from(statistics, (of, e) => (e === 0 || of === undefined ? prior : 0))
   return { weights, offsets, rowScale: ROW_SCALE }
 }
 

@@ -30,6 +30,25 @@ const without = ({ expert, ...rest }: AcceptedExpert): AcceptedExpert => ({
 const composed = (accepted: AcceptedExpert[], options = {}): Composition =>
   compose(goldenConfig, publicModel, accepted, 2, { publicStatistics, ...options })
 
+/** Text that every test scores. */
+const documents = [0, 1].map((seed) => ({
+  tokens: Int32Array.from({ length: 30 }, (_, i) => (i * i + 7 * seed) % V),
+  bytes: 30,
+}))
+/** Bits per byte of the text under each selection. */
+const score = async (composition: Composition, selections: Selection[]): Promise<number[]> => {
+  const { params, topK, experts } = composition
+  const init = { E: experts.length + 1, topK, B: 2, T: 16, endOfText: 0, gate: true }
+  const evaluator = await createEvaluator(onnx, goldenConfig, params, init)
+  const found: number[] = []
+  for (const selection of selections) {
+    const { bitsPerByte } = await evaluator.evaluate(documents, selectionRouting(composition, selection))
+    found.push(bitsPerByte)
+  }
+  await evaluator.dispose()
+  return found
+}
+
 describe('a composition with router statistics', () => {
   const all = [court, hospital, archive]
 
@@ -43,14 +62,25 @@ describe('a composition with router statistics', () => {
     expect(compose(goldenConfig, publicModel, all, 2).digest).toBe(rows.digest)
   })
 
-  it('routes by rows if statistics are missing, and names whose', () => {
+  it('solves a gate beside an expert without statistics, and names that expert', () => {
     const mixed = composed([court, without(hospital), archive])
-    expect([mixed.router, mixed.experts.length]).toEqual(['rows', 3])
-    expect(mixed.routerNote).toContain('Hospital/text')
+    expect([mixed.router, mixed.experts.length]).toEqual(['solved', 3])
+    expect(mixed.routerNote).toMatch(/^routed by their router rows alone.*Hospital\/text/)
     expect(mixed.routerNote).not.toContain('Court')
-    const here = composed(all, { publicStatistics: undefined, router: 'solved' })
-    expect([here.router, here.experts.length]).toEqual(['rows', 3])
-    expect(here.routerNote).toContain('public text')
+    expect(mixed.digest).not.toBe(composed([court, without(hospital), archive], { router: 'rows' }).digest)
+  })
+
+  it('routes by rows if no expert or no public text has statistics, and names whose are missing', () => {
+    const none = composed([without(court), without(hospital)])
+    expect([none.router, none.experts.length]).toEqual(['rows', 2])
+    expect(none.routerNote).toMatch(
+      /^routed by router rows.*Court\/text, Hospital\/text|Hospital\/text, Court\/text/,
+    )
+    for (const router of ['auto', 'solved'] as const) {
+      const here = composed(all, { publicStatistics: undefined, router })
+      expect([here.router, here.experts.length]).toEqual(['rows', 3])
+      expect(here.routerNote).toContain('public text')
+    }
   })
 
   it('leaves out experts without statistics if the router must be solved', () => {
@@ -59,23 +89,36 @@ describe('a composition with router statistics', () => {
     expect(solved.routerNote).toMatch(/left out.*Hospital\/text/)
   })
 
-  it('scores a selection like a composition of only the selected experts', async () => {
-    const documents = [0, 1].map((seed) => ({
-      tokens: Int32Array.from({ length: 30 }, (_, i) => (i * i + 7 * seed) % V),
-      bytes: 30,
-    }))
-    const score = async (composition: Composition, selections: Selection[]): Promise<number[]> => {
-      const { params, topK, experts } = composition
-      const init = { E: experts.length + 1, topK, B: 2, T: 16, endOfText: 0, gate: true }
-      const evaluator = await createEvaluator(onnx, goldenConfig, params, init)
-      const found: number[] = []
-      for (const selection of selections) {
-        const { bitsPerByte } = await evaluator.evaluate(documents, selectionRouting(composition, selection))
-        found.push(bitsPerByte)
-      }
-      await evaluator.dispose()
-      return found
+  it('gives every expert the loss that it had before one without statistics was added that is never chosen', async () => {
+    const { expert } = without(hospital)
+    const dormant: AcceptedExpert = {
+      ...without(hospital),
+      expert: {
+        ...expert,
+        routerRows: expert.routerRows.map((row) => row.map(() => 0)),
+        bias: new Float32Array(goldenConfig.numHiddenLayers).fill(-30),
+      },
     }
+    const selections = [{}, { include: ['Court'] }, { include: ['Archive'] }]
+    const before = await score(composed([court, archive]), selections)
+    const after = await score(composed([court, archive, dormant]), selections)
+    after.forEach((bits, i) => {
+      expect(bits).toBeCloseTo(before[i] as number, 5)
+    })
+    const byRows = await score(composed([court, archive], { router: 'rows' }), selections)
+    expect(byRows[0]).not.toBeCloseTo(before[0] as number, 3)
+  })
+
+  it('gives experts without statistics the loss that they had before the first one with statistics was added', async () => {
+    const plain = [without(court), without(hospital)]
+    const before = await score(composed(plain), [{}])
+    const both = composed([...plain, archive])
+    expect(both.router).toBe('solved')
+    const [withoutArchive] = await score(both, [{ exclude: ['Archive'] }])
+    expect(withoutArchive).toBeCloseTo(before[0] as number, 5)
+  })
+
+  it('scores a selection like a composition of only the selected experts', async () => {
     const [whole, left, alone] = await score(composed(all), [
       {},
       { exclude: ['Hospital'] },

@@ -30,6 +30,33 @@ describe('Gates', () => {
     )
   })
 
+  it('gives an expert without statistics the logit of the public expert, and changes no other', () => {
+    fc.assert(
+      fc.property(seeds, fc.integer({ min: 1, max: 31 }), (all, lack) => {
+        const experts = all.map((seed, e) =>
+          e > 0 && (lack >> (e - 1)) & 1 ? undefined : madeUpStatistics(V, seed),
+        )
+        const { weights, offsets } = new Gates(experts).gate(new Float32Array(all.length))
+        const column = (values: Float32Array, e: number): number[] =>
+          [...values].filter((_, i) => i % all.length === e)
+        const known = [...experts.keys()].filter((e) => experts[e] !== undefined)
+        const expected = solveGate(known.map((e) => experts[e]))
+        known.forEach((e, i) => {
+          const among = (values: Float32Array): number[] =>
+            [...values].filter((_, j) => j % known.length === i)
+          expect(column(weights, e)).toEqual(among(expected.weights))
+          expect(offsets[e]).toBe(expected.offsets[i])
+        })
+        for (const e of experts.keys()) {
+          if (experts[e] !== undefined) continue
+          expect(column(weights, e)).toEqual(column(weights, 0))
+          expect(offsets[e]).toBe(offsets[0])
+        }
+      }),
+      { seed: 7, numRuns: 50 },
+    )
+  })
+
   it('keeps the gates that were used last', () => {
     const gates = new Gates(Array.from({ length: 7 }, (_, e) => madeUpStatistics(V, e + 1)))
     const gateOf = (set: number): Gate =>

@@ -83,6 +83,14 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
       ],
   },
   composition: {
+    'An expert without statistics MUST get the logit of the public expert from the gate: `g_i(t) = e_0` at every token.':
+      [
+        test('model/gates.test.ts', 'the logit of the public expert, and changes no other'),
+        test(
+          'composition/solved-router.test.ts',
+          'the loss that it had before one without statistics was added',
+        ),
+      ],
     'An expert that a request leaves out MUST have no part in the gate: it is as if it had not been composed, and the gate is solved without it.':
       [test('composition/solved-router.test.ts', 'a composition of only the selected experts')],
     'A reader MUST compute it from the other members and refuse another one with `wrong-digest`.': vectors(

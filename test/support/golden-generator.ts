@@ -2,7 +2,7 @@
 import { createGenerator, type GeneratorInit } from '../../src/inference/generate.ts'
 import type { GeneratedToken } from '../../src/inference/request-stream.ts'
 import { biasName } from '../../src/lib/tensor-names.ts'
-import { gatesOf } from '../../src/model/gates.ts'
+import { Gates } from '../../src/model/gates.ts'
 import type { Param } from '../../src/model/params.ts'
 import { LEFT_OUT } from '../../src/model/router.ts'
 import type { Gate } from '../../src/model/solved-router.ts'
@@ -30,14 +30,11 @@ export const ALL = new Float32Array(E)
 export const WITHOUT_1 = Float32Array.of(0, LEFT_OUT, 0)
 
 const statistics = [1, 2, 3].map((seed) => madeUpStatistics(V, seed))
-const gates = gatesOf(
-  statistics[0],
-  statistics.slice(1).map((s) => ({ statistics: s })),
-)
+const gates = new Gates(statistics)
 /** A mask with the gate of the experts in use; the logits of the rows count half, so that both matter. */
 const gated = (mask: Float32Array): { readonly mask: Float32Array; readonly gate: Gate } => ({
   mask,
-  gate: { ...(gates?.gate(mask) as Gate), rowScale: 0.5 },
+  gate: { ...gates.gate(mask), rowScale: 0.5 },
 })
 export const GATED = gated(ALL)
 export const GATED_WITHOUT_1 = gated(WITHOUT_1)
