@@ -1,12 +1,13 @@
 /**
- * A prepared corpus: token files and an index in one folder. `prepare-corpus.ts` writes it. Knows no text and no
- * model.
+ * A prepared corpus: token files and an index in one folder. `prepare-corpus.ts` writes it. Knows neither text nor
+ * models.
  */
 import { join } from 'node:path'
 import { fromUtf8 } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { readFileBounded, writeFileAtomic } from '../lib/files.ts'
+import { ReadingLog, type ReadingReport, readReport } from './reading-report.ts'
 import { TokenFile } from './token-file.ts'
 import type { Tokenizer } from './tokenizer.ts'
 
@@ -22,12 +23,18 @@ export interface CorpusStats {
   readonly heldOut: SideStats
   /** Number of documents left out because they equal an earlier one except for case and white space. */
   readonly duplicates: number
+  /** Number of training documents of which more than 80 % repeat earlier ones; they are kept. */
+  readonly nearDuplicates: number
+  /** Training documents that were not turned into tokens because a sample of the text was enough. */
+  readonly unsampled: { readonly documents: number; readonly bytes: number }
   /** Number of held-out documents left out because they repeat training text. */
   readonly repeated: number
   /** True if every held-out document repeats training text; they are then kept. */
   readonly heldOutRepeats: boolean
   /** Files that are not in UTF-8, grouped by encoding. */
   readonly converted: readonly Converted[]
+  /** Files, rows and documents that were read and left out. */
+  readonly reading: ReadingReport
 }
 
 export interface Converted {
@@ -51,6 +58,8 @@ export interface Corpus {
   readonly stats: CorpusStats
   /** Files and folders that the corpus was prepared from. */
   readonly paths: readonly string[]
+  /** The column of tables that the owner chose; undefined if none was chosen. */
+  readonly column: string | undefined
   readonly train: TokenFile
   /** The first held-out documents, together at most `maxBytes` long but at least one document. */
   heldOut(maxBytes: number): Promise<HeldOut[]>
@@ -60,6 +69,7 @@ export interface Corpus {
 export interface CorpusDescription {
   readonly tokenizer: Tokenizer
   readonly paths: readonly string[]
+  readonly column: string | undefined
   /** Bytes per token. */
   readonly width: 2 | 4
   readonly stats: CorpusStats
@@ -71,12 +81,13 @@ export const HELD_OUT_FILE = 'held-out.tokens'
 const INDEX_FILE = 'corpus.json'
 const MAX_PATHS = 1024
 const MAX_ENCODINGS = 8
+const MAX_COLUMN = 1024
 const MAX_INDEX_BYTES = 256 * 2 ** 20
 
 /** Write the index, which marks the corpus as complete; must be the last file written. */
 export async function saveCorpusIndex(dir: string, description: CorpusDescription): Promise<void> {
-  const { tokenizer, paths, width, stats, heldOut } = description
-  const index = { version: 1, tokenizer: tokenizer.digest, paths, width, stats, heldOut }
+  const { tokenizer, paths, column, width, stats, heldOut } = description
+  const index = { version: 1, tokenizer: tokenizer.digest, paths, column, width, stats, heldOut }
   await writeFileAtomic(join(dir, INDEX_FILE), JSON.stringify(index))
 }
 
@@ -95,10 +106,12 @@ export async function openCorpus(dir: string, tokenizer: Tokenizer): Promise<Cor
   const stats = readStats(fields.object('stats'))
   const index = fields.list('heldOut', Number.MAX_SAFE_INTEGER, (item) => item as [number, number])
   const paths = fields.list('paths', MAX_PATHS, (item) => String(item))
+  const column = fields.has('column') ? fields.text('column', MAX_COLUMN) : undefined
   const train = await TokenFile.open(join(dir, TRAIN_FILE), width)
   return {
     stats,
     paths,
+    column,
     train,
     heldOut: (maxBytes) => readHeldOut(join(dir, HELD_OUT_FILE), width, index, maxBytes),
     close: () => train.close(),
@@ -128,6 +141,10 @@ async function readHeldOut(
   return documents
 }
 
+function readUnsampled(fields: Fields): CorpusStats['unsampled'] {
+  return { documents: fields.uint('documents'), bytes: fields.uint('bytes') }
+}
+
 function readStats(fields: Fields): CorpusStats {
   const side = (name: string): SideStats => {
     const inner = fields.object(name)
@@ -137,7 +154,12 @@ function readStats(fields: Fields): CorpusStats {
     train: side('train'),
     heldOut: side('heldOut'),
     duplicates: fields.uint('duplicates'),
-    // Absent from folders that an earlier version prepared.
+    // The fields below are absent from folders that an earlier version prepared.
+    nearDuplicates: fields.has('nearDuplicates') ? fields.uint('nearDuplicates') : 0,
+    unsampled: fields.has('unsampled')
+      ? readUnsampled(fields.object('unsampled'))
+      : { documents: 0, bytes: 0 },
+    reading: fields.has('reading') ? readReport(fields.object('reading')) : new ReadingLog().report(),
     repeated: fields.has('repeated') ? fields.uint('repeated') : 0,
     heldOutRepeats: fields.has('heldOutRepeats') && fields.bool('heldOutRepeats'),
     converted: !fields.has('converted')

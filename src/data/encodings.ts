@@ -1,24 +1,24 @@
 /**
  * Recognises the encoding of a text file. Valid UTF-8 and UTF-16 with a byte order mark are certain. UTF-16 without a
  * mark and Windows-1252 (which includes the printable characters of Latin-1) are recognised by rules that other
- * encodings and binary files do not pass. Anything else is refused. Knows no kinds of file.
+ * encodings, mixtures of encodings and binary files do not pass. Anything else is refused. Knows no kinds of file.
  */
 import { isUtf8 } from 'node:buffer'
 import { InputError } from '../lib/errors.ts'
+import { unfinished, utf8Length } from './utf8.ts'
+import { isWestern, mixedLines, surveyBytes } from './western.ts'
 
 /** Names that TextDecoder accepts. */
 export type Encoding = 'utf-8' | 'utf-16le' | 'utf-16be' | 'windows-1252'
 
-/** Maximum share of non-ASCII letters among the letters of a Western European text; French has about 5 %. */
-const MAX_WESTERN_SHARE = 0.2
-/** Maximum share of symbols such as ± and ³ between two letters: in other alphabets these bytes are letters. */
-const MAX_SYMBOL_SHARE = 0.05
-/** Maximum share of bytes above 127 that belong to complete UTF-8 characters: above it, the file is damaged UTF-8. */
-const MAX_UTF8_SHARE = 0.1
 /** Minimum share of ASCII characters (spaces, digits, line ends) in UTF-16 without a mark. */
 const MIN_ASCII_SHARE = 0.02
-/** Bytes that Windows-1252 does not assign. */
-const UNASSIGNED_1252 = new Set([0x81, 0x8d, 0x8f, 0x90, 0x9d])
+/**
+ * UTF-16 code units in a row whose two bytes are both printable ASCII, and different ones among them: so many are text
+ * of one byte per character within a UTF-16 file. In Chinese, a third of the characters are such units.
+ */
+const MAX_PACKED_UNITS = 32
+const MIN_PACKED_VARIETY = 8
 const NEVER_IN_TEXT = /[^\P{Cc}\t\n\v\f\r]|\p{Co}|\p{Cn}/u
 
 /**
@@ -26,7 +26,7 @@ const NEVER_IN_TEXT = /[^\P{Cc}\t\n\v\f\r]|\p{Co}|\p{Cn}/u
  * @throws InputError `not-text` with the offset of the first byte that fits no encoding.
  */
 export async function encodingOf(path: string, chunks: () => AsyncIterable<Uint8Array>): Promise<Encoding> {
-  const { start, invalid, nul } = await firstFaults(chunks())
+  const { start, invalid, nul, shift } = await firstFaults(chunks())
   if (start.length >= 4 && (startsWith(start, 0xff, 0xfe, 0, 0) || startsWith(start, 0, 0, 0xfe, 0xff))) {
     throw notText(path, 'it is UTF-32', 'UTF-32')
   }
@@ -36,8 +36,14 @@ export async function encodingOf(path: string, chunks: () => AsyncIterable<Uint8
       ? 'utf-16be'
       : undefined
   if (marked !== undefined) {
-    if (!(await decodes(marked, chunks())).valid)
-      throw notText(path, 'it is UTF-16 with half a character at its end', 'UTF-16')
+    const { valid, packedAt } = await decodes(marked, chunks())
+    if (packedAt !== undefined) {
+      throw new InputError(
+        'not-text',
+        `${path} mixes encodings: it begins in UTF-16, but from about byte ${packedAt} on it has one byte per character; put each part into a file of its own, or leave it out of --data`,
+      )
+    }
+    if (!valid) throw notText(path, 'it is UTF-16 with half a character in it or at its end', 'UTF-16')
     return marked
   }
   if (nul !== undefined) {
@@ -47,12 +53,20 @@ export async function encodingOf(path: string, chunks: () => AsyncIterable<Uint8
     }
     throw notText(path, `a zero byte at offset ${nul}`)
   }
+  if (shift !== undefined)
+    throw notText(path, `an escape sequence of ISO-2022 at offset ${shift}`, 'ISO-2022-JP')
   if (invalid === undefined) return 'utf-8'
-  if (await isWestern(chunks())) return 'windows-1252'
-  throw notText(
-    path,
-    `byte 0x${invalid.byte.toString(16).toUpperCase()} at offset ${invalid.offset} is not valid UTF-8`,
-  )
+  const survey = await surveyBytes(chunks(), invalid.offset)
+  const byte = `byte 0x${invalid.byte.toString(16).toUpperCase()} at offset ${invalid.offset} (line ${survey.invalidLine})`
+  const mixed = mixedLines(survey)
+  if (mixed !== undefined) {
+    throw new InputError(
+      'not-text',
+      `${path} is damaged or mixes encodings: line ${mixed.utf8Line} is in UTF-8, but line ${mixed.otherLine} is not (the first byte that is not: ${byte}); put the documents of each encoding into a file of their own and convert them with "iconv -f ENCODING -t UTF-8 FILE > NEW", or leave the file out of --data`,
+    )
+  }
+  if (isWestern(survey)) return 'windows-1252'
+  throw notText(path, `${byte} is not valid UTF-8`)
 }
 
 function startsWith(bytes: Uint8Array, ...expected: number[]): boolean {
@@ -71,9 +85,13 @@ interface Faults {
   readonly start: Uint8Array
   readonly invalid?: { readonly byte: number; readonly offset: number }
   readonly nul?: number
+  readonly shift?: number
 }
 
-/** The first four bytes, the first byte that is not UTF-8, and the offset of the first zero byte. */
+/**
+ * The first four bytes, the first byte that is not UTF-8, and the offsets of the first zero byte and of the first
+ * escape sequence that selects a character set of two bytes (ISO 2022; JIS text is ASCII otherwise).
+ */
 async function firstFaults(chunks: AsyncIterable<Uint8Array>): Promise<Faults> {
   const faults: { -readonly [K in keyof Faults]: Faults[K] } = { start: new Uint8Array() }
   let carry: Uint8Array = new Uint8Array()
@@ -83,6 +101,8 @@ async function firstFaults(chunks: AsyncIterable<Uint8Array>): Promise<Faults> {
     if (offset === 0 && faults.start.length < 4) faults.start = bytes.subarray(0, 4)
     const nul = bytes.indexOf(0)
     if (nul >= 0) faults.nul ??= offset + nul
+    const shift = bytes.indexOf('\u001b$')
+    if (shift >= 0) faults.shift ??= offset + shift
     const end = bytes.length - unfinished(bytes)
     if (faults.invalid === undefined && !isUtf8(bytes.subarray(0, end))) faults.invalid = fault(bytes, offset)
     if (faults.nul !== undefined && faults.invalid !== undefined) return faults
@@ -102,77 +122,46 @@ function fault(bytes: Uint8Array, offset: number): { byte: number; offset: numbe
   return { byte: bytes[at] as number, offset: offset + at }
 }
 
-/** Number of bytes at the end that begin a character which the next chunk may complete. */
-function unfinished(bytes: Uint8Array): number {
-  for (let back = 1; back <= Math.min(3, bytes.length); back++) {
-    const byte = bytes[bytes.length - back] as number
-    if (byte < 0x80) return 0
-    if (byte >= 0xc0) return back < (byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2) ? back : 0
-  }
-  return 0
-}
-
-/** Length of the complete UTF-8 character at offset `at`, or 0. */
-function utf8Length(bytes: Uint8Array, at: number): number {
-  const byte = bytes[at] as number
-  if (byte < 0x80) return 1
-  const length = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2
-  return at + length <= bytes.length && isUtf8(bytes.subarray(at, at + length)) ? length : 0
-}
-
+/**
+ * Whether the bytes are text in UTF-16, the share of ASCII characters, and the approximate offset of text of one byte
+ * per character among it.
+ */
 async function decodes(
   encoding: 'utf-16le' | 'utf-16be',
   chunks: AsyncIterable<Uint8Array>,
-): Promise<{ valid: boolean; asciiShare: number }> {
+): Promise<{ valid: boolean; asciiShare: number; packedAt?: number }> {
   const decoder = new TextDecoder(encoding, { fatal: true })
   let characters = 0
   let ascii = 0
-  const check = (text: string): boolean => {
+  let packedAt: number | undefined
+  let packed: number[] = []
+  const isText = (text: string): boolean => {
+    for (let i = 0; i < text.length; i++) {
+      const unit = text.charCodeAt(i)
+      if (unit < 0x80) ascii++
+      if (!isPrintableAscii(unit >> 8) || !isPrintableAscii(unit & 255)) packed = []
+      else if (packed.push(unit) === MAX_PACKED_UNITS) {
+        if (new Set(packed).size >= MIN_PACKED_VARIETY) packedAt ??= 2 * (characters + i - MAX_PACKED_UNITS)
+        packed = []
+      }
+    }
     characters += text.length
-    for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) < 0x80) ascii++
-    return !NEVER_IN_TEXT.test(text)
+    return packedAt === undefined && !NEVER_IN_TEXT.test(text)
   }
-  try {
-    for await (const chunk of chunks) {
-      if (!check(decoder.decode(chunk, { stream: true }))) return { valid: false, asciiShare: 0 }
-    }
-    return { valid: check(decoder.decode()), asciiShare: ascii / Math.max(1, characters) }
-  } catch {
-    return { valid: false, asciiShare: 0 }
+  const isTextInChunks = async (): Promise<boolean> => {
+    for await (const chunk of chunks) if (!isText(decoder.decode(chunk, { stream: true }))) return false
+    return isText(decoder.decode())
+  }
+  const valid = await isTextInChunks().catch((error: unknown) => {
+    if (error instanceof TypeError) return false
+    throw error
+  })
+  return {
+    valid,
+    asciiShare: ascii / Math.max(1, characters),
+    ...(packedAt === undefined ? {} : { packedAt }),
   }
 }
 
-const isAsciiLetter = (byte: number): boolean => (byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x7a
-/** À to ÿ except × and ÷, and Š Œ Ž š œ ž Ÿ. */
-const isWesternLetter = (byte: number): boolean =>
-  (byte >= 0xc0 && byte !== 0xd7 && byte !== 0xf7) ||
-  [0x8a, 0x8c, 0x8e, 0x9a, 0x9c, 0x9e, 0x9f].includes(byte)
-
-/** Whether the text is in Windows-1252 and not in another encoding with one byte per character. */
-async function isWestern(chunks: AsyncIterable<Uint8Array>): Promise<boolean> {
-  let asciiLetters = 0
-  let letters = 0
-  let high = 0
-  let inUtf8 = 0
-  let symbolsInWords = 0
-  for await (const bytes of chunks) {
-    for (let at = 0; at < bytes.length; at++) {
-      const byte = bytes[at] as number
-      if (byte < 0x20 && byte !== 0x09 && byte !== 0x0a && byte !== 0x0c && byte !== 0x0d) return false
-      if (isAsciiLetter(byte)) asciiLetters++
-      if (byte < 0x80) continue
-      if (UNASSIGNED_1252.has(byte)) return false
-      high++
-      if (isWesternLetter(byte)) letters++
-      else if (isAsciiLetter(bytes[at - 1] ?? 0) && isAsciiLetter(bytes[at + 1] ?? 0) && byte >= 0xa1)
-        symbolsInWords++
-      if (byte >= 0xc2 && utf8Length(bytes, at) > 0) inUtf8 += utf8Length(bytes, at)
-    }
-  }
-  return (
-    letters <= MAX_WESTERN_SHARE * (letters + asciiLetters) &&
-    high - letters <= MAX_WESTERN_SHARE * asciiLetters &&
-    symbolsInWords <= MAX_SYMBOL_SHARE * high &&
-    inUtf8 <= MAX_UTF8_SHARE * high
-  )
-}
+const isPrintableAscii = (byte: number): boolean =>
+  (byte >= 0x20 && byte < 0x7f) || byte === 0x09 || byte === 0x0a || byte === 0x0d

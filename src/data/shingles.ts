@@ -25,15 +25,21 @@ export class SeenShingles {
     return this.#set >= 2 ** (BITS - 3)
   }
 
-  add(text: string): void {
-    if (this.full) return
-    for (const hash of shingles(text)) {
+  /** Add the runs of `text`. @returns the share of them that were added before; 0 for a text without words. */
+  add(text: string): number {
+    const hashes = shingles(text)
+    const isFull = this.full
+    let seen = 0
+    for (const hash of hashes) {
       const [word, bit] = bitOf(hash)
       const old = this.#table[word] as number
-      if ((old & bit) !== 0) continue
-      this.#table[word] = old | bit
-      this.#set++
+      if ((old & bit) !== 0) seen++
+      else if (!isFull) {
+        this.#table[word] = old | bit
+        this.#set++
+      }
     }
+    return hashes.length === 0 ? 0 : seen / hashes.length
   }
 
   /** Share of the runs of `text` that were added before; 0 for a text without words. */

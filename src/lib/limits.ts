@@ -157,6 +157,11 @@ export const LIMITS = {
     unit: 'bytes',
     why: 'largest single document kept whole while reading a corpus',
   },
+  parquetPageBytes: {
+    value: 512 * MIB,
+    unit: 'bytes',
+    why: 'a page of a Parquet file is decoded as a whole; some writers put a whole row group into one page',
+  },
   heldOutBytes: {
     value: 16 * MIB,
     unit: 'bytes',

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { corpusWarnings } from '../../src/data/corpus-warnings.ts'
 import { prepareCorpus } from '../../src/data/prepare-corpus.ts'
+import { ReadingLog } from '../../src/data/reading-report.ts'
 import { Tokenizer } from '../../src/data/tokenizer.ts'
 import { cleanUp, folder, SMALL_MODEL } from '../support/folders.ts'
 
@@ -116,9 +117,12 @@ describe('a prepared corpus', () => {
       train: side,
       heldOut: side,
       duplicates: 2,
+      nearDuplicates: 0,
       repeated: 1,
       heldOutRepeats: false,
+      unsampled: { documents: 0, bytes: 0 },
       converted: [],
+      reading: new ReadingLog().report(),
     }
     expect(corpusWarnings(good)).toEqual([])
     const codes = (changed: Partial<typeof good>) =>

@@ -1,0 +1,109 @@
+/** Reads JSON Lines: one JSON object per line, whose text is one member. Knows no encodings. */
+import { InputError } from '../lib/errors.ts'
+import { limit } from '../lib/limits.ts'
+import { missingColumn, TEXT_COLUMN } from './columns.ts'
+
+/**
+ * The text of every line that is not blank; undefined for a line whose member is null or missing.
+ * @param chunks the text of the file.
+ * @param path of the file, for messages.
+ * @param column name of the member with the text, if it is not `text`.
+ * @param onColumn called once, with the name of the member, when a line has it.
+ * @throws InputError `not-text` for a line that is not a JSON object or holds half of a surrogate pair; `usage` for a
+ * member that is not a string, and if no line has the member.
+ */
+export async function* readJsonLines(
+  chunks: AsyncIterable<string>,
+  path: string,
+  column: string | undefined,
+  onColumn: (name: string) => void,
+): AsyncGenerator<string | undefined, void, void> {
+  const name = column ?? TEXT_COLUMN
+  let number = 0
+  let isFound = false
+  let firstMembers: string[] | undefined
+  for await (const line of linesOf(chunks, path)) {
+    number++
+    if (line.trim() === '') continue
+    const title = `${path} line ${number}`
+    const object = objectOf(line, title)
+    firstMembers ??= Object.keys(object)
+    const value = Object.hasOwn(object, name) ? object[name] : undefined
+    if (value !== undefined && !isFound) {
+      isFound = true
+      onColumn(name)
+    }
+    yield value === undefined || value === null ? undefined : textValue(value, `${title}, member "${name}"`)
+  }
+  if (firstMembers !== undefined && !isFound) throw missingColumn(path, firstMembers, column)
+}
+
+/** Lines that end with \n, \r\n or \r, since JSON strings may contain other line separators. */
+async function* linesOf(chunks: AsyncIterable<string>, path: string): AsyncGenerator<string> {
+  let number = 1
+  let rest = ''
+  let endsWithCr = false
+  for await (const chunk of chunks) {
+    // Only the new text is searched, so that a long line takes linear time.
+    const lines = (endsWithCr && chunk.startsWith('\n') ? chunk.slice(1) : chunk).split(/\r\n|[\r\n]/)
+    endsWithCr = chunk.endsWith('\r')
+    for (const line of lines.slice(0, -1)) {
+      yield rest + line
+      rest = ''
+      number++
+    }
+    rest += lines.at(-1)
+    if (rest.length > limit('documentBytes')) {
+      throw new InputError(
+        'usage',
+        `${path} line ${number}: longer than ${limit('documentBytes')} characters; split the document`,
+      )
+    }
+  }
+  yield rest
+}
+
+function objectOf(line: string, title: string): Record<string, unknown> {
+  let value: unknown
+  try {
+    value = JSON.parse(line)
+  } catch (cause) {
+    const advice = line.trimStart().startsWith('[') || line.trim() === '{' ? `; ${CONVERT}` : ''
+    const reason = cause instanceof Error ? cause.message.slice(0, 100) : ''
+    throw new InputError(
+      'not-text',
+      `${title}: expected a JSON object on one line, got text that is not valid JSON (${reason})${advice}`,
+      {},
+      cause,
+    )
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>
+  const advice = Array.isArray(value) ? `; ${CONVERT}` : ''
+  throw new InputError('not-text', `${title}: expected a JSON object, got ${typeOf(value)}${advice}`)
+}
+
+const CONVERT = `convert it with "jq -c '.[]' FILE > NEW.jsonl" (for one array) or "jq -c . FILE > NEW.jsonl"`
+
+/** @throws InputError `usage` if the value is not a string, `not-text` if it is not well-formed Unicode. */
+function textValue(value: unknown, title: string): string {
+  if (typeof value !== 'string') {
+    throw new InputError(
+      'usage',
+      `${title}: expected a string or null, got ${typeOf(value)}; choose another member with --column NAME, or leave the file out of --data`,
+    )
+  }
+  if (!value.isWellFormed()) {
+    throw new InputError(
+      'not-text',
+      `${title}: expected Unicode text, got half of a surrogate pair (an escape such as \\ud83d without its other half); mend the line`,
+    )
+  }
+  return value
+}
+
+function typeOf(value: unknown): string {
+  if (value === null) return 'null'
+  if (Array.isArray(value)) return 'an array'
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`
+}
