@@ -12,7 +12,10 @@ export interface Output {
   readonly json: boolean
   /** A line for people; nothing with --json. */
   say(line: string): void
-  /** A line that the next one replaces; on a terminal only. */
+  /**
+   * A line that the next one replaces. Without a terminal, the latest line is printed every 30 s until the next line of
+   * another kind: on stdout, with --json on stderr.
+   */
   progress(line: string): void
   /** The result: the object as the last line of stdout with --json, else its lines. */
   result(value: unknown, lines: readonly string[]): void
@@ -38,6 +41,8 @@ export interface Streams {
   readonly stderr: TextStream
 }
 
+/** Time between lines of progress where lines cannot be replaced, as in a log file. */
+const PROGRESS_INTERVAL_MS = 30_000
 /** Columns of a terminal that does not tell its width. */
 const DEFAULT_COLUMNS = 80
 
@@ -68,13 +73,19 @@ export function createOutput({ stdin, stdout, stderr }: Streams, json: boolean):
   const terminal = stdout.isTTY === true
   const color = terminal && !process.env['NO_COLOR'] && process.env['TERM'] !== 'dumb'
   let isLineOpen = false
+  let waiting: string | undefined
+  let timer: NodeJS.Timeout | undefined
   const clear = (): void => {
+    waiting = undefined
     if (isLineOpen) stdout.write(`\r${ESCAPE}[2K`)
     isLineOpen = false
   }
   const print = (line: string): void => {
     clear()
     stdout.write(`${printable(line, color)}\n`)
+  }
+  const printWaiting = (): void => {
+    if (waiting !== undefined) (json ? stderr : stdout).write(`${escapeUnprintable(waiting)}\n`)
   }
   return {
     json,
@@ -83,16 +94,23 @@ export function createOutput({ stdin, stdout, stderr }: Streams, json: boolean):
       color,
     },
     say: (line) => {
-      if (!json) print(line)
+      if (json) waiting = undefined
+      else print(line)
     },
     progress: (line) => {
-      if (json || !terminal) return
+      if (json || !terminal) {
+        waiting = line
+        // The timer does not keep the process running.
+        timer ??= setInterval(printWaiting, PROGRESS_INTERVAL_MS).unref()
+        return
+      }
       clear()
       stdout.write(escapeUnprintable(line).slice(0, (stdout.columns ?? DEFAULT_COLUMNS) - 1))
       isLineOpen = true
     },
     result: (value, lines) => {
       clear()
+      clearInterval(timer)
       if (json) stdout.write(`${printableJson(value)}\n`)
       else for (const line of lines) print(line)
     },

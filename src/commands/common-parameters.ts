@@ -6,6 +6,7 @@ const MAX_SHARD_MEGABYTES = 1_000_000
 /** Experts that one selection may name, and characters of each name: a package id has 71. */
 const MAX_NAMES = 64
 const MAX_NAME = 200
+const MAX_COLUMN = 1000
 
 /** The name of a training, and of the expert that it trains. */
 export const EXPERT_NAME = text(64)
@@ -15,6 +16,13 @@ export const INSTITUTION = text(100)
 
 /** For any model; the ranks that a model allows are checked where its sizes are known. */
 export const RANK = whole(1, 65_536)
+
+/** The column with the text. */
+export const COLUMN = option(
+  'column',
+  'column of .csv and .parquet, or member of .jsonl, that holds the text (default: text)',
+  text(MAX_COLUMN),
+)
 
 export const SHARD_MEGABYTES: Parameter<number | undefined> = option(
   'shard-size',

@@ -1,6 +1,7 @@
 /** Names the domains of `evaluate`: one for each path, all different. Does not read text. */
 import { stat } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
+import { textKind } from '../data/file-kinds.ts'
 import { InputError } from '../lib/errors.ts'
 import { mapDiskErrors, pathExists } from '../lib/files.ts'
 import { MACRO, PUBLIC_TEXT } from './evaluation-report.ts'
@@ -12,7 +13,6 @@ export interface DomainPath {
 
 /** Characters of a name: it heads a column of a table. */
 const MAX_NAME = 40
-const EXTENSIONS = /\.(txt|md|jsonl|jsonl\.gz|csv|parquet)$/i
 
 /**
  * Each argument is PATH or NAME=PATH. A domain without a name gets that of its file or folder, together with the
@@ -66,7 +66,8 @@ async function domainOf(argument: string): Promise<{ path: string; name?: string
 
 /** The name of a path without its extension, in printable characters, shortened to fit a column. */
 function printable(path: string, name: string): string {
-  const shown = (EXTENSIONS.test(path) ? name.replace(EXTENSIONS, '') : name).replaceAll(/\p{C}/gu, '?')
+  const { extension } = textKind(path) ?? { extension: '' }
+  const shown = name.slice(0, name.length - extension.length).replaceAll(/\p{C}/gu, '?')
   const characters = [...shown]
   return characters.length <= MAX_NAME ? shown : `${characters.slice(0, MAX_NAME - 1).join('')}…`
 }

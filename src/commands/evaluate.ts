@@ -7,7 +7,7 @@ import { Fields } from '../lib/fields.ts'
 import { mapDiskErrors, writeFileAtomic } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
 import { nodeCommand } from './command.ts'
-import { EXPERT_NAME, ROUTER } from './common-parameters.ts'
+import { COLUMN, EXPERT_NAME, ROUTER } from './common-parameters.ts'
 import type { DomainPath } from './domains.ts'
 import { evaluationLines } from './evaluation-lines.ts'
 import type { EvaluationReport, ScoreProgress } from './evaluation-report.ts'
@@ -80,8 +80,8 @@ const optOut: Parameter<boolean> = {
 export const EVALUATE = nodeCommand({
   name: 'evaluate',
   usage:
-    'evaluate [--data [NAME=]PATH...] [--name TRAINING] [--kilobytes N] [--router auto|solved|rows] [--opt-out] [--picture FILE.svg]',
-  parameters: { data, name, maxBytes, router: ROUTER, publicText, optOut },
+    'evaluate [--data [NAME=]PATH...] [--column NAME] [--name TRAINING] [--kilobytes N] [--router auto|solved|rows] [--opt-out] [--picture FILE.svg]',
+  parameters: { data, column: COLUMN, name, maxBytes, router: ROUTER, publicText, optOut },
   clientOptions: [
     { name: PICTURE, type: 'string', help: 'draw the routing of every domain by layer as an SVG file' },
   ],

@@ -20,6 +20,8 @@ import {
 export interface EvaluateRequest {
   /** Texts to score; each path is one domain. */
   readonly data: readonly DomainPath[] | undefined
+  /** Column of tables that holds the text; default `text`. */
+  readonly column: string | undefined
   /** A training of this node whose held-out text is scored. */
   readonly name: string | undefined
   /** Maximum number of bytes of each path to score. */
@@ -64,6 +66,7 @@ export async function* evaluateText(
       training: request.name,
       data,
       maxBytes: request.maxBytes,
+      column: request.column,
       publicText: asked === 0 || request.publicText ? PUBLIC_TEXT : undefined,
       experts: composed,
       publicModel: node.charter.publicModel.digest,

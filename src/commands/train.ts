@@ -1,14 +1,16 @@
 /** The command `train`: trains an expert here, or writes the pair of public model and expert to train elsewhere. */
+import { TEXT_KINDS } from '../data/file-kinds.ts'
+import { readingLines } from '../data/reading-report.ts'
 import { InputError } from '../lib/errors.ts'
 import type { Waiting } from '../lib/turns.ts'
 import type { PairExport } from '../owner/export-pair.ts'
-import type { TrainEvent, TrainRequest } from '../owner/train-expert.ts'
+import type { TrainEvent, TrainPhase, TrainRequest } from '../owner/train-expert.ts'
 import type { TrainResult } from '../owner/training-folder.ts'
 import { type BytesProgress, bytesLine } from './bytes-progress.ts'
 import { nodeCommand, type ProgressLine } from './command.ts'
-import { EXPERT_NAME, RANK, SHARD_MEGABYTES, shardBytes } from './common-parameters.ts'
+import { COLUMN, EXPERT_NAME, RANK, SHARD_MEGABYTES, shardBytes } from './common-parameters.ts'
 import { option, path, paths, requiredOption, whole } from './parameters.ts'
-import { bar, bits, duration } from './terminal.ts'
+import { bar, bits, duration, megabytes } from './terminal.ts'
 
 const MAX_PATHS = 1024
 const MAX_STEPS = 10_000_000
@@ -21,9 +23,10 @@ type TrainProgress = Exclude<TrainEvent, { readonly stage: 'done' }> | BytesProg
 export const TRAIN = nodeCommand({
   name: 'train',
   usage:
-    'train --data PATH... --name NAME [--steps N] [--accumulate N] [--rank R] [--resume] [--export-pair DIR]',
+    'train --data PATH... --name NAME [--column NAME] [--steps N] [--accumulate N] [--rank R] [--resume] [--export-pair DIR]',
   parameters: {
-    data: paths('data', 'file or folder of .txt, .md, .jsonl, .jsonl.gz, .csv, .parquet', MAX_PATHS),
+    data: paths('data', `file or folder of ${TEXT_KINDS}`, MAX_PATHS),
+    column: COLUMN,
     name: requiredOption('name', 'name of the expert', EXPERT_NAME),
     steps: option('steps', 'number of training steps (default 200)', whole(1, MAX_STEPS)),
     accumulate: option(
@@ -47,13 +50,14 @@ export const TRAIN = nodeCommand({
   clientOptions: [{ name: 'resume', type: 'boolean', help: 'continue on the text that was prepared before' }],
   async *run(
     node,
-    { name, data, steps, accumulate, rank, exportPair, shardMegabytes },
+    { name, data, column, steps, accumulate, rank, exportPair, shardMegabytes },
     signal,
   ): AsyncGenerator<TrainProgress, TrainResult | PairExport, void> {
     const { TRAIN_DEFAULTS } = await import('../owner/train-expert.ts')
     const request: TrainRequest = {
       name,
       paths: data,
+      column,
       steps: steps ?? TRAIN_DEFAULTS.steps,
       accumulate: accumulate ?? TRAIN_DEFAULTS.accumulate,
       rank: rank ?? TRAIN_DEFAULTS.rank,
@@ -66,8 +70,8 @@ export const TRAIN = nodeCommand({
           'a pair is always trained whole elsewhere: leave out --rank here and give it to "flexmesh publish"',
         )
       }
-      const { name, paths, seed } = request
-      const training = { name, paths, seed }
+      const { name, paths, column, seed } = request
+      const training = { name, paths, column, seed }
       const asked = { training, directory: exportPair, shardBytes: shardBytes(shardMegabytes) }
       return yield* node.trainings.exportPair(asked, signal)
     }
@@ -81,8 +85,9 @@ export const TRAIN = nodeCommand({
   progress: progressLine,
 })
 
-function exportLines({ warnings, directory, documents, tokens }: PairExport): string[] {
+function exportLines({ warnings, directory, documents, tokens, reading }: PairExport): string[] {
   return [
+    ...readingLines(reading),
     ...warnings.map(({ message }) => `warning: ${message}`),
     `the pair to train is in ${directory}; ${documents} documents, ${tokens} tokens were prepared here`,
     'next: train its expert 1, then flexmesh import-expert DIR with the same --name',
@@ -100,8 +105,21 @@ function progressLine(event: TrainProgress): ProgressLine {
   switch (event.stage) {
     case 'waiting':
       return { text: `waiting for the training ${event.behind} of this node`, stays: true }
+    case 'reading':
+    case 'tokenizing': {
+      const { stage, done, total, documents } = event
+      return {
+        text: `${stage} text ${bar(Math.min(done, total), total)} ${megabytes(done, total)}, ${documents} documents`,
+        stays: false,
+      }
+    }
+    case 'phase':
+      return { text: PHASES[event.phase], stays: false }
     case 'prepared':
-      return { text: preparedLine(event.stats), stays: true }
+      return {
+        text: [...readingLines(event.stats.reading), preparedLine(event.stats)].join('\n'),
+        stays: true,
+      }
     case 'warning':
       return { text: `warning: ${event.message}`, stays: true }
     case 'bytes':
@@ -116,13 +134,27 @@ function progressLine(event: TrainProgress): ProgressLine {
   }
 }
 
+const PHASES: Record<TrainPhase, string> = {
+  'public-text': 'preparing the public text',
+  'router-rows': 'computing the first router rows',
+  compile: 'compiling the training step',
+  score: 'scoring the expert on held-out text',
+}
+
 type TextStats = Extract<TrainProgress, { readonly stage: 'prepared' }>['stats']
 
-function preparedLine({ train, heldOut, duplicates, repeated }: TextStats): string {
+function preparedLine(stats: TextStats): string {
+  const { train, heldOut, duplicates, nearDuplicates, repeated, unsampled } = stats
   return [
     `text: ${train.documents} documents, ${train.tokens} tokens, ${train.bytes} bytes to train on`,
     `${heldOut.documents} documents held out for scoring`,
+    ...(unsampled.documents > 0
+      ? [
+          `${unsampled.documents} further documents (${unsampled.bytes} bytes) not used: so few steps read only a sample`,
+        ]
+      : []),
     ...(duplicates > 0 ? [`${duplicates} duplicates left out`] : []),
+    ...(nearDuplicates > 0 ? [`${nearDuplicates} mostly repeat earlier ones and are kept`] : []),
     ...(repeated > 0 ? [`${repeated} not held out because they repeat the training text`] : []),
   ].join('; ')
 }

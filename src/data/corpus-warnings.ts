@@ -1,4 +1,4 @@
-/** Warnings about a corpus that was accepted. Knows no files. */
+/** Warnings about a corpus that was accepted. Does not read files. */
 import { limit } from '../lib/limits.ts'
 import type { CorpusStats } from './corpus.ts'
 
@@ -8,9 +8,18 @@ export interface CorpusWarning {
     | 'little-held-out'
     | 'held-out-repeats'
     | 'duplicates'
+    | 'near-duplicates'
+    | 'unread-text'
     | 'tokenizer'
     | 'encoding'
   readonly message: string
+}
+
+/** The text that a training reads. */
+export interface TextUse {
+  readonly steps: number
+  /** Number of tokens of own text that the steps read together. */
+  readonly tokens: number
 }
 
 /**
@@ -18,9 +27,12 @@ export interface CorpusWarning {
  * on English).
  */
 const MIN_BYTES_PER_TOKEN = 1.6
+/** Share of the text below which steps leave much of it unread. */
+const MIN_READ_SHARE = 0.5
 
-export function corpusWarnings(stats: CorpusStats): CorpusWarning[] {
-  const { train, heldOut, duplicates, heldOutRepeats, converted } = stats
+/** @param use if it is known how the corpus will be used. */
+export function corpusWarnings(stats: CorpusStats, use?: TextUse): CorpusWarning[] {
+  const { train, heldOut, duplicates, nearDuplicates, heldOutRepeats, converted } = stats
   const warnings: CorpusWarning[] = []
   const warn = (code: CorpusWarning['code'], message: string): void => void warnings.push({ code, message })
   for (const { encoding, files, example } of converted) {
@@ -33,6 +45,8 @@ export function corpusWarnings(stats: CorpusStats): CorpusWarning[] {
       `only ${train.tokens} tokens to train on; below ${limit('noisyTrainTokens')} the expert learns little beyond these texts, and its scores are noisy`,
     )
   }
+  const unread = use === undefined ? undefined : unreadText(stats, use)
+  if (unread !== undefined) warn('unread-text', unread)
   if (heldOut.bytes < limit('noisyHeldOutBytes')) {
     warn(
       'little-held-out',
@@ -49,6 +63,12 @@ export function corpusWarnings(stats: CorpusStats): CorpusWarning[] {
     const all = duplicates + train.documents + heldOut.documents
     warn('duplicates', `${duplicates} of ${all} documents are duplicates and were left out`)
   }
+  if (nearDuplicates > train.documents / 2) {
+    warn(
+      'near-duplicates',
+      `${nearDuplicates} of ${train.documents} documents repeat earlier ones almost entirely; they were kept, and the expert mostly learns what they share`,
+    )
+  }
   const bytesPerToken = (train.bytes + heldOut.bytes) / Math.max(1, train.tokens + heldOut.tokens)
   if (bytesPerToken < MIN_BYTES_PER_TOKEN) {
     warn(
@@ -57,4 +77,16 @@ export function corpusWarnings(stats: CorpusStats): CorpusWarning[] {
     )
   }
   return warnings
+}
+
+/** What to say if the steps read less than half of the text; undefined if they read more. */
+function unreadText({ train, unsampled }: CorpusStats, { steps, tokens }: TextUse): string | undefined {
+  const all = train.tokens + Math.round((unsampled.bytes * train.tokens) / Math.max(1, train.bytes))
+  const share = Math.min(tokens, train.tokens) / Math.max(1, all)
+  if (share >= MIN_READ_SHARE) return undefined
+  const read = `${steps} steps read ${(100 * share).toPrecision(2)} % of the text, ${Math.min(tokens, train.tokens)} of about ${all} tokens`
+  const enough = `--steps ${Math.ceil((all * steps) / tokens)}`
+  return tokens > train.tokens
+    ? `${read}, because an earlier run prepared a sample for fewer steps; to use all text, train under another --name with ${enough}`
+    : `${read}; ${enough} reads as many tokens as the text has`
 }

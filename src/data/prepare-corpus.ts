@@ -4,6 +4,7 @@
  * model.
  */
 import { join } from 'node:path'
+import { InputError } from '../lib/errors.ts'
 import { ensurePrivateDir } from '../lib/files.ts'
 import {
   type Corpus,
@@ -94,6 +95,12 @@ async function readInto(split: CorpusSplit, init: PrepareInit, log: ReadingLog):
   for await (const document of readDocuments(paths, options)) {
     documents++
     await split.add(document)
+  }
+  if (column !== undefined && log.report().columns.length === 0) {
+    throw new InputError(
+      'usage',
+      `--column ${column}: expected a table (.csv, .jsonl or .parquet) in ${paths.join(', ')}, found none; leave out --column`,
+    )
   }
 }
 

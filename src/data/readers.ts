@@ -45,12 +45,10 @@ export async function* readDocuments(
   paths: readonly string[],
   options: ReadOptions = {},
 ): AsyncGenerator<Document, void, void> {
-  const { signal, log = new ReadingLog(), column } = options
+  const { signal, log = new ReadingLog() } = options
   let hasText = false
-  let hasTable = false
   for await (const file of findFiles(paths, log, signal)) {
     const isPlain = file.kind.format === 'plain'
-    if (!isPlain) hasTable = true
     let hasRows = false
     for await (const whole of textsOf(file, options, log)) {
       for (const text of documentPieces(whole ?? '')) {
@@ -63,12 +61,6 @@ export async function* readDocuments(
       if (!isPlain && (whole ?? '').trim() === '') log.add('withoutText', 'rows', file.name)
     }
     if (isPlain && !hasRows) log.add('withoutText', 'files', file.name)
-  }
-  if (column !== undefined && !hasTable) {
-    throw new InputError(
-      'usage',
-      `--column ${column}: expected a table (.csv, .jsonl or .parquet) in ${paths.join(', ')}, found none; leave out --column`,
-    )
   }
   if (!hasText) throw noText(paths, log)
 }

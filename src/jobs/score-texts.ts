@@ -34,6 +34,8 @@ export interface ScoreRequest {
   readonly data: readonly { readonly name: string; readonly path: string }[]
   /** Maximum number of bytes of each of them to score. */
   readonly maxBytes: number
+  /** Column of tables that holds the text; default `text`. */
+  readonly column: string | undefined
   /** Name of the domain of public held-out text; undefined if it is not scored. */
   readonly publicText: string | undefined
   /** In the order of the mixture. */
@@ -98,7 +100,7 @@ export async function* scoreTexts(
 
 async function readTexts(
   workplace: Workplace,
-  { training: name, data, maxBytes, publicText }: ScoreRequest,
+  { training: name, data, maxBytes, column, publicText }: ScoreRequest,
   signal: AbortSignal,
 ): Promise<Text[]> {
   const { publicModel, training } = workplace
@@ -114,7 +116,7 @@ async function readTexts(
     texts.push({ name, documents, cut: false })
   }
   for (const { name, path } of data) {
-    const text = await readText(workplace, path, maxBytes, signal)
+    const text = await readText(workplace, path, maxBytes, column, signal)
     const trainedAs = await trainingOn(workplace, path)
     texts.push({ name, ...text, ...(trainedAs === undefined ? {} : { trainedAs }) })
   }
@@ -133,12 +135,13 @@ async function readText(
   { publicModel: { tokenizer } }: Workplace,
   path: string,
   maxBytes: number,
+  column: string | undefined,
   signal: AbortSignal,
 ): Promise<{ documents: HeldOutDocument[]; cut: boolean }> {
   const documents: HeldOutDocument[] = []
   let room = maxBytes
   let cut = false
-  for await (const { text } of readDocuments([path], { signal })) {
+  for await (const { text } of readDocuments([path], { signal, column })) {
     const kept = firstBytes(text, room)
     cut = kept !== text
     if (kept !== '') {

@@ -172,6 +172,16 @@ export const LIMITS = {
     unit: 'count',
     why: 'minimum number of tokens to train on: as many as two steps with four own rows of 128 tokens read',
   },
+  sampledTrainBytes: {
+    value: 16 * MIB,
+    unit: 'bytes',
+    why: 'own text up to this size is always turned into tokens as a whole, which takes less than a minute',
+  },
+  sampledTrainBytesInMemory: {
+    value: 64 * MIB,
+    unit: 'bytes',
+    why: 'largest sample of own text, kept in memory while a corpus is read; trainings that need more use all text',
+  },
   noisyTrainTokens: {
     value: 50_000,
     unit: 'count',

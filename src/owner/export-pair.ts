@@ -15,12 +15,13 @@ import {
 import { openPublicModel, type PublicModel, type PublicModelFiles } from '../checkpoint/public-model.ts'
 import { ROUTER_BIAS_FILE, writeRouterBias } from '../checkpoint/router-bias.ts'
 import { type CorpusWarning, corpusWarnings } from '../data/corpus-warnings.ts'
+import type { ReadingReport } from '../data/reading-report.ts'
 import { expertName, FFN_PROJECTIONS, layerName, PAIR_EXPERT, routerName } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { INITIAL_BIAS } from '../training/pair.ts'
 import { ownStatistics, saveOwnStatistics } from './statistics.ts'
-import { startPair, type TrainRequest } from './train-expert.ts'
+import { type PairRequest, type StartEvent, startPair } from './train-expert.ts'
 import { saveConstantRows, trainingDirs } from './training-folder.ts'
 
 export interface PairExport {
@@ -29,6 +30,7 @@ export interface PairExport {
   readonly documents: number
   readonly tokens: number
   readonly warnings: readonly CorpusWarning[]
+  readonly reading: ReadingReport
 }
 
 /**
@@ -39,13 +41,16 @@ export async function exportPair(
   engine: Engine,
   model: PublicModel,
   trainingRoot: string,
-  request: Pick<TrainRequest, 'name' | 'paths' | 'seed'>,
+  request: PairRequest,
   directory: string,
-  options: DirectoryOptions & { readonly signal: AbortSignal },
+  options: DirectoryOptions & {
+    readonly signal: AbortSignal
+    readonly onStart?: (event: StartEvent) => void
+  },
 ): Promise<PairExport> {
   await checkTarget(directory)
   const published = await openPublicModel(model.dir)
-  const start = await startPair(engine, model, trainingRoot, request, options.signal)
+  const start = await startPair(engine, model, trainingRoot, request, options.signal, options.onStart)
   try {
     const { rows, constantRows } = start.embedding
     const content = {
@@ -64,8 +69,9 @@ export async function exportPair(
     const own = await ownStatistics(model, start.corpus)
     if (own !== undefined) await saveOwnStatistics(dirs, own)
     const files = await writeHuggingFaceDirectory(directory, content, options)
-    const { documents, tokens } = start.corpus.stats.train
-    return { directory, files, documents, tokens, warnings: corpusWarnings(start.corpus.stats) }
+    const { train, reading } = start.corpus.stats
+    const { documents, tokens } = train
+    return { directory, files, documents, tokens, warnings: corpusWarnings(start.corpus.stats), reading }
   } finally {
     await start.close()
   }

@@ -12,7 +12,7 @@ import type { Engine } from '../tensor/engine.ts'
 import type { CutExpert } from './cut-expert.ts'
 import type { PairExport } from './export-pair.ts'
 import { openReplay } from './replay.ts'
-import type { TrainEvent, TrainRequest } from './train-expert.ts'
+import type { PairRequest, StartEvent, TrainEvent, TrainRequest } from './train-expert.ts'
 
 /** What these jobs work with. */
 export interface OwnerWorkplace {
@@ -23,7 +23,7 @@ export interface OwnerWorkplace {
 }
 
 export interface ExportRequest extends Pick<DirectoryOptions, 'shardBytes'> {
-  readonly training: Pick<TrainRequest, 'name' | 'paths' | 'seed'>
+  readonly training: PairRequest
   readonly directory: string
 }
 
@@ -45,7 +45,7 @@ export type OwnerJobs = {
   readonly train: { readonly request: TrainRequest; readonly progress: TrainEvent; readonly result: null }
   readonly exportPair: {
     readonly request: ExportRequest
-    readonly progress: BytesDone
+    readonly progress: StartEvent | BytesDone
     readonly result: PairExport
   }
   readonly cut: {
@@ -73,14 +73,15 @@ export const OWNER_JOBS: JobHandlers<OwnerJobs, OwnerWorkplace> = {
     yield* trainExpert(engine, publicModel, training, request, signal)
     return null
   },
-  async *exportPair(workplace, request, signal): AsyncGenerator<BytesDone, PairExport, void> {
+  async *exportPair(workplace, request, signal): AsyncGenerator<StartEvent | BytesDone, PairExport, void> {
     const { exportPair } = await import('./export-pair.ts')
     const { engine, publicModel, training } = workplace
     const { shardBytes } = request
-    return yield* reporting<BytesDone, PairExport>((report) =>
+    return yield* reporting<StartEvent | BytesDone, PairExport>((report) =>
       exportPair(engine, publicModel, training, request.training, request.directory, {
         signal,
         ...(shardBytes === undefined ? {} : { shardBytes }),
+        onStart: report,
         onProgress: (done, total) => report({ stage: 'bytes', done, total }),
       }),
     )

@@ -6,11 +6,12 @@ import { join } from 'node:path'
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { type Corpus, openCorpus } from '../data/corpus.ts'
 import { type CorpusWarning, corpusWarnings } from '../data/corpus-warnings.ts'
-import { prepareCorpus } from '../data/prepare-corpus.ts'
+import { type PrepareProgress, prepareCorpus } from '../data/prepare-corpus.ts'
 import { windowSampler } from '../data/token-file.ts'
 import { InputError } from '../lib/errors.ts'
 import { ensurePrivateDir, pathExists } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
+import { reporting } from '../lib/reporting.ts'
 import { checkRank } from '../model/low-rank.ts'
 import { zeroRows } from '../model/params.ts'
 import type { Engine } from '../tensor/engine.ts'
@@ -30,6 +31,8 @@ export interface TrainRequest {
   readonly name: string
   /** Files and folders with text; empty resumes on the text that an earlier run prepared. */
   readonly paths: readonly string[]
+  /** Column of tables, or member of JSON objects, that holds the text; default `text`. */
+  readonly column?: string | undefined
   readonly steps: number
   /** Micro-batches of B rows per step: a larger batch in the same memory. */
   readonly accumulate: number
@@ -55,8 +58,16 @@ export const TRAIN_DEFAULTS = {
   embeddingWindows: 128,
 } as const
 
+/** Work before the first step and after the last one that reports no progress of its own. */
+export type TrainPhase = 'public-text' | 'router-rows' | 'compile' | 'score'
+
+/** Progress before the first step. */
+export type StartEvent = PrepareProgress | { readonly stage: 'phase'; readonly phase: TrainPhase }
+
 export type TrainEvent =
-  | { readonly stage: 'prepared'; readonly stats: Corpus['stats'] }
+  | StartEvent
+  /** `tokensRead`: number of tokens of own text that the steps read. */
+  | { readonly stage: 'prepared'; readonly stats: Corpus['stats']; readonly tokensRead: number }
   | ({ readonly stage: 'warning' } & CorpusWarning)
   | ({ readonly stage: 'step' } & StepReport)
   | { readonly stage: 'done'; readonly result: TrainResult }
@@ -75,6 +86,12 @@ export interface PairStart {
   close(): Promise<void>
 }
 
+/** What `startPair` needs to know of a training. */
+export type PairRequest = Pick<TrainRequest, 'name' | 'paths' | 'column' | 'seed'> & {
+  /** Maximum number of bytes of own text that are turned into tokens; default all. */
+  readonly maxTrainBytes?: number | undefined
+}
+
 /**
  * Open or prepare the text of a training and compute its first router rows. The caller has claimed the training's folder.
  * @throws InputError of `prepareCorpus`; `exists` if the training was begun on other text; `not-found` without text.
@@ -83,8 +100,9 @@ export async function startPair(
   engine: Engine,
   model: PublicModel,
   trainingRoot: string,
-  request: Pick<TrainRequest, 'name' | 'paths' | 'seed'>,
+  request: PairRequest,
   signal: AbortSignal,
+  report: (event: StartEvent) => void = () => undefined,
 ): Promise<PairStart> {
   const dirs = trainingDirs(trainingRoot, request.name)
   const opened: Corpus[] = []
@@ -93,8 +111,9 @@ export async function startPair(
   }
   try {
     await ensurePrivateDir(dirs.dir)
-    const corpus = await openOrPrepare(model, dirs.corpus, request, signal)
+    const corpus = await openOrPrepare(model, dirs.corpus, request, signal, report)
     opened.push(corpus)
+    report({ stage: 'phase', phase: 'public-text' })
     const replay = await openReplay(model, trainingRoot, signal)
     opened.push(replay)
     const { T } = TRAIN_DEFAULTS
@@ -105,6 +124,7 @@ export async function startPair(
       const all = await Promise.all(indexes.map((index) => sampler(index)))
       return all.map((window) => window.subarray(0, EMBEDDING_WINDOW))
     }
+    report({ stage: 'phase', phase: 'router-rows' })
     const embedding = await embedForRouter(engine, model.config, model.params, {
       own: await windows(own),
       public: await windows(shared),
@@ -114,7 +134,7 @@ export async function startPair(
       replay,
       embedding,
       batch: (step, rows) => {
-        const publicRows = Math.round(rows * TRAIN_DEFAULTS.replayShare)
+        const publicRows = publicRowsOf(rows)
         return Promise.all(
           Array.from({ length: rows }, (_, b) => (b < publicRows ? shared : own)(step * rows + b)),
         )
@@ -144,13 +164,24 @@ export async function* trainExpert(
   const dirs = trainingDirs(trainingRoot, request.name)
   const { rank } = request
   checkRank(config, rank)
-  const start = await startPair(engine, model, trainingRoot, request, signal)
+  const tokensRead = ownTokensRead(request)
+  const start = yield* reportedStart((stop, report) =>
+    startPair(
+      engine,
+      model,
+      trainingRoot,
+      { ...request, maxTrainBytes: sampleBytes(tokensRead) },
+      AbortSignal.any([signal, stop]),
+      report,
+    ),
+  )
   try {
     const { corpus, embedding } = start
-    yield { stage: 'prepared', stats: corpus.stats }
-    const warnings = corpusWarnings(corpus.stats)
+    yield { stage: 'prepared', stats: corpus.stats, tokensRead }
+    const warnings = corpusWarnings(corpus.stats, { steps: request.steps, tokens: tokensRead })
     for (const warning of warnings) yield { stage: 'warning', ...warning }
     const { B, T } = TRAIN_DEFAULTS
+    yield { stage: 'phase', phase: 'compile' }
     const trainables = initialTrainables(config, params, embedding.rows, { rank })
     const optimizer = new AdamW(ADAMW_DEFAULTS, trainables)
     const compiled = await compilePairStep(engine, config, params, zeroRows(config), B, T, { rank })
@@ -176,6 +207,7 @@ export async function* trainExpert(
       await compiled.dispose()
     }
     signal.throwIfAborted()
+    yield { stage: 'phase', phase: 'score' }
     const own = await ownStatistics(model, corpus)
     const expert = {
       ...releasedExpert(config, trainables, embedding.constantRows),
@@ -194,6 +226,7 @@ export async function* trainExpert(
       statisticsDocuments: own?.documents ?? 0,
       ...score,
       ...(warnings.length === 0 ? {} : { warnings }),
+      reading: corpus.stats.reading,
     }
     await saveExpert(config, dirs, expert)
     await saveResult(dirs, result)
@@ -203,20 +236,71 @@ export async function* trainExpert(
   }
 }
 
-/** The corpus that an earlier run prepared, if it is of the same paths; else a new one. */
+/** Runs `start`; ends it and closes its result if the consumer of the events stops early. */
+async function* reportedStart(
+  start: (stop: AbortSignal, report: (event: StartEvent) => void) => Promise<PairStart>,
+): AsyncGenerator<StartEvent, PairStart, void> {
+  const stop = new AbortController()
+  let starting: Promise<PairStart> | undefined
+  let isDone = false
+  try {
+    const started = yield* reporting<StartEvent, PairStart>((report) => {
+      starting = start(stop.signal, report)
+      return starting
+    })
+    isDone = true
+    return started
+  } finally {
+    if (!isDone) {
+      stop.abort()
+      await starting?.then(
+        (started) => started.close(),
+        () => undefined,
+      )
+    }
+  }
+}
+
+function publicRowsOf(rows: number): number {
+  return Math.round(rows * TRAIN_DEFAULTS.replayShare)
+}
+
+/** Number of tokens of own text that all steps read together. */
+function ownTokensRead({ steps, accumulate }: TrainRequest): number {
+  const rows = TRAIN_DEFAULTS.B * accumulate
+  return steps * (rows - publicRowsOf(rows)) * TRAIN_DEFAULTS.T
+}
+
+/**
+ * Bytes of own text that are enough for a number of tokens: several times as many, so that hardly any window is read
+ * twice. Undefined, which means all text, if the sample would not fit into memory.
+ */
+function sampleBytes(tokens: number): number | undefined {
+  const bytes = Math.max(limit('sampledTrainBytes'), SAMPLE_FACTOR * BYTES_PER_TOKEN * tokens)
+  return bytes <= limit('sampledTrainBytesInMemory') ? bytes : undefined
+}
+const SAMPLE_FACTOR = 4
+/** English has about 3.3 bytes per token with 4096 tokens, and more with larger vocabularies. */
+const BYTES_PER_TOKEN = 4
+
+/** The corpus that an earlier run prepared, if it is of the same paths and column; else a new one. */
 async function openOrPrepare(
   model: PublicModel,
   outDir: string,
-  request: Pick<TrainRequest, 'name' | 'paths'>,
+  request: Omit<PairRequest, 'seed'>,
   signal: AbortSignal,
+  onProgress: (progress: PrepareProgress) => void,
 ): Promise<Corpus> {
   if (await pathExists(join(outDir, 'corpus.json'))) {
     const corpus = await openCorpus(outDir, model.tokenizer)
-    if (request.paths.length === 0 || request.paths.join('\n') === corpus.paths.join('\n')) return corpus
+    const isSameText = request.paths.length === 0 || request.paths.join('\n') === corpus.paths.join('\n')
+    const isSameColumn = request.column === undefined || request.column === corpus.column
+    if (isSameText && isSameColumn) return corpus
     await corpus.close()
+    const column = corpus.column === undefined ? '' : ` (column ${corpus.column})`
     throw new InputError(
       'exists',
-      `training ${request.name} was begun on ${corpus.paths.join(', ')}; leave out --data to continue it, or choose another --name`,
+      `training ${request.name} was begun on ${corpus.paths.join(', ')}${column}; leave out --data and --column to continue it, or choose another --name`,
     )
   }
   if (request.paths.length === 0) {
@@ -227,9 +311,12 @@ async function openOrPrepare(
   }
   return prepareCorpus({
     paths: request.paths,
+    column: request.column,
     tokenizer: model.tokenizer,
     outDir,
     minTrainTokens: limit('trainTokens'),
+    maxTrainBytes: request.maxTrainBytes,
     signal,
+    onProgress,
   })
 }

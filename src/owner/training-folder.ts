@@ -8,6 +8,7 @@ import { expertOfTensors, tensorsOfExpert } from '../checkpoint/expert-tensors.t
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { fromFloat32, readSafetensors, toFloat32, writeSafetensors } from '../checkpoint/safetensors.ts'
 import type { CorpusWarning } from '../data/corpus-warnings.ts'
+import { type ReadingReport, readReport } from '../data/reading-report.ts'
 import { fromUtf8 } from '../lib/bytes.ts'
 import { FormatError, InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
@@ -38,12 +39,14 @@ export interface TrainResult {
   readonly public?: Score
   /** Absent if the text gave no reason for a warning. */
   readonly warnings?: readonly CorpusWarning[]
+  /** What was read from the owner's files and what was left out; absent for training elsewhere. */
+  readonly reading?: ReadingReport
 }
 
 /** Its presence marks a training as finished. */
 const RESULT_FILE = 'result.json'
 const MAX_EXPERT_BYTES = 64 * 2 ** 30
-const MAX_RESULT_BYTES = 65_536
+const MAX_RESULT_BYTES = 2 ** 20
 
 export interface TrainingDirs {
   readonly dir: string
@@ -161,5 +164,6 @@ function readResult(bytes: Uint8Array): TrainResult {
     statisticsDocuments: fields.has('statisticsDocuments') ? fields.uint('statisticsDocuments') : 0,
     ...(json['own'] === undefined ? {} : { own: json['own'] }),
     ...(json['public'] === undefined ? {} : { public: json['public'] }),
+    ...(fields.has('reading') ? { reading: readReport(fields.object('reading')) } : {}),
   }
 }

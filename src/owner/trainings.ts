@@ -11,7 +11,7 @@ import type { CutExpert } from './cut-expert.ts'
 import type { PairExport } from './export-pair.ts'
 import type { BytesDone, ExportRequest, OwnerJobs } from './owner-jobs.ts'
 import type { TrainedExpert } from './release.ts'
-import type { TrainEvent, TrainRequest } from './train-expert.ts'
+import type { StartEvent, TrainEvent, TrainRequest } from './train-expert.ts'
 import { claimTraining } from './training-claim.ts'
 import { finishedTrainings, loadTrained, trainingDirs } from './training-folder.ts'
 
@@ -100,7 +100,7 @@ export class Trainings {
   async *exportPair(
     request: ExportRequest,
     signal: AbortSignal,
-  ): AsyncGenerator<BytesDone | Waiting, PairExport, void> {
+  ): AsyncGenerator<StartEvent | BytesDone | Waiting, PairExport, void> {
     const either = this.#either(signal)
     const { name } = request.training
     const release = claimTraining(trainingDirs(this.#root, name), name, 'export')

@@ -54,7 +54,7 @@ describe('flexmesh train refuses with one sentence', () => {
       Buffer.concat([Buffer.from('déjà vu, '.repeat(99)), Buffer.from([0xff, 0x20])]),
     )
     expect(await refused(...args)).toMatch(
-      /byte 0xFF at offset 1089 is not valid UTF-8; convert it with "iconv -f ENCODING -t UTF-8/,
+      /byte 0xFF at offset 1089 \(line 1\) is not valid UTF-8; convert it with "iconv -f ENCODING -t UTF-8/,
     )
   })
 
@@ -82,7 +82,7 @@ it('flexmesh train warns of doubtful text, on the screen and in the JSON', async
   const { code, stdout } = await flexmesh(...train, '--json')
   expect(code).toBe(0)
   const { warnings } = JSON.parse(stdout) as { warnings: { code: string; message: string }[] }
-  const codes = ['encoding', 'little-text', 'little-held-out', 'tokenizer']
+  const codes = ['encoding', 'little-text', 'unread-text', 'little-held-out', 'tokenizer']
   expect(warnings.map((warning) => warning.code)).toEqual(codes)
   const again = await flexmesh(...train)
   for (const { message } of warnings) expect(again.stdout).toContain(`warning: ${message}\n`)

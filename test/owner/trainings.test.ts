@@ -2,6 +2,7 @@ import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { loadPublicModel, type PublicModel } from '../../src/checkpoint/public-model.ts'
+import { ReadingLog } from '../../src/data/reading-report.ts'
 import { inlineJobs } from '../../src/lib/jobs.ts'
 import type { Waiting } from '../../src/lib/turns.ts'
 import { allOwnHeldOut, ownHeldOut } from '../../src/owner/held-out.ts'
@@ -55,8 +56,11 @@ async function toEnd(events: Events): Promise<TrainResult> {
 /** A training that has opened its text and waits. */
 async function begun(trainings: Trainings): Promise<Events> {
   const events = trainings.train(LAW, signal)
-  expect((await events.next()).value).toMatchObject({ stage: 'prepared' })
-  return events
+  for (;;) {
+    const { value, done } = await events.next()
+    if (done === true) throw new Error('the training ended before its first step')
+    if (value.stage === 'prepared') return events
+  }
 }
 
 describe('the replay text', () => {
@@ -132,7 +136,14 @@ describe('a training', () => {
       code: 'exists',
       message: 'the pair of training "law" is being exported; wait until it ends, or choose another --name',
     })
-    await exporting.return({ directory: out, files: [], documents: 0, tokens: 0, warnings: [] })
+    await exporting.return({
+      directory: out,
+      files: [],
+      documents: 0,
+      tokens: 0,
+      warnings: [],
+      reading: new ReadingLog().report(),
+    })
   })
 
   it('waits for one of another name, and says for which', async () => {
@@ -167,6 +178,27 @@ describe('a training', () => {
       message: expect.stringMatching(/was begun on/),
     })
     expect((await toEnd(trainings.train(LAW, signal))).name).toBe('law')
+  })
+
+  it('reads its text again after it was stopped while it read', async () => {
+    const { trainings } = await newHome()
+    const reading = trainings.train(LAW, signal)
+    expect((await reading.next()).value).toMatchObject({ stage: 'reading' })
+    await reading.return()
+    expect((await toEnd(trainings.train(LAW, signal))).name).toBe('law')
+  })
+
+  it('says what it reads and what it works on before the first step, and keeps it with the result', async () => {
+    const { trainings } = await newHome()
+    const phases: string[] = []
+    let result: TrainResult | undefined
+    for await (const event of trainings.train(LAW, signal)) {
+      if (event.stage === 'phase') phases.push(event.phase)
+      if (event.stage === 'done') result = event.result
+    }
+    expect(phases).toEqual(['public-text', 'router-rows', 'compile', 'score'])
+    expect(result?.reading?.read).toMatchObject([{ what: '.md', count: 1 }])
+    expect((await trainings.load('law')).result.reading).toEqual(result?.reading)
   })
 
   it('stops when its home is closed', async () => {
