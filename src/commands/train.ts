@@ -144,7 +144,7 @@ const PHASES: Record<TrainPhase, string> = {
 type TextStats = Extract<TrainProgress, { readonly stage: 'prepared' }>['stats']
 
 function preparedLine(stats: TextStats): string {
-  const { train, heldOut, duplicates, nearDuplicates, repeated, unsampled } = stats
+  const { train, heldOut, nearDuplicates, unsampled } = stats
   return [
     `text: ${train.documents} documents, ${train.tokens} tokens, ${train.bytes} bytes to train on`,
     `${heldOut.documents} documents held out for scoring`,
@@ -153,8 +153,6 @@ function preparedLine(stats: TextStats): string {
           `${unsampled.documents} further documents (${unsampled.bytes} bytes) not used: so few steps read only a sample`,
         ]
       : []),
-    ...(duplicates > 0 ? [`${duplicates} duplicates left out`] : []),
     ...(nearDuplicates > 0 ? [`${nearDuplicates} mostly repeat earlier ones and are kept`] : []),
-    ...(repeated > 0 ? [`${repeated} not held out because they repeat the training text`] : []),
   ].join('; ')
 }

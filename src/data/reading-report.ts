@@ -56,7 +56,7 @@ export type DocumentReason = 'duplicate' | 'repeated' | 'unsampled'
 
 const DOCUMENTS: Readonly<Record<DocumentReason, string>> = {
   duplicate: 'equal to an earlier one',
-  repeated: 'not scored because they repeat the training text',
+  repeated: 'neither trained on nor scored because they repeat the training text',
   unsampled: 'not needed for so few steps',
 }
 
