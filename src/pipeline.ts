@@ -20,6 +20,7 @@ import type { AcceptedExperts } from './acceptance/accepted-experts.ts'
 import { readLoggedManifest } from './acceptance/logged-manifest.ts'
 import type { AcceptancePolicy } from './acceptance/policy.ts'
 import type { AcceptanceQueue } from './acceptance/queue.ts'
+import type { Standing } from './acceptance/standing.ts'
 import type { Verdicts } from './acceptance/verdicts.ts'
 import { tensorsOfExpert } from './checkpoint/expert-tensors.ts'
 import type { PublicModel } from './checkpoint/public-model.ts'
@@ -39,7 +40,7 @@ import type { Serial } from './lib/serial.ts'
 import { describeExpert, type PublishRequest, release, type TrainedExpert } from './owner/release.ts'
 import type { Trainings } from './owner/trainings.ts'
 import { openForkProof } from './packaging/fork-proof.ts'
-import { encodeManifest, type Manifest } from './packaging/manifest.ts'
+import { encodeManifest, type Manifest, openManifest } from './packaging/manifest.ts'
 import {
   type ManifestStatement,
   openStatementOfAnyKind,
@@ -85,6 +86,7 @@ export interface Parts {
   readonly queue: AcceptanceQueue
   readonly verdicts: Verdicts
   readonly accepted: AcceptedExperts
+  readonly standing: Standing
   readonly composer: Composer
   /** Our own statements are signed and logged one after the other. */
   readonly signing: Serial
@@ -161,11 +163,13 @@ export async function publish(
     const { verdict, tensors } = await judgeOwn(parts, draft)
     const published = await signing.run(async () => {
       const replaces = await ownPackages(parts, request.name)
+      checkPlace(parts, replaces.length)
       const manifest = { ...draft, ...(await statements.next()) }
       const payload = encodeManifest(manifest)
       const id = digestOf(payload)
       const envelope = seal(MEDIA_TYPES.manifest, payload, [parts.identity])
       await logManifest(parts, { kind: 'manifest', manifest, id, envelope }, true)
+      parts.standing.add({ manifest, id })
       await parts.accepted.decide({ manifest, id }, { ...verdict, id }, tensors, endHold)
       await signWithdrawals(parts, replaces, 'superseded')
       return { id, manifest, replaces }
@@ -179,6 +183,19 @@ export async function publish(
     await parts.accepted.deleteFiles(draft) // Spares the file of a package that is in use by now.
     throw error
   }
+}
+
+/**
+ * @param superseded number of packages that the new one replaces
+ * @throws InputError `not-acceptable`: other nodes would let the package wait.
+ */
+function checkPlace({ standing, identity, policy }: Parts, superseded: number): void {
+  const { maxPackagesPerPublisher: most } = policy
+  if (standing.count(identity.peerId) - superseded < most) return
+  throw new InputError(
+    'not-acceptable',
+    `${most} packages of this node stand, which is the most that others use; withdraw one first`,
+  )
 }
 
 /** @throws InputError `not-acceptable`: nobody would use the package. */
@@ -229,9 +246,9 @@ export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolea
       case 'manifest': {
         publisher = statement.manifest.publisher
         wasForked = parts.statements.isForked(publisher)
-        const isNew = await logManifest(parts, statement)
-        if (isNew) parts.queue.add(statement)
-        return isNew
+        if (!(await logManifest(parts, statement))) return false
+        if (parts.standing.add(statement)) parts.queue.add(statement)
+        return true
       }
       case 'head':
         await ingestHead(parts, statement.head, envelope)
@@ -441,6 +458,7 @@ export async function upkeep(parts: Parts): Promise<void> {
   const { accepted, composer } = parts
   const dropped = await accepted.dropExpired()
   if (dropped.length > 0) await composer.recompose()
+  await queuePlaced(parts)
   await accepted.flush()
 }
 
@@ -496,9 +514,19 @@ async function signWithdrawals(
 
 /** @returns number of experts that were in use. */
 async function applyWithdrawal(parts: Parts, { publisher, manifests }: Withdrawal): Promise<number> {
+  parts.standing.remove(publisher, manifests)
   const dropped = await parts.accepted.withdraw(publisher, manifests)
+  await queuePlaced(parts)
   for (const { institution, id } of dropped) parts.onEvent({ event: 'withdrawn', institution, id })
   return dropped.length
+}
+
+/** Judge packages that have waited for a place among their publisher's packages and have one now. */
+async function queuePlaced({ standing, statements, queue }: Parts): Promise<void> {
+  for (const id of standing.takePlaced()) {
+    const envelope = await statements.envelope(id)
+    if (envelope !== undefined) queue.add({ kind: 'manifest', ...openManifest(envelope), envelope })
+  }
 }
 
 function logManifest(
@@ -533,11 +561,17 @@ function manifestContext({ membership, now }: Parts): Parameters<typeof describe
 
 function acceptanceContext(parts: Parts): AcceptanceContext {
   const { membership, statements, accepted, policy, publicModel } = parts
-  const { digest, tokenizerDigest, config: shape } = membership.charter.publicModel
+  const { digest, tokenizerDigest, config: shape, files } = membership.charter.publicModel
   return {
     consortium: membership.consortium,
     roster: membership.roster(),
-    publicModel: { digest, tokenizerDigest, shape, params: publicModel.params },
+    publicModel: {
+      digest,
+      tokenizerDigest,
+      files: new Set(files.map(({ sha256 }) => sha256)),
+      shape,
+      params: publicModel.params,
+    },
     policy,
     isWithdrawn: (publisher, id) => accepted.isWithdrawn(publisher, id),
     isForked: (publisher) => statements.isForked(publisher),

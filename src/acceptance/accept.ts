@@ -15,6 +15,7 @@ import { unpackExpert } from '../packaging/package.ts'
 import {
   checkChain,
   checkConsortium,
+  checkFileRole,
   checkPublicModel,
   checkShape,
   checkSigner,
@@ -60,6 +61,8 @@ export interface AcceptanceContext {
   readonly publicModel: {
     readonly digest: Digest
     readonly tokenizerDigest: Digest
+    /** Digests of its files. */
+    readonly files: ReadonlySet<Digest>
     readonly shape: ModelShape
     readonly params: Params
   }
@@ -102,6 +105,7 @@ export const MANIFEST_CHECKS: readonly Check<OpenedManifest, AcceptanceContext>[
   { id: 'withdrawal', run: checkWithdrawal },
   { id: 'public-model', run: checkPublicModel },
   { id: 'shape', run: checkShape },
+  { id: 'file-role', run: checkFileRole },
   { id: 'statistics-documents', run: checkStatisticsDocuments },
 ]
 

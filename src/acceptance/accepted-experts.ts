@@ -226,12 +226,13 @@ export class AcceptedExperts {
     const now = this.#init.now()
     const over = this.manifests().filter(({ manifest }) => manifest.expiresAt + limit('clockSkew') < now)
     return this.#drop(
-      over.map(({ id, manifest: { expiresAt } }) => ({
+      over.map(({ id, manifest }) => ({
         id,
+        files: manifest,
         why: {
           check: 'validity',
           code: 'expired',
-          reason: `its consent ended at ${new Date(expiresAt * 1000).toISOString()}`,
+          reason: `its consent ended at ${new Date(manifest.expiresAt * 1000).toISOString()}`,
         },
       })),
     )

@@ -77,6 +77,15 @@ export function checkShape(
   }
 }
 
+/** @throws PolicyError `file-role` for a package whose file is one of the public model. */
+export function checkFileRole({ manifest }: OpenedManifest, { publicModel }: AcceptanceContext): void {
+  for (const { sha256 } of manifest.files) {
+    if (publicModel.files.has(sha256)) {
+      throw new PolicyError('file-role', `names ${sha256}, which is a file of the public model`)
+    }
+  }
+}
+
 /** @throws PolicyError `statistics-documents` for router statistics that are averages over too few documents. */
 export function checkStatisticsDocuments({ manifest }: OpenedManifest): void {
   const { statisticsTokens, statisticsDocuments: documents } = manifest.expert

@@ -10,6 +10,8 @@ export interface AcceptancePolicy {
   readonly maxPublicLoadShare: number
   /** Maximum share of public text that a gate solved from the expert's and the public router statistics gives it. */
   readonly maxPublicGateShare: number
+  /** Maximum number of packages of one publisher that are in use. */
+  readonly maxPackagesPerPublisher: number
   /** Maximum relative increase of bits per byte on public text. */
   readonly maxPublicLoss: number
   /** Maximum relative increase of bits per byte on the node's own held-out text. */
@@ -27,6 +29,8 @@ export const DEFAULT_POLICY: AcceptancePolicy = {
   maxPublicLoadShare: 0.3,
   // Statistics of the public text itself get 1/2; those of the owners in scripts/paper/README.md get 2 to 21 %.
   maxPublicGateShare: 0.3,
+  // Eight members with eight experts each fill a composition. Each package takes memory of every node.
+  maxPackagesPerPublisher: 8,
   // Honest experts cost 0.1 to 0.3 % each.
   maxPublicLoss: 0.01,
   // With router rows, honest experts cost up to 12 % at the size of the sample, with gates less. An expert that hijacks

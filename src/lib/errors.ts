@@ -51,6 +51,7 @@ export const POLICY_CODES = [
   'harms-own',
   'refused-by-operator',
   'quota',
+  'file-role',
 ] as const
 
 export const EXCHANGE_CODES = [

@@ -6,10 +6,12 @@ import '../lib/node20.ts'
 import { AcceptedExperts } from '../acceptance/accepted-experts.ts'
 import { DEFAULT_POLICY } from '../acceptance/policy.ts'
 import { AcceptanceQueue } from '../acceptance/queue.ts'
+import { Standing } from '../acceptance/standing.ts'
 import { Verdicts } from '../acceptance/verdicts.ts'
 import { loadPublicModel, type PublicModel } from '../checkpoint/public-model.ts'
 import { DEFAULT_TOP_K } from '../composition/compose.ts'
 import { Composer } from '../composition/composer.ts'
+import { seated } from '../composition/seats.ts'
 import type { Charter } from '../consortium/charter.ts'
 import type { RevocationReason } from '../consortium/member.ts'
 import { Membership } from '../consortium/membership.ts'
@@ -145,7 +147,7 @@ export class FlexMeshNode {
       topK,
       router,
       weights: init.weights ?? 'fp32',
-      experts: () => this.accepted.list(),
+      experts: () => seated(this.accepted.list()),
       publicStatistics,
       onComposed: ({ digest, experts, router, routerNote }) => {
         const institutions = experts.map(({ institution }) => institution)
@@ -169,6 +171,7 @@ export class FlexMeshNode {
       }),
       verdicts: this.verdicts,
       accepted: this.accepted,
+      standing: new Standing((init.policy ?? DEFAULT_POLICY).maxPackagesPerPublisher, now),
       composer: this.composer,
       signing: new Serial(),
       fetch: (file) => this.#network().fetch(file, { signal }),

@@ -29,16 +29,21 @@ export async function restore(parts: Parts): Promise<void> {
   }
   const standing: { readonly logged: LoggedPackage; readonly verdict: Verdict | undefined }[] = []
   const withdrawn: LoggedPackage[] = []
+  /** Files of packages that the operator of this node refused: the refusal may be taken back, and owners serve their own. */
+  const refusedHere: LoggedPackage[] = []
   for (const logged of packages) {
     const verdict = await verdicts.get(logged.id)
     if (accepted.isWithdrawn(logged.manifest.publisher, logged.id)) withdrawn.push(logged)
+    else if (!parts.standing.add(logged)) parts.log.debug(`package ${logged.id} waits for a place`)
     else if (verdict === undefined || verdict.outcome === 'accepted') standing.push({ logged, verdict })
     else if (isRefusedByClock(verdict, logged.manifest, parts.now()))
       standing.push({ logged, verdict: undefined })
+    else if (await accepted.isRefusedByOperator(logged.id)) refusedHere.push(logged)
   }
   // Before the queue writes files: keeps unfinished downloads that can resume, and deletes all other leftovers.
   await parts.blobs.sweep(
-    standing.flatMap(({ logged }) => logged.manifest.files),
+    [...standing.map(({ logged }) => logged), ...refusedHere].flatMap(({ manifest }) => manifest.files),
+    new Set(parts.membership.charter.publicModel.files.map(({ sha256 }) => sha256)),
     parts.signal,
   )
   const waiting: ManifestStatement[] = []

@@ -25,6 +25,8 @@ import { PartialBlob, partialPath } from './partial-blob.ts'
 
 /** Names of files that a write has not finished: those of `writeFileAtomic` and of partial blobs. */
 const UNFINISHED_NAME = /^\.[a-f0-9]{16}\.tmp$|\.part$/
+/** Name of a complete file. */
+const BLOB_NAME = /^[a-f0-9]{64}$/
 const CHUNKS_SUFFIX = '.chunks'
 
 export class BlobStore {
@@ -152,20 +154,26 @@ export class BlobStore {
   }
 
   /**
-   * Remove what interrupted writes left behind: temporary files, chunk hashes without their file, and partial files
-   * unless they belong to a file in `wanted`, so that its download resumes. Only for the process that holds the
-   * home's lock, before it starts to write.
+   * Remove what nothing needs: temporary files, chunk hashes without their file, and files, complete or partial, that
+   * are neither in `wanted` nor in `kept`. Partial files in `wanted` stay, so that their download resumes. Only for the
+   * process that holds the home's lock, before it starts to write.
    * @returns number of files removed.
    * @throws InputError `permissions`; the reason of `signal`.
    */
-  async sweep(wanted: readonly FileRef[], signal?: AbortSignal): Promise<number> {
-    const kept = new Set(wanted.map((ref) => basename(partialPath(this.path(ref.sha256), ref))))
+  async sweep(wanted: readonly FileRef[], kept: ReadonlySet<Digest>, signal?: AbortSignal): Promise<number> {
+    const partials = new Set(wanted.map((ref) => basename(partialPath(this.path(ref.sha256), ref))))
+    const files = new Set(
+      [...kept, ...wanted.map(({ sha256 }) => sha256)].map((one) => basename(this.path(one))),
+    )
     return mapDiskErrors(this.#dir, async () => {
       const names = new Set(await readdir(this.#dir))
-      const isLeftOver = (name: string): boolean =>
-        name.endsWith(CHUNKS_SUFFIX)
-          ? !names.has(name.slice(0, -CHUNKS_SUFFIX.length))
-          : UNFINISHED_NAME.test(name) && !kept.has(name)
+      const isLeftOver = (name: string): boolean => {
+        if (name.endsWith(CHUNKS_SUFFIX)) {
+          const file = name.slice(0, -CHUNKS_SUFFIX.length)
+          return !names.has(file) || !files.has(file)
+        }
+        return UNFINISHED_NAME.test(name) ? !partials.has(name) : BLOB_NAME.test(name) && !files.has(name)
+      }
       let removed = 0
       for (const name of names) {
         signal?.throwIfAborted()

@@ -45,7 +45,13 @@ describe('the catalogue', () => {
     const catalogue = await Catalogue.open(home)
     for (let seq = 1; seq <= 12; seq++) await catalogue.append(statement('anna', seq))
     await catalogue.append(statement('annabel', 1), [{ table: 'heads', key: 'annabel', value: utf8('h') }])
-    expect(await catalogue.tip('anna')).toEqual({ seq: 12, digest: statement('anna', 12).digest })
+    const bytes = Array.from({ length: 12 }, (_, i) => statement('anna', i + 1).envelope.length)
+    const size = bytes.reduce((sum, one) => sum + one, 0)
+    expect(await catalogue.tip('anna')).toEqual({
+      seq: 12,
+      digest: statement('anna', 12).digest,
+      bytes: size,
+    })
     expect(await catalogue.tip('berta')).toBeUndefined()
     expect([...(await catalogue.tips()).keys()]).toEqual(['anna', 'annabel'])
     expect(await catalogue.log('anna', 9, 3)).toEqual([9, 10, 11].map((seq) => statement('anna', seq)))
@@ -64,7 +70,7 @@ describe('the catalogue', () => {
     expect(await codeOfAsync(() => catalogue.append(statement('anna', 3), change))).toBe('replayed')
     expect(await codeOfAsync(() => catalogue.append(statement('anna', 0), change))).toBe('replayed')
     expect([await catalogue.tip('anna'), await catalogue.get('heads', 'anna')]).toEqual([
-      { seq: 1, digest: statement('anna', 1).digest },
+      { seq: 1, digest: statement('anna', 1).digest, bytes: statement('anna', 1).envelope.length },
       undefined,
     ])
     await catalogue.close()

@@ -28,6 +28,7 @@ export const LENIENT: AcceptancePolicy = {
   maxOwnLoss: 1,
   maxPublicLoadShare: 1,
   maxRouterRowNorm: 1000,
+  maxPackagesPerPublisher: 1000,
 }
 
 /** Resolves waits when something happens in any node of a test: each node reports its events and log lines here. */

@@ -123,7 +123,7 @@ function judge(envelope: Uint8Array, vocabulary: number): void {
   const verdict = judgeManifest(opened, {
     consortium,
     roster: { ...roster, issuedAt, expiresAt },
-    publicModel: { ...publicModel, shape, params: new Map() },
+    publicModel: { ...publicModel, files: new Set(), shape, params: new Map() },
     policy: DEFAULT_POLICY,
     isWithdrawn: () => false,
     isForked: () => false,
