@@ -228,7 +228,6 @@ export class AcceptedExperts {
     return this.#drop(
       over.map(({ id, manifest }) => ({
         id,
-        files: manifest,
         why: {
           check: 'validity',
           code: 'expired',

@@ -29,8 +29,8 @@ export async function restore(parts: Parts): Promise<void> {
   }
   const standing: { readonly logged: LoggedPackage; readonly verdict: Verdict | undefined }[] = []
   const withdrawn: LoggedPackage[] = []
-  /** Files of packages that the operator of this node refused: the refusal may be taken back, and owners serve their own. */
-  const refusedHere: LoggedPackage[] = []
+  /** Refused packages whose files stay. */
+  const kept: LoggedPackage[] = []
   for (const logged of packages) {
     const verdict = await verdicts.get(logged.id)
     if (accepted.isWithdrawn(logged.manifest.publisher, logged.id)) withdrawn.push(logged)
@@ -38,11 +38,11 @@ export async function restore(parts: Parts): Promise<void> {
     else if (verdict === undefined || verdict.outcome === 'accepted') standing.push({ logged, verdict })
     else if (isRefusedByClock(verdict, logged.manifest, parts.now()))
       standing.push({ logged, verdict: undefined })
-    else if (await accepted.isRefusedByOperator(logged.id)) refusedHere.push(logged)
+    else if (await keepsFile(parts, logged, verdict)) kept.push(logged)
   }
   // Before the queue writes files: keeps unfinished downloads that can resume, and deletes all other leftovers.
   await parts.blobs.sweep(
-    [...standing.map(({ logged }) => logged), ...refusedHere].flatMap(({ manifest }) => manifest.files),
+    [...standing.map(({ logged }) => logged), ...kept].flatMap(({ manifest }) => manifest.files),
     new Set(parts.membership.charter.publicModel.files.map(({ sha256 }) => sha256)),
     parts.signal,
   )
@@ -60,6 +60,20 @@ export async function restore(parts: Parts): Promise<void> {
   await accepted.dropExpired()
   await parts.composer.serve()
   for (const statement of waiting) parts.queue.add(statement)
+}
+
+/** Time after the end of its consent for which a package's file stays, in case this machine's clock is wrong, seconds. */
+const KEPT_AFTER_CONSENT = 30 * 86_400
+
+/** An operator's refusal may be taken back, and its owner serves the file to others; a clock may be ahead. */
+async function keepsFile(
+  { accepted, now }: Parts,
+  { id, manifest }: LoggedPackage,
+  verdict: Verdict,
+): Promise<boolean> {
+  if (await accepted.isRefusedByOperator(id)) return true
+  const isExpired = verdict.outcome === 'refused' && verdict.code === 'expired'
+  return isExpired && manifest.expiresAt + KEPT_AFTER_CONSENT > now()
 }
 
 function restoreWithdrawal(parts: Parts, envelope: Uint8Array): void {

@@ -289,7 +289,7 @@ describe('experts whose time is over', () => {
     expect(await stateOf(arrival)).toEqual(IN_USE)
     clock.now += 1
     expect(await experts.dropExpired()).toMatchObject([{ id: idOf(arrival) }])
-    expect(await stateOf(arrival)).toEqual({ verdict: 'expired', inUse: false, onDisk: false })
+    expect(await stateOf(arrival)).toEqual({ verdict: 'expired', inUse: false, onDisk: true })
     expect(await experts.dropExpired()).toEqual([])
   })
 
