@@ -9,6 +9,7 @@ import { loadApiKey } from '../serving/api-key.ts'
 import { createApp } from '../serving/app.ts'
 import { type Control, startControl } from '../serving/control.ts'
 import { openGateway, type Upstream } from '../serving/gateway.ts'
+import { isLoopbackHost } from '../serving/host.ts'
 import { localBackend } from '../serving/local-engine.ts'
 import { type RunningServer, startServer } from '../serving/server.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
@@ -58,7 +59,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
   try {
     await node.start()
     const apiKey = await loadApiKey(node.paths.apiKey)
-    let hosts: string[] = []
+    let port: number | undefined
     const { tokenizer, config } = node.publicModel
     const local = localBackend(node.composer, tokenizer)
     const gateway =
@@ -77,12 +78,12 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     const app = createApp({
       backendFor: gateway ?? (() => local),
       apiKeys: [apiKey],
-      allowedHosts: () => hosts,
+      isOwnHost: (host) => port !== undefined && isLoopbackHost(host, port),
       now: unixNow,
       log: log.scope('serving'),
     })
     api = await startServer(app, init.port, log.scope('serving'))
-    hosts = [`127.0.0.1:${api.port}`, `localhost:${api.port}`]
+    port = api.port
     control = await startControl(node.paths.control, nodeCommands(node), log.scope('control'))
     const running = { control, api }
     return {

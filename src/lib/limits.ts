@@ -127,7 +127,37 @@ export const LIMITS = {
   httpHeaderBytes: { value: 8 * KIB, unit: 'bytes', why: 'largest HTTP header block' },
   httpHeadersTimeout: { value: 10_000, unit: 'ms', why: 'slow clients do not hold sockets' },
   httpRequestTimeout: { value: 30_000, unit: 'ms', why: 'time to receive a request' },
+  httpKeepAlive: {
+    value: 5_000,
+    unit: 'ms',
+    why: 'an idle socket waits for the next request of its client',
+  },
+  httpResponseTimeout: { value: 30_000, unit: 'ms', why: 'time to take the rest of a complete answer' },
+  httpCheckInterval: { value: 1_000, unit: 'ms', why: 'how often the times of sockets are checked' },
   httpConnections: { value: 256, unit: 'count', why: 'sockets of the inference API' },
+  httpStrangers: {
+    value: 128,
+    unit: 'count',
+    why: 'half of the sockets, for clients that have not sent a key yet',
+  },
+  bodyDepth: {
+    value: 64,
+    unit: 'count',
+    why: 'nested objects and lists; requests of clients nest about ten deep',
+  },
+  retryAfter: { value: 2, unit: 'seconds', why: 'advice to clients when the queue is full' },
+  streamHeadersDelay: { value: 250, unit: 'ms', why: 'errors that occur sooner have an HTTP status' },
+  streamKeepAlive: { value: 5_000, unit: 'ms', why: 'proxies and clients give up on silent connections' },
+  streamBufferBytes: {
+    value: 256 * KIB,
+    unit: 'bytes',
+    why: 'part of an answer that a slow client has not read yet',
+  },
+  streamStall: {
+    value: 10_000,
+    unit: 'ms',
+    why: 'a client that reads nothing for this long loses its place',
+  },
   servedStreams: {
     value: 16,
     unit: 'count',

@@ -42,8 +42,8 @@ class Tally {
 }
 
 /**
- * Text up to the first stop sequence. The end of the text so far is held back while it may be the beginning of a stop
- * sequence. The tally is complete when the generator has ended.
+ * Text up to the first stop sequence, in whole characters. The end of the text so far is held back while it may be the
+ * beginning of a stop sequence or of a character. The tally is complete when the generator has ended.
  */
 async function* textOf(
   { engine, request, prompt }: Run,
@@ -60,22 +60,27 @@ async function* textOf(
     rest += piece.text
     const stopsAt = Math.min(...stop.map((sequence) => rest.indexOf(sequence)).filter((at) => at >= 0))
     if (Number.isFinite(stopsAt)) {
-      yield rest.slice(0, stopsAt)
+      yield rest.slice(0, stopsAt).toWellFormed()
       return
     }
     const length = wholeCharacters(rest, rest.length - heldBack)
     if (length > 0) {
-      yield rest.slice(0, length)
+      yield rest.slice(0, length).toWellFormed()
       rest = rest.slice(length)
     }
   }
   tally.finish = finish ?? (tally.tokens >= maxTokens ? 'length' : 'stop')
-  yield rest
+  yield rest.toWellFormed()
 }
 
 /** `length`, less one if a cut there would separate the two surrogates of a character. */
 function wholeCharacters(text: string, length: number): number {
   return /[\ud800-\udbff]/.test(text.charAt(length - 1)) ? length - 1 : length
+}
+
+/** The members that an answer and every chunk of a stream begin with. */
+function head({ id, created, engine }: Run, object: string): object {
+  return { id, object, created, model: MODEL_NAME, system_fingerprint: engine.composition }
 }
 
 /** The body of a response that is not streamed. @throws ServingError; the reason of `signal`. */
@@ -84,34 +89,38 @@ export async function wholeAnswer(run: Run, signal: AbortSignal): Promise<object
   let text = ''
   for await (const piece of textOf(run, tally, signal)) text += piece
   const choice =
-    run.kind === 'chat'
-      ? { index: 0, message: { role: 'assistant', content: text } }
-      : { index: 0, text, logprobs: null }
+    run.kind === 'chat' ? { message: { role: 'assistant', content: text, refusal: null } } : { text }
   return {
-    id: run.id,
-    object: run.kind === 'chat' ? 'chat.completion' : 'text_completion',
-    created: run.created,
-    model: MODEL_NAME,
-    choices: [{ ...choice, finish_reason: tally.finish }],
+    ...head(run, run.kind === 'chat' ? 'chat.completion' : 'text_completion'),
+    choices: [{ index: 0, ...choice, logprobs: null, finish_reason: tally.finish }],
     usage: usage(run, tally),
     flexmesh: attribution(run, tally),
   }
 }
 
-/** The data of each server-sent event of an answer. @throws ServingError; the reason of `signal`. */
+/**
+ * The data of each server-sent event of an answer. The first one of a chat has the role and no text.
+ * @throws ServingError; the reason of `signal`.
+ */
 export async function* streamedAnswer(run: Run, signal: AbortSignal): AsyncGenerator<string, void, void> {
-  const { id, created, kind } = run
-  const object = kind === 'chat' ? 'chat.completion.chunk' : 'text_completion'
-  const chunk = (rest: object): string => JSON.stringify({ id, object, created, model: MODEL_NAME, ...rest })
+  const isChat = run.kind === 'chat'
+  const { includeUsage } = run.request
+  const first = head(run, isChat ? 'chat.completion.chunk' : 'text_completion')
   const tally = new Tally(run.engine.experts.length)
-  for await (const text of textOf(run, tally, signal)) {
-    if (text === '') continue
-    const choice = kind === 'chat' ? { index: 0, delta: { content: text } } : { index: 0, text }
-    yield chunk({ choices: [{ ...choice, finish_reason: null }] })
+  const chunk = (choice: object, finish: string | null, more: object = {}): string => {
+    const choices = [{ index: 0, ...choice, logprobs: null, finish_reason: finish }]
+    return JSON.stringify({ ...first, choices, ...(includeUsage ? { usage: null } : {}), ...more })
   }
-  const end = kind === 'chat' ? { index: 0, delta: {} } : { index: 0, text: '' }
-  yield chunk({ choices: [{ ...end, finish_reason: tally.finish }], flexmesh: attribution(run, tally) })
-  if (run.request.includeUsage) yield chunk({ choices: [], usage: usage(run, tally) })
+  const role = chunk({ delta: { role: 'assistant', content: '' } }, null)
+  let hasBegun = !isChat
+  for await (const text of textOf(run, tally, signal)) {
+    if (!hasBegun) yield role
+    hasBegun = true
+    if (text !== '') yield chunk(isChat ? { delta: { content: text } } : { text }, null)
+  }
+  const end = isChat ? { delta: {} } : { text: '' }
+  yield chunk(end, tally.finish, { flexmesh: attribution(run, tally) })
+  if (includeUsage) yield JSON.stringify({ ...first, choices: [], usage: usage(run, tally) })
   yield '[DONE]'
 }
 
@@ -123,13 +132,19 @@ function usage({ prompt }: Run, { tokens }: Tally): Record<string, number> {
   }
 }
 
-/** The composition that answered, its experts, and their shares of the answer. An upstream does not report shares. */
-function attribution({ engine, servedBy }: Run, tally: Tally): object {
+/**
+ * The composition that answered, its experts, and their shares of the answer. An upstream does not report shares. Also
+ * what the caller may not know of the request: its seed, and the members that had no effect.
+ */
+function attribution({ engine, servedBy, request }: Run, tally: Tally): object {
   const { composition, experts } = engine
+  const { seed, ignored } = request
   const shares = tally.shares()
   return {
     composition,
     served_by: servedBy,
+    seed,
+    ...(ignored.length === 0 ? {} : { ignored }),
     experts:
       servedBy === 'node' ? experts.map((label, e) => ({ ...label, share: shares[e] as number })) : experts,
   }

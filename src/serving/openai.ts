@@ -3,13 +3,10 @@
  * "Requests". Knows nothing about engines.
  */
 import { getRandomValues } from 'node:crypto'
-import { FormatError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
-
-export interface ChatMessage {
-  readonly role: 'system' | 'user' | 'assistant'
-  readonly content: string
-}
+import { type ChatMessage, readMessages } from './messages.ts'
+import { bad, boolean, integer, number, record, shown, text } from './request-fields.ts'
+import { checkUnsupported } from './unsupported.ts'
 
 /** The text of a completion, or the messages of a chat. */
 export type Prompt = string | readonly ChatMessage[]
@@ -33,21 +30,20 @@ export interface InferenceRequest {
   readonly includeUsage: boolean
   readonly include?: readonly string[]
   readonly exclude?: readonly string[]
+  /** Names of members that have no effect, in their order; not more than `MAX_IGNORED`. */
+  readonly ignored: readonly string[]
 }
 
 const DEFAULT_MAX_TOKENS = 64
 const MAX_STOP_CHARACTERS = 64
 const MAX_NAMES = 64
 const MAX_NAME_CHARACTERS = 200
-const MAX_MESSAGES = 1024
-/** Maximum number of characters of an unknown member's name in an error message. */
-const MAX_SHOWN = 40
+const MAX_USER_CHARACTERS = 1024
+const MAX_IGNORED = 32
 const MIN_TOP_P = 0.0001
 const MAX_SEED = 2 ** 32 - 1
 const KNOWN = new Set([
   'model',
-  'prompt',
-  'messages',
   'max_tokens',
   'max_completion_tokens',
   'temperature',
@@ -56,7 +52,6 @@ const KNOWN = new Set([
   'stop',
   'stream',
   'stream_options',
-  'n',
   'user',
   'experts',
 ])
@@ -70,32 +65,35 @@ export function parseRequest(
   kind: RequestKind,
   drawSeed: () => number = randomSeed,
 ): InferenceRequest {
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) throw bad('body', 'a JSON object')
-  const value = body as Record<string, unknown>
-  const unknown = Object.keys(value).find((key) => !KNOWN.has(key))
-  if (unknown !== undefined) throw bad(unknown.slice(0, MAX_SHOWN), 'a field that this server supports')
-  if (value['n'] !== undefined && value['n'] !== 1) throw bad('n', '1')
-  const experts = readExperts(value['experts'])
-  const options = value['stream_options'] as { include_usage?: unknown } | undefined
+  const value = record(body, 'body', 'a JSON object')
+  const ignored: string[] = []
+  const ignore = (name: string): void => {
+    if (ignored.length < MAX_IGNORED) ignored.push(name)
+  }
+  const promptMember = kind === 'completion' ? 'prompt' : 'messages'
+  for (const [name, given] of Object.entries(value)) {
+    const isKnown = KNOWN.has(name) || name === promptMember
+    if (!isKnown && checkUnsupported(name, given)) ignore(shown(name))
+  }
+  const model = text(value['model'], 'model', [1, MAX_NAME_CHARACTERS])
+  const prompt = kind === 'completion' ? readPrompt(value['prompt']) : readMessages(value['messages'], ignore)
+  const tokens: readonly [number, number] = [1, limit('completionTokens')]
+  const maxTokens = integer(value['max_tokens'], 'max_tokens', tokens)
+  const maxCompletionTokens = integer(value['max_completion_tokens'], 'max_completion_tokens', tokens)
+  if (value['user'] !== undefined && value['user'] !== null)
+    text(value['user'], 'user', [0, MAX_USER_CHARACTERS])
   return {
-    model: text(value['model'], 'model', MAX_NAME_CHARACTERS),
-    prompt:
-      kind === 'completion'
-        ? text(value['prompt'], 'prompt', limit('bodyBytes'))
-        : readMessages(value['messages']),
-    maxTokens: integer(
-      value['max_tokens'] ?? value['max_completion_tokens'],
-      'max_tokens',
-      [1, limit('completionTokens')],
-      DEFAULT_MAX_TOKENS,
-    ),
+    model,
+    prompt,
+    maxTokens: maxCompletionTokens ?? maxTokens ?? DEFAULT_MAX_TOKENS,
     temperature: number(value['temperature'], 'temperature', [0, 2], 1),
     topP: number(value['top_p'], 'top_p', [MIN_TOP_P, 1], 1),
-    seed: integer(value['seed'], 'seed', [0, MAX_SEED], drawSeed()),
+    seed: integer(value['seed'], 'seed', [0, MAX_SEED]) ?? drawSeed(),
     stop: readStop(value['stop']),
     stream: boolean(value['stream'], 'stream'),
-    includeUsage: boolean(options?.include_usage, 'stream_options.include_usage'),
-    ...experts,
+    includeUsage: readStreamOptions(value['stream_options'], ignore),
+    ...readExperts(value['experts']),
+    ignored,
   }
 }
 
@@ -105,70 +103,46 @@ function randomSeed(): number {
   return seed
 }
 
-function readMessages(value: unknown): ChatMessage[] {
-  if (!Array.isArray(value) || value.length === 0 || value.length > MAX_MESSAGES)
-    throw bad('messages', `a list of 1 to ${MAX_MESSAGES} messages`)
-  return value.map((item: unknown, i) => {
-    const { role, content } = (item ?? {}) as Record<string, unknown>
-    if (role !== 'system' && role !== 'user' && role !== 'assistant')
-      throw bad(`messages[${i}].role`, 'system, user or assistant')
-    return { role, content: text(content, `messages[${i}].content`, limit('bodyBytes')) }
-  })
+/** A text, or a list with one text, which some clients always send. */
+function readPrompt(value: unknown): string {
+  if (!Array.isArray(value)) return text(value, 'prompt', [1, limit('bodyBytes')])
+  if (value.length !== 1 || typeof value[0] !== 'string')
+    throw bad('prompt', 'one text, or a list with one text')
+  return text(value[0], 'prompt', [1, limit('bodyBytes')])
 }
 
 function readStop(value: unknown): string[] {
   if (value === undefined || value === null) return []
   const list = Array.isArray(value) ? value : [value]
   if (list.length > limit('stopSequences')) throw bad('stop', `at most ${limit('stopSequences')} sequences`)
-  return list.map((item: unknown) => text(item, 'stop', MAX_STOP_CHARACTERS))
+  return list.map((item: unknown) => text(item, 'stop', [1, MAX_STOP_CHARACTERS]))
+}
+
+/** @returns whether the stream ends with the number of tokens */
+function readStreamOptions(value: unknown, ignore: (name: string) => void): boolean {
+  if (value === undefined || value === null) return false
+  const options = record(value, 'stream_options', 'an object')
+  for (const [name, given] of Object.entries(options)) {
+    if (name === 'include_usage' || given === null || given === false) continue
+    ignore(`stream_options.${shown(name)}`)
+  }
+  return boolean(options['include_usage'], 'stream_options.include_usage')
 }
 
 function readExperts(value: unknown): { include?: string[]; exclude?: string[] } {
-  if (value === undefined) return {}
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw bad('experts', 'an object with include and exclude')
-  const fields = value as Record<string, unknown>
+  if (value === undefined || value === null) return {}
+  const fields = record(value, 'experts', 'an object with include and exclude')
   // A misspelled "exclude" must not answer with the expert that the user wants to leave out.
   const unknown = Object.keys(fields).find((key) => key !== 'include' && key !== 'exclude')
-  if (unknown !== undefined) throw bad(`experts.${unknown.slice(0, MAX_SHOWN)}`, 'only include and exclude')
+  if (unknown !== undefined) throw bad(`experts.${shown(unknown)}`, 'only include and exclude')
   const names = (key: 'include' | 'exclude'): string[] | undefined => {
     const list = fields[key]
-    if (list === undefined) return undefined
+    if (list === undefined || list === null) return undefined
     if (!Array.isArray(list) || list.length > MAX_NAMES)
       throw bad(`experts.${key}`, `a list of at most ${MAX_NAMES} names`)
-    return list.map((item: unknown) => text(item, `experts.${key}`, MAX_NAME_CHARACTERS))
+    return list.map((item: unknown) => text(item, `experts.${key}`, [1, MAX_NAME_CHARACTERS]))
   }
   const include = names('include')
   const exclude = names('exclude')
   return { ...(include === undefined ? {} : { include }), ...(exclude === undefined ? {} : { exclude }) }
-}
-
-function text(value: unknown, param: string, max: number): string {
-  if (typeof value !== 'string' || value.length > max || value === '')
-    throw bad(param, `text of 1 to ${max} characters`)
-  return value
-}
-
-type Range = readonly [min: number, max: number]
-
-function number(value: unknown, param: string, [min, max]: Range, absent: number): number {
-  if (value === undefined || value === null) return absent
-  if (typeof value === 'number' && value >= min && value <= max) return value
-  throw bad(param, `a number from ${min} to ${max}`)
-}
-
-function integer(value: unknown, param: string, [min, max]: Range, absent: number): number {
-  if (value === undefined || value === null) return absent
-  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= min && value <= max) return value
-  throw bad(param, `a whole number from ${min} to ${max}`)
-}
-
-function boolean(value: unknown, param: string): boolean {
-  if (value === undefined || value === null) return false
-  if (typeof value !== 'boolean') throw bad(param, 'true or false')
-  return value
-}
-
-function bad(param: string, expected: string): FormatError {
-  return new FormatError('bad-field', `${param}: expected ${expected}`, { param })
 }

@@ -3,6 +3,7 @@
  * about routes.
  */
 import { FlexMeshError, FormatError } from '../lib/errors.ts'
+import { limit } from '../lib/limits.ts'
 import { ServingError } from './engine.ts'
 import { QueueFullError } from './queue.ts'
 
@@ -14,6 +15,8 @@ export interface Problem {
   readonly message: string
   /** The member of the request that is wrong, if it is one. */
   readonly param?: string
+  /** Headers of the response. */
+  readonly headers?: Readonly<Record<string, string>>
 }
 
 /** A request that is refused for a reason of the HTTP layer. */
@@ -29,7 +32,12 @@ export class Refusal extends Error {
 /** An unexpected error becomes `internal` without details, because the client may not be the operator. */
 export function problemOf(error: unknown): Problem {
   if (error instanceof QueueFullError)
-    return { status: 429, code: 'queue_full', message: 'too many requests are waiting; try again soon' }
+    return {
+      status: 429,
+      code: 'queue_full',
+      message: 'too many requests are waiting; try again soon',
+      headers: { 'Retry-After': String(limit('retryAfter')) },
+    }
   if (error instanceof Refusal) return error.problem
   if (error instanceof ServingError) return { status: error.status, code: error.code, message: error.message }
   if (error instanceof FlexMeshError) {

@@ -2,7 +2,8 @@
  * From the prompt of a request to token ids: renders the messages of a chat and encodes the text. Knows nothing about
  * HTTP, queues and weights.
  */
-import type { ChatMessage, Prompt } from './openai.ts'
+import type { ChatMessage } from './messages.ts'
+import type { Prompt } from './openai.ts'
 
 /** The part of a tokenizer that encodes prompts. */
 export interface PromptTokenizer {

@@ -1,10 +1,13 @@
 /** The API on a TCP socket of the loopback address, with every timeout and size set. Knows nothing about routes. */
-import { createServer, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
-import type { Hono } from 'hono'
 import { hasErrno, InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
+import type { Client } from './api-env.ts'
+import type { Api } from './app.ts'
+import { type Connection, Connections } from './connections.ts'
 
 export interface RunningServer {
   readonly port: number
@@ -18,16 +21,35 @@ const LOOPBACK = '127.0.0.1'
  * @param log receives unexpected errors of the socket
  * @throws InputError `port-in-use`.
  */
-export async function startServer(app: Hono, port: number, log: Log = SILENT): Promise<RunningServer> {
+export async function startServer(app: Api, port: number, log: Log = SILENT): Promise<RunningServer> {
+  const connections = new Connections({
+    connections: limit('httpConnections'),
+    strangers: limit('httpStrangers'),
+  })
+  const bySocket = new WeakMap<Socket, Connection>()
   const server = createServer(
     {
       headersTimeout: limit('httpHeadersTimeout'),
       requestTimeout: limit('httpRequestTimeout'),
+      keepAliveTimeout: limit('httpKeepAlive'),
+      connectionsCheckingInterval: limit('httpCheckInterval'),
       maxHeaderSize: limit('httpHeaderBytes'),
     },
-    getRequestListener(app.fetch),
+    getRequestListener((request, env) => {
+      // The server speaks HTTP/1.1 only.
+      const incoming = env.incoming as IncomingMessage
+      const outgoing = env.outgoing as ServerResponse
+      limitResponse(outgoing, incoming.socket)
+      const connection = bySocket.get(incoming.socket)
+      const client = connection && clientOf(connections, connection, outgoing)
+      return app.fetch(request, client === undefined ? {} : { client })
+    }),
   )
-  server.maxConnections = limit('httpConnections')
+  server.on('connection', (socket: Socket) => {
+    const connection = connections.open(socket)
+    bySocket.set(socket, connection)
+    socket.once('close', () => connections.close(connection))
+  })
   const actual = await listen(server, port)
   server.on('error', (error) => log.warn('the API cannot accept a connection', error))
   return {
@@ -38,6 +60,25 @@ export async function startServer(app: Hono, port: number, log: Log = SILENT): P
         server.closeAllConnections()
       }),
   }
+}
+
+/** What a route tells about the connection of its request. */
+function clientOf(connections: Connections, connection: Connection, outgoing: ServerResponse): Client {
+  return {
+    authenticated: () => connections.know(connection),
+    received: () => {
+      outgoing.once('close', connections.answer(connection))
+    },
+    drop: () => connection.destroy(),
+  }
+}
+
+/** Closes a socket whose client does not take the rest of an answer. */
+function limitResponse(outgoing: ServerResponse, socket: Socket): void {
+  outgoing.once('prefinish', () => {
+    const timer = setTimeout(() => socket.destroy(), limit('httpResponseTimeout'))
+    outgoing.once('close', () => clearTimeout(timer))
+  })
 }
 
 function listen(server: Server, port: number): Promise<number> {

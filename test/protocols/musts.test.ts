@@ -101,6 +101,22 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
   },
   'inference-api': {
     '`Content-Type` MUST be `application/json`.': [test('serving/app.test.ts', "'bad_content_type'")],
+    'A server MUST refuse a member that would change the answer or its form in a way that the server does not support.':
+      vectors(
+        'completion-two-answers',
+        'completion-logprobs',
+        'completion-logit-bias',
+        'completion-presence-penalty',
+        'completion-exclude-at-top',
+        'chat-tools',
+        'chat-json',
+        'chat-tool-calls',
+      ),
+    'A server MUST check the host and the key before it reads the body, and the length of the prompt before the request waits.':
+      [
+        test('serving/order-of-work.test.ts', 'reads no body before the host and the key are checked'),
+        test('serving/order-of-work.test.ts', 'refuses a prompt by its length without encoding it'),
+      ],
     'A node MUST compute an answer with the composition that it serves when the request leaves the queue, and attribute it to that composition, even if another one is served before the answer is complete.':
       [
         test('serving/local-engine.test.ts', 'that is served when the request leaves the queue'),

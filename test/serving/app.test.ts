@@ -102,10 +102,79 @@ describe('the inference API', () => {
     })
   })
 
-  it('lists its one model', async () => {
-    expect(await (await getModels(appOf())).json()).toMatchObject({
-      data: [{ id: 'flexmesh', flexmesh: { experts: [{}, { institution: 'Alpha' }] } }],
+  it('lists its one model, and gives it alone', async () => {
+    const model = { id: 'flexmesh', object: 'model', flexmesh: { experts: [{}, { institution: 'Alpha' }] } }
+    expect(await (await getModels(appOf())).json()).toMatchObject({ object: 'list', data: [model] })
+    expect(await (await getModels(appOf(), 'flexmesh')).json()).toMatchObject(model)
+    expect(await refusalOf(await getModels(appOf(), 'gpt-4o'))).toEqual([404, 'model_not_found'])
+  })
+
+  it('names the seed, the composition, and the members that had no effect', async () => {
+    const body = await (await post(appOf(), { ...ask, seed: 7, user: 'u', n: 1, trace: 'b7' })).json()
+    expect(body).toMatchObject({
+      system_fingerprint: `sha256:${'a'.repeat(64)}`,
+      flexmesh: { seed: 7, ignored: ['trace'] },
     })
+    const plain = (await (await post(appOf(), ask)).json()) as { flexmesh: { seed: number } }
+    expect(Number.isInteger(plain.flexmesh.seed)).toBe(true)
+    expect(plain.flexmesh).not.toHaveProperty('ignored')
+  })
+
+  it('names the seed and the members that had no effect at the end of a stream', async () => {
+    const response = await post(appOf(), { ...ask, stream: true, seed: 7, trace: 'b7' })
+    const last = JSON.parse(eventsOf(await response.text()).at(-2) as string) as unknown
+    expect(last).toMatchObject({ flexmesh: { seed: 7, ignored: ['trace'] } })
+  })
+
+  it('answers a request that has every member at its default', async () => {
+    const defaults = {
+      frequency_penalty: 0,
+      presence_penalty: 0,
+      logit_bias: {},
+      logprobs: false,
+      n: null,
+      response_format: { type: 'text' },
+      store: false,
+      metadata: {},
+      tools: [],
+      seed: null,
+      stop: null,
+      stream_options: null,
+    }
+    const messages = [
+      { role: 'developer', content: 'Be brief.' },
+      { role: 'user', content: [{ type: 'text', text: 'Hi' }] },
+      { role: 'assistant', content: null },
+      { role: 'user', content: 'Well?' },
+    ]
+    const response = await post(
+      appWith({ contextLength: 512 }),
+      { ...defaults, messages },
+      { path: '/v1/chat/completions' },
+    )
+    const body = (await response.json()) as { flexmesh: object }
+    expect([response.status, body.flexmesh]).toEqual([200, expect.not.objectContaining({ ignored: [] })])
+    expect(body.flexmesh).not.toHaveProperty('ignored')
+  })
+
+  it('accepts the authentication scheme in any case', async () => {
+    for (const scheme of ['bearer', 'BEARER', 'Bearer ']) {
+      const headers = { authorization: `${scheme} ${'k'.repeat(32)}` }
+      expect((await post(appOf(), ask, { headers })).status).toBe(200)
+    }
+  })
+
+  it('gives every response an id of its own', async () => {
+    const responses = [
+      await post(appOf(), ask),
+      await post(appOf(), { ...ask, stream: true }),
+      await post(appOf(), ask, { headers: { authorization: '' } }),
+      await post(appOf(), ask, { headers: { host: 'evil.example' } }),
+      await post(appOf(), { ...ask, n: 2 }),
+    ]
+    const ids = responses.map(({ headers }) => headers.get('x-request-id'))
+    for (const id of ids) expect(id).toMatch(/^req-[\da-f-]{36}$/)
+    expect(new Set(ids).size).toBe(ids.length)
   })
 
   it.each<[string, number, string, Parameters<typeof post>[1], Parameters<typeof post>[2]]>([
@@ -122,7 +191,7 @@ describe('the inference API', () => {
       { headers: { 'content-type': 'application/x-www-form-urlencoded' } },
     ],
     ['a body that is not JSON', 400, 'not-json', '{', {}],
-    ['a field that is not supported', 400, 'bad-field', { ...ask, logit_bias: {} }, {}],
+    ['a field that is not supported', 400, 'bad-field', { ...ask, logit_bias: { 7: 1 } }, {}],
     ['a prompt that is too long', 400, 'context_length_exceeded', { prompt: 'x'.repeat(40) }, {}],
     ['a body that is too large', 413, 'body_too_large', { prompt: 'x'.repeat(limit('bodyBytes')) }, {}],
   ])('refuses %s: %s %s', async (_, status, code, body, options) => {
@@ -157,7 +226,10 @@ describe('the inference API', () => {
     })
     const places = limit('servedStreams') + limit('queuedRequests')
     const waiting = Array.from({ length: places }, () => post(app, ask))
-    expect(await refusalOf(await post(app, ask))).toEqual([429, 'queue_full'])
+    const refused = await post(app, ask)
+    expect(refused.headers.get('retry-after')).toBe('2')
+    expect(await refusalOf(refused)).toEqual([429, 'queue_full'])
+    expect(await refusalOf(await post(app, { ...ask, stream: true }))).toEqual([429, 'queue_full'])
     open()
     for (const response of await Promise.all(waiting)) expect(response.status).toBe(200)
   })
@@ -193,10 +265,11 @@ describe('an answer that fails', () => {
     ).text()
     await post(appWith(failing(new ServingError(502, 'upstream_failed', 'the upstream hangs')), log), ask)
     await post(appWith({}, log), { ...ask, n: 2 })
-    expect(entries.map(({ level, message }) => [level, message])).toEqual([
-      ['error', 'a request failed: out of memory'],
-      ['error', 'a request failed: disk full'],
-      ['warn', 'a request was not answered: the upstream hangs'],
+    const id = /request req-[\da-f-]{36} /
+    expect(entries.map(({ level, message }) => [level, message.replace(id, '')])).toEqual([
+      ['error', 'failed: out of memory'],
+      ['error', 'failed: disk full'],
+      ['warn', 'was not answered: the upstream hangs'],
     ])
   })
 })

@@ -1,12 +1,12 @@
 /** Answers of the node itself while the composition changes: each belongs to exactly one composition. */
 import '../../src/lib/node20.ts'
 import { EventEmitter, once } from 'node:events'
-import type { Hono } from 'hono'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { AcceptedExpert } from '../../src/acceptance/accepted-experts.ts'
 import type { PublicModel } from '../../src/checkpoint/public-model.ts'
 import { Composer } from '../../src/composition/composer.ts'
 import { limit } from '../../src/lib/limits.ts'
+import type { Api } from '../../src/serving/app.ts'
 import type { Backend } from '../../src/serving/engine.ts'
 import { localBackend, type ServingTokenizer } from '../../src/serving/local-engine.ts'
 import {
@@ -26,7 +26,7 @@ beforeAll(async () => {
 afterAll(cleanUp)
 
 interface Served {
-  readonly app: Hono
+  readonly app: Api
   readonly composer: Composer
   readonly engine: CountingEngine
   /** Serve the composition of these institutions from now on. */

@@ -2,6 +2,7 @@ import '../../src/lib/node20.ts'
 import { afterEach, describe, expect, it } from 'vitest'
 import { createApp } from '../../src/serving/app.ts'
 import type { ServingEngine } from '../../src/serving/engine.ts'
+import { isLoopbackHost } from '../../src/serving/host.ts'
 import { type RunningServer, startServer } from '../../src/serving/server.ts'
 import { backendOf, fixedEngine } from '../support/inference-api.ts'
 
@@ -13,16 +14,16 @@ afterEach(async () => {
 
 /** @param port 0 chooses a free one */
 async function start(change: Partial<ServingEngine> = {}, port = 0): Promise<RunningServer> {
-  let host = ''
+  let actual = 0
   const app = createApp({
     backendFor: () => backendOf(fixedEngine(change)),
     apiKeys: [KEY],
-    allowedHosts: () => [host],
+    isOwnHost: (host) => isLoopbackHost(host, actual),
     now: () => 0,
   })
   const server = await startServer(app, port)
   servers.push(server)
-  host = `127.0.0.1:${server.port}`
+  actual = server.port
   return server
 }
 

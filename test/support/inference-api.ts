@@ -1,7 +1,7 @@
 /** The inference API without a socket: requests to it, and an engine whose answer is fixed. */
-import type { Hono } from 'hono'
-import { createApp } from '../../src/serving/app.ts'
+import { type Api, createApp } from '../../src/serving/app.ts'
 import type { Backend, ServingEngine } from '../../src/serving/engine.ts'
+import { isLoopbackHost } from '../../src/serving/host.ts'
 import type { Prompt } from '../../src/serving/openai.ts'
 import type { Log } from '../../src/telemetry/log.ts'
 
@@ -42,11 +42,11 @@ export function textOf(prompt: Prompt): string {
   return prompt.map(({ role, content }) => `${role}: ${content}`).join('\n')
 }
 
-export function appOf(backend: Backend = backendOf(fixedEngine()), log?: Log): Hono {
+export function appOf(backend: Backend = backendOf(fixedEngine()), log?: Log): Api {
   return createApp({
     backendFor: () => backend,
     apiKeys: [KEY],
-    allowedHosts: () => [HOST],
+    isOwnHost: (host) => isLoopbackHost(host, 8080),
     now: () => NOW,
     ...(log === undefined ? {} : { log }),
   })
@@ -58,24 +58,35 @@ interface PostOptions {
   readonly signal?: AbortSignal
 }
 
-/** @param body an object is sent as JSON for the model of the API, a text as it is */
+/** @param body an object is sent as JSON for the model of the API, a text or a stream unchanged */
 export async function post(
-  app: Hono,
-  body: object | string,
+  app: Api,
+  body: object | string | ReadableStream<Uint8Array>,
   { path = '/v1/completions', headers, signal }: PostOptions = {},
 ): Promise<Response> {
-  return app.request(`http://${HOST}${path}`, {
+  const init = {
     method: 'POST',
     headers: { ...ACCESS, 'content-type': 'application/json', ...headers },
-    body: typeof body === 'string' ? body : JSON.stringify({ model: 'flexmesh', ...body }),
+    body:
+      typeof body === 'string' || body instanceof ReadableStream
+        ? body
+        : JSON.stringify({ model: 'flexmesh', ...body }),
+    // A request whose body is a stream must say that its answer may come after the whole body only.
+    duplex: 'half' as const,
     ...(signal === undefined ? {} : { signal }),
-  })
+  }
+  return app.request(`http://${HOST}${path}`, init, {})
 }
 
 const ACCESS = { host: HOST, authorization: `Bearer ${KEY}` }
 
-export async function getModels(app: Hono): Promise<Response> {
-  return app.request(`http://${HOST}/v1/models`, { headers: ACCESS })
+/** @param name asks for one model instead of the list */
+export async function getModels(app: Api, name?: string): Promise<Response> {
+  return app.request(
+    `http://${HOST}/v1/models${name === undefined ? '' : `/${name}`}`,
+    { headers: ACCESS },
+    {},
+  )
 }
 
 /** Status and error code of a refusal. */

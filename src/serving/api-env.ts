@@ -1,0 +1,16 @@
+/** What the routes of the API know about a request besides the request itself. Knows nothing about sockets. */
+
+/** The connection over which a request arrived. Absent in tests that have no sockets. */
+export interface Client {
+  /** The request has a valid key. */
+  authenticated(): void
+  /** The request has arrived completely, and its answer begins. */
+  received(): void
+  /** Close the connection: the client does not read. */
+  drop(): void
+}
+
+export interface ApiEnv {
+  readonly Bindings: { readonly client?: Client }
+  readonly Variables: { requestId: string }
+}

@@ -1,0 +1,208 @@
+/**
+ * Answers to completions and chats: from a request body, through the queue of its backend, to a response. Implements
+ * protocols/inference-api, sections "Order of work", "Answers" and "Streams". Knows nothing about routes, keys and
+ * models.
+ */
+import '../lib/node20.ts'
+import type { Context } from 'hono'
+import type { Selection } from '../composition/selection.ts'
+import { limit } from '../lib/limits.ts'
+import { type Run, streamedAnswer, wholeAnswer } from './answer.ts'
+import type { ApiEnv } from './api-env.ts'
+import type { Backend, ServingEngine } from './engine.ts'
+import { EventStream } from './event-stream.ts'
+import { readJson } from './json-body.ts'
+import { type InferenceRequest, MODEL_NAME, parseRequest, type RequestKind } from './openai.ts'
+import { problemBody, problemOf, Refusal } from './problem.ts'
+import { promptCharacters } from './prompt.ts'
+import { Queue } from './queue.ts'
+
+export interface CompletionsInit {
+  /** The backend that answers a request with this selection of experts. */
+  readonly backendFor: (selection: Selection) => Backend
+  /** Unix seconds. */
+  readonly now: () => number
+  /** Receives an error after the headers of a stream. */
+  readonly report: (error: unknown, c: Context<ApiEnv>) => void
+}
+
+/** A request that has left the queue. */
+interface Admission {
+  readonly run: Run
+  /** Let go of the composition and of the place in the queue. Called after the generation has ended. */
+  readonly end: () => void
+}
+
+export class Completions {
+  readonly #init: CompletionsInit
+  /** One queue per backend, since each has its own capacity. */
+  readonly #queues: Readonly<Record<Backend['servedBy'], Queue>>
+
+  constructor(init: CompletionsInit) {
+    this.#init = init
+    this.#queues = {
+      node: new Queue(limit('servedStreams'), limit('queuedRequests')),
+      upstream: new Queue(limit('upstreamStreams'), limit('queuedRequests')),
+    }
+  }
+
+  /** @throws Refusal; FlexMeshError; QueueFullError; ServingError; the reason why the request was aborted. */
+  async respond(c: Context<ApiEnv>, kind: RequestKind): Promise<Response> {
+    const body = await readJson(c.req.raw)
+    c.env.client?.received()
+    const request = parseRequest(body, kind)
+    requireModel(request.model)
+    const backend = this.#init.backendFor(request)
+    await precheck(backend, request, kind)
+    if (request.stream) return this.#stream(c, backend, request, kind)
+    const { signal } = c.req.raw
+    const { run, end } = await this.#admit(backend, request, kind, signal)
+    try {
+      return c.json(await wholeAnswer(run, signal))
+    } finally {
+      end()
+    }
+  }
+
+  /**
+   * Wait for a place in the queue, then hold the composition that is served at that moment: it may be another one than
+   * when the request arrived. Then encode the prompt.
+   */
+  async #admit(
+    backend: Backend,
+    request: InferenceRequest,
+    kind: RequestKind,
+    signal: AbortSignal,
+  ): Promise<Admission> {
+    const leave = await this.#queues[backend.servedBy].enter(signal)
+    let engine: ServingEngine | undefined
+    const end = (): void => {
+      engine?.release()
+      leave()
+    }
+    try {
+      engine = await backend.acquire()
+      checkRequest(engine, request, kind)
+      const prompt = await engine.encode(request.prompt, signal)
+      signal.throwIfAborted()
+      if (prompt.length >= engine.contextLength)
+        throw tooLong(
+          kind,
+          `the prompt has ${prompt.length} tokens, the maximum is ${engine.contextLength - 1}`,
+        )
+      const id = `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${crypto.randomUUID()}`
+      const { servedBy } = backend
+      return { run: { engine, servedBy, request, kind, id, created: this.#init.now(), prompt }, end }
+    } catch (error) {
+      end()
+      throw error
+    }
+  }
+
+  /** Sends the headers with the first event, or after `streamHeadersDelay`. An earlier error is thrown. */
+  async #stream(
+    c: Context<ApiEnv>,
+    backend: Backend,
+    request: InferenceRequest,
+    kind: RequestKind,
+  ): Promise<Response> {
+    const stream = new EventStream()
+    stream.signal.addEventListener('abort', () => c.env.client?.drop(), { once: true })
+    const signal = AbortSignal.any([c.req.raw.signal, stream.signal])
+    const first = Promise.withResolvers<void>()
+    const work = this.#produce(backend, request, kind, stream, signal, first.resolve)
+    const delay = setTimeout(() => {
+      stream.comment()
+      first.resolve()
+    }, limit('streamHeadersDelay'))
+    try {
+      await Promise.race([first.promise, work])
+    } catch (error) {
+      stream.discard()
+      throw error
+    } finally {
+      clearTimeout(delay)
+    }
+    void this.#finish(work, c, stream, signal)
+    return c.body(stream.body, 200, {
+      'Content-Type': 'text/event-stream',
+      'Cache-Control': 'no-cache',
+      // Asks proxies such as nginx to pass events on as they arrive.
+      'X-Accel-Buffering': 'no',
+    })
+  }
+
+  /** Ends a stream after its last event, which is the error if the answer failed. */
+  async #finish(
+    work: Promise<void>,
+    c: Context<ApiEnv>,
+    stream: EventStream,
+    signal: AbortSignal,
+  ): Promise<void> {
+    try {
+      await work
+      stream.close()
+    } catch (error) {
+      if (!signal.aborted) this.#init.report(error, c)
+      stream.close(JSON.stringify(problemBody(problemOf(error))))
+    }
+  }
+
+  /** Computes a streamed answer. @param onEvent called before each event */
+  async #produce(
+    backend: Backend,
+    request: InferenceRequest,
+    kind: RequestKind,
+    stream: EventStream,
+    signal: AbortSignal,
+    onEvent: () => void,
+  ): Promise<void> {
+    const { run, end } = await this.#admit(backend, request, kind, signal)
+    try {
+      for await (const event of streamedAnswer(run, signal)) {
+        onEvent()
+        await stream.send(event)
+      }
+    } finally {
+      // The place is free only after the generation has ended.
+      end()
+    }
+  }
+}
+
+/** @throws Refusal `model_not_found`. */
+export function requireModel(name: string): void {
+  if (name === MODEL_NAME) return
+  const message = `model "${name}" does not exist; "${MODEL_NAME}" does`
+  throw new Refusal({ status: 404, code: 'model_not_found', message, param: 'model' })
+}
+
+/** Refuses what can be refused before a request waits. @throws InputError `not-found`; ServingError; Refusal. */
+async function precheck(backend: Backend, request: InferenceRequest, kind: RequestKind): Promise<void> {
+  const engine = await backend.acquire()
+  try {
+    checkRequest(engine, request, kind)
+  } finally {
+    engine.release()
+  }
+}
+
+/**
+ * Checks the selection, and bounds the work of the tokenizer.
+ * @throws InputError `not-found`; Refusal `context_length_exceeded`.
+ */
+function checkRequest(engine: ServingEngine, request: InferenceRequest, kind: RequestKind): void {
+  engine.checkSelection(request)
+  const characters = promptCharacters(request.prompt)
+  const { maxPromptCharacters: max, contextLength } = engine
+  if (characters > max)
+    throw tooLong(
+      kind,
+      `the prompt has ${characters} characters, but the context of ${contextLength} tokens holds at most ${max}`,
+    )
+}
+
+function tooLong(kind: RequestKind, message: string): Refusal {
+  const param = kind === 'chat' ? 'messages' : 'prompt'
+  return new Refusal({ status: 400, code: 'context_length_exceeded', message, param })
+}
