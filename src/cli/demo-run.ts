@@ -6,8 +6,9 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { APPROVE, INVITE } from '../commands/admission.ts'
 import { EXPERTS } from '../commands/experts.ts'
-import { APPROVE, INVITE, MEMBERS } from '../commands/members.ts'
+import { MEMBERS } from '../commands/members.ts'
 import { PUBLISH } from '../commands/publish.ts'
 import { bar, bits } from '../commands/terminal.ts'
 import { TRAIN } from '../commands/train.ts'
@@ -104,7 +105,7 @@ async function foundAndJoin(
   await startProcess(founder, port, signal)
   output.say(`${founder.name} founded "Demo consortium" and invites the others`)
   for (const other of others) {
-    const { invite } = await call(founder, INVITE, {}, signal)
+    const { invite = '' } = await call(founder, INVITE, {}, signal)
     const joining = flexmesh(['join', invite, '--home', other.home], signal)
     const finished = exitOf(joining, `${other.name} could not join`)
     await until(

@@ -1,8 +1,8 @@
-/** Commands about membership: who belongs to the consortium, and how founders change that. */
+/** Commands about members: who belongs to the consortium, and how founders end or renew that. */
 import type { RevocationReason } from '../consortium/member.ts'
 import { nodeCommand } from './command.ts'
 import { INSTITUTION } from './common-parameters.ts'
-import { oneOf, option, optionalPositional, positional, whole } from './parameters.ts'
+import { oneOf, option, positional, whole } from './parameters.ts'
 import { day, daysLeft, table } from './terminal.ts'
 
 const DAY_SECONDS = 86_400
@@ -20,22 +20,14 @@ export const PING = nodeCommand({
   words: ({ institution, peerId }) => [`${institution} is running as ${peerId}`],
 })
 
-export const INVITE = nodeCommand({
-  name: 'invite',
-  usage: 'invite',
-  parameters: {},
-  async *run(node) {
-    return { invite: await node.invite() }
-  },
-  words: ({ invite }) => [invite],
-})
-
 export const MEMBERS = nodeCommand({
   name: 'members',
   usage: 'members',
   parameters: {},
   async *run(node) {
     const { members, version, expiresAt } = node.membership.roster()
+    const { admission } = node.membership
+    const { isRunning, identity } = node
     const connected = node.connectedMembers()
     return {
       consortium: node.charter.name,
@@ -44,49 +36,63 @@ export const MEMBERS = nodeCommand({
       rosterExpiresAt: expiresAt,
       /** Negative once the roster has ended. */
       rosterDaysLeft: Math.floor((expiresAt - node.now()) / DAY_SECONDS),
+      /** Whether the node of this home is running. Nobody is connected to one that is not. */
+      isRunning,
+      /** Multiaddrs at which others reach this node. */
+      addresses: node.addresses(),
       members: members.map(({ institution, peerId, role, revoked }) => ({
         institution,
         peerId,
         role,
         revoked: revoked !== undefined,
-        connected: connected.includes(peerId) || peerId === node.identity.peerId,
+        isSelf: peerId === identity.peerId,
+        connected: connected.includes(peerId) || (isRunning && peerId === identity.peerId),
       })),
-      requests: (await node.membership.requests()).map(({ institution, peerId }) => ({
-        institution,
-        peerId,
-      })),
+      requests: admission.requests().map((request) => {
+        const { institution, peerId } = request
+        const obstacle = node.membership.obstacleTo(request)
+        return { institution, peerId, ...(obstacle === undefined ? {} : { obstacle }) }
+      }),
+      invitations: admission.openInvitations(),
     }
   },
-  words: ({ consortium, rosterVersion, rosterExpiresAt, rosterDaysLeft, members, requests }) => [
-    `${consortium}, roster version ${rosterVersion}, valid until ${day(rosterExpiresAt)}`,
+  words: (result) => [
+    `${result.consortium}, roster version ${result.rosterVersion}, valid until ${day(result.rosterExpiresAt)}`,
+    ...(result.isRunning ? [] : ['the node is not running; this is what its home folder holds']),
     ...table(
-      members.map(({ institution, peerId, role, revoked, connected }) => [
-        institution,
-        peerId,
-        role,
-        revoked ? 'revoked' : connected ? 'connected' : 'away',
+      result.members.map((member) => [
+        member.institution,
+        member.peerId,
+        member.role,
+        stateOf(member, result.isRunning),
       ]),
     ),
-    ...requests.map(({ institution, peerId }) => `waits for approval: ${institution} ${peerId}`),
-    ...rosterWarning(rosterDaysLeft),
+    ...result.addresses.map((address) => `others reach this node at ${address}`),
+    ...result.requests.map(
+      ({ institution, peerId, obstacle }) =>
+        `waits for approval: ${institution} ${peerId}${obstacle === undefined ? '' : `, which is not possible: ${obstacle}`}`,
+    ),
+    ...result.invitations.map(({ id, expiresAt }) => `open invitation ${id}, valid until ${day(expiresAt)}`),
+    ...rosterWarning(result.rosterDaysLeft),
   ],
 })
+
+/** Empty for another member if no node runs, because nobody knows. */
+function stateOf(
+  { revoked, isSelf, connected }: { revoked: boolean; isSelf: boolean; connected: boolean },
+  isRunning: boolean,
+): string {
+  if (revoked) return 'revoked'
+  if (isSelf) return 'this node'
+  if (!isRunning) return ''
+  return connected ? 'connected' : 'away'
+}
 
 function rosterWarning(left: number): string[] {
   if (left >= WARNING_DAYS) return []
   const when = left < 0 ? 'has ended' : `ends ${daysLeft(left)}`
   return [`warning: the roster ${when}; a founder confirms it for another year with "flexmesh renew"`]
 }
-
-export const APPROVE = nodeCommand({
-  name: 'approve',
-  usage: 'approve [INSTITUTION]',
-  parameters: { who: optionalPositional(INSTITUTION) },
-  async *run(node, { who }) {
-    return { approved: await node.approve(who) }
-  },
-  words: ({ approved }) => [`approved: ${approved.join(', ')}`],
-})
 
 export const REVOKE = nodeCommand({
   name: 'revoke',

@@ -12,7 +12,7 @@ export const MEMBERSHIP_COMMANDS: readonly NodeRow[] = [
     name: 'invite',
     summary: 'print one line of text that lets one institution join',
     isConsortiumCommand: true,
-    load: async () => (await import('./members.ts')).INVITE,
+    load: async () => (await import('./admission.ts')).INVITE,
   },
   {
     name: 'members',
@@ -24,7 +24,13 @@ export const MEMBERSHIP_COMMANDS: readonly NodeRow[] = [
     name: 'approve',
     summary: 'admit everyone who waits for approval, or one institution',
     isConsortiumCommand: true,
-    load: async () => (await import('./members.ts')).APPROVE,
+    load: async () => (await import('./admission.ts')).APPROVE,
+  },
+  {
+    name: 'reject',
+    summary: 'dismiss the request of an institution that waits for approval',
+    isConsortiumCommand: true,
+    load: async () => (await import('./admission.ts')).REJECT,
   },
   {
     name: 'revoke',

@@ -1,18 +1,17 @@
 /**
- * The members of the consortium as this node knows them: charter, rosters, invitations and requests. Implements
- * protocols/consortium-charter, section "Joining". Knows nothing about networks and experts.
+ * The members of the consortium as this node knows them: charter, rosters, and how founders change them. Implements
+ * protocols/consortium-charter. Invitations and requests are in admission.ts. Knows nothing about networks and experts.
  */
-import { randomBytes } from 'node:crypto'
 import { seal } from '../identity/envelope.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
-import { type Digest, fromUtf8, toHex, utf8 } from '../lib/bytes.ts'
-import { InputError, VerificationError } from '../lib/errors.ts'
+import type { Digest } from '../lib/bytes.ts'
+import { FlexMeshError, InputError, VerificationError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { Serial } from '../lib/serial.ts'
 import { type Catalogue, type Change, rosterKey } from '../store/catalogue.ts'
+import { Admission } from './admission.ts'
 import { type Charter, openCharter } from './charter.ts'
-import { decodeInvite, encodeInvite, type Invite } from './invite.ts'
 import type { Member, RevocationReason } from './member.ts'
 import { type JoinStatus, type MembershipRequest, openMembershipRequest } from './membership-request.ts'
 import {
@@ -47,34 +46,50 @@ export interface MembershipInit {
   readonly onEvent: (event: MembershipEvent) => void
 }
 
-/** A spent invitation admits nobody, but still opens the charter and the rosters, for the institution that used it. */
-type InviteState = 'open' | 'spent'
+/** A request that was not approved. */
+export interface NotApproved {
+  readonly institution: string
+  readonly peerId: PeerIdString
+  /** For people. */
+  readonly reason: string
+}
+
+export interface Approval {
+  /** Names of the new members. */
+  readonly approved: readonly string[]
+  readonly notApproved: readonly NotApproved[]
+}
 
 export class Membership {
   readonly charter: Charter
   readonly consortium: Digest
   readonly #init: MembershipInit
   readonly #rosters: { envelope: Uint8Array; roster: Roster }[] = []
-  readonly #invites = new Map<string, { invite: Invite; state: InviteState }>()
+  readonly admission: Admission
   /** Changes of rosters and requests: each is checked and written before the next one is checked. */
   readonly #changes = new Serial()
 
-  private constructor(init: MembershipInit) {
-    const { charter, consortium } = openCharter(init.charterEnvelope)
-    this.charter = charter
-    this.consortium = consortium
+  private constructor(init: MembershipInit, opened: ReturnType<typeof openCharter>, admission: Admission) {
+    this.charter = opened.charter
+    this.consortium = opened.consortium
+    this.admission = admission
     this.#init = init
   }
 
   static async open(init: MembershipInit): Promise<Membership> {
-    const membership = new Membership(init)
+    const { catalogue, now, onEvent } = init
+    const opened = openCharter(init.charterEnvelope)
+    const admission = await Admission.open({
+      catalogue,
+      consortium: opened.consortium,
+      name: opened.charter.name,
+      now,
+      onRequest: ({ institution, peerId }) => onEvent({ event: 'request', institution, peerId }),
+    })
+    const membership = new Membership(init, opened, admission)
     for (const [key, envelope] of await init.catalogue.entries('rosters')) {
       if (key === rosterKey(0)) continue
       membership.#rosters.push({ envelope, roster: openRoster(envelope, membership.roster()) })
-    }
-    for (const [token, value] of await init.catalogue.entries('invites')) {
-      const [state, text] = fromUtf8(value).split(' ') as [InviteState, string]
-      membership.#invites.set(token, { invite: decodeInvite(text), state })
     }
     return membership
   }
@@ -121,82 +136,64 @@ export class Membership {
     return findMember(this.roster(), peerId)?.institution ?? peerId
   }
 
-  /** Whether peers that are not members may connect, because an invitation is open. */
+  /** See `Admission.guestsOpen`. */
   guestsOpen(): boolean {
-    return [...this.#invites.values()].some(
-      ({ invite, state }) => state === 'open' && invite.expiresAt > this.#init.now(),
-    )
+    return this.admission.guestsOpen()
   }
 
   /**
-   * Invite one more institution.
-   * @param addresses multiaddrs of this node. @returns the invitation, one line of text.
-   */
-  async invite(addresses: readonly string[]): Promise<string> {
-    const invite: Invite = {
-      consortium: this.consortium,
-      name: this.charter.name,
-      addresses,
-      token: toHex(randomBytes(16)),
-      expiresAt: this.#init.now() + limit('inviteLifetime'),
-    }
-    await this.#init.catalogue.write([this.#inviteChange(invite, 'open')])
-    this.#invites.set(invite.token, { invite, state: 'open' })
-    return encodeInvite(invite)
-  }
-
-  /** Requests that wait for a founder's approval. */
-  async requests(): Promise<MembershipRequest[]> {
-    const entries = await this.#init.catalogue.entries('requests')
-    return entries.map(([, envelope]) => openMembershipRequest(envelope))
-  }
-
-  /**
-   * Put institutions that wait for approval on the roster.
+   * Put institutions that wait for approval on the roster. A request that cannot be approved stays and does not stop
+   * the others.
    * @param who name or peer id of one institution; default: all of them.
-   * @returns the names of the new members. @throws InputError `not-found`, `not-a-member`, `exists`.
+   * @throws InputError `not-found`, `not-a-member`.
    */
-  approve(who?: string): Promise<string[]> {
+  approve(who?: string): Promise<Approval> {
     return this.#changes.run(() => this.#approve(who))
   }
 
-  async #approve(who: string | undefined): Promise<string[]> {
-    const chosen = (await this.requests()).filter(
-      ({ institution, peerId }) => who === undefined || who === institution || who === peerId,
-    )
+  async #approve(who: string | undefined): Promise<Approval> {
+    const chosen = who === undefined ? this.admission.requests() : this.admission.named(who)
     if (chosen.length === 0) {
       throw new InputError(
         'not-found',
         who === undefined ? 'no institution waits for approval' : `${who} does not wait for approval`,
       )
     }
+    this.checkMayExtend('flexmesh approve')
     const approved: string[] = []
-    let failure: unknown
-    for (const { institution, peerId, token } of chosen) {
-      const entry = this.#invites.get(token)
-      if (entry?.state !== 'open') {
-        await this.#init.catalogue.delete('requests', peerId) // One invitation admits one institution.
+    const notApproved: NotApproved[] = []
+    // Collected before the first approval, which would end the rivalry of two requests with one name.
+    const obstacles = chosen.map((request) => this.obstacleTo(request, request.peerId === who))
+    for (const [i, request] of chosen.entries()) {
+      const { institution, peerId } = request
+      const reason = obstacles[i]
+      if (reason !== undefined) {
+        notApproved.push({ institution, peerId, reason })
         continue
       }
-      let roster: Roster
-      try {
-        roster = addMember(this.roster(), institution, peerId, this.#init.now())
-      } catch (error) {
-        // A request that can never be approved must not stop the others.
-        await this.#init.catalogue.delete('requests', peerId)
-        failure ??= error
-        continue
-      }
-      await this.#extend(roster, [
-        { table: 'requests', key: peerId },
-        this.#inviteChange(entry.invite, 'spent'),
-      ])
-      this.#invites.set(token, { invite: entry.invite, state: 'spent' })
+      const roster = addMember(this.roster(), institution, peerId, this.#init.now())
+      await this.#extend(roster, this.admission.changesOf(request))
+      this.admission.admitted(request)
       this.#init.onEvent({ event: 'member', institution })
       approved.push(institution)
     }
-    if (failure !== undefined && approved.length === 0) throw failure
-    return approved
+    return { approved, notApproved }
+  }
+
+  /**
+   * Why a waiting request cannot be approved, for people; undefined if it can.
+   * @param isNamedById whether the request was chosen by its peer id, so that another one of its name does not matter.
+   */
+  obstacleTo(request: MembershipRequest, isNamedById = false): string | undefined {
+    const obstacle = this.admission.obstacle(request, isNamedById)
+    if (obstacle !== undefined) return obstacle
+    try {
+      addMember(this.roster(), request.institution, request.peerId, this.#init.now())
+      return undefined
+    } catch (error) {
+      if (error instanceof FlexMeshError) return error.message
+      throw error
+    }
   }
 
   /**
@@ -232,11 +229,12 @@ export class Membership {
 
   /**
    * Envelopes of the charter and of the rosters from version 2 on.
+   * @param from the peer that asks. A member may ask at any time, because the decision may come after the invitation
+   * has expired.
    * @returns undefined for a token without a valid invitation.
    */
-  charterFor(token: string): Uint8Array[] | undefined {
-    const invite = this.#invites.get(token)?.invite
-    if (invite === undefined || invite.expiresAt < this.#init.now()) return undefined
+  charterFor(token: string, from: PeerIdString): Uint8Array[] | undefined {
+    if (!this.isMember(from) && !this.admission.opensCharter(token)) return undefined
     return [this.#init.charterEnvelope, ...this.envelopesSince(1)]
   }
 
@@ -256,16 +254,8 @@ export class Membership {
 
   async #onRequest(request: MembershipRequest, envelope: Uint8Array): Promise<JoinStatus> {
     if (this.isMember(request.peerId)) return 'member'
-    const invitation = this.#invites.get(request.token)
-    if (request.consortium !== this.consortium || invitation?.state !== 'open') return 'refused'
-    if (invitation.invite.expiresAt < this.#init.now()) return 'refused'
-    const waiting = await this.#init.catalogue.entries('requests')
-    if (!waiting.some(([peerId]) => peerId === request.peerId)) {
-      if (waiting.length >= limit('members')) return 'refused'
-      await this.#init.catalogue.put('requests', request.peerId, envelope)
-      this.#init.onEvent({ event: 'request', institution: request.institution, peerId: request.peerId })
-    }
-    return 'pending'
+    if (request.consortium !== this.consortium) return 'refused'
+    return this.admission.onRequest(request, envelope)
   }
 
   /**
@@ -297,9 +287,7 @@ export class Membership {
   }
 
   async #extend(roster: Roster, changes: readonly Change[] = []): Promise<void> {
-    if (findMember(this.roster(), this.#init.identity.peerId)?.role !== 'founder') {
-      throw new InputError('not-a-member', 'only a founder changes the roster')
-    }
+    this.checkMayExtend('this command')
     const envelope = seal(MEDIA_TYPES.roster, encodeRoster(roster), [this.#init.identity])
     openRoster(envelope, this.roster()) // A roster that nobody can open must not reach the disk.
     await this.#init.catalogue.write([
@@ -309,7 +297,25 @@ export class Membership {
     this.#rosters.push({ envelope, roster })
   }
 
-  #inviteChange(invite: Invite, state: InviteState): Change {
-    return { table: 'invites', key: invite.token, value: utf8(`${state} ${encodeInvite(invite)}`) }
+  /**
+   * @param command what a founder has to run instead, for the message.
+   * @throws InputError `not-a-member` unless this node can sign the next roster by itself.
+   */
+  checkMayExtend(command: string): void {
+    const { members, threshold } = this.roster()
+    const founders = members.filter(({ role, revoked }) => role === 'founder' && revoked === undefined)
+    if (!founders.some(({ peerId }) => peerId === this.#init.identity.peerId)) {
+      const names = founders.map(({ institution }) => institution).join(' or ')
+      throw new InputError(
+        'not-a-member',
+        `only a founder changes the roster; ask ${names} to run ${command}`,
+      )
+    }
+    if (threshold > 1) {
+      throw new InputError(
+        'not-a-member',
+        `a new roster needs the signatures of ${threshold} founders, which one node cannot give`,
+      )
+    }
   }
 }

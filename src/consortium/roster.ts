@@ -163,15 +163,19 @@ export function addMember(roster: Roster, institution: string, peerId: PeerIdStr
       `the roster lists ${limit('members')} members, revoked ones included, which is the most that it can hold`,
     )
   }
-  if (
-    roster.members.some(
-      (member) =>
-        member.peerId === peerId || (member.institution === institution && member.revoked === undefined),
-    )
-  ) {
+  const known = roster.members.find((member) => member.peerId === peerId)
+  if (known !== undefined) {
     throw new InputError(
       'exists',
-      `${institution} (${peerId}), or an institution of that name, is on the roster already`,
+      known.revoked === undefined
+        ? `${institution} (${peerId}) is on the roster already`
+        : `the key ${peerId} of ${institution} was revoked; it needs a new home folder with a new key`,
+    )
+  }
+  if (roster.members.some((member) => member.institution === institution && member.revoked === undefined)) {
+    throw new InputError(
+      'exists',
+      `a member has the name ${institution} already; if it lost its key, first run: flexmesh revoke "${institution}"`,
     )
   }
   return next(roster, [...roster.members, { institution, peerId, role: 'member', joinedAt: now }], now)

@@ -29,8 +29,11 @@ export type JoinRequest =
   | { readonly kind: 'membership'; readonly envelope: Uint8Array }
 
 export interface JoinHandlers {
-  /** The charter, then the rosters from version 2 on. Undefined when `token` belongs to no open invitation. */
-  charterFor(token: string): readonly Uint8Array[] | undefined
+  /**
+   * The charter, then the rosters from version 2 on. Undefined when `token` belongs to no open invitation and `from` is
+   * not a member.
+   */
+  charterFor(token: string, from: PeerIdString): readonly Uint8Array[] | undefined
   onMembershipRequest(envelope: Uint8Array, from: PeerIdString): Promise<JoinStatus>
 }
 
@@ -59,7 +62,7 @@ export function serveJoin({ handlers }: { readonly handlers: JoinHandlers }): An
       yield { status: await handlers.onMembershipRequest(request.envelope, from) }
       return
     }
-    const envelopes = handlers.charterFor(request.token)
+    const envelopes = handlers.charterFor(request.token, from)
     if (envelopes === undefined) throw new ExchangeError('refused', 'unknown or expired invitation')
     for (const bytes of envelopes) yield { bytes }
   }

@@ -74,6 +74,7 @@ export const INPUT_CODES = [
   'not-a-model',
   'home-in-use',
   'no-home',
+  'not-running',
   'exists',
   'port-in-use',
   'disk-full',

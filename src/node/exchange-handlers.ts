@@ -11,7 +11,7 @@ export function exchangeHandlers(parts: Parts, catalogue: Catalogue, log: Log): 
   return {
     isMember: (peer) => membership.isMember(peer),
     guestsOpen: () => membership.guestsOpen(),
-    charterFor: (token) => membership.charterFor(token),
+    charterFor: (token, from) => membership.charterFor(token, from),
     onMembershipRequest: (envelope) => membership.onRequest(envelope),
     wanted: () => statements.request(),
     statementsSince: (request) => statements.since(request),

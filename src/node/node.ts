@@ -14,7 +14,7 @@ import { Composer } from '../composition/composer.ts'
 import { seated } from '../composition/seats.ts'
 import type { Charter } from '../consortium/charter.ts'
 import type { RevocationReason } from '../consortium/member.ts'
-import { Membership } from '../consortium/membership.ts'
+import { type Approval, Membership } from '../consortium/membership.ts'
 import { Exchange } from '../exchange/exchange.ts'
 import { loadIdentity } from '../identity/key-file.ts'
 import type { Identity } from '../identity/keys.ts'
@@ -53,12 +53,14 @@ import { rememberedAddresses } from './address-book.ts'
 import { ConsentWarnings, type EndingConsent, endingConsents } from './consent-warnings.ts'
 import { exchangeHandlers } from './exchange-handlers.ts'
 import type { NodeInit } from './init.ts'
+import { inviteAddresses } from './invite-addresses.ts'
 import { reconsider, refuse } from './operator.ts'
 import { restore } from './restore.ts'
 import { requeueValid } from './validity.ts'
 
 /** Time between two checks for expired consent and for packages that wait for a retry, ms. */
 const UPKEEP_MS = 3_600_000
+const EXAMPLE_ADDRESS = '/ip4/0.0.0.0/tcp/4001'
 
 /** The parts that `open` reads from a home folder. */
 interface Opened {
@@ -285,6 +287,11 @@ export class FlexMeshNode {
     return this.membership.consortium
   }
 
+  /** Whether the node has a network. Commands also open nodes without one. */
+  get isRunning(): boolean {
+    return this.#exchange !== undefined
+  }
+
   /** Multiaddrs at which others reach this node; empty before `start`. */
   addresses(): string[] {
     return this.#exchange?.addresses() ?? []
@@ -299,23 +306,37 @@ export class FlexMeshNode {
     return this.#parts.queue.settled()
   }
 
-  /** Invite one more institution. @returns the invitation, one line of text. */
-  invite(): Promise<string> {
-    const listening = this.addresses()
-    const configured = this.settings.listen.map((address) => `${address}/p2p/${this.identity.peerId}`)
-    return this.membership.invite(listening.length > 0 ? listening : configured)
+  /**
+   * Invite one more institution.
+   * @param lifetime seconds; default and maximum: `inviteLifetime`.
+   * @returns the invitation, one line of text.
+   * @throws InputError `not-a-member` if this node cannot admit anybody; `not-running` if it does not listen, because
+   * nobody could use the invitation.
+   */
+  async invite(lifetime?: number): Promise<string> {
+    this.membership.checkMayExtend('flexmesh invite')
+    const addresses = inviteAddresses(this.addresses())
+    if (addresses.length === 0) {
+      throw new InputError(
+        'not-running',
+        this.isRunning
+          ? `others cannot reach any address of this node; choose one with "flexmesh start --listen", as in ${EXAMPLE_ADDRESS}`
+          : 'an invitation names the addresses of the running node; start it first with "flexmesh start"',
+      )
+    }
+    return this.membership.admission.invite(addresses, lifetime)
   }
 
   /**
    * Put institutions that wait for approval on the roster.
    * @param who name or peer id of one institution; default: all of them.
-   * @returns the names of the new members. @throws InputError `not-found`, `not-a-member`, `exists`.
+   * @throws InputError `not-found`, `not-a-member`.
    */
-  async approve(who?: string): Promise<string[]> {
+  async approve(who?: string): Promise<Approval> {
     try {
       return await this.membership.approve(who)
     } finally {
-      await this.announce() // Some may be members now although another could not become one.
+      await this.announce() // Some may be members now although the next one failed.
     }
   }
 

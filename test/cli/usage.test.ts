@@ -115,7 +115,7 @@ describe('the table of commands', () => {
     expect(new Set(COMMANDS.map(({ name }) => name)).size).toBe(COMMANDS.length)
   })
 
-  it.each(['invite', 'join', 'members', 'approve', 'revoke', 'renew'])(
+  it.each(['invite', 'join', 'members', 'approve', 'reject', 'revoke', 'renew'])(
     'lets people write "consortium %s"',
     async (name) => {
       const { invocation } = await parseCommandLine(['consortium', name, 'x', '--json'])

@@ -101,8 +101,8 @@ describe('the command publish', () => {
 
   it.each([
     [140, undefined],
-    [151, 'in 28 days'],
-    [174, 'in 5 days'],
+    [151.5, 'in 28 days'],
+    [174.5, 'in 5 days'],
     [179.5, 'today'],
   ])('%d days ago is followed by a reminder of the end of the consent: %s', async (days, when) => {
     await publish()
@@ -131,7 +131,7 @@ describe('the command publish', () => {
     await train(hospital, 'ward', 'hospital')
     await publish()
     for (const days of [140, 151, 152, 174, 175, 178]) {
-      ahead = days * DAY
+      ahead = (days + 0.5) * DAY
       await hospital.upkeep()
     }
     const endings = events.filter(({ event }) => event === 'consent-ending')

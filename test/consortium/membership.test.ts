@@ -23,7 +23,7 @@ async function founded(): Promise<{ c: TestConsortium; ledger: Ledger }> {
 
 /** A signed request of an institution that was invited. */
 async function requestOf(c: TestConsortium, { membership }: Ledger, institution: string, identity: Identity) {
-  const { token } = decodeInvite(await membership.invite(ADDRESSES))
+  const { token } = decodeInvite(await membership.admission.invite(ADDRESSES))
   return c.request(identity, { institution, token })
 }
 
@@ -101,10 +101,10 @@ describe('a request for membership', () => {
     expect(await ledger.membership.onRequest(request)).toBe('pending')
     expect(ledger.events).toEqual([{ event: 'request', institution: 'Guest', peerId: guest.peerId }])
     const again = await ledger.reopen()
-    expect(await again.membership.requests()).toMatchObject([{ institution: 'Guest' }])
-    expect(await again.membership.approve()).toEqual(['Guest'])
+    expect(again.membership.admission.requests()).toMatchObject([{ institution: 'Guest' }])
+    expect(await again.membership.approve()).toEqual({ approved: ['Guest'], notApproved: [] })
     expect(await again.membership.onRequest(request)).toBe('member')
-    expect(await again.membership.requests()).toEqual([])
+    expect(again.membership.admission.requests()).toEqual([])
   })
 
   it('is approved once although a founder approves twice at the same time', async () => {
@@ -119,19 +119,15 @@ describe('a request for membership', () => {
     expect(ledger.membership.roster().version).toBe(2)
   })
 
-  it('admits one institution of the two that share an invitation', async () => {
+  it('is refused with an invitation that another institution waits on', async () => {
     const { c, ledger } = await founded()
-    const { token } = decodeInvite(await ledger.membership.invite(ADDRESSES))
-    for (const [institution, identity] of [
-      ['Guest', guest],
-      ['Other', other],
-    ] as const) {
-      const request = c.request(identity, { institution, token })
-      expect(await ledger.membership.onRequest(request)).toBe('pending')
-    }
-    expect(await ledger.membership.approve()).toHaveLength(1)
-    expect(institutions(ledger)).toHaveLength(2)
-    expect(await ledger.membership.requests()).toEqual([])
+    const { token } = decodeInvite(await ledger.membership.admission.invite(ADDRESSES))
+    const first = c.request(guest, { institution: 'Guest', token })
+    const second = c.request(other, { institution: 'Other', token })
+    expect(await ledger.membership.onRequest(first)).toBe('pending')
+    expect(await ledger.membership.onRequest(second)).toBe('refused')
+    expect(await ledger.membership.approve()).toEqual({ approved: ['Guest'], notApproved: [] })
+    expect(await ledger.membership.onRequest(second)).toBe('refused')
     expect(ledger.membership.guestsOpen()).toBe(false)
   })
 
@@ -140,17 +136,17 @@ describe('a request for membership', () => {
     ['after its invitation has expired', undefined, limit('inviteLifetime') + 1],
   ])('%s is refused', async (_, changes, seconds) => {
     const { c, ledger } = await founded()
-    const { token } = decodeInvite(await ledger.membership.invite(ADDRESSES))
+    const { token } = decodeInvite(await ledger.membership.admission.invite(ADDRESSES))
     const used = changes === undefined ? token : 'cd'.repeat(16)
     ledger.clock.now += seconds
     const request = c.request(guest, { institution: 'Guest', token: used })
     expect(await ledger.membership.onRequest(request)).toBe('refused')
-    expect(await ledger.membership.requests()).toEqual([])
+    expect(ledger.membership.admission.requests()).toEqual([])
   })
 
   it('for another consortium is refused', async () => {
     const { ledger } = await founded()
-    const { token } = decodeInvite(await ledger.membership.invite(ADDRESSES))
+    const { token } = decodeInvite(await ledger.membership.admission.invite(ADDRESSES))
     const elsewhere = consortium([other])
     const request = elsewhere.request(guest, { institution: 'Guest', token })
     expect(await ledger.membership.onRequest(request)).toBe('refused')
@@ -158,7 +154,7 @@ describe('a request for membership', () => {
 
   it('that another peer has signed is refused', async () => {
     const { c, ledger } = await founded()
-    const { token } = decodeInvite(await ledger.membership.invite(ADDRESSES))
+    const { token } = decodeInvite(await ledger.membership.admission.invite(ADDRESSES))
     const request = c.request(guest, { institution: 'Guest', token }, other)
     expect(await codeOfAsync(() => ledger.membership.onRequest(request))).toBe('wrong-signer')
   })
@@ -167,7 +163,7 @@ describe('a request for membership', () => {
     const { c, ledger } = await founded()
     await ledger.membership.onRequest(await requestOf(c, ledger, 'Guest', guest))
     expect(await codeOfAsync(() => ledger.membership.approve('Gest'))).toBe('not-found')
-    expect(await ledger.membership.approve(guest.peerId)).toEqual(['Guest'])
+    expect(await ledger.membership.approve(guest.peerId)).toEqual({ approved: ['Guest'], notApproved: [] })
   })
 })
 
@@ -178,7 +174,7 @@ describe('an institution whose key was revoked', () => {
     await ledger.membership.approve()
     expect(await ledger.membership.revoke('Guest', 'compromised', 4)).toBe(guest.peerId)
     await ledger.membership.onRequest(await requestOf(c, ledger, 'Guest', other))
-    expect(await ledger.membership.approve()).toEqual(['Guest'])
+    expect(await ledger.membership.approve()).toEqual({ approved: ['Guest'], notApproved: [] })
     const { membership } = await ledger.reopen()
     expect(membership.isMember(guest.peerId)).toBe(false)
     expect(membership.mayPublish(guest.peerId, 4)).toBe(true)
@@ -192,21 +188,28 @@ describe('an institution whose key was revoked', () => {
     await ledger.membership.approve()
     await ledger.membership.revoke('Guest', 'compromised', 4)
     await ledger.membership.onRequest(await requestOf(c, ledger, 'Guest', guest))
-    expect(await codeOfAsync(() => ledger.membership.approve())).toBe('exists')
+    const { approved, notApproved } = await ledger.membership.approve()
+    expect(approved).toEqual([])
+    expect(notApproved).toMatchObject([
+      { institution: 'Guest', reason: expect.stringContaining('was revoked') },
+    ])
   })
 })
 
 describe('the charter and the rosters', () => {
   it('are open to an invitation, also to a spent one, until it expires', async () => {
     const { c, ledger } = await founded()
-    const { token } = decodeInvite(await ledger.membership.invite(ADDRESSES))
-    expect(ledger.membership.charterFor('cd'.repeat(16))).toBeUndefined()
-    expect(ledger.membership.charterFor(token)).toEqual([c.charterEnvelope])
+    const { token } = decodeInvite(await ledger.membership.admission.invite(ADDRESSES))
+    expect(ledger.membership.charterFor('cd'.repeat(16), other.peerId)).toBeUndefined()
+    expect(ledger.membership.charterFor(token, other.peerId)).toEqual([c.charterEnvelope])
     await ledger.membership.onRequest(c.request(guest, { institution: 'Guest', token }))
     await ledger.membership.approve()
     const { membership, clock } = await ledger.reopen()
-    expect(membership.charterFor(token)).toEqual([c.charterEnvelope, ...membership.envelopesSince(1)])
+    expect(membership.charterFor(token, other.peerId)).toEqual([
+      c.charterEnvelope,
+      ...membership.envelopesSince(1),
+    ])
     clock.now += limit('inviteLifetime') + 1
-    expect(membership.charterFor(token)).toBeUndefined()
+    expect(membership.charterFor(token, other.peerId)).toBeUndefined()
   })
 })
