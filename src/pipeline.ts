@@ -4,7 +4,8 @@
  * `publish`   load -> release -> pack -> store -> judge our own -> sign -> log -> decide -> compose -> announce
  * `withdraw`  find -> sign -> log -> leave out -> compose -> announce
  * `ingest`    open and verify once -> log -> queue; a log that contradicts itself ends the use of its packages
- * `judge`     check manifest -> fetch -> check weights -> measure -> decide -> compose; called by the queue
+ * `prepare`   check manifest -> fetch; called by the queue, for several packages at once
+ * `judge`     check weights -> measure -> decide -> compose; called by the queue, for one package at a time
  * `upkeep`    drop experts whose consent has expired, retry writes that failed; called every hour
  *
  * node/restore.ts reads the disk when a node opens; node/operator.ts carries out the operator's decisions.
@@ -17,9 +18,11 @@ import {
   type Verdict,
 } from './acceptance/accept.ts'
 import type { AcceptedExperts } from './acceptance/accepted-experts.ts'
+import type { QueuedPackage } from './acceptance/fair-lines.ts'
 import { readLoggedManifest } from './acceptance/logged-manifest.ts'
+import type { PackageStates } from './acceptance/package-states.ts'
 import type { AcceptancePolicy } from './acceptance/policy.ts'
-import type { AcceptanceQueue } from './acceptance/queue.ts'
+import type { AcceptanceQueue, JudgeFetched } from './acceptance/queue.ts'
 import type { Standing } from './acceptance/standing.ts'
 import type { Verdicts } from './acceptance/verdicts.ts'
 import { tensorsOfExpert } from './checkpoint/expert-tensors.ts'
@@ -52,6 +55,7 @@ import type { Head } from './statements/head.ts'
 import type { StatementLog } from './statements/statement-log.ts'
 import { encodeWithdrawal, type Withdrawal } from './statements/withdrawal.ts'
 import type { BlobStore } from './store/blob-store.ts'
+import type { DiskSpace } from './store/disk-space.ts'
 import type { Log } from './telemetry/log.ts'
 
 /** What happens on the data path, for people and logs. */
@@ -72,6 +76,12 @@ export type PipelineEvent =
       readonly isOwn: boolean
     }
 
+export interface FetchOptions {
+  readonly signal: AbortSignal
+  /** Called with the number of verified bytes on disk. */
+  readonly onProgress: (doneBytes: number) => void
+}
+
 /** The parts of a node that the data path runs through. Each owns its own state. */
 export interface Parts {
   readonly identity: Identity
@@ -84,14 +94,20 @@ export interface Parts {
   /** Runs long computations. */
   readonly jobs: NodeJobRunner
   readonly queue: AcceptanceQueue
+  /** States of the packages that have no verdict yet. */
+  readonly states: PackageStates
+  readonly space: DiskSpace
   readonly verdicts: Verdicts
   readonly accepted: AcceptedExperts
   readonly standing: Standing
   readonly composer: Composer
   /** Our own statements are signed and logged one after the other. */
   readonly signing: Serial
-  /** Bring a file into the blob store. @throws ExchangeError; VerificationError if the bytes do not match the signed digests. */
-  readonly fetch: (file: FileRef) => Promise<void>
+  /**
+   * Bring a file into the blob store. @throws ExchangeError; VerificationError if the signer of the reference lied;
+   * InputError `disk-full`.
+   */
+  readonly fetch: (file: FileRef, options: FetchOptions) => Promise<void>
   /** Announce our head to connected members; without a network nothing happens. */
   readonly sendHead: (head: Uint8Array) => Promise<void>
   readonly log: Log
@@ -227,7 +243,7 @@ export async function announce(parts: Parts): Promise<void> {
 
 /**
  * Take in one statement from a member. Opens it and verifies its signature here, and only here. Resolves when the
- * statement is logged or refused; a manifest is also queued, and the queue calls `judge` later. A head is only
+ * statement is logged or refused; a manifest is also queued, and the queue calls `prepare` later. A head is only
  * compared with its publisher's log.
  * @returns whether the statement was new to us.
  */
@@ -247,7 +263,7 @@ export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolea
         publisher = statement.manifest.publisher
         wasForked = parts.statements.isForked(publisher)
         if (!(await logManifest(parts, statement))) return false
-        if (parts.standing.add(statement)) parts.queue.add(statement)
+        if (parts.standing.add(statement)) parts.queue.add(queued(statement))
         return true
       }
       case 'head':
@@ -335,55 +351,101 @@ async function ingestWithdrawal(parts: Parts, statement: WithdrawalStatement): P
   return true
 }
 
-/**
- * Judge one package: first the checks that need no weights, then the fetch, then the checks on the weights. The verdict
- * is on disk before the expert is composed.
- * @throws if no verdict can be reached now, because of a local fault or because no connected member has the file.
- */
-export async function judge(parts: Parts, statement: ManifestStatement): Promise<void> {
-  const { accepted, composer } = parts
-  if (accepted.has(statement.id)) {
-    // An earlier attempt may have failed after the expert was accepted.
-    if (!composer.serves(statement.id)) await composer.recompose()
-    return
+/** A package of the log as the queue keeps it. */
+export function queued({ id, manifest }: OpenedManifest): QueuedPackage {
+  return { id, publisher: manifest.publisher, seq: manifest.seq }
+}
+
+/** At most `max` packages of a publisher that have a place and no verdict, from statement `fromSeq` on. */
+export async function unjudged(
+  parts: Parts,
+  publisher: string,
+  fromSeq: number,
+  max: number,
+): Promise<QueuedPackage[]> {
+  const found: QueuedPackage[] = []
+  for await (const { envelope, digest: id } of parts.statements.of(publisher, fromSeq)) {
+    const manifest = readLoggedManifest(envelope)
+    if (manifest === undefined || !parts.standing.has(publisher, id)) continue
+    if ((await parts.verdicts.get(id)) !== undefined) continue
+    found.push(queued({ id, manifest }))
+    if (found.length === max) break
   }
-  if (await accepted.isRefusedByOperator(statement.id)) return
+  return found
+}
+
+/**
+ * Run the checks that need no weights, then bring the package's file. A package that fails a check is refused here.
+ * @returns how to judge it; undefined if there is nothing to judge.
+ * @throws if the file cannot be fetched now, because of a local fault or because no connected member delivers it.
+ */
+export async function prepare(
+  parts: Parts,
+  { id }: QueuedPackage,
+  signal: AbortSignal,
+): Promise<JudgeFetched | undefined> {
+  const { accepted, composer } = parts
+  if (accepted.has(id)) {
+    // An earlier attempt may have failed after the expert was accepted.
+    if (!composer.serves(id)) await composer.recompose()
+    return undefined
+  }
+  const envelope = await parts.statements.envelope(id)
+  if (envelope === undefined) return undefined
+  const statement: ManifestStatement = { kind: 'manifest', ...openManifest(envelope), envelope }
+  if (await accepted.isRefusedByOperator(id)) {
+    await accepted.deleteFiles(statement.manifest) // The fetch may have ended after the refusal.
+    return undefined
+  }
   parts.membership.checkRosterNotEnded()
   const beforeFetch = judgeManifest(statement, acceptanceContext(parts))
+  if (beforeFetch.outcome === 'refused') {
+    await accepted.decide(statement, beforeFetch, undefined)
+    return undefined
+  }
   const endHold = accepted.hold(statement.manifest)
   try {
-    const judged = await fetchAndJudge(parts, statement, beforeFetch)
-    // Judged again: a withdrawal or a new roster may have come while the weights were measured.
-    const afterwards = judgeManifest(statement, acceptanceContext(parts))
-    const verdict = afterwards.outcome === 'refused' ? afterwards : judged.verdict
-    if (await accepted.decide(statement, verdict, judged.tensors, endHold)) await composer.recompose()
-  } finally {
+    const refusal = await fetchFile(parts, statement, beforeFetch, signal)
+    if (refusal === undefined) return () => judge(parts, statement, endHold).finally(endHold)
+    await accepted.decide(statement, refusal, undefined, endHold)
     endHold()
+    return undefined
+  } catch (error) {
+    endHold()
+    throw error
   }
 }
 
-async function fetchAndJudge(
-  parts: Parts,
-  statement: ManifestStatement,
-  beforeFetch: Verdict,
-): Promise<JudgedPackage> {
-  if (beforeFetch.outcome === 'refused') return { verdict: beforeFetch }
-  const refusal = await fetchFile(parts, statement, beforeFetch)
-  if (refusal !== undefined) return { verdict: refusal }
-  const published = parts.accepted.list().filter(({ peerId }) => peerId === parts.identity.peerId)
-  return judgeWeightsOf(
+/**
+ * Judge a package whose file is in the store. The verdict is on disk before the expert is composed.
+ * @param endHold ends the hold on the package's file
+ * @throws if no verdict can be reached now, because of a local fault.
+ */
+async function judge(parts: Parts, statement: ManifestStatement, endHold: () => void): Promise<void> {
+  const { accepted, composer, states } = parts
+  if (await accepted.isRefusedByOperator(statement.id)) return
+  const report = (check: string): void => states.set(statement.id, { kind: 'judging', check })
+  report('manifest')
+  // Judged again, before and after: a withdrawal or a new roster may come while the file is fetched and measured.
+  const before = judgeManifest(statement, acceptanceContext(parts))
+  const published = accepted.list().filter(({ peerId }) => peerId === parts.identity.peerId)
+  const judged = await judgeWeightsOf(
     parts,
     statement,
-    beforeFetch,
+    before,
+    report,
     published.map(({ name }) => name),
   )
+  const afterwards = judgeManifest(statement, acceptanceContext(parts))
+  const verdict = afterwards.outcome === 'refused' ? afterwards : judged.verdict
+  if (await accepted.decide(statement, verdict, judged.tensors, endHold)) await composer.recompose()
 }
 
 /** A package of our own, whose file is in the store. @throws InputError `not-acceptable`. */
 async function judgeOwn(parts: Parts, manifest: OpenedManifest['manifest']): Promise<JudgedPackage> {
   const draft = { manifest, id: digestOf(encodeManifest(manifest)) }
   const beforeFetch = judgeManifest(draft, acceptanceContext(parts))
-  const judged = await judgeWeightsOf(parts, draft, beforeFetch)
+  const judged = await judgeWeightsOf(parts, draft, beforeFetch, () => undefined)
   if (judged.verdict.outcome === 'accepted') return judged
   const { code, reason } = judged.verdict
   throw new InputError(
@@ -396,6 +458,7 @@ async function judgeWeightsOf(
   parts: Parts,
   opened: OpenedManifest,
   beforeFetch: Verdict,
+  report: (check: string) => void,
   trainingsExcept?: readonly string[],
 ): Promise<JudgedPackage> {
   if (beforeFetch.outcome === 'refused') return { verdict: beforeFetch }
@@ -413,7 +476,7 @@ async function judgeWeightsOf(
     router,
     publicStatistics,
   }
-  return resultOf(jobs.run('judge', request, signal))
+  return resultOf(jobs.run('judge', request, signal), ({ check }) => report(check))
 }
 
 /** What a candidate is measured against: the experts in use, without earlier versions of the candidate. */
@@ -428,16 +491,25 @@ function baselineOf({ accepted }: Parts, { manifest }: OpenedManifest): Manifest
 
 /**
  * Bring the package's file into the store.
- * @returns a refusal if the file is not what its publisher signed; undefined if it is in the store.
+ * @returns a refusal if the publisher lied about its file; undefined if the file is in the store.
  * @throws ExchangeError, InputError.
  */
 async function fetchFile(
   parts: Parts,
-  { manifest }: ManifestStatement,
+  { id, manifest }: ManifestStatement,
   beforeFetch: Verdict,
+  signal: AbortSignal,
 ): Promise<Verdict | undefined> {
+  const { blobs, space, states } = parts
   const [file] = manifest.files
-  if (await parts.blobs.has(file.sha256)) return undefined
+  if (await blobs.has(file.sha256)) return undefined
+  const received = await blobs.partialBytes(file)
+  const claim = await space.claim(file.size - received)
+  const onProgress = (doneBytes: number): void => {
+    claim.remaining(file.size - doneBytes)
+    states.set(id, { kind: 'fetching', doneBytes, totalBytes: file.size })
+  }
+  onProgress(received)
   parts.onEvent({
     event: 'fetching',
     expert: manifest.expert.name,
@@ -445,11 +517,15 @@ async function fetchFile(
     bytes: file.size,
   })
   try {
-    await parts.fetch(file)
+    await parts.fetch(file, { signal, onProgress })
     return undefined
   } catch (error) {
-    if (!isRefusal(error)) throw error
-    return refusedFile(beforeFetch, error)
+    if (isRefusal(error)) return refusedFile(beforeFetch, error)
+    if (!(error instanceof InputError && error.code === 'disk-full')) throw error
+    const neededBytes = file.size - (await blobs.partialBytes(file))
+    throw new InputError('disk-full', error.message, { ...error.fields, neededBytes }, error)
+  } finally {
+    claim.release()
   }
 }
 
@@ -513,9 +589,10 @@ async function signWithdrawals(
 }
 
 /** @returns number of experts that were in use. */
-async function applyWithdrawal(parts: Parts, { publisher, manifests }: Withdrawal): Promise<number> {
+async function applyWithdrawal(parts: Parts, { publisher, manifests, reason }: Withdrawal): Promise<number> {
   parts.standing.remove(publisher, manifests)
-  const dropped = await parts.accepted.withdraw(publisher, manifests)
+  const dropped = await parts.accepted.withdraw(publisher, manifests, reason)
+  parts.queue.restart(manifests, publisher)
   await queuePlaced(parts)
   for (const { institution, id } of dropped) parts.onEvent({ event: 'withdrawn', institution, id })
   return dropped.length
@@ -525,7 +602,7 @@ async function applyWithdrawal(parts: Parts, { publisher, manifests }: Withdrawa
 async function queuePlaced({ standing, statements, queue }: Parts): Promise<void> {
   for (const id of standing.takePlaced()) {
     const envelope = await statements.envelope(id)
-    if (envelope !== undefined) queue.add({ kind: 'manifest', ...openManifest(envelope), envelope })
+    if (envelope !== undefined) queue.add(queued(openManifest(envelope)))
   }
 }
 

@@ -10,6 +10,7 @@ import { limit } from '../lib/limits.ts'
 import type { ModelConfig } from '../model/config.ts'
 import type { Expert } from '../model/params.ts'
 import type { Manifest } from '../packaging/manifest.ts'
+import type { Withdrawal } from '../statements/withdrawal.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 import type { Catalogue } from '../store/catalogue.ts'
 import type { Log } from '../telemetry/log.ts'
@@ -58,8 +59,12 @@ const WITHDRAWN: Overruling = {
   reason: 'its owner took it back',
 }
 
-/** Check of a refusal that only the operator can take back. */
-const OPERATOR_CHECK = 'operator'
+/** A refusal that only the operator can take back. */
+const REFUSED_BY_OPERATOR: Overruling = {
+  check: 'operator',
+  code: 'refused-by-operator',
+  reason: 'the operator of this node refused it',
+}
 
 interface Dropped {
   readonly id: Digest
@@ -69,16 +74,19 @@ interface Dropped {
    * them.
    */
   readonly files?: Manifest | string
+  /** Manifest of a package that is refused before it has a verdict. */
+  readonly unjudged?: Manifest
 }
 
 export class AcceptedExperts {
   readonly #init: AcceptedExpertsInit
   readonly #inUse = new Map<Digest, { accepted: AcceptedExpert; manifest: Manifest }>()
-  /** Entries are `publisher id`, because a publisher may withdraw only its own packages. */
-  readonly #withdrawn = new Set<string>()
+  /** Reasons by `publisher id`, because a publisher may withdraw only its own packages. */
+  readonly #withdrawn = new Map<string, Withdrawal['reason']>()
   /** Number of holds on each file. */
   readonly #held = new Map<Digest, number>()
-  /** Packages whose refusal by the operator no longer counts. */
+  /** Packages that the operator has refused since the start, and those whose refusal no longer counts. */
+  readonly #refused = new Set<Digest>()
   readonly #lifted = new Set<Digest>()
   /** Packages that are no longer used, until that is on disk. */
   readonly #unwritten = new Map<Digest, Dropped>()
@@ -111,14 +119,22 @@ export class AcceptedExperts {
     return this.#withdrawn.has(`${publisher} ${id}`)
   }
 
+  /** Why its publisher has withdrawn a package; undefined if it has not. */
+  withdrawalReason(publisher: string, id: Digest): Withdrawal['reason'] | undefined {
+    return this.#withdrawn.get(`${publisher} ${id}`)
+  }
+
   /** Whether the operator refused a package and has not asked to judge it again. */
   async isRefusedByOperator(id: Digest): Promise<boolean> {
+    if (this.#refused.has(id)) return true
     const verdict = await this.#init.verdicts.get(id)
-    return verdict?.outcome === 'refused' && verdict.check === OPERATOR_CHECK && !this.#lifted.has(id)
+    const { check } = REFUSED_BY_OPERATOR
+    return verdict?.outcome === 'refused' && verdict.check === check && !this.#lifted.has(id)
   }
 
   /** The operator's word: judge a package again by the checks alone. */
   liftRefusal(id: Digest): void {
+    this.#refused.delete(id)
     this.#lifted.add(id)
   }
 
@@ -175,6 +191,7 @@ export class AcceptedExperts {
 
   #whyNot({ id, manifest }: OpenedManifest): Overruling | undefined {
     const { publisher } = manifest
+    if (this.#refused.has(id)) return REFUSED_BY_OPERATOR
     return this.isWithdrawn(publisher, id) ? WITHDRAWN : this.#whyUncovered(manifest)
   }
 
@@ -195,9 +212,12 @@ export class AcceptedExperts {
     this.#inUse.set(id, { accepted, manifest })
   }
 
-  /** Remember that a publisher has withdrawn packages. A withdrawal cannot be undone. */
-  rememberWithdrawal(publisher: string, ids: readonly Digest[]): void {
-    for (const id of ids) this.#withdrawn.add(`${publisher} ${id}`)
+  /** Remember that a publisher has withdrawn packages. A withdrawal cannot be undone; its first reason stays. */
+  rememberWithdrawal(publisher: string, ids: readonly Digest[], reason: Withdrawal['reason']): void {
+    for (const id of ids) {
+      const key = `${publisher} ${id}`
+      if (!this.#withdrawn.has(key)) this.#withdrawn.set(key, reason)
+    }
   }
 
   /**
@@ -205,20 +225,31 @@ export class AcceptedExperts {
    * have no effect.
    * @returns the experts that were in use.
    */
-  withdraw(publisher: string, ids: readonly Digest[]): Promise<AcceptedExpert[]> {
-    this.rememberWithdrawal(publisher, ids)
+  withdraw(
+    publisher: string,
+    ids: readonly Digest[],
+    reason: Withdrawal['reason'] = 'owner-request',
+  ): Promise<AcceptedExpert[]> {
+    this.rememberWithdrawal(publisher, ids, reason)
     return this.#drop(ids.map((id) => ({ id, why: WITHDRAWN, files: publisher })))
   }
 
-  /** The operator's word: stop using packages. @returns the experts that were in use. */
-  refuse(ids: readonly Digest[]): Promise<AcceptedExpert[]> {
-    const why = {
-      check: OPERATOR_CHECK,
-      code: 'refused-by-operator',
-      reason: 'the operator of this node refused it',
+  /**
+   * The operator's word: stop using packages, and do not use those that have no verdict yet.
+   * @param unjudged packages without a verdict; what was fetched of them is deleted
+   * @returns the experts that were in use.
+   */
+  refuse(ids: readonly Digest[], unjudged: readonly OpenedManifest[] = []): Promise<AcceptedExpert[]> {
+    const why = REFUSED_BY_OPERATOR
+    const dropped = [
+      ...ids.map((id) => ({ id, why })),
+      ...unjudged.map(({ id, manifest }) => ({ id, why, files: manifest, unjudged: manifest })),
+    ]
+    for (const { id } of dropped) {
+      this.#lifted.delete(id)
+      this.#refused.add(id)
     }
-    for (const id of ids) this.#lifted.delete(id)
-    return this.#drop(ids.map((id) => ({ id, why })))
+    return this.#drop(dropped)
   }
 
   /** Stop using packages whose owner's consent has ended. @returns their experts. */
@@ -272,11 +303,12 @@ export class AcceptedExperts {
 
   /** Write down what could not be written before. @throws InputError `disk-full`, `io`. */
   async flush(): Promise<void> {
-    for (const [id, { why, files }] of [...this.#unwritten]) {
+    for (const [id, { why, files, unjudged }] of [...this.#unwritten]) {
       const manifest = typeof files === 'string' ? await loggedManifest(this.#init.catalogue, id) : files
       const isOwners = typeof files !== 'string' || manifest?.publisher === files
       if (isOwners) {
-        await this.#init.verdicts.overrule(id, why, this.#init.now())
+        const facts = unjudged && { publisher: unjudged.publisher, expert: unjudged.expert.name }
+        await this.#init.verdicts.overrule(id, why, this.#init.now(), facts)
         if (manifest !== undefined) await this.deleteFiles(manifest)
       }
       this.#unwritten.delete(id)
@@ -286,10 +318,10 @@ export class AcceptedExperts {
   /** Delete a package's file, unless another package that is in use or being judged, or the public model, needs it. */
   async deleteFiles({ files }: Manifest): Promise<void> {
     const needed = new Set(this.manifests().flatMap(({ manifest }) => manifest.files.map((f) => f.sha256)))
-    for (const { sha256 } of files) {
+    for (const file of files) {
+      const { sha256 } = file
       const isHeld = (this.#held.get(sha256) ?? 0) > 0
-      if (!isHeld && !needed.has(sha256) && !this.#init.keep.has(sha256))
-        await this.#init.blobs.delete(sha256)
+      if (!isHeld && !needed.has(sha256) && !this.#init.keep.has(sha256)) await this.#init.blobs.discard(file)
     }
   }
 }

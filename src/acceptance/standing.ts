@@ -47,6 +47,11 @@ export class Standing {
     return !isStanding || this.#placed(publisher).some((one) => one.id === id)
   }
 
+  /** Packages that wait for a place. */
+  waiting(): Digest[] {
+    return [...this.#waiting.values()].flatMap((ids) => [...ids])
+  }
+
   /** Number of packages of a publisher that stand. */
   count(publisher: string): number {
     return this.#standing(publisher).length

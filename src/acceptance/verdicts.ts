@@ -3,7 +3,6 @@
  * opened as a statement. Knows nothing about how a verdict is reached.
  */
 import { type Digest, fromUtf8, utf8 } from '../lib/bytes.ts'
-import { InputError } from '../lib/errors.ts'
 import type { Catalogue } from '../store/catalogue.ts'
 import type { Verdict } from './accept.ts'
 
@@ -52,31 +51,46 @@ export class Verdicts {
     await this.put(verdict)
   }
 
-  /** Turn the verdict on an accepted package into a refusal. Other verdicts stay. */
+  /**
+   * Turn the verdict on an accepted package into a refusal. Refusals stay.
+   * @param unjudged facts about the package, if it is to be refused although it has no verdict
+   */
   async overrule(
     id: Digest,
     why: { check: string; code: string; reason: string },
     at: number,
+    unjudged?: { publisher: string; expert: string },
   ): Promise<void> {
     const verdict = await this.get(id)
-    if (verdict?.outcome === 'accepted') await this.put({ ...verdict, at, outcome: 'refused', ...why })
+    const before = verdict ?? (unjudged === undefined ? undefined : { id, ...unjudged, passed: [] })
+    if (verdict?.outcome === 'refused' || before === undefined) return
+    await this.put({ ...before, at, outcome: 'refused', ...why })
   }
 
   /**
    * Verdicts with an outcome on the packages that match a name: an expert's name, an institution, or a prefix of a
    * package id.
-   * @throws InputError `not-found`.
    */
   async find(name: string, outcome: Verdict['outcome']): Promise<Verdict[]> {
-    const digest = name.startsWith('sha256:') ? name : `sha256:${name}`
-    const found = (await this.list()).filter(
+    return (await this.list()).filter(
       (verdict) =>
         verdict.outcome === outcome &&
-        (verdict.expert === name ||
-          (digest.length >= 'sha256:'.length + SHORTEST_PREFIX && verdict.id.startsWith(digest)) ||
-          (verdict.publisher !== undefined && this.#init.institutionOf(verdict.publisher) === name)),
+        isNamed(name, {
+          ...verdict,
+          ...(verdict.publisher === undefined
+            ? {}
+            : { institution: this.#init.institutionOf(verdict.publisher) }),
+        }),
     )
-    if (found.length === 0) throw new InputError('not-found', `no ${outcome} package matches "${name}"`)
-    return found
   }
+}
+
+/** Whether a person who writes `name` means this package: it is its expert, its owner or the beginning of its id. */
+export function isNamed(
+  name: string,
+  { id, expert, institution }: { id: Digest; expert?: string; institution?: string },
+): boolean {
+  const digest = name.startsWith('sha256:') ? name : `sha256:${name}`
+  const isPrefix = digest.length >= 'sha256:'.length + SHORTEST_PREFIX && id.startsWith(digest)
+  return isPrefix || expert === name || institution === name
 }

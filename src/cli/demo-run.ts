@@ -164,9 +164,9 @@ async function publishAll(all: readonly Institution[], output: Output, signal: A
   )
   for (const institution of all) {
     await until(`the experts at ${institution.name}`, signal, async () => {
-      const { composed, verdicts } = await call(institution, EXPERTS, {}, signal)
-      for (const verdict of verdicts) {
-        if (verdict.outcome === 'accepted') continue
+      const { composed, packages } = await call(institution, EXPERTS, {}, signal)
+      for (const { verdict } of packages) {
+        if (verdict?.outcome !== 'refused') continue
         throw new InputError(
           'not-acceptable',
           `${institution.name} refused ${verdict.expert ?? 'a package'}: ${verdict.code}, ${verdict.reason}`,
@@ -192,8 +192,10 @@ async function offerTampered(
   await startProcess(hostile, 0, signal)
   let refused: { code: string }[] = []
   await until('a refusal', signal, async () => {
-    const { verdicts } = await call(judge, EXPERTS, {}, signal)
-    refused = verdicts.flatMap((verdict) => (verdict.outcome === 'refused' ? [{ code: verdict.code }] : []))
+    const { packages } = await call(judge, EXPERTS, {}, signal)
+    refused = packages.flatMap(({ verdict }) =>
+      verdict?.outcome === 'refused' ? [{ code: verdict.code }] : [],
+    )
     return refused.length > 0
   })
   output.say(

@@ -1,7 +1,10 @@
-/** Commands about the experts of others: which are in use, and the operator's decisions about them. */
-import type { Verdict } from '../acceptance/accept.ts'
+/** Commands about the experts of the consortium: the state of every package, and the operator's decisions about them. */
+import type { PackageState } from '../acceptance/package-states.ts'
+import type { Digest } from '../lib/bytes.ts'
 import { shortDigest } from '../lib/bytes.ts'
+import { reporting } from '../lib/reporting.ts'
 import { nodeCommand } from './command.ts'
+import { packageLine, packageLines, stateWords } from './package-lines.ts'
 import { positional, text } from './parameters.ts'
 import { endingConsentLine } from './release-lines.ts'
 
@@ -13,8 +16,7 @@ export const EXPERTS = nodeCommand({
   usage: 'experts',
   parameters: {},
   async *run(node) {
-    await node.settled()
-    const verdicts = await node.verdicts.list()
+    const packages = await node.packages()
     const { digest, router, routerNote, experts } = node.composer.served.composition
     return {
       composition: digest,
@@ -28,13 +30,13 @@ export const EXPERTS = nodeCommand({
         expiresAt,
         daysLeft,
       })),
-      verdicts,
+      packages,
     }
   },
-  words: ({ composition, routerNote, composed, ending, verdicts }) => [
+  words: ({ composition, routerNote, composed, ending, packages }) => [
     `composition ${shortDigest(composition)}: public model${composed.map((e) => ` + ${e.institution}/${e.name}`).join('')}`,
     ...(routerNote === undefined ? [] : [routerNote]),
-    ...verdicts.map(verdictLine),
+    ...packageLines(packages),
     ...ending.map(endingConsentLine),
   ],
 })
@@ -45,12 +47,16 @@ export const ACCEPT = nodeCommand({
   parameters: {
     package: positional(PACKAGE, 'name the package as "flexmesh experts" lists it'),
   },
-  async *run(node, { package: name }) {
+  async *run(node, { package: name }, signal) {
     const ids = await node.reconsider(name)
-    const verdicts = await Promise.all(ids.map((id) => node.verdicts.get(id)))
-    return { verdicts: verdicts.filter((verdict) => verdict !== undefined) }
+    const packages = yield* reporting<
+      { id: Digest; state: PackageState },
+      Awaited<ReturnType<typeof node.outcomesOf>>
+    >((report) => node.outcomesOf(ids, signal, (id, state) => report({ id, state })))
+    return { packages }
   },
-  words: ({ verdicts }) => verdicts.map(verdictLine),
+  progress: ({ id, state }) => ({ text: `${shortDigest(id)} ${stateWords(state)}`, stays: false }),
+  words: ({ packages }) => packages.map(packageLine),
 })
 
 export const REFUSE = nodeCommand({
@@ -64,9 +70,3 @@ export const REFUSE = nodeCommand({
   },
   words: ({ refused }) => [`left out: ${refused.map(shortDigest).join(', ')}`],
 })
-
-function verdictLine(verdict: Verdict): string {
-  const { id, expert, outcome } = verdict
-  const why = verdict.outcome === 'refused' ? ` ${verdict.code}: ${verdict.reason}` : ''
-  return `${shortDigest(id)} ${expert ?? '(unknown expert)'} ${outcome}${why}`
-}

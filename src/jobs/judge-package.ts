@@ -7,18 +7,21 @@ import {
   FILE_CHECK,
   judgeWeights,
   type OpenedManifest,
+  TENSORS_CHECK,
   type Tensors,
   type Verdict,
 } from '../acceptance/accept.ts'
 import type { AcceptancePolicy } from '../acceptance/policy.ts'
 import { expertOfTensors } from '../checkpoint/expert-tensors.ts'
 import { type FlexMeshError, FormatError, InputError, VerificationError } from '../lib/errors.ts'
+import { type FileRef, fileRefOfPath } from '../lib/file-ref.ts'
 import type { RouterChoice } from '../model/gates.ts'
 import type { Expert } from '../model/params.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
 import { allOwnHeldOut, publicHeldOut } from '../owner/held-out.ts'
 import { finishedTrainings, loadTrained } from '../owner/training-folder.ts'
 import type { Manifest } from '../packaging/manifest.ts'
+import type { BlobStore } from '../store/blob-store.ts'
 import { readExpert, type Workplace } from './workplace.ts'
 
 /** Bytes of held-out text of each kind on which an expert is measured: enough to see one percent. */
@@ -38,6 +41,11 @@ export interface JudgeRequest {
   readonly publicStatistics: RouterStatistics
 }
 
+/** The check that begins: `file`, `tensors` with the other checks of the weights, or `measurement`. */
+export interface JudgeProgress {
+  readonly check: string
+}
+
 export interface JudgedPackage {
   readonly verdict: Verdict
   /** Undefined if the measurement was not reached. */
@@ -53,21 +61,17 @@ export async function judgePackage(
   workplace: Workplace,
   request: JudgeRequest,
   signal: AbortSignal,
+  report: (progress: JudgeProgress) => void,
 ): Promise<JudgedPackage> {
   const { blobs, engine, publicModel, training } = workplace
   const { opened, soFar, policy, topK, router, publicStatistics } = request
-  const [file] = opened.manifest.files
-  let weights: Uint8Array
-  try {
-    weights = await blobs.readAll(file.sha256, file.size, signal)
-  } catch (error) {
-    if (error instanceof FormatError) return { verdict: refusedFile(soFar, error) }
-    if (!(error instanceof VerificationError)) throw error
-    await blobs.delete(file.sha256)
-    throw new InputError('io', `the disk has damaged ${file.sha256}; it is fetched again`, {}, error)
-  }
+  report({ check: FILE_CHECK })
+  const weights = await readWeights(blobs, opened.manifest.files[0], signal)
+  if (weights instanceof VerificationError) return { verdict: refusedFile(soFar, weights) }
+  report({ check: TENSORS_CHECK })
   const context = { publicModel, policy, now: soFar.at }
   return judgeWeights(soFar, opened, weights, context, async (tensors) => {
+    report({ check: 'measurement' })
     const { measure } = await import('../acceptance/measure.ts')
     const baseline = await baselineOf(workplace, request, signal)
     const candidate = expertOfTensors(publicModel.config, tensors)
@@ -82,6 +86,33 @@ export async function judgePackage(
     }
     return measure(init, baseline, candidate, signal)
   })
+}
+
+/**
+ * Read a package's file and compare its size and digest again.
+ * @returns its bytes; an error if its publisher signed another size.
+ * @throws InputError `io` for a file that the disk has damaged; it is deleted, so that it is fetched again.
+ */
+async function readWeights(
+  blobs: BlobStore,
+  file: FileRef,
+  signal: AbortSignal,
+): Promise<Uint8Array | VerificationError> {
+  try {
+    const bytes = await blobs.readAll(file.sha256, file.size, signal)
+    return bytes.length === file.size ? bytes : wrongSize(file.size, bytes.length)
+  } catch (error) {
+    if (!(error instanceof FormatError || error instanceof VerificationError)) throw error
+    // A file that is too large was not hashed. It is its publisher's fault only if the digest is right.
+    const { ref } = await fileRefOfPath(blobs.path(file.sha256), signal)
+    if (ref.sha256 === file.sha256) return wrongSize(file.size, ref.size)
+    await blobs.delete(file.sha256)
+    throw new InputError('io', `the disk has damaged ${file.sha256}; it is fetched again`, {}, error)
+  }
+}
+
+function wrongSize(signed: number, got: number): VerificationError {
+  return new VerificationError('wrong-digest', `file: expected ${signed} bytes as signed, got ${got}`)
 }
 
 /** Refusal of a package whose file is not what its publisher signed. */

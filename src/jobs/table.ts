@@ -3,15 +3,16 @@
  * that only dispatches jobs loads no tensor library.
  */
 import type { JobHandlers, JobRunner } from '../lib/jobs.ts'
+import { reporting } from '../lib/reporting.ts'
 import { OWNER_JOBS, type OwnerJobs } from '../owner/owner-jobs.ts'
-import type { JudgedPackage, JudgeRequest } from './judge-package.ts'
+import type { JudgedPackage, JudgeProgress, JudgeRequest } from './judge-package.ts'
 import type { ScoredText, ScoreRequest, TextProgress } from './score-texts.ts'
 import type { Workplace } from './workplace.ts'
 
 export type NodeJobs = OwnerJobs & {
   readonly judge: {
     readonly request: JudgeRequest
-    readonly progress: never
+    readonly progress: JudgeProgress
     readonly result: JudgedPackage
   }
   readonly score: {
@@ -25,9 +26,9 @@ export type NodeJobRunner = JobRunner<NodeJobs>
 
 export const NODE_JOBS: JobHandlers<NodeJobs, Workplace> = {
   ...OWNER_JOBS,
-  async *judge(workplace, request, signal): AsyncGenerator<never, JudgedPackage, void> {
+  async *judge(workplace, request, signal): AsyncGenerator<JudgeProgress, JudgedPackage, void> {
     const { judgePackage } = await import('./judge-package.ts')
-    return judgePackage(workplace, request, signal)
+    return yield* reporting((report) => judgePackage(workplace, request, signal, report))
   },
   async *score(workplace, request, signal): AsyncGenerator<TextProgress, ScoredText[], void> {
     const { scoreTexts } = await import('./score-texts.ts')

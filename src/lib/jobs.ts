@@ -34,10 +34,14 @@ export function inlineJobs<J extends JobTypes, W>(handlers: JobHandlers<J, W>, w
   return { run: (name, request, signal) => handlers[name](workplace, request, signal) }
 }
 
-/** The result of a job whose progress nobody wants to see. */
-export async function resultOf<R>(job: AsyncGenerator<unknown, R, void>): Promise<R> {
+/** The result of a job. */
+export async function resultOf<P, R>(
+  job: AsyncGenerator<P, R, void>,
+  onProgress: (progress: P) => void = () => undefined,
+): Promise<R> {
   for (;;) {
     const { done, value } = await job.next()
     if (done === true) return value
+    onProgress(value)
   }
 }

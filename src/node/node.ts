@@ -4,6 +4,7 @@
  */
 import '../lib/node20.ts'
 import { AcceptedExperts } from '../acceptance/accepted-experts.ts'
+import { type PackageState, PackageStates } from '../acceptance/package-states.ts'
 import { DEFAULT_POLICY } from '../acceptance/policy.ts'
 import { AcceptanceQueue } from '../acceptance/queue.ts'
 import { Standing } from '../acceptance/standing.ts'
@@ -34,18 +35,20 @@ import { Trainings } from '../owner/trainings.ts'
 import {
   announce,
   ingest,
-  judge,
   type Parts,
   type Publication,
+  prepare,
   previewPublication,
   publish,
   supersedeOlder,
+  unjudged,
   upkeep,
   withdraw,
 } from '../pipeline.ts'
 import { StatementLog } from '../statements/statement-log.ts'
 import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'
+import { DiskSpace } from '../store/disk-space.ts'
 import { type HomePaths, homePaths, loadSettings, type Settings } from '../store/home.ts'
 import { SILENT } from '../telemetry/log.ts'
 import type { Engine } from '../tensor/engine.ts'
@@ -55,6 +58,7 @@ import { exchangeHandlers } from './exchange-handlers.ts'
 import type { NodeInit } from './init.ts'
 import { inviteAddresses } from './invite-addresses.ts'
 import { reconsider, refuse } from './operator.ts'
+import { outcomesOf, type PackageReport, packageReports } from './packages.ts'
 import { restore } from './restore.ts'
 import { requeueValid } from './validity.ts'
 
@@ -86,6 +90,7 @@ export class FlexMeshNode {
   readonly jobs: NodeJobRunner
   readonly trainings: Trainings
   readonly verdicts: Verdicts
+  readonly states = new PackageStates()
   readonly accepted: AcceptedExperts
   readonly composer: Composer
   /** Unix seconds. */
@@ -139,6 +144,7 @@ export class FlexMeshNode {
       now,
       log: log.scope('acceptance'),
     })
+    const space = new DiskSpace(blobs.dir)
     const publicStatistics = () => this.trainings.publicStatistics()
     const topK = init.topK ?? DEFAULT_TOP_K
     const router = init.router ?? 'auto'
@@ -167,16 +173,25 @@ export class FlexMeshNode {
       policy: init.policy ?? DEFAULT_POLICY,
       jobs: this.jobs,
       queue: new AcceptanceQueue({
-        judge: (statement) => judge(this.#parts, statement),
+        prepare: (queued, inner) => prepare(this.#parts, queued, inner),
+        unjudged: (publisher, fromSeq, max) => unjudged(this.#parts, publisher, fromSeq, max),
+        states: this.states,
+        freeBytes: () => space.free(),
         log: log.scope('acceptance'),
         signal,
       }),
+      states: this.states,
+      space,
       verdicts: this.verdicts,
       accepted: this.accepted,
       standing: new Standing((init.policy ?? DEFAULT_POLICY).maxPackagesPerPublisher, now),
       composer: this.composer,
       signing: new Serial(),
-      fetch: (file) => this.#network().fetch(file, { signal }),
+      fetch: (file, { signal: caller, onProgress }) =>
+        this.#network().fetch(file, {
+          signal: caller,
+          onProgress: ({ doneChunks }) => onProgress(Math.min(doneChunks * file.chunkSize, file.size)),
+        }),
       sendHead: async (head) => this.#exchange?.announce(head),
       log: log.scope('pipeline'),
       onEvent,
@@ -423,8 +438,24 @@ export class FlexMeshNode {
     return reconsider(this.#parts, name)
   }
 
+  /** See `packageReports` of packages.ts. */
+  packages(): Promise<PackageReport[]> {
+    return packageReports(this.#parts)
+  }
+
+  /** See `outcomesOf` of packages.ts. */
+  outcomesOf(
+    ids: readonly Digest[],
+    signal: AbortSignal,
+    onChange: (id: Digest, state: PackageState) => void,
+  ): Promise<PackageReport[]> {
+    return outcomesOf(this.#parts, ids, signal, onChange)
+  }
+
   #network(): Exchange {
-    if (this.#exchange === undefined) throw new ExchangeError('unreachable', 'the node has no network yet')
+    if (this.#exchange === undefined) {
+      throw new ExchangeError('unreachable', 'the node does not run; "flexmesh start" fetches packages')
+    }
     return this.#exchange
   }
 }

@@ -9,7 +9,7 @@ import { FlexMeshError } from '../lib/errors.ts'
 import { type Manifest, openManifest } from '../packaging/manifest.ts'
 import type { ManifestStatement } from '../packaging/open-statement.ts'
 import { unpackExpert } from '../packaging/package.ts'
-import { isRefusal, type Parts } from '../pipeline.ts'
+import { isRefusal, type Parts, queued } from '../pipeline.ts'
 import { openWithdrawal } from '../statements/withdrawal.ts'
 import { isRefusedByClock } from './validity.ts'
 
@@ -59,7 +59,7 @@ export async function restore(parts: Parts): Promise<void> {
   await accepted.dropUncovered()
   await accepted.dropExpired()
   await parts.composer.serve()
-  for (const statement of waiting) parts.queue.add(statement)
+  for (const statement of waiting) parts.queue.add(queued(statement))
 }
 
 /** Time after the end of its consent for which a package's file stays, in case this machine's clock is wrong, seconds. */
@@ -78,8 +78,8 @@ async function keepsFile(
 
 function restoreWithdrawal(parts: Parts, envelope: Uint8Array): void {
   try {
-    const { publisher, manifests } = openWithdrawal(envelope).withdrawal
-    parts.accepted.rememberWithdrawal(publisher, manifests)
+    const { publisher, manifests, reason } = openWithdrawal(envelope).withdrawal
+    parts.accepted.rememberWithdrawal(publisher, manifests, reason)
   } catch (error) {
     parts.log.warn('a withdrawal in the log cannot be read and has no effect', error)
   }

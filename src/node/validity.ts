@@ -7,7 +7,7 @@ import { checkValidity } from '../acceptance/manifest-checks.ts'
 import { FlexMeshError } from '../lib/errors.ts'
 import { type Manifest, openManifest } from '../packaging/manifest.ts'
 import type { ManifestStatement } from '../packaging/open-statement.ts'
-import type { Parts } from '../pipeline.ts'
+import { type Parts, queued } from '../pipeline.ts'
 
 const VALIDITY_CHECK = 'validity'
 
@@ -31,7 +31,7 @@ export async function requeueValid(parts: Parts): Promise<void> {
     if (statement === undefined) continue
     const { manifest, id } = statement
     if (parts.accepted.isWithdrawn(manifest.publisher, id)) continue
-    if (isRefusedByClock(verdict, manifest, parts.now())) parts.queue.add(statement)
+    if (isRefusedByClock(verdict, manifest, parts.now())) parts.queue.add(queued(statement))
   }
 }
 

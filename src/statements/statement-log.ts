@@ -362,9 +362,9 @@ export class StatementLog {
     )
   }
 
-  /** Every statement of one publisher, in order of sequence numbers. */
-  async *of(publisher: PeerIdString): AsyncGenerator<NewStatement, void, void> {
-    for (let from = 1; ; ) {
+  /** Every statement of one publisher from number `fromSeq` on, in order. */
+  async *of(publisher: PeerIdString, fromSeq = 1): AsyncGenerator<NewStatement, void, void> {
+    for (let from = fromSeq; ; ) {
       const page = await this.#init.catalogue.log(publisher, from, PAGE)
       yield* page
       if (page.length < PAGE) return

@@ -45,6 +45,11 @@ export class BlobStore {
     return new BlobStore(blobs)
   }
 
+  /** The folder that holds the files. */
+  get dir(): string {
+    return this.#dir
+  }
+
   /** Path of the file once it is complete. @throws FormatError `bad-field`. */
   path(digest: Digest): string {
     return join(this.#dir, parseDigest(digest).slice('sha256:'.length))
@@ -140,6 +145,25 @@ export class BlobStore {
       },
       signal,
     )
+  }
+
+  /** Bytes that an interrupted download of a file has left on disk. */
+  async partialBytes(ref: FileRef): Promise<number> {
+    const path = partialPath(this.path(ref.sha256), ref)
+    try {
+      // Chunks arrive in any order, so the file may have holes; blocks are counted in units of 512 bytes.
+      return Math.min((await stat(path)).blocks * 512, ref.size)
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT')) return 0
+      throw error
+    }
+  }
+
+  /** Remove a file, and what an interrupted download of it has left. */
+  async discard(ref: FileRef): Promise<void> {
+    const partial = partialPath(this.path(ref.sha256), ref)
+    await mapDiskErrors(partial, () => unlink(partial))
+    await this.delete(ref.sha256)
   }
 
   /** Remove a file and its chunk hashes; true if it existed. Flushed before this resolves. */

@@ -1,0 +1,145 @@
+/**
+ * What is known about every package, for people: its state, whoever owns that state, and what its manifest says. Reads
+ * only; never waits for a fetch or a judgement.
+ */
+import type { Verdict } from '../acceptance/accept.ts'
+import { readLoggedManifest } from '../acceptance/logged-manifest.ts'
+import type { PackageState } from '../acceptance/package-states.ts'
+import type { Digest } from '../lib/bytes.ts'
+import { ExchangeError } from '../lib/errors.ts'
+import type { Manifest } from '../packaging/manifest.ts'
+import type { Parts } from '../pipeline.ts'
+
+/** State of a package in words that do not change. */
+export type ReportedState =
+  | PackageState['kind']
+  /** Its publisher has as many packages in use as the policy allows. */
+  | 'waiting-for-place'
+  | 'accepted'
+  | 'refused'
+  | 'withdrawn'
+  | 'superseded'
+  | 'expired'
+  | 'refused-by-operator'
+
+export interface PackageReport {
+  readonly id: Digest
+  readonly state: ReportedState
+  /** Facts about a state that has no verdict yet. */
+  readonly progress?: PackageState
+  /** Undefined before there is one. */
+  readonly verdict?: Verdict
+  /** Undefined if the publisher of a refused envelope is not known. */
+  readonly institution?: string
+  /** Whether this node published it. */
+  readonly isOwn: boolean
+  /** Undefined for an envelope that holds no manifest. */
+  readonly expert?: string
+  readonly domain?: string
+  readonly license?: string
+  /** Size of the file. */
+  readonly bytes?: number
+  /** End of the consent, Unix seconds. */
+  readonly expiresAt?: number
+}
+
+/** All packages, those without a verdict first. */
+export async function packageReports(parts: Parts): Promise<PackageReport[]> {
+  const reports: PackageReport[] = []
+  const pending = parts.states.list()
+  for (const [id, progress] of pending) reports.push(await reportOf(parts, id, { progress }))
+  const isPending = new Set(pending.map(([id]) => id))
+  const verdicts = (await parts.verdicts.list()).filter(({ id }) => !isPending.has(id))
+  const isJudged = new Set(verdicts.map(({ id }) => id))
+  for (const id of parts.standing.waiting()) {
+    if (!isJudged.has(id)) reports.push(await reportOf(parts, id, { state: 'waiting-for-place' }))
+  }
+  for (const verdict of verdicts) reports.push(await reportOf(parts, verdict.id, { verdict }))
+  return reports
+}
+
+/** The reports of some packages. */
+export async function packageReportsOf(parts: Parts, ids: readonly Digest[]): Promise<PackageReport[]> {
+  const reports: PackageReport[] = []
+  for (const id of ids) {
+    const progress = parts.states.get(id)
+    const verdict = progress === undefined ? await parts.verdicts.get(id) : undefined
+    if (progress !== undefined) reports.push(await reportOf(parts, id, { progress }))
+    else if (verdict !== undefined) reports.push(await reportOf(parts, id, { verdict }))
+  }
+  return reports
+}
+
+/**
+ * Resolves when each of these packages has a verdict or waits for something that may take any time.
+ * @param onChange called after each change of one of them
+ * @throws ExchangeError `aborted`.
+ */
+export async function outcomesOf(
+  parts: Parts,
+  ids: readonly Digest[],
+  signal: AbortSignal,
+  onChange: (id: Digest, state: PackageState) => void,
+): Promise<PackageReport[]> {
+  const isRunning = (): boolean => ids.some((id) => isUnderWay(parts.states.get(id)))
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  const stop = parts.states.onChange((id) => {
+    const state = parts.states.get(id)
+    if (ids.includes(id) && state !== undefined) onChange(id, state)
+    if (!isRunning()) resolve()
+  })
+  const interrupt = (): void =>
+    reject(new ExchangeError('aborted', 'interrupted; the package stays in the queue'))
+  signal.addEventListener('abort', interrupt, { once: true })
+  try {
+    if (signal.aborted) interrupt()
+    if (!isRunning()) resolve()
+    await promise
+    return await packageReportsOf(parts, ids)
+  } finally {
+    stop()
+    signal.removeEventListener('abort', interrupt)
+  }
+}
+
+function isUnderWay(state: PackageState | undefined): boolean {
+  return state !== undefined && ['announced', 'fetching', 'fetched', 'judging'].includes(state.kind)
+}
+
+type Known =
+  | { readonly progress: PackageState }
+  | { readonly state: 'waiting-for-place' }
+  | { readonly verdict: Verdict }
+
+async function reportOf(parts: Parts, id: Digest, known: Known): Promise<PackageReport> {
+  const envelope = await parts.statements.envelope(id)
+  const manifest = envelope === undefined ? undefined : readLoggedManifest(envelope)
+  const verdict = 'verdict' in known ? known.verdict : undefined
+  const publisher = manifest?.publisher ?? verdict?.publisher
+  const expert = manifest?.expert.name ?? verdict?.expert
+  return {
+    id,
+    ...known,
+    state: stateOf(parts, known),
+    ...(publisher === undefined ? {} : { institution: parts.membership.institutionOf(publisher) }),
+    isOwn: publisher === parts.identity.peerId,
+    ...(expert === undefined ? {} : { expert }),
+    ...(manifest === undefined ? {} : factsOf(manifest)),
+  }
+}
+
+function factsOf({ domain, license, files: [{ size: bytes }], expiresAt }: Manifest) {
+  return { domain, license, bytes, expiresAt }
+}
+
+function stateOf({ accepted }: Parts, known: Known): ReportedState {
+  if ('progress' in known) return known.progress.kind
+  if ('state' in known) return known.state
+  const { verdict } = known
+  if (verdict.outcome === 'accepted') return 'accepted'
+  if (verdict.code === 'refused-by-operator') return 'refused-by-operator'
+  const { publisher, id } = verdict
+  const reason = publisher === undefined ? undefined : accepted.withdrawalReason(publisher, id)
+  if (reason !== undefined) return reason === 'superseded' ? 'superseded' : 'withdrawn'
+  return verdict.code === 'expired' ? 'expired' : 'refused'
+}

@@ -1,0 +1,89 @@
+/**
+ * Free space of the file system that holds a folder. Downloads claim the bytes that they will write, so that several at
+ * once do not count on the same space. Knows nothing about files.
+ */
+import { statfs } from 'node:fs/promises'
+import { InputError } from '../lib/errors.ts'
+
+/**
+ * Space that downloads leave free for the catalogue, trainings and other programs, bytes. On a small file system it is
+ * the `RESERVED_SHARE` of it.
+ */
+const RESERVE_BYTES = 64 * 2 ** 20
+const RESERVED_SHARE = 0.02
+
+/** Size of a file system. */
+export interface FileSystemSize {
+  readonly totalBytes: number
+  /** Bytes that an ordinary user may still write. */
+  readonly freeBytes: number
+}
+
+/** The part of the free space that one download has claimed. */
+export interface SpaceClaim {
+  /** The download needs this many bytes more. */
+  remaining(bytes: number): void
+  /** The download has ended. */
+  release(): void
+}
+
+export class DiskSpace {
+  readonly #size: () => Promise<FileSystemSize>
+  readonly #claims = new Map<SpaceClaim, number>()
+
+  /** @param size default: asks the system about the file system of `dir` */
+  constructor(dir: string, size: () => Promise<FileSystemSize> = () => sizeOf(dir)) {
+    this.#size = size
+  }
+
+  /** Bytes that nobody has claimed, without the reserve. Infinite if the system does not tell. */
+  async free(): Promise<number> {
+    return Math.max(0, await this.#unclaimed())
+  }
+
+  /**
+   * Claim space for a download.
+   * @throws InputError `disk-full` with `neededBytes` and `freeBytes` in its fields.
+   */
+  async claim(bytes: number): Promise<SpaceClaim> {
+    const claim: SpaceClaim = {
+      remaining: (rest) => {
+        if (this.#claims.has(claim)) this.#claims.set(claim, rest)
+      },
+      release: () => void this.#claims.delete(claim),
+    }
+    // Claimed before the system is asked, so that two claims at the same time see each other.
+    this.#claims.set(claim, bytes)
+    const beyond = await this.#unclaimed()
+    if (beyond >= 0) return claim
+    claim.release()
+    throw diskFull(bytes, Math.max(0, beyond + bytes))
+  }
+
+  /** Bytes that nobody has claimed, without the reserve; negative if more is claimed than is free. */
+  async #unclaimed(): Promise<number> {
+    const { totalBytes, freeBytes } = await this.#size()
+    if (totalBytes === 0) return Number.POSITIVE_INFINITY
+    const reserve = Math.min(RESERVE_BYTES, totalBytes * RESERVED_SHARE)
+    const claimed = [...this.#claims.values()].reduce((sum, bytes) => sum + bytes, 0)
+    return Math.floor(freeBytes - reserve - claimed)
+  }
+}
+
+/** The error of a download for which there is not enough space. */
+function diskFull(neededBytes: number, freeBytes: number): InputError {
+  const [needed, free] = [neededBytes, freeBytes].map((bytes) => (bytes / 1e6).toFixed(1))
+  return new InputError(
+    'disk-full',
+    `expected ${needed} MB of free disk space, got ${free} MB; free some space`,
+    {
+      neededBytes,
+      freeBytes,
+    },
+  )
+}
+
+async function sizeOf(dir: string): Promise<FileSystemSize> {
+  const { blocks, bavail, bsize } = await statfs(dir)
+  return { totalBytes: blocks * bsize, freeBytes: bavail * bsize }
+}
