@@ -55,6 +55,16 @@ describe('the output of the command line', () => {
     expect(vi.getTimerCount()).toBe(0)
   })
 
+  it('prints no progress after an empty line has ended it', () => {
+    vi.useFakeTimers()
+    const { output, text } = recorded(false, false)
+    output.progress('1 of 9')
+    output.progress('')
+    vi.advanceTimersByTime(60_000)
+    expect(text.stdout).toBe('')
+    expect(vi.getTimerCount()).toBe(0)
+  })
+
   it('prints progress on the standard error with --json', () => {
     vi.useFakeTimers()
     const { output, text } = recorded(true, false)
