@@ -1,4 +1,4 @@
-/** What the routes of the API know about a request besides the request itself. Knows nothing about sockets. */
+/** What the routes of the API know about a request besides the request itself: its connection and its id. Knows nothing about sockets. */
 
 /** The connection over which a request arrived. Absent in tests that have no sockets. */
 export interface Client {
@@ -8,6 +8,11 @@ export interface Client {
   received(): void
   /** Close the connection: the client does not read. */
   drop(): void
+}
+
+/** A new id for a request, which its response and the log name. */
+export function requestId(): string {
+  return `req-${crypto.randomUUID()}`
 }
 
 export interface ApiEnv {

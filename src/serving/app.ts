@@ -8,9 +8,10 @@ import type { Selection } from '../composition/selection.ts'
 import { sha256, utf8 } from '../lib/bytes.ts'
 import { FlexMeshError } from '../lib/errors.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
-import type { ApiEnv } from './api-env.ts'
+import { type ApiEnv, requestId } from './api-env.ts'
 import { Completions, requireModel } from './completions.ts'
 import { type Backend, ServingError } from './engine.ts'
+import { EVENT_STREAM_LIMITS, type EventStreamLimits } from './event-stream.ts'
 import { MODEL_NAME } from './openai.ts'
 import { problemBody, problemOf, Refusal } from './problem.ts'
 import { QueueFullError } from './queue.ts'
@@ -24,6 +25,8 @@ export interface AppInit {
   readonly isOwnHost: (host: string | undefined) => boolean
   /** Unix seconds. */
   readonly now: () => number
+  /** Default: those of src/lib/limits.ts. */
+  readonly streamLimits?: EventStreamLimits
   /** Receives failures of the node and of an upstream, never prompts or answers. Default: no log. */
   readonly log?: Log
 }
@@ -37,10 +40,11 @@ export function createApp(init: AppInit): Api {
   const completions = new Completions({
     backendFor: init.backendFor,
     now: init.now,
+    streamLimits: init.streamLimits ?? EVENT_STREAM_LIMITS,
     report: (error, c) => report(log, error, c),
   })
   app.use(async (c, next) => {
-    const id = `req-${crypto.randomUUID()}`
+    const id = requestId()
     c.set('requestId', id)
     c.header('X-Request-Id', id)
     if (!init.isOwnHost(c.req.header('host')))

@@ -10,7 +10,7 @@ import { limit } from '../lib/limits.ts'
 import { type Run, streamedAnswer, wholeAnswer } from './answer.ts'
 import type { ApiEnv } from './api-env.ts'
 import type { Backend, ServingEngine } from './engine.ts'
-import { EventStream } from './event-stream.ts'
+import { EventStream, type EventStreamLimits } from './event-stream.ts'
 import { readJson } from './json-body.ts'
 import { type InferenceRequest, MODEL_NAME, parseRequest, type RequestKind } from './openai.ts'
 import { problemBody, problemOf, Refusal } from './problem.ts'
@@ -22,6 +22,7 @@ export interface CompletionsInit {
   readonly backendFor: (selection: Selection) => Backend
   /** Unix seconds. */
   readonly now: () => number
+  readonly streamLimits: EventStreamLimits
   /** Receives an error after the headers of a stream. */
   readonly report: (error: unknown, c: Context<ApiEnv>) => void
 }
@@ -106,7 +107,7 @@ export class Completions {
     request: InferenceRequest,
     kind: RequestKind,
   ): Promise<Response> {
-    const stream = new EventStream()
+    const stream = new EventStream(this.#init.streamLimits)
     stream.signal.addEventListener('abort', () => c.env.client?.drop(), { once: true })
     const signal = AbortSignal.any([c.req.raw.signal, stream.signal])
     const first = Promise.withResolvers<void>()

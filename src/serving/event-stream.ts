@@ -48,7 +48,7 @@ export class EventStream {
   /** Body of the response. */
   readonly body: ReadableStream<Uint8Array>
 
-  constructor(limits: EventStreamLimits = EVENT_STREAM_LIMITS) {
+  constructor(limits: EventStreamLimits) {
     this.#limits = limits
     this.body = new ReadableStream<Uint8Array>(
       {

@@ -1,13 +1,14 @@
 /** The API on a TCP socket of the loopback address, with every timeout and size set. Knows nothing about routes. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { getRequestListener } from '@hono/node-server'
+import { getRequestListener, RequestError } from '@hono/node-server'
 import { hasErrno, InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
-import type { Client } from './api-env.ts'
+import { type Client, requestId } from './api-env.ts'
 import type { Api } from './app.ts'
 import { type Connection, Connections } from './connections.ts'
+import { type Problem, problemBody, problemOf } from './problem.ts'
 
 export interface RunningServer {
   readonly port: number
@@ -27,6 +28,16 @@ export async function startServer(app: Api, port: number, log: Log = SILENT): Pr
     strangers: limit('httpStrangers'),
   })
   const bySocket = new WeakMap<Socket, Connection>()
+  const listener = getRequestListener(
+    (request, env) => {
+      // The server speaks HTTP/1.1 only.
+      const outgoing = env.outgoing as ServerResponse
+      const connection = bySocket.get((env.incoming as IncomingMessage).socket)
+      const client = connection && clientOf(connections, connection, outgoing)
+      return app.fetch(request, client === undefined ? {} : { client })
+    },
+    { errorHandler: refuseUnreadable },
+  )
   const server = createServer(
     {
       headersTimeout: limit('httpHeadersTimeout'),
@@ -35,15 +46,12 @@ export async function startServer(app: Api, port: number, log: Log = SILENT): Pr
       connectionsCheckingInterval: limit('httpCheckInterval'),
       maxHeaderSize: limit('httpHeaderBytes'),
     },
-    getRequestListener((request, env) => {
-      // The server speaks HTTP/1.1 only.
-      const incoming = env.incoming as IncomingMessage
-      const outgoing = env.outgoing as ServerResponse
+    (incoming, outgoing) => {
       limitResponse(outgoing, incoming.socket)
-      const connection = bySocket.get(incoming.socket)
-      const client = connection && clientOf(connections, connection, outgoing)
-      return app.fetch(request, client === undefined ? {} : { client })
-    }),
+      // The adapter builds a URL from the host, and refuses spellings that the app accepts. The app reads the raw header.
+      incoming.headers.host = LOOPBACK
+      return listener(incoming, outgoing)
+    },
   )
   server.on('connection', (socket: Socket) => {
     const connection = connections.open(socket)
@@ -60,6 +68,16 @@ export async function startServer(app: Api, port: number, log: Log = SILENT): Pr
         server.closeAllConnections()
       }),
   }
+}
+
+/** The response to a request that never reaches the app, because its path cannot be read. */
+function refuseUnreadable(error: unknown): Response {
+  const problem: Problem =
+    error instanceof RequestError
+      ? { status: 400, code: 'bad_request', message: `the request cannot be read: ${error.message}` }
+      : problemOf(error)
+  const headers = { 'X-Request-Id': requestId() }
+  return Response.json(problemBody(problem), { status: problem.status, headers })
 }
 
 /** What a route tells about the connection of its request. */

@@ -1,5 +1,5 @@
 import '../../src/lib/node20.ts'
-import { describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { limit } from '../../src/lib/limits.ts'
 import { type ServingEngine, ServingError } from '../../src/serving/engine.ts'
 import type { InferenceRequest, Prompt } from '../../src/serving/openai.ts'
@@ -235,6 +235,69 @@ describe('the inference API', () => {
   })
 })
 
+describe('a stream whose answer takes long', () => {
+  beforeEach(() => {
+    vi.useFakeTimers()
+  })
+  afterEach(() => {
+    vi.useRealTimers()
+  })
+
+  /** The API with an engine that waits for `open`, and then fails or says "late". */
+  function slow(failure?: Error) {
+    const { promise: gate, resolve: open } = Promise.withResolvers<void>()
+    const app = appWith({
+      generate: async function* () {
+        await gate
+        if (failure !== undefined) throw failure
+        yield { text: 'late' }
+      },
+    })
+    return { app, open }
+  }
+
+  it('has its headers at once, then comments, then its text', async () => {
+    const { app, open } = slow()
+    const asked = post(app, { ...ask, stream: true })
+    await vi.advanceTimersByTimeAsync(limit('streamHeadersDelay'))
+    const response = await asked
+    expect([response.status, response.headers.get('content-type')]).toEqual([200, 'text/event-stream'])
+    const text = response.text()
+    await vi.advanceTimersByTimeAsync(3 * limit('streamKeepAlive'))
+    open()
+    expect(await text).toMatch(/^(: keep-alive\n\n){4}data: \{.*"late"/)
+  })
+
+  it('has its headers although it waits in the queue', async () => {
+    const { app, open } = slow()
+    const running = Array.from({ length: limit('servedStreams') }, () => post(app, ask))
+    const asked = post(app, { ...ask, stream: true })
+    await vi.advanceTimersByTimeAsync(limit('streamHeadersDelay'))
+    const response = await asked
+    open()
+    expect(await response.text()).toMatch(/^: keep-alive\n\ndata: \{.*"late"/)
+    await Promise.all(running)
+  })
+
+  it('ends with an error event if it fails after the headers', async () => {
+    const { app, open } = slow(new ServingError(504, 'upstream_timeout', 'the upstream hangs'))
+    const asked = post(app, { ...ask, stream: true })
+    await vi.advanceTimersByTimeAsync(limit('streamHeadersDelay'))
+    const response = await asked
+    open()
+    const events = eventsOf(await response.text())
+    expect(JSON.parse(events.at(-1) as string)).toMatchObject({ error: { code: 'upstream_timeout' } })
+  })
+
+  it('leaves no timer behind if it fails before the headers', async () => {
+    const { app, open } = slow(new ServingError(502, 'upstream_failed', 'the upstream hangs'))
+    const asked = post(app, { ...ask, stream: true })
+    open()
+    expect(await refusalOf(await asked)).toEqual([502, 'upstream_failed'])
+    expect(vi.getTimerCount()).toBe(0)
+  })
+})
+
 describe('an answer that fails', () => {
   const failing = (error: Error, texts: readonly string[] = []): Partial<ServingEngine> => ({
     generate: async function* () {
@@ -275,6 +338,14 @@ describe('an answer that fails', () => {
 })
 
 describe('a place in the queue', () => {
+  it('is free when the answer is complete, although its client has read nothing', async () => {
+    const app = appOf()
+    const unread = Array.from({ length: limit('servedStreams') }, () => post(app, { ...ask, stream: true }))
+    expect((await post(app, ask)).status).toBe(200)
+    for (const response of await Promise.all(unread))
+      expect(eventsOf(await response.text()).at(-1)).toBe('[DONE]')
+  })
+
   it('is free only after the generation of a client that left has stopped', async () => {
     const order: string[] = []
     const stopping = Promise.withResolvers<void>()
