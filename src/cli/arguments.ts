@@ -42,7 +42,7 @@ export async function parseCommandLine(argv: readonly string[]): Promise<ParsedL
   } catch (error) {
     throw new InputError(
       'usage',
-      `${(error as Error).message}; "flexmesh ${name} --help" lists the options`,
+      `${(error as Error).message.replaceAll(/\s*\n\s*/g, ' ')}; "flexmesh ${name} --help" lists the options`,
       {},
       error,
     )

@@ -1,6 +1,8 @@
 /** The command `join`: joins a consortium with an invitation, and waits until a founder approves. */
 import { positional, text } from '../commands/parameters.ts'
 import { bar } from '../commands/terminal.ts'
+import { ExchangeError } from '../lib/errors.ts'
+import type { JoinEvent } from '../node/guest.ts'
 import { unixNow } from './context.ts'
 import { localCommand } from './local-command.ts'
 
@@ -15,12 +17,38 @@ export const JOIN = localCommand({
     const secret = await passphrase()
     const init = { home, now: unixNow, ...(secret === undefined ? {} : { passphrase: secret }) }
     const charter = await joinConsortium(init, invite, signal, (event) => {
-      if (event.stage === 'charter') output.say(`found consortium "${event.name}"`)
-      else if (event.stage === 'public-model')
+      for (const line of linesOf(event)) output.say(line)
+      if (event.stage === 'public-model')
         output.progress(`public model ${bar(event.done, event.total)} ${event.done}/${event.total} chunks`)
-      else if (event.stage === 'waiting')
-        output.say('applied for membership; waiting for the approval of a founder')
+    }).catch((error: unknown) => {
+      throw withAdvice(error)
     })
-    output.result({ consortium: charter.name }, [`member of "${charter.name}"`])
+    output.result({ consortium: charter.name }, [`member of "${charter.name}"`, 'next: flexmesh start'])
   },
 })
+
+function linesOf(event: JoinEvent): string[] {
+  switch (event.stage) {
+    case 'charter':
+      return [`found consortium "${event.name}"`]
+    case 'waiting':
+      return [
+        'applied for membership; waiting for the approval of a founder, which may take days',
+        'Ctrl-C does no harm: the same command goes on waiting later',
+      ]
+    case 'away':
+      return ['the node of the inviting institution does not answer; waiting goes on']
+    case 'back':
+      return ['the node of the inviting institution answers again']
+    default:
+      return []
+  }
+}
+
+/** Errors of the network before the request has arrived end the command, which can be repeated. */
+function withAdvice(error: unknown): unknown {
+  if (!(error instanceof ExchangeError) || !['unreachable', 'timeout', 'protocol'].includes(error.code))
+    return error
+  const message = `${error.message}; run the same command again when the inviting node is running, what was fetched is kept`
+  return new ExchangeError(error.code, message, error.fields, error)
+}

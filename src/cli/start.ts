@@ -1,5 +1,5 @@
 /** The command `start`: runs the node until it is interrupted, and prints what happens in it. */
-import { ROUTER } from '../commands/common-parameters.ts'
+import { listenOption, ROUTER } from '../commands/common-parameters.ts'
 import { option, path, text, usage, whole, withDefault } from '../commands/parameters.ts'
 import { endingConsentLine } from '../commands/release-lines.ts'
 import { shortDigest } from '../lib/bytes.ts'
@@ -16,11 +16,15 @@ const MAX_URL = 2048
 
 export const START = localCommand({
   name: 'start',
-  usage: 'start [--port N] [--router auto|solved|rows] [--upstream URL --upstream-composition FILE]',
+  usage:
+    'start [--port N] [--listen ADDRESS] [--router auto|solved|rows] [--upstream URL --upstream-composition FILE]',
   parameters: {
     port: withDefault(
       option('port', 'port of the API on 127.0.0.1 (default 8080; 0: any free port)', whole(0, MAX_PORT)),
       DEFAULT_PORT,
+    ),
+    listen: listenOption(
+      'address to listen on from now on, as in /ip4/0.0.0.0/tcp/4002; stored in settings.json',
     ),
     router: ROUTER,
     upstream: option(
@@ -34,11 +38,15 @@ export const START = localCommand({
       path,
     ),
   },
-  async work(context, { port, router, upstream: url, upstreamComposition }) {
+  async work(context, { port, listen, router, upstream: url, upstreamComposition }) {
     const { home, engine, weights, output, signal } = context
     const log = createLog(output)
     const upstream = await upstreamOf(url, upstreamComposition)
     const passphrase = await context.passphrase()
+    if (listen !== undefined) {
+      const { changeListenAddresses } = await import('../node/found.ts')
+      await changeListenAddresses(home, listen)
+    }
     const { startNode } = await import('./running-node.ts')
     const running = await startNode({
       home,

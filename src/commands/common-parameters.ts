@@ -6,6 +6,8 @@ const MAX_SHARD_MEGABYTES = 1_000_000
 /** Experts that one selection may name, and characters of each name: a package id has 71. */
 const MAX_NAMES = 64
 const MAX_NAME = 200
+const MAX_ADDRESS = 200
+const MAX_LISTEN = 8
 const MAX_COLUMN = 1000
 
 /** The name of a training, and of the expert that it trains. */
@@ -40,6 +42,10 @@ export const ROUTER = option(
   'auto (default): a gate computed from router statistics, beside the router rows that owners trained; solved: leaves out experts without statistics; rows: the rows alone',
   oneOf(...ROUTER_CHOICES),
 )
+
+/** Checked where multiaddrs are known. */
+export const listenOption = (help: string): Parameter<string[] | undefined> =>
+  repeated('listen', help, MAX_ADDRESS, MAX_LISTEN)
 
 export const INCLUDE = repeated('include', 'use only these experts', MAX_NAME, MAX_NAMES)
 export const EXCLUDE = repeated('exclude', 'never use these experts', MAX_NAME, MAX_NAMES)

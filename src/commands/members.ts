@@ -2,10 +2,11 @@
 import type { RevocationReason } from '../consortium/member.ts'
 import { nodeCommand } from './command.ts'
 import { INSTITUTION } from './common-parameters.ts'
-import { oneOf, option, positional, whole } from './parameters.ts'
+import { oneOf, option, positional, text, whole } from './parameters.ts'
 import { day, daysLeft, table } from './terminal.ts'
 
 const DAY_SECONDS = 86_400
+const MAX_ADDRESS = 256
 /** Days before the end of the roster from which on `members` warns. */
 const WARNING_DAYS = 30
 
@@ -87,6 +88,30 @@ function stateOf(
   if (!isRunning) return ''
   return connected ? 'connected' : 'away'
 }
+
+export const CONNECT = nodeCommand({
+  name: 'connect',
+  usage: 'connect ADDRESS',
+  parameters: {
+    address: positional(
+      text(MAX_ADDRESS),
+      'give the address that "flexmesh members" prints at the other node',
+    ),
+  },
+  async *run(node, { address }, signal) {
+    return node.connect(address, signal)
+  },
+  words: ({ institution, outcome, reason }) => {
+    if (outcome === 'connected') return [`connected to ${institution}; the address is kept`]
+    if (outcome === 'not-running')
+      return [`the address of ${institution} is kept; the node uses it when it starts`]
+    return [
+      `not connected to ${institution}: ${reason}`,
+      'the address is kept, and the node tries it when it starts',
+    ]
+  },
+  isIncomplete: ({ outcome }) => outcome === 'unreachable',
+})
 
 function rosterWarning(left: number): string[] {
   if (left >= WARNING_DAYS) return []

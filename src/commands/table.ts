@@ -21,6 +21,11 @@ export const MEMBERSHIP_COMMANDS: readonly NodeRow[] = [
     load: async () => (await import('./members.ts')).MEMBERS,
   },
   {
+    name: 'connect',
+    summary: 'tell the node at which address a member can be reached now',
+    load: async () => (await import('./members.ts')).CONNECT,
+  },
+  {
     name: 'approve',
     summary: 'admit everyone who waits for approval, or one institution',
     isConsortiumCommand: true,

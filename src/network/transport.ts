@@ -119,16 +119,24 @@ export async function createTransport(init: TransportInit): Promise<Transport> {
   }
 }
 
-/** The error of a failed start. If the port is in use, it is an InputError that names the next step. */
+/** The error of a failed start. If the user can do something about it, it is an InputError that names the next step. */
 export function startError(error: unknown, listen: readonly string[]): Error {
   const text = error instanceof Error ? `${error.message} ${String(error.cause ?? '')}` : String(error)
-  if (hasErrno(error, 'EADDRINUSE') || text.includes('EADDRINUSE') || text.includes('could not listen')) {
-    return new InputError(
-      'port-in-use',
-      `cannot listen on ${listen.join(', ')}: the port is in use; stop the other program or choose another with --listen`,
-      {},
-      error,
-    )
+  const failed = `cannot listen on ${listen.join(', ')}`
+  const advice = 'choose another address with "flexmesh start --listen", as in /ip4/0.0.0.0/tcp/4002'
+  if (hasErrno(error, 'EADDRINUSE') || text.includes('EADDRINUSE')) {
+    const message = `${failed}: the port is in use; stop the other program, or ${advice}`
+    return new InputError('port-in-use', message, {}, error)
+  }
+  if (text.includes('EADDRNOTAVAIL')) {
+    return new InputError('usage', `${failed}: this machine does not have this address; ${advice}`, {}, error)
+  }
+  if (text.includes('EACCES')) {
+    const message = `${failed}: no permission, which ports below 1024 need; ${advice}`
+    return new InputError('permissions', message, {}, error)
+  }
+  if (text.includes('failed to be listened on')) {
+    return new InputError('usage', `${failed}; ${advice}`, {}, error)
   }
   return error instanceof Error ? error : new ExchangeError('protocol', text)
 }

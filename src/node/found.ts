@@ -1,5 +1,5 @@
 /**
- * Creates a home folder with a key and settings, and founds a consortium in one. Joining a consortium is in join.ts.
+ * Creates a home folder with a key and settings, changes the settings, and founds a consortium in one. Joining a consortium is in join.ts.
  * Knows nothing about networks.
  */
 
@@ -37,6 +37,13 @@ export async function initHome(root: string, settings: Settings, protection: Pro
   await saveSettings(paths, { ...settings, institution })
   await saveIdentity(paths.key, identity, protection)
   return identity
+}
+
+/** Choose other addresses to listen on, from the next start of the node on. @throws InputError `usage`, `no-home`. */
+export async function changeListenAddresses(home: string, listen: readonly string[]): Promise<void> {
+  const paths = homePaths(home)
+  for (const address of listen) checkListenAddress(address)
+  await saveSettings(paths, { ...(await loadSettings(paths)), listen })
 }
 
 /** A home folder that `initHome` created. */

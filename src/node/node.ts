@@ -53,10 +53,12 @@ import { type HomePaths, homePaths, loadSettings, type Settings } from '../store
 import { SILENT } from '../telemetry/log.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { rememberedAddresses } from './address-book.ts'
+import { loadApplication } from './application.ts'
 import { ConsentWarnings, type EndingConsent, endingConsents } from './consent-warnings.ts'
 import { exchangeHandlers } from './exchange-handlers.ts'
 import type { NodeInit } from './init.ts'
 import { inviteAddresses } from './invite-addresses.ts'
+import { connect, type MemberContact } from './moved-member.ts'
 import { reconsider, refuse } from './operator.ts'
 import { outcomesOf, type PackageReport, packageReports } from './packages.ts'
 import { restore } from './restore.ts'
@@ -210,9 +212,12 @@ export class FlexMeshNode {
     try {
       const charterEnvelope = await catalogue.get('rosters', rosterKey(0))
       if (charterEnvelope === undefined) {
+        const applied = await loadApplication(paths)
         throw new InputError(
           'not-a-member',
-          `${init.home} belongs to no consortium; run "flexmesh consortium create" or "flexmesh join INVITE"`,
+          applied === undefined
+            ? `${init.home} belongs to no consortium; run "flexmesh consortium create" or "flexmesh join INVITE"`
+            : `${init.home} has applied for membership in "${applied}", which a founder has not approved; run "flexmesh join" with the same invitation to go on waiting`,
         )
       }
       const onEvent = init.onEvent ?? (() => undefined)
@@ -314,6 +319,13 @@ export class FlexMeshNode {
 
   connectedMembers(): string[] {
     return this.#exchange?.connectedMembers() ?? []
+  }
+
+  /** See `connect` of moved-member.ts. */
+  connect(address: string, signal: AbortSignal): Promise<MemberContact> {
+    const { paths, membership, identity } = this
+    const dial = this.#exchange?.connect.bind(this.#exchange)
+    return connect({ paths, membership, self: identity.peerId, dial }, address, signal)
   }
 
   /** Resolves when every package received so far is judged or waits for a retry. */

@@ -22,6 +22,8 @@ export interface HomePaths {
   readonly training: string
   readonly control: string
   readonly apiKey: string
+  /** Exists while the node waits for a founder's approval. */
+  readonly application: string
 }
 
 export interface Settings {
@@ -62,6 +64,7 @@ export function homePaths(root: string): HomePaths {
     training: join(root, 'training'),
     control: join(root, 'control.sock'),
     apiKey: join(root, 'api-key'),
+    application: join(root, 'application.json'),
   }
 }
 

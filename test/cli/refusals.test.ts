@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -19,6 +19,14 @@ afterAll(cleanUp)
 async function refused(...args: string[]): Promise<string> {
   const { code, stdout, stderr } = await flexmesh(...args)
   expect([code, stdout]).toEqual([1, ''])
+  expect(stderr).toMatch(/^flexmesh: [^\n]+\n$/)
+  return stderr
+}
+
+/** `refused`, for refusals that count as wrong usage too. */
+async function refusedWithAnyCode(...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await flexmesh(...args)
+  expect([[1, 2].includes(code), stdout]).toEqual([true, ''])
   expect(stderr).toMatch(/^flexmesh: [^\n]+\n$/)
   return stderr
 }
@@ -89,6 +97,21 @@ it('flexmesh train warns of doubtful text, on the screen and in the JSON', async
   expect(again.stdout).toContain('bytes per token')
 })
 
+it('flexmesh init keeps the name of an institution in NFC, with single spaces', async () => {
+  const path = join(await folder(), 'home')
+  const { stdout } = await flexmesh(
+    'init',
+    '--institution',
+    ' Ho\u0302pital   7 ',
+    '--insecure',
+    '--home',
+    path,
+  )
+  expect(stdout).toMatch(/^H\u00f4pital 7 is 12D3/)
+  const settings = JSON.parse(await readFile(join(path, 'settings.json'), 'utf8'))
+  expect(settings).toMatchObject({ institution: 'H\u00f4pital 7' })
+})
+
 describe('a command is refused with one sentence for', () => {
   it('a dense model as an expert', async () => {
     const sentence = await refused('import-expert', SMALL_MODEL, '--name', 'dense', '--home', home)
@@ -141,7 +164,75 @@ describe('a command is refused with one sentence for', () => {
     expect(code).toBe(1)
     expect(stderr).toMatch(/^flexmesh: [^\n]+\n$/)
     expect(stderr).toContain(`tcp/${port}`)
+    expect(stderr).toContain('"flexmesh start --listen"')
+    const node = start('start', '--home', busy, '--port', '0', '--listen', '/ip4/127.0.0.1/tcp/0')
+    await node.line('is up as')
+    expect((await node.interrupt()).code).toBe(0)
+    const again = start('start', '--home', busy, '--port', '0') // The address was stored.
+    await again.line('is up as')
+    expect((await again.interrupt()).code).toBe(0)
     server.close()
+  })
+
+  it('an address that is not one of this machine', async () => {
+    const elsewhere = await founded(undefined, '/ip4/203.0.113.9/tcp/4001')
+    const sentence = await refusedWithAnyCode('start', '--home', elsewhere, '--port', '0')
+    expect(sentence).toContain('this machine does not have this address')
+  })
+
+  it.each([
+    '127.0.0.1:4001',
+    '/ip4/127.0.0.1/udp/4001',
+    '/ip4/127.0.0.1/udp/4001/quic-v1',
+    '/dns4/no-such-host.invalid/tcp/4001',
+    '/ip4/999.0.0.1/tcp/4001',
+    '/ip4/127.0.0.1/tcp/70000',
+    '/ip4/127.0.0.1/tcp/x',
+    '/ip4/127.0.0.1',
+    '/unix/tmp/socket',
+    '/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWPqT2nMDSiXUSx5D7fasaxhxKigVhcqfkKqrLghCq9jxz',
+  ])('%s as an address to listen on, at init and at start', async (listen) => {
+    const init = ['init', '--institution', 'A', '--insecure', '--home', join(await folder(), 'home')]
+    for (const args of [init, ['start', '--home', home]]) {
+      const sentence = await refusedWithAnyCode(...args, '--listen', listen)
+      expect(sentence).toContain('--listen: expected /ip4/ADDRESS/tcp/PORT')
+    }
+  })
+
+  it.each([
+    ['Ward "7" <b>', '"\\"" in it'],
+    ['Ward\n7', '"\\n" in it'],
+    ['Ward \u202e7', 'in it'],
+    ['-Ward', "starting with a dash use '--institution=-XYZ'"],
+    ['(Ward)', '"(" in it'],
+    [' ', 'nothing'],
+    ['x'.repeat(101), ''],
+  ])('the name %j of an institution, before a key exists', async (institution, found) => {
+    const path = join(await folder(), 'home')
+    const sentence = await refusedWithAnyCode(
+      'init',
+      '--institution',
+      institution,
+      '--insecure',
+      '--home',
+      path,
+    )
+    expect(sentence).toContain(found)
+    expect((await flexmesh('init', '--institution', 'Ward 7', '--insecure', '--home', path)).code).toBe(0)
+  })
+
+  it.each([
+    ['no JSON', 'not json'],
+    ['a field that is missing', '{"institution":"A","listen":[],"bootstrap":[]}'],
+    ['a field of another type', '{"institution":"A","listen":[7],"bootstrap":[],"mdns":true}'],
+    ['an unknown field', '{"institution":"A","listen":[],"bootstrap":[],"mdns":true,"port":1}'],
+    ['nothing', ''],
+  ])('a settings.json with %s, which it names', async (_, content) => {
+    const broken = await initialised()
+    await writeFile(join(broken, 'settings.json'), content)
+    const sentence = await refusedWithAnyCode('start', '--home', broken)
+    expect(sentence).toContain(`${join(broken, 'settings.json')}: `)
+    expect(sentence).toContain('correct the file')
   })
 
   it('a second node on the same home', async () => {

@@ -6,6 +6,7 @@ import { decodeInvite, encodeInvite } from '../../src/consortium/invite.ts'
 import { Exchange } from '../../src/exchange/exchange.ts'
 import { digestOf, utf8 } from '../../src/lib/bytes.ts'
 import { ExchangeError } from '../../src/lib/errors.ts'
+import { changeListenAddresses } from '../../src/node/found.ts'
 import { joinConsortium } from '../../src/node/join.ts'
 import { FlexMeshNode } from '../../src/node/node.ts'
 import { homePaths, loadSettings } from '../../src/store/home.ts'
@@ -27,6 +28,18 @@ async function founder(): Promise<FlexMeshNode> {
 }
 
 const never = new AbortController().signal
+
+/** Resolves once a condition holds, which this process changes. */
+async function until(condition: () => boolean): Promise<void> {
+  await vi.waitUntil(condition, { timeout: 60_000, interval: 5 })
+}
+
+/** Restart the founder's node on a port that stays the same from then on. */
+async function listenOnSamePort({ nodes, restart }: TestNetwork): Promise<void> {
+  const [node] = nodes as [FlexMeshNode]
+  const listen = node.addresses().map((address) => address.replace(/\/p2p\/.*/, ''))
+  await restart(0, () => changeListenAddresses(node.paths.root, listen))
+}
 
 describe('joining a consortium', () => {
   it('waits for the approval of a founder', async () => {
@@ -75,6 +88,70 @@ describe('joining a consortium', () => {
       expect(hospital.membership.roster().members).toHaveLength(2)
     },
   )
+
+  it('goes on waiting while the node of the founder restarts', async () => {
+    await founder()
+    await listenOnSamePort(net)
+    const stages: string[] = []
+    const invitation = await (net.nodes[0] as FlexMeshNode).invite()
+    const init = { home: await newHome('Archive'), now, pollMs: 20 }
+    let restarted: Promise<unknown> | undefined
+    await joinConsortium(init, invitation, never, ({ stage }) => {
+      if (stage !== 'public-model') stages.push(stage)
+      if (stage === 'waiting') restarted = net.restart(0, () => until(() => stages.includes('away')))
+      if (stage === 'back') void net.nodes[0]?.approve('Archive')
+    })
+    await restarted
+    expect(stages).toEqual(['charter', 'waiting', 'away', 'back', 'member'])
+  })
+
+  it('warns of nothing however long it waits, and does not lock the home meanwhile', async () => {
+    const hospital = await founder()
+    const home = await newHome('Archive')
+    const warnings: Error[] = []
+    const onWarning = (warning: Error): void => void warnings.push(warning)
+    process.on('warning', onWarning)
+    const ask = vi.spyOn(Exchange.prototype, 'requestMembership')
+    const init = { home, now, pollMs: 1 }
+    const joining = joinConsortium(init, await hospital.invite(), never, () => undefined)
+    await until(() => ask.mock.calls.length >= 25)
+    const opened = FlexMeshNode.open({ home, engine: hospital.engine, now })
+    await expect(opened).rejects.toMatchObject({
+      code: 'not-a-member',
+      message: expect.stringContaining('has applied for membership in "Test consortium"'),
+    })
+    await hospital.approve('Archive')
+    await joining
+    process.off('warning', onWarning)
+    expect(warnings).toEqual([])
+    const archive = await FlexMeshNode.open({ home, engine: hospital.engine, now })
+    await archive.close()
+  })
+
+  it('ends when a founder rejects the request, and the home waits for nothing then', async () => {
+    const hospital = await founder()
+    const home = await newHome('Archive')
+    const joining = joinConsortium({ home, now, pollMs: 10 }, await hospital.invite(), never, ({ stage }) => {
+      if (stage === 'waiting') void hospital.membership.admission.reject('Archive')
+    })
+    await expect(joining).rejects.toMatchObject({ code: 'refused' })
+    const opened = FlexMeshNode.open({ home, engine: hospital.engine, now })
+    await expect(opened).rejects.toMatchObject({
+      message: expect.stringContaining('belongs to no consortium'),
+    })
+  })
+
+  it('ends at once with an error that no later request can meet otherwise', async () => {
+    const hospital = await founder()
+    const ask = vi.spyOn(Exchange.prototype, 'requestMembership')
+    const init = { home: await newHome('Archive'), now, pollMs: 1 }
+    const joining = joinConsortium(init, await hospital.invite(), never, ({ stage }) => {
+      if (stage === 'waiting')
+        ask.mockRejectedValueOnce(new ExchangeError('refused', 'bad-field', { remote: 'bad-field' }))
+    })
+    await expect(joining).rejects.toMatchObject({ code: 'refused' })
+    expect(ask).toHaveBeenCalledTimes(2)
+  })
 
   it('leaves no membership behind if the settings cannot be written, and can begin anew', async () => {
     const hospital = await founder()
