@@ -79,7 +79,7 @@ export async function extractedShare(
       prompt,
       maxTokens: newTokens,
       sampling: { temperature, topP, seed },
-      endOfText: text.tokenizer.endOfText,
+      endsOfText: [text.tokenizer.endOfText],
       mask: new Float32Array(E),
       gate,
     }

@@ -52,7 +52,7 @@ function configOf({ config, experts, topK, dtype }: ParityCase): Record<string, 
   const json =
     experts === 0
       ? { ...configToHuggingFace(config), torch_dtype: name }
-      : mixtureToHuggingFace(config, { experts, topK, endOfText: 0, dtype: name })
+      : mixtureToHuggingFace(config, { experts, topK, endsOfText: [0], dtype: name })
   return { ...json, eos_token_id: null, pad_token_id: null }
 }
 

@@ -86,7 +86,7 @@ async function greedy(
   const generator = await createGenerator(engine, config, mixture, { E, topK, contextLength, ...decoding })
   const ids: number[] = []
   const sampling = { temperature: 0, topP: 1, seed: 1 }
-  const request = { prompt, maxTokens, sampling, endOfText: -1, mask: new Float32Array(E) }
+  const request = { prompt, maxTokens, sampling, endsOfText: [], mask: new Float32Array(E) }
   for await (const { id } of generator.generate(request)) ids.push(id)
   await generator.dispose()
   return ids

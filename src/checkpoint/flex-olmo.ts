@@ -5,10 +5,10 @@
 
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Tokenizer } from '../data/tokenizer.ts'
 import { mapDiskErrors } from '../lib/files.ts'
+import { OPTIONAL_FILE_NAMES } from '../lib/model-shape.ts'
 import { mixtureName } from '../lib/tensor-names.ts'
-import { type MixtureFacts, type ModelConfig, mixtureToHuggingFace } from '../model/config.ts'
+import { type MixtureFacts, mixtureToHuggingFace } from '../model/config.ts'
 import type { FloatTensor } from './checkpoint-check.ts'
 import { readPieces } from './checkpoint-directory.ts'
 import type { TensorSource } from './huggingface-directory.ts'
@@ -51,26 +51,40 @@ export function byLayer(tensors: readonly TensorSource[]): TensorSource[] {
   return [...tensors].sort((a, b) => layerOf(a) - layerOf(b))
 }
 
-/** The config, tokenizer and generation files, by name; the token that ends a text is the tokenizer's. */
+/**
+ * The config, tokenizer and generation files, and the chat template, by name. They keep what the public model's files
+ * say, and name every end of text.
+ */
 export async function modelFilesOf(
   model: PublicModelFiles,
   facts: Pick<MixtureFacts, 'experts' | 'topK'>,
 ): Promise<Map<string, string | Uint8Array>> {
-  const { dir, config, tokenizer } = model
+  const { dir, config, endsOfText, instruct } = model
   const dtype = DTYPE_NAMES[model.tensors.get('model.embed_tokens.weight')?.dtype ?? 'F32']
   const path = join(dir, TOKENIZER_FILE)
-  return new Map<string, string | Uint8Array>([
-    [CONFIG_FILE, json(mixtureToHuggingFace(config, { ...facts, endOfText: tokenizer.endOfText, dtype }))],
+  const [endOfText] = endsOfText
+  const generation = {
+    pad_token_id: endOfText,
+    ...instruct.generation,
+    eos_token_id: endsOfText.length === 1 ? endOfText : endsOfText,
+  }
+  const files = new Map<string, string | Uint8Array>([
+    [CONFIG_FILE, json(mixtureToHuggingFace(config, { ...facts, endsOfText, dtype }))],
     [TOKENIZER_FILE, await mapDiskErrors(path, () => readFile(path))],
-    ['tokenizer_config.json', json(tokenizerConfig(config, tokenizer))],
-    [
-      'generation_config.json',
-      json({ eos_token_id: tokenizer.endOfText, pad_token_id: tokenizer.endOfText }),
-    ],
+    [OPTIONAL_FILE_NAMES['tokenizer-config'], json(tokenizerConfig(model))],
+    [OPTIONAL_FILE_NAMES.generation, json(generation)],
   ])
+  const template = instruct.bytes.get(OPTIONAL_FILE_NAMES['chat-template'])
+  if (template !== undefined) files.set(OPTIONAL_FILE_NAMES['chat-template'], template)
+  return files
 }
 
-function tokenizerConfig(config: ModelConfig, tokenizer: Tokenizer): Record<string, unknown> {
+/** The public model's, except for members that would load code, or one with what loaders need. */
+function tokenizerConfig({ config, tokenizer, instruct }: PublicModelFiles): Record<string, unknown> {
+  if (Object.keys(instruct.tokenizer).length > 0) {
+    const { auto_map: _, ...kept } = instruct.tokenizer
+    return kept
+  }
   return {
     tokenizer_class: 'PreTrainedTokenizerFast',
     eos_token: tokenizer.endOfTextName,

@@ -1,11 +1,13 @@
 /** The public model of a node: checks it, describes its files for a charter, and loads it. Knows no consortium. */
 import { copyFile, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
+import type { ChatTemplate } from '../data/chat-template.ts'
+import { PromptEncoder } from '../data/prompt-encoder.ts'
 import { Tokenizer } from '../data/tokenizer.ts'
-import { InputError } from '../lib/errors.ts'
+import { FormatError, InputError } from '../lib/errors.ts'
 import { ensurePrivateDir, mapDiskErrors } from '../lib/files.ts'
-import type { PublicFile } from '../lib/model-shape.ts'
-import { configFromHuggingFace, endOfTextFromHuggingFace, type ModelConfig } from '../model/config.ts'
+import { OPTIONAL_FILE_NAMES, type PublicFile } from '../lib/model-shape.ts'
+import { configFromHuggingFace, type ModelConfig } from '../model/config.ts'
 import { type Param, type Params, publicShapes } from '../model/params.ts'
 import {
   type CheckOptions,
@@ -21,6 +23,7 @@ import {
   readTensor,
   WEIGHTS_FILE,
 } from './checkpoint-directory.ts'
+import { endsOfText, type InstructFiles, readInstructFiles } from './instruct-files.ts'
 import { CONFIG_FILE, findReplay, readConfig, readTokenizer, TOKENIZER_FILE } from './model-directory.ts'
 import { toFloat32 } from './safetensors.ts'
 
@@ -29,6 +32,10 @@ export interface PublicModel {
   readonly config: ModelConfig
   readonly params: Params
   readonly tokenizer: Tokenizer
+  /** Ids of the tokens that end a text; the first one separates documents. */
+  readonly endsOfText: readonly number[]
+  /** Renders the messages of chats, if the model brings a template. */
+  readonly chatTemplate: ChatTemplate | undefined
   /** Path of the public text for replay. */
   readonly replay: string
 }
@@ -38,6 +45,9 @@ export interface PublicModelFiles {
   readonly dir: string
   readonly config: ModelConfig
   readonly tokenizer: Tokenizer
+  /** Ids of the tokens that end a text; the first one separates documents. */
+  readonly endsOfText: readonly number[]
+  readonly instruct: InstructFiles
   readonly checkpoint: Checkpoint
   /** By name, in the order of `publicShapes`. */
   readonly tensors: ReadonlyMap<string, FloatTensor>
@@ -52,42 +62,77 @@ export interface ModelFile {
   readonly path: string
 }
 
+type OptionalRole = keyof typeof OPTIONAL_FILE_NAMES
+
 /** Read config, tokenizer and tensor headers. @throws InputError `not-a-model`; FormatError. */
 export async function openPublicModel(dir: string): Promise<PublicModelFiles> {
   const checkpoint = await openCheckpoint(dir)
   const json = await readConfig(dir)
   const config = configFromHuggingFace(json)
-  const tokenizer = Tokenizer.load(
-    await readTokenizer(dir),
-    [endOfTextFromHuggingFace(json)].filter((id) => id !== undefined),
-  )
+  const instruct = await readInstructFiles(dir)
+  const ends = endsOfText(dir, json, instruct, config.vocabSize)
+  const tokenizer = Tokenizer.load(await readTokenizer(dir), ends)
   if (tokenizer.vocabSize > config.vocabSize) {
     throw new InputError(
       'not-a-model',
       `${join(dir, TOKENIZER_FILE)} has ids up to ${tokenizer.vocabSize - 1}, but the model has ${config.vocabSize} embeddings; it is the tokenizer of another model`,
     )
   }
-  return { dir, config, tokenizer, checkpoint, tensors: checkTensors(checkpoint, publicShapes(config)) }
+  return {
+    dir,
+    config,
+    tokenizer,
+    endsOfText: [...new Set([tokenizer.endOfText, ...ends])],
+    instruct,
+    checkpoint,
+    tensors: checkTensors(checkpoint, publicShapes(config)),
+  }
 }
 
 /**
- * `openPublicModel`, and check that all weights are finite. Reads them piece by piece.
+ * `openPublicModel`, and check that the chat template works and that all weights are finite. Reads these piece by piece.
  * @throws InputError `not-a-model`; FormatError.
  */
 export async function checkPublicModel(dir: string, options: CheckOptions = {}): Promise<PublicModelFiles> {
   const model = await openPublicModel(dir)
+  await checkChatTemplate(model, options.signal)
   await checkFinite(model.checkpoint, model.tensors.values(), options)
   return model
 }
 
+/** Renders a message, because only this shows whether a template works. @throws InputError `not-a-model`. */
+async function checkChatTemplate(
+  { dir, tokenizer, instruct: { chatTemplate } }: PublicModelFiles,
+  signal = new AbortController().signal,
+): Promise<void> {
+  if (chatTemplate === undefined) return
+  const encoder = new PromptEncoder(tokenizer, chatTemplate)
+  try {
+    await encoder.encode([{ role: 'user', content: 'Hello' }], signal)
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error
+    const message = `${dir}: the chat template cannot render one message of a user (${error.message}); correct it, or remove it so that chats become plain lines`
+    throw new InputError('not-a-model', message, {}, error)
+  } finally {
+    await encoder.close()
+  }
+}
+
 /** The files of a model that a charter names, except the replay text. */
-export function modelFiles({ dir, checkpoint: { weightFiles } }: PublicModelFiles): ModelFile[] {
+export function modelFiles({ dir, instruct, checkpoint: { weightFiles } }: PublicModelFiles): ModelFile[] {
   const file = (role: ModelFile['role'], name: string, as = name): ModelFile => ({
     role,
     name: as,
     path: join(dir, name),
   })
-  const small = [file('config', CONFIG_FILE), file('tokenizer', TOKENIZER_FILE)]
+  const optional = (Object.keys(OPTIONAL_FILE_NAMES) as OptionalRole[]).filter((role) =>
+    instruct.bytes.has(OPTIONAL_FILE_NAMES[role]),
+  )
+  const small = [
+    file('config', CONFIG_FILE),
+    file('tokenizer', TOKENIZER_FILE),
+    ...optional.map((role) => file(role, OPTIONAL_FILE_NAMES[role])),
+  ]
   const [first = WEIGHTS_FILE, ...more] = weightFiles
   // A single shard gets the name under which loaders find it without an index.
   if (more.length === 0) return [...small, file('weights', first, WEIGHTS_FILE)]
@@ -96,14 +141,15 @@ export function modelFiles({ dir, checkpoint: { weightFiles } }: PublicModelFile
 
 /** Load everything into memory, weights as float32. @throws InputError `not-a-model`; FormatError. */
 export async function loadPublicModel(dir: string): Promise<PublicModel> {
-  const { config, tokenizer, checkpoint, tensors } = await openPublicModel(dir)
+  const { config, tokenizer, endsOfText: ends, instruct, checkpoint, tensors } = await openPublicModel(dir)
   const params = new Map<string, Param>()
   for (const [name, tensor] of tensors) {
     const bytes = await readTensor(checkpoint, tensor)
     checkPiece(checkpoint, tensor, bytes, 0)
     params.set(name, { shape: tensor.shape, data: toFloat32({ dtype: tensor.dtype, data: bytes }) })
   }
-  return { dir, config, params, tokenizer, replay: await replayOf(dir) }
+  const { chatTemplate } = instruct
+  return { dir, config, params, tokenizer, endsOfText: ends, chatTemplate, replay: await replayOf(dir) }
 }
 
 /** Path of the replay text. @throws InputError `not-a-model` naming the option that supplies it. */

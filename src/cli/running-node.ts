@@ -61,7 +61,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     const apiKey = await loadApiKey(node.paths.apiKey)
     let port: number | undefined
     const { tokenizer, config } = node.publicModel
-    const local = localBackend(node.composer, tokenizer)
+    const local = localBackend(node.composer, node.prompts, tokenizer)
     const gateway =
       init.upstream === undefined
         ? undefined
@@ -70,7 +70,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
             local,
             consortium: node.consortium,
             publicModel: node.charter.publicModel.digest,
-            tokenizer,
+            prompts: node.prompts,
             contextLength: config.maxPositionEmbeddings,
             whyNotInUse: (id) => whyNotInUse(node, id),
             now: unixNow,

@@ -60,7 +60,7 @@ export const GENERATE = nodeCommand({
     const lease = node.composer.acquire()
     try {
       const { model } = lease
-      const prompt = Int32Array.from([tokenizer.endOfText, ...tokenizer.encode(request.prompt)])
+      const prompt = await node.prompts.encode(request.prompt, signal)
       if (prompt.length >= model.contextLength) {
         throw new InputError(
           'usage',

@@ -6,10 +6,16 @@
 import '../lib/node20.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import type { Generator } from '../inference/batcher.ts'
+import { createGenerator } from '../inference/generate.ts'
 import type { GeneratedToken } from '../inference/request-stream.ts'
 import type { Sampling } from '../inference/sampling.ts'
 import type { WeightFormat } from '../inference/weight-format.ts'
-import type { Evaluation, HeldOutDocument } from '../model/evaluate.ts'
+import {
+  createEvaluator,
+  EVALUATION_BATCH,
+  type Evaluation,
+  type HeldOutDocument,
+} from '../model/evaluate.ts'
 import type { Engine } from '../tensor/engine.ts'
 import type { Composition } from './compose.ts'
 import { type Selection, selectionRouting } from './selection.ts'
@@ -80,7 +86,7 @@ export class ComposedModel {
     const release = this.#hold()
     try {
       const generator = await this.#sharedGenerator()
-      const request = { ...completion, endOfText: this.#model.tokenizer.endOfText, ...routing }
+      const request = { ...completion, endsOfText: this.#model.endsOfText, ...routing }
       yield* generator.generate(request, signal)
     } finally {
       release()
@@ -99,7 +105,6 @@ export class ComposedModel {
   ): Promise<Evaluation[][]> {
     const { experts, params, topK, gates } = this.composition
     const routings = selections.map((selection) => selectionRouting(this.composition, selection))
-    const { createEvaluator, EVALUATION_BATCH } = await import('../model/evaluate.ts')
     const evaluator = await createEvaluator(this.#engine, this.#model.config, params, {
       E: experts.length + 1,
       topK,
@@ -157,22 +162,16 @@ export class ComposedModel {
 
   /** Created for the first answer and shared by all. After a failure the next answer tries again. */
   #sharedGenerator(): Promise<Generator> {
-    this.#generator ??= this.#createGenerator().catch((error: unknown) => {
-      this.#generator = undefined
-      throw error
-    })
-    return this.#generator
-  }
-
-  /** Loads the tensor library, which a node that has not answered yet does not hold in memory. */
-  async #createGenerator(): Promise<Generator> {
-    const { createGenerator } = await import('../inference/generate.ts')
     const { experts, params, topK } = this.composition
-    return createGenerator(this.#engine, this.#model.config, params, {
+    this.#generator ??= createGenerator(this.#engine, this.#model.config, params, {
       E: experts.length + 1,
       topK,
       contextLength: this.contextLength,
       weights: this.#weights,
+    }).catch((error: unknown) => {
+      this.#generator = undefined
+      throw error
     })
+    return this.#generator
   }
 }

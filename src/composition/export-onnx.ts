@@ -5,6 +5,7 @@
  */
 import { join } from 'node:path'
 import { checkTarget } from '../checkpoint/huggingface-directory.ts'
+import { readInstructFiles } from '../checkpoint/instruct-files.ts'
 import { readTokenizer, TOKENIZER_FILE } from '../checkpoint/model-directory.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { ensurePrivateDir, writeFileAtomic } from '../lib/files.ts'
@@ -58,9 +59,11 @@ export async function exportOnnx(
   await writeFileAtomic(join(directory, DATA_FILE), data, { signal, onPart })
   await put('model.onnx', bytes)
   await put(TOKENIZER_FILE, await readTokenizer(model.dir))
+  const { bytes: optional } = await readInstructFiles(model.dir)
+  for (const [name, content] of optional) await put(name, content)
   await put('README.md', readme(model, description))
   await put(COMPOSITION_FILE, encodeCompositionFile(description))
-  return ['model.onnx', DATA_FILE, TOKENIZER_FILE, 'README.md', COMPOSITION_FILE]
+  return ['model.onnx', DATA_FILE, TOKENIZER_FILE, ...optional.keys(), 'README.md', COMPOSITION_FILE]
 }
 
 /** The graph has no low-rank experts: their differences are added to the public weights here. */
@@ -70,11 +73,11 @@ function fullRankParams({ config, params }: PublicModel, { experts }: Compositio
 }
 
 function readme(model: PublicModel, { composition, topK, experts }: CompositionFile): string {
-  const { config, tokenizer } = model
+  const { config, endsOfText } = model
   const { vocabSize: V, numHiddenLayers: L, numKeyValueHeads: H, maxPositionEmbeddings: R } = config
   const E = experts.length + 1
   const D = headSize(config)
-  const end = tokenizer.endOfText
+  const [end] = endsOfText
   return `# A FlexMesh composition for ONNX Runtime
 
 Composition \`${composition}\`, top-${topK} of ${E} experts: the public model${experts
@@ -114,7 +117,7 @@ ids, generated = [${end}] + tokenizer.encode("${PROMPT}", add_special_tokens=Fal
 while len(generated) < 32:
     out = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds | {"input_ids": numpy.array([ids])})))
     ids = [int(out["logits"][0, -1].argmax())]
-    if ids == [${end}]:
+    if ids[0] in ${JSON.stringify(endsOfText)}:
         break
     generated += ids
     feeds |= {n.replace("present", "past_key_values"): x for n, x in out.items() if n.startswith("present")}

@@ -12,7 +12,13 @@ import { FormatError, VerificationError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { readFileRef } from '../lib/file-ref.ts'
 import { limit } from '../lib/limits.ts'
-import { type ModelShape, PUBLIC_FILE_ROLES, type PublicFile, readModelShape } from '../lib/model-shape.ts'
+import {
+  type ModelShape,
+  OPTIONAL_FILE_NAMES,
+  PUBLIC_FILE_ROLES,
+  type PublicFile,
+  readModelShape,
+} from '../lib/model-shape.ts'
 import { type Member, readMember, writeMember } from './member.ts'
 
 export interface PublicModelRef {
@@ -108,6 +114,10 @@ function readPublicModel(fields: Fields): PublicModelRef {
       )
     }
   }
+  for (const role of Object.keys(OPTIONAL_FILE_NAMES)) {
+    if (count(role as PublicFile['role']) > 1)
+      throw new FormatError('bad-field', `charter.publicModel.files: expected at most one of role ${role}`)
+  }
   if (new Set(files.map((file) => file.name)).size !== files.length) {
     throw new FormatError('bad-field', 'charter.publicModel.files: a name is listed twice')
   }
@@ -132,7 +142,26 @@ function readPublicFile(value: unknown, title: string): PublicFile {
   const name = fields.text('name', 100, FILE_NAME)
   const ref = readFileRef(fields)
   fields.end()
+  checkOptionalFile(role, name, ref.size)
   return { role, name, ...ref }
+}
+
+/** Programs find the optional files by name, so only their roles may have these names. */
+function checkOptionalFile(role: PublicFile['role'], name: string, size: number): void {
+  const names: Readonly<Partial<Record<PublicFile['role'], string>>> = OPTIONAL_FILE_NAMES
+  const expected = names[role]
+  if (expected !== undefined ? name !== expected : Object.values(names).includes(name)) {
+    throw new FormatError(
+      'bad-field',
+      `charter.publicModel.files: expected ${expected === undefined ? 'another name' : `the name ${expected}`} for role ${role}, got ${name}`,
+    )
+  }
+  if (expected !== undefined && size > limit('optionalFileBytes')) {
+    throw new FormatError(
+      'bad-field',
+      `charter.publicModel.files: expected ${name} to have at most ${limit('optionalFileBytes')} bytes, got ${size}`,
+    )
+  }
 }
 
 /** Digest of the canonical JSON [{name, role, sha256, size}, ...], sorted by name. */

@@ -26,15 +26,42 @@ export class AddedTokens {
   readonly #exact: Finder
   readonly #normalized: Finder
   readonly #normalize: Normalizer
+  /** Names of special tokens that are found in the text as it is. */
+  readonly #specialNames: readonly string[]
+  /** First characters of the normalized names of the other special tokens. */
+  readonly #specialStarts: ReadonlySet<string>
 
   constructor(tokens: readonly AddedToken[], normalizer: Normalizer | undefined) {
     this.#normalize = normalizer ?? ((text) => text)
+    const special = tokens.filter((token) => token.special)
+    this.#specialNames = special.flatMap(({ normalized, content }) => (normalized ? [] : [content]))
+    this.#specialStarts = new Set(
+      special.flatMap(({ normalized, content }) => (normalized ? firstOf(this.#normalize(content)) : [])),
+    )
     this.#exact = new Finder(
       tokens.filter(({ normalized }) => !normalized).map((token) => [token.content, token]),
     )
     this.#normalized = new Finder(
       tokens.filter(({ normalized }) => normalized).map((token) => [this.#normalize(token.content), token]),
     )
+  }
+
+  /**
+   * The text with `mark` after the first character of every name of a special token. Where names are found in normalized
+   * text, it follows every character that could begin one.
+   */
+  markSpecial(text: string, mark: string): string {
+    let marked = text
+    for (const name of this.#specialNames) {
+      const [first = ''] = name
+      marked = marked.replaceAll(name, `${first}${mark}${name.slice(first.length)}`)
+    }
+    if (this.#specialStarts.size === 0) return marked
+    return Array.from(marked, (character) =>
+      firstOf(this.#normalize(character)).some((first) => this.#specialStarts.has(first))
+        ? `${character}${mark}`
+        : character,
+    ).join('')
   }
 
   /**
@@ -47,6 +74,11 @@ export class AddedTokens {
       else yield* this.#normalized.split(this.#normalize(part), control)
     }
   }
+}
+
+/** The first character, a whole code point, if there is one. */
+function firstOf(text: string): string[] {
+  return Array.from(text).slice(0, 1)
 }
 
 const SPACE = /\p{White_Space}/u

@@ -21,6 +21,8 @@ export interface EncodeOptions {
    * a user cannot end a document or begin a turn of a chat.
    */
   readonly controlTokens?: boolean
+  /** A character that is removed from the text once special tokens are found; see `markSpecial`. */
+  readonly mark?: string
 }
 
 export class Tokenizer {
@@ -77,7 +79,7 @@ export class Tokenizer {
     if (id === undefined || !this.#names.has(id)) {
       throw new FormatError(
         'bad-field',
-        `tokenizer.json: expected the token that ends a text, ${id === undefined ? END_OF_TEXT : `id ${id} as the model's config says`}`,
+        `tokenizer.json: expected the token that ends a text, ${id === undefined ? END_OF_TEXT : `id ${id}, which the model names as an end of text`}`,
       )
     }
     return id
@@ -88,14 +90,22 @@ export class Tokenizer {
     return this.#names.get(id)
   }
 
+  /** The text with `mark` within every name of a special token, so that `encode` with this mark finds none in it. */
+  markSpecial(text: string, mark: string): string {
+    return this.#file.added.markSpecial(text, mark)
+  }
+
   /** Token ids of a text, in time proportional to n log n of its length n. */
-  encode(text: string, { controlTokens = false }: EncodeOptions = {}): Int32Array {
+  encode(text: string, { controlTokens = false, mark }: EncodeOptions = {}): Int32Array {
     const { added, preTokenize, encoding } = this.#file
     const ids: number[] = []
     // As in UTF-8, half of a surrogate pair becomes a replacement character.
     for (const part of added.split(text.toWellFormed(), controlTokens)) {
       if (typeof part !== 'string') ids.push(part.id)
-      else for (const piece of preTokenize(part)) encoding.encode(piece, ids)
+      else {
+        const plain = mark === undefined ? part : part.replaceAll(mark, '')
+        for (const piece of preTokenize(plain)) encoding.encode(piece, ids)
+      }
     }
     return Int32Array.from(ids)
   }

@@ -11,8 +11,8 @@ export interface GenerateRequest extends SequenceRouting {
   readonly prompt: Int32Array
   readonly maxTokens: number
   readonly sampling: Sampling
-  /** Id of the token that ends the completion; it is not yielded. */
-  readonly endOfText: number
+  /** Ids of the tokens that end the completion; they are not yielded. */
+  readonly endsOfText: readonly number[]
 }
 
 export interface GeneratedToken {
@@ -82,7 +82,7 @@ export class RequestStream {
    */
   choose(logits: Float32Array, shares: Float32Array): void {
     const id = this.#chooseToken(logits)
-    if (id === this.request.endOfText) {
+    if (this.request.endsOfText.includes(id)) {
       this.end()
       return
     }

@@ -3,10 +3,9 @@
  * a time and is reused for a while. A thread that dies fails only its job, with a code. Knows nothing about any job.
  */
 import '../lib/node20.ts'
-import { createRequire } from 'node:module'
-import { pathToFileURL } from 'node:url'
-import { Worker } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
 import { hasErrno, InputError } from '../lib/errors.ts'
+import { startThread, threadEntry } from '../lib/start-thread.ts'
 import { type Report, readReport, receivedError, type ThreadSettings } from './messages.ts'
 import type { NodeJobRunner, NodeJobs } from './table.ts'
 
@@ -130,7 +129,7 @@ class JobThread {
 
   constructor({ entry = ENTRY, graceMs = GRACE_MS, ...settings }: JobThreadsInit) {
     this.#graceMs = graceMs
-    this.#worker = startWorker(entry, settings)
+    this.#worker = startThread(entry, { workerData: settings })
     this.#worker.unref()
     this.#worker.on('message', (message: unknown) => {
       try {
@@ -245,21 +244,4 @@ function deathOf(job: string, cause: Error | undefined): InputError {
   )
 }
 
-/** `thread.js` beside this file, or `thread.ts` when the source itself runs. */
-const ENTRY = new URL(import.meta.url.endsWith('.ts') ? './thread.ts' : './thread.js', import.meta.url)
-
-/** Node cannot load TypeScript in a thread by itself; tsx, which runs the source in development, is loaded first. */
-function startWorker(entry: URL, settings: ThreadSettings): Worker {
-  if (!entry.pathname.endsWith('.ts')) return new Worker(entry, { workerData: settings })
-  // By path: the export for `require`, which this resolves to, is not the one that a dynamic import gets.
-  const tsx = new URL(
-    'dist/esm/api/index.mjs',
-    pathToFileURL(createRequire(import.meta.url).resolve('tsx/package.json')),
-  ).href
-  const bootstrap = `
-    import(${JSON.stringify(tsx)}).then(({ register }) => {
-      register()
-      return import(${JSON.stringify(entry.href)})
-    })`
-  return new Worker(bootstrap, { eval: true, workerData: settings })
-}
+const ENTRY = threadEntry(import.meta.url, 'thread')

@@ -35,6 +35,11 @@ export const LIMITS = {
   },
   chunkBytes: { value: 1 * MIB, unit: 'bytes', why: 'unit of transfer and verification' },
   fileBytes: { value: 64 * 1024 * MIB, unit: 'bytes', why: 'largest single file that a manifest may name' },
+  optionalFileBytes: {
+    value: 4 * MIB,
+    unit: 'bytes',
+    why: 'largest generation, tokenizer or template file of a public model; those of published models have up to 1 MiB',
+  },
   frameBytes: { value: 1 * MIB + 4 * KIB, unit: 'bytes', why: 'one chunk and its frame' },
   requestBytes: { value: 16 * KIB, unit: 'bytes', why: 'requests carry digests and counters only' },
   announcementBytes: { value: 4 * KIB, unit: 'bytes', why: 'a signed head names digests only' },
@@ -168,6 +173,16 @@ export const LIMITS = {
     value: 32,
     unit: 'count',
     why: 'generations that wait; further requests are asked to retry',
+  },
+  encodingTimeout: {
+    value: 10_000,
+    unit: 'ms',
+    why: 'tokens of 1 MiB of text take about a second, a chat template some milliseconds',
+  },
+  renderedChatCharacters: {
+    value: 4 * MIB,
+    unit: 'count',
+    why: 'text that a chat template may write: several times the largest body',
   },
   completionTokens: { value: 4096, unit: 'count', why: 'largest max_tokens of one request' },
   stopSequences: { value: 4, unit: 'count', why: 'same limit as the OpenAI API' },

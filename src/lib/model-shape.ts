@@ -2,7 +2,23 @@
 import type { Fields } from './fields.ts'
 import type { FileRef } from './file-ref.ts'
 
-export const PUBLIC_FILE_ROLES = ['config', 'tokenizer', 'weights', 'index', 'replay'] as const
+/** Names of the files that a public model may have or not, by role. */
+export const OPTIONAL_FILE_NAMES = {
+  generation: 'generation_config.json',
+  'tokenizer-config': 'tokenizer_config.json',
+  'chat-template': 'chat_template.jinja',
+} as const
+
+export const PUBLIC_FILE_ROLES = [
+  'config',
+  'tokenizer',
+  'weights',
+  'index',
+  'replay',
+  'generation',
+  'tokenizer-config',
+  'chat-template',
+] as const
 
 export interface PublicFile extends FileRef {
   readonly role: (typeof PUBLIC_FILE_ROLES)[number]

@@ -141,8 +141,8 @@ export interface MixtureFacts {
   /** Number of experts, the public one included. */
   readonly experts: number
   readonly topK: number
-  /** Id of the end-of-text token. */
-  readonly endOfText: number
+  /** Ids of the tokens that end a text; the first one separates documents. */
+  readonly endsOfText: readonly number[]
   readonly dtype: 'float32' | 'bfloat16' | 'float16'
 }
 
@@ -156,8 +156,8 @@ export function mixtureToHuggingFace(config: ModelConfig, facts: MixtureFacts): 
     num_experts_per_tok: facts.topK,
     norm_topk_prob: false,
     output_router_logits: false,
-    eos_token_id: facts.endOfText,
-    pad_token_id: facts.endOfText,
+    eos_token_id: facts.endsOfText.length === 1 ? facts.endsOfText[0] : facts.endsOfText,
+    pad_token_id: facts.endsOfText[0],
     torch_dtype: facts.dtype,
   }
 }
@@ -206,13 +206,6 @@ function checked(config: ModelConfig): ModelConfig {
     )
   }
   return config
-}
-
-/** Id of the end-of-text token in config.json, the first if it lists several; undefined if it names none. */
-export function endOfTextFromHuggingFace(json: unknown): number | undefined {
-  const value = (json as { eos_token_id?: unknown } | null)?.eos_token_id
-  const id: unknown = Array.isArray(value) ? value[0] : value
-  return typeof id === 'number' && Number.isSafeInteger(id) && id >= 0 ? id : undefined
 }
 
 /** D: width of one head. */

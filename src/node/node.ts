@@ -16,6 +16,7 @@ import { seated } from '../composition/seats.ts'
 import type { Charter } from '../consortium/charter.ts'
 import type { RevocationReason } from '../consortium/member.ts'
 import { type Approval, Membership } from '../consortium/membership.ts'
+import { PromptEncoder } from '../data/prompt-encoder.ts'
 import { Exchange } from '../exchange/exchange.ts'
 import { loadIdentity } from '../identity/key-file.ts'
 import type { Identity } from '../identity/keys.ts'
@@ -84,6 +85,8 @@ export class FlexMeshNode {
   readonly settings: Settings
   readonly paths: HomePaths
   readonly publicModel: PublicModel
+  /** Encodes prompts without holding the event loop. */
+  readonly prompts: PromptEncoder
   readonly catalogue: Catalogue
   readonly blobs: BlobStore
   readonly engine: Engine
@@ -116,6 +119,7 @@ export class FlexMeshNode {
     this.identity = identity
     this.settings = settings
     this.publicModel = publicModel
+    this.prompts = new PromptEncoder(publicModel.tokenizer, publicModel.chatTemplate)
     this.catalogue = catalogue
     this.blobs = blobs
     this.engine = engine
@@ -293,6 +297,7 @@ export class FlexMeshNode {
       await this.settled()
       await this.#parts.signing.idle()
       await this.composer.dispose()
+      await this.prompts.close()
       await this.#threads?.close()
     } finally {
       await this.catalogue.close()

@@ -35,10 +35,10 @@ export interface ServingEngine {
   /** Maximum number of characters (UTF-16 code units) of a prompt that can fit into the context. */
   readonly maxPromptCharacters: number
   /**
-   * Token ids of a prompt, starting with the end of text. Called after the length check, inside the request's place in
-   * the queue, because it can take long. @throws the reason of `signal`.
+   * Token ids of a prompt, at least one. Called after the length check, inside the request's place in the queue, because
+   * it can take long. @throws FormatError for a chat that cannot be rendered; the reason of `signal`.
    */
-  encode(prompt: Prompt, signal: AbortSignal): Int32Array | Promise<Int32Array>
+  encode(prompt: Prompt, signal: AbortSignal): Promise<Int32Array>
   /** @throws InputError `not-found` for a name that matches no expert. */
   checkSelection(selection: Selection): void
   /** @param prompt token ids by `encode`, fewer than `contextLength`. @throws ServingError; the reason of `signal`. */

@@ -14,7 +14,7 @@ import { readFileBounded } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
 import { type Backend, ServingError } from './engine.ts'
 import type { LocalBackend } from './local-engine.ts'
-import type { PromptTokenizer } from './prompt.ts'
+import type { PromptEncoder } from './prompt.ts'
 import { upstreamEngine } from './upstream-engine.ts'
 
 /** Where an upstream is, and what it serves. */
@@ -32,7 +32,7 @@ export interface GatewayInit {
   /** Digests of this node's charter and public model, which the export must name. */
   readonly consortium: Digest
   readonly publicModel: Digest
-  readonly tokenizer: PromptTokenizer
+  readonly prompts: PromptEncoder
   /** Maximum number of tokens of prompt and answer together. */
   readonly contextLength: number
   /** Why this node does not use the expert of a package, for people; undefined if it does. */
@@ -48,13 +48,13 @@ export interface GatewayInit {
  * is not of this node's consortium and public model.
  */
 export async function openGateway(init: GatewayInit): Promise<(selection: Selection) => Backend> {
-  const { upstream, local, tokenizer, contextLength } = init
+  const { upstream, local, prompts, contextLength } = init
   const composition = await readComposition(init)
   const engine = upstreamEngine({
     url: upstream.url,
     composition,
     contextLength,
-    tokenizer,
+    prompts,
     // A name that matches no expert of this node is a mistake, whichever backend answers.
     checkSelection: (selection) => {
       const own = local.acquire()

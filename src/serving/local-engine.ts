@@ -8,10 +8,10 @@ import type { Lease } from '../composition/composed-model.ts'
 import type { Composer } from '../composition/composer.ts'
 import { selectionMask } from '../composition/selection.ts'
 import type { Backend, ServingEngine } from './engine.ts'
-import { encodePrompt, maxPromptCharacters, type PromptTokenizer } from './prompt.ts'
+import { maxPromptCharacters, type PromptEncoder } from './prompt.ts'
 
-/** The part of a tokenizer that serving uses. */
-export interface ServingTokenizer extends PromptTokenizer {
+/** Turns the tokens of answers into text. */
+export interface AnswerDecoder {
   /** The text of one token after the other; a character split over several tokens appears with the last one. */
   decodeStream(): {
     push(id: number): string
@@ -25,23 +25,27 @@ export interface LocalBackend extends Backend {
   acquire(): ServingEngine
 }
 
-export function localBackend(composer: Pick<Composer, 'acquire'>, tokenizer: ServingTokenizer): LocalBackend {
-  return { servedBy: 'node', acquire: () => localEngine(composer.acquire(), tokenizer) }
+export function localBackend(
+  composer: Pick<Composer, 'acquire'>,
+  prompts: PromptEncoder,
+  decoder: AnswerDecoder,
+): LocalBackend {
+  return { servedBy: 'node', acquire: () => localEngine(composer.acquire(), prompts, decoder) }
 }
 
-function localEngine(lease: Lease, tokenizer: ServingTokenizer): ServingEngine {
+function localEngine(lease: Lease, prompts: PromptEncoder, decoder: AnswerDecoder): ServingEngine {
   const { model } = lease
   const { composition, contextLength } = model
   return {
     composition: composition.digest,
     experts: expertLabels(composition),
     contextLength,
-    maxPromptCharacters: maxPromptCharacters(tokenizer, contextLength),
-    encode: (prompt) => encodePrompt(tokenizer, prompt),
+    maxPromptCharacters: maxPromptCharacters(prompts, contextLength),
+    encode: (prompt, signal) => prompts.encode(prompt, signal),
     checkSelection: (selection) => void selectionMask(composition, selection),
     generate: async function* (request, prompt, signal) {
       const { maxTokens, temperature, topP, seed, include, exclude } = request
-      const text = tokenizer.decodeStream()
+      const text = decoder.decodeStream()
       const completion = {
         prompt,
         maxTokens,

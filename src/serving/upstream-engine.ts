@@ -8,7 +8,7 @@ import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { type Piece, type ServingEngine, ServingError } from './engine.ts'
 import type { InferenceRequest } from './openai.ts'
-import { encodePrompt, maxPromptCharacters, type PromptTokenizer } from './prompt.ts'
+import { maxPromptCharacters, type PromptEncoder } from './prompt.ts'
 
 export interface UpstreamInit {
   /** Ends with the version of the API, as in `http://127.0.0.1:8000/v1`. */
@@ -18,7 +18,7 @@ export interface UpstreamInit {
   readonly composition: CompositionFile
   /** Maximum number of tokens of prompt and answer together. */
   readonly contextLength: number
-  readonly tokenizer: PromptTokenizer
+  readonly prompts: PromptEncoder
   /** @throws InputError `not-found` for a name that matches no expert. */
   readonly checkSelection: ServingEngine['checkSelection']
   /** Milliseconds without a byte from the upstream after which it has failed. Default: the limit `upstreamSilence`. */
@@ -42,13 +42,13 @@ export function parseUpstreamUrl(text: string): URL {
 }
 
 export function upstreamEngine(init: UpstreamInit): ServingEngine {
-  const { composition, contextLength, tokenizer, checkSelection } = init
+  const { composition, contextLength, prompts, checkSelection } = init
   return {
     composition: composition.composition,
     experts: expertLabels(composition),
     contextLength,
-    maxPromptCharacters: maxPromptCharacters(tokenizer, contextLength),
-    encode: (prompt) => encodePrompt(tokenizer, prompt),
+    maxPromptCharacters: maxPromptCharacters(prompts, contextLength),
+    encode: (prompt, signal) => prompts.encode(prompt, signal),
     checkSelection,
     generate: (request, prompt, signal) => generate(init, request, prompt, signal),
     release: () => undefined, // The composition lies with the upstream.

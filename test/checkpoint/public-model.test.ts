@@ -156,7 +156,7 @@ describe('a public model folder', () => {
     [
       'a token at the end of a text that the tokenizer does not have',
       async () => reconfigured(await copied(published), { eos_token_id: 4100 }),
-      /id 4100 as config\.json says/,
+      /id 4100, which the model names/,
     ],
     [
       'scaled rotary embeddings',

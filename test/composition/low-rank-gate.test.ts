@@ -64,7 +64,7 @@ async function served(
         prompt: text.subarray(i, 3 + 9 * (i + 1)),
         maxTokens: 10,
         sampling: { temperature: 0, topP: 1, seed: 1 },
-        endOfText: -1,
+        endsOfText: [],
         ...routingOf(selection),
       }
       for await (const token of generator.generate(request)) found.push(token)

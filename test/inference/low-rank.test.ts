@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { createGenerator, type GeneratorInit } from '../../src/inference/generate.ts'
 import type { GeneratedToken } from '../../src/inference/request-stream.ts'
 import type { Expert, Params } from '../../src/model/params.ts'
-import { LEFT_OUT } from '../../src/model/routing-plan.ts'
+import { LEFT_OUT } from '../../src/model/router.ts'
 import type { Engine } from '../../src/tensor/engine.ts'
 import { onnx as engine, oracle } from '../support/engines.ts'
 import { goldenConfig as config } from '../support/golden.ts'
@@ -19,7 +19,7 @@ describe('serving a mixture with low-rank experts', () => {
       prompt: text.subarray(i, i + length),
       maxTokens: 12,
       sampling: { temperature: 0, topP: 1, seed: 1 },
-      endOfText: -1,
+      endsOfText: [],
       mask: i === 1 ? out : new Float32Array(E),
     }))
     const tokens = await Promise.all(

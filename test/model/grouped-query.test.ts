@@ -85,7 +85,7 @@ async function greedy(
     prompt: ids.subarray(0, 9),
     maxTokens: 20,
     sampling: { temperature: 0, topP: 1, seed: 1 },
-    endOfText: -1,
+    endsOfText: [],
     mask: new Float32Array(1),
   }
   for await (const { id } of generator.generate(request)) found.push(id)

@@ -7,7 +7,7 @@ import { createGenerator } from '../../src/inference/generate.ts'
 import { headSize, type ModelConfig } from '../../src/model/config.ts'
 import { mixtureGraph } from '../../src/model/onnx-graph.ts'
 import type { Param } from '../../src/model/params.ts'
-import { LEFT_OUT } from '../../src/model/routing-plan.ts'
+import { LEFT_OUT } from '../../src/model/router.ts'
 import { encodeModelWithData } from '../../src/tensor/onnx-encode.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import { goldenConfig } from '../support/golden.ts'
@@ -121,7 +121,7 @@ async function served(
     contextLength: 60,
   })
   const found: { ids: number[]; shares: number[][] } = { ids: [], shares: [] }
-  const request = { prompt: Int32Array.from(prompt), maxTokens: NEW, endOfText: -1, mask }
+  const request = { prompt: Int32Array.from(prompt), maxTokens: NEW, endsOfText: [], mask }
   for await (const { id, shares } of generator.generate({
     ...request,
     sampling: { temperature: 0, topP: 1, seed: 1 },

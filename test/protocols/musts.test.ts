@@ -18,6 +18,17 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
       'charter-one-signature',
       'charter-stranger-signs',
     ),
+    'A file of an optional role MUST have the name of its role and at most `optionalFileBytes` bytes, and a file of another role MUST NOT have one of these names: programs find these files by name.':
+      vectors(
+        'charter-instruct-files',
+        'charter-template-under-another-name',
+        'charter-weights-named-as-template',
+        'charter-generation-named-as-tokenizer-config',
+        'charter-large-template',
+      ),
+    'A receiver MUST bound the time and the memory of a chat template.': [
+      test('data/prompt-encoder.test.ts', 'are refused in a sentence if the template %s'),
+    ],
     'After `expiresAt` plus `clockSkew`, a receiver MUST NOT accept further packages (`expired`) until a later roster renews the membership.':
       [
         test('statements/statement-log.test.ts', 'covers no package until it is renewed'),

@@ -93,6 +93,8 @@ describe('the limits and codes of the program', () => {
       'evaluatedDomains',
       'evaluatedBytes',
       'evaluatedBytesAsked',
+      'encodingTimeout',
+      'renderedChatCharacters',
     ]
     for (const name of Object.keys(LIMITS)) if (!local.includes(name)) expect(text).toContain(`\`${name}\``)
     for (const code of [...errors.FORMAT_CODES, ...errors.VERIFICATION_CODES, ...errors.EXCHANGE_CODES]) {

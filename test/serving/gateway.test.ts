@@ -62,7 +62,7 @@ async function open(change: Partial<GatewayInit> = {}, file: CompositionFile = c
     local: { servedBy: 'node', acquire: () => engine },
     consortium,
     publicModel,
-    tokenizer: { endOfText: 0, longestToken: 1, encode: (text) => new Int32Array(text.length) },
+    prompts: { longestToken: 1, encode: async (prompt) => new Int32Array(1 + prompt.length) },
     contextLength: 32,
     whyNotInUse: async () => undefined,
     now: () => NOW,

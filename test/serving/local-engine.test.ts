@@ -5,10 +5,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { AcceptedExpert } from '../../src/acceptance/accepted-experts.ts'
 import type { PublicModel } from '../../src/checkpoint/public-model.ts'
 import { Composer } from '../../src/composition/composer.ts'
+import { PromptEncoder } from '../../src/data/prompt-encoder.ts'
 import { limit } from '../../src/lib/limits.ts'
 import type { Api } from '../../src/serving/app.ts'
 import type { Backend } from '../../src/serving/engine.ts'
-import { localBackend, type ServingTokenizer } from '../../src/serving/local-engine.ts'
+import { type AnswerDecoder, localBackend } from '../../src/serving/local-engine.ts'
 import {
   type CountingEngine,
   countingEngine,
@@ -20,10 +21,15 @@ import { cleanUp } from '../support/folders.ts'
 import { appOf, eventsOf, post, refusalOf } from '../support/inference-api.ts'
 
 let publicModel: PublicModel
+let prompts: PromptEncoder
 beforeAll(async () => {
   publicModel = await loadTinyModel()
+  prompts = new PromptEncoder(publicModel.tokenizer, undefined)
 })
-afterAll(cleanUp)
+afterAll(async () => {
+  await prompts.close()
+  await cleanUp()
+})
 
 interface Served {
   readonly app: Api
@@ -38,7 +44,7 @@ interface Served {
 }
 
 /** The API of a node with the experts of Court and Hospital. No generation begins before `open`. */
-async function serveTiny(tokenizer: ServingTokenizer = publicModel.tokenizer): Promise<Served> {
+async function serveTiny(decoder: AnswerDecoder = publicModel.tokenizer): Promise<Served> {
   const all = tinyExperts('Court', 'Hospital')
   let inUse: readonly AcceptedExpert[] = all
   const engine = countingEngine()
@@ -54,7 +60,7 @@ async function serveTiny(tokenizer: ServingTokenizer = publicModel.tokenizer): P
     onComposed: () => undefined,
   })
   await composer.recompose()
-  const local = localBackend(composer, tokenizer)
+  const local = localBackend(composer, prompts, decoder)
   const { promise: opened, resolve: open } = Promise.withResolvers<void>()
   const arrivals = new EventEmitter()
   /** A request is checked before it enters the queue, and again when it leaves it. */
@@ -167,11 +173,7 @@ describe('an answer of the node', () => {
   })
 
   it('ends with the text that the tokenizer held back, without counting a token for it', async () => {
-    const { tokenizer } = publicModel
     const { app, composer, open } = await serveTiny({
-      endOfText: tokenizer.endOfText,
-      longestToken: tokenizer.longestToken,
-      encode: (text) => tokenizer.encode(text),
       decodeStream: () => ({ push: () => 'x', flush: () => '\ufffd' }),
     })
     open()

@@ -38,7 +38,7 @@ describe('the order of work', () => {
     const order: string[] = []
     const { promise: gate, resolve: open } = Promise.withResolvers<void>()
     const engine = fixedEngine({
-      encode: (prompt) => {
+      encode: async (prompt) => {
         order.push(`encode ${textOf(prompt)}`)
         return Int32Array.of(0)
       },
@@ -81,7 +81,7 @@ describe('the order of work', () => {
     const encoded: string[] = []
     const { promise: gate, resolve: open } = Promise.withResolvers<void>()
     const engine = fixedEngine({
-      encode: (prompt) => {
+      encode: async (prompt) => {
         encoded.push(textOf(prompt))
         return Int32Array.of(0)
       },

@@ -8,7 +8,7 @@ import type { Api } from '../../src/serving/app.ts'
 import { parseUpstreamUrl, type UpstreamInit, upstreamEngine } from '../../src/serving/upstream-engine.ts'
 import { Log, logLine } from '../../src/telemetry/log.ts'
 import { closeServers, type Handler, serve } from '../support/fake-server.ts'
-import { appOf, backendOf, eventsOf, post } from '../support/inference-api.ts'
+import { appOf, backendOf, eventsOf, post, textOf } from '../support/inference-api.ts'
 
 const publicModel = digestOf(Uint8Array.of(1))
 const id = digestOf(Uint8Array.of(2))
@@ -28,10 +28,9 @@ const appAt = (url: URL, more: Partial<UpstreamInit> = {}, log?: Log): Api => {
     url,
     composition,
     contextLength: 32,
-    tokenizer: {
-      endOfText: 0,
+    prompts: {
       longestToken: 16,
-      encode: (text) => Int32Array.from(text, (c) => c.charCodeAt(0)),
+      encode: async (prompt) => Int32Array.from(`\0${textOf(prompt)}`, (c) => c.charCodeAt(0)),
     },
     checkSelection: () => undefined,
     ...more,
@@ -137,7 +136,7 @@ describe('an upstream', () => {
     const messages = [{ role: 'user', content: 'Hi' }]
     const answer = await post(appAt(url), { messages }, { path: '/v1/chat/completions' })
     expect(await answer.json()).toMatchObject({ choices: [{ message: { content: 'A quick fox' } }] })
-    expect(prompts).toEqual(['User: Hi\nAssistant:'])
+    expect(prompts).toEqual(['user: Hi'])
   })
 
   it('is asked for no more tokens than the context holds', async () => {

@@ -4,7 +4,7 @@ import type { GeneratedToken } from '../../src/inference/request-stream.ts'
 import { biasName } from '../../src/lib/tensor-names.ts'
 import { Gates } from '../../src/model/gates.ts'
 import type { Param } from '../../src/model/params.ts'
-import { LEFT_OUT } from '../../src/model/routing-plan.ts'
+import { LEFT_OUT } from '../../src/model/router.ts'
 import type { Gate } from '../../src/model/solved-router.ts'
 import type { Engine } from '../../src/tensor/engine.ts'
 import { goldenConfig, goldenMixture } from './golden.ts'
@@ -53,7 +53,7 @@ export const requestOf = ({ prompt, maxTokens, temperature = 0, seed = 1, mask =
   prompt: Int32Array.from(prompt),
   maxTokens,
   sampling: { temperature, topP: 1, seed },
-  endOfText: -1,
+  endsOfText: [],
   mask,
   gate,
 })

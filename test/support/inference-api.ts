@@ -26,7 +26,7 @@ export function fixedEngine(change: Partial<ServingEngine> = {}): ServingEngine 
     ],
     contextLength: 32,
     maxPromptCharacters: 1000,
-    encode: (prompt) => Int32Array.from(`\0${textOf(prompt)}`, (c) => c.charCodeAt(0)),
+    encode: async (prompt) => Int32Array.from(`\0${textOf(prompt)}`, (c) => c.charCodeAt(0)),
     checkSelection: () => undefined,
     generate: async function* ({ maxTokens }) {
       for (const text of WORDS.slice(0, maxTokens)) yield { text, shares: Float32Array.of(0.25, 0.75) }

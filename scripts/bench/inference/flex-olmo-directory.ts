@@ -22,7 +22,7 @@ export async function writeFlexOlmoDirectory(
     dtype,
     pieces: () => [fromFloat32(requireParam(params, name).data, dtype)],
   }))
-  const json = { ...mixtureToHuggingFace(config, { experts, topK, endOfText: 0, dtype: NAMES[dtype] }) }
+  const json = { ...mixtureToHuggingFace(config, { experts, topK, endsOfText: [0], dtype: NAMES[dtype] }) }
   // Without an end token, greedy decoding of a random model never stops early.
   json['eos_token_id'] = null
   json['pad_token_id'] = null

@@ -40,7 +40,7 @@ export async function startOurs(config: ModelConfig, params: Params, init: OurIn
       maxTokens,
       sampling: { temperature: 0, topP: 1, seed: 0 },
       // Without an end token, every server generates the same number of tokens.
-      endOfText: -1,
+      endsOfText: [],
       mask: new Float32Array(init.E),
     })
   return {

@@ -50,7 +50,7 @@ export async function measureImports(work: string): Promise<ImportFindings> {
   const home = join(work, 'import-home')
   const tokenizer = await readFile(join(SMALL, 'tokenizer.json'))
   const dense = { ...configToHuggingFace(CONFIG), eos_token_id: 0 }
-  const mixture = mixtureToHuggingFace(CONFIG, { experts: 2, topK: 2, endOfText: 0, dtype: 'bfloat16' })
+  const mixture = mixtureToHuggingFace(CONFIG, { experts: 2, topK: 2, endsOfText: [0], dtype: 'bfloat16' })
   const write = async (dir: string, json: unknown, tensors: TensorSource[]): Promise<void> => {
     const files = new Map([
       ['config.json', JSON.stringify(json)],

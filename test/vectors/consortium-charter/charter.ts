@@ -94,6 +94,55 @@ export function charterVectors(): Vector[] {
     'only weights come in several files',
     withFiles([...files, file('tokenizer', 'other.json', 8)]),
   )
+  const instruct = [
+    file('generation', 'generation_config.json', 20),
+    file('tokenizer-config', 'tokenizer_config.json', 21),
+    file('chat-template', 'chat_template.jinja', 22),
+  ]
+  const [, , template] = instruct as [PublicFile, PublicFile, PublicFile]
+  add('instruct-files', 'accept', 'every optional file', withFiles([...files, ...instruct]))
+  add(
+    'one-instruct-file',
+    'accept',
+    'each optional file is optional by itself',
+    withFiles([...files, template]),
+  )
+  add(
+    'template-under-another-name',
+    'bad-field',
+    'programs would not find it',
+    withFiles([...files, { ...template, name: 'template.jinja' }]),
+  )
+  add(
+    'weights-named-as-template',
+    'bad-field',
+    'programs would render the weights',
+    withFiles(files.map((one) => (one.role === 'weights' ? { ...one, name: template.name } : one))),
+  )
+  add(
+    'generation-named-as-tokenizer-config',
+    'bad-field',
+    'each optional role has its own name',
+    withFiles([...files, file('generation', 'tokenizer_config.json', 20)]),
+  )
+  add(
+    'two-templates',
+    'bad-field',
+    'a chat is rendered in one way',
+    withFiles([...files, template, { ...template, sha256: digestOf(utf8('x')) }]),
+  )
+  add(
+    'large-template',
+    'bad-field',
+    'one byte above optionalFileBytes',
+    withFiles([...files, { ...template, size: 4 * 2 ** 20 + 1, chunkSize: 2 ** 20 }]),
+  )
+  add(
+    'script-file',
+    'bad-field',
+    'no other roles: nothing else travels',
+    withFiles([...files, { ...template, role: 'code' as PublicFile['role'], name: 'modeling.py' }]),
+  )
   add('file-path', 'bad-field', 'file names hold no slash', (value) => {
     const [first] = (value['publicModel'] as { files: Record<string, unknown>[] }).files
     if (first !== undefined) first['name'] = '../config.json'
