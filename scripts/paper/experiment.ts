@@ -4,7 +4,7 @@
  */
 
 import { type Params, zeroRows } from '../../src/model/params.ts'
-import { LEFT_OUT } from '../../src/model/router.ts'
+import { LEFT_OUT } from '../../src/model/routing-plan.ts'
 import { type RouterStatistics, STATISTICS_WINDOW, solveGate } from '../../src/model/solved-router.ts'
 import { noisedStatistics } from '../../src/privacy/noise.ts'
 import type { Trainables } from '../../src/training/pair.ts'

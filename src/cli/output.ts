@@ -13,8 +13,8 @@ export interface Output {
   /** A line for people; nothing with --json. */
   say(line: string): void
   /**
-   * A line that the next one replaces. Without a terminal, the latest line is printed every 30 s until the next line of
-   * another kind: on stdout, with --json on stderr.
+   * A line that the next one replaces; an empty one ends progress. Without a terminal, the latest line is printed every
+   * 30 s until the next line of another kind: on stdout, with --json on stderr.
    */
   progress(line: string): void
   /** The result: the object as the last line of stdout with --json, else its lines. */
@@ -84,6 +84,10 @@ export function createOutput({ stdin, stdout, stderr }: Streams, json: boolean):
     clear()
     stdout.write(`${printable(line, color)}\n`)
   }
+  const stopTimer = (): void => {
+    clearInterval(timer)
+    timer = undefined
+  }
   const printWaiting = (): void => {
     if (waiting !== undefined) (json ? stderr : stdout).write(`${escapeUnprintable(waiting)}\n`)
   }
@@ -100,8 +104,9 @@ export function createOutput({ stdin, stdout, stderr }: Streams, json: boolean):
     progress: (line) => {
       if (json || !terminal) {
         waiting = line
+        if (line === '') stopTimer()
         // The timer does not keep the process running.
-        timer ??= setInterval(printWaiting, PROGRESS_INTERVAL_MS).unref()
+        else timer ??= setInterval(printWaiting, PROGRESS_INTERVAL_MS).unref()
         return
       }
       clear()
@@ -110,7 +115,7 @@ export function createOutput({ stdin, stdout, stderr }: Streams, json: boolean):
     },
     result: (value, lines) => {
       clear()
-      clearInterval(timer)
+      stopTimer()
       if (json) stdout.write(`${printableJson(value)}\n`)
       else for (const line of lines) print(line)
     },

@@ -38,10 +38,8 @@ export async function runProgram(
     const { runCommand } = await import('./run.ts')
     return (await runCommand(command, invocation, output, signal)) ? 0 : 1
   } catch (error) {
-    if (signal.aborted) {
-      output.progress('') // Clears the line of progress that is still on the terminal.
-      return INTERRUPTED
-    }
+    output.progress('')
+    if (signal.aborted) return INTERRUPTED
     if (!(error instanceof FlexMeshError)) throw error
     output.log(`flexmesh: ${error.message}`)
     return error instanceof InputError && error.code === 'usage' ? 2 : 1

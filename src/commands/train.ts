@@ -53,7 +53,7 @@ export const TRAIN = nodeCommand({
     { name, data, column, steps, accumulate, rank, exportPair, shardMegabytes },
     signal,
   ): AsyncGenerator<TrainProgress, TrainResult | PairExport, void> {
-    const { TRAIN_DEFAULTS } = await import('../owner/train-expert.ts')
+    const { TRAIN_DEFAULTS } = await import('../owner/train-defaults.ts')
     const request: TrainRequest = {
       name,
       paths: data,

@@ -6,16 +6,10 @@
 import '../lib/node20.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import type { Generator } from '../inference/batcher.ts'
-import { createGenerator } from '../inference/generate.ts'
 import type { GeneratedToken } from '../inference/request-stream.ts'
 import type { Sampling } from '../inference/sampling.ts'
 import type { WeightFormat } from '../inference/weight-format.ts'
-import {
-  createEvaluator,
-  EVALUATION_BATCH,
-  type Evaluation,
-  type HeldOutDocument,
-} from '../model/evaluate.ts'
+import type { Evaluation, HeldOutDocument } from '../model/evaluate.ts'
 import type { Engine } from '../tensor/engine.ts'
 import type { Composition } from './compose.ts'
 import { type Selection, selectionRouting } from './selection.ts'
@@ -105,6 +99,7 @@ export class ComposedModel {
   ): Promise<Evaluation[][]> {
     const { experts, params, topK, gates } = this.composition
     const routings = selections.map((selection) => selectionRouting(this.composition, selection))
+    const { createEvaluator, EVALUATION_BATCH } = await import('../model/evaluate.ts')
     const evaluator = await createEvaluator(this.#engine, this.#model.config, params, {
       E: experts.length + 1,
       topK,
@@ -162,16 +157,22 @@ export class ComposedModel {
 
   /** Created for the first answer and shared by all. After a failure the next answer tries again. */
   #sharedGenerator(): Promise<Generator> {
-    const { experts, params, topK } = this.composition
-    this.#generator ??= createGenerator(this.#engine, this.#model.config, params, {
-      E: experts.length + 1,
-      topK,
-      contextLength: this.contextLength,
-      weights: this.#weights,
-    }).catch((error: unknown) => {
+    this.#generator ??= this.#createGenerator().catch((error: unknown) => {
       this.#generator = undefined
       throw error
     })
     return this.#generator
+  }
+
+  /** Loads the tensor library, which a node that has not answered yet does not hold in memory. */
+  async #createGenerator(): Promise<Generator> {
+    const { createGenerator } = await import('../inference/generate.ts')
+    const { experts, params, topK } = this.composition
+    return createGenerator(this.#engine, this.#model.config, params, {
+      E: experts.length + 1,
+      topK,
+      contextLength: this.contextLength,
+      weights: this.#weights,
+    })
   }
 }

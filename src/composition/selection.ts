@@ -4,8 +4,8 @@
  */
 import type { AcceptedExpert } from '../acceptance/accepted-experts.ts'
 import { InputError } from '../lib/errors.ts'
-import { LEFT_OUT } from '../model/router.ts'
 import type { SequenceRouting } from '../model/routing-plan.ts'
+import { LEFT_OUT } from '../model/routing-plan.ts'
 import type { Composition } from './compose.ts'
 
 /** Minimum number of hexadecimal digits of a package id that names the package. */

@@ -84,7 +84,7 @@ function unreadText({ train, unsampled }: CorpusStats, { steps, tokens }: TextUs
   const all = train.tokens + Math.round((unsampled.bytes * train.tokens) / Math.max(1, train.bytes))
   const share = Math.min(tokens, train.tokens) / Math.max(1, all)
   if (share >= MIN_READ_SHARE) return undefined
-  const read = `${steps} steps read ${(100 * share).toPrecision(2)} % of the text, ${Math.min(tokens, train.tokens)} of about ${all} tokens`
+  const read = `${steps === 1 ? '1 step reads' : `${steps} steps read`} ${(100 * share).toPrecision(2)} % of the text, ${Math.min(tokens, train.tokens)} of about ${all} tokens`
   const enough = `--steps ${Math.ceil((all * steps) / tokens)}`
   return tokens > train.tokens
     ? `${read}, because an earlier run prepared a sample for fewer steps; to use all text, train under another --name with ${enough}`

@@ -38,7 +38,7 @@ export async function* readCsv(
   let index = 0
   const textOf = (row: CsvRow): string | undefined => {
     if (header === undefined) {
-      header = row.cells.map((cell) => cell.trim())
+      header = namesOf(row)
       index = textColumn(path, header, column)
       onColumn(header[index] as string)
       return undefined
@@ -111,7 +111,7 @@ function separatorOf(
     const parser = new CsvParser(separator, path)
     try {
       const [row] = [...parser.push(header), ...parser.end()]
-      return (row?.cells ?? []).map((cell) => cell.trim())
+      return row === undefined ? [] : namesOf(row)
     } catch {
       // Quotes in the header do not fit this separator. If they fit none, reading the file explains them.
       return []
@@ -125,6 +125,13 @@ function separatorOf(
     'not-text',
     `${path} row 1: the header could be separated by ${present.map(named).join(' or ')}; state the separator in a line before it, as in sep=${present[0]}`,
   )
+}
+
+/** The names of the columns, without empty ones at the end. */
+function namesOf({ cells }: CsvRow): string[] {
+  const names = cells.map((cell) => cell.trim())
+  while (names.length > 1 && names.at(-1) === '') names.pop()
+  return names
 }
 
 /** @throws InputError `not-text` if the row has other cells than the header. */

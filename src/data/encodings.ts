@@ -17,7 +17,7 @@ const MIN_ASCII_SHARE = 0.02
  * UTF-16 code units in a row whose two bytes are both printable ASCII, and different ones among them: so many are text
  * of one byte per character within a UTF-16 file. In Chinese, a third of the characters are such units.
  */
-const MAX_PACKED_UNITS = 32
+const MAX_PACKED_UNITS = 24
 const MIN_PACKED_VARIETY = 8
 const NEVER_IN_TEXT = /[^\P{Cc}\t\n\v\f\r]|\p{Co}|\p{Cn}/u
 

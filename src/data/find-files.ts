@@ -212,8 +212,9 @@ async function targetOf(
   try {
     return await mapDiskErrors(path, async () => ({ real: await realpath(path), info: await stat(path) }))
   } catch (error) {
-    const isMissing = error instanceof InputError && error.code === 'not-found'
-    if (isMissing || hasErrno(error, 'ELOOP')) return undefined
+    const isMissing =
+      error instanceof InputError && (error.code === 'not-found' || hasErrno(error.cause, 'ELOOP'))
+    if (isMissing) return undefined
     throw error
   }
 }

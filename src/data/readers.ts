@@ -10,7 +10,7 @@ import { type FoundFile, findFiles } from './find-files.ts'
 import { readJsonLines } from './json-lines.ts'
 import { readParquet } from './parquet.ts'
 import { cutText, documentPieces } from './pieces.ts'
-import { ReadingLog, skippedParts } from './reading-report.ts'
+import { counted, ReadingLog, skippedParts } from './reading-report.ts'
 import { textOf } from './text-stream.ts'
 
 export interface Document {
@@ -68,7 +68,7 @@ export async function* readDocuments(
 function noText(paths: readonly string[], log: ReadingLog): InputError {
   const report = log.report()
   const skipped = skippedParts(report)
-  const empty = report.withoutText.map(({ what, count }) => `${count} ${what} without text`)
+  const empty = report.withoutText.map(({ what, count }) => `${counted(count, what)} without text`)
   const found = [...skipped, ...empty]
   return new InputError(
     'empty',

@@ -5,10 +5,6 @@
  */
 import { add, matMul, minimum, mul, scalar, softmax, type Tensor } from '@tensorflow/tfjs'
 import { topKMask } from '../tensor/fused.ts'
-import { MASKED } from '../tensor/mask.ts'
-
-/** Value of the router mask for an expert that is left out; 0 for one in use. */
-export const LEFT_OUT = MASKED
 
 export interface Routing {
   /** (N, E): logits, bias, gate and mask included. */

@@ -2,7 +2,11 @@
  * Routing decisions outside of graphs: which expert computes which rows of a batch, and with which weights. The same
  * rule as `route` in router.ts. Does not know engines.
  */
+import { MASKED } from '../tensor/mask.ts'
 import type { Gate } from './solved-router.ts'
+
+/** Value of the router mask for an expert that is left out; 0 for one in use. */
+export const LEFT_OUT = MASKED
 
 /** Row indices, and a weight for each. */
 export interface WeightedRows {

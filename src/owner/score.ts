@@ -3,7 +3,7 @@
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { createEvaluator, type HeldOutDocument } from '../model/evaluate.ts'
 import { type Expert, mixtureParams, zeroRows } from '../model/params.ts'
-import { LEFT_OUT } from '../model/router.ts'
+import { LEFT_OUT } from '../model/routing-plan.ts'
 import type { Engine } from '../tensor/engine.ts'
 import type { Score } from './training-folder.ts'
 

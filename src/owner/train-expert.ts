@@ -25,6 +25,7 @@ import { SCORED_BYTES } from './held-out.ts'
 import { openReplay } from './replay.ts'
 import { pairScores } from './score.ts'
 import { ownStatistics } from './statistics.ts'
+import { TRAIN_DEFAULTS } from './train-defaults.ts'
 import { saveExpert, saveResult, type TrainResult, trainingDirs } from './training-folder.ts'
 
 export interface TrainRequest {
@@ -40,23 +41,6 @@ export interface TrainRequest {
   readonly rank: number
   readonly seed: number
 }
-
-/** Chosen by the rows gate, replay-0.5-gate and hidden-start-gate of the table in scripts/paper/README.md. */
-export const TRAIN_DEFAULTS = {
-  steps: 200,
-  accumulate: 1,
-  rank: 0,
-  /** Rows per micro-batch, and tokens per row. */
-  B: 8,
-  T: 128,
-  /** Share of the rows of a batch that are public text. */
-  replayShare: 0.25,
-  warmupSteps: 10,
-  /** Steps between checkpoints. */
-  checkpointEvery: 50,
-  /** Windows of own text, and as many of public text, from which router rows start. */
-  embeddingWindows: 128,
-} as const
 
 /** Work before the first step and after the last one that reports no progress of its own. */
 export type TrainPhase = 'public-text' | 'router-rows' | 'compile' | 'score'

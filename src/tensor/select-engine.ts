@@ -1,10 +1,7 @@
 /** Chooses the tensor engine by name and device. Does not know models. */
 import { InputError } from '../lib/errors.ts'
-import { cpuEngine } from './eager-engine.ts'
 import type { Device, Engine } from './engine.ts'
-import { measureGflops } from './measure.ts'
 import { onnxEngine } from './onnx-engine.ts'
-import { tensorflowEngine } from './tensorflow-engine.ts'
 
 export interface EngineChoice {
   /** `onnx` (default), `tensorflow` or `cpu`. */
@@ -30,18 +27,25 @@ export async function selectEngine({ name = 'onnx', device, threads }: EngineCho
     case 'onnx': {
       const engine = onnxEngine(init)
       // Runs once now, so that libraries that do not load are reported before any text is read.
-      if (engine.device === 'cuda') await measureGflops(engine, 0)
+      if (engine.device === 'cuda') {
+        const { measureGflops } = await import('./measure.ts')
+        await measureGflops(engine, 0)
+      }
       return engine
     }
-    case 'tensorflow':
+    case 'tensorflow': {
+      const { tensorflowEngine } = await import('./tensorflow-engine.ts')
       return tensorflowEngine(init)
-    case 'cpu':
+    }
+    case 'cpu': {
       if (known === 'cuda')
         throw new InputError(
           'usage',
           '--device cuda: engine cpu cannot use a GPU; use --engine tensorflow or onnx',
         )
+      const { cpuEngine } = await import('./eager-engine.ts')
       return cpuEngine()
+    }
     default:
       throw new InputError('usage', `--engine: expected onnx, tensorflow or cpu, got "${name}"`)
   }

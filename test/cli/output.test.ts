@@ -3,6 +3,7 @@ import { createOutput } from '../../src/cli/output.ts'
 
 afterEach(() => {
   vi.unstubAllEnvs()
+  vi.useRealTimers()
 })
 
 const HOSTILE = 'Bad\u001b]0;title\u0007\u009b2J\r\u202e'
@@ -34,6 +35,45 @@ describe('the output of the command line', () => {
     const { output, text } = recorded(false, true)
     output.progress(`${HOSTILE}\nend`)
     expect(text.stdout).toBe(`${ESCAPED}\\u{a}end`)
+  })
+
+  it('prints the latest progress now and then where lines cannot be replaced, and stops at the result', () => {
+    vi.useFakeTimers()
+    const { output, text } = recorded(false, false)
+    output.progress('1 of 9')
+    output.progress(`2 of 9${HOSTILE}`)
+    expect(text.stdout).toBe('')
+    vi.advanceTimersByTime(30_000)
+    expect(text.stdout).toBe(`2 of 9${ESCAPED}\n`)
+    output.say('read')
+    vi.advanceTimersByTime(30_000)
+    output.progress('scoring')
+    vi.advanceTimersByTime(60_000)
+    output.result({}, ['done'])
+    vi.advanceTimersByTime(60_000)
+    expect(text.stdout).toBe(`2 of 9${ESCAPED}\nread\nscoring\nscoring\ndone\n`)
+    expect(vi.getTimerCount()).toBe(0)
+  })
+
+  it('prints no progress after an empty line has ended it', () => {
+    vi.useFakeTimers()
+    const { output, text } = recorded(false, false)
+    output.progress('1 of 9')
+    output.progress('')
+    vi.advanceTimersByTime(60_000)
+    expect(text.stdout).toBe('')
+    expect(vi.getTimerCount()).toBe(0)
+  })
+
+  it('prints progress on the standard error with --json', () => {
+    vi.useFakeTimers()
+    const { output, text } = recorded(true, false)
+    output.progress('1 of 9')
+    vi.advanceTimersByTime(30_000)
+    output.say('read')
+    vi.advanceTimersByTime(30_000)
+    output.result({ done: true }, [])
+    expect(text).toEqual({ stdout: '{"done":true}\n', stderr: '1 of 9\n' })
   })
 
   it('replaces a line of progress, and leaves an empty line after an empty one', () => {

@@ -5,7 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { optionsOf, parseCommandLine } from '../../src/cli/arguments.ts'
 import { COMMANDS } from '../../src/cli/table.ts'
 import { DEFAULT_TOP_K } from '../../src/composition/compose.ts'
-import { TRAIN_DEFAULTS } from '../../src/owner/train-expert.ts'
+import { TRAIN_DEFAULTS } from '../../src/owner/train-defaults.ts'
 import { flexmesh } from '../support/command-line.ts'
 import { cleanUp, folder } from '../support/folders.ts'
 

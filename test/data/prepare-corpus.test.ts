@@ -1,8 +1,9 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
+import { openCorpus } from '../../src/data/corpus.ts'
 import { corpusWarnings } from '../../src/data/corpus-warnings.ts'
-import { prepareCorpus } from '../../src/data/prepare-corpus.ts'
+import { type PrepareProgress, prepareCorpus } from '../../src/data/prepare-corpus.ts'
 import { ReadingLog } from '../../src/data/reading-report.ts'
 import { Tokenizer } from '../../src/data/tokenizer.ts'
 import { cleanUp, folder, SMALL_MODEL } from '../support/folders.ts'
@@ -102,6 +103,118 @@ describe('a prepared corpus', () => {
     expect(Math.min(...numbers)).toBeLessThan(320)
     expect(corpus.stats.train.bytes + corpus.stats.heldOut.bytes).toBe(sentences.join('').length)
     await corpus.close()
+  })
+
+  it('turns only a sample of a large text into tokens: the same documents whatever their order', async () => {
+    const texts = Array.from({ length: 400 }, (_, i) => words(i, 40))
+    const sampled = async (from: string[]) => {
+      const corpus = await corpusOf(from, { maxTrainBytes: 20_000 })
+      const tokens = tokenizer.decode(await corpus.train.read(0, corpus.train.tokens))
+      await corpus.close()
+      return { stats: corpus.stats, documents: from.filter((text) => tokens.includes(text)).sort() }
+    }
+    const whole = await corpusOf(texts)
+    await whole.close()
+    const forth = await sampled(texts)
+    const back = await sampled([...texts].reverse())
+    expect(forth.documents).toEqual(back.documents)
+    const { train, unsampled, reading } = forth.stats
+    expect(train.bytes).toBeLessThan(1.25 * 20_000)
+    expect(train.documents + unsampled.documents).toBe(whole.stats.train.documents)
+    expect(train.bytes + unsampled.bytes).toBe(whole.stats.train.bytes)
+    expect(reading.documents).toMatchObject([{ what: 'unsampled', count: unsampled.documents }])
+    const use = { steps: 10, tokens: 1000 }
+    const warning = corpusWarnings(forth.stats, use).find(({ code }) => code === 'unread-text')
+    const all = train.tokens + Math.round((unsampled.bytes * train.tokens) / train.bytes)
+    expect(warning?.message).toBe(
+      `10 steps read ${((100 * 1000) / all).toPrecision(2)} % of the text, 1000 of about ${all} tokens; --steps ${Math.ceil(all / 100)} reads as many tokens as the text has`,
+    )
+    const more = corpusWarnings(forth.stats, { steps: 1000, tokens: all })
+    expect(more.find(({ code }) => code === 'unread-text')?.message).toMatch(
+      /prepared a sample for fewer steps/,
+    )
+  })
+
+  it('writes the same corpus with and without a sample if the text is small', async () => {
+    const [whole, sampled] = [await corpusOf(lines), await corpusOf(lines, { maxTrainBytes: 1e6 })]
+    expect(sampled.stats).toEqual(whole.stats)
+    expect(await sampled.train.read(0, 1e6)).toEqual(await whole.train.read(0, 1e6))
+    expect(await sampled.heldOut(1e9)).toEqual(await whole.heldOut(1e9))
+    await Promise.all([whole.close(), sampled.close()])
+  })
+
+  it('names the files of documents that are left out, and counts those that almost repeat others', async () => {
+    const note = words(5, 80)
+    const forms = Array.from({ length: 100 }, (_, i) => `${note} ${words(100 + i, 3)}`)
+    const corpus = await corpusOf([...lines, ...lines.slice(0, 7), ...forms])
+    const { nearDuplicates, reading, repeated, train } = corpus.stats
+    await corpus.close()
+    expect(reading.documents).toEqual([
+      { what: 'duplicate', count: 7, first: ['a.jsonl'] },
+      { what: 'repeated', count: repeated, first: ['a.jsonl'] },
+    ])
+    expect(nearDuplicates).toBeGreaterThan(80)
+    const codes = corpusWarnings({ ...corpus.stats, train: { ...train, documents: 110 } }).map(
+      ({ code }) => code,
+    )
+    expect(codes).toContain('near-duplicates')
+  })
+
+  it('keeps what was read and left out, and the column, for later', async () => {
+    const dir = await folder()
+    await writeFile(
+      join(dir, 'a.csv'),
+      `id,note\n${lines.map((line, i) => `${i},${line}`).join('\n')}\n999,\n`,
+    )
+    const init = { paths: [dir], tokenizer, outDir: join(dir, '.corpus'), column: 'note' }
+    const prepared = await prepareCorpus(init)
+    await prepared.close()
+    const opened = await openCorpus(init.outDir, tokenizer)
+    await opened.close()
+    expect(opened.column).toBe('note')
+    expect(opened.stats).toEqual(prepared.stats)
+    expect(opened.stats.reading).toMatchObject({
+      read: [{ what: '.csv', count: 1 }],
+      columns: [{ what: 'note', count: 1 }],
+      withoutText: [{ what: 'rows', count: 1 }],
+    })
+  })
+
+  it('opens a folder that an earlier version prepared', async () => {
+    const dir = await folder()
+    await writeFile(join(dir, 'a.jsonl'), lines.map((text) => JSON.stringify({ text })).join('\n'))
+    const outDir = join(dir, 'corpus')
+    await (await prepareCorpus({ paths: [join(dir, 'a.jsonl')], tokenizer, outDir })).close()
+    const path = join(outDir, 'corpus.json')
+    const index = JSON.parse(await readFile(path, 'utf8')) as { stats: Record<string, unknown> }
+    for (const name of ['reading', 'unsampled', 'nearDuplicates']) delete index.stats[name]
+    await writeFile(path, JSON.stringify(index))
+    const opened = await openCorpus(outDir, tokenizer)
+    await opened.close()
+    expect(opened.column).toBeUndefined()
+    expect(opened.stats).toMatchObject({ nearDuplicates: 0, unsampled: { documents: 0, bytes: 0 } })
+  })
+
+  it('refuses a column if no file has columns', async () => {
+    const dir = await folder()
+    await writeFile(join(dir, 'a.txt'), lines.join('\n'))
+    const init = { paths: [join(dir, 'a.txt')], tokenizer, outDir: join(dir, 'corpus'), column: 'note' }
+    await expect(prepareCorpus(init)).rejects.toMatchObject({
+      code: 'usage',
+      message: expect.stringMatching(/--column note: expected a table .*leave out --column/),
+    })
+  })
+
+  it('reports its progress in bytes, up to all of them', async () => {
+    const reports: PrepareProgress[] = []
+    const onProgress = (report: PrepareProgress): void => void reports.push(report)
+    const corpus = await corpusOf(lines, { onProgress, maxTrainBytes: 1e6 })
+    await corpus.close()
+    for (const stage of ['reading', 'tokenizing']) {
+      const last = reports.filter((report) => report.stage === stage).at(-1)
+      expect(last?.done).toBe(last?.total)
+      expect(last?.done).toBeGreaterThan(1000)
+    }
   })
 
   it('refuses less text than the minimum, and states how much was found and how much is needed', async () => {

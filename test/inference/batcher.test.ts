@@ -1,6 +1,6 @@
 /** Requests that are served together: their answers, their ends, and what a failure leaves. */
 import { describe, expect, it } from 'vitest'
-import { LEFT_OUT } from '../../src/model/router.ts'
+import { LEFT_OUT } from '../../src/model/routing-plan.ts'
 import { onnx } from '../support/engines.ts'
 import {
   ALL,

@@ -5,7 +5,7 @@ import { referenceMixture } from '../../scripts/bench/inference/reference-models
 import { createGenerator } from '../../src/inference/generate.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import { createEvaluator } from '../../src/model/evaluate.ts'
-import { LEFT_OUT } from '../../src/model/router.ts'
+import { LEFT_OUT } from '../../src/model/routing-plan.ts'
 import { forward, head } from '../../src/model/transformer.ts'
 import type { Engine } from '../../src/tensor/engine.ts'
 import { absent, onnx, optional, oracle } from '../support/engines.ts'

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { biasName } from '../../src/lib/tensor-names.ts'
 import { createEvaluator } from '../../src/model/evaluate.ts'
-import { LEFT_OUT } from '../../src/model/router.ts'
+import { LEFT_OUT } from '../../src/model/routing-plan.ts'
 import { onnx, oracle } from '../support/engines.ts'
 import { golden, goldenConfig, goldenMixture } from '../support/golden.ts'
 import { E, GATED, params, prompt } from '../support/golden-generator.ts'

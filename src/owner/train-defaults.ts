@@ -1,0 +1,18 @@
+/** Default settings of training. Does not load what training needs. */
+
+/** Chosen by the rows gate, replay-0.5-gate and hidden-start-gate of the table in scripts/paper/README.md. */
+export const TRAIN_DEFAULTS = {
+  steps: 200,
+  accumulate: 1,
+  rank: 0,
+  /** Rows per micro-batch, and tokens per row. */
+  B: 8,
+  T: 128,
+  /** Share of the rows of a batch that are public text. */
+  replayShare: 0.25,
+  warmupSteps: 10,
+  /** Steps between checkpoints. */
+  checkpointEvery: 50,
+  /** Windows of own text, and as many of public text, from which router rows start. */
+  embeddingWindows: 128,
+} as const
