@@ -149,9 +149,7 @@ function preparedLine(stats: TextStats): string {
     `text: ${train.documents} documents, ${train.tokens} tokens, ${train.bytes} bytes to train on`,
     `${heldOut.documents} documents held out for scoring`,
     ...(unsampled.documents > 0
-      ? [
-          `${unsampled.documents} further documents (${unsampled.bytes} bytes) not used: so few steps read only a sample`,
-        ]
+      ? [`${unsampled.bytes} further bytes are not used, because so few steps read only a sample`]
       : []),
     ...(nearDuplicates > 0 ? [`${nearDuplicates} mostly repeat earlier ones and are kept`] : []),
   ].join('; ')

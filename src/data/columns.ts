@@ -12,9 +12,15 @@ const PLAIN_NAME = /^[\p{L}\p{M}\p{N}_.-]{1,64}$/u
 /**
  * Index of the column with the text: the one that is called `wanted`, or else `text`. A table with a single column is
  * read whatever its name, unless that name looks like text or like several names.
+ * @param advice what else to do if there is no such column.
  * @throws InputError `usage`, naming the columns.
  */
-export function textColumn(title: string, columns: readonly string[], wanted: string | undefined): number {
+export function textColumn(
+  title: string,
+  columns: readonly string[],
+  wanted: string | undefined,
+  advice = '',
+): number {
   const name = wanted ?? TEXT_COLUMN
   const index = columns.indexOf(name)
   if (index >= 0) {
@@ -22,20 +28,21 @@ export function textColumn(title: string, columns: readonly string[], wanted: st
     throw new InputError('usage', `${title}: two columns are called ${quoted(name)}; rename one of them`)
   }
   if (wanted === undefined && columns.length === 1 && PLAIN_NAME.test(columns[0] as string)) return 0
-  throw missingColumn(title, columns, wanted)
+  throw missingColumn(title, columns, wanted, advice)
 }
 
-/** @param columns of the table, or members of the object. */
+/** @param columns of the table, or members of the object. @param advice what else to do. */
 export function missingColumn(
   title: string,
   columns: readonly string[],
   wanted: string | undefined,
+  advice = '',
 ): InputError {
   const found =
     columns.length === 1 ? `its only column is ${listed(columns)}` : `its columns are ${listed(columns)}`
   return new InputError(
     'usage',
-    `${title} has no column ${quoted(wanted ?? TEXT_COLUMN)}; ${found}; choose the one that holds the text with --column NAME`,
+    `${title} has no column ${quoted(wanted ?? TEXT_COLUMN)}; ${found}; choose the one that holds the text with --column NAME${advice}`,
   )
 }
 

@@ -9,6 +9,7 @@ import type { Converted, SideStats } from './corpus.ts'
 import type { Encoding } from './encodings.ts'
 import { cutText } from './pieces.ts'
 import type { PrepareInit } from './prepare-corpus.ts'
+import { Progress } from './prepare-progress.ts'
 import type { ReadingLog } from './reading-report.ts'
 import { SeenDigests } from './seen-digests.ts'
 import { SeenShingles } from './shingles.ts'
@@ -34,12 +35,14 @@ const DEFAULT_HELD_OUT_SHARE = 0.05
 const MAX_OVERLAP = 0.5
 /** A training document counts as a near-duplicate if a larger share of its runs of words was in earlier ones. */
 const NEAR_DUPLICATE_OVERLAP = 0.8
+/** Maximum size of the held-out text relative to a sample of the training text. */
+const HELD_OUT_OF_SAMPLE = 1 / 8
 /** A lone document of at least this length is cut, so that a part can be held out. */
 const MIN_SPLIT_CHARACTERS = 400
 
 /**
  * A document is held out if its hash falls below a threshold, so every machine and every file order picks the same
- * ones. If they exceed `heldOutBytes`, those with the smallest hashes are kept. Held-out documents are written in order
+ * ones. If they exceed `heldOutBytes`, or an eighth of `maxTrainBytes`, those with the smallest hashes are kept. Held-out documents are written in order
  * of their hash, so the first bytes are a sample of all sources.
  *
  * Two kinds of documents are left out: those that equal an earlier one except for case and white space, and held-out
@@ -58,7 +61,7 @@ export class CorpusSplit {
   readonly #seen = new SeenDigests()
   readonly #shingles = new SeenShingles()
   readonly #converted = new Map<Encoding, Converted>()
-  readonly #candidates = new TextSample(limit('heldOutBytes'))
+  readonly #candidates: TextSample
   readonly #sample: TextSample | undefined
   readonly #unsampled = { documents: 0, bytes: 0 }
   #learned = 0
@@ -71,7 +74,10 @@ export class CorpusSplit {
     this.#init = init
     this.#log = log
     this.#target = target
-    this.#sample = init.maxTrainBytes === undefined ? undefined : new TextSample(init.maxTrainBytes)
+    const { maxTrainBytes } = init
+    this.#sample = maxTrainBytes === undefined ? undefined : new TextSample(maxTrainBytes)
+    const heldOutBytes = HELD_OUT_OF_SAMPLE * (maxTrainBytes ?? Number.POSITIVE_INFINITY)
+    this.#candidates = new TextSample(Math.min(limit('heldOutBytes'), heldOutBytes))
   }
 
   noteEncoding(path: string, encoding: Encoding): void {
@@ -149,13 +155,12 @@ export class CorpusSplit {
   async #writeSample(): Promise<void> {
     if (this.#sample === undefined) return
     const { signal, onProgress } = this.#init
-    const total = this.#sample.bytes
-    let done = 0
-    for (const [i, { text }] of this.#sample.inReadingOrder().entries()) {
+    const progress = new Progress('tokenizing', this.#sample.bytes, onProgress)
+    for (const { text } of this.#sample.inReadingOrder()) {
       signal?.throwIfAborted()
       await this.#write(text)
-      done += Buffer.byteLength(text)
-      onProgress?.({ stage: 'tokenizing', done, total, documents: i + 1 })
+      progress.documents++
+      progress.add(Buffer.byteLength(text))
     }
   }
 

@@ -12,6 +12,8 @@ const SEPARATORS = [',', ';', '\t', '|'] as const
 const SEPARATOR_NAMES: Readonly<Record<string, string>> = { '\t': 'tab' }
 /** The line with which Excel states the separator; Excel itself may have added separators after it. */
 const SEP_LINE = /^"?sep=([^"\p{L}\p{N}\r\n])"?[;,\t|]*(\r\n|\r|\n|$)/iu
+const HEADER_ADVICE =
+  '; if the file has no header, add a line with the names of its columns before the first row'
 /** Maximum number of characters up to the end of the header. */
 const MAX_HEADER_CHARACTERS = 2 ** 20
 
@@ -39,7 +41,7 @@ export async function* readCsv(
   const textOf = (row: CsvRow): string | undefined => {
     if (header === undefined) {
       header = namesOf(row)
-      index = textColumn(path, header, column)
+      index = textColumn(path, header, column, HEADER_ADVICE)
       onColumn(header[index] as string)
       return undefined
     }

@@ -16,6 +16,7 @@ import {
 } from './corpus.ts'
 import { CorpusSplit } from './corpus-split.ts'
 import { readingBytes } from './find-files.ts'
+import { type PrepareProgress, Progress } from './prepare-progress.ts'
 import { readDocuments } from './readers.ts'
 import { ReadingLog } from './reading-report.ts'
 import { TokenFileWriter, tokenBytes } from './token-file.ts'
@@ -35,15 +36,6 @@ export interface PrepareInit {
   readonly maxTrainBytes?: number | undefined
   readonly signal?: AbortSignal
   readonly onProgress?: ((progress: PrepareProgress) => void) | undefined
-}
-
-/** Bytes read from disk, or bytes of text turned into tokens. */
-export interface PrepareProgress {
-  readonly stage: 'reading' | 'tokenizing'
-  readonly done: number
-  readonly total: number
-  /** Number of documents so far. */
-  readonly documents: number
 }
 
 /**
@@ -83,17 +75,16 @@ export async function prepareCorpus(init: PrepareInit): Promise<Corpus> {
 
 async function readInto(split: CorpusSplit, init: PrepareInit, log: ReadingLog): Promise<void> {
   const { paths, column, signal, onProgress } = init
-  const total = onProgress === undefined ? 0 : await readingBytes(paths, signal)
-  let done = 0
-  let documents = 0
-  const onBytes = (bytes: number): void => {
-    done += bytes
-    onProgress?.({ stage: 'reading', done, total, documents })
-  }
+  const progress = new Progress(
+    'reading',
+    onProgress === undefined ? 0 : await readingBytes(paths, signal),
+    onProgress,
+  )
+  const onBytes = (bytes: number): void => progress.add(bytes)
   const onEncoding = split.noteEncoding.bind(split)
   const options = { log, column, onBytes, onEncoding, ...(signal === undefined ? {} : { signal }) }
   for await (const document of readDocuments(paths, options)) {
-    documents++
+    progress.documents++
     await split.add(document)
   }
   if (column !== undefined && log.report().columns.length === 0) {

@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { openCorpus } from '../../src/data/corpus.ts'
 import { corpusWarnings } from '../../src/data/corpus-warnings.ts'
-import { type PrepareProgress, prepareCorpus } from '../../src/data/prepare-corpus.ts'
+import { prepareCorpus } from '../../src/data/prepare-corpus.ts'
+import type { PrepareProgress } from '../../src/data/prepare-progress.ts'
 import { ReadingLog } from '../../src/data/reading-report.ts'
 import { Tokenizer } from '../../src/data/tokenizer.ts'
 import { cleanUp, folder, SMALL_MODEL } from '../support/folders.ts'
@@ -118,10 +119,12 @@ describe('a prepared corpus', () => {
     const forth = await sampled(texts)
     const back = await sampled([...texts].reverse())
     expect(forth.documents).toEqual(back.documents)
-    const { train, unsampled, reading } = forth.stats
+    const { train, heldOut, unsampled, reading } = forth.stats
     expect(train.bytes).toBeLessThan(1.25 * 20_000)
-    expect(train.documents + unsampled.documents).toBe(whole.stats.train.documents)
-    expect(train.bytes + unsampled.bytes).toBe(whole.stats.train.bytes)
+    const all400 = whole.stats.train.bytes + whole.stats.heldOut.bytes
+    expect(train.documents + heldOut.documents + unsampled.documents).toBe(400)
+    expect(train.bytes + heldOut.bytes + unsampled.bytes).toBe(all400)
+    expect(heldOut.bytes).toBeLessThan((1.25 * 20_000) / 8)
     expect(reading.documents).toMatchObject([{ what: 'unsampled', count: unsampled.documents }])
     const use = { steps: 10, tokens: 1000 }
     const warning = corpusWarnings(forth.stats, use).find(({ code }) => code === 'unread-text')
