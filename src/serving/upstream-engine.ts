@@ -7,6 +7,7 @@ import type { CompositionFile } from '../composition/composition-file.ts'
 import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { type Piece, type ServingEngine, ServingError } from './engine.ts'
+import { readEvents } from './event-reader.ts'
 import type { InferenceRequest } from './openai.ts'
 import { maxPromptCharacters, type PromptEncoder } from './prompt.ts'
 
@@ -126,26 +127,33 @@ async function ask(
 
 /** Data of every event up to `[DONE]` or the end of the response. */
 async function* events(response: Response, silence: SilenceTimer): AsyncGenerator<string, void, void> {
-  const decoder = new TextDecoder()
+  try {
+    for await (const data of readEvents(boundedBytes(response, silence), MAX_EVENT)) {
+      if (data === '[DONE]') return
+      yield data
+    }
+  } catch (error) {
+    if (error instanceof RangeError) throw failed(`sent ${error.message}`)
+    throw error
+  }
+}
+
+/** The body of a response. Restarts the timer with every chunk. */
+async function* boundedBytes(
+  response: Response,
+  silence: SilenceTimer,
+): AsyncGenerator<Uint8Array, void, void> {
   let size = 0
-  let rest = ''
   for await (const bytes of response.body ?? []) {
     silence.restart()
     size += (bytes as Uint8Array).length
     if (size > limit('upstreamAnswerBytes'))
       throw failed(`sent more than ${limit('upstreamAnswerBytes')} bytes`)
-    const lines = (rest + decoder.decode(bytes as Uint8Array, { stream: true })).split(/\r?\n/)
-    rest = lines.pop() ?? ''
-    if (rest.length > MAX_EVENT) throw failed(`sent an event of more than ${MAX_EVENT} characters`)
-    for (const line of lines) {
-      const data = /^data: ?(.*)$/.exec(line)?.[1]
-      if (data === '[DONE]') return
-      if (data !== undefined) yield data
-    }
+    yield bytes as Uint8Array
   }
 }
 
-/** What is read of one event. */
+/** The members of an event that are used. */
 interface Event {
   readonly text: string
   readonly finish?: 'stop' | 'length'

@@ -126,6 +126,21 @@ describe('an upstream', () => {
     })
   })
 
+  it('may split characters between bytes, events and stop sequences', async () => {
+    const bytes = Buffer.from(`${choice('caf\u00e9 \ud83d')}${choice('\ude00 E')}${choice('ND', 'stop')}`)
+    const url = await serve((_, __, response) => {
+      say(response)
+      for (const byte of bytes) response.write(Buffer.of(byte))
+      response.end()
+    })
+    const answer = await post(appAt(url), { ...ask, stop: 'END', stream: true })
+    const texts = eventsOf(await answer.text())
+      .slice(0, -1)
+      .map((data) => (JSON.parse(data) as { choices: [{ text: string }] }).choices[0].text)
+    expect(texts.join('')).toBe('café 😀 ')
+    for (const text of texts) expect(text.isWellFormed()).toBe(true)
+  })
+
   it('gets chats as prompts that the node has rendered', async () => {
     const prompts: string[] = []
     const url = await serve((_, body, response) => {
