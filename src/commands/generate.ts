@@ -2,6 +2,7 @@
 import { expertLabels, ShareTally } from '../composition/attribution.ts'
 import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
+import { MAX_SEED, randomSeed } from '../lib/random.ts'
 import { nodeCommand } from './command.ts'
 import { EXCLUDE, INCLUDE } from './common-parameters.ts'
 import { option, positional, text, thousandths, whole, withDefault } from './parameters.ts'
@@ -9,14 +10,14 @@ import { option, positional, text, thousandths, whole, withDefault } from './par
 const MAX_PROMPT_CHARACTERS = 65_536
 const DEFAULT_MAX_TOKENS = 64
 const MAX_TEMPERATURE_MILLI = 5000
-const MAX_SEED = 2 ** 32 - 1
-const DEFAULT_SEED = 1
 const TOP_P = 0.95
 
 export interface GenerateResult {
   /** Without the prompt. */
   readonly text: string
   readonly tokens: number
+  /** With this seed the same request gives the same answer. Absent at temperature 0, which needs none. */
+  readonly seed?: number
   /** Share of each expert in the routing weight of the answer, public model first. */
   readonly experts: readonly { readonly institution: string; readonly share: number }[]
 }
@@ -43,19 +44,16 @@ export const GENERATE = nodeCommand({
       ),
       0,
     ),
-    seed: withDefault(
-      option(
-        'seed',
-        'another seed gives another answer if --temperature is above 0 (default 1)',
-        whole(0, MAX_SEED),
-      ),
-      DEFAULT_SEED,
+    seed: option(
+      'seed',
+      'the same seed gives the same answer if --temperature is above 0 (default: random, and printed)',
+      whole(0, MAX_SEED),
     ),
     include: INCLUDE,
     exclude: EXCLUDE,
   },
   async *run(node, request, signal): AsyncGenerator<{ readonly text: string }, GenerateResult, void> {
-    const { maxTokens, temperatureMilli, seed, include, exclude } = request
+    const { maxTokens, temperatureMilli, seed = randomSeed(), include, exclude } = request
     const { tokenizer } = node.publicModel
     const lease = node.composer.acquire()
     try {
@@ -87,14 +85,16 @@ export const GENERATE = nodeCommand({
       }
       const shares = tally.shares()
       const experts = labels.map(({ institution }, e) => ({ institution, share: shares[e] as number }))
-      return { text: answer + stream.flush(), tokens, experts }
+      const sampled = temperatureMilli > 0 ? { seed } : {}
+      return { text: answer + stream.flush(), tokens, experts, ...sampled }
     } finally {
       lease.release()
     }
   },
-  words: ({ text: answer, experts }) => [
+  words: ({ text: answer, experts, seed }) => [
     answer,
     '',
     `carried by: ${experts.map(({ institution, share }) => `${institution} ${(100 * share).toFixed(0)} %`).join(', ')}`,
+    ...(seed === undefined ? [] : [`seed: ${seed}`]),
   ],
 })

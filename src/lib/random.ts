@@ -1,4 +1,13 @@
-/** Seeded random numbers, equal on every machine. Not for secrets. */
+/** Seeded random numbers, equal on every machine, and seeds. Not for secrets. */
+import { getRandomValues } from 'node:crypto'
+
+export const MAX_SEED = 2 ** 32 - 1
+
+/** A random seed from 0 to MAX_SEED. */
+export function randomSeed(): number {
+  const [seed = 0] = getRandomValues(new Uint32Array(1))
+  return seed
+}
 
 /** A generator of numbers in [0, 1): mulberry32 by Tommy Ettinger. */
 export function mulberry32(seed: number): () => number {

@@ -2,8 +2,8 @@
  * Request bodies in OpenAI's shape, checked before anything is allocated. Implements protocols/inference-api, section
  * "Requests". Knows nothing about engines.
  */
-import { getRandomValues } from 'node:crypto'
 import { limit } from '../lib/limits.ts'
+import { MAX_SEED, randomSeed } from '../lib/random.ts'
 import { type ChatMessage, readMessages } from './messages.ts'
 import { bad, boolean, integer, number, record, shown, text } from './request-fields.ts'
 import { checkUnsupported } from './unsupported.ts'
@@ -41,7 +41,6 @@ const MAX_NAME_CHARACTERS = 200
 const MAX_USER_CHARACTERS = 1024
 const MAX_IGNORED = 32
 const MIN_TOP_P = 0.0001
-const MAX_SEED = 2 ** 32 - 1
 const KNOWN = new Set([
   'model',
   'max_tokens',
@@ -88,6 +87,7 @@ export function parseRequest(
     maxTokens: maxCompletionTokens ?? maxTokens ?? DEFAULT_MAX_TOKENS,
     temperature: number(value['temperature'], 'temperature', [0, 2], 1),
     topP: number(value['top_p'], 'top_p', [MIN_TOP_P, 1], 1),
+    // With a fixed default, every client would get the same answer.
     seed: integer(value['seed'], 'seed', [0, MAX_SEED]) ?? drawSeed(),
     stop: readStop(value['stop']),
     stream: boolean(value['stream'], 'stream'),
@@ -95,12 +95,6 @@ export function parseRequest(
     ...readExperts(value['experts']),
     ignored,
   }
-}
-
-/** A seed from 0 to MAX_SEED. With a fixed default, every client would get the same answer. */
-function randomSeed(): number {
-  const [seed = 0] = getRandomValues(new Uint32Array(1))
-  return seed
 }
 
 /** A text, or a list with one text, which some clients always send. */

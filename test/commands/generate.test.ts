@@ -47,13 +47,23 @@ describe('the command generate', () => {
     expect(other).toEqual(one)
   })
 
-  it('gives the same answer for one seed and another one for another seed; the default seed is 1', async () => {
-    const answer = async (seed?: number): Promise<string> => {
-      const request = { prompt: 'Article', temperatureMilli: 2000, maxTokens: 16 }
-      return (await generate(seed === undefined ? request : { ...request, seed })).text
-    }
-    expect(await answer(1)).toBe(await answer())
-    expect(await answer(2)).not.toBe(await answer(1))
+  it('gives the same answer for one seed and another one for another seed', async () => {
+    const request = { prompt: 'Article', temperatureMilli: 2000, maxTokens: 16 }
+    const [one, same, other] = [
+      await generate({ ...request, seed: 1 }),
+      await generate({ ...request, seed: 1 }),
+      await generate({ ...request, seed: 2 }),
+    ]
+    expect(same).toEqual(one)
+    expect(other.text).not.toBe(one.text)
+  })
+
+  it('draws a seed if none is given, and prints it, so that the answer can be repeated', async () => {
+    const request = { prompt: 'Article', temperatureMilli: 2000, maxTokens: 16 }
+    const [one, other] = [await generate(request), await generate(request)]
+    expect(other.text).not.toBe(one.text)
+    expect(GENERATE.words(one, { color: false }).at(-1)).toBe(`seed: ${one.seed}`)
+    expect(await generate({ ...request, ...(one.seed === undefined ? {} : { seed: one.seed }) })).toEqual(one)
   })
 
   it('takes seed and temperature from the command line', async () => {
