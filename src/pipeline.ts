@@ -56,6 +56,7 @@ import type { StatementLog } from './statements/statement-log.ts'
 import { encodeWithdrawal, type Withdrawal } from './statements/withdrawal.ts'
 import type { BlobStore } from './store/blob-store.ts'
 import type { DiskSpace } from './store/disk-space.ts'
+import type { HomeMark } from './store/home-mark.ts'
 import type { Log } from './telemetry/log.ts'
 
 /** What happens on the data path, for people and logs. */
@@ -90,6 +91,7 @@ export interface Parts {
   readonly membership: Membership
   readonly statements: StatementLog
   readonly trainings: Trainings
+  readonly mark: HomeMark
   readonly policy: AcceptancePolicy
   /** Runs long computations. */
   readonly jobs: NodeJobRunner
@@ -147,6 +149,7 @@ async function draftOf(
   encodeManifest(manifest)
   parts.membership.checkRosterNotEnded()
   checkNotForked(parts)
+  if (request.alone !== true) checkCaughtUp(parts)
   return { manifest, packed }
 }
 
@@ -163,7 +166,7 @@ export async function previewPublication(
 /**
  * Publish a finished training, or an expert that was derived from it, such as one of lower rank. If this node's own
  * checks refuse the package, it is not signed. Earlier packages of the same name are withdrawn as superseded.
- * @throws InputError `not-found`, `not-acceptable`, `disk-full`; FormatError `bad-field` for a licence or domain that
+ * @throws InputError `not-found`, `not-acceptable`, `behind`, `disk-full`; FormatError `bad-field` for a licence or domain that
  * a manifest cannot hold; VerificationError `expired` after the end of the roster.
  */
 export async function publish(
@@ -185,6 +188,7 @@ export async function publish(
       const id = digestOf(payload)
       const envelope = seal(MEDIA_TYPES.manifest, payload, [parts.identity])
       await logManifest(parts, { kind: 'manifest', manifest, id, envelope }, true)
+      await parts.mark.replace()
       parts.standing.add({ manifest, id })
       await parts.accepted.decide({ manifest, id }, { ...verdict, id }, tensors, endHold)
       await signWithdrawals(parts, replaces, 'superseded')
@@ -223,8 +227,28 @@ function checkNotForked({ statements, identity }: Parts): void {
   )
 }
 
-/** Withdraw every standing package of our own that has this name. @throws InputError `not-found`. */
-export async function withdraw(parts: Parts, name: string): Promise<Digest[]> {
+/**
+ * Call this before anything is signed that follows what this node has signed before.
+ * @throws InputError `behind` if the home was copied or restored and no member has been reached since.
+ */
+export function checkCaughtUp({ mark, membership, identity }: Parts): void {
+  const hasOthers = membership
+    .roster()
+    .members.some(({ peerId, revoked }) => peerId !== identity.peerId && revoked === undefined)
+  if (!mark.isCopied || !hasOthers) return
+  throw new InputError(
+    'behind',
+    'this home folder was copied or restored from a backup, so other members may hold later statements of this node; start the node and try again once it has reached a member. If nothing was signed since the copy was made and no member can be reached, --alone signs all the same',
+  )
+}
+
+/**
+ * Withdraw every standing package of our own that has this name.
+ * @param alone sign although the home was copied and no member has been reached
+ * @throws InputError `not-found`, `behind`.
+ */
+export async function withdraw(parts: Parts, name: string, alone = false): Promise<Digest[]> {
+  if (!alone) checkCaughtUp(parts)
   const ids = await parts.signing.run(async () => {
     const ids = await ownPackages(parts, name)
     if (ids.length === 0) throw new InputError('not-found', `no published expert named ${name}`)
@@ -549,7 +573,7 @@ export async function supersedeOlder(parts: Parts): Promise<void> {
     .sort((a, b) => a.manifest.seq - b.manifest.seq)
   const latest = new Map(own.map(({ manifest, id }) => [manifest.expert.name, id]))
   const older = own.filter(({ manifest, id }) => latest.get(manifest.expert.name) !== id).map(({ id }) => id)
-  if (older.length === 0) return
+  if (older.length === 0 || parts.mark.isCopied) return
   await parts.signing.run(() => signWithdrawals(parts, older, 'superseded'))
   await parts.composer.recompose()
 }
@@ -584,6 +608,7 @@ async function signWithdrawals(
     const payload = encodeWithdrawal(withdrawal)
     const envelope = seal(MEDIA_TYPES.withdrawal, payload, [parts.identity])
     await logWithdrawal(parts, { kind: 'withdrawal', withdrawal, id: digestOf(payload), envelope }, true)
+    await parts.mark.replace()
     await applyWithdrawal(parts, withdrawal)
   }
 }

@@ -108,6 +108,11 @@ function printAddresses({ node, api }: RunningNode, upstream: Upstream | undefin
       `${node.settings.institution} is up as ${peerId}`,
       ...addresses.map((address) => `network ${address}`),
       `API     ${url}, key in ${node.paths.apiKey}`,
+      ...(node.isCopied
+        ? [
+            'this home was copied or restored from a backup: it signs nothing until a member has told what it holds',
+          ]
+        : []),
       ...(upstream === undefined
         ? []
         : [

@@ -13,6 +13,11 @@ import { bits } from './terminal.ts'
 /** Noise of an epsilon above a thousand protects nobody. */
 const MAX_EPSILON_MILLI = 1_000_000
 
+const ALONE = flag(
+  'alone',
+  'sign although this home was copied or restored from a backup and no member has been reached since',
+)
+
 export interface PublishResult {
   /** Undefined with `--dry-run`. */
   readonly id?: Digest
@@ -27,9 +32,10 @@ export interface PublishResult {
 export const PUBLISH = nodeCommand({
   name: 'publish',
   usage:
-    'publish NAME [--dry-run] [--yes] [--license SPDX] [--domain TEXT] [--rank R] [--router-statistics exact|noised|none] [--noise EPSILON]',
+    'publish NAME [--dry-run] [--yes] [--alone] [--license SPDX] [--domain TEXT] [--rank R] [--router-statistics exact|noised|none] [--noise EPSILON]',
   parameters: {
     name: trainingName('publish'),
+    alone: ALONE,
     dryRun: flag('dry-run', 'show what would leave this machine, to whom and until when; publish nothing'),
     license: withDefault(
       option(
@@ -113,10 +119,10 @@ function scoreOn(text: string, score: Score | undefined): string[] {
 
 export const WITHDRAW = nodeCommand({
   name: 'withdraw',
-  usage: 'withdraw NAME',
-  parameters: { name: trainingName('withdraw') },
-  async *run(node, { name }) {
-    return { withdrawn: await node.withdraw(name) }
+  usage: 'withdraw NAME [--alone]',
+  parameters: { name: trainingName('withdraw'), alone: ALONE },
+  async *run(node, { name, alone }) {
+    return { withdrawn: await node.withdraw(name, alone) }
   },
   words: ({ withdrawn }) => [`withdrawn: ${withdrawn.join(', ')}`],
 })

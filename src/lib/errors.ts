@@ -84,6 +84,7 @@ export const INPUT_CODES = [
   'mismatch',
   'engine-missing',
   'not-acceptable',
+  'behind',
   'out-of-memory',
   'worker-ended',
   'io',

@@ -26,6 +26,11 @@ export function exchangeHandlers(parts: Parts, catalogue: Catalogue, log: Log): 
     isBehind: () => statements.isBehind(),
     onSynced: (peer, addresses) => {
       log.debug(`synced with ${peer}`)
+      if (membership.isMember(peer)) {
+        confirm(parts, log).catch((error: unknown) =>
+          log.warn('that this home has caught up was not written', error),
+        )
+      }
       queue.retry()
       rememberAddresses(catalogue, addresses).catch((error: unknown) =>
         log.warn('addresses of members were not stored, so a restart may not find them', error),
@@ -33,4 +38,11 @@ export function exchangeHandlers(parts: Parts, catalogue: Catalogue, log: Log): 
     },
     mayRead: (peer, digest) => membership.isMember(peer) || publicFiles.has(digest),
   }
+}
+
+/** A member has told what it holds of this node, so a home that was copied or restored may sign again. */
+async function confirm({ mark }: Parts, log: Log): Promise<void> {
+  if (!mark.isCopied) return
+  await mark.confirm()
+  log.info('this home was copied or restored; it has caught up with the members and may sign again')
 }

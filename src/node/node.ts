@@ -35,6 +35,7 @@ import {
 import { Trainings } from '../owner/trainings.ts'
 import {
   announce,
+  checkCaughtUp,
   ingest,
   type Parts,
   type Publication,
@@ -51,6 +52,7 @@ import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'
 import { DiskSpace } from '../store/disk-space.ts'
 import { type HomePaths, homePaths, loadSettings, type Settings } from '../store/home.ts'
+import { HomeMark } from '../store/home-mark.ts'
 import { SILENT } from '../telemetry/log.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { rememberedAddresses } from './address-book.ts'
@@ -78,6 +80,7 @@ interface Opened {
   readonly blobs: BlobStore
   readonly membership: Membership
   readonly statements: StatementLog
+  readonly mark: HomeMark
 }
 
 export class FlexMeshNode {
@@ -176,6 +179,7 @@ export class FlexMeshNode {
       membership,
       statements,
       trainings: this.trainings,
+      mark: opened.mark,
       policy: init.policy ?? DEFAULT_POLICY,
       jobs: this.jobs,
       queue: new AcceptanceQueue({
@@ -229,7 +233,8 @@ export class FlexMeshNode {
       const statements = await StatementLog.open({ identity, catalogue, membership, now })
       const blobs = await BlobStore.open(paths.root)
       const publicModel = await loadPublicModel(paths.publicModel)
-      const opened = { identity, settings, publicModel, catalogue, blobs, membership, statements }
+      const mark = await HomeMark.open(paths.root, catalogue)
+      const opened = { identity, settings, publicModel, catalogue, blobs, membership, statements, mark }
       const node = new FlexMeshNode(init, opened)
       await restore(node.#parts)
       return node
@@ -304,6 +309,11 @@ export class FlexMeshNode {
     }
   }
 
+  /** Whether the home was copied or restored and no member has been reached since, so that nothing is signed. */
+  get isCopied(): boolean {
+    return this.#parts.mark.isCopied
+  }
+
   get charter(): Charter {
     return this.membership.charter
   }
@@ -365,6 +375,7 @@ export class FlexMeshNode {
    * @throws InputError `not-found`, `not-a-member`.
    */
   async approve(who?: string): Promise<Approval> {
+    checkCaughtUp(this.#parts)
     try {
       return await this.membership.approve(who)
     } finally {
@@ -385,6 +396,7 @@ export class FlexMeshNode {
     reason: RevocationReason,
     validThroughSeq?: number,
   ): Promise<{ validThroughSeq: number; experts: string[] }> {
+    checkCaughtUp(this.#parts)
     const member = this.membership.findByName(who)
     const tip = member === undefined ? undefined : await this.catalogue.tip(member.peerId)
     const through = validThroughSeq ?? member?.revoked?.validThroughSeq ?? tip?.seq ?? 0
@@ -401,6 +413,7 @@ export class FlexMeshNode {
 
   /** Confirm every member for another year. @returns the end of the new roster, Unix seconds. */
   async renew(): Promise<number> {
+    checkCaughtUp(this.#parts)
     const expiresAt = await this.membership.renew()
     await this.announce()
     return expiresAt
@@ -441,8 +454,8 @@ export class FlexMeshNode {
   }
 
   /** See `withdraw` of pipeline.ts. */
-  withdraw(name: string): Promise<Digest[]> {
-    return withdraw(this.#parts, name)
+  withdraw(name: string, alone = false): Promise<Digest[]> {
+    return withdraw(this.#parts, name, alone)
   }
 
   /** See `refuse` of operator.ts. */

@@ -15,6 +15,8 @@ import { noisedStatistics } from '../privacy/noise.ts'
 import type { Score, TrainResult } from './training-folder.ts'
 
 export interface PublishRequest {
+  /** Sign although the home was copied or restored and no member has been reached since. */
+  readonly alone?: boolean
   readonly name: string
   /** SPDX expression. */
   readonly license: string

@@ -1,0 +1,107 @@
+/** A home folder that was restored from a backup, which is behind what other members hold of it. */
+import { cp, rm } from 'node:fs/promises'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { FlexMeshNode } from '../../src/node/node.ts'
+import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
+import { cleanUp, folder } from '../support/folders.ts'
+import { inUse, LENIENT, network, now, publish, run, type TestNetwork, train } from '../support/network.ts'
+import { tinyModel } from '../support/tiny-model.ts'
+
+let net: TestNetwork
+
+beforeEach(async () => {
+  net = await network(['Hospital', 'Archive'], await tinyModel())
+  await net.connected()
+})
+afterEach(async () => {
+  await net.close()
+  await cleanUp()
+})
+
+/** Let a node do something, then stop it and put the folder back that it had before. */
+async function restored(
+  index: number,
+  after: (node: FlexMeshNode) => Promise<unknown>,
+  offline: (node: FlexMeshNode) => Promise<void>,
+): Promise<FlexMeshNode> {
+  const home = net.homes[index] as string
+  const backup = await folder()
+  const options = { recursive: true, preserveTimestamps: true }
+  await after(await net.restart(index, () => cp(home, backup, options)))
+  return net.restart(index, async () => {
+    await rm(home, { recursive: true })
+    await cp(backup, home, options)
+    const alone = await FlexMeshNode.open({ engine: onnxEngine({ threads: 1 }), policy: LENIENT, now, home })
+    await offline(alone)
+    await alone.close()
+  })
+}
+
+/** The archive publishes an expert that everybody accepts. */
+async function publishLaw(): Promise<void> {
+  await train(net.nodes[1] as FlexMeshNode, 'law', 'archive')
+  await publish(net.nodes[1] as FlexMeshNode, 'law')
+  await net.accepted(1)
+}
+
+const BEHIND = { code: 'behind' }
+
+describe('a restored home', () => {
+  it('signs nothing until it has caught up; then it publishes after its later history', async () => {
+    const hospital = net.nodes[0] as FlexMeshNode
+    await publishLaw()
+    const again = await restored(
+      1,
+      async (node) => {
+        await run(node, 'withdraw', { name: 'law' })
+        await net.watch.until('the withdrawal', () => inUse(hospital).length === 0)
+      },
+      async (node) => {
+        await expect(publish(node, 'law')).rejects.toMatchObject(BEHIND)
+        await expect(run(node, 'withdraw', { name: 'law' })).rejects.toMatchObject(BEHIND)
+      },
+    )
+    await net.watch.until('the later history', () => !again.isCopied && inUse(again).length === 0)
+    const id = await publish(again, 'law')
+    await net.accepted(1)
+    expect(inUse(hospital)).toEqual([id])
+    expect(await hospital.catalogue.get('forks', again.identity.peerId)).toBeUndefined()
+  })
+
+  it('of a founder changes no roster until it has caught up', async () => {
+    // Both have learned where the other one is.
+    await publishLaw()
+    const again = await restored(
+      0,
+      (node) => run(node, 'renew'),
+      async (node) => {
+        for (const [command, args] of [
+          ['renew', {}],
+          ['revoke', { who: 'Archive' }],
+        ] as const) {
+          await expect(run(node, command, args)).rejects.toMatchObject(BEHIND)
+        }
+      },
+    )
+    const { version } = (net.nodes[1] as FlexMeshNode).membership.roster()
+    await net.watch.until('the later roster', () => again.membership.roster().version === version)
+    await net.watch.until('the confirmation', () => !again.isCopied)
+    await run(again, 'renew')
+    await net.watch.until('the renewed roster', () => {
+      return net.nodes.every((node) => node.membership.roster().version === version + 1)
+    })
+  })
+
+  it('signs with --alone, for an owner who knows that nothing was signed since', async () => {
+    await train(net.nodes[1] as FlexMeshNode, 'law', 'archive')
+    const again = await restored(
+      1,
+      async () => undefined,
+      async (node) => {
+        await publish(node, 'law', { alone: true })
+      },
+    )
+    await net.accepted(1)
+    expect(inUse(again)).toHaveLength(1)
+  })
+})
