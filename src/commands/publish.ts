@@ -3,7 +3,8 @@ import type { FloatDtype } from '../checkpoint/safetensors.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import type { PublishRequest, ReleaseSummary } from '../owner/release.ts'
-import type { Score } from '../owner/training-folder.ts'
+import type { Calibration, Score } from '../owner/training-folder.ts'
+import { calibrationWords } from './calibration-words.ts'
 import { nodeCommand } from './command.ts'
 import { RANK, trainingName } from './common-parameters.ts'
 import { flag, oneOf, option, text, thousandths, withDefault } from './parameters.ts'
@@ -27,6 +28,8 @@ export interface PublishResult {
   readonly energyKept?: number
   readonly own?: Score | undefined
   readonly public?: Score | undefined
+  /** Absent if the cut expert needed no calibration. */
+  readonly calibration?: Calibration
 }
 
 export const PUBLISH = nodeCommand({
@@ -94,10 +97,17 @@ export const PUBLISH = nodeCommand({
       ? { summary: await node.previewPublication(request, cut) }
       : await node.publish(request, cut)
     if (cut === undefined || rank === undefined) return released
-    const { own, public: shared } = cut.result
-    return { ...released, rank, energyKept: cut.energyKept, own, public: shared }
+    const { own, public: shared, calibration } = cut.result
+    return {
+      ...released,
+      rank,
+      energyKept: cut.energyKept,
+      own,
+      public: shared,
+      ...(calibration && { calibration }),
+    }
   },
-  words: ({ id, summary, rank, energyKept, own, public: shared }) => [
+  words: ({ id, summary, rank, energyKept, own, public: shared, calibration }) => [
     ...(energyKept === undefined
       ? []
       : [
@@ -106,6 +116,7 @@ export const PUBLISH = nodeCommand({
             ...scoreOn('public', shared),
           ].join(', ')}`,
         ]),
+    ...(calibration === undefined ? [] : [calibrationWords(calibration)]),
     id === undefined
       ? `${summary.name} would leave this machine:`
       : `published ${summary.name} as ${id}${summary.replaces.length > 0 ? ', replaces the earlier package' : ''}:`,

@@ -7,6 +7,7 @@ import type { PairExport } from '../owner/export-pair.ts'
 import type { TrainEvent, TrainPhase, TrainRequest } from '../owner/train-expert.ts'
 import type { TrainResult } from '../owner/training-folder.ts'
 import { type BytesProgress, bytesLine } from './bytes-progress.ts'
+import { calibrationWords } from './calibration-words.ts'
 import { nodeCommand, type ProgressLine } from './command.ts'
 import { COLUMN, EXPERT_NAME, RANK, SHARD_MEGABYTES, shardBytes } from './common-parameters.ts'
 import { option, path, paths, requiredOption, whole } from './parameters.ts'
@@ -94,9 +95,10 @@ function exportLines({ warnings, directory, documents, tokens, reading }: PairEx
   ]
 }
 
-function trainedLines({ name, own, public: shared }: TrainResult): string[] {
+function trainedLines({ name, own, public: shared, calibration }: TrainResult): string[] {
   return [
     `trained ${name}: bits per byte on own held-out text ${bits(own?.before)} -> ${bits(own?.after)}, on public text ${bits(shared?.before)} -> ${bits(shared?.after)}`,
+    ...(calibration === undefined ? [] : [calibrationWords(calibration)]),
     `next: flexmesh publish ${name}`,
   ]
 }

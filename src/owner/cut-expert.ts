@@ -1,15 +1,17 @@
 /**
- * `flexmesh publish --rank`: reduces a trained expert to a rank and scores the result. Knows nothing about packages.
+ * `flexmesh publish --rank`: reduces a trained expert to a rank, calibrates and scores the result. Knows nothing about packages.
  */
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { InputError } from '../lib/errors.ts'
 import { checkRank, lowRankOf } from '../model/low-rank.ts'
 import { expertRank } from '../model/params.ts'
 import type { Engine } from '../tensor/engine.ts'
+import { calibrate } from './calibrate.ts'
 import { ownHeldOut, publicHeldOut } from './held-out.ts'
 import type { TrainedExpert } from './release.ts'
 import { pairScores } from './score.ts'
-import { loadTrained } from './training-folder.ts'
+import { publicStatistics } from './statistics.ts'
+import { loadConstantRows, loadTrained, trainingDirs } from './training-folder.ts'
 
 export interface CutExpert extends TrainedExpert {
   /** Share of the squared norm of the difference from the public FFN that the cut keeps, 0 to 1. */
@@ -17,7 +19,7 @@ export interface CutExpert extends TrainedExpert {
 }
 
 /**
- * Cut a finished training to `rank` and score it. The training itself is not changed, so it can be cut again at
+ * Cut a finished training to `rank`, calibrate its release again, since a cut changes what it does, and score it. The training itself is not changed, so it can be cut again at
  * another rank.
  * @throws InputError `not-found`; `usage` for a rank that does not fit the model or is not below the expert's own.
  */
@@ -37,11 +39,31 @@ export async function cutTrained(
       `${name} was trained at rank ${before}; leave out --rank to publish it at that rank, or give a lower one`,
     )
   }
-  const { expert, energyKept } = lowRankOf(trained.expert, publicModel.params, rank)
+  const { expert: cut, energyKept } = lowRankOf(trained.expert, publicModel.params, rank)
   const own = await ownHeldOut(publicModel, trainingRoot, name)
-  const scores = await pairScores(engine, publicModel, expert, {
+  const texts = {
     ...(own.length === 0 ? {} : { own }),
     public: await publicHeldOut(publicModel, trainingRoot, signal),
-  })
-  return { expert, result: { ...trained.result, ...scores }, energyKept }
+  }
+  const { expert, calibration } = await calibrate(
+    {
+      engine,
+      model: publicModel,
+      constantRows: await loadConstantRows(trainingDirs(trainingRoot, name), publicModel.config),
+      publicStatistics: () => publicStatistics(publicModel, trainingRoot, signal),
+      texts,
+      signal,
+    },
+    cut,
+  )
+  const { calibration: _, ...result } = trained.result
+  return {
+    expert,
+    result: {
+      ...result,
+      ...(await pairScores(engine, publicModel, expert, texts)),
+      ...(calibration && { calibration }),
+    },
+    energyKept,
+  }
 }

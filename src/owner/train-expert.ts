@@ -21,13 +21,20 @@ import { compilePairStep, initialTrainables, releasedExpert } from '../training/
 import { EMBEDDING_WINDOW, embedForRouter, type RouterEmbedding } from '../training/router-embedding.ts'
 import { peakLearningRate } from '../training/schedule.ts'
 import { type StepReport, train } from '../training/train.ts'
+import { calibrate } from './calibrate.ts'
 import { checkpointFile } from './checkpoint-file.ts'
 import { SCORED_BYTES } from './held-out.ts'
 import { openReplay } from './replay.ts'
 import { pairScores } from './score.ts'
-import { ownStatistics } from './statistics.ts'
+import { ownStatistics, publicStatistics } from './statistics.ts'
 import { TRAIN_DEFAULTS } from './train-defaults.ts'
-import { saveExpert, saveResult, type TrainResult, trainingDirs } from './training-folder.ts'
+import {
+  saveConstantRows,
+  saveExpert,
+  saveResult,
+  type TrainResult,
+  trainingDirs,
+} from './training-folder.ts'
 
 export interface TrainRequest {
   readonly name: string
@@ -194,14 +201,27 @@ export async function* trainExpert(
     signal.throwIfAborted()
     yield { stage: 'phase', phase: 'score' }
     const own = await ownStatistics(model, corpus)
-    const expert = {
+    const trained = {
       ...releasedExpert(config, trainables, embedding.constantRows),
       statistics: own?.statistics,
     }
-    const score = await pairScores(engine, model, expert, {
+    const texts = {
       own: await corpus.heldOut(SCORED_BYTES),
       public: await start.replay.heldOut(SCORED_BYTES),
-    })
+    }
+    const { constantRows } = embedding
+    const { expert, calibration } = await calibrate(
+      {
+        engine,
+        model,
+        constantRows,
+        publicStatistics: () => publicStatistics(model, trainingRoot, signal),
+        texts,
+        signal,
+      },
+      trained,
+    )
+    const score = await pairScores(engine, model, expert, texts)
     const result: TrainResult = {
       name: request.name,
       steps: request.steps,
@@ -210,9 +230,11 @@ export async function* trainExpert(
       replayShareMilli: Math.round(TRAIN_DEFAULTS.replayShare * 1000),
       statisticsDocuments: own?.documents ?? 0,
       ...score,
+      ...(calibration === undefined ? {} : { calibration }),
       ...(warnings.length === 0 ? {} : { warnings }),
       reading: corpus.stats.reading,
     }
+    await saveConstantRows(dirs, constantRows)
     await saveExpert(config, dirs, expert)
     await saveResult(dirs, result)
     yield { stage: 'done', result }

@@ -14,6 +14,7 @@ import { FormatError, InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { pathExists, readFileBounded, writeFileAtomic } from '../lib/files.ts'
 import { configToShape, type ModelConfig } from '../model/config.ts'
+import type { RouterKind } from '../model/gates.ts'
 import type { Expert } from '../model/params.ts'
 import { packExpert, unpackExpertFile } from '../packaging/package.ts'
 
@@ -21,6 +22,24 @@ import { packExpert, unpackExpertFile } from '../packaging/package.ts'
 export interface Score {
   readonly before: number
   readonly after: number
+}
+
+/** Scores of a pair with one router. */
+export interface PairScore {
+  readonly own?: Score
+  readonly public: Score
+}
+
+/** What calibration did, for people. */
+export interface Calibration {
+  /** Added to the expert's router logits in every layer; below 0. */
+  readonly bias: number
+  /** The router with which public text suffered more; both scores are with it. */
+  readonly router: RouterKind
+  /** Scores with the expert as it was trained. */
+  readonly uncalibrated: PairScore
+  /** Scores with the expert as it is released. */
+  readonly calibrated: PairScore
 }
 
 /** What a run records beside its expert. */
@@ -37,6 +56,8 @@ export interface TrainResult {
   readonly own?: Score
   /** On public held-out text; absent for training elsewhere. */
   readonly public?: Score
+  /** Absent if the expert is released as it was trained, because it harms public text little. */
+  readonly calibration?: Calibration
   /** Absent if the text gave no reason for a warning. */
   readonly warnings?: readonly CorpusWarning[]
   /** What was read from the owner's files and what was left out; absent for training elsewhere. */
@@ -52,7 +73,7 @@ export interface TrainingDirs {
   readonly dir: string
   readonly corpus: string
   readonly checkpoint: string
-  /** Rows that give 1 on every token, kept for training elsewhere. */
+  /** Rows whose product with every token is about 1, to fold a bias into the router rows later. */
   readonly constantRows: string
   /** Router statistics of the text, kept for training elsewhere. */
   readonly statistics: string
@@ -89,7 +110,7 @@ export async function saveExpert(config: ModelConfig, dirs: TrainingDirs, expert
   await writeFileAtomic(dirs.expert, packExpert(tensorsOfExpert(config, expert), 'F32').parts)
 }
 
-/** Keep the constant rows, one [C] per layer, for an expert that is trained elsewhere. */
+/** Keep the constant rows, one [C] per layer, for an expert that is trained elsewhere or cut to a rank later. */
 export async function saveConstantRows(
   dirs: TrainingDirs,
   constantRows: readonly Float32Array[],
@@ -103,7 +124,7 @@ export async function saveConstantRows(
   await writeFileAtomic(dirs.constantRows, writeSafetensors(entries))
 }
 
-/** One row [C] per layer; undefined if this training was not exported from here. */
+/** One row [C] per layer; undefined if neither `train` nor an export prepared this training here. */
 export async function loadConstantRows(
   dirs: TrainingDirs,
   { numHiddenLayers, hiddenSize }: ModelConfig,
@@ -153,7 +174,7 @@ async function loadExpert(config: ModelConfig, path: string): Promise<Expert> {
 }
 
 function readResult(bytes: Uint8Array): TrainResult {
-  const json = JSON.parse(fromUtf8(bytes)) as Record<string, Score | undefined>
+  const json = JSON.parse(fromUtf8(bytes)) as Pick<TrainResult, 'own' | 'public' | 'calibration'>
   const fields = new Fields(json, RESULT_FILE)
   return {
     name: fields.text('name', 64),
@@ -162,8 +183,9 @@ function readResult(bytes: Uint8Array): TrainResult {
     documents: fields.uint('documents'),
     replayShareMilli: fields.uint('replayShareMilli', 1000),
     statisticsDocuments: fields.has('statisticsDocuments') ? fields.uint('statisticsDocuments') : 0,
-    ...(json['own'] === undefined ? {} : { own: json['own'] }),
-    ...(json['public'] === undefined ? {} : { public: json['public'] }),
+    ...(json.own === undefined ? {} : { own: json.own }),
+    ...(json.public === undefined ? {} : { public: json.public }),
+    ...(json.calibration === undefined ? {} : { calibration: json.calibration }),
     ...(fields.has('reading') ? { reading: readReport(fields.object('reading')) } : {}),
   }
 }
