@@ -6,7 +6,7 @@ import { ShareTally } from '../composition/attribution.ts'
 import type { Backend, Piece, ServingEngine } from './engine.ts'
 import { type InferenceRequest, MODEL_NAME, type RequestKind } from './openai.ts'
 
-/** A request and what answers it. */
+/** A request, and the engine that answers it. */
 export interface Run {
   /** Held by the caller until the answer is complete. */
   readonly engine: ServingEngine
@@ -20,7 +20,7 @@ export interface Run {
   readonly prompt: Int32Array
 }
 
-/** What is known of an answer so far. */
+/** Running totals of an answer: its tokens, its routing shares, and why it ends. */
 class Tally {
   tokens = 0
   finish: 'stop' | 'length' = 'stop'
@@ -73,7 +73,7 @@ async function* textOf(
   yield rest.toWellFormed()
 }
 
-/** `length`, less one if a cut there would separate the two surrogates of a character. */
+/** Returns `length`, or one less if a cut there would separate the two surrogates of a character. */
 function wholeCharacters(text: string, length: number): number {
   return /[\ud800-\udbff]/.test(text.charAt(length - 1)) ? length - 1 : length
 }

@@ -6,6 +6,7 @@
 import '../lib/node20.ts'
 import type { Context } from 'hono'
 import type { Selection } from '../composition/selection.ts'
+import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { type Run, streamedAnswer, wholeAnswer } from './answer.ts'
 import type { ApiEnv } from './api-env.ts'
@@ -178,7 +179,7 @@ export function requireModel(name: string): void {
   throw new Refusal({ status: 404, code: 'model_not_found', message, param: 'model' })
 }
 
-/** Refuses what can be refused before a request waits. @throws InputError `not-found`; ServingError; Refusal. */
+/** Refuses what can be refused before a request waits. @throws ServingError; Refusal. */
 async function precheck(backend: Backend, request: InferenceRequest, kind: RequestKind): Promise<void> {
   const engine = await backend.acquire()
   try {
@@ -190,10 +191,15 @@ async function precheck(backend: Backend, request: InferenceRequest, kind: Reque
 
 /**
  * Checks the selection, and bounds the work of the tokenizer.
- * @throws InputError `not-found`; Refusal `context_length_exceeded`.
+ * @throws Refusal `not-found`, `context_length_exceeded`.
  */
 function checkRequest(engine: ServingEngine, request: InferenceRequest, kind: RequestKind): void {
-  engine.checkSelection(request)
+  try {
+    engine.checkSelection(request)
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error
+    throw new Refusal({ status: 400, code: error.code, message: error.message, param: 'experts' })
+  }
   const characters = promptCharacters(request.prompt)
   const { maxPromptCharacters: max, contextLength } = engine
   if (characters > max)

@@ -20,7 +20,7 @@ export interface ConnectionLimits {
 /** A socket among the others. */
 export class Connection {
   readonly address: string
-  /** Number of the event since which the socket waits for its client. */
+  /** Sequence number of the event since which the server waits for this client. A lower number means a longer wait. */
   waitsSince: number
   /** Whether a valid key has arrived. */
   isKnown = false
@@ -102,7 +102,10 @@ export class Connections {
   }
 }
 
-/** Of the address that holds the most connections, the one that has waited longest. Among addresses that hold equally many, all count. */
+/**
+ * The connection that has waited longest, among those of the client address that holds the most. If several addresses
+ * hold equally many, their connections are compared together.
+ */
 function longestWaiting(connections: readonly Connection[]): Connection | undefined {
   const counts = new Map<string, number>()
   for (const { address } of connections) counts.set(address, (counts.get(address) ?? 0) + 1)

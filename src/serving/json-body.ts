@@ -17,7 +17,7 @@ const DISCARDED = 16
  * @throws Refusal `bad_content_type`, `body_too_large`; FormatError `not-json`; the reason why the request was aborted
  */
 export async function readJson(request: Request): Promise<unknown> {
-  if (!/^application\/json\b/i.test(request.headers.get('content-type') ?? ''))
+  if (!/^application\/json\s*(?:;|$)/i.test(request.headers.get('content-type') ?? ''))
     throw new Refusal({ status: 415, code: 'bad_content_type', message: 'send application/json' })
   if ((request.headers.get('content-encoding') ?? 'identity').toLowerCase() !== 'identity')
     throw new Refusal({ status: 415, code: 'bad_content_type', message: 'send the body uncompressed' })

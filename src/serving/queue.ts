@@ -8,7 +8,7 @@ export class QueueFullError extends Error {}
 export class Queue {
   /** Number of admitted requests that have not been released. */
   #running = 0
-  /** Admits each waiting request; in the order of arrival. */
+  /** Functions that admit the waiting requests, in the order of arrival. */
   readonly #waiting = new Set<() => void>()
   readonly #concurrency: number
   readonly #maxWaiting: number

@@ -52,7 +52,7 @@ export function upstreamEngine(init: UpstreamInit): ServingEngine {
     encode: (prompt, signal) => prompts.encode(prompt, signal),
     checkSelection,
     generate: (request, prompt, signal) => generate(init, request, prompt, signal),
-    release: () => undefined, // The composition lies with the upstream.
+    release: () => undefined, // The upstream holds the composition.
   }
 }
 

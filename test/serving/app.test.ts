@@ -1,5 +1,6 @@
 import '../../src/lib/node20.ts'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { InputError } from '../../src/lib/errors.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { type ServingEngine, ServingError } from '../../src/serving/engine.ts'
 import type { InferenceRequest, Prompt } from '../../src/serving/openai.ts'
@@ -99,6 +100,17 @@ describe('the inference API', () => {
     expect(chunks.at(-2)).toMatchObject({
       choices: [{ finish_reason: 'stop' }],
       flexmesh: { experts: [{ share: 0.25 }, { share: 0.75 }] },
+    })
+  })
+
+  it('refuses a selection of experts that it does not have, and names the member', async () => {
+    const app = appWith({
+      checkSelection: () => {
+        throw new InputError('not-found', 'experts: "law" matches no expert')
+      },
+    })
+    expect(await (await post(app, { ...ask, experts: { exclude: ['law'] } })).json()).toMatchObject({
+      error: { code: 'not-found', param: 'experts' },
     })
   })
 

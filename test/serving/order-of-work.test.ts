@@ -154,6 +154,20 @@ describe('a body', () => {
     expect((await post(appOf(), `\ufeff${json}`)).status).toBe(200)
   })
 
+  it.each([
+    ['application/json', 200],
+    ['Application/JSON', 200],
+    ['application/json; charset=utf-8', 200],
+    ['application/json ;charset=utf-8', 200],
+    ['application/json-patch', 415],
+    ['application/jsonl', 415],
+    ['text/plain', 415],
+    ['multipart/form-data; boundary=application/json', 415],
+  ])('has the content type JSON: %s %i', async (type, status) => {
+    const response = await post(appOf(), { prompt: 'Hello' }, { headers: { 'content-type': type } })
+    expect(response.status).toBe(status)
+  })
+
   it('is not compressed', async () => {
     expect(await refusalOfBody('{}', { 'content-encoding': 'gzip' })).toEqual([415, 'bad_content_type'])
   })
