@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createConsortium, initHome } from '../../src/node/found.ts'
-import { callControl, isRunning } from '../../src/serving/control.ts'
+import { callControl, isRunning } from '../../src/serving/control-client.ts'
 import { homePaths } from '../../src/store/home.ts'
 
 /** The root of the repository. */

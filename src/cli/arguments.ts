@@ -34,12 +34,14 @@ export async function parseCommandLine(argv: readonly string[]): Promise<ParsedL
       allowPositionals: true,
       strict: true,
     })
+    checkWords(command, positionals)
     return {
       row,
       command,
       invocation: { command: name, positionals, values: values as Invocation['values'] },
     }
   } catch (error) {
+    if (error instanceof InputError) throw error
     throw new InputError(
       'usage',
       `${(error as Error).message.replaceAll(/\s*\n\s*/g, ' ')}; "flexmesh ${name} --help" lists the options`,
@@ -47,6 +49,19 @@ export async function parseCommandLine(argv: readonly string[]): Promise<ParsedL
       error,
     )
   }
+}
+
+/** @throws InputError `usage` for words that the command would not read. */
+function checkWords({ name, parameters }: CommandForm, words: readonly string[]): void {
+  const most = Object.values(parameters).reduce((sum, { positionals = 0 }) => sum + positionals, 0)
+  const extra = words[most]
+  if (extra === undefined) return
+  throw new InputError(
+    'usage',
+    most === 0
+      ? `${name}: unexpected "${extra}"; "flexmesh ${name} --help" lists the options`
+      : `${name}: unexpected "${extra}"; put text that has spaces into quotes`,
+  )
 }
 
 /** A command's own options, then those of every command. */

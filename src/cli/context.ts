@@ -34,16 +34,20 @@ export const GLOBAL_PARAMETERS = {
   threads: option('threads', 'threads of the tensor engine (default: one per CPU)', whole(0, MAX_THREADS)),
   weights: option(
     'weights',
-    'fp32 (default), int8 or int4: format of weights in memory; a running node keeps its own',
+    'fp32 (default), int8 or int4: format of weights in memory',
     oneOf(...WEIGHT_FORMATS),
   ),
   help: flag('help', 'show this help'),
 } as const
 
+const ENGINE_OPTIONS = ['engine', 'device', 'threads', 'weights'] as const
+
 export interface CommandContext {
   readonly home: string
   readonly engine: EngineChoice
   readonly weights: WeightFormat
+  /** Names of the options that were given and that a running node cannot follow. */
+  readonly engineOptions: readonly string[]
   readonly output: Output
   readonly signal: AbortSignal
   /** Read from the file that the user named; undefined if the user named none. @throws as `readPassphrase`. */
@@ -62,6 +66,7 @@ export async function contextOf(
     invocation.command,
   )
   const { home, engine, device, threads, weights = 'fp32', passphraseFile } = given
+  let passphrase: Promise<string | undefined> | undefined
   return {
     home: home ?? resolve(process.env['FLEXMESH_HOME'] ?? join(homedir(), '.flexmesh')),
     engine: {
@@ -70,10 +75,15 @@ export async function contextOf(
       ...(threads === undefined ? {} : { threads }),
     },
     weights,
+    engineOptions: ENGINE_OPTIONS.filter((name) => given[name] !== undefined),
     output,
     signal,
-    passphrase: async () =>
-      passphraseFile === undefined ? undefined : await readPassphrase(passphraseFile, signal),
+    // Kept, since a pipe can be read only once.
+    passphrase: () => {
+      passphrase ??=
+        passphraseFile === undefined ? Promise.resolve(undefined) : readPassphrase(passphraseFile, signal)
+      return passphrase
+    },
   }
 }
 

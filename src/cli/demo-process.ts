@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import type { NodeCommand } from '../commands/command.ts'
 import { ExchangeError } from '../lib/errors.ts'
 import { pause } from '../lib/pause.ts'
-import { callControl } from '../serving/control.ts'
+import { callControl } from '../serving/control-client.ts'
 import { homePaths } from '../store/home.ts'
 
 /** Time between two questions, ms. */

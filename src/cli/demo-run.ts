@@ -15,6 +15,7 @@ import { TRAIN } from '../commands/train.ts'
 import { type Digest, shortDigest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import { pathExists } from '../lib/files.ts'
+import { interrupted } from '../lib/pause.ts'
 import { createConsortium, initHome } from '../node/found.ts'
 import { loadApiKey } from '../serving/api-key.ts'
 import { homePaths } from '../store/home.ts'
@@ -23,7 +24,6 @@ import { plantTampered } from './demo-hostile.ts'
 import { call, ended, exitOf, flexmesh, type Institution, startProcess, until } from './demo-process.ts'
 import { measure, reportLines } from './demo-report.ts'
 import type { Output } from './output.ts'
-import { interrupted } from './start.ts'
 
 const INSTITUTIONS = [
   { name: 'St. Anna Hospital', domain: 'biomedicine', folder: 'hospital', expert: 'biomedicine' },

@@ -17,14 +17,18 @@ export const IMPORT_EXPERT = localCommand({
     ),
   },
   async work({ home, output, signal }, { dir, name }) {
-    const { importExpert } = await import('../owner/import-expert.ts')
+    const [{ importExpert }, { holdTraining }] = await Promise.all([
+      import('../owner/import-expert.ts'),
+      import('./training-hold.ts'),
+    ])
     const paths = homePaths(home)
     await loadSettings(paths)
+    const letGo = await holdTraining(paths, name, 'flexmesh import-expert')
     const result = await importExpert(paths, dir, name, {
       signal,
       onProgress: (done, total) =>
         output.progress(`comparing with the public model ${bar(done, total)} ${megabytes(done, total)}`),
-    })
+    }).finally(letGo)
     output.result(result, [
       `${name} is imported; everything but its expert 1 equals the public model bit for bit`,
       `next: flexmesh publish ${name}`,

@@ -38,8 +38,12 @@ export async function runProgram(
     const { runCommand } = await import('./run.ts')
     return (await runCommand(command, invocation, output, signal)) ? 0 : 1
   } catch (error) {
-    output.progress('')
-    if (signal.aborted) return INTERRUPTED
+    output.progress('') // Clears the line of progress that is still on the terminal.
+    if (signal.aborted) {
+      if (error instanceof InputError && error.code === 'interrupted')
+        output.log(`flexmesh: ${error.message}`)
+      return INTERRUPTED
+    }
     if (!(error instanceof FlexMeshError)) throw error
     output.log(`flexmesh: ${error.message}`)
     return error instanceof InputError && error.code === 'usage' ? 2 : 1

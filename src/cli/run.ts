@@ -4,11 +4,20 @@
  */
 import type { NodeCommand } from '../commands/command.ts'
 import type { Invocation } from '../commands/parameters.ts'
-import { callControl, isRunning } from '../serving/control.ts'
+import { InputError } from '../lib/errors.ts'
+import { pause } from '../lib/pause.ts'
+import { callControl, isRunning } from '../serving/control-client.ts'
 import { homePaths, loadSettings } from '../store/home.ts'
 import { type CommandContext, contextOf, unixNow } from './context.ts'
 import type { Output } from './output.ts'
 import type { Command } from './table.ts'
+
+/** The command of a process that runs a node. */
+const NODE_COMMAND = 'flexmesh start'
+/** Time between two looks at whether a node that starts listens, ms. */
+const NODE_POLL_MS = 200
+/** Longest time for which a node may start or stop: it reads all weights, and a training writes its checkpoint, ms. */
+const NODE_START_MS = 600_000
 
 /**
  * @returns false if the command did less than it was asked to do, or the user declined it.
@@ -78,9 +87,51 @@ async function resultOf(
     else output.progress(line.text)
   }
   const { control } = homePaths(home)
-  return (await isRunning(control))
-    ? await callControl(control, command.name, request, { signal, onProgress })
-    : await runAlone(command, context, request, onProgress)
+  const deadline = performance.now() + NODE_START_MS
+  let hasSaid = false
+  for (;;) {
+    if (await isRunning(control)) {
+      refuseOwnEngine(context)
+      await context.passphrase() // A file that cannot be read is a mistake here, too.
+      const onQuiet = (activity: readonly string[]): void => output.progress(quietLine(activity))
+      return callControl(control, command.name, request, { signal, onProgress, onQuiet })
+    }
+    try {
+      return await runAlone(command, context, request, onProgress)
+    } catch (error) {
+      if (!isHeldByNode(error) || performance.now() > deadline) throw error
+      if (!hasSaid) {
+        output.log(
+          `waiting for the node of ${home} (process ${error.fields['pid']}), which is starting or stopping`,
+        )
+        hasSaid = true
+      }
+      await pause(NODE_POLL_MS, signal)
+    }
+  }
+}
+
+/** @throws InputError `usage` for options that only matter without a running node. */
+function refuseOwnEngine({ home, engineOptions }: CommandContext): void {
+  const [first] = engineOptions
+  if (first === undefined) return
+  throw new InputError(
+    'usage',
+    `--${first}: a node runs on ${home} and computes with the engine that it was started with; leave the option out, or stop the node`,
+  )
+}
+
+function quietLine(activity: readonly string[]): string {
+  return activity.length === 0
+    ? 'the node is running but busy; waiting for its answer'
+    : `waiting for the node, which is ${activity.join(' and ')}`
+}
+
+/** Whether the home is locked by a node that does not listen: because it starts or stops. */
+function isHeldByNode(error: unknown): error is InputError {
+  return (
+    error instanceof InputError && error.code === 'home-in-use' && error.fields['command'] === NODE_COMMAND
+  )
 }
 
 /** Open the node of the home for one command. */
@@ -100,6 +151,7 @@ async function runAlone(
     home,
     engine: await selectEngine(engine),
     weights,
+    command: `flexmesh ${command.name}`,
     now: unixNow,
     ...(secret === undefined ? {} : { passphrase: secret }),
   })

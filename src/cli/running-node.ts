@@ -1,4 +1,5 @@
 /** Starts a node with its network, control socket and inference API, and stops all of it. Prints nothing. */
+import { activityLine } from '../commands/jobs.ts'
 import { nodeCommands } from '../commands/table.ts'
 import type { WeightFormat } from '../inference/weight-format.ts'
 import type { Digest } from '../lib/bytes.ts'
@@ -47,6 +48,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     engine,
     // One process can load TensorFlow's binding in one thread only.
     ...(engine.name === 'tensorflow' ? {} : { jobThreads: init.engine ?? {} }),
+    command: 'flexmesh start',
     now: unixNow,
     onEvent,
     log,
@@ -84,7 +86,10 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     })
     api = await startServer(app, init.port, log.scope('serving'))
     port = api.port
-    control = await startControl(node.paths.control, nodeCommands(node), log.scope('control'))
+    control = await startControl(node.paths.control, nodeCommands(node), {
+      activity: () => node.activities.list().map(activityLine),
+      log: log.scope('control'),
+    })
     const running = { control, api }
     return {
       node,

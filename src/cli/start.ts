@@ -2,7 +2,10 @@
 import { listenOption, ROUTER } from '../commands/common-parameters.ts'
 import { option, path, text, usage, whole, withDefault } from '../commands/parameters.ts'
 import { endingConsentLine } from '../commands/release-lines.ts'
+import { duration } from '../commands/terminal.ts'
 import { shortDigest } from '../lib/bytes.ts'
+import { interrupted } from '../lib/pause.ts'
+import type { TrainingEvent } from '../node/activities.ts'
 import type { NodeEvent } from '../node/events.ts'
 import type { Upstream } from '../serving/gateway.ts'
 import { LOG_LEVELS, Log, logLine } from '../telemetry/log.ts'
@@ -122,14 +125,6 @@ function printAddresses({ node, api }: RunningNode, upstream: Upstream | undefin
   )
 }
 
-/** Resolves when the signal fires. */
-export function interrupted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve()
-    signal.addEventListener('abort', () => resolve(), { once: true })
-  })
-}
-
 function eventLine(event: NodeEvent): string {
   switch (event.event) {
     case 'member':
@@ -144,6 +139,8 @@ function eventLine(event: NodeEvent): string {
       return `published ${event.expert} as ${shortDigest(event.id)}`
     case 'consent-ending':
       return endingConsentLine({ ...event, institution: '', isOwn: true })
+    case 'training':
+      return trainingLine(event)
     case 'fetching':
       return `fetching ${event.expert} of ${event.institution}, ${(event.bytes / 1e6).toFixed(1)} MB`
     case 'verdict':
@@ -161,5 +158,21 @@ function eventLine(event: NodeEvent): string {
         `composition ${shortDigest(event.digest)}: public model${event.experts.map((name) => ` + ${name}`).join('')}`,
         ...(event.routerNote === undefined ? [] : [event.routerNote]),
       ].join('; ')
+  }
+}
+
+function trainingLine({ name, state, step, reason }: TrainingEvent): string {
+  const count = step === undefined ? '' : `step ${step.step} of ${step.totalSteps}`
+  switch (state) {
+    case 'started':
+      return `training ${name}: started`
+    case 'running':
+      return `training ${name}: ${count}, loss ${step?.loss.toFixed(3)}, ${duration(step?.secondsLeft ?? 0)} left`
+    case 'finished':
+      return `training ${name}: finished; next: flexmesh publish ${name}`
+    case 'stopped':
+      return `training ${name}: stopped${count === '' ? '' : ` at ${count}`}; run the same command to continue it`
+    case 'failed':
+      return `training ${name}: failed: ${reason}`
   }
 }

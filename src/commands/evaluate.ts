@@ -35,6 +35,7 @@ const data: Parameter<DomainPath[] | undefined> = {
     multiple: true,
     help: 'file or folder to score, one domain each (default: public held-out text only)',
   },
+  positionals: limit('evaluatedDomains'),
   read: async (invocation) => {
     const given = givenPaths(invocation, 'data')
     if (given.length === 0) return undefined

@@ -60,7 +60,7 @@ export async function* evaluateText(
     composed.push({ ...named, manifest: await node.accepted.manifestOf(named.id) })
   }
   await node.trainings.prepareReplay(signal)
-  const scoring = node.jobs.run(
+  const scoring = node.activities.run(
     'score',
     {
       training: request.name,

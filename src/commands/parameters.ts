@@ -29,6 +29,8 @@ export interface Option {
 export interface Parameter<T> {
   /** Undefined for a positional argument. */
   readonly option?: Option
+  /** Maximum number of positional arguments that it reads; default: none. */
+  readonly positionals?: number
   /**
    * The value on the command line as JSON, possibly as a promise; undefined if it was not given.
    * @throws InputError `usage`.
@@ -195,6 +197,7 @@ export function repeated(
 export function paths(name: string, help: string, most: number): Parameter<string[]> {
   return {
     option: { name, type: 'string', multiple: true, help },
+    positionals: most,
     read: (invocation) => {
       const given = givenPaths(invocation, name)
       if (given.length > most) throw usage(`--${name}: expected at most ${most} paths, got ${given.length}`)
@@ -213,6 +216,7 @@ export function givenPaths({ values, positionals }: Invocation, name: string): s
 export function positional<T>(kind: Kind<T>, missing: string): Parameter<T> {
   const optional = optionalPositional(kind)
   return {
+    positionals: 1,
     read: (invocation) => {
       const value = optional.read(invocation)
       if (value === undefined) throw usage(`${invocation.command}: ${missing}`)
@@ -224,6 +228,7 @@ export function positional<T>(kind: Kind<T>, missing: string): Parameter<T> {
 
 export function optionalPositional<T>(kind: Kind<T>): Parameter<T | undefined> {
   return {
+    positionals: 1,
     read: ({ command, positionals: [first] }) =>
       first === undefined ? undefined : kind.parse(first, command),
     decode: (fields, key) => (fields.has(key) ? kind.decode(fields, key) : undefined),

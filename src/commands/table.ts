@@ -58,6 +58,11 @@ export const OWNER_COMMANDS: readonly NodeRow[] = [
     load: async () => (await import('./train.ts')).TRAIN,
   },
   {
+    name: 'jobs',
+    summary: 'show what the running node computes now: trainings, judging, evaluations',
+    load: async () => (await import('./jobs.ts')).JOBS,
+  },
+  {
     name: 'publish',
     summary: 'pack, sign and announce a trained expert',
     load: async () => (await import('./publish.ts')).PUBLISH,
@@ -102,6 +107,13 @@ export const COMPOSITION_COMMANDS: readonly NodeRow[] = [
   },
 ]
 
+/** Lets another process use the folder of a training; not listed in the help. */
+const CLAIM: NodeRow = {
+  name: 'claim',
+  summary: 'keep the folder of a training for another process',
+  load: async () => (await import('./jobs.ts')).CLAIM,
+}
+
 /** Lets the command line find out whether a node runs; not listed in the help. */
 const PING: NodeRow = {
   name: 'ping',
@@ -109,7 +121,7 @@ const PING: NodeRow = {
   load: async () => (await import('./members.ts')).PING,
 }
 
-const NODE_COMMANDS = [PING, ...MEMBERSHIP_COMMANDS, ...OWNER_COMMANDS, ...COMPOSITION_COMMANDS]
+const NODE_COMMANDS = [PING, CLAIM, ...MEMBERSHIP_COMMANDS, ...OWNER_COMMANDS, ...COMPOSITION_COMMANDS]
 
 /** Carries out a command for a request that is not checked yet; yields progress and returns the result. */
 type Handler = (request: unknown, signal: AbortSignal) => AsyncGenerator<unknown, unknown, void>

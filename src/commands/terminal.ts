@@ -33,6 +33,11 @@ export function day(seconds: number): string {
   return new Date(seconds * 1000).toISOString().slice(0, 10)
 }
 
+/** The local time of day of a Unix time in seconds: 14:05. */
+export function timeOfDay(seconds: number): string {
+  return new Date(seconds * 1000).toTimeString().slice(0, 5)
+}
+
 /** "today", or "in 3 days". @param days whole days, not negative */
 export function daysLeft(days: number): string {
   return days === 0 ? 'today' : `in ${days} day${days === 1 ? '' : 's'}`

@@ -76,11 +76,23 @@ export const TRAIN = nodeCommand({
       const asked = { training, directory: exportPair, shardBytes: shardBytes(shardMegabytes) }
       return yield* node.trainings.exportPair(asked, signal)
     }
-    for await (const event of node.trainings.train(request, signal)) {
-      if (event.stage === 'done') return event.result
-      yield event
+    let step: number | undefined
+    try {
+      for await (const event of node.trainings.train(request, signal)) {
+        if (event.stage === 'done') return event.result
+        if (event.stage === 'step') step = event.step
+        yield event
+      }
+    } catch (error) {
+      if (!signal.aborted && !node.isStopping) throw error
     }
-    throw new InputError('io', 'the training was interrupted; run the command again to continue it')
+    // Its checkpoint holds the last step.
+    const where =
+      step === undefined ? 'before this run had computed a step' : `at step ${step} of ${request.steps}`
+    throw new InputError(
+      'interrupted',
+      `the training ${name} was stopped ${where}; run the same command to continue it`,
+    )
   },
   words: (result) => ('directory' in result ? exportLines(result) : trainedLines(result)),
   progress: progressLine,

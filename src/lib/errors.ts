@@ -87,6 +87,7 @@ export const INPUT_CODES = [
   'behind',
   'out-of-memory',
   'worker-ended',
+  'interrupted',
   'io',
 ] as const
 

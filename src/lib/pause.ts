@@ -1,4 +1,4 @@
-/** A delay that ends early if its signal fires. */
+/** Waits for time or for a signal. */
 import { setTimeout } from 'node:timers/promises'
 import { ExchangeError } from './errors.ts'
 
@@ -9,5 +9,13 @@ import { ExchangeError } from './errors.ts'
 export async function pause(ms: number, signal: AbortSignal): Promise<void> {
   await setTimeout(ms, undefined, { signal }).catch((cause: unknown) => {
     throw new ExchangeError('aborted', 'interrupted', {}, cause)
+  })
+}
+
+/** Resolves when the signal fires. */
+export function interrupted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    signal.addEventListener('abort', () => resolve(), { once: true })
   })
 }

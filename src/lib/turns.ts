@@ -18,6 +18,11 @@ export class Turns {
   /** The activity that runs, then those that wait. */
   readonly #turns: Turn[] = []
 
+  /** Names of the activities that wait, in order. */
+  waiting(): string[] {
+    return this.#turns.slice(1).map(({ name }) => name)
+  }
+
   /**
    * Run `body` when every earlier activity has ended. Until then, yields an event for each activity that it waits for.
    * @throws the reason of `signal` while waiting; what `body` throws.

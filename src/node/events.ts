@@ -4,12 +4,14 @@ import type { MembershipEvent } from '../consortium/membership.ts'
 import type { Digest } from '../lib/bytes.ts'
 import type { RouterKind } from '../model/gates.ts'
 import type { PipelineEvent } from '../pipeline.ts'
+import type { TrainingEvent } from './activities.ts'
 import type { EndingConsent } from './consent-warnings.ts'
 
 export type NodeEvent =
   | MembershipEvent
   | PipelineEvent
   | ({ readonly event: 'consent-ending' } & EndingConsent)
+  | TrainingEvent
   | { readonly event: 'verdict'; readonly institution: string; readonly verdict: Verdict }
   | {
       readonly event: 'composed'

@@ -81,7 +81,7 @@ export async function createConsortium(init: SetupInit, founding: FoundingInit):
   await checkReadable(replay)
   const model = await checkPublicModel(modelDir, { signal, onProgress })
   const config = configToShape(model.config)
-  const catalogue = await Catalogue.open(paths.root)
+  const catalogue = await Catalogue.open(paths.root, 'flexmesh consortium create')
   try {
     if ((await catalogue.get('rosters', rosterKey(0))) !== undefined) {
       throw new InputError('exists', `${init.home} belongs to a consortium already`)

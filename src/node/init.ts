@@ -14,6 +14,8 @@ export interface NodeInit {
   /** Run long computations in threads, whose engine this chooses; default: in the calling thread. */
   readonly jobThreads?: EngineChoice
   readonly passphrase?: string
+  /** The command that opens the node, for messages of other processes that find the home in use. */
+  readonly command?: string
   readonly policy?: AcceptancePolicy
   /** Maximum number of experts that are active for one token; default `DEFAULT_TOP_K`. */
   readonly topK?: number

@@ -121,7 +121,7 @@ async function withCatalogue<T>(
 ): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
-      const catalogue = await Catalogue.open(root)
+      const catalogue = await Catalogue.open(root, 'flexmesh join')
       try {
         return await use(catalogue)
       } finally {

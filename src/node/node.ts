@@ -20,7 +20,7 @@ import { PromptEncoder } from '../data/prompt-encoder.ts'
 import { Exchange } from '../exchange/exchange.ts'
 import { loadIdentity } from '../identity/key-file.ts'
 import type { Identity } from '../identity/keys.ts'
-import { NODE_JOBS, type NodeJobRunner } from '../jobs/table.ts'
+import { NODE_JOBS } from '../jobs/table.ts'
 import { JobThreads } from '../jobs/threads.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { ExchangeError, InputError } from '../lib/errors.ts'
@@ -55,6 +55,7 @@ import { type HomePaths, homePaths, loadSettings, type Settings } from '../store
 import { HomeMark } from '../store/home-mark.ts'
 import { SILENT } from '../telemetry/log.ts'
 import type { Engine } from '../tensor/engine.ts'
+import { Activities } from './activities.ts'
 import { rememberedAddresses } from './address-book.ts'
 import { loadApplication } from './application.ts'
 import { ConsentWarnings, type EndingConsent, endingConsents } from './consent-warnings.ts'
@@ -94,8 +95,8 @@ export class FlexMeshNode {
   readonly blobs: BlobStore
   readonly engine: Engine
   readonly membership: Membership
-  /** Runs long computations: in threads if the node was opened with them, otherwise here. */
-  readonly jobs: NodeJobRunner
+  /** Runs long computations, in threads if the node was opened with them, otherwise here; and tells which ones run. */
+  readonly activities: Activities
   readonly trainings: Trainings
   readonly verdicts: Verdicts
   readonly states = new PackageStates()
@@ -134,8 +135,13 @@ export class FlexMeshNode {
       init.jobThreads === undefined
         ? undefined
         : new JobThreads({ engine: init.jobThreads, publicModel: this.paths.publicModel, training, root })
-    this.jobs = this.#threads ?? inlineJobs(NODE_JOBS, { engine, publicModel, training, blobs })
-    this.trainings = new Trainings(this.jobs, publicModel, training, signal)
+    this.activities = new Activities({
+      jobs: this.#threads ?? inlineJobs(NODE_JOBS, { engine, publicModel, training, blobs }),
+      institutionOf,
+      onEvent,
+      now,
+    })
+    this.trainings = new Trainings(this.activities, publicModel, training, signal)
     this.verdicts = new Verdicts({
       catalogue,
       institutionOf,
@@ -181,7 +187,7 @@ export class FlexMeshNode {
       trainings: this.trainings,
       mark: opened.mark,
       policy: init.policy ?? DEFAULT_POLICY,
-      jobs: this.jobs,
+      jobs: this.activities,
       queue: new AcceptanceQueue({
         prepare: (queued, inner) => prepare(this.#parts, queued, inner),
         unjudged: (publisher, fromSeq, max) => unjudged(this.#parts, publisher, fromSeq, max),
@@ -215,9 +221,10 @@ export class FlexMeshNode {
     const paths = homePaths(init.home)
     const { now } = init
     const settings = await loadSettings(paths)
-    const identity = await loadIdentity(paths.key, init.passphrase)
-    const catalogue = await Catalogue.open(paths.root)
+    // Before the key: whoever finds the home in use should not be asked for a passphrase.
+    const catalogue = await Catalogue.open(paths.root, init.command)
     try {
+      const identity = await loadIdentity(paths.key, init.passphrase)
       const charterEnvelope = await catalogue.get('rosters', rosterKey(0))
       if (charterEnvelope === undefined) {
         const applied = await loadApplication(paths)
@@ -325,6 +332,11 @@ export class FlexMeshNode {
   /** Whether the node has a network. Commands also open nodes without one. */
   get isRunning(): boolean {
     return this.#exchange !== undefined
+  }
+
+  /** Whether `close` was called. */
+  get isStopping(): boolean {
+    return this.#stopping.signal.aborted
   }
 
   /** Multiaddrs at which others reach this node; empty before `start`. */

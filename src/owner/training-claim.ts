@@ -1,6 +1,7 @@
 /**
- * Claims on training folders: at most one activity of this process writes into a folder at a time. Does not see
- * other processes; those that open the same home as a node are kept out by the lock of its catalogue.
+ * Claims on training folders: at most one activity of this process writes into a folder at a time. Does not see other
+ * processes: the lock of the catalogue keeps them out of a home, and the one that imports an expert beside a running node
+ * asks that node for a claim.
  */
 import { resolve } from 'node:path'
 import { InputError } from '../lib/errors.ts'

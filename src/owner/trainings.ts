@@ -79,6 +79,19 @@ export class Trainings {
     return this.#publicStatistics
   }
 
+  /** Names of the trainings and exports that wait for their turn, in order. */
+  waiting(): string[] {
+    return this.#turns.waiting()
+  }
+
+  /**
+   * Keep the folder of a training for something else than this object, such as an import by another process.
+   * @returns the function that gives it up. @throws InputError `exists` while something uses the folder.
+   */
+  claim(name: string): () => void {
+    return claimTraining(trainingDirs(this.#root, name), name, 'import')
+  }
+
   /**
    * Train an expert after the trainings that began earlier; the last event has its result.
    * @throws as `trainExpert`; InputError `exists` while something else uses the training's folder.

@@ -1,14 +1,19 @@
 /**
- * The command line's access to a running node on the same machine: HTTP over a Unix socket that only its owner may
- * open, with one JSON event per line. Knows nothing about the commands.
+ * The control socket of a running node: HTTP over a Unix socket that only its owner may open, with one JSON event per
+ * line. `control-client.ts` is the other side. Knows nothing about the commands.
+ *
+ * A request may name itself in the header `CALL_HEADER`; a second request `/cancel` with that name interrupts it, and
+ * the first one then still gets the result or the error with which its command ended.
  */
 import { chmod, lstat, rm } from 'node:fs/promises'
-import { createServer, request as httpRequest, type Server } from 'node:http'
-import { connect } from 'node:net'
-import { ExchangeError, FlexMeshError, hasErrno, INPUT_CODES, InputError } from '../lib/errors.ts'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { setTimeout } from 'node:timers/promises'
+import { FlexMeshError, hasErrno, InputError } from '../lib/errors.ts'
+import { Fields } from '../lib/fields.ts'
 import { mapDiskErrors, PRIVATE_FILE_MODE } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
+import { CALL_HEADER, CANCEL, isRunning } from './control-client.ts'
 
 /** Answers a command: yields progress, and returns the result. */
 export type ControlHandler = (args: unknown, signal: AbortSignal) => AsyncGenerator<unknown, unknown, void>
@@ -17,19 +22,34 @@ export interface Control {
   close(): Promise<void>
 }
 
-/** Longest time that `isRunning` waits for an answer, ms. */
-const PING_MS = 2_000
+const MAX_CALL_NAME = 64
+/** Time after which a command without news tells its client what the node computes meanwhile, ms. */
+const QUIET_MS = 5_000
+/** Time that commands have to end after the node has begun to stop, ms: a training writes its checkpoint. */
+const GRACE_MS = 60_000
+
+export interface ControlOptions {
+  /** What the node computes now, for clients that wait; default: nothing. */
+  readonly activity?: () => readonly string[]
+  /** Receives unexpected errors. */
+  readonly log?: Log
+}
+
+/** The event of a node that stops, as the reason of the signal of every command. */
+export const STOPPED = new InputError('interrupted', 'the node was stopped')
 
 /**
  * Serve `handlers` on a socket. Replaces the socket of a process that has ended.
- * @param log receives unexpected errors
  * @throws InputError `home-in-use` if another process answers on the socket, `exists` if the file is not a socket.
  */
 export async function startControl(
   path: string,
   handlers: Readonly<Record<string, ControlHandler>>,
-  log: Log = SILENT,
+  { activity = () => [], log = SILENT }: ControlOptions = {},
 ): Promise<Control> {
+  /** Commands that run, by the name of the request or, without one, by a symbol. */
+  const calls = new Map<string | symbol, AbortController>()
+  const running = new Set<Promise<void>>()
   const server = createServer({ requestTimeout: 0 }, (incoming, outgoing) => {
     const chunks: Buffer[] = []
     let size = 0
@@ -39,22 +59,55 @@ export async function startControl(
       else chunks.push(chunk)
     })
     incoming.on('end', () => {
-      const abort = new AbortController()
-      outgoing.on('close', () => abort.abort())
-      const write = (event: unknown): void => {
-        outgoing.write(`${JSON.stringify(event)}\n`)
-      }
-      const command = (incoming.url ?? '/').slice(1)
-      const handler = Object.hasOwn(handlers, command) ? handlers[command] : undefined
-      answer(handler, Buffer.concat(chunks).toString(), abort.signal, write)
-        .catch((error: unknown) => {
-          if (!(error instanceof FlexMeshError) && !abort.signal.aborted)
-            log.error(`the command "${command}" failed`, error)
-          write({ error: describe(error) })
-        })
-        .finally(() => outgoing.end())
+      const call = serve(incoming, outgoing, Buffer.concat(chunks).toString())
+      running.add(call)
+      void call.finally(() => running.delete(call))
     })
   })
+
+  async function serve(incoming: IncomingMessage, outgoing: ServerResponse, body: string): Promise<void> {
+    const abort = new AbortController()
+    outgoing.on('close', () => abort.abort())
+    const header = incoming.headers[CALL_HEADER]
+    const name = typeof header === 'string' ? header : Symbol('unnamed')
+    calls.set(name, abort)
+    let isQuiet = true
+    const write = (event: unknown): void => {
+      isQuiet = false
+      outgoing.write(`${JSON.stringify(event)}\n`)
+    }
+    // The client knows from the headers that the node is alive.
+    outgoing.flushHeaders()
+    const news = setInterval(() => {
+      if (isQuiet) outgoing.write(`${JSON.stringify({ activity: activity() })}\n`)
+      isQuiet = true
+    }, QUIET_MS)
+    news.unref()
+    const command = (incoming.url ?? '/').slice(1)
+    try {
+      if (command === CANCEL) write({ result: cancel(body) })
+      else {
+        const handler = Object.hasOwn(handlers, command) ? handlers[command] : undefined
+        await answer(handler, body, abort.signal, write)
+      }
+    } catch (error) {
+      if (!(error instanceof FlexMeshError) && !abort.signal.aborted)
+        log.error(`the command "${command}" failed`, error)
+      write({ error: describe(error) })
+    } finally {
+      clearInterval(news)
+      calls.delete(name)
+      outgoing.end()
+    }
+  }
+
+  /** @throws FormatError `bad-field`. */
+  function cancel(body: string): { cancelled: boolean } {
+    const call = calls.get(new Fields(JSON.parse(body), CANCEL).text('call', MAX_CALL_NAME))
+    call?.abort(new InputError('interrupted', 'the command was interrupted'))
+    return { cancelled: call !== undefined }
+  }
+
   await listen(server, path).catch(async (error: unknown) => {
     if (!hasErrno(error, 'EADDRINUSE')) throw error
     await removeStaleSocket(path)
@@ -63,11 +116,14 @@ export async function startControl(
   server.on('error', (error) => log.warn('the control socket cannot accept a connection', error))
   await chmod(path, PRIVATE_FILE_MODE)
   return {
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve())
-        server.closeAllConnections()
-      }),
+    close: async () => {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      for (const call of calls.values()) call.abort(STOPPED)
+      // Each client learns how its command ended.
+      await Promise.race([Promise.all(running), setTimeout(GRACE_MS, undefined, { ref: false })])
+      server.closeAllConnections()
+      await closed
+    },
   }
 }
 
@@ -113,85 +169,11 @@ function listen(server: Server, path: string): Promise<void> {
 async function removeStaleSocket(path: string): Promise<void> {
   if (!(await mapDiskErrors(path, () => lstat(path))).isSocket())
     throw new InputError('exists', `${path} is not a socket of flexmesh; move the file elsewhere`)
-  if (await isListening(path)) {
+  if (await isRunning(path)) {
     throw new InputError(
       'home-in-use',
-      `another flexmesh process answers on ${path}; stop it or choose another --home`,
+      `a node of another process listens on ${path}; stop it or choose another --home`,
     )
   }
   await rm(path, { force: true })
-}
-
-/**
- * Whether a process listens on a socket. Connecting is enough: the system accepts connections for a process that is
- * too busy to answer, and refuses them when the process has ended.
- */
-function isListening(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path)
-    socket.once('connect', () => {
-      socket.destroy()
-      resolve(true)
-    })
-    // Any other error, such as missing permission, does not show that nobody listens.
-    socket.once('error', (error) => resolve(!hasErrno(error, 'ECONNREFUSED', 'ENOENT')))
-  })
-}
-
-/** Whether a node answers on the socket. */
-export async function isRunning(path: string): Promise<boolean> {
-  try {
-    await callControl(path, 'ping', {}, { signal: AbortSignal.timeout(PING_MS) })
-    return true
-  } catch (error) {
-    // A node that refuses the command is running; only `unreachable` means that none is.
-    return error instanceof FlexMeshError && error.family !== 'exchange'
-  }
-}
-
-/** The error of a node as an error of the command line. Errors that are not about the user's input become `io`. */
-function refusalOf({ code, message }: { code: string; message: string }): InputError {
-  const known = INPUT_CODES.find((one) => one === code)
-  return new InputError(known ?? 'io', message, { remote: code })
-}
-
-/**
- * Run a command in the running node.
- * @throws ExchangeError `unreachable`; InputError with the message of the node.
- */
-export function callControl(
-  path: string,
-  command: string,
-  args: unknown,
-  options: { signal: AbortSignal; onProgress?: (progress: unknown) => void },
-): Promise<unknown> {
-  return new Promise((resolve, reject) => {
-    const unreachable = (error: unknown): void =>
-      reject(new ExchangeError('unreachable', `no node answers on ${path}`, {}, error))
-    const call = httpRequest(
-      { socketPath: path, path: `/${command}`, method: 'POST', signal: options.signal },
-      (incoming) => {
-        let rest = ''
-        incoming.setEncoding('utf8')
-        incoming.on('data', (text: string) => {
-          const lines = (rest + text).split('\n')
-          rest = lines.pop() ?? ''
-          for (const line of lines) {
-            const event = JSON.parse(line) as {
-              progress?: unknown
-              result?: unknown
-              error?: { code: string; message: string }
-            }
-            if (event.error !== undefined) reject(refusalOf(event.error))
-            else if ('result' in event) resolve(event.result)
-            else options.onProgress?.(event.progress)
-          }
-        })
-        incoming.on('end', () => unreachable(undefined))
-        incoming.on('error', unreachable)
-      },
-    )
-    call.on('error', unreachable)
-    call.end(JSON.stringify(args))
-  })
 }

@@ -8,6 +8,7 @@ import { ClassicLevel } from 'classic-level'
 import { type Digest, digestBytes, fromUtf8, toHex, utf8 } from '../lib/bytes.ts'
 import { FormatError, InputError, VerificationError } from '../lib/errors.ts'
 import { ensurePrivateDir } from '../lib/files.ts'
+import { type Holder, readHolder, removeHolder, writeHolder } from './home-holder.ts'
 
 type Database = ClassicLevel<string, Uint8Array>
 
@@ -55,31 +56,36 @@ const SEQ_DIGITS = 16
 const KEY = /^[\x22-\x7e]{1,128}$/
 
 export class Catalogue {
+  readonly #dir: string
   readonly #db: Database
   #queue: Promise<unknown> = Promise.resolve()
 
-  private constructor(db: Database) {
+  private constructor(dir: string, db: Database) {
+    this.#dir = dir
     this.#db = db
   }
 
   /**
    * Open or create `catalogue/` inside `dir`, and lock it against other processes.
-   * @throws InputError `home-in-use`, `permissions`, `disk-full`, `io`.
+   * @param command for the message that other processes print meanwhile
+   * @throws InputError `home-in-use`, whose fields name the process that uses it, `permissions`, `disk-full`, `io`.
    */
-  static async open(dir: string): Promise<Catalogue> {
+  static async open(dir: string, command = 'flexmesh'): Promise<Catalogue> {
     const path = join(dir, 'catalogue')
     await ensurePrivateDir(path)
     const db: Database = new ClassicLevel(path, { keyEncoding: 'utf8', valueEncoding: 'view' })
     try {
       await db.open()
     } catch (error) {
-      throw openError(dir, error)
+      throw openError(dir, error, await readHolder(dir))
     }
-    return new Catalogue(db)
+    await writeHolder(dir, command)
+    return new Catalogue(dir, db)
   }
 
   async close(): Promise<void> {
     await this.#queue
+    await removeHolder(this.#dir)
     await this.#db.close()
   }
 
@@ -249,13 +255,15 @@ function parseTip(bytes: Uint8Array): Tip {
   return { seq: Number(seq), digest: digest as Digest, bytes: Number(size) }
 }
 
-function openError(dir: string, error: unknown): InputError {
+function openError(dir: string, error: unknown, holder: Holder | undefined): InputError {
   const text = textOf(error)
   if (text.includes('LEVEL_LOCKED')) {
+    const who =
+      holder === undefined ? 'another flexmesh process' : `"${holder.command}" (process ${holder.pid})`
     return new InputError(
       'home-in-use',
-      `${dir} is in use by another flexmesh process; stop that one or choose another --home`,
-      { dir },
+      `${dir} is in use by ${who}; wait until it ends, or choose another --home`,
+      { dir, ...(holder === undefined ? {} : { pid: holder.pid, command: holder.command }) },
       error,
     )
   }

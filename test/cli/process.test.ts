@@ -53,7 +53,12 @@ describe('a process', () => {
     const ended = outcome(child)
     await line(child, 'documents held out')
     child.kill('SIGINT')
-    expect(await ended).toMatchObject({ code: 130, stderr: '' })
+    expect(await ended).toMatchObject({
+      code: 130,
+      stderr: expect.stringMatching(
+        /^flexmesh: the training law was stopped [^;\n]+; run the same command to continue it\n$/,
+      ),
+    })
     expect((await flexmesh(...train, '--steps', '1')).code).toBe(0)
   })
 

@@ -118,16 +118,36 @@ describe('the table of commands', () => {
   it.each(['invite', 'join', 'members', 'approve', 'reject', 'revoke', 'renew'])(
     'lets people write "consortium %s"',
     async (name) => {
-      const { invocation } = await parseCommandLine(['consortium', name, 'x', '--json'])
-      expect(invocation).toMatchObject({ command: name, positionals: ['x'], values: { json: true } })
+      const words = ['invite', 'members', 'renew'].includes(name) ? [] : ['x']
+      const { invocation } = await parseCommandLine(['consortium', name, ...words, '--json'])
+      expect(invocation).toMatchObject({ command: name, positionals: words, values: { json: true } })
     },
   )
+})
+
+describe('words that a command would not read', () => {
+  it.each([
+    [['generate', 'The', 'protein'], 'generate: unexpected "protein"; put text that has spaces into quotes'],
+    [['publish', 'law', 'music'], 'publish: unexpected "music"; put text that has spaces into quotes'],
+    [['members', 'all'], 'members: unexpected "all"; "flexmesh members --help" lists the options'],
+    [['jobs', 'all'], 'jobs: unexpected "all"; "flexmesh jobs --help" lists the options'],
+    [['start', 'now'], 'start: unexpected "now"; "flexmesh start --help" lists the options'],
+  ])('are refused: %j', async (argv, message) => {
+    await expect(parseCommandLine(argv)).rejects.toMatchObject({ code: 'usage', message })
+  })
+
+  it('are paths for the commands that take several', async () => {
+    const { invocation } = await parseCommandLine(['train', '--name', 'law', '--data', 'a', 'b', 'c'])
+    expect(invocation.positionals).toEqual(['b', 'c'])
+  })
 })
 
 it('every command line of the README is one that the program knows', async () => {
   const readme = await readFile(join(root, 'README.md'), 'utf8')
   const lines = readme.replaceAll('\\\n', ' ').matchAll(/^npx flexmesh (.*)$/gm)
-  const commands = [...lines].map(([, line = '']) => line.replace(/ {2,}#.*$/, ''))
+  const commands = [...lines]
+    .map(([, line = '']) => line.replace(/ {2,}#.*$/, ''))
+    .flatMap((line) => line.split(' && npx flexmesh '))
   expect(commands.length).toBeGreaterThan(15)
   for (const line of commands) {
     const words = [...line.replaceAll(/[[\]]/g, '').matchAll(/"([^"]*)"|(\S+)/g)]

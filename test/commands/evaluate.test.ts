@@ -98,10 +98,12 @@ describe('flexmesh evaluate', () => {
 
   it('prints the same JSON with and without a running node', async () => {
     const args = ['--data', law, '--data', notes, '--kilobytes', '2', '--json']
+    const home = net.homes[0] as string
     const alone = await evaluate(...args)
-    const node = start('start', '--home', net.homes[0] as string, '--port', '0', '--threads', '1')
+    const node = start('start', '--home', home, '--port', '0', '--threads', '1')
     await node.line('is up as')
-    const running = await evaluate(...args)
+    // Without --threads, which a running node has its own of.
+    const running = await flexmesh('evaluate', '--home', home, ...args)
     await node.interrupt()
     expect([alone.code, running.code]).toEqual([0, 0])
     expect(running.stdout.trimEnd().split('\n')).toHaveLength(1)

@@ -1,11 +1,13 @@
 /** The control socket of a node: results, progress and refusals; and which sockets it replaces. */
 import { once } from 'node:events'
 import { readFile, stat, writeFile } from 'node:fs/promises'
-import { createServer, type Server } from 'node:net'
+import { connect, createServer, type Server } from 'node:net'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import '../../src/lib/node20.ts'
 import { InputError, PolicyError } from '../../src/lib/errors.ts'
-import { type Control, callControl, isRunning, startControl } from '../../src/serving/control.ts'
+import { type Control, startControl } from '../../src/serving/control.ts'
+import { callControl, isRunning } from '../../src/serving/control-client.ts'
 import { Log, type LogEntry } from '../../src/telemetry/log.ts'
 import { cleanUp, folder } from '../support/folders.ts'
 import { socketOfEndedProcess } from '../support/stale-socket.ts'
@@ -18,6 +20,7 @@ beforeEach(async () => {
 })
 
 afterEach(async () => {
+  vi.useRealTimers()
   for (const one of open.splice(0)) await one.close()
   await cleanUp()
 })
@@ -42,7 +45,7 @@ async function start(): Promise<readonly LogEntry[]> {
         throw new TypeError('undefined is not a function')
       },
     },
-    new Log((entry) => entries.push(entry)),
+    { log: new Log((entry) => entries.push(entry)) },
   )
   open.push(control)
   return entries
@@ -97,6 +100,114 @@ describe('a command to a running node', () => {
         message: 'the command "break" failed: undefined is not a function',
       },
     ])
+  })
+})
+
+describe('a command that is interrupted', () => {
+  it('ends with its own error, which the client gets', async () => {
+    const interrupted = Promise.withResolvers<void>()
+    open.push(
+      await startControl(path, {
+        train: async function* (_, signal) {
+          yield { step: 109 }
+          await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))
+          interrupted.resolve()
+          throw new InputError('interrupted', 'stopped at step 109')
+        },
+      }),
+    )
+    const abort = new AbortController()
+    const result = callControl(path, 'train', {}, { signal: abort.signal, onProgress: () => abort.abort() })
+    await expect(result).rejects.toMatchObject({ code: 'interrupted', message: 'stopped at step 109' })
+    await interrupted.promise
+  })
+
+  it('is interrupted too when its client has gone', async () => {
+    const gone = Promise.withResolvers<void>()
+    open.push(
+      await startControl(path, {
+        train: async function* (_, signal) {
+          signal.addEventListener('abort', () => gone.resolve())
+          yield {}
+          await gone.promise
+          return {}
+        },
+      }),
+    )
+    const client = connect(path)
+    client.write('POST /train HTTP/1.1\r\nHost: node\r\nContent-Length: 0\r\n\r\n')
+    await once(client, 'data')
+    client.destroy()
+    await gone.promise
+  })
+
+  it('says how it ended when the node stops', async () => {
+    const begun = Promise.withResolvers<void>()
+    const control = await startControl(path, {
+      train: async function* (_, signal) {
+        yield {}
+        begun.resolve()
+        await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))
+        throw new InputError('interrupted', 'stopped at step 5')
+      },
+    })
+    const result = call('train')
+    result.catch(() => undefined)
+    await begun.promise
+    await control.close()
+    await expect(result).rejects.toThrow('stopped at step 5')
+  })
+
+  it('says that the node has ended if the connection breaks, and what to do', async () => {
+    const breaking = createServer((socket) => {
+      socket.once('data', () => socket.destroy())
+    }).listen(path)
+    await once(breaking, 'listening')
+    open.push(breaking)
+    await expect(call('train')).rejects.toMatchObject({
+      code: 'unreachable',
+      message: expect.stringMatching(/^the node ended before it had answered "train"; start it again/),
+    })
+  })
+})
+
+describe('a client that waits', () => {
+  it('is told what the node computes while its command has no news', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval'] })
+    const end = Promise.withResolvers<void>()
+    const begun = Promise.withResolvers<void>()
+    const activity = (): string[] => ['judging man of C, 40 %']
+    const publish = async function* (): AsyncGenerator<never, object, void> {
+      begun.resolve()
+      await end.promise
+      return {}
+    }
+    open.push(await startControl(path, { publish }, { activity }))
+    const told = Promise.withResolvers<readonly string[]>()
+    const signal = new AbortController().signal
+    const onQuiet = (now: readonly string[]): void => {
+      if (now.length > 0) told.resolve(now)
+    }
+    const result = callControl(path, 'publish', {}, { signal, onQuiet })
+    await begun.promise
+    await vi.advanceTimersByTimeAsync(5_000)
+    expect(await told.promise).toEqual(['judging man of C, 40 %'])
+    end.resolve()
+    await result
+  })
+
+  it('is told that a node is busy which does not answer at all', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval'] })
+    const silent = createServer(() => undefined).listen(path)
+    await once(silent, 'listening')
+    open.push(silent)
+    const told = Promise.withResolvers<readonly string[]>()
+    const signal = new AbortController().signal
+    expect(await isRunning(path)).toBe(true)
+    const result = callControl(path, 'members', {}, { signal, onQuiet: (now) => told.resolve(now) })
+    result.catch(() => undefined)
+    await vi.advanceTimersByTimeAsync(5_000)
+    expect(await told.promise).toEqual([])
   })
 })
 

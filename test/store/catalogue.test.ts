@@ -109,7 +109,7 @@ describe('the catalogue', () => {
     const catalogue = await Catalogue.open(home)
     expect(await codeOfAsync(() => Catalogue.open(home))).toBe('home-in-use')
     await expect(Catalogue.open(home)).rejects.toThrow(
-      /^\S+ is in use by another flexmesh process; stop that one/,
+      new RegExp(`^\\S+ is in use by "flexmesh" \\(process ${process.pid}\\); wait until it ends`),
     )
     await catalogue.close()
     await (await Catalogue.open(home)).close()
