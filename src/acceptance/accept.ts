@@ -113,7 +113,10 @@ export const MANIFEST_CHECKS: readonly Check<OpenedManifest, AcceptanceContext>[
 export const WEIGHT_CHECKS: readonly Check<Tensors, WeightContext>[] = [
   { id: 'finite', run: checkFinite },
   { id: 'norms', run: (tensors, { publicModel, policy }) => checkNorms(tensors, publicModel.params, policy) },
-  { id: 'router-rows', run: (tensors, { policy }) => checkRouterRows(tensors, policy) },
+  {
+    id: 'router-rows',
+    run: (tensors, { publicModel, policy }) => checkRouterRows(tensors, publicModel.params, policy),
+  },
   { id: 'statistics', run: checkStatistics },
 ]
 

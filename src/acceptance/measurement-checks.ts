@@ -22,6 +22,18 @@ export interface Measurement {
   readonly publicGateShare?: number
 }
 
+/** What the owner of a refused expert can do; a node that publishes shows it to its own user. */
+const NEXT = {
+  'load-share':
+    'its owner can train it again on text that differs more from the public text, or with fewer --steps',
+  'gate-share':
+    'its owner can leave out text that is like the public text, or publish it with --router-statistics none',
+  'harms-public':
+    'its owner can train it again on more text of its own or with fewer --steps, or publish it with a lower --rank',
+  'harms-own': 'its owner can train it again with fewer --steps, or publish it with a lower --rank',
+} as const
+type Refusal = keyof typeof NEXT & PolicyCode
+
 /** @throws PolicyError `load-share`. */
 export function checkLoadShare({ publicLoadShare }: Measurement, policy: AcceptancePolicy): void {
   checkShare('load-share', 'takes', publicLoadShare, policy.maxPublicLoadShare)
@@ -44,16 +56,20 @@ export function checkOwnText({ own }: Measurement, policy: AcceptancePolicy): vo
 }
 
 /** The comparison also refuses NaN. */
-function checkShare(code: PolicyCode, what: string, found: number, max: number): void {
+function checkShare(code: Refusal, what: string, found: number, max: number): void {
   if (found <= max) return
-  throw new PolicyError(code, `${what} ${percent(found)} of public text, at most ${percent(max)} is allowed`)
+  throw new PolicyError(
+    code,
+    `${what} ${percent(found)} of public text, at most ${percent(max)} is allowed; ${NEXT[code]}`,
+  )
 }
 
-function checkLoss(code: PolicyCode, text: string, { before, after }: Loss, max: number): void {
+/** The comparison also refuses NaN. */
+function checkLoss(code: Refusal, text: string, { before, after }: Loss, max: number): void {
   if (after <= before * (1 + max)) return
   throw new PolicyError(
     code,
-    `bits per byte on ${text} text: ${before.toFixed(3)} before, ${after.toFixed(3)} after; at most ${percent(max)} worse is allowed`,
+    `bits per byte on ${text} text: ${before.toFixed(3)} before, ${after.toFixed(3)} after; at most ${percent(max)} worse is allowed; ${NEXT[code]}`,
   )
 }
 

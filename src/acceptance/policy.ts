@@ -4,8 +4,11 @@ export interface AcceptancePolicy {
   readonly maxTensorRmsRatio: number
   /** Maximum norm of the difference from the public FFN tensor, as a multiple of the public tensor's norm. */
   readonly maxDeltaRatio: number
-  /** Maximum L2 norm of a router row. */
-  readonly maxRouterRowNorm: number
+  /**
+   * Maximum norm of a router row times the root mean square of the elements that it reads: the standard deviation of
+   * the logits that the row would give to directions drawn at random.
+   */
+  readonly maxRouterLogit: number
   /** Maximum share of the routing on public text that an expert takes. */
   readonly maxPublicLoadShare: number
   /** Maximum share of public text that a gate solved from the expert's and the public router statistics gives it. */
@@ -19,19 +22,23 @@ export interface AcceptancePolicy {
 }
 
 export const DEFAULT_POLICY: AcceptancePolicy = {
-  // Honest training changes the RMS of a tensor by a few percent; scaling up an expert multiplies it.
+  // Honest training gives 1.1 to 1.2 after 200 steps, 1.6 after 1000, and 1.9 at rank 16. A scale of 2 or 3 is therefore
+  // no evidence, and is left to the measurements.
   maxTensorRmsRatio: 4,
-  // A permutation of neurons gives about 1.4 and is left to the measurements; noise gives more than the bound.
+  // Honest training gives 0.5 to 0.7 after 200 steps, and 1.6 at rank 16. A permutation of neurons gives about 1.4 and
+  // is left to the measurements; noise gives more than the bound.
   maxDeltaRatio: 3,
-  // Rows of honest training have norms from 1 to 10; a row that hijacks the routing is scaled up.
-  maxRouterRowNorm: 32,
+  // Rows of honest training have 4 to 12 beside the sample's public model and 9 to 45 beside models of random weights.
+  // A row that hijacks the routing is scaled up.
+  maxRouterLogit: 50,
   // Honest experts take 4 to 9 % of public text. A guest that takes most of it wins by size, not by content.
   maxPublicLoadShare: 0.3,
-  // Statistics of the public text itself get 1/2; those of the owners in scripts/paper/README.md get 2 to 21 %.
-  maxPublicGateShare: 0.3,
+  // Statistics of the public text itself get 1/2; those of the owners in scripts/paper/README.md get 2 to 21 %. English
+  // that the public text has some of, such as speeches and glosses, gets 30 to 40 % and takes 4 % of the routing.
+  maxPublicGateShare: 0.45,
   // Eight members with eight experts each fill a composition. Each package takes memory of every node.
   maxPackagesPerPublisher: 8,
-  // Honest experts cost 0.1 to 0.3 % each.
+  // Honest experts cost 0.1 to 0.3 % each. Owners calibrate theirs to at most half of the bound (owner/calibrate.ts).
   maxPublicLoss: 0.01,
   // With router rows, honest experts cost up to 12 % at the size of the sample, with gates less. An expert that hijacks
   // the routing takes all of the text.

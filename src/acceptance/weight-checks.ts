@@ -4,8 +4,8 @@
  */
 import type { ExpertTensor } from '../checkpoint/safetensors.ts'
 import { PolicyError } from '../lib/errors.ts'
-import { STATISTICS_TOKENS } from '../lib/tensor-names.ts'
-import type { Params } from '../model/params.ts'
+import { layerName, routerName, STATISTICS_TOKENS } from '../lib/tensor-names.ts'
+import { type Params, requireParam } from '../model/params.ts'
 import type { AcceptancePolicy } from './policy.ts'
 
 /** Maximum distance of the sum of all shares from 1, for rounding to float32. */
@@ -37,7 +37,7 @@ export function checkNorms(tensors: Tensors, publicModel: Params, policy: Accept
     if (!(rms <= policy.maxTensorRmsRatio) || !(distance <= policy.maxDeltaRatio)) {
       throw new PolicyError(
         'norm-bound',
-        `${weight}: ${rms.toFixed(2)} times the public tensor's norm, ${distance.toFixed(2)} away from it`,
+        `${weight}: ${rms.toFixed(2)} times the public tensor's norm, at most ${policy.maxTensorRmsRatio} is allowed; ${distance.toFixed(2)} away from it, at most ${policy.maxDeltaRatio}; its owner can train it again with fewer --steps`,
       )
     }
     // Large terms that cancel give a small sum, which consists of rounding errors.
@@ -102,19 +102,50 @@ function factorNorms(
   return { rms: 1 + distance, distance, term: Math.sqrt(term / base) }
 }
 
-/** @throws PolicyError `router-norm` for a router row whose norm is too large. */
-export function checkRouterRows(tensors: Tensors, policy: AcceptancePolicy): void {
-  for (const [name, { data }] of tensors) {
-    if (name.endsWith('mlp.gate.weight')) {
-      const norm = Math.sqrt(data.reduce((total, x) => total + x * x, 0))
-      if (!(norm <= policy.maxRouterRowNorm)) {
-        throw new PolicyError(
-          'router-norm',
-          `${name}: norm ${norm.toFixed(2)}, at most ${policy.maxRouterRowNorm} is allowed`,
-        )
-      }
-    }
+/**
+ * Bounds router rows relative to the public model, since a row is as large as the residual stream that it reads is
+ * small.
+ * @throws PolicyError `router-norm` for a router row whose norm is too large.
+ */
+export function checkRouterRows(tensors: Tensors, publicModel: Params, policy: AcceptancePolicy): void {
+  for (const [layer, rms] of residualRms(publicModel).entries()) {
+    const name = routerName(layer)
+    const data = tensors.get(name)?.data
+    if (data === undefined) continue
+    const norm = Math.sqrt(squaredNorm(data))
+    const most = policy.maxRouterLogit / rms
+    if (norm <= most) continue
+    throw new PolicyError(
+      'router-norm',
+      `${name}: norm ${norm.toFixed(2)}, at most ${most.toFixed(2)} is allowed beside this public model; its owner can train it again with fewer --steps`,
+    )
   }
+}
+
+/**
+ * Root mean square of the elements of the residual stream that the router of each layer reads. The stream is the token
+ * embedding plus the normalised output of every block before, whose norm is that of the norm's weights (OLMo-2 norms
+ * outputs); the terms are taken as uncorrelated.
+ */
+function residualRms(publicModel: Params): number[] {
+  const embedding = requireParam(publicModel, 'model.embed_tokens.weight')
+  const [V, C] = embedding.shape as [number, number]
+  let squared = squaredNorm(embedding.data) / V
+  const rms: number[] = []
+  const normOf = (layer: number, name: string): Float32Array | undefined =>
+    publicModel.get(layerName(layer, `${name}.weight`))?.data
+  for (let layer = 0; ; layer++) {
+    const attention = normOf(layer, 'post_attention_layernorm')
+    const feedForward = normOf(layer, 'post_feedforward_layernorm')
+    if (attention === undefined || feedForward === undefined) return rms
+    squared += squaredNorm(attention)
+    rms.push(Math.sqrt(squared / C))
+    squared += squaredNorm(feedForward)
+  }
+}
+
+function squaredNorm(data: Float32Array): number {
+  return data.reduce((total, x) => total + x * x, 0)
 }
 
 /** @throws PolicyError `statistics-shares` for router statistics that are negative or do not sum to 1. */

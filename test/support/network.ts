@@ -27,7 +27,6 @@ export const LENIENT: AcceptancePolicy = {
   maxPublicLoss: 1,
   maxOwnLoss: 1,
   maxPublicLoadShare: 1,
-  maxRouterRowNorm: 1000,
   maxPackagesPerPublisher: 1000,
 }
 
