@@ -17,6 +17,8 @@ declare global {
         shared: B extends SharedArrayBuffer ? true : false
       })
       readonly buffer: B
+      /** @param pages number of pages to add. @throws RangeError if the system cannot provide them. */
+      grow(pages: number): number
     }
     class Instance {
       constructor(module: Module, imports: { env: { memory: Memory } })
@@ -169,6 +171,10 @@ export const f32x4 = {
   div: vector(231),
   min: vector(232),
   max: vector(233),
+  /** The second operand where it is greater, else the first: one instruction, unlike `max`. */
+  greaterOf: vector(235),
+  /** Sets every bit of the lanes in which the first operand is greater. */
+  greater: vector(68),
   nearest: vector(106),
   convert: vector(250),
 }

@@ -1,7 +1,7 @@
 /**
  * Measures prefill and decode times against transformers and llama.cpp on models S, M and L, and how 8-bit weights,
  * concurrent requests and the number of experts change ours. Prompt and completion have 128 tokens, every server has
- * two threads, and decoding is greedy. FLEXMESH_BENCH_MODELS=S,M runs only the models named.
+ * two threads, and decoding is greedy, except where the cost of sampling is measured. FLEXMESH_BENCH_MODELS=S,M runs only the models named.
  */
 import type { Bench } from '../benchmark.ts'
 import { rounded } from '../machine.ts'
@@ -12,6 +12,7 @@ import { measureExpertsCurve } from './experts-curve.ts'
 import { measureInt8Loss } from './int8-quality.ts'
 import { llamaCppVersion } from './llama-cpp-peer.ts'
 import { THREADS } from './our-server.ts'
+import { measureSampling } from './sampling.ts'
 
 const NOT_INSTALLED = 'not installed'
 const SIZES: readonly Size[] = ['S', 'M', 'L']
@@ -26,6 +27,7 @@ export async function benchInference(say: (line: string) => void): Promise<Bench
   for (const size of sizes) {
     found.set(size, await benchModel(size, { python, llamaCpp: llamaCpp !== undefined }, say))
   }
+  const sampling = await measureSampling(say)
   const int8Loss = await measureInt8Loss(say)
   const curve = sizes.includes('M') ? await measureExpertsCurve(say) : undefined
   // Measured twice, and the better value counts, since a virtual machine shares its memory with neighbours.
@@ -45,6 +47,7 @@ export async function benchInference(say: (line: string) => void): Promise<Bench
       },
       bandwidthShare: pick((f) => rounded(f.readGBPerSecond / peak)),
       int8BitsPerByteLoss: int8Loss,
+      sampling,
       ...(curve === undefined ? {} : { expertsCurve: curve.milliseconds, expertsCurveGrowth: curve.growth }),
       milliseconds: pick((f) => f.milliseconds),
       readGBPerSecond: rounded(peak),
@@ -54,6 +57,7 @@ export async function benchInference(say: (line: string) => void): Promise<Bench
     lines: [
       `this machine reads ${peak.toFixed(1)} GB/s with ${THREADS} threads`,
       ...[...found.values()].flatMap((f) => f.lines),
+      `sampling for 16 requests with a vocabulary of 100,352: ${sampling.extraMs.sampled} ms a token more than greedy, ${sampling.extraMs.nucleus} with top_p 0.95`,
       `8-bit weights cost ${(100 * int8Loss).toFixed(3)} % of bits per byte`,
       ...Object.entries(curve?.milliseconds ?? {}).map(([E, ms]) => `M with ${E} experts: ${ms} ms a token`),
       ...notMeasured(python, llamaCpp).map((line) => `not measured: ${line}`),

@@ -3,6 +3,7 @@
 import type { Generator } from '../../../src/inference/batcher.ts'
 import { createGenerator } from '../../../src/inference/generate.ts'
 import type { GeneratedToken } from '../../../src/inference/request-stream.ts'
+import type { Sampling } from '../../../src/inference/sampling.ts'
 import type { WeightFormat } from '../../../src/inference/weight-format.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
 import type { Params } from '../../../src/model/params.ts'
@@ -21,8 +22,12 @@ export interface OurInit {
 }
 
 export interface OurServer extends Server {
-  /** Runs several requests at once. `ms` is the wall time until the last token of all; `decodeMs` is for one step. */
-  together(prompts: readonly Int32Array[], newTokens: number): Promise<{ ms: number; decodeMs: number }>
+  /** Runs several requests at once, greedy by default. `ms` is the wall time until the last token of all; `decodeMs` is for one step. */
+  together(
+    prompts: readonly Int32Array[],
+    newTokens: number,
+    sampling?: Omit<Sampling, 'seed'>,
+  ): Promise<{ ms: number; decodeMs: number }>
   readonly generator: Generator
 }
 
@@ -34,11 +39,16 @@ export async function startOurs(config: ModelConfig, params: Params, init: OurIn
     prefixCacheBytes: 0,
     ...init,
   })
-  const generate = (prompt: Int32Array, maxTokens: number): AsyncGenerator<GeneratedToken, void, void> =>
+  const generate = (
+    prompt: Int32Array,
+    maxTokens: number,
+    { temperature, topP }: Omit<Sampling, 'seed'> = { temperature: 0, topP: 1 },
+    seed = 0,
+  ): AsyncGenerator<GeneratedToken, void, void> =>
     generator.generate({
       prompt,
       maxTokens,
-      sampling: { temperature: 0, topP: 1, seed: 0 },
+      sampling: { temperature, topP, seed },
       // Without an end token, every server generates the same number of tokens.
       endsOfText: [],
       mask: new Float32Array(init.E),
@@ -48,9 +58,11 @@ export async function startOurs(config: ModelConfig, params: Params, init: OurIn
     counts: 'median',
     generator,
     run: async (prompt, newTokens) => timed(generate(prompt, newTokens)),
-    together: async (prompts, newTokens) => {
+    together: async (prompts, newTokens, sampling) => {
       const started = performance.now()
-      const runs = await Promise.all(prompts.map((prompt) => timed(generate(prompt, newTokens))))
+      const runs = await Promise.all(
+        prompts.map((prompt, i) => timed(generate(prompt, newTokens, sampling, i))),
+      )
       const ms = performance.now() - started
       const prefilled = Math.max(...runs.map((run) => run.prefillMs))
       return { ms, decodeMs: (ms - prefilled) / (newTokens - 1) }
