@@ -135,7 +135,8 @@ export async function readLayout(path: string): Promise<SafetensorsLayout> {
   })
 }
 
-async function checkFolder(dir: string): Promise<void> {
+/** @throws InputError `not-a-model` for a path that is no folder, or a folder with a pickle. */
+export async function checkFolder(dir: string): Promise<void> {
   if (!(await pathExists(dir)) || !(await stat(dir)).isDirectory()) {
     throw notAModel(`${dir} is not a folder; give a Hugging Face model folder`)
   }

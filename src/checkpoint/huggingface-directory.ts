@@ -7,7 +7,7 @@ import { type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } fr
 import { basename, dirname, join } from 'node:path'
 import { toHex } from '../lib/bytes.ts'
 import { FormatError, InputError } from '../lib/errors.ts'
-import { mapDiskErrors, pathExists, syncDir } from '../lib/files.ts'
+import { ensurePrivateDir, mapDiskErrors, pathExists, syncDir } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
 import { INDEX_FILE, WEIGHTS_FILE } from './checkpoint-directory.ts'
 import {
@@ -56,7 +56,7 @@ export async function writeHuggingFaceDirectory(
   const temporary = join(dirname(dir), `.${basename(dir)}.${toHex(randomBytes(6))}.tmp`)
   return mapDiskErrors(dir, async () => {
     try {
-      await mkdir(dirname(dir), { recursive: true })
+      await ensurePrivateDir(dirname(dir))
       await mkdir(temporary)
       const names = await writeAll(temporary, content, options)
       await syncDir(temporary)

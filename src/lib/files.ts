@@ -174,6 +174,9 @@ export async function mapDiskErrors<T>(path: string, action: () => Promise<T>): 
     if (hasErrno(error, 'ENXIO', 'EOPNOTSUPP')) {
       throw new InputError('not-a-file', `${path} is a socket; expected a regular file`, { path }, error)
     }
+    if (hasErrno(error, 'ERR_INVALID_ARG_VALUE')) {
+      throw new InputError('usage', `${path}: a path has no null character`, { path }, error)
+    }
     if (hasErrno(error, 'ENAMETOOLONG')) {
       throw new InputError('usage', `${path}: the path is too long; choose a shorter one`, { path }, error)
     }

@@ -3,10 +3,12 @@
  * Knows nothing about networks.
  */
 
+import { checkFolder } from '../checkpoint/checkpoint-directory.ts'
 import { replayName } from '../checkpoint/model-directory.ts'
 import { checkPublicModel, installPublicModel, modelFiles, replayOf } from '../checkpoint/public-model.ts'
 import { type Charter, encodeCharter, publicModelDigest } from '../consortium/charter.ts'
 import { institutionName } from '../consortium/member.ts'
+import { readDocuments } from '../data/readers.ts'
 import { seal } from '../identity/envelope.ts'
 import { loadIdentity, type Protection, saveIdentity } from '../identity/key-file.ts'
 import { createIdentity, type Identity } from '../identity/keys.ts'
@@ -14,6 +16,7 @@ import { MEDIA_TYPES } from '../identity/media-types.ts'
 import { InputError } from '../lib/errors.ts'
 import { openFile } from '../lib/files.ts'
 import type { PublicFile } from '../lib/model-shape.ts'
+import { escapeUnprintable } from '../lib/printable.ts'
 import { configToShape } from '../model/config.ts'
 import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'
@@ -72,13 +75,17 @@ export interface FoundingInit {
  * @throws InputError `not-a-model`, `exists`, `not-found`, `not-a-file`; FormatError for damaged weights.
  */
 export async function createConsortium(init: SetupInit, founding: FoundingInit): Promise<Charter> {
-  const { modelDir, name, signal, onProgress } = founding
+  const { modelDir, signal, onProgress } = founding
   const paths = homePaths(init.home)
   const settings = await loadSettings(paths)
+  // An edited settings.json or a name that nobody may show would make a charter that no node opens.
+  const institution = institutionName(settings.institution)
+  const name = consortiumName(founding.name)
   const identity = await loadIdentity(paths.key, init.passphrase)
+  await checkFolder(modelDir)
   const replay = founding.replay ?? (await replayOf(modelDir))
   const replayFile = { role: 'replay' as const, name: replayName(replay), path: replay }
-  await checkReadable(replay)
+  await checkReplay(replay, signal)
   const model = await checkPublicModel(modelDir, { signal, onProgress })
   const config = configToShape(model.config)
   const catalogue = await Catalogue.open(paths.root, 'flexmesh consortium create')
@@ -102,9 +109,7 @@ export async function createConsortium(init: SetupInit, founding: FoundingInit):
         config,
         files,
       },
-      founders: [
-        { institution: settings.institution, peerId: identity.peerId, role: 'founder', joinedAt: now },
-      ],
+      founders: [{ institution, peerId: identity.peerId, role: 'founder', joinedAt: now }],
       threshold: 1,
       issuedAt: now,
     }
@@ -119,8 +124,22 @@ export async function createConsortium(init: SetupInit, founding: FoundingInit):
   }
 }
 
-/** @throws InputError `not-found`, `not-a-file`, `permissions`. */
-async function checkReadable(path: string): Promise<void> {
+const MAX_NAME = 100
+
+/** @throws InputError `usage`. */
+function consortiumName(given: string): string {
+  const name = given.normalize('NFC').trim()
+  if (name.length > 0 && name.length <= MAX_NAME && escapeUnprintable(name) === name) return name
+  throw new InputError(
+    'usage',
+    `--name: expected 1 to ${MAX_NAME} printable characters, got ${JSON.stringify(given)}`,
+  )
+}
+
+/** The text is in the charter for good, so that one that cannot be read is refused now. @throws as `readDocuments`. */
+async function checkReplay(path: string, signal: AbortSignal | undefined): Promise<void> {
   const file = await openFile(path)
   await file.close()
+  for await (const _ of readDocuments([path], signal === undefined ? {} : { signal }))
+    signal?.throwIfAborted()
 }

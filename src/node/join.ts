@@ -7,6 +7,7 @@
 import { checkPublicModel, installPublicModel } from '../checkpoint/public-model.ts'
 import type { Charter, PublicModelRef } from '../consortium/charter.ts'
 import { decodeInvite } from '../consortium/invite.ts'
+import { institutionName } from '../consortium/member.ts'
 import { sealMembershipRequest } from '../consortium/membership-request.ts'
 import { Exchange } from '../exchange/exchange.ts'
 import type { ExchangeHandlers } from '../exchange/handlers.ts'
@@ -50,6 +51,7 @@ export async function joinConsortium(
 ): Promise<Charter> {
   const paths = homePaths(init.home)
   const settings = await loadSettings(paths)
+  const institution = institutionName(settings.institution)
   const identity = await loadIdentity(paths.key, init.passphrase)
   const invite = decodeInvite(inviteText)
   if (invite.expiresAt < init.now()) {
@@ -87,7 +89,7 @@ export async function joinConsortium(
     await checkAsChartered(paths.publicModel, charter.publicModel, signal)
     const { consortium, token } = invite
     const { peerId } = identity
-    const request = { consortium, institution: settings.institution, peerId, token, issuedAt: init.now() }
+    const request = { consortium, institution, peerId, token, issuedAt: init.now() }
     await guest.awaitApproval(sealMembershipRequest(request, identity), () =>
       saveApplication(paths, charter.name),
     )

@@ -26,6 +26,7 @@ import type { Digest } from '../lib/bytes.ts'
 import { ExchangeError, InputError } from '../lib/errors.ts'
 import { inlineJobs } from '../lib/jobs.ts'
 import { Serial } from '../lib/serial.ts'
+import { parseAddress } from '../network/address.ts'
 import {
   type PublishRequest,
   type ReleaseSummary,
@@ -62,6 +63,7 @@ import { ConsentWarnings, type EndingConsent, endingConsents } from './consent-w
 import { exchangeHandlers } from './exchange-handlers.ts'
 import type { NodeInit } from './init.ts'
 import { inviteAddresses } from './invite-addresses.ts'
+import { checkListenAddress } from './listen-address.ts'
 import { connect, type MemberContact } from './moved-member.ts'
 import { reconsider, refuse } from './operator.ts'
 import { outcomesOf, type PackageReport, packageReports } from './packages.ts'
@@ -255,6 +257,10 @@ export class FlexMeshNode {
   async start(listen: readonly string[] = this.settings.listen): Promise<void> {
     const { queue } = this.#parts
     const log = (this.#init.log ?? SILENT).scope('node')
+    for (const address of listen) checkListenAddress(address)
+    const bootstrap = this.settings.bootstrap.filter((address) => parseAddress(address) !== undefined)
+    if (bootstrap.length < this.settings.bootstrap.length)
+      log.warn('settings.json: addresses under "bootstrap" that cannot be read are ignored')
     await supersedeOlder(this.#parts)
     const exchange = new Exchange(
       { blobs: this.blobs, handlers: exchangeHandlers(this.#parts, this.catalogue, log) },
@@ -262,7 +268,7 @@ export class FlexMeshNode {
         identity: this.identity,
         consortium: this.consortium,
         listen,
-        bootstrap: this.settings.bootstrap,
+        bootstrap,
         mdns: this.settings.mdns,
         remembered: await rememberedAddresses(this.catalogue, log),
         clock: () => performance.now(),

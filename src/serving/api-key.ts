@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { link, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { fromUtf8, toHex } from '../lib/bytes.ts'
+import { toHex } from '../lib/bytes.ts'
 import { hasErrno, InputError } from '../lib/errors.ts'
 import { mapDiskErrors, pathExists, readFileBounded, syncDir, writeFileAtomic } from '../lib/files.ts'
 
@@ -12,13 +12,13 @@ const MAX_FILE_BYTES = 256
 /** The key in the file `path`. @throws InputError `empty`, `disk-full`, `permissions`. */
 export async function loadApiKey(path: string): Promise<string> {
   if (!(await pathExists(path))) await createKeyFile(path)
-  const key = fromUtf8(await readFileBounded(path, MAX_FILE_BYTES)).trim()
-  if (key === '')
-    throw new InputError(
-      'empty',
-      `${path}: expected an API key, got an empty file; delete it to get a new key`,
-    )
-  return key
+  const bytes = await readFileBounded(path, MAX_FILE_BYTES)
+  const key = Buffer.from(bytes).toString('latin1').trim()
+  if (/^[\x21-\x7e]+$/.test(key)) return key
+  throw new InputError(
+    key === '' ? 'empty' : 'usage',
+    `${path}: expected an API key of ASCII characters without spaces, got ${key === '' ? 'an empty file' : 'other bytes'}; delete it to get a new key`,
+  )
 }
 
 /** If several callers create the file at the same time, one of them does and the others leave it unchanged. */

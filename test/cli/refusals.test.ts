@@ -221,6 +221,61 @@ describe('a command is refused with one sentence for', () => {
     expect((await flexmesh('init', '--institution', 'Ward 7', '--insecure', '--home', path)).code).toBe(0)
   })
 
+  it('a name of an institution that somebody wrote into settings.json, before a charter has it', async () => {
+    const path = await initialised()
+    const settings = { institution: 'A "B"', listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
+    await writeFile(join(path, 'settings.json'), JSON.stringify(settings))
+    const create = ['consortium', 'create', '--home', path, '--name', 'Test', '--public-model', SMALL_MODEL]
+    expect(await refusedWithAnyCode(...create)).toContain('institution: expected')
+    expect(await refusedWithAnyCode('members', '--home', path)).toContain('belongs to no consortium')
+  })
+
+  it.each(['N\u001b[31m', 'N\u202ex', 'x'.repeat(101), ' '])('the name %j of a consortium', async (name) => {
+    const create = ['consortium', 'create', '--home', await initialised(), '--public-model', SMALL_MODEL]
+    expect(await refusedWithAnyCode(...create, '--name', name)).toContain('--name: expected')
+  })
+
+  it.each([
+    ['an empty file', '', 'no text found'],
+    ['a program', '\u007fELF\u0000\u0001', 'is not text'],
+  ])('%s as replay text, which the charter would hold for good', async (_, content, message) => {
+    const replay = join(await folder(), 'replay.txt')
+    await writeFile(replay, content)
+    const create = ['consortium', 'create', '--home', await initialised(), '--name', 'Test']
+    const sentence = await refused(...create, '--public-model', SMALL_MODEL, '--replay', replay)
+    expect(sentence).toContain(message)
+  })
+
+  it('an export into a place that only the system writes, at once', async () => {
+    for (const option of ['--export', '--export-onnx']) {
+      const sentence = await refused('compose', '--home', home, option, '/proc/flexmesh/model')
+      expect(sentence).toContain('cannot be created')
+    }
+  })
+
+  it('addresses to listen on in settings.json that are none, while other addresses are skipped', async () => {
+    const path = await founded()
+    const settings = JSON.parse(await readFile(join(path, 'settings.json'), 'utf8'))
+    await writeFile(join(path, 'settings.json'), JSON.stringify({ ...settings, bootstrap: ['garbage'] }))
+    const node = start('start', '--home', path, '--port', '0')
+    await node.line('is up as')
+    expect((await node.interrupt()).stderr).toContain('addresses under "bootstrap" that cannot be read')
+    await writeFile(join(path, 'settings.json'), JSON.stringify({ ...settings, listen: ['garbage'] }))
+    expect(await refusedWithAnyCode('start', '--home', path)).toContain('got "garbage"')
+  })
+
+  it('a path with a null character', async () => {
+    expect(await refusedWithAnyCode('members', '--home', 'a\0b')).toContain('null character')
+  })
+
+  it('an API key that is none', async () => {
+    const path = await founded()
+    await writeFile(join(path, 'api-key'), Buffer.from([0xff, 0xfe]))
+    expect(await refusedWithAnyCode('start', '--home', path, '--port', '0')).toContain(
+      'delete it to get a new key',
+    )
+  })
+
   it.each([
     ['no JSON', 'not json'],
     ['a field that is missing', '{"institution":"A","listen":[],"bootstrap":[]}'],
