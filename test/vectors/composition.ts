@@ -26,25 +26,46 @@ function digestVectors(): Vector[] {
   const cases: [...Case, string[], number, string, string?][] = [
     ['sorted', 'accept', 'three experts, top-2', [...ids].sort(), 2, right],
     ['any-order', 'accept', 'the order of arrival does not matter', [c, a, b], 2, right],
-    ['other-top-k', 'wrong-digest', 'top-k is part of what answers', ids, 3, right],
-    ['one-missing', 'wrong-digest', 'another set of experts', [a, b], 2, right],
-    ['one-more', 'wrong-digest', 'another set of experts', [...ids, digestOf(Uint8Array.of(5))], 2, right],
-    ['other-expert', 'wrong-digest', 'another set of experts', [a, b, digestOf(Uint8Array.of(5))], 2, right],
-    ['no-experts', 'wrong-digest', 'the public model alone is another model', [], 1, right],
-    ['solved', 'accept', 'routed by a gate', ids, 2, solved, 'solved'],
-    ['solved-for-rows', 'wrong-digest', 'the router is part of what answers', ids, 2, solved],
+    ['other-top-k', 'wrong-digest', 'the digest is that of another top-k', ids, 3, right],
+    ['one-missing', 'wrong-digest', 'the digest is that of another set of experts', [a, b], 2, right],
+    [
+      'one-more',
+      'wrong-digest',
+      'the digest is that of another set of experts',
+      [...ids, digestOf(Uint8Array.of(5))],
+      2,
+      right,
+    ],
+    [
+      'other-expert',
+      'wrong-digest',
+      'the digest is that of another set of experts',
+      [a, b, digestOf(Uint8Array.of(5))],
+      2,
+      right,
+    ],
+    ['no-experts', 'wrong-digest', 'the digest of three experts, given for none', [], 1, right],
+    ['solved', 'accept', 'a composition that routes by a gate', ids, 2, solved, 'solved'],
+    [
+      'solved-for-rows',
+      'wrong-digest',
+      'the digest of a gated composition, given for one with router rows',
+      ids,
+      2,
+      solved,
+    ],
     [
       'rows-for-solved',
       'wrong-digest',
-      'a node that lacks statistics has another composition',
+      'the digest of a composition with router rows, given for a gated one',
       ids,
       2,
       right,
       'solved',
     ],
-    ['rows-named', 'wrong-digest', 'rows have no member in the digest', ids, 2, named],
-    ['other-router', 'bad-field', 'a router that does not exist', ids, 2, right, 'trained'],
-    ['not-a-digest', 'bad-field', 'digests have one spelling', [a.toUpperCase(), b, c], 2, right],
+    ['rows-named', 'wrong-digest', 'a digest with the member router for router rows', ids, 2, named],
+    ['other-router', 'bad-field', 'a router other than rows and solved', ids, 2, right, 'trained'],
+    ['not-a-digest', 'bad-field', 'a digest in upper-case digits', [a.toUpperCase(), b, c], 2, right],
   ]
   return vectorsOf('digest', 'composition Digest', cases, (experts, topK, digest, router = 'rows') => ({
     decoder: 'digest',
@@ -58,7 +79,7 @@ function digestVectors(): Vector[] {
 
 function selectionVectors(): Vector[] {
   const cases: [...Case, Record<string, string[]>, number[]][] = [
-    ['all', 'accept', 'nothing asked, everything used', {}, [1, 1, 1, 1]],
+    ['all', 'accept', 'an empty selection uses all experts', {}, [1, 1, 1, 1]],
     [
       'exclude-wins',
       'accept',
@@ -70,12 +91,18 @@ function selectionVectors(): Vector[] {
     [
       'unknown-exclude',
       'not-found',
-      'leaving out what is not there is a mistake',
+      'exclude names no expert of the composition',
       { exclude: ['chemistry'] },
       [],
     ],
-    ['short-prefix', 'not-found', 'fewer than eight digits of an id', { include: [a.slice(7, 13)] }, []],
-    ['case', 'not-found', 'names are exact', { include: ['CASE-LAW'] }, []],
+    [
+      'short-prefix',
+      'not-found',
+      'a prefix of an id with fewer than eight digits',
+      { include: [a.slice(7, 13)] },
+      [],
+    ],
+    ['case', 'not-found', 'a name in other letter case', { include: ['CASE-LAW'] }, []],
     [
       'public',
       'not-found',
@@ -83,7 +110,7 @@ function selectionVectors(): Vector[] {
       { exclude: ['public'] },
       [],
     ],
-    ['empty-name', 'not-found', 'no name', { include: [''] }, []],
+    ['empty-name', 'not-found', 'an empty name', { include: [''] }, []],
   ]
   return vectorsOf('selection', 'composition Selection', cases, (selection, inUse) => ({
     decoder: 'selection',
@@ -107,34 +134,49 @@ function fileVectors(): Vector[] {
   }
   const { topK: _, ...withoutTopK } = file
   const cases: [...Case, unknown][] = [
-    ['three-experts', 'accept', 'as a node writes it', file],
-    ['other-digest', 'wrong-digest', 'the digest is that of its members', { ...file, topK: 3 }],
-    ['one-missing', 'wrong-digest', 'an expert left out of the list', { ...file, experts: experts.slice(1) }],
+    ['three-experts', 'accept', 'a file as a node writes it', file],
+    [
+      'other-digest',
+      'wrong-digest',
+      'the digest differs from that of the other members',
+      { ...file, topK: 3 },
+    ],
+    [
+      'one-missing',
+      'wrong-digest',
+      'the digest counts an expert that the list lacks',
+      { ...file, experts: experts.slice(1) },
+    ],
     [
       'unordered',
       'bad-field',
-      'the order is that of the mixture',
+      'experts in another order than that of their ids',
       { ...file, experts: experts.toReversed() },
     ],
-    ['twice', 'bad-field', 'one entry an expert', { ...file, experts: [experts[0], ...experts] }],
-    ['no-top-k', 'bad-field', 'every member is there', withoutTopK],
-    ['top-k-too-large', 'bad-field', 'at most the experts and the public one', { ...file, topK: 5 }],
-    ['unknown-member', 'bad-field', 'nothing is silently ignored', { ...file, signature: 'x' }],
+    ['twice', 'bad-field', 'the same expert twice', { ...file, experts: [experts[0], ...experts] }],
+    ['no-top-k', 'bad-field', 'the member topK is missing', withoutTopK],
+    ['top-k-too-large', 'bad-field', 'top-k is larger than the number of experts', { ...file, topK: 5 }],
+    ['unknown-member', 'bad-field', 'a member that the format does not have', { ...file, signature: 'x' }],
     [
       'entry-without-institution',
       'bad-field',
-      'who to name',
+      'an entry without the member institution',
       { ...file, experts: experts.map(({ institution: _, ...rest }) => rest) },
     ],
-    ['version-2', 'bad-field', 'another version', { ...file, version: 2 }],
+    ['version-2', 'bad-field', 'a version other than 1', { ...file, version: 2 }],
     [
       'solved',
       'wrong-digest',
-      'an export has no gate, so no file names a solved composition',
+      'the digest of a gated composition, which no export can be',
       { ...file, composition: compositionDigest(publicModel, ids as never, 2, 'solved') },
     ],
-    ['with-router', 'bad-field', 'nor says so', { ...file, router: 'solved' }],
-    ['text', 'not-json', 'a file that is no JSON', 'composition: three experts'],
+    [
+      'with-router',
+      'bad-field',
+      'the member router, which the format does not have',
+      { ...file, router: 'solved' },
+    ],
+    ['text', 'not-json', 'text that is not JSON', 'composition: three experts'],
   ]
   return vectorsOf('file', 'composition Composition file', cases, (value) => ({
     decoder: 'file',

@@ -10,9 +10,19 @@ export function chunkVectors(): Vector[] {
   const swapped = concatBytes(chunkHashes.subarray(64), chunkHashes.subarray(0, 64))
   const cases: [...Case, Uint8Array][] = [
     ['hashes', 'accept', '2 MiB and one byte of zeros are three chunks', chunkHashes],
-    ['hashes-reordered', 'wrong-digest', 'order is part of the commitment', swapped],
-    ['hashes-short', 'bad-field', 'one hash for each chunk', chunkHashes.subarray(32)],
-    ['hashes-long', 'bad-field', 'one hash for each chunk', concatBytes(chunkHashes, new Uint8Array(32))],
+    ['hashes-reordered', 'wrong-digest', 'chunk hashes in another order', swapped],
+    [
+      'hashes-short',
+      'bad-field',
+      'a number of hashes other than the number of chunks',
+      chunkHashes.subarray(32),
+    ],
+    [
+      'hashes-long',
+      'bad-field',
+      'a number of hashes other than the number of chunks',
+      concatBytes(chunkHashes, new Uint8Array(32)),
+    ],
   ]
   return vectorsOf('chunk', 'expert-package Files and chunks', cases, (hashes) => ({
     decoder: 'chunk-hashes',

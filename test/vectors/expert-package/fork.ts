@@ -83,9 +83,15 @@ export function forkVectors(): Vector[] {
       third.text,
     ],
     ['next', 'replayed', 'statement 3 follows statement 2', second.text, third.text],
-    ['same', 'replayed', 'one statement twice', second.text, second.text],
+    ['same', 'replayed', 'the same statement twice', second.text, second.text],
     ['head-of-same', 'replayed', 'a head names this statement 2', second.text, head(2, second.id)],
-    ['apart', 'replayed', 'no place in common', second.text, statement(5, digest(7)).text],
+    [
+      'apart',
+      'replayed',
+      'statements of one chain with different numbers',
+      second.text,
+      statement(5, digest(7)).text,
+    ],
     ['later-head', 'replayed', 'a head of a longer log', second.text, head(9, digest(7))],
     ['empty-head', 'replayed', 'a head from before the first statement', second.text, head(0, NO_STATEMENT)],
     [
@@ -112,7 +118,7 @@ export function forkVectors(): Vector[] {
     [
       'bad-signature',
       'bad-signature',
-      'anybody could invent the second half',
+      'a second statement with a wrong signature',
       second.text,
       statement(2, digest(1), 1).text.replace(
         /"sig":"(.)/,

@@ -19,33 +19,38 @@ export function headVectors(): Vector[] {
     expiresAt: 1_800_086_400,
   }
   const cases: [...Case, Record<string, unknown>][] = [
-    ['latest', 'accept', 'two manifests stand, one was withdrawn', {}],
+    ['latest', 'accept', 'two packages in use and one withdrawn', {}],
     [
       'empty',
       'accept',
       'a member that has published nothing',
       { seq: 0, last: NO_STATEMENT, manifests: [], withdrawals: [] },
     ],
-    ['unsorted', 'bad-field', 'a set has one spelling', { manifests: [...manifests].reverse() }],
-    ['twice', 'bad-field', 'a set holds each once', { manifests: [manifests[0], manifests[0]] }],
-    ['more-than-made', 'bad-field', 'three statements cannot be two', { seq: 2 }],
-    ['seq-without-last', 'bad-field', 'a number needs its statement', { last: NO_STATEMENT }],
+    ['unsorted', 'bad-field', 'manifests that are not sorted', { manifests: [...manifests].reverse() }],
+    ['twice', 'bad-field', 'a manifest that is listed twice', { manifests: [manifests[0], manifests[0]] }],
+    ['more-than-made', 'bad-field', 'more manifests and withdrawals than statements', { seq: 2 }],
+    [
+      'seq-without-last',
+      'bad-field',
+      'a sequence number without the digest of its statement',
+      { last: NO_STATEMENT },
+    ],
     [
       'last-without-seq',
       'bad-field',
-      'a statement needs its number',
+      'the digest of a statement without its sequence number',
       { seq: 0, manifests: [], withdrawals: [] },
     ],
     [
       'lives-too-long',
       'bad-field',
-      'an old head proves nothing',
+      'a head with a longer life than the limit',
       { expiresAt: base.issuedAt + limit('headLifetime') + 1 },
     ],
     [
       'too-many',
       'bad-field',
-      'a head fits an announcement',
+      'more manifests than the limit',
       {
         seq: 99,
         withdrawals: Array.from({ length: limit('digestsPerStatement') + 1 }, (_, index) =>
@@ -53,7 +58,7 @@ export function headVectors(): Vector[] {
         ).sort(),
       },
     ],
-    ['unknown-member', 'bad-field', 'heads have no extensions', { ext: {} }],
+    ['unknown-member', 'bad-field', 'a member that heads do not have', { ext: {} }],
   ]
   return vectorsOf('head', 'expert-package Head', cases, (change) => ({
     decoder: 'head',

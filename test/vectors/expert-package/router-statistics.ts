@@ -19,13 +19,13 @@ export function statisticsVectors(): Vector[] {
     [
       'statistics-of-a-layer',
       'tensor-name',
-      'one for the whole model',
+      'router statistics under the name of a layer',
       file(zeros(`model.layers.0.${tokens}`, 'F32', VOCABULARY)),
     ],
     [
       'statistics-mean',
       'tensor-name',
-      'statistics of another kind, in place of shares',
+      'statistics of another kind instead of shares',
       file(zeros('router_statistics.mean', 'F32', 4), tokens),
     ],
     [
@@ -50,10 +50,15 @@ export function statisticsVectors(): Vector[] {
     [
       'statistics-dtype',
       'tensor-dtype',
-      'rounding would move the rarest tokens',
+      'router statistics in BF16',
       file(zeros(tokens, 'BF16', VOCABULARY)),
     ],
-    ['statistics-counts', 'tensor-dtype', 'shares, not counts', file(zeros(tokens, 'I32', VOCABULARY))],
+    [
+      'statistics-counts',
+      'tensor-dtype',
+      'router statistics as integers',
+      file(zeros(tokens, 'I32', VOCABULARY)),
+    ],
   ]
   const unasked: [...Case, Uint8Array][] = [
     ['statistics-unasked', 'tensor-name', 'the manifest says that there are none', file()],
@@ -68,13 +73,13 @@ export function statisticsVectors(): Vector[] {
 export function sharesVectors(): Vector[] {
   const cases: [...Case, number[]][] = [
     ['whole', 'accept', 'two tokens in equal parts', [0.5, 0.5, 0, 0]],
-    ['rounded', 'accept', 'a sum that rounding moved', [0.5, 0.4999, 0, 0]],
+    ['rounded', 'accept', 'a sum that differs from 1 by rounding', [0.5, 0.4999, 0, 0]],
     ['negative', 'statistics-shares', 'a sum of 1 with a share below 0', [0.6, 0.5, -0.1, 0]],
     ['too-little', 'statistics-shares', 'a sum of 0.9', [0.5, 0.4, 0, 0]],
     ['too-much', 'statistics-shares', 'a sum of 2', [1, 0.5, 0.5, 0]],
     ['of-nothing', 'statistics-shares', 'a sum of 0', [0, 0, 0, 0]],
-    ['counts', 'statistics-shares', 'counts that nobody divided', [12, 30, 1, 0]],
-    ['not-a-number', 'not-finite', 'not a number', [0.5, Number.NaN, 0.5, 0]],
+    ['counts', 'statistics-shares', 'counts instead of shares', [12, 30, 1, 0]],
+    ['not-a-number', 'not-finite', 'a share that is not a number', [0.5, Number.NaN, 0.5, 0]],
     ['infinite', 'not-finite', 'an infinite share', [Number.POSITIVE_INFINITY, 0, 0, 0]],
   ]
   return vectorsOf('shares', 'expert-package Router statistics', cases, (shares) => ({
@@ -87,11 +92,11 @@ export function sharesVectors(): Vector[] {
 export function declaredStatisticsVectors(): Vector[] {
   const enough = limit('statisticsDocuments')
   const cases: [...Case, number, number][] = [
-    ['enough', 'accept', 'as few documents as may be', VOCABULARY, enough],
-    ['few-documents', 'statistics-documents', 'one document too few', VOCABULARY, enough - 1],
-    ['one-document', 'statistics-documents', 'what one document says', VOCABULARY, 1],
+    ['enough', 'accept', 'the minimum number of documents', VOCABULARY, enough],
+    ['few-documents', 'statistics-documents', 'one document fewer than the minimum', VOCABULARY, enough - 1],
+    ['one-document', 'statistics-documents', 'statistics of a single document', VOCABULARY, 1],
     ['smaller-vocabulary', 'tensor-shape', 'seven of eight tokens', VOCABULARY - 1, enough],
-    ['larger-vocabulary', 'tensor-shape', 'tokens that nobody has', VOCABULARY + 1, enough],
+    ['larger-vocabulary', 'tensor-shape', 'more tokens than the vocabulary has', VOCABULARY + 1, enough],
   ]
   const { expert, files } = tinyManifest(publisher.peerId)
   return vectorsOf(

@@ -16,9 +16,9 @@ export function envelopeVectors(): Vector[] {
   const good = sealed([publisher])
   const flipped = good.replace(/"sig":"(.)/, (_all, first: string) => `"sig":"${first === 'A' ? 'B' : 'A'}`)
   const cases: [...Case, string][] = [
-    ['signed', 'accept', 'exactly the publisher signed', good],
+    ['signed', 'accept', 'one signature, by the publisher', good],
     ['other-signer', 'wrong-signer', "another member's manifest published as one's own", sealed([stranger])],
-    ['two-signers', 'wrong-signer', 'a manifest has one author', sealed([publisher, stranger])],
+    ['two-signers', 'wrong-signer', 'two signatures', sealed([publisher, stranger])],
     ['unsigned', 'unsigned', 'no signature', sealed([])],
     [
       'wrong-type',
@@ -29,7 +29,7 @@ export function envelopeVectors(): Vector[] {
     [
       'relabelled',
       'wrong-type',
-      'the type is part of what is signed and expected',
+      'an envelope whose type was changed after it was signed',
       good.replace('vnd.flexmesh.manifest', 'vnd.flexmesh.verdict'),
     ],
     ['bad-signature', 'bad-signature', 'one character of the signature differs', flipped],

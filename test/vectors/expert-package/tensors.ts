@@ -11,31 +11,26 @@ export function tensorVectors(): Vector[] {
   const foreign = (name: string): Uint8Array => file(zeros(name, 'F32', 0))
   const cases: [...Case, Uint8Array][] = [
     ['bf16', 'accept', 'two layers with bias, as the publisher packs them', file()],
-    ['missing-tensor', 'tensor-name', 'every tensor must be there', file(undefined, ffn)],
+    ['missing-tensor', 'tensor-name', 'a package without one of its tensors', file(undefined, ffn)],
     [
       'missing-one-bias',
       'tensor-name',
-      'biases in all layers or in none',
+      'a bias missing in one layer',
       file(undefined, 'model.layers.1.mlp.expert_bias'),
     ],
     [
       'public-expert',
       'tensor-name',
-      "expert 0 is the public model's",
+      "a tensor of expert 0, which is the public model's",
       foreign('model.layers.0.mlp.experts.0.up_proj.weight'),
     ],
     [
       'attention',
       'tensor-name',
-      "shared weights are not a package's to bring",
+      'a tensor of the shared weights',
       foreign('model.layers.0.self_attn.q_proj.weight'),
     ],
-    [
-      'embedding',
-      'tensor-name',
-      "shared weights are not a package's to bring",
-      foreign('model.embed_tokens.weight'),
-    ],
+    ['embedding', 'tensor-name', 'a tensor of the shared weights', foreign('model.embed_tokens.weight')],
     [
       'extra-layer',
       'tensor-name',
@@ -43,7 +38,7 @@ export function tensorVectors(): Vector[] {
       foreign('model.layers.2.mlp.gate.weight'),
     ],
     ['transposed', 'tensor-shape', 'same size, other shape', file(zeros(ffn, 'BF16', 6, 4))],
-    ['two-router-rows', 'tensor-shape', 'one expert brings one row', file(zeros(router, 'F32', 2, 4))],
+    ['two-router-rows', 'tensor-shape', 'two router rows in a layer', file(zeros(router, 'F32', 2, 4))],
     ['ffn-dtype', 'tensor-dtype', 'the manifest says BF16', file(zeros(ffn, 'F16', 4, 6))],
     ['router-dtype', 'tensor-dtype', 'router rows are always F32', file(zeros(router, 'BF16', 1, 4))],
   ]
@@ -61,25 +56,31 @@ export function lowRankVectors(): Vector[] {
   const both = packedFile({ ...shape, statisticsTokens: VOCABULARY })
   const cases: [...Case, Uint8Array, Partial<ExpertShape>][] = [
     ['low-rank', 'accept', 'factors of rank 2, as the publisher packs them', file(), { rank: 2 }],
-    ['low-rank-one-factor', 'tensor-name', 'A without B', file(undefined, factor('B')), { rank: 2 }],
+    [
+      'low-rank-one-factor',
+      'tensor-name',
+      'factor A without factor B',
+      file(undefined, factor('B')),
+      { rank: 2 },
+    ],
     [
       'low-rank-beside-whole',
       'tensor-name',
-      'a weight travels whole or as factors, never both',
+      'a full weight beside its factors',
       file(zeros('model.layers.0.mlp.experts.1.down_proj.weight', 'BF16', 4, 6)),
       { rank: 2 },
     ],
     [
       'low-rank-of-public-expert',
       'tensor-name',
-      "expert 0 is the public model's",
+      "a tensor of expert 0, which is the public model's",
       file(zeros('model.layers.0.mlp.experts.0.down_proj.lora_A.weight', 'BF16', 2, 6)),
       { rank: 2 },
     ],
     [
       'low-rank-of-attention',
       'tensor-name',
-      "shared weights are not a package's to bring, nor their differences",
+      'factors for a tensor of the shared weights',
       file(zeros('model.layers.0.self_attn.q_proj.lora_A.weight', 'BF16', 2, 4)),
       { rank: 2 },
     ],
@@ -96,14 +97,14 @@ export function lowRankVectors(): Vector[] {
     [
       'low-rank-uneven',
       'tensor-shape',
-      'one rank for all factors',
+      'factors of different ranks',
       file(zeros(factor('B'), 'BF16', 4, 3)),
       { rank: 2 },
     ],
     [
       'low-rank-dtype',
       'tensor-dtype',
-      'factors travel in the dtype of the manifest',
+      'factors in another dtype than the manifest says',
       file(zeros(factor('A'), 'F32', 2, 6)),
       { rank: 2 },
     ],
@@ -121,7 +122,13 @@ export function lowRankVectors(): Vector[] {
       both,
       { rank: 2, statisticsTokens: VOCABULARY + 1 },
     ],
-    ['low-rank-statistics-unasked', 'tensor-name', 'the manifest names the rank alone', both, { rank: 2 }],
+    [
+      'low-rank-statistics-unasked',
+      'tensor-name',
+      'router statistics that the manifest does not announce',
+      both,
+      { rank: 2 },
+    ],
     [
       'low-rank-statistics-missing',
       'tensor-name',

@@ -16,16 +16,11 @@ export function withdrawalVectors(): Vector[] {
     issuedAt: 1_800_000_000,
   }
   const cases: [...Case, Record<string, unknown>][] = [
-    ['one', 'accept', 'takes back the manifest before it', {}],
-    ['nothing', 'bad-field', 'names at least one manifest', { manifests: [] }],
-    [
-      'free-text',
-      'bad-field',
-      'kept forever, so no personal data',
-      { reason: 'at the request of a patient' },
-    ],
-    ['expires', 'bad-field', 'a withdrawal is for good', { expiresAt: 1_900_000_000 }],
-    ['first', 'bad-field', 'statement 1 follows nothing, later ones something', { prev: NO_STATEMENT }],
+    ['one', 'accept', 'a withdrawal of the manifest before it', {}],
+    ['nothing', 'bad-field', 'a withdrawal of no manifest', { manifests: [] }],
+    ['free-text', 'bad-field', 'a reason in free text', { reason: 'at the request of a patient' }],
+    ['expires', 'bad-field', 'a withdrawal with an end', { expiresAt: 1_900_000_000 }],
+    ['first', 'bad-field', 'a later statement without a predecessor', { prev: NO_STATEMENT }],
   ]
   return vectorsOf('withdrawal', 'expert-package Withdrawal', cases, (change) => ({
     decoder: 'withdrawal',
