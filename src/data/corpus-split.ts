@@ -40,6 +40,9 @@ const HELD_OUT_OF_SAMPLE = 1 / 8
 /** A lone document of at least this length is cut, so that a part can be held out. */
 const MIN_SPLIT_CHARACTERS = 400
 
+/** UTF-8 that was read as Windows-1252 or Latin-1 and written again: ä as Ã¤, a typographic quote as â€œ. */
+const WRONG_CHARACTERS = /[ÂÃ][\u0080-\u00bf]|â€/u
+
 /**
  * A document is held out if its hash falls below a threshold, so every machine and every file order picks the same
  * ones. If they exceed `heldOutBytes`, or an eighth of `maxTrainBytes`, those with the smallest hashes are kept. Held-out documents are written in order
@@ -91,6 +94,8 @@ export class CorpusSplit {
       this.#log.add('documents', 'duplicate', name)
       return
     }
+    if (text.includes('\ufffd')) this.#log.add('damaged', 'lost-characters', name)
+    if (WRONG_CHARACTERS.test(text)) this.#log.add('damaged', 'wrong-characters', name)
     const document = { hash: digestOf(text), text, name }
     const share = this.#init.heldOutShare ?? DEFAULT_HELD_OUT_SHARE
     if (document.hash.readUInt32BE(16) < share * 2 ** 32) {

@@ -35,6 +35,7 @@ export async function* readCsv(
   const input = chunks[Symbol.asyncIterator]()
   const start = await headerText(input, path)
   const { separator, skipped } = separatorOf(start, path, column)
+  const hidden = new HiddenColumns()
   const parser = new CsvParser(separator, path)
   let header: readonly string[] | undefined
   let index = 0
@@ -46,7 +47,9 @@ export async function* readCsv(
       return undefined
     }
     checkRow(row, header, index, separator, path)
-    return row.cells[index] as string
+    const text = row.cells[index] as string
+    if (header.length === 1 && skipped === 0) hidden.add(text)
+    return text
   }
   const texts = function* (rows: Iterable<CsvRow>): Generator<string> {
     for (const row of rows) {
@@ -62,7 +65,34 @@ export async function* readCsv(
     yield* texts(parser.push(value))
   }
   yield* texts(parser.end())
+  const other = hidden.separator
+  if (other !== undefined) {
+    throw new InputError(
+      'not-text',
+      `${path}: the header has one column, but every row has the same number of ${named(other)}, as if it separated columns; complete the header, or state the separator in a line before it, as in sep=, for rows that are one text each`,
+    )
+  }
 }
+
+/** Looks for a separator in a table whose header has only one column: one that every row has equally often. */
+class HiddenColumns {
+  #rows = 0
+  #counts = new Map<string, number>()
+
+  add(text: string): void {
+    const count = (separator: string): number => text.split(separator).length - 1
+    this.#rows++
+    if (this.#rows === 1) this.#counts = new Map(SEPARATORS.map((separator) => [separator, count(separator)]))
+    for (const [separator, expected] of this.#counts) {
+      if (expected === 0 || count(separator) !== expected) this.#counts.delete(separator)
+    }
+  }
+
+  get separator(): string | undefined {
+    return this.#rows >= MIN_ROWS ? this.#counts.keys().next().value : undefined
+  }
+}
+const MIN_ROWS = 3
 
 /** The beginning of the file up to a line end after the header, or the whole file if it is shorter. */
 async function headerText(input: AsyncIterator<string>, path: string): Promise<string> {

@@ -22,12 +22,14 @@ export interface ReadingReport {
   readonly skipped: readonly Tally[]
   /** Rows and whole files that hold no text: null, empty or blank. */
   readonly withoutText: readonly Tally[]
-  /** Documents that were left out, by `DocumentReason` (see `prepareCorpus`). */
+  /** Documents that were left out, by `DocumentReason` (see `CorpusSplit`). */
   readonly documents: readonly Tally[]
+  /** Documents that were read but look damaged, by `Damage`. */
+  readonly damaged: readonly Tally[]
 }
 
 type List = keyof ReadingReport
-const LISTS: readonly List[] = ['read', 'columns', 'links', 'skipped', 'withoutText', 'documents']
+const LISTS: readonly List[] = ['read', 'columns', 'links', 'skipped', 'withoutText', 'documents', 'damaged']
 
 /** Why a file or folder was not read, apart from its extension. */
 export type SkipReason =
@@ -58,6 +60,14 @@ const DOCUMENTS: Readonly<Record<DocumentReason, string>> = {
   duplicate: 'equal to an earlier one',
   repeated: 'neither trained on nor scored because they repeat the training text',
   unsampled: 'not needed for so few steps',
+}
+
+/** Signs that an earlier conversion has lost characters, or decoded UTF-8 as Windows-1252. */
+export type Damage = 'lost-characters' | 'wrong-characters'
+
+const DAMAGED: Readonly<Record<Damage, string>> = {
+  'lost-characters': 'with U+FFFD, which stands for characters that an earlier conversion lost',
+  'wrong-characters': 'with signs such as "Ã¤", which an earlier conversion in the wrong encoding leaves',
 }
 
 /** Maximum number of different values of `what` in one list; further ones are counted together. */
@@ -95,6 +105,7 @@ export class ReadingLog {
       skipped: tallies('skipped'),
       withoutText: tallies('withoutText'),
       documents: tallies('documents'),
+      damaged: tallies('damaged'),
     }
   }
 }
@@ -120,6 +131,12 @@ export function readingLines(report: ReadingReport): string[] {
         `${counted(count, 'documents')} ${DOCUMENTS[what as DocumentReason] ?? what} (${names(count, first)})`,
     ),
   ])
+  line('look at', [
+    ...report.damaged.map(
+      ({ what, count, first }) =>
+        `${counted(count, 'documents')} ${DAMAGED[what as Damage] ?? what} (${names(count, first)})`,
+    ),
+  ])
   return lines
 }
 
@@ -128,7 +145,9 @@ export function skippedParts({ skipped }: ReadingReport): string[] {
   return skipped.map(({ what, count, first }) => {
     const words = Object.hasOwn(SKIPPED, what)
       ? SKIPPED[what as SkipReason]
-      : `${what}, a kind that cannot be read`
+      : what === OTHER
+        ? 'of further kinds that cannot be read'
+        : `${what}, a kind that cannot be read`
     return `${count} ${words} (${names(count, first)})`
   })
 }
@@ -160,7 +179,7 @@ export function readReport(fields: Fields): ReadingReport {
         first: tally.list('first', MAX_NAMES, (name) => String(name).slice(0, MAX_NAME)),
       }
     })
-  const [read = [], columns = [], links = [], skipped = [], withoutText = [], documents = []] =
+  const [read = [], columns = [], links = [], skipped = [], withoutText = [], documents = [], damaged = []] =
     LISTS.map(tallies)
-  return { read, columns, links, skipped, withoutText, documents }
+  return { read, columns, links, skipped, withoutText, documents, damaged }
 }

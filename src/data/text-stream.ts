@@ -27,11 +27,23 @@ export async function* textOf(file: FoundFile, options: StreamOptions): AsyncGen
   const encoding = await mapDiskErrors(path, () => encodingOf(path, () => checked(file, options)))
   if (encoding !== 'utf-8') options.onEncoding?.(path, encoding)
   const decoder = new TextDecoder(encoding, { fatal: true })
+  const decode = (chunk?: Uint8Array): string => {
+    try {
+      return chunk === undefined ? decoder.decode() : decoder.decode(chunk, { stream: true })
+    } catch (cause) {
+      throw new InputError(
+        'not-text',
+        `${path} has changed while it was read; run the command again when nothing writes to it`,
+        {},
+        cause,
+      )
+    }
+  }
   for await (const chunk of bytesOf(file, options)) {
-    const text = decoder.decode(chunk, { stream: true })
+    const text = decode(chunk)
     if (text !== '') yield text
   }
-  yield decoder.decode()
+  yield decode()
 }
 
 async function* checked(file: FoundFile, options: StreamOptions): AsyncGenerator<Uint8Array> {

@@ -157,6 +157,17 @@ describe('CSV', () => {
       'id;text,name\n1;x,y\n',
       /row 1: the header could be separated by "," or ";"; .*sep=,/,
     ],
+    [
+      'a header that lacks columns',
+      'Export\n\nid;text\n1;x\n2;y\n',
+      /header has one column, but every row has the same number of ";"/,
+    ],
+    [
+      'quotes that are escaped by a backslash',
+      'id,text\n1,"say \\"no\\" then"\n',
+      /row 2 .*inside a cell as ""/,
+    ],
+    ['quotes of one stroke', "id,text\n1,'a, b'\n", /row 2 .* got 3/],
     ['a space before a quote', 'id,text\n1, "a, b"\n', /row 2 .* got 3/],
   ])('is refused with the row for %s', async (_, content, message) => {
     await expect(csv(content)).rejects.toMatchObject({

@@ -5,7 +5,7 @@ import { openCorpus } from '../../src/data/corpus.ts'
 import { corpusWarnings } from '../../src/data/corpus-warnings.ts'
 import { prepareCorpus } from '../../src/data/prepare-corpus.ts'
 import type { PrepareProgress } from '../../src/data/prepare-progress.ts'
-import { ReadingLog } from '../../src/data/reading-report.ts'
+import { ReadingLog, readingLines } from '../../src/data/reading-report.ts'
 import { Tokenizer } from '../../src/data/tokenizer.ts'
 import { cleanUp, folder, SMALL_MODEL } from '../support/folders.ts'
 
@@ -161,6 +161,23 @@ describe('a prepared corpus', () => {
       ({ code }) => code,
     )
     expect(codes).toContain('near-duplicates')
+  })
+
+  it('names files whose text an earlier conversion has damaged', async () => {
+    const corpus = await corpusOf([
+      ...lines,
+      'Gr\ufffd\ufffde',
+      'Gr\u00c3\u00b6e sp\u00c3\u00a4ter',
+      '\u00e2\u20ac\u0153x',
+    ])
+    await corpus.close()
+    expect(corpus.stats.reading.damaged).toEqual([
+      { what: 'lost-characters', count: 1, first: ['a.jsonl'] },
+      { what: 'wrong-characters', count: 2, first: ['a.jsonl'] },
+    ])
+    expect(readingLines(corpus.stats.reading).at(-1)).toMatch(
+      /^look at: 1 document with U\+FFFD, .*; 2 documents with/,
+    )
   })
 
   it('keeps what was read and left out, and the column, for later', async () => {
