@@ -36,6 +36,7 @@ interface Column {
 /** First guess of the size of a page header, which holds the least and the greatest value of its page. */
 const HEADER_BYTES = 4096
 const MAX_HEADER_BYTES = 64 * 2 ** 20
+const MAX_READ_BYTES = 2 ** 31 - 1
 
 /**
  * The text of every row; undefined for null.
@@ -51,7 +52,7 @@ export async function* readParquet(
     const metadata = await metadataOf(path, handle)
     const name = columnOf(path, metadata, options.column)
     options.onColumn(name)
-    const schemaPath = getSchemaPath(metadata.schema, [name])
+    const schemaPath = decoding(path, () => getSchemaPath(metadata.schema, [name]))
     const column = { path, name, handle, schemaPath, options }
     let row = 0
     for (const group of metadata.row_groups) {
@@ -97,8 +98,10 @@ function refuseOtherFormatButParquet(path: string, start: Uint8Array): void {
 
 /** @throws InputError `usage` if the column is missing or is not one of text. */
 function columnOf(path: string, metadata: FileMetaData, wanted: string | undefined): string {
-  const [root] = getSchemaPath(metadata.schema, [])
-  const columns = (root as SchemaTree).children
+  const columns = decoding(path, () => {
+    const [root] = getSchemaPath(metadata.schema, [])
+    return (root as SchemaTree).children.filter(({ element }) => typeof element.name === 'string')
+  })
   const index = textColumn(
     path,
     columns.map(({ element }) => element.name),
@@ -135,6 +138,8 @@ async function* columnValues(
   }
   let at = Number(metadata.dictionary_page_offset || metadata.data_page_offset)
   const end = at + Number(metadata.total_compressed_size)
+  const { size } = await column.handle.stat()
+  if (!(at >= 0 && end >= at && end <= size)) throw damaged(path, 'a column ends behind the file')
   let dictionary: ReturnType<typeof readPage>['data']
   while (at < end) {
     options.signal?.throwIfAborted()
@@ -216,6 +221,9 @@ async function bytesAt(
   at: number,
   length: number,
 ): Promise<Uint8Array<ArrayBuffer>> {
+  // Damaged metadata can hold any numbers, and Node ends the process for lengths that are not whole 32-bit numbers.
+  const isRange = Number.isSafeInteger(at) && at >= 0 && Number.isSafeInteger(length) && length >= 0
+  if (!isRange || length > MAX_READ_BYTES) throw damaged(path, 'it names places outside of itself')
   const buffer = new Uint8Array(length)
   const { bytesRead } = await mapDiskErrors(path, () => handle.read(buffer, 0, length, at))
   if (bytesRead < length) throw damaged(path, 'it is cut off')

@@ -117,8 +117,9 @@ describe('Parquet', () => {
   })
 
   it('is refused in a sentence, or read as it was, whatever byte is damaged', async () => {
-    for (let at = 0; at < whole.length; at++) {
-      const bytes = damaged(at, (whole[at] as number) ^ 0x15)
+    const places = Array.from({ length: 3 * whole.length }, (_, i) => [Math.floor(i / 3), i % 3] as const)
+    for (const [at, kind] of places) {
+      const bytes = damaged(at, (whole[at] as number) ^ ([0x15, 0x80, 0xff][kind] as number))
       const outcome = await readFileOf('a.parquet', bytes).then(
         ({ texts }) => texts.length,
         (error: { code?: string }) => error.code,
