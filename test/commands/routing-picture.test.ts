@@ -18,7 +18,7 @@ describe('the routing picture', () => {
     )
   })
 
-  it('escapes names, shortens long ones and refers to no other file', () => {
+  it('escapes names and refers to no other file', () => {
     const hostile = '</text><script>alert("1")</script>&\u0000'
     const experts = [
       { id: 'sha256:aa' as const, name: 'x'.repeat(64), institution: 'A & B' },
@@ -29,8 +29,38 @@ describe('the routing picture', () => {
     expect(text).not.toMatch(/<script|href|url\(/)
     expect(text).not.toContain('\u0000')
     expect(text).toContain('&lt;/text&gt;&lt;script&gt;')
-    expect(text).toContain(`<title>A &amp; B/${'x'.repeat(64)}</title>`)
+    expect(text).toContain('A &amp; B/')
     expect(parse(text).querySelectorAll('script')).toHaveLength(0)
+  })
+
+  it('shows every name as a whole, in several lines if it is long, within the picture', () => {
+    const long = 'Königliche Akademie für Wissenschaften, Künste und Gewerbe zu Mühlhausen an der Enz'
+    const experts = [
+      { id: 'sha256:aa' as const, name: 'W'.repeat(64), institution: long },
+      { id: 'sha256:bb' as const, name: '医学'.repeat(20), institution: 'Hospital' },
+    ]
+    const name = 'MMMM '.repeat(40).trim()
+    const [domain] = report().domains as [DomainReport]
+    const svg = parse(routingPicture(report({ experts, domains: [{ ...domain, name }] })))
+    const width = Number(svg.querySelector('svg')?.getAttribute('width'))
+    const texts = [...svg.querySelectorAll('text')]
+    const shown = texts.map((text) => text.textContent).join('')
+    for (const whole of [name, `${long}/${'W'.repeat(64)}`, `Hospital/${'医学'.repeat(20)}`])
+      expect(shown).toContain(whole)
+    const [, left = ''] =
+      /translate\((\d+)/.exec(svg.querySelector('g')?.getAttribute('transform') ?? '') ?? []
+    for (const text of texts) {
+      const { length } = [...(text.textContent ?? '')]
+      const x = Number(text.getAttribute('x'))
+      const name = text.getAttribute('class')
+      // The letters W and M and those of CJK are about as wide as the font is high, 12 pixels, in all fonts.
+      if (name === 'label' && /^(W+|[医学]+)$/.test(text.textContent ?? ''))
+        expect(Number(left) + x - 12 * length).toBeGreaterThanOrEqual(0)
+      if (name === 'domain') expect(Number(left) + x + 12 * length).toBeLessThanOrEqual(width)
+    }
+    const rows = texts.filter((text) => text.getAttribute('class') === 'label')
+    const baselines = rows.map((row) => Number(row.getAttribute('y')))
+    expect(baselines.every((y, i) => i === 0 || y - (baselines[i - 1] as number) >= 12)).toBe(true)
   })
 
   it('puts panels into several rows before the picture is wider than a page', () => {
