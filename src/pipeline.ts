@@ -227,15 +227,20 @@ function checkNotForked({ statements, identity }: Parts): void {
   )
 }
 
+/** Whether the home was copied or restored, and none of the other members has been reached since. */
+export function isBehind({ mark, membership, identity }: Parts): boolean {
+  const hasOthers = membership
+    .roster()
+    .members.some(({ peerId, revoked }) => peerId !== identity.peerId && revoked === undefined)
+  return mark.isCopied && hasOthers
+}
+
 /**
  * Call this before anything is signed that follows what this node has signed before.
  * @throws InputError `behind` if the home was copied or restored and no member has been reached since.
  */
-export function checkCaughtUp({ mark, membership, identity }: Parts): void {
-  const hasOthers = membership
-    .roster()
-    .members.some(({ peerId, revoked }) => peerId !== identity.peerId && revoked === undefined)
-  if (!mark.isCopied || !hasOthers) return
+export function checkCaughtUp(parts: Parts): void {
+  if (!isBehind(parts)) return
   throw new InputError(
     'behind',
     'this home folder was copied or restored from a backup, so other members may hold later statements of this node; start the node and try again once it has reached a member. If nothing was signed since the copy was made and no member can be reached, --alone signs all the same',

@@ -246,3 +246,45 @@ describe('after any history, once everybody has heard everything', () => {
     },
   )
 })
+
+describe('news that a member hears from another one', () => {
+  /** Two nodes, of which the second one publishes. */
+  async function two() {
+    model ??= loadTinyModel()
+    const publicModel = await model
+    const [founder, member] = [identityOf(1), identityOf(2)]
+    const c = simulatedConsortium(founder, publicModel)
+    const init = { consortium: c, publicModel, holders: () => [] }
+    const node = await simulatedNode(init, founder)
+    return { c, node, member, admission: c.admit('Member', member) }
+  }
+
+  it('such as a roster is announced again, so that it reaches those who ask this member', async () => {
+    const { c, node, admission, member } = await two()
+    expect(await ingest(node.parts, admission)).toBe(true)
+    expect(node.announced).toBe(1)
+    expect(await ingest(node.parts, admission)).toBe(false)
+    expect(node.announced).toBe(1)
+    expect(await ingest(node.parts, c.revoke(member, 'left', 0))).toBe(true)
+    expect(node.announced).toBe(2)
+    await node.close()
+  })
+
+  it('such as a fork is announced once, whether two statements or a head prove it', async () => {
+    for (const kind of ['statements', 'head'] as const) {
+      const { c, node, admission, member } = await two()
+      await ingest(node.parts, admission)
+      const author = c.publisher(member)
+      const twin = author.twin()
+      await ingest(node.parts, author.manifest().envelope)
+      const other = twin.manifest({ domain: 'another' }).envelope
+      const before = node.announced
+      await ingest(node.parts, kind === 'head' ? twin.head() : other)
+      expect(node.parts.statements.isForked(member.peerId)).toBe(true)
+      await ingest(node.parts, twin.head())
+      await ingest(node.parts, other)
+      expect(node.announced).toBe(before + 1)
+      await node.close()
+    }
+  })
+})

@@ -113,7 +113,7 @@ function printAddresses({ node, api }: RunningNode, upstream: Upstream | undefin
       `API     ${url}, key in ${node.paths.apiKey}`,
       ...(node.isCopied
         ? [
-            'this home was copied or restored from a backup: it signs nothing until a member has told what it holds',
+            'this home was copied or restored from a backup: until a member has told what it holds, it signs nothing and uses no expert of others, who may have withdrawn it',
           ]
         : []),
       ...(upstream === undefined

@@ -40,9 +40,10 @@ export function exchangeHandlers(parts: Parts, catalogue: Catalogue, log: Log): 
   }
 }
 
-/** A member has told what it holds of this node, so a home that was copied or restored may sign again. */
-async function confirm({ mark }: Parts, log: Log): Promise<void> {
+/** A member has told what it holds of this node, so a home that was copied or restored may sign again, and use what others publish. */
+async function confirm({ mark, composer }: Parts, log: Log): Promise<void> {
   if (!mark.isCopied) return
   await mark.confirm()
+  await composer.recompose()
   log.info('this home was copied or restored; it has caught up with the members and may sign again')
 }

@@ -3,7 +3,7 @@
  * its own file; pipeline.ts shows the path of an expert through them.
  */
 import '../lib/node20.ts'
-import { AcceptedExperts } from '../acceptance/accepted-experts.ts'
+import { type AcceptedExpert, AcceptedExperts } from '../acceptance/accepted-experts.ts'
 import { type PackageState, PackageStates } from '../acceptance/package-states.ts'
 import { DEFAULT_POLICY } from '../acceptance/policy.ts'
 import { AcceptanceQueue } from '../acceptance/queue.ts'
@@ -38,6 +38,7 @@ import {
   announce,
   checkCaughtUp,
   ingest,
+  isBehind,
   type Parts,
   type Publication,
   prepare,
@@ -172,7 +173,7 @@ export class FlexMeshNode {
       topK,
       router,
       weights: init.weights ?? 'fp32',
-      experts: () => seated(this.accepted.list()),
+      experts: () => seated(this.#usable()),
       publicStatistics,
       onComposed: ({ digest, experts, router, routerNote }) => {
         const institutions = experts.map(({ institution }) => institution)
@@ -325,6 +326,15 @@ export class FlexMeshNode {
   /** Whether the home was copied or restored and no member has been reached since, so that nothing is signed. */
   get isCopied(): boolean {
     return this.#parts.mark.isCopied
+  }
+
+  /**
+   * The accepted experts, without those of others while a copied or restored home may not know of their withdrawal.
+   */
+  #usable(): readonly AcceptedExpert[] {
+    const all = this.accepted.list()
+    if (this.#parts === undefined || !isBehind(this.#parts)) return all
+    return all.filter(({ peerId }) => peerId === this.identity.peerId)
   }
 
   get charter(): Charter {

@@ -1,5 +1,10 @@
 import { describe, expect, it } from 'vitest'
-import { pullStatements, STATEMENTS } from '../../src/exchange/statements.ts'
+import {
+  encodeStatementsRequest,
+  pullStatements,
+  STATEMENTS,
+  serveStatements,
+} from '../../src/exchange/statements.ts'
 import { digestOf, utf8 } from '../../src/lib/bytes.ts'
 import type { StatementsRequest } from '../../src/statements/statement-log.ts'
 import { fakeNetwork } from '../support/fake-network.ts'
@@ -74,5 +79,27 @@ describe('a pull of statements', () => {
     const pulled = await pull({ statements: 1e6, page: 1, isBehind: () => true })
     expect(pulled).toEqual({ held: 16, received: 16, requests: 16 })
     expect(pulled.requests).toBeLessThan(STATEMENTS.quota.burst)
+  })
+})
+
+describe('a request for statements', () => {
+  it.each([
+    ['that names more than this node holds makes it ask in turn', true],
+    ['that names less does not', false],
+  ])('%s', async (_, isAhead) => {
+    const asked: string[] = []
+    const answer = serveStatements({
+      handlers: {
+        wanted: () => ({ rosterVersion: 1, known: [] }),
+        statementsSince: async function* () {},
+        isAhead: () => isAhead,
+        onStatement: async () => undefined,
+        onFork: async () => undefined,
+      },
+      pullFrom: (peer) => asked.push(peer),
+    })
+    const request = encodeStatementsRequest({ rosterVersion: 2, known: [] })
+    for await (const frame of answer(request, 'asker', never)) expect(frame).toBeUndefined()
+    expect(asked).toEqual(isAhead ? ['asker'] : [])
   })
 })

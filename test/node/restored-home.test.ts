@@ -57,6 +57,7 @@ describe('a restored home', () => {
         await net.watch.until('the withdrawal', () => inUse(hospital).length === 0)
       },
       async (node) => {
+        expect(node.composer.served.composition.experts).toHaveLength(1) // Its own.
         await expect(publish(node, 'law')).rejects.toMatchObject(BEHIND)
         await expect(run(node, 'withdraw', { name: 'law' })).rejects.toMatchObject(BEHIND)
       },
@@ -66,6 +67,23 @@ describe('a restored home', () => {
     await net.accepted(1)
     expect(inUse(hospital)).toEqual([id])
     expect(await hospital.catalogue.get('forks', again.identity.peerId)).toBeUndefined()
+  })
+
+  it('uses no expert of others until it has caught up, because it may not know of a withdrawal', async () => {
+    const hospital = net.nodes[0] as FlexMeshNode
+    await publishLaw()
+    const again = await restored(
+      0,
+      () => run(net.nodes[1] as FlexMeshNode, 'withdraw', { name: 'law' }),
+      async (node) => {
+        expect(inUse(node)).toHaveLength(1)
+        expect(node.composer.served.composition.experts).toEqual([])
+      },
+    )
+    expect(again).not.toBe(hospital)
+    await net.watch.until('the withdrawal', () => !again.isCopied && inUse(again).length === 0)
+    await publish(net.nodes[1] as FlexMeshNode, 'law')
+    await net.watch.until('the new expert', () => again.composer.served.composition.experts.length === 1)
   })
 
   it('of a founder changes no roster until it has caught up', async () => {

@@ -68,6 +68,8 @@ export interface SimulatedNode {
   parts: Parts
   /** Whether no byte can be written. */
   isDiskFull: boolean
+  /** Number of heads that it has announced. */
+  announced: number
   /** Names of the files in its blob store. */
   files(): Promise<string[]>
   restart(): Promise<void>
@@ -105,6 +107,7 @@ export async function simulatedNode(init: SimulationInit, identity: Identity): P
   const node: SimulatedNode = {
     identity,
     isDiskFull: false,
+    announced: 0,
     files: async () => (await readdir(join(dir, 'blobs'))).filter((name) => !name.includes('.')).sort(),
     restart: async () => {
       await close()
@@ -198,7 +201,7 @@ async function partsOf(
     composer,
     signing: new Serial(),
     fetch: (file) => copyFrom(init.holders(node), file, node),
-    sendHead: async () => undefined,
+    sendHead: async () => void node.announced++,
     log: SILENT,
     onEvent: () => undefined,
     now,
