@@ -109,6 +109,7 @@ export class Completions {
     kind: RequestKind,
   ): Promise<Response> {
     const stream = new EventStream(this.#init.streamLimits)
+    c.req.raw.signal.addEventListener('abort', () => stream.leave(), { once: true })
     stream.signal.addEventListener('abort', () => c.env.client?.drop(), { once: true })
     const signal = AbortSignal.any([c.req.raw.signal, stream.signal])
     const first = Promise.withResolvers<void>()

@@ -63,11 +63,7 @@ export class EventStream {
             this.#take()
             this.#watch()
           }),
-        cancel: () => {
-          this.#take = undefined
-          this.#isTaken = true
-          this.#giveUp(new Error('the client left'))
-        },
+        cancel: () => this.leave(),
       },
       // Nothing is taken ahead of the client.
       { highWaterMark: 0 },
@@ -102,6 +98,13 @@ export class EventStream {
     clearTimeout(this.#keepAliveTimer)
     this.#take?.()
     this.#watch()
+  }
+
+  /** The client has left. */
+  leave(): void {
+    this.#take = undefined
+    this.#isTaken = true
+    this.#giveUp(new Error('the client left'))
   }
 
   /** Ends a stream whose body nobody will read. */

@@ -358,6 +358,27 @@ describe('a place in the queue', () => {
       expect(eventsOf(await response.text()).at(-1)).toBe('[DONE]')
   })
 
+  it('is free when a client leaves that has not read what was kept for it', async () => {
+    const text = 'x'.repeat(limit('streamBufferBytes'))
+    const waits = Promise.withResolvers<void>()
+    let kept = 0
+    const app = appWith({
+      generate: async function* ({ stream }) {
+        if (!stream) return
+        if (++kept === limit('servedStreams')) waits.resolve()
+        yield { text }
+        yield { text }
+      },
+    })
+    const clients = Array.from({ length: limit('servedStreams') }, () => new AbortController())
+    const unread = clients.map(({ signal }) => post(app, { ...ask, stream: true }, { signal }))
+    await waits.promise
+    await Promise.all(unread)
+    const next = post(app, ask)
+    for (const client of clients) client.abort()
+    expect((await next).status).toBe(200)
+  })
+
   it('is free only after the generation of a client that left has stopped', async () => {
     const order: string[] = []
     const stopping = Promise.withResolvers<void>()
