@@ -86,6 +86,9 @@ describe('the limits and codes of the program', () => {
     // These concern the owner's own text, which no peer sees.
     const local = [
       'documentBytes',
+      'parquetPageBytes',
+      'sampledTrainBytes',
+      'sampledTrainBytesInMemory',
       'heldOutBytes',
       'trainTokens',
       'noisyTrainTokens',
