@@ -24,6 +24,7 @@ import {
   WEIGHTS_FILE,
 } from './checkpoint-directory.ts'
 import { endsOfText, type InstructFiles, readInstructFiles } from './instruct-files.ts'
+import { lazyParams } from './lazy-params.ts'
 import { CONFIG_FILE, findReplay, readConfig, readTokenizer, TOKENIZER_FILE } from './model-directory.ts'
 import { toFloat32 } from './safetensors.ts'
 
@@ -141,14 +142,27 @@ export function modelFiles({ dir, instruct, checkpoint: { weightFiles } }: Publi
 
 /** Load everything into memory, weights as float32. @throws InputError `not-a-model`; FormatError. */
 export async function loadPublicModel(dir: string): Promise<PublicModel> {
-  const { config, tokenizer, endsOfText: ends, instruct, checkpoint, tensors } = await openPublicModel(dir)
+  const model = await openPublicModel(dir)
   const params = new Map<string, Param>()
-  for (const [name, tensor] of tensors) {
-    const bytes = await readTensor(checkpoint, tensor)
-    checkPiece(checkpoint, tensor, bytes, 0)
+  for (const [name, tensor] of model.tensors) {
+    const bytes = await readTensor(model.checkpoint, tensor)
+    checkPiece(model.checkpoint, tensor, bytes, 0)
     params.set(name, { shape: tensor.shape, data: toFloat32({ dtype: tensor.dtype, data: bytes }) })
   }
-  const { chatTemplate } = instruct
+  return withParams(model, params)
+}
+
+/** `loadPublicModel`, but each weight is read again, and then kept, when it is first used. All are checked here. */
+export async function loadPublicModelLazily(dir: string): Promise<PublicModel> {
+  const model = await openPublicModel(dir)
+  await checkFinite(model.checkpoint, model.tensors.values())
+  return withParams(model, lazyParams(model.checkpoint, model.tensors))
+}
+
+async function withParams(
+  { dir, config, tokenizer, endsOfText: ends, instruct: { chatTemplate } }: PublicModelFiles,
+  params: Params,
+): Promise<PublicModel> {
   return { dir, config, params, tokenizer, endsOfText: ends, chatTemplate, replay: await replayOf(dir) }
 }
 

@@ -15,8 +15,17 @@ const MAX_THREADS = 4
 const IDLE_MS = 10_000
 /** Time that an aborted job has to stop by itself, for example to write its checkpoint, ms. */
 const GRACE_MS = 60_000
-/** Jobs after which the thread ends at once, since a training leaves hundreds of megabytes behind. */
-const LARGE_JOBS: readonly (keyof NodeJobs)[] = ['train', 'exportPair', 'cut']
+/** Heap for new objects, a third of the default: it saves 15 MB in a training, at no measurable time. */
+const YOUNG_GENERATION_MB = 4
+/** Jobs after which the thread ends at once, since they leave up to hundreds of megabytes behind. */
+const LARGE_JOBS: readonly (keyof NodeJobs)[] = [
+  'prepareReplay',
+  'publicStatistics',
+  'prepareText',
+  'train',
+  'exportPair',
+  'cut',
+]
 
 export interface JobThreadsInit extends ThreadSettings {
   /** Entry of the threads; default: the jobs of a node. Tests replace it. */
@@ -129,7 +138,8 @@ class JobThread {
 
   constructor({ entry = ENTRY, graceMs = GRACE_MS, ...settings }: JobThreadsInit) {
     this.#graceMs = graceMs
-    this.#worker = startThread(entry, { workerData: settings })
+    const resourceLimits = { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB }
+    this.#worker = startThread(entry, { workerData: settings, resourceLimits })
     this.#worker.unref()
     this.#worker.on('message', (message: unknown) => {
       try {

@@ -92,6 +92,8 @@ export class Activities implements NodeJobRunner {
     switch (name) {
       case 'train':
         return `training ${of<'train'>().name}`
+      case 'prepareText':
+        return `preparing the text of ${of<'prepareText'>().name}`
       case 'exportPair':
         return `exporting the pair of ${of<'exportPair'>().training.name}`
       case 'cut':

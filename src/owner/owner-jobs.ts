@@ -5,6 +5,7 @@
  */
 import type { DirectoryOptions } from '../checkpoint/huggingface-directory.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
+import type { PrepareProgress } from '../data/prepare-progress.ts'
 import type { JobHandlers } from '../lib/jobs.ts'
 import { reporting } from '../lib/reporting.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
@@ -42,6 +43,12 @@ export type OwnerJobs = {
     readonly progress: never
     readonly result: RouterStatistics
   }
+  /** Prepare the text of a training, if no earlier run did. */
+  readonly prepareText: {
+    readonly request: TrainRequest
+    readonly progress: PrepareProgress
+    readonly result: null
+  }
   readonly train: { readonly request: TrainRequest; readonly progress: TrainEvent; readonly result: null }
   readonly exportPair: {
     readonly request: ExportRequest
@@ -67,6 +74,15 @@ export const OWNER_JOBS: JobHandlers<OwnerJobs, OwnerWorkplace> = {
   ): AsyncGenerator<never, RouterStatistics, void> {
     const { publicStatistics } = await import('./statistics.ts')
     return publicStatistics(publicModel, training, signal)
+  },
+  async *prepareText(
+    { publicModel, training },
+    request,
+    signal,
+  ): AsyncGenerator<PrepareProgress, null, void> {
+    const { prepareText } = await import('./training-text.ts')
+    yield* prepareText(publicModel, training, request, signal)
+    return null
   },
   async *train({ engine, publicModel, training }, request, signal): AsyncGenerator<TrainEvent, null, void> {
     const { trainExpert } = await import('./train-expert.ts')

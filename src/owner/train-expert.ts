@@ -2,16 +2,12 @@
  * `flexmesh train`: trains an expert beside the public model on an owner's text and keeps it in the home folder. Can
  * be interrupted at any moment; the next run resumes from the last checkpoint. Knows nothing about packages.
  */
-import { join } from 'node:path'
 import type { PublicModel } from '../checkpoint/public-model.ts'
-import { type Corpus, openCorpus } from '../data/corpus.ts'
+import type { Corpus } from '../data/corpus.ts'
 import { type CorpusWarning, corpusWarnings } from '../data/corpus-warnings.ts'
-import { prepareCorpus } from '../data/prepare-corpus.ts'
 import type { PrepareProgress } from '../data/prepare-progress.ts'
 import { windowSampler } from '../data/token-file.ts'
-import { InputError } from '../lib/errors.ts'
-import { ensurePrivateDir, pathExists } from '../lib/files.ts'
-import { limit } from '../lib/limits.ts'
+import { ensurePrivateDir } from '../lib/files.ts'
 import { reporting } from '../lib/reporting.ts'
 import { checkRank } from '../model/low-rank.ts'
 import { zeroRows } from '../model/params.ts'
@@ -35,6 +31,7 @@ import {
   type TrainResult,
   trainingDirs,
 } from './training-folder.ts'
+import { openOrPrepare, ownTokensRead, publicRowsOf, sampleBytes } from './training-text.ts'
 
 export interface TrainRequest {
   readonly name: string
@@ -266,64 +263,4 @@ async function* reportedStart(
       )
     }
   }
-}
-
-function publicRowsOf(rows: number): number {
-  return Math.round(rows * TRAIN_DEFAULTS.replayShare)
-}
-
-/** Number of tokens of own text that all steps read together. */
-function ownTokensRead({ steps, accumulate }: TrainRequest): number {
-  const rows = TRAIN_DEFAULTS.B * accumulate
-  return steps * (rows - publicRowsOf(rows)) * TRAIN_DEFAULTS.T
-}
-
-/**
- * Bytes of own text that are enough for a number of tokens: several times as many, so that hardly any window is read
- * twice. Undefined, which means all text, if the sample would not fit into memory.
- */
-function sampleBytes(tokens: number): number | undefined {
-  const bytes = Math.max(limit('sampledTrainBytes'), SAMPLE_FACTOR * BYTES_PER_TOKEN * tokens)
-  return bytes <= limit('sampledTrainBytesInMemory') ? bytes : undefined
-}
-const SAMPLE_FACTOR = 4
-/** English has about 3.3 bytes per token with 4096 tokens, and more with larger vocabularies. */
-const BYTES_PER_TOKEN = 4
-
-/** The corpus that an earlier run prepared, if it is of the same paths and column; else a new one. */
-async function openOrPrepare(
-  model: PublicModel,
-  outDir: string,
-  request: Omit<PairRequest, 'seed'>,
-  signal: AbortSignal,
-  onProgress: (progress: PrepareProgress) => void,
-): Promise<Corpus> {
-  if (await pathExists(join(outDir, 'corpus.json'))) {
-    const corpus = await openCorpus(outDir, model.tokenizer)
-    const isSameText = request.paths.length === 0 || request.paths.join('\n') === corpus.paths.join('\n')
-    const isSameColumn = request.column === undefined || request.column === corpus.column
-    if (isSameText && isSameColumn) return corpus
-    await corpus.close()
-    const column = corpus.column === undefined ? '' : ` (column ${corpus.column})`
-    throw new InputError(
-      'exists',
-      `training ${request.name} was begun on ${corpus.paths.join(', ')}${column}; leave out --data and --column to continue it, or choose another --name`,
-    )
-  }
-  if (request.paths.length === 0) {
-    throw new InputError(
-      'not-found',
-      `no training named ${request.name} was begun; give its text with --data`,
-    )
-  }
-  return prepareCorpus({
-    paths: request.paths,
-    column: request.column,
-    tokenizer: model.tokenizer,
-    outDir,
-    minTrainTokens: limit('trainTokens'),
-    maxTrainBytes: request.maxTrainBytes,
-    signal,
-    onProgress,
-  })
 }

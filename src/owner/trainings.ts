@@ -100,7 +100,7 @@ export class Trainings {
     const either = this.#either(signal)
     const release = claimTraining(trainingDirs(this.#root, request.name), request.name, 'train')
     try {
-      yield* this.#turns.run(request.name, either, () => this.#withReplay('train', request, either))
+      yield* this.#turns.run(request.name, either, () => this.#prepareAndTrain(request, either))
     } finally {
       release()
     }
@@ -130,6 +130,14 @@ export class Trainings {
    */
   async cut(name: string, rank: number, signal: AbortSignal): Promise<CutExpert> {
     return resultOf(this.#withReplay('cut', { name, rank }, this.#either(signal)))
+  }
+
+  async *#prepareAndTrain(
+    request: TrainRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<TrainEvent, void, void> {
+    yield* this.#jobs.run('prepareText', request, signal)
+    yield* this.#withReplay('train', request, signal)
   }
 
   /** Run a job that reads the public text. */

@@ -1,5 +1,6 @@
 /** Job threads: results, progress and errors cross them unchanged, and the death of one fails only its job. */
 import { afterEach, describe, expect, it } from 'vitest'
+import type { ScoreRequest } from '../../src/jobs/score-texts.ts'
 import { JobThreads, type JobThreadsInit } from '../../src/jobs/threads.ts'
 import { resultOf } from '../../src/lib/jobs.ts'
 import type { TrainRequest } from '../../src/owner/train-expert.ts'
@@ -21,7 +22,8 @@ function threadsOf(onRun: string, onAbort = '', init: Partial<JobThreadsInit> = 
   return threads
 }
 
-const run = (threads: JobThreads): Promise<unknown> => resultOf(threads.run('publicStatistics', null, signal))
+const SCORE = {} as ScoreRequest
+const run = (threads: JobThreads): Promise<unknown> => resultOf(threads.run('score', SCORE, signal))
 
 const TRAIN = { name: 'law', paths: [], steps: 1, accumulate: 1, rank: 0, seed: 1 } satisfies TrainRequest
 
@@ -128,7 +130,7 @@ describe('a job in a thread', () => {
       hasRun = true
     })
     const left = new AbortController()
-    const sixth = resultOf(threads.run('publicStatistics', null, left.signal))
+    const sixth = resultOf(threads.run('score', SCORE, left.signal))
     left.abort(new Error('left'))
     await expect(sixth).rejects.toThrow('left')
     expect(hasRun).toBe(false)

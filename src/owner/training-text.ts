@@ -1,0 +1,109 @@
+/**
+ * The text of a training: how much of it is needed, and its preparation, which an interrupted training does not repeat.
+ * Knows no engine.
+ */
+import { join } from 'node:path'
+import type { PublicModel } from '../checkpoint/public-model.ts'
+import { type Corpus, openCorpus } from '../data/corpus.ts'
+import { prepareCorpus } from '../data/prepare-corpus.ts'
+import type { PrepareProgress } from '../data/prepare-progress.ts'
+import { InputError } from '../lib/errors.ts'
+import { ensurePrivateDir, pathExists } from '../lib/files.ts'
+import { limit } from '../lib/limits.ts'
+import { reporting } from '../lib/reporting.ts'
+import { checkRank } from '../model/low-rank.ts'
+import { TRAIN_DEFAULTS } from './train-defaults.ts'
+import type { PairRequest, TrainRequest } from './train-expert.ts'
+import { trainingDirs } from './training-folder.ts'
+
+/**
+ * Prepare the text of a training, unless an earlier run did. The training then only opens it. As a job of its own, it
+ * gives back the memory that reading and tokenizing take before the training needs it.
+ * @throws InputError as `trainExpert` before its first step.
+ */
+export async function* prepareText(
+  model: PublicModel,
+  trainingRoot: string,
+  request: TrainRequest,
+  signal: AbortSignal,
+): AsyncGenerator<PrepareProgress, void, void> {
+  checkRank(model.config, request.rank)
+  const dirs = trainingDirs(trainingRoot, request.name)
+  await ensurePrivateDir(dirs.dir)
+  const maxTrainBytes = sampleBytes(ownTokensRead(request))
+  const stop = new AbortController()
+  const either = AbortSignal.any([signal, stop.signal])
+  let preparing: Promise<void> | undefined
+  try {
+    yield* reporting<PrepareProgress, void>((report) => {
+      preparing = openOrPrepare(model, dirs.corpus, { ...request, maxTrainBytes }, either, report).then(
+        (corpus) => corpus.close(),
+      )
+      return preparing
+    })
+  } finally {
+    stop.abort() // Has an effect only if the caller has left the iteration.
+    await preparing?.catch(() => undefined)
+  }
+}
+
+/** Number of rows of public text among the rows of a batch. */
+export function publicRowsOf(rows: number): number {
+  return Math.round(rows * TRAIN_DEFAULTS.replayShare)
+}
+
+/** Number of tokens of own text that all steps read together. */
+export function ownTokensRead({ steps, accumulate }: TrainRequest): number {
+  const rows = TRAIN_DEFAULTS.B * accumulate
+  return steps * (rows - publicRowsOf(rows)) * TRAIN_DEFAULTS.T
+}
+
+/**
+ * Bytes of own text that are enough for a number of tokens: several times as many, so that hardly any window is read
+ * twice. Undefined, which means all text, if the sample would not fit into memory.
+ */
+export function sampleBytes(tokens: number): number | undefined {
+  const bytes = Math.max(limit('sampledTrainBytes'), SAMPLE_FACTOR * BYTES_PER_TOKEN * tokens)
+  return bytes <= limit('sampledTrainBytesInMemory') ? bytes : undefined
+}
+const SAMPLE_FACTOR = 4
+/** English has about 3.3 bytes per token with 4096 tokens, and more with larger vocabularies. */
+const BYTES_PER_TOKEN = 4
+
+/** The corpus that an earlier run prepared, if it is of the same paths and column; else a new one. */
+export async function openOrPrepare(
+  model: PublicModel,
+  outDir: string,
+  request: Omit<PairRequest, 'seed'>,
+  signal: AbortSignal,
+  onProgress: (progress: PrepareProgress) => void,
+): Promise<Corpus> {
+  if (await pathExists(join(outDir, 'corpus.json'))) {
+    const corpus = await openCorpus(outDir, model.tokenizer)
+    const isSameText = request.paths.length === 0 || request.paths.join('\n') === corpus.paths.join('\n')
+    const isSameColumn = request.column === undefined || request.column === corpus.column
+    if (isSameText && isSameColumn) return corpus
+    await corpus.close()
+    const column = corpus.column === undefined ? '' : ` (column ${corpus.column})`
+    throw new InputError(
+      'exists',
+      `training ${request.name} was begun on ${corpus.paths.join(', ')}${column}; leave out --data and --column to continue it, or choose another --name`,
+    )
+  }
+  if (request.paths.length === 0) {
+    throw new InputError(
+      'not-found',
+      `no training named ${request.name} was begun; give its text with --data`,
+    )
+  }
+  return prepareCorpus({
+    paths: request.paths,
+    column: request.column,
+    tokenizer: model.tokenizer,
+    outDir,
+    minTrainTokens: limit('trainTokens'),
+    maxTrainBytes: request.maxTrainBytes,
+    signal,
+    onProgress,
+  })
+}
