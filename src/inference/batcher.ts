@@ -36,6 +36,9 @@ export interface BatcherInit {
   readonly prefixCacheBytes: number
 }
 
+/** Milliseconds of steps after which the event loop gets a turn. */
+const LONGEST_TURN_MS = 4
+
 export class Batcher implements Generator {
   readonly contextLength: number
   readonly #decoder: Decoder
@@ -147,11 +150,17 @@ export class Batcher implements Generator {
         this.#cache = this.#newCache()
         this.#hasFailed = false
       }
+      let turn = performance.now()
       while (this.#active.length > 0 || this.#waiting.length > 0) {
         await this.#exclusive(() => this.#admit())
         this.#dropFinished()
         await this.#exclusive(() => this.#step())
         this.#dropFinished()
+        // Promises alone do not let the event loop turn. Readers get their tokens, and other work goes on.
+        if (performance.now() - turn > LONGEST_TURN_MS) {
+          await this.#exclusive(() => setImmediate())
+          turn = performance.now()
+        }
       }
     } catch (error) {
       for (const stream of [...this.#waiting.splice(0), ...this.#active.splice(0)]) stream.end({ error })
