@@ -1,5 +1,6 @@
 /**
- * `flexmesh publish --rank`: reduces a trained expert to a rank, calibrates and scores the result. Knows nothing about packages.
+ * `flexmesh publish --rank`: reduces a trained expert to a rank, calibrates and scores the result. Knows nothing about
+ * packages.
  */
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { InputError } from '../lib/errors.ts'
@@ -19,8 +20,8 @@ export interface CutExpert extends TrainedExpert {
 }
 
 /**
- * Cut a finished training to `rank`, calibrate its release again, since a cut changes what it does, and score it. The training itself is not changed, so it can be cut again at
- * another rank.
+ * Cut a finished training to `rank`, calibrate its release again, since a cut changes what it does, and score it. The
+ * training itself is not changed, so it can be cut again at another rank.
  * @throws InputError `not-found`; `usage` for a rank that does not fit the model or is not below the expert's own.
  */
 export async function cutTrained(

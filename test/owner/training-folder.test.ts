@@ -1,0 +1,45 @@
+import { mkdir } from 'node:fs/promises'
+import { afterAll, expect, it } from 'vitest'
+import { referenceExpert } from '../../scripts/bench/inference/reference-models.ts'
+import { mulberry32 } from '../../src/lib/random.ts'
+import { loadTrained, saveExpert, saveResult, trainingDirs } from '../../src/owner/training-folder.ts'
+import { cleanUp, folder } from '../support/folders.ts'
+import { TINY } from '../support/tiny-model.ts'
+
+afterAll(cleanUp)
+
+const RESULT = {
+  name: 'law',
+  steps: 200,
+  tokens: 5000,
+  documents: 7,
+  replayShareMilli: 250,
+  statisticsDocuments: 0,
+  own: { before: 2.666, after: 1.2 },
+  public: { before: 1.483, after: 1.489 },
+}
+
+it.each([
+  ['without calibration', {}],
+  [
+    'with what calibration changed',
+    {
+      calibration: {
+        bias: -1.125,
+        router: 'rows' as const,
+        uncalibrated: { own: { before: 2.666, after: 1.08 }, public: { before: 1.483, after: 1.504 } },
+        calibrated: { own: RESULT.own, public: RESULT.public },
+      },
+    },
+  ],
+])('a finished training is read as it was written, %s', async (_, calibration) => {
+  const root = await folder()
+  const dirs = trainingDirs(root, 'law')
+  await mkdir(dirs.dir)
+  const expert = referenceExpert(TINY, mulberry32(4))
+  await saveExpert(TINY, dirs, expert)
+  await saveResult(dirs, { ...RESULT, ...calibration })
+  const found = await loadTrained({ config: TINY }, root, 'law')
+  expect(found.result).toEqual({ ...RESULT, ...calibration })
+  expect(found.expert.routerRows).toEqual(expert.routerRows)
+})
