@@ -7,7 +7,7 @@ import { FormatError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
 import { MAX_ADDRESS_LENGTH } from '../network/address.ts'
-import type { MemberAddresses } from '../network/mesh.ts'
+import type { MemberAddresses } from '../network/address-table.ts'
 import type { Answer, Asker, Network } from '../network/network.ts'
 import type { ProtocolRow } from '../network/protocol.ts'
 
@@ -21,7 +21,7 @@ export const ADDRESSES: ProtocolRow = {
   maxInboundStreams: limit('protocolInboundStreams'),
   // A member asks once in every sync.
   quota: { burst: 32, everyMs: 250 },
-  guests: false,
+  guests: 'none',
 }
 
 export function decodeAddressesRequest(value: unknown): void {

@@ -23,7 +23,7 @@ export const BLOB: ProtocolRow = {
   maxInboundStreams: limit('protocolInboundStreams'),
   // Requests for the last chunks of a file may ask for a single chunk each.
   quota: { burst: 64, everyMs: 5 },
-  guests: true,
+  guests: 'proven',
 }
 
 export type BlobRequest =

@@ -7,8 +7,8 @@ import type { JoinStatus } from '../consortium/membership-request.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import type { Digest } from '../lib/bytes.ts'
 import type { FileRef } from '../lib/file-ref.ts'
+import type { MemberAddresses } from '../network/address-table.ts'
 import { Libp2pNetwork } from '../network/libp2p-network.ts'
-import type { MemberAddresses } from '../network/mesh.ts'
 import type { Network, NetworkInit } from '../network/network.ts'
 import type { Encrypter } from '../network/transport.ts'
 import type { BlobStore } from '../store/blob-store.ts'
@@ -90,6 +90,7 @@ export class Exchange {
       handlers: {
         isMember: (peer) => handlers.isMember(peer),
         guestsOpen: () => handlers.guestsOpen(),
+        isRevoked: (peer) => handlers.isRevoked(peer),
         judge: (announcement) => judgeAnnouncement(handlers, announcement, log),
         onConnected: (peer) => this.#catchUpWith(peer),
         onAnnouncement: (from) => this.#catchUpWith(from),
@@ -186,7 +187,7 @@ export class Exchange {
     const { signal } = this.#stopping
     try {
       const others = await askAddresses(this.#network, peer, signal)
-      await Promise.all(others.map((other) => this.#network.learn(other)))
+      await Promise.all(others.map((other) => this.#network.learn(other, peer)))
     } catch (error) {
       if (signal.aborted) throw error
       this.#log.debug(`the addresses that ${peer} knows were not learned`, error)

@@ -1,6 +1,6 @@
 /** What the exchange asks of the rest of the program, and what it reports to it. */
 import type { PeerIdString } from '../identity/keys.ts'
-import type { MemberAddresses } from '../network/mesh.ts'
+import type { MemberAddresses } from '../network/address-table.ts'
 import type { BlobHandlers } from './blob.ts'
 import type { HeadHandlers } from './heads.ts'
 import type { JoinHandlers } from './join.ts'
@@ -10,6 +10,8 @@ export interface ExchangeHandlers extends JoinHandlers, StatementsHandlers, Blob
   isMember(peer: PeerIdString): boolean
   /** Whether peers that are not members may connect to join, because an invitation is open. */
   guestsOpen(): boolean
+  /** Whether a peer was a member and was revoked: it may read the rosters, to learn so. */
+  isRevoked(peer: PeerIdString): boolean
   /** A sync with a member is complete. `addresses` are those at which members can be reached after a restart. */
   onSynced(peer: PeerIdString, addresses: readonly MemberAddresses[]): void
 }

@@ -2,13 +2,13 @@
  * The join protocol: a peer that holds an invitation asks for the charter and the rosters, and then for
  * membership. Implements protocols/package-exchange, Join. Does not decide who becomes a member.
  */
-import { JOIN_STATUS, type JoinStatus } from '../consortium/membership-request.ts'
+import { JOIN_STATUS, type JoinStatus, openMembershipRequest } from '../consortium/membership-request.ts'
 import type { PeerIdString } from '../identity/keys.ts'
 import { ExchangeError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
 import { decodeBytesFrame, firstFrame, requireFrame } from '../network/frames.ts'
-import type { Answer, Asker } from '../network/network.ts'
+import type { Answer, Asker, Network } from '../network/network.ts'
 import type { ProtocolRow } from '../network/protocol.ts'
 
 export const JOIN: ProtocolRow = {
@@ -21,7 +21,7 @@ export const JOIN: ProtocolRow = {
   maxInboundStreams: limit('protocolInboundStreams'),
   // While a joining node waits for approval, it asks once a second.
   quota: { burst: 16, everyMs: 500 },
-  guests: true,
+  guests: 'all',
 }
 
 export type JoinRequest =
@@ -55,15 +55,28 @@ export function decodeStatusFrame(value: unknown): JoinStatus {
   return status
 }
 
-export function serveJoin({ handlers }: { readonly handlers: JoinHandlers }): Answer {
+/** A request with the token of an open invitation also admits its sender as a guest. */
+export function serveJoin({
+  handlers,
+  network,
+}: {
+  readonly handlers: JoinHandlers
+  readonly network: Pick<Network, 'admitGuest'>
+}): Answer {
+  const admit = (from: PeerIdString, token: string): void => {
+    if (!network.admitGuest(from, token)) throw new ExchangeError('refused', `${from}: too many guests`)
+  }
   return async function* (value, from) {
     const request = decodeJoinRequest(value)
     if (request.kind === 'membership') {
-      yield { status: await handlers.onMembershipRequest(request.envelope, from) }
+      const status = await handlers.onMembershipRequest(request.envelope, from)
+      if (status === 'pending') admit(from, openMembershipRequest(request.envelope).token)
+      yield { status }
       return
     }
     const envelopes = handlers.charterFor(request.token, from)
     if (envelopes === undefined) throw new ExchangeError('refused', 'unknown or expired invitation')
+    admit(from, request.token)
     for (const bytes of envelopes) yield { bytes }
   }
 }

@@ -12,6 +12,7 @@ import type { Answer, Asker } from '../network/network.ts'
 import type { ProtocolRow } from '../network/protocol.ts'
 import { decodeForkFrame, type ForkEnvelopes, forkFrame } from '../statements/fork.ts'
 import type { Offered, StatementsRequest } from '../statements/statement-log.ts'
+import type { ExchangeHandlers } from './handlers.ts'
 import type { HeadHandlers } from './heads.ts'
 
 export const STATEMENTS: ProtocolRow = {
@@ -25,7 +26,7 @@ export const STATEMENTS: ProtocolRow = {
   maxInboundStreams: limit('protocolInboundStreams'),
   // A member asks after every connection and every announcement.
   quota: { burst: 32, everyMs: 50 },
-  guests: false,
+  guests: 'revoked',
 }
 
 /**
@@ -41,6 +42,8 @@ export interface StatementsHandlers {
   statementsSince(request: StatementsRequest): AsyncIterable<Offered>
   /** Whether the member that sent a request holds something that this node lacks. */
   isAhead(request: StatementsRequest): boolean
+  /** Envelopes of the rosters after a version, in order. */
+  rostersSince(version: number): readonly Uint8Array[]
   /** Resolves, with any value, once the statement is stored or refused. A refusal is not a rejection. */
   onStatement(envelope: Uint8Array, from: PeerIdString): Promise<unknown>
   /** Resolves once a proof that a member has forked is stored or refused. */
@@ -67,15 +70,22 @@ export function decodeStatementsRequest(value: unknown): StatementsRequest {
   return { rosterVersion, known }
 }
 
-/** A request also shows what its sender holds, so a node that lacks something of it asks in turn. */
+/**
+ * A request also shows what its sender holds, so a node that lacks something of it asks in turn. A peer that is not a
+ * member any more receives the rosters only.
+ */
 export function serveStatements(init: {
-  readonly handlers: StatementsHandlers
+  readonly handlers: StatementsHandlers & Pick<ExchangeHandlers, 'isMember'>
   /** Begin to pull from a member. */
   readonly pullFrom: (peer: PeerIdString) => void
 }): Answer {
   const { handlers, pullFrom } = init
   return async function* (value, from) {
     const request = decodeStatementsRequest(value)
+    if (!handlers.isMember(from)) {
+      for (const bytes of handlers.rostersSince(request.rosterVersion)) yield { bytes }
+      return
+    }
     if (handlers.isAhead(request)) pullFrom(from)
     for await (const offered of handlers.statementsSince(request)) {
       yield offered.kind === 'fork' ? forkFrame(offered.envelopes) : { bytes: offered.envelope }

@@ -63,18 +63,194 @@ export const LIMITS = {
     unit: 'bytes',
     why: 'envelopes in one log, of which manifests may fill three quarters; with 64 members a catalogue of 1 GiB',
   },
-  addressesPerMember: { value: 8, unit: 'count', why: 'interfaces of one host that others may dial' },
-  maxConnections: { value: 72, unit: 'count', why: 'members plus eight guests' },
-  guestConnections: { value: 8, unit: 'count', why: 'peers that hold an invitation but are not members yet' },
+  addressesPerMember: {
+    value: 8,
+    unit: 'count',
+    why: 'interfaces of one host that others may dial, and hints about one member in one hintPause',
+  },
+  hintPause: {
+    value: 600_000,
+    unit: 'ms',
+    why: 'an address of a member that somebody else reports is dialled once in this time at most',
+  },
+  maxConnections: {
+    value: 168,
+    unit: 'count',
+    why: 'two connections to each of 64 members, 8 guests with a proof and 32 without',
+  },
+  connectionsPerPeer: {
+    value: 2,
+    unit: 'count',
+    why: 'two peers may dial each other at the same time; a third connection closes the oldest',
+  },
+  connectsPerMinute: {
+    value: 30,
+    unit: 'count',
+    why: 'inbound connections of one peer; each costs a handshake and a sync',
+  },
+  guestConnections: {
+    value: 8,
+    unit: 'count',
+    why: 'peers that have proved that they hold an invitation but are not members yet',
+  },
+  guestsPerToken: {
+    value: 2,
+    unit: 'count',
+    why: 'guests with the same invitation: an institution that begins again with a new key',
+  },
+  unprovenGuests: {
+    value: 32,
+    unit: 'count',
+    why: 'peers that have not proved an invitation yet; a newer one replaces the oldest',
+  },
+  unprovenGuestsPerSource: {
+    value: 24,
+    unit: 'count',
+    why: 'at 20 strangers a second from one address, an invited peer behind it has a second for its proof',
+  },
+  guestProofTimeout: {
+    value: 5_000,
+    unit: 'ms',
+    why: 'from the connection to the answer of the first request, which carries the token',
+  },
+  guestIdleTimeout: {
+    value: 60_000,
+    unit: 'ms',
+    why: 'a guest that waits for its approval asks once a second',
+  },
+  handshakeTimeout: {
+    value: 3_000,
+    unit: 'ms',
+    why: 'noise and multiplexer need four round trips, and one lost packet a second',
+  },
+  pendingPerSource: {
+    value: 16,
+    unit: 'count',
+    why: 'unfinished handshakes from one address; a newer one replaces the oldest',
+  },
+  pendingFromOtherSources: {
+    value: 64,
+    unit: 'count',
+    why: 'unfinished handshakes from all addresses at which no member is known',
+  },
+  pendingPerKnownSource: {
+    value: 64,
+    unit: 'count',
+    why: 'unfinished handshakes from one address of a member: at 20 a second, each has its whole time',
+  },
+  pendingFromKnownSources: {
+    value: 128,
+    unit: 'count',
+    why: 'unfinished handshakes from all addresses of members',
+  },
+  handshakesPerSource: {
+    value: 20,
+    unit: 'count',
+    why: 'handshakes a second from one address, each a few ms of computing',
+  },
+  handshakesFromOtherSources: {
+    value: 50,
+    unit: 'count',
+    why: 'handshakes a second from all addresses at which no member is known',
+  },
+  handshakesPerKnownSource: {
+    value: 100,
+    unit: 'count',
+    why: 'handshakes a second from one address of a member, which others may share',
+  },
+  knownSources: { value: 256, unit: 'count', why: 'addresses from which members connected lately' },
+  negotiationTimeout: { value: 2_000, unit: 'ms', why: 'choice of the protocol of a new stream' },
+  streamsPerPeer: {
+    value: 24,
+    unit: 'count',
+    why: 'streams that one peer may hold open to this node: 4 of each of 4 protocols, 4 of identify, ping and gossipsub, 4 that still negotiate',
+  },
+  streamsPerSecond: {
+    value: 300,
+    unit: 'count',
+    why: 'streams that one peer may open in a second: the quota of blob and a third for all others',
+  },
   streamsPerConnection: {
     value: 32,
     unit: 'count',
-    why: 'yamux streams that one peer may hold open: 4 of each of 4 protocols, 4 of identify, ping and gossipsub, 12 that still negotiate or close',
+    why: 'streams that this node opens on one connection',
   },
   streamWindowBytes: {
     value: 4 * MIB,
     unit: 'bytes',
     why: 'receive window of a stream from its first byte on: 80 MiB/s at a round trip of 50 ms',
+  },
+  requestDataBytes: {
+    value: 65 * KIB,
+    unit: 'bytes',
+    why: 'data in one yamux frame on a stream that its sender opened',
+  },
+  answerDataBytes: {
+    value: 1 * MIB + 64 * KIB,
+    unit: 'bytes',
+    why: 'data in one yamux frame on a stream that its receiver opened: a chunk may be one frame',
+  },
+  smallFramesPerSecond: {
+    value: 8_192,
+    unit: 'count',
+    why: 'yamux frames with less than 1 KiB of data; window updates of four streams at 500 MB/s are 2,000 a second',
+  },
+  unreadBytes: {
+    value: 32 * KIB,
+    unit: 'bytes',
+    why: 'data that waits on a stream that nobody reads, e.g. after its request; more resets the stream',
+  },
+  unsentBytes: {
+    value: 512 * KIB,
+    unit: 'bytes',
+    why: 'data that waits for the socket of a peer that reads slowly; more closes the connection',
+  },
+  socketBytes: {
+    value: 256 * KIB,
+    unit: 'bytes',
+    why: 'data in the socket of one connection before its writers wait: about one piece of a frame',
+  },
+  requestsPerPeer: {
+    value: 4,
+    unit: 'count',
+    why: 'requests of this node to one peer at once, as many as the peer accepts for one protocol',
+  },
+  smallAnswers: {
+    value: 24,
+    unit: 'count',
+    why: 'answers that this node receives at once with frames of at most envelopeBytes; others wait',
+  },
+  largeAnswers: {
+    value: 16,
+    unit: 'count',
+    why: 'answers that this node receives at once with larger frames; others wait',
+  },
+  gossipBurstBytes: {
+    value: 384 * KIB,
+    unit: 'bytes',
+    why: 'announcements that one peer may send at once: the heads of 64 members and their envelopes',
+  },
+  gossipBytesPerSecond: {
+    value: 16 * KIB,
+    unit: 'bytes',
+    why: 'announcements and control messages of one peer in a second, after the burst',
+  },
+  faultsBeforeRefusal: {
+    value: 20,
+    unit: 'count',
+    why: 'five broken frames, six impossible announcements or twenty requests beyond the quota',
+  },
+  faultForgottenAfter: { value: 10_000, unit: 'ms', why: 'one fault; rare faults never add up' },
+  refusalTime: {
+    value: 600_000,
+    unit: 'ms',
+    why: 'a peer with too many faults gets no connection for this time',
+  },
+  cborDepth: { value: 8, unit: 'count', why: 'no frame nests deeper; bounds the recursive reader' },
+  cborItems: {
+    value: 4_096,
+    unit: 'count',
+    why: 'numbers, texts, lists and maps of one frame; bounds the memory of its decoded form',
   },
   protocolInboundStreams: {
     value: 4,

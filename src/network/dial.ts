@@ -4,7 +4,7 @@ import { ExchangeError } from '../lib/errors.ts'
 /**
  * Run `dial` with a signal that ends it after `timeoutMs` or when `signal` aborts.
  * @param target what is dialled, for the error text.
- * @throws ExchangeError `aborted` when `signal` aborted; `unreachable` otherwise.
+ * @throws ExchangeError `aborted` when `signal` aborted; `refused` of `dial`; `unreachable` otherwise.
  */
 export async function dialWithin<T>(
   target: string,
@@ -20,6 +20,7 @@ export async function dialWithin<T>(
     if (signal.aborted) {
       throw new ExchangeError('aborted', `${target}: aborted before a connection was made`, { target }, error)
     }
+    if (error instanceof ExchangeError && error.code === 'refused') throw error
     if (tooLate.signal.aborted || (error instanceof Error && error.name === 'TimeoutError')) {
       throw new ExchangeError(
         'unreachable',

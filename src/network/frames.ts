@@ -1,41 +1,37 @@
 /**
- * Frames over a libp2p stream: an unsigned varint length, then one deterministic CBOR item. Sizes are checked
- * before a frame is buffered, and every failure aborts its stream. Implements protocols/package-exchange, Frames.
- * Does not know what messages mean.
+ * One request and its answer over a libp2p stream, as frames (frame-codec.ts). Every failure aborts its stream.
+ * Implements protocols/package-exchange, Frames. Does not know what messages mean.
  */
 import type { Stream } from '@libp2p/interface'
-import * as lengthPrefixed from 'it-length-prefixed'
 import { pipe } from 'it-pipe'
-import { Uint8ArrayList } from 'uint8arraylist'
 import { concatBytes } from '../lib/bytes.ts'
-import { bytesFrameHead, bytesFrameStart, decodeCbor, encodeCbor, MAX_BYTES_FRAME_HEAD } from '../lib/cbor.ts'
 import { ExchangeError, FlexMeshError, FormatError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
+import { limit } from '../lib/limits.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
 import { Deadline } from './deadline.ts'
+import {
+  type Bytes,
+  BytesFrame,
+  decodeFrame,
+  encodeFrame,
+  type FrameLimits,
+  splitFrames,
+} from './frame-codec.ts'
 import { incoming } from './incoming.ts'
 import type { ProtocolRow } from './protocol.ts'
 
-/** Plaintext bytes of the largest noise message: 65,535 less the 16 of the tag. */
-const NOISE_BYTES = 65_519
-const YAMUX_HEADER_BYTES = 12
-/**
- * Bytes that are handed to the stream at once. Fills whole noise messages, and is small compared with the window
- * of a stream, so that one piece travels while the next is encrypted.
- */
-const PIECE_BYTES = 4 * NOISE_BYTES - YAMUX_HEADER_BYTES
+/** Largest frame of an answer that is not `{bytes}`. */
+const MAX_OTHER_BYTES = 2 * limit('envelopeBytes') + 64
+/** Largest piece of a request: one yamux frame of at most `requestDataBytes`. */
+const REQUEST_PIECE_BYTES = 2 ** 16
 
-type Bytes = Uint8Array | Uint8ArrayList
-
-/** A frame `{bytes}` as received: the bytes in consecutive parts that have not been copied together. */
-export class BytesFrame {
-  readonly parts: readonly Uint8Array[]
-  readonly length: number
-
-  constructor(parts: readonly Uint8Array[], length: number) {
-    this.parts = parts
-    this.length = length
-  }
+export interface AnswerOptions {
+  /** Why the peer may not send a request now. It is asked before the request is decoded. */
+  readonly refuse?: () => ExchangeError | undefined
+  /** The request breaks the specification. */
+  readonly onFault?: (error: FormatError) => void
+  readonly log?: Log
 }
 
 /** Answer one request on an inbound stream with the frames that `handler` yields. Never rejects. */
@@ -43,28 +39,34 @@ export async function answer(
   stream: Stream,
   protocol: ProtocolRow,
   handler: (request: unknown, signal: AbortSignal) => AsyncIterable<unknown>,
-  log: Log = SILENT,
+  { refuse, onFault, log = SILENT }: AnswerOptions = {},
 ): Promise<void> {
   const deadline = new Deadline(stream, protocol)
   const { signal } = deadline
+  const { maxRequestBytes } = protocol
+  const limits: FrameLimits = { bytes: maxRequestBytes, other: maxRequestBytes }
+  const respond = async function* (requests: AsyncIterable<Bytes>): AsyncGenerator<Bytes> {
+    for await (const request of splitFrames(requests, limits)) {
+      // After the request has arrived, because libp2p loses what arrives while the asking side still negotiates.
+      const refused = refuse?.()
+      if (refused !== undefined) {
+        log.debug(`${protocol.id}: a request was refused`, refused)
+        yield* encodeFrame({ error: refused.code })
+        return
+      }
+      const frames = refusing(handler(decodeFrame(request, limits), signal), protocol, onFault, log)
+      for await (const frame of frames) {
+        deadline.frame()
+        yield* encodeFrame(frame)
+      }
+      return
+    }
+  }
   try {
-    await pipe(
-      incoming(stream),
-      (source) => split(source, protocol.maxRequestBytes),
-      async function* (requests: AsyncIterable<Bytes>) {
-        for await (const request of requests) {
-          const value = decode(request, protocol.maxRequestBytes)
-          for await (const frame of refusing(handler(value, signal), protocol, log)) {
-            deadline.frame()
-            yield* encode(frame)
-          }
-          return
-        }
-      },
-      (source) => send(stream, source, signal),
-    )
+    await pipe(incoming(stream, maxRequestBytes), respond, (source) => send(stream, source, signal))
     await stream.close({ signal })
   } catch (error) {
+    if (error instanceof FormatError) onFault?.(error)
     log.debug(`${protocol.id}: an answer was not sent to its end`, error)
     stream.abort(error instanceof Error ? error : new Error(String(error)))
   } finally {
@@ -79,12 +81,14 @@ export async function answer(
 async function* refusing(
   frames: AsyncIterable<unknown>,
   { id }: ProtocolRow,
+  onFault: AnswerOptions['onFault'],
   log: Log,
 ): AsyncIterable<unknown> {
   try {
     yield* frames
   } catch (error) {
     const isRefusal = error instanceof FlexMeshError
+    if (error instanceof FormatError) onFault?.(error)
     if (isRefusal) log.debug(`${id}: a request was refused`, error)
     else log.error(`${id}: a request failed`, error)
     yield { error: isRefusal ? error.code : 'protocol' }
@@ -108,17 +112,23 @@ export async function* ask(
   const abort = (): void => stream.abort(abortError(protocol, signal))
   signal.addEventListener('abort', abort, { once: true })
   const deadline = new Deadline(stream, protocol)
+  const { maxResponseBytes } = protocol
+  // The largest answers that are not `{bytes}` hold two envelopes: the proof of a fork.
+  const limits: FrameLimits = { bytes: maxResponseBytes, other: Math.min(maxResponseBytes, MAX_OTHER_BYTES) }
+  // A whole window may arrive while the reader is slower than the network.
+  stream.maxReadBufferLength = 2 * limit('streamWindowBytes')
   let complete = false
   try {
     signal.throwIfAborted()
-    await send(stream, [lengthPrefixed.encode.single(encodeCbor(request))], signal)
+    await send(stream, encodeFrame(request, REQUEST_PIECE_BYTES), signal)
     let count = 0
-    for await (const frame of split(counted(incoming(stream), onBytes), protocol.maxResponseBytes)) {
+    const unreadBytes = Math.min(maxResponseBytes, limit('chunkBytes'))
+    for await (const frame of splitFrames(counted(incoming(stream, unreadBytes), onBytes), limits)) {
       deadline.frame()
       if (++count > protocol.maxResponseFrames) {
         throw new ExchangeError('protocol', `${protocol.id}: more than ${protocol.maxResponseFrames} frames`)
       }
-      const value = decode(frame, protocol.maxResponseBytes)
+      const value = decodeFrame(frame, limits)
       const code = refusal(value)
       if (code !== undefined)
         throw new ExchangeError('refused', `${protocol.id}: the other side says ${code}`, { remote: code })
@@ -164,48 +174,6 @@ function refusal(value: unknown): string | undefined {
   if (typeof value !== 'object' || value === null || !('error' in value)) return undefined
   const { error } = value
   return typeof error === 'string' && /^[a-z-]{1,40}$/.test(error) ? error : 'protocol'
-}
-
-/** A frame in pieces. Does not copy the bytes of the frame, so the handler must not change them afterwards. */
-function* encode(frame: unknown): Generator<Bytes> {
-  const bytes = onlyBytes(frame)
-  if (bytes === undefined) {
-    yield lengthPrefixed.encode.single(encodeCbor(frame))
-    return
-  }
-  const whole = lengthPrefixed.encode.single(new Uint8ArrayList(bytesFrameHead(bytes.length), bytes))
-  for (let at = 0; at < whole.byteLength; at += PIECE_BYTES) {
-    yield whole.sublist(at, Math.min(at + PIECE_BYTES, whole.byteLength))
-  }
-}
-
-function onlyBytes(frame: unknown): Uint8Array | undefined {
-  if (typeof frame !== 'object' || frame === null || !('bytes' in frame)) return undefined
-  return frame.bytes instanceof Uint8Array && Object.keys(frame).length === 1 ? frame.bytes : undefined
-}
-
-/**
- * The frames of a stream, still encoded.
- * @throws FormatError `too-large` for a length above the limit, as soon as the length has arrived.
- */
-async function* split(
-  source: AsyncIterable<Bytes>,
-  maxBytes: number,
-): AsyncGenerator<Uint8ArrayList, void, void> {
-  try {
-    yield* lengthPrefixed.decode(source, { maxDataLength: maxBytes })
-  } catch (error) {
-    if (!(error instanceof Error && error.name === 'InvalidDataLengthError')) throw error
-    throw new FormatError('too-large', `frame: expected at most ${maxBytes} bytes, got more`, {}, error)
-  }
-}
-
-function decode(frame: Bytes, maxBytes: number): unknown {
-  const list = frame instanceof Uint8Array ? new Uint8ArrayList(frame) : frame
-  const first = list.subarray(0, Math.min(MAX_BYTES_FRAME_HEAD, list.byteLength))
-  const start = bytesFrameStart(first, list.byteLength)
-  if (start === undefined) return decodeCbor(list.subarray(), maxBytes)
-  return new BytesFrame([...list.sublist(start)], list.byteLength - start)
 }
 
 /** The bytes of a frame `{bytes}`: an envelope, chunk hashes or a chunk. @throws FormatError `bad-field`. */

@@ -1,35 +1,57 @@
 /**
- * The members-only gate. It judges a peer after noise has proved the peer's identity and before a multiplexer
- * exists. Does not hold the roster: it asks.
+ * Decides which connections come about. A socket needs a place for its handshake (admission.ts). After noise has proved
+ * the identity of a peer and before a multiplexer exists, members pass, and others only if they may join. Does not hold
+ * the roster: it asks.
  */
-import type { ConnectionGater, PeerId } from '@libp2p/interface'
+import type { ConnectionGater, MultiaddrConnection, PeerId } from '@libp2p/interface'
+import type { Multiaddr } from '@multiformats/multiaddr'
 import { limit } from '../lib/limits.ts'
+import type { Admission } from './admission.ts'
 
 export interface GateInit {
   isMember(peer: string): boolean
+  /** Whether a peer that is not a member may connect: to join, or because it has to learn that it was revoked. */
+  isVisitor(peer: string): boolean
   /** Peers that an invitation names: a joining node connects to them before it knows a roster. */
   readonly inviters: readonly string[]
-  /** Whether an invitation of ours is open, so that peers that are not members may connect to join. */
-  guestsOpen(): boolean
-  /** Peers that are connected now, guests included. */
-  connected(): readonly string[]
+  /** Whether a peer is refused because of its faults. */
+  isRefused(peer: string): boolean
+  /** Count a new inbound connection of a peer. Returns false when it connects too often. */
+  mayConnect(peer: string): boolean
+  /** Whether this node has chosen to dial an address. */
+  isDialling(address: Multiaddr): boolean
+  readonly self: string
+  readonly admission: Admission
 }
 
 export function membersGate(init: GateInit): ConnectionGater {
+  const { admission } = init
   const isDenied = (peer: PeerId): boolean => {
     const id = peer.toString()
-    return !init.isMember(id) && !init.inviters.includes(id) && !isWelcomeGuest(init, id)
+    if (init.isRefused(id)) return true
+    return !init.isMember(id) && !init.inviters.includes(id) && !init.isVisitor(id)
+  }
+  const bounded = (connection: MultiaddrConnection): void => {
+    connection.maxWriteBufferLength = limit('unsentBytes')
   }
   return {
     denyDialPeer: isDenied,
-    denyDialMultiaddr: () => false,
-    denyInboundEncryptedConnection: isDenied,
+    denyDialMultiaddr: (address) => !init.isDialling(address),
+    denyInboundConnection: (connection) => {
+      bounded(connection)
+      return !admission.enter(connection)
+    },
+    denyInboundEncryptedConnection: (peer) => isDenied(peer) || !init.mayConnect(peer.toString()),
+    denyInboundUpgradedConnection: (_, connection) => {
+      admission.leave(connection)
+      return false
+    },
+    denyOutboundConnection: (_, connection) => {
+      bounded(connection)
+      return false
+    },
     denyOutboundEncryptedConnection: isDenied,
+    // The addresses of peers are in address-table.ts, which limits them.
+    filterMultiaddrForPeer: (peer) => peer.toString() === init.self,
   }
-}
-
-function isWelcomeGuest({ isMember, guestsOpen, connected }: GateInit, peer: string): boolean {
-  if (!guestsOpen()) return false
-  const guests = new Set(connected().filter((other) => !isMember(other)))
-  return guests.has(peer) || guests.size < limit('guestConnections')
 }

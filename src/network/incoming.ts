@@ -4,13 +4,16 @@
  */
 import type { Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface'
 import type { Uint8ArrayList } from 'uint8arraylist'
-import { limit } from '../lib/limits.ts'
 
-/** Number of unread bytes above which the stream is paused. The other side may then send one window more. */
-const PAUSE_BYTES = limit('chunkBytes')
-
-/** @throws the error that the stream was closed with. */
-export async function* incoming(stream: Stream): AsyncGenerator<Uint8Array | Uint8ArrayList, void, void> {
+/**
+ * @param maxUnread number of unread bytes above which the stream is paused. The other side may then send one window
+ * more.
+ * @throws the error that the stream was closed with.
+ */
+export async function* incoming(
+  stream: Stream,
+  maxUnread: number,
+): AsyncGenerator<Uint8Array | Uint8ArrayList, void, void> {
   const unread: (Uint8Array | Uint8ArrayList)[] = []
   let bytes = 0
   let ended = stream.readableEnded
@@ -18,7 +21,7 @@ export async function* incoming(stream: Stream): AsyncGenerator<Uint8Array | Uin
   let wake = (): void => undefined
   let resuming = false
   const pauseWhenFull = (): void => {
-    if (bytes > PAUSE_BYTES && stream.readStatus === 'readable') stream.pause()
+    if (bytes > maxUnread && stream.readStatus === 'readable') stream.pause()
   }
   const listening = new AbortController()
   const listen = <T extends Event>(type: 'message' | 'end' | 'close', handle: (event: T) => void): void => {

@@ -1,33 +1,31 @@
 /**
- * Keeps a node connected to every member whose address it knows. Addresses come from invitations and from other
- * members. A wrong address costs one failed dial and nothing else, because noise proves who answers.
+ * Keeps a node connected to every member whose address it knows (address-table.ts). It is the only part that dials:
+ * libp2p dials no address that this class did not choose.
  */
-import type { PeerId } from '@libp2p/interface'
-import { peerIdFromString } from '@libp2p/peer-id'
+import type { Connection } from '@libp2p/interface'
+import { CODE_P2P, type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import type { PeerIdString } from '../identity/keys.ts'
 import { limit } from '../lib/limits.ts'
 import type { Log } from '../telemetry/log.ts'
-import { MAX_ADDRESS_LENGTH, parseAddress } from './address.ts'
+import type { AddressTable } from './address-table.ts'
 import type { Transport } from './transport.ts'
-
-/** Addresses at which a member was reached. They are hints, not proofs. */
-export interface MemberAddresses {
-  readonly peerId: string
-  readonly addresses: readonly string[]
-}
 
 export interface MeshInit {
   readonly transport: () => Transport
-  readonly self: string
-  isMember(peer: string): boolean
+  readonly addresses: AddressTable
+  isMember(peer: PeerIdString): boolean
   readonly signal: AbortSignal
   readonly log: Log
 }
 
-/** Interval between two searches for members that are not connected, ms. */
-const REDIAL_MS = 15_000
+/** Interval between two searches for members that are not connected and may be dialled, ms. */
+const SEARCH_MS = 500
 
 export class Mesh {
   readonly #init: MeshInit
+  /** Addresses that are being dialled, with the number of dials of each. */
+  readonly #dialling = new Map<string, number>()
+  readonly #attempts = new Map<PeerIdString, Promise<void>>()
   #timer: ReturnType<typeof setInterval> | undefined
 
   constructor(init: MeshInit) {
@@ -35,8 +33,8 @@ export class Mesh {
   }
 
   start(): void {
-    // `#redial` never rejects.
-    this.#timer = setInterval(() => void this.#redial(), REDIAL_MS)
+    this.#dialAll()
+    this.#timer = setInterval(() => this.#dialAll(), SEARCH_MS)
     this.#timer.unref()
   }
 
@@ -44,60 +42,79 @@ export class Mesh {
     clearInterval(this.#timer)
   }
 
-  /**
-   * The addresses of members that this node would tell another member. Leaves out addresses that no member would
-   * decode: identify passes on whatever a peer reports about itself.
-   */
-  async known(): Promise<MemberAddresses[]> {
-    const peers = await this.#init.transport().peerStore.all()
-    return peers
-      .filter(({ id }) => this.#init.isMember(id.toString()))
-      .map(({ id, addresses }) => ({
-        peerId: id.toString(),
-        addresses: addresses
-          .map(({ multiaddr: address }) => String(address))
-          .filter((text) => text.length <= MAX_ADDRESS_LENGTH && parseAddress(text) !== undefined)
-          .slice(0, limit('addressesPerMember')),
-      }))
-      .filter(({ addresses }) => addresses.length > 0)
-      .slice(0, limit('members'))
+  /** Whether this class is dialling an address. */
+  isDialling(address: Multiaddr): boolean {
+    return this.#dialling.has(textOf(address))
   }
 
-  /**
-   * Store addresses that another member or an earlier run reported, and dial the member. Skips text that is not
-   * a multiaddr. Never rejects: a lost address is reported again with the next sync.
-   */
-  async learn({ peerId, addresses }: MemberAddresses): Promise<void> {
-    if (peerId === this.#init.self || !this.#init.isMember(peerId)) return
-    const multiaddrs = addresses.flatMap((text) => parseAddress(text) ?? [])
-    if (multiaddrs.length === 0) return
+  /** Dial addresses of one peer at once. @throws the error of libp2p. */
+  async dial(addresses: readonly Multiaddr[], signal: AbortSignal): Promise<Connection> {
+    const texts = addresses.map(textOf)
+    for (const text of texts) this.#dialling.set(text, (this.#dialling.get(text) ?? 0) + 1)
     try {
-      const peer = peerIdFromString(peerId)
-      await this.#init.transport().peerStore.merge(peer, { multiaddrs })
-      await this.dial(peer)
-    } catch (error) {
-      this.#init.log.debug(`the addresses of ${peerId} are not stored`, error)
+      const connection = await this.#init.transport().dial([...addresses], { signal })
+      this.#init.addresses.reached(connection.remotePeer.toString(), connection.remoteAddr)
+      return connection
+    } finally {
+      for (const text of texts) {
+        const count = (this.#dialling.get(text) ?? 1) - 1
+        if (count > 0) this.#dialling.set(text, count)
+        else this.#dialling.delete(text)
+      }
     }
   }
 
-  /** Connect to a member that is not connected. Never rejects: the next round tries again. */
-  async dial(peer: PeerId): Promise<void> {
-    const { signal, transport, isMember, log } = this.#init
-    if (signal.aborted || !isMember(peer.toString()) || transport().getConnections(peer).length > 0) return
-    const bounded = AbortSignal.any([signal, AbortSignal.timeout(limit('dialTimeout'))])
+  /** Connect to a member that is not connected, if an address of it may be dialled now. Never rejects. */
+  connect(peer: PeerIdString): Promise<void> {
+    const running = this.#attempts.get(peer)
+    if (running !== undefined) return running
+    const attempt = this.#connect(peer).finally(() => this.#attempts.delete(peer))
+    this.#attempts.set(peer, attempt)
+    return attempt
+  }
+
+  async #connect(peer: PeerIdString): Promise<void> {
+    const { addresses, log } = this.#init
+    if (this.#isSettled(peer)) return
+    const due = addresses.due(peer)
+    if (due.length > 0 && !(await this.#try(peer, due))) {
+      addresses.failed(peer, due)
+      log.debug(`${peer} does not answer at ${due.join(', ')}`)
+    }
+    const hint = this.#isSettled(peer) ? undefined : addresses.takeHint(peer)
+    if (hint !== undefined && !(await this.#try(peer, [hint]))) log.debug(`${peer} is not at ${hint}`)
+  }
+
+  async #try(peer: PeerIdString, addresses: readonly Multiaddr[]): Promise<boolean> {
+    const signal = AbortSignal.any([this.#init.signal, AbortSignal.timeout(limit('dialTimeout'))])
     try {
-      await transport().dial(peer, { signal: bounded })
+      await this.dial(
+        addresses.map((address) => address.encapsulate(`/p2p/${peer}`)),
+        signal,
+      )
+      return true
     } catch (error) {
-      log.debug(`${peer.toString()} does not answer a dial`, error)
+      this.#init.log.debug(`a dial of ${peer} failed`, error)
+      return false
     }
   }
 
-  async #redial(): Promise<void> {
-    try {
-      const peers = await this.#init.transport().peerStore.all()
-      await Promise.all(peers.filter(({ addresses }) => addresses.length > 0).map(({ id }) => this.dial(id)))
-    } catch (error) {
-      this.#init.log.warn('members that are not connected were not dialled', error)
-    }
+  /** Whether a peer needs no dial. */
+  #isSettled(peer: PeerIdString): boolean {
+    const { signal, transport, isMember } = this.#init
+    if (signal.aborted || !isMember(peer)) return true
+    return transport()
+      .getPeers()
+      .some((connected) => connected.toString() === peer)
   }
+
+  #dialAll(): void {
+    // `connect` never rejects.
+    for (const peer of this.#init.addresses.peers()) void this.connect(peer)
+  }
+}
+
+/** An address without its peer id. */
+function textOf(address: Multiaddr): string {
+  return String(multiaddr(String(address)).decapsulateCode(CODE_P2P))
 }

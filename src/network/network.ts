@@ -4,7 +4,7 @@
  */
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import type { Log } from '../telemetry/log.ts'
-import type { MemberAddresses } from './mesh.ts'
+import type { MemberAddresses } from './address-table.ts'
 import type { ProtocolRow } from './protocol.ts'
 import type { Encrypter } from './transport.ts'
 
@@ -19,6 +19,8 @@ export interface NetworkHandlers {
   isMember(peer: PeerIdString): boolean
   /** Whether peers that are not members may connect to join, because an invitation is open. */
   guestsOpen(): boolean
+  /** Whether a peer was a member and was revoked: it may connect for a moment to learn so. */
+  isRevoked(peer: PeerIdString): boolean
   /** Decide about an announcement before it is relayed. Must not throw. */
   judge(announcement: Uint8Array): Judgement
   /** A connection to `peer` is ready for requests. */
@@ -79,8 +81,13 @@ export interface Network extends Asker {
   disconnect(peer: PeerIdString): Promise<void>
   /** Send an announcement to every connected member. */
   publish(announcement: Uint8Array): Promise<void>
-  /** The addresses of members that this node knows. */
+  /** Where this node reached members, and what they say about themselves. */
   knownAddresses(): Promise<MemberAddresses[]>
-  /** Store the addresses of a member and dial it. Never rejects. */
-  learn(member: MemberAddresses): Promise<void>
+  /** Try addresses of a member that `from` has told, if it is not connected. Never rejects. */
+  learn(member: MemberAddresses, from: PeerIdString): Promise<void>
+  /**
+   * A peer has shown the token of a valid invitation.
+   * @returns false if too many guests have done so, or too many with this token.
+   */
+  admitGuest(peer: PeerIdString, token: string): boolean
 }

@@ -1,5 +1,11 @@
 /** The properties of a stream protocol as data: id, sizes, time limit, streams, quota, and who may use it. */
 
+/**
+ * `all`: every peer that may connect. `proven`: a peer that has proved that it holds an invitation. `revoked`: a peer
+ * that was a member, so that it learns that it is not one any more. `none`: members only.
+ */
+export type Access = 'all' | 'proven' | 'revoked' | 'none'
+
 export interface ProtocolRow {
   readonly id: string
   /** Largest request frame, bytes. */
@@ -15,6 +21,6 @@ export interface ProtocolRow {
   readonly maxInboundStreams: number
   /** Requests that one peer may start: `burst` at once, then one more every `everyMs`. */
   readonly quota: { readonly burst: number; readonly everyMs: number }
-  /** Whether a peer that only holds an invitation may use it. */
-  readonly guests: boolean
+  /** Which peers that are not members may use it, see `Access`. */
+  readonly guests: Access
 }

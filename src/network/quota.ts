@@ -1,13 +1,14 @@
 /**
- * Rate limit for the requests of each peer, separately for each protocol. Implements the generic cell rate
- * algorithm (ITU-T I.371), which keeps one number for each peer and protocol.
+ * Rate limit for the requests of each peer, separately for each protocol. A peer that reconnects does not get a new
+ * allowance.
  */
 import type { ProtocolRow } from './protocol.ts'
+import { Rate } from './rate.ts'
 
 export class Quota {
-  /** For each protocol and peer, the time at which the whole burst is available again, ms. */
-  readonly #fullAt = new Map<string, number>()
   readonly #clock: () => number
+  /** By protocol id. */
+  readonly #rates = new Map<string, Rate>()
 
   /** @param clock milliseconds, monotonic. */
   constructor(clock: () => number) {
@@ -16,17 +17,11 @@ export class Quota {
 
   /** Count one request. Returns false, and counts nothing, when the peer has to wait. */
   take(peer: string, { id, quota }: ProtocolRow): boolean {
-    const { burst, everyMs } = quota
-    const now = this.#clock()
-    const key = `${id} ${peer}`
-    const fullAt = Math.max(now, this.#fullAt.get(key) ?? now)
-    if (fullAt - now > burst * everyMs) return false
-    this.#fullAt.set(key, fullAt + everyMs)
-    return true
-  }
-
-  /** Free the memory of a peer that has disconnected. */
-  forget(peer: string): void {
-    for (const key of this.#fullAt.keys()) if (key.endsWith(` ${peer}`)) this.#fullAt.delete(key)
+    let rate = this.#rates.get(id)
+    if (rate === undefined) {
+      rate = new Rate(this.#clock, quota)
+      this.#rates.set(id, rate)
+    }
+    return rate.take(peer)
   }
 }

@@ -1,15 +1,13 @@
 /**
- * The libp2p node: TCP, noise, yamux, identify, ping, gossipsub, mDNS and bootstrap, with every buffer bounded.
- * Knows nothing about the protocols of this project.
+ * The libp2p node: TCP, noise, yamux, identify, ping, gossipsub and mDNS, with every buffer bounded. Knows nothing about
+ * the protocols of this project.
  */
 import '../lib/node20.ts'
 import { noise } from '@chainsafe/libp2p-noise'
-import { yamux } from '@chainsafe/libp2p-yamux'
-import { bootstrap } from '@libp2p/bootstrap'
 import { privateKeyFromRaw } from '@libp2p/crypto/keys'
-import { type GossipSub, gossipsub } from '@libp2p/gossipsub'
+import type { GossipSub } from '@libp2p/gossipsub'
 import { type Identify, identify } from '@libp2p/identify'
-import type { ConnectionGater, Libp2p } from '@libp2p/interface'
+import type { ConnectionGater, Libp2p, PeerInfo } from '@libp2p/interface'
 import { mdns } from '@libp2p/mdns'
 import { type Ping, ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
@@ -17,16 +15,18 @@ import { createLibp2p } from 'libp2p'
 import type { Identity } from '../identity/keys.ts'
 import { ExchangeError, hasErrno, InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
+import { limitedGossipsub } from './gossip.ts'
+import { GuardedMuxer, type StreamPolicy } from './guarded-muxer.ts'
 import { noiseCrypto } from './noise-crypto.ts'
 
 export interface TransportInit {
   readonly identity: Identity
   /** Multiaddrs to listen on. */
   readonly listen: readonly string[]
-  /** Multiaddrs of members to keep connected to, peer id included. */
-  readonly bootstrap: readonly string[]
-  readonly mdns: boolean
+  /** Called with the peers that mDNS finds; undefined: no mDNS. */
+  readonly onDiscovered?: (peer: PeerInfo) => void
   readonly gate: ConnectionGater
+  readonly streams: StreamPolicy
   /** The only gossipsub topic of the node. */
   readonly topic: string
   /** Replaces noise in tests that read what a node sends. */
@@ -38,79 +38,62 @@ export type Encrypter = ReturnType<typeof noise>
 export type Services = { identify: Identify; ping: Ping; pubsub: GossipSub } & Record<string, unknown>
 export type Transport = Libp2p<Services>
 
-/** The buffer of the socket holds a whole piece of a frame before it asks the writer to wait. */
-const SOCKET = { noDelay: true, highWaterMark: 2 ** 20 }
-/** A stream on which nothing moves for this long is aborted, ms. */
-const INACTIVITY_MS = 30_000
-/** Maximum number of inbound connections that have not passed noise and the gate yet. */
-const PENDING_CONNECTIONS = 10
-/** Maximum rate of inbound connections from one host. */
-const CONNECTIONS_PER_SECOND = 5
-/** Maximum number of message ids of each kind in one gossipsub message. */
-const MESSAGE_IDS = 64
+/** The buffer of the socket holds about one piece of a frame before it asks the writer to wait. */
+const SOCKET = { noDelay: true, highWaterMark: limit('socketBytes') }
+/** admission.ts limits pending connections by source, in place of these two limits of libp2p. */
+const UNLIMITED = 1_000_000
+/** Largest message of identify, bytes. */
+const IDENTIFY_BYTES = 8192
 
 /** Create a node that is not started. @throws InputError `port-in-use`; libp2p's own error otherwise. */
 export async function createTransport(init: TransportInit): Promise<Transport> {
-  const streamBytes = limit('streamWindowBytes')
+  const { streams, onDiscovered } = init
+  const muxer = new GuardedMuxer(streams)
+  const encrypter = init.encrypter ?? noise({ crypto: noiseCrypto })
   try {
     return await createLibp2p<Services>({
       privateKey: privateKeyFromRaw(init.identity.secretKey),
       addresses: { listen: [...init.listen] },
       transports: [
         tcp({
-          maxConnections: limit('maxConnections'),
+          maxConnections:
+            limit('maxConnections') + limit('pendingFromKnownSources') + limit('pendingFromOtherSources'),
           outboundSocketInactivityTimeout: 120_000,
           dialOpts: SOCKET,
           listenOpts: SOCKET,
         }),
       ],
-      connectionEncrypters: [init.encrypter ?? noise({ crypto: noiseCrypto })],
-      streamMuxers: [
-        yamux({
-          maxInboundStreams: limit('streamsPerConnection'),
-          maxOutboundStreams: limit('streamsPerConnection'),
-          maxMessageSize: 2 ** 16,
-          streamOptions: {
-            initialStreamWindowSize: streamBytes,
-            maxStreamWindowSize: streamBytes,
-            maxReadBufferLength: 2 * streamBytes,
-            maxWriteBufferLength: 2 * streamBytes,
-            inactivityTimeout: INACTIVITY_MS,
-          },
-        }),
-      ],
+      connectionEncrypters: [(components) => muxer.encrypter(encrypter(components))],
+      streamMuxers: [() => muxer.factory()],
       connectionGater: init.gate,
       connectionManager: {
         maxConnections: limit('maxConnections'),
-        maxIncomingPendingConnections: PENDING_CONNECTIONS,
-        inboundConnectionThreshold: CONNECTIONS_PER_SECOND,
+        maxIncomingPendingConnections: UNLIMITED,
+        inboundConnectionThreshold: UNLIMITED,
         dialTimeout: limit('dialTimeout'),
-        inboundUpgradeTimeout: limit('dialTimeout'),
+        addressDialTimeout: limit('handshakeTimeout'),
+        inboundUpgradeTimeout: limit('handshakeTimeout'),
+        inboundStreamProtocolNegotiationTimeout: limit('negotiationTimeout'),
         maxPeerAddrsToDial: 4,
       },
-      peerDiscovery: [
-        ...(init.mdns ? [mdns()] : []),
-        ...(init.bootstrap.length > 0 ? [bootstrap({ list: [...init.bootstrap], timeout: 0 })] : []),
-      ],
+      peerDiscovery:
+        onDiscovered === undefined
+          ? []
+          : [
+              (components) => {
+                const discovery = mdns()(components)
+                discovery.addEventListener('peer', ({ detail }) => onDiscovered(detail))
+                return discovery
+              },
+            ],
       services: {
-        identify: identify(),
+        // Members only: see Libp2pNetwork.
+        identify: identify({ runOnConnectionOpen: false, maxMessageSize: IDENTIFY_BYTES }),
         ping: ping(),
-        pubsub: gossipsub({
-          allowedTopics: [init.topic],
-          globalSignaturePolicy: 'StrictSign',
-          doPX: false,
-          emitSelf: false,
-          allowPublishToZeroTopicPeers: true,
-          maxInboundDataLength: limit('requestBytes') * 4,
-          decodeRpcLimits: {
-            maxSubscriptions: 8,
-            maxMessages: 32,
-            maxIhaveMessageIDs: MESSAGE_IDS,
-            maxIwantMessageIDs: MESSAGE_IDS,
-            maxIdontwantMessageIDs: MESSAGE_IDS,
-            maxControlMessages: 32,
-            maxPeerInfos: 0,
-          },
+        pubsub: limitedGossipsub({
+          topic: init.topic,
+          clock: streams.clock,
+          onFlood: (peer, reason) => streams.onFlood(peer, reason),
         }),
       },
     })

@@ -2,7 +2,7 @@
 
 import { decodeAddressesFrame } from '../exchange/addresses.ts'
 import { fromUtf8, utf8 } from '../lib/bytes.ts'
-import type { MemberAddresses } from '../network/mesh.ts'
+import type { MemberAddresses } from '../network/address-table.ts'
 import type { Catalogue } from '../store/catalogue.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
 

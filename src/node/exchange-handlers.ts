@@ -11,7 +11,12 @@ export function exchangeHandlers(parts: Parts, catalogue: Catalogue, log: Log): 
   return {
     isMember: (peer) => membership.isMember(peer),
     guestsOpen: () => membership.guestsOpen(),
-    charterFor: (token, from) => membership.charterFor(token, from),
+    isRevoked: (peer) => membership.isListed(peer) && !membership.isMember(peer),
+    rostersSince: (version) => membership.envelopesSince(version),
+    charterFor: (token, from) =>
+      membership.isMember(from) || membership.admission.isOpen(token)
+        ? membership.charterFor(token, from)
+        : undefined,
     onMembershipRequest: (envelope) => membership.onRequest(envelope),
     wanted: () => statements.request(),
     statementsSince: (request) => statements.since(request),

@@ -166,6 +166,8 @@ function guestHandlers(inviters: readonly PeerIdString[]): ExchangeHandlers {
   return {
     isMember: (peer) => inviters.includes(peer),
     guestsOpen: () => false,
+    isRevoked: () => false,
+    rostersSince: () => [],
     charterFor: () => undefined,
     onMembershipRequest: async () => 'refused',
     wanted: () => ({ rosterVersion: 0, known: [] }),

@@ -3,14 +3,15 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
+import { openMembershipRequest, sealMembershipRequest } from '../../src/consortium/membership-request.ts'
 import { Exchange } from '../../src/exchange/exchange.ts'
 import type { ExchangeHandlers } from '../../src/exchange/handlers.ts'
 import { JOIN } from '../../src/exchange/join.ts'
 import { createIdentity, type Identity } from '../../src/identity/keys.ts'
 import { digestOf, utf8 } from '../../src/lib/bytes.ts'
 import { fileRefOf } from '../../src/lib/file-ref.ts'
+import type { MemberAddresses } from '../../src/network/address-table.ts'
 import { Libp2pNetwork } from '../../src/network/libp2p-network.ts'
-import type { MemberAddresses } from '../../src/network/mesh.ts'
 import { BlobStore } from '../../src/store/blob-store.ts'
 import { codeOfAsync } from '../support/packages.ts'
 
@@ -63,6 +64,8 @@ async function node(
   const handlers: ExchangeHandlers = {
     isMember: (peer) => members.some(({ peerId }) => peerId === peer),
     guestsOpen: () => options.guests ?? false,
+    isRevoked: () => false,
+    rostersSince: () => [],
     charterFor: (token) => (token === TOKEN ? [utf8('charter'), utf8('roster')] : undefined),
     onMembershipRequest: async () => 'pending',
     wanted: () => ({ rosterVersion: 1, known: [] }),
@@ -307,15 +310,19 @@ describe('strangers', () => {
       guests: true,
       handlers: {
         onMembershipRequest: async (envelope, from) => {
-          requests.push(`${Buffer.from(envelope)} of ${from}`)
+          requests.push(`${openMembershipRequest(envelope).institution} of ${from}`)
           return 'pending'
         },
       },
     })
     const guest = await node(stranger, [a, stranger], { inviters: [a.peerId] })
     const peer = await guest.exchange.connect(server.address, signal)
-    expect(await guest.exchange.requestMembership(peer, utf8('request'), signal)).toBe('pending')
-    expect(requests).toEqual([`request of ${stranger.peerId}`])
+    const request = sealMembershipRequest(
+      { consortium, institution: 'Archive', peerId: stranger.peerId, token: TOKEN, issuedAt: 1 },
+      stranger,
+    )
+    expect(await guest.exchange.requestMembership(peer, request, signal)).toBe('pending')
+    expect(requests).toEqual([`Archive of ${stranger.peerId}`])
   })
 
   it('that ask too often are refused until time has passed', async () => {

@@ -93,6 +93,8 @@ describe('a request for statements', () => {
         wanted: () => ({ rosterVersion: 1, known: [] }),
         statementsSince: async function* () {},
         isAhead: () => isAhead,
+        isMember: () => true,
+        rostersSince: () => [],
         onStatement: async () => undefined,
         onFork: async () => undefined,
       },

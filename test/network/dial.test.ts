@@ -41,6 +41,17 @@ describe('a dial', () => {
     })
   })
 
+  it('that the other side refuses keeps its error', async () => {
+    const refusal = new ExchangeError('refused', 'not a member')
+    const dial = async (): Promise<never> => {
+      throw refusal
+    }
+    expect(await failure(dialWithin('peer', 60_000, never, dial))).toEqual({
+      code: 'refused',
+      message: 'not a member',
+    })
+  })
+
   it('that is refused gives the reason', async () => {
     const dial = async (): Promise<never> => {
       throw new Error('ECONNREFUSED')

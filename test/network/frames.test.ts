@@ -4,9 +4,10 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { equalBytes } from '../../src/lib/bytes.ts'
 import { bytesFrameHead, bytesFrameStart, encodeCbor, MAX_BYTES_FRAME_HEAD } from '../../src/lib/cbor.ts'
 import { FlexMeshError, PolicyError } from '../../src/lib/errors.ts'
-import { answer, ask, BytesFrame, decodeBytesFrame } from '../../src/network/frames.ts'
+import { BytesFrame } from '../../src/network/frame-codec.ts'
+import { answer, ask, decodeBytesFrame } from '../../src/network/frames.ts'
 import type { ProtocolRow } from '../../src/network/protocol.ts'
-import { Log, type LogEntry } from '../../src/telemetry/log.ts'
+import { Log, type LogEntry, SILENT } from '../../src/telemetry/log.ts'
 import { codeOf } from '../support/packages.ts'
 import { startTransport, stopTransports } from '../support/transport.ts'
 
@@ -63,7 +64,7 @@ const ROW: ProtocolRow = {
   timeoutPer: 'answer',
   maxInboundStreams: 4,
   quota: { burst: 1, everyMs: 1 },
-  guests: false,
+  guests: 'none',
 }
 const never = new AbortController().signal
 type Handler = (request: unknown, signal: AbortSignal) => AsyncIterable<unknown>
@@ -82,7 +83,8 @@ async function* asking(
   const row = { ...ROW, ...options.row }
   const [server, client] = [await startTransport(1), await startTransport(2)]
   // The answering side has no time limit, so that the asking side is the one that fails.
-  await server.handle(row.id, (stream) => answer(stream, { ...row, timeoutMs: 60_000 }, handler, options.log))
+  const { log = SILENT } = options
+  await server.handle(row.id, (stream) => answer(stream, { ...row, timeoutMs: 60_000 }, handler, { log }))
   const stream = await client.dialProtocol(multiaddr(String(server.getMultiaddrs()[0])), row.id)
   yield* ask(stream, row, options.request ?? { kind: 'test' }, options.signal ?? never)
 }

@@ -1,6 +1,7 @@
 import { multiaddr } from '@multiformats/multiaddr'
 import { afterEach, describe, expect, it } from 'vitest'
 import { digestOf } from '../../src/lib/bytes.ts'
+import { limit } from '../../src/lib/limits.ts'
 import { drained } from '../../src/network/frames.ts'
 import { incoming } from '../../src/network/incoming.ts'
 import { startTransport, stopTransports } from '../support/transport.ts'
@@ -9,6 +10,7 @@ const PROTOCOL = '/test/incoming/1.0.0'
 const PIECE = new Uint8Array(2 ** 18).map((_, i) => i * 7)
 /** 40 MiB: several times the bytes that may wait unread. */
 const PIECES = 160
+const MAX_UNREAD = 2 ** 20
 const signal = new AbortController().signal
 
 afterEach(stopTransports)
@@ -22,8 +24,9 @@ describe('the bytes of a stream', () => {
       await stream.close()
     })
     const stream = await receiver.dialProtocol(multiaddr(String(sender.getMultiaddrs()[0])), PROTOCOL)
+    stream.maxReadBufferLength = 2 * limit('streamWindowBytes')
     const received: Uint8Array[] = []
-    for await (const data of incoming(stream)) {
+    for await (const data of incoming(stream, MAX_UNREAD)) {
       received.push(data.subarray())
       if (received.length > 12) continue
       // The reader stops several times, each time for long enough that the sender fills the buffers.
@@ -43,9 +46,10 @@ describe('the bytes of a stream', () => {
       stream.abort(new Error('enough'))
     })
     const stream = await receiver.dialProtocol(multiaddr(String(sender.getMultiaddrs()[0])), PROTOCOL)
+    stream.maxReadBufferLength = 2 * limit('streamWindowBytes')
     let bytes = 0
     await expect(async () => {
-      for await (const data of incoming(stream)) {
+      for await (const data of incoming(stream, MAX_UNREAD)) {
         bytes += data.byteLength
         if (bytes === PIECE.length) arrived.resolve()
       }

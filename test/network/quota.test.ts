@@ -11,7 +11,7 @@ const row = (id: string): ProtocolRow => ({
   timeoutPer: 'answer',
   maxInboundStreams: 1,
   quota: { burst: 3, everyMs: 100 },
-  guests: false,
+  guests: 'none',
 })
 const A = row('/a')
 const B = row('/b')
@@ -43,12 +43,11 @@ describe('a quota', () => {
     expect(takeAll(quota, 'other', A)).toBe(4)
   })
 
-  it('forgets one peer', () => {
-    const quota = new Quota(() => 0)
+  it('belongs to the peer: it does not begin anew with a connection', () => {
+    let now = 0
+    const quota = new Quota(() => now)
     takeAll(quota, 'peer', A)
-    takeAll(quota, 'other', A)
-    quota.forget('peer')
-    expect(takeAll(quota, 'peer', A)).toBe(4)
-    expect(takeAll(quota, 'other', A)).toBe(0)
+    now = 50
+    expect(takeAll(quota, 'peer', A)).toBe(0)
   })
 })

@@ -1,3 +1,4 @@
+import type { Stream } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import { afterEach, describe, expect, it } from 'vitest'
 import { PROTOCOLS } from '../../src/exchange/protocols.ts'
@@ -15,19 +16,19 @@ afterEach(stopTransports)
 describe('a connection', () => {
   it('has room for every stream that the protocols promise a peer', () => {
     const promised = PROTOCOLS.reduce((sum, { row }) => sum + row.maxInboundStreams, SERVICE_STREAMS)
-    expect(promised).toBeLessThanOrEqual(limit('streamsPerConnection'))
+    expect(promised).toBeLessThanOrEqual(limit('streamsPerPeer'))
   })
 
-  it('carries streamsPerConnection streams of a peer and no more', async () => {
+  it('carries streamsPerPeer streams of a peer and no more', async () => {
     const [server, client] = [await startTransport(1), await startTransport(2)]
     await server.handle(PROTOCOL, () => undefined, { maxInboundStreams: 1000 })
     const connection = await client.dial(multiaddr(String(server.getMultiaddrs()[0])))
+    const streams: Stream[] = []
     const open = async (): Promise<void> => {
-      for (;;) await connection.newStream(PROTOCOL, { maxOutboundStreams: 1000 })
+      for (;;) streams.push(await connection.newStream(PROTOCOL, { maxOutboundStreams: 1000 }))
     }
-    await expect(open()).rejects.toThrow(/max outbound streams/)
-    const outbound = connection.streams.filter(({ direction }) => direction === 'outbound')
-    expect(outbound.length).toBe(limit('streamsPerConnection'))
+    await expect(open()).rejects.toThrow(/reset/)
+    expect(streams).toHaveLength(limit('streamsPerPeer'))
     for (const stream of connection.streams) stream.abort(new Error('the test is over'))
   })
 })

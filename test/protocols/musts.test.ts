@@ -139,6 +139,35 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
         test('serving/gateway.test.ts', "'wrong-public-model'"),
       ],
   },
+  'package-exchange': {
+    'A receiver MUST close a connection as soon as the header of a larger frame arrives, and one with more than `smallFramesPerSecond` frames of less than 1 KiB.':
+      [
+        test('network/yamux-watch.test.ts', 'refuses a larger frame by its header, before its data'),
+        test('network/yamux-watch.test.ts', 'refuses a flood of %s'),
+      ],
+    'A receiver MUST NOT refuse a connection for lack of a place: it closes the oldest pending connection of the same source or, if that source has room, of the source with most.':
+      [
+        test('network/admission.test.ts', 'the place of the oldest unfinished one of its source'),
+        test('node/hostile-sockets.test.ts', 'is connected again in spite of'),
+      ],
+    'The first request of a guest MUST carry the token of an open invitation: it asks for the charter, or for membership.':
+      [test('node/hostile-guests.test.ts', 'is refused and disconnected when it shows a wrong token')],
+    'To a guest, a node MUST NOT answer identify, list other protocols, or send announcements.': [
+      test('node/hostile-guests.test.ts', 'is answered on the join protocol only'),
+      test('node/hostile-guests.test.ts', 'is not sent announcements, and no stream is opened to it'),
+    ],
+    'Before it decodes a frame, a receiver MUST check that the frame has at most `cborItems` items and `cborDepth` levels of lists and maps.':
+      vectors('cbor-many-items', 'cbor-deep'),
+    'A receiver MUST dial a hint at most once in `hintPause`, at most `addressesPerMember` hints about one member in this time, and none while the member is connected.':
+      [
+        test('network/address-table.test.ts', 'is tried once in hintPause and never told to others'),
+        test('network/address-table.test.ts', 'is one of a limited number in hintPause, whoever gives it'),
+      ],
+    'It MUST NOT tell a hint to others, or let it replace a better address.': [
+      test('network/address-table.test.ts', 'is tried once in hintPause and never told to others'),
+      test('network/address-table.test.ts', 'does not displace a better address'),
+    ],
+  },
 }
 
 /** Sentences with MUST, outside code, tables and the line that explains the word. */

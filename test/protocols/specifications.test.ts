@@ -74,7 +74,7 @@ describe('the specification of package-exchange', () => {
       String(row.maxInboundStreams),
       String(row.quota.burst),
       String(row.quota.everyMs),
-      row.guests ? 'yes' : 'no',
+      row.guests,
     ])
     expect(stated).toEqual(actual)
   })

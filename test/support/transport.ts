@@ -1,17 +1,23 @@
 /** libp2p nodes on loopback that let every peer connect. */
 import { createIdentity } from '../../src/identity/keys.ts'
+import type { StreamPolicy } from '../../src/network/guarded-muxer.ts'
 import { createTransport, type Transport } from '../../src/network/transport.ts'
 
 const running: Transport[] = []
 
-/** A started node; its key is made from `seed`. */
-export async function startTransport(seed: number): Promise<Transport> {
+/** A started node; its key is made from `seed`. All peers may use all protocols, unless `streams` says otherwise. */
+export async function startTransport(seed: number, streams: Partial<StreamPolicy> = {}): Promise<Transport> {
   const node = await createTransport({
     identity: createIdentity(new Uint8Array(32).fill(seed)),
     listen: ['/ip4/127.0.0.1/tcp/0'],
-    bootstrap: [],
-    mdns: false,
     gate: {},
+    streams: {
+      clock: () => performance.now(),
+      protocolsFor: () => undefined,
+      onFlood: () => undefined,
+      onTooManyStreams: () => undefined,
+      ...streams,
+    },
     topic: 'test',
   })
   running.push(node)

@@ -197,18 +197,28 @@ const RAW: readonly (readonly [...Case, string])[] = [
   ['trailing', 'not-cbor', 'bytes after the item', 'a2656b6e6f776e806d726f7374657256657273696f6e0100'],
   ['tag', 'not-cbor', 'no tags', 'c100'],
   ['nothing', 'not-cbor', 'no item', ''],
+  ['deep', 'too-large', 'nine lists inside each other', `${'81'.repeat(9)}00`],
+  ['deep-map', 'too-large', 'nine maps inside each other', `${'a100'.repeat(9)}00`],
+  ['deep-tag', 'too-large', 'nine tags around a number', `${'c1'.repeat(9)}00`],
+  ['many-items', 'too-large', 'a list of 4096 numbers is one item too many', `991000${'00'.repeat(4096)}`],
+  ['huge-list', 'not-cbor', 'a list that announces more items than follow', '9affffffff00'],
+  ['huge-map', 'not-cbor', 'a map that announces 2^64 - 1 entries', 'bbffffffffffffffff0000'],
+  ['huge-bytes', 'not-cbor', 'a byte string that announces more bytes than follow', '5affffffff00'],
 ]
 
 function makeVectors(): Record<string, Vector> {
   const structured = (Object.keys(DECODERS) as Decoder[]).flatMap((decoder) =>
     vectorsOf(decoder, SPEC, CASES[decoder], (value) => {
-      const hex = toHex(encodeCbor(value))
-      // Long refusals end with zeros, which the vector only counts.
-      return hex.length > 4096 ? { decoder, ...shortened(hex) } : { decoder, hex }
+      return { decoder, ...counted(toHex(encodeCbor(value))) }
     }),
   )
-  const raw = vectorsOf('cbor', SPEC, RAW, (hex) => ({ decoder: 'statements-request', hex }))
+  const raw = vectorsOf('cbor', SPEC, RAW, (hex) => ({ decoder: 'statements-request', ...counted(hex) }))
   return byFileName([...structured, ...raw])
+}
+
+/** Long refusals end with zeros, which the vector only counts. */
+function counted(hex: string): { hex: string; zeros?: number } {
+  return hex.length > 4096 ? shortened(hex) : { hex }
 }
 
 /** `hex` without a long run of zero bytes at its end, and the number of bytes removed. */

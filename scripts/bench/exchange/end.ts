@@ -34,9 +34,13 @@ export async function startTransport(): Promise<Transport> {
   const node = await createTransport({
     identity: createIdentity(),
     listen: [LOOPBACK],
-    bootstrap: [],
-    mdns: false,
     gate: {},
+    streams: {
+      clock: () => performance.now(),
+      protocolsFor: () => undefined,
+      onFlood: () => undefined,
+      onTooManyStreams: () => undefined,
+    },
     topic: 'bench',
   })
   await node.start()

@@ -14,6 +14,8 @@ export async function startExchange(dir: string): Promise<{ exchange: Exchange; 
       handlers: {
         isMember: () => true,
         guestsOpen: () => false,
+        isRevoked: () => false,
+        rostersSince: () => [],
         charterFor: () => undefined,
         onMembershipRequest: async () => 'refused',
         wanted: () => ({ rosterVersion: 1, known: [] }),

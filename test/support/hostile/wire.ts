@@ -28,6 +28,17 @@ export function cborFrame(value: unknown): Uint8Array {
   return frameOf(encode(value))
 }
 
+/** CBOR of `depth` lists inside each other, in about `depth` bytes. */
+export function nestedLists(depth: number): Uint8Array {
+  return new Uint8Array(depth + 1).fill(0x81, 0, depth).fill(0x00, depth)
+}
+
+/** CBOR of one list of `count` empty maps: each costs a receiver far more memory than its one byte. */
+export function emptyMaps(count: number): Uint8Array {
+  const head = Uint8Array.of(0x9a, count >>> 24, count >>> 16, count >>> 8, count)
+  return concatBytes(head, new Uint8Array(count).fill(0xa0))
+}
+
 /** All bytes that the other side sends until it closes the stream. @throws the error of a reset stream. */
 async function readAll(stream: Stream): Promise<Uint8Array> {
   const parts: Uint8Array[] = []

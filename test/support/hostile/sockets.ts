@@ -1,0 +1,54 @@
+/** Plain TCP sockets of an attacker who never finishes a handshake. */
+import { connect, type Socket } from 'node:net'
+import { multiaddr } from '@multiformats/multiaddr'
+
+export interface Flood {
+  /** Number of sockets that were opened so far. */
+  opened(): number
+  /** Resolves once this number of sockets was opened. */
+  reached(count: number): Promise<void>
+  /** Open no more sockets and close all. */
+  stop(): void
+}
+
+/**
+ * Open `perSecond` connections each second and keep them open without a byte.
+ * @param address multiaddr with an IPv4 address and a TCP port.
+ * @param sources local addresses in turn; default: the system's choice. All of 127.0.0.0/8 is usable on loopback.
+ * @param send bytes to send on each socket, e.g. the begin of a handshake.
+ */
+export function floodWithSockets(
+  address: string,
+  perSecond: number,
+  { sources, send }: { readonly sources?: readonly string[]; readonly send?: Uint8Array } = {},
+): Flood {
+  const parts = multiaddr(address).getComponents()
+  const host = parts.find(({ name }) => name === 'ip4')?.value as string
+  const port = Number(parts.find(({ name }) => name === 'tcp')?.value)
+  const sockets = new Set<Socket>()
+  let opened = 0
+  const waiting = new Set<{ readonly count: number; readonly resolve: () => void }>()
+  const timer = setInterval(() => {
+    const localAddress = sources?.[opened % sources.length]
+    const socket = connect({ host, port, ...(localAddress === undefined ? {} : { localAddress }) })
+    opened++
+    for (const entry of waiting) {
+      if (opened < entry.count) continue
+      waiting.delete(entry)
+      entry.resolve()
+    }
+    sockets.add(socket)
+    if (send !== undefined) socket.once('connect', () => socket.write(send))
+    // Refused and reset sockets are what an attacker expects.
+    socket.on('error', () => undefined)
+    socket.on('close', () => sockets.delete(socket))
+  }, 1000 / perSecond)
+  return {
+    opened: () => opened,
+    reached: (count) => new Promise((resolve) => void waiting.add({ count, resolve })),
+    stop: () => {
+      clearInterval(timer)
+      for (const socket of sockets) socket.destroy()
+    },
+  }
+}
