@@ -16,6 +16,8 @@ export interface GenerateResult {
   /** Without the prompt. */
   readonly text: string
   readonly tokens: number
+  /** Why the answer ends: the model ended it, or the number of tokens or the context is used up. */
+  readonly finish: 'stop' | 'max-tokens' | 'context'
   /** With this seed the same request gives the same answer. Absent at temperature 0, which needs none. */
   readonly seed?: number
   /** Share of each expert in the routing weight of the answer, public model first. */
@@ -86,14 +88,18 @@ export const GENERATE = nodeCommand({
       const shares = tally.shares()
       const experts = labels.map(({ institution }, e) => ({ institution, share: shares[e] as number }))
       const sampled = temperatureMilli > 0 ? { seed } : {}
-      return { text: answer + stream.flush(), tokens, experts, ...sampled }
+      // The last token of an answer need not fit into the context, because no other follows it.
+      const isFull = prompt.length + tokens > model.contextLength
+      const finish = tokens >= maxTokens ? 'max-tokens' : isFull ? 'context' : 'stop'
+      return { text: answer + stream.flush(), tokens, finish, experts, ...sampled }
     } finally {
       lease.release()
     }
   },
-  words: ({ text: answer, experts, seed }) => [
+  words: ({ text: answer, finish, experts, seed }) => [
     answer,
     '',
+    ...(finish === 'context' ? ['the answer is cut here, because the context is full'] : []),
     `carried by: ${experts.map(({ institution, share }) => `${institution} ${(100 * share).toFixed(0)} %`).join(', ')}`,
     ...(seed === undefined ? [] : [`seed: ${seed}`]),
   ],

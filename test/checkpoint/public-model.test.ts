@@ -180,11 +180,20 @@ describe('a public model in several files', () => {
   it('reaches a member that joins, unchanged', async () => {
     const dir = await copied(published)
     await copyFile(replay, join(dir, 'replay.jsonl'))
+    const template = '{{ bos_token }}{{ messages[0].content }}'
+    await writeFile(join(dir, 'chat_template.jinja'), template)
+    await writeFile(join(dir, 'tokenizer_config.json'), JSON.stringify({ bos_token: '<|endoftext|>' }))
+    await writeFile(join(dir, 'generation_config.json'), JSON.stringify({ eos_token_id: [9, 0] }))
     const { nodes, homes, close } = await network(['Founder', 'Guest'], dir)
     try {
       const [founder, guest] = nodes.map(({ publicModel }) => publicModel)
       expect(guest?.config).toEqual(PUBLISHED)
       expect(guest?.params).toEqual(founder?.params)
+      expect(guest?.endsOfText).toEqual([0, 9])
+      expect(guest?.chatTemplate).toEqual({ source: template, variables: { bos_token: '<|endoftext|>' } })
+      const message = { role: 'user', content: 'Hi' } as const
+      const ids = await nodes[1]?.prompts.encode([message], new AbortController().signal)
+      expect(Array.from(ids ?? [])).toEqual([0, ...(guest?.tokenizer.encode('Hi') ?? [])])
       expect([...(await tensorsOf(join(homes[1] as string, 'public-model'))).values()]).toEqual([
         ...(await tensorsOf(published)).values(),
       ])

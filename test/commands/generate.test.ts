@@ -39,6 +39,22 @@ describe('the command generate', () => {
     await expect(refusal).rejects.toThrow('the prompt has 256 tokens, but the model reads at most 255')
   })
 
+  it('says that an answer is cut because the context is full', async () => {
+    const result = await generate({ prompt: textOf(TINY.maxPositionEmbeddings - 3), maxTokens: 50 })
+    expect(result).toMatchObject({ tokens: 3, finish: 'context' })
+    expect(GENERATE.words(result, { color: false })).toContain(
+      'the answer is cut here, because the context is full',
+    )
+    expect(await generate({ prompt: 'Article', maxTokens: 2 })).toMatchObject({ finish: 'max-tokens' })
+  })
+
+  it('reads the names of special tokens as text', async () => {
+    const { tokenizer } = node.publicModel
+    const prompt = '<|endoftext|>'.repeat(20)
+    expect(tokenizer.encode(prompt).length).toBeGreaterThan(100)
+    expect(await generate({ prompt, maxTokens: 1 })).toMatchObject({ tokens: 1 })
+  })
+
   it('chooses the likeliest tokens unless told otherwise, whatever the seed', async () => {
     const [one, other] = [
       await generate({ prompt: 'Article' }),
