@@ -29,6 +29,12 @@ export async function* readJsonLines(
     const object = objectOf(line, title)
     firstMembers ??= Object.keys(object)
     const value = Object.hasOwn(object, name) ? object[name] : undefined
+    if (value !== undefined && countMember(line, name) > 1) {
+      throw new InputError(
+        'not-text',
+        `${title}: expected one member "${name}", got several; rename or remove the others`,
+      )
+    }
     if (value !== undefined && !isFound) {
       isFound = true
       onColumn(name)
@@ -81,6 +87,37 @@ function objectOf(line: string, title: string): Record<string, unknown> {
     return value as Record<string, unknown>
   const advice = Array.isArray(value) ? `; ${CONVERT}` : ''
   throw new InputError('not-text', `${title}: expected a JSON object, got ${typeOf(value)}${advice}`)
+}
+
+/** Number of members of this name in the outermost object of a line of valid JSON; JSON.parse keeps only the last. */
+function countMember(line: string, name: string): number {
+  const key = JSON.stringify(name)
+  if (line.indexOf(key) === line.lastIndexOf(key)) return 1
+  let depth = 0
+  let count = 0
+  for (let at = 0; at < line.length; at++) {
+    const character = line[at] as string
+    if (character === '{' || character === '[') depth++
+    else if (character === '}' || character === ']') depth--
+    else if (character === '"') {
+      const end = stringEnd(line, at)
+      const isKey = depth === 1 && end - at === key.length && line.startsWith(key, at)
+      if (isKey && /^[ \t]*:/.test(line.slice(end, end + MAX_SPACE))) count++
+      at = end - 1
+    }
+  }
+  return count
+}
+/** Characters after a string in which its colon is looked for. */
+const MAX_SPACE = 64
+
+/** Index after the string of valid JSON that begins at `start`. */
+function stringEnd(line: string, start: number): number {
+  for (let quote = line.indexOf('"', start + 1); ; quote = line.indexOf('"', quote + 1)) {
+    let before = quote
+    while (line[before - 1] === '\\') before--
+    if ((quote - before) % 2 === 0) return quote + 1
+  }
 }
 
 const CONVERT = `convert it with "jq -c '.[]' FILE > NEW.jsonl" (for one array) or "jq -c . FILE > NEW.jsonl"`

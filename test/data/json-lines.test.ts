@@ -100,6 +100,14 @@ describe('JSON Lines', () => {
     })
   })
 
+  it('is refused for two members of the name, but not for one within others', async () => {
+    await expect(readFileOf('a.jsonl', '{"text":"a", "text" :"b"}\n')).rejects.toThrow(
+      /line 1: expected one member "text", got several/,
+    )
+    const nested = '{"meta":{"text":"x","quote":"\\"text\\":"},"text":"a \\"text\\": b","list":["text"]}\n'
+    expect((await readFileOf('a.jsonl', nested)).texts).toEqual(['a "text": b'])
+  })
+
   it('does not take inherited members for text', async () => {
     await expect(readFileOf('notes.jsonl', '{"id":1}\n', 'toString')).rejects.toThrow(
       /has no column "toString"/,
