@@ -64,11 +64,13 @@ export class Activities implements NodeJobRunner {
     const report = name === 'train' ? this.#reportTraining((request as { name: string }).name) : undefined
     let outcome: 'finished' | 'failed' | 'stopped' = 'stopped'
     let reason: unknown
+    const job = this.#init.jobs.run(name, request, signal)
+    let hasEnded = false
     try {
-      const job = this.#init.jobs.run(name, request, signal)
       for (;;) {
         const step = await job.next()
         if (step.done === true) {
+          hasEnded = true
           outcome = 'finished'
           return step.value
         }
@@ -78,10 +80,13 @@ export class Activities implements NodeJobRunner {
         yield step.value
       }
     } catch (error) {
+      hasEnded = true
       outcome = signal.aborted ? 'stopped' : 'failed'
       reason = error
       throw error
     } finally {
+      // The caller has left the iteration: the job must stop and close its files.
+      if (!hasEnded) await job.return(undefined as never)
       this.#running.delete(activity)
       report?.onEnd(outcome, reason)
     }
