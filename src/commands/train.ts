@@ -77,15 +77,18 @@ export const TRAIN = nodeCommand({
       return yield* node.trainings.exportPair(asked, signal)
     }
     let step: number | undefined
+    let result: TrainResult | undefined
     try {
       for await (const event of node.trainings.train(request, signal)) {
-        if (event.stage === 'done') return event.result
         if (event.stage === 'step') step = event.step
-        yield event
+        // The iteration goes on to its end, since leaving it would count as an interruption.
+        if (event.stage === 'done') result = event.result
+        else yield event
       }
     } catch (error) {
       if (!signal.aborted && !node.isStopping) throw error
     }
+    if (result !== undefined) return result
     // Its checkpoint holds the last step.
     const where =
       step === undefined ? 'before this run had computed a step' : `at step ${step} of ${request.steps}`

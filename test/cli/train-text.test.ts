@@ -4,7 +4,7 @@ import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import type { TrainResult } from '../../src/owner/training-folder.ts'
 import { founded } from '../support/command-homes.ts'
-import { flexmesh } from '../support/command-line.ts'
+import { flexmesh, start } from '../support/command-line.ts'
 import { dataFolder } from '../support/documents.ts'
 import { cleanUp } from '../support/folders.ts'
 
@@ -103,4 +103,25 @@ it('train says what it did not read if it finds no text', async () => {
   expect(stderr).toContain(
     '(not read: 1 with a name that begins with a dot (data/.b.txt); 1 .pdf, a kind that cannot be read (data/a.pdf); 1 file without text)',
   )
+})
+
+it('a running node says what it read to the command, and that the training has finished', async () => {
+  const dir = await wardFolder()
+  const node = start('start', '--home', home, '--port', '0')
+  await node.line('is up as')
+  const { code, stdout } = await flexmesh(
+    'train',
+    '--home',
+    home,
+    '--name',
+    'beside',
+    '--data',
+    dir,
+    '--steps',
+    '1',
+  )
+  expect([code, stdout]).toEqual([0, expect.stringMatching(/^read: 1 \.csv /)])
+  expect(stdout).toContain('\nnot read: ')
+  await node.line('training beside: finished')
+  expect((await node.interrupt()).stdout).not.toContain('training beside: stopped')
 })
