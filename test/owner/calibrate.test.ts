@@ -1,6 +1,8 @@
-import { describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it } from 'vitest'
 import { measure } from '../../src/acceptance/measure.ts'
-import { loadPublicModel } from '../../src/checkpoint/public-model.ts'
+import { loadPublicModel, type PublicModel } from '../../src/checkpoint/public-model.ts'
+import { compose } from '../../src/composition/compose.ts'
+import { ComposedModel } from '../../src/composition/composed-model.ts'
 import { FFN_PROJECTIONS, layerName } from '../../src/lib/tensor-names.ts'
 import type { HeldOutDocument } from '../../src/model/evaluate.ts'
 import type { RouterKind } from '../../src/model/gates.ts'
@@ -15,27 +17,42 @@ import {
 import type { Calibration } from '../../src/owner/training-folder.ts'
 import { EMBEDDING_WINDOW, embedForRouter } from '../../src/training/router-embedding.ts'
 import { routerStatistics } from '../../src/training/router-statistics.ts'
+import { loadTinyModel, TINY_DIGEST } from '../support/compositions.ts'
 import { onnx } from '../support/engines.ts'
-import { SMALL_MODEL } from '../support/folders.ts'
+import { cleanUp, SMALL_MODEL } from '../support/folders.ts'
+import { goldenConfig as config, goldenPublic } from '../support/golden.ts'
+import { madeUpDocuments } from '../support/router-statistics.ts'
 
-const model = await loadPublicModel(SMALL_MODEL)
-const { config } = model
+afterAll(cleanUp)
+
 const { vocabSize: V, numHiddenLayers: L } = config
-const textOf = (text: string): HeldOutDocument[] => {
-  const tokens = Int32Array.from(model.tokenizer.encode(text))
-  return [{ tokens, bytes: Buffer.byteLength(text) }]
+const { signal } = new AbortController()
+const model = { ...(await loadTinyModel()), config, params: goldenPublic() }
+
+/** Text that a model of random weights predicts well: what it generates itself. Every token counts as one byte. */
+async function generated(): Promise<HeldOutDocument[]> {
+  const composition = compose(config, { digest: TINY_DIGEST, params: model.params }, [])
+  const composed = new ComposedModel(onnx, model, composition, 'fp32')
+  const sampling = { temperature: 0.3, topP: 1, seed: 2 }
+  const completion = {
+    prompt: Int32Array.of(model.tokenizer.endOfText),
+    maxTokens: 60,
+    sampling,
+    selection: {},
+  }
+  const tokens: number[] = []
+  for await (const { id } of composed.complete(completion, signal)) tokens.push(id)
+  await composed.retire()
+  return [{ tokens: Int32Array.from(tokens), bytes: tokens.length }]
 }
-const publicText = textOf(
-  'lunar calendar (noun): a calendar based on lunar cycles. Our fellow citizens have the right to a government ' +
-    'that works for all of the people, and the Congress of the United States has a duty to them.',
-)
-const ownText = textOf('La durée du travail des salariés à temps complet est fixée par décret.')
+
+const publicText = await generated()
+const ownText = madeUpDocuments(V, [60], 3).map((tokens) => ({ tokens, bytes: tokens.length }))
 const tokensOf = ([document]: HeldOutDocument[]): Int32Array => document?.tokens as Int32Array
 const statistics = routerStatistics(V, [tokensOf(ownText)])
 /** Only half of the text that this node knows as public is like the held-out text, so an expert can be more like it. */
 const publicStatistics = routerStatistics(V, [tokensOf(publicText), tokensOf(ownText)])
 const likePublic = routerStatistics(V, [tokensOf(publicText)])
-const { signal } = new AbortController()
 /** A window that repeats the text. */
 const windowOf = (text: HeldOutDocument[]): Int32Array => {
   const tokens = tokensOf(text)
@@ -54,19 +71,25 @@ const init: CalibrationInit = {
   signal,
 }
 
-/** An expert whose FFN is a multiple of the public one, with the same router logit for every token, about `logit`. */
-function expertOf(logit: number, factor = -2): Expert {
+/**
+ * An expert whose FFN is the public one with another sign and scale, with the same router logit for every token, about
+ * `logit`.
+ */
+function expertOf(
+  logit: number,
+  { config, params }: Pick<PublicModel, 'config' | 'params'> = model,
+  rows: readonly Float32Array[] = constantRows,
+): Expert {
   const ffn = new Map(
-    Array.from({ length: L }, (_, layer) =>
+    Array.from({ length: config.numHiddenLayers }, (_, layer) =>
       FFN_PROJECTIONS.map((projection) => {
-        const { shape, data } = requireParam(model.params, layerName(layer, `mlp.${projection}.weight`))
-        const scaled = projection === 'down_proj' ? data.map((x) => factor * x) : data
-        return [`${layer}.${projection}`, { shape, data: scaled }] as const
+        const { shape, data } = requireParam(params, layerName(layer, `mlp.${projection}.weight`))
+        const changed = projection === 'down_proj' ? data.map((x) => -2 * x) : data
+        return [`${layer}.${projection}`, { shape, data: changed }] as const
       }),
     ).flat(),
   )
-  const rows = constantRows.map((row) => row.map((x) => logit * x))
-  return { ffn, routerRows: rows, bias: undefined }
+  return { ffn, routerRows: rows.map((row) => row.map((x) => logit * x)), bias: undefined }
 }
 
 /** Relative harm to public text as acceptance measures it. */
@@ -113,7 +136,6 @@ describe('calibration of a release', () => {
     expect(Math.max(...excess)).toBeGreaterThan(1)
     const { expert, calibration } = await calibrate(init, trained)
     for (const [router, limit] of limits) expect(await harmOf(expert, router)).toBeLessThanOrEqual(limit)
-    expect(expert.bias).toBeUndefined()
     expect(calibration?.bias).toBeLessThan(0)
     const [rows = 0, solved = 0] = excess
     expect(calibration?.router).toBe(solved > rows ? 'solved' : 'rows')
@@ -150,10 +172,37 @@ describe('calibration of a release', () => {
     ['without statistics', undefined],
     ['with statistics', statistics],
   ])('returns the same expert %s if it harms public text little', async (_, statistics) => {
-    const trained = { ...expertOf(-12), statistics }
+    const trained = { ...expertOf(0), bias: new Float32Array(L).fill(-12), statistics }
     const { expert, calibration } = await calibrate(init, trained)
     expect(expert).toBe(trained)
     expect(calibration).toBeUndefined()
+  })
+
+  it('folds the number into the router rows if constant rows allow it', async () => {
+    const small = await loadPublicModel(SMALL_MODEL)
+    const tokens = Int32Array.from(
+      small.tokenizer.encode('a calendar based on lunar cycles and a government'),
+    )
+    const text = [{ tokens, bytes: 49 }]
+    const window = Int32Array.from(
+      { length: EMBEDDING_WINDOW },
+      (_, i) => tokens[i % tokens.length] as number,
+    )
+    const source = { own: [window], public: [window] }
+    const { constantRows } = await embedForRouter(onnx, small.config, small.params, source)
+    const trained = lowRankOf(expertOf(1, small, constantRows), small.params, 2).expert
+    const there = { ...init, model: small, constantRows, texts: { public: text } }
+    const { expert, calibration } = await calibrate(there, trained)
+    expect(expert.bias).toBeUndefined()
+    const bias = calibration?.bias as number
+    expect(expert.routerRows).toEqual(
+      trained.routerRows.map((row, layer) =>
+        row.map((x, i) => Math.fround(x + bias * (constantRows[layer]?.[i] as number))),
+      ),
+    )
+    expect(calibration?.calibrated.public.after).toBeLessThanOrEqual(
+      (1 + MAX_PUBLIC_HARM) * (calibration?.calibrated.public.before as number),
+    )
   })
 
   it('stops when it is asked to', async () => {
