@@ -178,6 +178,7 @@ export class Exchange {
   async #sync(peer: PeerIdString): Promise<void> {
     const { signal } = this.#stopping
     await pullStatements(this.#network, peer, this.#handlers, signal)
+    if (!this.#handlers.isMember(peer)) return // Revoked: it may have withdrawn its experts, and that is all.
     await this.#learnAddresses(peer)
     this.#handlers.onSynced(peer, await this.#network.knownAddresses())
   }
@@ -194,8 +195,10 @@ export class Exchange {
     }
   }
 
+  /** Pull from a member, or from one that was revoked: its withdrawals count whenever they are signed. */
   #catchUpWith(peer: PeerIdString): void {
-    if (this.#stopping.signal.aborted || !this.#handlers.isMember(peer)) return
+    const { isMember, isRevoked } = this.#handlers
+    if (this.#stopping.signal.aborted || !(isMember(peer) || isRevoked(peer))) return
     // `start` never rejects.
     void this.#catchUp.start(peer)
   }

@@ -82,11 +82,11 @@ export function serveStatements(init: {
   const { handlers, pullFrom } = init
   return async function* (value, from) {
     const request = decodeStatementsRequest(value)
+    if (handlers.isAhead(request)) pullFrom(from)
     if (!handlers.isMember(from)) {
       for (const bytes of handlers.rostersSince(request.rosterVersion)) yield { bytes }
       return
     }
-    if (handlers.isAhead(request)) pullFrom(from)
     for await (const offered of handlers.statementsSince(request)) {
       yield offered.kind === 'fork' ? forkFrame(offered.envelopes) : { bytes: offered.envelope }
     }

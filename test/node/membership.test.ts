@@ -54,6 +54,19 @@ describe('a member that was taken off the roster', () => {
     expect(await outcomes(again)).toEqual(['not-a-member'])
   })
 
+  it('is told so, and its withdrawal still reaches the others', async () => {
+    await publishEverywhere()
+    await run(hospital, 'revoke', { who: 'Archive', reason: 'left' })
+    expect(inUse(hospital)).toHaveLength(1)
+    await net.watch.until('the roster at the revoked member', () => {
+      return !archive.membership.isMember(archive.identity.peerId)
+    })
+    await run(archive, 'withdraw', { name: 'law' })
+    const again = await net.restart(1)
+    await net.watch.until('the withdrawal', () => inUse(hospital).length === 0)
+    expect(inUse(again)).toEqual([])
+  })
+
   it('can return under its name with another key', async () => {
     await run(hospital, 'revoke', { who: 'Archive', reason: 'compromised' })
     await net.join('Archive')
