@@ -317,9 +317,9 @@ export const LIMITS = {
   httpCheckInterval: { value: 1_000, unit: 'ms', why: 'how often the times of sockets are checked' },
   httpConnections: { value: 256, unit: 'count', why: 'sockets of the inference API' },
   httpStrangers: {
-    value: 128,
+    value: 192,
     unit: 'count',
-    why: 'half of the sockets, for clients that have not sent a key yet',
+    why: 'sockets without a key; leaves 64 for clients with one, more than the node has places',
   },
   bodyDepth: {
     value: 64,

@@ -60,8 +60,9 @@ export class Connections {
     this.#all.add(added)
     if (strangers.length >= this.#limits.strangers) this.#drop(longestWaiting(strangers))
     else if (this.#all.size > this.#limits.connections) {
-      const known = this.#select(({ isKnown, answering }) => isKnown && answering === 0)
-      this.#drop(longestWaiting(strangers) ?? longestWaiting(known) ?? added)
+      // Newcomers count like others, or they would give way to clients that send their requests slowly with a key.
+      const waiting = this.#select((connection) => connection !== added && connection.answering === 0)
+      this.#drop(longestWaiting(waiting) ?? added)
     }
     return added
   }

@@ -31,9 +31,9 @@ export async function startServer(app: Api, port: number, log: Log = SILENT): Pr
   const listener = getRequestListener(
     (request, env) => {
       // The server speaks HTTP/1.1 only.
-      const outgoing = env.outgoing as ServerResponse
-      const connection = bySocket.get((env.incoming as IncomingMessage).socket)
-      const client = connection && clientOf(connections, connection, outgoing)
+      const incoming = env.incoming as IncomingMessage
+      const connection = bySocket.get(incoming.socket)
+      const client = connection && clientOf(connections, connection, incoming, env.outgoing as ServerResponse)
       return app.fetch(request, client === undefined ? {} : { client })
     },
     { errorHandler: refuseUnreadable },
@@ -81,12 +81,28 @@ function refuseUnreadable(error: unknown): Response {
 }
 
 /** What a route tells about the connection of its request. */
-function clientOf(connections: Connections, connection: Connection, outgoing: ServerResponse): Client {
+function clientOf(
+  connections: Connections,
+  connection: Connection,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+): Client {
+  let isReceived = false
+  const received = (): void => {
+    if (isReceived) return
+    isReceived = true
+    outgoing.once('close', connections.answer(connection))
+  }
   return {
-    authenticated: () => connections.know(connection),
-    received: () => {
-      outgoing.once('close', connections.answer(connection))
+    authenticated: () => {
+      connections.know(connection)
+      // The body of a short request arrives with its headers. The app reads it later, and until then the socket would
+      // have to give way to new ones.
+      process.nextTick(() => {
+        if (incoming.complete) received()
+      })
     },
+    received,
     drop: () => connection.destroy(),
   }
 }

@@ -23,8 +23,8 @@ describe('connections', () => {
     expect(destroyed).toEqual(['a', 'b'])
   })
 
-  it('with a key are kept while others have none', () => {
-    const { destroyed, open, known } = setUp(4, 4)
+  it('with a key are kept, however many come without one', () => {
+    const { destroyed, open, known } = setUp(4, 2)
     known('honest 1')
     known('honest 2')
     for (const name of ['a', 'b', 'c', 'd']) open(name)
@@ -43,6 +43,14 @@ describe('connections', () => {
     for (const name of ['slow 1', 'slow 2', 'slow 3']) known(name)
     open('honest')
     expect(destroyed).toEqual(['slow 1'])
+  })
+
+  it('without a key do not give way to newcomers while others with a key have waited longer', () => {
+    const { destroyed, open, known } = setUp(3, 3)
+    for (const name of ['slow 1', 'slow 2']) known(name)
+    open('honest')
+    for (const name of ['slow 3', 'slow 4']) known(name)
+    expect(destroyed).toEqual(['slow 1', 'slow 2'])
   })
 
   it('that were idle for longer give way first', () => {
