@@ -26,7 +26,7 @@ export class AddedTokens {
   readonly #exact: Finder
   readonly #normalized: Finder
   readonly #normalize: Normalizer
-  /** Names of special tokens that are found in the text as it is. */
+  /** Names of special tokens that are found before the text is normalized. */
   readonly #specialNames: readonly string[]
   /** First characters of the normalized names of the other special tokens. */
   readonly #specialStarts: ReadonlySet<string>

@@ -3,7 +3,7 @@
  * (scripts/parity/tokenizer_variants.py).
  */
 import { describe, expect, it } from 'vitest'
-import { differences, readVariants, variantTokenizer } from '../support/tokenizer-variants.ts'
+import { differences, readVariants, variantTokenizer } from '../../scripts/parity/variants.ts'
 
 const variants = await readVariants(new URL('../fixtures/tokenizer/variants.json', import.meta.url))
 

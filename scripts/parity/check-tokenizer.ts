@@ -1,9 +1,9 @@
 /**
  * Compares our tokenizer with the results of Hugging Face's library that scripts/parity/tokenizer_variants.py has
  * written. Prints the texts that are encoded differently and the numbers of texts; exits 1 if one differs.
- * Usage: tsx scripts/parity/tokenizer-variants.ts FILE
+ * Usage: tsx scripts/parity/check-tokenizer.ts FILE
  */
-import { differences, readVariants, variantTokenizer } from '../../test/support/tokenizer-variants.ts'
+import { differences, readVariants, variantTokenizer } from './variants.ts'
 
 let texts = 0
 let different = 0

@@ -13,7 +13,7 @@ export interface Variant {
   readonly cases: readonly Case[]
 }
 
-const BASE = new URL('../fixtures/tokenizer/dolma2-kind.json', import.meta.url)
+const BASE = new URL('../../test/fixtures/tokenizer/dolma2-kind.json', import.meta.url)
 
 export async function readVariants(path: string | URL): Promise<Variant[]> {
   return JSON.parse(await readFile(path, 'utf8')) as Variant[]
