@@ -23,12 +23,13 @@ export interface PublishResult {
   /** Undefined with `--dry-run`. */
   readonly id?: Digest
   readonly summary: ReleaseSummary
-  /** With `--rank`: the rank, the share of the difference's squared norm that it keeps, and scores of the cut expert. */
+  /** With `--rank`: the rank, and the share of the difference's squared norm that it keeps. */
   readonly rank?: number
   readonly energyKept?: number
+  /** Scores of an expert that was cut, trained elsewhere, or published without its router statistics. */
   readonly own?: Score | undefined
   readonly public?: Score | undefined
-  /** Absent if the cut expert needed no calibration. */
+  /** Absent if that expert needed no calibration. */
   readonly calibration?: Calibration
 }
 
@@ -92,16 +93,18 @@ export const PUBLISH = nodeCommand({
         'publish: noise on router statistics takes both --router-statistics noised and --noise EPSILON',
       )
     }
-    const cut = rank === undefined ? undefined : await node.trainings.cut(request.name, rank, signal)
+    const withStatistics = request.statistics !== 'none'
+    const cut =
+      rank === undefined ? undefined : await node.trainings.cut(request.name, rank, withStatistics, signal)
+    const derived = cut ?? (await node.trainings.calibrate(request.name, withStatistics, signal))
     const released = dryRun
-      ? { summary: await node.previewPublication(request, cut) }
-      : await node.publish(request, cut)
-    if (cut === undefined || rank === undefined) return released
-    const { own, public: shared, calibration } = cut.result
+      ? { summary: await node.previewPublication(request, derived) }
+      : await node.publish(request, derived)
+    if (derived === undefined) return released
+    const { own, public: shared, calibration } = derived.result
     return {
       ...released,
-      rank,
-      energyKept: cut.energyKept,
+      ...(cut === undefined || rank === undefined ? {} : { rank, energyKept: cut.energyKept }),
       own,
       public: shared,
       ...(calibration && { calibration }),
@@ -110,12 +113,10 @@ export const PUBLISH = nodeCommand({
   words: ({ id, summary, rank, energyKept, own, public: shared, calibration }) => [
     ...(energyKept === undefined
       ? []
-      : [
-          `rank ${rank} keeps ${(100 * energyKept).toFixed(1)} % of the difference's energy: bits per byte ${[
-            ...scoreOn('own', own),
-            ...scoreOn('public', shared),
-          ].join(', ')}`,
-        ]),
+      : [`rank ${rank} keeps ${(100 * energyKept).toFixed(1)} % of the difference's energy`]),
+    ...(shared === undefined
+      ? []
+      : [`bits per byte ${[...scoreOn('own', own), ...scoreOn('public', shared)].join(', ')}`]),
     ...(calibration === undefined ? [] : [calibrationWords(calibration)]),
     id === undefined
       ? `${summary.name} would leave this machine:`

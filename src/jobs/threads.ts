@@ -25,6 +25,7 @@ const LARGE_JOBS: readonly (keyof NodeJobs)[] = [
   'train',
   'exportPair',
   'cut',
+  'calibrate',
 ]
 
 export interface JobThreadsInit extends ThreadSettings {

@@ -101,6 +101,8 @@ export class Activities implements NodeJobRunner {
         return `preparing the text of ${of<'prepareText'>().name}`
       case 'exportPair':
         return `exporting the pair of ${of<'exportPair'>().training.name}`
+      case 'calibrate':
+        return `calibrating ${of<'calibrate'>().name} for its publication`
       case 'cut':
         return `reducing ${of<'cut'>().name} to rank ${of<'cut'>().rank}`
       case 'judge': {

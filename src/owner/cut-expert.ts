@@ -1,5 +1,6 @@
 /**
- * `flexmesh publish --rank`: reduces a trained expert to a rank, calibrates and scores the result. Knows nothing about
+ * `flexmesh publish` of an expert that differs from the one that `train` calibrated and scored: reduced to a rank,
+ * trained elsewhere, or without its router statistics. Calibrates and scores it as it is published. Knows nothing about
  * packages.
  */
 import type { PublicModel } from '../checkpoint/public-model.ts'
@@ -14,6 +15,11 @@ import { pairScores } from './score.ts'
 import { publicStatistics } from './statistics.ts'
 import { loadConstantRows, loadTrained, trainingDirs } from './training-folder.ts'
 
+interface Parts {
+  readonly engine: Engine
+  readonly publicModel: PublicModel
+}
+
 export interface CutExpert extends TrainedExpert {
   /** Share of the squared norm of the difference from the public FFN that the cut keeps, 0 to 1. */
   readonly energyKept: number
@@ -22,15 +28,18 @@ export interface CutExpert extends TrainedExpert {
 /**
  * Cut a finished training to `rank`, calibrate its release again, since a cut changes what it does, and score it. The
  * training itself is not changed, so it can be cut again at another rank.
+ * @param withStatistics whether its router statistics are published; without them, nodes route it by rows
  * @throws InputError `not-found`; `usage` for a rank that does not fit the model or is not below the expert's own.
  */
 export async function cutTrained(
-  { engine, publicModel }: { readonly engine: Engine; readonly publicModel: PublicModel },
+  parts: Parts,
   trainingRoot: string,
   name: string,
   rank: number,
+  withStatistics: boolean,
   signal: AbortSignal,
 ): Promise<CutExpert> {
+  const { publicModel } = parts
   checkRank(publicModel.config, rank)
   const trained = await loadTrained(publicModel, trainingRoot, name)
   const before = expertRank(trained.expert)
@@ -40,7 +49,38 @@ export async function cutTrained(
       `${name} was trained at rank ${before}; leave out --rank to publish it at that rank, or give a lower one`,
     )
   }
-  const { expert: cut, energyKept } = lowRankOf(trained.expert, publicModel.params, rank)
+  const { expert, energyKept } = lowRankOf(trained.expert, publicModel.params, rank)
+  const published = withStatistics ? expert : { ...expert, statistics: undefined }
+  const { result } = trained
+  return { ...(await recalibrate(parts, trainingRoot, { expert: published, result }, signal)), energyKept }
+}
+
+/**
+ * A finished training as it is published whole, calibrated and scored for that; see `needsCalibration`.
+ * @param withStatistics whether its router statistics are published; without them, nodes route it by rows
+ * @throws InputError `not-found`.
+ */
+export async function wholeTrained(
+  parts: Parts,
+  trainingRoot: string,
+  name: string,
+  withStatistics: boolean,
+  signal: AbortSignal,
+): Promise<TrainedExpert> {
+  const { expert, result } = await loadTrained(parts.publicModel, trainingRoot, name)
+  const published = withStatistics ? expert : { ...expert, statistics: undefined }
+  return recalibrate(parts, trainingRoot, { expert: published, result }, signal)
+}
+
+/** Calibrate an expert and score it. */
+async function recalibrate(
+  { engine, publicModel }: Parts,
+  trainingRoot: string,
+  trained: TrainedExpert,
+  signal: AbortSignal,
+): Promise<TrainedExpert> {
+  const { calibration: _, ...result } = trained.result
+  const { name } = result
   const own = await ownHeldOut(publicModel, trainingRoot, name)
   const texts = {
     ...(own.length === 0 ? {} : { own }),
@@ -55,9 +95,8 @@ export async function cutTrained(
       texts,
       signal,
     },
-    cut,
+    trained.expert,
   )
-  const { calibration: _, ...result } = trained.result
   return {
     expert,
     result: {
@@ -65,6 +104,5 @@ export async function cutTrained(
       ...(await pairScores(engine, publicModel, expert, texts)),
       ...(calibration && { calibration }),
     },
-    energyKept,
   }
 }

@@ -12,6 +12,7 @@ import type { RouterStatistics } from '../model/solved-router.ts'
 import type { Engine } from '../tensor/engine.ts'
 import type { CutExpert } from './cut-expert.ts'
 import type { PairExport } from './export-pair.ts'
+import type { TrainedExpert } from './release.ts'
 import { openReplay } from './replay.ts'
 import type { PairRequest, StartEvent, TrainEvent, TrainRequest } from './train-expert.ts'
 
@@ -56,9 +57,15 @@ export type OwnerJobs = {
     readonly result: PairExport
   }
   readonly cut: {
-    readonly request: { readonly name: string; readonly rank: number }
+    readonly request: { readonly name: string; readonly rank: number; readonly withStatistics: boolean }
     readonly progress: never
     readonly result: CutExpert
+  }
+  /** Calibrate a finished training again, for its publication. */
+  readonly calibrate: {
+    readonly request: { readonly name: string; readonly withStatistics: boolean }
+    readonly progress: never
+    readonly result: TrainedExpert
   }
 }
 
@@ -104,10 +111,18 @@ export const OWNER_JOBS: JobHandlers<OwnerJobs, OwnerWorkplace> = {
   },
   async *cut(
     { engine, publicModel, training },
-    { name, rank },
+    { name, rank, withStatistics },
     signal,
   ): AsyncGenerator<never, CutExpert, void> {
     const { cutTrained } = await import('./cut-expert.ts')
-    return cutTrained({ engine, publicModel }, training, name, rank, signal)
+    return cutTrained({ engine, publicModel }, training, name, rank, withStatistics, signal)
+  },
+  async *calibrate(
+    { engine, publicModel, training },
+    { name, withStatistics },
+    signal,
+  ): AsyncGenerator<never, TrainedExpert, void> {
+    const { wholeTrained } = await import('./cut-expert.ts')
+    return wholeTrained({ engine, publicModel }, training, name, withStatistics, signal)
   },
 }

@@ -148,23 +148,41 @@ export async function saveResult(dirs: TrainingDirs, result: TrainResult): Promi
   await writeFileAtomic(dirs.result, `${JSON.stringify(result, null, 2)}\n`)
 }
 
+/**
+ * Whether a finished training must be calibrated again for its publication: if it was trained elsewhere, or if it is
+ * published without the router statistics with which `train` calibrated it.
+ * @throws InputError `not-found` before the training has finished.
+ */
+export async function needsCalibration(
+  trainingRoot: string,
+  name: string,
+  withStatistics: boolean,
+): Promise<boolean> {
+  const { public: scored, statisticsDocuments } = await loadResult(await finishedDirs(trainingRoot, name))
+  return scored === undefined || (!withStatistics && statisticsDocuments > 0)
+}
+
 /** The trained expert and what its run recorded. @throws InputError `not-found` before the training has finished. */
 export async function loadTrained(
   model: Pick<PublicModel, 'config'>,
   trainingRoot: string,
   name: string,
 ): Promise<{ expert: Expert; result: TrainResult }> {
+  const dirs = await finishedDirs(trainingRoot, name)
+  return { expert: await loadExpert(model.config, dirs.expert), result: await loadResult(dirs) }
+}
+
+async function finishedDirs(trainingRoot: string, name: string): Promise<TrainingDirs> {
   const dirs = trainingDirs(trainingRoot, name)
-  if (!(await pathExists(dirs.result)) || !(await pathExists(dirs.expert))) {
-    throw new InputError(
-      'not-found',
-      `no finished training named ${name}; run "flexmesh train --name ${name} --data PATH" first`,
-    )
-  }
-  return {
-    expert: await loadExpert(model.config, dirs.expert),
-    result: readResult(await readFileBounded(dirs.result, MAX_RESULT_BYTES)),
-  }
+  if ((await pathExists(dirs.result)) && (await pathExists(dirs.expert))) return dirs
+  throw new InputError(
+    'not-found',
+    `no finished training named ${name}; run "flexmesh train --name ${name} --data PATH" first`,
+  )
+}
+
+async function loadResult({ result }: TrainingDirs): Promise<TrainResult> {
+  return readResult(await readFileBounded(result, MAX_RESULT_BYTES))
 }
 
 async function loadExpert(config: ModelConfig, path: string): Promise<Expert> {

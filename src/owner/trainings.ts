@@ -13,7 +13,7 @@ import type { BytesDone, ExportRequest, OwnerJobs } from './owner-jobs.ts'
 import type { TrainedExpert } from './release.ts'
 import type { StartEvent, TrainEvent, TrainRequest } from './train-expert.ts'
 import { claimTraining } from './training-claim.ts'
-import { finishedTrainings, loadTrained, trainingDirs } from './training-folder.ts'
+import { finishedTrainings, loadTrained, needsCalibration, trainingDirs } from './training-folder.ts'
 
 export class Trainings {
   readonly #jobs: JobRunner<OwnerJobs>
@@ -128,8 +128,21 @@ export class Trainings {
    * A finished training reduced to `rank` and scored; the training itself does not change.
    * @throws as `cutTrained`.
    */
-  async cut(name: string, rank: number, signal: AbortSignal): Promise<CutExpert> {
-    return resultOf(this.#withReplay('cut', { name, rank }, this.#either(signal)))
+  async cut(name: string, rank: number, withStatistics: boolean, signal: AbortSignal): Promise<CutExpert> {
+    return resultOf(this.#withReplay('cut', { name, rank, withStatistics }, this.#either(signal)))
+  }
+
+  /**
+   * A finished training calibrated and scored as it is published; undefined if `train` has done that.
+   * @throws as `wholeTrained`.
+   */
+  async calibrate(
+    name: string,
+    withStatistics: boolean,
+    signal: AbortSignal,
+  ): Promise<TrainedExpert | undefined> {
+    if (!(await needsCalibration(this.#root, name, withStatistics))) return undefined
+    return resultOf(this.#withReplay('calibrate', { name, withStatistics }, this.#either(signal)))
   }
 
   async *#prepareAndTrain(
@@ -141,7 +154,7 @@ export class Trainings {
   }
 
   /** Run a job that reads the public text. */
-  async *#withReplay<N extends 'train' | 'exportPair' | 'cut'>(
+  async *#withReplay<N extends 'train' | 'exportPair' | 'cut' | 'calibrate'>(
     name: N,
     request: OwnerJobs[N]['request'],
     signal: AbortSignal,

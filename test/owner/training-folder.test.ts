@@ -2,7 +2,13 @@ import { mkdir } from 'node:fs/promises'
 import { afterAll, expect, it } from 'vitest'
 import { referenceExpert } from '../../scripts/bench/inference/reference-models.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
-import { loadTrained, saveExpert, saveResult, trainingDirs } from '../../src/owner/training-folder.ts'
+import {
+  loadTrained,
+  needsCalibration,
+  saveExpert,
+  saveResult,
+  trainingDirs,
+} from '../../src/owner/training-folder.ts'
 import { cleanUp, folder } from '../support/folders.ts'
 import { TINY } from '../support/tiny-model.ts'
 
@@ -43,3 +49,22 @@ it.each([
   expect(found.result).toEqual({ ...RESULT, ...calibration })
   expect(found.expert.routerRows).toEqual(expert.routerRows)
 })
+
+it.each([
+  ['trained here, without statistics', RESULT, true, false],
+  ['trained here, without statistics that it never had', RESULT, false, false],
+  ['trained here, with statistics', { ...RESULT, statisticsDocuments: 100 }, true, false],
+  ['trained here, without its statistics', { ...RESULT, statisticsDocuments: 100 }, false, true],
+  ['trained elsewhere', { ...RESULT, public: undefined }, true, true],
+] as const)(
+  'an expert %s, is calibrated for its publication if train did not do that',
+  async (_, result, statistics, needed) => {
+    const root = await folder()
+    const dirs = trainingDirs(root, 'law')
+    await mkdir(dirs.dir)
+    await saveExpert(TINY, dirs, referenceExpert(TINY, mulberry32(4)))
+    const { public: scored, ...rest } = result
+    await saveResult(dirs, { ...rest, ...(scored && { public: scored }) })
+    expect(await needsCalibration(root, 'law', statistics)).toBe(needed)
+  },
+)

@@ -106,7 +106,18 @@ describe('a training', () => {
     expect(heldOut.length).toBeGreaterThan(0)
     expect(await allOwnHeldOut(model, root, 1e9)).toEqual(heldOut)
     expect(await ownHeldOut(model, root, 'medicine')).toEqual([])
-    expect((await trainings.cut('law', 2, signal)).expert.ffn.get('0.gate_proj.A')?.shape[0]).toBe(2)
+    expect((await trainings.cut('law', 2, true, signal)).expert.ffn.get('0.gate_proj.A')?.shape[0]).toBe(2)
+  })
+
+  it('is calibrated and scored again only if it is published without its router statistics', async () => {
+    const { trainings } = await newHome()
+    await toEnd(trainings.train(LAW, signal))
+    expect((await trainings.load('law')).expert.statistics).toBeDefined()
+    expect(await trainings.calibrate('law', true, signal)).toBeUndefined()
+    const without = await trainings.calibrate('law', false, signal)
+    expect(without?.expert.statistics).toBeUndefined()
+    expect(without?.result.public?.after).toBeGreaterThan(0)
+    await expect(trainings.calibrate('medicine', false, signal)).rejects.toMatchObject({ code: 'not-found' })
   })
 
   it('refuses a second one of the same name while it runs, and finishes', async () => {
