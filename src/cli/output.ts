@@ -94,7 +94,7 @@ export function createOutput({ stdin, stdout, stderr }: Streams, json: boolean):
   return {
     json,
     style: {
-      ...(terminal ? { columns: stdout.columns ?? DEFAULT_COLUMNS } : {}),
+      ...(terminal ? { columns: stdout.columns || DEFAULT_COLUMNS } : {}),
       color,
     },
     say: (line) => {
@@ -110,7 +110,7 @@ export function createOutput({ stdin, stdout, stderr }: Streams, json: boolean):
         return
       }
       clear()
-      stdout.write(escapeUnprintable(line).slice(0, (stdout.columns ?? DEFAULT_COLUMNS) - 1))
+      stdout.write(escapeUnprintable(line).slice(0, (stdout.columns || DEFAULT_COLUMNS) - 1))
       isLineOpen = true
     },
     result: (value, lines) => {

@@ -45,8 +45,8 @@ const WRONG_CHARACTERS = /[ÂÃ][\u0080-\u00bf]|â€/u
 
 /**
  * A document is held out if its hash falls below a threshold, so every machine and every file order picks the same
- * ones. If they exceed `heldOutBytes`, or an eighth of `maxTrainBytes`, those with the smallest hashes are kept. Held-out documents are written in order
- * of their hash, so the first bytes are a sample of all sources.
+ * ones. If they exceed `heldOutBytes`, or an eighth of `maxTrainBytes`, those with the smallest hashes are kept.
+ * Held-out documents are written in order of their hash, so the first bytes are a sample of all sources.
  *
  * Two kinds of documents are left out: those that equal an earlier one except for case and white space, and held-out
  * documents that repeat the training text, which means that more than half of their runs of eight words occur in it

@@ -1,5 +1,5 @@
 /**
- * Splits CSV text into rows of cells, as a state machine that takes the text in pieces of any size. Knows no columns.
+ * Splits CSV text into rows of cells, as a state machine that takes the text in pieces of any size. Knows nothing about columns.
  */
 import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'

@@ -1,6 +1,6 @@
 /**
  * Reads CSV as RFC 4180 describes it, with other separators too, row by row. A file that breaks the rules is refused
- * with the row, because guessing could mix names and ids into the text. Knows no encodings.
+ * with the row, because guessing could mix names and ids into the text. Knows nothing about encodings.
  */
 import { InputError } from '../lib/errors.ts'
 import { TEXT_COLUMN, textColumn } from './columns.ts'

@@ -1,7 +1,7 @@
 /**
  * Recognises the encoding of a text file. Valid UTF-8 and UTF-16 with a byte order mark are certain. UTF-16 without a
  * mark and Windows-1252 (which includes the printable characters of Latin-1) are recognised by rules that other
- * encodings, mixtures of encodings and binary files do not pass. Anything else is refused. Knows no kinds of file.
+ * encodings, mixtures of encodings and binary files do not pass. Anything else is refused. Knows nothing about kinds of files.
  */
 import { isUtf8 } from 'node:buffer'
 import { InputError } from '../lib/errors.ts'

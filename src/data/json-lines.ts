@@ -1,4 +1,4 @@
-/** Reads JSON Lines: one JSON object per line, whose text is one member. Knows no encodings. */
+/** Reads JSON Lines: one JSON object per line, whose text is one member. Knows nothing about encodings. */
 import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { missingColumn, TEXT_COLUMN } from './columns.ts'

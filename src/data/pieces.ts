@@ -1,6 +1,6 @@
 /**
  * Cuts long texts into pieces of bounded size, preferably after a blank line, else after a line, else after a space.
- * The concatenated pieces are the text. Knows no files and no tokens.
+ * The concatenated pieces are the text. Knows nothing about files and tokens.
  */
 
 /** Maximum length of a document that stays whole. */

@@ -1,7 +1,7 @@
 /**
  * Turns an owner's text into a corpus: reads it once as a stream, leaves duplicates out, splits documents into training
- * and held-out text by their hash, and turns them into tokens. Everything that it writes stays in one folder. Knows no
- * model.
+ * and held-out text by their hash, and turns them into tokens. Everything that it writes stays in one folder. Knows
+ * nothing about models.
  */
 import { join } from 'node:path'
 import { InputError } from '../lib/errors.ts'

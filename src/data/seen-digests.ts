@@ -1,4 +1,4 @@
-/** A set of digests in little memory: 8 bytes of each, in a hash table with open addressing. Knows no documents. */
+/** A set of digests in little memory: 8 bytes of each, in a hash table with open addressing. Knows nothing about documents. */
 
 const FIRST_SLOTS = 1024
 

@@ -1,6 +1,6 @@
 /**
  * Remembers the runs of words of a body of text in bounded memory, to find documents that repeat parts of others.
- * Ignores case, punctuation and white space. Knows no files and no tokens.
+ * Ignores case, punctuation and white space. Knows nothing about files and tokens.
  */
 
 /** Number of words in a run. */

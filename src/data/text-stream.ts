@@ -1,6 +1,6 @@
 /**
- * The bytes of a text file, decompressed, and its text piece by piece in the encoding that was recognised. Knows no
- * documents.
+ * The bytes of a text file, decompressed, and its text piece by piece in the encoding that was recognised. Knows
+ * nothing about documents.
  */
 import { createReadStream } from 'node:fs'
 import { createGunzip } from 'node:zlib'

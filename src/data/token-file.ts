@@ -1,4 +1,4 @@
-/** Token ids on disk, 16 or 32 bits each, little-endian, read window by window. Knows no text. */
+/** Token ids on disk, 16 or 32 bits each, little-endian, read window by window. Knows nothing about text. */
 import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises'
 import { mapDiskErrors, PRIVATE_FILE_MODE } from '../lib/files.ts'
 
@@ -10,7 +10,7 @@ export function tokenBytes(vocabSize: number): 2 | 4 {
   return vocabSize <= NARROW_VOCABULARY ? 2 : 4
 }
 
-/** The bytes of ids as a token file holds them. */
+/** Encodes ids as the bytes of a token file. */
 export function packTokens(ids: Int32Array, width: 2 | 4): Uint8Array {
   const packed = width === 2 ? Uint16Array.from(ids) : ids
   return new Uint8Array(packed.buffer, packed.byteOffset, packed.byteLength)
@@ -80,7 +80,7 @@ export class TokenFileWriter {
     })
   }
 
-  /** Close the file and remove it, unless it has its name already. */
+  /** Close the file, and remove it unless `finish` has given it its name. */
   async discard(): Promise<void> {
     await this.#handle.close()
     await rm(temporaryPath(this.#path), { force: true })

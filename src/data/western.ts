@@ -12,6 +12,12 @@ const MAX_SYMBOL_SHARE = 0.05
 const MAX_UTF8_SHARE = 0.1
 /** Number of UTF-8 characters outside the Latin alphabet with which a line counts as UTF-8. */
 const MIN_OTHER_CHARACTERS = 3
+/** Minimum number of letters above 127 for conclusions from their shares. */
+const MIN_LETTERS = 8
+/** Maximum share of š and ž, or of ý, among them: Finnish, Estonian and Icelandic have less than a tenth. */
+const MAX_OTHER_SHARE = 0.25
+/** Minimum share of ì and of ø among them in Czech that was read as Windows-1252; Italian and Danish have only one. */
+const MIN_CZECH_SHARE = 0.03
 /** Bytes that Windows-1252 does not assign. */
 const UNASSIGNED_1252 = new Set([0x81, 0x8d, 0x8f, 0x90, 0x9d])
 /** Š Œ Ž š œ ž Ÿ in Windows-1252, and the marks that occur between letters: … ’ – — and the other apostrophe. */
@@ -29,6 +35,8 @@ export interface ByteSurvey {
   inUtf8: number
   /** Symbols between two ASCII letters. */
   symbolsInWords: number
+  /** Number of each byte. */
+  readonly bytes: Uint32Array
   /** Number of the first line whose bytes above 127 are all UTF-8, and of the first with others; 0 if none. */
   utf8Line: number
   otherLine: number
@@ -62,6 +70,7 @@ class SurveyCounter {
     letters: 0,
     inUtf8: 0,
     symbolsInWords: 0,
+    bytes: new Uint32Array(256),
     utf8Line: 0,
     otherLine: 0,
     invalidLine: 0,
@@ -109,6 +118,7 @@ class SurveyCounter {
   #above(bytes: Uint8Array, at: number, byte: number): void {
     const survey = this.#survey
     survey.high++
+    survey.bytes[byte] = (survey.bytes[byte] as number) + 1
     this.#high++
     if (UNASSIGNED_1252.has(byte)) survey.foreign++
     else if (isWesternLetter(byte)) survey.letters++
@@ -152,10 +162,28 @@ export function isWestern(survey: ByteSurvey): boolean {
   const { foreign, asciiLetters, letters, high, symbolsInWords, inUtf8 } = survey
   return (
     foreign === 0 &&
+    !hasLettersOfOthers(survey) &&
     letters <= MAX_WESTERN_SHARE * (letters + asciiLetters) &&
     high - letters <= MAX_WESTERN_SHARE * asciiLetters &&
     symbolsInWords <= MAX_SYMBOL_SHARE * high &&
     inUtf8 <= MAX_UTF8_SHARE * high
+  )
+}
+
+/**
+ * Whether the letters above 127 have shares that no Western language has, but neighbours whose encodings differ in few
+ * letters: š and ž (Slovene and Croatian in Windows-1250; ä, ö and ü of old Macintosh computers), ý (ı of Turkish in
+ * Windows-1254), and ì together with ø (ě and ř of Czech in Windows-1250).
+ */
+function hasLettersOfOthers({ bytes, letters }: ByteSurvey): boolean {
+  const share = (...codes: number[]): number =>
+    codes.reduce((sum, code) => sum + (bytes[code] as number), 0) / Math.max(1, letters)
+  const enough = letters >= MIN_LETTERS
+  return (
+    enough &&
+    (share(0x8a, 0x8e, 0x9a, 0x9e, 0x9f) > MAX_OTHER_SHARE ||
+      share(0xfd, 0xdd) > MAX_OTHER_SHARE ||
+      (share(0xec) > MIN_CZECH_SHARE && share(0xf8) > MIN_CZECH_SHARE))
   )
 }
 

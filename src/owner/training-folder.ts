@@ -1,6 +1,6 @@
 /**
  * The folder of one training: names of its files, the expert as one safetensors file under package names, and what
- * its run recorded. Knows no engine.
+ * its run recorded. Knows nothing about engines.
  */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -1,6 +1,6 @@
 /**
  * The text of a training: how much of it is needed, and its preparation, which an interrupted training does not repeat.
- * Knows no engine.
+ * Knows nothing about engines.
  */
 import { join } from 'node:path'
 import type { PublicModel } from '../checkpoint/public-model.ts'

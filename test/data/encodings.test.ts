@@ -114,6 +114,94 @@ describe('the encoding of a file', () => {
     })
   })
 
+  const inTable = (text: string, table: Record<string, number>): Buffer =>
+    Buffer.from(
+      text.replace(/[^\0-\x7f]/g, (letter) => String.fromCharCode(table[letter] ?? 0x3f)),
+      'latin1',
+    )
+  it.each([
+    [
+      'Slovene in Windows-1250',
+      inTable('Življenje je lepo, če imaš časa za prijatelje in družino; študij še ni končan.\n'.repeat(4), {
+        Ž: 0x8e,
+        ž: 0x9e,
+        č: 0xe8,
+        š: 0x9a,
+      }),
+    ],
+    [
+      'German of old Macintosh computers',
+      inTable('Die Patientin klagt über Übelkeit; später wurde die Größe geprüft.\n'.repeat(4), {
+        ä: 0x8a,
+        ö: 0x9a,
+        ü: 0x9f,
+        Ü: 0x86,
+        ß: 0xa7,
+      }),
+    ],
+    [
+      'Turkish in Windows-1254',
+      inTable('Hastanın ateşi dün akşam yükseldi, sabahleyin ağrısı azaldı ve taburcu edildi.\n'.repeat(4), {
+        ı: 0xfd,
+        ş: 0xfe,
+        ğ: 0xf0,
+        ü: 0xfc,
+      }),
+    ],
+    [
+      'Czech in Windows-1250',
+      inTable(
+        'Pacient byl přijat včera večer, měl horečku a bolesti; dnes je propuštěn domů, léčba končí.\n'.repeat(
+          4,
+        ),
+        {
+          ř: 0xf8,
+          č: 0xe8,
+          ě: 0xec,
+          š: 0x9a,
+          ů: 0xf9,
+          é: 0xe9,
+          í: 0xed,
+        },
+      ),
+    ],
+  ])('is refused for %s, which differs from Windows-1252 in few letters', async (_, bytes) => {
+    await expect(textOf(bytes)).rejects.toMatchObject({ code: 'not-text' })
+  })
+
+  it.each([
+    [
+      'Icelandic',
+      'Sjúklingurinn var útskrifaður í gær; það þarf að fylgjast með honum, því hann er ennþá veikur.\n',
+    ],
+    [
+      'Finnish',
+      'Potilas kotiutettiin eilen; hänellä ei ole enää särkyä, ja lääkitys päättyy pian. Käynti sovittu.\n',
+    ],
+    [
+      'Danish',
+      'Patienten blev indlagt i går; hun får medicin, og prøven er sendt, så vi afventer svaret på mandag. Være.\n',
+    ],
+    [
+      'Italian',
+      'La paziente è stata dimessa lunedì; la febbre è più bassa, però la terapia continuerà finché serve.\n',
+    ],
+    [
+      'Spanish',
+      'La niña mejoró después del año; ¿qué más? Según el médico, la presión está estable. ¡Qué alegría!\n',
+    ],
+    [
+      'Portuguese',
+      'A paciente não está com febre; a avaliação será amanhã, às três, e a medicação já terminou.\n',
+    ],
+    [
+      'Swedish',
+      'Patienten skrevs ut i går; hon mår bättre, och läkaren följer upp på måndag. Även provet är bra.\n',
+    ],
+  ])('is Windows-1252 for %s', async (_, text) => {
+    expect(await textOf(Buffer.from(text.repeat(4), 'latin1'))).toBe(text.repeat(4))
+  })
+
   it('is UTF-16 for Chinese and for lines of signs, which look like pairs of ASCII characters', async () => {
     const chinese = '敏捷的棕色狐狸跳过懒狗。这是一个关于医院的测试文本，患者情况稳定，继续观察。\n'.repeat(
       20,
