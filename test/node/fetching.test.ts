@@ -1,0 +1,256 @@
+/** Packages on their way: members that deliver badly, states that anybody can see at once, the operator's decisions. */
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import type { Digest } from '../../src/lib/bytes.ts'
+import { InputError } from '../../src/lib/errors.ts'
+import { fileRefOf } from '../../src/lib/file-ref.ts'
+import type { FlexMeshNode } from '../../src/node/node.ts'
+import type { PackageReport } from '../../src/node/packages.ts'
+import { type Manifest, openManifest } from '../../src/packaging/manifest.ts'
+import { DiskSpace } from '../../src/store/disk-space.ts'
+import { cleanUp } from '../support/folders.ts'
+import { held } from '../support/held.ts'
+import { type HostileMember, joinAsMember } from '../support/hostile/member.ts'
+import { HostileLog, serveFiles } from '../support/hostile/packages.ts'
+import { stopHostilePeers } from '../support/hostile/peer.ts'
+import { cborFrame } from '../support/hostile/wire.ts'
+import { inUse, network, publish, run, type TestNetwork, train } from '../support/network.ts'
+import { content } from '../support/packages.ts'
+import { tinyModel } from '../support/tiny-model.ts'
+
+let net: TestNetwork
+let hospital: FlexMeshNode
+let archive: FlexMeshNode
+const timers: ReturnType<typeof setInterval>[] = []
+
+beforeEach(async () => {
+  net = await network(['Hospital', 'Archive'], await tinyModel())
+  ;[hospital, archive] = net.nodes as [FlexMeshNode, FlexMeshNode]
+  await net.connected()
+  hospital.states.onChange(net.watch.onEvent)
+  await train(archive, 'law', 'archive')
+})
+afterEach(async () => {
+  vi.restoreAllMocks()
+  for (const timer of timers.splice(0)) clearInterval(timer)
+  await stopHostilePeers()
+  await net.close()
+  await cleanUp()
+})
+
+/** Resolves once a download of the hospital has a file on disk. */
+async function aDownload(): Promise<void> {
+  await net.watch.until('a download', () =>
+    hospital.states.list().some(([, { kind }]) => kind === 'fetching'),
+  )
+  while ((await unfinished()).length === 0) await setImmediate()
+}
+
+async function manifestOf(node: FlexMeshNode, id: Digest): Promise<Manifest> {
+  return openManifest((await node.catalogue.statement(id)) as Uint8Array).manifest
+}
+
+/** State of each package that a node lists, by expert. */
+async function states(node: FlexMeshNode): Promise<Record<string, string>> {
+  const { packages } = await run<{ packages: PackageReport[] }>(node, 'experts')
+  return Object.fromEntries(packages.map(({ expert, state }) => [expert, state]))
+}
+
+const unfinished = async (): Promise<string[]> =>
+  (await readdir(join(hospital.paths.root, 'blobs'))).filter((name) => name.endsWith('.part'))
+
+interface Mallory {
+  readonly member: HostileMember
+  readonly log: HostileLog
+}
+
+/** A member that lies, after the archive has published an honest package in its first version. */
+async function mallory(): Promise<Mallory> {
+  const id = await publish(archive, 'law', { domain: 'first' })
+  await net.accepted(1)
+  const member = await joinAsMember(hospital, 'Mallory', 66)
+  return { member, log: new HostileLog(member, await manifestOf(archive, id)) }
+}
+
+/** Six packages whose files arrive a byte a second. */
+async function dripSix({ member, log }: Mallory): Promise<Digest[]> {
+  const [{ size }] = (await manifestOf(archive, inUse(archive)[0] as Digest)).files
+  const files = [1, 2, 3, 4, 5, 6].map((seed) => fileRefOf(content(size, seed)))
+  await serveFiles(member, async ({ kind, digest }, stream) => {
+    const file = files.find(({ ref }) => ref.sha256 === digest)
+    if (kind === 'hashes') {
+      stream.send(cborFrame({ bytes: file?.chunkHashes ?? new Uint8Array(96) }))
+      return stream.close()
+    }
+    timers.push(setInterval(() => stream.status === 'open' && stream.send(Uint8Array.of(0xff)), 1000))
+  })
+  return files.map(({ ref }, i) => log.offer(`drip-${i}`, ref))
+}
+
+describe('a member whose files arrive a byte a second', () => {
+  it('does not keep the packages of others from being accepted, and experts shows who waits for what', async () => {
+    const m = await mallory()
+    await dripSix(m)
+    await m.member.connect(hospital)
+    await aDownload()
+    const second = await publish(archive, 'law', { domain: 'second' })
+    await net.watch.until('the honest package', () => inUse(hospital).includes(second))
+    const seen = await states(hospital)
+    expect(Object.values(seen).filter((state) => state === 'accepted')).toHaveLength(1)
+    expect(seen['drip-5']).toBe('announced')
+    expect(Object.values(seen)).not.toContain('refused')
+  })
+
+  it('is refused by the operator in the middle of it: the fetch ends, and its remains are deleted', async () => {
+    const m = await mallory()
+    await dripSix(m)
+    await m.member.connect(hospital)
+    await aDownload()
+    await run(hospital, 'refuse', { package: 'Mallory' })
+    await hospital.settled()
+    const seen = await states(hospital)
+    expect([0, 1, 2, 3, 4, 5].map((i) => seen[`drip-${i}`])).toEqual(new Array(6).fill('refused-by-operator'))
+    expect(await unfinished()).toEqual([])
+    expect(await states(await net.restart(0))).toEqual(seen)
+  })
+
+  it('withdraws a package that is being fetched: its remains are deleted at once', async () => {
+    const m = await mallory()
+    const ids = await dripSix(m)
+    const first = await m.member.connect(hospital)
+    await aDownload()
+    m.log.withdraw(ids)
+    await first.close()
+    await m.member.connect(hospital)
+    await net.watch.until('the withdrawal', () => hospital.states.list().length === 0)
+    expect(await unfinished()).toEqual([])
+    expect((await states(hospital))['drip-0']).toBe('withdrawn')
+  })
+})
+
+describe('a member that lies about a file of another one', () => {
+  it('gets nothing refused: the package waits for a holder that delivers, and is accepted then', async () => {
+    const m = await mallory()
+    await serveFiles(m.member, async ({ kind }, stream) => {
+      stream.send(cborFrame({ bytes: new Uint8Array(kind === 'hashes' ? 32 : 1000) }))
+      return stream.close()
+    })
+    hospital = await net.restart(0, async () => {
+      await publish(archive, 'law', { domain: 'second' })
+      m.member.statements.push(...(await logOf(archive)))
+      await archive.close()
+    })
+    hospital.states.onChange(net.watch.onEvent)
+    await m.member.connect(hospital)
+    await net.watch.until('the liar to be asked', () =>
+      hospital.states.list().some(([, { kind }]) => kind === 'waiting-for-holder'),
+    )
+    expect(Object.values(await states(hospital))).not.toContain('refused')
+    archive = await net.open(1)
+    await net.watch.until('the package', () => inUse(hospital).length === 1)
+    expect(inUse(hospital)).toEqual(inUse(archive))
+  })
+
+  it('is refused if it lies about a file of its own: the size that it signed', async () => {
+    const m = await mallory()
+    const [{ size }] = (await manifestOf(archive, inUse(archive)[0] as Digest)).files
+    const bytes = content(size, 1)
+    const { ref, chunkHashes } = fileRefOf(bytes)
+    await serveFiles(m.member, async ({ kind }, stream) => {
+      stream.send(cborFrame({ bytes: kind === 'hashes' ? chunkHashes : bytes }))
+      return stream.close()
+    })
+    const id = m.log.offer('liar', { ...ref, size: size + 1 })
+    await m.member.connect(hospital)
+    await net.watch.until('a verdict', async () => (await hospital.verdicts.get(id)) !== undefined)
+    expect(await hospital.verdicts.get(id)).toMatchObject({ check: 'file', code: 'wrong-digest' })
+  })
+})
+
+async function logOf(node: FlexMeshNode): Promise<Uint8Array[]> {
+  const statements = await node.catalogue.log(node.identity.peerId, 1, 100)
+  return statements.map(({ envelope }) => envelope)
+}
+
+describe('experts', () => {
+  it('answers at once while a package is judged, and names the check', async () => {
+    const judging = held()
+    const real = hospital.jobs.run.bind(hospital.jobs)
+    vi.spyOn(hospital.jobs, 'run').mockImplementation((name, request, signal) => {
+      async function* slow() {
+        const job = real(name, request, signal)
+        for (;;) {
+          const { done, value } = await job.next()
+          if (done === true) return value
+          yield value
+          await judging.pass()
+        }
+      }
+      return slow() as ReturnType<typeof real>
+    })
+    await publish(archive, 'law')
+    await judging.reached
+    const { packages } = await run<{ packages: PackageReport[] }>(hospital, 'experts')
+    expect(packages).toMatchObject([
+      {
+        state: 'judging',
+        institution: 'Archive',
+        expert: 'law',
+        progress: { check: expect.any(String) },
+        bytes: expect.any(Number),
+        expiresAt: expect.any(Number),
+      },
+    ])
+    judging.release()
+    await net.accepted(1)
+  })
+
+  it('shows what a full disk needs and has; the package is accepted once there is room', async () => {
+    const full = vi.spyOn(DiskSpace.prototype, 'claim').mockImplementation(async () => {
+      throw new InputError('disk-full', 'full', { neededBytes: 5e6, freeBytes: 1e6 })
+    })
+    await publish(archive, 'law')
+    await net.watch.until('the full disk', () => hospital.states.list()[0]?.[1].kind === 'disk-full')
+    const { packages } = await run<{ packages: PackageReport[] }>(hospital, 'experts')
+    expect(packages).toMatchObject([
+      { state: 'disk-full', progress: { neededBytes: 5e6, freeBytes: 1e6 }, license: expect.any(String) },
+    ])
+    expect(await hospital.verdicts.list()).toEqual([])
+    full.mockRestore()
+    await archive.announce()
+    await net.accepted(1)
+  })
+
+  it('shows an owner which of its own packages are superseded, as it shows others', async () => {
+    await publish(archive, 'law', { domain: 'first' })
+    await net.accepted(1)
+    const second = await publish(archive, 'law', { domain: 'second' })
+    await net.watch.until('the second', () => inUse(hospital).join() === second)
+    for (const node of [hospital, archive]) {
+      const { packages } = await run<{ packages: PackageReport[] }>(node, 'experts')
+      const seen = packages.map(({ domain, state }) => `${domain} ${state}`).sort()
+      expect(seen).toEqual(['first superseded', 'second accepted'])
+    }
+  })
+})
+
+describe('accept', () => {
+  it('ends with the state of the package, also if nobody delivers its file', async () => {
+    const id = await publish(archive, 'law')
+    await net.accepted(1)
+    await run(hospital, 'refuse', { package: 'law' })
+    const [file] = (await manifestOf(hospital, id)).files
+    await archive.close()
+    await hospital.blobs.delete(file.sha256)
+    const { packages } = await run<{ packages: PackageReport[] }>(hospital, 'accept', { package: 'law' })
+    expect(packages).toMatchObject([{ id, state: 'waiting-for-holder' }])
+    await net.open(1)
+    await net.watch.until('the package', () => inUse(hospital).includes(id))
+  })
+
+  it.each(['accept', 'refuse'])('%s names what it did not find', async (command) => {
+    await expect(run(hospital, command, { package: 'nothing' })).rejects.toMatchObject({ code: 'not-found' })
+  })
+})

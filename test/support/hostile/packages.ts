@@ -1,0 +1,85 @@
+/** What a hostile member can do with packages: sign manifests of any files, withdraw them, and deliver files badly. */
+import type { Stream } from '@libp2p/interface'
+import { decode } from 'cborg'
+import { seal } from '../../../src/identity/envelope.ts'
+import { MEDIA_TYPES, type MediaType } from '../../../src/identity/media-types.ts'
+import { type Digest, digestOf, toHex } from '../../../src/lib/bytes.ts'
+import type { FileRef } from '../../../src/lib/file-ref.ts'
+import { encodeManifest, type Manifest } from '../../../src/packaging/manifest.ts'
+import { NO_STATEMENT } from '../../../src/statements/statement.ts'
+import { encodeWithdrawal } from '../../../src/statements/withdrawal.ts'
+import type { HostileMember } from './member.ts'
+
+const BLOB = '/flexmesh/blob/1.0.0'
+
+/** The log of a hostile member, which offers each new statement to whoever asks. */
+export class HostileLog {
+  readonly #member: HostileMember
+  readonly #template: Manifest
+  #seq = 0
+  #prev: Digest = NO_STATEMENT
+
+  /** @param template the manifest of an honest package, from which those of this member differ as little as possible */
+  constructor(member: HostileMember, template: Manifest) {
+    this.#member = member
+    this.#template = template
+  }
+
+  /** Sign a manifest. @returns the package id. */
+  offer(name: string, file: FileRef): Digest {
+    const manifest: Manifest = {
+      ...this.#template,
+      ...this.#next(),
+      expert: { ...this.#template.expert, name },
+      files: [{ role: 'expert', ...file }],
+    }
+    return this.#append(MEDIA_TYPES.manifest, encodeManifest(manifest))
+  }
+
+  withdraw(ids: readonly Digest[]): Digest {
+    const { consortium } = this.#template
+    const issuedAt = Math.floor(Date.now() / 1000)
+    const withdrawal = {
+      ...this.#next(),
+      consortium,
+      manifests: ids,
+      reason: 'owner-request' as const,
+      issuedAt,
+    }
+    return this.#append(MEDIA_TYPES.withdrawal, encodeWithdrawal(withdrawal))
+  }
+
+  #next() {
+    return { publisher: this.#member.peer.peerId, seq: this.#seq + 1, prev: this.#prev }
+  }
+
+  #append(type: MediaType, payload: Uint8Array): Digest {
+    const id = digestOf(payload)
+    this.#member.statements.push(seal(type, payload, [this.#member.peer.identity]))
+    this.#seq++
+    this.#prev = id
+    return id
+  }
+}
+
+export interface FileRequest {
+  readonly kind: 'hashes' | 'chunks'
+  readonly digest: Digest
+}
+
+/** Answer requests for files. `answer` may send anything or nothing on the stream. */
+export function serveFiles(
+  { peer }: HostileMember,
+  answer: (request: FileRequest, stream: Stream) => void | Promise<void>,
+): Promise<void> {
+  return peer.serve(BLOB, async (stream) => {
+    for await (const part of stream) {
+      // A request fits into one piece, and its length into one byte.
+      const { kind, digest } = decode(part.subarray().subarray(1)) as {
+        kind: FileRequest['kind']
+        digest: Uint8Array
+      }
+      return answer({ kind, digest: `sha256:${toHex(digest)}` }, stream)
+    }
+  })
+}
