@@ -187,6 +187,36 @@ describe('the blob store', () => {
     expect(await storedNames()).toEqual([hex, `${hex}.chunks`])
   })
 
+  it('discards a file together with what an interrupted download has left of it', async () => {
+    const store = await BlobStore.open(home)
+    const bytes = content(2 * CHUNK)
+    const { ref, chunkHashes } = fileRefOf(bytes)
+    const other = fileRefOf(content(CHUNK, 7))
+    for (const file of [{ ref, chunkHashes }, other]) {
+      const partial = await store.beginPartial(file.ref, file.chunkHashes)
+      await partial.close()
+    }
+    await store.discard(ref)
+    expect(await storedNames()).toEqual([expect.stringContaining(other.ref.sha256.slice(7))])
+    await store.put(bytes)
+    await store.discard(ref)
+    await store.discard(ref)
+    expect(await storedNames()).toHaveLength(1)
+  })
+
+  it('tells how much of a file an interrupted download has left', async () => {
+    const store = await BlobStore.open(home)
+    const bytes = content(3 * CHUNK)
+    const { ref, chunkHashes } = fileRefOf(bytes)
+    expect(await store.partialBytes(ref)).toBe(0)
+    const partial = await store.beginPartial(ref, chunkHashes)
+    await partial.writeChunk(2, bytes.subarray(2 * CHUNK))
+    await partial.close()
+    const left = await store.partialBytes(ref)
+    expect(left).toBeGreaterThanOrEqual(CHUNK)
+    expect(left).toBeLessThan(2 * CHUNK)
+  })
+
   it('stops a sweep at an abort', async () => {
     const store = await BlobStore.open(home)
     await writeFile(join(home, 'blobs', '.0123456789abcdef.tmp'), 'half')

@@ -46,8 +46,11 @@ export async function joinAsMember(
   const statements: Uint8Array[] = []
   const told: HostileMember['addresses'] = []
   const answerAll = (frames: () => Iterable<unknown>) => async (stream: Stream) => {
-    for (const frame of frames()) stream.send(cborFrame(frame))
-    await stream.close()
+    // After the request, because the other side does not read a stream before it has sent its request.
+    for await (const _ of stream) {
+      for (const frame of frames()) stream.send(cborFrame(frame))
+      return stream.close()
+    }
   }
   await peer.serve(
     STATEMENTS,

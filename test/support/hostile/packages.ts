@@ -1,15 +1,21 @@
 /** What a hostile member can do with packages: sign manifests of any files, withdraw them, and deliver files badly. */
+import { setTimeout } from 'node:timers/promises'
 import type { Stream } from '@libp2p/interface'
+import { peerIdFromString } from '@libp2p/peer-id'
 import { decode } from 'cborg'
 import { seal } from '../../../src/identity/envelope.ts'
 import { MEDIA_TYPES, type MediaType } from '../../../src/identity/media-types.ts'
-import { type Digest, digestOf, toHex } from '../../../src/lib/bytes.ts'
+import { type Digest, digestBytes, digestOf, toHex } from '../../../src/lib/bytes.ts'
 import type { FileRef } from '../../../src/lib/file-ref.ts'
+import type { FlexMeshNode } from '../../../src/node/node.ts'
 import { encodeManifest, type Manifest } from '../../../src/packaging/manifest.ts'
 import { NO_STATEMENT } from '../../../src/statements/statement.ts'
 import { encodeWithdrawal } from '../../../src/statements/withdrawal.ts'
-import type { HostileMember } from './member.ts'
+import { type HostileMember, STATEMENTS } from './member.ts'
+import { cborFrame } from './wire.ts'
 
+/** Requests of a hostile member for the attention of a node, one every 200 ms. */
+const MAX_ATTEMPTS = 50
 const BLOB = '/flexmesh/blob/1.0.0'
 
 /** The log of a hostile member, which offers each new statement to whoever asks. */
@@ -47,6 +53,27 @@ export class HostileLog {
       issuedAt,
     }
     return this.#append(MEDIA_TYPES.withdrawal, encodeWithdrawal(withdrawal))
+  }
+
+  /** Make an honest node pull this log; insists until the node has all of it. */
+  async show(node: FlexMeshNode): Promise<void> {
+    const { peer } = this.#member
+    const log = { publisher: peer.peerId, seq: this.#seq, last: digestBytes(this.#prev), forked: false }
+    const isShown = async () => (await node.catalogue.tip(peer.peerId))?.seq === this.#seq
+    for (let attempts = 1; !(await isShown()); attempts++) {
+      try {
+        const connections = peer.node.getConnections(peerIdFromString(node.identity.peerId))
+        const open = connections.find(({ status }) => status === 'open')
+        const connection = open ?? (await this.#member.connect(node))
+        const stream = await connection.newStream(STATEMENTS, { signal: AbortSignal.timeout(1000) })
+        // A node that lacks something of what a request names asks in turn. The answer does not matter.
+        stream.send(cborFrame({ rosterVersion: 1, known: [log] }))
+      } catch (error) {
+        // The node may close the connection, because it has another one with this peer.
+        if (attempts === MAX_ATTEMPTS) throw error
+      }
+      await setTimeout(200)
+    }
   }
 
   #next() {
