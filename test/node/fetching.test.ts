@@ -189,8 +189,8 @@ async function logOf(node: FlexMeshNode): Promise<Uint8Array[]> {
 describe('experts', () => {
   it('answers at once while a package is judged, and names the check', async () => {
     const judging = held()
-    const real = hospital.jobs.run.bind(hospital.jobs)
-    vi.spyOn(hospital.jobs, 'run').mockImplementation((name, request, signal) => {
+    const real = hospital.activities.run.bind(hospital.activities)
+    vi.spyOn(hospital.activities, 'run').mockImplementation((name, request, signal) => {
       async function* slow() {
         const job = real(name, request, signal)
         for (;;) {
