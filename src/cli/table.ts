@@ -20,6 +20,11 @@ export const COMMANDS: readonly CommandRow<Command>[] = [
     load: async () => (await import('./init.ts')).INIT,
   },
   {
+    name: 'passphrase',
+    summary: 'encrypt the key under another passphrase',
+    load: async () => (await import('./change-passphrase.ts')).PASSPHRASE,
+  },
+  {
     name: 'consortium create',
     summary: 'found a consortium around a public model',
     load: async () => (await import('./create.ts')).CREATE,

@@ -10,7 +10,7 @@ import { concatBytes, equalBytes, fromBase64, fromUtf8, toBase64, utf8 } from '.
 import { encodeCanonical } from '../lib/canonical-json.ts'
 import { FormatError, hasErrno, InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
-import { mapDiskErrors, PRIVATE_FILE_MODE, readFileBounded } from '../lib/files.ts'
+import { mapDiskErrors, PRIVATE_FILE_MODE, readFileBounded, writeFileAtomic } from '../lib/files.ts'
 import { type Identity, identityFromSecretKey } from './keys.ts'
 
 export type Protection = { readonly passphrase: string } | { readonly inTheClear: true }
@@ -66,6 +66,19 @@ export async function saveIdentity(
       await handle.close()
     }
   })
+}
+
+/**
+ * Write a key in place of an existing key file, which stays as it was if this fails.
+ * @throws InputError `usage` for a short passphrase, `disk-full`, `permissions`.
+ */
+export async function replaceIdentity(
+  path: string,
+  identity: Identity,
+  protection: Protection,
+): Promise<void> {
+  const content = 'passphrase' in protection ? await lock(identity, protection.passphrase) : clear(identity)
+  await writeFileAtomic(path, content)
 }
 
 /**

@@ -238,3 +238,47 @@ describe('a passphrase file', () => {
     expect(members).toContain('belongs to no consortium')
   })
 })
+
+describe('flexmesh passphrase', () => {
+  async function secret(text: string): Promise<string> {
+    const file = join(await folder(), 'secret')
+    await writeFile(file, text)
+    return file
+  }
+
+  /** A home that belongs to no consortium, so that a command that could read its key says so. */
+  async function homeWith(file: string): Promise<string> {
+    const home = join(await folder(), 'home')
+    const init = ['init', '--institution', 'Hospital', '--home', home, '--passphrase-file', file]
+    expect((await flexmesh(...init)).code).toBe(0)
+    return home
+  }
+
+  it('encrypts the key under another passphrase, and the old one does not open it any more', async () => {
+    const [before, after] = [await secret('correct horse battery'), await secret('staple correct horse')]
+    const home = await homeWith(before)
+    const change = ['passphrase', '--home', home, '--passphrase-file', before, '--new-passphrase-file', after]
+    expect(await flexmesh(...change)).toMatchObject({ code: 0, stderr: '' })
+    expect(await modeOf(join(home, 'key.json'))).toBe(0o600)
+    const members = ['members', '--home', home, '--passphrase-file']
+    expect(await refused(...members, before)).toContain('the passphrase is wrong')
+    expect(await refused(...members, after)).toContain('belongs to no consortium')
+  })
+
+  it('leaves the key as it was if the old passphrase is wrong or the new one too short', async () => {
+    const [right, wrong, short] = [
+      await secret('correct horse battery'),
+      await secret('another horse battery'),
+      await secret('short'),
+    ]
+    const home = await homeWith(right)
+    const change = ['passphrase', '--home', home, '--passphrase-file']
+    expect(await refused(...change, wrong, '--new-passphrase-file', right)).toContain('passphrase is wrong')
+    expect(await refused(...change, right, '--new-passphrase-file', short)).toContain(
+      'at least 12 characters',
+    )
+    expect(await refused(...change, right)).toContain('give either --new-passphrase-file')
+    const sentence = await refused('members', '--home', home, '--passphrase-file', right)
+    expect(sentence).toContain('belongs to no consortium')
+  })
+})
