@@ -108,7 +108,11 @@ export class HostilePeer {
     const stream = await this.open(connection, protocol)
     const answer = readFrames(stream)
     stream.send(bytes)
-    return answer
+    try {
+      return await answer
+    } finally {
+      stream.abort(new Error('the answer is complete'))
+    }
   }
 
   /**
