@@ -28,8 +28,8 @@ export const DEFAULT_POLICY: AcceptancePolicy = {
   // Honest training gives 0.5 to 0.7 after 200 steps, and 1.6 at rank 16. A permutation of neurons gives about 1.4 and
   // is left to the measurements; noise gives more than the bound.
   maxDeltaRatio: 3,
-  // Rows of honest training have 4 to 12 beside the sample's public model and 9 to 45 beside models of random weights.
-  // A row that hijacks the routing is scaled up.
+  // Rows of honest training have 3 to 11 beside the sample's public model and 15 to 31 beside the tests' model of random
+  // weights. A row that hijacks the routing is scaled up.
   maxRouterLogit: 50,
   // Honest experts take 4 to 9 % of public text. A guest that takes most of it wins by size, not by content.
   maxPublicLoadShare: 0.3,
@@ -38,7 +38,8 @@ export const DEFAULT_POLICY: AcceptancePolicy = {
   maxPublicGateShare: 0.45,
   // Eight members with eight experts each fill a composition. Each package takes memory of every node.
   maxPackagesPerPublisher: 8,
-  // Honest experts cost 0.1 to 0.3 % each. Owners calibrate theirs to at most half of the bound (owner/calibrate.ts).
+  // Honest experts cost 0.1 to 0.3 % each. Owners calibrate theirs to half of the bound with the
+  // default router (owner/calibrate.ts).
   maxPublicLoss: 0.01,
   // With router rows, honest experts cost up to 12 % at the size of the sample, with gates less. An expert that hijacks
   // the routing takes all of the text.
