@@ -102,7 +102,7 @@ function highest(): WasmFunction {
     peak.set(f32x4.splat(f32.const(Number.NEGATIVE_INFINITY))),
     whileLoop(
       i32.ltU(from.get, end.get),
-      peak.set(f32x4.max(peak.get, v128.load(0, from.get))),
+      peak.set(f32x4.greaterOf(peak.get, v128.load(0, from.get))),
       from.set(i32.add(from.get, i32.const(16))),
     ),
     f32.store(0, to.get, f32.max(f32.max(lane(0), lane(1)), f32.max(lane(2), lane(3)))),
