@@ -33,7 +33,9 @@ afterEach(async () => {
   await stopHostilePeers()
   // Honest members are still connected and still exchange statements.
   expect(hospital.connectedMembers()).toContain(archive.identity.peerId)
-  await hospital.revoke(mallory.peer.peerId, 'compromised')
+  if (hospital.membership.isMember(mallory.peer.peerId)) {
+    await hospital.revoke(mallory.peer.peerId, 'compromised')
+  }
   const version = hospital.membership.roster().version
   await net.watch.until('the next roster', () => archive.membership.roster().version === version)
 })
@@ -221,6 +223,17 @@ describe('a member that announces addresses of others', () => {
     await net.watch.until('the members to meet', () => hospital.connectedMembers().includes(away))
     for (const { connections } of canaries) expect(connections()).toBeLessThanOrEqual(1)
     await Promise.all(canaries.map(({ server }) => new Promise((resolve) => server.close(resolve))))
+  })
+})
+
+describe('a member that is revoked', () => {
+  it('is disconnected by every member that learns of it', async () => {
+    const { peerId } = mallory.peer
+    await net.watch.until('the roster with the member', () => archive.membership.isMember(peerId))
+    const connection = await mallory.connect(archive)
+    await hospital.revoke(peerId, 'compromised')
+    await closed(connection)
+    expect(archive.membership.isMember(peerId)).toBe(false)
   })
 })
 
