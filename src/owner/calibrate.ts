@@ -30,8 +30,11 @@ export const MAX_PUBLIC_HARM_BY_ROWS = 0.0098
 const MAX_LOWERING = 16
 /** Precision of the number. */
 const STEP = 1 / 8
-/** Multiples of the number to try in the router rows, since constant rows give only about 1. */
-const FOLDED = [1, 1.125, 1.25] as const
+/**
+ * Multiples of the number to try in the router rows: the product of a constant row with tokens is only about 1, and on
+ * public text that is like the owner's it can be half of that.
+ */
+const FOLDED = [1, 1.25, 1.5, 1.75, 2, 2.5] as const
 
 export interface CalibrationInit {
   readonly engine: Engine
