@@ -4,13 +4,11 @@
  * know what a statement means and verifies nothing.
  */
 import { join } from 'node:path'
-import { ClassicLevel } from 'classic-level'
 import { type Digest, digestBytes, fromUtf8, toHex, utf8 } from '../lib/bytes.ts'
 import { FormatError, InputError, VerificationError } from '../lib/errors.ts'
 import { ensurePrivateDir } from '../lib/files.ts'
+import { DurableLevel, type Operation } from './durable-level.ts'
 import { type Holder, readHolder, removeHolder, writeHolder } from './home-holder.ts'
-
-type Database = ClassicLevel<string, Uint8Array>
 
 /** Prefixes of the keys of single values. Statements and logs have methods of their own. */
 const TABLES = {
@@ -57,10 +55,10 @@ const KEY = /^[\x22-\x7e]{1,128}$/
 
 export class Catalogue {
   readonly #dir: string
-  readonly #db: Database
+  readonly #db: DurableLevel
   #queue: Promise<unknown> = Promise.resolve()
 
-  private constructor(dir: string, db: Database) {
+  private constructor(dir: string, db: DurableLevel) {
     this.#dir = dir
     this.#db = db
   }
@@ -73,7 +71,7 @@ export class Catalogue {
   static async open(dir: string, command = 'flexmesh'): Promise<Catalogue> {
     const path = join(dir, 'catalogue')
     await ensurePrivateDir(path)
-    const db: Database = new ClassicLevel(path, { keyEncoding: 'utf8', valueEncoding: 'view' })
+    const db = new DurableLevel(path)
     try {
       await db.open()
     } catch (error) {
@@ -96,7 +94,7 @@ export class Catalogue {
   /** Keys and values, sorted by key. */
   async entries(table: TableName): Promise<[key: string, value: Uint8Array][]> {
     const prefix = `${TABLES[table]}!`
-    const found = await this.#db.iterator(rangeOf(prefix)).all()
+    const found = await this.#db.entries(rangeOf(prefix))
     return found.map(([key, value]) => [key.slice(prefix.length), new Uint8Array(value)])
   }
 
@@ -162,14 +160,14 @@ export class Catalogue {
 
   /** The latest statement of every publisher that has one. */
   async tips(): Promise<Map<string, Tip>> {
-    const found = await this.#db.iterator(rangeOf('n!')).all()
+    const found = await this.#db.entries(rangeOf('n!'))
     return new Map(found.map(([key, value]) => [key.slice(2), parseTip(value)]))
   }
 
   /** At most `max` statements of a publisher from number `fromSeq` on, in order. */
   async log(publisher: string, fromSeq: number, max: number): Promise<NewStatement[]> {
     const range = rangeOf(`l!${checkKey(publisher)}!`)
-    const found = await this.#db.iterator({ ...range, gte: logKey(publisher, fromSeq), limit: max }).all()
+    const found = await this.#db.entries({ ...range, gte: logKey(publisher, fromSeq), limit: max })
     const statements: NewStatement[] = []
     for (const [key, value] of found) {
       const digest = digestFrom(value)
@@ -189,7 +187,7 @@ export class Catalogue {
 
   async #batch(operations: Operation[]): Promise<void> {
     try {
-      await this.#db.batch(operations, { sync: true })
+      await this.#db.batch(operations)
     } catch (error) {
       throw writeError(error)
     }
@@ -207,8 +205,6 @@ export class Catalogue {
 export function rosterKey(version: number): string {
   return padded(version)
 }
-
-type Operation = { type: 'put'; key: string; value: Uint8Array } | { type: 'del'; key: string }
 
 function operationOf({ table, key, value }: Change): Operation {
   return value === undefined

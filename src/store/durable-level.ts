@@ -1,0 +1,92 @@
+/**
+ * LevelDB that loses no acknowledged write after a failed one. A write that fails halfway, as on a full disk, leaves
+ * half a record at the end of LevelDB's log; when the log is read again, the records behind it in the same block of
+ * 32 KiB are dropped with it. So after a failed write nothing is written until the database has been opened anew, which
+ * ends the damaged log. Stores bytes and does not know what they mean.
+ */
+import { readdir, stat, statfs } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ClassicLevel } from 'classic-level'
+
+export type Operation = { type: 'put'; key: string; value: Uint8Array } | { type: 'del'; key: string }
+
+/** Space that opening needs besides twice the log, which is written into a table, bytes. */
+const OPENING_BYTES = 256 * 1024
+
+export class DurableLevel {
+  readonly #path: string
+  readonly #db: ClassicLevel<string, Uint8Array>
+  readonly #reads = new Set<Promise<unknown>>()
+  #isDamaged = false
+  #reopening: Promise<void> | undefined
+
+  constructor(path: string) {
+    this.#path = path
+    this.#db = new ClassicLevel(path, { keyEncoding: 'utf8', valueEncoding: 'view' })
+  }
+
+  /** Open or create the database, and lock it against other processes. @throws the error of LevelDB. */
+  open(): Promise<void> {
+    return this.#db.open()
+  }
+
+  close(): Promise<void> {
+    return this.#db.close()
+  }
+
+  async get(key: string): Promise<Uint8Array | undefined> {
+    return this.#read(() => this.#db.get(key))
+  }
+
+  /** Keys and values in the order of the keys. */
+  async entries(range: { gte: string; lt: string; limit?: number }): Promise<[string, Uint8Array][]> {
+    return this.#read(() => this.#db.iterator(range).all())
+  }
+
+  /** Write all operations or none, and flush. Must not be called while another call runs. @throws the error of LevelDB. */
+  async batch(operations: Operation[]): Promise<void> {
+    if (this.#isDamaged) await this.#reopen()
+    try {
+      await this.#db.batch(operations, { sync: true })
+    } catch (error) {
+      this.#isDamaged = true
+      throw error
+    }
+  }
+
+  async #reopen(): Promise<void> {
+    await this.#checkRoom()
+    const reopen = async (): Promise<void> => {
+      await Promise.allSettled(this.#reads)
+      await this.#db.close()
+      await this.#db.open()
+    }
+    this.#reopening = reopen()
+    try {
+      await this.#reopening
+      this.#isDamaged = false
+    } finally {
+      this.#reopening = undefined
+    }
+  }
+
+  /** @throws Error if opening would fail, after which nothing could be read any more. */
+  async #checkRoom(): Promise<void> {
+    const { bavail, bsize, blocks } = await statfs(this.#path)
+    const logs = (await readdir(this.#path)).filter((name) => name.endsWith('.log'))
+    const sizes = await Promise.all(logs.map(async (name) => (await stat(join(this.#path, name))).size))
+    const needed = 2 * sizes.reduce((sum, size) => sum + size, 0) + OPENING_BYTES
+    if (blocks > 0 && bavail * bsize < needed) throw new Error('no space left to open the catalogue anew')
+  }
+
+  async #read<T>(action: () => Promise<T>): Promise<T> {
+    await this.#reopening
+    const reading = action()
+    this.#reads.add(reading)
+    try {
+      return await reading
+    } finally {
+      this.#reads.delete(reading)
+    }
+  }
+}

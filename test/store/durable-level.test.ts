@@ -1,0 +1,53 @@
+import { ClassicLevel } from 'classic-level'
+import { afterEach, describe, expect, it, vi } from 'vitest'
+import { utf8 } from '../../src/lib/bytes.ts'
+import { DurableLevel } from '../../src/store/durable-level.ts'
+import { cleanUp, folder } from '../support/folders.ts'
+
+const open: DurableLevel[] = []
+afterEach(async () => {
+  vi.restoreAllMocks()
+  for (const level of open.splice(0)) await level.close()
+  await cleanUp()
+})
+
+async function empty(): Promise<DurableLevel> {
+  const level = new DurableLevel(await folder())
+  await level.open()
+  open.push(level)
+  return level
+}
+
+const put = (key: string) => [{ type: 'put' as const, key, value: utf8(key) }]
+const range = { gte: 'a', lt: 'z' }
+
+function failOnce(): void {
+  vi.spyOn(ClassicLevel.prototype, 'batch').mockRejectedValueOnce(new Error('No space left on device'))
+}
+
+describe('a database whose write has failed', () => {
+  it('is opened anew before the next write, because what follows half a record is lost', async () => {
+    const level = await empty()
+    await level.batch(put('first'))
+    failOnce()
+    await expect(level.batch(put('second'))).rejects.toThrow('No space left')
+    const opened = vi.spyOn(ClassicLevel.prototype, 'open')
+    await level.batch(put('third'))
+    await level.batch(put('fourth'))
+    expect(opened).toHaveBeenCalledTimes(1)
+    expect((await level.entries(range)).map(([key]) => key)).toEqual(['first', 'fourth', 'third'])
+  })
+
+  it('is read as before, also while it is opened anew', async () => {
+    const level = await empty()
+    await level.batch(put('first'))
+    failOnce()
+    await expect(level.batch(put('second'))).rejects.toThrow()
+    expect(await level.get('first')).toEqual(Buffer.from('first'))
+    const before = [level.get('first'), level.entries(range)]
+    const writing = level.batch(put('third'))
+    const during = [level.get('first'), level.entries(range)]
+    await Promise.all([...before, writing, ...during])
+    expect(await level.get('third')).toEqual(Buffer.from('third'))
+  })
+})
