@@ -94,7 +94,7 @@ export function routingPicture(report: EvaluationReport): string {
   ].join('\n')}\n`
 }
 
-/** What all panels have in common. */
+/** Dimensions that all panels share. */
 interface Layout {
   readonly rows: number
   readonly rowHeight: number

@@ -1,6 +1,6 @@
 /** Text for terminals: columns, bars, durations. Does not know what is printed, and prints nothing itself. */
 
-/** What the output can show. */
+/** Capabilities of the output. */
 export interface Style {
   /** Characters in a line; undefined if lines may be of any length. */
   readonly columns?: number

@@ -289,7 +289,7 @@ export class FlexMeshNode {
     this.#upkeep.unref()
   }
 
-  /** What the passing of time requires: called every hour while the node runs. */
+  /** Ends expired consent, judges packages again that are valid now, and warns of consent that ends. Called every hour. */
   async upkeep(): Promise<void> {
     await upkeep(this.#parts)
     await requeueValid(this.#parts)
