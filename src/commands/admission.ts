@@ -29,7 +29,7 @@ export const INVITE = nodeCommand({
   },
   async *run(node, { days = MAX_DAYS, cancel }): AsyncGenerator<never, InviteResult, void> {
     if (cancel !== undefined) {
-      await node.membership.admission.cancelInvitation(cancel)
+      await node.membership.invitations.cancel(cancel)
       return { id: cancel }
     }
     const { isLoopback } = await import('../node/invite-addresses.ts')
@@ -74,7 +74,7 @@ export const REJECT = nodeCommand({
   usage: 'reject INSTITUTION',
   parameters: { who: positional(INSTITUTION, 'name the institution as "flexmesh members" lists it') },
   async *run(node, { who }) {
-    const { institution, peerId } = await node.membership.admission.reject(who)
+    const { institution, peerId } = await node.membership.invitations.reject(who)
     return { rejected: institution, peerId }
   },
   words: ({ rejected, peerId }) => [

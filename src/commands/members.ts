@@ -27,7 +27,7 @@ export const MEMBERS = nodeCommand({
   parameters: {},
   async *run(node) {
     const { members, version, expiresAt } = node.membership.roster()
-    const { admission } = node.membership
+    const { invitations } = node.membership
     const { isRunning, identity } = node
     const connected = node.connectedMembers()
     return {
@@ -49,12 +49,12 @@ export const MEMBERS = nodeCommand({
         isSelf: peerId === identity.peerId,
         connected: connected.includes(peerId) || (isRunning && peerId === identity.peerId),
       })),
-      requests: admission.requests().map((request) => {
+      requests: invitations.requests().map((request) => {
         const { institution, peerId } = request
         const obstacle = node.membership.obstacleTo(request)
         return { institution, peerId, ...(obstacle === undefined ? {} : { obstacle }) }
       }),
-      invitations: admission.openInvitations(),
+      invitations: invitations.open(),
     }
   },
   words: (result) => [

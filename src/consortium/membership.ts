@@ -1,6 +1,6 @@
 /**
  * The members of the consortium as this node knows them: charter, rosters, and how founders change them. Implements
- * protocols/consortium-charter. Invitations and requests are in admission.ts. Knows nothing about networks and experts.
+ * protocols/consortium-charter. Invitations and requests are in invitations.ts. Knows nothing about networks and experts.
  */
 import { seal } from '../identity/envelope.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
@@ -10,8 +10,8 @@ import { FlexMeshError, InputError, VerificationError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { Serial } from '../lib/serial.ts'
 import { type Catalogue, type Change, rosterKey } from '../store/catalogue.ts'
-import { Admission } from './admission.ts'
 import { type Charter, openCharter } from './charter.ts'
+import { Invitations } from './invitations.ts'
 import type { Member, RevocationReason } from './member.ts'
 import { type JoinStatus, type MembershipRequest, openMembershipRequest } from './membership-request.ts'
 import {
@@ -65,28 +65,32 @@ export class Membership {
   readonly consortium: Digest
   readonly #init: MembershipInit
   readonly #rosters: { envelope: Uint8Array; roster: Roster }[] = []
-  readonly admission: Admission
+  readonly invitations: Invitations
   /** Changes of rosters and requests: each is checked and written before the next one is checked. */
   readonly #changes = new Serial()
 
-  private constructor(init: MembershipInit, opened: ReturnType<typeof openCharter>, admission: Admission) {
+  private constructor(
+    init: MembershipInit,
+    opened: ReturnType<typeof openCharter>,
+    invitations: Invitations,
+  ) {
     this.charter = opened.charter
     this.consortium = opened.consortium
-    this.admission = admission
+    this.invitations = invitations
     this.#init = init
   }
 
   static async open(init: MembershipInit): Promise<Membership> {
     const { catalogue, now, onEvent } = init
     const opened = openCharter(init.charterEnvelope)
-    const admission = await Admission.open({
+    const invitations = await Invitations.load({
       catalogue,
       consortium: opened.consortium,
       name: opened.charter.name,
       now,
       onRequest: ({ institution, peerId }) => onEvent({ event: 'request', institution, peerId }),
     })
-    const membership = new Membership(init, opened, admission)
+    const membership = new Membership(init, opened, invitations)
     for (const [key, envelope] of await init.catalogue.entries('rosters')) {
       if (key === rosterKey(0)) continue
       membership.#rosters.push({ envelope, roster: openRoster(envelope, membership.roster()) })
@@ -136,9 +140,9 @@ export class Membership {
     return findMember(this.roster(), peerId)?.institution ?? peerId
   }
 
-  /** See `Admission.guestsOpen`. */
+  /** See `Invitations.guestsOpen`. */
   guestsOpen(): boolean {
-    return this.admission.guestsOpen()
+    return this.invitations.guestsOpen()
   }
 
   /**
@@ -152,7 +156,7 @@ export class Membership {
   }
 
   async #approve(who: string | undefined): Promise<Approval> {
-    const chosen = who === undefined ? this.admission.requests() : this.admission.named(who)
+    const chosen = who === undefined ? this.invitations.requests() : this.invitations.named(who)
     if (chosen.length === 0) {
       throw new InputError(
         'not-found',
@@ -172,8 +176,8 @@ export class Membership {
         continue
       }
       const roster = addMember(this.roster(), institution, peerId, this.#init.now())
-      await this.#extend(roster, this.admission.changesOf(request))
-      this.admission.admitted(request)
+      await this.#extend(roster, this.invitations.changesOf(request))
+      this.invitations.admitted(request)
       this.#init.onEvent({ event: 'member', institution })
       approved.push(institution)
     }
@@ -185,7 +189,7 @@ export class Membership {
    * @param isNamedById whether the request was chosen by its peer id, so that another one of its name does not matter.
    */
   obstacleTo(request: MembershipRequest, isNamedById = false): string | undefined {
-    const obstacle = this.admission.obstacle(request, isNamedById)
+    const obstacle = this.invitations.obstacle(request, isNamedById)
     if (obstacle !== undefined) return obstacle
     try {
       addMember(this.roster(), request.institution, request.peerId, this.#init.now())
@@ -234,7 +238,7 @@ export class Membership {
    * @returns undefined for a token without a valid invitation.
    */
   charterFor(token: string, from: PeerIdString): Uint8Array[] | undefined {
-    if (!this.isMember(from) && !this.admission.opensCharter(token)) return undefined
+    if (!this.isMember(from) && !this.invitations.opensCharter(token)) return undefined
     return [this.#init.charterEnvelope, ...this.envelopesSince(1)]
   }
 
@@ -255,7 +259,7 @@ export class Membership {
   async #onRequest(request: MembershipRequest, envelope: Uint8Array): Promise<JoinStatus> {
     if (this.isMember(request.peerId)) return 'member'
     if (request.consortium !== this.consortium) return 'refused'
-    return this.admission.onRequest(request, envelope)
+    return this.invitations.onRequest(request, envelope)
   }
 
   /**

@@ -14,7 +14,7 @@ export function exchangeHandlers(parts: Parts, catalogue: Catalogue, log: Log): 
     isRevoked: (peer) => membership.isListed(peer) && !membership.isMember(peer),
     rostersSince: (version) => membership.envelopesSince(version),
     charterFor: (token, from) =>
-      membership.isMember(from) || membership.admission.isOpen(token)
+      membership.isMember(from) || membership.invitations.isOpen(token)
         ? membership.charterFor(token, from)
         : undefined,
     onMembershipRequest: (envelope) => membership.onRequest(envelope),

@@ -396,7 +396,7 @@ export class FlexMeshNode {
           : 'an invitation names the addresses of the running node; start it first with "flexmesh start"',
       )
     }
-    return this.membership.admission.invite(addresses, lifetime)
+    return this.membership.invitations.invite(addresses, lifetime)
   }
 
   /**

@@ -23,7 +23,7 @@ async function founded(): Promise<{ c: TestConsortium; ledger: Ledger }> {
 
 /** A signed request of an institution that was invited. */
 async function requestOf(c: TestConsortium, { membership }: Ledger, institution: string, identity: Identity) {
-  const { token } = decodeInvite(await membership.admission.invite(ADDRESSES))
+  const { token } = decodeInvite(await membership.invitations.invite(ADDRESSES))
   return c.request(identity, { institution, token })
 }
 
@@ -101,10 +101,10 @@ describe('a request for membership', () => {
     expect(await ledger.membership.onRequest(request)).toBe('pending')
     expect(ledger.events).toEqual([{ event: 'request', institution: 'Guest', peerId: guest.peerId }])
     const again = await ledger.reopen()
-    expect(again.membership.admission.requests()).toMatchObject([{ institution: 'Guest' }])
+    expect(again.membership.invitations.requests()).toMatchObject([{ institution: 'Guest' }])
     expect(await again.membership.approve()).toEqual({ approved: ['Guest'], notApproved: [] })
     expect(await again.membership.onRequest(request)).toBe('member')
-    expect(again.membership.admission.requests()).toEqual([])
+    expect(again.membership.invitations.requests()).toEqual([])
   })
 
   it('is approved once although a founder approves twice at the same time', async () => {
@@ -121,7 +121,7 @@ describe('a request for membership', () => {
 
   it('is refused with an invitation that another institution waits on', async () => {
     const { c, ledger } = await founded()
-    const { token } = decodeInvite(await ledger.membership.admission.invite(ADDRESSES))
+    const { token } = decodeInvite(await ledger.membership.invitations.invite(ADDRESSES))
     const first = c.request(guest, { institution: 'Guest', token })
     const second = c.request(other, { institution: 'Other', token })
     expect(await ledger.membership.onRequest(first)).toBe('pending')
@@ -136,17 +136,17 @@ describe('a request for membership', () => {
     ['after its invitation has expired', undefined, limit('inviteLifetime') + 1],
   ])('%s is refused', async (_, changes, seconds) => {
     const { c, ledger } = await founded()
-    const { token } = decodeInvite(await ledger.membership.admission.invite(ADDRESSES))
+    const { token } = decodeInvite(await ledger.membership.invitations.invite(ADDRESSES))
     const used = changes === undefined ? token : 'cd'.repeat(16)
     ledger.clock.now += seconds
     const request = c.request(guest, { institution: 'Guest', token: used })
     expect(await ledger.membership.onRequest(request)).toBe('refused')
-    expect(ledger.membership.admission.requests()).toEqual([])
+    expect(ledger.membership.invitations.requests()).toEqual([])
   })
 
   it('for another consortium is refused', async () => {
     const { ledger } = await founded()
-    const { token } = decodeInvite(await ledger.membership.admission.invite(ADDRESSES))
+    const { token } = decodeInvite(await ledger.membership.invitations.invite(ADDRESSES))
     const elsewhere = consortium([other])
     const request = elsewhere.request(guest, { institution: 'Guest', token })
     expect(await ledger.membership.onRequest(request)).toBe('refused')
@@ -154,7 +154,7 @@ describe('a request for membership', () => {
 
   it('that another peer has signed is refused', async () => {
     const { c, ledger } = await founded()
-    const { token } = decodeInvite(await ledger.membership.admission.invite(ADDRESSES))
+    const { token } = decodeInvite(await ledger.membership.invitations.invite(ADDRESSES))
     const request = c.request(guest, { institution: 'Guest', token }, other)
     expect(await codeOfAsync(() => ledger.membership.onRequest(request))).toBe('wrong-signer')
   })
@@ -199,7 +199,7 @@ describe('an institution whose key was revoked', () => {
 describe('the charter and the rosters', () => {
   it('are open to an invitation, also to a spent one, until it expires', async () => {
     const { c, ledger } = await founded()
-    const { token } = decodeInvite(await ledger.membership.admission.invite(ADDRESSES))
+    const { token } = decodeInvite(await ledger.membership.invitations.invite(ADDRESSES))
     expect(ledger.membership.charterFor('cd'.repeat(16), other.peerId)).toBeUndefined()
     expect(ledger.membership.charterFor(token, other.peerId)).toEqual([c.charterEnvelope])
     await ledger.membership.onRequest(c.request(guest, { institution: 'Guest', token }))

@@ -104,7 +104,7 @@ describe('a guest that has shown its token', () => {
     }
     const refused = { status: 'refused' }
     expect(answers).toEqual([{ status: 'pending' }, refused, refused, refused])
-    const waiting = hospital.membership.admission.requests().filter(({ token }) => token === invite.token)
+    const waiting = hospital.membership.invitations.requests().filter(({ token }) => token === invite.token)
     expect(waiting.map(({ institution }) => institution)).toEqual(['Institution 0'])
   })
 

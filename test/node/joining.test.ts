@@ -132,7 +132,7 @@ describe('joining a consortium', () => {
     const hospital = await founder()
     const home = await newHome('Archive')
     const joining = joinConsortium({ home, now, pollMs: 10 }, await hospital.invite(), never, ({ stage }) => {
-      if (stage === 'waiting') void hospital.membership.admission.reject('Archive')
+      if (stage === 'waiting') void hospital.membership.invitations.reject('Archive')
     })
     await expect(joining).rejects.toMatchObject({ code: 'refused' })
     const opened = FlexMeshNode.open({ home, engine: hospital.engine, now })

@@ -11,7 +11,7 @@ import type { Catalogue, Change } from '../store/catalogue.ts'
 import { decodeInvite, encodeInvite, type Invite, inviteId } from './invite.ts'
 import { type JoinStatus, type MembershipRequest, openMembershipRequest } from './membership-request.ts'
 
-export interface AdmissionInit {
+export interface InvitationsInit {
   readonly catalogue: Catalogue
   readonly consortium: Digest
   /** Name of the consortium. */
@@ -36,36 +36,36 @@ export interface OpenInvitation {
 /** Keys of the settings table; the value is the token of the request that was rejected. */
 const REJECTED = 'rejected.'
 
-export class Admission {
-  readonly #init: AdmissionInit
+export class Invitations {
+  readonly #init: InvitationsInit
   readonly #invites = new Map<string, { readonly invite: Invite; readonly state: InviteState }>()
   /** Requests that wait, by peer id. */
   readonly #waiting = new Map<PeerIdString, MembershipRequest>()
   /** Token of the latest rejected request, by peer id. */
   readonly #rejected = new Map<PeerIdString, string>()
 
-  private constructor(init: AdmissionInit) {
+  private constructor(init: InvitationsInit) {
     this.#init = init
   }
 
   /** Skips invitations and requests on disk that cannot be read, because a node must open without them. */
-  static async open(init: AdmissionInit): Promise<Admission> {
-    const admission = new Admission(init)
+  static async load(init: InvitationsInit): Promise<Invitations> {
+    const invitations = new Invitations(init)
     const { catalogue } = init
     for (const [token, value] of await catalogue.entries('invites')) {
       const [state = '', line = ''] = fromUtf8(value).split(' ')
       const invite = orUndefined(() => decodeInvite(line))
       if (invite === undefined) continue
-      admission.#invites.set(token, { invite, state: state === 'open' ? 'open' : 'spent' })
+      invitations.#invites.set(token, { invite, state: state === 'open' ? 'open' : 'spent' })
     }
     for (const [peerId, envelope] of await catalogue.entries('requests')) {
       const request = orUndefined(() => openMembershipRequest(envelope))
-      if (request !== undefined) admission.#waiting.set(peerId, request)
+      if (request !== undefined) invitations.#waiting.set(peerId, request)
     }
     for (const [key, token] of await catalogue.entries('settings')) {
-      if (key.startsWith(REJECTED)) admission.#rejected.set(key.slice(REJECTED.length), fromUtf8(token))
+      if (key.startsWith(REJECTED)) invitations.#rejected.set(key.slice(REJECTED.length), fromUtf8(token))
     }
-    return admission
+    return invitations
   }
 
   /** Whether the invitation with this token can still admit an institution. */
@@ -81,7 +81,7 @@ export class Admission {
     return [...this.#invites.keys()].some((token) => this.isOpen(token))
   }
 
-  openInvitations(): OpenInvitation[] {
+  open(): OpenInvitation[] {
     return [...this.#invites]
       .filter(([token]) => this.isOpen(token))
       .map(([token, { invite }]) => ({ id: inviteId(token), expiresAt: invite.expiresAt }))
@@ -104,7 +104,7 @@ export class Admission {
   }
 
   /** End an open invitation. @param id as in `OpenInvitation`. @throws InputError `not-found`. */
-  async cancelInvitation(id: string): Promise<void> {
+  async cancel(id: string): Promise<void> {
     const token = [...this.#invites.keys()].find((one) => inviteId(one) === id && this.isOpen(one))
     if (token === undefined) {
       throw new InputError(

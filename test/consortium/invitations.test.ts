@@ -28,8 +28,8 @@ async function founded(): Promise<{ c: TestConsortium; ledger: Ledger }> {
   return { c, ledger: await ledgerOf(c) }
 }
 
-async function tokenOf({ admission }: Membership): Promise<string> {
-  return decodeInvite(await admission.invite(ADDRESSES)).token
+async function tokenOf({ invitations }: Membership): Promise<string> {
+  return decodeInvite(await invitations.invite(ADDRESSES)).token
 }
 
 /** Let an institution apply with an invitation of its own. @returns the token and the status. */
@@ -39,7 +39,7 @@ async function apply(c: TestConsortium, membership: Membership, institution: str
   return { token, request, status: await membership.onRequest(request) }
 }
 
-const waiting = ({ admission }: Membership): string[] => admission.requests().map(({ peerId }) => peerId)
+const waiting = ({ invitations }: Membership): string[] => invitations.requests().map(({ peerId }) => peerId)
 
 describe('a request that cannot be approved', () => {
   it('does not stop the others, stays with its reason, and can be approved once the reason is gone', async () => {
@@ -82,7 +82,7 @@ describe('a rejected request', () => {
   it('does not return with the same invitation, also after a restart', async () => {
     const { c, ledger } = await founded()
     const { request } = await apply(c, ledger.membership, 'Guest', guest)
-    await ledger.membership.admission.reject('Guest')
+    await ledger.membership.invitations.reject('Guest')
     expect(waiting(ledger.membership)).toEqual([])
     expect(await ledger.membership.onRequest(request)).toBe('refused')
     const { membership } = await ledger.reopen()
@@ -94,7 +94,7 @@ describe('a rejected request', () => {
     const { c, ledger } = await founded()
     const { membership } = ledger
     const { token } = await apply(c, membership, 'Guest', guest)
-    await membership.admission.reject(guest.peerId)
+    await membership.invitations.reject(guest.peerId)
     expect(await membership.onRequest(c.request(other, { institution: 'Guest', token }))).toBe('pending')
     expect((await apply(c, membership, 'Guest 2', guest)).status).toBe('pending')
     const { approved } = await membership.approve()
@@ -106,9 +106,9 @@ describe('a rejected request', () => {
     const { membership } = ledger
     await apply(c, membership, 'Guest', guest)
     await apply(c, membership, 'Guest', other)
-    expect(await codeOfAsync(() => membership.admission.reject('Guest'))).toBe('usage')
-    expect(await codeOfAsync(() => membership.admission.reject('Nobody'))).toBe('not-found')
-    await membership.admission.reject(guest.peerId)
+    expect(await codeOfAsync(() => membership.invitations.reject('Guest'))).toBe('usage')
+    expect(await codeOfAsync(() => membership.invitations.reject('Nobody'))).toBe('not-found')
+    await membership.invitations.reject(guest.peerId)
     expect(waiting(membership)).toEqual([other.peerId])
   })
 })
@@ -135,33 +135,31 @@ describe('an invitation', () => {
     const { c, ledger } = await founded()
     const { membership } = ledger
     const token = await tokenOf(membership)
-    expect(membership.admission.openInvitations()).toMatchObject([{ id: inviteId(token) }])
-    await membership.admission.cancelInvitation(inviteId(token))
-    expect(membership.admission.openInvitations()).toEqual([])
+    expect(membership.invitations.open()).toMatchObject([{ id: inviteId(token) }])
+    await membership.invitations.cancel(inviteId(token))
+    expect(membership.invitations.open()).toEqual([])
     expect(await membership.onRequest(c.request(guest, { institution: 'Guest', token }))).toBe('refused')
     expect(membership.charterFor(token, guest.peerId)).toBeUndefined()
     const again = await ledger.reopen()
     expect(again.membership.guestsOpen()).toBe(false)
-    expect(await codeOfAsync(() => again.membership.admission.cancelInvitation(inviteId(token)))).toBe(
-      'not-found',
-    )
+    expect(await codeOfAsync(() => again.membership.invitations.cancel(inviteId(token)))).toBe('not-found')
   })
 
   it('that is cancelled while somebody waits on it cannot be approved, but rejected', async () => {
     const { c, ledger } = await founded()
     const { membership } = ledger
     const { token } = await apply(c, membership, 'Guest', guest)
-    await membership.admission.cancelInvitation(inviteId(token))
+    await membership.invitations.cancel(inviteId(token))
     const { notApproved } = await membership.approve()
     expect(notApproved[0]?.reason).toContain('it needs a new one')
-    await membership.admission.reject('Guest')
+    await membership.invitations.reject('Guest')
     expect(waiting(membership)).toEqual([])
   })
 
   it.each([0, 9])('with %d addresses is not made, and does not lock the home', async (count) => {
     const { ledger } = await founded()
     const addresses = Array.from({ length: count }, (_, i) => `/ip4/192.0.2.${i}/tcp/4001`)
-    expect(await codeOfAsync(() => ledger.membership.admission.invite(addresses))).toBe('bad-field')
+    expect(await codeOfAsync(() => ledger.membership.invitations.invite(addresses))).toBe('bad-field')
     const { membership } = await ledger.reopen()
     expect(membership.guestsOpen()).toBe(false)
   })
