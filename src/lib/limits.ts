@@ -201,9 +201,9 @@ export const LIMITS = {
     why: 'data that waits on a stream that nobody reads, e.g. after its request; more resets the stream',
   },
   unsentBytes: {
-    value: 512 * KIB,
+    value: 1 * MIB,
     unit: 'bytes',
-    why: 'data that waits for the socket of a peer that reads slowly; more closes the connection',
+    why: 'data that waits for the socket of a peer that reads slowly: two pieces of 256 KiB and small frames; more closes the connection',
   },
   socketBytes: {
     value: 256 * KIB,
