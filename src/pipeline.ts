@@ -25,7 +25,6 @@ import type { AcceptancePolicy } from './acceptance/policy.ts'
 import type { AcceptanceQueue, JudgeFetched } from './acceptance/queue.ts'
 import type { Standing } from './acceptance/standing.ts'
 import type { Verdicts } from './acceptance/verdicts.ts'
-import { tensorsOfExpert } from './checkpoint/expert-tensors.ts'
 import type { PublicModel } from './checkpoint/public-model.ts'
 import type { Composer } from './composition/composer.ts'
 import type { Membership } from './consortium/membership.ts'
@@ -40,7 +39,7 @@ import type { FileRef } from './lib/file-ref.ts'
 import { resultOf } from './lib/jobs.ts'
 import { limit } from './lib/limits.ts'
 import type { Serial } from './lib/serial.ts'
-import { describeExpert, type PublishRequest, release, type TrainedExpert } from './owner/release.ts'
+import { describeExpert, type PublishRequest, type TrainedExpert } from './owner/release.ts'
 import type { Trainings } from './owner/trainings.ts'
 import { openForkProof } from './packaging/fork-proof.ts'
 import { encodeManifest, type Manifest, openManifest } from './packaging/manifest.ts'
@@ -49,7 +48,7 @@ import {
   openStatementOfAnyKind,
   type WithdrawalStatement,
 } from './packaging/open-statement.ts'
-import { type PackedExpert, packExpert } from './packaging/package.ts'
+import type { PackedExpert } from './packaging/package.ts'
 import type { ForkEnvelopes } from './statements/fork.ts'
 import type { Head } from './statements/head.ts'
 import type { StatementLog } from './statements/statement-log.ts'
@@ -139,11 +138,9 @@ async function draftOf(
   request: PublishRequest,
   derived: TrainedExpert | undefined,
 ): Promise<Draft> {
-  const trained = derived ?? (await parts.trainings.load(request.name))
-  const released = release(trained, request)
-  const packed = packExpert(tensorsOfExpert(parts.publicModel.config, released.expert), request.dtype)
+  const { packed, statistics, result } = await parts.trainings.pack(request, derived)
   const link = await parts.statements.next()
-  const manifest = describeExpert(manifestContext(parts), request, released, packed, trained.result, link)
+  const manifest = describeExpert(manifestContext(parts), request, statistics, packed, result, link)
   // Fail before minutes of measuring if the manifest cannot be encoded, or if the roster has ended and no member would
   // accept the package.
   encodeManifest(manifest)
@@ -178,7 +175,7 @@ export async function publish(
   const { manifest: draft, packed } = await draftOf(parts, request, derived)
   const endHold = parts.accepted.hold(draft)
   try {
-    await parts.blobs.put(packed.parts)
+    await parts.blobs.putHashed(packed.parts, { ref: packed.file, chunkHashes: packed.chunkHashes })
     const { verdict, tensors } = await judgeOwn(parts, draft)
     const published = await signing.run(async () => {
       const replaces = await ownPackages(parts, request.name)

@@ -9,10 +9,16 @@ import { startThread, threadEntry } from '../lib/start-thread.ts'
 import { type Report, readReport, receivedError, type ThreadSettings } from './messages.ts'
 import type { NodeJobRunner, NodeJobs } from './table.ts'
 
-/** Maximum number of jobs that run at the same time; others wait. Each loads its own copy of the public model. */
-const MAX_THREADS = 4
-/** Time for which a thread without a job is kept, because starting one and loading the model takes a moment, ms. */
-const IDLE_MS = 10_000
+/**
+ * Maximum number of jobs that run at the same time; others wait. Each loads its own copy of the public model. Enough for a
+ * training, a judgement and an evaluation.
+ */
+const MAX_THREADS = 3
+/**
+ * Time for which a thread without a job is kept, ms: enough for the next of several packages, and short, since the
+ * thread keeps its memory.
+ */
+const IDLE_MS = 1_000
 /** Time that an aborted job has to stop by itself, for example to write its checkpoint, ms. */
 const GRACE_MS = 60_000
 /** Heap for new objects, a third of the default: it saves 15 MB in a training, at no measurable time. */

@@ -103,6 +103,8 @@ export class Activities implements NodeJobRunner {
         return `exporting the pair of ${of<'exportPair'>().training.name}`
       case 'calibrate':
         return `calibrating ${of<'calibrate'>().name} for its publication`
+      case 'pack':
+        return `packing ${of<'pack'>().publish.name}`
       case 'cut':
         return `reducing ${of<'cut'>().name} to rank ${of<'cut'>().rank}`
       case 'judge': {

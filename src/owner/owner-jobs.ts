@@ -3,18 +3,22 @@
  * the public text. Each loads its code when it first runs, so a process that only dispatches jobs loads no tensor
  * library.
  */
+
+import { tensorsOfExpert } from '../checkpoint/expert-tensors.ts'
 import type { DirectoryOptions } from '../checkpoint/huggingface-directory.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import type { PrepareProgress } from '../data/prepare-progress.ts'
 import type { JobHandlers } from '../lib/jobs.ts'
 import { reporting } from '../lib/reporting.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
+import { type PackedExpert, packExpert } from '../packaging/package.ts'
 import type { Engine } from '../tensor/engine.ts'
 import type { CutExpert } from './cut-expert.ts'
 import type { PairExport } from './export-pair.ts'
-import type { TrainedExpert } from './release.ts'
+import { type PublishRequest, type ReleasedExpert, release, type TrainedExpert } from './release.ts'
 import { openReplay } from './replay.ts'
 import type { PairRequest, StartEvent, TrainEvent, TrainRequest } from './train-expert.ts'
+import { loadTrained, type TrainResult } from './training-folder.ts'
 
 /** What these jobs work with. */
 export interface OwnerWorkplace {
@@ -36,6 +40,13 @@ export interface BytesDone {
   readonly total: number
 }
 
+/** A training as it is published; `packed` has its bytes. */
+export interface PackedTraining {
+  readonly packed: PackedExpert
+  readonly statistics: Omit<ReleasedExpert, 'expert'>
+  readonly result: TrainResult
+}
+
 export type OwnerJobs = {
   /** Prepare the replay text, if no earlier call did. */
   readonly prepareReplay: { readonly request: null; readonly progress: never; readonly result: null }
@@ -55,6 +66,15 @@ export type OwnerJobs = {
     readonly request: ExportRequest
     readonly progress: StartEvent | BytesDone
     readonly result: PairExport
+  }
+  /** Pack a finished training, or an expert that was derived from it, for publication. */
+  readonly pack: {
+    readonly request: {
+      readonly publish: PublishRequest
+      readonly derived: TrainedExpert | undefined
+    }
+    readonly progress: never
+    readonly result: PackedTraining
   }
   readonly cut: {
     readonly request: { readonly name: string; readonly rank: number; readonly withStatistics: boolean }
@@ -108,6 +128,12 @@ export const OWNER_JOBS: JobHandlers<OwnerJobs, OwnerWorkplace> = {
         onProgress: (done, total) => report({ stage: 'bytes', done, total }),
       }),
     )
+  },
+  async *pack({ publicModel, training }, { publish, derived }): AsyncGenerator<never, PackedTraining, void> {
+    const trained = derived ?? (await loadTrained(publicModel, training, publish.name))
+    const { expert, ...statistics } = release(trained, publish)
+    const packed = packExpert(tensorsOfExpert(publicModel.config, expert), publish.dtype)
+    return { packed, statistics, result: trained.result }
   },
   async *cut(
     { engine, publicModel, training },

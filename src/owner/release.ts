@@ -85,8 +85,8 @@ export interface ManifestContext {
 export function describeExpert(
   context: ManifestContext,
   request: PublishRequest,
-  { expert: _, ...statistics }: ReleasedExpert,
-  packed: PackedExpert,
+  statistics: Omit<ReleasedExpert, 'expert'>,
+  packed: Pick<PackedExpert, 'file' | 'shape'>,
   result: TrainResult,
   link: Pick<Manifest, 'publisher' | 'seq' | 'prev'>,
 ): Manifest {

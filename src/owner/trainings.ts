@@ -9,8 +9,8 @@ import { Turns, type Waiting } from '../lib/turns.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
 import type { CutExpert } from './cut-expert.ts'
 import type { PairExport } from './export-pair.ts'
-import type { BytesDone, ExportRequest, OwnerJobs } from './owner-jobs.ts'
-import type { TrainedExpert } from './release.ts'
+import type { BytesDone, ExportRequest, OwnerJobs, PackedTraining } from './owner-jobs.ts'
+import type { PublishRequest, TrainedExpert } from './release.ts'
 import type { StartEvent, TrainEvent, TrainRequest } from './train-expert.ts'
 import { claimTraining } from './training-claim.ts'
 import { finishedTrainings, loadTrained, needsCalibration, trainingDirs } from './training-folder.ts'
@@ -122,6 +122,14 @@ export class Trainings {
     } finally {
       release()
     }
+  }
+
+  /**
+   * Pack a finished training for publication, or an expert that was derived from it.
+   * @throws InputError `not-found`; and as `release` and `packExpert`.
+   */
+  pack(publish: PublishRequest, derived: TrainedExpert | undefined): Promise<PackedTraining> {
+    return resultOf(this.#jobs.run('pack', { publish, derived }, this.#signal))
   }
 
   /**

@@ -26,6 +26,8 @@ export interface PackedExpert {
   /** The file, in consecutive parts. */
   readonly parts: Uint8Array[]
   readonly file: FileRef
+  /** Hashes of all chunks of the file, 32 bytes each. */
+  readonly chunkHashes: Uint8Array
   /** Shape of the expert, for the manifest. */
   readonly shape: ExpertShape
 }
@@ -53,7 +55,8 @@ export function packExpert(tensors: ReadonlyMap<string, Float32Tensor>, dtype: F
     entries.push({ name, dtype: stored, shape: dimensions, data })
   }
   const parts = writeSafetensors(entries, HUGGING_FACE_METADATA)
-  return { parts, file: fileRefOf(parts).ref, shape }
+  const { ref: file, chunkHashes } = fileRefOf(parts)
+  return { parts, file, chunkHashes, shape }
 }
 
 /** Shape according to the tensors of the first layer; the caller checks all others against it. */

@@ -8,7 +8,14 @@ import { type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promis
 import { basename, join } from 'node:path'
 import { type Digest, parseDigest } from '../lib/bytes.ts'
 import { FormatError, hasErrno, VerificationError } from '../lib/errors.ts'
-import { checkChunkHashes, type FileRef, fileRefOf, fileRefOfPath, HASH_BYTES } from '../lib/file-ref.ts'
+import {
+  checkChunkHashes,
+  type FileRef,
+  fileRefOf,
+  fileRefOfPath,
+  HASH_BYTES,
+  type HashedFile,
+} from '../lib/file-ref.ts'
 import {
   ensurePrivateDir,
   mapDiskErrors,
@@ -60,8 +67,16 @@ export class BlobStore {
   }
 
   /** Store bytes, given whole or as consecutive parts. @throws InputError `disk-full`, `permissions`. */
-  async put(file: Uint8Array | readonly Uint8Array[], signal?: AbortSignal): Promise<Digest> {
-    const { ref, chunkHashes } = fileRefOf(file)
+  put(file: Uint8Array | readonly Uint8Array[], signal?: AbortSignal): Promise<Digest> {
+    return this.putHashed(file, fileRefOf(file), signal)
+  }
+
+  /** `put` for bytes that were hashed before. */
+  async putHashed(
+    file: Uint8Array | readonly Uint8Array[],
+    { ref, chunkHashes }: HashedFile,
+    signal?: AbortSignal,
+  ): Promise<Digest> {
     if (await this.has(ref.sha256)) return ref.sha256
     const options = signal === undefined ? {} : { signal }
     await writeFileAtomic(this.path(ref.sha256) + CHUNKS_SUFFIX, chunkHashes, options)
