@@ -4,6 +4,7 @@
  * only `paper` has any.
  */
 import { FlexMeshError } from '../src/lib/errors.ts'
+import { benchAttacks } from './bench/attacks/bench.ts'
 import type { Bench } from './bench/benchmark.ts'
 import { benchCompose } from './bench/compose/bench.ts'
 import { benchExchange } from './bench/exchange/bench.ts'
@@ -25,6 +26,7 @@ const BENCHES: Readonly<
   verify: benchVerify,
   startup: benchStartup,
   memory: benchMemory,
+  attacks: benchAttacks,
   paper: benchPaper,
 }
 

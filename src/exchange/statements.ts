@@ -2,6 +2,7 @@
  * The statements protocol: a member says what it holds and receives the signed statements that it lacks.
  * Implements protocols/package-exchange, Statements. Does not open the envelopes.
  */
+import { setImmediate } from 'node:timers/promises'
 import type { PeerIdString } from '../identity/keys.ts'
 import { digestBytes, equalBytes, toHex } from '../lib/bytes.ts'
 import { encodeCbor } from '../lib/cbor.ts'
@@ -35,6 +36,14 @@ export const STATEMENTS: ProtocolRow = {
  */
 const MAX_REQUESTS = 16
 
+/**
+ * Maximum number of statements of one answer that bring nothing new. An honest member sends none, unless others have
+ * sent them meanwhile; then the next request says so.
+ */
+const MAX_USELESS = 64
+/** Time after which the other work of the node gets its turn, ms. */
+const TURN_MS = 20
+
 export interface StatementsHandlers {
   /** The request to send to a member: the statements that this node holds now. */
   wanted(): StatementsRequest
@@ -44,10 +53,10 @@ export interface StatementsHandlers {
   isAhead(request: StatementsRequest): boolean
   /** Envelopes of the rosters after a version, in order. */
   rostersSince(version: number): readonly Uint8Array[]
-  /** Resolves, with any value, once the statement is stored or refused. A refusal is not a rejection. */
-  onStatement(envelope: Uint8Array, from: PeerIdString): Promise<unknown>
-  /** Resolves once a proof that a member has forked is stored or refused. */
-  onFork(envelopes: ForkEnvelopes): Promise<unknown>
+  /** Resolves once the statement is stored or refused, with whether it was new. A refusal is not a rejection. */
+  onStatement(envelope: Uint8Array, from: PeerIdString): Promise<boolean>
+  /** Resolves once a proof that a member has forked is stored or refused, with whether it was new. */
+  onFork(envelopes: ForkEnvelopes): Promise<boolean>
 }
 
 export function encodeStatementsRequest({ rosterVersion, known }: StatementsRequest): unknown {
@@ -126,10 +135,18 @@ export async function pullStatements(
   let request = handlers.wanted()
   for (let requests = 1; requests <= MAX_REQUESTS; requests++) {
     let count = 0
+    let useless = 0
+    let turned = performance.now()
     for await (const offered of askStatements(network, peer, request, signal)) {
       count++
-      if (offered.kind === 'fork') await handlers.onFork(offered.envelopes)
-      else await handlers.onStatement(offered.envelope, peer)
+      const isNew =
+        offered.kind === 'fork'
+          ? await handlers.onFork(offered.envelopes)
+          : await handlers.onStatement(offered.envelope, peer)
+      if (!isNew && ++useless === MAX_USELESS) break
+      if (performance.now() - turned < TURN_MS) continue
+      await setImmediate() // Statements that are here already would keep everything else from running.
+      turned = performance.now()
     }
     const isFull = count === STATEMENTS.maxResponseFrames
     const next = handlers.wanted()

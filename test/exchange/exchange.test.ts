@@ -73,8 +73,8 @@ async function node(
       for (const text of options.statements ?? []) yield { kind: 'statement', envelope: utf8(text) }
     },
     isAhead: () => false,
-    onFork: async () => undefined,
-    onStatement: async (envelope) => void received.push(Buffer.from(envelope).toString()),
+    onFork: async () => false,
+    onStatement: async (envelope) => received.push(Buffer.from(envelope).toString()) > 0,
     judgeHead: (envelope) => (Buffer.from(envelope).toString().startsWith('good') ? 'accept' : 'reject'),
     isBehind: () => false,
     onSynced: () => undefined,

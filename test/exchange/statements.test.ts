@@ -39,11 +39,13 @@ async function pull(options: {
           ? []
           : [{ publisher: PUBLISHER, seq: held, last: digestOf(utf8(`${held}`)), forked: false }],
     }),
-    onFork: async () => undefined,
+    onFork: async () => false,
     onStatement: async (envelope: Uint8Array) => {
       received++
       const seq = Number(Buffer.from(envelope).toString())
-      if (seq === held + 1 && (options.stores?.(seq) ?? true)) held = seq
+      const isNew = seq === held + 1 && (options.stores?.(seq) ?? true)
+      if (isNew) held = seq
+      return isNew
     },
     isBehind: () => options.isBehind?.(held) ?? false,
   }
@@ -75,6 +77,18 @@ describe('a pull of statements', () => {
     expect(refused).toEqual({ held: 3, received: 20, requests: 2 })
   })
 
+  it('ends when too many statements of an answer bring nothing new, as those of a member that floods', async () => {
+    const flood = await pull({ statements: 4000, page: 4000, stores: (seq) => seq < 10 })
+    expect(flood).toEqual({ held: 9, received: 9 + 64, requests: 1 })
+    const twice = await pull({
+      statements: 4000,
+      page: 4000,
+      isBehind: () => true,
+      stores: (seq) => seq < 10,
+    })
+    expect(twice).toEqual({ held: 9, received: 9 + 64 + 64, requests: 2 })
+  })
+
   it('ends after a limited number of requests', async () => {
     const pulled = await pull({ statements: 1e6, page: 1, isBehind: () => true })
     expect(pulled).toEqual({ held: 16, received: 16, requests: 16 })
@@ -95,8 +109,8 @@ describe('a request for statements', () => {
         isAhead: () => isAhead,
         isMember: () => true,
         rostersSince: () => [],
-        onStatement: async () => undefined,
-        onFork: async () => undefined,
+        onStatement: async () => false,
+        onFork: async () => false,
       },
       pullFrom: (peer) => asked.push(peer),
     })

@@ -239,7 +239,6 @@ function jobsOf(publicModel: PublicModel, blobs: BlobStore): NodeJobRunner {
     },
   }
   return {
-    // biome-ignore lint/correctness/useYield: these jobs report no progress.
     async *run(name, request) {
       const job = (results as Record<string, ((request: unknown) => Promise<unknown>) | undefined>)[name]
       if (job === undefined) throw new Error(`the simulation has no job ${name}`)

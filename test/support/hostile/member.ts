@@ -25,12 +25,17 @@ export interface HostileMember {
   /** Frames of the answer to a request for addresses. */
   readonly addresses: { readonly peerId: string; readonly addresses: readonly string[] }[]
   /** Connect to an honest node as a member. */
-  connect(node: FlexMeshNode): Promise<Connection>
+  connect(node: Pick<FlexMeshNode, 'addresses'>): Promise<Connection>
+}
+
+/** What joining needs of a founder's node, which may run in another process. */
+export interface Founder extends Pick<FlexMeshNode, 'addresses' | 'invite'> {
+  approve(who: string): Promise<unknown>
 }
 
 /** Join under a name, with a founder's approval. The node stays in control of the key made from `seed`. */
 export async function joinAsMember(
-  founder: FlexMeshNode,
+  founder: Founder,
   institution: string,
   seed: number,
   options: HostileOptions = {},
