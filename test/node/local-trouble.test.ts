@@ -1,5 +1,5 @@
 /** Problems of one node's own disk, which say nothing about the packages of others. */
-import { rm, writeFile } from 'node:fs/promises'
+import { appendFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { Verdict } from '../../src/acceptance/accept.ts'
@@ -53,6 +53,24 @@ describe('a node whose disk fails in a way that it does not expect', () => {
     vi.spyOn(hospital.blobs, 'readAll').mockImplementationOnce(async () => {
       attempt.resolve()
       throw new Error('EIO: i/o error, read')
+    })
+    await publish(archive, 'law')
+    await attempt.promise
+    await hospital.settled()
+    expect(await outcomes(hospital)).toEqual([])
+    await archive.announce()
+    await net.accepted(1)
+  })
+})
+
+describe('a node whose disk lengthens the file of a package before it is judged', () => {
+  it('fetches the file again, and does not blame the publisher for its size', async () => {
+    const attempt = Promise.withResolvers<void>()
+    const readAll = hospital.blobs.readAll.bind(hospital.blobs)
+    vi.spyOn(hospital.blobs, 'readAll').mockImplementationOnce(async (digest, ...rest) => {
+      await appendFile(hospital.blobs.path(digest), 'x')
+      attempt.resolve()
+      return readAll(digest, ...rest)
     })
     await publish(archive, 'law')
     await attempt.promise
