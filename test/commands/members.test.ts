@@ -50,6 +50,22 @@ describe('the command members', () => {
   })
 })
 
+describe('the command members of a node that is not running', () => {
+  it('says so, and shows nobody as connected', async () => {
+    const { home, close } = await nodeAfter(0)
+    await close()
+    const { stdout } = await flexmesh('members', '--home', home)
+    expect(stdout).toContain('the node is not running; this is what its home folder holds\n')
+    expect(stdout).toMatch(/^Hospital +12D3\w+ +founder +this node$/m)
+    const { stdout: json } = await flexmesh('members', '--home', home, '--json')
+    expect(JSON.parse(json)).toMatchObject({
+      isRunning: false,
+      addresses: [],
+      members: [{ connected: false }],
+    })
+  })
+})
+
 describe('the command renew', () => {
   it('confirms the membership of everyone for another year', async () => {
     const { node, close } = await nodeAfter(350)
