@@ -1,5 +1,4 @@
 /** Attacks of a member on the network of the others. Each ends with honest members that go on. */
-import { createServer, type Server } from 'node:net'
 import type { Connection, Stream } from '@libp2p/interface'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { digestBytes } from '../../src/lib/bytes.ts'
@@ -200,32 +199,6 @@ describe('a member that opens', () => {
   })
 })
 
-describe('a member that announces addresses of others', () => {
-  it('makes a node open one connection to each canary at most, and members still find each other', async () => {
-    const canaries = await Promise.all(Array.from({ length: 3 }, canary))
-    const away = archive.identity.peerId
-    const addresses = canaries.map(({ port }) => `/ip4/127.0.0.1/tcp/${port}`)
-    await net.restart(1, async () => {
-      mallory.addresses.push({ peerId: away, addresses: [...addresses, '/dns4/canary.invalid/tcp/4001'] })
-      for (let i = 0; i < 5; i++) {
-        const asked = Promise.withResolvers<void>()
-        await mallory.peer.serve(ADDRESSES, async (stream) => {
-          for (const frame of mallory.addresses) stream.send(cborFrame(frame))
-          await stream.close()
-          asked.resolve()
-        })
-        const connection = await mallory.connect(hospital)
-        await asked.promise
-        await connection.close()
-      }
-    })
-    archive = net.nodes[1] as FlexMeshNode
-    await net.watch.until('the members to meet', () => hospital.connectedMembers().includes(away))
-    for (const { connections } of canaries) expect(connections()).toBeLessThanOrEqual(1)
-    await Promise.all(canaries.map(({ server }) => new Promise((resolve) => server.close(resolve))))
-  })
-})
-
 describe('a member that is revoked', () => {
   it('is disconnected by every member that learns of it', async () => {
     const { peerId } = mallory.peer
@@ -236,19 +209,6 @@ describe('a member that is revoked', () => {
     expect(archive.membership.isMember(peerId)).toBe(false)
   })
 })
-
-/** A listener that counts connections. */
-async function canary(): Promise<{ server: Server; port: number; connections: () => number }> {
-  let count = 0
-  const server = createServer((socket) => {
-    count++
-    socket.destroy()
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return { server, port: address.port, connections: () => count }
-}
 
 /** Resolves once the hostile member knows that the hospital has subscribed to the topic. */
 async function subscribed(): Promise<void> {

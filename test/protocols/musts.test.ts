@@ -162,7 +162,6 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
       [
         test('network/address-table.test.ts', 'is tried once in hintPause and never told to others'),
         test('network/address-table.test.ts', 'is one of a limited number in hintPause, whoever gives it'),
-        test('node/hostile-members.test.ts', 'makes a node open one connection to each canary at most'),
       ],
     'It MUST NOT tell a hint to others, or let it replace a better address.': [
       test('network/address-table.test.ts', 'is tried once in hintPause and never told to others'),
