@@ -13,8 +13,9 @@ import {
 } from '../acceptance/accept.ts'
 import type { AcceptancePolicy } from '../acceptance/policy.ts'
 import { expertOfTensors } from '../checkpoint/expert-tensors.ts'
+import { digestOf } from '../lib/bytes.ts'
 import { type FlexMeshError, FormatError, InputError, VerificationError } from '../lib/errors.ts'
-import { type FileRef, fileRefOfPath } from '../lib/file-ref.ts'
+import { type FileRef, fileRefOf, fileRefOfPath } from '../lib/file-ref.ts'
 import type { RouterChoice } from '../model/gates.ts'
 import type { Expert } from '../model/params.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
@@ -89,8 +90,9 @@ export async function judgePackage(
 }
 
 /**
- * Read a package's file and compare its size and digest again.
- * @returns its bytes; an error if its publisher signed another size.
+ * Read a package's file and compare it with all that its publisher signed about it. The file may have been fetched for
+ * another package.
+ * @returns its bytes; an error if its publisher signed another size or other chunk hashes.
  * @throws InputError `io` for a file that the disk has damaged; it is deleted, so that it is fetched again.
  */
 async function readWeights(
@@ -100,7 +102,8 @@ async function readWeights(
 ): Promise<Uint8Array | VerificationError> {
   try {
     const bytes = await blobs.readAll(file.sha256, file.size, signal)
-    return bytes.length === file.size ? bytes : wrongSize(file.size, bytes.length)
+    if (bytes.length !== file.size) return wrongSize(file.size, bytes.length)
+    return (await haveChunks(blobs, file, bytes, signal)) ? bytes : wrongChunks(file)
   } catch (error) {
     if (!(error instanceof FormatError || error instanceof VerificationError)) throw error
     // A file that is too large was not hashed. It is its publisher's fault only if the digest is right.
@@ -109,6 +112,28 @@ async function readWeights(
     await blobs.delete(file.sha256)
     throw new InputError('io', `the disk has damaged ${file.sha256}; it is fetched again`, {}, error)
   }
+}
+
+/**
+ * Whether the chunks of a file are those that its publisher signed. Members that hold the file would otherwise use a
+ * package that nobody else can fetch.
+ */
+async function haveChunks(
+  blobs: BlobStore,
+  { sha256, chunksSha256 }: FileRef,
+  bytes: Uint8Array,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (digestOf(await blobs.chunkHashes(sha256, signal)) === chunksSha256) return true
+  // The disk may have damaged the stored hashes, which is no fault of the publisher.
+  return fileRefOf(bytes).ref.chunksSha256 === chunksSha256
+}
+
+function wrongChunks({ sha256, chunksSha256 }: FileRef): VerificationError {
+  return new VerificationError(
+    'wrong-digest',
+    `file: ${sha256} has other chunks than ${chunksSha256}, as signed`,
+  )
 }
 
 function wrongSize(signed: number, got: number): VerificationError {

@@ -181,6 +181,19 @@ describe('a package whose manifest and file differ', () => {
   })
 })
 
+describe('a package of a file that the node holds for another package', () => {
+  it('is refused if it has other chunks than its publisher signed, since nobody else can fetch it', async () => {
+    const [file] = valid.files
+    const chunksSha256 = digestOf(Uint8Array.of(1))
+    expect(await refusalOf(() => offerFile({ ...file, chunksSha256 }))).toBe('wrong-digest')
+  })
+
+  it('is refused if it has another size than its publisher signed', async () => {
+    const [file] = valid.files
+    expect(await refusalOf(() => offerFile({ ...file, size: file.size + 8 }))).toBe('wrong-digest')
+  })
+})
+
 describe('a package whose manifest shows that it must not be used', () => {
   const otherModel = {
     name: 'x',
