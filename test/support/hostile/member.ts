@@ -51,9 +51,7 @@ export async function joinAsMember(
   const statements: Uint8Array[] = []
   const told: HostileMember['addresses'] = []
   const answerAll = (frames: () => Iterable<unknown>) => async (stream: Stream) => {
-    // libp2p loses an answer that arrives complete while the asking side still negotiates.
-    await new Promise((resolve) => stream.addEventListener('message', resolve, { once: true }))
-    // After the request, because the other side does not read a stream before it has sent its request.
+    // After the request: libp2p loses an answer that arrives complete while the asking side still negotiates.
     for await (const _ of stream) {
       for (const frame of frames()) stream.send(cborFrame(frame))
       return stream.close()
