@@ -9,7 +9,7 @@ import { type Digest, digestBytes, digestOf, toHex } from '../../../src/lib/byte
 import type { FileRef } from '../../../src/lib/file-ref.ts'
 import type { FlexMeshNode } from '../../../src/node/node.ts'
 import { encodeManifest, type Manifest } from '../../../src/packaging/manifest.ts'
-import { NO_STATEMENT } from '../../../src/statements/statement.ts'
+import { type ChainTip, NO_STATEMENT } from '../../../src/statements/statement.ts'
 import { encodeWithdrawal } from '../../../src/statements/withdrawal.ts'
 import { type HostileMember, STATEMENTS } from './member.ts'
 import { cborFrame } from './wire.ts'
@@ -56,24 +56,8 @@ export class HostileLog {
   }
 
   /** Make an honest node pull this log; insists until the node has all of it. */
-  async show(node: FlexMeshNode): Promise<void> {
-    const { peer } = this.#member
-    const log = { publisher: peer.peerId, seq: this.#seq, last: digestBytes(this.#prev), forked: false }
-    const isShown = async () => (await node.catalogue.tip(peer.peerId))?.seq === this.#seq
-    for (let attempts = 1; !(await isShown()); attempts++) {
-      try {
-        const connections = peer.node.getConnections(peerIdFromString(node.identity.peerId))
-        const open = connections.find(({ status }) => status === 'open')
-        const connection = open ?? (await this.#member.connect(node))
-        const stream = await connection.newStream(STATEMENTS, { signal: AbortSignal.timeout(1000) })
-        // A node that lacks something of what a request names asks in turn. The answer does not matter.
-        stream.send(cborFrame({ rosterVersion: 1, known: [log] }))
-      } catch (error) {
-        // The node may close the connection, because it has another one with this peer.
-        if (attempts === MAX_ATTEMPTS) throw error
-      }
-      await setTimeout(200)
-    }
+  show(node: FlexMeshNode): Promise<void> {
+    return showLog(this.#member, { seq: this.#seq, digest: this.#prev }, node)
   }
 
   #next() {
@@ -86,6 +70,27 @@ export class HostileLog {
     this.#seq++
     this.#prev = id
     return id
+  }
+}
+
+/** Make an honest node pull the log of a hostile member that ends with `tip`; insists until the node has all of it. */
+export async function showLog(member: HostileMember, tip: ChainTip, node: FlexMeshNode): Promise<void> {
+  const { peer } = member
+  const log = { publisher: peer.peerId, seq: tip.seq, last: digestBytes(tip.digest), forked: false }
+  const isShown = async () => (await node.catalogue.tip(peer.peerId))?.seq === tip.seq
+  for (let attempts = 1; !(await isShown()); attempts++) {
+    try {
+      const connections = peer.node.getConnections(peerIdFromString(node.identity.peerId))
+      const open = connections.find(({ status }) => status === 'open')
+      const connection = open ?? (await member.connect(node))
+      const stream = await connection.newStream(STATEMENTS, { signal: AbortSignal.timeout(1000) })
+      // A node that lacks something of what a request names asks in turn. The answer does not matter.
+      stream.send(cborFrame({ rosterVersion: 1, known: [log] }))
+    } catch (error) {
+      // The node may close the connection, because it has another one with this peer.
+      if (attempts === MAX_ATTEMPTS) throw error
+    }
+    await setTimeout(200)
   }
 }
 
