@@ -109,6 +109,8 @@ export interface Parts {
    * InputError `disk-full`.
    */
   readonly fetch: (file: FileRef, options: FetchOptions) => Promise<void>
+  /** Whether something was learned that other members may not have heard of. */
+  readonly news: { isPending: boolean }
   /** Announce our head to connected members; without a network nothing happens. */
   readonly sendHead: (head: Uint8Array) => Promise<void>
   readonly log: Log
@@ -174,18 +176,20 @@ export async function publish(
   const { statements, signing } = parts
   const { manifest: draft, packed } = await draftOf(parts, request, derived)
   const endHold = parts.accepted.hold(draft)
+  let isLogged = false
   try {
     await parts.blobs.putHashed(packed.parts, { ref: packed.file, chunkHashes: packed.chunkHashes })
     const { verdict, tensors } = await judgeOwn(parts, draft)
     const published = await signing.run(async () => {
       const replaces = await ownPackages(parts, request.name)
-      checkPlace(parts, replaces.length)
+      checkPlace(parts, replaces)
       const manifest = { ...draft, ...(await statements.next()) }
       const payload = encodeManifest(manifest)
       const id = digestOf(payload)
       const envelope = seal(MEDIA_TYPES.manifest, payload, [parts.identity])
+      await parts.mark.replace() // Before the log holds the statement: what follows that must not fail.
       await logManifest(parts, { kind: 'manifest', manifest, id, envelope }, true)
-      await parts.mark.replace()
+      isLogged = true
       parts.standing.add({ manifest, id })
       await parts.accepted.decide({ manifest, id }, { ...verdict, id }, tensors, endHold)
       await signWithdrawals(parts, replaces, 'superseded')
@@ -197,18 +201,18 @@ export async function publish(
     return published
   } catch (error) {
     endHold() // A second call has no effect.
-    await parts.accepted.deleteFiles(draft) // Spares the file of a package that is in use by now.
+    if (!isLogged) await parts.accepted.deleteFiles(draft)
     throw error
   }
 }
 
 /**
- * @param superseded number of packages that the new one replaces
+ * @param superseded packages that the new one replaces
  * @throws InputError `not-acceptable`: other nodes would let the package wait.
  */
-function checkPlace({ standing, identity, policy }: Parts, superseded: number): void {
+function checkPlace({ standing, identity, policy }: Parts, superseded: readonly Digest[]): void {
   const { maxPackagesPerPublisher: most } = policy
-  if (standing.count(identity.peerId) - superseded < most) return
+  if (standing.count(identity.peerId, superseded) < most) return
   throw new InputError(
     'not-acceptable',
     `${most} packages of this node stand, which is the most that others use; withdraw one first`,
@@ -317,7 +321,7 @@ async function ingestRoster(parts: Parts, envelope: Uint8Array): Promise<boolean
   const { membership, accepted, composer } = parts
   if (!(await membership.onRoster(envelope))) return false
   if ((await accepted.dropUncovered()).length > 0) await composer.recompose()
-  await spread(parts)
+  parts.news.isPending = true
   return true
 }
 
@@ -354,11 +358,16 @@ async function actOnFork(parts: Parts, publisher: string): Promise<void> {
   const institution = membership.institutionOf(publisher)
   parts.onEvent({ event: 'forked', institution, peerId: publisher, isOwn })
   if ((await accepted.dropUncovered()).length > 0) await composer.recompose()
-  await spread(parts)
+  parts.news.isPending = true
 }
 
-/** Announce our head, so that the other members ask us for what we have just learned. Never rejects. */
-async function spread(parts: Parts): Promise<void> {
+/**
+ * Announce our head if this node has learned a roster or a fork, so that the other members ask it. One announcement for
+ * all that one pull has brought: heads must not be issued faster than time passes. Never rejects.
+ */
+export async function spreadNews(parts: Parts): Promise<void> {
+  if (!parts.news.isPending) return
+  parts.news.isPending = false
   try {
     await announce(parts)
   } catch (error) {
@@ -423,6 +432,7 @@ export async function prepare(
     await accepted.deleteFiles(statement.manifest) // The fetch may have ended after the refusal.
     return undefined
   }
+  if (!parts.standing.claim(statement)) return undefined // It waits for a place.
   parts.membership.checkRosterNotEnded()
   const beforeFetch = judgeManifest(statement, acceptanceContext(parts))
   if (beforeFetch.outcome === 'refused') {
@@ -609,8 +619,8 @@ async function signWithdrawals(
     }
     const payload = encodeWithdrawal(withdrawal)
     const envelope = seal(MEDIA_TYPES.withdrawal, payload, [parts.identity])
+    await parts.mark.replace() // Before the log holds the withdrawal, which must then have its effect.
     await logWithdrawal(parts, { kind: 'withdrawal', withdrawal, id: digestOf(payload), envelope }, true)
-    await parts.mark.replace()
     await applyWithdrawal(parts, withdrawal)
   }
 }

@@ -11,7 +11,7 @@ import { FlexMeshError } from '../src/lib/errors.ts'
 import { mulberry32 } from '../src/lib/random.ts'
 import { reconsider, refuse } from '../src/node/operator.ts'
 import type { Manifest } from '../src/packaging/manifest.ts'
-import { ingest, withdraw } from '../src/pipeline.ts'
+import { ingest, spreadNews, withdraw } from '../src/pipeline.ts'
 import { loadTinyModel } from './support/compositions.ts'
 import { identityOf, type Publisher, type TestConsortium } from './support/consortium.ts'
 import { cleanUp } from './support/folders.ts'
@@ -262,10 +262,13 @@ describe('news that a member hears from another one', () => {
   it('such as a roster is announced again, so that it reaches those who ask this member', async () => {
     const { c, node, admission, member } = await two()
     expect(await ingest(node.parts, admission)).toBe(true)
+    await spreadNews(node.parts)
     expect(node.announced).toBe(1)
     expect(await ingest(node.parts, admission)).toBe(false)
+    await spreadNews(node.parts)
     expect(node.announced).toBe(1)
     expect(await ingest(node.parts, c.revoke(member, 'left', 0))).toBe(true)
+    await spreadNews(node.parts)
     expect(node.announced).toBe(2)
     await node.close()
   })
@@ -274,15 +277,18 @@ describe('news that a member hears from another one', () => {
     for (const kind of ['statements', 'head'] as const) {
       const { c, node, admission, member } = await two()
       await ingest(node.parts, admission)
+      await spreadNews(node.parts)
       const author = c.publisher(member)
       const twin = author.twin()
       await ingest(node.parts, author.manifest().envelope)
       const other = twin.manifest({ domain: 'another' }).envelope
       const before = node.announced
       await ingest(node.parts, kind === 'head' ? twin.head() : other)
+      await spreadNews(node.parts)
       expect(node.parts.statements.isForked(member.peerId)).toBe(true)
       await ingest(node.parts, twin.head())
       await ingest(node.parts, other)
+      await spreadNews(node.parts)
       expect(node.announced).toBe(before + 1)
       await node.close()
     }

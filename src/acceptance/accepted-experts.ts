@@ -88,6 +88,8 @@ export class AcceptedExperts {
   /** Packages that the operator has refused since the start, and those whose refusal no longer counts. */
   readonly #refused = new Set<Digest>()
   readonly #lifted = new Set<Digest>()
+  /** Packages that are not used but whose files stay: the operator refused them, or their consent ended lately. */
+  readonly #kept = new Map<Digest, Manifest>()
   /** Packages that are no longer used, until that is on disk. */
   readonly #unwritten = new Map<Digest, Dropped>()
 
@@ -170,6 +172,7 @@ export class AcceptedExperts {
       release()
       return false
     }
+    this.#kept.delete(id)
     const isAccepted = verdict.outcome === 'accepted' && tensors !== undefined
     const early = isAccepted ? this.#whyNot(opened) : undefined
     if (isAccepted && early === undefined) {
@@ -210,6 +213,11 @@ export class AcceptedExperts {
       expert: expertOfTensors(this.#init.config, tensors),
     }
     this.#inUse.set(id, { accepted, manifest })
+  }
+
+  /** Keep the file of a package that is not used, until it is withdrawn or judged again. */
+  keepFile({ id, manifest }: OpenedManifest): void {
+    this.#kept.set(id, manifest)
   }
 
   /** Remember that a publisher has withdrawn packages. A withdrawal cannot be undone; its first reason stays. */
@@ -292,7 +300,9 @@ export class AcceptedExperts {
       if (found !== undefined && isOwners) {
         experts.push(found.accepted)
         this.#inUse.delete(one.id)
+        if (one.files === undefined) this.#kept.set(one.id, found.manifest)
       }
+      if (one.files !== undefined && isOwners) this.#kept.delete(one.id)
       this.#unwritten.set(one.id, one)
     }
     await this.flush().catch((error: unknown) => {
@@ -317,7 +327,8 @@ export class AcceptedExperts {
 
   /** Delete a package's file, unless another package that is in use or being judged, or the public model, needs it. */
   async deleteFiles({ files }: Manifest): Promise<void> {
-    const needed = new Set(this.manifests().flatMap(({ manifest }) => manifest.files.map((f) => f.sha256)))
+    const used = [...this.manifests().map(({ manifest }) => manifest), ...this.#kept.values()]
+    const needed = new Set(used.flatMap((manifest) => manifest.files.map((f) => f.sha256)))
     for (const file of files) {
       const { sha256 } = file
       const isHeld = (this.#held.get(sha256) ?? 0) > 0

@@ -34,6 +34,15 @@ export class Standing {
     const packages = this.#packages.get(publisher) ?? []
     packages.push({ id, expiresAt })
     this.#packages.set(publisher, packages)
+    return this.#claim(publisher, id)
+  }
+
+  /** Ask again for a package that was added. @returns whether it has a place; if not, it waits for one. */
+  claim({ id, manifest: { publisher } }: OpenedManifest): boolean {
+    return this.#claim(publisher, id)
+  }
+
+  #claim(publisher: string, id: Digest): boolean {
     if (this.has(publisher, id)) return true
     const waiting = this.#waiting.get(publisher) ?? new Set()
     waiting.add(id)
@@ -52,9 +61,9 @@ export class Standing {
     return [...this.#waiting.values()].flatMap((ids) => [...ids])
   }
 
-  /** Number of packages of a publisher that stand. */
-  count(publisher: string): number {
-    return this.#standing(publisher).length
+  /** Number of packages of a publisher that stand, without those in `except`. */
+  count(publisher: string, except: readonly Digest[] = []): number {
+    return this.#standing(publisher).filter(({ id }) => !except.includes(id)).length
   }
 
   /** A withdrawal ends the use of packages. */

@@ -132,7 +132,11 @@ export class Membership {
     const named = this.roster().members.filter(
       ({ institution, peerId }) => institution === who || peerId === who,
     )
-    return named.find(({ revoked }) => revoked === undefined) ?? named.at(-1)
+    return (
+      named.find(({ peerId }) => peerId === who) ??
+      named.find(({ revoked }) => revoked === undefined) ??
+      named.at(-1)
+    )
   }
 
   /** Name of a member for people; its peer id if the roster does not list it. */

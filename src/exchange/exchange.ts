@@ -177,10 +177,15 @@ export class Exchange {
 
   async #sync(peer: PeerIdString): Promise<void> {
     const { signal } = this.#stopping
-    await pullStatements(this.#network, peer, this.#handlers, signal)
+    let isComplete = false
+    try {
+      isComplete = await pullStatements(this.#network, peer, this.#handlers, signal)
+    } finally {
+      this.#handlers.onPulled()
+    }
     if (!this.#handlers.isMember(peer)) return // Revoked: it may have withdrawn its experts, and that is all.
     await this.#learnAddresses(peer)
-    this.#handlers.onSynced(peer, await this.#network.knownAddresses())
+    this.#handlers.onSynced(peer, await this.#network.knownAddresses(), isComplete)
   }
 
   /** Addresses are hints, so a sync is complete without those that `peer` knows. Rejects only after `stop`. */

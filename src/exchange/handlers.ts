@@ -12,6 +12,11 @@ export interface ExchangeHandlers extends JoinHandlers, StatementsHandlers, Blob
   guestsOpen(): boolean
   /** Whether a peer was a member and was revoked: it may read the rosters, to learn so. */
   isRevoked(peer: PeerIdString): boolean
-  /** A sync with a member is complete. `addresses` are those at which members can be reached after a restart. */
-  onSynced(peer: PeerIdString, addresses: readonly MemberAddresses[]): void
+  /** A pull has ended, whether it brought everything or not. */
+  onPulled(): void
+  /**
+   * A sync with a member has ended. `addresses` are those at which members can be reached after a restart.
+   * @param isComplete whether this node holds everything that the member holds
+   */
+  onSynced(peer: PeerIdString, addresses: readonly MemberAddresses[], isComplete: boolean): void
 }

@@ -4,7 +4,7 @@
  */
 import { setImmediate } from 'node:timers/promises'
 import type { PeerIdString } from '../identity/keys.ts'
-import { digestBytes, equalBytes, toHex } from '../lib/bytes.ts'
+import { digestBytes, digestOf, equalBytes, toHex } from '../lib/bytes.ts'
 import { encodeCbor } from '../lib/cbor.ts'
 import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
@@ -89,9 +89,15 @@ export function serveStatements(init: {
   readonly pullFrom: (peer: PeerIdString) => void
 }): Answer {
   const { handlers, pullFrom } = init
+  /** The last request of each peer that made this node ask in turn: the same one again brings nothing more. */
+  const acted = new Map<PeerIdString, string>()
   return async function* (value, from) {
     const request = decodeStatementsRequest(value)
-    if (handlers.isAhead(request)) pullFrom(from)
+    const key = digestOf(encodeCbor(encodeStatementsRequest(request)))
+    if (acted.get(from) !== key && handlers.isAhead(request)) {
+      acted.set(from, key)
+      pullFrom(from)
+    }
     if (!handlers.isMember(from)) {
       for (const bytes of handlers.rostersSince(request.rosterVersion)) yield { bytes }
       return
@@ -125,14 +131,16 @@ export function decodeStatementsFrame(frame: unknown): Offered {
  * Pull the statements that `peer` has and this node lacks, and give each to `onStatement`. Asks again after an
  * answer that was full or left this node behind, but only if the answer brought something new: the next request then
  * differs from the last one.
+ * @returns whether the last answer ended by itself: then this node holds all that `peer` holds.
  */
 export async function pullStatements(
   network: Asker,
   peer: PeerIdString,
   handlers: Pick<StatementsHandlers, 'wanted' | 'onStatement' | 'onFork'> & Pick<HeadHandlers, 'isBehind'>,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<boolean> {
   let request = handlers.wanted()
+  let isComplete = false
   for (let requests = 1; requests <= MAX_REQUESTS; requests++) {
     let count = 0
     let useless = 0
@@ -148,13 +156,16 @@ export async function pullStatements(
       await setImmediate() // Statements that are here already would keep everything else from running.
       turned = performance.now()
     }
-    const isFull = count === STATEMENTS.maxResponseFrames
+    // An answer that was broken off may hold more, like a full one.
+    const isFull = count === STATEMENTS.maxResponseFrames || useless === MAX_USELESS
+    isComplete = !isFull
     const next = handlers.wanted()
     const isNew = !equalBytes(
       encodeCbor(encodeStatementsRequest(next)),
       encodeCbor(encodeStatementsRequest(request)),
     )
-    if (!isNew || !(isFull || handlers.isBehind())) return
+    if (!isNew || !(isFull || handlers.isBehind())) break
     request = next
   }
+  return isComplete
 }

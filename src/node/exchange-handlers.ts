@@ -1,6 +1,6 @@
 /** What the exchange asks of a node's parts, and what it tells them. Decides nothing itself. */
 import type { ExchangeHandlers } from '../exchange/handlers.ts'
-import { ingest, ingestFork, ingestHead, type Parts } from '../pipeline.ts'
+import { ingest, ingestFork, ingestHead, type Parts, spreadNews } from '../pipeline.ts'
 import type { Catalogue } from '../store/catalogue.ts'
 import type { Log } from '../telemetry/log.ts'
 import { rememberAddresses } from './address-book.ts'
@@ -8,6 +8,8 @@ import { rememberAddresses } from './address-book.ts'
 export function exchangeHandlers(parts: Parts, catalogue: Catalogue, log: Log): ExchangeHandlers {
   const { membership, statements, queue } = parts
   const publicFiles = new Set(membership.charter.publicModel.files.map(({ sha256 }) => sha256))
+  /** Members that have told everything that they hold since this node started. */
+  const told = new Set<string>()
   return {
     isMember: (peer) => membership.isMember(peer),
     guestsOpen: () => membership.guestsOpen(),
@@ -25,14 +27,17 @@ export function exchangeHandlers(parts: Parts, catalogue: Catalogue, log: Log): 
     onFork: (envelopes) => ingestFork(parts, envelopes),
     judgeHead: (envelope) => {
       const { judgement, head } = statements.judgeHead(envelope)
-      if (head !== undefined) void ingestHead(parts, head, envelope) // Never rejects.
+      // Neither rejects.
+      if (head !== undefined) void ingestHead(parts, head, envelope).then(() => spreadNews(parts))
       return judgement
     },
     isBehind: () => statements.isBehind(),
-    onSynced: (peer, addresses) => {
+    onPulled: () => void spreadNews(parts), // Never rejects.
+    onSynced: (peer, addresses, isComplete) => {
       log.debug(`synced with ${peer}`)
-      if (membership.isMember(peer)) {
-        confirm(parts, log).catch((error: unknown) =>
+      if (isComplete && membership.isMember(peer)) {
+        told.add(peer)
+        confirm(parts, told.size, log).catch((error: unknown) =>
           log.warn('that this home has caught up was not written', error),
         )
       }
@@ -45,9 +50,13 @@ export function exchangeHandlers(parts: Parts, catalogue: Catalogue, log: Log): 
   }
 }
 
-/** A member has told what it holds of this node, so a home that was copied or restored may sign again, and use what others publish. */
-async function confirm({ mark, composer }: Parts, log: Log): Promise<void> {
-  if (!mark.isCopied) return
+/** Number of members that must have told what they hold, if there are so many others: one alone may lag behind or lie. */
+const TELLERS = 2
+
+/** Members have told what they hold, so a home that was copied or restored may sign again and use what others publish. */
+async function confirm({ mark, membership, composer }: Parts, tellers: number, log: Log): Promise<void> {
+  const others = membership.roster().members.filter(({ revoked }) => revoked === undefined).length - 1
+  if (!mark.isCopied || tellers < Math.min(TELLERS, others)) return
   await mark.confirm()
   await composer.recompose()
   log.info('this home was copied or restored; it has caught up with the members and may sign again')

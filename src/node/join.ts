@@ -177,6 +177,7 @@ function guestHandlers(inviters: readonly PeerIdString[]): ExchangeHandlers {
     onFork: async () => false,
     judgeHead: () => 'ignore',
     isBehind: () => false,
+    onPulled: () => undefined,
     onSynced: () => undefined,
     mayRead: () => false,
   }

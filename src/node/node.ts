@@ -211,6 +211,7 @@ export class FlexMeshNode {
           signal: caller,
           onProgress: ({ doneChunks }) => onProgress(Math.min(doneChunks * file.chunkSize, file.size)),
         }),
+      news: { isPending: false },
       sendHead: async (head) => this.#exchange?.announce(head),
       log: log.scope('pipeline'),
       onEvent,

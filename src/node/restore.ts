@@ -34,8 +34,11 @@ export async function restore(parts: Parts): Promise<void> {
   for (const logged of packages) {
     const verdict = await verdicts.get(logged.id)
     if (accepted.isWithdrawn(logged.manifest.publisher, logged.id)) withdrawn.push(logged)
-    else if (!parts.standing.add(logged)) parts.log.debug(`package ${logged.id} waits for a place`)
-    else if (verdict === undefined || verdict.outcome === 'accepted') standing.push({ logged, verdict })
+    else if (!parts.standing.add(logged)) {
+      // An earlier version had no places, and only this node may have the file.
+      const isOwn = logged.manifest.publisher === parts.identity.peerId
+      if (isOwn || verdict?.outcome === 'accepted') kept.push(logged)
+    } else if (verdict === undefined || verdict.outcome === 'accepted') standing.push({ logged, verdict })
     else if (isRefusedByClock(verdict, logged.manifest, parts.now()))
       standing.push({ logged, verdict: undefined })
     else if (await keepsFile(parts, logged, verdict)) kept.push(logged)
@@ -46,6 +49,7 @@ export async function restore(parts: Parts): Promise<void> {
     new Set(parts.membership.charter.publicModel.files.map(({ sha256 }) => sha256)),
     parts.signal,
   )
+  for (const logged of kept) accepted.keepFile(logged)
   const waiting: ManifestStatement[] = []
   for (const { logged, verdict } of standing) {
     const unjudged = await restorePackage(parts, logged, verdict)

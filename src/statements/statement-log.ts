@@ -9,14 +9,16 @@ import { readEnvelope, seal } from '../identity/envelope.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
 import type { Digest } from '../lib/bytes.ts'
+import { decodeCanonical } from '../lib/canonical-json.ts'
 import { decodeCbor } from '../lib/cbor.ts'
 import { FlexMeshError, PolicyError, VerificationError } from '../lib/errors.ts'
+import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
 import { Serial } from '../lib/serial.ts'
 import type { Catalogue, NewStatement } from '../store/catalogue.ts'
 import { decodeForkFrame, encodeFork, type Fork, type ForkEnvelopes } from './fork.ts'
 import { encodeHead, type Head, openHead } from './head.ts'
-import { type ChainLink, type ChainTip, NO_STATEMENT, placeInChain } from './statement.ts'
+import { type ChainLink, type ChainTip, NO_STATEMENT, placeInChain, readChainLink } from './statement.ts'
 
 export interface StatementLogInit {
   readonly identity: Identity
@@ -85,7 +87,7 @@ export class StatementLog {
     const log = new StatementLog(init)
     for (const [publisher, tip] of await init.catalogue.tips()) log.#held.set(publisher, tip)
     for (const [publisher, bytes] of await init.catalogue.entries('forks')) {
-      log.#forks.set(publisher, readFork(bytes))
+      log.#forks.set(publisher, readFork(bytes) ?? (await log.#completeFork(publisher, bytes)))
     }
     for (const [publisher, envelope] of await init.catalogue.entries('heads')) {
       log.#heads.set(publisher, { head: openHead(envelope).head, envelope })
@@ -94,6 +96,19 @@ export class StatementLog {
       if (readEnvelope(envelope).payloadType === MEDIA_TYPES.withdrawal) log.#rememberWithdrawal(digest)
     }
     return log
+  }
+
+  /** The proof to which an earlier version kept only the statement that contradicts the log. */
+  async #completeFork(publisher: PeerIdString, envelope: Uint8Array): Promise<ForkEnvelopes | undefined> {
+    const { catalogue } = this.#init
+    const link = linkOf(envelope)
+    if (link === undefined) return undefined
+    const held = await catalogue.statementAt(publisher, link.seq)
+    const contradicted = held ?? (await catalogue.statementAt(publisher, link.seq - 1))
+    const other = contradicted === undefined ? undefined : await catalogue.statement(contradicted)
+    if (other === undefined) return undefined
+    await catalogue.put('forks', publisher, encodeFork([other, envelope]))
+    return [other, envelope]
   }
 
   /**
@@ -177,6 +192,7 @@ export class StatementLog {
     return this.#appending.run(async () => {
       const { catalogue, membership } = this.#init
       const { publisher, seq, last } = head
+      if (head.consortium !== membership.consortium) return false
       if (seq === 0 || this.isForked(publisher) || !membership.isListed(publisher)) return false
       const held = await catalogue.statementAt(publisher, seq)
       const latest = this.#heads.get(publisher)
@@ -268,10 +284,13 @@ export class StatementLog {
       if (room-- === 0) return
       yield first
     }
-    let unfinished = [...this.#held.keys()].map((publisher) => ({
-      publisher,
-      from: (known.get(publisher)?.seq ?? 0) + 1,
-    }))
+    let unfinished: { publisher: string; from: number }[] = []
+    for (const publisher of this.#held.keys()) {
+      const log = known.get(publisher)
+      // Later statements do not fit into the log of a peer that holds the other branch of a fork.
+      if (log?.forked === true || (log !== undefined && (await this.#differs(log)))) continue
+      unfinished.push({ publisher, from: (log?.seq ?? 0) + 1 })
+    }
     while (unfinished.length > 0 && room > 0) {
       const rest: typeof unfinished = []
       for (const { publisher, from } of unfinished) {
@@ -295,11 +314,19 @@ export class StatementLog {
     for (const [publisher, envelopes] of this.#forks) {
       if (envelopes !== undefined && known.get(publisher)?.forked !== true) yield { kind: 'fork', envelopes }
     }
-    for (const { publisher, seq, last, forked } of known.values()) {
-      const held = forked || seq === 0 ? undefined : await catalogue.statementAt(publisher, seq)
-      const envelope = held === undefined || held === last ? undefined : await catalogue.statement(held)
+    for (const log of known.values()) {
+      if (log.forked || !(await this.#differs(log))) continue
+      const held = await catalogue.statementAt(log.publisher, log.seq)
+      const envelope = held === undefined ? undefined : await catalogue.statement(held)
       if (envelope !== undefined) yield { kind: 'statement', envelope }
     }
+  }
+
+  /** Whether a peer holds another statement than this node in the last place of its log. */
+  async #differs({ publisher, seq, last }: KnownLog): Promise<boolean> {
+    if (seq === 0 || !this.#held.has(publisher)) return false
+    const held = await this.#init.catalogue.statementAt(publisher, seq)
+    return held !== undefined && held !== last
   }
 
   /**
@@ -340,6 +367,7 @@ export class StatementLog {
     const { head } = openHead(envelope)
     const { membership, now } = this.#init
     if (head.consortium !== membership.consortium) return { judgement: 'reject' }
+    if (head.seq > limit('statementsPerPublisher')) return { judgement: 'reject' }
     if (!membership.isMember(head.publisher)) return { judgement: 'ignore' }
     const skew = limit('clockSkew')
     if (head.expiresAt + skew < now() || head.issuedAt > now() + skew) return { judgement: 'reject' }
@@ -381,6 +409,17 @@ export class StatementLog {
 function readFork(bytes: Uint8Array): ForkEnvelopes | undefined {
   try {
     return decodeForkFrame(decodeCbor(bytes, 3 * limit('envelopeBytes')))
+  } catch (error) {
+    if (error instanceof FlexMeshError) return undefined
+    throw error
+  }
+}
+
+/** Place of a statement whose signature was verified before it was stored; undefined if it is none. */
+function linkOf(envelope: Uint8Array): ChainLink | undefined {
+  try {
+    const value = decodeCanonical(readEnvelope(envelope).payload)
+    return readChainLink(new Fields(value, 'statement'), 'statement')
   } catch (error) {
     if (error instanceof FlexMeshError) return undefined
     throw error

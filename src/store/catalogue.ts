@@ -155,11 +155,25 @@ export class Catalogue {
   /** Latest statement of a publisher. */
   async tip(publisher: string): Promise<Tip | undefined> {
     const bytes = await this.#get(tipKey(publisher))
-    return bytes === undefined ? undefined : parseTip(bytes)
+    if (bytes === undefined) return undefined
+    const tip = parseTip(bytes)
+    // Earlier versions did not count bytes.
+    return { ...tip, bytes: tip.bytes ?? (await this.#sizeOfLog(publisher)) }
+  }
+
+  /** Size of all envelopes of a log. */
+  async #sizeOfLog(publisher: string): Promise<number> {
+    let size = 0
+    for (let from = 1; ; ) {
+      const page = await this.log(publisher, from, 64)
+      for (const { envelope } of page) size += envelope.length
+      if (page.length < 64) return size
+      from += page.length
+    }
   }
 
   /** The latest statement of every publisher that has one. */
-  async tips(): Promise<Map<string, Tip>> {
+  async tips(): Promise<Map<string, Omit<Tip, 'bytes'>>> {
     const found = await this.#db.entries(rangeOf('n!'))
     return new Map(found.map(([key, value]) => [key.slice(2), parseTip(value)]))
   }
@@ -245,10 +259,13 @@ function digestFrom(bytes: Uint8Array): Digest {
   return `sha256:${toHex(bytes)}`
 }
 
-function parseTip(bytes: Uint8Array): Tip {
-  // Earlier versions did not count bytes: such a log counts as empty up to its next statement.
-  const [seq, digest, size = '0'] = fromUtf8(bytes).split(' ')
-  return { seq: Number(seq), digest: digest as Digest, bytes: Number(size) }
+function parseTip(bytes: Uint8Array): Omit<Tip, 'bytes'> & { readonly bytes?: number } {
+  const [seq, digest, size] = fromUtf8(bytes).split(' ')
+  return {
+    seq: Number(seq),
+    digest: digest as Digest,
+    ...(size === undefined ? {} : { bytes: Number(size) }),
+  }
 }
 
 function openError(dir: string, error: unknown, holder: Holder | undefined): InputError {

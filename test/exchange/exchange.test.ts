@@ -77,6 +77,7 @@ async function node(
     onStatement: async (envelope) => received.push(Buffer.from(envelope).toString()) > 0,
     judgeHead: (envelope) => (Buffer.from(envelope).toString().startsWith('good') ? 'accept' : 'reject'),
     isBehind: () => false,
+    onPulled: () => undefined,
     onSynced: () => undefined,
     mayRead: () => true,
     ...options.handlers,

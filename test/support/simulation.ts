@@ -28,6 +28,7 @@ import { Serial } from '../../src/lib/serial.ts'
 import { configToShape } from '../../src/model/config.ts'
 import type { Expert, Param } from '../../src/model/params.ts'
 import { restore } from '../../src/node/restore.ts'
+import { OWNER_JOBS } from '../../src/owner/owner-jobs.ts'
 import { Trainings } from '../../src/owner/trainings.ts'
 import {
   ingest,
@@ -35,6 +36,7 @@ import {
   type Parts,
   prepare,
   publish,
+  spreadNews,
   supersedeOlder,
   unjudged,
 } from '../../src/pipeline.ts'
@@ -201,6 +203,7 @@ async function partsOf(
     composer,
     signing: new Serial(),
     fetch: (file) => copyFrom(init.holders(node), file, node),
+    news: { isPending: false },
     sendHead: async () => void node.announced++,
     log: SILENT,
     onEvent: () => undefined,
@@ -230,6 +233,8 @@ async function copyFrom(
 function jobsOf(publicModel: PublicModel, blobs: BlobStore): NodeJobRunner {
   const results = {
     prepareReplay: async () => null,
+    pack: async (request: PackRequest) =>
+      (await OWNER_JOBS.pack({ publicModel, engine, training: '' }, request, never).next()).value,
     publicStatistics: async () => ({ tokens: new Float32Array(publicModel.config.vocabSize) }),
     judge: async ({ opened, soFar, policy }: JudgeRequest) => {
       const [{ sha256, size }] = opened.manifest.files
@@ -246,6 +251,8 @@ function jobsOf(publicModel: PublicModel, blobs: BlobStore): NodeJobRunner {
     },
   }
 }
+type PackRequest = Parameters<typeof OWNER_JOBS.pack>[1]
+const never = new AbortController().signal
 type JudgeRequest = import('../../src/jobs/judge-package.ts').JudgeRequest
 const HARMLESS = { public: { before: 1, after: 1 }, publicLoadShare: 0.01 }
 
@@ -289,4 +296,5 @@ export async function pull(to: SimulatedNode, from: SimulatedNode): Promise<void
     if (offered.kind === 'fork') await ingestFork(to.parts, offered.envelopes)
     else await ingest(to.parts, offered.envelope)
   }
+  await spreadNews(to.parts)
 }

@@ -25,6 +25,7 @@ export async function startExchange(dir: string): Promise<{ exchange: Exchange; 
         onFork: async () => false,
         judgeHead: () => 'ignore',
         isBehind: () => false,
+        onPulled: () => undefined,
         onSynced: () => undefined,
         mayRead: () => true,
       },
