@@ -44,6 +44,7 @@ import {
   prepare,
   previewPublication,
   publish,
+  spreadNews,
   supersedeOlder,
   unjudged,
   upkeep,
@@ -456,8 +457,10 @@ export class FlexMeshNode {
   }
 
   /** See `ingest` of pipeline.ts. */
-  ingest(envelope: Uint8Array): Promise<boolean> {
-    return ingest(this.#parts, envelope)
+  async ingest(envelope: Uint8Array): Promise<boolean> {
+    const isNew = await ingest(this.#parts, envelope)
+    await spreadNews(this.#parts)
+    return isNew
   }
 
   /** See `publish` of pipeline.ts. */

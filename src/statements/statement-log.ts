@@ -372,7 +372,10 @@ export class StatementLog {
     const skew = limit('clockSkew')
     if (head.expiresAt + skew < now() || head.issuedAt > now() + skew) return { judgement: 'reject' }
     const latest = this.#heads.get(head.publisher)?.head
-    const isNewer = latest === undefined || (head.seq >= latest.seq && head.issuedAt > latest.issuedAt)
+    const isNewer =
+      latest === undefined ||
+      head.seq > latest.seq ||
+      (head.seq === latest.seq && head.issuedAt > latest.issuedAt)
     // A head that contradicts the latest one must not replace it before `compareHead` has seen both.
     const isOther = latest?.seq === head.seq && latest.last !== head.last
     if (isNewer && (!isOther || this.isForked(head.publisher)))

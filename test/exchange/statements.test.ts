@@ -79,14 +79,8 @@ describe('a pull of statements', () => {
 
   it('ends when too many statements of an answer bring nothing new, as those of a member that floods', async () => {
     const flood = await pull({ statements: 4000, page: 4000, stores: (seq) => seq < 10 })
-    expect(flood).toEqual({ held: 9, received: 9 + 64, requests: 1 })
-    const twice = await pull({
-      statements: 4000,
-      page: 4000,
-      isBehind: () => true,
-      stores: (seq) => seq < 10,
-    })
-    expect(twice).toEqual({ held: 9, received: 9 + 64 + 64, requests: 2 })
+    // Asked again once, because an answer that was broken off may hold more.
+    expect(flood).toEqual({ held: 9, received: 9 + 64 + 64, requests: 2 })
   })
 
   it('ends after a limited number of requests', async () => {
