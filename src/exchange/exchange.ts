@@ -51,7 +51,13 @@ export interface ExchangeInit {
   readonly createNetwork?: (init: NetworkInit) => Network
 }
 
+/** Time between two pulls that nothing has asked for, ms. */
+const REGULAR_PULL_MS = 20_000
+
 export class Exchange {
+  #regular: ReturnType<typeof setInterval> | undefined
+  /** The member of the last regular pull. */
+  #pulledLast = ''
   readonly #blobs: BlobStore
   readonly #handlers: ExchangeHandlers
   readonly #network: Network
@@ -105,12 +111,15 @@ export class Exchange {
   }
 
   /** @throws InputError `port-in-use`. */
-  start(): Promise<void> {
-    return this.#network.start()
+  async start(): Promise<void> {
+    await this.#network.start()
+    this.#regular = setInterval(() => this.#pullFromNext(), REGULAR_PULL_MS)
+    this.#regular.unref()
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort()
+    clearInterval(this.#regular)
     this.#catchUp.stop()
     await this.#syncs.settled()
     await this.#network.stop()
@@ -198,6 +207,15 @@ export class Exchange {
       if (signal.aborted) throw error
       this.#log.debug(`the addresses that ${peer} knows were not learned`, error)
     }
+  }
+
+  /** Pull from each connected member in turn: an announcement may be lost. */
+  #pullFromNext(): void {
+    const members = this.connectedMembers().sort()
+    const next = members.find((peer) => peer > this.#pulledLast) ?? members[0]
+    if (next === undefined) return
+    this.#pulledLast = next
+    this.#catchUpWith(next)
   }
 
   /** Pull from a member, or from one that was revoked: its withdrawals count whenever they are signed. */
