@@ -27,6 +27,19 @@ describe('packages of one publisher', () => {
     expect(standing.has(owner.peerId, idOf(fourth))).toBe(false)
   })
 
+  it('that ask again without a place wait once more, and do not count if they are replaced', () => {
+    const standing = new Standing(1, () => NOW)
+    const publisher = c.publisher(owner)
+    const [first, second] = [publisher.manifest(), publisher.manifest()]
+    expect([standing.add(first), standing.add(second)]).toEqual([true, false])
+    standing.remove(owner.peerId, [])
+    expect(standing.claim(second)).toBe(false)
+    expect(standing.count(owner.peerId, [first.id])).toBe(1)
+    standing.remove(owner.peerId, [first.id])
+    expect(standing.takePlaced()).toEqual([second.id])
+    expect(standing.claim(second)).toBe(true)
+  })
+
   it('that were withdrawn while they waited never get a place', () => {
     const standing = new Standing(1, () => NOW)
     const publisher = c.publisher(owner)

@@ -278,6 +278,38 @@ describe('a fork of which each member has seen one branch', () => {
     expect(ledger.statements.isForked(guest.peerId)).toBe(false)
   })
 
+  it('keeps no statement of other publishers from a peer that holds the other branch', async () => {
+    const { c, ledger, publisher } = await founded()
+    await appendMany(ledger, publisher, 70)
+    const own = logged(c.publisher(founder).manifest())
+    await ledger.statements.append(own)
+    for (const forked of [true, false]) {
+      const known = [{ publisher: guest.peerId, seq: 1, last: digest(200), forked }]
+      const envelopes = await envelopesOf(ledger.statements.since({ rosterVersion: 2, known }))
+      expect(envelopes).toHaveLength(forked ? 1 : 2)
+      expect(envelopes.at(-1)).toEqual(own.envelope)
+    }
+  })
+
+  it('is not seen in a head of another consortium, for which the same key signs another history', async () => {
+    const { ledger, publisher } = await founded()
+    await ledger.statements.append(logged(publisher.manifest()))
+    const envelope = publisher.head({ consortium: digest(9), last: digest(8) })
+    expect(await ledger.statements.compareHead(openHead(envelope).head, envelope)).toBe(false)
+    expect(ledger.statements.isForked(guest.peerId)).toBe(false)
+  })
+
+  it('of which an earlier version kept one half can be proved after a restart', async () => {
+    const { c, ledger, publisher } = await founded()
+    const twin = publisher.twin()
+    await ledger.statements.append(logged(publisher.manifest()))
+    await ledger.catalogue.put('forks', guest.peerId, twin.manifest({ domain: 'another' }).envelope)
+    const again = await ledger.reopen()
+    const [proof] = await collect(again.statements.since({ rosterVersion: 2, known: [] }))
+    if (proof?.kind !== 'fork') throw new Error('no proof was offered')
+    expect(openForkProof(proof.envelopes, c.id).publisher).toBe(guest.peerId)
+  })
+
   it('of somebody whom no roster lists is not kept', async () => {
     const { c, ledger } = await founded()
     const author = c.publisher(other)
