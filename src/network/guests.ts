@@ -13,6 +13,9 @@ interface Proof {
   timer: ReturnType<typeof setTimeout>
 }
 
+/** Time for the answer to arrive before the connection is closed, ms. */
+const READING_MS = 500
+
 export class Guests {
   /** Closes all connections of a peer. */
   readonly #close: (peer: PeerIdString) => void
@@ -56,9 +59,11 @@ export class Guests {
     this.#proven.get(peer)?.timer.refresh()
   }
 
-  /** A request was answered. A guest without a proof has had its chance. */
+  /** A request was answered. A guest without a proof has had its chance, and gets a moment to read the answer. */
   answered(peer: PeerIdString): void {
-    if (this.#unproven.has(peer)) this.#end(peer)
+    if (!this.#unproven.has(peer)) return
+    clearTimeout(this.#deadlines.get(peer))
+    this.#deadlines.set(peer, this.#timer(peer, READING_MS))
   }
 
   /** A peer has disconnected or has become a member. */

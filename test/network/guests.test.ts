@@ -32,9 +32,11 @@ describe('a guest without a proof', () => {
     expect(closed).toEqual(['a'])
   })
 
-  it('is disconnected once its first request is answered', () => {
+  it('is disconnected once its first request is answered and the answer could be read', () => {
     guests.arrived('a', 's')
     guests.answered('a')
+    expect(closed).toEqual([])
+    vi.advanceTimersByTime(500)
     expect(closed).toEqual(['a'])
   })
 
