@@ -162,7 +162,7 @@ export const LAYERS: readonly Layer[] = [
     holds: 'OpenAI-compatible API, queue, upstream gateway, control socket',
   },
   {
-    name: 'pipeline.ts',
+    name: 'pipeline',
     imports: [
       'lib',
       'telemetry',
@@ -180,6 +180,11 @@ export const LAYERS: readonly Layer[] = [
       'composition',
       'jobs',
     ],
+    holds: 'what the steps of the data path share: parts, own log, forks, judging',
+  },
+  {
+    name: 'pipeline.ts',
+    imports: ['lib', 'identity', 'acceptance', 'owner', 'packaging', 'pipeline'],
     holds: 'publish, withdraw, ingest and judge: the data path, in order; read this first',
   },
   {
@@ -203,6 +208,7 @@ export const LAYERS: readonly Layer[] = [
       'acceptance',
       'composition',
       'jobs',
+      'pipeline',
       'pipeline.ts',
     ],
     holds: 'builds, starts and stops the parts of a node; founding and joining',
@@ -224,6 +230,7 @@ export const LAYERS: readonly Layer[] = [
       'acceptance',
       'composition',
       'jobs',
+      'pipeline',
       'pipeline.ts',
       'node',
     ],

@@ -3,7 +3,7 @@ import type { Verdict } from '../acceptance/accept.ts'
 import type { MembershipEvent } from '../consortium/membership.ts'
 import type { Digest } from '../lib/bytes.ts'
 import type { RouterKind } from '../model/gates.ts'
-import type { PipelineEvent } from '../pipeline.ts'
+import type { PipelineEvent } from '../pipeline/parts.ts'
 import type { TrainingEvent } from './activities.ts'
 import type { EndingConsent } from './consent-warnings.ts'
 

@@ -1,6 +1,8 @@
 /** What the exchange asks of a node's parts, and what it tells them. Decides nothing itself. */
 import type { ExchangeHandlers } from '../exchange/handlers.ts'
-import { ingest, ingestFork, ingestHead, type Parts, spreadNews } from '../pipeline.ts'
+import { ingestFork, ingestHead, spreadNews } from '../pipeline/forks.ts'
+import type { Parts } from '../pipeline/parts.ts'
+import { ingest } from '../pipeline.ts'
 import type { Catalogue } from '../store/catalogue.ts'
 import type { Log } from '../telemetry/log.ts'
 import { rememberAddresses } from './address-book.ts'

@@ -34,19 +34,17 @@ import {
   type TrainedExpert,
 } from '../owner/release.ts'
 import { Trainings } from '../owner/trainings.ts'
+import { checkCaughtUp, isBehind, type Publication } from '../pipeline/before-signing.ts'
+import { spreadNews } from '../pipeline/forks.ts'
+import { unjudged } from '../pipeline/judging.ts'
+import { announce } from '../pipeline/own-log.ts'
+import type { Parts } from '../pipeline/parts.ts'
 import {
-  announce,
-  checkCaughtUp,
   ingest,
-  isBehind,
-  type Parts,
-  type Publication,
   prepare,
   previewPublication,
   publish,
-  spreadNews,
   supersedeOlder,
-  unjudged,
   upkeep,
   withdraw,
 } from '../pipeline.ts'

@@ -6,7 +6,8 @@ import { isNamed } from '../acceptance/verdicts.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import { openManifest } from '../packaging/manifest.ts'
-import { type Parts, queued } from '../pipeline.ts'
+import { queued } from '../pipeline/judging.ts'
+import type { Parts } from '../pipeline/parts.ts'
 
 /**
  * Stop using packages that match a name, at once. Packages without a verdict are refused too: their fetch ends, and

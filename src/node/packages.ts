@@ -8,7 +8,7 @@ import type { PackageState } from '../acceptance/package-states.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { ExchangeError } from '../lib/errors.ts'
 import type { Manifest } from '../packaging/manifest.ts'
-import type { Parts } from '../pipeline.ts'
+import type { Parts } from '../pipeline/parts.ts'
 
 /** State of a package in words that do not change. */
 export type ReportedState =

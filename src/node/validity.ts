@@ -7,7 +7,8 @@ import { checkValidity } from '../acceptance/manifest-checks.ts'
 import { FlexMeshError } from '../lib/errors.ts'
 import { type Manifest, openManifest } from '../packaging/manifest.ts'
 import type { ManifestStatement } from '../packaging/open-statement.ts'
-import { type Parts, queued } from '../pipeline.ts'
+import { queued } from '../pipeline/judging.ts'
+import type { Parts } from '../pipeline/parts.ts'
 
 const VALIDITY_CHECK = 'validity'
 

@@ -30,16 +30,10 @@ import type { Expert, Param } from '../../src/model/params.ts'
 import { restore } from '../../src/node/restore.ts'
 import { OWNER_JOBS } from '../../src/owner/owner-jobs.ts'
 import { Trainings } from '../../src/owner/trainings.ts'
-import {
-  ingest,
-  ingestFork,
-  type Parts,
-  prepare,
-  publish,
-  spreadNews,
-  supersedeOlder,
-  unjudged,
-} from '../../src/pipeline.ts'
+import { ingestFork, spreadNews } from '../../src/pipeline/forks.ts'
+import { unjudged } from '../../src/pipeline/judging.ts'
+import type { Parts } from '../../src/pipeline/parts.ts'
+import { ingest, prepare, publish, supersedeOlder } from '../../src/pipeline.ts'
 import { StatementLog } from '../../src/statements/statement-log.ts'
 import { BlobStore } from '../../src/store/blob-store.ts'
 import { Catalogue } from '../../src/store/catalogue.ts'

@@ -1,0 +1,95 @@
+/**
+ * What several steps of the data path share: reading and extending our own log, carrying out withdrawals, announcing.
+ * Does not decide what is signed.
+ */
+import { readLoggedManifest } from '../acceptance/logged-manifest.ts'
+import { seal } from '../identity/envelope.ts'
+import { MEDIA_TYPES } from '../identity/media-types.ts'
+import { type Digest, digestOf } from '../lib/bytes.ts'
+import { limit } from '../lib/limits.ts'
+import { openManifest } from '../packaging/manifest.ts'
+import type { ManifestStatement, WithdrawalStatement } from '../packaging/open-statement.ts'
+import { encodeWithdrawal, type Withdrawal } from '../statements/withdrawal.ts'
+import { queued } from './judging.ts'
+import type { Parts } from './parts.ts'
+
+/** Sign a new head and announce it. Call this after our log or the roster has grown. */
+export async function announce(parts: Parts): Promise<void> {
+  await parts.sendHead(await parts.statements.renewHead(await ownPackages(parts)))
+}
+
+/** Our own packages that are not withdrawn, oldest first; those of one name if it is given. */
+export async function ownPackages(parts: Parts, name?: string): Promise<Digest[]> {
+  const { peerId } = parts.identity
+  const ids: Digest[] = []
+  for await (const { envelope, digest } of parts.statements.of(peerId)) {
+    const manifest = readLoggedManifest(envelope)
+    if (manifest === undefined || (name !== undefined && manifest.expert.name !== name)) continue
+    if (!parts.accepted.isWithdrawn(peerId, digest)) ids.push(digest)
+  }
+  return ids
+}
+
+/** Sign, log and carry out withdrawals of our own packages, in batches of at most `digestsPerStatement`. */
+export async function signWithdrawals(
+  parts: Parts,
+  ids: readonly Digest[],
+  reason: Withdrawal['reason'],
+): Promise<void> {
+  const most = limit('digestsPerStatement')
+  for (let from = 0; from < ids.length; from += most) {
+    const withdrawal: Withdrawal = {
+      ...(await parts.statements.next()),
+      consortium: parts.membership.consortium,
+      manifests: ids.slice(from, from + most),
+      reason,
+      issuedAt: parts.now(),
+    }
+    const payload = encodeWithdrawal(withdrawal)
+    const envelope = seal(MEDIA_TYPES.withdrawal, payload, [parts.identity])
+    await parts.mark.replace() // Before the log holds the withdrawal, which must then have its effect.
+    await logWithdrawal(parts, { kind: 'withdrawal', withdrawal, id: digestOf(payload), envelope }, true)
+    await applyWithdrawal(parts, withdrawal)
+  }
+}
+
+/** @returns number of experts that were in use. */
+export async function applyWithdrawal(
+  parts: Parts,
+  { publisher, manifests, reason }: Withdrawal,
+): Promise<number> {
+  parts.standing.remove(publisher, manifests)
+  const dropped = await parts.accepted.withdraw(publisher, manifests, reason)
+  parts.queue.restart(manifests, publisher)
+  await queuePlaced(parts)
+  for (const { institution, id } of dropped) parts.onEvent({ event: 'withdrawn', institution, id })
+  return dropped.length
+}
+
+/** Judge packages that have waited for a place among their publisher's packages and have one now. */
+export async function queuePlaced({ standing, statements, queue }: Parts): Promise<void> {
+  for (const id of standing.takePlaced()) {
+    const envelope = await statements.envelope(id)
+    if (envelope !== undefined) queue.add(queued(openManifest(envelope)))
+  }
+}
+
+export function logManifest(
+  { statements }: Parts,
+  { manifest, id, envelope }: ManifestStatement,
+  isOwn = false,
+): Promise<boolean> {
+  const { consortium } = manifest
+  const statement = { kind: 'manifest', link: manifest, consortium, id, envelope } as const
+  return statements.append(isOwn ? { ...statement, isDraft: true } : statement)
+}
+
+export function logWithdrawal(
+  { statements }: Parts,
+  { withdrawal, id, envelope }: WithdrawalStatement,
+  isOwn = false,
+): Promise<boolean> {
+  const { consortium } = withdrawal
+  const statement = { kind: 'withdrawal', link: withdrawal, consortium, id, envelope } as const
+  return statements.append(isOwn ? { ...statement, isDraft: true } : statement)
+}
