@@ -25,7 +25,7 @@ import {
   openStatementOfAnyKind,
   type WithdrawalStatement,
 } from './packaging/open-statement.ts'
-import { checkCaughtUp, checkPlace, draftOf, type Publication } from './pipeline/before-signing.ts'
+import { checkCaughtUp, checkPlace, draftOf, isBehind, type Publication } from './pipeline/before-signing.ts'
 import { actOnFork, ingestHead } from './pipeline/forks.ts'
 import { acceptanceContext, fetchFile, judgeOwn, judgeWeightsOf, queued } from './pipeline/judging.ts'
 import {
@@ -246,7 +246,7 @@ export async function upkeep(parts: Parts): Promise<void> {
   const { accepted, composer } = parts
   const dropped = await accepted.dropExpired()
   if (dropped.length > 0) await composer.recompose()
-  await queuePlaced(parts)
+  queuePlaced(parts)
   await accepted.flush()
 }
 
@@ -261,7 +261,7 @@ export async function supersedeOlder(parts: Parts): Promise<void> {
     .sort((a, b) => a.manifest.seq - b.manifest.seq)
   const latest = new Map(own.map(({ manifest, id }) => [manifest.expert.name, id]))
   const older = own.filter(({ manifest, id }) => latest.get(manifest.expert.name) !== id).map(({ id }) => id)
-  if (older.length === 0 || parts.mark.isCopied) return
+  if (older.length === 0 || isBehind(parts)) return
   await parts.signing.run(() => signWithdrawals(parts, older, 'superseded'))
   await parts.composer.recompose()
 }

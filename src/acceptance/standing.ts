@@ -6,9 +6,9 @@
 import type { Digest } from '../lib/bytes.ts'
 import { limit } from '../lib/limits.ts'
 import type { OpenedManifest } from './accept.ts'
+import type { QueuedPackage } from './fair-lines.ts'
 
-interface Package {
-  readonly id: Digest
+interface Package extends QueuedPackage {
   /** Unix seconds. */
   readonly expiresAt: number
 }
@@ -30,9 +30,9 @@ export class Standing {
   }
 
   /** Add the next manifest of its publisher's log. @returns whether it has a place; if not, it waits for one. */
-  add({ id, manifest: { publisher, expiresAt } }: OpenedManifest): boolean {
+  add({ id, manifest: { publisher, seq, expiresAt } }: OpenedManifest): boolean {
     const packages = this.#packages.get(publisher) ?? []
-    packages.push({ id, expiresAt })
+    packages.push({ id, publisher, seq, expiresAt })
     this.#packages.set(publisher, packages)
     return this.#claim(publisher, id)
   }
@@ -74,11 +74,11 @@ export class Standing {
   }
 
   /** Packages that have waited and have a place now. Each is returned once. */
-  takePlaced(): Digest[] {
-    const placed: Digest[] = []
+  takePlaced(): QueuedPackage[] {
+    const placed: QueuedPackage[] = []
     for (const [publisher, waiting] of this.#waiting) {
       if (waiting.size === 0) continue
-      for (const { id } of this.#placed(publisher)) if (waiting.delete(id)) placed.push(id)
+      placed.push(...this.#placed(publisher).filter(({ id }) => waiting.delete(id)))
     }
     return placed
   }

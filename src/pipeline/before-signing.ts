@@ -87,6 +87,6 @@ export function checkCaughtUp(parts: Parts): void {
   if (!isBehind(parts)) return
   throw new InputError(
     'behind',
-    'this home folder was copied or restored from a backup, so other members may hold later statements of this node; start the node and try again once it has reached a member. If nothing was signed since the copy was made and no member can be reached, --alone signs all the same',
+    'this home folder was copied or restored from a backup, so other members may hold later statements of this node; start the node and try again once it has reached a member. If nothing was signed since the copy was made and no member can be reached, publish and withdraw sign all the same with --alone',
   )
 }

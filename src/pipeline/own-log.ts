@@ -7,10 +7,8 @@ import { seal } from '../identity/envelope.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
 import { type Digest, digestOf } from '../lib/bytes.ts'
 import { limit } from '../lib/limits.ts'
-import { openManifest } from '../packaging/manifest.ts'
 import type { ManifestStatement, WithdrawalStatement } from '../packaging/open-statement.ts'
 import { encodeWithdrawal, type Withdrawal } from '../statements/withdrawal.ts'
-import { queued } from './judging.ts'
 import type { Parts } from './parts.ts'
 
 /** Sign a new head and announce it. Call this after our log or the roster has grown. */
@@ -61,17 +59,14 @@ export async function applyWithdrawal(
   parts.standing.remove(publisher, manifests)
   const dropped = await parts.accepted.withdraw(publisher, manifests, reason)
   parts.queue.restart(manifests, publisher)
-  await queuePlaced(parts)
+  queuePlaced(parts)
   for (const { institution, id } of dropped) parts.onEvent({ event: 'withdrawn', institution, id })
   return dropped.length
 }
 
 /** Judge packages that have waited for a place among their publisher's packages and have one now. */
-export async function queuePlaced({ standing, statements, queue }: Parts): Promise<void> {
-  for (const id of standing.takePlaced()) {
-    const envelope = await statements.envelope(id)
-    if (envelope !== undefined) queue.add(queued(openManifest(envelope)))
-  }
+export function queuePlaced({ standing, queue }: Parts): void {
+  for (const placed of standing.takePlaced()) queue.add(placed)
 }
 
 export function logManifest(

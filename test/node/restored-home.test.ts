@@ -116,6 +116,7 @@ describe('a restored home', () => {
       1,
       async () => undefined,
       async (node) => {
+        await expect(publish(node, 'law')).rejects.toMatchObject(BEHIND)
         await publish(node, 'law', { alone: true })
       },
     )
