@@ -11,6 +11,7 @@ import {
   f32x4,
   i32,
   i32x4,
+  type Local,
   laneSum,
   multiplyAdd,
   PAGE_BYTES,
@@ -111,62 +112,53 @@ function highest(): WasmFunction {
 
 function weigh(): WasmFunction {
   const f = new FunctionBuilder('weigh')
-  const at = f.param('i32')
-  const sums = f.param('i32')
-  const count = f.param('i32')
+  const [at, sums, count] = [f.param('i32'), f.param('i32'), f.param('i32')]
   const peak = f.param('f32')
   const scale = f.param('f32')
-  const end = f.local('i32')
-  const blockEnd = f.local('i32')
-  const sum = f.local('v128')
   const exp = negativeExponential(f)
   return f.finish(
-    end.set(i32.add(at.get, i32.shl(count.get, i32.const(2)))),
-    whileLoop(
-      i32.ltU(at.get, end.get),
-      sum.set(ZERO),
-      blockEnd.set(i32.add(at.get, i32.const(4 * BLOCK_TOKENS))),
-      whileLoop(
-        i32.ltU(at.get, blockEnd.get),
-        exp.compute(
-          f32x4.mul(f32x4.sub(v128.load(0, at.get), f32x4.splat(peak.get)), f32x4.splat(scale.get)),
-        ),
-        v128.store(0, at.get, exp.result),
-        sum.set(f32x4.add(sum.get, exp.result)),
-        at.set(i32.add(at.get, i32.const(16))),
-      ),
-      f32.store(0, sums.get, laneSum(sum.get)),
-      sums.set(i32.add(sums.get, i32.const(4))),
-    ),
+    ...forEachBlock(f, { at, sums, count }, (sum) => [
+      exp.compute(f32x4.mul(f32x4.sub(v128.load(0, at.get), f32x4.splat(peak.get)), f32x4.splat(scale.get))),
+      v128.store(0, at.get, exp.result),
+      sum.set(f32x4.add(sum.get, exp.result)),
+    ]),
   )
 }
 
 function sumAbove(): WasmFunction {
   const f = new FunctionBuilder('sumAbove')
-  const at = f.param('i32')
-  const sums = f.param('i32')
-  const count = f.param('i32')
+  const [at, sums, count] = [f.param('i32'), f.param('i32'), f.param('i32')]
   const limit = f.param('f32')
-  const end = f.local('i32')
-  const blockEnd = f.local('i32')
-  const sum = f.local('v128')
   const weight = f.local('v128')
   return f.finish(
+    ...forEachBlock(f, { at, sums, count }, (sum) => [
+      weight.set(v128.load(0, at.get)),
+      sum.set(f32x4.add(sum.get, v128.and(weight.get, f32x4.greater(weight.get, f32x4.splat(limit.get))))),
+    ]),
+  )
+}
+
+/**
+ * Goes through `count` floats from `at` on, four at a time, and writes one sum for each block to `sums`.
+ * @param step code for the four floats at `at`, which adds to the sum of the block
+ */
+function forEachBlock(
+  f: FunctionBuilder,
+  { at, sums, count }: { readonly at: Local; readonly sums: Local; readonly count: Local },
+  step: (sum: Local) => readonly Code[],
+): Code[] {
+  const [end, blockEnd, sum] = [f.local('i32'), f.local('i32'), f.local('v128')]
+  return [
     end.set(i32.add(at.get, i32.shl(count.get, i32.const(2)))),
     whileLoop(
       i32.ltU(at.get, end.get),
       sum.set(ZERO),
       blockEnd.set(i32.add(at.get, i32.const(4 * BLOCK_TOKENS))),
-      whileLoop(
-        i32.ltU(at.get, blockEnd.get),
-        weight.set(v128.load(0, at.get)),
-        sum.set(f32x4.add(sum.get, v128.and(weight.get, f32x4.greater(weight.get, f32x4.splat(limit.get))))),
-        at.set(i32.add(at.get, i32.const(16))),
-      ),
+      whileLoop(i32.ltU(at.get, blockEnd.get), ...step(sum), at.set(i32.add(at.get, i32.const(16)))),
       f32.store(0, sums.get, laneSum(sum.get)),
       sums.set(i32.add(sums.get, i32.const(4))),
     ),
-  )
+  ]
 }
 
 /** Smallest argument whose exponential is a normal float. */
