@@ -2,8 +2,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { createConsortium, initHome } from '../../src/node/found.ts'
+import { joinConsortium } from '../../src/node/join.ts'
 import { callControl, isRunning } from '../../src/serving/control-client.ts'
 import { homePaths } from '../../src/store/home.ts'
 
@@ -27,7 +29,7 @@ export async function startNode(program: readonly string[], home: string): Promi
   const child = spawn(process.execPath, args, { stdio: 'ignore' })
   while (!(await isRunning(homePaths(home).control))) {
     if (child.exitCode !== null) throw new Error('the node did not start')
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+    await pause(POLL_MS)
   }
   return child
 }
@@ -40,4 +42,22 @@ export function callNode(home: string, command: string, args: unknown): Promise<
 export async function stopNode(child: ChildProcess): Promise<void> {
   child.kill('SIGTERM')
   if (child.exitCode === null) await once(child, 'exit')
+}
+
+/** Makes a home folder that has joined the consortium of a running founder. */
+export async function joinHome(home: string, memberHome: string): Promise<void> {
+  await initHome(memberHome, { ...SETTINGS, institution: 'Member' }, { inTheClear: true })
+  const { invite } = (await callNode(home, 'invite', {})) as { invite: string }
+  const approving = new AbortController()
+  const approve = async (): Promise<void> => {
+    while (!approving.signal.aborted) {
+      await callNode(home, 'approve', {}).catch(() => undefined) // Nobody waits yet.
+      await pause(POLL_MS)
+    }
+  }
+  const approved = approve()
+  const now = (): number => Math.floor(Date.now() / 1000)
+  await joinConsortium({ home: memberHome, now }, invite, signal, () => undefined)
+  approving.abort()
+  await approved
 }

@@ -3,12 +3,13 @@ import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:net'
 import type { Stream } from '@libp2p/interface'
 import { decodeInvite } from '../../../src/consortium/invite.ts'
-import { seal } from '../../../src/identity/envelope.ts'
+import { readEnvelope, seal } from '../../../src/identity/envelope.ts'
 import { MEDIA_TYPES } from '../../../src/identity/media-types.ts'
-import { type Digest, digestOf } from '../../../src/lib/bytes.ts'
-import { encodeManifest, type Manifest, openManifest } from '../../../src/packaging/manifest.ts'
+import { digestOf } from '../../../src/lib/bytes.ts'
+import { type Manifest, openManifest } from '../../../src/packaging/manifest.ts'
 import { encodeHead } from '../../../src/statements/head.ts'
-import { NO_STATEMENT } from '../../../src/statements/statement.ts'
+import type { ChainTip } from '../../../src/statements/statement.ts'
+import { HostileAuthor } from '../../../test/support/hostile/author.ts'
 import { type Founder, type HostileMember, STATEMENTS } from '../../../test/support/hostile/member.ts'
 import { HostilePeer } from '../../../test/support/hostile/peer.ts'
 import { floodWithSockets } from '../../../test/support/hostile/sockets.ts'
@@ -16,7 +17,10 @@ import { cborFrame, emptyMaps, frameOf, nestedLists } from '../../../test/suppor
 
 const BLOB = '/flexmesh/blob/1.0.0'
 
-export type Target = Founder
+export interface Target extends Founder {
+  /** Peer id of the honest member that publishes. */
+  readonly member: string
+}
 
 export interface Attack {
   readonly name: string
@@ -51,73 +55,40 @@ function repeating(action: () => Promise<unknown>, pauseMs: number): { stop(): P
   }
 }
 
-/** Signs statements of a hostile member, each after the one before. */
-class Author {
-  readonly #member: HostileMember
-  readonly #model: Manifest
-  #seq = 0
-  #prev: Digest = NO_STATEMENT
-
-  private constructor(member: HostileMember, model: Manifest) {
-    this.#member = member
-    this.#model = model
+/** What the honest member's latest package states, so that every check before the fetch passes. */
+async function honestManifest(member: HostileMember, target: Target): Promise<Manifest> {
+  const connection = await member.connect(target)
+  const request = cborFrame({ rosterVersion: 0, known: [] })
+  const frames = await member.peer.request(connection, STATEMENTS, request)
+  for (const frame of frames.reverse()) {
+    const { bytes } = frame as { bytes?: Uint8Array }
+    if (bytes === undefined || readEnvelope(bytes).payloadType !== MEDIA_TYPES.manifest) continue
+    const { manifest } = openManifest(bytes)
+    if (manifest.publisher === target.member) return manifest
   }
+  throw new Error('no honest package to copy')
+}
 
-  /** Copies what honest manifests state, so that every check before the fetch passes. */
-  static async of(member: HostileMember, target: Target): Promise<Author> {
-    const connection = await member.connect(target)
-    const frames = await member.peer.request(
-      connection,
-      STATEMENTS,
-      cborFrame({ rosterVersion: 0, known: [] }),
-    )
-    const envelopes = frames.flatMap((frame) => ((frame as { bytes?: Uint8Array }).bytes ?? []) as Uint8Array)
-    for (const envelope of [envelopes].flat().reverse()) {
-      try {
-        return new Author(member, openManifest(envelope).manifest)
-      } catch {
-        // A roster or a withdrawal.
-      }
-    }
-    throw new Error('no honest package to copy')
-  }
+/** A hostile member that has joined, what honest packages state, and an author of its statements. */
+async function joined(target: Target, join: Join, seed: number) {
+  const member = await join(`Mallory ${seed}`, seed)
+  const model = await honestManifest(member, target)
+  return { member, model, author: new HostileAuthor(member, model) }
+}
 
-  /** The next manifest. Its file is random unless `changes` name one. */
-  manifest(changes: Partial<Manifest> = {}): { envelope: Uint8Array; id: Digest; hashes: Uint8Array } {
-    const [file] = this.#model.files
-    const hashes = new Uint8Array(randomBytes(32 * Math.ceil(file.size / file.chunkSize)))
-    const seq = ++this.#seq
-    const manifest: Manifest = {
-      ...this.#model,
-      publisher: this.#member.peer.peerId,
-      seq,
-      prev: this.#prev,
-      expert: { ...this.#model.expert, name: `expert-${seq}` },
-      files: [{ ...file, sha256: digestOf(randomBytes(32)), chunksSha256: digestOf(hashes) }],
-      ...changes,
-    }
-    const payload = encodeManifest(manifest)
-    this.#prev = digestOf(payload)
-    const envelope = seal(MEDIA_TYPES.manifest, payload, [this.#member.peer.identity])
-    this.#member.statements.push(envelope)
-    return { envelope, id: this.#prev, hashes }
-  }
+/** Fields of a manifest that names a file which nobody has. */
+function unknownFile({ files: [file] }: Manifest): Pick<Manifest, 'files'> {
+  const [sha256, chunksSha256] = [digestOf(randomBytes(32)), digestOf(randomBytes(32))]
+  return { files: [{ ...file, sha256, chunksSha256 }] }
+}
 
-  /** A head that names any statement as the latest. */
-  head(seq: number, last: Digest): Uint8Array {
-    const issuedAt = Math.floor(Date.now() / 1000)
-    const { peer, consortium } = this.#member
-    const head = { consortium, publisher: peer.peerId, seq, last, manifests: [], withdrawals: [] }
-    const payload = encodeHead({ ...head, issuedAt, expiresAt: issuedAt + 3600 })
-    return seal(MEDIA_TYPES.head, payload, [peer.identity])
-  }
-
-  /** A second statement for the place of the first one. */
-  fork(): Digest {
-    this.#seq = 0
-    this.#prev = NO_STATEMENT
-    return this.manifest({ domain: 'another history' }).id
-  }
+/** A head of a member that names any statement as the latest. */
+function headOf({ peer, consortium }: HostileMember, { seq, digest: last }: ChainTip): Uint8Array {
+  const issuedAt = Math.floor(Date.now() / 1000)
+  const head = { consortium, publisher: peer.peerId, seq, last, manifests: [], withdrawals: [] }
+  return seal(MEDIA_TYPES.head, encodeHead({ ...head, issuedAt, expiresAt: issuedAt + 3600 }), [
+    peer.identity,
+  ])
 }
 
 /** A member that publishes `count` packages and answers each request for a file with `answer`. */
@@ -125,18 +96,20 @@ function badProvider(
   name: string,
   seed: number,
   count: number,
-  answer: (stream: Stream, hashes: Uint8Array) => Promise<void>,
+  answer: (stream: Stream) => Promise<void>,
 ): Attack {
   return {
     name,
     start: async (target, join) => {
-      const member = await join(`Mallory ${seed}`, seed)
-      const author = await Author.of(member, target)
+      const { member, model, author } = await joined(target, join, seed)
       let asked = 0
-      const packages = Array.from({ length: count }, () => author.manifest())
+      for (let i = 0; i < count; i++) {
+        const expert = { ...model.expert, name: `expert-${i}` }
+        member.statements.push(author.manifest({ ...unknownFile(model), expert }).envelope)
+      }
       await member.peer.serve(BLOB, async (stream) => {
         asked++
-        await answer(stream, packages[0]?.hashes as Uint8Array)
+        await answer(stream)
       })
       await member.connect(target)
       return { stop: async () => ({ 'requests for files': asked }) }
@@ -201,11 +174,10 @@ export const ATTACKS: readonly Attack[] = [
   {
     name: '2000 statements of 60 KB',
     start: async (target, join) => {
-      const member = await join('Mallory 206', 206)
-      const author = await Author.of(member, target)
+      const { member, model, author } = await joined(target, join, 206)
       const ext = { filler: 'x'.repeat(55_000) }
       for (let i = 0; i < 2000; i++) {
-        author.manifest({ ext })
+        member.statements.push(author.manifest({ ...unknownFile(model), ext }).envelope)
         await pause(0) // Signing takes seconds, in which the benchmark must read answers.
       }
       const again = repeating(() => member.connect(target), 2000)
@@ -246,13 +218,12 @@ export const ATTACKS: readonly Attack[] = [
           return server
         }),
       )
-      const member = await join('Mallory 208', 208)
-      const author = await Author.of(member, target)
-      const honest = openManifest(author.manifest().envelope).manifest
+      const { member, model } = await joined(target, join, 208)
       const ports = canaries.map((server) => (server.address() as { port: number }).port)
-      for (const peerId of [honest.publisher, ...Array.from({ length: 8 }, (_, i) => PEERS[i] as string)]) {
-        member.addresses.push({ peerId, addresses: ports.map((port) => `/ip4/127.0.0.1/tcp/${port}`) })
-      }
+      member.addresses.push({
+        peerId: model.publisher,
+        addresses: ports.map((port) => `/ip4/127.0.0.1/tcp/${port}`),
+      })
       const again = repeating(() => member.connect(target), 2000)
       return {
         stop: async () => {
@@ -266,20 +237,17 @@ export const ATTACKS: readonly Attack[] = [
   {
     name: 'a fork, with heads of both histories',
     start: async (target, join) => {
-      const member = await join('Mallory 209', 209)
-      const author = await Author.of(member, target)
-      const first = author.manifest().id
+      const { member, model, author } = await joined(target, join, 209)
+      const twin = new HostileAuthor(member, model)
+      member.statements.push(author.manifest(unknownFile(model)).envelope)
       await member.connect(target)
       await pause(500)
-      const second = author.fork()
+      twin.manifest(unknownFile(model))
       const again = repeating(async () => {
-        await member.peer.publish(member.topic, author.head(1, first))
-        await member.peer.publish(member.topic, author.head(1, second))
+        await member.peer.publish(member.topic, headOf(member, author.tip))
+        await member.peer.publish(member.topic, headOf(member, twin.tip))
       }, 1000)
       return { stop: async () => ({ announcements: 2 * (await again.stop()) }) }
     },
   },
 ]
-
-/** Peer ids of members that never were. */
-const PEERS = Array.from({ length: 8 }, () => '12D3KooWPqT2nMDSiXUSx5D7fasaxhxKigVhcqfkKqrLghCq9jxz')

@@ -8,12 +8,10 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { initHome } from '../../../src/node/found.ts'
-import { joinConsortium } from '../../../src/node/join.ts'
 import { joinAsMember } from '../../../test/support/hostile/member.ts'
 import { stopHostilePeers } from '../../../test/support/hostile/peer.ts'
 import type { Bench } from '../benchmark.ts'
-import { callNode, foundHome, ROOT, SETTINGS, startNode, stopNode } from '../node-process.ts'
+import { callNode, foundHome, joinHome, ROOT, startNode, stopNode } from '../node-process.ts'
 import { ATTACKS, type Attack, type Target } from './attacks.ts'
 
 /** Runs the source, not the build. */
@@ -23,6 +21,7 @@ const ATTACK_MS = 10_000
 /** Time that an honest package may take before this run gives up on it, ms. */
 const PUBLISH_MS = 60_000
 const SAMPLE_MS = 100
+const WARM_UPS = 4
 const BOUNDS = { growthMiB: 128, controlP99Ms: 1000 }
 
 export interface Round {
@@ -47,17 +46,19 @@ export async function benchAttacks(say: (line: string) => void): Promise<Bench> 
   try {
     await foundHome(home)
     let founder = await startNode(PROGRAM, home)
-    await joinHonest(home, memberHome)
+    await joinHome(home, memberHome)
     nodes.push(founder, await startNode(PROGRAM, memberHome))
     const data = [join(ROOT, 'examples', 'archive', 'text')]
     await callNode(memberHome, 'train', { name: 'law', data, steps: 1 })
-    const target = targetOf(home)
+    const { peerId } = (await callNode(memberHome, 'ping', {})) as { peerId: string }
+    const target = targetOf(home, peerId)
     const rounds: Round[] = []
     for (const attack of [CALM, ...ATTACKS]) {
       await stopNode(founder)
       founder = await startNode(PROGRAM, home)
       nodes[0] = founder
-      // The same life of the node without an attack: what it takes for honest work is no growth.
+      // The first packages that a process judges take memory that it keeps; that is no growth by an attack.
+      for (let i = 0; i < WARM_UPS; i++) await publishHonest(home, memberHome)
       const calm = await measured(founder, home, memberHome, CALM, target)
       const attacked = await measured(founder, home, memberHome, attack, target)
       await stopHostilePeers()
@@ -153,28 +154,11 @@ async function publishHonest(home: string, memberHome: string): Promise<number |
   return null
 }
 
-/** Let an honest institution join. */
-async function joinHonest(home: string, memberHome: string): Promise<void> {
-  await initHome(memberHome, { ...SETTINGS, institution: 'Member' }, { inTheClear: true })
-  const { invite } = (await callNode(home, 'invite', {})) as { invite: string }
-  const approving = new AbortController()
-  const approve = async (): Promise<void> => {
-    while (!approving.signal.aborted) {
-      await callNode(home, 'approve', {}).catch(() => undefined) // Nobody waits yet.
-      await setTimeout(SAMPLE_MS)
-    }
-  }
-  const approved = approve()
-  const now = (): number => Math.floor(Date.now() / 1000)
-  await joinConsortium({ home: memberHome, now }, invite, new AbortController().signal, () => undefined)
-  approving.abort()
-  await approved
-}
-
 /** The founder's node as an attacker sees it: what it tells everybody, and the help of its operator to join. */
-function targetOf(home: string): Target {
+function targetOf(home: string, member: string): Target {
   let addresses: string[] = []
   return {
+    member,
     addresses: () => addresses,
     invite: async () => {
       const { invite } = (await callNode(home, 'invite', {})) as { invite: string }

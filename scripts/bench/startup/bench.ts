@@ -7,15 +7,19 @@ import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
+import { DEFAULT_POLICY } from '../../../src/acceptance/policy.ts'
 import { InputError } from '../../../src/lib/errors.ts'
 import type { Bench } from '../benchmark.ts'
 import { median } from '../machine.ts'
-import { callNode, foundHome, ROOT, startNode, stopNode } from '../node-process.ts'
+import { callNode, foundHome, joinHome, ROOT, startNode, stopNode } from '../node-process.ts'
 
 const EXPERTS = 10
 const STEPS = 2
 const HELP_ROUNDS = 11
 const START_ROUNDS = 3
+/** Time between two looks at what the founder uses, ms. */
+const POLL_MS = 100
 const program = join(ROOT, 'dist', 'src', 'main.js')
 
 export async function benchStartup(say: (line: string) => void): Promise<Bench> {
@@ -27,9 +31,10 @@ export async function benchStartup(say: (line: string) => void): Promise<Bench> 
   })
   const helpMs = Math.round(median(help))
   say(`help after ${helpMs} ms`)
-  const home = await mkdtemp(join(tmpdir(), 'flexmesh-bench-'))
+  const work = await mkdtemp(join(tmpdir(), 'flexmesh-bench-'))
   try {
-    await foundWithExperts(home, say)
+    const home = join(work, 'founder')
+    await foundWithExperts(home, join(work, 'member'), say)
     const times: number[] = []
     for (let round = 0; round < START_ROUNDS; round++) {
       const started = performance.now()
@@ -47,19 +52,33 @@ export async function benchStartup(say: (line: string) => void): Promise<Bench> 
       lines: [`help after ${helpMs} ms`, `a node with ${EXPERTS} experts answers after ${servingMs} ms`],
     }
   } finally {
-    await rm(home, { recursive: true, force: true })
+    await rm(work, { recursive: true, force: true })
   }
 }
 
-/** Makes the home of a founder that has trained, published and accepted ten experts. */
-async function foundWithExperts(home: string, say: (line: string) => void): Promise<void> {
+/** Makes the home of a founder that uses ten experts: as many of its own as it may have, and those of a member. */
+async function foundWithExperts(
+  home: string,
+  memberHome: string,
+  say: (line: string) => void,
+): Promise<void> {
   await foundHome(home)
-  const node = await startNode([program], home)
+  const founder = await startNode([program], home)
+  await joinHome(home, memberHome)
+  const member = await startNode([program], memberHome)
   const data = [join(ROOT, 'examples', 'hospital', 'text')]
   for (let i = 1; i <= EXPERTS; i++) {
-    await callNode(home, 'train', { name: `expert-${i}`, data, steps: STEPS })
-    await callNode(home, 'publish', { name: `expert-${i}` })
+    const publisher = i <= DEFAULT_POLICY.maxPackagesPerPublisher ? home : memberHome
+    await callNode(publisher, 'train', { name: `expert-${i}`, data, steps: STEPS })
+    await callNode(publisher, 'publish', { name: `expert-${i}` })
+    while ((await composed(home)) < i) await setTimeout(POLL_MS)
     say(`published ${i} of ${EXPERTS}`)
   }
-  await stopNode(node)
+  await stopNode(member)
+  await stopNode(founder)
+}
+
+/** Number of experts that a node uses. */
+async function composed(home: string): Promise<number> {
+  return ((await callNode(home, 'experts', {})) as { composed: unknown[] }).composed.length
 }
