@@ -1,6 +1,6 @@
 /** Parameters that several commands share, so that they have one name and one range everywhere. */
 import { ROUTER_CHOICES } from '../model/gates.ts'
-import { oneOf, option, type Parameter, positional, repeated, text, whole } from './parameters.ts'
+import { byteSize, oneOf, option, type Parameter, positional, repeated, text, whole } from './parameters.ts'
 
 const MAX_SHARD_MEGABYTES = 1_000_000
 /** Experts that one selection may name, and characters of each name: a package id has 71. */
@@ -18,6 +18,16 @@ export const INSTITUTION = text(100)
 
 /** For any model; the ranks that a model allows are checked where its sizes are known. */
 export const RANK = whole(1, 65_536)
+
+const MIN_MEMORY = 100e6
+const MAX_MEMORY = 1e15
+
+/** Memory that a computation may take; undefined means `defaultMemoryBudget`. */
+export const MEMORY: Parameter<number | undefined> = option(
+  'memory',
+  'memory to use at most, as in 12GB or 12GiB (default: three quarters of the free memory)',
+  byteSize(MIN_MEMORY, MAX_MEMORY),
+)
 
 /** The column with the text. */
 export const COLUMN = option(

@@ -5,6 +5,7 @@
 import { resolve } from 'node:path'
 import { FormatError, InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
+import { gigabytes, parseBytes } from '../lib/memory.ts'
 
 const MAX_PATH = 4096
 
@@ -114,6 +115,22 @@ export function thousandths(min: number, max: number): Kind<number> {
       const value = Math.round(numberOf(given) * 1000)
       if (!Number.isSafeInteger(value) || value < min || value > max) {
         throw usage(`${title}: expected a number from ${min / 1000} to ${max / 1000}, got "${given}"`)
+      }
+      return value
+    },
+    decode: (fields, key) => fields.uint(key, max, min),
+  }
+}
+
+/** A number of bytes from `min` to `max`, as in `12GB`, `12GiB` or `12000000000`. */
+export function byteSize(min: number, max: number): Kind<number> {
+  return {
+    parse: (given, title) => {
+      const value = parseBytes(given)
+      if (value === undefined || value < min || value > max) {
+        throw usage(
+          `${title}: expected ${gigabytes(min)} to ${gigabytes(max)}, as in 12GB or 12GiB, got "${given}"`,
+        )
       }
       return value
     },

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import {
+  byteSize,
   decodeRequest,
   flag,
   oneOf,
@@ -28,6 +29,7 @@ async function roundTrip(parameter: Parameter<unknown>, value: Given, positional
 
 const WHOLE = option('it', 'help', whole(1, 64))
 const THOUSANDTHS = option('it', 'help', thousandths(1, 5000))
+const BYTES = option('it', 'help', byteSize(100e6, 1e11))
 const WORD = option('it', 'help', oneOf('exact', 'noised', 'none'))
 const TEXT = option('it', 'help', text(5))
 
@@ -35,6 +37,7 @@ describe('a parameter', () => {
   it.each<[string, Parameter<unknown>, Given, unknown]>([
     ['whole number', WHOLE, '64', 64],
     ['decimal number', THOUSANDTHS, '0.25', 250],
+    ['number of bytes', BYTES, '12GB', 12e9],
     ['word', WORD, 'noised', 'noised'],
     ['text', TEXT, 'abcde', 'abcde'],
     ['relative path', option('it', 'help', path), 'a', `${process.cwd()}/a`],
@@ -53,6 +56,8 @@ describe('a parameter', () => {
     ['word for a number', WHOLE, 'x', 'a whole number from 1 to 64, got "x"'],
     ['empty number', WHOLE, '', 'a whole number from 1 to 64, got ""'],
     ['decimal number above the range', THOUSANDTHS, '5.1', 'a number from 0.001 to 5, got "5.1"'],
+    ['number of bytes below the range', BYTES, '12', '100 MB to 100.0 GB, as in 12GB or 12GiB, got "12"'],
+    ['number of bytes in an unknown unit', BYTES, '12G', 'as in 12GB or 12GiB, got "12G"'],
     ['word that is not one of them', WORD, 'some', 'exact, noised or none, got "some"'],
     ['text that is too long', TEXT, 'abcdef', 'text of 1 to 5 characters, got 6'],
     ['missing option', requiredOption('it', 'help', text(5)), undefined, '--it is missing'],
@@ -67,6 +72,7 @@ describe('a parameter', () => {
     ['number above the range', WHOLE, 65],
     ['number below the range', WHOLE, 0],
     ['decimal number above the range', THOUSANDTHS, 5001],
+    ['number of bytes below the range', BYTES, 12],
     ['word that is not one of them', WORD, 'some'],
     ['text that is too long', TEXT, 'abcdef'],
     ['text for a flag', flag('it', 'help'), 'yes'],
