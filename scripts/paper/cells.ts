@@ -29,7 +29,13 @@ export class Cells {
   async arrays(name: string, make: (checkpoints: CheckpointStore) => Promise<Arrays>): Promise<Arrays> {
     const file = checkpointFile(join(this.dir, `${name}.safetensors`))
     const kept = await file.load()
-    if (kept !== undefined) return new Map(kept.arrays)
+    if (kept !== undefined) {
+      const arrays: Arrays = new Map(
+        [...kept.lengths].map(([key, length]) => [key, new Float32Array(length)]),
+      )
+      for (const [key, values] of arrays) await kept.read(key, values)
+      return arrays
+    }
     const arrays = await this.#timed(name, () =>
       make(checkpointFile(join(this.dir, `${name}.checkpoint.safetensors`))),
     )

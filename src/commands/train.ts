@@ -2,6 +2,7 @@
 import { TEXT_KINDS } from '../data/file-kinds.ts'
 import { readingLines } from '../data/reading-report.ts'
 import { InputError } from '../lib/errors.ts'
+import { gigabytes } from '../lib/memory.ts'
 import type { Waiting } from '../lib/turns.ts'
 import type { PairExport } from '../owner/export-pair.ts'
 import type { TrainEvent, TrainPhase, TrainRequest } from '../owner/train-expert.ts'
@@ -9,7 +10,7 @@ import type { TrainResult } from '../owner/training-folder.ts'
 import { type BytesProgress, bytesLine } from './bytes-progress.ts'
 import { calibrationWords } from './calibration-words.ts'
 import { nodeCommand, type ProgressLine } from './command.ts'
-import { COLUMN, EXPERT_NAME, RANK, SHARD_MEGABYTES, shardBytes } from './common-parameters.ts'
+import { COLUMN, EXPERT_NAME, MEMORY, SHARD_MEGABYTES, shardBytes } from './common-parameters.ts'
 import { option, path, paths, requiredOption, whole } from './parameters.ts'
 import { bar, bits, duration, megabytes } from './terminal.ts'
 
@@ -17,6 +18,8 @@ const MAX_PATHS = 1024
 const MAX_STEPS = 10_000_000
 /** One batch is read into memory as a whole: 4 MiB at this many micro-batches. */
 const MAX_ACCUMULATE = 1024
+/** For any model; the ranks that a model allows are checked where its sizes are known. */
+const MAX_RANK = 65_536
 const SEED = 1
 
 type TrainProgress = Exclude<TrainEvent, { readonly stage: 'done' }> | BytesProgress | Waiting
@@ -24,7 +27,7 @@ type TrainProgress = Exclude<TrainEvent, { readonly stage: 'done' }> | BytesProg
 export const TRAIN = nodeCommand({
   name: 'train',
   usage:
-    'train --data PATH... --name NAME [--column NAME] [--steps N] [--accumulate N] [--rank R] [--resume] [--export-pair DIR]',
+    'train --data PATH... --name NAME [--column NAME] [--steps N] [--accumulate N] [--rank R] [--memory SIZE] [--resume] [--export-pair DIR]',
   parameters: {
     data: paths('data', `file or folder of ${TEXT_KINDS}`, MAX_PATHS),
     column: COLUMN,
@@ -37,9 +40,10 @@ export const TRAIN = nodeCommand({
     ),
     rank: option(
       'rank',
-      'train a difference of this rank from the public FFN: a smaller expert (default: a whole FFN)',
-      RANK,
+      'train a difference of this rank from the public FFN: a smaller expert; 0: a whole FFN (default: 0 if that fits the memory, otherwise the largest of 128, 64, 32, 16 and 8 that does)',
+      whole(0, MAX_RANK),
     ),
+    memory: MEMORY,
     exportPair: option(
       'export-pair',
       'write the two-expert checkpoint to train elsewhere into a new folder, and stop',
@@ -51,7 +55,7 @@ export const TRAIN = nodeCommand({
   clientOptions: [{ name: 'resume', type: 'boolean', help: 'continue on the text that was prepared before' }],
   async *run(
     node,
-    { name, data, column, steps, accumulate, rank, exportPair, shardMegabytes },
+    { name, data, column, steps, accumulate, rank, memory, exportPair, shardMegabytes },
     signal,
   ): AsyncGenerator<TrainProgress, TrainResult | PairExport, void> {
     const { TRAIN_DEFAULTS } = await import('../owner/train-defaults.ts')
@@ -61,7 +65,8 @@ export const TRAIN = nodeCommand({
       column,
       steps: steps ?? TRAIN_DEFAULTS.steps,
       accumulate: accumulate ?? TRAIN_DEFAULTS.accumulate,
-      rank: rank ?? TRAIN_DEFAULTS.rank,
+      rank,
+      memory,
       seed: SEED,
     }
     if (exportPair !== undefined) {
@@ -139,6 +144,10 @@ function progressLine(event: TrainProgress): ProgressLine {
       }
     case 'warning':
       return { text: `warning: ${event.message}`, stays: true }
+    case 'plan':
+      return { text: planLine(event), stays: true }
+    case 'forecast':
+      return { text: forecastLine(event), stays: true }
     case 'bytes':
       return bytesLine(event)
     case 'step': {
@@ -156,6 +165,29 @@ const PHASES: Record<TrainPhase, string> = {
   'router-rows': 'computing the first router rows',
   compile: 'compiling the training step',
   score: 'scoring the expert on held-out text',
+}
+
+function planLine({
+  rank,
+  isRankChosen,
+  rows,
+  microBatches,
+  bytes,
+  weightBytes,
+  budget,
+}: Extract<TrainProgress, { readonly stage: 'plan' }>): string {
+  const expert = rank === 0 ? 'a whole FFN' : `rank ${rank}`
+  const why = isRankChosen && rank > 0 ? ', the largest that fits' : ''
+  const split = microBatches === 1 ? '' : `; ${rows} rows at a time, ${microBatches} times a step`
+  return `memory: about ${gigabytes(bytes)} of ${gigabytes(budget)} allowed, ${gigabytes(weightBytes)} of it for the public model; expert: ${expert}${why}${split}`
+}
+
+function forecastLine({
+  secondsPerStep,
+  residentBytes,
+  secondsLeft,
+}: Extract<TrainProgress, { readonly stage: 'forecast' }>): string {
+  return `time: about ${duration(secondsLeft)} for the steps that are left, ${secondsPerStep.toFixed(secondsPerStep < 10 ? 1 : 0)} s each; ${gigabytes(residentBytes)} of memory in use`
 }
 
 type TextStats = Extract<TrainProgress, { readonly stage: 'prepared' }>['stats']

@@ -4,8 +4,7 @@
 export const TRAIN_DEFAULTS = {
   steps: 200,
   accumulate: 1,
-  rank: 0,
-  /** Rows per micro-batch, and tokens per row. */
+  /** Rows per micro-batch of `accumulate`, and tokens per row. A large model's micro-batches are split further. */
   B: 8,
   T: 128,
   /** Share of the rows of a batch that are public text. */

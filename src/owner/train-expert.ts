@@ -9,21 +9,19 @@ import type { PrepareProgress } from '../data/prepare-progress.ts'
 import { windowSampler } from '../data/token-file.ts'
 import { ensurePrivateDir } from '../lib/files.ts'
 import { reporting } from '../lib/reporting.ts'
-import { checkRank } from '../model/low-rank.ts'
-import { zeroRows } from '../model/params.ts'
 import type { Engine } from '../tensor/engine.ts'
-import { ADAMW_DEFAULTS, AdamW } from '../training/optimizer.ts'
-import { compilePairStep, initialTrainables, releasedExpert } from '../training/pair.ts'
+import { releasedExpert } from '../training/pair.ts'
 import { EMBEDDING_WINDOW, embedForRouter, type RouterEmbedding } from '../training/router-embedding.ts'
-import { peakLearningRate } from '../training/schedule.ts'
-import { type StepReport, train } from '../training/train.ts'
+import type { StepReport } from '../training/train.ts'
+import type { TrainingPlan } from '../training/training-plan.ts'
 import { calibrate } from './calibrate.ts'
-import { checkpointFile } from './checkpoint-file.ts'
 import { SCORED_BYTES } from './held-out.ts'
 import { openReplay } from './replay.ts'
 import { pairScores } from './score.ts'
 import { ownStatistics, publicStatistics } from './statistics.ts'
 import { TRAIN_DEFAULTS } from './train-defaults.ts'
+import { planOf } from './train-plan.ts'
+import { type StepCost, trainSteps } from './train-steps.ts'
 import {
   saveConstantRows,
   saveExpert,
@@ -42,8 +40,13 @@ export interface TrainRequest {
   readonly steps: number
   /** Micro-batches of B rows per step: a larger batch in the same memory. */
   readonly accumulate: number
-  /** Rank of the trained difference from the public FFN; 0 trains a whole FFN. */
-  readonly rank: number
+  /**
+   * Rank of the trained difference from the public FFN; 0 trains a whole FFN. Undefined: the rank with which the
+   * training was begun, or as `planTraining` chooses.
+   */
+  readonly rank?: number | undefined
+  /** Bytes of memory that the training may take; undefined: `defaultMemoryBudget`. */
+  readonly memory?: number | undefined
   readonly seed: number
 }
 
@@ -58,6 +61,8 @@ export type TrainEvent =
   /** `tokensRead`: number of tokens of own text that the steps read. */
   | { readonly stage: 'prepared'; readonly stats: Corpus['stats']; readonly tokensRead: number }
   | ({ readonly stage: 'warning' } & CorpusWarning)
+  | ({ readonly stage: 'plan' } & TrainingPlan)
+  | ({ readonly stage: 'forecast' } & StepCost & { readonly secondsLeft: number })
   | ({ readonly stage: 'step' } & StepReport)
   | { readonly stage: 'done'; readonly result: TrainResult }
 
@@ -137,10 +142,9 @@ export async function startPair(
 }
 
 /**
- * Train an expert and score it. Each step runs `accumulate` micro-batches of B rows of T + 1 token ids (B and T of
- * `TRAIN_DEFAULTS`): ids [B, T] are the first T of each row, labels [B, T] the last T.
- * @throws InputError as `startPair`; `usage` for a rank that does not fit the model; `mismatch` for a checkpoint of
- * another rank. The reason of `signal`.
+ * Train an expert and score it. Each step computes `accumulate` B rows of T + 1 token ids (B and T of `TRAIN_DEFAULTS`), as many
+ * at once as its plan says: ids [B, T] are the first T of each row, labels [B, T] the last T.
+ * @throws InputError as `startPair`; as `planOf`; `mismatch` for a checkpoint of another rank. The reason of `signal`.
  */
 export async function* trainExpert(
   engine: Engine,
@@ -149,10 +153,9 @@ export async function* trainExpert(
   request: TrainRequest,
   signal: AbortSignal,
 ): AsyncGenerator<TrainEvent, void, void> {
-  const { config, params } = model
+  const { config } = model
   const dirs = trainingDirs(trainingRoot, request.name)
-  const { rank } = request
-  checkRank(config, rank)
+  const plan = await planOf(config, dirs, request)
   const tokensRead = ownTokensRead(request)
   const start = yield* reportedStart((stop, report) =>
     startPair(
@@ -169,32 +172,8 @@ export async function* trainExpert(
     yield { stage: 'prepared', stats: corpus.stats, tokensRead }
     const warnings = corpusWarnings(corpus.stats, { steps: request.steps, tokens: tokensRead })
     for (const warning of warnings) yield { stage: 'warning', ...warning }
-    const { B, T } = TRAIN_DEFAULTS
-    yield { stage: 'phase', phase: 'compile' }
-    const trainables = initialTrainables(config, params, embedding.rows, { rank })
-    const optimizer = new AdamW(ADAMW_DEFAULTS, trainables)
-    const compiled = await compilePairStep(engine, config, params, zeroRows(config), B, T, { rank })
-    try {
-      const steps = train({
-        compiled,
-        trainables,
-        optimizer,
-        schedule: {
-          peak: peakLearningRate(config.hiddenSize),
-          warmupSteps: TRAIN_DEFAULTS.warmupSteps,
-          totalSteps: request.steps,
-        },
-        batches: (step) => start.batch(step, B * request.accumulate),
-        accumulate: request.accumulate,
-        checkpoints: checkpointFile(dirs.checkpoint),
-        checkpointEvery: TRAIN_DEFAULTS.checkpointEvery,
-        signal,
-        clock: () => performance.now(),
-      })
-      for await (const report of steps) yield { stage: 'step', ...report }
-    } finally {
-      await compiled.dispose()
-    }
+    yield { stage: 'plan', ...plan }
+    const { trainables, cost } = yield* trainSteps(engine, model, start, dirs, request, plan, signal)
     signal.throwIfAborted()
     yield { stage: 'phase', phase: 'score' }
     const own = await ownStatistics(model, corpus)
@@ -226,6 +205,8 @@ export async function* trainExpert(
       documents: corpus.stats.train.documents,
       replayShareMilli: Math.round(TRAIN_DEFAULTS.replayShare * 1000),
       statisticsDocuments: own?.documents ?? 0,
+      rank: plan.rank,
+      ...(cost === undefined ? {} : { cost: { plannedBytes: plan.bytes, ...cost } }),
       ...score,
       ...(calibration === undefined ? {} : { calibration }),
       ...(warnings.length === 0 ? {} : { warnings }),

@@ -52,6 +52,16 @@ export interface TrainResult {
   readonly replayShareMilli: number
   /** Number of documents that the expert's router statistics average over; 0 without statistics. */
   readonly statisticsDocuments: number
+  /** Rank of the trained difference from the public FFN, 0 for a whole FFN; absent for training elsewhere. */
+  readonly rank?: number
+  /** What a step took; absent if the last run computed fewer than two steps. */
+  readonly cost?: {
+    /** Memory that the training was expected to take, in bytes. */
+    readonly plannedBytes: number
+    /** Resident memory of the process after two steps, in bytes. */
+    readonly residentBytes: number
+    readonly secondsPerStep: number
+  }
   /** On the owner's held-out text; absent if there was none. */
   readonly own?: Score
   /** On public held-out text; absent for training elsewhere. */

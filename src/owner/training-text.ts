@@ -11,9 +11,9 @@ import { InputError } from '../lib/errors.ts'
 import { ensurePrivateDir, pathExists } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
 import { reporting } from '../lib/reporting.ts'
-import { checkRank } from '../model/low-rank.ts'
 import { TRAIN_DEFAULTS } from './train-defaults.ts'
 import type { PairRequest, TrainRequest } from './train-expert.ts'
+import { planOf } from './train-plan.ts'
 import { trainingDirs } from './training-folder.ts'
 
 /**
@@ -27,8 +27,9 @@ export async function* prepareText(
   request: TrainRequest,
   signal: AbortSignal,
 ): AsyncGenerator<PrepareProgress, void, void> {
-  checkRank(model.config, request.rank)
   const dirs = trainingDirs(trainingRoot, request.name)
+  // What does not fit is refused before hours of reading.
+  await planOf(model.config, dirs, request)
   await ensurePrivateDir(dirs.dir)
   const maxTrainBytes = sampleBytes(ownTokensRead(request))
   const stop = new AbortController()

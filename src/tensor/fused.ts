@@ -108,6 +108,11 @@ export function headLogProbs(x: Tensor, weight: Tensor, labels: Tensor, gradient
   return gradients === 'both' ? trainedHead(x, weight, labels) : frozenHead(x, weight, labels, gradients)
 }
 
+/** Number of rows, of N, whose logits over a vocabulary of V a frozen head computes at once. */
+export function headRows(N: number, V: number): number {
+  return Math.max(1, Math.ceil(N / Math.ceil((N * V) / LOGITS_AT_ONCE)))
+}
+
 /** For the logits of h [n, C]: exp(logits - peak) [n, V], the sum of its rows [n, 1], and the log-sum-exp [n, 1]. */
 function softmaxParts(h: Tensor, w: Tensor): { unnormal: Tensor; total: Tensor; lse: Tensor } {
   const logits = matMul(h as never, w as never, false, true) as Tensor // (n, C) x (V, C)' -> (n, V)
@@ -121,27 +126,32 @@ function softmaxParts(h: Tensor, w: Tensor): { unnormal: Tensor; total: Tensor; 
 function frozenHead(x: Tensor, weight: Tensor, labels: Tensor, gradients: HeadGradients): Tensor {
   const [N, C] = x.shape as [number, number]
   const V = weight.shape[0] as number
-  const rowsAtOnce = Math.max(1, Math.ceil(N / Math.ceil((N * V) / LOGITS_AT_ONCE)))
+  const rowsAtOnce = headRows(N, V)
   const op = customGrad((...args) => {
     const [h, w, save] = args as unknown[] as [Tensor, Tensor, Save]
-    const lse: Tensor[] = []
-    const expected: Tensor[] = []
+    const chunks: Tensor[] = []
     for (let from = 0; from < N; from += rowsAtOnce) {
       const parts = softmaxParts(slice(h, [from, 0], [Math.min(rowsAtOnce, N - from), C]), w)
-      lse.push(parts.lse)
-      if (gradients === 'none') continue
-      expected.push(mul(matMul(parts.unnormal as never, w as never) as Tensor, reciprocal(parts.total)))
+      if (gradients === 'none') {
+        chunks.push(parts.lse)
+        continue
+      }
+      const expected = mul(matMul(parts.unnormal as never, w as never) as Tensor, reciprocal(parts.total))
+      // Joined, so that an engine that orders operations by need finishes a chunk before it begins the next one.
+      chunks.push(concat([parts.lse, expected], 1))
     }
+    const joined = concat(chunks, 0) // (N, 1), or (N, 1 + C) with gradients
+    const lse = slice(joined, [0, 0], [N, 1])
     const rows = gather(w, labels as Tensor1D) // (N, C)
     const picked = sum(mul(h, rows), 1, true) // (N, 1)
-    save(gradients === 'none' ? [w] : [w, concat(expected, 0), rows])
+    save(gradients === 'none' ? [w] : [w, slice(joined, [0, 1], [N, C]), rows])
     const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor[] => {
       const [w_, expected_, rows_] = saved as [Tensor, Tensor, Tensor]
       const dLse = slice(dy, [0, 0], [N, 1])
       const dPicked = slice(dy, [0, 1], [N, 1])
       return [add(mul(expected_, dLse), mul(rows_, dPicked)), zerosLike(w_)]
     }
-    return { value: concat([concat(lse, 0), picked], 1), gradFunc }
+    return { value: concat([lse, picked], 1), gradFunc }
   })
   return op(x, weight)
 }

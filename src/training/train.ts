@@ -3,7 +3,7 @@
  * for bit from a checkpoint. Knows neither the source of the text nor where checkpoints are kept.
  */
 import { InputError } from '../lib/errors.ts'
-import type { Compiled, Values } from '../tensor/engine.ts'
+import type { Compiled } from '../tensor/engine.ts'
 import type { AdamW } from './optimizer.ts'
 import type { Trainables } from './pair.ts'
 import { learningRate, type Schedule } from './schedule.ts'
@@ -20,8 +20,17 @@ export interface TrainingCheckpoint {
   readonly arrays: ReadonlyMap<string, Float32Array>
 }
 
+/** A stored checkpoint, whose arrays are read one at a time. */
+export interface SavedCheckpoint {
+  readonly step: number
+  /** Number of values of every array, by the names of `TrainingCheckpoint`. */
+  readonly lengths: ReadonlyMap<string, number>
+  /** Read an array; `into` has its length. */
+  read(name: string, into: Float32Array): Promise<void>
+}
+
 export interface CheckpointStore {
-  load(): Promise<TrainingCheckpoint | undefined>
+  load(): Promise<SavedCheckpoint | undefined>
   save(checkpoint: TrainingCheckpoint): Promise<void>
 }
 
@@ -62,7 +71,7 @@ const SPEED_SMOOTHING = 0.1
 export async function* train(init: TrainInit): AsyncGenerator<StepReport, void, void> {
   const { compiled, trainables, optimizer, schedule } = init
   const saved = await init.checkpoints?.load()
-  if (saved !== undefined) restore(saved, trainables, optimizer)
+  if (saved !== undefined) await restore(saved, trainables, optimizer)
   const gradients = new Map([...trainables].map(([name, p]) => [name, new Float32Array(p.length)]))
   const into = Object.fromEntries([...gradients].map(([name, g]) => [`d.${name}`, g]))
   const sums =
@@ -175,21 +184,18 @@ function snapshot(trainables: Trainables, optimizer: AdamW): TrainingCheckpoint 
   return { step: optimizer.step, arrays }
 }
 
-function restore(saved: TrainingCheckpoint, trainables: Trainables, optimizer: AdamW): void {
-  for (const [name, values] of trainables) {
-    copyInto(values, saved.arrays.get(name), name)
-    copyInto(optimizer.first.get(name) as Values, saved.arrays.get(`m.${name}`), `m.${name}`)
-    copyInto(optimizer.second.get(name) as Values, saved.arrays.get(`v.${name}`), `v.${name}`)
+async function restore(saved: SavedCheckpoint, trainables: Trainables, optimizer: AdamW): Promise<void> {
+  const { arrays } = snapshot(trainables, optimizer)
+  // All lengths are compared before the first value is read, so that a mismatch changes nothing.
+  for (const [name, { length }] of arrays) {
+    const found = saved.lengths.get(name)
+    if (found !== length) {
+      throw new InputError(
+        'mismatch',
+        `the checkpoint has ${found ?? 'no'} values of ${name}, expected ${length}: continue with the --rank that the training was begun with, or choose another --name`,
+      )
+    }
   }
+  for (const [name, values] of arrays) await saved.read(name, values)
   optimizer.step = saved.step
-}
-
-function copyInto(target: Values, source: Float32Array | undefined, name: string): void {
-  if (source?.length !== target.length) {
-    throw new InputError(
-      'mismatch',
-      `the checkpoint has ${source?.length ?? 'no'} values of ${name}, expected ${target.length}: continue with the --rank that the training was begun with, or choose another --name`,
-    )
-  }
-  target.set(source)
 }

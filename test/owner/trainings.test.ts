@@ -213,6 +213,38 @@ describe('a training', () => {
     expect((await trainings.load('law')).result.reading).toEqual(result?.reading)
   })
 
+  it('says what it will take before its first step, measures a step, and keeps both with the result', async () => {
+    const { trainings } = await newHome()
+    const stages: string[] = []
+    let result: TrainResult | undefined
+    for await (const event of trainings.train({ ...LAW, steps: 3, memory: 2e9 }, signal)) {
+      if (['plan', 'forecast', 'step'].includes(event.stage)) stages.push(event.stage)
+      if (event.stage === 'plan')
+        expect(event).toMatchObject({ rank: 0, rows: TRAIN_DEFAULTS.B, budget: 2e9 })
+      if (event.stage === 'done') result = event.result
+    }
+    expect(stages).toEqual(['plan', 'step', 'forecast', 'step', 'step'])
+    expect(result).toMatchObject({ rank: 0, cost: { plannedBytes: expect.any(Number) } })
+    expect(result?.cost?.secondsPerStep).toBeGreaterThan(0)
+  })
+
+  it('that does not fit the memory is refused before its text is read', async () => {
+    const { trainings } = await newHome()
+    await expect(trainings.train({ ...LAW, memory: 100e6 }, signal).next()).rejects.toMatchObject({
+      code: 'out-of-memory',
+      message: expect.stringMatching(/and 100 MB may be used: --memory allows more/),
+    })
+  })
+
+  it('keeps the rank with which it was begun, unless another one is asked for', async () => {
+    const { trainings } = await newHome()
+    await toEnd(trainings.train({ ...LAW, rank: 2 }, signal))
+    expect(await toEnd(trainings.train({ ...LAW, steps: 2 }, signal))).toMatchObject({ rank: 2 })
+    await expect(toEnd(trainings.train({ ...LAW, steps: 3, rank: 0 }, signal))).rejects.toMatchObject({
+      code: 'mismatch',
+    })
+  })
+
   it('stops when its home is closed', async () => {
     const stop = new AbortController()
     const { trainings } = await newHome(stop.signal)

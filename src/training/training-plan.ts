@@ -1,0 +1,117 @@
+/**
+ * Plans the memory of a training before it starts: chooses the rank of the expert and the number of rows that are
+ * computed at once, so that the training fits a budget. Knows nothing about files and engines.
+ */
+import { InputError } from '../lib/errors.ts'
+import { gigabytes } from '../lib/memory.ts'
+import type { ModelConfig } from '../model/config.ts'
+import { publicShapes } from '../model/params.ts'
+import { sizeOf } from '../tensor/engine.ts'
+import { headRows } from '../tensor/fused.ts'
+import { trainableShapes } from './pair.ts'
+
+/** Ranks to choose from if none is given and a whole FFN does not fit. */
+const RANKS = [128, 64, 32, 16, 8] as const
+const FLOAT = Float32Array.BYTES_PER_ELEMENT
+/** The engine's code and threads, garbage, and what its allocator keeps beside the tensors. */
+const FIXED_BYTES = 150e6
+/**
+ * Float32 values that the backward pass needs of each token and layer, as multiples of the hidden size and of the FFN
+ * width; and those of the layer that is being computed. Fitted to resident memory at hidden sizes of 1024 and 2048.
+ */
+const STORED = { hidden: 14, ffn: 4 }
+const TRANSIENT = { hidden: 8, ffn: 4 }
+/** Arrays of the size of the trained parameters: the parameters, two moments, the gradient and the binding's copy. */
+const ARRAYS = 5
+/**
+ * Activations of a low-rank step above which it is split even if they fit: 512 tokens at once are computed as fast as
+ * more. A whole FFN pays for a split with one more array of its size, so it is split only if it must be.
+ */
+const SPLIT_BYTES = 1e9
+const SPLIT_TOKENS = 512
+
+export interface PlanRequest {
+  /** Rank of the expert; 0: a whole FFN; undefined: chosen by memory. */
+  readonly rank: number | undefined
+  /** Rows of T tokens of one step, before they are split, and micro-batches of as many rows that the user asked for. */
+  readonly B: number
+  readonly T: number
+  readonly accumulate: number
+  /** Bytes that the training may take. */
+  readonly budget: number
+}
+
+export interface TrainingPlan {
+  readonly rank: number
+  /** Whether the rank follows from memory. */
+  readonly isRankChosen: boolean
+  /** Rows that are computed at once; a divisor of `B`. */
+  readonly rows: number
+  /** Number of micro-batches of a step. */
+  readonly microBatches: number
+  /** Bytes that the training takes at most. */
+  readonly bytes: number
+  /** Bytes of the public model in it, in float32. */
+  readonly weightBytes: number
+  readonly budget: number
+}
+
+/**
+ * The plan of a training. Without a rank, the expert is a whole FFN if that fits, otherwise of the largest rank that
+ * does.
+ * @throws InputError `out-of-memory` if nothing fits, with the alternatives that do.
+ */
+export function planTraining(config: ModelConfig, request: PlanRequest): TrainingPlan {
+  const { rank, budget } = request
+  const most = Math.min(config.hiddenSize, config.intermediateSize)
+  const low = RANKS.filter((candidate) => candidate <= most)
+  for (const candidate of rank === undefined ? [0, ...low] : [rank]) {
+    const plan = planFor(config, request, candidate)
+    if (plan.bytes <= budget) return plan
+  }
+  const fitting = low.filter((candidate) => planFor(config, request, candidate).bytes <= budget)
+  const least = planFor(config, request, rank ?? (low.at(-1) as number))
+  const alternatives = [
+    ...(fitting[0] === undefined || rank === fitting[0] ? [] : [`--rank ${fitting[0]} fits`]),
+    ...(planFor(config, { ...request, accumulate: 1 }, least.rank).bytes <= budget
+      ? ['--accumulate 1 fits']
+      : []),
+    '--memory allows more',
+    '--export-pair DIR trains on a cluster',
+  ]
+  throw new InputError(
+    'out-of-memory',
+    `this training needs ${gigabytes(least.bytes)} of memory (${gigabytes(least.weightBytes)} for the public model in float32), and ${gigabytes(budget)} may be used: ${alternatives.join(', ')}`,
+    { bytes: least.bytes, budget },
+  )
+}
+
+/** The fastest plan for a rank that fits; if none fits, the one with the least memory. */
+function planFor(config: ModelConfig, request: PlanRequest, rank: number): TrainingPlan {
+  const { B, T, accumulate, budget } = request
+  const weightBytes = FLOAT * total(publicShapes(config))
+  const trained = total(trainableShapes(config, rank))
+  const planOf = (rows: number): TrainingPlan => {
+    const microBatches = accumulate * (B / rows)
+    const arrays = FLOAT * trained * (ARRAYS + (microBatches > 1 ? 1 : 0))
+    const bytes = weightBytes + arrays + activationBytes(config, rank, rows, T) + FIXED_BYTES
+    return { rank, isRankChosen: request.rank === undefined, rows, microBatches, bytes, weightBytes, budget }
+  }
+  const fast = rank > 0 && activationBytes(config, rank, B, T) > SPLIT_BYTES ? SPLIT_TOKENS / T : B
+  const divisors = Array.from({ length: B }, (_, i) => B - i).filter((rows) => B % rows === 0 && rows <= fast)
+  const plans = divisors.map(planOf)
+  return plans.find(({ bytes }) => bytes <= budget) ?? plans.reduce((a, b) => (b.bytes < a.bytes ? b : a))
+}
+
+/** Bytes of the activations of `rows` rows of T tokens, with the logits of the rows that the head computes at once. */
+function activationBytes(config: ModelConfig, rank: number, rows: number, T: number): number {
+  const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L, vocabSize: V } = config
+  const tokens = rows * T
+  const stored = L * (STORED.hidden * C + STORED.ffn * F + 3 * rank)
+  const transient = TRANSIENT.hidden * C + TRANSIENT.ffn * F
+  return FLOAT * (tokens * (stored + transient) + 3 * headRows(tokens, V) * V)
+}
+
+function total(shapes: ReadonlyMap<string, readonly number[]>): number {
+  return [...shapes.values()].reduce((sum, shape) => sum + sizeOf(shape), 0)
+}
