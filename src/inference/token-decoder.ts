@@ -9,9 +9,8 @@
  * and test/inference/token-decoder.test.ts holds it to a reference in double precision.
  */
 import { setImmediate } from 'node:timers/promises'
-import type { Bits } from '../kernels/quantized.ts'
 import type { VectorKernels } from '../kernels/vector-kernels.ts'
-import { type PlainVectors, type VectorRegion, writeVector } from '../kernels/vector-layout.ts'
+import type { PlainVectors, ProductResults } from '../kernels/vector-layout.ts'
 import { VectorThreads } from '../kernels/vector-threads.ts'
 import { headSize, keyValueWidth, type ModelConfig } from '../model/config.ts'
 import { type RotaryHalves, rotaryHalves } from '../model/layers.ts'
@@ -55,7 +54,6 @@ export class TokenDecoder {
   readonly memory: AttentionMemory
   readonly #config: ModelConfig
   readonly #E: number
-  readonly #bits: 0 | Bits
   readonly #threads: VectorThreads
   readonly #trunk: TrunkLayout
   readonly #kernels: VectorKernels
@@ -74,7 +72,6 @@ export class TokenDecoder {
     const { E, streams } = init
     this.#config = config
     this.#E = E
-    this.#bits = quantized?.bits ?? 0
     this.#threads = threads
     this.memory = new AttentionMemory(threads, streams, config.hiddenSize, init.threads)
     this.#trunk = layOutTrunk(threads, config, params, quantized, init)
@@ -174,19 +171,18 @@ export class TokenDecoder {
     const weights = trunk.attention[layer] as Attention
     const gains = trunk.gains[layer] as Gains
     const K = keyValueWidth(this.#config)
-    const bits = this.#bits
-    const from = { kind: 'product', block, x: x.address, width: C, bits, vectors: B } as const
-    for (let b = 0; b < B; b++) writeVector(kernels, u, b, x, B, b)
+    const from = { kind: 'product', block, x: x.address, vectors: B } as const
+    for (let b = 0; b < B; b++) x.writeFrom(B, b, u.at(b))
     this.#threads.run([
-      { ...from, matrix: weights.q_proj, y: products.q.address, rows: C },
-      { ...from, matrix: weights.k_proj, y: products.k.address, rows: K },
-      { ...from, matrix: weights.v_proj, y: products.v.address, rows: K },
+      { ...from, matrix: weights.q_proj, y: products.q.address },
+      { ...from, matrix: weights.k_proj, y: products.k.address },
+      { ...from, matrix: weights.v_proj, y: products.v.address },
     ])
     const half = headSize(this.#config) / 2
     lengths.forEach((length, b) => {
-      this.#readOutput(products.q, B, b, q)
-      this.#readOutput(products.k, B, b, k)
-      this.#readOutput(products.v, B, b, v)
+      this.#readOutput(products.q, b, q)
+      this.#readOutput(products.k, b, k)
+      this.#readOutput(products.v, b, v)
       kernels.rmsNorm(q.at(b), gains.q, q.at(b), C, rmsNormEps)
       kernels.rmsNorm(k.at(b), gains.k, k.at(b), K, rmsNormEps)
       kernels.rotate(q.at(b), cos.at(b), sin.at(b), half, C)
@@ -213,9 +209,9 @@ export class TokenDecoder {
       },
     ])
     q.first(B).set(past.mixed.subarray(0, B * C))
-    for (let b = 0; b < B; b++) writeVector(kernels, q, b, x, B, b)
-    this.#threads.run([{ ...from, matrix: weights.o_proj, y: products.q.address, rows: C }])
-    for (let b = 0; b < B; b++) this.#readOutput(products.q, B, b, y)
+    for (let b = 0; b < B; b++) x.writeFrom(B, b, q.at(b))
+    this.#threads.run([{ ...from, matrix: weights.o_proj, y: products.q.address }])
+    for (let b = 0; b < B; b++) this.#readOutput(products.q, b, y)
     this.#addToStream(gains.attention, B)
   }
 
@@ -228,35 +224,24 @@ export class TokenDecoder {
     return routerLogits.first(B)
   }
 
-  /** Copies vector b of the n results of a product to vector b of `to`. */
-  #readOutput(from: VectorRegion, n: number, b: number, to: PlainVectors): void {
-    this.#kernels.deinterleave(from.at(b), from.step(n, b), to.at(b), from.width)
+  /** Copies result b of a product to vector b of `to`. */
+  #readOutput(from: ProductResults, b: number, to: PlainVectors): void {
+    const result = from.vector(b)
+    to.first(b + 1).set(result, b * result.length)
   }
 
   /** Logits (B, V) of the residual stream, which this overwrites. */
   #head(B: number): Float32Array {
-    const { hiddenSize: C, vocabSize: V, rmsNormEps } = this.#config
+    const { hiddenSize: C, rmsNormEps } = this.#config
     const { block, x, u, head, finalGain, products, logits } = this.#trunk
     const kernels = this.#kernels
     for (let b = 0; b < B; b++) {
       kernels.rmsNorm(u.at(b), finalGain, u.at(b), C, rmsNormEps)
-      writeVector(kernels, u, b, x, B, b)
+      x.writeFrom(B, b, u.at(b))
     }
-    this.#threads.run([
-      {
-        kind: 'product',
-        block,
-        x: x.address,
-        matrix: head,
-        y: products.logits.address,
-        rows: V,
-        width: C,
-        bits: this.#bits,
-        vectors: B,
-      },
-    ])
-    // In ascending order: if V is not a multiple of four, writing a vector overwrites the start of the next one.
-    for (let b = 0; b < B; b++) this.#readOutput(products.logits, B, b, logits)
+    const y = products.logits.address
+    this.#threads.run([{ kind: 'product', block, x: x.address, matrix: head, y, vectors: B }])
+    for (let b = 0; b < B; b++) this.#readOutput(products.logits, b, logits)
     return logits.first(B)
   }
 }

@@ -5,24 +5,24 @@
  */
 
 import { BlockLayout } from '../kernels/block-layout.ts'
-import { type Bits, QUANTIZED_BLOCK } from '../kernels/quantized.ts'
-import type { Block, Matrix } from '../kernels/vector-jobs.ts'
+import { packMatrix } from '../kernels/coded-matrix.ts'
 import {
-  PlainVectors,
-  pairedSize,
-  pairRows,
-  QuantizedRegion,
-  type VectorInput,
-  VectorRegion,
-} from '../kernels/vector-layout.ts'
-import type { VectorThreads } from '../kernels/vector-threads.ts'
+  isCoded,
+  type Matrix,
+  type MatrixFormat,
+  matrixBytes,
+  widthMultiple,
+} from '../kernels/matrix-format.ts'
+import { pairRows } from '../kernels/paired-rows.ts'
+import type { Bits } from '../kernels/quantized.ts'
+import type { Block } from '../kernels/vector-jobs.ts'
+import { PlainVectors, ProductInputs, ProductResults } from '../kernels/vector-layout.ts'
+import { MAX_BLOCK_BYTES, type VectorThreads } from '../kernels/vector-threads.ts'
 import { expertName, FFN_PROJECTIONS, layerName, routerName } from '../lib/tensor-names.ts'
 import { headSize, keyValueWidth, type ModelConfig } from '../model/config.ts'
 import { type Params, requireParam } from '../model/params.ts'
 import type { QuantizedParams } from './quantized-params.ts'
 
-/** Maximum size of a block, because addresses have 32 bits. */
-const MAX_BLOCK_BYTES = 2 ** 32
 /** Allowance for norms, alignment and other small items. */
 const SPARE_BYTES = 2 ** 22
 
@@ -32,9 +32,15 @@ export type Attention = Readonly<Record<(typeof ATTENTION)[number], Matrix>>
 /** The matrices of one layer of an expert. */
 export type Ffn = Readonly<Record<(typeof FFN_PROJECTIONS)[number], Matrix>>
 
+/** The format of the matrices whose integers have this number of bits; undefined: floats. */
+function formatOf(bits: Bits | undefined): MatrixFormat {
+  return bits === undefined ? 'fp32' : bits === 8 ? 'int8' : 'int4'
+}
+
 /**
- * Bytes of the weights that a decoder would copy. Infinity if the kernels do not support the model: widths must be
- * multiples of 4 (of the quantization block if quantized), and every block of memory must fit into 32-bit addresses.
+ * Bytes of the weights that a decoder would copy. Infinity if the kernels do not support the model: the sizes of heads
+ * must be multiples of 4, widths multiples of 4 (of the quantization block if quantized), and every block of memory
+ * must fit into 32-bit addresses.
  * @param streams maximum number of sequences
  */
 export function weightLayoutBytes(
@@ -45,11 +51,11 @@ export function weightLayoutBytes(
 ): number {
   const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L, vocabSize: V } = config
   const K = keyValueWidth(config)
-  const bytes = (values: number): number =>
-    bits === undefined ? 4 * values : (values * bits) / 8 + (4 * values) / QUANTIZED_BLOCK
-  const trunk = bytes(L * (2 * C * C + 2 * C * K) + V * C) + 4 * L * E * C
-  const expert = bytes(L * 3 * C * F)
-  const multiple = bits === undefined ? 4 : QUANTIZED_BLOCK
+  const format = formatOf(bits)
+  const bytes = (rows: number, width: number): number => matrixBytes(format, rows, width)
+  const trunk = L * (2 * bytes(C, C) + 2 * bytes(K, C)) + bytes(V, C) + 4 * L * E * C
+  const expert = L * (2 * bytes(F, C) + bytes(C, F))
+  const multiple = widthMultiple(format)
   const isSupported = headSize(config) % 4 === 0 && C % multiple === 0 && F % multiple === 0
   // Each vector has a buffer in the layout of products and a contiguous one; streams are rounded up to groups of four.
   const vectors = (streams + 3) * 4 * Math.max(2 * (4 * C + 2 * K + V + E), 3 * F + 2 * C)
@@ -79,10 +85,10 @@ export interface TrunkLayout {
   readonly routerRows: readonly number[]
   readonly head: Matrix
   /** Input vectors of products, and their results. */
-  readonly x: VectorInput
-  readonly products: Readonly<Record<'q' | 'k' | 'v' | 'logits', VectorRegion>>
-  /** Vectors on the way to or from the block of an expert: kernels can address only one block. */
-  readonly transfer: VectorRegion
+  readonly x: ProductInputs
+  readonly products: Readonly<Record<'q' | 'k' | 'v' | 'logits', ProductResults>>
+  /** A result on its way from the block of an expert: kernels can address only one block. */
+  readonly transfer: PlainVectors
   /** Residual stream of every sequence. */
   readonly u: PlainVectors
   /** Output of attention or experts, which is added to the residual stream. */
@@ -102,12 +108,12 @@ export interface ExpertLayout {
   readonly block: Block
   /** By layer. */
   readonly ffn: readonly Ffn[]
-  readonly x: VectorInput
-  readonly gate: VectorRegion
-  readonly up: VectorRegion
-  /** Input of the down projection: the same as `gate`, which holds the gated vectors, or their quantized copy. */
-  readonly inner: VectorInput
-  readonly y: VectorRegion
+  readonly x: ProductInputs
+  readonly gate: ProductResults
+  readonly up: ProductResults
+  /** Input of the down projection: the gated vectors in the layout of products. */
+  readonly inner: ProductInputs
+  readonly y: ProductResults
 }
 
 /** Allocates and fills the block of the trunk. @throws RangeError if the system cannot provide the memory. */
@@ -139,12 +145,12 @@ export function layOutTrunk(
   const head = builder.matrix('lm_head.weight')
   const x = builder.input(C)
   const products = {
-    q: builder.region(C),
-    k: builder.region(K),
-    v: builder.region(K),
-    logits: builder.region(V),
+    q: builder.results(C),
+    k: builder.results(K),
+    v: builder.results(K),
+    logits: builder.results(V),
   }
-  const transfer = builder.region(C)
+  const transfer = builder.plain(C)
   const [u, y, q] = [builder.plain(C), builder.plain(C), builder.plain(C)]
   const [k, v] = [builder.plain(K), builder.plain(K)]
   const [cos, sin] = [builder.plain(headSize(config) / 2), builder.plain(headSize(config) / 2)]
@@ -171,10 +177,10 @@ export function layOutExpert(
     byName(FFN_PROJECTIONS, (name) => builder.matrix(expertName(layer, e, name))),
   )
   const x = builder.input(C)
-  const gate = builder.region(F)
-  const up = builder.region(F)
-  const inner = quantized === undefined ? gate : builder.input(F)
-  const y = builder.region(C)
+  const gate = builder.results(F)
+  const up = builder.results(F)
+  const inner = builder.input(F)
+  const y = builder.results(C)
   return { block: builder.block(threads), ffn, x, gate, up, inner, y }
 }
 
@@ -188,7 +194,7 @@ class BlockBuilder {
   readonly #params: Params
   readonly #quantized: QuantizedParams | undefined
   readonly #streams: number
-  readonly #regions: { bind(buffer: SharedArrayBuffer): void }[] = []
+  readonly #vectors: { bind(block: Block): void }[] = []
   readonly #copies: ((buffer: SharedArrayBuffer) => void)[] = []
 
   constructor(params: Params, quantized: QuantizedParams | undefined, streams: number) {
@@ -207,53 +213,46 @@ class BlockBuilder {
 
   /** Reserves a matrix in the layout of products. */
   matrix(name: string): Matrix {
-    const matrix = this.#quantized?.of(name)
-    if (matrix === undefined) return { w: this.#paired(name), scales: 0 }
-    const { bits } = matrix
-    const w = this.layout.reserve(matrix.packed.length / 4)
-    const scales = this.layout.reserve(matrix.scales.length)
-    this.#copies.push((buffer) => {
-      const packed = new Uint8Array(buffer, w, matrix.packed.length)
-      // The kernels read signed bytes.
-      if (bits === 8) for (let i = 0; i < packed.length; i++) packed[i] = (matrix.packed[i] as number) ^ 128
-      else packed.set(matrix.packed)
-      new Float32Array(buffer, scales, matrix.scales.length).set(matrix.scales)
-    })
-    return { w, scales }
-  }
-
-  #paired(name: string): number {
     const { data, shape } = requireParam(this.#params, name)
-    const width = shape.at(-1) as number
-    const size = pairedSize(data.length / width, width)
-    const at = this.layout.reserve(size)
-    this.#copies.push((buffer) => pairRows(data, new Float32Array(buffer, at, size), width))
-    return at
+    const [rows, width] = shape as [number, number]
+    const format = this.#format
+    const bytes = matrixBytes(format, rows, width)
+    const at = this.layout.reserveBytes(bytes)
+    this.#copies.push((buffer) => {
+      if (isCoded(format)) {
+        const quantized = this.#quantized?.of(name)
+        if (quantized !== undefined) packMatrix(quantized, new Uint8Array(buffer, at, bytes))
+      } else pairRows(data, new Float32Array(buffer, at, bytes / 4), width)
+    })
+    return { format, at, rows, width }
   }
 
-  region(width: number): VectorRegion {
-    return this.#register(new VectorRegion(this.layout, this.#streams, width, this.#quantized === undefined))
+  get #format(): MatrixFormat {
+    return formatOf(this.#quantized?.bits)
   }
 
-  input(width: number): VectorInput {
-    if (this.#quantized === undefined) return this.region(width)
-    return this.#register(new QuantizedRegion(this.layout, this.#streams, width, this.#quantized.bits))
+  results(rows: number): ProductResults {
+    return this.#register(new ProductResults(this.layout, this.#streams, rows))
+  }
+
+  input(width: number): ProductInputs {
+    return this.#register(new ProductInputs(this.layout, this.#streams, width, this.#format))
   }
 
   plain(width: number): PlainVectors {
     return this.#register(new PlainVectors(this.layout, this.#streams, width))
   }
 
-  #register<R extends { bind(buffer: SharedArrayBuffer): void }>(region: R): R {
-    this.#regions.push(region)
-    return region
+  #register<R extends { bind(block: Block): void }>(vectors: R): R {
+    this.#vectors.push(vectors)
+    return vectors
   }
 
   /** Allocates the block, copies the weights into it and binds the vector buffers. */
   block(threads: VectorThreads): Block {
     const block = threads.block(this.layout.bytes)
     for (const copy of this.#copies) copy(block.buffer)
-    for (const region of this.#regions) region.bind(block.buffer)
+    for (const vectors of this.#vectors) vectors.bind(block)
     return block
   }
 }

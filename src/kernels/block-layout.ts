@@ -7,8 +7,13 @@ export class BlockLayout {
 
   /** Reserves space for `count` floats or 32-bit integers. @returns its byte offset in the memory. */
   reserve(count: number): number {
+    return this.reserveBytes(4 * count)
+  }
+
+  /** Reserves space for `bytes` bytes. @returns its byte offset in the memory. */
+  reserveBytes(bytes: number): number {
     const at = this.bytes
-    this.bytes = Math.ceil((at + 4 * count) / ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+    this.bytes = Math.ceil((at + bytes) / ALIGNMENT_BYTES) * ALIGNMENT_BYTES
     return at
   }
 }

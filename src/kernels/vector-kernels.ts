@@ -3,10 +3,42 @@
  * one head, and the steps between them. Addresses are byte offsets in the memory of the instance. Widths and counts are
  * numbers of floats, and multiples of four unless stated otherwise. Does not know threads or models.
  */
+import { bf16Product, encodeBf16, expandBf16, splitPairs } from './bf16-kernels.ts'
+import { codedProduct, quantizeVector } from './coded-products.ts'
+import { encodeCoded, expandCoded } from './coded-transfer.ts'
+import { dotRows, pairedProduct, pairTile, unpairTile } from './float-products.ts'
 import { softmaxWeightedSum, swiGlu } from './vector-activations.ts'
-import { dotRows, pairedProduct, quantizedProduct } from './vector-products.ts'
-import { addDeinterleaved, addRmsNorm, deinterleave, interleave, rmsNorm, rotate } from './vector-steps.ts'
+import { addRmsNorm, addScaled, interleave, rmsNorm, rotate } from './vector-steps.ts'
 import { encodeModule } from './wasm-encode.ts'
+
+type PairedProduct = (
+  x: number,
+  w: number,
+  y: number,
+  rows: number,
+  width: number,
+  accumulate: number,
+  stride: number,
+) => void
+type Bf16Product = (
+  x: number,
+  w: number,
+  y: number,
+  rows: number,
+  width: number,
+  accumulate: number,
+  stride: number,
+  skip: number,
+) => void
+type CodedProduct = (
+  x: number,
+  w: number,
+  y: number,
+  groups: number,
+  blocks: number,
+  accumulate: number,
+  stride: number,
+) => void
 
 /** Exports of an instance of `vectorModule`. */
 export interface VectorKernels {
@@ -14,22 +46,39 @@ export interface VectorKernels {
   dots(x: number, w: number, y: number, rows: number, width: number): void
   /**
    * Same as `dots` for one tile of a matrix of paired rows (`pairRows`). `rows` is even, except in the last call for a
-   * matrix. `accumulate`: 1 adds to y, 0 overwrites it.
+   * matrix. `accumulate`: 1 adds to y, 0 overwrites it. `stride`: bytes between the results of consecutive vectors. Two
+   * or four vectors alternate in x: the first four values of each in turn, then the next four of each, and so on.
    */
-  product1(x: number, w: number, y: number, rows: number, width: number, accumulate: number): void
+  readonly product1: PairedProduct
+  readonly product2: PairedProduct
+  readonly product4: PairedProduct
   /**
-   * Same as `product1` for two or four vectors at once. `rows` is a multiple of four, except in the last call for a
-   * matrix. The vectors in x and y are interleaved: the first four values of each vector in turn, then the next four of
-   * each, and so on.
+   * Product with rows of `width` bf16 numbers, `skip` bytes apart. In x, vectors alternate every eight values, of which
+   * those of even index precede those of odd index (`splitPairs`).
    */
-  product2(x: number, w: number, y: number, rows: number, width: number, accumulate: number): void
-  product4(x: number, w: number, y: number, rows: number, width: number, accumulate: number): void
+  readonly bf16Product1: Bf16Product
+  readonly bf16Product2: Bf16Product
+  readonly bf16Product4: Bf16Product
   /**
-   * y[row] = W[row] . x for a quantized matrix: 8- or 4-bit integers in blocks of 32, with one float scale per block in
-   * `scales`. x has the layout of `quantizeVector` for the same number of bits. 8-bit integers are signed here.
+   * Product with a coded matrix: `groups` groups of 16 rows, `blocks` records of 32 columns each. In x, vectors alternate
+   * every block of 32 values (`quantizeVector`). Sums and results of all rows of a group are written.
    */
-  product8bit(x: number, w: number, scales: number, y: number, rows: number, width: number): void
-  product4bit(x: number, w: number, scales: number, y: number, rows: number, width: number): void
+  readonly int8Product1: CodedProduct
+  readonly int8Product2: CodedProduct
+  readonly int4Product1: CodedProduct
+  readonly int4Product2: CodedProduct
+  /** Writes one row group of a coded matrix as floats, in rows `rowBytes` apart. */
+  expandInt8(w: number, to: number, blocks: number, rowBytes: number): void
+  expandInt4(w: number, to: number, blocks: number, rowBytes: number): void
+  /** The inverse: quantizes 16 rows of floats. `codes`: scratch space of 1 KiB. */
+  encodeInt8(from: number, w: number, blocks: number, rowBytes: number, codes: number): void
+  encodeInt4(from: number, w: number, blocks: number, rowBytes: number, codes: number): void
+  /** Converts between `count` contiguous floats and bf16 numbers, a multiple of eight. */
+  expandBf16(from: number, to: number, count: number): void
+  encodeBf16(from: number, to: number, count: number): void
+  /** Converts between one tile of a pair of rows and its two rows. */
+  pairTile(upper: number, lower: number, to: number, width: number): void
+  unpairTile(from: number, upper: number, lower: number, width: number): void
   /** gate = silu(gate) * up. */
   swiGlu(gate: number, up: number, count: number): void
   /**
@@ -44,13 +93,15 @@ export interface VectorKernels {
     scale: number,
   ): void
   /**
-   * `interleave` copies a contiguous vector to groups of four floats that start `step` bytes apart, the layout that the
-   * products use for several vectors. `deinterleave` is its inverse. `addDeinterleaved` adds `weight` times the vector
-   * instead of copying it. The width may be any number; up to three floats after the destination are overwritten.
+   * Copies a contiguous vector to groups that start `step` bytes apart, in the layout that a product reads: four floats
+   * (`interleave`; any width), eight floats (`splitPairs`) or a block of 32 integers with their scale
+   * (`quantizeVector`). Up to three floats after the source are read.
    */
   interleave(from: number, to: number, step: number, width: number): void
-  deinterleave(from: number, step: number, to: number, width: number): void
-  addDeinterleaved(from: number, step: number, weight: number, to: number, width: number): void
+  splitPairs(from: number, to: number, step: number, width: number): void
+  quantizeVector(from: number, to: number, step: number, width: number): void
+  /** to += weight * from. The width may be any number; up to three floats after the destination are overwritten. */
+  addScaled(from: number, weight: number, to: number, width: number): void
   /**
    * RMS norm: to = from * gain / rms(from), where `from` and `to` may be the same; `addRmsNorm` adds to `to` instead.
    */
@@ -71,13 +122,27 @@ export function vectorModule(): Uint8Array<ArrayBuffer> {
       pairedProduct(1),
       pairedProduct(2),
       pairedProduct(4),
-      quantizedProduct('product8bit', 8),
-      quantizedProduct('product4bit', 4),
+      pairTile(),
+      unpairTile(),
+      bf16Product(1),
+      bf16Product(2),
+      bf16Product(4),
+      splitPairs(),
+      expandBf16(),
+      encodeBf16(),
+      codedProduct('int8', 1),
+      codedProduct('int8', 2),
+      codedProduct('int4', 1),
+      codedProduct('int4', 2),
+      quantizeVector(),
+      expandCoded('int8'),
+      expandCoded('int4'),
+      encodeCoded('int8'),
+      encodeCoded('int4'),
       swiGlu(),
       softmaxWeightedSum(),
       interleave(),
-      deinterleave(),
-      addDeinterleaved(),
+      addScaled(),
       rmsNorm(),
       addRmsNorm(),
       rotate(),

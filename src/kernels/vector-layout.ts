@@ -1,100 +1,127 @@
 /**
- * Memory layouts of vectors and matrices that the vector kernels read and write: matrices in pairs of rows, vectors
- * interleaved or contiguous, floats or quantized. Does not know threads.
+ * Vectors in a block of memory: the inputs of products in the order that the format of their matrix asks for, the
+ * results of products, and plain vectors. Does not know threads.
  */
 
 import type { BlockLayout } from './block-layout.ts'
-import { type Bits, QUANTIZED_BLOCK } from './quantized.ts'
+import { ACTIVATION_BYTES } from './coded-products.ts'
+import { VECTORS_AT_ONCE } from './float-products.ts'
+import { BLOCK_COLUMNS, GROUP_ROWS, isCoded, type MatrixFormat } from './matrix-format.ts'
 import type { VectorKernels } from './vector-kernels.ts'
-import { VECTOR_HEADER_BYTES, VECTORS_AT_ONCE } from './vector-products.ts'
 
-/** Maximum columns of a tile: four vectors and two rows of this width fit the L1 cache (32 KiB). */
-const MAX_COLUMNS = 704
+/** The members of a block of memory that vectors use. */
+interface VectorMemory {
+  readonly buffer: SharedArrayBuffer
+  readonly kernels: VectorKernels
+}
 
-/** Columns of one tile of a matrix of this width: a multiple of four. */
-export function tileColumns(width: number): number {
-  const tiles = Math.ceil(width / MAX_COLUMNS)
-  return Math.ceil(width / tiles / 4) * 4
+/** How the input vectors of one format alternate. */
+interface Alternation {
+  /** Maximum number of vectors that alternate: those that a kernel reads at the same time. */
+  readonly atOnce: number
+  /** Consecutive values of one vector, and the bytes that they take. */
+  readonly values: number
+  readonly bytes: number
+}
+
+/** How input vectors alternate that are read by matrices of a format. */
+export function alternationOf(format: MatrixFormat): Alternation {
+  if (isCoded(format)) return { atOnce: 2, values: BLOCK_COLUMNS, bytes: ACTIVATION_BYTES }
+  return format === 'bf16'
+    ? { atOnce: VECTORS_AT_ONCE, values: 8, bytes: 32 }
+    : { atOnce: VECTORS_AT_ONCE, values: 4, bytes: 16 }
 }
 
 /**
- * Copies a matrix (rows, width), row-major, into the order in which the products read it: tile after tile of columns,
- * within a tile pair after pair of rows, within a pair alternating four values of the upper row and four of the lower.
+ * Space for the vectors that a product reads. Their layout depends on the format of the matrix (int8 and int4 have the
+ * same) and on their number: several vectors alternate, up to `atOnce` of `alternationOf`.
  */
-export function pairRows(source: Float32Array, target: Float32Array, width: number): void {
-  const rows = source.length / width
-  const columns = tileColumns(width)
-  for (let row = 0; row < rows; row++) {
-    for (let tile = 0; tile < width; tile += columns) {
-      const length = Math.min(columns, width - tile)
-      let at = pairedSize(rows, tile) + (row >> 1) * 2 * length + (row & 1) * 4
-      const from = row * width + tile
-      for (let i = from; i < from + length; i += 4, at += 8) {
-        target[at] = source[i] as number
-        target[at + 1] = source[i + 1] as number
-        target[at + 2] = source[i + 2] as number
-        target[at + 3] = source[i + 3] as number
-      }
-    }
+export class ProductInputs {
+  readonly address: number
+  readonly #width: number
+  readonly #format: MatrixFormat
+  readonly #alternation: Alternation
+  readonly #plain: PlainVectors
+  #kernels: VectorKernels | undefined
+
+  constructor(layout: BlockLayout, capacity: number, width: number, format: MatrixFormat) {
+    this.#width = width
+    this.#format = format
+    this.#alternation = alternationOf(format)
+    const { atOnce } = this.#alternation
+    this.address = layout.reserve((Math.ceil(capacity / atOnce) * atOnce * this.#vectorBytes) / 4)
+    this.#plain = new PlainVectors(layout, 1, width)
+  }
+
+  get #vectorBytes(): number {
+    const { values, bytes } = this.#alternation
+    return Math.ceil(this.#width / values) * bytes
+  }
+
+  bind(block: VectorMemory): void {
+    this.#kernels = block.kernels
+    this.#plain.bind(block)
+  }
+
+  /** Writes vector v of the n vectors that the next product reads. `source` may be in any memory. */
+  write(n: number, v: number, source: Float32Array): void {
+    this.#plain.first(1).set(source)
+    this.writeFrom(n, v, this.#plain.at(0))
+  }
+
+  /** Same as `write`, for a contiguous vector at an address of this block. */
+  writeFrom(n: number, v: number, from: number): void {
+    const { atOnce, bytes } = this.#alternation
+    const lane = v % atOnce
+    const group = v - lane
+    const remaining = Math.min(atOnce, n - group)
+    // Three vectors have the layout of four.
+    const lanes = remaining === 3 ? 4 : remaining
+    const to = this.address + group * this.#vectorBytes + lane * bytes
+    if (isCoded(this.#format)) this.#kernels?.quantizeVector(from, to, bytes * lanes, this.#width)
+    else if (this.#format === 'bf16') this.#kernels?.splitPairs(from, to, bytes * lanes, this.#width)
+    else this.#kernels?.interleave(from, to, bytes * lanes, this.#width)
   }
 }
 
-/** Number of floats of `rows` paired rows; an odd last row is paired with unused space. */
-export function pairedSize(rows: number, width: number): number {
-  return Math.ceil(rows / 2) * 2 * width
+/** Floats between the results of consecutive vectors of a product with a matrix of `rows` rows. */
+export function resultStride(rows: number): number {
+  return Math.ceil(rows / GROUP_ROWS) * GROUP_ROWS
 }
 
-/**
- * Number of interleaved vectors in the group that holds vector v of n: 1, 2 or 4. Three vectors use the layout of
- * four.
- */
-function lanesOf(n: number, v: number): number {
-  const lanes = Math.min(VECTORS_AT_ONCE, n - (v & -VECTORS_AT_ONCE))
-  return lanes === 3 ? 4 : lanes
-}
-
-/** Space for up to `capacity` float vectors that products read or write, interleaved or contiguous. */
-export class VectorRegion {
+/** Space for the results of products, in every format one contiguous vector after the other. */
+export class ProductResults {
   readonly address: number
-  readonly width: number
-  /** Floats reserved for one vector: the width rounded up to a multiple of four. */
-  readonly #stride: number
+  /** Floats between the starts of consecutive results. */
+  readonly stride: number
+  readonly #rows: number
   readonly #capacity: number
-  readonly #isInterleaved: boolean
   #floats: Float32Array = new Float32Array(0)
 
-  constructor(layout: BlockLayout, capacity: number, width: number, isInterleaved: boolean) {
-    this.width = width
-    this.#stride = Math.ceil(width / 4) * 4
+  constructor(layout: BlockLayout, capacity: number, rows: number) {
+    this.stride = resultStride(rows)
+    this.#rows = rows
     this.#capacity = capacity
-    this.#isInterleaved = isInterleaved
-    this.address = layout.reserve(this.#size)
+    this.address = layout.reserve(capacity * this.stride)
   }
 
-  get #size(): number {
-    return Math.ceil(this.#capacity / VECTORS_AT_ONCE) * VECTORS_AT_ONCE * this.#stride
+  bind({ buffer }: VectorMemory): void {
+    this.#floats = new Float32Array(buffer, this.address, this.#capacity * this.stride)
   }
 
-  bind(buffer: SharedArrayBuffer): void {
-    this.#floats = new Float32Array(buffer, this.address, this.#size)
-  }
-
-  /** Address of the first four values of vector v. */
+  /** Address of result v. */
   at(v: number): number {
-    const lane = v % VECTORS_AT_ONCE
-    return this.address + 4 * ((v - lane) * this.#stride + lane * (this.#isInterleaved ? 4 : this.#stride))
+    return this.address + 4 * v * this.stride
   }
 
-  /** Bytes between the starts of two consecutive groups of four values of vector v of n. */
-  step(n: number, v: number): number {
-    return this.#isInterleaved ? 16 * lanesOf(n, v) : 16
+  /** Result v, as a view. */
+  vector(v: number): Float32Array {
+    return this.#floats.subarray(v * this.stride, v * this.stride + this.#rows)
   }
 
-  /** The floats that n vectors occupy, as a view. */
+  /** The floats of the first n results with those between them, as a view. */
   floats(n: number): Float32Array {
-    const whole = n - (n % VECTORS_AT_ONCE)
-    const lanes = whole === n ? 0 : this.#isInterleaved ? lanesOf(n, n - 1) : n - whole
-    return this.#floats.subarray(0, (whole + lanes) * this.#stride)
+    return this.#floats.subarray(0, n * this.stride)
   }
 }
 
@@ -115,7 +142,7 @@ export class PlainVectors {
     this.#width = width
   }
 
-  bind(buffer: SharedArrayBuffer): void {
+  bind({ buffer }: VectorMemory): void {
     this.#view = new Float32Array(buffer, this.#address, this.#count * this.#width)
   }
 
@@ -128,75 +155,4 @@ export class PlainVectors {
   first(n: number): Float32Array {
     return this.#view.subarray(0, n * this.#width)
   }
-}
-
-/** Space for up to `capacity` quantized vectors, the input of products with quantized matrices. */
-export class QuantizedRegion {
-  readonly address: number
-  readonly width: number
-  readonly #bits: Bits
-  #buffer = new SharedArrayBuffer(0)
-
-  constructor(layout: BlockLayout, capacity: number, width: number, bits: Bits) {
-    this.width = width
-    this.#bits = bits
-    this.address = layout.reserve((capacity * quantizedVectorBytes(width)) / 4)
-  }
-
-  bind(buffer: SharedArrayBuffer): void {
-    this.#buffer = buffer
-  }
-
-  /** Quantizes `source`, from index `from` on, into vector v. */
-  write(v: number, source: Float32Array, from: number): void {
-    const at = this.address + v * quantizedVectorBytes(this.width)
-    quantizeVector(this.#buffer, at, source, from, this.width, this.#bits)
-  }
-}
-
-/** Bytes of one quantized vector. */
-function quantizedVectorBytes(width: number): number {
-  return VECTOR_HEADER_BYTES + 2 * width
-}
-
-/**
- * Writes a vector as one float scale and 16-bit integers, which are so precise that only the quantization of the
- * weights costs accuracy. For 4-bit weights, each block of 32 holds the values of even index before those of odd index,
- * since two weights share a byte.
- */
-function quantizeVector(
-  buffer: SharedArrayBuffer,
-  address: number,
-  source: Float32Array,
-  from: number,
-  width: number,
-  bits: 8 | 4,
-): void {
-  let peak = 0
-  for (let i = from; i < from + width; i++) peak = Math.max(peak, Math.abs(source[i] as number))
-  const scale = peak / 32_767
-  const inverse = scale === 0 ? 0 : 1 / scale
-  new Float32Array(buffer, address, 1)[0] = scale
-  const values = new Int16Array(buffer, address + VECTOR_HEADER_BYTES, width)
-  for (let i = 0; i < width; i++) {
-    const inBlock = i % QUANTIZED_BLOCK
-    const at = bits === 8 ? i : i - inBlock + (inBlock >> 1) + (QUANTIZED_BLOCK / 2) * (inBlock & 1)
-    values[at] = Math.round((source[from + i] as number) * inverse)
-  }
-}
-
-/** Vectors that a product reads: floats, or quantized if its matrix is. */
-export type VectorInput = VectorRegion | QuantizedRegion
-
-/** Writes vector b of `from` as vector i of the n vectors that a product will read from `to`. */
-export function writeVector(
-  kernels: VectorKernels,
-  from: PlainVectors,
-  b: number,
-  to: VectorInput,
-  n: number,
-  i: number,
-): void {
-  if (to instanceof VectorRegion) kernels.interleave(from.at(b), to.at(i), to.step(n, i), to.width)
-  else to.write(i, from.first(b + 1), b * to.width)
 }

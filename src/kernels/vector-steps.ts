@@ -1,5 +1,5 @@
 /**
- * The small steps between the products of one token, on float vectors: interleaving and its inverse, RMS norms, and
+ * The small steps between the products of one token, on float vectors: interleaving, weighted sums, RMS norms, and
  * rotary positions. Does not know threads or models.
  */
 import {
@@ -35,27 +35,10 @@ export function interleave(): WasmFunction {
   )
 }
 
-/** The inverse of `interleave`; overwrites up to three floats after the vector. */
-export function deinterleave(): WasmFunction {
-  const f = new FunctionBuilder('deinterleave')
-  const [from, step, to, width] = [f.param('i32'), f.param('i32'), f.param('i32'), f.param('i32')]
-  const end = f.local('i32')
-  return f.finish(
-    end.set(endOf(to, width)),
-    whileLoop(
-      i32.ltU(to.get, end.get),
-      v128.store(0, to.get, v128.load(0, from.get)),
-      advance(to),
-      from.set(i32.add(from.get, step.get)),
-    ),
-  )
-}
-
-/** Same as `deinterleave`, but adds `weight` times the vector to `to`. */
-export function addDeinterleaved(): WasmFunction {
-  const f = new FunctionBuilder('addDeinterleaved')
-  const [from, step, weight] = [f.param('i32'), f.param('i32'), f.param('f32')]
-  const [to, width] = [f.param('i32'), f.param('i32')]
+/** to += weight * from. */
+export function addScaled(): WasmFunction {
+  const f = new FunctionBuilder('addScaled')
+  const [from, weight, to, width] = [f.param('i32'), f.param('f32'), f.param('i32'), f.param('i32')]
   const end = f.local('i32')
   const factor = f.local('v128')
   return f.finish(
@@ -65,7 +48,7 @@ export function addDeinterleaved(): WasmFunction {
       i32.ltU(to.get, end.get),
       v128.store(0, to.get, multiplyAdd(factor.get, v128.load(0, from.get), v128.load(0, to.get))),
       advance(to),
-      from.set(i32.add(from.get, step.get)),
+      advance(from),
     ),
   )
 }

@@ -5,15 +5,8 @@
  * small matrix; after that they sleep. Does not know models.
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
-import {
-  type Block,
-  encodeJob,
-  JOB_WORDS,
-  type Job,
-  runPieces,
-  type Split,
-  splitJobs,
-} from './vector-jobs.ts'
+import { RUN_PIECES_SOURCE, runPieces, SCRATCH_BYTES } from './run-pieces.ts'
+import { type Block, encodeJob, JOB_WORDS, type Job, type Split, splitJobs } from './vector-jobs.ts'
 import { type VectorKernels, vectorModule } from './vector-kernels.ts'
 import { PAGE_BYTES } from './wasm-encode.ts'
 
@@ -35,6 +28,10 @@ const FIRST_JOB = 8
 const MAX_PIECES = 4095
 const SEQUENCE_MASK = 0xfffff
 
+const SCRATCH_ALIGNMENT = 64
+/** Maximum number of bytes of a block: 32-bit addresses, less 64 MiB for the scratch space of up to 170 threads. */
+export const MAX_BLOCK_BYTES = 2 ** 32 - 2 ** 26
+
 /** Number of times a thread checks the counter before it sleeps. */
 const SPINS = 50_000
 /** A piece takes far less than a millisecond; if none is completed for this long, a thread has died. */
@@ -48,7 +45,8 @@ const kernels = []
 const buffers = []
 let blocks = 0
 let seen = 0
-${runPieces.toString()}
+${RUN_PIECES_SOURCE}
+const context = { control, kernels, buffers, thread }
 for (;;) {
   for (let spins = 0; Atomics.load(control, ${SEQUENCE}) === seen; ) {
     if (++spins <= ${SPINS}) continue
@@ -65,7 +63,7 @@ for (;;) {
       buffers[index] = memory.buffer
       blocks++
     }
-    ${runPieces.name}(control, kernels, buffers, thread, seen)
+    ${runPieces.name}(context, seen)
   } catch (error) {
     port.postMessage(String(error))
   }
@@ -75,6 +73,7 @@ port.close()
 
 /** A pool of threads, the caller among them, that computes lists of jobs in shared memory. */
 export class VectorThreads {
+  readonly #threads: number
   readonly #maxJobs: number
   readonly #control: Int32Array
   readonly #module = new WebAssembly.Module(vectorModule())
@@ -85,7 +84,8 @@ export class VectorThreads {
   #blocks = 0
   #sequence = 0
 
-  private constructor(maxJobs: number) {
+  private constructor(threads: number, maxJobs: number) {
+    this.#threads = threads
     this.#maxJobs = maxJobs
     this.#control = new Int32Array(new SharedArrayBuffer(4 * (FIRST_JOB + JOB_WORDS * maxJobs)))
   }
@@ -95,18 +95,20 @@ export class VectorThreads {
    * @param maxJobs maximum number of jobs in one list
    */
   static async create(threads: number, maxJobs: number): Promise<VectorThreads> {
-    const pool = new VectorThreads(maxJobs)
+    const pool = new VectorThreads(threads, maxJobs)
     await Promise.all(Array.from({ length: threads - 1 }, (_, i) => pool.#start(i + 1)))
     return pool
   }
 
   /**
-   * Allocates shared memory, filled with zeros, that lives as long as this pool or until it is replaced.
+   * Allocates shared memory, filled with zeros, that lives as long as this pool or until it is replaced. Scratch space
+   * for the jobs of every thread follows the `bytes` that the caller uses.
    * @param replaced a block that no job will use any more; the new one takes its index
-   * @throws RangeError for more than 4 GiB, or when the system cannot provide the memory.
+   * @throws RangeError for more than `MAX_BLOCK_BYTES`, or when the system cannot provide the memory.
    */
   block(bytes: number, replaced?: Block): Block {
-    const pages = Math.ceil(bytes / PAGE_BYTES)
+    const scratch = Math.ceil(bytes / SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT
+    const pages = Math.ceil((scratch + this.#threads * SCRATCH_BYTES) / PAGE_BYTES)
     const memory = new WebAssembly.Memory<SharedArrayBuffer>({ initial: pages, maximum: pages, shared: true })
     const index = replaced?.index ?? this.#kernels.length
     const { buffer } = memory
@@ -116,7 +118,7 @@ export class VectorThreads {
     this.#buffers[index] = buffer
     for (const port of this.#ports) port.postMessage({ index, memory })
     Atomics.store(this.#control, BLOCKS, ++this.#blocks)
-    return { index, buffer, kernels }
+    return { index, buffer, kernels, scratch }
   }
 
   /**
@@ -145,7 +147,7 @@ export class VectorThreads {
     Atomics.store(control, SEQUENCE, this.#sequence)
     // Notify only when necessary: the system call takes longer than the product with a small matrix.
     if (Atomics.load(control, ASLEEP) > 0) Atomics.notify(control, SEQUENCE)
-    runPieces(control, this.#kernels, this.#buffers, 0, this.#sequence)
+    runPieces({ control, kernels: this.#kernels, buffers: this.#buffers, thread: 0 }, this.#sequence)
     this.#join(pieces)
   }
 

@@ -104,6 +104,12 @@ const access =
 export const i32 = {
   const: (value: number): Code => [0x41, ...signedLeb(value)],
   load: access([0x28]),
+  /** Loads an unsigned 16-bit integer. */
+  load16U: access([0x2f]),
+  store: access([0x36]),
+  store16: access([0x3b]),
+  /** The bits of a float. */
+  reinterpret: plain(0xbc),
   add: plain(0x6a),
   sub: plain(0x6b),
   mul: plain(0x6c),
@@ -128,9 +134,12 @@ export const f32 = {
   sub: plain(0x93),
   mul: plain(0x94),
   div: plain(0x95),
+  min: plain(0x96),
   max: plain(0x97),
   /** Converts an unsigned 32-bit integer. */
   convert: plain(0xb3),
+  /** The float with these bits. */
+  reinterpret: plain(0xbe),
 }
 
 export const v128 = {
@@ -141,23 +150,40 @@ export const v128 = {
   loadZero32: access([0xfd, 92]),
   store: access([0xfd, 11]),
   and: vector(78),
+  or: vector(80),
+  /** Bits of the first operand where the mask is set, else of the second. */
+  select: vector(82),
 }
 
-export const i8x16 = { splat: vector(15), sub: vector(113), shiftRightU: vector(109) }
+/** Four 32-bit lanes, each taken from the lanes 0-3 of `a` or 4-7 of `b`. */
+export function shuffle32(lanes: readonly [number, number, number, number], a: Code, b: Code): Code {
+  const bytes = lanes.flatMap((lane) => [4 * lane, 4 * lane + 1, 4 * lane + 2, 4 * lane + 3])
+  return [...a, ...b, 0xfd, ...leb(13), ...bytes]
+}
 
-/** Signed 16-bit lanes from the low or high eight signed bytes. */
 export const i16x8 = {
-  extendLow: vector(135),
-  extendHigh: vector(136),
-  /** Loads eight signed bytes and extends them. */
-  loadExtended: access([0xfd, 1]),
+  add: vector(142),
+  sub: vector(145),
+  splat: vector(16),
+  shl: vector(139),
+  shiftRightS: vector(140),
+  shiftRightU: vector(141),
+  /** Eight lanes from two vectors of signed 32-bit lanes, saturated. */
+  narrow: vector(133),
 }
 
 export const i32x4 = {
   add: vector(174),
+  sub: vector(177),
   shl: vector(171),
+  shiftRightU: vector(173),
+  /** Truncates floats towards zero; NaN becomes 0. */
   truncate: vector(248),
   splat: vector(17),
+  lane: (index: number, value: Code): Code => [...value, 0xfd, ...leb(27), index],
+  /** Signed 32-bit lanes from the low or high four signed 16-bit lanes. */
+  extendLow: vector(167),
+  extendHigh: vector(168),
   /** Multiplies 16-bit lanes and adds neighbouring products. */
   dot: vector(186),
 }

@@ -137,7 +137,7 @@ describe('TokenDecoder', () => {
           const worst = Math.max(
             ...expected.map((z, i) => Math.abs(z - (logits[b * config.vocabSize + i] as number)) / scale),
           )
-          expect(worst).toBeLessThan(bits === undefined ? 1e-5 : 1e-3)
+          expect(worst).toBeLessThan(bits === undefined ? 1e-5 : 2e-3)
           lengths[b] = (lengths[b] as number) + 1
         }
       }

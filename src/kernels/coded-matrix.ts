@@ -1,0 +1,120 @@
+/**
+ * Writes quantized matrices in the order in which the kernels read them (coded-products.ts), and reads single rows of
+ * matrices of every format, in plain JavaScript. Does not know kernels or threads.
+ */
+import {
+  BLOCK_COLUMNS,
+  type CodedFormat,
+  GROUP_ROWS,
+  groupBytes,
+  isCoded,
+  type Matrix,
+  recordBytes,
+  SCALE_BYTES,
+} from './matrix-format.ts'
+import { pairedSize, tileColumns } from './paired-rows.ts'
+import { type Bits, bf16Bits, fromBf16, type QuantizedMatrix } from './quantized.ts'
+
+/** Place of one code in its record. */
+interface CodePlace {
+  /** Index of its 16-bit lane. */
+  readonly lane: number
+  /** Bit of the lane at which it starts. */
+  readonly shift: number
+  /** Whether it is the topmost code of its lane, which is signed; the others have an offset. */
+  readonly isTop: boolean
+}
+
+function codePlace(bits: Bits, row: number, column: number): CodePlace {
+  const rowsOfLane = 64 / bits
+  const vector = (column >> 1) * (GROUP_ROWS / rowsOfLane) + Math.floor(row / rowsOfLane)
+  const quad = (row % rowsOfLane) >> 2
+  const shift = bits * quad
+  return { lane: 8 * vector + 2 * (row & 3) + (column & 1), shift, isTop: shift === 16 - bits }
+}
+
+/** Index of a row's scale in its record: those of two quads alternate. */
+function scaleIndex(row: number): number {
+  return 8 * (row >> 3) + 2 * (row & 3) + ((row >> 2) & 1)
+}
+
+/** Factor of the code's position in its lane, by which the stored scale is divided. */
+function laneFactor(bits: Bits, row: number): number {
+  return 2 ** ((bits * (row >> 2)) % 16)
+}
+
+const formatOf = (bits: Bits): CodedFormat => (bits === 8 ? 'int8' : 'int4')
+const bitsOf = (format: CodedFormat): Bits => (format === 'int8' ? 8 : 4)
+
+/**
+ * Writes a quantized matrix whose width is a multiple of 32 in the format `int8` or `int4`.
+ * @param into all `matrixBytes` of the matrix, zeros, at an even address
+ */
+export function packMatrix({ bits, O, I, packed, scales }: QuantizedMatrix, into: Uint8Array): void {
+  const format = formatOf(bits)
+  const blocks = I / BLOCK_COLUMNS
+  const size = recordBytes(format)
+  const words = new Uint16Array(into.buffer, into.byteOffset, into.length / 2)
+  const zero = 2 ** (bits - 1)
+  const rows = Math.ceil(O / GROUP_ROWS) * GROUP_ROWS
+  for (let row = 0; row < rows; row++) {
+    const inGroup = row % GROUP_ROWS
+    for (let block = 0; block < blocks; block++) {
+      const at = (((row - inGroup) / GROUP_ROWS) * blocks + block) * size
+      const index = row * blocks + block
+      const scale = row < O ? (scales[index] as number) / laneFactor(bits, inGroup) : 0
+      words[(at + size - SCALE_BYTES) / 2 + scaleIndex(inGroup)] = bf16Bits(scale)
+      for (let column = 0; column < BLOCK_COLUMNS; column++) {
+        const i = index * BLOCK_COLUMNS + column
+        const byte = packed[(i * bits) >> 3] as number
+        const code = row < O ? (bits === 8 ? byte : (byte >> (4 * (i & 1))) & 15) : zero
+        const { lane, shift, isTop } = codePlace(bits, inGroup, column)
+        const word = at / 2 + lane
+        words[word] = (words[word] as number) | ((isTop ? code ^ zero : code) << shift)
+      }
+    }
+  }
+}
+
+/** Reads one row of a matrix in any format as floats. */
+export function readRow(buffer: ArrayBufferLike, matrix: Matrix, row: number, into: Float32Array): void {
+  const { format, at, rows, width } = matrix
+  if (isCoded(format)) readCodedRow(buffer, format, matrix, row, into)
+  else if (format === 'bf16') {
+    const values = new Uint16Array(buffer, at + 2 * row * width, width)
+    for (let i = 0; i < width; i++) into[i] = fromBf16(values[i] as number)
+  } else {
+    const values = new Float32Array(buffer, at, pairedSize(rows, width))
+    const columns = tileColumns(width)
+    for (let i = 0; i < width; i++) {
+      const tile = i - (i % columns)
+      const length = Math.min(columns, width - tile)
+      const inTile = i - tile
+      const index = pairedSize(rows, tile) + (row >> 1) * 2 * length
+      into[i] = values[index + 2 * (inTile & -4) + 4 * (row & 1) + (inTile & 3)] as number
+    }
+  }
+}
+
+function readCodedRow(
+  buffer: ArrayBufferLike,
+  format: CodedFormat,
+  { at, width }: Matrix,
+  row: number,
+  into: Float32Array,
+): void {
+  const bits = bitsOf(format)
+  const inGroup = row % GROUP_ROWS
+  const size = recordBytes(format)
+  const group = at + Math.floor(row / GROUP_ROWS) * groupBytes(format, width)
+  const words = new Uint16Array(buffer, group, groupBytes(format, width) / 2)
+  const zero = 2 ** (bits - 1)
+  for (let i = 0; i < width; i++) {
+    const record = ((i - (i % BLOCK_COLUMNS)) / BLOCK_COLUMNS) * (size / 2)
+    const stored = words[record + (size - SCALE_BYTES) / 2 + scaleIndex(inGroup)] as number
+    const scale = fromBf16(stored) * laneFactor(bits, inGroup)
+    const { lane, shift, isTop } = codePlace(bits, inGroup, i % BLOCK_COLUMNS)
+    const code = ((words[record + lane] as number) >> shift) & (2 * zero - 1)
+    into[i] = ((isTop ? code ^ zero : code) - zero) * scale
+  }
+}
