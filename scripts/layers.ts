@@ -67,7 +67,7 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: 'checkpoint',
-    imports: ['lib', 'data', 'model/config', 'model/params'],
+    imports: ['lib', 'data', 'model/config', 'model/params', 'model/weights'],
     holds: 'safetensors and Hugging Face folders, the public model',
   },
   {
@@ -89,7 +89,7 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: 'packaging',
-    imports: ['lib', 'identity', 'checkpoint', 'statements'],
+    imports: ['lib', 'identity', 'model/weights', 'checkpoint', 'statements'],
     holds: 'manifest, expert package, allowed tensors',
   },
   {

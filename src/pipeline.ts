@@ -66,7 +66,7 @@ export async function publish(
   let isLogged = false
   try {
     await parts.blobs.putHashed(packed.parts, { ref: packed.file, chunkHashes: packed.chunkHashes })
-    const { verdict, tensors } = await judgeOwn(parts, draft)
+    const verdict = await judgeOwn(parts, draft)
     const published = await signing.run(async () => {
       const replaces = await ownPackages(parts, request.name)
       checkPlace(parts, replaces)
@@ -78,7 +78,7 @@ export async function publish(
       await logManifest(parts, { kind: 'manifest', manifest, id, envelope }, true)
       isLogged = true
       parts.standing.add({ manifest, id })
-      await parts.accepted.decide({ manifest, id }, { ...verdict, id }, tensors, endHold)
+      await parts.accepted.decide({ manifest, id }, { ...verdict, id }, endHold)
       await signWithdrawals(parts, replaces, 'superseded')
       return { id, manifest, replaces }
     })
@@ -207,7 +207,7 @@ export async function prepare(
   try {
     const refusal = await fetchFile(parts, statement, beforeFetch, signal)
     if (refusal === undefined) return () => judge(parts, statement, endHold).finally(endHold)
-    await accepted.decide(statement, refusal, undefined, endHold)
+    await accepted.decide(statement, refusal, endHold)
     endHold()
     return undefined
   } catch (error) {
@@ -237,8 +237,8 @@ export async function judge(parts: Parts, statement: ManifestStatement, endHold:
     published.map(({ name }) => name),
   )
   const afterwards = judgeManifest(statement, acceptanceContext(parts))
-  const verdict = afterwards.outcome === 'refused' ? afterwards : judged.verdict
-  if (await accepted.decide(statement, verdict, judged.tensors, endHold)) await composer.recompose()
+  const verdict = afterwards.outcome === 'refused' ? afterwards : judged
+  if (await accepted.decide(statement, verdict, endHold)) await composer.recompose()
 }
 
 /** Stop using packages whose owner's consent has ended, and retry writes that failed. */

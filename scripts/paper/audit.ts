@@ -3,7 +3,8 @@
  * its continuation? An overfitted control model must be detected. Knows nothing about tables.
  */
 import { createGenerator } from '../../src/inference/generate.ts'
-import { mixtureParams, type Params, zeroRows } from '../../src/model/params.ts'
+import { mixtureWeights, zeroRows } from '../../src/model/params.ts'
+import type { Params } from '../../src/model/weights.ts'
 import type { Audited } from './audited.ts'
 import { type Experiment, inTurn } from './experiment.ts'
 import type { Rows } from './rows.ts'
@@ -53,7 +54,7 @@ export async function runAudit(experiment: Experiment, rows: Rows): Promise<Audi
 
 export function denseAsMixture({ settings }: Laboratory, dense: Params): Audited {
   const { config } = settings
-  return { params: mixtureParams(config, dense, zeroRows(config), []), E: 1, topK: 1 }
+  return { params: mixtureWeights(config, dense, zeroRows(config), []), E: 1, topK: 1 }
 }
 
 /**

@@ -2,7 +2,7 @@
  * Baselines without FlexMesh: ensembles and prompt routing, from the nats of the owners' models, and averages of
  * weights (FlexOlmo paper, section 4.3 and appendix A.1). Knows nothing about training.
  */
-import type { Param, Params } from '../../src/model/params.ts'
+import type { Param, Params } from '../../src/model/weights.ts'
 import type { Scorer } from './scorer.ts'
 import { PURE_WINDOW } from './settings.ts'
 import { type HeldOutText, PUBLIC_DOMAIN, type Text, type Window } from './text.ts'

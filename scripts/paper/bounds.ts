@@ -3,7 +3,7 @@
  * were trained, pairs combined in the ways of dense models, and one dense model trained on the text of all owners.
  * Knows nothing about output.
  */
-import type { Params } from '../../src/model/params.ts'
+import type { Params } from '../../src/model/weights.ts'
 import { bestTemperature, ensemble, gatedEnsemble, promptRouting, withLikelihood } from './baselines.ts'
 import { type DenseRows, TEMPERATURES } from './dense-rows.ts'
 import { type Experiment, inTurn, MIXED, type NatsBySet, TUNING } from './experiment.ts'

@@ -1,7 +1,8 @@
 /** Builds one mixture from trained pairs, in the ways that the table compares. Of routing, it knows only rows. */
 import type { ModelConfig } from '../../src/model/config.ts'
 import { lowRankOf, materialised } from '../../src/model/low-rank.ts'
-import { mixtureParams, type Params } from '../../src/model/params.ts'
+import { mixtureWeights } from '../../src/model/params.ts'
+import type { Params } from '../../src/model/weights.ts'
 import { expertOf, type Trainables } from '../../src/training/pair.ts'
 
 export interface RowsInit {
@@ -32,5 +33,5 @@ export function composePairs(
     return { ffn, routerRows, bias: learned?.map((b) => b + shift) }
   })
   const scaledPublic = publicRows.map((row) => row.map((x) => scale * x))
-  return mixtureParams(config, publicModel, scaledPublic, experts)
+  return mixtureWeights(config, publicModel, scaledPublic, experts)
 }

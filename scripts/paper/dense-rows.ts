@@ -3,7 +3,7 @@
  * ensembles, prompt routing, and mixtures with their FFNs. A row is bits per byte by set, for one seed. Knows nothing
  * about output.
  */
-import type { Params } from '../../src/model/params.ts'
+import type { Params } from '../../src/model/weights.ts'
 import { bestTemperature, ensemble, promptRouting, soup, weightedSoup } from './baselines.ts'
 import { type Experiment, inTurn, type NatsBySet, parted, TUNING } from './experiment.ts'
 import { hiddenStateRows, randomRows } from './starts.ts'

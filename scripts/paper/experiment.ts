@@ -3,9 +3,10 @@
  * the held-out sets. Each is computed once and stored. Knows nothing about rows.
  */
 
-import { type Params, zeroRows } from '../../src/model/params.ts'
+import { zeroRows } from '../../src/model/params.ts'
 import { LEFT_OUT } from '../../src/model/routing-plan.ts'
 import { type RouterStatistics, STATISTICS_WINDOW, solveGate } from '../../src/model/solved-router.ts'
+import type { Params } from '../../src/model/weights.ts'
 import { noisedStatistics } from '../../src/privacy/noise.ts'
 import type { Trainables } from '../../src/training/pair.ts'
 import { routerStatistics } from '../../src/training/router-statistics.ts'

@@ -3,8 +3,8 @@
  * seed. Knows nothing about output.
  */
 import { routerName } from '../../src/lib/tensor-names.ts'
-import type { Params } from '../../src/model/params.ts'
 import { GATE_CALIBRATION, GATE_DECAY, solveGate } from '../../src/model/solved-router.ts'
+import type { Params } from '../../src/model/weights.ts'
 import type { Trainables } from '../../src/training/pair.ts'
 import { STATISTICS_DOCUMENTS } from '../../src/training/router-statistics.ts'
 import type { Audited } from './audited.ts'

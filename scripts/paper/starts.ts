@@ -3,8 +3,8 @@
 import { mean as meanOf, type Tensor, zeros } from '@tensorflow/tfjs'
 import { mulberry32 } from '../../src/lib/random.ts'
 import { denseName } from '../../src/lib/tensor-names.ts'
-import type { Params } from '../../src/model/params.ts'
 import { forward } from '../../src/model/transformer.ts'
+import type { Params } from '../../src/model/weights.ts'
 import {
   EMBEDDING_WINDOW,
   embedForRouter,

@@ -1,9 +1,10 @@
 /** Random models on which our engine and transformers must agree, with every kind of shape of published models. */
 
-import { bf16FromFloat32, float32FromBf16 } from '../../src/checkpoint/float-formats.ts'
+import { bf16FromFloat32, float32FromBf16 } from '../../src/lib/float-formats.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import type { ModelConfig } from '../../src/model/config.ts'
-import { mixtureShapes, type Param, publicShapes } from '../../src/model/params.ts'
+import { mixtureShapes, publicShapes } from '../../src/model/params.ts'
+import type { Param } from '../../src/model/weights.ts'
 
 export interface ParityCase {
   readonly name: string

@@ -8,8 +8,9 @@ import { toFloat32 } from '../../src/checkpoint/safetensors.ts'
 import { createGenerator, type GeneratorInit } from '../../src/inference/generate.ts'
 import { denseName } from '../../src/lib/tensor-names.ts'
 import { configFromHuggingFace, type ModelConfig } from '../../src/model/config.ts'
-import { mixtureParams, mixtureShapes, type Param, publicShapes, zeroRows } from '../../src/model/params.ts'
+import { mixtureShapes, mixtureWeights, publicShapes, zeroRows } from '../../src/model/params.ts'
 import { forward, head } from '../../src/model/transformer.ts'
+import type { Param } from '../../src/model/weights.ts'
 import type { Engine } from '../../src/tensor/engine.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 
@@ -80,7 +81,7 @@ async function greedy(
   maxTokens: number,
   decoding: Pick<GeneratorInit, 'vectorThreads'>,
 ): Promise<number[]> {
-  const mixture = experts === 0 ? mixtureParams(config, params, zeroRows(config), []) : params
+  const mixture = experts === 0 ? mixtureWeights(config, params, zeroRows(config), []) : params
   const E = Math.max(1, experts)
   const contextLength = config.maxPositionEmbeddings
   const generator = await createGenerator(engine, config, mixture, { E, topK, contextLength, ...decoding })

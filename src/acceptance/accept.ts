@@ -4,14 +4,13 @@
  * delivered the bytes. A new check needs a function in one of the three files of checks, a row in one of the three
  * tables below, and an id in protocols/expert-package, section "Acceptance".
  */
-import type { ExpertTensor } from '../checkpoint/safetensors.ts'
 import type { Roster } from '../consortium/roster.ts'
 import type { Digest } from '../lib/bytes.ts'
-import { FlexMeshError } from '../lib/errors.ts'
+import { FlexMeshError, InputError } from '../lib/errors.ts'
 import type { ModelShape } from '../lib/model-shape.ts'
-import type { Params } from '../model/params.ts'
+import type { WeightMap } from '../model/weights.ts'
 import type { Manifest } from '../packaging/manifest.ts'
-import { unpackExpert } from '../packaging/package.ts'
+import { openPackage } from '../packaging/package.ts'
 import {
   checkChain,
   checkConsortium,
@@ -64,7 +63,7 @@ export interface AcceptanceContext {
     /** Digests of its files. */
     readonly files: ReadonlySet<Digest>
     readonly shape: ModelShape
-    readonly params: Params
+    readonly weights: WeightMap
   }
   readonly policy: AcceptancePolicy
   /** Whether the publisher of a package has withdrawn it. */
@@ -77,10 +76,10 @@ export interface AcceptanceContext {
 
 /** The part of the context that checks of the weights need: plain values, which can be sent to another thread. */
 export interface WeightContext extends Pick<AcceptanceContext, 'policy' | 'now'> {
-  readonly publicModel: Pick<AcceptanceContext['publicModel'], 'params'>
+  readonly publicModel: Pick<AcceptanceContext['publicModel'], 'weights'>
 }
 
-export type Tensors = ReadonlyMap<string, ExpertTensor>
+export type Tensors = WeightMap
 export type Measure = (tensors: Tensors) => Promise<Measurement>
 
 /** Id of the check that fetching performs: the chunks and the whole file have the digests that the publisher signed. */
@@ -89,6 +88,13 @@ export const FILE_CHECK = 'file'
 export const TENSORS_CHECK = 'tensors'
 /** Id of the check that opening an envelope performs: form, strict signature, canonical manifest. */
 export const ENVELOPE_CHECK = 'envelope'
+
+/** A check that reads weights. */
+interface WeightCheck {
+  readonly id: string
+  /** @throws FlexMeshError whose code and message become the refusal. */
+  readonly run: (tensors: Tensors, context: WeightContext, signal: AbortSignal) => Promise<void>
+}
 
 interface Check<T, C> {
   readonly id: string
@@ -110,14 +116,19 @@ export const MANIFEST_CHECKS: readonly Check<OpenedManifest, AcceptanceContext>[
 ]
 
 /** Checks of the unpacked tensors. */
-export const WEIGHT_CHECKS: readonly Check<Tensors, WeightContext>[] = [
-  { id: 'finite', run: checkFinite },
-  { id: 'norms', run: (tensors, { publicModel, policy }) => checkNorms(tensors, publicModel.params, policy) },
+export const WEIGHT_CHECKS: readonly WeightCheck[] = [
+  { id: 'finite', run: (tensors, _, signal) => checkFinite(tensors, signal) },
+  {
+    id: 'norms',
+    run: (tensors, { publicModel, policy }, signal) =>
+      checkNorms(tensors, publicModel.weights, policy, signal),
+  },
   {
     id: 'router-rows',
-    run: (tensors, { publicModel, policy }) => checkRouterRows(tensors, publicModel.params, policy),
+    run: (tensors, { publicModel, policy }, signal) =>
+      checkRouterRows(tensors, publicModel.weights, policy, signal),
   },
-  { id: 'statistics', run: checkStatistics },
+  { id: 'statistics', run: (tensors, _, signal) => checkStatistics(tensors, signal) },
 ]
 
 /** Checks of the measurement of the expert beside the experts in use. */
@@ -138,26 +149,29 @@ export function judgeManifest(opened: OpenedManifest, context: AcceptanceContext
 /**
  * Run the remaining checks, on the fetched weights.
  * @param soFar the verdict of `judgeManifest`
- * @param weights bytes of the file; their digest was compared with the manifest's when they were fetched and read
- * @returns the tensors too, if the measurement was reached.
+ * @param path the package's file, whose digest the caller has compared with the manifest's
+ * @throws InputError for trouble of this machine; the signal's reason.
  */
 export async function judgeWeights(
   soFar: Verdict,
   opened: OpenedManifest,
-  weights: Uint8Array,
+  path: string,
   context: WeightContext,
   measure: Measure,
-): Promise<{ verdict: Verdict; tensors?: Tensors }> {
-  if (soFar.outcome === 'refused') return { verdict: soFar }
+  signal: AbortSignal,
+): Promise<Verdict> {
+  if (soFar.outcome === 'refused') return soFar
   const run = new Run(opened, context, soFar.passed)
-  const { manifest } = opened
-  run.check(FILE_CHECK, () => undefined) // The caller compared the digest when it read the bytes.
-  const tensors = run.check(TENSORS_CHECK, () => unpackExpert(weights, manifest))
-  if (tensors !== undefined) run.checkAll(WEIGHT_CHECKS, tensors)
-  if (tensors === undefined || run.isRefused) return { verdict: run.verdict() }
+  run.check(FILE_CHECK, () => undefined) // The caller compared the digest.
+  const tensors = await run.checkWeights(TENSORS_CHECK, () => openPackage(path, opened.manifest))
+  if (tensors === undefined) return run.verdict()
+  for (const check of WEIGHT_CHECKS) {
+    await run.checkWeights(check.id, () => check.run(tensors, context, signal))
+  }
+  if (run.isRefused) return run.verdict()
   const measurement = await measure(tensors)
   run.checkAll(MEASUREMENT_CHECKS, measurement)
-  return { verdict: { ...run.verdict(), measurement }, tensors }
+  return { ...run.verdict(), measurement }
 }
 
 /** The verdict on an envelope that could not be opened as a statement. */
@@ -191,18 +205,34 @@ class Run<C extends Pick<AcceptanceContext, 'now'>> {
     return this.#refusal !== undefined
   }
 
-  /** @returns the result of `body`; undefined after a refusal. @throws any error other than FlexMeshError: a bug. */
-  check<R>(id: string, body: () => R): R | undefined {
+  /** @throws any error other than FlexMeshError: a bug. */
+  check(id: string, body: () => void): void {
+    if (this.isRefused) return
+    try {
+      body()
+      this.#passed.push(id)
+    } catch (error) {
+      this.#refuse(id, error)
+    }
+  }
+
+  /** `check` for a body that reads weights. Trouble of this machine (`InputError`) is no refusal and is thrown. */
+  async checkWeights<R>(id: string, body: () => Promise<R>): Promise<R | undefined> {
     if (this.isRefused) return undefined
     try {
-      const result = body()
+      const result = await body()
       this.#passed.push(id)
       return result
     } catch (error) {
-      if (!(error instanceof FlexMeshError)) throw error
-      this.#refusal = { check: id, code: error.code, reason: error.message }
+      if (error instanceof InputError) throw error
+      this.#refuse(id, error)
       return undefined
     }
+  }
+
+  #refuse(id: string, error: unknown): void {
+    if (!(error instanceof FlexMeshError)) throw error
+    this.#refusal = { check: id, code: error.code, reason: error.message }
   }
 
   checkAll<T>(checks: readonly Check<T, C>[], subject: T): void {

@@ -10,11 +10,12 @@ import { limit } from '../lib/limits.ts'
 import type { ModelConfig } from '../model/config.ts'
 import type { Expert } from '../model/params.ts'
 import type { Manifest } from '../packaging/manifest.ts'
+import { openPackage } from '../packaging/package.ts'
 import type { Withdrawal } from '../statements/withdrawal.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 import type { Catalogue } from '../store/catalogue.ts'
 import type { Log } from '../telemetry/log.ts'
-import type { OpenedManifest, Tensors, Verdict } from './accept.ts'
+import type { OpenedManifest, Verdict } from './accept.ts'
 import { loggedManifest } from './logged-manifest.ts'
 import type { Verdicts } from './verdicts.ts'
 
@@ -164,7 +165,6 @@ export class AcceptedExperts {
   async decide(
     opened: OpenedManifest,
     verdict: Verdict,
-    tensors: Tensors | undefined,
     release: () => void = () => undefined,
   ): Promise<boolean> {
     const { id, manifest } = opened
@@ -173,13 +173,14 @@ export class AcceptedExperts {
       return false
     }
     this.#kept.delete(id)
-    const isAccepted = verdict.outcome === 'accepted' && tensors !== undefined
+    const isAccepted = verdict.outcome === 'accepted'
     const early = isAccepted ? this.#whyNot(opened) : undefined
     if (isAccepted && early === undefined) {
+      const expert = await this.#open(manifest)
       await this.#init.verdicts.put(verdict)
       // Checked again: a withdrawal or a roster may have arrived while the verdict was written.
       const late = this.#whyNot(opened)
-      if (late === undefined) this.use(opened, tensors)
+      if (late === undefined) this.#use(opened, expert)
       release()
       if (late !== undefined) await this.#drop([{ id, why: late, files: manifest }])
       return late === undefined
@@ -203,14 +204,27 @@ export class AcceptedExperts {
     return this.#init.mayPublish(publisher, seq) ? undefined : notCovered(publisher)
   }
 
-  /** Use an expert whose verdict is on disk. */
-  use({ id, manifest }: OpenedManifest, tensors: Tensors): void {
+  /**
+   * Use an expert whose verdict and file are on disk. Its FFN is read when it is needed.
+   * @throws InputError `not-found`, `io`; FormatError or PolicyError for a file that the disk has damaged.
+   */
+  async use(opened: OpenedManifest): Promise<void> {
+    this.#use(opened, await this.#open(opened.manifest))
+  }
+
+  async #open(manifest: Manifest): Promise<Expert> {
+    const { blobs, config } = this.#init
+    const [file] = manifest.files
+    return expertOfTensors(config, await openPackage(blobs.path(file.sha256), manifest))
+  }
+
+  #use({ id, manifest }: OpenedManifest, expert: Expert): void {
     const accepted: AcceptedExpert = {
       id,
       name: manifest.expert.name,
       institution: this.#init.institutionOf(manifest.publisher),
       peerId: manifest.publisher,
-      expert: expertOfTensors(this.#init.config, tensors),
+      expert,
     }
     this.#inUse.set(id, { accepted, manifest })
   }

@@ -7,7 +7,7 @@
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { createEvaluator, type HeldOutDocument } from '../model/evaluate.ts'
 import { Gates, type RouterChoice, routingOf, statisticsOf } from '../model/gates.ts'
-import { type Expert, mixtureParams, zeroRows } from '../model/params.ts'
+import { type Expert, mixtureWeights, zeroRows } from '../model/params.ts'
 import type { SequenceRouting } from '../model/routing-plan.ts'
 import { LEFT_OUT } from '../model/routing-plan.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
@@ -40,12 +40,12 @@ export async function measure(
   candidate: Expert,
   signal: AbortSignal,
 ): Promise<Measurement> {
-  const { config, params, tokenizer } = init.publicModel
+  const { config, weights, tokenizer } = init.publicModel
   const experts = [...baseline, candidate]
   const E = experts.length + 1
   const isGated = init.router !== 'rows' && experts.some(({ statistics }) => statistics !== undefined)
   const publicStatistics = isGated ? await init.publicStatistics() : undefined
-  const mixture = mixtureParams(config, params, zeroRows(config), experts)
+  const mixture = mixtureWeights(config, weights, zeroRows(config), experts)
   const evaluator = await createEvaluator(init.engine, config, mixture, {
     E,
     topK: Math.min(init.topK, E),

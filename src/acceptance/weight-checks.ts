@@ -1,39 +1,51 @@
 /**
- * Checks of an expert's fetched weights. Each throws an error whose code becomes the refusal. They know nothing about
- * manifests.
+ * Checks of an expert's fetched weights. Each throws an error whose code becomes the refusal, and holds a few pieces of
+ * tensors at a time. They know nothing about manifests.
  */
-import type { ExpertTensor } from '../checkpoint/safetensors.ts'
 import { PolicyError } from '../lib/errors.ts'
 import { layerName, routerName, STATISTICS_TOKENS } from '../lib/tensor-names.ts'
-import { type Params, requireParam } from '../model/params.ts'
+import { requireWeight, valuePieces, type Weight, type WeightMap, wholeValues } from '../model/weights.ts'
 import type { AcceptancePolicy } from './policy.ts'
 
 /** Maximum distance of the sum of all shares from 1, for rounding to float32. */
 const SHARE_SLACK = 1e-3
 
-type Tensors = ReadonlyMap<string, ExpertTensor>
-
 /** @throws PolicyError `not-finite`, naming tensor and index. */
-export function checkFinite(tensors: Tensors): void {
-  for (const [name, { data }] of tensors) {
-    for (let i = 0; i < data.length; i++) {
-      if (!Number.isFinite(data[i])) throw new PolicyError('not-finite', `${name}[${i}] is ${data[i]}`)
+export async function checkFinite(tensors: WeightMap, signal?: AbortSignal): Promise<void> {
+  for (const [name, weight] of tensors) {
+    let at = 0
+    for await (const piece of valuePieces(weight, signal)) {
+      for (let i = 0; i < piece.length; i++) {
+        if (!Number.isFinite(piece[i])) {
+          throw new PolicyError('not-finite', `${name}[${at + i}] is ${piece[i]}`)
+        }
+      }
+      at += piece.length
     }
   }
 }
 
 /** @throws PolicyError `norm-bound` for FFN weights that are too large or differ too much from the public ones. */
-export function checkNorms(tensors: Tensors, publicModel: Params, policy: AcceptancePolicy): void {
+export async function checkNorms(
+  tensors: WeightMap,
+  publicModel: WeightMap,
+  policy: AcceptancePolicy,
+  signal?: AbortSignal,
+): Promise<void> {
   for (const [name, tensor] of tensors) {
     if (!name.includes('.experts.1.') || name.endsWith('.lora_B.weight')) continue
     const isFactor = name.endsWith('.lora_A.weight')
     const weight = isFactor ? name.replace('.lora_A.', '.') : name
-    const anchor = publicModel.get(weight.replace('.experts.1.', '.'))?.data
+    const anchor = publicModel.get(weight.replace('.experts.1.', '.'))
     if (anchor === undefined) throw new PolicyError('tensor-name', `${name} has no public counterpart`)
-    const other = tensors.get(name.replace('.lora_A.', '.lora_B.')) as ExpertTensor
     const { rms, distance, term } = isFactor
-      ? factorNorms(tensor, other, anchor)
-      : { ...wholeNorms(tensor.data, anchor), term: 0 }
+      ? await factorNorms(
+          tensor,
+          requireWeight(tensors, name.replace('.lora_A.', '.lora_B.')),
+          anchor,
+          signal,
+        )
+      : { ...(await wholeNorms(tensor, anchor, signal)), term: 0 }
     if (!(rms <= policy.maxTensorRmsRatio) || !(distance <= policy.maxDeltaRatio)) {
       throw new PolicyError(
         'norm-bound',
@@ -54,16 +66,24 @@ export function checkNorms(tensors: Tensors, publicModel: Params, policy: Accept
  * Norms of a full-rank weight (`rms`) and of its difference from the public weight (`distance`), as multiples of the
  * public weight's norm.
  */
-function wholeNorms(data: Float32Array, anchor: Float32Array): { rms: number; distance: number } {
+async function wholeNorms(
+  weight: Weight,
+  anchor: Weight,
+  signal?: AbortSignal,
+): Promise<{ rms: number; distance: number }> {
   let own = 0
   let base = 0
   let delta = 0
-  for (let i = 0; i < data.length; i++) {
-    const x = data[i] as number
-    const a = anchor[i] as number
-    own += x * x
-    base += a * a
-    delta += (x - a) * (x - a)
+  const anchors = valuePieces(anchor, signal)
+  for await (const data of valuePieces(weight, signal)) {
+    const publicData = (await anchors.next()).value as Float32Array
+    for (let i = 0; i < data.length; i++) {
+      const x = data[i] as number
+      const a = publicData[i] as number
+      own += x * x
+      base += a * a
+      delta += (x - a) * (x - a)
+    }
   }
   return { rms: Math.sqrt(own / base), distance: Math.sqrt(delta / base) }
 }
@@ -73,26 +93,24 @@ function wholeNorms(data: Float32Array, anchor: Float32Array): { rms: number; di
  * |B A|^2 is the sum of the elementwise products of B' B and A A', and `rms` is the upper bound |W| + |B A| of
  * |W + B A|. `term` is the maximum norm of the r terms of B A, each the product of a column of B and a row of A.
  */
-function factorNorms(
-  A: ExpertTensor,
-  B: ExpertTensor,
-  anchor: Float32Array,
-): { rms: number; distance: number; term: number } {
+async function factorNorms(
+  A: Weight,
+  B: Weight,
+  anchor: Weight,
+  signal?: AbortSignal,
+): Promise<{ rms: number; distance: number; term: number }> {
   const [rank, width] = A.shape as [number, number]
   const out = B.shape[0] as number
-  let base = 0
-  for (const a of anchor) base += a * a
+  const base = await squaredNorm(anchor, signal)
+  const [a, b] = [await wholeValues(A, signal), await wholeValues(B, signal)]
   let delta = 0
   let term = 0
   for (let k = 0; k < rank; k++) {
     for (let l = k; l < rank; l++) {
       let rows = 0
-      for (let i = 0; i < width; i++) {
-        rows += (A.data[k * width + i] as number) * (A.data[l * width + i] as number)
-      }
+      for (let i = 0; i < width; i++) rows += (a[k * width + i] as number) * (a[l * width + i] as number)
       let columns = 0
-      for (let o = 0; o < out; o++)
-        columns += (B.data[o * rank + k] as number) * (B.data[o * rank + l] as number)
+      for (let o = 0; o < out; o++) columns += (b[o * rank + k] as number) * (b[o * rank + l] as number)
       delta += (k === l ? 1 : 2) * rows * columns
       if (k === l) term = Math.max(term, rows * columns)
     }
@@ -107,12 +125,17 @@ function factorNorms(
  * small.
  * @throws PolicyError `router-norm` for a router row whose norm is too large.
  */
-export function checkRouterRows(tensors: Tensors, publicModel: Params, policy: AcceptancePolicy): void {
-  for (const [layer, rms] of residualRms(publicModel).entries()) {
+export async function checkRouterRows(
+  tensors: WeightMap,
+  publicModel: WeightMap,
+  policy: AcceptancePolicy,
+  signal?: AbortSignal,
+): Promise<void> {
+  for (const [layer, rms] of (await residualRms(publicModel, signal)).entries()) {
     const name = routerName(layer)
-    const data = tensors.get(name)?.data
-    if (data === undefined) continue
-    const norm = Math.sqrt(squaredNorm(data))
+    const row = tensors.get(name)
+    if (row === undefined) continue
+    const norm = Math.sqrt(await squaredNorm(row, signal))
     const most = policy.maxRouterLogit / rms
     if (norm <= most) continue
     throw new PolicyError(
@@ -127,31 +150,34 @@ export function checkRouterRows(tensors: Tensors, publicModel: Params, policy: A
  * embedding plus the normalised output of every block before, whose norm is that of the norm's weights (OLMo-2 norms
  * outputs); the terms are taken as uncorrelated.
  */
-function residualRms(publicModel: Params): number[] {
-  const embedding = requireParam(publicModel, 'model.embed_tokens.weight')
+async function residualRms(publicModel: WeightMap, signal?: AbortSignal): Promise<number[]> {
+  const embedding = requireWeight(publicModel, 'model.embed_tokens.weight')
   const [V, C] = embedding.shape as [number, number]
-  let squared = squaredNorm(embedding.data) / V
+  let squared = (await squaredNorm(embedding, signal)) / V
   const rms: number[] = []
-  const normOf = (layer: number, name: string): Float32Array | undefined =>
-    publicModel.get(layerName(layer, `${name}.weight`))?.data
   for (let layer = 0; ; layer++) {
-    const attention = normOf(layer, 'post_attention_layernorm')
-    const feedForward = normOf(layer, 'post_feedforward_layernorm')
+    const attention = publicModel.get(layerName(layer, 'post_attention_layernorm.weight'))
+    const feedForward = publicModel.get(layerName(layer, 'post_feedforward_layernorm.weight'))
     if (attention === undefined || feedForward === undefined) return rms
-    squared += squaredNorm(attention)
+    squared += await squaredNorm(attention, signal)
     rms.push(Math.sqrt(squared / C))
-    squared += squaredNorm(feedForward)
+    squared += await squaredNorm(feedForward, signal)
   }
 }
 
-function squaredNorm(data: Float32Array): number {
-  return data.reduce((total, x) => total + x * x, 0)
+async function squaredNorm(weight: Weight, signal?: AbortSignal): Promise<number> {
+  let total = 0
+  for await (const piece of valuePieces(weight, signal)) {
+    for (let i = 0; i < piece.length; i++) total += (piece[i] as number) * (piece[i] as number)
+  }
+  return total
 }
 
 /** @throws PolicyError `statistics-shares` for router statistics that are negative or do not sum to 1. */
-export function checkStatistics(tensors: Tensors): void {
-  const tokens = tensors.get(STATISTICS_TOKENS)?.data
-  if (tokens === undefined) return
+export async function checkStatistics(tensors: WeightMap, signal?: AbortSignal): Promise<void> {
+  const weight = tensors.get(STATISTICS_TOKENS)
+  if (weight === undefined) return
+  const tokens = await wholeValues(weight, signal)
   const negative = tokens.findIndex((share) => !(share >= 0))
   if (negative >= 0) {
     throw new PolicyError(

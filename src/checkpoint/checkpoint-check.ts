@@ -1,6 +1,8 @@
 /** Checks that a checkpoint holds exactly the tensors that a configuration demands, with finite values only. */
 import { join } from 'node:path'
 import { FormatError, InputError } from '../lib/errors.ts'
+import type { FloatDtype } from '../lib/float-formats.ts'
+import { firstNonFinite } from '../lib/float-formats.ts'
 import {
   type Checkpoint,
   type CheckpointTensor,
@@ -8,8 +10,6 @@ import {
   readPieces,
   WEIGHTS_FILE,
 } from './checkpoint-directory.ts'
-import { firstNonFinite } from './float-formats.ts'
-import type { FloatDtype } from './safetensors.ts'
 import { DTYPE_BYTES, type Dtype } from './safetensors-header.ts'
 
 export interface CheckOptions {

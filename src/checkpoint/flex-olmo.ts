@@ -6,6 +6,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { mapDiskErrors } from '../lib/files.ts'
+import type { FloatDtype } from '../lib/float-formats.ts'
 import { OPTIONAL_FILE_NAMES } from '../lib/model-shape.ts'
 import { mixtureName } from '../lib/tensor-names.ts'
 import { type MixtureFacts, mixtureToHuggingFace } from '../model/config.ts'
@@ -14,7 +15,7 @@ import { readPieces } from './checkpoint-directory.ts'
 import type { TensorSource } from './huggingface-directory.ts'
 import { CONFIG_FILE, TOKENIZER_FILE } from './model-directory.ts'
 import type { PublicModelFiles } from './public-model.ts'
-import { type FloatDtype, fromFloat32 } from './safetensors.ts'
+import { fromFloat32 } from './safetensors.ts'
 
 const DTYPE_NAMES: Readonly<Record<FloatDtype, MixtureFacts['dtype']>> = {
   F32: 'float32',

@@ -8,11 +8,11 @@ import { basename, dirname, join } from 'node:path'
 import { toHex } from '../lib/bytes.ts'
 import { FormatError, InputError } from '../lib/errors.ts'
 import { ensurePrivateDir, mapDiskErrors, pathExists, syncDir } from '../lib/files.ts'
+import type { FloatDtype } from '../lib/float-formats.ts'
 import { limit } from '../lib/limits.ts'
 import { INDEX_FILE, WEIGHTS_FILE } from './checkpoint-directory.ts'
 import {
   byteLengthOf,
-  type FloatDtype,
   HUGGING_FACE_METADATA,
   inFileOrder,
   type TensorSpec,

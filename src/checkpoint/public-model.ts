@@ -8,30 +8,19 @@ import { FormatError, InputError } from '../lib/errors.ts'
 import { ensurePrivateDir, mapDiskErrors } from '../lib/files.ts'
 import { OPTIONAL_FILE_NAMES, type PublicFile } from '../lib/model-shape.ts'
 import { configFromHuggingFace, type ModelConfig } from '../model/config.ts'
-import { type Param, type Params, publicShapes } from '../model/params.ts'
-import {
-  type CheckOptions,
-  checkFinite,
-  checkPiece,
-  checkTensors,
-  type FloatTensor,
-} from './checkpoint-check.ts'
-import {
-  type Checkpoint,
-  INDEX_FILE,
-  openCheckpoint,
-  readTensor,
-  WEIGHTS_FILE,
-} from './checkpoint-directory.ts'
+import { publicShapes } from '../model/params.ts'
+import type { WeightMap } from '../model/weights.ts'
+import { type CheckOptions, checkFinite, checkTensors, type FloatTensor } from './checkpoint-check.ts'
+import { type Checkpoint, INDEX_FILE, openCheckpoint, WEIGHTS_FILE } from './checkpoint-directory.ts'
+import { FileWeight } from './file-weight.ts'
 import { endsOfText, type InstructFiles, readInstructFiles } from './instruct-files.ts'
-import { lazyParams } from './lazy-params.ts'
 import { CONFIG_FILE, findReplay, readConfig, readTokenizer, TOKENIZER_FILE } from './model-directory.ts'
-import { toFloat32 } from './safetensors.ts'
 
 export interface PublicModel {
   readonly dir: string
   readonly config: ModelConfig
-  readonly params: Params
+  /** By name, in the order of `publicShapes`; their values are in the folder. */
+  readonly weights: WeightMap
   readonly tokenizer: Tokenizer
   /** Ids of the tokens that end a text; the first one separates documents. */
   readonly endsOfText: readonly number[]
@@ -140,30 +129,27 @@ export function modelFiles({ dir, instruct, checkpoint: { weightFiles } }: Publi
   return [...small, ...weightFiles.map((name) => file('weights', name)), file('index', INDEX_FILE)]
 }
 
-/** Load everything into memory, weights as float32. @throws InputError `not-a-model`; FormatError. */
+/**
+ * The model with its weights as sources, which are read when they are used. Their values are not checked: that was done
+ * when the folder was accepted (`checkPublicModel`).
+ * @throws InputError `not-a-model`; FormatError.
+ */
 export async function loadPublicModel(dir: string): Promise<PublicModel> {
   const model = await openPublicModel(dir)
-  const params = new Map<string, Param>()
-  for (const [name, tensor] of model.tensors) {
-    const bytes = await readTensor(model.checkpoint, tensor)
-    checkPiece(model.checkpoint, tensor, bytes, 0)
-    params.set(name, { shape: tensor.shape, data: toFloat32({ dtype: tensor.dtype, data: bytes }) })
-  }
-  return withParams(model, params)
+  const { config, tokenizer, endsOfText: ends, instruct } = model
+  const { chatTemplate } = instruct
+  const weights = weightsOf(model)
+  return { dir, config, weights, tokenizer, endsOfText: ends, chatTemplate, replay: await replayOf(dir) }
 }
 
-/** `loadPublicModel`, but each weight is read again, and then kept, when it is first used. All are checked here. */
-export async function loadPublicModelLazily(dir: string): Promise<PublicModel> {
-  const model = await openPublicModel(dir)
-  await checkFinite(model.checkpoint, model.tensors.values())
-  return withParams(model, lazyParams(model.checkpoint, model.tensors))
-}
-
-async function withParams(
-  { dir, config, tokenizer, endsOfText: ends, instruct: { chatTemplate } }: PublicModelFiles,
-  params: Params,
-): Promise<PublicModel> {
-  return { dir, config, params, tokenizer, endsOfText: ends, chatTemplate, replay: await replayOf(dir) }
+/** The weights of a model as sources. */
+function weightsOf({ checkpoint, tensors }: PublicModelFiles): WeightMap {
+  return new Map(
+    Array.from(tensors, ([name, tensor]) => [
+      name,
+      new FileWeight(join(checkpoint.dir, tensor.file), tensor),
+    ]),
+  )
 }
 
 /** Path of the replay text. @throws InputError `not-a-model` naming the option that supplies it. */

@@ -5,8 +5,14 @@
  */
 import { utf8 } from '../lib/bytes.ts'
 import { FormatError } from '../lib/errors.ts'
+import {
+  bf16FromFloat32,
+  type FloatDtype,
+  f16FromFloat32,
+  float32FromBf16,
+  float32FromF16,
+} from '../lib/float-formats.ts'
 import { limit } from '../lib/limits.ts'
-import { bf16FromFloat32, f16FromFloat32, float32FromBf16, float32FromF16 } from './float-formats.ts'
 import { DTYPE_BYTES, type Dtype, METADATA_KEY, parseHeader } from './safetensors-header.ts'
 
 export interface Float32Tensor {
@@ -19,9 +25,6 @@ export interface ExpertTensor extends Float32Tensor {
   readonly name: string
   readonly dtype: FloatDtype
 }
-
-/** The types that weights may have in a file. */
-export type FloatDtype = 'F32' | 'BF16' | 'F16'
 
 export interface TensorEntry {
   readonly name: string

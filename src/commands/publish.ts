@@ -1,7 +1,8 @@
 /** Commands of an owner about a finished training: publish it, and withdraw it again. */
-import type { FloatDtype } from '../checkpoint/safetensors.ts'
+
 import type { Digest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
+import type { FloatDtype } from '../lib/float-formats.ts'
 import type { PublishRequest, ReleaseSummary } from '../owner/release.ts'
 import type { Calibration, Score } from '../owner/training-folder.ts'
 import { calibrationWords } from './calibration-words.ts'

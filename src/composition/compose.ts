@@ -8,8 +8,9 @@ import { type Digest, digestOf } from '../lib/bytes.ts'
 import { encodeCanonical } from '../lib/canonical-json.ts'
 import type { ModelConfig } from '../model/config.ts'
 import { Gates, type RouterChoice, type RouterKind, routingOf, statisticsOf } from '../model/gates.ts'
-import { mixtureParams, type Param, type Params, zeroRows } from '../model/params.ts'
+import { mixtureWeights, zeroRows } from '../model/params.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
+import type { WeightMap } from '../model/weights.ts'
 
 export interface Composition {
   /** Equal for equal public model, experts, top-k and router, whatever the order of the experts was. */
@@ -22,7 +23,8 @@ export interface Composition {
   readonly routerNote: string | undefined
   /** Set if the router is `solved`. */
   readonly gates: Gates | undefined
-  readonly params: ReadonlyMap<string, Param>
+  /** Weights of the mixture; see `mixtureWeights`. */
+  readonly weights: WeightMap
 }
 
 export interface ComposeOptions {
@@ -45,7 +47,7 @@ export const DEFAULT_TOP_K = 4
  */
 export function compose(
   config: ModelConfig,
-  publicModel: { digest: Digest; params: Params },
+  publicModel: { digest: Digest; weights: WeightMap },
   accepted: readonly AcceptedExpert[],
   topK: number = DEFAULT_TOP_K,
   options: ComposeOptions = {},
@@ -62,17 +64,17 @@ export function compose(
     if (experts[index + 1]?.id === expert.id) throw new RangeError(`expert ${expert.id} is given twice`)
   }
   const k = Math.min(Math.max(1, topK), experts.length + 1)
-  const weights = experts.map(({ expert }) => expert)
-  const gates = router === 'rows' ? undefined : new Gates(statisticsOf(publicStatistics, weights))
+  const members = experts.map(({ expert }) => expert)
+  const gates = router === 'rows' ? undefined : new Gates(statisticsOf(publicStatistics, members))
   const digest = compositionDigest(
     publicModel.digest,
     experts.map(({ id }) => id),
     k,
     router,
   )
-  const params = mixtureParams(config, publicModel.params, zeroRows(config), weights)
+  const weights = mixtureWeights(config, publicModel.weights, zeroRows(config), members)
   const routerNote = noteOf(choice, router, sorted)
-  return { digest, experts, topK: k, router, routerNote, gates, params }
+  return { digest, experts, topK: k, router, routerNote, gates, weights }
 }
 
 function noteOf(

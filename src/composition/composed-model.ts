@@ -10,6 +10,7 @@ import type { GeneratedToken } from '../inference/request-stream.ts'
 import type { Sampling } from '../inference/sampling.ts'
 import type { WeightFormat } from '../inference/weight-format.ts'
 import type { Evaluation, HeldOutDocument } from '../model/evaluate.ts'
+import { loadParams } from '../model/weights.ts'
 import type { Engine } from '../tensor/engine.ts'
 import type { Composition } from './compose.ts'
 import { type Selection, selectionRouting } from './selection.ts'
@@ -97,10 +98,10 @@ export class ComposedModel {
     signal: AbortSignal,
     onProgress: (progress: EvaluationProgress) => void = () => undefined,
   ): Promise<Evaluation[][]> {
-    const { experts, params, topK, gates } = this.composition
+    const { experts, weights, topK, gates } = this.composition
     const routings = selections.map((selection) => selectionRouting(this.composition, selection))
     const { createEvaluator, EVALUATION_BATCH } = await import('../model/evaluate.ts')
-    const evaluator = await createEvaluator(this.#engine, this.#model.config, params, {
+    const evaluator = await createEvaluator(this.#engine, this.#model.config, weights, {
       E: experts.length + 1,
       topK,
       endOfText: this.#model.tokenizer.endOfText,
@@ -167,7 +168,8 @@ export class ComposedModel {
   /** Loads the tensor library, which a node that has not answered yet does not hold in memory. */
   async #createGenerator(): Promise<Generator> {
     const { createGenerator } = await import('../inference/generate.ts')
-    const { experts, params, topK } = this.composition
+    const { experts, weights, topK } = this.composition
+    const params = await loadParams(weights)
     return createGenerator(this.#engine, this.#model.config, params, {
       E: experts.length + 1,
       topK,

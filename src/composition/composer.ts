@@ -48,7 +48,9 @@ export class Composer {
   constructor(init: ComposerInit) {
     this.#init = init
     const { publicModel, publicModelDigest: digest, topK } = init
-    this.#served = this.modelOf(compose(publicModel.config, { digest, params: publicModel.params }, [], topK))
+    this.#served = this.modelOf(
+      compose(publicModel.config, { digest, weights: publicModel.weights }, [], topK),
+    )
   }
 
   get topK(): number {
@@ -83,8 +85,8 @@ export class Composer {
     const publicStatistics = await this.#statisticsFor(router, wanted())
     // Read again after the wait: an expert may have been withdrawn meanwhile.
     const experts = wanted()
-    const { config, params } = publicModel
-    return compose(config, { digest, params }, experts, topK, { router, publicStatistics })
+    const { config, weights } = publicModel
+    return compose(config, { digest, weights }, experts, topK, { router, publicStatistics })
   }
 
   /** Whether answers are made with this package now. */

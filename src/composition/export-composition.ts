@@ -26,16 +26,10 @@ import type { Digest } from '../lib/bytes.ts'
 import { InputError, VerificationError } from '../lib/errors.ts'
 import { fileRefOfPath } from '../lib/file-ref.ts'
 import { PIECE_BYTES } from '../lib/files.ts'
-import {
-  expertName,
-  FACTORS,
-  FFN_PROJECTIONS,
-  layerName,
-  PAIR_EXPERT,
-  routerName,
-} from '../lib/tensor-names.ts'
-import { materialisedWeight } from '../model/low-rank.ts'
-import { type Expert, expertFfn, expertRank, type Param, requireParam } from '../model/params.ts'
+import { expertName, FFN_PROJECTIONS, PAIR_EXPERT, routerName } from '../lib/tensor-names.ts'
+import { materialised } from '../model/low-rank.ts'
+import { type Expert, expertRank } from '../model/params.ts'
+import { requireWeight, valuePieces } from '../model/weights.ts'
 import type { Manifest } from '../packaging/manifest.ts'
 import { checkExpertLayout } from '../packaging/package.ts'
 import type { BlobReader } from '../store/blob-reader.ts'
@@ -148,18 +142,17 @@ async function expertSources(
  * is written.
  */
 function fullRankSources({ publicModel }: Exporter, expert: Expert, index: number): TensorSource[] {
+  const { ffn } = materialised(expert, publicModel.weights)
   return Array.from({ length: publicModel.config.numHiddenLayers }, (_, layer) =>
     FFN_PROJECTIONS.map((projection): TensorSource => {
-      const base = requireParam(publicModel.params, layerName(layer, `mlp.${projection}.weight`))
-      const [A, B] = FACTORS.map((factor) => expertFfn(expert, `${layer}.${projection}.${factor}`)) as [
-        Param,
-        Param,
-      ]
+      const whole = requireWeight(ffn, `${layer}.${projection}`)
       return {
         name: expertName(layer, index, projection),
         dtype: 'F32',
-        shape: base.shape,
-        pieces: () => [fromFloat32(materialisedWeight(base.data, A, B), 'F32')],
+        shape: whole.shape,
+        pieces: async function* () {
+          for await (const values of valuePieces(whole)) yield fromFloat32(values, 'F32')
+        },
       }
     }),
   ).flat()

@@ -12,7 +12,8 @@ import { ensurePrivateDir, writeFileAtomic } from '../lib/files.ts'
 import { headSize } from '../model/config.ts'
 import { materialised } from '../model/low-rank.ts'
 import { mixtureGraph } from '../model/onnx-graph.ts'
-import { mixtureParams, type Params, zeroRows } from '../model/params.ts'
+import { mixtureWeights, zeroRows } from '../model/params.ts'
+import { loadParams, type WeightMap } from '../model/weights.ts'
 import { encodeModelWithData } from '../tensor/onnx-encode.ts'
 import type { Composition } from './compose.ts'
 import { COMPOSITION_FILE, type CompositionFile, encodeCompositionFile } from './composition-file.ts'
@@ -43,7 +44,7 @@ export async function exportOnnx(
 ): Promise<string[]> {
   await checkTarget(directory)
   const { experts, topK } = composition
-  const params = fullRankParams(model, composition)
+  const params = await loadParams(fullRankWeights(model, composition), signal)
   const description = await describeComposition(source, experts, topK)
   await ensurePrivateDir(directory)
   const graph = mixtureGraph(model.config, params, { E: experts.length + 1, topK })
@@ -67,9 +68,9 @@ export async function exportOnnx(
 }
 
 /** The graph has no low-rank experts: their differences are added to the public weights here. */
-function fullRankParams({ config, params }: PublicModel, { experts }: Composition): Params {
-  const whole = experts.map(({ expert }) => materialised(expert, params))
-  return mixtureParams(config, params, zeroRows(config), whole)
+function fullRankWeights({ config, weights }: PublicModel, { experts }: Composition): WeightMap {
+  const whole = experts.map(({ expert }) => materialised(expert, weights))
+  return mixtureWeights(config, weights, zeroRows(config), whole)
 }
 
 function readme(model: PublicModel, { composition, topK, experts }: CompositionFile): string {

@@ -4,9 +4,9 @@
  */
 import { biasName } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
-import type { Params } from '../model/params.ts'
 import { planRouting, type RoutingPlan, type SequenceRouting } from '../model/routing-plan.ts'
 import { gateToken } from '../model/solved-router.ts'
+import type { Params } from '../model/weights.ts'
 import type { KvCache } from './kv-cache.ts'
 
 /** The members of a batch that routing needs. */

@@ -11,8 +11,9 @@
 
 import { keyValueWidth, type ModelConfig } from '../model/config.ts'
 import { rotaryHalves } from '../model/layers.ts'
-import { type Params, requireParam } from '../model/params.ts'
+import { requireParam } from '../model/params.ts'
 import type { ExpertRows, SequenceRouting } from '../model/routing-plan.ts'
+import type { Params } from '../model/weights.ts'
 import type { Engine, Values } from '../tensor/engine.ts'
 import { BatchRouter } from './batch-router.ts'
 import type { KvCache } from './kv-cache.ts'

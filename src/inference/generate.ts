@@ -5,7 +5,8 @@
 import { totalmem } from 'node:os'
 import { limit } from '../lib/limits.ts'
 import type { ModelConfig } from '../model/config.ts'
-import { lowRankExperts, type Params } from '../model/params.ts'
+import { lowRankExperts } from '../model/params.ts'
+import type { Params } from '../model/weights.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { Batcher, type Generator } from './batcher.ts'
 import { Decoder } from './decoder.ts'
@@ -43,7 +44,7 @@ export interface GeneratorInit {
 }
 
 /**
- * Creates a generator. `params` are those of `mixtureParams`.
+ * Creates a generator. `params` are those of `mixtureWeights`.
  * @throws RangeError if the system cannot provide the memory for the weights.
  */
 export async function createGenerator(

@@ -6,7 +6,8 @@
 
 import { matMul, mul, sigmoid, type Tensor } from '@tensorflow/tfjs'
 import type { Bits } from '../kernels/quantized.ts'
-import { type Params, requireParam } from '../model/params.ts'
+import { requireParam } from '../model/params.ts'
+import type { Params } from '../model/weights.ts'
 import type {
   Compiled,
   Engine,

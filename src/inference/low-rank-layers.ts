@@ -8,7 +8,8 @@ import type { Bits } from '../kernels/quantized.ts'
 import { expertName, FACTORS, FFN_PROJECTIONS, factorName, PUBLIC_EXPERT } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
 import { lowRankLinear } from '../model/layers.ts'
-import { lowRankExperts, type Params, requireParam } from '../model/params.ts'
+import { lowRankExperts, requireParam } from '../model/params.ts'
+import type { Params } from '../model/weights.ts'
 import {
   type CompiledLayer,
   type LayerCompiler,

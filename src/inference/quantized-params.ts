@@ -3,7 +3,8 @@
  */
 
 import { type Bits, type QuantizedMatrix, quantize } from '../kernels/quantized.ts'
-import { type Params, requireParam } from '../model/params.ts'
+import { requireParam } from '../model/params.ts'
+import type { Params } from '../model/weights.ts'
 
 /** Quantized copies of parameters. */
 export class QuantizedParams {

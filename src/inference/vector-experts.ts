@@ -5,8 +5,8 @@
 import type { Job } from '../kernels/vector-jobs.ts'
 import type { VectorThreads } from '../kernels/vector-threads.ts'
 import type { ModelConfig } from '../model/config.ts'
-import type { Params } from '../model/params.ts'
 import type { ExpertRows } from '../model/routing-plan.ts'
+import type { Params } from '../model/weights.ts'
 import type { QuantizedParams } from './quantized-params.ts'
 import { type ExpertLayout, type Ffn, layOutExpert, type TrunkLayout } from './weight-layout.ts'
 

@@ -20,7 +20,8 @@ import { PlainVectors, ProductInputs, ProductResults } from '../kernels/vector-l
 import { MAX_BLOCK_BYTES, type VectorThreads } from '../kernels/vector-threads.ts'
 import { expertName, FFN_PROJECTIONS, layerName, routerName } from '../lib/tensor-names.ts'
 import { headSize, keyValueWidth, type ModelConfig } from '../model/config.ts'
-import { type Params, requireParam } from '../model/params.ts'
+import { requireParam } from '../model/params.ts'
+import type { Params } from '../model/weights.ts'
 import type { QuantizedParams } from './quantized-params.ts'
 
 /** Allowance for norms, alignment and other small items. */

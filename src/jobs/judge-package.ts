@@ -11,11 +11,11 @@ import {
   type Tensors,
   type Verdict,
 } from '../acceptance/accept.ts'
+import type { Measurement } from '../acceptance/measurement-checks.ts'
 import type { AcceptancePolicy } from '../acceptance/policy.ts'
 import { expertOfTensors } from '../checkpoint/expert-tensors.ts'
-import { digestOf } from '../lib/bytes.ts'
-import { type FlexMeshError, FormatError, InputError, VerificationError } from '../lib/errors.ts'
-import { type FileRef, fileRefOf, fileRefOfPath } from '../lib/file-ref.ts'
+import { type FlexMeshError, InputError, VerificationError } from '../lib/errors.ts'
+import { type FileRef, fileRefOfPath } from '../lib/file-ref.ts'
 import type { RouterChoice } from '../model/gates.ts'
 import type { Expert } from '../model/params.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
@@ -47,12 +47,6 @@ export interface JudgeProgress {
   readonly check: string
 }
 
-export interface JudgedPackage {
-  readonly verdict: Verdict
-  /** Undefined if the measurement was not reached. */
-  readonly tensors?: Tensors | undefined
-}
-
 /**
  * Reach the verdict on a package whose file is in the store.
  * @throws InputError `io` for a file that the disk has damaged, which is then deleted, so that it is fetched again; any
@@ -63,19 +57,21 @@ export async function judgePackage(
   request: JudgeRequest,
   signal: AbortSignal,
   report: (progress: JudgeProgress) => void,
-): Promise<JudgedPackage> {
+): Promise<Verdict> {
   const { blobs, engine, publicModel, training } = workplace
   const { opened, soFar, policy, topK, router, publicStatistics } = request
   report({ check: FILE_CHECK })
-  const weights = await readWeights(blobs, opened.manifest.files[0], signal)
-  if (weights instanceof VerificationError) return { verdict: refusedFile(soFar, weights) }
+  const [file] = opened.manifest.files
+  const fault = await compareFile(blobs, file, signal)
+  if (fault !== undefined) return refusedFile(soFar, fault)
   report({ check: TENSORS_CHECK })
   const context = { publicModel, policy, now: soFar.at }
-  return judgeWeights(soFar, opened, weights, context, async (tensors) => {
+  const path = blobs.path(file.sha256)
+  const takeMeasure = async (tensors: Tensors): Promise<Measurement> => {
     report({ check: 'measurement' })
     const { measure } = await import('../acceptance/measure.ts')
     const baseline = await baselineOf(workplace, request, signal)
-    const candidate = expertOfTensors(publicModel.config, tensors)
+    const candidate = await expertOfTensors(publicModel.config, tensors, signal)
     const init = {
       engine,
       publicModel,
@@ -86,47 +82,29 @@ export async function judgePackage(
       publicStatistics: async () => publicStatistics,
     }
     return measure(init, baseline, candidate, signal)
-  })
+  }
+  return judgeWeights(soFar, opened, path, context, takeMeasure, signal)
 }
 
 /**
  * Read a package's file and compare it with all that its publisher signed about it. The file may have been fetched for
  * another package.
- * @returns its bytes; an error if its publisher signed another size or other chunk hashes.
+ * @returns an error if its publisher signed another size or other chunk hashes. Members that hold a file with other
+ * chunks would use a package that nobody else can fetch.
  * @throws InputError `io` for a file that the disk has damaged; it is deleted, so that it is fetched again.
  */
-async function readWeights(
+async function compareFile(
   blobs: BlobStore,
   file: FileRef,
   signal: AbortSignal,
-): Promise<Uint8Array | VerificationError> {
-  try {
-    const bytes = await blobs.readAll(file.sha256, file.size, signal)
-    if (bytes.length !== file.size) return wrongSize(file.size, bytes.length)
-    return (await haveChunks(blobs, file, bytes, signal)) ? bytes : wrongChunks(file)
-  } catch (error) {
-    if (!(error instanceof FormatError || error instanceof VerificationError)) throw error
-    // A file that is too large was not hashed. It is its publisher's fault only if the digest is right.
-    const { ref } = await fileRefOfPath(blobs.path(file.sha256), signal)
-    if (ref.sha256 === file.sha256) return wrongSize(file.size, ref.size)
+): Promise<VerificationError | undefined> {
+  const { ref } = await fileRefOfPath(blobs.path(file.sha256), signal)
+  if (ref.sha256 !== file.sha256) {
     await blobs.delete(file.sha256)
-    throw new InputError('io', `the disk has damaged ${file.sha256}; it is fetched again`, {}, error)
+    throw new InputError('io', `the disk has damaged ${file.sha256}; it is fetched again`)
   }
-}
-
-/**
- * Whether the chunks of a file are those that its publisher signed. Members that hold the file would otherwise use a
- * package that nobody else can fetch.
- */
-async function haveChunks(
-  blobs: BlobStore,
-  { sha256, chunksSha256 }: FileRef,
-  bytes: Uint8Array,
-  signal: AbortSignal,
-): Promise<boolean> {
-  if (digestOf(await blobs.chunkHashes(sha256, signal)) === chunksSha256) return true
-  // The disk may have damaged the stored hashes, which is no fault of the publisher.
-  return fileRefOf(bytes).ref.chunksSha256 === chunksSha256
+  if (ref.size !== file.size) return wrongSize(file.size, ref.size)
+  return ref.chunksSha256 === file.chunksSha256 ? undefined : wrongChunks(file)
 }
 
 function wrongChunks({ sha256, chunksSha256 }: FileRef): VerificationError {

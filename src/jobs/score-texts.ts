@@ -84,7 +84,7 @@ export async function* scoreTexts(
     experts.push({ ...named, expert })
   }
   const { topK, router, publicStatistics } = request
-  const base = { digest: request.publicModel, params: publicModel.params }
+  const base = { digest: request.publicModel, weights: publicModel.weights }
   const composition = compose(publicModel.config, base, experts, topK, { router, publicStatistics })
   const model = new ComposedModel(engine, publicModel, composition, 'fp32')
   const results = yield* reporting<TextProgress, Evaluation[][]>((report) =>

@@ -2,10 +2,12 @@
  * The jobs of a node: computations that take seconds to hours. Each loads its code when it first runs, so that a thread
  * that only dispatches jobs loads no tensor library.
  */
+
+import type { Verdict } from '../acceptance/accept.ts'
 import type { JobHandlers, JobRunner } from '../lib/jobs.ts'
 import { reporting } from '../lib/reporting.ts'
 import { OWNER_JOBS, type OwnerJobs } from '../owner/owner-jobs.ts'
-import type { JudgedPackage, JudgeProgress, JudgeRequest } from './judge-package.ts'
+import type { JudgeProgress, JudgeRequest } from './judge-package.ts'
 import type { ScoredText, ScoreRequest, TextProgress } from './score-texts.ts'
 import type { Workplace } from './workplace.ts'
 
@@ -13,7 +15,7 @@ export type NodeJobs = OwnerJobs & {
   readonly judge: {
     readonly request: JudgeRequest
     readonly progress: JudgeProgress
-    readonly result: JudgedPackage
+    readonly result: Verdict
   }
   readonly score: {
     readonly request: ScoreRequest
@@ -26,7 +28,7 @@ export type NodeJobRunner = JobRunner<NodeJobs>
 
 export const NODE_JOBS: JobHandlers<NodeJobs, Workplace> = {
   ...OWNER_JOBS,
-  async *judge(workplace, request, signal): AsyncGenerator<JudgeProgress, JudgedPackage, void> {
+  async *judge(workplace, request, signal): AsyncGenerator<JudgeProgress, Verdict, void> {
     const { judgePackage } = await import('./judge-package.ts')
     return yield* reporting((report) => judgePackage(workplace, request, signal, report))
   },

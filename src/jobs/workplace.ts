@@ -4,7 +4,7 @@ import type { ModelConfig } from '../model/config.ts'
 import type { Expert } from '../model/params.ts'
 import type { OwnerWorkplace } from '../owner/owner-jobs.ts'
 import type { Manifest } from '../packaging/manifest.ts'
-import { unpackExpert } from '../packaging/package.ts'
+import { openPackage } from '../packaging/package.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 
 export interface Workplace extends OwnerWorkplace {
@@ -12,8 +12,8 @@ export interface Workplace extends OwnerWorkplace {
 }
 
 /**
- * The expert of a package whose file is in the store.
- * @throws InputError `not-found`; VerificationError `wrong-digest` if the disk has damaged it.
+ * The expert of a package whose file is in the store, with its FFN as sources.
+ * @throws InputError `not-found`; FormatError or PolicyError if the disk has damaged its header.
  */
 export async function readExpert(
   config: ModelConfig,
@@ -22,6 +22,6 @@ export async function readExpert(
   signal: AbortSignal,
 ): Promise<Expert> {
   const [file] = manifest.files
-  const bytes = await blobs.readAll(file.sha256, file.size, signal)
-  return expertOfTensors(config, unpackExpert(bytes, manifest))
+  const tensors = await openPackage(blobs.path(file.sha256), manifest)
+  return expertOfTensors(config, tensors, signal)
 }

@@ -6,10 +6,11 @@ import { concat, div, mul, reshape, slice, sub, sum, type Tensor } from '@tensor
 import type { Compiled, Engine } from '../tensor/engine.ts'
 import { headLogProbs } from '../tensor/fused.ts'
 import type { ModelConfig } from './config.ts'
-import { lowRankExperts, type Params } from './params.ts'
+import { lowRankExperts } from './params.ts'
 import type { Routing } from './router.ts'
 import type { SequenceRouting } from './routing-plan.ts'
 import { forward } from './transformer.ts'
+import { loadParams, type WeightMap } from './weights.ts'
 
 export interface HeldOutDocument {
   readonly tokens: Int32Array
@@ -63,46 +64,47 @@ export interface EvaluatorInit {
   readonly gate?: boolean
 }
 
-/** Compiles the mixture for scoring. `params` are those of `mixtureParams`. */
+/** Compiles the mixture for scoring. `weights` are those of `mixtureWeights`. */
 export async function createEvaluator(
   engine: Engine,
   config: ModelConfig,
-  params: Params,
+  weights: WeightMap,
   init: EvaluatorInit,
 ): Promise<Evaluator> {
   const { B, T } = batchOf(init)
   const { E, gate = false } = init
-  const lowRank = lowRankExperts(params, E)
+  const lowRank = lowRankExperts(weights, E)
+  const params = await loadParams(weights)
   const compiled = await engine.compile(
     (tensors) => {
-      const weights = (name: string): Tensor => tensors[name] as Tensor
-      const result = forward(config, weights, weights('ids'), {
+      const tensorOf = (name: string): Tensor => tensors[name] as Tensor
+      const result = forward(config, tensorOf, tensorOf('ids'), {
         B,
         T,
         E,
         topK: init.topK,
         bias: true,
         lowRank,
-        mask: weights('mask'),
+        mask: tensorOf('mask'),
         ...(gate
           ? {
               gate: {
-                weights: weights('gateWeights'),
-                offsets: weights('gateOffsets'),
-                rowScale: weights('rowScale'),
+                weights: tensorOf('gateWeights'),
+                offsets: tensorOf('gateOffsets'),
+                rowScale: tensorOf('rowScale'),
               },
             }
           : {}),
       })
-      const logProbs = headLogProbs(result.hidden, weights('lm_head.weight'), weights('labels'), 'none')
+      const logProbs = headLogProbs(result.hidden, tensorOf('lm_head.weight'), tensorOf('labels'), 'none')
       const N = B * T
       const nll = mul(
         sub(slice(logProbs, [0, 0], [N, 1]), slice(logProbs, [0, 1], [N, 1])),
-        reshape(weights('scored'), [N, 1]),
+        reshape(tensorOf('scored'), [N, 1]),
       )
       let load = result.routing[0]?.probabilities as Tensor
       for (const routing of result.routing.slice(1)) load = load.add(routing.probabilities)
-      const scored = reshape(weights('scored'), [N, 1])
+      const scored = reshape(tensorOf('scored'), [N, 1])
       const chosen = result.routing.map((routing) => mul(chosenShares(routing), scored).sum(0, true))
       return { nll: nll.sum(), load: mul(load, scored).sum(0), chosen: concat(chosen, 0) }
     },

@@ -13,7 +13,8 @@ import { MASKED } from '../tensor/mask.ts'
 import type { Attribute, Graph } from '../tensor/onnx-encode.ts'
 import { headSize, type ModelConfig } from './config.ts'
 import { rotaryTables } from './layers.ts'
-import { type Params, requireParam } from './params.ts'
+import { requireParam } from './params.ts'
+import type { Params } from './weights.ts'
 
 export interface MixtureGraphInit {
   /** Number of experts, the public one included. */

@@ -1,5 +1,5 @@
 /**
- * Parameters by name: names and shapes of the public model and of a mixture, and the concatenation of experts into a
+ * Weights by name: names and shapes of the public model and of a mixture, and the concatenation of experts into a
  * mixture. Does not know tensor libraries or files.
  */
 import {
@@ -16,14 +16,7 @@ import {
 } from '../lib/tensor-names.ts'
 import { keyValueWidth, type ModelConfig } from './config.ts'
 import type { RouterStatistics } from './solved-router.ts'
-
-/** One parameter: float32 values, row-major. */
-export interface Param {
-  readonly shape: readonly number[]
-  readonly data: Float32Array
-}
-/** Parameters by Hugging Face name. */
-export type Params = ReadonlyMap<string, Param>
+import { type Param, type Params, requireWeight, type Weight } from './weights.ts'
 
 /** Shape of a projection [out, in]. */
 export function projectionShape(
@@ -79,12 +72,12 @@ export function mixtureShapes(config: ModelConfig, E: number): Map<string, reado
 }
 
 /** What one owner trains and publishes: an FFN, a router row and a bias per layer. */
-export interface Expert {
+export interface Expert<W extends Weight = Weight> {
   /**
    * At full rank: keys `${layer}.${projection}`, gate and up [F, C], down [C, F]. At rank r, where each weight is the
    * public one plus B A: keys `${layer}.${projection}.A` [r, in] and `.B` [out, r]. Never both.
    */
-  readonly ffn: ReadonlyMap<string, Param>
+  readonly ffn: ReadonlyMap<string, W>
   /** One row [C] per layer. */
   readonly routerRows: readonly Float32Array[]
   /** One number per layer, used as min(b, 0); undefined if the expert has no bias. */
@@ -98,13 +91,13 @@ export function expertRank(expert: Pick<Expert, 'ffn'>): number {
   return expert.ffn.get('0.gate_proj.A')?.shape[0] ?? 0
 }
 
-/** Names and values of one projection of an expert: its weight, or its two factors. */
-function projectionParams(
-  expert: Expert,
+/** Names and weights of one projection of an expert: its weight, or its two factors. */
+function projectionWeights<W extends Weight>(
+  expert: Expert<W>,
   layer: number,
   index: number,
   projection: FfnProjection,
-): [string, Param][] {
+): [string, W][] {
   const key = `${layer}.${projection}`
   if (expertRank(expert) === 0) return [[expertName(layer, index, projection), expertFfn(expert, key)]]
   return FACTORS.map((factor) => [
@@ -114,16 +107,16 @@ function projectionParams(
 }
 
 /** An entry of `Expert.ffn`. @throws RangeError if the expert lacks it: a bug of the caller. */
-export function expertFfn(expert: Pick<Expert, 'ffn'>, key: string): Param {
-  const param = expert.ffn.get(key)
-  if (param === undefined) throw new RangeError(`expert lacks ${key}`)
-  return param
+export function expertFfn<W extends Weight>(expert: Pick<Expert<W>, 'ffn'>, key: string): W {
+  const weight = expert.ffn.get(key)
+  if (weight === undefined) throw new RangeError(`expert lacks ${key}`)
+  return weight
 }
 
-/** Indices of the experts, of E, that `params` holds as low-rank differences from the public FFN. */
-export function lowRankExperts(params: Params, E: number): ReadonlySet<number> {
+/** Indices of the experts, of E, that `weights` holds as low-rank differences from the public FFN. */
+export function lowRankExperts(weights: ReadonlyMap<string, unknown>, E: number): ReadonlySet<number> {
   const experts = Array.from({ length: E }, (_, e) => e)
-  return new Set(experts.filter((e) => params.has(factorName(0, e, 'gate_proj', 'A'))))
+  return new Set(experts.filter((e) => weights.has(factorName(0, e, 'gate_proj', 'A'))))
 }
 
 /** A parameter by name. @throws RangeError if it is missing: a bug of the caller. */
@@ -134,32 +127,32 @@ export function requireParam(params: Params, name: string): Param {
 }
 
 /**
- * Parameters of a FlexOlmo mixture, by concatenation of the public model and the experts (FlexOlmo paper,
- * section 3.3.2). Nothing is averaged; only router rows and biases are copied, and low-rank experts remain factors.
- * Expert 0 is the public FFN.
+ * Weights of a FlexOlmo mixture, by concatenation of the public model and the experts (FlexOlmo paper, section
+ * 3.3.2). Nothing is averaged and no weight is read; only router rows and biases are copied, and low-rank experts remain
+ * factors. Expert 0 is the public FFN.
  * @param publicRows router row [C] of the public expert in each layer
  * @param experts the other experts, in the order of the mixture
  */
-export function mixtureParams(
+export function mixtureWeights<W extends Weight>(
   config: ModelConfig,
-  publicModel: Params,
+  publicModel: ReadonlyMap<string, W>,
   publicRows: readonly Float32Array[],
-  experts: readonly Expert[],
-): Map<string, Param> {
+  experts: readonly Expert<W>[],
+): Map<string, W | Param> {
   const { hiddenSize: C } = config
-  const params = new Map<string, Param>()
-  for (const [name, param] of publicModel) {
-    if (!name.includes('.mlp.')) params.set(name, param)
+  const weights = new Map<string, W | Param>()
+  for (const [name, weight] of publicModel) {
+    if (!name.includes('.mlp.')) weights.set(name, weight)
   }
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     for (const projection of FFN_PROJECTIONS) {
-      params.set(
+      weights.set(
         expertName(layer, PUBLIC_EXPERT, projection),
-        requireParam(publicModel, layerName(layer, `mlp.${projection}.weight`)),
+        requireWeight(publicModel, layerName(layer, `mlp.${projection}.weight`)),
       )
       experts.forEach((expert, index) => {
-        for (const [name, param] of projectionParams(expert, layer, index + 1, projection)) {
-          params.set(name, param)
+        for (const [name, weight] of projectionWeights(expert, layer, index + 1, projection)) {
+          weights.set(name, weight)
         }
       })
     }
@@ -170,10 +163,10 @@ export function mixtureParams(
       rows.set(expert.routerRows[layer] as Float32Array, (index + 1) * C)
       bias[index + 1] = expert.bias?.[layer] ?? 0
     })
-    params.set(routerName(layer), { shape: [experts.length + 1, C], data: rows })
-    params.set(biasName(layer), { shape: [experts.length + 1], data: bias })
+    weights.set(routerName(layer), { shape: [experts.length + 1, C], data: rows })
+    weights.set(biasName(layer), { shape: [experts.length + 1], data: bias })
   }
-  return params
+  return weights
 }
 
 /**

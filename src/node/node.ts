@@ -9,7 +9,7 @@ import { DEFAULT_POLICY } from '../acceptance/policy.ts'
 import { AcceptanceQueue } from '../acceptance/queue.ts'
 import { Standing } from '../acceptance/standing.ts'
 import { Verdicts } from '../acceptance/verdicts.ts'
-import { loadPublicModel, loadPublicModelLazily, type PublicModel } from '../checkpoint/public-model.ts'
+import { loadPublicModel, type PublicModel } from '../checkpoint/public-model.ts'
 import { DEFAULT_TOP_K } from '../composition/compose.ts'
 import { Composer } from '../composition/composer.ts'
 import { seated } from '../composition/seats.ts'
@@ -242,9 +242,7 @@ export class FlexMeshNode {
       const membership = await Membership.open({ identity, catalogue, charterEnvelope, now, onEvent })
       const statements = await StatementLog.open({ identity, catalogue, membership, now })
       const blobs = await BlobStore.open(paths.root)
-      const publicModel = await (init.jobThreads === undefined ? loadPublicModel : loadPublicModelLazily)(
-        paths.publicModel,
-      )
+      const publicModel = await loadPublicModel(paths.publicModel)
       const mark = await HomeMark.open(paths.root, catalogue)
       const opened = { identity, settings, publicModel, catalogue, blobs, membership, statements, mark }
       const node = new FlexMeshNode(init, opened)

@@ -8,7 +8,6 @@ import type { Digest } from '../lib/bytes.ts'
 import { FlexMeshError } from '../lib/errors.ts'
 import { type Manifest, openManifest } from '../packaging/manifest.ts'
 import type { ManifestStatement } from '../packaging/open-statement.ts'
-import { unpackExpert } from '../packaging/package.ts'
 import { queued } from '../pipeline/judging.ts'
 import { isRefusal, type Parts } from '../pipeline/parts.ts'
 import { openWithdrawal } from '../statements/withdrawal.ts'
@@ -111,8 +110,7 @@ async function restorePackage(
     return opened
   }
   try {
-    const weights = await blobs.readAll(file.sha256, file.size, parts.signal)
-    accepted.use(opened, unpackExpert(weights, opened.manifest))
+    await accepted.use(opened)
     return undefined
   } catch (error) {
     if (!(error instanceof FlexMeshError)) throw error

@@ -14,7 +14,7 @@
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { createEvaluator, type Evaluator, type HeldOutDocument } from '../model/evaluate.ts'
 import type { RouterKind } from '../model/gates.ts'
-import { type Expert, mixtureParams, zeroRows } from '../model/params.ts'
+import { type Expert, mixtureWeights, zeroRows } from '../model/params.ts'
 import type { SequenceRouting } from '../model/routing-plan.ts'
 import { LEFT_OUT } from '../model/routing-plan.ts'
 import { type Gate, type RouterStatistics, solveGate } from '../model/solved-router.ts'
@@ -38,7 +38,7 @@ const FOLDED = [1, 1.25, 1.5, 1.75, 2, 2.5] as const
 
 export interface CalibrationInit {
   readonly engine: Engine
-  readonly model: Pick<PublicModel, 'config' | 'params' | 'tokenizer'>
+  readonly model: Pick<PublicModel, 'config' | 'weights' | 'tokenizer'>
   /**
    * Rows [C] per layer whose product with every token is about 1, to fold the number into the router rows; without
    * them the expert gets a bias.
@@ -160,8 +160,8 @@ class Trial {
     body: (trial: Trial) => Promise<R>,
   ): Promise<R> {
     const { engine, model } = init
-    const params = mixtureParams(model.config, model.params, zeroRows(model.config), [expert])
-    const evaluator = await createEvaluator(engine, model.config, params, {
+    const weights = mixtureWeights(model.config, model.weights, zeroRows(model.config), [expert])
+    const evaluator = await createEvaluator(engine, model.config, weights, {
       E: 2,
       topK: 2,
       endOfText: model.tokenizer.endOfText,

@@ -7,6 +7,7 @@ import type { PublicModel } from '../checkpoint/public-model.ts'
 import { InputError } from '../lib/errors.ts'
 import { checkRank, lowRankOf } from '../model/low-rank.ts'
 import { expertRank } from '../model/params.ts'
+import { loadParams } from '../model/weights.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { calibrate } from './calibrate.ts'
 import { ownHeldOut, publicHeldOut } from './held-out.ts'
@@ -49,7 +50,7 @@ export async function cutTrained(
       `${name} was trained at rank ${before}; leave out --rank to publish it at that rank, or give a lower one`,
     )
   }
-  const { expert, energyKept } = lowRankOf(trained.expert, publicModel.params, rank)
+  const { expert, energyKept } = await lowRankOf(trained.expert, publicModel.weights, rank, signal)
   const published = withStatistics ? expert : { ...expert, statistics: undefined }
   const { result } = trained
   return { ...(await recalibrate(parts, trainingRoot, { expert: published, result }, signal)), energyKept }
@@ -69,7 +70,10 @@ export async function wholeTrained(
 ): Promise<TrainedExpert> {
   const { expert, result } = await loadTrained(parts.publicModel, trainingRoot, name)
   const published = withStatistics ? expert : { ...expert, statistics: undefined }
-  return recalibrate(parts, trainingRoot, { expert: published, result }, signal)
+  const calibrated = await recalibrate(parts, trainingRoot, { expert: published, result }, signal)
+  // The result is sent to another thread as values.
+  const ffn = await loadParams(calibrated.expert.ffn, signal)
+  return { ...calibrated, expert: { ...calibrated.expert, ffn } }
 }
 
 /** Calibrate an expert and score it. */

@@ -129,10 +129,14 @@ export const OWNER_JOBS: JobHandlers<OwnerJobs, OwnerWorkplace> = {
       }),
     )
   },
-  async *pack({ publicModel, training }, { publish, derived }): AsyncGenerator<never, PackedTraining, void> {
+  async *pack(
+    { publicModel, training },
+    { publish, derived },
+    signal,
+  ): AsyncGenerator<never, PackedTraining, void> {
     const trained = derived ?? (await loadTrained(publicModel, training, publish.name))
     const { expert, ...statistics } = release(trained, publish)
-    const packed = packExpert(tensorsOfExpert(publicModel.config, expert), publish.dtype)
+    const packed = await packExpert(tensorsOfExpert(publicModel.config, expert), publish.dtype, signal)
     return { packed, statistics, result: trained.result }
   },
   async *cut(

@@ -4,9 +4,9 @@
  * the network.
  */
 
-import type { FloatDtype } from '../checkpoint/safetensors.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
+import type { FloatDtype } from '../lib/float-formats.ts'
 import { limit } from '../lib/limits.ts'
 import type { Expert } from '../model/params.ts'
 import type { EvalResult, Manifest } from '../packaging/manifest.ts'

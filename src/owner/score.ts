@@ -2,7 +2,7 @@
 
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { createEvaluator, type HeldOutDocument } from '../model/evaluate.ts'
-import { type Expert, mixtureParams, zeroRows } from '../model/params.ts'
+import { type Expert, mixtureWeights, zeroRows } from '../model/params.ts'
 import { LEFT_OUT } from '../model/routing-plan.ts'
 import type { Engine } from '../tensor/engine.ts'
 import type { Score } from './training-folder.ts'
@@ -10,12 +10,12 @@ import type { Score } from './training-folder.ts'
 /** Score the public model before and the pair after, on the public text and, if given, on the owner's. */
 export async function pairScores(
   engine: Engine,
-  model: Pick<PublicModel, 'config' | 'params' | 'tokenizer'>,
+  model: Pick<PublicModel, 'config' | 'weights' | 'tokenizer'>,
   expert: Expert,
   texts: { readonly own?: readonly HeldOutDocument[]; readonly public: readonly HeldOutDocument[] },
 ): Promise<{ own?: Score; public: Score }> {
-  const params = mixtureParams(model.config, model.params, zeroRows(model.config), [expert])
-  const evaluator = await createEvaluator(engine, model.config, params, {
+  const weights = mixtureWeights(model.config, model.weights, zeroRows(model.config), [expert])
+  const evaluator = await createEvaluator(engine, model.config, weights, {
     E: 2,
     topK: 2,
     endOfText: model.tokenizer.endOfText,

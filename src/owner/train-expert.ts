@@ -119,7 +119,7 @@ export async function startPair(
       return all.map((window) => window.subarray(0, EMBEDDING_WINDOW))
     }
     report({ stage: 'phase', phase: 'router-rows' })
-    const embedding = await embedForRouter(engine, model.config, model.params, {
+    const embedding = await embedForRouter(engine, model.config, model.weights, {
       own: await windows(own),
       public: await windows(shared),
     })

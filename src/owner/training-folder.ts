@@ -16,7 +16,7 @@ import { pathExists, readFileBounded, writeFileAtomic } from '../lib/files.ts'
 import { configToShape, type ModelConfig } from '../model/config.ts'
 import type { RouterKind } from '../model/gates.ts'
 import type { Expert } from '../model/params.ts'
-import { packExpert, unpackExpertFile } from '../packaging/package.ts'
+import { openExpertFile, packExpert } from '../packaging/package.ts'
 
 /** Bits per byte of the public model (before) and of the pair (after). */
 export interface Score {
@@ -117,7 +117,8 @@ export async function finishedTrainings(root: string): Promise<string[]> {
 }
 
 export async function saveExpert(config: ModelConfig, dirs: TrainingDirs, expert: Expert): Promise<void> {
-  await writeFileAtomic(dirs.expert, packExpert(tensorsOfExpert(config, expert), 'F32').parts)
+  const { parts } = await packExpert(tensorsOfExpert(config, expert), 'F32')
+  await writeFileAtomic(dirs.expert, parts)
 }
 
 /** Keep the constant rows, one [C] per layer, for an expert that is trained elsewhere or cut to a rank later. */
@@ -198,7 +199,7 @@ async function loadResult({ result }: TrainingDirs): Promise<TrainResult> {
 async function loadExpert(config: ModelConfig, path: string): Promise<Expert> {
   const { num_hidden_layers, hidden_size, intermediate_size } = configToShape(config)
   const shape = { layers: num_hidden_layers, hidden_size, intermediate_size }
-  return expertOfTensors(config, unpackExpertFile(await readFileBounded(path, MAX_EXPERT_BYTES), shape))
+  return expertOfTensors(config, await openExpertFile(path, shape))
 }
 
 function readResult(bytes: Uint8Array): TrainResult {

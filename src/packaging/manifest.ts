@@ -3,7 +3,7 @@
  * expert. Its id is the digest of its bytes. Knows neither the clock nor who may publish.
  */
 
-import { type FloatDtype, LENGTH_BYTES } from '../checkpoint/safetensors.ts'
+import { LENGTH_BYTES } from '../checkpoint/safetensors.ts'
 import { DTYPE_BYTES } from '../checkpoint/safetensors-header.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
 import type { Digest } from '../lib/bytes.ts'
@@ -11,6 +11,7 @@ import { decodeCanonical, encodeCanonical, type JsonObject, type JsonValue } fro
 import { FormatError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { type FileRef, readFileRef } from '../lib/file-ref.ts'
+import type { FloatDtype } from '../lib/float-formats.ts'
 import { limit } from '../lib/limits.ts'
 import {
   type ChainLink,

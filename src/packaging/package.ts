@@ -3,22 +3,22 @@
  * file and unpacks them. Checks structure only; the values are checked by acceptance.
  */
 
-import type { ExpertTensor, Float32Tensor } from '../checkpoint/safetensors.ts'
+import { readLayout } from '../checkpoint/checkpoint-directory.ts'
+import { FileWeight } from '../checkpoint/file-weight.ts'
 import {
   byteLengthOf,
-  type FloatDtype,
   fromFloat32,
   HUGGING_FACE_METADATA,
-  readSafetensorsHeader,
   type SafetensorsLayout,
   type TensorEntry,
-  toFloat32,
   writeSafetensors,
 } from '../checkpoint/safetensors.ts'
 import type { Dtype } from '../checkpoint/safetensors-header.ts'
 import { PolicyError } from '../lib/errors.ts'
 import { type FileRef, fileRefOf } from '../lib/file-ref.ts'
+import type { FloatDtype } from '../lib/float-formats.ts'
 import { biasName, expertName, factorName, PAIR_EXPERT, STATISTICS_TOKENS } from '../lib/tensor-names.ts'
+import { requireWeight, type WeightMap, wholeValues } from '../model/weights.ts'
 import type { ExpertDescription } from './manifest.ts'
 import { type ExpertShape, expertTensorNames, type TensorKind } from './tensor-names.ts'
 
@@ -33,23 +33,27 @@ export interface PackedExpert {
 }
 
 /**
- * Pack an expert's tensors into one file, with FFN tensors rounded to `dtype`. F32 data are not copied.
- * @throws PolicyError `tensor-name`, `tensor-shape`.
+ * Pack an expert's tensors into one file, with FFN tensors rounded to `dtype`. F32 data in memory are not copied.
+ * @throws PolicyError `tensor-name`, `tensor-shape`; as `WeightSource.read`.
  */
-export function packExpert(tensors: ReadonlyMap<string, Float32Tensor>, dtype: FloatDtype): PackedExpert {
+export async function packExpert(
+  tensors: WeightMap,
+  dtype: FloatDtype,
+  signal?: AbortSignal,
+): Promise<PackedExpert> {
   const shape = shapeOf(tensors)
   const expected = expertTensorNames(shape)
   checkNames(expected, tensors)
   const entries: TensorEntry[] = []
   for (const [name, { shape: dimensions, kind }] of expected) {
-    const tensor = tensors.get(name) as Float32Tensor
+    const tensor = requireWeight(tensors, name)
     checkShape(name, dimensions, tensor.shape)
     const stored = dtypeOf(kind, dtype)
-    const data = fromFloat32(tensor.data, stored)
+    const data = fromFloat32(await wholeValues(tensor, signal), stored)
     if (data.length !== byteLengthOf(stored, dimensions)) {
       throw new PolicyError(
         'tensor-shape',
-        `${name}: ${tensor.data.length} values do not fill [${dimensions}]`,
+        `${name}: the values do not fill [${dimensions}], expected ${byteLengthOf(stored, dimensions)} bytes`,
       )
     }
     entries.push({ name, dtype: stored, shape: dimensions, data })
@@ -60,7 +64,7 @@ export function packExpert(tensors: ReadonlyMap<string, Float32Tensor>, dtype: F
 }
 
 /** Shape according to the tensors of the first layer; the caller checks all others against it. */
-function shapeOf(tensors: ReadonlyMap<string, Float32Tensor>): ExpertShape {
+function shapeOf(tensors: WeightMap): ExpertShape {
   const isLowRank = tensors.has(factorName(0, PAIR_EXPERT, 'gate_proj', 'A'))
   const gate = (layer: number): string =>
     isLowRank ? factorName(layer, PAIR_EXPERT, 'gate_proj', 'A') : expertName(layer, PAIR_EXPERT, 'gate_proj')
@@ -75,7 +79,7 @@ function shapeOf(tensors: ReadonlyMap<string, Float32Tensor>): ExpertShape {
   return { ...shape, intermediate_size: intermediate, rank: first }
 }
 
-function twoDimensions(tensors: ReadonlyMap<string, Float32Tensor>, name: string): [number, number] {
+function twoDimensions(tensors: WeightMap, name: string): [number, number] {
   const tensor = tensors.get(name)
   if (tensor === undefined) throw new PolicyError('tensor-name', `package: tensor "${name}" is missing`)
   const [rows, width, ...rest] = tensor.shape
@@ -86,33 +90,26 @@ function twoDimensions(tensors: ReadonlyMap<string, Float32Tensor>, name: string
 }
 
 /**
- * All tensors of a package in memory. For an F32 package they are views of `bytes`, otherwise copies.
- * @throws FormatError `bad-safetensors`, `truncated`, `too-large`; PolicyError `tensor-name`,
- * `tensor-dtype`, `tensor-shape`.
+ * The tensors of a package file as sources. Only the header is read.
+ * @throws FormatError `bad-safetensors`, `truncated`, `too-large`; PolicyError `tensor-name`, `tensor-dtype`,
+ * `tensor-shape`; InputError `not-found`, `io`.
  */
-export function unpackExpert(bytes: Uint8Array, manifest: Described): Map<string, ExpertTensor> {
-  const layout = readSafetensorsHeader(bytes, bytes.length)
+export async function openPackage(path: string, manifest: Described): Promise<WeightMap> {
+  const layout = await readLayout(path)
   checkExpertLayout(layout, manifest)
-  const tensors = new Map<string, ExpertTensor>()
-  for (const { name, dtype, shape, offset, length } of layout.tensors.values()) {
-    const view = bytes.subarray(offset, offset + length)
-    // If the FFN tensors are converted, a view for a router row would keep the whole file in memory.
-    const isOnlyView = dtype === 'F32' && manifest.expert.dtype !== 'F32'
-    const data = toFloat32({ dtype, data: isOnlyView ? view.slice() : view })
-    tensors.set(name, { name, shape, dtype: dtype as FloatDtype, data })
-  }
-  return tensors
+  return sourcesOf(path, layout)
 }
 
 /**
- * `unpackExpert` for a file without a manifest: dtype, bias, rank and statistics are read from the file.
- * @throws as `unpackExpert`.
+ * `openPackage` for a file without a manifest: dtype, bias, rank and statistics are read from the file.
+ * @throws as `openPackage`.
  */
-export function unpackExpertFile(
-  bytes: Uint8Array,
+export async function openExpertFile(
+  path: string,
   shape: Omit<ExpertShape, 'bias' | 'rank' | 'statisticsTokens'>,
-): Map<string, ExpertTensor> {
-  const { tensors } = readSafetensorsHeader(bytes, bytes.length)
+): Promise<WeightMap> {
+  const layout = await readLayout(path)
+  const { tensors } = layout
   const factor = tensors.get(factorName(0, PAIR_EXPERT, 'gate_proj', 'A'))
   const { dtype } = factor ?? tensors.get(expertName(0, PAIR_EXPERT, 'gate_proj')) ?? {}
   if (dtype !== 'F32' && dtype !== 'BF16' && dtype !== 'F16') {
@@ -124,7 +121,18 @@ export function unpackExpertFile(
   const bias = tensors.has(biasName(0))
   const rank = factor === undefined ? {} : { rank: factor.shape[0] ?? 0 }
   const statisticsTokens = tensors.get(STATISTICS_TOKENS)?.shape[0] ?? 0
-  return unpackExpert(bytes, { expert: { ...shape, bias, ...rank, statisticsTokens, dtype } })
+  checkExpertLayout(layout, { expert: { ...shape, bias, ...rank, statisticsTokens, dtype } })
+  return sourcesOf(path, layout)
+}
+
+/** Tensors whose dtypes were checked. */
+function sourcesOf(path: string, { tensors }: SafetensorsLayout): WeightMap {
+  return new Map(
+    Array.from(tensors, ([name, tensor]) => [
+      name,
+      new FileWeight(path, { ...tensor, dtype: tensor.dtype as FloatDtype }),
+    ]),
+  )
 }
 
 /** The part of a manifest that determines the structure of the file. */

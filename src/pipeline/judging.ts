@@ -9,7 +9,7 @@ import {
 } from '../acceptance/accept.ts'
 import type { QueuedPackage } from '../acceptance/fair-lines.ts'
 import { readLoggedManifest } from '../acceptance/logged-manifest.ts'
-import { type JudgedPackage, refusedFile } from '../jobs/judge-package.ts'
+import { refusedFile } from '../jobs/judge-package.ts'
 import { digestOf } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import { resultOf } from '../lib/jobs.ts'
@@ -41,12 +41,12 @@ export async function unjudged(
 }
 
 /** A package of our own, whose file is in the store. @throws InputError `not-acceptable`. */
-export async function judgeOwn(parts: Parts, manifest: OpenedManifest['manifest']): Promise<JudgedPackage> {
+export async function judgeOwn(parts: Parts, manifest: OpenedManifest['manifest']): Promise<Verdict> {
   const draft = { manifest, id: digestOf(encodeManifest(manifest)) }
   const beforeFetch = judgeManifest(draft, acceptanceContext(parts))
   const judged = await judgeWeightsOf(parts, draft, beforeFetch, () => undefined)
-  if (judged.verdict.outcome === 'accepted') return judged
-  const { code, reason } = judged.verdict
+  if (judged.outcome === 'accepted') return judged
+  const { code, reason } = judged
   throw new InputError(
     'not-acceptable',
     `not published, because this node refuses it itself: ${code}, ${reason}`,
@@ -59,8 +59,8 @@ export async function judgeWeightsOf(
   beforeFetch: Verdict,
   report: (check: string) => void,
   trainingsExcept?: readonly string[],
-): Promise<JudgedPackage> {
-  if (beforeFetch.outcome === 'refused') return { verdict: beforeFetch }
+): Promise<Verdict> {
+  if (beforeFetch.outcome === 'refused') return beforeFetch
   const { jobs, trainings, policy, composer, signal } = parts
   const { topK, router } = composer
   const publicStatistics = await trainings.publicStatistics()
@@ -139,7 +139,7 @@ export function acceptanceContext(parts: Parts): AcceptanceContext {
       tokenizerDigest,
       files: new Set(files.map(({ sha256 }) => sha256)),
       shape,
-      params: publicModel.params,
+      weights: publicModel.weights,
     },
     policy,
     isWithdrawn: (publisher, id) => accepted.isWithdrawn(publisher, id),

@@ -18,14 +18,8 @@ import {
 } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
 import type { Weights } from '../model/layers.ts'
-import {
-  type Expert,
-  factorShape,
-  type Param,
-  type Params,
-  projectionShape,
-  requireParam,
-} from '../model/params.ts'
+import { type Expert, factorShape, projectionShape, requireParam } from '../model/params.ts'
+import type { Param, Params } from '../model/weights.ts'
 import type { Compiled, Engine, FrozenTensor } from '../tensor/engine.ts'
 import { batchInputs, batchTensors, lossAndGradients, lossTerms } from './loss.ts'
 

@@ -13,8 +13,8 @@ import { dot } from '../lib/dot.ts'
 import { mulberry32 } from '../lib/random.ts'
 import { denseName } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
-import type { Params } from '../model/params.ts'
 import { forward } from '../model/transformer.ts'
+import { loadParams, type WeightMap } from '../model/weights.ts'
 import type { Engine } from '../tensor/engine.ts'
 
 /** Scale of the logits: the targets of the regression are half a unit above and below zero. */
@@ -55,7 +55,7 @@ export interface RouterEmbedding {
 export async function embedForRouter(
   engine: Engine,
   config: ModelConfig,
-  publicModel: Params,
+  publicModel: WeightMap,
   source: EmbeddingSource,
 ): Promise<RouterEmbedding> {
   const { hiddenSize: C, numHiddenLayers: L } = config
@@ -70,7 +70,10 @@ export async function embedForRouter(
       })
       return out
     },
-    { inputs: { ids: { shape: [B, T], dtype: 'int32' } }, frozen: Object.fromEntries(publicModel) },
+    {
+      inputs: { ids: { shape: [B, T], dtype: 'int32' } },
+      frozen: Object.fromEntries(await loadParams(publicModel)),
+    },
   )
   const momentsOf = async (windows: readonly Int32Array[]): Promise<Moments[]> => {
     const moments = Array.from({ length: L }, () => ({

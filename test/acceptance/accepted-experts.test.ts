@@ -6,13 +6,14 @@ import type { Identity } from '../../src/identity/keys.ts'
 import { concatBytes, type Digest, digestOf, utf8 } from '../../src/lib/bytes.ts'
 import { limit } from '../../src/lib/limits.ts'
 import type { ManifestStatement } from '../../src/packaging/open-statement.ts'
-import { packExpert, unpackExpert } from '../../src/packaging/package.ts'
+import { packExpert } from '../../src/packaging/package.ts'
 import { BlobStore } from '../../src/store/blob-store.ts'
 import { Catalogue } from '../../src/store/catalogue.ts'
 import { consortium, identityOf, NOW, type Publisher } from '../support/consortium.ts'
 import { cleanUp, folder } from '../support/folders.ts'
 import { TINY_EXPERT, tinyTensors } from '../support/packages.ts'
 import { TINY } from '../support/tiny-model.ts'
+import { unpackExpert } from '../support/unpack.ts'
 
 const c = consortium()
 const [owner, other] = [2, 3].map(identityOf) as [Identity, Identity]
@@ -64,7 +65,7 @@ async function empty() {
   })
   /** A package that has arrived: its manifest is in the log and its file on disk. */
   const arrived = async (publisher: Publisher, seed: number, bytes?: Uint8Array): Promise<Package> => {
-    const { parts, file, shape } = packExpert(tinyTensors(TINY_EXPERT, seed), 'F32')
+    const { parts, file, shape } = await packExpert(tinyTensors(TINY_EXPERT, seed), 'F32')
     const sha256 = await blobs.put(bytes ?? parts)
     const statement = publisher.manifest({
       files: [{ role: 'expert', ...file, sha256 }],

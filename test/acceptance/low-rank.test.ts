@@ -6,17 +6,18 @@ import type { ExpertTensor } from '../../src/checkpoint/safetensors.ts'
 import { concatBytes } from '../../src/lib/bytes.ts'
 import { lowRankOf, materialised } from '../../src/model/low-rank.ts'
 import type { Expert } from '../../src/model/params.ts'
-import { packExpert, unpackExpertFile } from '../../src/packaging/package.ts'
+import { packExpert } from '../../src/packaging/package.ts'
 import { goldenConfig as config } from '../support/golden.ts'
 import { fullExpert, publicModel } from '../support/low-rank.ts'
+import { unpackFile } from '../support/unpack.ts'
 
 const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L } = config
 
 describe('acceptance of a low-rank expert', () => {
   const shape = { layers: L, hidden_size: C, intermediate_size: F }
   const tensorsOf = (expert: Expert): Map<string, ExpertTensor> => {
-    const { parts } = packExpert(tensorsOfExpert(config, expert), 'F32')
-    return unpackExpertFile(concatBytes(...parts), shape)
+    const { parts } = await packExpert(tensorsOfExpert(config, expert), 'F32')
+    return unpackFile(concatBytes(...parts), shape)
   }
   const name = 'model.layers.1.mlp.experts.1.up_proj'
   const changed = (change: (A: Float32Array, B: Float32Array) => void) => {

@@ -4,17 +4,19 @@ import { checkNorms, checkRouterRows } from '../../src/acceptance/weight-checks.
 import { tensorsOfExpert } from '../../src/checkpoint/expert-tensors.ts'
 import type { ExpertTensor } from '../../src/checkpoint/safetensors.ts'
 import { concatBytes } from '../../src/lib/bytes.ts'
-import type { Expert, Params } from '../../src/model/params.ts'
-import { packExpert, unpackExpertFile } from '../../src/packaging/package.ts'
+import type { Expert } from '../../src/model/params.ts'
+import type { Params } from '../../src/model/weights.ts'
+import { packExpert } from '../../src/packaging/package.ts'
 import { goldenConfig as config } from '../support/golden.ts'
 import { fullExpert, publicModel } from '../support/low-rank.ts'
 import { codeOf } from '../support/packages.ts'
+import { unpackFile } from '../support/unpack.ts'
 
 const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L } = config
 
 function tensorsOf(expert: Expert): Map<string, ExpertTensor> {
-  const { parts } = packExpert(tensorsOfExpert(config, expert), 'F32')
-  return unpackExpertFile(concatBytes(...parts), { layers: L, hidden_size: C, intermediate_size: F })
+  const { parts } = await packExpert(tensorsOfExpert(config, expert), 'F32')
+  return unpackFile(concatBytes(...parts), { layers: L, hidden_size: C, intermediate_size: F })
 }
 
 /** The code with which the checks of the weights refuse an expert, or `accept`. */

@@ -5,7 +5,8 @@ import { TokenDecoder } from '../../src/inference/token-decoder.ts'
 import { weightLayoutBytes } from '../../src/inference/weight-layout.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import type { ModelConfig } from '../../src/model/config.ts'
-import { mixtureShapes, type Params } from '../../src/model/params.ts'
+import { mixtureShapes } from '../../src/model/params.ts'
+import type { Params } from '../../src/model/weights.ts'
 import { ReferenceDecoder } from '../support/reference-decoder.ts'
 
 let random = mulberry32(7)

@@ -8,8 +8,8 @@ import {
   PAIR_EXPERT,
   routerName,
 } from '../../src/lib/tensor-names.ts'
-import type { Param } from '../../src/model/params.ts'
 import { forward, head } from '../../src/model/transformer.ts'
+import type { Param } from '../../src/model/weights.ts'
 import type { Engine, Values } from '../../src/tensor/engine.ts'
 import { ADAMW_DEFAULTS, AdamW, globalNorm } from '../../src/training/optimizer.ts'
 import { compilePairStep, initialTrainables } from '../../src/training/pair.ts'

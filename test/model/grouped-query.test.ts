@@ -6,8 +6,9 @@ import { createGenerator, type GeneratorInit } from '../../src/inference/generat
 import { mulberry32 } from '../../src/lib/random.ts'
 import { denseName } from '../../src/lib/tensor-names.ts'
 import type { ModelConfig } from '../../src/model/config.ts'
-import { mixtureParams, type Param, publicShapes, zeroRows } from '../../src/model/params.ts'
+import { mixtureWeights, publicShapes, zeroRows } from '../../src/model/params.ts'
 import { forward, head } from '../../src/model/transformer.ts'
+import type { Param } from '../../src/model/weights.ts'
 import { type Engine, sizeOf } from '../../src/tensor/engine.ts'
 import { compileDenseStep } from '../../src/training/dense.ts'
 import { onnx, optional, oracle } from '../support/engines.ts'
@@ -73,7 +74,7 @@ async function greedy(
   params: ReadonlyMap<string, Param>,
   init: Partial<GeneratorInit> = {},
 ): Promise<number[]> {
-  const mixture = mixtureParams(config, params, zeroRows(config), [])
+  const mixture = mixtureWeights(config, params, zeroRows(config), [])
   const generator = await createGenerator(engine, config, mixture, {
     E: 1,
     topK: 1,

@@ -2,15 +2,9 @@ import type { Tensor } from '@tensorflow/tfjs'
 import { describe, expect, it } from 'vitest'
 import { createEvaluator } from '../../src/model/evaluate.ts'
 import { lowRankOf, materialised } from '../../src/model/low-rank.ts'
-import {
-  expertRank,
-  lowRankExperts,
-  mixtureParams,
-  type Param,
-  type Params,
-  zeroRows,
-} from '../../src/model/params.ts'
+import { expertRank, lowRankExperts, mixtureWeights, zeroRows } from '../../src/model/params.ts'
 import { forward, head } from '../../src/model/transformer.ts'
+import type { Param, Params } from '../../src/model/weights.ts'
 import { onnx as engine } from '../support/engines.ts'
 import { goldenConfig as config } from '../support/golden.ts'
 import { E, factored, fullExpert, maxDifference, merged, publicModel, text } from '../support/low-rank.ts'
@@ -57,7 +51,7 @@ describe('a mixture with low-rank experts', () => {
     }
     const expected = await logitsOf(merged)
     expect(maxDifference(await logitsOf(factored), expected)).toBeLessThan(1e-4)
-    const alone = mixtureParams(config, publicModel, zeroRows(config), [
+    const alone = mixtureWeights(config, publicModel, zeroRows(config), [
       fullExpert(8),
       fullExpert(6),
       fullExpert(8),

@@ -1,7 +1,7 @@
 /** The golden vectors: a tiny model whose weights come from a generator, with expected outputs. */
 import { readFileSync } from 'node:fs'
 import type { ModelConfig } from '../../src/model/config.ts'
-import type { Param } from '../../src/model/params.ts'
+import type { Param } from '../../src/model/weights.ts'
 
 interface GoldenLayer {
   router_logits: number[][]

@@ -1,7 +1,8 @@
 /** Experts of full and of low rank beside the golden public model. */
 import { mulberry32 } from '../../src/lib/random.ts'
 import { lowRankOf, materialised } from '../../src/model/low-rank.ts'
-import { type Expert, mixtureParams, type Param, zeroRows } from '../../src/model/params.ts'
+import { type Expert, mixtureWeights, zeroRows } from '../../src/model/params.ts'
+import type { Param } from '../../src/model/weights.ts'
 import { goldenConfig, goldenPublic } from './golden.ts'
 
 const { hiddenSize: C, numHiddenLayers: L } = goldenConfig
@@ -38,7 +39,7 @@ export const guests = [
   lowRankOf(fullExpert(7), publicModel, 3).expert,
 ]
 const mixtureOf = (experts: readonly Expert[]) =>
-  mixtureParams(goldenConfig, publicModel, zeroRows(goldenConfig), experts)
+  mixtureWeights(goldenConfig, publicModel, zeroRows(goldenConfig), experts)
 /** A mixture with low-rank experts as factors. */
 export const factored = mixtureOf(guests)
 /** The same mixture with their merged weights. */

@@ -1,8 +1,9 @@
 /** Packages of a tiny expert, malformed files, and random changes of valid bytes. */
 
-import type { Float32Tensor, FloatDtype } from '../../src/checkpoint/safetensors.ts'
+import type { Float32Tensor } from '../../src/checkpoint/safetensors.ts'
 import { concatBytes, type Digest, utf8 } from '../../src/lib/bytes.ts'
 import { FlexMeshError } from '../../src/lib/errors.ts'
+import type { FloatDtype } from '../../src/lib/float-formats.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import type { Manifest } from '../../src/packaging/manifest.ts'
 import { packExpert } from '../../src/packaging/package.ts'
@@ -93,7 +94,7 @@ export function tinyManifest(
   overrides: Partial<Manifest> = {},
   dtype: FloatDtype = 'BF16',
 ): Manifest {
-  const { file, shape } = packExpert(tinyTensors(), dtype)
+  const { file, shape } = await packExpert(tinyTensors(), dtype)
   return {
     consortium: digestOfByte('c0'),
     rosterVersion: 1,

@@ -2,7 +2,8 @@
 import { expertName, layerName, routerName } from '../../src/lib/tensor-names.ts'
 import type { ModelConfig } from '../../src/model/config.ts'
 import { headSize } from '../../src/model/config.ts'
-import { type Params, requireParam } from '../../src/model/params.ts'
+import { requireParam } from '../../src/model/params.ts'
+import type { Params } from '../../src/model/weights.ts'
 
 type Vector = readonly number[]
 

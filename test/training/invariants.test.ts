@@ -6,9 +6,10 @@ import { selectionMask } from '../../src/composition/selection.ts'
 import { digestOf } from '../../src/lib/bytes.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import { denseName } from '../../src/lib/tensor-names.ts'
-import { type Expert, mixtureParams, type Params, zeroRows } from '../../src/model/params.ts'
+import { type Expert, mixtureWeights, zeroRows } from '../../src/model/params.ts'
 import { LEFT_OUT } from '../../src/model/routing-plan.ts'
 import { forward, head } from '../../src/model/transformer.ts'
+import type { Params } from '../../src/model/weights.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../../src/training/optimizer.ts'
 import { compilePairStep, initialTrainables, type Trainables } from '../../src/training/pair.ts'
@@ -78,7 +79,7 @@ async function run(
 }
 
 const merged = (experts: readonly Expert[]): Params =>
-  mixtureParams(config, publicModel, zeroRows(config), experts)
+  mixtureWeights(config, publicModel, zeroRows(config), experts)
 const maxDifference = (a: Float32Array, b: Float32Array): number =>
   a.reduce((max, x, i) => Math.max(max, Math.abs(x - (b[i] as number))), 0)
 const dense = async (): Promise<Float32Array> => {

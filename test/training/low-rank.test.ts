@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { factorName } from '../../src/lib/tensor-names.ts'
 import { materialised } from '../../src/model/low-rank.ts'
-import { expertRank, mixtureParams, type Params, zeroRows } from '../../src/model/params.ts'
+import { expertRank, mixtureWeights, zeroRows } from '../../src/model/params.ts'
+import type { Params } from '../../src/model/weights.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../../src/training/optimizer.ts'
 import {
   compilePairStep,
@@ -87,7 +88,7 @@ describe('training a low-rank expert', () => {
     const { trainables } = await lossesOf(5, rank)
     const expert = releasedExpert(config, trainables, constantRows)
     expect(expertRank(expert)).toBe(rank)
-    const params: Params = mixtureParams(config, publicModel, zeroRows(config), [expert])
+    const params: Params = mixtureWeights(config, publicModel, zeroRows(config), [expert])
     expect(params.has('model.layers.0.mlp.experts.1.gate_proj.weight')).toBe(false)
     expect(params.get(factorName(0, 1, 'down_proj', 'B'))?.shape).toEqual([C, rank])
     const lossOf = async (values: Trainables, rankOf: number): Promise<number> => {

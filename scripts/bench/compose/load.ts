@@ -4,7 +4,7 @@ import type { AcceptedExpert } from '../../../src/acceptance/accepted-experts.ts
 import { expertOfTensors } from '../../../src/checkpoint/expert-tensors.ts'
 import { type Composition, compose } from '../../../src/composition/compose.ts'
 import { digestOf } from '../../../src/lib/bytes.ts'
-import type { Params } from '../../../src/model/params.ts'
+import type { Params } from '../../../src/model/weights.ts'
 import { unpackExpert } from '../../../src/packaging/package.ts'
 import type { BlobStore } from '../../../src/store/blob-store.ts'
 import { CONFIG, type StoredExpert } from './stored-experts.ts'

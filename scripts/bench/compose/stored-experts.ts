@@ -1,7 +1,7 @@
 /** Stores packages of random experts of model M in a blob store, as `publish` does. */
 import { tensorsOfExpert } from '../../../src/checkpoint/expert-tensors.ts'
-import type { FloatDtype } from '../../../src/checkpoint/safetensors.ts'
 import type { Digest } from '../../../src/lib/bytes.ts'
+import type { FloatDtype } from '../../../src/lib/float-formats.ts'
 import { mulberry32 } from '../../../src/lib/random.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
 import type { ExpertDescription } from '../../../src/packaging/manifest.ts'
@@ -25,7 +25,7 @@ export async function storeExperts(dir: string, count: number, dtype: FloatDtype
   const random = mulberry32(SEED)
   const stored: StoredExpert[] = []
   for (let index = 0; index < count; index++) {
-    const packed = packExpert(tensorsOfExpert(CONFIG, referenceExpert(CONFIG, random)), dtype)
+    const packed = await packExpert(tensorsOfExpert(CONFIG, referenceExpert(CONFIG, random)), dtype)
     const sha256 = await blobs.put(packed.parts)
     stored.push({
       sha256,

@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Params } from '../../../src/model/params.ts'
+import type { Params } from '../../../src/model/weights.ts'
 import { median, rounded } from '../machine.ts'
 import { CONFIGS, type Size } from '../reference-configs.ts'
 import { type Comparison, compare, type Speed } from './compare.ts'

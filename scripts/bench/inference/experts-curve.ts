@@ -4,7 +4,7 @@
  */
 
 import { mulberry32 } from '../../../src/lib/random.ts'
-import { mixtureParams } from '../../../src/model/params.ts'
+import { mixtureWeights } from '../../../src/model/params.ts'
 import { rounded } from '../machine.ts'
 import { CONFIGS } from '../reference-configs.ts'
 import { compare } from './compare.ts'
@@ -31,7 +31,7 @@ export async function measureExpertsCurve(say: (line: string) => void): Promise<
   const rows = routerRows(config, random)
   const guests = Array.from({ length: Math.max(...COUNTS) - 1 }, () => referenceExpert(config, random))
   const start = (E: number) =>
-    startOurs(config, mixtureParams(config, publicModel, rows, guests.slice(0, E - 1)), { E, topK: TOP_K })
+    startOurs(config, mixtureWeights(config, publicModel, rows, guests.slice(0, E - 1)), { E, topK: TOP_K })
   const nextPrompt = promptSource(config, PROMPT_TOKENS, SEED)
   const milliseconds: Record<string, number> = {}
   let growth = 1

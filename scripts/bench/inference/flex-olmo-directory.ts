@@ -1,9 +1,11 @@
 /** Writes a mixture as a Hugging Face directory that transformers loads as FlexOlmoForCausalLM. */
 
 import { writeHuggingFaceDirectory } from '../../../src/checkpoint/huggingface-directory.ts'
-import { type FloatDtype, fromFloat32 } from '../../../src/checkpoint/safetensors.ts'
+import { fromFloat32 } from '../../../src/checkpoint/safetensors.ts'
+import type { FloatDtype } from '../../../src/lib/float-formats.ts'
 import { type ModelConfig, mixtureToHuggingFace } from '../../../src/model/config.ts'
-import { mixtureShapes, type Params, requireParam } from '../../../src/model/params.ts'
+import { mixtureShapes, requireParam } from '../../../src/model/params.ts'
+import type { Params } from '../../../src/model/weights.ts'
 
 const NAMES = { F32: 'float32', BF16: 'bfloat16', F16: 'float16' } as const
 

@@ -5,7 +5,7 @@
  * scale, then 32 int8. Knows nothing about engines.
  */
 import { type FileHandle, open } from 'node:fs/promises'
-import { f16FromFloat32 } from '../../../src/checkpoint/float-formats.ts'
+import { f16FromFloat32 } from '../../../src/lib/float-formats.ts'
 import { mulberry32 } from '../../../src/lib/random.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
 

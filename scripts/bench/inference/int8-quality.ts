@@ -8,7 +8,8 @@ import { loadPublicModel, type PublicModel } from '../../../src/checkpoint/publi
 import { readDocuments } from '../../../src/data/readers.ts'
 import { mulberry32 } from '../../../src/lib/random.ts'
 import { FFN_PROJECTIONS, layerName } from '../../../src/lib/tensor-names.ts'
-import { type Expert, mixtureParams, type Param, requireParam, zeroRows } from '../../../src/model/params.ts'
+import { type Expert, mixtureWeights, requireParam, zeroRows } from '../../../src/model/params.ts'
+import type { Param } from '../../../src/model/weights.ts'
 import { type OurServer, startOurs } from './our-server.ts'
 import { EXPERTS, routerRows, TOP_K } from './reference-models.ts'
 
@@ -21,7 +22,7 @@ export async function measureInt8Loss(say: (line: string) => void): Promise<numb
   const model = await loadPublicModel(fileURLToPath(new URL('../../../models/small', import.meta.url)))
   const random = mulberry32(SEED)
   const experts = Array.from({ length: EXPERTS - 1 }, () => perturbed(model, random))
-  const params = mixtureParams(model.config, model.params, zeroRows(model.config), experts)
+  const params = mixtureWeights(model.config, model.params, zeroRows(model.config), experts)
   const bits: number[] = []
   for (const weights of ['fp32', 'int8'] as const) {
     const init = { E: EXPERTS, topK: TOP_K, weights, contextLength: model.config.maxPositionEmbeddings }

@@ -6,7 +6,8 @@
 import { mulberry32 } from '../../../src/lib/random.ts'
 import { FFN_PROJECTIONS } from '../../../src/lib/tensor-names.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
-import { type Expert, mixtureParams, type Param, publicShapes } from '../../../src/model/params.ts'
+import { type Expert, mixtureWeights, publicShapes } from '../../../src/model/params.ts'
+import type { Param } from '../../../src/model/weights.ts'
 
 /** Number of experts in a reference mixture, counting the public one. */
 export const EXPERTS = 5
@@ -20,7 +21,7 @@ export function referenceMixture(config: ModelConfig, experts: number, seed: num
   const random = mulberry32(seed)
   const guests = Array.from({ length: experts - 1 }, () => referenceExpert(config, random))
   const rows = routerRows(config, random)
-  return mixtureParams(config, referencePublicModel(config, random), rows, guests)
+  return mixtureWeights(config, referencePublicModel(config, random), rows, guests)
 }
 
 /** A dense public model; `random` returns numbers in [0, 1). */

@@ -6,7 +6,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { mulberry32 } from '../../../src/lib/random.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
-import { mixtureParams } from '../../../src/model/params.ts'
+import { mixtureWeights } from '../../../src/model/params.ts'
 import { rounded } from '../machine.ts'
 import { startOurs } from './our-server.ts'
 import { promptSource, referencePublicModel, routerRows } from './reference-models.ts'
@@ -46,7 +46,7 @@ export interface SamplingCost {
 export async function measureSampling(say: (line: string) => void): Promise<SamplingCost> {
   const random = mulberry32(SEED)
   const publicModel = referencePublicModel(CONFIG, random)
-  const params = mixtureParams(CONFIG, publicModel, routerRows(CONFIG, random), [])
+  const params = mixtureWeights(CONFIG, publicModel, routerRows(CONFIG, random), [])
   const server = await startOurs(CONFIG, params, {
     E: 1,
     topK: 1,

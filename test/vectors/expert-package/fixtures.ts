@@ -18,7 +18,7 @@ export function digest(byte: number): Digest {
 
 /** The BF16 file that a publisher packs for an expert of this shape. */
 export function packedFile(shape: ExpertShape): Uint8Array {
-  return concatBytes(...packExpert(tinyTensors(shape), 'BF16').parts)
+  return concatBytes(...(await packExpert(tinyTensors(shape), 'BF16')).parts)
 }
 
 /** Returns a function that packs the same expert with one tensor added or replaced, and one removed. */

@@ -17,7 +17,7 @@ export function manifestVectors(): Vector[] {
   const without = (name: string) => Object.fromEntries(Object.entries(base).filter(([key]) => key !== name))
   const json = (change: Record<string, unknown>) => fromUtf8(encodeCanonical({ ...base, ...change }))
   const [file] = base.files
-  const lowRank = packExpert(tinyTensors({ ...TINY_EXPERT, rank: 2 }), 'BF16')
+  const lowRank = await packExpert(tinyTensors({ ...TINY_EXPERT, rank: 2 }), 'BF16')
   const ranked = (rank: unknown, of = lowRank.file): string =>
     json({ expert: { ...base.expert, rank }, files: [{ role: 'expert', ...of }] })
   const withStatistics = {

@@ -4,6 +4,12 @@
  * little-endian host, as safetensors files are little-endian. Knows no tensors.
  */
 
+/** Formats that weights may have in a file: IEEE binary32, bfloat16, IEEE binary16. */
+export type FloatDtype = 'F32' | 'BF16' | 'F16'
+
+/** Bytes of one value. */
+export const FLOAT_BYTES: Readonly<Record<FloatDtype, number>> = { F32: 4, BF16: 2, F16: 2 }
+
 /** The bits of each value in bfloat16. */
 export function bf16FromFloat32(values: Float32Array): Uint16Array {
   const bits = new Int32Array(values.buffer, values.byteOffset, values.length)
@@ -17,9 +23,15 @@ export function bf16FromFloat32(values: Float32Array): Uint16Array {
 }
 
 export function float32FromBf16(halves: Uint16Array): Float32Array {
-  const out = new Int32Array(halves.length)
+  const values = new Float32Array(halves.length)
+  expandBf16(halves, values)
+  return values
+}
+
+/** Writes bfloat16 values as float32. @param into has at least as many elements */
+export function expandBf16(halves: Uint16Array, into: Float32Array): void {
+  const out = new Int32Array(into.buffer, into.byteOffset, halves.length)
   for (let i = 0; i < out.length; i++) out[i] = (halves[i] as number) << 16
-  return new Float32Array(out.buffer)
 }
 
 /** The bits of each value in IEEE binary16. */
@@ -48,7 +60,14 @@ function f16Magnitude(f: number): number {
 }
 
 export function float32FromF16(halves: Uint16Array): Float32Array {
-  const out = new Int32Array(halves.length)
+  const values = new Float32Array(halves.length)
+  expandF16(halves, values)
+  return values
+}
+
+/** Writes IEEE binary16 values as float32. @param into has at least as many elements */
+export function expandF16(halves: Uint16Array, into: Float32Array): void {
+  const out = new Int32Array(into.buffer, into.byteOffset, halves.length)
   for (let i = 0; i < out.length; i++) {
     const h = halves[i] as number
     const sign = (h & 0x8000) << 16
@@ -63,12 +82,11 @@ export function float32FromF16(halves: Uint16Array): Float32Array {
       out[i] = sign | ((113 - shift) << 23) | (((mantissa << shift) & 0x3ff) << 13)
     }
   }
-  return new Float32Array(out.buffer)
 }
 
 /** Index of the first infinity or NaN among little-endian values, or -1. `bytes` need not be aligned. */
-export function firstNonFinite(bytes: Uint8Array, format: 'F32' | 'BF16' | 'F16'): number {
-  const size = format === 'F32' ? 4 : 2
+export function firstNonFinite(bytes: Uint8Array, format: FloatDtype): number {
+  const size = FLOAT_BYTES[format]
   const { buffer, byteOffset, length } = bytes.byteOffset % size === 0 ? bytes : bytes.slice()
   if (format === 'F32') {
     const words = new Uint32Array(buffer, byteOffset, length / size)
