@@ -2,7 +2,7 @@
 import type { ModelConfig } from '../../src/model/config.ts'
 import { lowRankOf, materialised } from '../../src/model/low-rank.ts'
 import { mixtureWeights } from '../../src/model/params.ts'
-import type { Params } from '../../src/model/weights.ts'
+import { loadParams, type Params } from '../../src/model/weights.ts'
 import { expertOf, type Trainables } from '../../src/training/pair.ts'
 
 export interface RowsInit {
@@ -18,20 +18,20 @@ export interface RowsInit {
 }
 
 /** The mixture of the public expert, first, and the pairs in the given order. */
-export function composePairs(
+export async function composePairs(
   config: ModelConfig,
   publicModel: Params,
   pairs: readonly Trainables[],
   { scale, bias, shift, publicRows, svdRank }: RowsInit,
-): Params {
-  const experts = pairs.map((pair) => {
+): Promise<Params> {
+  const experts = pairs.map(async (pair) => {
     const trained = expertOf(config, pair)
-    const cut = svdRank === undefined ? trained : lowRankOf(trained, publicModel, svdRank).expert
-    const { ffn } = materialised(cut, publicModel)
+    const cut = svdRank === undefined ? trained : (await lowRankOf(trained, publicModel, svdRank)).expert
+    const ffn = await loadParams(materialised(cut, publicModel).ffn)
     const routerRows = trained.routerRows.map((row) => row.map((x) => scale * x))
     const learned = trained.bias?.map((b) => (bias === 'carried' ? scale * Math.min(0, b) : 0))
     return { ffn, routerRows, bias: learned?.map((b) => b + shift) }
   })
   const scaledPublic = publicRows.map((row) => row.map((x) => scale * x))
-  return mixtureWeights(config, publicModel, scaledPublic, experts)
+  return mixtureWeights(config, publicModel, scaledPublic, await Promise.all(experts))
 }

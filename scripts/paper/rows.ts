@@ -56,7 +56,7 @@ export class Rows {
     const { config } = this.#experiment.lab.settings
     const pair = await this.#experiment.pair(domain, seed, 'pair')
     const { publicModel, zeroRows } = this.#experiment
-    const params = composePairs(config, publicModel, [pair], { ...ROWS, publicRows: zeroRows })
+    const params = await composePairs(config, publicModel, [pair], { ...ROWS, publicRows: zeroRows })
     return { params, E: 2, topK: 2 }
   }
 
@@ -90,7 +90,7 @@ export class Rows {
         const publicRows = (await options.publicRows?.()) ?? zeroRows
         const rows = options.rows ?? RELEASED
         return {
-          params: composePairs(lab.settings.config, publicModel, pairs, { ...rows, publicRows }),
+          params: await composePairs(lab.settings.config, publicModel, pairs, { ...rows, publicRows }),
           E,
           topK: options.topK ?? TOP_K,
         }
@@ -144,7 +144,9 @@ export class Rows {
       `router-tuned${gate === undefined ? '' : '-gate'}-s${seed}`,
       async () => {
         const pairs = await this.#experiment.pairs(seed)
-        const start = withoutBias(composePairs(config, publicModel, pairs, { ...ROWS, publicRows: zeroRows }))
+        const start = withoutBias(
+          await composePairs(config, publicModel, pairs, { ...ROWS, publicRows: zeroRows }),
+        )
         const { T } = expertTraining
         const count = Math.round(expertTraining.steps * 0.1 * expertTraining.B)
         const proxies = owners.map((domain) => proxyText(lab.text, classifier, domain, T + 1, count))
@@ -188,7 +190,7 @@ export class Rows {
     const { publicModel, lab, owners, zeroRows } = this.#experiment
     const { config } = lab.settings
     const pairs = await this.#experiment.pairs(seed)
-    const params = composePairs(config, publicModel, pairs, { ...RELEASED, publicRows: zeroRows })
+    const params = await composePairs(config, publicModel, pairs, { ...RELEASED, publicRows: zeroRows })
     const all = await inTurn(lab.text.domains, (domain) => this.#experiment.statistics(domain, GATE))
     return { params, E: owners.length + 1, topK: TOP_K, gate: solveGate(all) }
   }

@@ -15,13 +15,16 @@ export async function checkFinite(tensors: WeightMap, signal?: AbortSignal): Pro
   for (const [name, weight] of tensors) {
     let at = 0
     for await (const piece of valuePieces(weight, signal)) {
-      for (let i = 0; i < piece.length; i++) {
-        if (!Number.isFinite(piece[i])) {
-          throw new PolicyError('not-finite', `${name}[${at + i}] is ${piece[i]}`)
-        }
-      }
+      checkFiniteValues(name, piece, at)
       at += piece.length
     }
+  }
+}
+
+/** @param at index of the first value in its tensor. @throws PolicyError `not-finite`. */
+export function checkFiniteValues(name: string, values: Float32Array, at = 0): void {
+  for (let i = 0; i < values.length; i++) {
+    if (!Number.isFinite(values[i])) throw new PolicyError('not-finite', `${name}[${at + i}] is ${values[i]}`)
   }
 }
 
@@ -177,7 +180,11 @@ async function squaredNorm(weight: Weight, signal?: AbortSignal): Promise<number
 export async function checkStatistics(tensors: WeightMap, signal?: AbortSignal): Promise<void> {
   const weight = tensors.get(STATISTICS_TOKENS)
   if (weight === undefined) return
-  const tokens = await wholeValues(weight, signal)
+  checkShares(await wholeValues(weight, signal))
+}
+
+/** @throws PolicyError `statistics-shares` for shares that are negative or do not sum to 1. */
+export function checkShares(tokens: Float32Array): void {
   const negative = tokens.findIndex((share) => !(share >= 0))
   if (negative >= 0) {
     throw new PolicyError(

@@ -20,12 +20,6 @@ export interface Float32Tensor {
   readonly data: Float32Array
 }
 
-/** A tensor of a package, converted to float32; `dtype` is its type in the file. */
-export interface ExpertTensor extends Float32Tensor {
-  readonly name: string
-  readonly dtype: FloatDtype
-}
-
 export interface TensorEntry {
   readonly name: string
   readonly dtype: Dtype

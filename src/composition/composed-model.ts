@@ -10,7 +10,6 @@ import type { GeneratedToken } from '../inference/request-stream.ts'
 import type { Sampling } from '../inference/sampling.ts'
 import type { WeightFormat } from '../inference/weight-format.ts'
 import type { Evaluation, HeldOutDocument } from '../model/evaluate.ts'
-import { loadParams } from '../model/weights.ts'
 import type { Engine } from '../tensor/engine.ts'
 import type { Composition } from './compose.ts'
 import { type Selection, selectionRouting } from './selection.ts'
@@ -169,8 +168,7 @@ export class ComposedModel {
   async #createGenerator(): Promise<Generator> {
     const { createGenerator } = await import('../inference/generate.ts')
     const { experts, weights, topK } = this.composition
-    const params = await loadParams(weights)
-    return createGenerator(this.#engine, this.#model.config, params, {
+    return createGenerator(this.#engine, this.#model.config, weights, {
       E: experts.length + 1,
       topK,
       contextLength: this.contextLength,

@@ -6,7 +6,7 @@ import { totalmem } from 'node:os'
 import { limit } from '../lib/limits.ts'
 import type { ModelConfig } from '../model/config.ts'
 import { lowRankExperts } from '../model/params.ts'
-import type { Params } from '../model/weights.ts'
+import { loadParams, type WeightMap } from '../model/weights.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { Batcher, type Generator } from './batcher.ts'
 import { Decoder } from './decoder.ts'
@@ -44,19 +44,20 @@ export interface GeneratorInit {
 }
 
 /**
- * Creates a generator. `params` are those of `mixtureWeights`.
+ * Creates a generator. `weights` are those of `mixtureWeights`.
  * @throws RangeError if the system cannot provide the memory for the weights.
  */
 export async function createGenerator(
   engine: Engine,
   config: ModelConfig,
-  params: Params,
+  weights: WeightMap,
   init: GeneratorInit,
 ): Promise<Generator> {
   const streams = init.streams ?? limit('servedStreams')
   const prefillTokens = Math.min(init.prefillTokens ?? PREFILL_TOKENS, init.contextLength)
-  const { E, topK, contextLength, weights = 'fp32' } = init
-  const bits = bitsOf(weights)
+  const { E, topK, contextLength, weights: format = 'fp32' } = init
+  const params = await loadParams(weights)
+  const bits = bitsOf(format)
   const quantized = bits === undefined ? undefined : new QuantizedParams(params, bits)
   const decoder = await Decoder.create(engine, config, params, quantized, {
     E,

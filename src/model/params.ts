@@ -133,7 +133,7 @@ export function requireParam(params: Params, name: string): Param {
  * @param publicRows router row [C] of the public expert in each layer
  * @param experts the other experts, in the order of the mixture
  */
-export function mixtureWeights<W extends Weight>(
+export function mixtureWeights<W extends Weight = Weight>(
   config: ModelConfig,
   publicModel: ReadonlyMap<string, W>,
   publicRows: readonly Float32Array[],

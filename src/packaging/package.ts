@@ -63,8 +63,11 @@ export async function packExpert(
   return { parts, file, chunkHashes, shape }
 }
 
-/** Shape according to the tensors of the first layer; the caller checks all others against it. */
-function shapeOf(tensors: WeightMap): ExpertShape {
+/**
+ * Shape according to the tensors of the first layer; the caller checks all others against it.
+ * @throws PolicyError `tensor-name`, `tensor-shape`.
+ */
+export function shapeOf(tensors: WeightMap): ExpertShape {
   const isLowRank = tensors.has(factorName(0, PAIR_EXPERT, 'gate_proj', 'A'))
   const gate = (layer: number): string =>
     isLowRank ? factorName(layer, PAIR_EXPERT, 'gate_proj', 'A') : expertName(layer, PAIR_EXPERT, 'gate_proj')

@@ -19,7 +19,7 @@ import {
 import type { ModelConfig } from '../model/config.ts'
 import type { Weights } from '../model/layers.ts'
 import { type Expert, factorShape, projectionShape, requireParam } from '../model/params.ts'
-import type { Param, Params } from '../model/weights.ts'
+import type { Param, Params, Weight } from '../model/weights.ts'
 import type { Compiled, Engine, FrozenTensor } from '../tensor/engine.ts'
 import { batchInputs, batchTensors, lossAndGradients, lossTerms } from './loss.ts'
 
@@ -126,7 +126,7 @@ function rankOf(config: ModelConfig, trainables: Trainables): number {
 }
 
 /** The trained arrays as an expert with its bias. All are views, except the factors B, which are scaled. */
-export function expertOf(config: ModelConfig, trainables: Trainables): Expert {
+export function expertOf(config: ModelConfig, trainables: Trainables): Expert<Param> {
   const rank = rankOf(config, trainables)
   const shapes = trainableShapes(config, rank)
   const ffn = new Map<string, Param>()
@@ -166,13 +166,16 @@ export function releasedExpert(
   config: ModelConfig,
   trainables: Trainables,
   constantRows: readonly Float32Array[],
-): Expert {
+): Expert<Param> {
   const { bias, ...expert } = expertOf(config, trainables)
   return foldBias({ ...expert, bias: bias?.map((b) => Math.min(b, 0) + RELEASE_BIAS) }, constantRows)
 }
 
 /** The expert without a bias: each router row plus its bias times the constant row. */
-export function foldBias(expert: Expert, constantRows: readonly Float32Array[]): Expert {
+export function foldBias<W extends Weight>(
+  expert: Expert<W>,
+  constantRows: readonly Float32Array[],
+): Expert<W> {
   const { bias } = expert
   if (bias === undefined) return expert
   const routerRows = expert.routerRows.map((row, layer) =>

@@ -1,19 +1,18 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
-import type { Tensors, Verdict } from '../../src/acceptance/accept.ts'
+import type { Verdict } from '../../src/acceptance/accept.ts'
 import { AcceptedExperts } from '../../src/acceptance/accepted-experts.ts'
 import { Verdicts } from '../../src/acceptance/verdicts.ts'
 import type { Identity } from '../../src/identity/keys.ts'
-import { concatBytes, type Digest, digestOf, utf8 } from '../../src/lib/bytes.ts'
+import { type Digest, digestOf, utf8 } from '../../src/lib/bytes.ts'
 import { limit } from '../../src/lib/limits.ts'
 import type { ManifestStatement } from '../../src/packaging/open-statement.ts'
-import { packExpert } from '../../src/packaging/package.ts'
 import { BlobStore } from '../../src/store/blob-store.ts'
 import { Catalogue } from '../../src/store/catalogue.ts'
 import { consortium, identityOf, NOW, type Publisher } from '../support/consortium.ts'
 import { cleanUp, folder } from '../support/folders.ts'
+import { packTensors } from '../support/package-bytes.ts'
 import { TINY_EXPERT, tinyTensors } from '../support/packages.ts'
 import { TINY } from '../support/tiny-model.ts'
-import { unpackExpert } from '../support/unpack.ts'
 
 const c = consortium()
 const [owner, other] = [2, 3].map(identityOf) as [Identity, Identity]
@@ -28,7 +27,6 @@ afterEach(async () => {
 
 interface Package {
   readonly statement: ManifestStatement
-  readonly tensors: Tensors
   readonly accepted: Verdict
   readonly refused: Verdict
   readonly file: Digest
@@ -65,7 +63,7 @@ async function empty() {
   })
   /** A package that has arrived: its manifest is in the log and its file on disk. */
   const arrived = async (publisher: Publisher, seed: number, bytes?: Uint8Array): Promise<Package> => {
-    const { parts, file, shape } = await packExpert(tinyTensors(TINY_EXPERT, seed), 'F32')
+    const { parts, file, shape } = packTensors(tinyTensors(TINY_EXPERT, seed), 'F32')
     const sha256 = await blobs.put(bytes ?? parts)
     const statement = publisher.manifest({
       files: [{ role: 'expert', ...file, sha256 }],
@@ -82,7 +80,6 @@ async function empty() {
     const common = { id: statement.id, publisher: peerId, passed: [], at: NOW }
     return {
       statement,
-      tensors: unpackExpert(concatBytes(...parts), statement.manifest),
       file: sha256,
       accepted: { ...common, outcome: 'accepted' },
       refused: { ...common, outcome: 'refused', check: 'norms', code: 'norm-bound', reason: 'too large' },
@@ -90,7 +87,7 @@ async function empty() {
   }
   const accept = async (publisher: Publisher, seed: number, bytes?: Uint8Array): Promise<Package> => {
     const arrival = await arrived(publisher, seed, bytes)
-    expect(await experts.decide(arrival.statement, arrival.accepted, arrival.tensors)).toBe(true)
+    expect(await experts.decide(arrival.statement, arrival.accepted)).toBe(true)
     return arrival
   }
   /** What disk and memory say about a package. */
@@ -161,7 +158,7 @@ describe('a withdrawal', () => {
     const { experts, events, arrived, stateOf } = await empty()
     const arrival = await arrived(publisher(), 1)
     expect(await experts.withdraw(owner.peerId, [idOf(arrival)])).toEqual([])
-    expect(await experts.decide(arrival.statement, arrival.accepted, arrival.tensors)).toBe(false)
+    expect(await experts.decide(arrival.statement, arrival.accepted)).toBe(false)
     expect(events).toEqual(['refused'])
     expect(await stateOf(arrival)).toEqual(WITHDRAWN)
   })
@@ -174,7 +171,7 @@ describe('a withdrawal', () => {
       await put(verdict)
       await experts.withdraw(owner.peerId, [idOf(arrival)])
     })
-    expect(await experts.decide(arrival.statement, arrival.accepted, arrival.tensors)).toBe(false)
+    expect(await experts.decide(arrival.statement, arrival.accepted)).toBe(false)
     expect(await stateOf(arrival)).toEqual(WITHDRAWN)
   })
 
@@ -186,7 +183,7 @@ describe('a withdrawal', () => {
       await experts.withdraw(owner.peerId, [idOf(arrival)])
       await put(verdict)
     })
-    expect(await experts.decide(arrival.statement, arrival.accepted, arrival.tensors)).toBe(false)
+    expect(await experts.decide(arrival.statement, arrival.accepted)).toBe(false)
     expect(await stateOf(arrival)).toEqual(WITHDRAWN)
   })
 
@@ -212,7 +209,7 @@ describe('a withdrawal', () => {
     expect(await experts.withdraw(owner.peerId, [idOf(elsewhere)])).toEqual([])
     const arrival = await arrived(publisher(), 1)
     expect(idOf(arrival)).toBe(idOf(elsewhere))
-    expect(await experts.decide(arrival.statement, arrival.accepted, arrival.tensors)).toBe(false)
+    expect(await experts.decide(arrival.statement, arrival.accepted)).toBe(false)
     expect(await stateOf(arrival)).toEqual(WITHDRAWN)
   })
 
@@ -254,7 +251,7 @@ describe('a decision while something else happens', () => {
       await put(verdict)
       roster.covers = () => false
     })
-    expect(await experts.decide(arrival.statement, arrival.accepted, arrival.tensors)).toBe(false)
+    expect(await experts.decide(arrival.statement, arrival.accepted)).toBe(false)
     expect(await stateOf(arrival)).toEqual({ verdict: 'not-a-member', inUse: false, onDisk: false })
   })
 
@@ -262,10 +259,10 @@ describe('a decision while something else happens', () => {
     const { experts, accept, stateOf } = await empty()
     const arrival = await accept(publisher(), 1)
     await experts.refuse([idOf(arrival)])
-    expect(await experts.decide(arrival.statement, arrival.accepted, arrival.tensors)).toBe(false)
+    expect(await experts.decide(arrival.statement, arrival.accepted)).toBe(false)
     expect((await stateOf(arrival)).verdict).toBe('refused-by-operator')
     experts.liftRefusal(idOf(arrival))
-    expect(await experts.decide(arrival.statement, arrival.accepted, arrival.tensors)).toBe(true)
+    expect(await experts.decide(arrival.statement, arrival.accepted)).toBe(true)
     expect(await stateOf(arrival)).toEqual(IN_USE)
   })
 

@@ -12,7 +12,7 @@ function context(names: readonly Digest[]): AcceptanceContext {
   return {
     consortium: c.id,
     roster: c.roster,
-    publicModel: { digest, tokenizerDigest, files: new Set(names), shape: SHAPE, params: new Map() },
+    publicModel: { digest, tokenizerDigest, files: new Set(names), shape: SHAPE, weights: new Map() },
     policy: DEFAULT_POLICY,
     isWithdrawn: () => false,
     isForked: () => false,

@@ -51,7 +51,7 @@ const measuring = (router: RouterChoice): MeasureInit => ({
 
 /** Bits per byte of a composition as a node serves it, on public and on own text. */
 async function served(accepted: AcceptedExpert[], router: RouterChoice): Promise<number[]> {
-  const model = { digest: TINY_DIGEST, params: publicModel.params }
+  const model = { digest: TINY_DIGEST, weights: publicModel.weights }
   const composition = compose(TINY, model, accepted, TOP_K, { router, publicStatistics })
   const composed = new ComposedModel(onnx, publicModel, composition, 'fp32')
   const scores = await composed.evaluate([publicText, ownText], [{}], signal)

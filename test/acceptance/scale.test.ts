@@ -2,32 +2,28 @@ import { describe, expect, it } from 'vitest'
 import { DEFAULT_POLICY } from '../../src/acceptance/policy.ts'
 import { checkNorms, checkRouterRows } from '../../src/acceptance/weight-checks.ts'
 import { tensorsOfExpert } from '../../src/checkpoint/expert-tensors.ts'
-import type { ExpertTensor } from '../../src/checkpoint/safetensors.ts'
 import { concatBytes } from '../../src/lib/bytes.ts'
 import type { Expert } from '../../src/model/params.ts'
-import type { Params } from '../../src/model/weights.ts'
-import { packExpert } from '../../src/packaging/package.ts'
+import { loadParams, type Param, type Params } from '../../src/model/weights.ts'
 import { goldenConfig as config } from '../support/golden.ts'
 import { fullExpert, publicModel } from '../support/low-rank.ts'
-import { codeOf } from '../support/packages.ts'
-import { unpackFile } from '../support/unpack.ts'
+import { packTensors, unpackFile } from '../support/package-bytes.ts'
+import { codeOfAsync } from '../support/packages.ts'
 
-const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L } = config
-
-function tensorsOf(expert: Expert): Map<string, ExpertTensor> {
-  const { parts } = await packExpert(tensorsOfExpert(config, expert), 'F32')
-  return unpackFile(concatBytes(...parts), { layers: L, hidden_size: C, intermediate_size: F })
+async function tensorsOf(expert: Expert<Param>): Promise<Map<string, Param>> {
+  const { parts } = packTensors(await loadParams(tensorsOfExpert(config, expert)), 'F32')
+  return unpackFile(concatBytes(...parts))
 }
 
 /** The code with which the checks of the weights refuse an expert, or `accept`. */
-const judged = (expert: Expert, model: Params = publicModel): string =>
-  codeOf(() => {
-    const tensors = tensorsOf(expert)
-    checkNorms(tensors, model, DEFAULT_POLICY)
-    checkRouterRows(tensors, model, DEFAULT_POLICY)
+const judged = (expert: Expert<Param>, model: Params = publicModel): Promise<string> =>
+  codeOfAsync(async () => {
+    const tensors = await tensorsOf(expert)
+    await checkNorms(tensors, model, DEFAULT_POLICY)
+    await checkRouterRows(tensors, model, DEFAULT_POLICY)
   })
 
-const scaled = (expert: Expert, ffn: number, rows: number): Expert => ({
+const scaled = (expert: Expert<Param>, ffn: number, rows: number): Expert<Param> => ({
   ...expert,
   ffn: new Map(
     [...expert.ffn].map(([key, { shape, data }]) => [key, { shape, data: data.map((x) => ffn * x) }]),
@@ -46,7 +42,7 @@ const scaledModel = (factor: number): Params =>
 
 describe('the scale of an expert', () => {
   /** Rows of norm 9, about as long as those of honest training for a residual stream whose elements are about 1. */
-  const honest = ((): Expert => {
+  const honest = ((): Expert<Param> => {
     const expert = fullExpert(1)
     const norm = (row: Float32Array): number => Math.sqrt(row.reduce((sum, x) => sum + x * x, 0))
     return { ...expert, routerRows: expert.routerRows.map((row) => row.map((x) => (9 * x) / norm(row))) }
@@ -61,8 +57,8 @@ describe('the scale of an expert', () => {
     [1, 2],
     [1, 3],
     [1, 0],
-  ])('is left to the measurements for an FFN times %d and router rows times %d', (ffn, rows) => {
-    expect(judged(scaled(honest, ffn, rows))).toBe('accept')
+  ])('is left to the measurements for an FFN times %d and router rows times %d', async (ffn, rows) => {
+    expect(await judged(scaled(honest, ffn, rows))).toBe('accept')
   })
 
   it.each([
@@ -72,24 +68,26 @@ describe('the scale of an expert', () => {
     [1, 10, 'router-norm'],
     [1, -10, 'router-norm'],
     [1, 100, 'router-norm'],
-  ])('is refused for an FFN times %d and router rows times %d: %s', (ffn, rows, code) => {
-    expect(judged(scaled(honest, ffn, rows))).toBe(code)
+  ])('is refused for an FFN times %d and router rows times %d: %s', async (ffn, rows, code) => {
+    expect(await judged(scaled(honest, ffn, rows))).toBe(code)
   })
 
-  it('of router rows is bounded relative to the residual stream of the public model', () => {
+  it('of router rows is bounded relative to the residual stream of the public model', async () => {
     const ten = scaledModel(10)
-    expect(judged(scaled(honest, 1, 0.1), ten)).toBe('accept')
-    expect(judged(scaled(honest, 1, 1), ten)).toBe('router-norm')
+    expect(await judged(scaled(honest, 1, 0.1), ten)).toBe('accept')
+    expect(await judged(scaled(honest, 1, 1), ten)).toBe('router-norm')
     const tenth = scaledModel(0.1)
-    expect(judged(scaled(honest, 1, 10), tenth)).toBe('accept')
-    expect(judged(scaled(honest, 1, 100), tenth)).toBe('router-norm')
+    expect(await judged(scaled(honest, 1, 10), tenth)).toBe('accept')
+    expect(await judged(scaled(honest, 1, 100), tenth)).toBe('router-norm')
   })
 
-  it('that is refused is stated with its bound and what to do next', () => {
-    expect(() => checkRouterRows(tensorsOf(scaled(honest, 1, 10)), publicModel, DEFAULT_POLICY)).toThrow(
+  it('that is refused is stated with its bound and what to do next', async () => {
+    const far = await tensorsOf(scaled(honest, 1, 10))
+    await expect(checkRouterRows(far, publicModel, DEFAULT_POLICY)).rejects.toThrow(
       /norm 90\.00, at most [\d.]+ is allowed beside this public model; .*--steps/,
     )
-    expect(() => checkNorms(tensorsOf(scaled(honest, 10, 1)), publicModel, DEFAULT_POLICY)).toThrow(
+    const large = await tensorsOf(scaled(honest, 10, 1))
+    await expect(checkNorms(large, publicModel, DEFAULT_POLICY)).rejects.toThrow(
       /at most 4 is allowed; .* at most 3; .*--steps/,
     )
   })

@@ -15,8 +15,8 @@ afterAll(cleanUp)
 const { signal: never } = new AbortController()
 
 function modelOn(engine: Engine): ComposedModel {
-  const { config, params } = publicModel
-  const composition = compose(config, { digest: TINY_DIGEST, params }, tinyExperts('Court', 'Hospital'), 2)
+  const { config, weights } = publicModel
+  const composition = compose(config, { digest: TINY_DIGEST, weights }, tinyExperts('Court', 'Hospital'), 2)
   return new ComposedModel(engine, publicModel, composition, 'fp32')
 }
 

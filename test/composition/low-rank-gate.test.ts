@@ -20,18 +20,19 @@ const engine = onnxEngine({ threads: 1 })
 const { vocabSize: V } = goldenConfig
 const params = goldenPublic()
 const random = mulberry32(11)
-const [court, hospital] = ['Court', 'Hospital'].map((institution, i): AcceptedExpert => {
+const members = ['Court', 'Hospital'].map(async (institution, i): Promise<AcceptedExpert> => {
   const whole = { ...referenceExpert(goldenConfig, random), statistics: madeUpStatistics(V, i + 4) }
   return {
     id: digestOf(Uint8Array.of(i)),
     name: 'text',
     institution,
     peerId: '',
-    expert: institution === 'Court' ? lowRankOf(whole, params, 4).expert : whole,
+    expert: institution === 'Court' ? (await lowRankOf(whole, params, 4)).expert : whole,
   }
-}) as [AcceptedExpert, AcceptedExpert]
+})
+const [court, hospital] = (await Promise.all(members)) as [AcceptedExpert, AcceptedExpert]
 const composed = (first: AcceptedExpert): Composition =>
-  compose(goldenConfig, { digest: digestOf(Uint8Array.of(9)), params }, [first, hospital], 2, {
+  compose(goldenConfig, { digest: digestOf(Uint8Array.of(9)), weights: params }, [first, hospital], 2, {
     publicStatistics: madeUpStatistics(V, 1),
   })
 const low = composed(court)
@@ -50,7 +51,7 @@ async function served(
   vectorThreads: number,
 ) {
   const { topK } = composition
-  const generator = await createGenerator(engine, goldenConfig, composition.params, {
+  const generator = await createGenerator(engine, goldenConfig, composition.weights, {
     E,
     topK,
     contextLength: 60,
@@ -87,8 +88,8 @@ const maxDifference = (a: readonly number[], b: readonly number[]): number =>
 describe('a low-rank expert beside a full-rank one, both with router statistics', () => {
   it('is composed under a gate as factors', () => {
     expect([low.router, whole.router, low.digest]).toEqual(['solved', 'solved', whole.digest])
-    expect([...lowRankExperts(low.params, E)]).toEqual([LOW])
-    expect(lowRankExperts(whole.params, E).size).toBe(0)
+    expect([...lowRankExperts(low.weights, E)]).toEqual([LOW])
+    expect(lowRankExperts(whole.weights, E).size).toBe(0)
     expect(expertRank(court.expert)).toBe(4)
   })
 
@@ -110,7 +111,7 @@ describe('a low-rank expert beside a full-rank one, both with router statistics'
   it('is evaluated like the full-rank expert, layer by layer', async () => {
     const evaluated = async (composition: Composition, selection: Selection) => {
       const init = { E, topK: composition.topK, B: 2, T: 16, endOfText: 0, gate: true }
-      const evaluator = await createEvaluator(engine, goldenConfig, composition.params, init)
+      const evaluator = await createEvaluator(engine, goldenConfig, composition.weights, init)
       const routing = selectionRouting(composition, selection)
       const result = await evaluator.evaluate([{ tokens: text, bytes: 40 }], routing)
       await evaluator.dispose()

@@ -12,7 +12,7 @@ import { madeUpStatistics } from '../support/router-statistics.ts'
 
 const V = goldenConfig.vocabSize
 const random = mulberry32(5)
-const publicModel = { digest: digestOf(Uint8Array.of(9)), params: goldenPublic() }
+const publicModel = { digest: digestOf(Uint8Array.of(9)), weights: goldenPublic() }
 const publicStatistics = madeUpStatistics(V, 1)
 const [court, hospital, archive] = ['Court', 'Hospital', 'Archive'].map(
   (institution, i): AcceptedExpert => ({
@@ -37,9 +37,9 @@ const documents = [0, 1].map((seed) => ({
 }))
 /** Bits per byte of the text under each selection. */
 const score = async (composition: Composition, selections: Selection[]): Promise<number[]> => {
-  const { params, topK, experts } = composition
+  const { weights, topK, experts } = composition
   const init = { E: experts.length + 1, topK, B: 2, T: 16, endOfText: 0, gate: true }
-  const evaluator = await createEvaluator(onnx, goldenConfig, params, init)
+  const evaluator = await createEvaluator(onnx, goldenConfig, weights, init)
   const found: number[] = []
   for (const selection of selections) {
     const { bitsPerByte } = await evaluator.evaluate(documents, selectionRouting(composition, selection))

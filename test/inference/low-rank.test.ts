@@ -3,7 +3,7 @@ import { createGenerator, type GeneratorInit } from '../../src/inference/generat
 import type { GeneratedToken } from '../../src/inference/request-stream.ts'
 import type { Expert } from '../../src/model/params.ts'
 import { LEFT_OUT } from '../../src/model/routing-plan.ts'
-import type { Params } from '../../src/model/weights.ts'
+import type { Param, Params } from '../../src/model/weights.ts'
 import type { Engine } from '../../src/tensor/engine.ts'
 import { onnx as engine, oracle } from '../support/engines.ts'
 import { goldenConfig as config } from '../support/golden.ts'
@@ -63,7 +63,7 @@ describe('serving a mixture with low-rank experts', () => {
 
   it('holds no merged weight of a low-rank expert, neither in its parameters nor in a run', async () => {
     const publicArrays = new Set(
-      [...publicModel.values(), ...(guests[1] as Expert).ffn.values()].map(({ data }) => data),
+      [...publicModel.values(), ...(guests[1] as Expert<Param>).ffn.values()].map(({ data }) => data),
     )
     const large = (values: ArrayLike<number>, name: string): boolean =>
       values.length === C * F &&

@@ -5,7 +5,6 @@ import { concatBytes, type Digest, digestOf } from '../../src/lib/bytes.ts'
 import { fileRefOf } from '../../src/lib/file-ref.ts'
 import type { FlexMeshNode } from '../../src/node/node.ts'
 import { type Manifest, openManifest } from '../../src/packaging/manifest.ts'
-import { packExpert } from '../../src/packaging/package.ts'
 import { cleanUp } from '../support/folders.ts'
 import { HostileAuthor } from '../support/hostile/author.ts'
 import { type HostileMember, joinAsMember } from '../support/hostile/member.ts'
@@ -13,8 +12,8 @@ import { serveFiles, showLog } from '../support/hostile/packages.ts'
 import { stopHostilePeers } from '../support/hostile/peer.ts'
 import { cborFrame } from '../support/hostile/wire.ts'
 import { inUse, LENIENT, network, publish, type TestNetwork, train } from '../support/network.ts'
+import { packTensors, unpackExpert } from '../support/package-bytes.ts'
 import { tinyModel } from '../support/tiny-model.ts'
-import { unpackExpert } from '../support/unpack.ts'
 
 let net: TestNetwork
 let hospital: FlexMeshNode
@@ -88,7 +87,7 @@ function packed(change: (name: string, value: Float32Tensor) => Float32Tensor | 
       const value = change(name, { shape: [...shape], data: Float32Array.from(data) })
       return value === undefined ? [] : [[name, value] as const]
     })
-    const { parts, file: packedFile, shape } = await packExpert(new Map(changed), 'F32')
+    const { parts, file: packedFile, shape } = packTensors(new Map(changed), 'F32')
     const bytes = concatBytes(...parts)
     const statisticsDocuments = shape.statisticsTokens === 0 ? 0 : honest.expert.statisticsDocuments
     const expert = { ...honest.expert, ...shape, dtype: 'F32' as const, statisticsDocuments }

@@ -10,6 +10,7 @@ import type { Digest } from '../../src/lib/bytes.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { materialised } from '../../src/model/low-rank.ts'
 import { expertRank } from '../../src/model/params.ts'
+import { wholeValues } from '../../src/model/weights.ts'
 import type { FlexMeshNode } from '../../src/node/node.ts'
 import { type Manifest, openManifest } from '../../src/packaging/manifest.ts'
 import { type Control, startControl } from '../../src/serving/control.ts'
@@ -132,12 +133,16 @@ describe('a composition of low-rank experts', () => {
     await flexmesh(hospital, 'compose', '--export', huggingFace, '--export-onnx', onnx)
     const { tensors } = readSafetensors(await readFile(join(huggingFace, 'model.safetensors')))
     for (const [i, { expert }] of hospital.composer.served.composition.experts.entries()) {
-      for (const [key, { data, shape }] of materialised(expert, hospital.publicModel.params).ffn) {
+      for (const [key, weight] of materialised(expert, hospital.publicModel.weights).ffn) {
         const [layer, projection] = key.split('.')
         const name = `model.layers.${layer}.mlp.experts.${i + 1}.${projection}.weight`
         const tensor = tensors.get(name)
         if (tensor === undefined) throw new Error(`${name} is missing`)
-        expect([name, tensor.shape, toFloat32(tensor)]).toEqual([name, shape, data])
+        expect([name, tensor.shape, toFloat32(tensor)]).toEqual([
+          name,
+          weight.shape,
+          await wholeValues(weight),
+        ])
       }
     }
     expect([...tensors.keys()].filter((name) => name.includes('lora'))).toEqual([])

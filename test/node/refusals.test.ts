@@ -11,11 +11,10 @@ import { decodeCanonical, encodeCanonical, type JsonObject } from '../../src/lib
 import { fileRefOf } from '../../src/lib/file-ref.ts'
 import type { FlexMeshNode } from '../../src/node/node.ts'
 import { encodeManifest, type Manifest, openManifest } from '../../src/packaging/manifest.ts'
-import { packExpert } from '../../src/packaging/package.ts'
 import { cleanUp } from '../support/folders.ts'
 import { network, now, offerUnchecked, publish, type TestNetwork, train } from '../support/network.ts'
+import { packTensors, unpackExpert } from '../support/package-bytes.ts'
 import { tinyModel } from '../support/tiny-model.ts'
-import { unpackExpert } from '../support/unpack.ts'
 
 const stranger = createIdentity(new Uint8Array(32).fill(9))
 let net: TestNetwork
@@ -77,7 +76,7 @@ function offerFile(file: Manifest['files'][0], dtype = valid.expert.dtype): Prom
 async function offerTensors(change: (tensors: Map<string, Float32Tensor>) => void): Promise<Digest> {
   const copy = new Map([...tensors].map(([name, t]) => [name, { shape: t.shape, data: t.data.slice() }]))
   change(copy)
-  const packed = await packExpert(copy, 'F32')
+  const packed = packTensors(copy, 'F32')
   await university.blobs.put(packed.parts)
   return offerFile({ role: 'expert', ...packed.file }, 'F32')
 }
@@ -217,7 +216,7 @@ describe('a package whose manifest shows that it must not be used', () => {
 
   it('because its router statistics have another vocabulary is refused before its file is fetched', async () => {
     const shares = { shape: [4], data: new Float32Array(4).fill(0.25) }
-    const { parts, file, shape } = await packExpert(
+    const { parts, file, shape } = packTensors(
       new Map(tensors).set('router_statistics.tokens', shares),
       'F32',
     )

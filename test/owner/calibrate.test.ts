@@ -1,13 +1,15 @@
 import { afterAll, describe, expect, it } from 'vitest'
 import { measure } from '../../src/acceptance/measure.ts'
-import { loadPublicModel, type PublicModel } from '../../src/checkpoint/public-model.ts'
+import { loadPublicModel } from '../../src/checkpoint/public-model.ts'
 import { compose } from '../../src/composition/compose.ts'
 import { ComposedModel } from '../../src/composition/composed-model.ts'
 import { FFN_PROJECTIONS, layerName } from '../../src/lib/tensor-names.ts'
+import type { ModelConfig } from '../../src/model/config.ts'
 import type { HeldOutDocument } from '../../src/model/evaluate.ts'
 import type { RouterKind } from '../../src/model/gates.ts'
 import { lowRankOf } from '../../src/model/low-rank.ts'
 import { type Expert, requireParam } from '../../src/model/params.ts'
+import { loadParams, type Param, type Params } from '../../src/model/weights.ts'
 import {
   type CalibrationInit,
   calibrate,
@@ -27,11 +29,11 @@ afterAll(cleanUp)
 
 const { vocabSize: V, numHiddenLayers: L } = config
 const { signal } = new AbortController()
-const model = { ...(await loadTinyModel()), config, params: goldenPublic() }
+const model = { ...(await loadTinyModel()), config, weights: goldenPublic() }
 
 /** Text that a model of random weights predicts well: what it generates itself. Every token counts as one byte. */
 async function generated(): Promise<HeldOutDocument[]> {
-  const composition = compose(config, { digest: TINY_DIGEST, params: model.params }, [])
+  const composition = compose(config, { digest: TINY_DIGEST, weights: model.weights }, [])
   const composed = new ComposedModel(onnx, model, composition, 'fp32')
   const sampling = { temperature: 0.3, topP: 1, seed: 2 }
   const completion = {
@@ -58,7 +60,7 @@ const windowOf = (text: HeldOutDocument[]): Int32Array => {
   const tokens = tokensOf(text)
   return Int32Array.from({ length: EMBEDDING_WINDOW }, (_, i) => tokens[i % tokens.length] as number)
 }
-const { constantRows } = await embedForRouter(onnx, config, model.params, {
+const { constantRows } = await embedForRouter(onnx, config, model.weights, {
   own: [windowOf(ownText)],
   public: [windowOf(publicText)],
 })
@@ -77,13 +79,13 @@ const init: CalibrationInit = {
  */
 function expertOf(
   logit: number,
-  { config, params }: Pick<PublicModel, 'config' | 'params'> = model,
+  { config, weights }: { readonly config: ModelConfig; readonly weights: Params } = model,
   rows: readonly Float32Array[] = constantRows,
-): Expert {
+): Expert<Param> {
   const ffn = new Map(
     Array.from({ length: config.numHiddenLayers }, (_, layer) =>
       FFN_PROJECTIONS.map((projection) => {
-        const { shape, data } = requireParam(params, layerName(layer, `mlp.${projection}.weight`))
+        const { shape, data } = requireParam(weights, layerName(layer, `mlp.${projection}.weight`))
         const changed = projection === 'down_proj' ? data.map((x) => -2 * x) : data
         return [`${layer}.${projection}`, { shape, data: changed }] as const
       }),
@@ -108,9 +110,10 @@ async function harmOf(expert: Expert, router: RouterKind): Promise<number> {
 }
 
 describe('calibration of a release', () => {
-  const whole = (expert: Expert): Expert => expert
-  const lowRank = (expert: Expert): Expert => lowRankOf(expert, model.params, 4).expert
-  const experts: [string, () => Expert][] = [
+  const whole = (expert: Expert<Param>): Expert<Param> => expert
+  const lowRank = async (expert: Expert<Param>): Promise<Expert> =>
+    (await lowRankOf(expert, model.weights, 4)).expert
+  const experts: [string, () => Expert | Promise<Expert>][] = [
     ['a whole expert without statistics', () => whole(expertOf(1))],
     ['a whole expert with statistics', () => ({ ...expertOf(1), statistics })],
     ['a low-rank expert without statistics', () => lowRank(expertOf(1))],
@@ -122,7 +125,7 @@ describe('calibration of a release', () => {
   ]
 
   it.each(experts)('lowers %s until receivers measure little harm to public text', async (_, make) => {
-    const trained = make()
+    const trained = await make()
     const limits: [RouterKind, number][] =
       trained.statistics === undefined
         ? [['rows', MAX_PUBLIC_HARM]]
@@ -142,7 +145,7 @@ describe('calibration of a release', () => {
   })
 
   it('lowers an expert no more than it must', async () => {
-    const trained = lowRank(expertOf(1))
+    const trained = await lowRank(expertOf(1))
     const { expert } = await calibrate({ ...init, constantRows: undefined }, trained)
     expect(await harmOf(expert, 'rows')).toBeLessThanOrEqual(MAX_PUBLIC_HARM)
     const higher = { ...expert, bias: expert.bias?.map((b) => b + 0.125) }
@@ -189,8 +192,11 @@ describe('calibration of a release', () => {
       (_, i) => tokens[i % tokens.length] as number,
     )
     const source = { own: [window], public: [window] }
-    const { constantRows } = await embedForRouter(onnx, small.config, small.params, source)
-    const trained = lowRankOf(expertOf(1, small, constantRows), small.params, 2).expert
+    const { constantRows } = await embedForRouter(onnx, small.config, small.weights, source)
+    const weights = await loadParams(small.weights)
+    const trained = (
+      await lowRankOf(expertOf(1, { config: small.config, weights }, constantRows), weights, 2)
+    ).expert
     const there = { ...init, model: small, constantRows, texts: { public: text } }
     const { expert, calibration } = await calibrate(there, trained)
     expect(expert.bias).toBeUndefined()

@@ -7,9 +7,8 @@ import {
 } from '../../src/checkpoint/safetensors.ts'
 import { createIdentity } from '../../src/identity/keys.ts'
 import { concatBytes, digestOf } from '../../src/lib/bytes.ts'
-import { packExpert } from '../../src/packaging/package.ts'
+import { packTensors, unpackExpert } from '../support/package-bytes.ts'
 import { codeOf, TINY_EXPERT, tinyManifest, tinyTensors } from '../support/packages.ts'
-import { unpackExpert } from '../support/unpack.ts'
 
 const anna = createIdentity(new Uint8Array(32).fill(1))
 
@@ -18,7 +17,7 @@ describe('a package', () => {
     'is unpacked from %s with the values that it was rounded to',
     (dtype) => {
       const tensors = tinyTensors()
-      const { parts, file, shape } = await packExpert(tensors, dtype)
+      const { parts, file, shape } = packTensors(tensors, dtype)
       expect(shape).toEqual(TINY_EXPERT)
       const bytes = concatBytes(...parts)
       expect([file.size, file.sha256]).toEqual([bytes.length, digestOf(bytes)])
@@ -27,30 +26,30 @@ describe('a package', () => {
       for (const [name, { data, shape: dimensions }] of tensors) {
         const stored = name.includes('experts.1') ? dtype : 'F32'
         const expected = toFloat32({ dtype: stored, data: fromFloat32(data, stored) })
-        expect(unpacked.get(name)).toEqual({ name, shape: dimensions, dtype: stored, data: expected })
+        expect(unpacked.get(name)).toEqual({ shape: dimensions, dtype: stored, data: expected })
       }
     },
   )
 
   it('is unpacked from F32 as views of the file', () => {
-    const bytes = concatBytes(...(await packExpert(tinyTensors(), 'F32')).parts)
+    const bytes = concatBytes(...packTensors(tinyTensors(), 'F32').parts)
     const unpacked = unpackExpert(bytes, tinyManifest(anna.peerId, {}, 'F32'))
     for (const { data } of unpacked.values()) expect(data.buffer).toBe(bytes.buffer)
   })
 
   it('is unpacked from BF16 without views of the file, so that the file can be freed', () => {
-    const bytes = concatBytes(...(await packExpert(tinyTensors(), 'BF16')).parts)
+    const bytes = concatBytes(...packTensors(tinyTensors(), 'BF16').parts)
     const unpacked = unpackExpert(bytes, tinyManifest(anna.peerId, {}, 'BF16'))
     for (const { data } of unpacked.values()) expect(data.buffer).not.toBe(bytes.buffer)
   })
 
   it('has equal bytes for equal tensors in any order', () => {
     const reversed = new Map([...tinyTensors()].reverse())
-    expect(await packExpert(reversed, 'BF16').file).toEqual(await packExpert(tinyTensors(), 'BF16').file)
+    expect(packTensors(reversed, 'BF16').file).toEqual(packTensors(tinyTensors(), 'BF16').file)
   })
 
   const file = (change: (tensors: ReturnType<typeof readSafetensors>['tensors']) => void): Uint8Array => {
-    const { tensors, metadata } = readSafetensors(concatBytes(...(await packExpert(tinyTensors(), 'BF16')).parts))
+    const { tensors, metadata } = readSafetensors(concatBytes(...packTensors(tinyTensors(), 'BF16').parts))
     change(tensors)
     return concatBytes(...writeSafetensors(tensors.values(), metadata))
   }
@@ -108,7 +107,7 @@ describe('a package', () => {
     const pack = (change: (tensors: ReturnType<typeof tinyTensors>) => void) => () => {
       const tensors = tinyTensors()
       change(tensors)
-      return await packExpert(tensors, 'BF16')
+      return packTensors(tensors, 'BF16')
     }
     expect(codeOf(pack((tensors) => tensors.clear()))).toBe('tensor-name')
     expect(codeOf(pack((tensors) => tensors.delete('model.layers.1.mlp.expert_bias')))).toBe('tensor-name')

@@ -26,7 +26,7 @@ async function src(changes: Readonly<Record<string, string>> = {}): Promise<stri
     'lib/bytes.ts': '',
     'model/params.ts': "import { bytes } from '../lib/bytes.ts'\n",
     'model/config.ts': '',
-    'checkpoint/file.ts': "import type { Params } from '../model/weights.ts'\n",
+    'checkpoint/file.ts': "import type { Params } from '../model/params.ts'\n",
     'main.ts': "import './model/params.ts'\nawait import('./checkpoint/file.ts')\n",
     ...changes,
   }

@@ -2,7 +2,7 @@
 import { mulberry32 } from '../../src/lib/random.ts'
 import { lowRankOf, materialised } from '../../src/model/low-rank.ts'
 import { type Expert, mixtureWeights, zeroRows } from '../../src/model/params.ts'
-import type { Param } from '../../src/model/weights.ts'
+import { loadParams, type Param } from '../../src/model/weights.ts'
 import { goldenConfig, goldenPublic } from './golden.ts'
 
 const { hiddenSize: C, numHiddenLayers: L } = goldenConfig
@@ -13,7 +13,7 @@ export const maxDifference = (a: ArrayLike<number>, b: ArrayLike<number>): numbe
   Array.from(a).reduce((max, x, i) => Math.max(max, Math.abs(x - (b[i] as number))), 0)
 
 /** An expert of full rank whose FFN is the public one plus random numbers. */
-export function fullExpert(seed: number): Expert {
+export function fullExpert(seed: number): Expert<Param> {
   const random = mulberry32(seed)
   const ffn = new Map<string, Param>()
   for (let layer = 0; layer < L; layer++) {
@@ -34,14 +34,21 @@ export function fullExpert(seed: number): Expert {
 export const E = 4
 /** Experts of rank 4, of full rank, and of rank 3. */
 export const guests = [
-  lowRankOf(fullExpert(5), publicModel, 4).expert,
+  (await lowRankOf(fullExpert(5), publicModel, 4)).expert,
   fullExpert(6),
-  lowRankOf(fullExpert(7), publicModel, 3).expert,
+  (await lowRankOf(fullExpert(7), publicModel, 3)).expert,
 ]
-const mixtureOf = (experts: readonly Expert[]) =>
+const mixtureOf = (experts: readonly Expert<Param>[]) =>
   mixtureWeights(goldenConfig, publicModel, zeroRows(goldenConfig), experts)
 /** A mixture with low-rank experts as factors. */
 export const factored = mixtureOf(guests)
 /** The same mixture with their merged weights. */
-export const merged = mixtureOf(guests.map((expert) => materialised(expert, publicModel)))
+export const merged = await loadParams(
+  mixtureWeights(
+    goldenConfig,
+    publicModel,
+    zeroRows(goldenConfig),
+    guests.map((expert): Expert => materialised(expert, publicModel)),
+  ),
+)
 export const text = Int32Array.from({ length: 40 }, (_, i) => (7 * i + 3) % goldenConfig.vocabSize)

@@ -1,21 +1,30 @@
-/** Reads the tensors of a package file from its bytes, for tests that change them. */
-import { readSafetensors, readSafetensorsHeader, toFloat32 } from '../../src/checkpoint/safetensors.ts'
+/** Package files in memory, for tests that read or change their bytes. */
+import {
+  fromFloat32,
+  HUGGING_FACE_METADATA,
+  readSafetensors,
+  readSafetensorsHeader,
+  toFloat32,
+  writeSafetensors,
+} from '../../src/checkpoint/safetensors.ts'
+import { fileRefOf } from '../../src/lib/file-ref.ts'
 import type { FloatDtype } from '../../src/lib/float-formats.ts'
-import type { Param } from '../../src/model/weights.ts'
-import { checkExpertLayout, type Described } from '../../src/packaging/package.ts'
+import type { Param, Params } from '../../src/model/weights.ts'
+import { checkExpertLayout, type Described, type PackedExpert, shapeOf } from '../../src/packaging/package.ts'
+import { expertTensorNames } from '../../src/packaging/tensor-names.ts'
 
 export interface UnpackedTensor extends Param {
   /** Type in the file. */
   readonly dtype: FloatDtype
 }
 
-/** @throws as `openPackage`. */
+/** The tensors of a file that a manifest describes. @throws as `openPackage`. */
 export function unpackExpert(bytes: Uint8Array, manifest: Described): Map<string, UnpackedTensor> {
   checkExpertLayout(readSafetensorsHeader(bytes, bytes.length), manifest)
   return unpackFile(bytes)
 }
 
-/** Likewise, without a manifest. */
+/** The tensors of a file. */
 export function unpackFile(bytes: Uint8Array): Map<string, UnpackedTensor> {
   return new Map(
     Array.from(readSafetensors(bytes).tensors, ([name, entry]) => [
@@ -23,4 +32,17 @@ export function unpackFile(bytes: Uint8Array): Map<string, UnpackedTensor> {
       { shape: entry.shape, dtype: entry.dtype as FloatDtype, data: toFloat32(entry) },
     ]),
   )
+}
+
+/** What `packExpert` makes of tensors in memory; FFN tensors are rounded to `dtype`. */
+export function packTensors(tensors: Params, dtype: FloatDtype): PackedExpert {
+  const shape = shapeOf(tensors)
+  const entries = Array.from(expertTensorNames(shape), ([name, { shape: dimensions, kind }]) => {
+    const stored = kind === 'ffn' ? dtype : 'F32'
+    const { data } = tensors.get(name) as Param
+    return { name, dtype: stored, shape: dimensions, data: fromFloat32(data, stored) } as const
+  })
+  const parts = writeSafetensors(entries, HUGGING_FACE_METADATA)
+  const { ref: file, chunkHashes } = fileRefOf(parts)
+  return { parts, file, chunkHashes, shape }
 }

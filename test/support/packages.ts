@@ -6,9 +6,9 @@ import { FlexMeshError } from '../../src/lib/errors.ts'
 import type { FloatDtype } from '../../src/lib/float-formats.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import type { Manifest } from '../../src/packaging/manifest.ts'
-import { packExpert } from '../../src/packaging/package.ts'
 import { type ExpertShape, expertTensorNames } from '../../src/packaging/tensor-names.ts'
 import { NO_STATEMENT } from '../../src/statements/statement.ts'
+import { packTensors } from './package-bytes.ts'
 
 /** The code of the FlexMeshError that `action` throws, or `accept`. Rethrows any other error. */
 export function codeOf(action: () => unknown): string {
@@ -94,7 +94,7 @@ export function tinyManifest(
   overrides: Partial<Manifest> = {},
   dtype: FloatDtype = 'BF16',
 ): Manifest {
-  const { file, shape } = await packExpert(tinyTensors(), dtype)
+  const { file, shape } = packTensors(tinyTensors(), dtype)
   return {
     consortium: digestOfByte('c0'),
     rosterVersion: 1,

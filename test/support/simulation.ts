@@ -27,7 +27,7 @@ import { mulberry32 } from '../../src/lib/random.ts'
 import { Serial } from '../../src/lib/serial.ts'
 import { configToShape } from '../../src/model/config.ts'
 import type { Expert } from '../../src/model/params.ts'
-import type { Param } from '../../src/model/weights.ts'
+import { type Param, requireWeight, wholeValues } from '../../src/model/weights.ts'
 import { restore } from '../../src/node/restore.ts'
 import { OWNER_JOBS } from '../../src/owner/owner-jobs.ts'
 import { Trainings } from '../../src/owner/trainings.ts'
@@ -232,10 +232,9 @@ function jobsOf(publicModel: PublicModel, blobs: BlobStore): NodeJobRunner {
       (await OWNER_JOBS.pack({ publicModel, engine, training: '' }, request, never).next()).value,
     publicStatistics: async () => ({ tokens: new Float32Array(publicModel.config.vocabSize) }),
     judge: async ({ opened, soFar, policy }: JudgeRequest) => {
-      const [{ sha256, size }] = opened.manifest.files
-      const weights = await blobs.readAll(sha256, size)
+      const [{ sha256 }] = opened.manifest.files
       const context = { publicModel, policy, now: soFar.at }
-      return judgeWeights(soFar, opened, weights, context, async () => HARMLESS)
+      return judgeWeights(soFar, opened, blobs.path(sha256), context, async () => HARMLESS, never)
     },
   }
   return {
@@ -262,19 +261,20 @@ export async function publishExpert({ parts }: SimulatedNode, name: string, seed
     epsilonMilli: 0,
   } as const
   const result = { name, steps: 1, tokens: 1, documents: 1, replayShareMilli: 0, statisticsDocuments: 0 }
-  return (await publish(parts, request, { expert: expertOf(parts.publicModel, seed), result })).id
+  return (await publish(parts, request, { expert: await expertOf(parts.publicModel, seed), result })).id
 }
 
 /** The public FFN with a little noise. */
-export function expertOf({ config, params }: PublicModel, seed: number): Expert {
+async function expertOf({ config, weights }: PublicModel, seed: number): Promise<Expert<Param>> {
   const random = mulberry32(seed)
   const ffn = new Map<string, Param>()
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     for (const projection of ['gate_proj', 'up_proj', 'down_proj']) {
-      const source = params.get(`model.layers.${layer}.mlp.${projection}.weight`) as Param
+      const source = requireWeight(weights, `model.layers.${layer}.mlp.${projection}.weight`)
+      const values = await wholeValues(source)
       ffn.set(`${layer}.${projection}`, {
         shape: source.shape,
-        data: source.data.map((x) => x + 0.001 * (random() - 0.5)),
+        data: values.map((x) => x + 0.001 * (random() - 0.5)),
       })
     }
   }

@@ -9,7 +9,7 @@ import { denseName } from '../../src/lib/tensor-names.ts'
 import { type Expert, mixtureWeights, zeroRows } from '../../src/model/params.ts'
 import { LEFT_OUT } from '../../src/model/routing-plan.ts'
 import { forward, head } from '../../src/model/transformer.ts'
-import type { Params } from '../../src/model/weights.ts'
+import { loadParams, type Param, type WeightMap } from '../../src/model/weights.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../../src/training/optimizer.ts'
 import { compilePairStep, initialTrainables, type Trainables } from '../../src/training/pair.ts'
@@ -24,7 +24,7 @@ const ids = Int32Array.from(golden.input_ids)
 const T = ids.length
 
 /** An expert with random router rows and bias, whose FFN differs randomly from the public one. */
-function expert(seed: number, bias = true): Expert {
+function expert(seed: number, bias = true): Expert<Param> {
   const random = mulberry32(seed)
   const ffn = new Map<string, { shape: readonly number[]; data: Float32Array }>()
   for (let layer = 0; layer < L; layer++) {
@@ -51,7 +51,7 @@ interface Outputs {
 }
 
 async function run(
-  params: Params,
+  weights: WeightMap,
   E: number,
   topK: number,
   mask: Float32Array = new Float32Array(E),
@@ -69,7 +69,7 @@ async function run(
     },
     {
       inputs: { ids: { shape: [1, T], dtype: 'int32' }, mask: { shape: [E] } },
-      frozen: Object.fromEntries(params),
+      frozen: Object.fromEntries(await loadParams(weights)),
     },
   )
   const out = await compiled.run({ ids, mask })
@@ -78,7 +78,7 @@ async function run(
   return { logits: take('logits'), probabilities: Array.from({ length: L }, (_, layer) => take(`p${layer}`)) }
 }
 
-const merged = (experts: readonly Expert[]): Params =>
+const merged = (experts: readonly Expert[]): WeightMap =>
   mixtureWeights(config, publicModel, zeroRows(config), experts)
 const maxDifference = (a: Float32Array, b: Float32Array): number =>
   a.reduce((max, x, i) => Math.max(max, Math.abs(x - (b[i] as number))), 0)
@@ -101,7 +101,7 @@ describe('the invariants of the method', () => {
   })
 
   it('2: the pair model at step 0 equals the public model, for top-2 and for top-1', async () => {
-    const start: Expert = {
+    const start: Expert<Param> = {
       ...a,
       ffn: new Map(
         [...a.ffn].map(([key]) => [
@@ -139,13 +139,13 @@ describe('the invariants of the method', () => {
         expert: x,
       }),
     )
-    const model = { digest: digestOf(Uint8Array.of(9)), params: publicModel }
+    const model = { digest: digestOf(Uint8Array.of(9)), weights: publicModel }
     const forth = compose(config, model, accepted, 4)
     const back = compose(config, model, [...accepted].reverse(), 4)
     expect(back.digest).toBe(forth.digest)
-    expect(maxDifference((await run(back.params, 4, 4)).logits, (await run(forth.params, 4, 4)).logits)).toBe(
-      0,
-    )
+    expect(
+      maxDifference((await run(back.weights, 4, 4)).logits, (await run(forth.weights, 4, 4)).logits),
+    ).toBe(0)
   })
 
   it('5: masking an expert equals removing it, masking all equals the public model, and no mask restores all', async () => {
@@ -160,25 +160,25 @@ describe('the invariants of the method', () => {
     )
     const composition = compose(
       config,
-      { digest: digestOf(Uint8Array.of(9)), params: publicModel },
+      { digest: digestOf(Uint8Array.of(9)), weights: publicModel },
       accepted,
       3,
     )
     const first = composition.experts[0] as AcceptedExpert
-    const all = (await run(composition.params, 3, 3)).logits
+    const all = (await run(composition.weights, 3, 3)).logits
     const without = (
-      await run(composition.params, 3, 3, selectionMask(composition, { include: [first.name] }))
+      await run(composition.weights, 3, 3, selectionMask(composition, { include: [first.name] }))
     ).logits
     expect(maxDifference(without, all)).toBeGreaterThan(1e-3)
     expect(maxDifference(without, (await run(merged([first.expert]), 2, 2)).logits)).toBeLessThan(1e-5)
     expect(
       maxDifference(
-        (await run(composition.params, 3, 3, selectionMask(composition, { include: [] }))).logits,
+        (await run(composition.weights, 3, 3, selectionMask(composition, { include: [] }))).logits,
         await dense(),
       ),
     ).toBeLessThan(1e-5)
     expect(
-      maxDifference((await run(composition.params, 3, 3, selectionMask(composition, {}))).logits, all),
+      maxDifference((await run(composition.weights, 3, 3, selectionMask(composition, {}))).logits, all),
     ).toBe(0)
   })
 
@@ -206,7 +206,7 @@ describe('the invariants of the method', () => {
 
   it('7: a common factor of all experts changes nothing, so routing weights need no renormalisation', async () => {
     const doubled = new Map(
-      [...merged([a, b])].map(([name, p]) => [
+      [...(await loadParams(merged([a, b])))].map(([name, p]) => [
         name,
         name.endsWith('down_proj.weight') ? { ...p, data: p.data.map((x) => 2 * x) } : p,
       ]),

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { factorName } from '../../src/lib/tensor-names.ts'
 import { materialised } from '../../src/model/low-rank.ts'
 import { expertRank, mixtureWeights, zeroRows } from '../../src/model/params.ts'
-import type { Params } from '../../src/model/weights.ts'
+import { type Params, wholeValues } from '../../src/model/weights.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../../src/training/optimizer.ts'
 import {
   compilePairStep,
@@ -109,9 +109,9 @@ describe('training a low-rank expert', () => {
     }
     // The trained rows and bias, with the merged weights of the released factors.
     const merged: Trainables = new Map([...trainables].filter(([name]) => !name.includes('lora')))
-    for (const [key, { data }] of materialised(expert, publicModel).ffn) {
+    for (const [key, weight] of materialised(expert, publicModel).ffn) {
       const [layer, projection] = key.split('.')
-      merged.set(`model.layers.${layer}.mlp.experts.1.${projection}.weight`, data)
+      merged.set(`model.layers.${layer}.mlp.experts.1.${projection}.weight`, await wholeValues(weight))
     }
     expect(await lossOf(merged, 0)).toBeCloseTo(await lossOf(trainables, rank), 5)
   })

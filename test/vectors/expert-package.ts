@@ -1,7 +1,7 @@
 /** Test vectors of protocols/expert-package: their order, and the decoder that each of them names. */
 import { judgeManifest } from '../../src/acceptance/accept.ts'
 import { DEFAULT_POLICY } from '../../src/acceptance/policy.ts'
-import { checkFinite, checkStatistics } from '../../src/acceptance/weight-checks.ts'
+import { checkFiniteValues, checkShares } from '../../src/acceptance/weight-checks.ts'
 import { readSafetensors, toFloat32 } from '../../src/checkpoint/safetensors.ts'
 import type { Member } from '../../src/consortium/member.ts'
 import { fromHex, parseDigest, utf8 } from '../../src/lib/bytes.ts'
@@ -15,7 +15,7 @@ import { decodeManifest, type Manifest, openManifest } from '../../src/packaging
 import { decodeHead } from '../../src/statements/head.ts'
 import { placeInChain } from '../../src/statements/statement.ts'
 import { decodeWithdrawal } from '../../src/statements/withdrawal.ts'
-import { unpackExpert } from '../support/unpack.ts'
+import { unpackExpert } from '../support/package-bytes.ts'
 import { chainVectors } from './expert-package/chain.ts'
 import { chunkVectors } from './expert-package/chunks.ts'
 import { CONSORTIUM, forkVectors } from './expert-package/fork.ts'
@@ -64,10 +64,8 @@ function runVector(input: Readonly<Record<string, unknown>>, place: Place): unkn
     }
     case 'shares': {
       const data = toFloat32({ dtype: 'F32', data: hex() })
-      const tokens = { name: STATISTICS_TOKENS, dtype: 'F32' as const, shape: [data.length], data }
-      const tensors = new Map([[tokens.name, tokens]])
-      checkFinite(tensors)
-      return checkStatistics(tensors)
+      checkFiniteValues(STATISTICS_TOKENS, data)
+      return checkShares(data)
     }
     case 'judge-manifest':
       return judge(text(), fields.uint('vocabulary'))
@@ -124,7 +122,7 @@ function judge(envelope: Uint8Array, vocabulary: number): void {
   const verdict = judgeManifest(opened, {
     consortium,
     roster: { ...roster, issuedAt, expiresAt },
-    publicModel: { ...publicModel, files: new Set(), shape, params: new Map() },
+    publicModel: { ...publicModel, files: new Set(), shape, weights: new Map() },
     policy: DEFAULT_POLICY,
     isWithdrawn: () => false,
     isForked: () => false,

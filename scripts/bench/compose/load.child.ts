@@ -7,6 +7,7 @@ import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
 import type { Composition } from '../../../src/composition/compose.ts'
 import { mulberry32 } from '../../../src/lib/random.ts'
+import { countOf } from '../../../src/model/weights.ts'
 import { BlobStore } from '../../../src/store/blob-store.ts'
 import { referencePublicModel, TOP_K } from '../inference/reference-models.ts'
 import { loadComposition } from './load.ts'
@@ -40,7 +41,7 @@ const loadMs = await timed(async () => {
 const grownBytes = (await memory('VmHWM')) - before
 let weightBytes = 0
 for (const { expert } of composition?.experts ?? []) {
-  for (const { data } of expert.ffn.values()) weightBytes += data.byteLength
+  for (const weight of expert.ffn.values()) weightBytes += 4 * countOf(weight)
 }
 process.send?.({ loadMs, weightBytes, grownBytes } satisfies LoadFindings)
 process.disconnect()

@@ -5,7 +5,7 @@ import { expertOfTensors } from '../../../src/checkpoint/expert-tensors.ts'
 import { type Composition, compose } from '../../../src/composition/compose.ts'
 import { digestOf } from '../../../src/lib/bytes.ts'
 import type { Params } from '../../../src/model/weights.ts'
-import { unpackExpert } from '../../../src/packaging/package.ts'
+import { openPackage } from '../../../src/packaging/package.ts'
 import type { BlobStore } from '../../../src/store/blob-store.ts'
 import { CONFIG, type StoredExpert } from './stored-experts.ts'
 
@@ -17,10 +17,10 @@ export async function loadComposition(
 ): Promise<Composition> {
   const accepted: AcceptedExpert[] = []
   for (const file of stored) {
-    const tensors = unpackExpert(await blobs.readAll(file.sha256, file.size), file)
-    const expert = expertOfTensors(CONFIG, tensors)
+    const tensors = await openPackage(blobs.path(file.sha256), file)
+    const expert = await expertOfTensors(CONFIG, tensors)
     const { name } = file.expert
     accepted.push({ id: file.sha256, name, institution: name, peerId: name, expert })
   }
-  return compose(CONFIG, { digest: digestOf(Uint8Array.of(1)), params: publicModel }, accepted, topK)
+  return compose(CONFIG, { digest: digestOf(Uint8Array.of(1)), weights: publicModel }, accepted, topK)
 }

@@ -27,13 +27,13 @@ const PROMPT_TOKENS = 32
 
 const [dir = ''] = process.argv.slice(2)
 const [stored] = (await once(process, 'message')) as [StoredExpert[]]
-const params = referencePublicModel(CONFIG, mulberry32(1))
-const composition = await loadComposition(await BlobStore.open(dir), params, stored, TOP_K)
+const weights = referencePublicModel(CONFIG, mulberry32(1))
+const composition = await loadComposition(await BlobStore.open(dir), weights, stored, TOP_K)
 // Serving needs a tokenizer and a folder, which decoding does not use: those of the shipped model serve.
 const shipped = await loadPublicModel(fileURLToPath(new URL('../../../models/small', import.meta.url)))
 const model = new ComposedModel(
   onnxEngine({ threads: THREADS }),
-  { ...shipped, config: CONFIG, params },
+  { ...shipped, config: CONFIG, weights },
   composition,
   'fp32',
 )

@@ -8,8 +8,9 @@ import { loadPublicModel, type PublicModel } from '../../../src/checkpoint/publi
 import { readDocuments } from '../../../src/data/readers.ts'
 import { mulberry32 } from '../../../src/lib/random.ts'
 import { FFN_PROJECTIONS, layerName } from '../../../src/lib/tensor-names.ts'
+import type { ModelConfig } from '../../../src/model/config.ts'
 import { type Expert, mixtureWeights, requireParam, zeroRows } from '../../../src/model/params.ts'
-import type { Param } from '../../../src/model/weights.ts'
+import { loadParams, type Param, type Params } from '../../../src/model/weights.ts'
 import { type OurServer, startOurs } from './our-server.ts'
 import { EXPERTS, routerRows, TOP_K } from './reference-models.ts'
 
@@ -21,8 +22,9 @@ const PERTURBATION = 0.2
 export async function measureInt8Loss(say: (line: string) => void): Promise<number> {
   const model = await loadPublicModel(fileURLToPath(new URL('../../../models/small', import.meta.url)))
   const random = mulberry32(SEED)
-  const experts = Array.from({ length: EXPERTS - 1 }, () => perturbed(model, random))
-  const params = mixtureWeights(model.config, model.params, zeroRows(model.config), experts)
+  const publicModel = await loadParams(model.weights)
+  const experts = Array.from({ length: EXPERTS - 1 }, () => perturbed(model.config, publicModel, random))
+  const params = mixtureWeights(model.config, publicModel, zeroRows(model.config), experts)
   const bits: number[] = []
   for (const weights of ['fp32', 'int8'] as const) {
     const init = { E: EXPERTS, topK: TOP_K, weights, contextLength: model.config.maxPositionEmbeddings }
@@ -57,7 +59,7 @@ async function bitsPerByte({ generator }: OurServer, model: PublicModel): Promis
 }
 
 /** An expert of the public FFNs with noise proportional to each weight, and random router rows. */
-function perturbed({ config, params }: PublicModel, random: () => number): Expert {
+function perturbed(config: ModelConfig, params: Params, random: () => number): Expert<Param> {
   const ffn = new Map<string, Param>()
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     for (const projection of FFN_PROJECTIONS) {

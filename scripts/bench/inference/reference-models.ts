@@ -37,7 +37,7 @@ export function referencePublicModel(config: ModelConfig, random: () => number):
 }
 
 /** An expert without a router bias, which transformers cannot represent. */
-export function referenceExpert(config: ModelConfig, random: () => number): Expert {
+export function referenceExpert(config: ModelConfig, random: () => number): Expert<Param> {
   const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L } = config
   const ffn = new Map<string, Param>()
   for (let layer = 0; layer < L; layer++) {

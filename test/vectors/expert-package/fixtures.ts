@@ -2,8 +2,8 @@
 import { readSafetensors, type TensorEntry, writeSafetensors } from '../../../src/checkpoint/safetensors.ts'
 import { createIdentity } from '../../../src/identity/keys.ts'
 import { concatBytes, type Digest, digestOf, toHex } from '../../../src/lib/bytes.ts'
-import { packExpert } from '../../../src/packaging/package.ts'
 import type { ExpertShape } from '../../../src/packaging/tensor-names.ts'
+import { packTensors } from '../../support/package-bytes.ts'
 import { TINY_EXPERT, tinyTensors } from '../../support/packages.ts'
 import { type Case, type Vector, vectorsOf } from '../vector.ts'
 
@@ -18,7 +18,7 @@ export function digest(byte: number): Digest {
 
 /** The BF16 file that a publisher packs for an expert of this shape. */
 export function packedFile(shape: ExpertShape): Uint8Array {
-  return concatBytes(...(await packExpert(tinyTensors(shape), 'BF16')).parts)
+  return concatBytes(...packTensors(tinyTensors(shape), 'BF16').parts)
 }
 
 /** Returns a function that packs the same expert with one tensor added or replaced, and one removed. */

@@ -5,8 +5,8 @@ import { encodeCanonical } from '../../../src/lib/canonical-json.ts'
 import type { FileRef } from '../../../src/lib/file-ref.ts'
 import { limit } from '../../../src/lib/limits.ts'
 import { encodeManifest } from '../../../src/packaging/manifest.ts'
-import { packExpert } from '../../../src/packaging/package.ts'
 import { expertDataBytes } from '../../../src/packaging/tensor-names.ts'
+import { packTensors } from '../../support/package-bytes.ts'
 import { TINY_EXPERT, tinyManifest, tinyTensors } from '../../support/packages.ts'
 import { type Case, type Vector, vectorsOf } from '../vector.ts'
 import { digest, publisher, VOCABULARY } from './fixtures.ts'
@@ -17,7 +17,7 @@ export function manifestVectors(): Vector[] {
   const without = (name: string) => Object.fromEntries(Object.entries(base).filter(([key]) => key !== name))
   const json = (change: Record<string, unknown>) => fromUtf8(encodeCanonical({ ...base, ...change }))
   const [file] = base.files
-  const lowRank = await packExpert(tinyTensors({ ...TINY_EXPERT, rank: 2 }), 'BF16')
+  const lowRank = packTensors(tinyTensors({ ...TINY_EXPERT, rank: 2 }), 'BF16')
   const ranked = (rank: unknown, of = lowRank.file): string =>
     json({ expert: { ...base.expert, rank }, files: [{ role: 'expert', ...of }] })
   const withStatistics = {
