@@ -4,6 +4,7 @@
  */
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { zeroRows } from '../model/params.ts'
+import { loadParams } from '../model/weights.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../training/optimizer.ts'
 import { compilePairStep, initialTrainables, type Trainables } from '../training/pair.ts'
@@ -29,7 +30,7 @@ export interface StepCost {
  */
 export async function* trainSteps(
   engine: Engine,
-  { config, params }: PublicModel,
+  { config, weights }: PublicModel,
   start: PairStart,
   dirs: TrainingDirs,
   request: TrainRequest,
@@ -38,6 +39,7 @@ export async function* trainSteps(
 ): AsyncGenerator<TrainEvent, { trainables: Trainables; cost: StepCost | undefined }, void> {
   const { B, T } = TRAIN_DEFAULTS
   yield { stage: 'phase', phase: 'compile' }
+  const params = await loadParams(weights, signal)
   const trainables = initialTrainables(config, params, start.embedding.rows, { rank })
   const optimizer = new AdamW(ADAMW_DEFAULTS, trainables)
   const compiled = await compilePairStep(engine, config, params, zeroRows(config), rows, T, { rank })
