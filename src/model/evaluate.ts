@@ -1,16 +1,15 @@
 /**
  * Scores held-out text in bits per byte: the negative log-likelihood of all tokens, in bits, divided by the bytes of
- * the documents, which makes models with different tokenizers comparable. Does not know files.
+ * the documents, which makes models with different tokenizers comparable. Runs layer by layer, so a model does not have
+ * to fit memory. Does not know files.
  */
-import { concat, div, mul, reshape, slice, sub, sum, type Tensor } from '@tensorflow/tfjs'
-import type { Compiled, Engine } from '../tensor/engine.ts'
-import { headLogProbs } from '../tensor/fused.ts'
+import type { Engine } from '../tensor/engine.ts'
 import type { ModelConfig } from './config.ts'
-import { lowRankExperts } from './params.ts'
-import type { Routing } from './router.ts'
-import type { SequenceRouting } from './routing-plan.ts'
-import { forward } from './transformer.ts'
-import { loadParams, type WeightMap } from './weights.ts'
+import type { RoutingPlan, SequenceRouting } from './routing-plan.ts'
+import type { WeightMap } from './weights.ts'
+import { WindowModel } from './window-model.ts'
+import { beginPass } from './window-pass.ts'
+import type { BatchStreams, WindowBatch } from './window-streams.ts'
 
 export interface HeldOutDocument {
   readonly tokens: Int32Array
@@ -32,192 +31,309 @@ export interface Evaluation {
   readonly layerShares: readonly (readonly number[])[]
 }
 
+/** A text, and the routings under which it is scored. */
+export interface EvaluationText {
+  readonly documents: readonly HeldOutDocument[]
+  readonly routings: readonly SequenceRouting[]
+}
+
+export interface EvaluationOptions {
+  readonly signal?: AbortSignal | undefined
+  /**
+   * Called several times for each layer.
+   * @param share share of the work that is done, 0 to 1
+   */
+  readonly onProgress?: ((share: number) => void) | undefined
+}
+
 export interface Evaluator {
   /**
-   * Scores documents. Every window is a separate sequence.
-   * @param onBatch called after each run with the number of windows that it scored
-   * @throws RangeError for a gate if the evaluator was compiled without `gate`; the signal's reason when aborted.
+   * Scores texts, each under its own routings, in one pass: all weights are read once for all of them, or once for each
+   * group of windows whose streams fit the memory. Every window is a separate sequence.
+   * @returns by text, then by routing
+   * @throws the signal's reason; as `WeightSource.read`.
    */
+  evaluateAll(texts: readonly EvaluationText[], options?: EvaluationOptions): Promise<Evaluation[][]>
+  /** Scores one text under one routing. @throws as `evaluateAll`. */
   evaluate(
-    documents: Iterable<HeldOutDocument>,
+    documents: readonly HeldOutDocument[],
     routing: SequenceRouting,
-    signal?: AbortSignal,
-    onBatch?: (windows: number) => void,
+    options?: EvaluationOptions,
   ): Promise<Evaluation>
   dispose(): Promise<void>
 }
 
-/** Batch of every score that is published or compared: windows per run and tokens per window. */
-export const EVALUATION_BATCH = { B: 8, T: 128 } as const
+/** Tokens per window of every score that is published or compared. */
+export const EVALUATION_WINDOW = 128
+/** Maximum number of windows that are computed at a time. */
+const MAX_WINDOWS = 8
+/** Maximum number of operations of one run of an expert: half a second on two cores, after which a signal is seen. */
+const RUN_OPERATIONS = 7e10
+/** Memory for the streams of the windows that pass a layer together; more windows pass in several groups. */
+const STREAM_BYTES = 2 ** 29
 
 export interface EvaluatorInit {
   /** Number of experts in the mixture, the public one included. */
   readonly E: number
   readonly topK: number
-  /** Windows per run; default: `EVALUATION_BATCH`. */
-  readonly B?: number
-  /** Tokens per window; longer documents are cut into several. Default: `EVALUATION_BATCH`. */
+  /** Tokens per window; longer documents are cut into several. Default: `EVALUATION_WINDOW`. */
   readonly T?: number
   /** Id of the end-of-text token. It precedes every document, so that the first token is predicted too. */
   readonly endOfText: number
-  /** Whether `evaluate` accepts gates. One compilation then serves every gate, and also routing without one. */
-  readonly gate?: boolean
+  /** Memory for the streams, in bytes; default: 512 MiB. */
+  readonly streamBytes?: number
 }
 
-/** Compiles the mixture for scoring. `weights` are those of `mixtureWeights`. */
-export async function createEvaluator(
+/**
+ * Opens a mixture for scoring. Reads no weights yet.
+ * @param weights those of `mixtureWeights`
+ */
+export function createEvaluator(
   engine: Engine,
   config: ModelConfig,
   weights: WeightMap,
   init: EvaluatorInit,
-): Promise<Evaluator> {
-  const { B, T } = batchOf(init)
-  const { E, gate = false } = init
-  const lowRank = lowRankExperts(weights, E)
-  const params = await loadParams(weights)
-  const compiled = await engine.compile(
-    (tensors) => {
-      const tensorOf = (name: string): Tensor => tensors[name] as Tensor
-      const result = forward(config, tensorOf, tensorOf('ids'), {
-        B,
-        T,
-        E,
-        topK: init.topK,
-        bias: true,
-        lowRank,
-        mask: tensorOf('mask'),
-        ...(gate
-          ? {
-              gate: {
-                weights: tensorOf('gateWeights'),
-                offsets: tensorOf('gateOffsets'),
-                rowScale: tensorOf('rowScale'),
-              },
-            }
-          : {}),
-      })
-      const logProbs = headLogProbs(result.hidden, tensorOf('lm_head.weight'), tensorOf('labels'), 'none')
-      const N = B * T
-      const nll = mul(
-        sub(slice(logProbs, [0, 0], [N, 1]), slice(logProbs, [0, 1], [N, 1])),
-        reshape(tensorOf('scored'), [N, 1]),
-      )
-      let load = result.routing[0]?.probabilities as Tensor
-      for (const routing of result.routing.slice(1)) load = load.add(routing.probabilities)
-      const scored = reshape(tensorOf('scored'), [N, 1])
-      const chosen = result.routing.map((routing) => mul(chosenShares(routing), scored).sum(0, true))
-      return { nll: nll.sum(), load: mul(load, scored).sum(0), chosen: concat(chosen, 0) }
-    },
-    {
-      inputs: {
-        ids: { shape: [B, T], dtype: 'int32' },
-        labels: { shape: [B * T], dtype: 'int32' },
-        scored: { shape: [B * T] },
-        mask: { shape: [E] },
-        ...(gate
-          ? {
-              gateWeights: { shape: [config.vocabSize, E] },
-              gateOffsets: { shape: [E] },
-              rowScale: { shape: [] },
-            }
-          : {}),
-      },
-      frozen: Object.fromEntries(params),
-    },
-  )
+): Evaluator {
+  const { E, topK, T = EVALUATION_WINDOW } = init
+  const model = new WindowModel(engine, config, weights, { E, topK, T })
+  const evaluateAll: Evaluator['evaluateAll'] = (texts, options) => evaluateTexts(model, init, texts, options)
   return {
-    evaluate: async (documents, routing, signal, onBatch) => {
-      const inputs = routingInputs(config, init, routing)
-      return evaluate(compiled, config, init, documents, inputs, signal, onBatch)
+    evaluateAll,
+    evaluate: async (documents, routing, options) => {
+      const [scores] = await evaluateAll([{ documents, routings: [routing] }], options)
+      return (scores as [Evaluation])[0]
     },
-    dispose: () => compiled.dispose(),
+    dispose: () => model.dispose(),
   }
 }
 
-function batchOf({ B = EVALUATION_BATCH.B, T = EVALUATION_BATCH.T }: EvaluatorInit): {
-  B: number
-  T: number
-} {
-  return { B, T }
+/** A batch of windows of one text. */
+interface TextBatch extends WindowBatch {
+  readonly text: number
+  /** (B, T): token after each token. */
+  readonly labels: Int32Array
 }
 
-/** Inputs of the graph for one routing. */
-function routingInputs(
-  { vocabSize: V }: ModelConfig,
-  { E, gate: takesGate = false }: EvaluatorInit,
-  { mask, gate }: SequenceRouting,
-): Record<string, Float32Array> {
-  if (gate !== undefined && !takesGate) throw new RangeError('this evaluator was compiled without a gate')
-  if (!takesGate) return { mask }
-  return {
-    mask,
-    gateWeights: gate?.weights ?? new Float32Array(V * E),
-    gateOffsets: gate?.offsets ?? new Float32Array(E),
-    rowScale: Float32Array.of(gate?.rowScale ?? 1),
-  }
+/** Sums over the windows of one text under one routing. */
+interface Totals {
+  nats: number
+  /** (E). */
+  readonly load: Float64Array
+  /** (layers, E). */
+  readonly chosen: Float64Array
 }
 
-/** (N, E): weights of the chosen experts, divided by their sum. */
-function chosenShares({ weights }: Routing): Tensor {
-  return div(weights, sum(weights, 1, true))
-}
-
-async function evaluate(
-  compiled: Compiled,
-  config: ModelConfig,
+async function evaluateTexts(
+  model: WindowModel,
   init: EvaluatorInit,
-  documents: Iterable<HeldOutDocument>,
-  routing: Record<string, Float32Array>,
-  signal?: AbortSignal,
-  onBatch?: (windows: number) => void,
-): Promise<Evaluation> {
-  const { E } = init
-  const { B, T } = batchOf(init)
-  const totals = { documents: 0, tokens: 0, bytes: 0, nats: 0 }
-  const load = new Float64Array(E)
-  const chosen = new Float64Array(config.numHiddenLayers * E)
-  const ids = new Int32Array(B * T)
-  const labels = new Int32Array(B * T)
-  const scored = new Float32Array(B * T)
-  let row = 0
-  const flush = async (): Promise<void> => {
-    if (row === 0) return
-    signal?.throwIfAborted()
-    const out = await compiled.run({ ids, labels, scored, ...routing })
-    totals.nats += out['nll']?.[0] as number
-    for (let e = 0; e < E; e++) load[e] = (load[e] as number) + (out['load']?.[e] as number)
-    for (let i = 0; i < chosen.length; i++) {
-      chosen[i] = (chosen[i] as number) + (out['chosen']?.[i] as number)
-    }
-    onBatch?.(row)
-    for (const array of [ids, labels, scored]) array.fill(0)
-    row = 0
+  texts: readonly EvaluationText[],
+  { signal, onProgress }: EvaluationOptions = {},
+): Promise<Evaluation[][]> {
+  const { config } = model
+  const { E } = model.init
+  const distinct = texts.map(({ routings }) => distinctRoutings(routings))
+  const totals = distinct.map(({ routings }) =>
+    routings.map(
+      (): Totals => ({
+        nats: 0,
+        load: new Float64Array(E),
+        chosen: new Float64Array(config.numHiddenLayers * E),
+      }),
+    ),
+  )
+  const batches = texts.flatMap(({ documents }, text) =>
+    batchesOf(documents, text, (distinct[text] as Distinct).routings, model, init.endOfText),
+  )
+  const progress = new Progress(batches, config, E, onProgress)
+  for (const group of groupsOf(batches, config, model.init.T, init.streamBytes ?? STREAM_BYTES)) {
+    await scoreGroup(model, group, totals, progress, signal)
   }
-  for (const { tokens, bytes } of documents) {
-    totals.documents++
-    totals.bytes += bytes
-    totals.tokens += tokens.length
-    for (let start = 0; start < tokens.length; start += T) {
-      const count = Math.min(T, tokens.length - start)
-      const at = row * T
-      ids[at] = start === 0 ? init.endOfText : (tokens[start - 1] as number)
-      ids.set(tokens.subarray(start, start + count - 1), at + 1)
-      labels.set(tokens.subarray(start, start + count), at)
-      scored.fill(1, at, at + count)
-      row++
-      if (row === B) await flush()
+  return texts.map(({ documents }, text) =>
+    (distinct[text] as Distinct).indices.map((i) => evaluationOf(documents, totals[text]?.[i] as Totals, config, E)),
+  )
+}
+
+/** Passes some batches through all layers and adds to the totals of their texts. */
+async function scoreGroup(
+  model: WindowModel,
+  group: readonly TextBatch[],
+  totals: readonly (readonly Totals[])[],
+  progress: Progress,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { numHiddenLayers: L } = model.config
+  const { E } = model.init
+  const textOf = new Map<WindowBatch, number>(group.map((batch) => [batch, batch.text]))
+  const addShares = ({ streams, batch }: BatchStreams, layer: number): void => {
+    for (const { routing, plan } of streams.flatMap(({ members }) => members)) {
+      const { load, chosen } = totals[textOf.get(batch) as number]?.[routing] as Totals
+      const { probabilities, shares } = plan as RoutingPlan
+      for (let i = 0; i < probabilities.length; i++) {
+        const e = i % E
+        load[e] = (load[e] as number) + (probabilities[i] as number)
+        chosen[layer * E + e] = (chosen[layer * E + e] as number) + (shares[i] as number)
+      }
     }
   }
-  await flush()
-  const tokens = Math.max(1, totals.tokens)
+  const pass = await beginPass(model, group, signal)
+  try {
+    for (let layer = 0; layer < L; layer++) {
+      await pass.attend(layer, (state) => {
+        addShares(state, layer)
+        progress.attended(state)
+      })
+      await pass.mix(layer, (state, share) => progress.mixed(state, share))
+    }
+    const nats = await pass.logLikelihoods(
+      group.map(({ labels }) => labels),
+      (share) => progress.predicted(group, share),
+    )
+    nats.forEach((byRouting, i) => {
+      byRouting.forEach((value, routing) => {
+        const total = totals[(group[i] as TextBatch).text]?.[routing] as Totals
+        total.nats += value
+      })
+    })
+  } finally {
+    pass.end()
+  }
+}
+
+interface Distinct {
+  readonly routings: readonly SequenceRouting[]
+  /** Index in `routings` of each given routing. */
+  readonly indices: readonly number[]
+}
+
+/** Routings without repetitions: equal masks with the same gate give equal scores. */
+function distinctRoutings(given: readonly SequenceRouting[]): Distinct {
+  const routings: SequenceRouting[] = []
+  const indices = given.map((routing) => {
+    const known = routings.findIndex(
+      ({ mask, gate }) => gate === routing.gate && mask.every((value, e) => value === routing.mask[e]),
+    )
+    return known >= 0 ? known : routings.push(routing) - 1
+  })
+  return { routings, indices }
+}
+
+/** Cuts documents into windows, and these into batches. */
+function batchesOf(
+  documents: readonly HeldOutDocument[],
+  text: number,
+  routings: readonly SequenceRouting[],
+  { config, init: { T } }: WindowModel,
+  endOfText: number,
+): TextBatch[] {
+  const { hiddenSize: C, intermediateSize: F } = config
+  const B = Math.min(MAX_WINDOWS, Math.max(1, Math.floor(RUN_OPERATIONS / (6 * C * F * T))))
+  const windows = documents.flatMap(({ tokens }) =>
+    Array.from({ length: Math.ceil(tokens.length / T) }, (_, i) => ({
+      before: i === 0 ? endOfText : (tokens[i * T - 1] as number),
+      tokens: tokens.subarray(i * T, (i + 1) * T),
+    })),
+  )
+  return Array.from({ length: Math.ceil(windows.length / B) }, (_, i) => {
+    const some = windows.slice(i * B, (i + 1) * B)
+    const ids = new Int32Array(some.length * T)
+    const labels = new Int32Array(some.length * T)
+    some.forEach(({ before, tokens }, b) => {
+      ids[b * T] = before
+      ids.set(tokens.subarray(0, -1), b * T + 1)
+      labels.set(tokens, b * T)
+    })
+    return { text, ids, labels, lengths: some.map(({ tokens }) => tokens.length), routings }
+  })
+}
+
+/** Batches in groups whose streams fit `bytes`; a group has at least one batch. */
+function groupsOf(
+  batches: readonly TextBatch[],
+  { hiddenSize: C }: ModelConfig,
+  T: number,
+  bytes: number,
+): TextBatch[][] {
+  const groups: TextBatch[][] = []
+  let room = 0
+  for (const batch of batches) {
+    // For each routing, the residual stream and the sum of the experts' outputs, in float32.
+    const needed = 2 * 4 * C * T * batch.lengths.length * batch.routings.length
+    if (groups.length === 0 || needed > room) {
+      groups.push([])
+      room = bytes
+    }
+    groups.at(-1)?.push(batch)
+    room -= needed
+  }
+  return groups
+}
+
+function evaluationOf(
+  documents: readonly HeldOutDocument[],
+  { nats, load, chosen }: Totals,
+  { numHiddenLayers: L }: ModelConfig,
+  E: number,
+): Evaluation {
+  const bytes = documents.reduce((sum, document) => sum + document.bytes, 0)
+  const tokens = documents.reduce((sum, document) => sum + document.tokens.length, 0)
+  const scored = Math.max(1, tokens)
   return {
-    bitsPerByte: totals.nats / Math.LN2 / Math.max(1, totals.bytes),
-    documents: totals.documents,
-    tokens: totals.tokens,
-    bytes: totals.bytes,
-    loadShares: Array.from(load, (total) => total / (tokens * config.numHiddenLayers)),
-    layerShares: Array.from({ length: config.numHiddenLayers }, (_, layer) =>
-      Array.from(chosen.subarray(layer * E, (layer + 1) * E), (total) => total / tokens),
+    bitsPerByte: nats / Math.LN2 / Math.max(1, bytes),
+    documents: documents.length,
+    tokens,
+    bytes,
+    loadShares: Array.from(load, (total) => total / (scored * L)),
+    layerShares: Array.from({ length: L }, (_, layer) =>
+      Array.from(chosen.subarray(layer * E, (layer + 1) * E), (total) => total / scored),
     ),
   }
+}
+
+/** Share of the work that is done, estimated from the sizes of the weights. */
+class Progress {
+  readonly #onProgress: ((share: number) => void) | undefined
+  readonly #total: number
+  /** Multiplications of one row in attention, in all experts of a layer, and in the head. */
+  readonly #attention: number
+  readonly #experts: number
+  readonly #head: number
+  #done = 0
+
+  constructor(
+    batches: readonly WindowBatch[],
+    { hiddenSize: C, intermediateSize: F, vocabSize: V, numHiddenLayers: L }: ModelConfig,
+    E: number,
+    onProgress: ((share: number) => void) | undefined,
+  ) {
+    this.#attention = 4 * C * C
+    this.#experts = 3 * C * F * E
+    this.#head = V * C
+    this.#onProgress = onProgress
+    this.#total = batches.reduce(
+      (sum, batch) => sum + windowsOf(batch) * (L * (this.#attention + this.#experts) + this.#head),
+      0,
+    )
+  }
+
+  attended({ batch }: BatchStreams): void {
+    this.#add(windowsOf(batch) * this.#attention)
+  }
+
+  mixed({ batch }: BatchStreams, share: number): void {
+    this.#add(windowsOf(batch) * this.#experts * share)
+  }
+
+  predicted(batches: readonly WindowBatch[], share: number): void {
+    this.#add(batches.reduce((sum, batch) => sum + windowsOf(batch), 0) * this.#head * share)
+  }
+
+  #add(work: number): void {
+    this.#done += work
+    this.#onProgress?.(Math.min(1, this.#done / this.#total))
+  }
+}
+
+/** Windows of a batch, counted once for each routing. */
+function windowsOf({ lengths, routings }: WindowBatch): number {
+  return lengths.length * routings.length
 }

@@ -32,6 +32,8 @@ export interface RoutingPlan {
   readonly experts: readonly ExpertRows[]
   /** (N, E): weights of the chosen experts divided by their sum, so that each row sums to 1. */
   readonly shares: Float32Array
+  /** (N, E): softmax over all experts. */
+  readonly probabilities: Float32Array
 }
 
 /**
@@ -45,6 +47,7 @@ export function planRouting(logits: Float32Array, N: number, E: number, topK: nu
     weights: [] as number[],
   }))
   const shares = new Float32Array(N * E)
+  const probabilities = new Float32Array(N * E)
   const p = new Float64Array(E)
   for (let row = 0; row < N; row++) {
     let peak = Number.NEGATIVE_INFINITY
@@ -57,6 +60,7 @@ export function planRouting(logits: Float32Array, N: number, E: number, topK: nu
       p[e] = Math.exp((p[e] as number) - peak)
       total += p[e] as number
     }
+    for (let e = 0; e < E; e++) probabilities[row * E + e] = (p[e] as number) / total
     let chosenTotal = 0
     const chosen = largest(p, topK)
     for (const e of chosen) chosenTotal += p[e] as number
@@ -69,7 +73,7 @@ export function planRouting(logits: Float32Array, N: number, E: number, topK: nu
       shares[row * E + e] = (p[e] as number) / chosenTotal
     }
   }
-  return { experts: byExpert.filter(({ rows }) => rows.length > 0), shares }
+  return { experts: byExpert.filter(({ rows }) => rows.length > 0), shares, probabilities }
 }
 
 /** Indices of the k largest values; equal values rank by ascending index, as in top-k of the graph. */

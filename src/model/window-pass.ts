@@ -1,0 +1,185 @@
+/**
+ * Passes of windows through a mixture, one layer at a time: the weights of a step are read, used for every batch and
+ * dropped. Memory holds the residual streams and one expert of one layer, whatever the size of the model. All routings
+ * of a batch go through together, so weights are read once for all of them. Does not know text or scores.
+ */
+import { biasName, layerName, routerName } from '../lib/tensor-names.ts'
+import { valuePieces } from './weights.ts'
+import { expertGroups, mixGroup } from './window-experts.ts'
+import { logLikelihoods } from './window-head.ts'
+import { ATTENTION_WEIGHTS } from './window-layers.ts'
+import type { WindowModel } from './window-model.ts'
+import { BatchStreams, type Member, type Stream, type WindowBatch } from './window-streams.ts'
+
+/** Values of the embedding that are read at a time: 4 MiB of float32. */
+const EMBEDDING_VALUES = 2 ** 20
+
+/** Begins a pass with the embeddings of the tokens as streams. @throws as `WeightSource.read`. */
+export async function beginPass(
+  model: WindowModel,
+  batches: readonly WindowBatch[],
+  signal?: AbortSignal,
+): Promise<WindowPass> {
+  const { T, E } = model.init
+  const states = batches.map((batch) => new BatchStreams(batch, T, E))
+  await embed(model, states, signal)
+  return new WindowPass(model, states, signal)
+}
+
+/** One pass of some batches. Its steps are called in the order of the layers: `attend`, then `mix`, for each of them. */
+export class WindowPass {
+  readonly states: readonly BatchStreams[]
+  readonly #model: WindowModel
+  readonly #signal: AbortSignal | undefined
+
+  constructor(model: WindowModel, states: readonly BatchStreams[], signal: AbortSignal | undefined) {
+    this.#model = model
+    this.states = states
+    this.#signal = signal
+  }
+
+  /**
+   * Attention of a layer, and the plan of its experts for every routing.
+   * @param onBatch called after each batch
+   * @throws the signal's reason; as `WeightSource.read`.
+   */
+  async attend(layer: number, onBatch: (state: BatchStreams) => void | Promise<void> = ignore): Promise<void> {
+    const { memory, init } = this.#model
+    const signal = this.#signal
+    const weights = await memory.read(
+      {
+        ...Object.fromEntries(ATTENTION_WEIGHTS.map((name) => [name, layerName(layer, name)])),
+        inGain: inGain(layer),
+        rows: routerName(layer),
+        bias: biasName(layer),
+      },
+      signal,
+    )
+    for (const state of this.states) {
+      const next: Stream[] = []
+      for (const stream of state.streams) {
+        for (const members of sharing(stream.members)) {
+          signal?.throwIfAborted()
+          next.push(await this.#attendStream(state, stream, members, weights, init.topK))
+        }
+        this.#model.buffers(state.N).give(stream.u)
+      }
+      state.streams = next
+      await onBatch(state)
+    }
+  }
+
+  /** @param members those of the stream that share one `y` */
+  async #attendStream(
+    state: BatchStreams,
+    { u }: Stream,
+    members: readonly Member[],
+    { bias, ...weights }: Record<string, Float32Array>,
+    topK: number,
+  ): Promise<Stream> {
+    const { layers, init } = this.#model
+    const buffers = this.#model.buffers(state.N)
+    const uNext = buffers.take()
+    const logits = this.#model.scratch(`logits ${state.N}`, state.N * init.E)
+    const y = (members[0] as Member).y
+    await layers.attend(state.B, { u, y, ...weights }, { uNext, logits })
+    const fresh = members.map(({ routing }, i) => ({
+      routing,
+      y: (i === 0 ? y : buffers.take()).fill(0),
+      plan: undefined,
+    }))
+    const stream = { u: uNext, members: fresh }
+    state.route(stream, logits, bias as Float32Array, topK)
+    return stream
+  }
+
+  /**
+   * Experts of a layer: adds the weighted outputs of the chosen experts to every routing's sum.
+   * @param onBatch called after each batch with the share of the step that it was
+   * @throws the signal's reason; as `WeightSource.read`.
+   */
+  async mix(layer: number, onBatch: (state: BatchStreams, share: number) => void = ignore): Promise<void> {
+    const groups = expertGroups(this.#model.weights, layer, this.#model.init.E)
+    const share = 1 / groups.length
+    for (const group of groups) {
+      await mixGroup(this.#model, this.states, layer, group, (state) => onBatch(state, share), this.#signal)
+    }
+  }
+
+  /**
+   * After the last layer, ends the streams: negative log-likelihood of the labels of all rows that count, in nats, by batch and routing.
+   * @param labels (B, T) of each batch
+   * @param onPart called after each part of the vocabulary with the share of the step that it was
+   * @throws the signal's reason; as `WeightSource.read`.
+   */
+  async logLikelihoods(
+    labels: readonly Int32Array[],
+    onPart: (share: number) => void = ignore,
+  ): Promise<number[][]> {
+    return logLikelihoods(this.#model, this.states, labels, onPart, this.#signal)
+  }
+
+  /** Returns the memory of the streams for the next pass. */
+  end(): void {
+    for (const state of this.states) {
+      const buffers = this.#model.buffers(state.N)
+      for (const { u, members } of state.streams) {
+        buffers.give(u)
+        for (const y of new Set(members.map((member) => member.y))) buffers.give(y)
+      }
+      state.streams = []
+    }
+  }
+}
+
+function ignore(): void {}
+
+/** Gain of the norm of y from the previous block. The first block has none, but its y is 0, so any gain will do. */
+function inGain(layer: number): string {
+  return layerName(Math.max(0, layer - 1), 'post_feedforward_layernorm.weight')
+}
+
+/** Members in lists that have the same `y`. */
+function sharing(members: readonly Member[]): Member[][] {
+  const lists = new Map<Float32Array, Member[]>()
+  for (const member of members) {
+    const list = lists.get(member.y)
+    if (list === undefined) lists.set(member.y, [member])
+    else list.push(member)
+  }
+  return [...lists.values()]
+}
+
+/** Gives every batch one stream of token embeddings, which all its routings share. */
+async function embed(
+  model: WindowModel,
+  states: readonly BatchStreams[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { hiddenSize: C } = model.config
+  const wanted: { id: number; u: Float32Array; row: number }[] = []
+  for (const state of states) {
+    const buffers = model.buffers(state.N)
+    const u = buffers.take()
+    const y = buffers.take().fill(0)
+    const members = state.batch.routings.map((_, routing) => ({ routing, y, plan: undefined }))
+    state.streams = [{ u, members }]
+    state.batch.ids.forEach((id, row) => {
+      wanted.push({ id, u, row })
+    })
+  }
+  wanted.sort((a, b) => a.id - b.id)
+  const rows = Math.max(1, Math.floor(EMBEDDING_VALUES / C))
+  let first = 0
+  let next = 0
+  for await (const piece of valuePieces(model.memory.weight('model.embed_tokens.weight'), signal, rows * C)) {
+    const end = first + piece.length / C
+    for (; next < wanted.length; next++) {
+      const { id, u, row } = wanted[next] as (typeof wanted)[number]
+      if (id >= end) break
+      u.set(piece.subarray((id - first) * C, (id - first + 1) * C), row * C)
+    }
+    if (next === wanted.length) break
+    first = end
+  }
+}
