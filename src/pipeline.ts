@@ -13,6 +13,7 @@
  */
 import { judgeManifest, refusedEnvelope } from './acceptance/accept.ts'
 import type { QueuedPackage } from './acceptance/fair-lines.ts'
+import type { Judging } from './acceptance/package-states.ts'
 import type { JudgeFetched } from './acceptance/queue.ts'
 import { seal } from './identity/envelope.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
@@ -224,8 +225,8 @@ export async function prepare(
 export async function judge(parts: Parts, statement: ManifestStatement, endHold: () => void): Promise<void> {
   const { accepted, composer, states } = parts
   if (await accepted.isRefusedByOperator(statement.id)) return
-  const report = (check: string): void => states.set(statement.id, { kind: 'judging', check })
-  report('manifest')
+  const report = (progress: Judging): void => states.set(statement.id, { kind: 'judging', ...progress })
+  report({ check: 'manifest' })
   // Judged again, before and after: a withdrawal or a new roster may come while the file is fetched and measured.
   const before = judgeManifest(statement, acceptanceContext(parts))
   const published = accepted.list().filter(({ peerId }) => peerId === parts.identity.peerId)

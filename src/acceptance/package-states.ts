@@ -4,6 +4,16 @@
  */
 import type { Digest } from '../lib/bytes.ts'
 
+/** How far a judgement is. */
+export interface Judging {
+  /** The check that runs: `manifest`, `file`, `tensors` with the other checks of the weights, or `measurement`. */
+  readonly check: string
+  /** During the measurement: hundredths of it that are done, of `total`, and the expected time of the rest. */
+  readonly done?: number
+  readonly total?: number
+  readonly secondsLeft?: number
+}
+
 export type PackageState =
   /** Its manifest is here, its turn has not come. */
   | { readonly kind: 'announced' }
@@ -13,7 +23,7 @@ export type PackageState =
   | { readonly kind: 'disk-full'; readonly neededBytes: number; readonly freeBytes: number }
   /** Its file is here, another package is judged. */
   | { readonly kind: 'fetched' }
-  | { readonly kind: 'judging'; readonly check: string }
+  | ({ readonly kind: 'judging' } & Judging)
   /** This node could not judge it. */
   | { readonly kind: 'failed'; readonly reason: string; readonly isFinal: boolean }
 

@@ -91,8 +91,8 @@ export const EVALUATE = nodeCommand({
     return yield* evaluateText(node, request, signal)
   },
   words: evaluationLines,
-  progress: ({ done, total, domain, secondsLeft }) => ({
-    text: `scoring ${bar(done, total)} ${domain}  ${duration(secondsLeft)} left`,
+  progress: ({ done, total, secondsLeft }) => ({
+    text: `scoring ${bar(done, total)}  ${duration(secondsLeft)} left`,
     stays: false,
   }),
   async prepare(invocation) {

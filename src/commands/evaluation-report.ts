@@ -53,8 +53,7 @@ export interface EvaluationReport {
 
 export interface ScoreProgress {
   readonly stage: 'score'
-  readonly domain: string
-  /** Windows of text scored so far, and in all. */
+  /** Windows of text scored so far, and in all, counted once for every selection. */
   readonly done: number
   readonly total: number
   readonly secondsLeft: number

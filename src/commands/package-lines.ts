@@ -1,8 +1,8 @@
 /** How packages read in lists: one line each, with its state and what its manifest says. Prints nothing itself. */
-import type { PackageState } from '../acceptance/package-states.ts'
+import type { Judging, PackageState } from '../acceptance/package-states.ts'
 import { shortDigest } from '../lib/bytes.ts'
 import type { PackageReport } from '../node/packages.ts'
-import { day } from './terminal.ts'
+import { day, duration } from './terminal.ts'
 
 /** Maximum number of packages of one group in a list; --json lists all. */
 const MAX_OF_GROUP = 20
@@ -52,12 +52,18 @@ export function stateWords(state: PackageState): string {
     case 'fetched':
       return 'fetched, waits to be judged'
     case 'judging':
-      return `judging (${state.check})`
+      return `judging (${state.check}${judgedShare(state)})`
     case 'failed':
       return state.isFinal
         ? `could not be judged: ${state.reason}; tried again at the next start, or with "flexmesh accept"`
         : `cannot be judged now: ${state.reason}; will be tried again`
   }
+}
+
+function judgedShare({ done, total, secondsLeft }: Judging): string {
+  if (done === undefined || total === undefined) return ''
+  const left = secondsLeft === undefined ? '' : `, ${duration(secondsLeft)} left`
+  return `, ${Math.floor((100 * done) / total)} %${left}`
 }
 
 function reportedWords({ state, progress, verdict }: PackageReport): string {

@@ -22,17 +22,6 @@ export interface Completion {
   readonly selection: Selection
 }
 
-export interface EvaluationProgress {
-  /** Index of the text that is being scored. */
-  readonly text: number
-  /** Index of the selection under which it is being scored. */
-  readonly selection: number
-  /** Number of windows scored so far, over all texts and selections. */
-  readonly done: number
-  /** Number of windows of all texts under all selections. */
-  readonly total: number
-}
-
 /** A hold on a composed model. */
 export interface Lease {
   readonly model: ComposedModel
@@ -88,43 +77,30 @@ export class ComposedModel {
   }
 
   /**
-   * Score each text under each selection. Compiles once for all of them.
-   * @returns [texts][selections]
+   * Scores each text under each selection, all in one pass through the model.
+   * @param onProgress receives the share of the work that is done, 0 to 1
+   * @returns by text, then by selection
+   * @throws InputError `not-found` for a selection with a name that matches no expert; the signal's reason.
    */
   async evaluate(
     texts: readonly (readonly HeldOutDocument[])[],
     selections: readonly Selection[],
     signal: AbortSignal,
-    onProgress: (progress: EvaluationProgress) => void = () => undefined,
+    onProgress?: (share: number) => void,
   ): Promise<Evaluation[][]> {
-    const { experts, weights, topK, gates } = this.composition
+    const { experts, weights, topK } = this.composition
     const routings = selections.map((selection) => selectionRouting(this.composition, selection))
-    const { createEvaluator, EVALUATION_BATCH } = await import('../model/evaluate.ts')
-    const evaluator = await createEvaluator(this.#engine, this.#model.config, weights, {
+    const { createEvaluator } = await import('../model/evaluate.ts')
+    const evaluator = createEvaluator(this.#engine, this.#model.config, weights, {
       E: experts.length + 1,
       topK,
       endOfText: this.#model.tokenizer.endOfText,
-      gate: gates !== undefined,
     })
-    const windows = texts
-      .flat()
-      .reduce((sum, { tokens }) => sum + Math.ceil(tokens.length / EVALUATION_BATCH.T), 0)
-    const total = windows * routings.length
-    let done = 0
     try {
-      const results: Evaluation[][] = []
-      for (const [text, documents] of texts.entries()) {
-        const row: Evaluation[] = []
-        for (const [selection, routing] of routings.entries()) {
-          const onBatch = (count: number): void => {
-            done += count
-            onProgress({ text, selection, done, total })
-          }
-          row.push(await evaluator.evaluate(documents, routing, signal, onBatch))
-        }
-        results.push(row)
-      }
-      return results
+      return await evaluator.evaluateAll(
+        texts.map((documents) => ({ documents, routings })),
+        { signal, onProgress },
+      )
     } finally {
       await evaluator.dispose()
     }

@@ -12,6 +12,7 @@ import {
   type Verdict,
 } from '../acceptance/accept.ts'
 import type { Measurement } from '../acceptance/measurement-checks.ts'
+import type { Judging } from '../acceptance/package-states.ts'
 import type { AcceptancePolicy } from '../acceptance/policy.ts'
 import { expertOfTensors } from '../checkpoint/expert-tensors.ts'
 import { type FlexMeshError, InputError, VerificationError } from '../lib/errors.ts'
@@ -42,11 +43,6 @@ export interface JudgeRequest {
   readonly publicStatistics: RouterStatistics
 }
 
-/** The check that begins: `file`, `tensors` with the other checks of the weights, or `measurement`. */
-export interface JudgeProgress {
-  readonly check: string
-}
-
 /**
  * Reach the verdict on a package whose file is in the store.
  * @throws InputError `io` for a file that the disk has damaged, which is then deleted, so that it is fetched again; any
@@ -56,7 +52,7 @@ export async function judgePackage(
   workplace: Workplace,
   request: JudgeRequest,
   signal: AbortSignal,
-  report: (progress: JudgeProgress) => void,
+  report: (progress: Judging) => void,
 ): Promise<Verdict> {
   const { blobs, engine, publicModel, training } = workplace
   const { opened, soFar, policy, topK, router, publicStatistics } = request
@@ -81,9 +77,22 @@ export async function judgePackage(
       ownText: () => allOwnHeldOut(publicModel, training, MEASURED_BYTES),
       publicStatistics: async () => publicStatistics,
     }
-    return measure(init, baseline, candidate, signal)
+    return measure(init, baseline, candidate, signal, measurementProgress(report))
   }
   return judgeWeights(soFar, opened, path, context, takeMeasure, signal)
+}
+
+/** Reports the share of a measurement that is done, each hundredth once. */
+function measurementProgress(report: (progress: Judging) => void): (share: number) => void {
+  const started = performance.now()
+  let reported = 0
+  return (share) => {
+    const done = Math.floor(100 * share)
+    if (done <= reported) return
+    reported = done
+    const secondsLeft = ((performance.now() - started) / 1000 / share) * (1 - share)
+    report({ check: 'measurement', done, total: 100, secondsLeft })
+  }
 }
 
 /**

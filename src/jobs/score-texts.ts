@@ -13,7 +13,7 @@ import type { Digest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import { pathExists } from '../lib/files.ts'
 import { reporting } from '../lib/reporting.ts'
-import type { Evaluation, HeldOutDocument } from '../model/evaluate.ts'
+import { EVALUATION_WINDOW, type Evaluation, type HeldOutDocument } from '../model/evaluate.ts'
 import type { RouterKind } from '../model/gates.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
 import { ownHeldOut, publicHeldOut } from '../owner/held-out.ts'
@@ -58,9 +58,8 @@ export interface ScoredText {
   readonly scores: readonly Evaluation[]
 }
 
+/** Windows of text scored so far, and in all, counted once for every selection. */
 export interface TextProgress {
-  readonly domain: string
-  /** Windows of text scored so far, and in all. */
   readonly done: number
   readonly total: number
 }
@@ -87,12 +86,17 @@ export async function* scoreTexts(
   const base = { digest: request.publicModel, weights: publicModel.weights }
   const composition = compose(publicModel.config, base, experts, topK, { router, publicStatistics })
   const model = new ComposedModel(engine, publicModel, composition, 'fp32')
+  const windows = texts
+    .flatMap(({ documents }) => documents)
+    .reduce((sum, { tokens }) => sum + Math.ceil(tokens.length / EVALUATION_WINDOW), 0)
+  const total = windows * request.selections.length
   const results = yield* reporting<TextProgress, Evaluation[][]>((report) =>
     model.evaluate(
       texts.map(({ documents }) => documents),
       request.selections,
       signal,
-      ({ text, done, total }) => report({ domain: texts[text]?.name as string, done, total }),
+      // All texts pass a layer together, so no window is done before the end: the share of the work stands for them.
+      (share) => report({ done: share * total, total }),
     ),
   )
   return texts.map(({ documents: _, ...text }, i) => ({ ...text, scores: results[i] as Evaluation[] }))

@@ -4,17 +4,18 @@
  */
 
 import type { Verdict } from '../acceptance/accept.ts'
+import type { Judging } from '../acceptance/package-states.ts'
 import type { JobHandlers, JobRunner } from '../lib/jobs.ts'
 import { reporting } from '../lib/reporting.ts'
 import { OWNER_JOBS, type OwnerJobs } from '../owner/owner-jobs.ts'
-import type { JudgeProgress, JudgeRequest } from './judge-package.ts'
+import type { JudgeRequest } from './judge-package.ts'
 import type { ScoredText, ScoreRequest, TextProgress } from './score-texts.ts'
 import type { Workplace } from './workplace.ts'
 
 export type NodeJobs = OwnerJobs & {
   readonly judge: {
     readonly request: JudgeRequest
-    readonly progress: JudgeProgress
+    readonly progress: Judging
     readonly result: Verdict
   }
   readonly score: {
@@ -28,7 +29,7 @@ export type NodeJobRunner = JobRunner<NodeJobs>
 
 export const NODE_JOBS: JobHandlers<NodeJobs, Workplace> = {
   ...OWNER_JOBS,
-  async *judge(workplace, request, signal): AsyncGenerator<JudgeProgress, Verdict, void> {
+  async *judge(workplace, request, signal): AsyncGenerator<Judging, Verdict, void> {
     const { judgePackage } = await import('./judge-package.ts')
     return yield* reporting((report) => judgePackage(workplace, request, signal, report))
   },

@@ -149,7 +149,9 @@ async function evaluateTexts(
     await scoreGroup(model, group, totals, progress, signal)
   }
   return texts.map(({ documents }, text) =>
-    (distinct[text] as Distinct).indices.map((i) => evaluationOf(documents, totals[text]?.[i] as Totals, config, E)),
+    (distinct[text] as Distinct).indices.map((i) =>
+      evaluationOf(documents, totals[text]?.[i] as Totals, config, E),
+    ),
   )
 }
 
@@ -163,10 +165,13 @@ async function scoreGroup(
 ): Promise<void> {
   const { numHiddenLayers: L } = model.config
   const { E } = model.init
-  const textOf = new Map<WindowBatch, number>(group.map((batch) => [batch, batch.text]))
-  const addShares = ({ streams, batch }: BatchStreams, layer: number): void => {
+  const totalOf = (batch: number, routing: number): Totals => {
+    const { text } = group[batch] as TextBatch
+    return (totals[text] as readonly Totals[])[routing] as Totals
+  }
+  const addShares = ({ streams }: BatchStreams, batch: number, layer: number): void => {
     for (const { routing, plan } of streams.flatMap(({ members }) => members)) {
-      const { load, chosen } = totals[textOf.get(batch) as number]?.[routing] as Totals
+      const { load, chosen } = totalOf(batch, routing)
       const { probabilities, shares } = plan as RoutingPlan
       for (let i = 0; i < probabilities.length; i++) {
         const e = i % E
@@ -178,8 +183,8 @@ async function scoreGroup(
   const pass = await beginPass(model, group, signal)
   try {
     for (let layer = 0; layer < L; layer++) {
-      await pass.attend(layer, (state) => {
-        addShares(state, layer)
+      await pass.attend(layer, (state, batch) => {
+        addShares(state, batch, layer)
         progress.attended(state)
       })
       await pass.mix(layer, (state, share) => progress.mixed(state, share))
@@ -190,8 +195,7 @@ async function scoreGroup(
     )
     nats.forEach((byRouting, i) => {
       byRouting.forEach((value, routing) => {
-        const total = totals[(group[i] as TextBatch).text]?.[routing] as Totals
-        total.nats += value
+        totalOf(i, routing).nats += value
       })
     })
   } finally {

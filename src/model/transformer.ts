@@ -1,12 +1,13 @@
 /**
- * The FlexOlmo forward pass over whole sequences, for training and evaluation: OLMo-2 blocks whose FFN is a mixture
- * of experts, as in modeling_flex_olmo.py of Hugging Face transformers. The dense public model is the mixture with one
+ * The FlexOlmo forward pass over whole sequences in one graph, for training: OLMo-2 blocks whose FFN is a mixture of
+ * experts, as in modeling_flex_olmo.py of Hugging Face transformers. The dense public model is the mixture with one
  * expert. Does not know training, files or peers.
  *
- * Three other files compute the same function: inference/decoder.ts with serving-layers.ts (serving, with a key-value
- * cache), inference/token-decoder.ts (serving by vector kernels), and model/onnx-graph.ts (export).
- * test/model/golden.test.ts holds this file to reference values, test/inference/generate.test.ts holds both decoders
- * equal to it, and test/model/onnx-graph.test.ts holds the exported graph equal to the decoders.
+ * Four other files compute the same function: model/window-pass.ts (evaluation, layer by layer), inference/decoder.ts
+ * with serving-layers.ts (serving, with a key-value cache), inference/token-decoder.ts (serving by vector kernels), and
+ * model/onnx-graph.ts (export). test/model/golden.test.ts holds this file to reference values,
+ * test/model/evaluate.test.ts holds evaluation equal to it, test/inference/generate.test.ts both
+ * decoders, and test/model/onnx-graph.test.ts holds the exported graph equal to the decoders.
  */
 
 import { add, gather, mul, reshape, slice, type Tensor, type Tensor1D, tensor } from '@tensorflow/tfjs'

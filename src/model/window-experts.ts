@@ -2,13 +2,7 @@
  * The experts of a layer in a pass of windows: each computes the rows that at least one routing has sent to it. Low-rank
  * experts share the products with the public weights. Does not know routers.
  */
-import {
-  expertName,
-  FACTORS,
-  FFN_PROJECTIONS,
-  factorName,
-  PUBLIC_EXPERT,
-} from '../lib/tensor-names.ts'
+import { expertName, FACTORS, FFN_PROJECTIONS, factorName, PUBLIC_EXPERT } from '../lib/tensor-names.ts'
 import { lowRankExperts } from './params.ts'
 import type { ExpertRows } from './routing-plan.ts'
 import { requireWeight, type WeightMap } from './weights.ts'
@@ -158,7 +152,9 @@ async function mixShared({ model, N, u, chosen, weights, signal }: Step): Promis
       N,
     )
     const m = ownRows.rows.length
-    const at = ownRows.rows.map((row) => (used.positions === undefined ? row : (used.positions[row] as number)))
+    const at = ownRows.rows.map((row) =>
+      used.positions === undefined ? row : (used.positions[row] as number),
+    )
     const gathered = (all: Float32Array, width: number, name: string): Float32Array =>
       gatherRows(all, at, width, model.scratch(name, N * width))
     const inputs: Record<string, Float32Array> = {

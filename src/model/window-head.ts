@@ -38,9 +38,16 @@ export async function logLikelihoods(
   onPart: (share: number) => void,
   signal: AbortSignal | undefined,
 ): Promise<number[][]> {
+  const norms = await model.memory.read(
+    {
+      inGain: layerName(model.config.numHiddenLayers - 1, 'post_feedforward_layernorm.weight'),
+      gain: 'model.norm.weight',
+    },
+    signal,
+  )
   const predicted: Predicted[][] = []
   for (const [i, state] of states.entries()) {
-    predicted.push(await finished(model, state, labels[i] as Int32Array, signal))
+    predicted.push(await finished(model, state, labels[i] as Int32Array, norms, signal))
   }
   const { vocabSize: V } = model.config
   const all = predicted.flat()
@@ -60,24 +67,22 @@ export async function logLikelihoods(
   )
 }
 
-/** Applies the final norm to the streams of a batch, by routing, and frees the streams. */
+/**
+ * Applies the final norm to the streams of a batch, and frees the streams.
+ * @param norms gains of the norm of the last experts' output, and of the final norm
+ * @returns by routing
+ */
 async function finished(
   model: WindowModel,
   state: BatchStreams,
   labels: Int32Array,
+  norms: Readonly<Record<string, Float32Array>>,
   signal: AbortSignal | undefined,
 ): Promise<Predicted[]> {
-  const { hiddenSize: C, numHiddenLayers } = model.config
+  const { hiddenSize: C } = model.config
   const buffers = model.buffers(state.N)
   const { rows, N } = state
   const M = rows.length
-  const weights = await model.memory.read(
-    {
-      inGain: layerName(numHiddenLayers - 1, 'post_feedforward_layernorm.weight'),
-      gain: 'model.norm.weight',
-    },
-    signal,
-  )
   const predicted: Predicted[] = []
   const own = Int32Array.from(rows, (row) => labels[row] as number)
   for (const stream of state.streams) {
@@ -86,7 +91,7 @@ async function finished(
       signal?.throwIfAborted()
       const buffer = buffers.take()
       const hidden = buffer.subarray(0, M * C)
-      const inputs = { u, y: gatherRows(y, rows, C, model.scratch('out', N * C)), ...weights }
+      const inputs = { u, y: gatherRows(y, rows, C, model.scratch('out', N * C)), ...norms }
       await model.layers.finish(M, inputs, { hidden })
       buffers.give(y)
       predicted[routing] = {

@@ -155,10 +155,7 @@ export class WindowLayers {
         const up = add(t('up'), own(t('x'), 'up_proj'))
         const narrow = gatedProjection(gate, up, t(factorInput('down_proj', 'A')))
         return {
-          y: add(
-            gatedProjection(gate, up, t('down_proj')),
-            linear(narrow, t(factorInput('down_proj', 'B'))),
-          ),
+          y: add(gatedProjection(gate, up, t('down_proj')), linear(narrow, t(factorInput('down_proj', 'B')))),
         }
       },
       {

@@ -40,10 +40,13 @@ export class WindowPass {
 
   /**
    * Attention of a layer, and the plan of its experts for every routing.
-   * @param onBatch called after each batch
+   * @param onBatch called after each batch with its index
    * @throws the signal's reason; as `WeightSource.read`.
    */
-  async attend(layer: number, onBatch: (state: BatchStreams) => void | Promise<void> = ignore): Promise<void> {
+  async attend(
+    layer: number,
+    onBatch: (state: BatchStreams, batch: number) => void | Promise<void> = ignore,
+  ): Promise<void> {
     const { memory, init } = this.#model
     const signal = this.#signal
     const weights = await memory.read(
@@ -55,7 +58,7 @@ export class WindowPass {
       },
       signal,
     )
-    for (const state of this.states) {
+    for (const [batch, state] of this.states.entries()) {
       const next: Stream[] = []
       for (const stream of state.streams) {
         for (const members of sharing(stream.members)) {
@@ -65,7 +68,7 @@ export class WindowPass {
         this.#model.buffers(state.N).give(stream.u)
       }
       state.streams = next
-      await onBatch(state)
+      await onBatch(state, batch)
     }
   }
 

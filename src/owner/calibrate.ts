@@ -161,11 +161,10 @@ class Trial {
   ): Promise<R> {
     const { engine, model } = init
     const weights = mixtureWeights(model.config, model.weights, zeroRows(model.config), [expert])
-    const evaluator = await createEvaluator(engine, model.config, weights, {
+    const evaluator = createEvaluator(engine, model.config, weights, {
       E: 2,
       topK: 2,
       endOfText: model.tokenizer.endOfText,
-      gate: gate !== undefined,
     })
     try {
       return await body(new Trial(init, evaluator, gate))
@@ -203,7 +202,7 @@ class Trial {
     const { signal } = this.#init
     const gate = router === 'rows' ? undefined : this.#gate
     const bitsPerByte = async (routing: SequenceRouting): Promise<number> =>
-      (await this.#evaluator.evaluate(documents, routing, signal)).bitsPerByte
+      (await this.#evaluator.evaluate(documents, routing, { signal })).bitsPerByte
     const before = this.#before.get(documents) ?? (await bitsPerByte({ mask: Float32Array.of(0, LEFT_OUT) }))
     this.#before.set(documents, before)
     // The router mask is added to the logits, so a bias can be tried without another compilation.

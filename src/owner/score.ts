@@ -15,7 +15,7 @@ export async function pairScores(
   texts: { readonly own?: readonly HeldOutDocument[]; readonly public: readonly HeldOutDocument[] },
 ): Promise<{ own?: Score; public: Score }> {
   const weights = mixtureWeights(model.config, model.weights, zeroRows(model.config), [expert])
-  const evaluator = await createEvaluator(engine, model.config, weights, {
+  const evaluator = createEvaluator(engine, model.config, weights, {
     E: 2,
     topK: 2,
     endOfText: model.tokenizer.endOfText,

@@ -9,6 +9,7 @@ import {
 } from '../acceptance/accept.ts'
 import type { QueuedPackage } from '../acceptance/fair-lines.ts'
 import { readLoggedManifest } from '../acceptance/logged-manifest.ts'
+import type { Judging } from '../acceptance/package-states.ts'
 import { refusedFile } from '../jobs/judge-package.ts'
 import { digestOf } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
@@ -57,7 +58,7 @@ export async function judgeWeightsOf(
   parts: Parts,
   opened: OpenedManifest,
   beforeFetch: Verdict,
-  report: (check: string) => void,
+  report: (progress: Judging) => void,
   trainingsExcept?: readonly string[],
 ): Promise<Verdict> {
   if (beforeFetch.outcome === 'refused') return beforeFetch
@@ -75,7 +76,7 @@ export async function judgeWeightsOf(
     router,
     publicStatistics,
   }
-  return resultOf(jobs.run('judge', request, signal), ({ check }) => report(check))
+  return resultOf(jobs.run('judge', request, signal), report)
 }
 
 /** What a candidate is measured against: the experts in use, without earlier versions of the candidate. */

@@ -35,6 +35,10 @@ describe('the state of a package without a verdict', () => {
     [{ kind: 'disk-full', neededBytes: 0, freeBytes: 1e6 }, 'disk full: 1.0 MB free'],
     [{ kind: 'fetched' }, 'fetched, waits to be judged'],
     [{ kind: 'judging', check: 'measurement' }, 'judging (measurement)'],
+    [
+      { kind: 'judging', check: 'measurement', done: 42, total: 100, secondsLeft: 170 },
+      'judging (measurement, 42 %, 3 min left)',
+    ],
     [{ kind: 'failed', reason: 'EIO', isFinal: false }, 'cannot be judged now: EIO; will be tried again'],
   ])('%j reads as a sentence', (state, words) => {
     expect(stateWords(state)).toBe(words)

@@ -110,8 +110,8 @@ describe('a low-rank expert beside a full-rank one, both with router statistics'
 
   it('is evaluated like the full-rank expert, layer by layer', async () => {
     const evaluated = async (composition: Composition, selection: Selection) => {
-      const init = { E, topK: composition.topK, B: 2, T: 16, endOfText: 0, gate: true }
-      const evaluator = await createEvaluator(engine, goldenConfig, composition.weights, init)
+      const init = { E, topK: composition.topK, T: 16, endOfText: 0 }
+      const evaluator = createEvaluator(engine, goldenConfig, composition.weights, init)
       const routing = selectionRouting(composition, selection)
       const result = await evaluator.evaluate([{ tokens: text, bytes: 40 }], routing)
       await evaluator.dispose()

@@ -38,8 +38,8 @@ const documents = [0, 1].map((seed) => ({
 /** Bits per byte of the text under each selection. */
 const score = async (composition: Composition, selections: Selection[]): Promise<number[]> => {
   const { weights, topK, experts } = composition
-  const init = { E: experts.length + 1, topK, B: 2, T: 16, endOfText: 0, gate: true }
-  const evaluator = await createEvaluator(onnx, goldenConfig, weights, init)
+  const init = { E: experts.length + 1, topK, T: 16, endOfText: 0 }
+  const evaluator = createEvaluator(onnx, goldenConfig, weights, init)
   const found: number[] = []
   for (const selection of selections) {
     const { bitsPerByte } = await evaluator.evaluate(documents, selectionRouting(composition, selection))

@@ -157,8 +157,8 @@ describe('serving against the forward pass', () => {
 
 it('scores text with and without a gate as the evaluator does', async () => {
   const T = 20
-  const init = { E, topK: 2, B: 2, T, endOfText: 0, gate: true }
-  const evaluator = await createEvaluator(onnx, goldenConfig, params, init)
+  const init = { E, topK: 2, T, endOfText: 0 }
+  const evaluator = createEvaluator(onnx, goldenConfig, params, init)
   const generator = await goldenGenerator(onnx)
   const tokens = Int32Array.from(prompt(50, 1))
   const found = []

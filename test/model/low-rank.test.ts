@@ -63,8 +63,8 @@ describe('a mixture with low-rank experts', () => {
 
   it('scores text as merged weights do', async () => {
     const scoreOf = async (params: Params) => {
-      const init = { E, topK: 2, B: 2, T: 16, endOfText: 0 }
-      const evaluator = await createEvaluator(engine, config, params, init)
+      const init = { E, topK: 2, T: 16, endOfText: 0 }
+      const evaluator = createEvaluator(engine, config, params, init)
       const result = await evaluator.evaluate([{ tokens: text, bytes: 40 }], { mask: new Float32Array(E) })
       await evaluator.dispose()
       return result
