@@ -7,8 +7,10 @@ import type { Corpus } from '../data/corpus.ts'
 import { type CorpusWarning, corpusWarnings } from '../data/corpus-warnings.ts'
 import type { PrepareProgress } from '../data/prepare-progress.ts'
 import { windowSampler } from '../data/token-file.ts'
-import { ensurePrivateDir } from '../lib/files.ts'
+import { ensurePrivateDir, pathExists } from '../lib/files.ts'
 import { reporting } from '../lib/reporting.ts'
+import type { ModelConfig } from '../model/config.ts'
+import { zeroRows } from '../model/params.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { releasedExpert } from '../training/pair.ts'
 import { EMBEDDING_WINDOW, embedForRouter, type RouterEmbedding } from '../training/router-embedding.ts'
@@ -23,9 +25,11 @@ import { TRAIN_DEFAULTS } from './train-defaults.ts'
 import { planOf } from './train-plan.ts'
 import { type StepCost, trainSteps } from './train-steps.ts'
 import {
+  loadConstantRows,
   saveConstantRows,
   saveExpert,
   saveResult,
+  type TrainingDirs,
   type TrainResult,
   trainingDirs,
 } from './training-folder.ts'
@@ -84,6 +88,8 @@ export interface PairStart {
 export type PairRequest = Pick<TrainRequest, 'name' | 'paths' | 'column' | 'seed'> & {
   /** Maximum number of bytes of own text that are turned into tokens; default all. */
   readonly maxTrainBytes?: number | undefined
+  /** Router rows that an earlier run has computed; default: they are computed. */
+  readonly embedding?: RouterEmbedding | undefined
 }
 
 /**
@@ -118,11 +124,13 @@ export async function startPair(
       const all = await Promise.all(indexes.map((index) => sampler(index)))
       return all.map((window) => window.subarray(0, EMBEDDING_WINDOW))
     }
-    report({ stage: 'phase', phase: 'router-rows' })
-    const embedding = await embedForRouter(engine, model.config, model.weights, {
-      own: await windows(own),
-      public: await windows(shared),
-    })
+    if (request.embedding === undefined) report({ stage: 'phase', phase: 'router-rows' })
+    const embedding =
+      request.embedding ??
+      (await embedForRouter(engine, model.config, model.weights, {
+        own: await windows(own),
+        public: await windows(shared),
+      }))
     return {
       corpus,
       replay,
@@ -157,12 +165,13 @@ export async function* trainExpert(
   const dirs = trainingDirs(trainingRoot, request.name)
   const plan = await planOf(config, dirs, request)
   const tokensRead = ownTokensRead(request)
+  const known = await begunEmbedding(config, dirs)
   const start = yield* reportedStart((stop, report) =>
     startPair(
       engine,
       model,
       trainingRoot,
-      { ...request, maxTrainBytes: sampleBytes(tokensRead) },
+      { ...request, maxTrainBytes: sampleBytes(tokensRead), embedding: known },
       AbortSignal.any([signal, stop]),
       report,
     ),
@@ -172,6 +181,8 @@ export async function* trainExpert(
     yield { stage: 'prepared', stats: corpus.stats, tokensRead }
     const warnings = corpusWarnings(corpus.stats, { steps: request.steps, tokens: tokensRead })
     for (const warning of warnings) yield { stage: 'warning', ...warning }
+    // Kept before the first step, so that a run that continues this one does not compute them again.
+    if (known === undefined) await saveConstantRows(dirs, embedding.constantRows)
     yield { stage: 'plan', ...plan }
     const { trainables, cost } = yield* trainSteps(engine, model, start, dirs, request, plan, signal)
     signal.throwIfAborted()
@@ -212,13 +223,22 @@ export async function* trainExpert(
       ...(warnings.length === 0 ? {} : { warnings }),
       reading: corpus.stats.reading,
     }
-    await saveConstantRows(dirs, constantRows)
     await saveExpert(config, dirs, expert)
     await saveResult(dirs, result)
     yield { stage: 'done', result }
   } finally {
     await start.close()
   }
+}
+
+/**
+ * What an earlier run has computed of the router rows, if it has a checkpoint: the constant rows. The checkpoint holds
+ * the trained rows, so the initial ones are not needed.
+ */
+async function begunEmbedding(config: ModelConfig, dirs: TrainingDirs): Promise<RouterEmbedding | undefined> {
+  if (!(await pathExists(dirs.checkpoint))) return undefined
+  const constantRows = await loadConstantRows(dirs, config)
+  return constantRows && { rows: zeroRows(config), constantRows }
 }
 
 /** Runs `start`; ends it and closes its result if the consumer of the events stops early. */

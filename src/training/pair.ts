@@ -107,10 +107,9 @@ export function initialTrainables(
       }
       const [out, width] = projectionShape(config, projection)
       const bound = Math.sqrt(3 / width)
-      values.set(
-        factorName(layer, PAIR_EXPERT, projection, 'A'),
-        Float32Array.from({ length: rank * width }, () => bound * (2 * random() - 1)),
-      )
+      const A = new Float32Array(rank * width)
+      for (let i = 0; i < A.length; i++) A[i] = bound * (2 * random() - 1)
+      values.set(factorName(layer, PAIR_EXPERT, projection, 'A'), A)
       values.set(factorName(layer, PAIR_EXPERT, projection, 'B'), new Float32Array(out * rank))
     }
     values.set(routerName(layer), (routerRows[layer] as Float32Array).slice())

@@ -236,6 +236,21 @@ describe('a training', () => {
     })
   })
 
+  it('that is continued does not compute its router rows again, and ends with the same expert', async () => {
+    const whole = await newHome()
+    await toEnd(whole.trainings.train({ ...LAW, steps: 2 }, signal))
+    const { trainings } = await newHome()
+    await toEnd(trainings.train({ ...LAW, steps: 1 }, signal))
+    const phases: string[] = []
+    for await (const event of trainings.train({ ...LAW, steps: 2 }, signal)) {
+      if (event.stage === 'phase') phases.push(event.phase)
+    }
+    expect(phases).not.toContain('router-rows')
+    expect((await trainings.load('law')).expert.routerRows).toEqual(
+      (await whole.trainings.load('law')).expert.routerRows,
+    )
+  })
+
   it('keeps the rank with which it was begun, unless another one is asked for', async () => {
     const { trainings } = await newHome()
     await toEnd(trainings.train({ ...LAW, rank: 2 }, signal))
