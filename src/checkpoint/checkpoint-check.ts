@@ -1,16 +1,10 @@
 /** Checks that a checkpoint holds exactly the tensors that a configuration demands, with finite values only. */
 import { join } from 'node:path'
 import { FormatError, InputError } from '../lib/errors.ts'
-import type { FloatDtype } from '../lib/float-formats.ts'
-import { firstNonFinite } from '../lib/float-formats.ts'
-import {
-  type Checkpoint,
-  type CheckpointTensor,
-  INDEX_FILE,
-  readPieces,
-  WEIGHTS_FILE,
-} from './checkpoint-directory.ts'
-import { DTYPE_BYTES, type Dtype } from './safetensors-header.ts'
+import { FLOAT_BYTES, type FloatDtype, firstNonFinite } from '../lib/float-formats.ts'
+import { type Checkpoint, type CheckpointTensor, INDEX_FILE, WEIGHTS_FILE } from './checkpoint-directory.ts'
+import { DiskFile, FileWeight, isFloat } from './file-weight.ts'
+import { bytePieces } from './tensor-file.ts'
 
 export interface CheckOptions {
   readonly signal?: AbortSignal | undefined
@@ -20,6 +14,8 @@ export interface CheckOptions {
 
 export interface FloatTensor extends CheckpointTensor {
   readonly dtype: FloatDtype
+  /** Its values, which are read when they are used. */
+  readonly weight: FileWeight
 }
 
 /**
@@ -49,7 +45,8 @@ export function checkTensors(
     if (!isFloat(dtype)) {
       throw new InputError('not-a-model', `${title} is ${dtype}; expected F32, BF16 or F16`)
     }
-    checked.set(name, { ...tensor, dtype })
+    const weight = new FileWeight(new DiskFile(join(dir, tensor.file)), { ...tensor, dtype })
+    checked.set(name, { ...tensor, dtype, weight })
   }
   for (const { name, file } of tensors.values()) {
     if (!expected.has(name)) {
@@ -75,26 +72,33 @@ export async function checkFinite(
   const total = list.reduce((sum, { length }) => sum + length, 0)
   let done = 0
   for (const tensor of list) {
-    let at = 0
-    for await (const piece of readPieces(checkpoint, tensor, signal)) {
-      checkPiece(checkpoint, tensor, piece, at)
-      at += piece.length
+    let from = 0
+    for await (const piece of bytePieces(tensor.weight, tensor.dtype, signal)) {
+      checkValues(checkpoint, tensor, piece, tensor.dtype, from)
+      from += piece.length / FLOAT_BYTES[tensor.dtype]
       done += piece.length
       onProgress?.(done, total)
     }
   }
 }
 
-/** Check one piece of a tensor; `at` is its offset in the tensor, in bytes. @throws as `checkFinite`. */
-export function checkPiece({ dir }: Checkpoint, tensor: FloatTensor, piece: Uint8Array, at: number): void {
-  const index = firstNonFinite(piece, tensor.dtype)
+/**
+ * Check some values of a tensor.
+ * @param values little-endian, in format `dtype`
+ * @param from index of the first one in the tensor
+ * @throws as `checkFinite`.
+ */
+export function checkValues(
+  { dir }: Checkpoint,
+  tensor: FloatTensor,
+  values: Uint8Array,
+  dtype: FloatDtype,
+  from: number,
+): void {
+  const index = firstNonFinite(values, dtype)
   if (index < 0) return
   throw new FormatError(
     'bad-safetensors',
-    `${join(dir, tensor.file)}: tensor ${tensor.name} holds a value that is not finite, at ${at / DTYPE_BYTES[tensor.dtype] + index}`,
+    `${join(dir, tensor.file)}: tensor ${tensor.name} holds a value that is not finite, at ${from + index}`,
   )
-}
-
-function isFloat(dtype: Dtype): dtype is FloatDtype {
-  return dtype === 'F32' || dtype === 'BF16' || dtype === 'F16'
 }

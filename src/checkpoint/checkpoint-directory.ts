@@ -1,20 +1,15 @@
 /**
  * A Hugging Face checkpoint folder: model.safetensors, or shards and the index that names the file of each tensor.
- * Opening it reads headers only; tensors are read piece by piece. Pickles are refused unread. Knows no architecture.
+ * Opening it reads headers only. Pickles are refused unread. Knows no architecture.
  */
-import { type FileHandle, readdir, stat } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fromUtf8 } from '../lib/bytes.ts'
-import { FlexMeshError, FormatError, InputError } from '../lib/errors.ts'
-import { mapDiskErrors, openFile, PIECE_BYTES, pathExists, readFileBounded } from '../lib/files.ts'
+import { FlexMeshError, InputError } from '../lib/errors.ts'
+import { mapDiskErrors, pathExists, readFileBounded } from '../lib/files.ts'
+import { DiskFile, readLayout } from './file-weight.ts'
 import { checkModelLink } from './model-directory.ts'
-import {
-  LENGTH_BYTES,
-  readSafetensorsHeader,
-  type SafetensorsLayout,
-  safetensorsPrefixLength,
-  type TensorLocation,
-} from './safetensors.ts'
+import type { TensorLocation } from './safetensors.ts'
 
 export const WEIGHTS_FILE = 'model.safetensors'
 export const INDEX_FILE = 'model.safetensors.index.json'
@@ -63,7 +58,7 @@ export async function openCheckpoint(dir: string): Promise<Checkpoint> {
       )
     }
     await checkModelLink(dir, file)
-    const layout = await readLayout(join(dir, file))
+    const layout = await readLayout(new DiskFile(join(dir, file)))
     for (const tensor of layout.tensors.values()) {
       if (map !== undefined && map.get(tensor.name) !== file) {
         throw notAModel(
@@ -78,61 +73,6 @@ export async function openCheckpoint(dir: string): Promise<Checkpoint> {
       throw notAModel(`${join(dir, file)}: tensor ${name} is missing, though ${INDEX_FILE} names it`)
   }
   return { dir, weightFiles, indexed: hasIndex, tensors }
-}
-
-/** Yield the bytes of a tensor piece by piece. @throws FormatError `truncated`; InputError as `mapDiskErrors`. */
-export async function* readPieces(
-  { dir }: Pick<Checkpoint, 'dir'>,
-  tensor: CheckpointTensor,
-  signal?: AbortSignal,
-): AsyncGenerator<Uint8Array, void, void> {
-  const path = join(dir, tensor.file)
-  const handle = await openFile(path)
-  try {
-    for (let at = 0; at < tensor.length; at += PIECE_BYTES) {
-      signal?.throwIfAborted()
-      const bytes = new Uint8Array(Math.min(PIECE_BYTES, tensor.length - at))
-      await fill(handle, bytes, tensor.offset + at, path)
-      yield bytes
-    }
-  } finally {
-    await handle.close()
-  }
-}
-
-/** The bytes of a tensor as one aligned array. @throws as `readPieces`. */
-export async function readTensor(
-  checkpoint: Pick<Checkpoint, 'dir'>,
-  tensor: CheckpointTensor,
-  signal?: AbortSignal,
-): Promise<Uint8Array> {
-  const bytes = new Uint8Array(tensor.length)
-  let at = 0
-  for await (const piece of readPieces(checkpoint, tensor, signal)) {
-    bytes.set(piece, at)
-    at += piece.length
-  }
-  return bytes
-}
-
-/** The header of a safetensors file. @throws FormatError naming the file. */
-export async function readLayout(path: string): Promise<SafetensorsLayout> {
-  return mapDiskErrors(path, async () => {
-    const handle = await openFile(path)
-    try {
-      const { size } = await handle.stat()
-      const start = new Uint8Array(Math.min(LENGTH_BYTES, size))
-      await fill(handle, start, 0, path)
-      const prefix = new Uint8Array(safetensorsPrefixLength(start, size))
-      await fill(handle, prefix, 0, path)
-      return readSafetensorsHeader(prefix, size)
-    } catch (error) {
-      if (!(error instanceof FormatError)) throw error
-      throw new FormatError(error.code, `${path}: ${error.message}`, error.fields, error)
-    } finally {
-      await handle.close()
-    }
-  })
 }
 
 /** @throws InputError `not-a-model` for a path that is no folder, or a folder with a pickle. */
@@ -168,14 +108,6 @@ async function readIndex(path: string): Promise<Map<string, string>> {
     files.set(name, file)
   }
   return files
-}
-
-async function fill(handle: FileHandle, bytes: Uint8Array, position: number, path: string): Promise<void> {
-  for (let at = 0; at < bytes.length; ) {
-    const { bytesRead } = await handle.read(bytes, at, bytes.length - at, position + at)
-    if (bytesRead === 0) throw new FormatError('truncated', `${path}: ended while it was read`)
-    at += bytesRead
-  }
 }
 
 function notAModel(message: string): InputError {

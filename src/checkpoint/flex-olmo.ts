@@ -10,12 +10,9 @@ import type { FloatDtype } from '../lib/float-formats.ts'
 import { OPTIONAL_FILE_NAMES } from '../lib/model-shape.ts'
 import { mixtureName } from '../lib/tensor-names.ts'
 import { type MixtureFacts, mixtureToHuggingFace } from '../model/config.ts'
-import type { FloatTensor } from './checkpoint-check.ts'
-import { readPieces } from './checkpoint-directory.ts'
-import type { TensorSource } from './huggingface-directory.ts'
 import { CONFIG_FILE, TOKENIZER_FILE } from './model-directory.ts'
 import type { PublicModelFiles } from './public-model.ts'
-import { fromFloat32 } from './safetensors.ts'
+import type { NamedTensor } from './tensor-file.ts'
 
 const DTYPE_NAMES: Readonly<Record<FloatDtype, MixtureFacts['dtype']>> = {
   F32: 'float32',
@@ -23,29 +20,14 @@ const DTYPE_NAMES: Readonly<Record<FloatDtype, MixtureFacts['dtype']>> = {
   F16: 'float16',
 }
 
-/** A tensor of the public model under another name, with its bytes unchanged. */
-export function publicSource(
-  { checkpoint }: PublicModelFiles,
-  tensor: FloatTensor,
-  name: string,
-): TensorSource {
-  const { dtype, shape } = tensor
-  return { name, dtype, shape, pieces: () => readPieces(checkpoint, tensor) }
-}
-
 /** Every tensor of the public model under its mixture name, with its bytes unchanged. */
-export function publicSources(model: PublicModelFiles): TensorSource[] {
-  return [...model.tensors.values()].map((tensor) => publicSource(model, tensor, mixtureName(tensor.name)))
-}
-
-/** A tensor of values in memory, as F32. */
-export function valuesSource(name: string, shape: readonly number[], values: Float32Array): TensorSource {
-  return { name, dtype: 'F32', shape, pieces: () => [fromFloat32(values, 'F32')] }
+export function publicTensors(model: PublicModelFiles): NamedTensor[] {
+  return Array.from(model.tensors, ([name, { weight }]) => ({ name: mixtureName(name), weight }))
 }
 
 /** Tensors sorted by layer, so that a reader finds those of a layer together. */
-export function byLayer(tensors: readonly TensorSource[]): TensorSource[] {
-  const layerOf = ({ name }: TensorSource): number => {
+export function byLayer(tensors: readonly NamedTensor[]): NamedTensor[] {
+  const layerOf = ({ name }: NamedTensor): number => {
     const layer = /^model\.layers\.(\d+)\./.exec(name)?.[1]
     return layer !== undefined ? Number(layer) : name.startsWith('model.embed') ? -1 : Number.MAX_SAFE_INTEGER
   }

@@ -1,33 +1,26 @@
 /**
  * Writes a Hugging Face model folder: safetensors in shards with their index, and the small files. Tensors are
- * written piece by piece and never held as a whole; the folder appears complete or not at all. Knows no architecture.
+ * written piece by piece and never held as a whole. Knows no architecture.
  */
-import { randomBytes } from 'node:crypto'
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
-import { toHex } from '../lib/bytes.ts'
-import { FormatError, InputError } from '../lib/errors.ts'
+import { mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { utf8 } from '../lib/bytes.ts'
+import { InputError } from '../lib/errors.ts'
 import { ensurePrivateDir, mapDiskErrors, pathExists, syncDir } from '../lib/files.ts'
-import type { FloatDtype } from '../lib/float-formats.ts'
+import { requireFreeSpace } from '../lib/free-space.ts'
 import { limit } from '../lib/limits.ts'
+import { withTemporary } from '../lib/temporary.ts'
 import { INDEX_FILE, WEIGHTS_FILE } from './checkpoint-directory.ts'
 import {
-  byteLengthOf,
-  HUGGING_FACE_METADATA,
-  inFileOrder,
-  type TensorSpec,
-  writeSafetensorsHeader,
-} from './safetensors.ts'
-
-/** A tensor to write. */
-export interface TensorSource extends TensorSpec {
-  readonly dtype: FloatDtype
-  /** Yield its bytes, little-endian, in order. */
-  pieces(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>
-}
+  type NamedTensor,
+  tensorBytes,
+  tensorFileBytes,
+  tensorFilePieces,
+  writeNewFile,
+} from './tensor-file.ts'
 
 export interface DirectoryContent {
-  readonly tensors: readonly TensorSource[]
+  readonly tensors: readonly NamedTensor[]
   /** Small files by name. */
   readonly files: ReadonlyMap<string, string | Uint8Array>
 }
@@ -43,71 +36,75 @@ export interface DirectoryOptions {
 export const DEFAULT_SHARD_BYTES = 5e9
 
 /**
- * Write the folder `dir`.
+ * Write the folder `dir`, and remove what a killed process has left of an earlier attempt.
  * @returns names of the files.
- * @throws InputError `exists` for a folder that is not empty, `disk-full`, `permissions`.
+ * @throws InputError `exists` for a folder that is not empty; `disk-full` before anything is written, if the file
+ * system has too little space; `permissions`; as `WeightSource.read`.
  */
 export async function writeHuggingFaceDirectory(
   dir: string,
   content: DirectoryContent,
-  options: DirectoryOptions = {},
+  { shardBytes = DEFAULT_SHARD_BYTES, signal, onProgress }: DirectoryOptions = {},
 ): Promise<string[]> {
+  const shards = shardsOf(content.tensors, shardBytes)
+  const shardSizes = shards.map((shard) => tensorFileBytes(shard.tensors))
+  const small = new Map(content.files)
+  if (shards.length > 1) small.set(INDEX_FILE, indexOf(shards))
+  const smallBytes = [...small.values()].reduce((sum, data) => sum + byteLength(data), 0)
+  const total = shardSizes.reduce((sum, size) => sum + size, 0)
+  await writeFolder(dir, total + smallBytes, async (temporary) => {
+    let written = 0
+    for (const [i, { file, tensors }] of shards.entries()) {
+      const pieces = tensorFilePieces(tensors, {
+        signal,
+        onProgress: (done) => onProgress?.(written + done, total),
+      })
+      await writeNewFile(join(temporary, file), pieces)
+      written += shardSizes[i] as number
+    }
+    for (const [name, data] of small) await writeFile(join(temporary, name), data, { flush: true })
+  })
+  return [...shards.map(({ file }) => file), ...small.keys()]
+}
+
+/**
+ * Create the folder `dir` with the files that `write` puts into a temporary folder. `dir` appears complete or not at
+ * all; what a killed process has left of an earlier attempt is removed.
+ * @param bytes size of all files, which must fit the file system
+ * @throws as `writeHuggingFaceDirectory`.
+ */
+export async function writeFolder(
+  dir: string,
+  bytes: number,
+  write: (temporary: string) => Promise<void>,
+): Promise<void> {
   await checkTarget(dir)
-  const temporary = join(dirname(dir), `.${basename(dir)}.${toHex(randomBytes(6))}.tmp`)
-  return mapDiskErrors(dir, async () => {
-    try {
-      await ensurePrivateDir(dirname(dir))
+  const parent = dirname(dir)
+  await mapDiskErrors(dir, async () => {
+    await ensurePrivateDir(parent)
+    await withTemporary(dir, async (temporary) => {
+      await requireFreeSpace(parent, bytes)
       await mkdir(temporary)
-      const names = await writeAll(temporary, content, options)
+      await write(temporary)
       await syncDir(temporary)
       await rename(temporary, dir)
-      await syncDir(dirname(dir))
-      return names
-    } catch (error) {
-      await rm(temporary, { recursive: true, force: true })
-      throw error
-    }
+      await syncDir(parent)
+    })
   })
 }
 
-async function writeAll(
-  dir: string,
-  { tensors, files }: DirectoryContent,
-  { shardBytes = DEFAULT_SHARD_BYTES, signal, onProgress }: DirectoryOptions,
-): Promise<string[]> {
-  const total = tensors.reduce((sum, tensor) => sum + bytesOf(tensor), 0)
-  const shards = shardsOf(tensors, shardBytes)
-  const weightMap: Record<string, string> = {}
-  const names: string[] = []
-  let done = 0
-  for (const [i, shard] of shards.entries()) {
-    const file = shards.length === 1 ? WEIGHTS_FILE : shardName(i + 1, shards.length)
-    const count = (bytes: number): void => {
-      done += bytes
-      onProgress?.(done, total)
-    }
-    await writeShard(join(dir, file), shard, count, signal)
-    for (const { name } of shard) weightMap[name] = file
-    names.push(file)
-  }
-  const small = new Map(files)
-  if (shards.length > 1) {
-    const index = { metadata: { total_size: total }, weight_map: sorted(weightMap) }
-    small.set(INDEX_FILE, `${JSON.stringify(index, null, 2)}\n`)
-  }
-  for (const [name, data] of small) {
-    await writeFile(join(dir, name), data, { flush: true })
-    names.push(name)
-  }
-  return names
+interface Shard {
+  /** Name of its file. */
+  readonly file: string
+  readonly tensors: readonly NamedTensor[]
 }
 
 /** Tensors in the given order; a new shard begins where the next tensor would not fit. */
-function shardsOf(tensors: readonly TensorSource[], shardBytes: number): TensorSource[][] {
-  const shards: TensorSource[][] = [[]]
+function shardsOf(tensors: readonly NamedTensor[], shardBytes: number): Shard[] {
+  const shards: NamedTensor[][] = [[]]
   let size = 0
   for (const tensor of tensors) {
-    const bytes = bytesOf(tensor)
+    const bytes = tensorBytes(tensor)
     const isFull = (shards.at(-1)?.length ?? 0) >= limit('tensorsPerFile')
     if (isFull || (size > 0 && size + bytes > shardBytes)) {
       shards.push([])
@@ -116,48 +113,18 @@ function shardsOf(tensors: readonly TensorSource[], shardBytes: number): TensorS
     shards.at(-1)?.push(tensor)
     size += bytes
   }
-  return shards
+  return shards.map((list, i) => ({
+    file: shards.length === 1 ? WEIGHTS_FILE : shardName(i + 1, shards.length),
+    tensors: list,
+  }))
 }
 
-async function writeShard(
-  path: string,
-  tensors: readonly TensorSource[],
-  count: (bytes: number) => void,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const handle = await open(path, 'wx')
-  try {
-    await writeTensors(handle, tensors, count, signal)
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
-}
-
-/**
- * Write a complete safetensors file.
- * @throws FormatError `truncated` for a tensor of another length than it should have.
- */
-export async function writeTensors(
-  handle: FileHandle,
-  tensors: Iterable<TensorSource>,
-  count: (bytes: number) => void = () => undefined,
-  signal?: AbortSignal,
-): Promise<void> {
-  const ordered = inFileOrder(tensors)
-  await handle.writeFile(writeSafetensorsHeader(ordered, HUGGING_FACE_METADATA))
-  for (const tensor of ordered) {
-    let written = 0
-    for await (const piece of tensor.pieces()) {
-      signal?.throwIfAborted()
-      await handle.writeFile(piece)
-      written += piece.length
-      count(piece.length)
-    }
-    if (written !== bytesOf(tensor)) {
-      throw new FormatError('truncated', `${tensor.name}: expected ${bytesOf(tensor)} bytes, got ${written}`)
-    }
-  }
+/** The index of several shards: the file of each tensor. */
+function indexOf(shards: readonly Shard[]): string {
+  const files = shards.flatMap(({ file, tensors }) => tensors.map(({ name }) => [name, file] as const))
+  const weightMap = Object.fromEntries(files.sort(([a], [b]) => (a < b ? -1 : 1)))
+  const total = shards.flatMap(({ tensors }) => tensors).reduce((sum, tensor) => sum + tensorBytes(tensor), 0)
+  return `${JSON.stringify({ metadata: { total_size: total }, weight_map: weightMap }, null, 2)}\n`
 }
 
 /** @throws InputError `exists` unless the path does not exist or is an empty folder. */
@@ -169,15 +136,11 @@ export async function checkTarget(dir: string): Promise<void> {
   }
 }
 
-function bytesOf({ dtype, shape, name }: TensorSource): number {
-  return byteLengthOf(dtype, shape, `tensor "${name}"`)
+function byteLength(data: string | Uint8Array): number {
+  return typeof data === 'string' ? utf8(data).length : data.length
 }
 
 function shardName(index: number, count: number): string {
   const padded = (n: number): string => String(n).padStart(5, '0')
   return `model-${padded(index)}-of-${padded(count)}.safetensors`
-}
-
-function sorted(map: Record<string, string>): Record<string, string> {
-  return Object.fromEntries(Object.entries(map).sort(([a], [b]) => (a < b ? -1 : 1)))
 }

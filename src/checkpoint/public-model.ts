@@ -12,7 +12,6 @@ import { publicShapes } from '../model/params.ts'
 import type { WeightMap } from '../model/weights.ts'
 import { type CheckOptions, checkFinite, checkTensors, type FloatTensor } from './checkpoint-check.ts'
 import { type Checkpoint, INDEX_FILE, openCheckpoint, WEIGHTS_FILE } from './checkpoint-directory.ts'
-import { FileWeight } from './file-weight.ts'
 import { endsOfText, type InstructFiles, readInstructFiles } from './instruct-files.ts'
 import { CONFIG_FILE, findReplay, readConfig, readTokenizer, TOKENIZER_FILE } from './model-directory.ts'
 
@@ -138,18 +137,8 @@ export async function loadPublicModel(dir: string): Promise<PublicModel> {
   const model = await openPublicModel(dir)
   const { config, tokenizer, endsOfText: ends, instruct } = model
   const { chatTemplate } = instruct
-  const weights = weightsOf(model)
+  const weights = new Map(Array.from(model.tensors, ([name, { weight }]) => [name, weight]))
   return { dir, config, weights, tokenizer, endsOfText: ends, chatTemplate, replay: await replayOf(dir) }
-}
-
-/** The weights of a model as sources. */
-function weightsOf({ checkpoint, tensors }: PublicModelFiles): WeightMap {
-  return new Map(
-    Array.from(tensors, ([name, tensor]) => [
-      name,
-      new FileWeight(join(checkpoint.dir, tensor.file), tensor),
-    ]),
-  )
 }
 
 /** Path of the replay text. @throws InputError `not-a-model` naming the option that supplies it. */

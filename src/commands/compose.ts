@@ -1,5 +1,5 @@
 /** The command `compose`: what a selection of accepted experts composes, and that composition as files. */
-import type { Exporter } from '../composition/export-composition.ts'
+import type { Exporter } from '../composition/whole-expert.ts'
 import type { Digest } from '../lib/bytes.ts'
 import type { RouterKind } from '../model/gates.ts'
 import type { FlexMeshNode } from '../node/node.ts'
@@ -83,7 +83,7 @@ export const COMPOSE = nodeCommand({
     if (onnxDirectory !== undefined) {
       const { exportOnnx } = await import('../composition/export-onnx.ts')
       const files = yield* countingBytes((onProgress) =>
-        exportOnnx(exporterOf(node), node.publicModel, composition, {
+        exportOnnx(exporterOf(node), composition, {
           directory: onnxDirectory,
           signal,
           onProgress,

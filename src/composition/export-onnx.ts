@@ -1,23 +1,24 @@
 /**
  * `flexmesh compose --export-onnx`: writes a composition as a folder for plain ONNX Runtime: one graph, its weights in a
- * second file, the tokenizer, the composition file, and a README that shows how to use them. Knows nothing about
- * packages and their files.
+ * second file of any size, the tokenizer, the composition file, and a README that shows how to use them.
  */
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { checkTarget } from '../checkpoint/huggingface-directory.ts'
+import { checkTarget, writeFolder } from '../checkpoint/huggingface-directory.ts'
 import { readInstructFiles } from '../checkpoint/instruct-files.ts'
 import { readTokenizer, TOKENIZER_FILE } from '../checkpoint/model-directory.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
-import { ensurePrivateDir, writeFileAtomic } from '../lib/files.ts'
+import { writeNewFile } from '../checkpoint/tensor-file.ts'
+import { utf8 } from '../lib/bytes.ts'
+import { PRIVATE_FILE_MODE } from '../lib/files.ts'
 import { headSize } from '../model/config.ts'
-import { materialised } from '../model/low-rank.ts'
 import { mixtureGraph } from '../model/onnx-graph.ts'
-import { mixtureWeights, zeroRows } from '../model/params.ts'
-import { loadParams, type WeightMap } from '../model/weights.ts'
-import { encodeModelWithData } from '../tensor/onnx-encode.ts'
+import { type Expert, mixtureWeights, zeroRows } from '../model/params.ts'
+import { type ByteSource, encodeModelWithData } from '../tensor/onnx-encode.ts'
 import type { Composition } from './compose.ts'
 import { COMPOSITION_FILE, type CompositionFile, encodeCompositionFile } from './composition-file.ts'
-import { type CompositionSource, describeComposition } from './describe.ts'
+import { describeComposition } from './describe.ts'
+import { type Exporter, wholeExpert } from './whole-expert.ts'
 
 /** Prompt of the program in the README. */
 export const PROMPT = 'The protein'
@@ -32,45 +33,59 @@ export interface OnnxExport {
 const DATA_FILE = 'model.onnx.data'
 
 /**
- * Write the folder. `composition.json` is written last, so a folder that has one is complete.
+ * Write the folder, which appears complete or not at all.
  * @returns names of the files written.
- * @throws InputError `exists` for a folder that is not empty, `disk-full`.
+ * @throws InputError `exists` for a folder that is not empty, `disk-full` before anything is written, `not-found` if a
+ * package is withdrawn meanwhile; VerificationError `wrong-digest` for a package file that has changed on the disk.
  */
 export async function exportOnnx(
-  source: CompositionSource,
-  model: PublicModel,
-  composition: Composition,
+  node: Exporter,
+  { experts, topK }: Pick<Composition, 'experts' | 'topK'>,
   { directory, signal, onProgress }: OnnxExport,
 ): Promise<string[]> {
   await checkTarget(directory)
-  const { experts, topK } = composition
-  const params = await loadParams(fullRankWeights(model, composition), signal)
-  const description = await describeComposition(source, experts, topK)
-  await ensurePrivateDir(directory)
-  const graph = mixtureGraph(model.config, params, { E: experts.length + 1, topK })
-  const { model: bytes, data } = encodeModelWithData(graph, DATA_FILE)
-  const total = data.reduce((sum, part) => sum + part.length, 0)
-  let done = 0
-  const onPart = (length: number): void => {
-    done += length
-    onProgress(done, total)
-  }
-  const put = (name: string, content: Uint8Array | string): Promise<void> =>
-    writeFileAtomic(join(directory, name), content, { signal })
-  await writeFileAtomic(join(directory, DATA_FILE), data, { signal, onPart })
-  await put('model.onnx', bytes)
-  await put(TOKENIZER_FILE, await readTokenizer(model.dir))
-  const { bytes: optional } = await readInstructFiles(model.dir)
-  for (const [name, content] of optional) await put(name, content)
-  await put('README.md', readme(model, description))
-  await put(COMPOSITION_FILE, encodeCompositionFile(description))
-  return ['model.onnx', DATA_FILE, TOKENIZER_FILE, ...optional.keys(), 'README.md', COMPOSITION_FILE]
+  const { publicModel } = node
+  const { config } = publicModel
+  const whole: Expert[] = []
+  for (const { id } of experts) whole.push(await wholeExpert(node, await node.manifestOf(id), signal))
+  const weights = mixtureWeights(config, publicModel.weights, zeroRows(config), whole)
+  const graph = await mixtureGraph(config, weights, { E: experts.length + 1, topK })
+  const { model, data, dataBytes } = encodeModelWithData(graph, DATA_FILE)
+  const description = await describeComposition(node, experts, topK)
+  const { bytes: optional } = await readInstructFiles(publicModel.dir)
+  const small = new Map<string, Uint8Array>([
+    ['model.onnx', model],
+    [TOKENIZER_FILE, await readTokenizer(publicModel.dir)],
+    ...optional,
+    ['README.md', utf8(readme(publicModel, description))],
+    [COMPOSITION_FILE, utf8(encodeCompositionFile(description))],
+  ])
+  const smallBytes = [...small.values()].reduce((sum, { length }) => sum + length, 0)
+  await writeFolder(directory, dataBytes + smallBytes, async (temporary) => {
+    const pieces = dataPieces(data, signal, (done) => onProgress(done, dataBytes))
+    await writeNewFile(join(temporary, DATA_FILE), pieces, PRIVATE_FILE_MODE)
+    for (const [name, content] of small) {
+      await writeFile(join(temporary, name), content, { flush: true, mode: PRIVATE_FILE_MODE })
+    }
+  })
+  return [DATA_FILE, ...small.keys()]
 }
 
-/** The graph has no low-rank experts: their differences are added to the public weights here. */
-function fullRankWeights({ config, weights }: PublicModel, { experts }: Composition): WeightMap {
-  const whole = experts.map(({ expert }) => materialised(expert, weights))
-  return mixtureWeights(config, weights, zeroRows(config), whole)
+/** The content of the data file, piece by piece. @param onProgress called with the bytes so far */
+async function* dataPieces(
+  data: readonly (Uint8Array | ByteSource)[],
+  signal: AbortSignal,
+  onProgress: (done: number) => void,
+): AsyncGenerator<Uint8Array, void, void> {
+  let done = 0
+  for (const part of data) {
+    for await (const piece of part instanceof Uint8Array ? [part] : part.pieces(signal)) {
+      signal.throwIfAborted()
+      yield piece
+      done += piece.length
+      onProgress(done)
+    }
+  }
 }
 
 function readme(model: PublicModel, { composition, topK, experts }: CompositionFile): string {

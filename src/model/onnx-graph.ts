@@ -10,11 +10,10 @@
 import { biasName, expertName, layerName, routerName } from '../lib/tensor-names.ts'
 import { GraphBuilder } from '../tensor/graph-builder.ts'
 import { MASKED } from '../tensor/mask.ts'
-import type { Attribute, Graph } from '../tensor/onnx-encode.ts'
+import type { Attribute, ByteSource, Graph } from '../tensor/onnx-encode.ts'
 import { headSize, type ModelConfig } from './config.ts'
 import { rotaryTables } from './layers.ts'
-import { requireParam } from './params.ts'
-import type { Params } from './weights.ts'
+import { countOf, requireWeight, valuePieces, type Weight, type WeightMap, wholeValues } from './weights.ts'
 
 export interface MixtureGraphInit {
   /** Number of experts, the public one included. */
@@ -34,28 +33,49 @@ const END = Number.MAX_SAFE_INTEGER
  *   number of last tokens whose logits are computed.
  * - outputs: `logits` (B, n, V); `present.{l}.key` and `.value` (B, H', P + T, D); `expert_shares` (B, E): routing
  *   weights of the last token, mean over layers; each row sums to 1.
+ *
+ * Weights are read when the graph is written; only router biases are read here.
+ * @throws as `WeightSource.read`.
  */
-export function mixtureGraph(config: ModelConfig, params: Params, init: MixtureGraphInit): Graph {
-  return new MixtureGraph(config, params, init).build()
+export async function mixtureGraph(
+  config: ModelConfig,
+  weights: WeightMap,
+  init: MixtureGraphInit,
+): Promise<Graph<ByteSource>> {
+  const biases: Float32Array[] = []
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    const bias = weights.get(biasName(layer))
+    biases.push(bias === undefined ? new Float32Array(init.E) : await wholeValues(bias))
+  }
+  return new MixtureGraph(config, weights, biases, init).build()
 }
 
 class MixtureGraph {
   readonly #config: ModelConfig
-  readonly #params: Params
+  readonly #weights: WeightMap
+  /** Router biases [E] of each layer. */
+  readonly #biases: readonly Float32Array[]
   readonly #init: MixtureGraphInit
-  readonly #b = new GraphBuilder()
-  readonly #weights = new Set<string>()
+  readonly #b = new GraphBuilder<ByteSource>()
+  /** Names of the weights that are initializers. */
+  readonly #added = new Set<string>()
   /** The shape [-1, C], which flattens the residual stream to rows. */
   readonly #rows: string
 
-  constructor(config: ModelConfig, params: Params, init: MixtureGraphInit) {
+  constructor(
+    config: ModelConfig,
+    weights: WeightMap,
+    biases: readonly Float32Array[],
+    init: MixtureGraphInit,
+  ) {
     this.#config = config
-    this.#params = params
+    this.#weights = weights
+    this.#biases = biases
     this.#init = init
     this.#rows = this.#ints(-1, config.hiddenSize)
   }
 
-  build(): Graph {
+  build(): Graph<ByteSource> {
     const { vocabSize: V, hiddenSize: C, numHiddenLayers: L, numKeyValueHeads } = this.#config
     const { E } = this.#init
     const b = this.#b
@@ -172,8 +192,8 @@ class MixtureGraph {
    */
   #mixture(layer: number, u: string, T: string): { y: string; share: string } {
     const { E, topK } = this.#init
-    const bias = this.#params.get(biasName(layer))?.data ?? new Float32Array(E)
-    const offset = this.#op('Add', ['expert_mask', this.#b.constant('float32', [E], bias.map(nonPositive))])
+    const bias = (this.#biases[layer] as Float32Array).map((b) => Math.min(b, 0))
+    const offset = this.#op('Add', ['expert_mask', this.#b.constant('float32', [E], bias)])
     const z = this.#op('Add', [this.#linear(u, routerName(layer)), offset])
     const p = this.#op('Softmax', [z], { axis: -1 }) // (N, E)
     const [best, index] = this.#b.node('TopK', [p, this.#ints(topK)], { results: 2 }) as [string, string]
@@ -215,12 +235,12 @@ class MixtureGraph {
     return this.#op('Mul', [this.#op('Div', [x, rms]), this.#weight(gain)])
   }
 
-  /** A parameter as an initializer under its Hugging Face name; its bytes are not copied. */
+  /** A weight as an initializer under its Hugging Face name. Its values are read when the graph is written. */
   #weight(name: string): string {
-    if (!this.#weights.has(name)) {
-      const { shape, data } = requireParam(this.#params, name)
-      this.#b.initializers.push({ name, type: 'float32', shape, bytes: view(data) })
-      this.#weights.add(name)
+    if (!this.#added.has(name)) {
+      const weight = requireWeight(this.#weights, name)
+      this.#b.initializers.push({ name, type: 'float32', shape: weight.shape, bytes: float32Source(weight) })
+      this.#added.add(name)
     }
     return name
   }
@@ -251,7 +271,15 @@ class MixtureGraph {
   }
 }
 
-const nonPositive = (b: number): number => Math.min(b, 0)
+/** The values of a weight as float32 bytes. */
+function float32Source(weight: Weight): ByteSource {
+  return {
+    length: Float32Array.BYTES_PER_ELEMENT * countOf(weight),
+    pieces: async function* (signal) {
+      for await (const values of valuePieces(weight, signal)) yield view(values)
+    },
+  }
+}
 
 function view(values: Float32Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)

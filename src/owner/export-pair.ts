@@ -3,21 +3,20 @@
  * the shared tensors are the public model's bytes. Expert 1 is a copy of the public FFN, and its router rows are the
  * ones that training here would start from. The training's folder keeps what `import-expert` needs later.
  */
-
-import type { FloatTensor } from '../checkpoint/checkpoint-check.ts'
-import { byLayer, modelFilesOf, publicSource, publicSources, valuesSource } from '../checkpoint/flex-olmo.ts'
+import { byLayer, modelFilesOf, publicTensors } from '../checkpoint/flex-olmo.ts'
 import {
   checkTarget,
   type DirectoryOptions,
-  type TensorSource,
   writeHuggingFaceDirectory,
 } from '../checkpoint/huggingface-directory.ts'
-import { openPublicModel, type PublicModel, type PublicModelFiles } from '../checkpoint/public-model.ts'
+import { openPublicModel, type PublicModel } from '../checkpoint/public-model.ts'
 import { ROUTER_BIAS_FILE, writeRouterBias } from '../checkpoint/router-bias.ts'
+import type { NamedTensor } from '../checkpoint/tensor-file.ts'
 import { type CorpusWarning, corpusWarnings } from '../data/corpus-warnings.ts'
 import type { ReadingReport } from '../data/reading-report.ts'
 import { expertName, FFN_PROJECTIONS, layerName, PAIR_EXPERT, routerName } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
+import { requireWeight } from '../model/weights.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { INITIAL_BIAS } from '../training/pair.ts'
 import { ownStatistics, saveOwnStatistics } from './statistics.ts'
@@ -55,8 +54,8 @@ export async function exportPair(
     const { rows, constantRows } = start.embedding
     const content = {
       tensors: byLayer([
-        ...publicSources(published),
-        ...expertSources(published),
+        ...publicTensors(published),
+        ...expertTensors(model),
         ...routers(model.config, rows),
       ]),
       files: await modelFilesOf(published, { experts: 2, topK: 2 }),
@@ -78,21 +77,21 @@ export async function exportPair(
 }
 
 /** Expert 1: a copy of the public FFN. */
-function expertSources(model: PublicModelFiles): TensorSource[] {
-  return Array.from({ length: model.config.numHiddenLayers }, (_, layer) =>
-    FFN_PROJECTIONS.map((projection) => {
-      const tensor = model.tensors.get(layerName(layer, `mlp.${projection}.weight`)) as FloatTensor
-      return publicSource(model, tensor, expertName(layer, PAIR_EXPERT, projection))
-    }),
+function expertTensors({ config, weights }: PublicModel): NamedTensor[] {
+  return Array.from({ length: config.numHiddenLayers }, (_, layer) =>
+    FFN_PROJECTIONS.map((projection) => ({
+      name: expertName(layer, PAIR_EXPERT, projection),
+      weight: requireWeight(weights, layerName(layer, `mlp.${projection}.weight`)),
+    })),
   ).flat()
 }
 
 /** Router tensors [2, C]: row 0 is the public row, which is zero; row 1 is the owner's. */
-function routers({ hiddenSize: C }: ModelConfig, rows: readonly Float32Array[]): TensorSource[] {
+function routers({ hiddenSize: C }: ModelConfig, rows: readonly Float32Array[]): NamedTensor[] {
   return rows.map((row, layer) => {
-    const values = new Float32Array(2 * C)
-    values.set(row, C)
-    return valuesSource(routerName(layer), [2, C], values)
+    const data = new Float32Array(2 * C)
+    data.set(row, C)
+    return { name: routerName(layer), weight: { shape: [2, C], data } }
   })
 }
 

@@ -3,18 +3,16 @@
  * home folder. Everything but expert 1 must equal the public model bit for bit. Reads tensors piece by piece and
  * needs neither an engine nor a running node.
  */
-import { open, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type CheckOptions, checkPiece, type FloatTensor } from '../checkpoint/checkpoint-check.ts'
-import { type Checkpoint, readPieces, readTensor } from '../checkpoint/checkpoint-directory.ts'
-import { valuesSource } from '../checkpoint/flex-olmo.ts'
-import { type TensorSource, writeTensors } from '../checkpoint/huggingface-directory.ts'
+import { type CheckOptions, checkValues, type FloatTensor } from '../checkpoint/checkpoint-check.ts'
+import type { Checkpoint } from '../checkpoint/checkpoint-directory.ts'
 import { openPublicModel, type PublicModelFiles } from '../checkpoint/public-model.ts'
 import { readRouterBias } from '../checkpoint/router-bias.ts'
-import { toFloat32 } from '../checkpoint/safetensors.ts'
+import { type NamedTensor, writeTensorFile } from '../checkpoint/tensor-file.ts'
 import { openCorpus } from '../data/corpus.ts'
 import { InputError } from '../lib/errors.ts'
-import { ensurePrivateDir, mapDiskErrors, PRIVATE_FILE_MODE, pathExists } from '../lib/files.ts'
+import { ensurePrivateDir, pathExists } from '../lib/files.ts'
+import { FLOAT_BYTES, type FloatDtype } from '../lib/float-formats.ts'
 import {
   biasName,
   expertName,
@@ -24,6 +22,7 @@ import {
   STATISTICS_TOKENS,
 } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
+import { type WeightSource, wholeValues } from '../model/weights.ts'
 import type { HomePaths } from '../store/home.ts'
 import { foldBias, RELEASE_BIAS } from '../training/pair.ts'
 import { compareFrozen, openPair, type Pair } from './pair-checkpoint.ts'
@@ -82,26 +81,11 @@ async function importClaimed(
   await ensurePrivateDir(dirs.dir)
   const own = await loadOwnStatistics(dirs)
   const tensors = [
-    ...ffnSources(pair, model.config, progress, options.signal),
+    ...ffnTensors(pair, model.config, progress),
     ...router,
-    ...(own === undefined ? [] : statisticsSources(own)),
+    ...(own === undefined ? [] : statisticsTensors(own)),
   ]
-  await mapDiskErrors(dirs.expert, async () => {
-    const temporary = `${dirs.expert}.tmp`
-    try {
-      const handle = await open(temporary, 'w', PRIVATE_FILE_MODE)
-      try {
-        await writeTensors(handle, tensors, undefined, options.signal)
-        await handle.sync()
-      } finally {
-        await handle.close()
-      }
-      await rename(temporary, dirs.expert)
-    } catch (error) {
-      await rm(temporary, { force: true })
-      throw error
-    }
-  })
+  await writeTensorFile(dirs.expert, tensors, { signal: options.signal })
   const result = {
     name,
     steps: 0,
@@ -114,13 +98,12 @@ async function importClaimed(
 }
 
 /** The FFN of expert 1 in the dtype of the checkpoint; values are checked while they are read. */
-function ffnSources(
+function ffnTensors(
   { checkpoint, tensors }: Pair,
   config: ModelConfig,
   progress: (bytes: number) => void,
-  signal: AbortSignal | undefined,
-): TensorSource[] {
-  const sources: TensorSource[] = []
+): NamedTensor[] {
+  const found: NamedTensor[] = []
   const { dtype } = tensors.get(expertName(0, PAIR_EXPERT, 'gate_proj')) as FloatTensor
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     for (const projection of FFN_PROJECTIONS) {
@@ -132,29 +115,43 @@ function ffnSources(
           `${join(checkpoint.dir, tensor.file)}: tensor ${name} is ${tensor.dtype}, other tensors of expert 1 are ${dtype}; save all of them in one format`,
         )
       }
-      sources.push({
-        name,
-        dtype,
-        shape: tensor.shape,
-        pieces: () => checkedPieces(checkpoint, tensor, progress, signal),
-      })
+      found.push({ name, weight: new CheckedWeight(checkpoint, tensor, progress) })
     }
   }
-  return sources
+  return found
 }
 
-async function* checkedPieces(
-  checkpoint: Checkpoint,
-  tensor: FloatTensor,
-  progress: (bytes: number) => void,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<Uint8Array, void, void> {
-  let at = 0
-  for await (const piece of readPieces(checkpoint, tensor, signal)) {
-    checkPiece(checkpoint, tensor, piece, at)
-    at += piece.length
-    yield piece
-    progress(piece.length)
+/** A tensor of a checkpoint whose values must be finite, which is checked when they are read. */
+class CheckedWeight implements WeightSource {
+  readonly shape: readonly number[]
+  readonly dtype: FloatDtype
+  readonly #checkpoint: Checkpoint
+  readonly #tensor: FloatTensor
+  readonly #progress: (bytes: number) => void
+
+  /** @param progress called with the number of bytes of each read */
+  constructor(checkpoint: Checkpoint, tensor: FloatTensor, progress: (bytes: number) => void) {
+    this.shape = tensor.shape
+    this.dtype = tensor.dtype
+    this.#checkpoint = checkpoint
+    this.#tensor = tensor
+    this.#progress = progress
+  }
+
+  async read(into: Float32Array, from: number, signal?: AbortSignal): Promise<void> {
+    await this.#tensor.weight.read(into, from, signal)
+    this.#check(new Uint8Array(into.buffer, into.byteOffset, into.byteLength), 'F32', from)
+  }
+
+  async readBytes(into: Uint8Array, from: number, signal?: AbortSignal): Promise<void> {
+    await this.#tensor.weight.readBytes(into, from, signal)
+    this.#check(into, this.dtype, from / FLOAT_BYTES[this.dtype])
+  }
+
+  /** @throws FormatError naming the value. */
+  #check(values: Uint8Array, dtype: FloatDtype, from: number): void {
+    checkValues(this.#checkpoint, this.#tensor, values, dtype, from)
+    this.#progress(values.length)
   }
 }
 
@@ -162,17 +159,16 @@ async function* checkedPieces(
  * Router rows, and the bias unless it can be folded into them: an export from here kept the constant rows for that.
  */
 async function readRouter(
-  { checkpoint, tensors }: Pair,
+  { tensors }: Pair,
   dir: string,
   config: ModelConfig,
   dirs: TrainingDirs,
-): Promise<TensorSource[]> {
+): Promise<NamedTensor[]> {
   const { hiddenSize: C, numHiddenLayers: L } = config
   const routerRows: Float32Array[] = []
   for (let layer = 0; layer < L; layer++) {
     const tensor = tensors.get(routerName(layer)) as FloatTensor
-    const values = toFloat32({ dtype: tensor.dtype, data: await readTensor(checkpoint, tensor) })
-    routerRows.push(values.slice(C))
+    routerRows.push((await wholeValues(tensor.weight)).slice(C))
   }
   const biases = await readRouterBias(dir, L, 2)
   const bias =
@@ -186,16 +182,17 @@ async function readRouter(
           constantRows,
         )
   return [
-    ...expert.routerRows.map((row, layer) => valuesSource(routerName(layer), [1, C], row)),
-    ...(expert.bias === undefined
-      ? []
-      : Array.from(expert.bias, (b, layer) => valuesSource(biasName(layer), [1], Float32Array.of(b)))),
+    ...expert.routerRows.map((data, layer) => ({ name: routerName(layer), weight: { shape: [1, C], data } })),
+    ...Array.from(expert.bias ?? [], (b, layer) => ({
+      name: biasName(layer),
+      weight: { shape: [1], data: Float32Array.of(b) },
+    })),
   ]
 }
 
 /** Statistics of the text that this training was exported with. */
-function statisticsSources({ statistics: { tokens } }: OwnStatistics): TensorSource[] {
-  return [valuesSource(STATISTICS_TOKENS, [tokens.length], tokens)]
+function statisticsTensors({ statistics: { tokens } }: OwnStatistics): NamedTensor[] {
+  return [{ name: STATISTICS_TOKENS, weight: { shape: [tokens.length], data: tokens } }]
 }
 
 /** Size of the text that this training was exported with; zeros if there was no export. */

@@ -3,15 +3,11 @@
  * bit. Reads tensors piece by piece. Knows nothing about trainings.
  */
 import { join } from 'node:path'
-import { checkPiece, checkTensors, type FloatTensor } from '../checkpoint/checkpoint-check.ts'
-import {
-  type Checkpoint,
-  openCheckpoint,
-  readPieces,
-  readTensor,
-} from '../checkpoint/checkpoint-directory.ts'
+import { checkTensors, checkValues, type FloatTensor } from '../checkpoint/checkpoint-check.ts'
+import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint-directory.ts'
 import { readConfig, readTokenizer, TOKENIZER_FILE } from '../checkpoint/model-directory.ts'
 import type { PublicModelFiles } from '../checkpoint/public-model.ts'
+import { bytePieces } from '../checkpoint/tensor-file.ts'
 import { equalBytes, fromUtf8 } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import { mixtureName, routerName } from '../lib/tensor-names.ts'
@@ -103,9 +99,9 @@ export async function compareFrozen(
     if (theirs.dtype !== own.dtype) {
       throw differs(theirs, `is ${theirs.dtype}, but ${own.dtype} in the public model`)
     }
-    const pieces = readPieces(model.checkpoint, own, signal)
+    const pieces = bytePieces(own.weight, own.dtype, signal)
     try {
-      for await (const piece of readPieces(checkpoint, theirs, signal)) {
+      for await (const piece of bytePieces(theirs.weight, theirs.dtype, signal)) {
         const { value } = await pieces.next()
         if (value === undefined || !equalBytes(piece, value))
           throw differs(theirs, 'differs from the public model')
@@ -117,10 +113,11 @@ export async function compareFrozen(
   }
   for (let layer = 0; layer < model.config.numHiddenLayers; layer++) {
     const router = tensors.get(routerName(layer)) as FloatTensor
-    const bytes = await readTensor(checkpoint, router, signal)
+    const bytes = new Uint8Array(router.length)
+    await router.weight.readBytes(bytes, 0, signal)
     if (bytes.subarray(0, bytes.length / 2).some((byte) => byte !== 0)) {
       throw differs(router, 'has a row 0 that is not zero, as the public row is')
     }
-    checkPiece(checkpoint, router, bytes, 0)
+    checkValues(checkpoint, router, bytes, router.dtype, 0)
   }
 }

@@ -5,8 +5,9 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expertOfTensors, tensorsOfExpert } from '../checkpoint/expert-tensors.ts'
+import { openTensorFile } from '../checkpoint/file-weight.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
-import { fromFloat32, readSafetensors, toFloat32, writeSafetensors } from '../checkpoint/safetensors.ts'
+import { writeTensorFile } from '../checkpoint/tensor-file.ts'
 import type { CorpusWarning } from '../data/corpus-warnings.ts'
 import { type ReadingReport, readReport } from '../data/reading-report.ts'
 import { fromUtf8 } from '../lib/bytes.ts'
@@ -16,7 +17,8 @@ import { pathExists, readFileBounded, writeFileAtomic } from '../lib/files.ts'
 import { configToShape, type ModelConfig } from '../model/config.ts'
 import type { RouterKind } from '../model/gates.ts'
 import type { Expert } from '../model/params.ts'
-import { openExpertFile, packExpert } from '../packaging/package.ts'
+import { wholeValues } from '../model/weights.ts'
+import { openExpertFile } from '../packaging/package.ts'
 
 /** Bits per byte of the public model (before) and of the pair (after). */
 export interface Score {
@@ -76,7 +78,6 @@ export interface TrainResult {
 
 /** Its presence marks a training as finished. */
 const RESULT_FILE = 'result.json'
-const MAX_EXPERT_BYTES = 64 * 2 ** 30
 const MAX_RESULT_BYTES = 2 ** 20
 
 export interface TrainingDirs {
@@ -116,9 +117,15 @@ export async function finishedTrainings(root: string): Promise<string[]> {
   return names.filter((_, i) => finished[i])
 }
 
-export async function saveExpert(config: ModelConfig, dirs: TrainingDirs, expert: Expert): Promise<void> {
-  const { parts } = await packExpert(tensorsOfExpert(config, expert), 'F32')
-  await writeFileAtomic(dirs.expert, parts)
+/** Write the expert, tensor by tensor. @throws InputError `disk-full`; as `WeightSource.read`. */
+export async function saveExpert(
+  config: ModelConfig,
+  dirs: TrainingDirs,
+  expert: Expert,
+  signal?: AbortSignal,
+): Promise<void> {
+  const tensors = Array.from(tensorsOfExpert(config, expert), ([name, weight]) => ({ name, weight }))
+  await writeTensorFile(dirs.expert, tensors, { signal })
 }
 
 /** Keep the constant rows, one [C] per layer, for an expert that is trained elsewhere or cut to a rank later. */
@@ -126,13 +133,11 @@ export async function saveConstantRows(
   dirs: TrainingDirs,
   constantRows: readonly Float32Array[],
 ): Promise<void> {
-  const entries = constantRows.map((row, layer) => ({
+  const tensors = constantRows.map((data, layer) => ({
     name: String(layer),
-    dtype: 'F32' as const,
-    shape: [row.length],
-    data: fromFloat32(row, 'F32'),
+    weight: { shape: [data.length], data },
   }))
-  await writeFileAtomic(dirs.constantRows, writeSafetensors(entries))
+  await writeTensorFile(dirs.constantRows, tensors)
 }
 
 /** One row [C] per layer; undefined if neither `train` nor an export prepared this training here. */
@@ -141,17 +146,19 @@ export async function loadConstantRows(
   { numHiddenLayers, hiddenSize }: ModelConfig,
 ): Promise<Float32Array[] | undefined> {
   if (!(await pathExists(dirs.constantRows))) return undefined
-  const { tensors } = readSafetensors(await readFileBounded(dirs.constantRows, MAX_EXPERT_BYTES))
-  return Array.from({ length: numHiddenLayers }, (_, layer) => {
-    const tensor = tensors.get(String(layer))
-    if (tensor?.shape.join() !== String(hiddenSize)) {
+  const { tensors } = await openTensorFile(dirs.constantRows)
+  const rows: Float32Array[] = []
+  for (let layer = 0; layer < numHiddenLayers; layer++) {
+    const row = tensors.get(String(layer))
+    if (row?.shape.join() !== String(hiddenSize)) {
       throw new FormatError(
         'bad-field',
         `${dirs.constantRows}: expected layer ${layer} of ${hiddenSize} values`,
       )
     }
-    return toFloat32(tensor)
-  })
+    rows.push(await wholeValues(row))
+  }
+  return rows
 }
 
 /** Write the result, which marks the training as finished; must be the last file written. */

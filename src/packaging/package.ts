@@ -3,8 +3,7 @@
  * file and unpacks them. Checks structure only; the values are checked by acceptance.
  */
 
-import { readLayout } from '../checkpoint/checkpoint-directory.ts'
-import { FileWeight } from '../checkpoint/file-weight.ts'
+import { DiskFile, FileWeight, type PartFile, readLayout } from '../checkpoint/file-weight.ts'
 import {
   byteLengthOf,
   fromFloat32,
@@ -97,10 +96,11 @@ function twoDimensions(tensors: WeightMap, name: string): [number, number] {
  * @throws FormatError `bad-safetensors`, `truncated`, `too-large`; PolicyError `tensor-name`, `tensor-dtype`,
  * `tensor-shape`; InputError `not-found`, `io`.
  */
-export async function openPackage(path: string, manifest: Described): Promise<WeightMap> {
-  const layout = await readLayout(path)
+export async function openPackage(file: string | PartFile, manifest: Described): Promise<WeightMap> {
+  const source = typeof file === 'string' ? new DiskFile(file) : file
+  const layout = await readLayout(source)
   checkExpertLayout(layout, manifest)
-  return sourcesOf(path, layout)
+  return sourcesOf(source, layout)
 }
 
 /**
@@ -111,7 +111,8 @@ export async function openExpertFile(
   path: string,
   shape: Omit<ExpertShape, 'bias' | 'rank' | 'statisticsTokens'>,
 ): Promise<WeightMap> {
-  const layout = await readLayout(path)
+  const file = new DiskFile(path)
+  const layout = await readLayout(file)
   const { tensors } = layout
   const factor = tensors.get(factorName(0, PAIR_EXPERT, 'gate_proj', 'A'))
   const { dtype } = factor ?? tensors.get(expertName(0, PAIR_EXPERT, 'gate_proj')) ?? {}
@@ -125,15 +126,15 @@ export async function openExpertFile(
   const rank = factor === undefined ? {} : { rank: factor.shape[0] ?? 0 }
   const statisticsTokens = tensors.get(STATISTICS_TOKENS)?.shape[0] ?? 0
   checkExpertLayout(layout, { expert: { ...shape, bias, ...rank, statisticsTokens, dtype } })
-  return sourcesOf(path, layout)
+  return sourcesOf(file, layout)
 }
 
 /** Tensors whose dtypes were checked. */
-function sourcesOf(path: string, { tensors }: SafetensorsLayout): WeightMap {
+function sourcesOf(file: PartFile, { tensors }: SafetensorsLayout): WeightMap {
   return new Map(
     Array.from(tensors, ([name, tensor]) => [
       name,
-      new FileWeight(path, { ...tensor, dtype: tensor.dtype as FloatDtype }),
+      new FileWeight(file, { ...tensor, dtype: tensor.dtype as FloatDtype }),
     ]),
   )
 }

@@ -2,8 +2,7 @@
  * Free space of the file system that holds a folder. Downloads claim the bytes that they will write, so that several at
  * once do not count on the same space. Knows nothing about files.
  */
-import { statfs } from 'node:fs/promises'
-import { InputError } from '../lib/errors.ts'
+import { diskFull, type FileSystemSize, fileSystemSize } from '../lib/free-space.ts'
 
 /**
  * Space that downloads leave free for the catalogue, trainings and other programs, bytes. On a small file system it is
@@ -11,13 +10,6 @@ import { InputError } from '../lib/errors.ts'
  */
 const RESERVE_BYTES = 64 * 2 ** 20
 const RESERVED_SHARE = 0.02
-
-/** Size of a file system. */
-export interface FileSystemSize {
-  readonly totalBytes: number
-  /** Bytes that an ordinary user may still write. */
-  readonly freeBytes: number
-}
 
 /** The part of the free space that one download has claimed. */
 export interface SpaceClaim {
@@ -32,7 +24,7 @@ export class DiskSpace {
   readonly #claims = new Map<SpaceClaim, number>()
 
   /** @param size default: asks the system about the file system of `dir` */
-  constructor(dir: string, size: () => Promise<FileSystemSize> = () => sizeOf(dir)) {
+  constructor(dir: string, size: () => Promise<FileSystemSize> = () => fileSystemSize(dir)) {
     this.#size = size
   }
 
@@ -68,22 +60,4 @@ export class DiskSpace {
     const claimed = [...this.#claims.values()].reduce((sum, bytes) => sum + bytes, 0)
     return Math.floor(freeBytes - reserve - claimed)
   }
-}
-
-/** The error of a download for which there is not enough space. */
-function diskFull(neededBytes: number, freeBytes: number): InputError {
-  const [needed, free] = [neededBytes, freeBytes].map((bytes) => (bytes / 1e6).toFixed(1))
-  return new InputError(
-    'disk-full',
-    `expected ${needed} MB of free disk space, got ${free} MB; free some space`,
-    {
-      neededBytes,
-      freeBytes,
-    },
-  )
-}
-
-async function sizeOf(dir: string): Promise<FileSystemSize> {
-  const { blocks, bavail, bsize } = await statfs(dir)
-  return { totalBytes: blocks * bsize, freeBytes: bavail * bsize }
 }

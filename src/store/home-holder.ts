@@ -5,9 +5,9 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fromUtf8 } from '../lib/bytes.ts'
-import { hasErrno } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { readFileBounded, writeFileAtomic } from '../lib/files.ts'
+import { isAlive } from '../lib/temporary.ts'
 
 export interface Holder {
   readonly pid: number
@@ -44,13 +44,5 @@ export async function readHolder(dir: string): Promise<Holder | undefined> {
     return isAlive(holder.pid) ? holder : undefined
   } catch {
     return undefined
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0)
-  } catch (error) {
-    return hasErrno(error, 'EPERM') // It runs as another user.
   }
 }

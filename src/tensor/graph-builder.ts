@@ -7,10 +7,13 @@ interface NodeOptions {
   readonly domain?: string | undefined
 }
 
-/** Nodes, initializers, inputs and outputs of one graph. */
-export class GraphBuilder {
+/**
+ * Nodes, initializers, inputs and outputs of one graph.
+ * @typeParam S how bytes of initializers are given besides arrays
+ */
+export class GraphBuilder<S = never> {
   readonly nodes: Node[] = []
-  readonly initializers: Initializer[] = []
+  readonly initializers: Initializer<S>[] = []
   readonly inputs: ValueInfo[] = []
   readonly outputs: ValueInfo[] = []
   readonly #constants = new Map<string, string>()
@@ -47,7 +50,7 @@ export class GraphBuilder {
    * The graph, with only the nodes and initializers that the outputs need: automatic differentiation also emits unused
    * gradients.
    */
-  graph(): Graph {
+  graph(): Graph<S> {
     const needed = new Set(this.outputs.map(({ name }) => name))
     const nodes: Node[] = []
     for (const node of this.nodes.toReversed()) {

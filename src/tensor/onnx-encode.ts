@@ -22,11 +22,19 @@ export interface Node {
   readonly domain?: string
 }
 
-export interface Initializer {
+/** Bytes of a tensor that are read when they are written to a file, so that a graph can name more than memory holds. */
+export interface ByteSource {
+  readonly length: number
+  /** The bytes in order. A piece may be overwritten by the next one. */
+  pieces(signal?: AbortSignal): AsyncIterable<Uint8Array>
+}
+
+/** @typeParam S how bytes are given besides arrays */
+export interface Initializer<S = never> {
   readonly name: string
   readonly type: OnnxType
   readonly shape: readonly number[]
-  readonly bytes: Uint8Array
+  readonly bytes: Uint8Array | S
 }
 
 export interface ValueInfo {
@@ -36,9 +44,10 @@ export interface ValueInfo {
   readonly shape: readonly (number | string)[]
 }
 
-export interface Graph {
+/** @typeParam S how bytes of initializers are given besides arrays; only a graph without sources can be a session */
+export interface Graph<S = never> {
   readonly nodes: readonly Node[]
-  readonly initializers: readonly Initializer[]
+  readonly initializers: readonly Initializer<S>[]
   readonly inputs: readonly ValueInfo[]
   readonly outputs: readonly ValueInfo[]
 }
@@ -120,7 +129,7 @@ function encodeNode(node: Node): Uint8Array {
   )
 }
 
-function encodeInitializer(tensor: Initializer, values: readonly Uint8Array[]): Uint8Array {
+function encodeInitializer(tensor: Initializer<ByteSource>, values: readonly Uint8Array[]): Uint8Array {
   return message(
     5,
     ...tensor.shape.map((size) => integer(1, size)),
@@ -147,20 +156,29 @@ export function encodeModel(graph: Graph): Uint8Array {
   )
 }
 
+/** A model whose large tensors are in a separate file. */
+export interface ModelWithData {
+  /** The bytes of the ModelProto. */
+  readonly model: Uint8Array
+  /** The content of the separate file, in order: tensors, and zeros between them. */
+  readonly data: readonly (Uint8Array | ByteSource)[]
+  /** Bytes of the separate file. */
+  readonly dataBytes: number
+}
+
 /**
- * The bytes of a ModelProto whose large tensors are in a separate file, because a protocol buffer is limited to 2 GiB.
+ * Encode a model whose large tensors are in a separate file, because a protocol buffer is limited to 2 GiB. The file may
+ * have any size.
  * @param location name of that file, relative to the model
- * @returns `data`: the bytes of that file in order; the arrays of the graph are not copied.
  */
-export function encodeModelWithData(
-  graph: Graph,
-  location: string,
-): { model: Uint8Array; data: Uint8Array[] } {
-  const data: Uint8Array[] = []
+export function encodeModelWithData(graph: Graph<ByteSource>, location: string): ModelWithData {
+  const data: (Uint8Array | ByteSource)[] = []
   let at = 0
   const initializers = graph.initializers.map((tensor) => {
     const { bytes } = tensor
-    if (bytes.length < MIN_EXTERNAL_BYTES) return encodeInitializer(tensor, [message(9, bytes)])
+    if (bytes instanceof Uint8Array && bytes.length < MIN_EXTERNAL_BYTES) {
+      return encodeInitializer(tensor, [message(9, bytes)])
+    }
     const padding = (PAGE_BYTES - (at % PAGE_BYTES)) % PAGE_BYTES
     if (padding > 0) data.push(new Uint8Array(padding))
     const entries = { location, offset: String(at + padding), length: String(bytes.length) }
@@ -171,10 +189,10 @@ export function encodeModelWithData(
       integer(14, EXTERNAL),
     ])
   })
-  return { model: encode(graph, initializers), data }
+  return { model: encode(graph, initializers), data, dataBytes: at }
 }
 
-function encode(graph: Graph, initializers: readonly Uint8Array[]): Uint8Array {
+function encode(graph: Graph<ByteSource>, initializers: readonly Uint8Array[]): Uint8Array {
   const domains = new Set(graph.nodes.flatMap(({ domain }) => (domain === undefined ? [] : [domain])))
   return concatBytes(
     integer(1, 8),
