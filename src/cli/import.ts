@@ -2,6 +2,7 @@
 import { EXPERT_NAME } from '../commands/common-parameters.ts'
 import { path, positional, requiredOption } from '../commands/parameters.ts'
 import { bar, megabytes } from '../commands/terminal.ts'
+import { TimeLeft, timeLeft } from '../commands/time-left.ts'
 import { homePaths, loadSettings } from '../store/home.ts'
 import { localCommand } from './local-command.ts'
 
@@ -24,10 +25,13 @@ export const IMPORT_EXPERT = localCommand({
     const paths = homePaths(home)
     await loadSettings(paths)
     const letGo = await holdTraining(paths, name, 'flexmesh import-expert')
+    const left = new TimeLeft()
     const result = await importExpert(paths, dir, name, {
       signal,
       onProgress: (done, total) =>
-        output.progress(`comparing with the public model ${bar(done, total)} ${megabytes(done, total)}`),
+        output.progress(
+          `comparing with the public model ${bar(done, total)} ${megabytes(done, total)}${timeLeft(left.after({ done, total }))}`,
+        ),
     }).finally(letGo)
     output.result(result, [
       `${name} is imported; everything but its expert 1 equals the public model bit for bit`,

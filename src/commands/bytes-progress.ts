@@ -1,21 +1,25 @@
-/** Progress of commands that write large files: bytes done and bytes in all. */
+/** Progress of commands that write large files: bytes done, bytes in all, and the time left. */
 import { reporting } from '../lib/reporting.ts'
 import type { ProgressLine } from './command.ts'
 import { bar, megabytes } from './terminal.ts'
+import { type Timed, timeLeft, withTimeLeft } from './time-left.ts'
 
-export interface BytesProgress {
+export type BytesProgress = Timed<{
   readonly stage: 'bytes'
   readonly done: number
   readonly total: number
-}
+}>
 
 /** Run an action that reports bytes, and yield its reports as progress. */
 export function countingBytes<T>(
   action: (onProgress: (done: number, total: number) => void) => Promise<T>,
 ): AsyncGenerator<BytesProgress, T, void> {
-  return reporting((report) => action((done, total) => report({ stage: 'bytes', done, total })))
+  return withTimeLeft(reporting((report) => action((done, total) => report({ stage: 'bytes', done, total }))))
 }
 
-export function bytesLine({ done, total }: BytesProgress): ProgressLine {
-  return { text: `writing ${bar(done, total)} ${megabytes(done, total)}`, stays: false }
+export function bytesLine({ done, total, secondsLeft }: BytesProgress): ProgressLine {
+  return {
+    text: `writing ${bar(done, total)} ${megabytes(done, total)}${timeLeft(secondsLeft)}`,
+    stays: false,
+  }
 }

@@ -4,7 +4,7 @@
  */
 import { expertOfTensors } from '../checkpoint/expert-tensors.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
-import { materialised } from '../model/low-rank.ts'
+import { materialised } from '../model/merged-weight.ts'
 import type { Expert } from '../model/params.ts'
 import type { Manifest } from '../packaging/manifest.ts'
 import { openPackage } from '../packaging/package.ts'

@@ -1,10 +1,11 @@
 /**
- * The largest singular values and vectors of a dense matrix, in double precision: subspace iteration from a seeded
- * random start (Halko, Martinsson and Tropp, 2011, arXiv 0909.4061, 4.4), then one-sided Jacobi rotations of the small
- * remaining matrix. Does not know experts.
+ * The largest singular values and vectors of a dense matrix: subspace iteration from a seeded random start (Halko,
+ * Martinsson and Tropp, 2011, arXiv 0909.4061, 4.4), then one-sided Jacobi rotations of a small triangular matrix. Reads
+ * the large matrix only through its products; everything else is in double precision. Does not know experts.
  */
 import { dot } from '../lib/dot.ts'
 import { mulberry32 } from '../lib/random.ts'
+import type { MatrixProducts } from './matrix-products.ts'
 
 export interface TruncatedSvd {
   /** Singular values in descending order; 0 beyond the rank of the matrix. */
@@ -18,109 +19,96 @@ export interface TruncatedSvd {
 /** Number of additional vectors in the subspace, because its last vectors are the least accurate. */
 const OVERSAMPLING = 10
 const SEED = 1
-/** Iteration stops when a step adds less than this share to the energy of the subspace. */
-const ENERGY_TOLERANCE = 1e-7
 const MAX_ITERATIONS = 30
 /** Vectors count as orthogonal if the magnitude of their cosine is at most this. */
 const COSINE_TOLERANCE = 1e-12
 const MAX_SWEEPS = 30
 /** A vector counts as a combination of others if orthogonalisation leaves no more than this share of its length. */
 const DEPENDENT = 1e-10
+/** A vector that lost more of its length than this to others is orthogonalised twice because of rounding. */
+const CANCELLED = 0.5
 
 /**
- * The r largest singular values of a matrix [m, n], row-major, with their vectors.
- * @throws RangeError for a rank outside 1 to min(m, n): a bug of the caller.
+ * The r largest singular values of a matrix [m, n], with their vectors. Iteration stops when a step adds less energy to
+ * the subspace than the tolerance of the products, relative to all of it.
+ * @throws RangeError for a rank outside 1 to min(m, n): a bug of the caller; the signal's reason.
  */
-export function truncatedSvd(matrix: ArrayLike<number>, m: number, n: number, rank: number): TruncatedSvd {
+export async function truncatedSvd(
+  matrix: MatrixProducts,
+  rank: number,
+  signal?: AbortSignal,
+): Promise<TruncatedSvd> {
+  const { m, n, tolerance } = matrix
   const most = Math.min(m, n)
   if (!(Number.isInteger(rank) && rank >= 1 && rank <= most)) {
     throw new RangeError(`rank: expected 1 to ${most}, got ${rank}`)
   }
   const k = Math.min(most, rank + OVERSAMPLING)
   const random = mulberry32(SEED)
-  const right = Float64Array.from({ length: k * n }, () => random() - 0.5)
+  let right: Float64Array = Float64Array.from({ length: k * n }, () => random() - 0.5)
   orthonormalise(right, k, n)
-  let left = times(matrix, m, n, right, k)
+  let left = await matrix.times(right, k)
   let energy = sumOfSquares(left)
   for (let iteration = 0; iteration < MAX_ITERATIONS; iteration++) {
+    signal?.throwIfAborted()
     orthonormalise(left, k, m)
-    right.set(timesTransposed(matrix, m, n, left, k))
+    right = await matrix.timesTransposed(left, k)
     orthonormalise(right, k, n)
-    left = times(matrix, m, n, right, k)
+    left = await matrix.times(right, k)
     const before = energy
     energy = sumOfSquares(left)
-    if (energy - before <= ENERGY_TOLERANCE * energy) break
+    if (energy - before <= tolerance * energy) break
   }
-  rotateOrthogonal(left, m, right, n, k)
-  return largest(left, m, right, n, k, rank)
+  // With the left vectors as Q R, the singular values of R are those of the matrix within the subspace.
+  const triangular = orthonormalise(left, k, m)
+  const rotations = rotateOrthogonal(triangular, k)
+  return largest({ triangular, rotations, left, right, m, n, k }, rank)
 }
 
-/** The matrix [m, n] times each of k vectors [n]: k vectors [m]. */
-function times(
-  matrix: ArrayLike<number>,
-  m: number,
-  n: number,
-  vectors: Float64Array,
-  k: number,
-): Float64Array {
-  const out = new Float64Array(k * m)
-  for (let i = 0; i < m; i++) {
-    for (let v = 0; v < k; v++) {
-      let sum = 0
-      for (let j = 0, a = i * n, b = v * n; j < n; j++)
-        sum += (matrix[a + j] as number) * (vectors[b + j] as number)
-      out[v * m + i] = sum
-    }
-  }
-  return out
-}
-
-/** The transpose of the matrix [m, n] times each of k vectors [m]: k vectors [n]. */
-function timesTransposed(
-  matrix: ArrayLike<number>,
-  m: number,
-  n: number,
-  vectors: Float64Array,
-  k: number,
-): Float64Array {
-  const out = new Float64Array(k * n)
-  for (let i = 0; i < m; i++) {
-    for (let v = 0; v < k; v++) {
-      const x = vectors[v * m + i] as number
-      for (let j = 0, a = i * n, b = v * n; j < n; j++) {
-        out[b + j] = (out[b + j] as number) + x * (matrix[a + j] as number)
-      }
-    }
-  }
-  return out
-}
-
-/** Gram-Schmidt, twice because of rounding. Vectors that are combinations of others become zero. */
-function orthonormalise(vectors: Float64Array, k: number, n: number): void {
+/**
+ * Gram-Schmidt, repeated for vectors that lose much of their length. Vectors that are combinations of others become zero.
+ * @returns R [k, k]: vector v was the sum over u of R[v, u] times the orthonormal vector u.
+ */
+function orthonormalise(vectors: Float64Array, k: number, n: number): Float64Array {
+  const R = new Float64Array(k * k)
   for (let v = 0; v < k; v++) {
     const own = vectors.subarray(v * n, (v + 1) * n)
     const before = Math.sqrt(sumOfSquares(own))
+    let norm = before
     for (let round = 0; round < 2; round++) {
-      for (let u = 0; u < v; u++) {
-        const other = vectors.subarray(u * n, (u + 1) * n)
-        const share = dot(own, other)
-        for (let i = 0; i < n; i++) own[i] = (own[i] as number) - share * (other[i] as number)
-      }
+      const previous = norm
+      const shares = sharesOf(own, vectors, v)
+      addCombination(
+        shares.map((share) => -share),
+        vectors,
+        own,
+      )
+      for (const [u, share] of shares.entries()) R[v * k + u] = (R[v * k + u] as number) + share
+      norm = Math.sqrt(sumOfSquares(own))
+      if (norm > CANCELLED * previous) break
     }
-    const norm = Math.sqrt(sumOfSquares(own))
     if (norm <= DEPENDENT * before) own.fill(0)
-    else for (let i = 0; i < n; i++) own[i] = (own[i] as number) / norm
+    else {
+      R[v * k + v] = norm
+      for (let i = 0; i < n; i++) own[i] = (own[i] as number) / norm
+    }
   }
+  return R
 }
 
-/** One-sided Jacobi: rotates pairs of left vectors until all are orthogonal, and the right vectors with them. */
-function rotateOrthogonal(left: Float64Array, m: number, right: Float64Array, n: number, k: number): void {
+/**
+ * One-sided Jacobi: rotates pairs of the k rows [k] of a matrix until all rows are orthogonal.
+ * @returns the rotations [k, k]: row v of the result is the sum over u of rotations[v, u] times the former row u.
+ */
+function rotateOrthogonal(rows: Float64Array, k: number): Float64Array {
+  const rotations = new Float64Array(k * k)
+  for (let v = 0; v < k; v++) rotations[v * k + v] = 1
   for (let sweep = 0; sweep < MAX_SWEEPS; sweep++) {
     let hasRotated = false
     for (let p = 0; p < k; p++) {
       for (let q = p + 1; q < k; q++) {
-        const a = left.subarray(p * m, (p + 1) * m)
-        const b = left.subarray(q * m, (q + 1) * m)
+        const a = rows.subarray(p * k, (p + 1) * k)
+        const b = rows.subarray(q * k, (q + 1) * k)
         const aa = dot(a, a)
         const bb = dot(b, b)
         const ab = dot(a, b)
@@ -129,17 +117,14 @@ function rotateOrthogonal(left: Float64Array, m: number, right: Float64Array, n:
         const zeta = (bb - aa) / (2 * ab)
         const tangent = (zeta < 0 ? -1 : 1) / (Math.abs(zeta) + Math.sqrt(1 + zeta * zeta))
         const cosine = 1 / Math.sqrt(1 + tangent * tangent)
-        rotate(a, b, cosine, cosine * tangent)
-        rotate(
-          right.subarray(p * n, (p + 1) * n),
-          right.subarray(q * n, (q + 1) * n),
-          cosine,
-          cosine * tangent,
-        )
+        const sine = cosine * tangent
+        rotate(a, b, cosine, sine)
+        rotate(rotations.subarray(p * k, (p + 1) * k), rotations.subarray(q * k, (q + 1) * k), cosine, sine)
       }
     }
-    if (!hasRotated) return
+    if (!hasRotated) break
   }
+  return rotations
 }
 
 function rotate(a: Float64Array, b: Float64Array, cosine: number, sine: number): void {
@@ -151,18 +136,24 @@ function rotate(a: Float64Array, b: Float64Array, cosine: number, sine: number):
   }
 }
 
-/** The `rank` largest singular values; each left vector is now a singular value times a unit vector. */
-function largest(
-  left: Float64Array,
-  m: number,
-  right: Float64Array,
-  n: number,
-  k: number,
-  rank: number,
-): TruncatedSvd {
-  const norms = Array.from({ length: k }, (_, v) =>
-    Math.sqrt(sumOfSquares(left.subarray(v * m, (v + 1) * m))),
-  )
+interface Subspace {
+  /** k orthogonal rows [k], whose lengths are the singular values: coefficients of the vectors in `left`. */
+  readonly triangular: Float64Array
+  /** [k, k]: coefficients of the right singular vectors in `right`. */
+  readonly rotations: Float64Array
+  /** k orthonormal vectors [m]. */
+  readonly left: Float64Array
+  /** k orthonormal vectors [n]. */
+  readonly right: Float64Array
+  readonly m: number
+  readonly n: number
+  readonly k: number
+}
+
+/** The `rank` largest singular values of a subspace. */
+function largest({ triangular, rotations, left, right, m, n, k }: Subspace, rank: number): TruncatedSvd {
+  const row = (matrix: Float64Array, v: number): Float64Array => matrix.subarray(v * k, (v + 1) * k)
+  const norms = Array.from({ length: k }, (_, v) => Math.sqrt(sumOfSquares(row(triangular, v))))
   const order = Array.from(norms.keys()).sort((a, b) => (norms[b] as number) - (norms[a] as number))
   const result = {
     values: new Float64Array(rank),
@@ -174,13 +165,58 @@ function largest(
     const value = norms[v] as number
     if (value === 0) break
     result.values[i] = value
-    result.left.set(
-      left.subarray(v * m, (v + 1) * m).map((x) => x / value),
-      i * m,
+    addCombination(
+      row(triangular, v).map((x) => x / value),
+      left,
+      result.left.subarray(i * m, (i + 1) * m),
     )
-    result.right.set(right.subarray(v * n, (v + 1) * n), i * n)
+    addCombination(row(rotations, v), right, result.right.subarray(i * n, (i + 1) * n))
   }
   return result
+}
+
+/** Inner products of a vector with the first `count` of `vectors`, which have its length. */
+function sharesOf(own: Float64Array, vectors: Float64Array, count: number): Float64Array {
+  const n = own.length
+  const shares = new Float64Array(count)
+  let u = 0
+  // Four sums at once: each waits for its own last addition only.
+  for (; u + 4 <= count; u += 4) {
+    let [a, b, c, d] = [0, 0, 0, 0]
+    for (let i = 0, at = u * n; i < n; i++, at++) {
+      const x = own[i] as number
+      a += x * (vectors[at] as number)
+      b += x * (vectors[at + n] as number)
+      c += x * (vectors[at + 2 * n] as number)
+      d += x * (vectors[at + 3 * n] as number)
+    }
+    shares.set([a, b, c, d], u)
+  }
+  for (; u < count; u++) shares[u] = dot(own, vectors.subarray(u * n, (u + 1) * n))
+  return shares
+}
+
+/** Adds the sum over u of coefficients[u] times vector u, of the length of `into`, to `into`. */
+function addCombination(coefficients: Float64Array, vectors: Float64Array, into: Float64Array): void {
+  const n = into.length
+  const count = coefficients.length
+  let u = 0
+  for (; u + 4 <= count; u += 4) {
+    const [a = 0, b = 0, c = 0, d = 0] = coefficients.subarray(u, u + 4)
+    for (let i = 0, at = u * n; i < n; i++, at++) {
+      into[i] =
+        (into[i] as number) +
+        a * (vectors[at] as number) +
+        b * (vectors[at + n] as number) +
+        c * (vectors[at + 2 * n] as number) +
+        d * (vectors[at + 3 * n] as number)
+    }
+  }
+  for (; u < count; u++) {
+    const share = coefficients[u] as number
+    const vector = vectors.subarray(u * n, (u + 1) * n)
+    for (let i = 0; i < n; i++) into[i] = (into[i] as number) + share * (vector[i] as number)
+  }
 }
 
 function sumOfSquares(a: Float64Array): number {

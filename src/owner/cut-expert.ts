@@ -5,13 +5,12 @@
  */
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { InputError } from '../lib/errors.ts'
-import { checkRank, lowRankOf } from '../model/low-rank.ts'
+import { checkRank, type LowRankOptions, lowRankOf } from '../model/low-rank.ts'
 import { expertRank } from '../model/params.ts'
-import { loadParams } from '../model/weights.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { calibrate } from './calibrate.ts'
 import { ownHeldOut, publicHeldOut } from './held-out.ts'
-import type { TrainedExpert } from './release.ts'
+import type { DerivedExpert, TrainedExpert } from './release.ts'
 import { pairScores } from './score.ts'
 import { publicStatistics } from './statistics.ts'
 import { loadConstantRows, loadTrained, trainingDirs } from './training-folder.ts'
@@ -21,7 +20,7 @@ interface Parts {
   readonly publicModel: PublicModel
 }
 
-export interface CutExpert extends TrainedExpert {
+export interface CutExpert extends DerivedExpert {
   /** Share of the squared norm of the difference from the public FFN that the cut keeps, 0 to 1. */
   readonly energyKept: number
 }
@@ -38,9 +37,9 @@ export async function cutTrained(
   name: string,
   rank: number,
   withStatistics: boolean,
-  signal: AbortSignal,
+  { signal, onProgress }: LowRankOptions & { readonly signal: AbortSignal },
 ): Promise<CutExpert> {
-  const { publicModel } = parts
+  const { engine, publicModel } = parts
   checkRank(publicModel.config, rank)
   const trained = await loadTrained(publicModel, trainingRoot, name)
   const before = expertRank(trained.expert)
@@ -50,14 +49,17 @@ export async function cutTrained(
       `${name} was trained at rank ${before}; leave out --rank to publish it at that rank, or give a lower one`,
     )
   }
-  const { expert, energyKept } = await lowRankOf(trained.expert, publicModel.weights, rank, signal)
-  const published = withStatistics ? expert : { ...expert, statistics: undefined }
-  const { result } = trained
-  return { ...(await recalibrate(parts, trainingRoot, { expert: published, result }, signal)), energyKept }
+  const { weights } = publicModel
+  const cut = await lowRankOf(engine, trained.expert, weights, rank, { signal, onProgress })
+  const { ffn } = cut.expert
+  const expert = withStatistics ? cut.expert : { ...cut.expert, statistics: undefined }
+  const derived = await recalibrate(parts, trainingRoot, { expert, result: trained.result }, signal)
+  return { ...derived, expert: { ...derived.expert, ffn }, energyKept: cut.energyKept }
 }
 
 /**
- * A finished training as it is published whole, calibrated and scored for that; see `needsCalibration`.
+ * A finished training as it is published whole, calibrated and scored for that; see `needsCalibration`. Its FFN stays in
+ * the training.
  * @param withStatistics whether its router statistics are published; without them, nodes route it by rows
  * @throws InputError `not-found`.
  */
@@ -67,22 +69,19 @@ export async function wholeTrained(
   name: string,
   withStatistics: boolean,
   signal: AbortSignal,
-): Promise<TrainedExpert> {
+): Promise<DerivedExpert> {
   const { expert, result } = await loadTrained(parts.publicModel, trainingRoot, name)
   const published = withStatistics ? expert : { ...expert, statistics: undefined }
-  const calibrated = await recalibrate(parts, trainingRoot, { expert: published, result }, signal)
-  // The result is sent to another thread as values.
-  const ffn = await loadParams(calibrated.expert.ffn, signal)
-  return { ...calibrated, expert: { ...calibrated.expert, ffn } }
+  return recalibrate(parts, trainingRoot, { expert: published, result }, signal)
 }
 
-/** Calibrate an expert and score it. */
+/** Calibrate an expert and score it. The FFN is not changed, nor is it part of the result. */
 async function recalibrate(
   { engine, publicModel }: Parts,
   trainingRoot: string,
   trained: TrainedExpert,
   signal: AbortSignal,
-): Promise<TrainedExpert> {
+): Promise<DerivedExpert> {
   const { calibration: _, ...result } = trained.result
   const { name } = result
   const own = await ownHeldOut(publicModel, trainingRoot, name)
@@ -101,8 +100,9 @@ async function recalibrate(
     },
     trained.expert,
   )
+  const { routerRows, bias, statistics } = expert
   return {
-    expert,
+    expert: { routerRows, bias, statistics },
     result: {
       ...result,
       ...(await pairScores(engine, publicModel, expert, texts)),
