@@ -19,7 +19,7 @@ import { seal } from './identity/envelope.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
 import { type Digest, digestOf } from './lib/bytes.ts'
 import { InputError } from './lib/errors.ts'
-import type { DerivedExpert, PublishRequest } from './owner/release.ts'
+import type { PublishRequest, TrainedExpert } from './owner/release.ts'
 import { encodeManifest, openManifest } from './packaging/manifest.ts'
 import {
   type ManifestStatement,
@@ -44,7 +44,7 @@ import { isRefusal, type Parts } from './pipeline/parts.ts'
 export async function previewPublication(
   parts: Parts,
   request: PublishRequest,
-  derived?: DerivedExpert,
+  derived?: TrainedExpert,
 ): Promise<Publication> {
   const { manifest } = await draftOf(parts, request, derived)
   return { manifest, replaces: await ownPackages(parts, request.name) }
@@ -59,7 +59,7 @@ export async function previewPublication(
 export async function publish(
   parts: Parts,
   request: PublishRequest,
-  derived?: DerivedExpert,
+  derived?: TrainedExpert,
 ): Promise<Publication & { readonly id: Digest }> {
   const { statements, signing } = parts
   const { manifest: draft, packed } = await draftOf(parts, request, derived)

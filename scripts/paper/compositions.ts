@@ -1,8 +1,10 @@
 /** Builds one mixture from trained pairs, in the ways that the table compares. Of routing, it knows only rows. */
 import type { ModelConfig } from '../../src/model/config.ts'
-import { lowRankOf, materialised } from '../../src/model/low-rank.ts'
+import { lowRankOf } from '../../src/model/low-rank.ts'
+import { materialised } from '../../src/model/merged-weight.ts'
 import { mixtureWeights } from '../../src/model/params.ts'
 import { loadParams, type Params } from '../../src/model/weights.ts'
+import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import { expertOf, type Trainables } from '../../src/training/pair.ts'
 
 export interface RowsInit {
@@ -24,9 +26,11 @@ export async function composePairs(
   pairs: readonly Trainables[],
   { scale, bias, shift, publicRows, svdRank }: RowsInit,
 ): Promise<Params> {
+  const engine = onnxEngine()
   const experts = pairs.map(async (pair) => {
     const trained = expertOf(config, pair)
-    const cut = svdRank === undefined ? trained : (await lowRankOf(trained, publicModel, svdRank)).expert
+    const cut =
+      svdRank === undefined ? trained : (await lowRankOf(engine, trained, publicModel, svdRank)).expert
     const ffn = await loadParams(materialised(cut, publicModel).ffn)
     const routerRows = trained.routerRows.map((row) => row.map((x) => scale * x))
     const learned = trained.bias?.map((b) => (bias === 'carried' ? scale * Math.min(0, b) : 0))

@@ -12,7 +12,6 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { writeHuggingFaceDirectory } from '../../src/checkpoint/huggingface-directory.ts'
-import { fromFloat32 } from '../../src/checkpoint/safetensors.ts'
 import { configToHuggingFace, mixtureToHuggingFace } from '../../src/model/config.ts'
 import { CASES, dtypeOf, NEW_TOKENS, type ParityCase, promptOf, weightsOf } from './cases.ts'
 import { type Answer, answerOf, readFolder, relativeError } from './our-model.ts'
@@ -58,8 +57,7 @@ function configOf({ config, experts, topK, dtype }: ParityCase): Record<string, 
 
 async function writeOurs(task: ParityCase, dir: string): Promise<void> {
   const tensors = [...weightsOf(task)].map(([name, { shape, data }]) => {
-    const dtype = dtypeOf(task, name)
-    return { name, shape, dtype, pieces: () => [fromFloat32(data, dtype)] }
+    return { name, weight: { shape, data }, dtype: dtypeOf(task, name) }
   })
   const files = new Map([['config.json', JSON.stringify(configOf(task))]])
   await writeHuggingFaceDirectory(dir, { tensors, files }, { shardBytes: SHARD_BYTES })

@@ -2,15 +2,14 @@
 
 import { type Tensor, zeros } from '@tensorflow/tfjs'
 import { checkTensors } from '../../src/checkpoint/checkpoint-check.ts'
-import { openCheckpoint, readTensor } from '../../src/checkpoint/checkpoint-directory.ts'
+import { openCheckpoint } from '../../src/checkpoint/checkpoint-directory.ts'
 import { readConfig } from '../../src/checkpoint/model-directory.ts'
-import { toFloat32 } from '../../src/checkpoint/safetensors.ts'
 import { createGenerator, type GeneratorInit } from '../../src/inference/generate.ts'
 import { denseName } from '../../src/lib/tensor-names.ts'
 import { configFromHuggingFace, type ModelConfig } from '../../src/model/config.ts'
 import { mixtureShapes, mixtureWeights, publicShapes, zeroRows } from '../../src/model/params.ts'
 import { forward, head } from '../../src/model/transformer.ts'
-import type { Param } from '../../src/model/weights.ts'
+import { type Param, wholeValues } from '../../src/model/weights.ts'
 import type { Engine } from '../../src/tensor/engine.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 
@@ -42,8 +41,7 @@ export async function readFolder(dir: string): Promise<OurModel> {
   const shapes = experts === 0 ? publicShapes(config) : mixtureShapes(config, experts)
   const params = new Map<string, Param>()
   for (const [name, tensor] of checkTensors(checkpoint, shapes)) {
-    const data = toFloat32({ dtype: tensor.dtype, data: await readTensor(checkpoint, tensor) })
-    params.set(name, { shape: tensor.shape, data })
+    params.set(name, { shape: tensor.shape, data: await wholeValues(tensor.weight) })
   }
   return { config, experts, topK: Number(json['num_experts_per_tok'] ?? 1), params }
 }

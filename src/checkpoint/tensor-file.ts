@@ -5,7 +5,7 @@
 import { type FileHandle, open, rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { mapDiskErrors, PIECE_BYTES, PRIVATE_FILE_MODE, syncDir } from '../lib/files.ts'
-import { FLOAT_BYTES, type FloatDtype } from '../lib/float-formats.ts'
+import type { FloatDtype } from '../lib/float-formats.ts'
 import { requireFreeSpace } from '../lib/free-space.ts'
 import { withTemporary } from '../lib/temporary.ts'
 import { countOf, dtypeOf, readBytes, readValues, type Weight } from '../model/weights.ts'
@@ -16,6 +16,7 @@ import {
   inFileOrder,
   writeSafetensorsHeader,
 } from './safetensors.ts'
+import { DTYPE_BYTES } from './safetensors-header.ts'
 
 /** A tensor to write. */
 export interface NamedTensor {
@@ -48,10 +49,10 @@ export async function* bytePieces(
   dtype: FloatDtype = dtypeOf(weight),
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, void> {
-  const size = FLOAT_BYTES[dtype]
+  const size = DTYPE_BYTES[dtype]
   const count = countOf(weight)
   const width = weight.shape.at(-1) ?? 1
-  const most = PIECE_BYTES / FLOAT_BYTES.F32
+  const most = PIECE_BYTES / DTYPE_BYTES.F32
   const pieceValues = Math.min(count, width <= most ? most - (most % width) : most)
   const isCopied = dtype === dtypeOf(weight) && dtype !== 'F32'
   const values = isCopied ? undefined : new Float32Array(pieceValues)

@@ -3,7 +3,6 @@
 import type { Digest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import type { FloatDtype } from '../lib/float-formats.ts'
-import type { CutProgress } from '../owner/owner-jobs.ts'
 import type { PublishRequest, ReleaseSummary } from '../owner/release.ts'
 import type { Calibration, Score } from '../owner/training-folder.ts'
 import { calibrationWords } from './calibration-words.ts'
@@ -11,8 +10,7 @@ import { nodeCommand } from './command.ts'
 import { RANK, trainingName } from './common-parameters.ts'
 import { flag, oneOf, option, text, thousandths, withDefault } from './parameters.ts'
 import { releaseLines } from './release-lines.ts'
-import { bar, bits } from './terminal.ts'
-import { type Timed, timeLeft, withTimeLeft } from './time-left.ts'
+import { bits } from './terminal.ts'
 
 /** Noise of an epsilon above a thousand protects nobody. */
 const MAX_EPSILON_MILLI = 1_000_000
@@ -89,11 +87,7 @@ export const PUBLISH = nodeCommand({
     question: ({ summary }: PublishResult) => `Publish ${summary.name}?`,
     declined: 'nothing was published',
   },
-  async *run(
-    node,
-    { rank, dryRun, ...request },
-    signal,
-  ): AsyncGenerator<Timed<CutProgress>, PublishResult, void> {
+  async *run(node, { rank, dryRun, ...request }, signal): AsyncGenerator<never, PublishResult, void> {
     if ((request.statistics === 'noised') !== request.epsilonMilli > 0) {
       throw new InputError(
         'usage',
@@ -102,9 +96,7 @@ export const PUBLISH = nodeCommand({
     }
     const withStatistics = request.statistics !== 'none'
     const cut =
-      rank === undefined
-        ? undefined
-        : yield* withTimeLeft(node.trainings.cut(request.name, rank, withStatistics, signal))
+      rank === undefined ? undefined : await node.trainings.cut(request.name, rank, withStatistics, signal)
     const derived = cut ?? (await node.trainings.calibrate(request.name, withStatistics, signal))
     const released = dryRun
       ? { summary: await node.previewPublication(request, derived) }
@@ -132,10 +124,6 @@ export const PUBLISH = nodeCommand({
       : `published ${summary.name} as ${id}${summary.replaces.length > 0 ? ', replaces the earlier package' : ''}:`,
     ...releaseLines(summary),
   ],
-  progress: ({ done, total, secondsLeft }) => ({
-    text: `reducing weight matrices ${bar(done, total)} ${done}/${total}${timeLeft(secondsLeft)}`,
-    stays: false,
-  }),
 })
 
 function scoreOn(text: string, score: Score | undefined): string[] {

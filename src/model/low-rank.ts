@@ -6,7 +6,7 @@ import { InputError } from '../lib/errors.ts'
 import type { Engine } from '../tensor/engine.ts'
 import type { ModelConfig } from './config.ts'
 import { ProductEngine } from './matrix-products.ts'
-import { type Projection, projections } from './merged-weight.ts'
+import { projections } from './merged-weight.ts'
 import type { Expert } from './params.ts'
 import { truncatedSvd } from './truncated-svd.ts'
 import { countOf, type Param, readValues, valuePieces, type Weight, type WeightMap } from './weights.ts'
@@ -23,35 +23,47 @@ export function checkRank({ hiddenSize, intermediateSize }: ModelConfig, rank: n
 }
 
 /** A truncated expert. */
-export interface LowRank {
-  readonly expert: Expert<Param>
+export interface LowRank<W extends Weight = Param> {
+  readonly expert: Expert<W>
   /** Share of the squared norm of the difference from the public FFN that the expert keeps, over all layers: 0 to 1. */
   readonly energyKept: number
 }
 
-export interface LowRankOptions {
-  readonly signal?: AbortSignal | undefined
-  /** Called with the number of projections truncated so far, and of all. */
-  readonly onProgress?: ((done: number, total: number) => void) | undefined
-}
-
 /**
- * Truncates an expert: every projection becomes W_public + B A, where B A is the best approximation of the difference
- * from the public weight, by its `rank` largest singular values (Eckart and Young, 1936). Both factors are scaled by
- * the square roots of the singular values, so they have the same magnitude in whichever format they are rounded to.
- * Router rows and bias do not change. Holds the difference of one projection in memory, and the factors of all.
- * @throws RangeError for a rank outside 1 to the smaller of hidden and intermediate size: a bug of the caller.
+ * Truncates an expert: every projection becomes W_public + B A, where B A is close to the best approximation of the
+ * difference from the public weight, by its `rank` largest singular values (Eckart and Young, 1936). Both factors are
+ * scaled by the square roots of the singular values, so they have the same magnitude in whichever format they are
+ * rounded to. Router rows and bias do not change. Holds the difference of one projection in memory.
+ * @param keep moves each factor to where it stays, A before B, in the order of the layers; default: memory
+ * @throws RangeError for a rank outside 1 to the smaller of hidden and intermediate size: a bug of the caller; as
+ * `WeightSource.read`.
  */
 export async function lowRankOf(
   engine: Engine,
   expert: Expert,
   publicModel: WeightMap,
   rank: number,
-  options: LowRankOptions = {},
-): Promise<LowRank> {
+  signal?: AbortSignal,
+): Promise<LowRank>
+export async function lowRankOf<W extends Weight>(
+  engine: Engine,
+  expert: Expert,
+  publicModel: WeightMap,
+  rank: number,
+  signal: AbortSignal,
+  keep: (factor: Param) => Promise<W>,
+): Promise<LowRank<W>>
+export async function lowRankOf(
+  engine: Engine,
+  expert: Expert,
+  publicModel: WeightMap,
+  rank: number,
+  signal?: AbortSignal,
+  keep: (factor: Param) => Promise<Weight> = async (factor) => factor,
+): Promise<LowRank<Weight>> {
   const products = await ProductEngine.create(engine)
   try {
-    return await truncated(products, expert, publicModel, rank, options)
+    return await truncated(products, expert, publicModel, rank, signal, keep)
   } finally {
     await products.dispose()
   }
@@ -62,16 +74,17 @@ async function truncated(
   expert: Expert,
   publicModel: WeightMap,
   rank: number,
-  { signal, onProgress }: LowRankOptions,
-): Promise<LowRank> {
-  const ffn = new Map<string, Param>()
+  signal: AbortSignal | undefined,
+  keep: (factor: Param) => Promise<Weight>,
+): Promise<LowRank<Weight>> {
+  const ffn = new Map<string, Weight>()
   let kept = 0
   let total = 0
-  const all = [...projections(expert, publicModel)]
   // One buffer for all differences: gate, up and down projections have the same number of values.
-  const difference = new Float32Array(countOf((all[0] as Projection).weight))
-  for (const [index, { key, weight, base }] of all.entries()) {
+  let difference = new Float32Array(0)
+  for (const { key, weight, base } of projections(expert, publicModel)) {
     signal?.throwIfAborted()
+    if (difference.length === 0) difference = new Float32Array(countOf(weight))
     const [out, width] = weight.shape as [number, number]
     total += await subtract(weight, base, difference, signal)
     const matrix = products.of(difference, out, width)
@@ -84,9 +97,8 @@ async function truncated(
       for (let i = 0; i < width; i++) A[k * width + i] = root * (right[k * width + i] as number)
       for (let o = 0; o < out; o++) B[o * rank + k] = root * (left[k * out + o] as number)
     })
-    ffn.set(`${key}.A`, { shape: [rank, width], data: A })
-    ffn.set(`${key}.B`, { shape: [out, rank], data: B })
-    onProgress?.(index + 1, all.length)
+    ffn.set(`${key}.A`, await keep({ shape: [rank, width], data: A }))
+    ffn.set(`${key}.B`, await keep({ shape: [out, rank], data: B }))
   }
   return { expert: { ...expert, ffn }, energyKept: total === 0 ? 1 : Math.min(1, kept / total) }
 }

@@ -31,7 +31,7 @@ import {
   type PublishRequest,
   type ReleaseSummary,
   summarizeRelease,
-  type DerivedExpert,
+  type TrainedExpert,
 } from '../owner/release.ts'
 import { Trainings } from '../owner/trainings.ts'
 import { checkCaughtUp, isBehind, type Publication } from '../pipeline/before-signing.ts'
@@ -462,7 +462,7 @@ export class FlexMeshNode {
   /** See `publish` of pipeline.ts. */
   publish(
     request: PublishRequest,
-    derived?: DerivedExpert,
+    derived?: TrainedExpert,
   ): Promise<{ id: Digest; summary: ReleaseSummary }> {
     return publish(this.#parts, request, derived).then(({ id, ...published }) => ({
       id,
@@ -471,7 +471,7 @@ export class FlexMeshNode {
   }
 
   /** What `publish` would release. Changes nothing. */
-  async previewPublication(request: PublishRequest, derived?: DerivedExpert): Promise<ReleaseSummary> {
+  async previewPublication(request: PublishRequest, derived?: TrainedExpert): Promise<ReleaseSummary> {
     return this.#summary(await previewPublication(this.#parts, request, derived))
   }
 

@@ -5,12 +5,13 @@
  */
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { InputError } from '../lib/errors.ts'
-import { checkRank, type LowRankOptions, lowRankOf } from '../model/low-rank.ts'
+import { checkRank, lowRankOf } from '../model/low-rank.ts'
 import { expertRank } from '../model/params.ts'
+import { loadParams } from '../model/weights.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { calibrate } from './calibrate.ts'
 import { ownHeldOut, publicHeldOut } from './held-out.ts'
-import type { DerivedExpert, TrainedExpert } from './release.ts'
+import type { TrainedExpert } from './release.ts'
 import { pairScores } from './score.ts'
 import { publicStatistics } from './statistics.ts'
 import { loadConstantRows, loadTrained, trainingDirs } from './training-folder.ts'
@@ -20,7 +21,7 @@ interface Parts {
   readonly publicModel: PublicModel
 }
 
-export interface CutExpert extends DerivedExpert {
+export interface CutExpert extends TrainedExpert {
   /** Share of the squared norm of the difference from the public FFN that the cut keeps, 0 to 1. */
   readonly energyKept: number
 }
@@ -37,7 +38,7 @@ export async function cutTrained(
   name: string,
   rank: number,
   withStatistics: boolean,
-  { signal, onProgress }: LowRankOptions & { readonly signal: AbortSignal },
+  signal: AbortSignal,
 ): Promise<CutExpert> {
   const { engine, publicModel } = parts
   checkRank(publicModel.config, rank)
@@ -49,17 +50,14 @@ export async function cutTrained(
       `${name} was trained at rank ${before}; leave out --rank to publish it at that rank, or give a lower one`,
     )
   }
-  const { weights } = publicModel
-  const cut = await lowRankOf(engine, trained.expert, weights, rank, { signal, onProgress })
-  const { ffn } = cut.expert
-  const expert = withStatistics ? cut.expert : { ...cut.expert, statistics: undefined }
-  const derived = await recalibrate(parts, trainingRoot, { expert, result: trained.result }, signal)
-  return { ...derived, expert: { ...derived.expert, ffn }, energyKept: cut.energyKept }
+  const { expert, energyKept } = await lowRankOf(engine, trained.expert, publicModel.weights, rank, signal)
+  const published = withStatistics ? expert : { ...expert, statistics: undefined }
+  const { result } = trained
+  return { ...(await recalibrate(parts, trainingRoot, { expert: published, result }, signal)), energyKept }
 }
 
 /**
- * A finished training as it is published whole, calibrated and scored for that; see `needsCalibration`. Its FFN stays in
- * the training.
+ * A finished training as it is published whole, calibrated and scored for that; see `needsCalibration`.
  * @param withStatistics whether its router statistics are published; without them, nodes route it by rows
  * @throws InputError `not-found`.
  */
@@ -69,19 +67,22 @@ export async function wholeTrained(
   name: string,
   withStatistics: boolean,
   signal: AbortSignal,
-): Promise<DerivedExpert> {
+): Promise<TrainedExpert> {
   const { expert, result } = await loadTrained(parts.publicModel, trainingRoot, name)
   const published = withStatistics ? expert : { ...expert, statistics: undefined }
-  return recalibrate(parts, trainingRoot, { expert: published, result }, signal)
+  const calibrated = await recalibrate(parts, trainingRoot, { expert: published, result }, signal)
+  // The result is sent to another thread as values.
+  const ffn = await loadParams(calibrated.expert.ffn, signal)
+  return { ...calibrated, expert: { ...calibrated.expert, ffn } }
 }
 
-/** Calibrate an expert and score it. The FFN is not changed, nor is it part of the result. */
+/** Calibrate an expert and score it. */
 async function recalibrate(
   { engine, publicModel }: Parts,
   trainingRoot: string,
   trained: TrainedExpert,
   signal: AbortSignal,
-): Promise<DerivedExpert> {
+): Promise<TrainedExpert> {
   const { calibration: _, ...result } = trained.result
   const { name } = result
   const own = await ownHeldOut(publicModel, trainingRoot, name)
@@ -100,9 +101,8 @@ async function recalibrate(
     },
     trained.expert,
   )
-  const { routerRows, bias, statistics } = expert
   return {
-    expert: { routerRows, bias, statistics },
+    expert,
     result: {
       ...result,
       ...(await pairScores(engine, publicModel, expert, texts)),

@@ -15,7 +15,7 @@ import { type PackedExpert, packExpert } from '../packaging/package.ts'
 import type { Engine } from '../tensor/engine.ts'
 import type { CutExpert } from './cut-expert.ts'
 import type { PairExport } from './export-pair.ts'
-import { type DerivedExpert, type PublishRequest, type ReleasedExpert, release } from './release.ts'
+import { type PublishRequest, type ReleasedExpert, release, type TrainedExpert } from './release.ts'
 import { openReplay } from './replay.ts'
 import type { PairRequest, StartEvent, TrainEvent, TrainRequest } from './train-expert.ts'
 import { loadTrained, type TrainResult } from './training-folder.ts'
@@ -36,13 +36,6 @@ export interface ExportRequest extends Pick<DirectoryOptions, 'shardBytes'> {
 /** Bytes written so far, and bytes in all. */
 export interface BytesDone {
   readonly stage: 'bytes'
-  readonly done: number
-  readonly total: number
-}
-
-/** Number of weight matrices reduced to a rank so far, and of all. */
-export interface CutProgress {
-  readonly stage: 'cut'
   readonly done: number
   readonly total: number
 }
@@ -78,21 +71,21 @@ export type OwnerJobs = {
   readonly pack: {
     readonly request: {
       readonly publish: PublishRequest
-      readonly derived: DerivedExpert | undefined
+      readonly derived: TrainedExpert | undefined
     }
     readonly progress: never
     readonly result: PackedTraining
   }
   readonly cut: {
     readonly request: { readonly name: string; readonly rank: number; readonly withStatistics: boolean }
-    readonly progress: CutProgress
+    readonly progress: never
     readonly result: CutExpert
   }
   /** Calibrate a finished training again, for its publication. */
   readonly calibrate: {
     readonly request: { readonly name: string; readonly withStatistics: boolean }
     readonly progress: never
-    readonly result: DerivedExpert
+    readonly result: TrainedExpert
   }
 }
 
@@ -141,30 +134,24 @@ export const OWNER_JOBS: JobHandlers<OwnerJobs, OwnerWorkplace> = {
     { publish, derived },
     signal,
   ): AsyncGenerator<never, PackedTraining, void> {
-    const own = await loadTrained(publicModel, training, publish.name)
-    const { expert: changed, result } = derived ?? own
-    const { expert, ...statistics } = release({ expert: { ...own.expert, ...changed }, result }, publish)
+    const trained = derived ?? (await loadTrained(publicModel, training, publish.name))
+    const { expert, ...statistics } = release(trained, publish)
     const packed = await packExpert(tensorsOfExpert(publicModel.config, expert), publish.dtype, signal)
-    return { packed, statistics, result }
+    return { packed, statistics, result: trained.result }
   },
   async *cut(
     { engine, publicModel, training },
     { name, rank, withStatistics },
     signal,
-  ): AsyncGenerator<CutProgress, CutExpert, void> {
+  ): AsyncGenerator<never, CutExpert, void> {
     const { cutTrained } = await import('./cut-expert.ts')
-    return yield* reporting<CutProgress, CutExpert>((report) =>
-      cutTrained({ engine, publicModel }, training, name, rank, withStatistics, {
-        signal,
-        onProgress: (done, total) => report({ stage: 'cut', done, total }),
-      }),
-    )
+    return cutTrained({ engine, publicModel }, training, name, rank, withStatistics, signal)
   },
   async *calibrate(
     { engine, publicModel, training },
     { name, withStatistics },
     signal,
-  ): AsyncGenerator<never, DerivedExpert, void> {
+  ): AsyncGenerator<never, TrainedExpert, void> {
     const { wholeTrained } = await import('./cut-expert.ts')
     return wholeTrained({ engine, publicModel }, training, name, withStatistics, signal)
   },

@@ -9,7 +9,6 @@ import { InputError } from '../lib/errors.ts'
 import type { FloatDtype } from '../lib/float-formats.ts'
 import { limit } from '../lib/limits.ts'
 import type { Expert } from '../model/params.ts'
-import type { Param } from '../model/weights.ts'
 import type { EvalResult, Manifest } from '../packaging/manifest.ts'
 import type { PackedExpert } from '../packaging/package.ts'
 import { noisedStatistics } from '../privacy/noise.ts'
@@ -31,16 +30,6 @@ export interface PublishRequest {
 
 export interface TrainedExpert {
   readonly expert: Expert
-  readonly result: TrainResult
-}
-
-/**
- * An expert that was derived from a finished training, with what is published of it. Plain values, which another thread
- * can receive.
- */
-export interface DerivedExpert {
-  /** `ffn` only if it differs from that of the training, which is in a file and may be large. */
-  readonly expert: Omit<Expert, 'ffn'> & Partial<Pick<Expert<Param>, 'ffn'>>
   readonly result: TrainResult
 }
 

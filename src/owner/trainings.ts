@@ -9,8 +9,8 @@ import { Turns, type Waiting } from '../lib/turns.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
 import type { CutExpert } from './cut-expert.ts'
 import type { PairExport } from './export-pair.ts'
-import type { BytesDone, CutProgress, ExportRequest, OwnerJobs, PackedTraining } from './owner-jobs.ts'
-import type { DerivedExpert, PublishRequest, TrainedExpert } from './release.ts'
+import type { BytesDone, ExportRequest, OwnerJobs, PackedTraining } from './owner-jobs.ts'
+import type { PublishRequest, TrainedExpert } from './release.ts'
 import type { StartEvent, TrainEvent, TrainRequest } from './train-expert.ts'
 import { claimTraining } from './training-claim.ts'
 import { finishedTrainings, loadTrained, needsCalibration, trainingDirs } from './training-folder.ts'
@@ -128,7 +128,7 @@ export class Trainings {
    * Pack a finished training for publication, or an expert that was derived from it.
    * @throws InputError `not-found`; and as `release` and `packExpert`.
    */
-  pack(publish: PublishRequest, derived: DerivedExpert | undefined): Promise<PackedTraining> {
+  pack(publish: PublishRequest, derived: TrainedExpert | undefined): Promise<PackedTraining> {
     return resultOf(this.#jobs.run('pack', { publish, derived }, this.#signal))
   }
 
@@ -136,13 +136,8 @@ export class Trainings {
    * A finished training reduced to `rank` and scored; the training itself does not change.
    * @throws as `cutTrained`.
    */
-  cut(
-    name: string,
-    rank: number,
-    withStatistics: boolean,
-    signal: AbortSignal,
-  ): AsyncGenerator<CutProgress, CutExpert, void> {
-    return this.#withReplay('cut', { name, rank, withStatistics }, this.#either(signal))
+  async cut(name: string, rank: number, withStatistics: boolean, signal: AbortSignal): Promise<CutExpert> {
+    return resultOf(this.#withReplay('cut', { name, rank, withStatistics }, this.#either(signal)))
   }
 
   /**
@@ -153,7 +148,7 @@ export class Trainings {
     name: string,
     withStatistics: boolean,
     signal: AbortSignal,
-  ): Promise<DerivedExpert | undefined> {
+  ): Promise<TrainedExpert | undefined> {
     if (!(await needsCalibration(this.#root, name, withStatistics))) return undefined
     return resultOf(this.#withReplay('calibrate', { name, withStatistics }, this.#either(signal)))
   }

@@ -3,7 +3,7 @@
  */
 import type { Digest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
-import { type DerivedExpert, describeExpert, type PublishRequest } from '../owner/release.ts'
+import { describeExpert, type PublishRequest, type TrainedExpert } from '../owner/release.ts'
 import { encodeManifest, type Manifest } from '../packaging/manifest.ts'
 import type { PackedExpert } from '../packaging/package.ts'
 import type { Parts } from './parts.ts'
@@ -25,7 +25,7 @@ export interface Publication {
 export async function draftOf(
   parts: Parts,
   request: PublishRequest,
-  derived: DerivedExpert | undefined,
+  derived: TrainedExpert | undefined,
 ): Promise<Draft> {
   const { packed, statistics, result } = await parts.trainings.pack(request, derived)
   const link = await parts.statements.next()

@@ -3,9 +3,11 @@ import { DEFAULT_POLICY } from '../../src/acceptance/policy.ts'
 import { checkFinite, checkNorms } from '../../src/acceptance/weight-checks.ts'
 import { tensorsOfExpert } from '../../src/checkpoint/expert-tensors.ts'
 import { concatBytes } from '../../src/lib/bytes.ts'
-import { lowRankOf, materialised } from '../../src/model/low-rank.ts'
+import { lowRankOf } from '../../src/model/low-rank.ts'
+import { materialised } from '../../src/model/merged-weight.ts'
 import type { Expert } from '../../src/model/params.ts'
 import { loadParams, type Param, type WeightMap } from '../../src/model/weights.ts'
+import { onnx as engine } from '../support/engines.ts'
 import { goldenConfig as config } from '../support/golden.ts'
 import { fullExpert, publicModel } from '../support/low-rank.ts'
 import { packTensors, unpackFile } from '../support/package-bytes.ts'
@@ -19,7 +21,7 @@ describe('acceptance of a low-rank expert', () => {
   }
   const name = 'model.layers.1.mlp.experts.1.up_proj'
   const changed = async (change: (A: Float32Array, B: Float32Array) => void) => {
-    const tensors = await tensorsOf((await lowRankOf(fullExpert(1), publicModel, 3)).expert)
+    const tensors = await tensorsOf((await lowRankOf(engine, fullExpert(1), publicModel, 3)).expert)
     const [A, B] = ['A', 'B'].map((factor) => tensors.get(`${name}.lora_${factor}.weight`)?.data)
     change(A as Float32Array, B as Float32Array)
     return tensors
@@ -35,7 +37,7 @@ describe('acceptance of a low-rank expert', () => {
   }
 
   it('measures the same difference from the public model as of merged weights', async () => {
-    const { expert } = await lowRankOf(fullExpert(1), publicModel, 3)
+    const { expert } = await lowRankOf(engine, fullExpert(1), publicModel, 3)
     const merged = await tensorsOf(materialised(expert, publicModel))
     const factors = await tensorsOf(expert)
     const limits = Array.from({ length: 60 }, (_, i) => 0.01 * 1.1 ** i)

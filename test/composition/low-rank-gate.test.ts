@@ -9,7 +9,8 @@ import type { GeneratedToken } from '../../src/inference/request-stream.ts'
 import { digestOf } from '../../src/lib/bytes.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import { createEvaluator } from '../../src/model/evaluate.ts'
-import { lowRankOf, materialised } from '../../src/model/low-rank.ts'
+import { lowRankOf } from '../../src/model/low-rank.ts'
+import { materialised } from '../../src/model/merged-weight.ts'
 import { expertRank, lowRankExperts } from '../../src/model/params.ts'
 import type { SequenceRouting } from '../../src/model/routing-plan.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
@@ -27,7 +28,7 @@ const members = ['Court', 'Hospital'].map(async (institution, i): Promise<Accept
     name: 'text',
     institution,
     peerId: '',
-    expert: institution === 'Court' ? (await lowRankOf(whole, params, 4)).expert : whole,
+    expert: institution === 'Court' ? (await lowRankOf(engine, whole, params, 4)).expert : whole,
   }
 })
 const [court, hospital] = (await Promise.all(members)) as [AcceptedExpert, AcceptedExpert]

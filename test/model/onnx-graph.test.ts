@@ -41,8 +41,14 @@ const dir = await mkdtemp(join(tmpdir(), 'flexmesh-test-'))
 afterAll(() => rm(dir, { recursive: true, force: true }))
 
 async function session(topK: number, { config, params }: Model = GOLDEN): Promise<ort.InferenceSession> {
-  const { model, data } = encodeModelWithData(mixtureGraph(config, params, { E, topK }), `${topK}.data`)
-  await writeFile(join(dir, `${topK}.data`), Buffer.concat(data))
+  const graph = await mixtureGraph(config, params, { E, topK })
+  const { model, data } = encodeModelWithData(graph, `${topK}.data`)
+  const pieces: Uint8Array[] = []
+  for (const part of data) {
+    if (part instanceof Uint8Array) pieces.push(part)
+    else for await (const piece of part.pieces()) pieces.push(piece)
+  }
+  await writeFile(join(dir, `${topK}.data`), Buffer.concat(pieces))
   const path = join(dir, `${topK}.onnx`)
   await writeFile(path, model)
   return ort.InferenceSession.create(path, { intraOpNumThreads: 1 })

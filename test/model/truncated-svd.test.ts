@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { mulberry32 } from '../../src/lib/random.ts'
+import { type MatrixProducts, ProductEngine } from '../../src/model/matrix-products.ts'
 import { truncatedSvd } from '../../src/model/truncated-svd.ts'
+import { onnx } from '../support/engines.ts'
 import { maxDifference } from '../support/low-rank.ts'
 
 /** k orthonormal vectors [n], one after the other. */
@@ -51,6 +53,25 @@ function product(
   return matrix
 }
 
+/** Products in double precision. */
+function dense(matrix: Float64Array, m: number, n: number): MatrixProducts {
+  const products = (vectors: Float64Array, k: number, out: number, width: number, transposed: boolean) =>
+    Float64Array.from({ length: k * out }, (_, at) => {
+      const [v, o] = [Math.floor(at / out), at % out]
+      let sum = 0
+      for (let i = 0; i < width; i++)
+        sum += (vectors[v * width + i] as number) * (matrix[transposed ? i * n + o : o * n + i] as number)
+      return sum
+    })
+  return {
+    m,
+    n,
+    times: async (vectors, k) => products(vectors, k, m, n, false),
+    timesTransposed: async (vectors, k) => products(vectors, k, n, m, true),
+    tolerance: 1e-7,
+  }
+}
+
 const distance = (a: Float64Array, b: Float64Array): number =>
   Math.hypot(...a.map((x, i) => x - (b[i] as number)))
 
@@ -61,37 +82,62 @@ describe('truncatedSvd', () => {
     [30, 20],
     [20, 30],
     [20, 20],
-  ])('finds the singular values of a %i x %i matrix and its best approximation of each rank', (m, n) => {
-    const matrix = matrixOf(m, n, values, 3)
-    for (const rank of [1, 6, 20]) {
-      const svd = truncatedSvd(matrix, m, n, rank)
-      expect(maxDifference(svd.values, values.slice(0, rank))).toBeLessThan(1e-6)
-      const tail = Math.hypot(0, ...values.slice(rank))
-      expect(Math.abs(distance(matrix, product(m, n, svd.values, svd.left, svd.right)) - tail)).toBeLessThan(
-        1e-6,
-      )
-    }
-  })
+  ])(
+    'finds the singular values of a %i x %i matrix and its best approximation of each rank',
+    async (m, n) => {
+      const matrix = matrixOf(m, n, values, 3)
+      for (const rank of [1, 6, 20]) {
+        const svd = await truncatedSvd(dense(matrix, m, n), rank)
+        expect(maxDifference(svd.values, values.slice(0, rank))).toBeLessThan(1e-6)
+        const tail = Math.hypot(0, ...values.slice(rank))
+        expect(
+          Math.abs(distance(matrix, product(m, n, svd.values, svd.left, svd.right)) - tail),
+        ).toBeLessThan(1e-6)
+      }
+    },
+  )
 
-  it('is exact to rounding if the matrix has no higher rank', () => {
+  it('is exact to rounding if the matrix has no higher rank', async () => {
     const matrix = matrixOf(200, 90, [5, 5, 1e-3], 4)
-    const svd = truncatedSvd(matrix, 200, 90, 5)
+    const svd = await truncatedSvd(dense(matrix, 200, 90), 5)
     expect(maxDifference(svd.values, [5, 5, 1e-3, 0, 0])).toBeLessThan(1e-12)
     expect(distance(matrix, product(200, 90, svd.values, svd.left, svd.right))).toBeLessThan(1e-11)
   })
 
-  it('is close to the best approximation if singular values fall slowly', () => {
+  it('is close to the best approximation if singular values fall slowly', async () => {
     const slow = Array.from({ length: 80 }, (_, i) => 1 / (1 + i / 20))
     const matrix = matrixOf(100, 80, slow, 5)
-    const { values: found } = truncatedSvd(matrix, 100, 80, 8)
+    const { values: found } = await truncatedSvd(dense(matrix, 100, 80), 8)
     const energy = (list: ArrayLike<number>): number => Array.from(list).reduce((sum, x) => sum + x * x, 0)
     expect(energy(found) / energy(slow.slice(0, 8))).toBeGreaterThan(0.9999)
   })
 
-  it('gives zeros for the zero matrix, and refuses a rank that the matrix cannot have', () => {
-    const { values: none, left } = truncatedSvd(new Float64Array(12), 3, 4, 2)
+  it('gives zeros for the zero matrix, and refuses a rank that the matrix cannot have', async () => {
+    const zero = dense(new Float64Array(12), 3, 4)
+    const { values: none, left } = await truncatedSvd(zero, 2)
     expect([...none, ...left]).toEqual(new Array(8).fill(0))
-    for (const rank of [0, 4, 1.5])
-      expect(() => truncatedSvd(new Float64Array(12), 3, 4, rank)).toThrow(RangeError)
+    for (const rank of [0, 4, 1.5]) await expect(truncatedSvd(zero, rank)).rejects.toThrow(RangeError)
+  })
+
+  it('keeps the same energy with products of an engine as in double precision', async () => {
+    const products = await ProductEngine.create(onnx)
+    const spectra = [
+      values,
+      Array.from({ length: 80 }, (_, i) => 1 / (1 + i / 20)),
+      Array.from({ length: 60 }, (_, i) => 1 - i / 120),
+      [3, 2, 1],
+    ]
+    for (const [i, spectrum] of spectra.entries()) {
+      const [m, n] = [100 + i, 80]
+      const matrix = matrixOf(m, n, spectrum, 6 + i)
+      const energies = [dense(matrix, m, n), products.of(Float32Array.from(matrix), m, n)].map(
+        async (source) => sum((await truncatedSvd(source, 6)).values.map((x) => x * x)),
+      )
+      const [expected, found] = (await Promise.all(energies)) as [number, number]
+      expect(Math.abs(found / expected - 1)).toBeLessThan(1e-4)
+    }
+    await products.dispose()
   })
 })
+
+const sum = (list: Float64Array): number => list.reduce((a, b) => a + b, 0)

@@ -112,7 +112,7 @@ async function harmOf(expert: Expert, router: RouterKind): Promise<number> {
 describe('calibration of a release', () => {
   const whole = (expert: Expert<Param>): Expert<Param> => expert
   const lowRank = async (expert: Expert<Param>): Promise<Expert> =>
-    (await lowRankOf(expert, model.weights, 4)).expert
+    (await lowRankOf(onnx, expert, model.weights, 4)).expert
   const experts: [string, () => Expert | Promise<Expert>][] = [
     ['a whole expert without statistics', () => whole(expertOf(1))],
     ['a whole expert with statistics', () => ({ ...expertOf(1), statistics })],
@@ -195,7 +195,7 @@ describe('calibration of a release', () => {
     const { constantRows } = await embedForRouter(onnx, small.config, small.weights, source)
     const weights = await loadParams(small.weights)
     const trained = (
-      await lowRankOf(expertOf(1, { config: small.config, weights }, constantRows), weights, 2)
+      await lowRankOf(onnx, expertOf(1, { config: small.config, weights }, constantRows), weights, 2)
     ).expert
     const there = { ...init, model: small, constantRows, texts: { public: text } }
     const { expert, calibration } = await calibrate(there, trained)

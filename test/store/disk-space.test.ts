@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { DiskSpace, type FileSystemSize } from '../../src/store/disk-space.ts'
+import type { FileSystemSize } from '../../src/lib/free-space.ts'
+import { DiskSpace } from '../../src/store/disk-space.ts'
 import { cleanUp, folder } from '../support/folders.ts'
 
 const MIB = 2 ** 20

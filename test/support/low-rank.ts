@@ -1,8 +1,10 @@
 /** Experts of full and of low rank beside the golden public model. */
 import { mulberry32 } from '../../src/lib/random.ts'
-import { lowRankOf, materialised } from '../../src/model/low-rank.ts'
+import { lowRankOf } from '../../src/model/low-rank.ts'
+import { materialised } from '../../src/model/merged-weight.ts'
 import { type Expert, mixtureWeights, zeroRows } from '../../src/model/params.ts'
 import { loadParams, type Param } from '../../src/model/weights.ts'
+import { onnx as engine } from './engines.ts'
 import { goldenConfig, goldenPublic } from './golden.ts'
 
 const { hiddenSize: C, numHiddenLayers: L } = goldenConfig
@@ -34,9 +36,9 @@ export function fullExpert(seed: number): Expert<Param> {
 export const E = 4
 /** Experts of rank 4, of full rank, and of rank 3. */
 export const guests = [
-  (await lowRankOf(fullExpert(5), publicModel, 4)).expert,
+  (await lowRankOf(engine, fullExpert(5), publicModel, 4)).expert,
   fullExpert(6),
-  (await lowRankOf(fullExpert(7), publicModel, 3)).expert,
+  (await lowRankOf(engine, fullExpert(7), publicModel, 3)).expert,
 ]
 const mixtureOf = (experts: readonly Expert<Param>[]) =>
   mixtureWeights(goldenConfig, publicModel, zeroRows(goldenConfig), experts)

@@ -1,14 +1,15 @@
 /** Model folders as publishers make them, and changed copies of them. */
 import { copyFile, cp, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { openCheckpoint, readTensor } from '../../src/checkpoint/checkpoint-directory.ts'
+import { openCheckpoint } from '../../src/checkpoint/checkpoint-directory.ts'
+import { DiskFile } from '../../src/checkpoint/file-weight.ts'
 import { writeHuggingFaceDirectory } from '../../src/checkpoint/huggingface-directory.ts'
-import { fromFloat32 } from '../../src/checkpoint/safetensors.ts'
 import type { FloatDtype } from '../../src/lib/float-formats.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import { configToHuggingFace, type ModelConfig } from '../../src/model/config.ts'
 import { publicShapes } from '../../src/model/params.ts'
 import { initialPublicModel } from '../../src/training/dense.ts'
+import { BytesWeight } from './bytes-weight.ts'
 import { folder, SMALL_MODEL } from './folders.ts'
 
 /** Grouped-query attention and a vocabulary padded beyond the tokenizer's. */
@@ -31,9 +32,8 @@ export async function publishedModel(dtype: FloatDtype, shardBytes = SHARD_BYTES
   const weights = initialPublicModel(PUBLISHED, mulberry32(3))
   const tensors = [...publicShapes(PUBLISHED)].map(([name, shape]) => ({
     name,
-    shape,
+    weight: { shape, data: weights.get(name) as Float32Array },
     dtype,
-    pieces: () => [fromFloat32(weights.get(name) as Float32Array, dtype)],
   }))
   const files = new Map<string, string | Uint8Array>([
     ['config.json', JSON.stringify({ ...configToHuggingFace(PUBLISHED), eos_token_id: 0 })],
@@ -62,7 +62,8 @@ export async function tensorsOf(dir: string): Promise<Map<string, StoredTensor>>
   const checkpoint = await openCheckpoint(dir)
   const tensors = new Map<string, StoredTensor>()
   for (const [name, tensor] of checkpoint.tensors) {
-    const bytes = await readTensor(checkpoint, tensor)
+    const bytes = new Uint8Array(tensor.length)
+    await new DiskFile(join(dir, tensor.file)).read(bytes, tensor.offset)
     tensors.set(name, { name, dtype: tensor.dtype as FloatDtype, shape: tensor.shape, bytes })
   }
   return tensors
@@ -77,7 +78,10 @@ export async function rewritten(
   const copy = join(await folder(), 'model')
   const tensors = await tensorsOf(dir)
   change(tensors)
-  const list = [...tensors.values()].map(({ bytes, ...spec }) => ({ ...spec, pieces: () => [bytes] }))
+  const list = [...tensors.values()].map((tensor) => ({
+    name: tensor.name,
+    weight: new BytesWeight(tensor.dtype, tensor.shape, tensor.bytes),
+  }))
   await writeHuggingFaceDirectory(copy, { tensors: list, files: new Map() }, { shardBytes })
   for (const name of ['config.json', 'tokenizer.json', 'router_bias.safetensors'])
     await copyFile(join(dir, name), join(copy, name)).catch(() => undefined)

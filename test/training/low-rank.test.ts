@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { factorName } from '../../src/lib/tensor-names.ts'
-import { materialised } from '../../src/model/low-rank.ts'
+import { materialised } from '../../src/model/merged-weight.ts'
 import { expertRank, mixtureWeights, zeroRows } from '../../src/model/params.ts'
 import { type Params, wholeValues } from '../../src/model/weights.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../../src/training/optimizer.ts'

@@ -1,7 +1,6 @@
 /** Writes a mixture as a Hugging Face directory that transformers loads as FlexOlmoForCausalLM. */
 
 import { writeHuggingFaceDirectory } from '../../../src/checkpoint/huggingface-directory.ts'
-import { fromFloat32 } from '../../../src/checkpoint/safetensors.ts'
 import type { FloatDtype } from '../../../src/lib/float-formats.ts'
 import { type ModelConfig, mixtureToHuggingFace } from '../../../src/model/config.ts'
 import { mixtureShapes, requireParam } from '../../../src/model/params.ts'
@@ -20,9 +19,8 @@ export async function writeFlexOlmoDirectory(
 ): Promise<void> {
   const tensors = [...mixtureShapes(config, experts)].map(([name, shape]) => ({
     name,
-    shape,
+    weight: { shape, data: requireParam(params, name).data },
     dtype,
-    pieces: () => [fromFloat32(requireParam(params, name).data, dtype)],
   }))
   const json = { ...mixtureToHuggingFace(config, { experts, topK, endsOfText: [0], dtype: NAMES[dtype] }) }
   // Without an end token, greedy decoding of a random model never stops early.

@@ -7,10 +7,9 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import {
-  type TensorSource,
-  writeHuggingFaceDirectory,
-} from '../../../src/checkpoint/huggingface-directory.ts'
+import { writeHuggingFaceDirectory } from '../../../src/checkpoint/huggingface-directory.ts'
+import type { NamedTensor } from '../../../src/checkpoint/tensor-file.ts'
+import { expandBf16 } from '../../../src/lib/float-formats.ts'
 import { mulberry32 } from '../../../src/lib/random.ts'
 import { denseName } from '../../../src/lib/tensor-names.ts'
 import { configToHuggingFace, type ModelConfig, mixtureToHuggingFace } from '../../../src/model/config.ts'
@@ -51,7 +50,7 @@ export async function measureImports(work: string): Promise<ImportFindings> {
   const tokenizer = await readFile(join(SMALL, 'tokenizer.json'))
   const dense = { ...configToHuggingFace(CONFIG), eos_token_id: 0 }
   const mixture = mixtureToHuggingFace(CONFIG, { experts: 2, topK: 2, endsOfText: [0], dtype: 'bfloat16' })
-  const write = async (dir: string, json: unknown, tensors: TensorSource[]): Promise<void> => {
+  const write = async (dir: string, json: unknown, tensors: NamedTensor[]): Promise<void> => {
     const files = new Map([
       ['config.json', JSON.stringify(json)],
       ['tokenizer.json', new Uint8Array(tokenizer)],
@@ -76,20 +75,33 @@ export async function measureImports(work: string): Promise<ImportFindings> {
 }
 
 /** Random BF16 values below 1, equal for a tensor of the public model and its copy in the pair; public rows are zero. */
-function source([name, shape]: [string, readonly number[]]): TensorSource {
+function source([name, shape]: [string, readonly number[]]): NamedTensor {
   const dense = denseName(name).replace('.experts.1.', '.')
   const length = 2 * shape.reduce((a, b) => a * b, 1)
-  function* pieces(): Generator<Uint8Array> {
-    const random = mulberry32([...dense].reduce((hash, c) => Math.imul(hash, 31) + c.charCodeAt(0), 7))
-    const piece = new Uint16Array(PIECE_BYTES / 2).map(() => 0x3c00 + Math.floor(random() * 0x380))
-    const whole = new Uint8Array(piece.buffer)
-    for (let at = 0; at < length; at += PIECE_BYTES) {
-      const bytes = whole.slice(0, Math.min(PIECE_BYTES, length - at))
-      if (/mlp\.gate\.weight$/.test(name)) bytes.fill(0, 0, length / 2)
-      yield bytes
+  const zeros = /mlp\.gate\.weight$/.test(name) ? length / 2 : 0
+  let piece: Uint8Array | undefined
+  const readBytes = async (into: Uint8Array, from: number): Promise<void> => {
+    piece ??= randomPiece(dense)
+    for (let at = 0; at < into.length; ) {
+      const part = piece.subarray((from + at) % PIECE_BYTES).subarray(0, into.length - at)
+      into.set(part, at)
+      at += part.length
     }
+    if (from < zeros) into.fill(0, 0, zeros - from)
+    if (from + into.length === length) piece = undefined
   }
-  return { name, shape, dtype: 'BF16', pieces }
+  const read = async (into: Float32Array, from: number): Promise<void> => {
+    const halves = new Uint16Array(into.length)
+    await readBytes(new Uint8Array(halves.buffer), 2 * from)
+    expandBf16(halves, into)
+  }
+  return { name, weight: { shape, dtype: 'BF16', read, readBytes } }
+}
+
+function randomPiece(name: string): Uint8Array {
+  const random = mulberry32([...name].reduce((hash, c) => Math.imul(hash, 31) + c.charCodeAt(0), 7))
+  const halves = new Uint16Array(PIECE_BYTES / 2).map(() => 0x3c00 + Math.floor(random() * 0x380))
+  return new Uint8Array(halves.buffer)
 }
 
 /** Peak resident memory of a command, MB. @throws Error if the command fails. */
