@@ -2,11 +2,12 @@
  * Keeps a training checkpoint as one safetensors file of any size, which is replaced atomically. Arrays are written
  * from memory and read into memory piece by piece. Does not know the optimizer.
  */
-import { basename, dirname } from 'node:path'
-import { readLayout, readPieces } from '../checkpoint/checkpoint-directory.ts'
-import { fromFloat32, type SafetensorsLayout, writeSafetensors } from '../checkpoint/safetensors.ts'
+import { dirname } from 'node:path'
+import { openTensorFile } from '../checkpoint/file-weight.ts'
+import { fromFloat32, writeSafetensors } from '../checkpoint/safetensors.ts'
 import { FormatError } from '../lib/errors.ts'
 import { pathExists, removeTemporaryFiles, writeFileAtomic } from '../lib/files.ts'
+import { countOf } from '../model/weights.ts'
 import type { CheckpointStore, SavedCheckpoint } from '../training/train.ts'
 
 /**
@@ -33,32 +34,18 @@ export function checkpointFile(path: string): CheckpointStore {
 
 async function openCheckpointFile(path: string): Promise<SavedCheckpoint | undefined> {
   if (!(await pathExists(path))) return undefined
-  const layout = await readLayout(path)
-  const step = Number(layout.metadata.get('step'))
+  const { tensors, metadata } = await openTensorFile(path)
+  const step = Number(metadata.get('step'))
   if (!Number.isSafeInteger(step)) throw new FormatError('bad-field', `${path}: expected a step number`)
   return {
     step,
-    lengths: new Map(
-      [...layout.tensors].map(([name, { shape }]) => [name, shape.reduce((a, b) => a * b, 1)]),
-    ),
-    read: (name, into) => readArray(path, layout, name, into),
-  }
-}
-
-async function readArray(
-  path: string,
-  layout: SafetensorsLayout,
-  name: string,
-  into: Float32Array,
-): Promise<void> {
-  const tensor = layout.tensors.get(name)
-  if (tensor?.dtype !== 'F32' || tensor.length !== into.byteLength) {
-    throw new FormatError('bad-field', `${path}: expected ${into.length} float32 values of ${name}`)
-  }
-  const bytes = new Uint8Array(into.buffer, into.byteOffset, into.byteLength)
-  let at = 0
-  for await (const piece of readPieces({ dir: dirname(path) }, { ...tensor, file: basename(path) })) {
-    bytes.set(piece, at)
-    at += piece.length
+    lengths: new Map(Array.from(tensors, ([name, weight]) => [name, countOf(weight)])),
+    read: async (name, into) => {
+      const weight = tensors.get(name)
+      if (weight?.dtype !== 'F32' || countOf(weight) !== into.length) {
+        throw new FormatError('bad-field', `${path}: expected ${into.length} float32 values of ${name}`)
+      }
+      await weight.read(into, 0)
+    },
   }
 }
