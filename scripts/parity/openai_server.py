@@ -9,15 +9,19 @@ import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import torch
+import transformers
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 export = sys.argv[1]
 model = AutoModelForCausalLM.from_pretrained(export, dtype=torch.float32)
 tokenizer = Tokenizer.from_file(f"{export}/tokenizer.json")
 with open(f"{export}/composition.json", encoding="utf-8") as file:
     name = json.load(file)["composition"]
-end = model.config.eos_token_id
+ends = model.generation_config.eos_token_id
+ends = {ends} if isinstance(ends, int) else set(ends)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -34,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         said, text, reason = [], "", "length"
         for token in self.tokens(request["prompt"], request["max_tokens"]):
-            if token == end:
+            if token in ends:
                 reason = "stop"
                 break
             said.append(token)
@@ -48,11 +52,10 @@ class Handler(BaseHTTPRequestHandler):
 
     @torch.inference_mode()
     def tokens(self, ids, count):
-        past = None
-        for _ in range(count):
-            out = model(torch.tensor([ids]), past_key_values=past, use_cache=True)
-            past, ids = out.past_key_values, [int(out.logits[0, -1].argmax())]
-            yield ids[0]
+        prompt = torch.tensor([ids])
+        settings = {"do_sample": False, "max_new_tokens": count}
+        out = model.generate(prompt, attention_mask=torch.ones_like(prompt), **settings)
+        return out[0, len(ids) :].tolist()
 
     def event(self, value):
         self.wfile.write(f"data: {json.dumps({'model': name, **value})}\n\n".encode())

@@ -5,18 +5,31 @@ import { createConsortium, initHome } from '../../src/node/found.ts'
 import { FlexMeshNode } from '../../src/node/node.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 
-const SMALL_MODEL = fileURLToPath(new URL('../../models/small', import.meta.url))
+/** Folder of the small model. */
+export const SMALL_MODEL = fileURLToPath(new URL('../../models/small', import.meta.url))
 const now = (): number => Math.floor(Date.now() / 1000)
 
-export async function scratchNode(home: string, institution: string): Promise<FlexMeshNode> {
-  const settings = { institution, listen: [], bootstrap: [], mdns: false }
-  await initHome(home, settings, { inTheClear: true })
-  await createConsortium({ home, now }, { modelDir: SMALL_MODEL, name: 'Parity' })
-  // Exports route by rows, so the node they are compared with must, too.
-  return FlexMeshNode.open({ home, engine: onnxEngine(), now, router: 'rows' })
+interface ScratchOptions {
+  /** Folder of the public model; default the small model. */
+  readonly modelDir?: string
+  /** Maximum number of experts that are active for one token; default the node's. */
+  readonly topK?: number
 }
 
-/** Run a command of a node to its end. */
+export async function scratchNode(
+  home: string,
+  institution: string,
+  { modelDir = SMALL_MODEL, topK }: ScratchOptions = {},
+): Promise<FlexMeshNode> {
+  const settings = { institution, listen: [], bootstrap: [], mdns: false }
+  await initHome(home, settings, { inTheClear: true })
+  await createConsortium({ home, now }, { modelDir, name: 'Parity' })
+  // Exports route by rows, so the node they are compared with must, too.
+  const init = { home, engine: onnxEngine(), now, router: 'rows' } as const
+  return FlexMeshNode.open(topK === undefined ? init : { ...init, topK })
+}
+
+/** Runs a command of a node to its end. */
 export async function runCommand(node: FlexMeshNode, command: string, args: unknown): Promise<unknown> {
   const run = nodeCommands(node)[command]?.(args, new AbortController().signal)
   if (run === undefined) throw new Error(`no command ${command}`)
