@@ -10,8 +10,7 @@ import { type Report, readReport, receivedError, type ThreadSettings } from './m
 import type { NodeJobRunner, NodeJobs } from './table.ts'
 
 /**
- * Maximum number of jobs that run at the same time; others wait. Each loads its own copy of the public model. Enough for a
- * training, a judgement and an evaluation.
+ * Maximum number of jobs that run at the same time; others wait. Enough for a training, a judgement and an evaluation.
  */
 const MAX_THREADS = 3
 /**
