@@ -4,6 +4,7 @@
  * process.
  */
 import './lib/heap-growth.ts'
+import './lib/no-telemetry.ts'
 import './lib/node20.ts'
 import { INTERRUPTED, runProgram } from './cli/program.ts'
 

@@ -3,6 +3,7 @@
  * not know models.
  */
 import type { DataType, Tensor } from '@tensorflow/tfjs'
+import '../lib/no-telemetry.ts'
 import * as ort from 'onnxruntime-node'
 import './kernels-elementwise.ts'
 import './kernels-reduce.ts'
