@@ -141,8 +141,10 @@ async function evaluateTexts(
       }),
     ),
   )
-  const batches = texts.flatMap(({ documents }, text) =>
-    batchesOf(documents, text, (distinct[text] as Distinct).routings, model, init.endOfText),
+  const batches = texts.flatMap(({ documents, routings }, text) =>
+    routings.length === 0
+      ? []
+      : batchesOf(documents, text, (distinct[text] as Distinct).routings, model, init.endOfText),
   )
   const progress = new Progress(batches, config, E, onProgress)
   for (const group of groupsOf(batches, config, model.init.T, init.streamBytes ?? STREAM_BYTES)) {

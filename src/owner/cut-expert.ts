@@ -12,7 +12,6 @@ import type { Engine } from '../tensor/engine.ts'
 import { calibrate } from './calibrate.ts'
 import { ownHeldOut, publicHeldOut } from './held-out.ts'
 import type { TrainedExpert } from './release.ts'
-import { pairScores } from './score.ts'
 import { publicStatistics } from './statistics.ts'
 import { loadConstantRows, loadTrained, trainingDirs } from './training-folder.ts'
 
@@ -90,7 +89,7 @@ async function recalibrate(
     ...(own.length === 0 ? {} : { own }),
     public: await publicHeldOut(publicModel, trainingRoot, signal),
   }
-  const { expert, calibration } = await calibrate(
+  const { expert, calibration, score } = await calibrate(
     {
       engine,
       model: publicModel,
@@ -105,7 +104,7 @@ async function recalibrate(
     expert,
     result: {
       ...result,
-      ...(await pairScores(engine, publicModel, expert, texts)),
+      ...score,
       ...(calibration && { calibration }),
     },
   }

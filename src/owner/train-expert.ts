@@ -19,7 +19,6 @@ import type { TrainingPlan } from '../training/training-plan.ts'
 import { calibrate } from './calibrate.ts'
 import { SCORED_BYTES } from './held-out.ts'
 import { openReplay } from './replay.ts'
-import { pairScores } from './score.ts'
 import { ownStatistics, publicStatistics } from './statistics.ts'
 import { TRAIN_DEFAULTS } from './train-defaults.ts'
 import { planOf } from './train-plan.ts'
@@ -197,7 +196,7 @@ export async function* trainExpert(
       public: await start.replay.heldOut(SCORED_BYTES),
     }
     const { constantRows } = embedding
-    const { expert, calibration } = await calibrate(
+    const { expert, calibration, score } = await calibrate(
       {
         engine,
         model,
@@ -208,7 +207,6 @@ export async function* trainExpert(
       },
       trained,
     )
-    const score = await pairScores(engine, model, expert, texts)
     const result: TrainResult = {
       name: request.name,
       steps: request.steps,
