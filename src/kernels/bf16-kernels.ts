@@ -31,9 +31,9 @@ const UPPER = i32x4.splat(i32.const(-65_536))
 const STEPS_AT_ONCE = { 1: 2, 2: 1, 4: 1 } as const
 
 /**
- * y = W x, or y += W x if `accumulate` is not 0, for `rows` rows of `width` columns, a multiple of 8. The next row starts
- * `skip` bytes after the end of a row. x holds, for every eight columns, the four even and the four odd values of each
- * vector in turn. The results of consecutive vectors start `stride` bytes apart.
+ * y = W x, or y += W x if `accumulate` is not 0, for `rows` rows of `width` columns, a multiple of 8. x holds, for every
+ * eight columns, the four even and the four odd values of each vector in turn. The results of consecutive vectors start
+ * `stride` bytes apart.
  */
 export function bf16Product(count: keyof typeof STEPS_AT_ONCE): WasmFunction {
   const f = new FunctionBuilder(`bf16Product${count}`)
@@ -44,7 +44,6 @@ export function bf16Product(count: keyof typeof STEPS_AT_ONCE): WasmFunction {
   const width = f.param('i32')
   const accumulate = f.param('i32')
   const stride = f.param('i32')
-  const skip = f.param('i32')
   const [end, rowEnd, at, into] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')]
   const [weights, even, odd] = [f.local('v128'), f.local('v128'), f.local('v128')]
   const upper = f.local('v128')
@@ -99,7 +98,6 @@ export function bf16Product(count: keyof typeof STEPS_AT_ONCE): WasmFunction {
           into.set(i32.add(into.get, stride.get)),
         ]
       }),
-      w.set(i32.add(w.get, skip.get)),
       y.set(i32.add(y.get, i32.const(4))),
     ),
   )

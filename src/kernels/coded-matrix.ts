@@ -78,21 +78,32 @@ export function packMatrix({ bits, O, I, packed, scales }: QuantizedMatrix, into
 
 /** Reads one row of a matrix in any format as floats. */
 export function readRow(buffer: ArrayBufferLike, matrix: Matrix, row: number, into: Float32Array): void {
-  const { format, at, rows, width } = matrix
+  const { format } = matrix
   if (isCoded(format)) readCodedRow(buffer, format, matrix, row, into)
-  else if (format === 'bf16') {
-    const values = new Uint16Array(buffer, at + 2 * row * width, width)
-    for (let i = 0; i < width; i++) into[i] = fromBf16(values[i] as number)
-  } else {
-    const values = new Float32Array(buffer, at, pairedSize(rows, width))
-    const columns = tileColumns(width)
-    for (let i = 0; i < width; i++) {
-      const tile = i - (i % columns)
-      const length = Math.min(columns, width - tile)
-      const inTile = i - tile
-      const index = pairedSize(rows, tile) + (row >> 1) * 2 * length
-      into[i] = values[index + 2 * (inTile & -4) + 4 * (row & 1) + (inTile & 3)] as number
-    }
+  else if (format === 'bf16') readBf16Row(buffer, matrix, row, into)
+  else readPairedRow(buffer, matrix, row, into)
+}
+
+function readBf16Row(buffer: ArrayBufferLike, matrix: Matrix, row: number, into: Float32Array): void {
+  const { at, rows, width } = matrix
+  const columns = tileColumns('bf16', width)
+  for (let tile = 0; tile < width; tile += columns) {
+    const length = Math.min(columns, width - tile)
+    const values = new Uint16Array(buffer, at + 2 * (rows * tile + row * length), length)
+    for (let i = 0; i < length; i++) into[tile + i] = fromBf16(values[i] as number)
+  }
+}
+
+function readPairedRow(buffer: ArrayBufferLike, matrix: Matrix, row: number, into: Float32Array): void {
+  const { at, rows, width } = matrix
+  const values = new Float32Array(buffer, at, pairedSize(rows, width))
+  const columns = tileColumns('fp32', width)
+  for (let i = 0; i < width; i++) {
+    const tile = i - (i % columns)
+    const length = Math.min(columns, width - tile)
+    const inTile = i - tile
+    const index = pairedSize(rows, tile) + (row >> 1) * 2 * length
+    into[i] = values[index + 2 * (inTile & -4) + 4 * (row & 1) + (inTile & 3)] as number
   }
 }
 

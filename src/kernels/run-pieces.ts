@@ -146,24 +146,22 @@ function multiplyRows(
       }
     }
   } else if (format === 1) {
-    // Tiles of columns keep several vectors in the cache; 16 rows of one tile stay there for the next four vectors.
-    const columns = vectors === 1 ? width : 2048
-    const rowsAtOnce = vectors <= 4 && columns >= width ? rows : 16
+    const columns = control[at + 14] as number
+    // This many rows of one tile stay in the cache until the next group of four vectors reads them.
+    const rowsAtOnce = vectors <= 4 ? rows : 16
     for (let row = from; row < to; row += rowsAtOnce) {
       const length = Math.min(rowsAtOnce, to - row)
       for (let tile = 0; tile < width; tile += columns) {
         const tileWidth = Math.min(columns, width - tile)
-        const tileAt = w + 2 * (row * width + tile)
-        const skip = 2 * (width - tileWidth)
+        const tileAt = w + 2 * (rows * tile + row * tileWidth)
         const accumulate = tile === 0 ? adds : 1
         for (let v = 0; v < vectors; v += 4) {
           const lanes = vectors - v === 1 ? 1 : vectors - v === 2 ? 2 : 4
           const xAt = x + 4 * (v * width + lanes * tile)
           const yAt = y + v * stride + 4 * row
-          if (lanes === 1) kernel.bf16Product1(xAt, tileAt, yAt, length, tileWidth, accumulate, stride, skip)
-          else if (lanes === 2)
-            kernel.bf16Product2(xAt, tileAt, yAt, length, tileWidth, accumulate, stride, skip)
-          else kernel.bf16Product4(xAt, tileAt, yAt, length, tileWidth, accumulate, stride, skip)
+          if (lanes === 1) kernel.bf16Product1(xAt, tileAt, yAt, length, tileWidth, accumulate, stride)
+          else if (lanes === 2) kernel.bf16Product2(xAt, tileAt, yAt, length, tileWidth, accumulate, stride)
+          else kernel.bf16Product4(xAt, tileAt, yAt, length, tileWidth, accumulate, stride)
         }
       }
     }
@@ -209,25 +207,19 @@ function expandRows(
     rows * width,
   )
   const floats = new Float32Array(buffers[block] as SharedArrayBuffer, scratch, 16 * 4096)
-  if (format === 1) {
-    for (let i = 0; i < rows * width; i += floats.length) {
-      const count = Math.min(floats.length, rows * width - i)
-      kernel.expandBf16(w + 2 * (first * width + i), scratch, count)
-      target.set(floats.subarray(0, count), i)
-    }
-    return
-  }
-  const columns = format === 0 ? (control[at + 14] as number) : 4096
-  const evenRows = 2 * Math.ceil((control[at + 15] as number) / 2)
+  const columns = Math.min(4096, control[at + 14] as number)
+  const allRows = control[at + 15] as number
   for (let row = 0; row < rows; row += 16) {
     const length = Math.min(16, rows - row)
     for (let tile = 0; tile < width; tile += columns) {
       const count = Math.min(columns, width - tile)
       if (format === 0) {
         for (let pair = 0; pair < length; pair += 2) {
-          const pairAt = w + 4 * (evenRows * tile + (first + row + pair) * count)
+          const pairAt = w + 4 * (2 * Math.ceil(allRows / 2) * tile + (first + row + pair) * count)
           kernel.unpairTile(pairAt, scratch + 4 * pair * count, scratch + 4 * (pair + 1) * count, count)
         }
+      } else if (format === 1) {
+        kernel.expandBf16(w + 2 * (allRows * tile + (first + row) * count), scratch, length * count)
       } else {
         const bytes = format === 2 ? 544 : 288
         const recordAt = w + (((first + row) / 16) * (width / 32) + tile / 32) * bytes
@@ -268,14 +260,10 @@ function encodeRows(
     ((control[at + 10] as number) >>> 0) + size * from * width,
     size * rows * width,
   )
-  if (format === 1 && isBf16) {
-    new Uint8Array(memory, w + 2 * first * width, source.length).set(source)
-    return
-  }
   const input = isBf16 ? raw : scratch
   const bytes = new Uint8Array(memory, input, 16 * 4096 * size)
-  const columns = format === 0 ? (control[at + 14] as number) : 4096
-  const evenRows = 2 * Math.ceil((control[at + 15] as number) / 2)
+  const columns = Math.min(4096, control[at + 14] as number)
+  const allRows = control[at + 15] as number
   for (let row = 0; row < rows; row += 16) {
     const length = Math.min(16, rows - row)
     for (let tile = 0; tile < width; tile += columns) {
@@ -285,16 +273,14 @@ function encodeRows(
         bytes.set(source.subarray(sourceAt, sourceAt + size * count), size * r * count)
       }
       if (length < 16) bytes.fill(0, size * length * count, size * 16 * count)
-      // Widths of bf16 sources need not be multiples of eight, but 16 rows of them are.
       if (isBf16) kernel.expandBf16(raw, scratch, 16 * count)
       if (format === 0) {
         for (let pair = 0; pair < length; pair += 2) {
-          const pairAt = w + 4 * (evenRows * tile + (first + row + pair) * count)
+          const pairAt = w + 4 * (2 * Math.ceil(allRows / 2) * tile + (first + row + pair) * count)
           kernel.pairTile(scratch + 4 * pair * count, scratch + 4 * (pair + 1) * count, pairAt, count)
         }
       } else if (format === 1) {
-        for (let r = 0; r < length; r++)
-          kernel.encodeBf16(scratch + 4 * r * count, w + 2 * ((first + row + r) * width + tile), count)
+        kernel.encodeBf16(scratch, w + 2 * (allRows * tile + (first + row) * count), length * count)
       } else {
         const recordAt = w + (((first + row) / 16) * (width / 32) + tile / 32) * (format === 2 ? 544 : 288)
         if (format === 2) kernel.encodeInt8(scratch, recordAt, count / 32, 4 * count, codes)

@@ -147,10 +147,10 @@ function matrixOf(job: Exclude<Job, { kind: 'attend' }>): Matrix {
 /**
  * A job as JOB_WORDS 32-bit words. By index: 0 kind (0 product, 1 swiGlu, 2 attend, 3 expand, 4 encode); 1 block;
  * 2 `end`; 3 number of pieces; 4 rows; 5 width; 6 vectors; 7 rows per piece. For products: 8 x; 9 weights; 10 y; 11 up
- * weights; 12 scratch; 13 format; 14 columns of a tile (fp32); 15 whether y is added to. For attention: rows are heads
+ * weights; 12 scratch; 13 format; 14 columns of a tile; 15 whether y is added to. For attention: rows are heads
  * of all sequences; 6 heads of one sequence; 8 q; 9 out; 10 keys; 11 values; 12 lengths; 13 scores; 14 positions; 15
  * heads of keys and values. For expand and encode: 6 scratch; 8 weights; 9 other block; 10 address in it; 11 first row;
- * 12 type of the source (0 float32, 1 bf16); 13 format; 14 columns of a tile (fp32); 15 rows of the matrix.
+ * 12 type of the source (0 float32, 1 bf16); 13 format; 14 columns of a tile; 15 rows of the matrix.
  * @param end index in the list of the first piece after this job
  */
 export function encodeJob(job: Job, end: number, split: Split): number[] {
@@ -162,7 +162,7 @@ export function encodeJob(job: Job, end: number, split: Split): number[] {
     return [...head, q, out, keys, values, lengths, scores, positions, keyValueHeads]
   }
   const { at, rows, width, format } = matrixOf(job)
-  const formatWords = [MATRIX_FORMATS.indexOf(format), tileColumns(width)]
+  const formatWords = [MATRIX_FORMATS.indexOf(format), tileColumns(format, width)]
   if (job.kind === 'expand' || job.kind === 'encode') {
     const isExpand = job.kind === 'expand'
     const other = isExpand ? job.to : job.source

@@ -11,7 +11,7 @@ import { softmaxWeightedSum, swiGlu } from './vector-activations.ts'
 import { addRmsNorm, addScaled, interleave, rmsNorm, rotate } from './vector-steps.ts'
 import { encodeModule } from './wasm-encode.ts'
 
-type PairedProduct = (
+type FloatProduct = (
   x: number,
   w: number,
   y: number,
@@ -19,16 +19,6 @@ type PairedProduct = (
   width: number,
   accumulate: number,
   stride: number,
-) => void
-type Bf16Product = (
-  x: number,
-  w: number,
-  y: number,
-  rows: number,
-  width: number,
-  accumulate: number,
-  stride: number,
-  skip: number,
 ) => void
 type CodedProduct = (
   x: number,
@@ -49,16 +39,16 @@ export interface VectorKernels {
    * matrix. `accumulate`: 1 adds to y, 0 overwrites it. `stride`: bytes between the results of consecutive vectors. Two
    * or four vectors alternate in x: the first four values of each in turn, then the next four of each, and so on.
    */
-  readonly product1: PairedProduct
-  readonly product2: PairedProduct
-  readonly product4: PairedProduct
+  readonly product1: FloatProduct
+  readonly product2: FloatProduct
+  readonly product4: FloatProduct
   /**
-   * Product with rows of `width` bf16 numbers, `skip` bytes apart. In x, vectors alternate every eight values, of which
+   * Same for one tile of a bf16 matrix, whose rows may be any number. In x, vectors alternate every eight values, of which
    * those of even index precede those of odd index (`splitPairs`).
    */
-  readonly bf16Product1: Bf16Product
-  readonly bf16Product2: Bf16Product
-  readonly bf16Product4: Bf16Product
+  readonly bf16Product1: FloatProduct
+  readonly bf16Product2: FloatProduct
+  readonly bf16Product4: FloatProduct
   /**
    * Product with a coded matrix: `groups` groups of 16 rows, `blocks` records of 32 columns each. In x, vectors alternate
    * every block of 32 values (`quantizeVector`). Sums and results of all rows of a group are written.

@@ -8,7 +8,7 @@ import {
   type MatrixFormat,
   matrixBytes,
 } from '../../src/kernels/matrix-format.ts'
-import { pairRows } from '../../src/kernels/paired-rows.ts'
+import { pairRows, tileColumns } from '../../src/kernels/paired-rows.ts'
 import { type Bits, bf16Bits, quantize, roundToBf16 } from '../../src/kernels/quantized.ts'
 import type { Block } from '../../src/kernels/vector-jobs.ts'
 import { ProductInputs, ProductResults } from '../../src/kernels/vector-layout.ts'
@@ -53,7 +53,16 @@ export function storedBytes(
   const bytes = new Uint8Array(matrixBytes(format, rows, width))
   if (isCoded(format)) packMatrix(quantize(data, rows, width, bitsOf(format)), bytes)
   else if (format === 'fp32') pairRows(data, new Float32Array(bytes.buffer), width)
-  else bytes.set(bf16Bytes(data))
+  else {
+    const columns = tileColumns(format, width)
+    for (let tile = 0, at = 0; tile < width; tile += columns) {
+      for (let row = 0; row < rows; row++) {
+        const values = data.subarray(row * width + tile, row * width + Math.min(width, tile + columns))
+        bytes.set(bf16Bytes(values), at)
+        at += 2 * values.length
+      }
+    }
+  }
   return bytes
 }
 

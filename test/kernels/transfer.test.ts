@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { readRow } from '../../src/kernels/coded-matrix.ts'
 import { isCoded, type MatrixFormat, matrixBytes } from '../../src/kernels/matrix-format.ts'
+import { isRowMajor } from '../../src/kernels/paired-rows.ts'
 import { quantize } from '../../src/kernels/quantized.ts'
 import { VectorThreads } from '../../src/kernels/vector-threads.ts'
 import { bf16Bytes, drawer, FORMATS, storedBytes, storedValues, TestBlock } from './test-block.ts'
@@ -95,6 +96,19 @@ describe('encode', () => {
       await threads.dispose()
     },
   )
+})
+
+describe('isRowMajor', () => {
+  it('holds for bf16 matrices whose bytes are those of a tensor, up to a width of 4096', () => {
+    const values = drawer(16)
+    for (const width of [64, 4096, 4104, 8192]) {
+      const data = values(3 * width)
+      const isEqual = Buffer.compare(storedBytes('bf16', data, 3, width), bf16Bytes(data)) === 0
+      expect(isRowMajor('bf16', width)).toBe(isEqual)
+      expect(isEqual).toBe(width <= 4096)
+    }
+    for (const format of ['fp32', 'int8', 'int4'] as const) expect(isRowMajor(format, 64)).toBe(false)
+  })
 })
 
 describe('readRow', () => {
