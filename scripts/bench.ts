@@ -1,7 +1,7 @@
 /**
  * `npm run bench -- NAME [--json]`: measures this project, and its peers on the same work, in one run. With --json,
  * standard output holds one JSON object as its last line and nothing else. Other options are passed to the benchmark;
- * only `paper` has any.
+ * only `paper` and `sizes` have any.
  */
 import { FlexMeshError } from '../src/lib/errors.ts'
 import { benchAttacks } from './bench/attacks/bench.ts'
@@ -11,6 +11,7 @@ import { benchExchange } from './bench/exchange/bench.ts'
 import { benchInference } from './bench/inference/bench.ts'
 import { commit, machine } from './bench/machine.ts'
 import { benchMemory } from './bench/memory/bench.ts'
+import { benchSizes } from './bench/sizes/bench.ts'
 import { benchStartup } from './bench/startup/bench.ts'
 import { benchTraining } from './bench/training/bench.ts'
 import { benchVerify } from './bench/verify/bench.ts'
@@ -27,14 +28,17 @@ const BENCHES: Readonly<
   startup: benchStartup,
   memory: benchMemory,
   attacks: benchAttacks,
+  sizes: benchSizes,
   paper: benchPaper,
 }
+/** Benchmarks that take options of their own. */
+const WITH_OPTIONS = ['paper', 'sizes']
 
 const [name = '', ...given] = process.argv.slice(2)
 const bench = BENCHES[name]
 const json = given.includes('--json')
 const options = given.filter((option) => option !== '--json')
-if (bench === undefined || (name !== 'paper' && options.length > 0)) {
+if (bench === undefined || (!WITH_OPTIONS.includes(name) && options.length > 0)) {
   console.error(`usage: npm run bench -- NAME [--json]; NAME is one of ${Object.keys(BENCHES).join(', ')}`)
   process.exit(2)
 }

@@ -1,29 +1,36 @@
 /**
  * Writes a GGUF file (version 3) of architecture `olmoe` with random weights, so that llama.cpp serves a mixture of a
  * reference model's shape. llama.cpp does not know FlexOlmo; OLMoE does the same multiplications with the norms in
- * other places. The layout is that of docs/gguf.md in ggml-org/ggml. Rows of Q8_0 are blocks of 32 values: a float16
- * scale, then 32 int8. Knows nothing about engines.
+ * other places. The layout is that of docs/gguf.md in ggml-org/ggml. Rows of Q8_0 and Q4_0 are blocks of 32 values: a
+ * float16 scale, then 32 int8 or 32 unsigned numbers of 4 bits from which 8 is subtracted. Tensors are written piece by
+ * piece and never held as a whole. Knows nothing about engines.
  */
 import { type FileHandle, open } from 'node:fs/promises'
 import { f16FromFloat32 } from '../../../src/lib/float-formats.ts'
 import { mulberry32 } from '../../../src/lib/random.ts'
 import type { ModelConfig } from '../../../src/model/config.ts'
 
-export type GgufFormat = 'F32' | 'Q8_0'
+export type GgufFormat = 'F32' | 'Q8_0' | 'Q4_0'
 
 const MAGIC = 'GGUF'
 const VERSION = 3
 const ALIGNMENT = 32
 /** ggml_type numbers. */
-const TYPE_NUMBERS: Readonly<Record<GgufFormat, number>> = { F32: 0, Q8_0: 8 }
+const TYPE_NUMBERS: Readonly<Record<GgufFormat, number>> = { F32: 0, Q8_0: 8, Q4_0: 2 }
 /** LLAMA_FTYPE numbers. */
-const FILE_TYPES: Readonly<Record<GgufFormat, number>> = { F32: 0, Q8_0: 7 }
+const FILE_TYPES: Readonly<Record<GgufFormat, number>> = { F32: 0, Q8_0: 7, Q4_0: 2 }
 /** gguf_metadata_value_type numbers. */
 const VALUE_TYPES = { uint32: 4, int32: 5, float32: 6, text: 8, list: 9 } as const
 /** llama_token_type numbers. */
 const TOKEN_TYPES = { normal: 1, unknown: 2, control: 3, byte: 6 } as const
 const BLOCK_VALUES = 32
-const BLOCK_BYTES = 34
+const SCALE_BYTES = 2
+/** Bytes of a block. */
+const BLOCK_BYTES = { Q8_0: SCALE_BYTES + BLOCK_VALUES, Q4_0: SCALE_BYTES + BLOCK_VALUES / 2 } as const
+/** Largest code of uniform values in [-code, code]. */
+const LARGEST_CODE = { Q8_0: 127, Q4_0: 7 } as const
+/** Values in a piece that is written at once; a multiple of a block. */
+const PIECE_VALUES = 2 ** 20
 const SEED = 1
 
 interface GgufTensor {
@@ -45,8 +52,8 @@ export async function writeOlmoeGguf(
   const random = mulberry32(SEED)
   const file = await open(path, 'w')
   try {
-    await writeAligned(file, header(metadata(config, experts, topK, format), tensors))
-    for (const tensor of tensors) await writeAligned(file, tensorBytes(tensor, random))
+    await writeAligned(file, [header(metadata(config, experts, topK, format), tensors)])
+    for (const tensor of tensors) await writeAligned(file, tensorPieces(tensor, random))
   } finally {
     await file.close()
   }
@@ -169,38 +176,54 @@ function valueParts(value: Value): Buffer[] {
   return [...list(VALUE_TYPES.int32, value.int32s.length), Buffer.from(value.int32s.buffer)]
 }
 
-function tensorBytes(tensor: GgufTensor, random: () => number): Uint8Array {
-  const count = tensor.dimensions.reduce((product, length) => product * length, 1)
-  const width = tensor.dimensions[0] as number
+function* tensorPieces(
+  { dimensions, format, isNorm }: GgufTensor,
+  random: () => number,
+): Generator<Uint8Array> {
+  const count = dimensions.reduce((product, length) => product * length, 1)
   // Uniform values of standard deviation 1 / sqrt(width).
-  const bound = Math.sqrt(3 / width)
-  if (tensor.format === 'F32') {
-    const values = new Float32Array(count)
-    for (let i = 0; i < count; i++) values[i] = tensor.isNorm ? 1 : (2 * random() - 1) * bound
-    return new Uint8Array(values.buffer)
+  const bound = Math.sqrt(3 / (dimensions[0] as number))
+  for (let from = 0; from < count; from += PIECE_VALUES) {
+    const length = Math.min(PIECE_VALUES, count - from)
+    if (format !== 'F32') yield blocks(length / BLOCK_VALUES, format, bound, random)
+    else {
+      const values = Float32Array.from({ length }, () => (isNorm ? 1 : (2 * random() - 1) * bound))
+      yield new Uint8Array(values.buffer)
+    }
   }
-  const bytes = Buffer.alloc(byteLength(tensor))
-  const [scale] = f16FromFloat32(Float32Array.of(bound / 127))
-  for (let block = 0; block < bytes.length; block += BLOCK_BYTES) {
+}
+
+/** Blocks of random codes with one scale. */
+function blocks(count: number, format: 'Q8_0' | 'Q4_0', bound: number, random: () => number): Uint8Array {
+  const largest = LARGEST_CODE[format]
+  const [scale] = f16FromFloat32(Float32Array.of(bound / largest))
+  const code = (): number => Math.round((2 * random() - 1) * largest)
+  const bytes = Buffer.alloc(count * BLOCK_BYTES[format])
+  for (let block = 0; block < bytes.length; block += BLOCK_BYTES[format]) {
     bytes.writeUInt16LE(scale as number, block)
-    for (let i = 0; i < BLOCK_VALUES; i++)
-      bytes.writeInt8(Math.round((2 * random() - 1) * 127), block + 2 + i)
+    for (let at = block + SCALE_BYTES; at < block + BLOCK_BYTES[format]; at++) {
+      bytes[at] = format === 'Q8_0' ? code() & 255 : (code() + 8) | ((code() + 8) << 4)
+    }
   }
   return bytes
 }
 
 function byteLength({ dimensions, format }: GgufTensor): number {
   const count = dimensions.reduce((product, length) => product * length, 1)
-  return format === 'F32' ? 4 * count : (count / BLOCK_VALUES) * BLOCK_BYTES
+  return format === 'F32' ? 4 * count : (count / BLOCK_VALUES) * BLOCK_BYTES[format]
 }
 
 function aligned(length: number): number {
   return Math.ceil(length / ALIGNMENT) * ALIGNMENT
 }
 
-async function writeAligned(file: FileHandle, bytes: Uint8Array): Promise<void> {
-  await file.writeFile(bytes)
-  await file.writeFile(new Uint8Array(aligned(bytes.length) - bytes.length))
+async function writeAligned(file: FileHandle, pieces: Iterable<Uint8Array>): Promise<void> {
+  let length = 0
+  for (const bytes of pieces) {
+    await file.writeFile(bytes)
+    length += bytes.length
+  }
+  await file.writeFile(new Uint8Array(aligned(length) - length))
 }
 
 function text(value: string): Buffer {

@@ -14,9 +14,10 @@ export async function startTransformers(
   python: string,
   dir: string,
   threads: number,
+  dtype: 'float32' | 'bfloat16' = 'float32',
 ): Promise<TransformersPeer> {
   const script = fileURLToPath(new URL('./transformers_peer.py', import.meta.url))
-  const child = spawn(python, [script, dir, String(threads)], {
+  const child = spawn(python, [script, dir, String(threads), dtype], {
     stdio: ['pipe', 'pipe', 'inherit'],
     env: { ...process.env, OMP_NUM_THREADS: String(threads), HF_HUB_OFFLINE: '1' },
   })

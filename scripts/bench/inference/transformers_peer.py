@@ -1,9 +1,9 @@
 """
-Prefill and greedy decoding of FlexOlmoForCausalLM in transformers, float32: the peer that `npm run bench --
-inference` measures. Decodes in a loop of its own under inference_mode with a key-value cache, since generate() adds
+Prefill and greedy decoding of FlexOlmoForCausalLM in transformers: the peer that `npm run bench -- inference` and
+`npm run bench -- sizes` measure. Decodes in a loop of its own under inference_mode with a key-value cache, since generate() adds
 work to every token. Uses the fastest experts implementation, chosen separately for prefill and for decoding.
 
-Usage: transformers_peer.py FOLDER THREADS. The first line of output is {"transformers": version, "torch": version}.
+Usage: transformers_peer.py FOLDER THREADS DTYPE, with DTYPE float32 or bfloat16. The first line of output is {"transformers": version, "torch": version}.
 Each line {"prompt": [ids], "newTokens": n} on standard input is answered by one line
 {"ids": [..], "prefillMs": x, "decodeMs": y}, with y for one token.
 """
@@ -26,7 +26,7 @@ transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 torch.set_num_threads(int(sys.argv[2]))
 torch.set_num_interop_threads(1)
-model = FlexOlmoForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+model = FlexOlmoForCausalLM.from_pretrained(sys.argv[1], dtype=getattr(torch, sys.argv[3]))
 model.eval()
 
 

@@ -1,12 +1,16 @@
 """
-The pair step of FlexOlmo in PyTorch: the peer that `npm run bench -- training` measures, eager or compiled.
-Reads the same weights and tokens as the engine under test, so that all must report the same loss.
+The pair step of FlexOlmo in PyTorch: the peer that `npm run bench -- training` and `npm run bench -- sizes` measure,
+eager or compiled. Reads the same weights and tokens as the engine under test, so that all must report the same loss.
+If bench.json has "directory", the frozen weights are the bf16 tensors of that Hugging Face folder, as float32. If it
+has "rank", expert 1 is the public FFN plus a difference of this rank, and shares the public products of its input.
 
 Usage: torch_peer.py FOLDER eager|compile. Prints {"version", "compileMs"} when it is ready. Each line on standard
 input is a number of steps, answered by one JSON line {"loss": of the first step, "ms": [of each step]}.
 """
 
 import json
+import pathlib
+import struct
 import sys
 import time
 
@@ -26,6 +30,26 @@ for name, shape in setup["tensors"]:
     size = int(numpy.prod(shape))
     tensors[name] = torch.from_numpy(raw[offset : offset + size].copy()).reshape(shape)
     offset += size
+
+
+def load_folder(folder):
+    """Adds the bf16 tensors of a folder under mixture names, one after the other."""
+    for path in sorted(pathlib.Path(folder).glob("*.safetensors")):
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            for name, entry in header.items():
+                begin, end = entry["data_offsets"]
+                file.seek(8 + length + begin)
+                halves = torch.frombuffer(bytearray(file.read(end - begin)), dtype=torch.bfloat16)
+                mixture = name.replace(".mlp.", ".mlp.experts.0.")
+                tensors[mixture] = halves.float().reshape(entry["shape"])
+
+
+if "directory" in setup:
+    load_folder(setup["directory"])
+rank = setup.get("rank", 0)
 ids = torch.tensor(setup["ids"]).reshape(setup["B"], setup["T"])
 labels = torch.tensor(setup["labels"])
 config, B, T = setup["config"], setup["B"], setup["T"]
@@ -63,6 +87,23 @@ def feed_forward(u, layer, expert):
     return F.linear(gate * F.linear(u, tensors[f"{prefix}up_proj.weight"]), tensors[f"{prefix}down_proj.weight"])
 
 
+def low_rank(u, layer, projection, scale):
+    """The difference of expert 1 from the public FFN, times u."""
+    prefix = f"model.layers.{layer}.mlp.experts.1.{projection}.lora_"
+    return F.linear(F.linear(u, tensors[f"{prefix}A.weight"]), tensors[f"{prefix}B.weight"]) * scale
+
+
+def both_experts(u, layer):
+    """Outputs of the public FFN and of a low-rank expert 1, which share the public products of u."""
+    prefix = f"model.layers.{layer}.mlp.experts.0."
+    down = tensors[f"{prefix}down_proj.weight"]
+    into, back = 2 * (C / rank) ** 0.5, 2 * (down.shape[1] / rank) ** 0.5
+    gate = F.linear(u, tensors[f"{prefix}gate_proj.weight"])
+    up = F.linear(u, tensors[f"{prefix}up_proj.weight"])
+    inner = F.silu(gate + low_rank(u, layer, "gate_proj", into)) * (up + low_rank(u, layer, "up_proj", into))
+    return F.linear(F.silu(gate) * up, down), F.linear(inner, down) + low_rank(inner, layer, "down_proj", back)
+
+
 def loss_terms():
     x = F.embedding(ids, tensors["model.embed_tokens.weight"])
     router_z = 0.0
@@ -78,7 +119,8 @@ def loss_terms():
         logits = torch.cat([torch.zeros_like(row), row], dim=-1)
         router_z = router_z + torch.logsumexp(logits, -1).square().sum()
         share = F.softmax(logits, dim=-1)
-        y = feed_forward(u, layer, 0) * share[..., :1] + feed_forward(u, layer, 1) * share[..., 1:]
+        public, own = both_experts(u, layer) if rank else (feed_forward(u, layer, 0), feed_forward(u, layer, 1))
+        y = public * share[..., :1] + own * share[..., 1:]
         x = u + norm(y, tensors[f"{p}post_feedforward_layernorm.weight"])
     scores = F.linear(norm(x, tensors["model.norm.weight"]), tensors["lm_head.weight"]).view(B * T, -1)
     cross_entropy = F.cross_entropy(scores, labels)
