@@ -3,11 +3,13 @@
  * them. Knows no peers.
  */
 import type { Tokenizer } from '../../../src/data/tokenizer.ts'
-import { isRunning } from '../../../src/serving/control-client.ts'
+import { callControl, isRunning } from '../../../src/serving/control-client.ts'
 import { homePaths } from '../../../src/store/home.ts'
 import type { Run, Server } from '../inference/server.ts'
-import { callNode } from '../node-process.ts'
 import { MeasuredProcess } from './measured-process.ts'
+
+/** An answer that takes longer is not measured. */
+const MAX_MS = 1_800_000
 
 export interface NodeServer extends Server {
   readonly process: MeasuredProcess
@@ -30,7 +32,7 @@ export async function startNodeServer(
       counts: 'median',
       process: node,
       startSeconds,
-      run: (prompt, newTokens) => run(home, tokenizer.decode(prompt), newTokens),
+      run: (prompt, newTokens) => generate(home, tokenizer.decode(prompt), newTokens),
       stop: () => node.stop(),
     }
   } catch (error) {
@@ -46,27 +48,26 @@ export async function startMeasuredNode(home: string, options: readonly string[]
   return node
 }
 
-/**
- * The first request reads the prompt. The second and third meet it in the cache of prompts, and differ by the tokens
- * that they generate; their difference is the time of decoding alone.
- */
-async function run(home: string, prompt: string, newTokens: number): Promise<Run> {
-  const prefillMs = await generate(home, prompt, 1)
-  const oneMs = await generate(home, prompt, 1)
-  const allMs = await generate(home, prompt, newTokens)
+/** A greedy answer. @throws Error if it has another number of tokens. */
+async function generate(home: string, prompt: string, maxTokens: number): Promise<Run> {
+  const started = performance.now()
+  /** When each token arrived: the node reports one after the other, also those without text. */
+  const times: number[] = []
+  const answer = await callControl(
+    homePaths(home).control,
+    'generate',
+    { prompt, maxTokens, temperatureMilli: 0 },
+    { signal: AbortSignal.timeout(MAX_MS), onProgress: () => times.push(performance.now()) },
+  )
+  const { tokens } = answer as { tokens: number }
+  if (tokens !== maxTokens || times.length !== maxTokens) {
+    throw new Error(`the node generated ${tokens} tokens in ${times.length} reports, expected ${maxTokens}`)
+  }
+  const [first, last] = [times[0] as number, times.at(-1) as number]
   return {
     // The control socket returns text, not ids.
-    ids: Array.from({ length: newTokens }, () => 0),
-    prefillMs,
-    decodeMs: (allMs - oneMs) / (newTokens - 1),
+    ids: times.map(() => 0),
+    prefillMs: first - started,
+    decodeMs: (last - first) / Math.max(1, maxTokens - 1),
   }
-}
-
-/** Milliseconds of a greedy answer. @throws Error if it has another number of tokens. */
-async function generate(home: string, prompt: string, maxTokens: number): Promise<number> {
-  const started = performance.now()
-  const answer = await callNode(home, 'generate', { prompt, maxTokens, temperatureMilli: 0 })
-  const { tokens } = answer as { tokens: number }
-  if (tokens !== maxTokens) throw new Error(`the node generated ${tokens} tokens, expected ${maxTokens}`)
-  return performance.now() - started
 }
