@@ -2,8 +2,9 @@
  * Streams tensors of random BF16 weights. Equal names and seeds give equal bytes, so a tensor of the public model and
  * its copy in a pair are equal without being kept. Knows no files.
  */
-import { bf16FromFloat32 } from '../../../src/lib/float-formats.ts'
+
 import type { TensorSource } from '../../../src/checkpoint/huggingface-directory.ts'
+import { bf16FromFloat32 } from '../../../src/lib/float-formats.ts'
 
 const PIECE_VALUES = 2 ** 20
 /** Sum of four bytes: mean and standard deviation. It takes 1021 values and is close to a normal distribution. */

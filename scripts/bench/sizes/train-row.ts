@@ -20,6 +20,8 @@ import { LOW_RANK } from './model-plan.ts'
 import { THREADS } from './serve-rows.ts'
 
 const NAME = 'low-rank'
+/** The bound on a training of 1B. */
+const MEMORY = '12GB'
 const SPEED = /(\d+) tokens\/s/
 const PEER = fileURLToPath(new URL('../training/torch_peer.py', import.meta.url))
 /** The first step of PyTorch warms up. */
@@ -29,7 +31,7 @@ const SEED = 1
 export async function trainLowRank(task: Task, python: string | undefined): Promise<void> {
   const { rows, findings, plan, home } = task
   const trained = await rows.measure('train --rank 64', async () => {
-    const options = ['--rank', String(LOW_RANK), '--steps', String(plan.steps)]
+    const options = ['--rank', String(LOW_RANK), '--steps', String(plan.steps), '--memory', MEMORY]
     const run = await runMeasured(['train', '--name', NAME, '--data', TEXT, ...options, '--home', home])
     const printed = [...run.out, ...run.errors].findLast((line) => SPEED.test(line))
     const speed = printed === undefined ? undefined : Number(SPEED.exec(printed)?.[1])
