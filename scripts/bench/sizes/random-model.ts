@@ -4,14 +4,10 @@
  * embeddings of deviation 1, norms of 1, matrices that keep the deviation of their input, logits of deviation 2.
  * Knows no nodes and no engines.
  */
-import { open, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { valuesSource } from '../../../src/checkpoint/flex-olmo.ts'
-import {
-  type TensorSource,
-  writeHuggingFaceDirectory,
-  writeTensors,
-} from '../../../src/checkpoint/huggingface-directory.ts'
+import { writeHuggingFaceDirectory } from '../../../src/checkpoint/huggingface-directory.ts'
+import { type NamedTensor, writeTensorFile } from '../../../src/checkpoint/tensor-file.ts'
 import { mulberry32 } from '../../../src/lib/random.ts'
 import {
   biasName,
@@ -60,17 +56,11 @@ export async function writeExpertFile(
   index: number,
   rank?: number,
 ): Promise<void> {
-  const handle = await open(path, 'wx')
-  try {
-    const rows = routerRows(config, index).map((row, layer) =>
-      valuesSource(routerName(layer), [1, config.hiddenSize], row),
-    )
-    const biases = rows.map((_, layer) => valuesSource(biasName(layer), [1], Float32Array.of(BIAS)))
-    await writeTensors(handle, [...expertTensors(config, index, rank), ...rows, ...biases])
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
+  const rows = routerRows(config, index).map((row, layer) =>
+    valuesTensor(routerName(layer), [1, config.hiddenSize], row),
+  )
+  const biases = rows.map((_, layer) => valuesTensor(biasName(layer), [1], Float32Array.of(BIAS)))
+  await writeTensorFile(path, [...expertTensors(config, index, rank), ...rows, ...biases])
 }
 
 /** Writes a two-expert FlexOlmo checkpoint whose expert 1 is expert number `index`. */
@@ -81,7 +71,7 @@ export async function writePair(dir: string, config: ModelConfig, index: number)
   const rows = routerRows(config, index).map((row, layer) => {
     const both = new Float32Array(2 * row.length)
     both.set(row, row.length)
-    return valuesSource(routerName(layer), [2, row.length], both)
+    return valuesTensor(routerName(layer), [2, row.length], both)
   })
   const json = mixtureToHuggingFace(config, { experts: 2, topK: 2, endsOfText: [0], dtype: 'bfloat16' })
   const files = new Map([['config.json', JSON.stringify(json)], ...(await smallFiles('tokenizer.json'))])
@@ -90,7 +80,7 @@ export async function writePair(dir: string, config: ModelConfig, index: number)
 }
 
 /** A tensor of the public model under the name `as`. */
-function publicTensor(as: string, name: string, shape: readonly number[]): TensorSource {
+function publicTensor(as: string, name: string, shape: readonly number[]): NamedTensor {
   if (name.includes('norm')) return onesTensor(as, shape)
   return normalTensor(as, shape, distributionOf(name, shape))
 }
@@ -101,8 +91,8 @@ function distributionOf(name: string, shape: readonly number[]): Distribution {
   return { seed: name, std: scale / Math.sqrt(shape.at(-1) as number) }
 }
 
-function expertTensors(config: ModelConfig, index: number, rank?: number): TensorSource[] {
-  const tensors: TensorSource[] = []
+function expertTensors(config: ModelConfig, index: number, rank?: number): NamedTensor[] {
+  const tensors: NamedTensor[] = []
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     for (const projection of FFN_PROJECTIONS) {
       const name = expertName(layer, PAIR_EXPERT, projection)
@@ -135,6 +125,10 @@ function routerRows({ hiddenSize, numHiddenLayers }: ModelConfig, index: number)
   return Array.from({ length: numHiddenLayers }, () =>
     Float32Array.from({ length: hiddenSize }, () => (2 * random() - 1) * bound),
   )
+}
+
+function valuesTensor(name: string, shape: readonly number[], data: Float32Array): NamedTensor {
+  return { name, weight: { shape, data } }
 }
 
 async function smallFiles(...names: string[]): Promise<[string, string][]> {
