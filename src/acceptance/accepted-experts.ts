@@ -26,6 +26,8 @@ export interface AcceptedExpert {
   readonly institution: string
   readonly peerId: string
   readonly expert: Expert
+  /** Digest of its file in the store; undefined for an expert that is in none. */
+  readonly file?: Digest
 }
 
 export interface AcceptedExpertsInit {
@@ -225,6 +227,7 @@ export class AcceptedExperts {
       institution: this.#init.institutionOf(manifest.publisher),
       peerId: manifest.publisher,
       expert,
+      file: manifest.files[0].sha256,
     }
     this.#inUse.set(id, { accepted, manifest })
   }

@@ -64,9 +64,11 @@ function checkWords({ name, parameters }: CommandForm, words: readonly string[])
   )
 }
 
-/** A command's own options, then those of every command. */
+/** A command's own options, then those of every command that it does not declare itself. */
 export function optionsOf({ parameters, clientOptions = [] }: CommandForm): Option[] {
-  return [...declaredIn(parameters), ...clientOptions, ...declaredIn(GLOBAL_PARAMETERS)]
+  const own = [...declaredIn(parameters), ...clientOptions]
+  const names = new Set(own.map(({ name }) => name))
+  return [...own, ...declaredIn(GLOBAL_PARAMETERS).filter(({ name }) => !names.has(name))]
 }
 
 function declaredIn(parameters: ParameterTable): Option[] {

@@ -1,6 +1,7 @@
 /** What every command of the command line gets: the options that all commands have, and where to print. */
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { MEMORY } from '../commands/common-parameters.ts'
 import {
   decodeRequest,
   flag,
@@ -12,7 +13,7 @@ import {
   text,
   whole,
 } from '../commands/parameters.ts'
-import { WEIGHT_FORMATS, type WeightFormat } from '../inference/weight-format.ts'
+import { WEIGHT_CHOICES, type WeightChoice } from '../inference/weight-format.ts'
 import type { EngineChoice } from '../tensor/select-engine.ts'
 import type { Output } from './output.ts'
 import { readPassphrase } from './passphrase.ts'
@@ -34,18 +35,21 @@ export const GLOBAL_PARAMETERS = {
   threads: option('threads', 'threads of the tensor engine (default: one per CPU)', whole(0, MAX_THREADS)),
   weights: option(
     'weights',
-    'fp32 (default), int8 or int4: format of weights in memory',
-    oneOf(...WEIGHT_FORMATS),
+    'format of weights in memory while answering: fp32, bf16, int8, int4, or auto (default) for the most precise one that fits --memory',
+    oneOf(...WEIGHT_CHOICES),
   ),
+  memory: MEMORY,
   help: flag('help', 'show this help'),
 } as const
 
-const ENGINE_OPTIONS = ['engine', 'device', 'threads', 'weights'] as const
+const ENGINE_OPTIONS = ['engine', 'device', 'threads', 'weights', 'memory'] as const
 
 export interface CommandContext {
   readonly home: string
   readonly engine: EngineChoice
-  readonly weights: WeightFormat
+  readonly weights: WeightChoice
+  /** Bytes that serving may take; undefined for `defaultMemoryBudget`. */
+  readonly memory: number | undefined
   /** Names of the options that were given and that a running node cannot follow. */
   readonly engineOptions: readonly string[]
   readonly output: Output
@@ -65,7 +69,7 @@ export async function contextOf(
     await readRequest(GLOBAL_PARAMETERS, invocation),
     invocation.command,
   )
-  const { home, engine, device, threads, weights = 'fp32', passphraseFile } = given
+  const { home, engine, device, threads, weights = 'auto', memory, passphraseFile } = given
   let passphrase: Promise<string | undefined> | undefined
   return {
     home: home ?? resolve(process.env['FLEXMESH_HOME'] ?? join(homedir(), '.flexmesh')),
@@ -75,6 +79,7 @@ export async function contextOf(
       ...(threads === undefined ? {} : { threads }),
     },
     weights,
+    memory,
     engineOptions: ENGINE_OPTIONS.filter((name) => given[name] !== undefined),
     output,
     signal,

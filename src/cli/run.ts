@@ -91,7 +91,7 @@ async function resultOf(
   let hasSaid = false
   for (;;) {
     if (await isRunning(control)) {
-      refuseOwnEngine(context)
+      refuseOwnEngine(command, context)
       await context.passphrase() // A file that cannot be read is a mistake here, too.
       const onQuiet = (activity: readonly string[]): void => output.progress(quietLine(activity))
       return callControl(control, command.name, request, { signal, onProgress, onQuiet })
@@ -112,8 +112,8 @@ async function resultOf(
 }
 
 /** @throws InputError `usage` for options that only matter without a running node. */
-function refuseOwnEngine({ home, engineOptions }: CommandContext): void {
-  const [first] = engineOptions
+function refuseOwnEngine({ parameters }: NodeCommand, { home, engineOptions }: CommandContext): void {
+  const first = engineOptions.find((name) => parameters[name] === undefined)
   if (first === undefined) return
   throw new InputError(
     'usage',
@@ -137,7 +137,7 @@ function isHeldByNode(error: unknown): error is InputError {
 /** Open the node of the home for one command. */
 async function runAlone(
   command: NodeCommand,
-  { home, engine, weights, signal, passphrase }: CommandContext,
+  { home, engine, weights, memory, signal, passphrase }: CommandContext,
   request: Record<string, unknown>,
   onProgress: (event: unknown) => void,
 ): Promise<unknown> {
@@ -151,6 +151,7 @@ async function runAlone(
     home,
     engine: await selectEngine(engine),
     weights,
+    ...(memory === undefined ? {} : { memory }),
     command: `flexmesh ${command.name}`,
     now: unixNow,
     ...(secret === undefined ? {} : { passphrase: secret }),

@@ -1,7 +1,7 @@
 /** Starts a node with its network, control socket and inference API, and stops all of it. Prints nothing. */
 import { activityLine } from '../commands/jobs.ts'
 import { nodeCommands } from '../commands/table.ts'
-import type { WeightFormat } from '../inference/weight-format.ts'
+import type { WeightChoice } from '../inference/weight-format.ts'
 import type { Digest } from '../lib/bytes.ts'
 import type { RouterChoice } from '../model/gates.ts'
 import type { NodeEvent } from '../node/events.ts'
@@ -29,7 +29,9 @@ export interface StartInit {
   /** Port of the API on 127.0.0.1; 0 for any free port. */
   readonly port: number
   readonly engine?: EngineChoice
-  readonly weights?: WeightFormat
+  readonly weights?: WeightChoice
+  /** Bytes that serving may take. */
+  readonly memory?: number
   readonly router?: RouterChoice
   readonly passphrase?: string
   /** Another server that computes the answers. */
@@ -39,9 +41,9 @@ export interface StartInit {
   readonly onEvent: (event: NodeEvent) => void
 }
 
-/** @throws InputError `no-home`, `home-in-use`, `not-a-member`, `port-in-use`, `engine-missing`. */
+/** @throws InputError `no-home`, `home-in-use`, `not-a-member`, `port-in-use`, `engine-missing`, `out-of-memory`. */
 export async function startNode(init: StartInit): Promise<RunningNode> {
-  const { home, passphrase, onEvent, log = SILENT, weights, router } = init
+  const { home, passphrase, onEvent, log = SILENT, weights, memory, router } = init
   const engine = await selectEngine(init.engine)
   const node = await FlexMeshNode.open({
     home,
@@ -54,11 +56,14 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     log,
     ...(passphrase === undefined ? {} : { passphrase }),
     ...(weights === undefined ? {} : { weights }),
+    ...(memory === undefined ? {} : { memory }),
     ...(router === undefined ? {} : { router }),
   })
   let control: Control | undefined
   let api: RunningServer | undefined
   try {
+    // Before anything is loaded: weights that do not fit are refused now, not at the first answer.
+    if (init.upstream === undefined) node.composer.served.servingFormat()
     await node.start()
     const apiKey = await loadApiKey(node.paths.apiKey)
     let port: number | undefined

@@ -42,7 +42,7 @@ export const START = localCommand({
     ),
   },
   async work(context, { port, listen, router, upstream: url, upstreamComposition }) {
-    const { home, engine, weights, output, signal } = context
+    const { home, engine, weights, memory, output, signal } = context
     const log = createLog(output)
     const upstream = await upstreamOf(url, upstreamComposition)
     const passphrase = await context.passphrase()
@@ -56,6 +56,7 @@ export const START = localCommand({
       port,
       engine,
       weights,
+      ...(memory === undefined ? {} : { memory }),
       log,
       onEvent: (event) => output.say(eventLine(event)),
       ...(router === undefined ? {} : { router }),
@@ -117,12 +118,18 @@ function printAddresses({ node, api }: RunningNode, upstream: Upstream | undefin
           ]
         : []),
       ...(upstream === undefined
-        ? []
+        ? weightsLines(node)
         : [
             `answers come from ${upstream.url.href}, which routes by router rows: an export cannot hold a gate`,
           ]),
     ],
   )
+}
+
+/** The format of the weights, unless the model is so small that it does not matter. */
+function weightsLines({ composer }: RunningNode['node']): string[] {
+  const { way, format, reason } = composer.served.servingFormat()
+  return way === 'copy' && format === 'fp32' ? [] : [reason]
 }
 
 function eventLine(event: NodeEvent): string {

@@ -20,6 +20,8 @@ export interface GenerateResult {
   readonly finish: 'stop' | 'max-tokens' | 'context'
   /** With this seed the same request gives the same answer. Absent at temperature 0, which needs none. */
   readonly seed?: number
+  /** Format of the weights and why it was chosen; absent for small models in fp32. */
+  readonly weights?: string
   /** Share of each expert in the routing weight of the answer, public model first. */
   readonly experts: readonly { readonly institution: string; readonly share: number }[]
 }
@@ -87,20 +89,23 @@ export const GENERATE = nodeCommand({
       }
       const shares = tally.shares()
       const experts = labels.map(({ institution }, e) => ({ institution, share: shares[e] as number }))
+      const { way, format, reason } = model.servingFormat()
+      const weights = way === 'copy' && format === 'fp32' ? {} : { weights: reason }
       const sampled = temperatureMilli > 0 ? { seed } : {}
       // The last token of an answer need not fit into the context, because no other follows it.
       const isFull = prompt.length + tokens > model.contextLength
       const finish = tokens >= maxTokens ? 'max-tokens' : isFull ? 'context' : 'stop'
-      return { text: answer + stream.flush(), tokens, finish, experts, ...sampled }
+      return { text: answer + stream.flush(), tokens, finish, experts, ...sampled, ...weights }
     } finally {
       lease.release()
     }
   },
-  words: ({ text: answer, finish, experts, seed }) => [
+  words: ({ text: answer, finish, experts, seed, weights }) => [
     answer,
     '',
     ...(finish === 'context' ? ['the answer is cut here, because the context is full'] : []),
     `carried by: ${experts.map(({ institution, share }) => `${institution} ${(100 * share).toFixed(0)} %`).join(', ')}`,
     ...(seed === undefined ? [] : [`seed: ${seed}`]),
+    ...(weights === undefined ? [] : [weights]),
   ],
 })

@@ -8,10 +8,16 @@ import type { PublicModel } from '../checkpoint/public-model.ts'
 import type { Generator } from '../inference/batcher.ts'
 import type { GeneratedToken } from '../inference/request-stream.ts'
 import type { Sampling } from '../inference/sampling.ts'
-import type { WeightFormat } from '../inference/weight-format.ts'
+import { chooseFormat, type ServingFormat } from '../inference/serving-format.ts'
+import type { WeightChoice } from '../inference/weight-format.ts'
+import type { KeptCodes } from '../inference/weight-loader.ts'
+import type { Digest } from '../lib/bytes.ts'
+import { defaultMemoryBudget } from '../lib/memory.ts'
 import type { Evaluation, HeldOutDocument } from '../model/evaluate.ts'
+import type { CodeFiles } from '../store/code-files.ts'
 import type { Engine } from '../tensor/engine.ts'
 import type { Composition } from './compose.ts'
+import { keptCodes } from './kept-codes.ts'
 import { type Selection, selectionRouting } from './selection.ts'
 
 export interface Completion {
@@ -20,6 +26,24 @@ export interface Completion {
   readonly maxTokens: number
   readonly sampling: Sampling
   readonly selection: Selection
+}
+
+/** How a composition is served. */
+export interface Serving {
+  readonly weights: WeightChoice
+  /** Bytes that serving may take. Default: `defaultMemoryBudget`. */
+  readonly memory?: number
+  /** Where codes of weights are kept. Default: nowhere. */
+  readonly codes?: KeptAt
+}
+
+/** The place where codes are kept. */
+export interface KeptAt {
+  readonly files: CodeFiles
+  /** Digest of the public model. */
+  readonly publicModel: Digest
+  /** Called when codes cannot be kept or read; serving goes on. */
+  readonly onFailure: (error: unknown) => void
 }
 
 /** A hold on a composed model. */
@@ -35,19 +59,41 @@ export class ComposedModel {
   readonly contextLength: number
   readonly #model: PublicModel
   readonly #engine: Engine
-  readonly #weights: WeightFormat
+  readonly #serving: Serving
+  readonly #ended = new AbortController()
+  #format: ServingFormat | undefined
   #generator: Promise<Generator> | undefined
   #holders = 0
   /** Set by `retire`. */
   #retired: Promise<void> | undefined
   readonly #free = Promise.withResolvers<void>()
 
-  constructor(engine: Engine, model: PublicModel, composition: Composition, weights: WeightFormat) {
-    this.#weights = weights
+  constructor(engine: Engine, model: PublicModel, composition: Composition, serving: Serving) {
+    this.#serving = serving
     this.#engine = engine
     this.#model = model
     this.composition = composition
     this.contextLength = model.config.maxPositionEmbeddings
+  }
+
+  /**
+   * The format in which the weights are served, chosen at the first call. Reads no weight.
+   * @throws InputError `out-of-memory`, `usage`: see `chooseFormat`.
+   */
+  servingFormat(): ServingFormat {
+    const { experts, weights } = this.composition
+    const { weights: choice, memory = defaultMemoryBudget() } = this.#serving
+    this.#format ??= chooseFormat(
+      {
+        config: this.#model.config,
+        weights,
+        E: experts.length + 1,
+        threads: this.#engine.threads ?? 0,
+      },
+      choice,
+      memory,
+    )
+    return this.#format
   }
 
   /** Hold the model while an answer is computed. @throws Error for a model that was retired. */
@@ -125,6 +171,8 @@ export class ComposedModel {
 
   async #disposeWhenFree(): Promise<void> {
     if (this.#holders > 0) await this.#free.promise
+    // Nobody waits for a generator that is still being created.
+    this.#ended.abort()
     // A failure to create the generator was thrown to the request that needed it.
     const generator = await this.#generator?.catch(() => undefined)
     this.#generator = undefined
@@ -142,13 +190,25 @@ export class ComposedModel {
 
   /** Loads the tensor library, which a node that has not answered yet does not hold in memory. */
   async #createGenerator(): Promise<Generator> {
+    const { format, way } = this.servingFormat()
     const { createGenerator } = await import('../inference/generate.ts')
     const { experts, weights, topK } = this.composition
     return createGenerator(this.#engine, this.#model.config, weights, {
       E: experts.length + 1,
       topK,
       contextLength: this.contextLength,
-      weights: this.#weights,
+      weights: format,
+      way,
+      kept: this.#keptCodes(),
+      signal: this.#ended.signal,
     })
+  }
+
+  /** Places for the codes of the public model and of every expert whose file the store has. */
+  #keptCodes(): (KeptCodes | undefined)[] {
+    const { codes } = this.#serving
+    if (codes === undefined) return []
+    const owners = [codes.publicModel, ...this.composition.experts.map(({ file }) => file)]
+    return owners.map((owner) => owner && keptCodes(codes.files, owner, codes.onFailure))
   }
 }

@@ -4,14 +4,16 @@
  */
 import type { AcceptedExpert } from '../acceptance/accepted-experts.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
-import type { WeightFormat } from '../inference/weight-format.ts'
+import type { WeightChoice } from '../inference/weight-format.ts'
 import type { Digest } from '../lib/bytes.ts'
+import { defaultMemoryBudget } from '../lib/memory.ts'
 import type { RouterChoice } from '../model/gates.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
+import type { CodeFiles } from '../store/code-files.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { type Composition, compose } from './compose.ts'
-import { ComposedModel, type Lease } from './composed-model.ts'
+import { ComposedModel, type Lease, type Serving } from './composed-model.ts'
 
 export interface ComposerInit {
   readonly engine: Engine
@@ -21,7 +23,11 @@ export interface ComposerInit {
   readonly topK: number
   readonly router: RouterChoice
   /** Format of the weights in memory while serving. */
-  readonly weights: WeightFormat
+  readonly weights: WeightChoice
+  /** Bytes that serving may take. Default: `defaultMemoryBudget` when this is created. */
+  readonly memory?: number | undefined
+  /** Where codes of weights are kept. Default: nowhere. */
+  readonly codes?: CodeFiles
   /** Experts in use now. */
   readonly experts: () => readonly AcceptedExpert[]
   /** Router statistics of the public text. Slow at the first call, so called only if a gate may be solved. */
@@ -42,12 +48,20 @@ export interface ComposeRequest {
 export class Composer {
   readonly #init: ComposerInit
   #served: ComposedModel
+  readonly #serving: Serving
   readonly #retiring = new Set<Promise<void>>()
 
   /** Serves the public model alone until `recompose`. */
   constructor(init: ComposerInit) {
     this.#init = init
-    const { publicModel, publicModelDigest: digest, topK } = init
+    const { publicModel, publicModelDigest: digest, topK, weights, memory, codes: files, log } = init
+    const onFailure = (error: unknown): void => log?.warn('coded weights are not kept', error)
+    this.#serving = {
+      weights,
+      // Fixed now: later, the weights of this process itself take a part of the memory that is free now.
+      memory: memory ?? defaultMemoryBudget(),
+      ...(files === undefined ? {} : { codes: { files, publicModel: digest, onFailure } }),
+    }
     this.#served = this.modelOf(
       compose(publicModel.config, { digest, weights: publicModel.weights }, [], topK),
     )
@@ -73,8 +87,8 @@ export class Composer {
 
   /** A model of another composition than the served one; the caller retires it. */
   modelOf(composition: Composition): ComposedModel {
-    const { engine, publicModel, weights } = this.#init
-    return new ComposedModel(engine, publicModel, composition, weights)
+    const { engine, publicModel } = this.#init
+    return new ComposedModel(engine, publicModel, composition, this.#serving)
   }
 
   /** Compose experts without serving the result. */

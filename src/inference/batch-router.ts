@@ -6,7 +6,7 @@ import { biasName } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
 import { planRouting, type RoutingPlan, type SequenceRouting } from '../model/routing-plan.ts'
 import { gateToken } from '../model/solved-router.ts'
-import type { Params } from '../model/weights.ts'
+import { type WeightMap, wholeValues } from '../model/weights.ts'
 import type { KvCache } from './kv-cache.ts'
 
 /** The members of a batch that routing needs. */
@@ -23,6 +23,14 @@ export interface RoutedBatch {
   readonly routings: readonly SequenceRouting[]
 }
 
+export interface BatchRouterInit {
+  /** Number of experts, the public one included. */
+  readonly E: number
+  readonly topK: number
+  /** Maximum number of tokens of a batch. */
+  readonly maxRows: number
+}
+
 export class BatchRouter {
   readonly #E: number
   readonly #topK: number
@@ -31,17 +39,22 @@ export class BatchRouter {
   /** Gate logits of the current batch (maxRows, E), the same in every layer. */
   readonly #gateLogits: Float32Array
 
-  constructor(
-    config: ModelConfig,
-    params: Params,
-    { E, topK, maxRows }: { E: number; topK: number; maxRows: number },
-  ) {
+  private constructor(bias: readonly Float32Array[], { E, topK, maxRows }: BatchRouterInit) {
     this.#E = E
     this.#topK = topK
-    this.#bias = Array.from({ length: config.numHiddenLayers }, (_, layer) =>
-      (params.get(biasName(layer))?.data ?? new Float32Array(E)).map((b) => Math.min(b, 0)),
-    )
+    this.#bias = bias
     this.#gateLogits = new Float32Array(maxRows * E)
+  }
+
+  /** Reads the biases; without one for a layer, all are 0. @throws as `WeightSource.read`. */
+  static async create(config: ModelConfig, weights: WeightMap, init: BatchRouterInit): Promise<BatchRouter> {
+    const bias: Float32Array[] = []
+    for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+      const weight = weights.get(biasName(layer))
+      const values = weight === undefined ? new Float32Array(init.E) : await wholeValues(weight)
+      bias.push(values.map((b) => Math.min(b, 0)))
+    }
+    return new BatchRouter(bias, init)
   }
 
   /**

@@ -7,7 +7,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { ModelConfig } from '../model/config.ts'
 import type { SequenceRouting } from '../model/routing-plan.ts'
-import type { Decoder, DecoderOutput } from './decoder.ts'
+import type { DecoderOutput, PromptReader } from './decoder.ts'
 import { KvCache } from './kv-cache.ts'
 import { PrefixCache } from './prefix-cache.ts'
 import { type GeneratedToken, type GenerateRequest, RequestStream } from './request-stream.ts'
@@ -34,6 +34,8 @@ export interface BatcherInit {
   /** Maximum number of prompt tokens read in one step. */
   readonly prefillTokens: number
   readonly prefixCacheBytes: number
+  /** Releases the decoders. */
+  readonly dispose: () => Promise<void>
 }
 
 /** Milliseconds of steps after which the event loop gets a turn. */
@@ -41,7 +43,7 @@ const LONGEST_TURN_MS = 4
 
 export class Batcher implements Generator {
   readonly contextLength: number
-  readonly #decoder: Decoder
+  readonly #decoder: PromptReader
   readonly #tokenDecoder: TokenDecoder | undefined
   readonly #config: ModelConfig
   readonly #E: number
@@ -52,6 +54,7 @@ export class Batcher implements Generator {
   /** Holds the active requests. */
   #cache: KvCache
   readonly #prefixes: PrefixCache
+  readonly #dispose: () => Promise<void>
   readonly #waiting: RequestStream[] = []
   /** By slot in the cache. */
   readonly #active: RequestStream[] = []
@@ -61,7 +64,7 @@ export class Batcher implements Generator {
 
   /** @param tokenDecoder decodes the active requests; without one, `decoder` does */
   constructor(
-    decoder: Decoder,
+    decoder: PromptReader,
     tokenDecoder: TokenDecoder | undefined,
     config: ModelConfig,
     init: BatcherInit,
@@ -76,6 +79,7 @@ export class Batcher implements Generator {
     this.#prefillCache = this.#newPrefillCache()
     this.#cache = this.#newCache()
     this.#prefixes = new PrefixCache(init.prefixCacheBytes)
+    this.#dispose = init.dispose
   }
 
   async *generate(
@@ -114,8 +118,7 @@ export class Batcher implements Generator {
   async dispose(): Promise<void> {
     while (this.#isWorking) await this.#work
     await this.#work
-    await this.#tokenDecoder?.dispose()
-    await this.#decoder.dispose()
+    await this.#dispose()
   }
 
   /** Runs `action` after all earlier ones, because the buffers of the decoders serve one call at a time. */

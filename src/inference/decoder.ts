@@ -4,7 +4,8 @@
  * not know requests.
  *
  * Together with serving-layers.ts this computes the same function as model/transformer.ts (whole sequences in one
- * graph), inference/token-decoder.ts (one token by vector kernels) and model/onnx-graph.ts (export).
+ * graph), inference/token-decoder.ts (one token by vector kernels), inference/prompt-decoder.ts (prompts of large models)
+ * and model/onnx-graph.ts (export).
  * test/inference/generate.test.ts holds it equal to model/transformer.ts, with and without token-decoder.ts;
  * test/model/onnx-graph.test.ts holds the exported graph equal to it.
  */
@@ -53,6 +54,23 @@ export interface DecoderOutput {
   readonly shares: Float32Array
 }
 
+/** Reads prompts into a cache; its buffers serve one call at a time. */
+export interface PromptReader {
+  /**
+   * Reads the batch into the cache and computes the logits of each sequence's last token. The caller has ensured that
+   * the cache has space.
+   */
+  forward(cache: KvCache, batch: DecoderBatch): Promise<DecoderOutput>
+  /** Reads the batch into the cache without computing logits, when more of the prompt follows. */
+  prefill(cache: KvCache, batch: DecoderBatch): Promise<void>
+  /**
+   * Negative log-likelihood of `labels`, in nats: label t follows token t of the batch, which has one sequence. Reads
+   * the batch into the cache.
+   */
+  score(cache: KvCache, batch: DecoderBatch, labels: Int32Array): Promise<number>
+  dispose(): Promise<void>
+}
+
 /** A batch, with the positions of its tokens as inputs of every block. */
 interface Step {
   readonly batch: DecoderBatch
@@ -62,7 +80,7 @@ interface Step {
   readonly total: Int32Array
 }
 
-export class Decoder {
+export class Decoder implements PromptReader {
   readonly #config: ModelConfig
   readonly #init: DecoderInit
   readonly #layers: ServingLayers
@@ -84,7 +102,13 @@ export class Decoder {
   readonly #router: Rows
   readonly #logits: Rows
 
-  private constructor(config: ModelConfig, params: Params, init: DecoderInit, layers: ServingLayers) {
+  private constructor(
+    config: ModelConfig,
+    params: Params,
+    init: DecoderInit,
+    layers: ServingLayers,
+    batchRouter: BatchRouter,
+  ) {
     const { maxRows, E } = init
     this.#config = config
     this.#init = init
@@ -93,7 +117,7 @@ export class Decoder {
     this.#memory = memory
     this.#lowRank = layers.lowRank && new LowRankMixture(layers.lowRank, config, memory)
     this.#embedding = requireParam(params, 'model.embed_tokens.weight').data
-    this.#batchRouter = new BatchRouter(config, params, init)
+    this.#batchRouter = batchRouter
     this.#rotary = rotaryHalves(config, init.contextLength)
     const wide = (): Rows => memory.rows(config.hiddenSize)
     this.#u = wide()
@@ -116,13 +140,12 @@ export class Decoder {
   ): Promise<Decoder> {
     const { E, contextLength } = init
     const layers = await compileServingLayers(engine, config, params, quantized, E, contextLength)
-    return new Decoder(config, params, init, layers)
+    return new Decoder(config, params, init, layers, await BatchRouter.create(config, params, init))
   }
 
   /**
-   * Reads the batch into the cache and computes the logits of each sequence's last token. The caller has ensured that
-   * the cache has space. In the last block only the last token of each sequence attends and uses experts; for the other
-   * tokens only keys and values are computed.
+   * In the last block only the last token of each sequence attends and uses experts; for the other tokens only keys and
+   * values are computed.
    */
   async forward(cache: KvCache, batch: DecoderBatch): Promise<DecoderOutput> {
     const { B } = batch
@@ -135,17 +158,12 @@ export class Decoder {
     return { logits: await this.#head(Array.from({ length: B }, (_, b) => b)), shares }
   }
 
-  /** Reads the batch into the cache without computing logits, when more of the prompt follows. */
   async prefill(cache: KvCache, batch: DecoderBatch): Promise<void> {
     const step = this.#stepOf(batch)
     await this.#lowerBlocks(cache, step)
     await this.#cacheKeysValues(cache, step)
   }
 
-  /**
-   * Negative log-likelihood of `labels`, in nats: label t follows token t of the batch, which has one sequence. Reads
-   * the batch into the cache.
-   */
   async score(cache: KvCache, batch: DecoderBatch, labels: Int32Array): Promise<number> {
     const step = this.#stepOf(batch)
     await this.#lowerBlocks(cache, step)
@@ -154,11 +172,7 @@ export class Decoder {
     const logits = await this.#head(Array.from(labels.keys()))
     let nats = 0
     labels.forEach((label, row) => {
-      const z = logits.subarray(row * V, (row + 1) * V)
-      const peak = z.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)
-      let total = 0
-      for (const value of z) total += Math.exp(value - peak)
-      nats += peak + Math.log(total) - (z[label] as number)
+      nats += negativeLogLikelihood(logits.subarray(row * V, (row + 1) * V), label)
     })
     return nats
   }
@@ -288,8 +302,16 @@ export class Decoder {
   }
 }
 
+/** Negative log-likelihood of a token, in nats. @param logits (V) before it */
+export function negativeLogLikelihood(logits: Float32Array, token: number): number {
+  const peak = logits.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)
+  let total = 0
+  for (const value of logits) total += Math.exp(value - peak)
+  return peak + Math.log(total) - (logits[token] as number)
+}
+
 /** The batch reduced to the last token of each sequence; the tokens before it count as cached. */
-function lastOf({ slot, B, T, ids, lengths, routings }: DecoderBatch): DecoderBatch {
+export function lastOf({ slot, B, T, ids, lengths, routings }: DecoderBatch): DecoderBatch {
   return {
     slot,
     B,

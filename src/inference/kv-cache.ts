@@ -3,7 +3,7 @@
  * use are always the first ones, so one run serves any number of them. Capacity grows by doubling, so memory follows
  * the actual use and not the longest context. Does not know tokens or engines.
  */
-import { headSize, type ModelConfig } from '../model/config.ts'
+import { headSize, keyValueWidth, type ModelConfig } from '../model/config.ts'
 
 /** Initial capacity of a slot, in positions. */
 const FIRST_POSITIONS = 128
@@ -264,6 +264,11 @@ export class KvCache {
     }
     return view
   }
+}
+
+/** Bytes of the keys and values of `positions` positions, in all layers. */
+export function keysValuesBytes(config: ModelConfig, positions: number): number {
+  return 4 * 2 * config.numHiddenLayers * keyValueWidth(config) * positions
 }
 
 /** Doubles `now` until it reaches `wanted`; at most `max`. */

@@ -1,29 +1,30 @@
 /**
  * Computes one more token of each active sequence with the vector kernels, which read weights as one sequential
- * stream, once for four sequences, and only those of experts that some token chose. Uses its own copy of the weights.
- * Prompts are read by decoder.ts. Does not know requests.
+ * stream, once for several sequences, and only those of experts that some token chose. Prompts are read by decoder.ts
+ * or, from the same weights, by prompt-decoder.ts. Does not know requests.
  *
- * Three other files compute the same function: model/transformer.ts (whole sequences in one graph),
- * inference/decoder.ts with serving-layers.ts, and model/onnx-graph.ts (export). test/inference/generate.test.ts
+ * Other files compute the same function: model/transformer.ts (whole sequences in one graph), inference/decoder.ts with
+ * serving-layers.ts, inference/prompt-decoder.ts, and model/onnx-graph.ts (export). test/inference/generate.test.ts
  * holds this file equal to model/transformer.ts, test/model/onnx-graph.test.ts holds the exported graph equal to it,
  * and test/inference/token-decoder.test.ts holds it to a reference in double precision.
  */
-import { setImmediate } from 'node:timers/promises'
 import type { VectorKernels } from '../kernels/vector-kernels.ts'
 import type { PlainVectors, ProductResults } from '../kernels/vector-layout.ts'
-import { VectorThreads } from '../kernels/vector-threads.ts'
+import type { VectorThreads } from '../kernels/vector-threads.ts'
 import { headSize, keyValueWidth, type ModelConfig } from '../model/config.ts'
 import { type RotaryHalves, rotaryHalves } from '../model/layers.ts'
-import { requireParam } from '../model/params.ts'
-import type { SequenceRouting } from '../model/routing-plan.ts'
-import type { Params } from '../model/weights.ts'
+import type { ExpertRows, SequenceRouting } from '../model/routing-plan.ts'
+import type { WeightMap } from '../model/weights.ts'
 import { AttentionMemory } from './attention-memory.ts'
 import { BatchRouter } from './batch-router.ts'
 import type { DecoderOutput } from './decoder.ts'
+import { createDecodingState, type DecodingState, type Gains, vectorOf } from './decoding-state.ts'
+import type { HeldWeights } from './held-weights.ts'
 import type { KvCache } from './kv-cache.ts'
-import type { QuantizedParams } from './quantized-params.ts'
+import { runJobs } from './run-jobs.ts'
+import { Turns } from './turns.ts'
 import { VectorExperts } from './vector-experts.ts'
-import { ATTENTION, type Attention, type Gains, layOutTrunk, type TrunkLayout } from './weight-layout.ts'
+import { ATTENTION } from './weight-plan.ts'
 
 export interface TokenDecoderInit {
   /** Number of experts, the public one included. */
@@ -33,8 +34,10 @@ export interface TokenDecoderInit {
   readonly contextLength: number
   /** Maximum number of sequences of one step. */
   readonly streams: number
-  /** Number of threads, the caller included. */
+  /** Number of threads of the pool. */
   readonly threads: number
+  /** Writes the embedding of a token, (C). */
+  readonly embed: (token: number, into: Float32Array) => void
 }
 
 /** One new token for each of the B sequences in the first B cache slots. */
@@ -47,57 +50,68 @@ export interface TokenBatch {
   readonly routings: readonly SequenceRouting[]
 }
 
-/** Milliseconds after which the event loop gets a turn, at the end of a layer. */
+/** Milliseconds after which the event loop gets a turn, between two lists of products. */
 const LONGEST_TURN_MS = 4
+
+/** Parts of the head of the largest vocabulary that fits memory. */
+const MAX_HEAD_PARTS = 64
+
+/** Maximum number of jobs of one list for a mixture of E experts. */
+export function longestList(E: number): number {
+  return Math.max(ATTENTION.length, MAX_HEAD_PARTS, 2 * E + 2)
+}
 
 export class TokenDecoder {
   /** Memory that the cache of its sequences must use. */
   readonly memory: AttentionMemory
   readonly #config: ModelConfig
   readonly #E: number
+  readonly #embed: TokenDecoderInit['embed']
   readonly #threads: VectorThreads
-  readonly #trunk: TrunkLayout
+  readonly #held: HeldWeights
+  readonly #state: DecodingState
   readonly #kernels: VectorKernels
   readonly #experts: VectorExperts
-  readonly #embedding: Float32Array
   readonly #batchRouter: BatchRouter
   readonly #rotary: RotaryHalves
+  readonly #logits: Float32Array
 
   private constructor(
-    config: ModelConfig,
-    params: Params,
-    quantized: QuantizedParams | undefined,
-    init: TokenDecoderInit,
     threads: VectorThreads,
+    held: HeldWeights,
+    state: DecodingState,
+    batchRouter: BatchRouter,
+    init: TokenDecoderInit,
   ) {
-    const { E, streams } = init
+    const { config } = held
     this.#config = config
-    this.#E = E
+    this.#E = init.E
+    this.#embed = init.embed
     this.#threads = threads
-    this.memory = new AttentionMemory(threads, streams, config.hiddenSize, init.threads)
-    this.#trunk = layOutTrunk(threads, config, params, quantized, init)
-    this.#kernels = this.#trunk.block.kernels
-    this.#experts = new VectorExperts(threads, config, params, quantized, this.#trunk, init)
-    this.#embedding = requireParam(params, 'model.embed_tokens.weight').data
-    this.#batchRouter = new BatchRouter(config, params, { ...init, maxRows: streams })
+    this.#held = held
+    this.#state = state
+    this.#kernels = state.block.kernels
+    this.#experts = new VectorExperts(threads, held, state)
+    this.#batchRouter = batchRouter
     this.#rotary = rotaryHalves(config, init.contextLength)
+    this.#logits = new Float32Array(init.streams * config.vocabSize)
+    this.memory = new AttentionMemory(threads, init.streams, config.hiddenSize, init.threads)
   }
 
-  /** Copies the weights and starts the threads. @throws RangeError if the system cannot provide the memory. */
+  /**
+   * @param threads runs lists of `longestList(E)` jobs; belongs to the caller
+   * @param weights the weights of which `held` has the matrices
+   * @throws RangeError if the system cannot provide the memory; as `WeightSource.read`.
+   */
   static async create(
-    config: ModelConfig,
-    params: Params,
-    quantized: QuantizedParams | undefined,
+    threads: VectorThreads,
+    held: HeldWeights,
+    weights: WeightMap,
     init: TokenDecoderInit,
   ): Promise<TokenDecoder> {
-    const longestList = Math.max(ATTENTION.length, init.E)
-    const threads = await VectorThreads.create(init.threads, longestList)
-    try {
-      return new TokenDecoder(config, params, quantized, init, threads)
-    } catch (error) {
-      await threads.dispose()
-      throw error
-    }
+    const state = await createDecodingState(threads, held.config, weights, init)
+    const router = await BatchRouter.create(held.config, weights, { ...init, maxRows: init.streams })
+    return new TokenDecoder(threads, held, state, router, init)
   }
 
   /**
@@ -111,38 +125,46 @@ export class TokenDecoder {
     const batch = { slot: 0, T: 1, ids, lengths, routings }
     this.#batchRouter.begin(cache, batch)
     const shares = new Float32Array(B * E)
-    const stream = this.#trunk.u.first(B)
     ids.forEach((id, b) => {
-      stream.set(this.#embedding.subarray(id * C, (id + 1) * C), b * C)
+      this.#embed(id, vectorOf(this.#state.u, b, C))
     })
     this.#setAngles(lengths)
-    let turn = performance.now()
+    const turns = new Turns(LONGEST_TURN_MS)
     for (let layer = 0; layer < L; layer++) {
       this.#addPreviousBlock(layer, B)
       this.#attend(cache, layer, lengths)
       const router = this.#route(layer, B)
       const plan = this.#batchRouter.plan(layer, batch, router)
-      this.#experts.run(layer, B, plan.experts)
+      if (turns.isDue) await turns.take()
+      await this.#experts.run(layer, B, plan.experts, turns)
       for (let i = 0; i < B * E; i++) shares[i] = (shares[i] as number) + (plan.shares[i] as number) / L
-      if (performance.now() - turn > LONGEST_TURN_MS) {
-        await setImmediate()
-        turn = performance.now()
-      }
+      if (turns.isDue) await turns.take()
     }
     this.#addPreviousBlock(L, B)
-    return { logits: this.#head(B), shares }
+    return { logits: await this.#head(B, turns), shares }
   }
 
-  /** Stops the threads. */
-  async dispose(): Promise<void> {
-    await this.#threads.dispose()
+  /**
+   * Weighted sums (n, C) of the chosen experts' outputs for a few vectors u (n, C) of a prompt; valid until the next
+   * call of this decoder.
+   */
+  async runExperts(
+    layer: number,
+    n: number,
+    u: Float32Array,
+    chosen: readonly ExpertRows[],
+    turns: Turns,
+  ): Promise<Float32Array> {
+    this.#state.u.first(n).set(u)
+    await this.#experts.run(layer, n, chosen, turns)
+    return this.#state.y.first(n)
   }
 
   /** Copies the rotary tables of each sequence's next position. */
   #setAngles(positions: readonly number[]): void {
     const half = headSize(this.#config) / 2
     for (const name of ['cos', 'sin'] as const) {
-      const angles = this.#trunk[name].first(positions.length)
+      const angles = this.#state[name].first(positions.length)
       positions.forEach((position, b) => {
         angles.set(this.#rotary[name].subarray(position * half, (position + 1) * half), b * half)
       })
@@ -151,13 +173,13 @@ export class TokenDecoder {
 
   /** Completes the previous block, if there is one: u += norm(y), where y is the output of its experts. */
   #addPreviousBlock(layer: number, B: number): void {
-    if (layer > 0) this.#addToStream(this.#trunk.gains[layer - 1]?.ffn as number, B)
+    if (layer > 0) this.#addToStream(this.#state.gains[layer - 1]?.ffn as number, B)
   }
 
   /** u += norm(y). */
   #addToStream(gain: number, B: number): void {
     const { hiddenSize: C, rmsNormEps } = this.#config
-    const { u, y } = this.#trunk
+    const { u, y } = this.#state
     for (let b = 0; b < B; b++) this.#kernels.addRmsNorm(y.at(b), gain, u.at(b), C, rmsNormEps)
   }
 
@@ -165,25 +187,25 @@ export class TokenDecoder {
   #attend(cache: KvCache, layer: number, lengths: readonly number[]): void {
     const { hiddenSize: C, rmsNormEps, numAttentionHeads, numKeyValueHeads } = this.#config
     const B = lengths.length
-    const trunk = this.#trunk
-    const { block, x, u, y, q, k, v, cos, sin, products } = trunk
+    const { u, y, q, k, v, cos, sin, gains: allGains } = this.#state
     const kernels = this.#kernels
     const past = this.memory.block(layer)
-    const weights = trunk.attention[layer] as Attention
-    const gains = trunk.gains[layer] as Gains
+    const held = this.#held.attention(layer)
+    const { block, matrices, x } = held
+    const gains = allGains[layer] as Gains
     const K = keyValueWidth(this.#config)
     const from = { kind: 'product', block, x: x.address, vectors: B } as const
-    for (let b = 0; b < B; b++) x.writeFrom(B, b, u.at(b))
+    for (let b = 0; b < B; b++) x.write(B, b, vectorOf(u, b, C))
     this.#threads.run([
-      { ...from, matrix: weights.q_proj, y: products.q.address },
-      { ...from, matrix: weights.k_proj, y: products.k.address },
-      { ...from, matrix: weights.v_proj, y: products.v.address },
+      { ...from, matrix: matrices.q_proj, y: held.q.address },
+      { ...from, matrix: matrices.k_proj, y: held.k.address },
+      { ...from, matrix: matrices.v_proj, y: held.v.address },
     ])
     const half = headSize(this.#config) / 2
     lengths.forEach((length, b) => {
-      this.#readOutput(products.q, b, q)
-      this.#readOutput(products.k, b, k)
-      this.#readOutput(products.v, b, v)
+      readResult(held.q, b, q, C)
+      readResult(held.k, b, k, K)
+      readResult(held.v, b, v, K)
       kernels.rmsNorm(q.at(b), gains.q, q.at(b), C, rmsNormEps)
       kernels.rmsNorm(k.at(b), gains.k, k.at(b), K, rmsNormEps)
       kernels.rotate(q.at(b), cos.at(b), sin.at(b), half, C)
@@ -209,40 +231,61 @@ export class TokenDecoder {
         width: headSize(this.#config),
       },
     ])
-    q.first(B).set(past.mixed.subarray(0, B * C))
-    for (let b = 0; b < B; b++) x.writeFrom(B, b, q.at(b))
-    this.#threads.run([{ ...from, matrix: weights.o_proj, y: products.q.address }])
-    for (let b = 0; b < B; b++) this.#readOutput(products.q, b, y)
+    for (let b = 0; b < B; b++) x.write(B, b, past.mixed.subarray(b * C, (b + 1) * C))
+    this.#threads.run([{ ...from, matrix: matrices.o_proj, y: held.q.address }])
+    for (let b = 0; b < B; b++) readResult(held.q, b, y, C)
     this.#addToStream(gains.attention, B)
   }
 
   /** Logits of the router rows (B, E), without bias. */
   #route(layer: number, B: number): Float32Array {
     const { hiddenSize: C } = this.#config
-    const { u, routerRows, routerLogits } = this.#trunk
+    const { u, routerRows, routerLogits } = this.#state
     const rows = routerRows[layer] as number
     for (let b = 0; b < B; b++) this.#kernels.dots(u.at(b), rows, routerLogits.at(b), this.#E, C)
     return routerLogits.first(B)
   }
 
-  /** Copies result b of a product to vector b of `to`. */
-  #readOutput(from: ProductResults, b: number, to: PlainVectors): void {
-    const result = from.vector(b)
-    to.first(b + 1).set(result, b * result.length)
-  }
-
   /** Logits (B, V) of the residual stream, which this overwrites. */
-  #head(B: number): Float32Array {
+  async #head(B: number, turns: Turns): Promise<Float32Array> {
     const { hiddenSize: C, rmsNormEps } = this.#config
-    const { block, x, u, head, finalGain, products, logits } = this.#trunk
-    const kernels = this.#kernels
-    for (let b = 0; b < B; b++) {
-      kernels.rmsNorm(u.at(b), finalGain, u.at(b), C, rmsNormEps)
-      x.writeFrom(B, b, u.at(b))
-    }
-    const y = products.logits.address
-    this.#threads.run([{ kind: 'product', block, x: x.address, matrix: head, y, vectors: B }])
-    for (let b = 0; b < B; b++) this.#readOutput(products.logits, b, logits)
-    return logits.first(B)
+    const { u, finalGain } = this.#state
+    for (let b = 0; b < B; b++) this.#kernels.rmsNorm(u.at(b), finalGain, u.at(b), C, rmsNormEps)
+    return multiplyHead(this.#threads, this.#held, u.first(B), B, this.#logits, turns)
   }
+}
+
+/** Copies result b of a product to vector b of `to`. */
+function readResult(from: ProductResults, b: number, to: PlainVectors, width: number): void {
+  vectorOf(to, b, width).set(from.vector(b))
+}
+
+/**
+ * Products of the head with the first `n` vectors of `x` (n, C), which are at most as many as `held` has space for.
+ * @param into the first n rows of it (n, V) receive the logits
+ * @returns those rows
+ */
+export async function multiplyHead(
+  threads: VectorThreads,
+  held: HeldWeights,
+  x: Float32Array,
+  n: number,
+  into: Float32Array,
+  turns: Turns,
+): Promise<Float32Array> {
+  const { hiddenSize: C, vocabSize: V } = held.config
+  for (const input of new Set(held.head.map((part) => part.x))) {
+    for (let i = 0; i < n; i++) input.write(n, i, x.subarray(i * C, (i + 1) * C))
+  }
+  await runJobs(
+    threads,
+    held.head.map(({ block, matrix, x: { address }, logits }) => ({
+      ...{ kind: 'product', block, matrix, x: address, y: logits.address, vectors: n },
+    })),
+    turns,
+  )
+  for (const { from, logits } of held.head) {
+    for (let i = 0; i < n; i++) into.set(logits.vector(i), i * V + from)
+  }
+  return into.subarray(0, n * V)
 }

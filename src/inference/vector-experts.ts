@@ -1,91 +1,240 @@
 /**
- * Runs the chosen experts of a layer with the vector kernels. The weights of every expert are in their own block of
- * memory, so vectors are copied between it and the block of the trunk. Does not know attention, caches or tokens.
+ * Runs the chosen experts of a layer with the vector kernels. Vectors are copied between the block of the decoding
+ * state and the blocks of the experts, because kernels address one block. Experts that are the public FFN plus a
+ * low-rank difference, W + B A, share the products with W: each vector is multiplied by the public weights once,
+ * however many of these experts it chose. Does not know attention, caches or tokens.
  */
 import type { Job } from '../kernels/vector-jobs.ts'
+import type { ProductInputs, ProductResults } from '../kernels/vector-layout.ts'
 import type { VectorThreads } from '../kernels/vector-threads.ts'
-import type { ModelConfig } from '../model/config.ts'
+import { type FfnProjection, PUBLIC_EXPERT } from '../lib/tensor-names.ts'
 import type { ExpertRows } from '../model/routing-plan.ts'
-import type { Params } from '../model/weights.ts'
-import type { QuantizedParams } from './quantized-params.ts'
-import { type ExpertLayout, type Ffn, layOutExpert, type TrunkLayout } from './weight-layout.ts'
+import { type DecodingState, vectorOf } from './decoding-state.ts'
+import type { HeldFactors, HeldFfn, HeldWeights } from './held-weights.ts'
+import { runJobs } from './run-jobs.ts'
+import type { Turns } from './turns.ts'
+
+/** A low-rank expert chosen for some vectors, with the weights of its layer. */
+interface Guest extends ExpertRows {
+  readonly held: HeldFactors
+}
 
 export class VectorExperts {
-  readonly #config: ModelConfig
   readonly #threads: VectorThreads
-  readonly #trunk: TrunkLayout
-  readonly #experts: readonly ExpertLayout[]
+  readonly #held: HeldWeights
+  readonly #state: DecodingState
 
-  /** Copies the weights. @throws RangeError if the system cannot provide the memory. */
-  constructor(
-    threads: VectorThreads,
-    config: ModelConfig,
-    params: Params,
-    quantized: QuantizedParams | undefined,
-    trunk: TrunkLayout,
-    { E, streams }: { E: number; streams: number },
-  ) {
-    this.#config = config
+  constructor(threads: VectorThreads, held: HeldWeights, state: DecodingState) {
     this.#threads = threads
-    this.#trunk = trunk
-    this.#experts = Array.from({ length: E }, (_, e) =>
-      layOutExpert(threads, config, params, quantized, e, streams),
-    )
+    this.#held = held
+    this.#state = state
   }
 
-  /** Sets the first B vectors y of the trunk to the weighted sums of the chosen experts' outputs for the vectors u. */
-  run(layer: number, B: number, chosen: readonly ExpertRows[]): void {
-    for (const { expert, rows } of chosen) this.#writeInputs(this.#experts[expert] as ExpertLayout, rows)
-    this.#threads.run(chosen.map((one) => this.#gatedProduct(layer, one)))
-    for (const { expert, rows } of chosen) this.#writeInner(this.#experts[expert] as ExpertLayout, rows)
-    this.#threads.run(chosen.map((one) => this.#downProduct(layer, one)))
-    this.#trunk.y.first(B).fill(0)
-    for (const one of chosen) this.#addOutputs(one)
-  }
-
-  #writeInputs({ x }: ExpertLayout, rows: readonly number[]): void {
-    const { u } = this.#trunk
-    const { hiddenSize: C } = this.#config
-    rows.forEach((row, i) => {
-      x.write(rows.length, i, u.first(row + 1).subarray(row * C))
+  /** Sets the first B vectors y of the state to the weighted sums of the chosen experts' outputs for the vectors u. */
+  async run(layer: number, B: number, chosen: readonly ExpertRows[], turns: Turns): Promise<void> {
+    const guests = chosen.flatMap((one): Guest[] => {
+      const held = this.#held.factors(layer, one.expert)
+      return held === undefined ? [] : [{ ...one, held }]
     })
-  }
-
-  #gatedProduct(layer: number, { expert, rows }: ExpertRows): Job {
-    const { block, ffn, x, gate, up } = this.#experts[expert] as ExpertLayout
-    const { gate_proj, up_proj } = ffn[layer] as Ffn
-    return {
-      kind: 'swiGlu',
-      block,
-      vectors: rows.length,
-      x: x.address,
-      gateWeights: gate_proj,
-      upWeights: up_proj,
-      y: gate.address,
-      scratch: up.address,
+    const isShared = guests.length > 0
+    const whole = chosen.filter(
+      ({ expert }) =>
+        this.#held.factors(layer, expert) === undefined && !(isShared && expert === PUBLIC_EXPERT),
+    )
+    this.#state.y.first(B).fill(0)
+    if (whole.length > 0) await this.#addWhole(layer, whole, turns)
+    if (isShared) {
+      const publicRows = chosen.find(({ expert }) => expert === PUBLIC_EXPERT)
+      await this.#addLowRank(layer, guests, publicRows, turns)
     }
   }
 
-  /** Brings the gated vectors into the layout that the down projection reads. */
-  #writeInner({ gate, inner }: ExpertLayout, rows: readonly number[]): void {
-    rows.forEach((_, i) => {
-      inner.writeFrom(rows.length, i, gate.at(i))
+  async #addWhole(layer: number, chosen: readonly ExpertRows[], turns: Turns): Promise<void> {
+    const ffns = chosen.map(({ expert }) => this.#held.ffn(layer, expert))
+    chosen.forEach(({ rows }, i) => {
+      this.#writeState((ffns[i] as HeldFfn).x, rows)
+    })
+    await runJobs(
+      this.#threads,
+      chosen.map(({ rows }, i) => gatedProduct(ffns[i] as HeldFfn, rows.length)),
+      turns,
+    )
+    chosen.forEach(({ rows }, i) => {
+      const { gate, inner } = ffns[i] as HeldFfn
+      passOn(gate, inner, rows.length)
+    })
+    await runJobs(
+      this.#threads,
+      chosen.map(({ rows }, i) => downProduct(ffns[i] as HeldFfn, rows.length)),
+      turns,
+    )
+    chosen.forEach((one, i) => {
+      this.#addToState((ffns[i] as HeldFfn).y, one)
     })
   }
 
-  #downProduct(layer: number, { expert, rows }: ExpertRows): Job {
-    const { block, ffn, inner, y } = this.#experts[expert] as ExpertLayout
-    const { down_proj } = ffn[layer] as Ffn
-    return { kind: 'product', block, vectors: rows.length, x: inner.address, matrix: down_proj, y: y.address }
+  /** Adds the outputs of low-rank experts and of the public expert. */
+  async #addLowRank(
+    layer: number,
+    guests: readonly Guest[],
+    publicRows: ExpertRows | undefined,
+    turns: Turns,
+  ): Promise<void> {
+    const shared = this.#held.ffn(layer, PUBLIC_EXPERT)
+    const used = [...new Set([...guests, publicRows].flatMap((one) => one?.rows ?? []))].sort((a, b) => a - b)
+    const indexOf = new Map(used.map((row, index) => [row, index]))
+    const n = used.length
+    this.#writeState(shared.x, used)
+    for (const { held, rows } of guests) this.#writeState(held.x, rows)
+    const { block, x } = shared
+    await runJobs(
+      this.#threads,
+      [
+        ...(['gate_proj', 'up_proj'] as const).map((name) =>
+          product(block, shared.matrices[name], x, name === 'gate_proj' ? shared.gate : shared.up, n),
+        ),
+        ...guests.flatMap(({ held, rows }) => [
+          reduced(held, 'gate_proj', held.x, rows.length),
+          reduced(held, 'up_proj', held.x, rows.length),
+        ]),
+      ],
+      turns,
+    )
+    for (const { held, rows } of guests) {
+      for (const name of ['gate_proj', 'up_proj'] as const) {
+        passOn(held.low[name].result, held.low[name].input, rows.length)
+        const [from, to] = name === 'gate_proj' ? [shared.gate, held.gate] : [shared.up, held.up]
+        rows.forEach((row, i) => {
+          to.vector(i).set(from.vector(indexOf.get(row) as number))
+        })
+      }
+    }
+    await runJobs(
+      this.#threads,
+      guests.flatMap(({ held, rows }) => [
+        restored(held, 'gate_proj', held.gate, rows.length, true),
+        restored(held, 'up_proj', held.up, rows.length, true),
+      ]),
+      turns,
+    )
+    // The down projection is linear, so its public weight is applied once, to the weighted sum of the inner vectors.
+    const sums = used.map(() => new Float32Array(shared.gate.vector(0).length))
+    const addInner = (gate: ProductResults, one: ExpertRows, at: (i: number) => number): void => {
+      one.rows.forEach((row, i) => {
+        addScaled(
+          gate.vector(at(i)),
+          one.weights[i] as number,
+          sums[indexOf.get(row) as number] as Float32Array,
+        )
+      })
+    }
+    for (const guest of guests) {
+      const { held, rows } = guest
+      activate(held.block, held.gate, held.up, rows.length)
+      addInner(held.gate, guest, (i) => i)
+      passOn(held.gate, held.inner, rows.length)
+    }
+    if (publicRows !== undefined) {
+      activate(block, shared.gate, shared.up, n)
+      addInner(shared.gate, publicRows, (i) => indexOf.get(publicRows.rows[i] as number) as number)
+    }
+    sums.forEach((sum, i) => {
+      shared.inner.write(n, i, sum)
+    })
+    await runJobs(
+      this.#threads,
+      [
+        downProduct(shared, n),
+        ...guests.map(({ held, rows }) => reduced(held, 'down_proj', held.inner, rows.length)),
+      ],
+      turns,
+    )
+    for (const { held, rows } of guests)
+      passOn(held.low.down_proj.result, held.low.down_proj.input, rows.length)
+    await runJobs(
+      this.#threads,
+      guests.map(({ held, rows }) => restored(held, 'down_proj', held.y, rows.length, false)),
+      turns,
+    )
+    this.#addToState(shared.y, { rows: used, weights: used.map(() => 1) })
+    for (const guest of guests) this.#addToState(guest.held.y, guest)
   }
 
-  #addOutputs({ expert, rows, weights }: ExpertRows): void {
-    const { block, y, transfer } = this.#trunk
-    const { hiddenSize: C } = this.#config
-    const from = (this.#experts[expert] as ExpertLayout).y
+  /** Writes vectors u of the state as inputs of a product. */
+  #writeState(x: ProductInputs, rows: readonly number[]): void {
+    const { hiddenSize: C } = this.#held.config
     rows.forEach((row, i) => {
-      transfer.first(1).set(from.vector(i))
-      block.kernels.addScaled(transfer.at(0), weights[i] as number, y.at(row), C)
+      x.write(rows.length, i, vectorOf(this.#state.u, row, C))
     })
   }
+
+  /** Adds the weighted results of a product to the vectors y of the state. */
+  #addToState(from: ProductResults, { rows, weights }: Pick<ExpertRows, 'rows' | 'weights'>): void {
+    const { block, out, y } = this.#state
+    rows.forEach((row, i) => {
+      const result = from.vector(i)
+      out.first(1).set(result)
+      block.kernels.addScaled(out.at(0), weights[i] as number, y.at(row), result.length)
+    })
+  }
+}
+
+function product(
+  block: HeldFfn['block'],
+  matrix: HeldFfn['matrices'][FfnProjection],
+  x: ProductInputs,
+  y: ProductResults,
+  vectors: number,
+): Job {
+  return { kind: 'product', block, matrix, x: x.address, y: y.address, vectors }
+}
+
+function gatedProduct({ block, matrices, x, gate, up }: HeldFfn, vectors: number): Job {
+  const { gate_proj: gateWeights, up_proj: upWeights } = matrices
+  return {
+    ...{ kind: 'swiGlu', block, gateWeights, upWeights, vectors },
+    ...{ x: x.address, y: gate.address, scratch: up.address },
+  }
+}
+
+function downProduct({ block, matrices, inner, y }: HeldFfn, vectors: number): Job {
+  return product(block, matrices.down_proj, inner, y, vectors)
+}
+
+/** A x for a projection of a low-rank expert. */
+function reduced(
+  { block, A, low }: HeldFactors,
+  name: FfnProjection,
+  x: ProductInputs,
+  vectors: number,
+): Job {
+  return product(block, A[name], x, low[name].result, vectors)
+}
+
+/** B (A x), which overwrites y or is added to it. */
+function restored(
+  { block, B, low }: HeldFactors,
+  name: FfnProjection,
+  y: ProductResults,
+  vectors: number,
+  accumulate: boolean,
+): Job {
+  return {
+    ...{ kind: 'product', block, matrix: B[name], vectors, accumulate },
+    ...{ x: low[name].input.address, y: y.address },
+  }
+}
+
+/** gate = silu(gate) * up. */
+function activate(block: HeldFfn['block'], gate: ProductResults, up: ProductResults, vectors: number): void {
+  for (let v = 0; v < vectors; v++) block.kernels.swiGlu(gate.at(v), up.at(v), gate.vector(v).length)
+}
+
+/** Writes the first `n` results of a product as inputs of another one in the same block. */
+function passOn(from: ProductResults, to: ProductInputs, n: number): void {
+  for (let i = 0; i < n; i++) to.writeFrom(n, i, from.at(i))
+}
+
+function addScaled(from: Float32Array, weight: number, to: Float32Array): void {
+  for (let i = 0; i < to.length; i++) to[i] = (to[i] as number) + weight * (from[i] as number)
 }

@@ -85,7 +85,7 @@ export async function* scoreTexts(
   const { topK, router, publicStatistics } = request
   const base = { digest: request.publicModel, weights: publicModel.weights }
   const composition = compose(publicModel.config, base, experts, topK, { router, publicStatistics })
-  const model = new ComposedModel(engine, publicModel, composition, 'fp32')
+  const model = new ComposedModel(engine, publicModel, composition, { weights: 'fp32' })
   const windows = texts
     .flatMap(({ documents }) => documents)
     .reduce((sum, { tokens }) => sum + Math.ceil(tokens.length / EVALUATION_WINDOW), 0)

@@ -34,7 +34,7 @@ export type Weight = Param | WeightSource
 /** Weights by Hugging Face name. */
 export type WeightMap = ReadonlyMap<string, Weight>
 
-function isInMemory(weight: Weight): weight is Param {
+export function isInMemory(weight: Weight): weight is Param {
   return 'data' in weight
 }
 

@@ -1,6 +1,6 @@
 /** The settings with which a node is opened. Types only. */
 import type { AcceptancePolicy } from '../acceptance/policy.ts'
-import type { WeightFormat } from '../inference/weight-format.ts'
+import type { WeightChoice } from '../inference/weight-format.ts'
 import type { RouterChoice } from '../model/gates.ts'
 import type { Encrypter } from '../network/transport.ts'
 import type { Log } from '../telemetry/log.ts'
@@ -21,8 +21,10 @@ export interface NodeInit {
   readonly topK?: number
   /** Default `auto`. */
   readonly router?: RouterChoice
-  /** Format of the weights in memory that answers are computed from; default fp32. */
-  readonly weights?: WeightFormat
+  /** Format of the weights in memory that answers are computed from; default `auto`. */
+  readonly weights?: WeightChoice
+  /** Bytes that serving may take; default `defaultMemoryBudget`. */
+  readonly memory?: number
   /** Unix seconds. */
   readonly now: () => number
   readonly onEvent?: OnNodeEvent

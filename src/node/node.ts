@@ -171,7 +171,9 @@ export class FlexMeshNode {
       publicModelDigest: membership.charter.publicModel.digest,
       topK,
       router,
-      weights: init.weights ?? 'fp32',
+      weights: init.weights ?? 'auto',
+      memory: init.memory,
+      codes: blobs.codes,
       experts: () => seated(this.#usable()),
       publicStatistics,
       onComposed: ({ digest, experts, router, routerNote }) => {

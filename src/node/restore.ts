@@ -43,10 +43,12 @@ export async function restore(parts: Parts): Promise<void> {
       standing.push({ logged, verdict: undefined })
     else if (await keepsFile(parts, logged, verdict)) kept.push(logged)
   }
-  // Before the queue writes files: keeps unfinished downloads that can resume, and deletes all other leftovers.
+  const { publicModel } = parts.membership.charter
+  // Before the queue writes files: keeps unfinished downloads that can resume, and deletes all other leftovers. Codes of the
+  // public model have its digest.
   await parts.blobs.sweep(
     [...standing.map(({ logged }) => logged), ...kept].flatMap(({ manifest }) => manifest.files),
-    new Set(parts.membership.charter.publicModel.files.map(({ sha256 }) => sha256)),
+    new Set([publicModel.digest, ...publicModel.files.map(({ sha256 }) => sha256)]),
     parts.signal,
   )
   for (const logged of kept) accepted.keepFile(logged)

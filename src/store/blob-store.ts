@@ -1,6 +1,6 @@
 /**
  * Files addressed by their SHA-256 under `blobs/`. A file that exists is complete and verified; its chunk hashes are
- * beside it as `<hex>.chunks`. Two processes may use one folder, since equal names mean equal content. Knows no
+ * beside it as `<hex>.chunks`, its coded weights as `<hex>.<coding>.codes`. Two processes may use one folder, since equal names mean equal content. Knows no
  * manifest and no peer.
  */
 import { createHash } from 'node:crypto'
@@ -28,6 +28,7 @@ import {
 import { limit } from '../lib/limits.ts'
 import { SharedWork } from '../lib/shared-work.ts'
 import { BlobReader } from './blob-reader.ts'
+import { CodeFiles, codesOwner, removeCodes } from './code-files.ts'
 import { PartialBlob, partialPath } from './partial-blob.ts'
 
 /** Names of files that a write has not finished: those of `writeFileAtomic` and of partial blobs. */
@@ -38,11 +39,14 @@ const CHUNKS_SUFFIX = '.chunks'
 
 export class BlobStore {
   readonly #dir: string
+  /** Coded weights of the files; `delete` and `sweep` remove them with their file. */
+  readonly codes: CodeFiles
   /** Computations of missing chunk hashes under way, by digest. */
   readonly #hashing = new SharedWork<Uint8Array>()
 
   private constructor(dir: string) {
     this.#dir = dir
+    this.codes = new CodeFiles(dir)
   }
 
   /** Use or create `blobs/` inside `dir`. @throws InputError `permissions`, `disk-full`. */
@@ -181,20 +185,21 @@ export class BlobStore {
     await this.delete(ref.sha256)
   }
 
-  /** Remove a file and its chunk hashes; true if it existed. Flushed before this resolves. */
+  /** Remove a file, its chunk hashes and its codes; true if it existed. Flushed before this resolves. */
   async delete(digest: Digest): Promise<boolean> {
     const path = this.path(digest)
     return mapDiskErrors(path, async () => {
       const existed = await unlink(path)
       await unlink(path + CHUNKS_SUFFIX)
+      await removeCodes(this.#dir, digest)
       await syncDir(this.#dir)
       return existed
     })
   }
 
   /**
-   * Remove what nothing needs: temporary files, chunk hashes without their file, and files, complete or partial, that
-   * are neither in `wanted` nor in `kept`. Partial files in `wanted` stay, so that their download resumes. Only for the
+   * Remove what nothing needs: temporary files, chunk hashes without their file, and files, complete or partial, and
+   * codes of files that are neither in `wanted` nor in `kept`. Partial files in `wanted` stay, so that their download resumes. Only for the
    * process that holds the home's lock, before it starts to write.
    * @returns number of files removed.
    * @throws InputError `permissions`; the reason of `signal`.
@@ -211,6 +216,8 @@ export class BlobStore {
           const file = name.slice(0, -CHUNKS_SUFFIX.length)
           return !names.has(file) || !files.has(file)
         }
+        const coded = codesOwner(name)
+        if (coded !== undefined) return !files.has(coded)
         return UNFINISHED_NAME.test(name) ? !partials.has(name) : BLOB_NAME.test(name) && !files.has(name)
       }
       let removed = 0

@@ -53,7 +53,7 @@ const measuring = (router: RouterChoice): MeasureInit => ({
 async function served(accepted: AcceptedExpert[], router: RouterChoice): Promise<number[]> {
   const model = { digest: TINY_DIGEST, weights: publicModel.weights }
   const composition = compose(TINY, model, accepted, TOP_K, { router, publicStatistics })
-  const composed = new ComposedModel(onnx, publicModel, composition, 'fp32')
+  const composed = new ComposedModel(onnx, publicModel, composition, { weights: 'fp32' })
   const scores = await composed.evaluate([publicText, ownText], [{}], signal)
   await composed.retire()
   return scores.map(([score]) => score?.bitsPerByte as number)

@@ -17,7 +17,7 @@ const { signal: never } = new AbortController()
 function modelOn(engine: Engine): ComposedModel {
   const { config, weights } = publicModel
   const composition = compose(config, { digest: TINY_DIGEST, weights }, tinyExperts('Court', 'Hospital'), 2)
-  return new ComposedModel(engine, publicModel, composition, 'fp32')
+  return new ComposedModel(engine, publicModel, composition, { weights: 'fp32' })
 }
 
 const completion = (change: Partial<Completion> = {}): Completion => ({

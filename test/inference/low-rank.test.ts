@@ -39,9 +39,15 @@ describe('serving a mixture with low-rank experts', () => {
     }
   }
 
-  it.each([0, 1, 3])('chooses the same tokens as merged weights (%i threads)', async (vectorThreads) => {
+  it.each([
+    ['by the engine', { vectorThreads: 0 }],
+    ['by one thread', { vectorThreads: 1 }],
+    ['by three threads', { vectorThreads: 3 }],
+    ['from weights that are held once', { vectorThreads: 2, way: 'held' }],
+    ['from several blocks for each expert', { vectorThreads: 2, way: 'held', blockBytes: 20_000 }],
+  ] as const)('chooses the same tokens as merged weights, decoded %s', async (_, init) => {
     const expected = await served(merged, { vectorThreads: 0 })
-    const found = await served(factored, { vectorThreads })
+    const found = await served(factored, init)
     expect(found.ids).toEqual(expected.ids)
     expect(maxDifference(found.shares, expected.shares)).toBeLessThan(1e-4)
     expect(found.nats).toBeCloseTo(expected.nats, 3)

@@ -1,12 +1,14 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import { KvCache } from '../../src/inference/kv-cache.ts'
-import { QuantizedParams } from '../../src/inference/quantized-params.ts'
-import { TokenDecoder } from '../../src/inference/token-decoder.ts'
-import { weightLayoutBytes } from '../../src/inference/weight-layout.ts'
+import type { WeightFormat } from '../../src/inference/weight-format.ts'
+import { vocabularyFormat } from '../../src/inference/weight-plan.ts'
+import { quantize } from '../../src/kernels/quantized.ts'
+import { bf16FromFloat32, float32FromBf16 } from '../../src/lib/float-formats.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import type { ModelConfig } from '../../src/model/config.ts'
 import { mixtureShapes } from '../../src/model/params.ts'
 import type { Params } from '../../src/model/weights.ts'
+import { heldDecoder } from '../support/held-decoder.ts'
 import { ReferenceDecoder } from '../support/reference-decoder.ts'
 
 let random = mulberry32(7)
@@ -29,12 +31,17 @@ function mixture(config: ModelConfig, E: number): Params {
   )
 }
 
-/** The parameters after quantization and back. */
-function dequantized(params: Params, quantized: QuantizedParams): Params {
+/** The parameters as numbers that the format can hold. */
+function rounded(params: Params, format: WeightFormat): Params {
   return new Map(
     [...params].map(([name, param]) => {
       if (!/proj|lm_head/.test(name)) return [name, param]
-      const { packed, scales, bits } = quantized.of(name)
+      const [rows, width] = param.shape as [number, number]
+      const held = name === 'lm_head.weight' ? vocabularyFormat(format) : format
+      if (held === 'fp32') return [name, param]
+      if (held === 'bf16') return [name, { ...param, data: float32FromBf16(bf16FromFloat32(param.data)) }]
+      const bits = held === 'int8' ? 8 : 4
+      const { packed, scales } = quantize(param.data, rows, width, bits)
       const zero = 2 ** (bits - 1)
       const data = Float32Array.from({ length: param.data.length }, (_, i) => {
         const byte = packed[(i * bits) >> 3] as number
@@ -47,7 +54,7 @@ function dequantized(params: Params, quantized: QuantizedParams): Params {
 }
 
 describe('TokenDecoder', () => {
-  const shapes: readonly [string, ModelConfig, number, number, 8 | 4 | undefined][] = [
+  const shapes: readonly [string, ModelConfig, number, number, WeightFormat][] = [
     [
       'heads of 12 channels that share keys, odd vocabulary',
       {
@@ -56,7 +63,7 @@ describe('TokenDecoder', () => {
       },
       5,
       2,
-      undefined,
+      'fp32',
     ],
     [
       'heads of 4 channels, all experts chosen',
@@ -66,7 +73,7 @@ describe('TokenDecoder', () => {
       },
       3,
       3,
-      undefined,
+      'fp32',
     ],
     [
       'matrices of several tiles',
@@ -82,7 +89,7 @@ describe('TokenDecoder', () => {
       },
       3,
       2,
-      undefined,
+      'fp32',
     ],
     [
       'weights of 8 bits',
@@ -98,7 +105,7 @@ describe('TokenDecoder', () => {
       },
       5,
       2,
-      8,
+      'int8',
     ],
     [
       'weights of 4 bits',
@@ -114,16 +121,25 @@ describe('TokenDecoder', () => {
       },
       5,
       3,
-      4,
+      'int4',
+    ],
+    [
+      'weights in bf16',
+      {
+        ...BASE,
+        ...{ vocabSize: 39, hiddenSize: 40, intermediateSize: 88, numAttentionHeads: 5, numKeyValueHeads: 1 },
+      },
+      5,
+      2,
+      'bf16',
     ],
   ]
-  it.each(shapes)('equals the reference in double precision: %s', async (_, config, E, topK, bits) => {
+  it.each(shapes)('equals the reference in double precision: %s', async (_, config, E, topK, format) => {
     const params = mixture(config, E)
-    const quantized = bits === undefined ? undefined : new QuantizedParams(params, bits)
-    const exact = quantized === undefined ? params : dequantized(params, quantized)
+    const exact = rounded(params, format)
     for (const streams of [1, 3, 7, 18]) {
       const init = { E, topK, contextLength: CONTEXT, streams, threads: 2 }
-      const decoder = await TokenDecoder.create(config, params, quantized, init)
+      const { decoder, dispose } = await heldDecoder(config, params, format, init)
       const cache = new KvCache(config, E, streams, CONTEXT, decoder.memory)
       const references = Array.from({ length: streams }, () => new ReferenceDecoder(config, exact, topK))
       const lengths = references.map(() => 0)
@@ -138,45 +154,11 @@ describe('TokenDecoder', () => {
           const worst = Math.max(
             ...expected.map((z, i) => Math.abs(z - (logits[b * config.vocabSize + i] as number)) / scale),
           )
-          expect(worst).toBeLessThan(bits === undefined ? 1e-5 : 2e-3)
+          expect(worst).toBeLessThan(format === 'fp32' || format === 'bf16' ? 1e-5 : 4e-3)
           lengths[b] = (lengths[b] as number) + 1
         }
       }
-      await decoder.dispose()
+      await dispose()
     }
-  })
-})
-
-describe('weightLayoutBytes', () => {
-  const small: ModelConfig = {
-    ...BASE,
-    ...{ vocabSize: 64, hiddenSize: 64, intermediateSize: 128, numAttentionHeads: 4, numKeyValueHeads: 4 },
-  }
-  const floats = 2 * 4 * 64 * 64 + 64 * 64 + 2 * 3 * 64
-  const ffn = 2 * 3 * 64 * 128
-
-  it('counts the trunk and every expert, in floats or quantized', () => {
-    expect(weightLayoutBytes(small, 3, undefined, 4)).toBe(4 * (floats + 3 * ffn))
-    const quantized = weightLayoutBytes(small, 3, 8, 4)
-    expect(quantized).toBeGreaterThan(floats + 3 * ffn)
-    expect(quantized).toBeLessThan(1.2 * (floats + 3 * ffn))
-  })
-
-  it('is infinite if the kernels do not support the widths of the model', () => {
-    const heads = { numAttentionHeads: 32, numKeyValueHeads: 32 }
-    expect(weightLayoutBytes({ ...small, ...heads }, 3, undefined, 4)).toBe(Number.POSITIVE_INFINITY)
-    expect(weightLayoutBytes({ ...small, intermediateSize: 126 }, 3, undefined, 4)).toBe(
-      Number.POSITIVE_INFINITY,
-    )
-    expect(weightLayoutBytes({ ...small, intermediateSize: 132 }, 3, undefined, 4)).toBeLessThan(2 ** 20)
-    expect(weightLayoutBytes({ ...small, intermediateSize: 132 }, 3, 8, 4)).toBe(Number.POSITIVE_INFINITY)
-  })
-
-  it('is infinite if a block would need addresses of more than 32 bits', () => {
-    const large = { ...small, vocabSize: 2 ** 24 - 2 ** 17 }
-    expect(weightLayoutBytes(large, 3, undefined, 1)).toBe(Number.POSITIVE_INFINITY)
-    const fits = { ...small, vocabSize: 2 ** 23 }
-    expect(weightLayoutBytes(fits, 3, undefined, 1)).toBeLessThan(2 ** 32)
-    expect(weightLayoutBytes(fits, 3, undefined, 64)).toBe(Number.POSITIVE_INFINITY)
   })
 })

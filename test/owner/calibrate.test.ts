@@ -34,7 +34,7 @@ const model = { ...(await loadTinyModel()), config, weights: goldenPublic() }
 /** Text that a model of random weights predicts well: what it generates itself. Every token counts as one byte. */
 async function generated(): Promise<HeldOutDocument[]> {
   const composition = compose(config, { digest: TINY_DIGEST, weights: model.weights }, [])
-  const composed = new ComposedModel(onnx, model, composition, 'fp32')
+  const composed = new ComposedModel(onnx, model, composition, { weights: 'fp32' })
   const sampling = { temperature: 0.3, topP: 1, seed: 2 }
   const completion = {
     prompt: Int32Array.of(model.tokenizer.endOfText),

@@ -35,7 +35,7 @@ const model = new ComposedModel(
   onnxEngine({ threads: THREADS }),
   { ...shipped, config: CONFIG, weights },
   composition,
-  'fp32',
+  { weights: 'fp32' },
 )
 const lease = model.acquire()
 // Prompts never repeat, so that cached keys and values help neither side.
