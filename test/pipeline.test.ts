@@ -33,7 +33,10 @@ const NAMES = ['law', 'logic']
 
 let model: Promise<PublicModel> | undefined
 
-afterEach(cleanUp)
+afterEach(async () => {
+  model = undefined // Its weights are in a folder that is removed.
+  await cleanUp()
+})
 
 /** One history, from a seed. */
 class History {
