@@ -23,6 +23,8 @@ const STEPS = 60
 const TOKENS = 48
 /** Fewer than the three experts of the mixture, so that the router chooses. */
 const TOP_K = 2
+/** Small enough that the export has several weight files. */
+const SHARD_MB = 4
 /** Rank of one expert; the other is whole. */
 const RANK = 16
 const PROMPTS = ['The protein', 'Article 3. The employer', 'We prove that']
@@ -108,7 +110,7 @@ async function checkTransformers(
   }
   report(
     `export in transformers ${transformers}`,
-    `tokenizes and renders ${answers.length} prompts and chats as the node does, and gives the same ${TOKENS} tokens`,
+    `tokenizes and renders ${answers.length} prompts and chats as the node does, and gives the same greedy answers of up to ${TOKENS} tokens`,
     faults,
   )
   return faults
@@ -201,7 +203,7 @@ async function checkServer(check: ServerCheck): Promise<string[]> {
   )
   report(
     `${kind.name} behind the node`,
-    `gives the same ${TOKENS} tokens to ${QUESTIONS.length} prompts and chats as the node; after the withdrawal: "${later.refusal}"; with a new export it answers again`,
+    `gives the same greedy answers of up to ${TOKENS} tokens to ${QUESTIONS.length} prompts and chats as the node; after the withdrawal: "${later.refusal}"; with a new export it answers again`,
     faults,
   )
   return faults
@@ -237,7 +239,11 @@ try {
   await runCommand(node, 'publish', { name: 'biomedicine' })
   await runCommand(node, 'publish', { name: 'law', rank: RANK })
   const directory = join(base, 'export')
-  const { composition } = (await runCommand(node, 'compose', { export: directory, topK: TOP_K })) as {
+  const { composition } = (await runCommand(node, 'compose', {
+    export: directory,
+    topK: TOP_K,
+    shardMegabytes: SHARD_MB,
+  })) as {
     composition: string
   }
   const own = await answersOf(apiOf(node))
