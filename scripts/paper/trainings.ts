@@ -117,7 +117,7 @@ export function trainPair(lab: Laboratory, publicModel: Params, init: PairInit):
   return cells.arrays(init.name, async (checkpoints) => {
     const { B, T } = training
     const options = { rank: init.rank }
-    const trainables = initialTrainables(config, publicModel, init.rows, options)
+    const trainables = await initialTrainables(config, publicModel, init.rows, options)
     if (!init.bias) for (const [key, values] of trainables) if (key.endsWith('expert_bias')) values.fill(1)
     const publicRouterRows = init.publicRows ?? zeroRows(config)
     const compiled = await compilePairStep(engine, config, publicModel, publicRouterRows, B, T, options)

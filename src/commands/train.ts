@@ -163,7 +163,8 @@ function progressLine(event: TrainProgress): ProgressLine {
 const PHASES: Record<TrainPhase, string> = {
   'public-text': 'preparing the public text',
   'router-rows': 'computing the first router rows',
-  compile: 'compiling the training step',
+  compile: 'reading the public model and compiling the training step',
+  'first-step': 'computing the first step',
   score: 'scoring the expert on held-out text',
 }
 

@@ -12,6 +12,8 @@ export const TRAIN_DEFAULTS = {
   warmupSteps: 10,
   /** Steps between checkpoints. */
   checkpointEvery: 50,
+  /** Time without a checkpoint after which the next step is followed by one, ms: slow steps lose little in a crash. */
+  checkpointAfterMs: 600_000,
   /** Windows of own text, and as many of public text, from which router rows start. */
   embeddingWindows: 128,
 } as const

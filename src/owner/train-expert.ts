@@ -54,7 +54,7 @@ export interface TrainRequest {
 }
 
 /** Work before the first step and after the last one that reports no progress of its own. */
-export type TrainPhase = 'public-text' | 'router-rows' | 'compile' | 'score'
+export type TrainPhase = 'public-text' | 'router-rows' | 'compile' | 'first-step' | 'score'
 
 /** Progress before the first step. */
 export type StartEvent = PrepareProgress | { readonly stage: 'phase'; readonly phase: TrainPhase }

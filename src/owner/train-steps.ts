@@ -4,7 +4,6 @@
  */
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { zeroRows } from '../model/params.ts'
-import { loadParams } from '../model/weights.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../training/optimizer.ts'
 import { compilePairStep, initialTrainables, type Trainables } from '../training/pair.ts'
@@ -39,11 +38,12 @@ export async function* trainSteps(
 ): AsyncGenerator<TrainEvent, { trainables: Trainables; cost: StepCost | undefined }, void> {
   const { B, T } = TRAIN_DEFAULTS
   yield { stage: 'phase', phase: 'compile' }
-  const params = await loadParams(weights, signal)
-  const trainables = initialTrainables(config, params, start.embedding.rows, { rank })
+  const options = { rank, signal }
+  const trainables = await initialTrainables(config, weights, start.embedding.rows, options)
   const optimizer = new AdamW(ADAMW_DEFAULTS, trainables)
-  const compiled = await compilePairStep(engine, config, params, zeroRows(config), rows, T, { rank })
+  const compiled = await compilePairStep(engine, config, weights, zeroRows(config), rows, T, options)
   let cost: StepCost | undefined
+  yield { stage: 'phase', phase: 'first-step' }
   try {
     const steps = train({
       compiled,
@@ -58,6 +58,7 @@ export async function* trainSteps(
       accumulate: microBatches,
       checkpoints: checkpointFile(dirs.checkpoint),
       checkpointEvery: TRAIN_DEFAULTS.checkpointEvery,
+      checkpointAfterMs: TRAIN_DEFAULTS.checkpointAfterMs,
       signal,
       clock: () => performance.now(),
     })

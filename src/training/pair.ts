@@ -18,9 +18,18 @@ import {
 } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
 import type { Weights } from '../model/layers.ts'
-import { type Expert, factorShape, projectionShape, requireParam } from '../model/params.ts'
-import type { Param, Params, Weight } from '../model/weights.ts'
+import { type Expert, factorShape, projectionShape } from '../model/params.ts'
+import {
+  countOf,
+  type Param,
+  readValues,
+  requireWeight,
+  type Weight,
+  type WeightMap,
+  wholeValues,
+} from '../model/weights.ts'
 import type { Compiled, Engine, FrozenTensor } from '../tensor/engine.ts'
+import { EMBEDDING, withEmbeddingRows } from './embedding-rows.ts'
 import { batchInputs, batchTensors, lossAndGradients, lossTerms } from './loss.ts'
 
 /**
@@ -89,20 +98,23 @@ function factorScale(
  * Initial arrays, with which the pair equals the public model: FFN 1 is a copy of the public FFN, or B is
  * zero and A is uniform with variance 1 / in, so that A x is as large as x.
  * @param routerRows one row [C] per layer.
+ * @throws as `WeightSource.read`.
  */
-export function initialTrainables(
+export async function initialTrainables(
   config: ModelConfig,
-  publicModel: Params,
+  publicModel: WeightMap,
   routerRows: readonly Float32Array[],
-  { rank = 0 }: PairOptions = {},
-): Trainables {
+  { rank = 0, signal }: PairOptions & { readonly signal?: AbortSignal } = {},
+): Promise<Trainables> {
   const values: Trainables = new Map()
   const random = mulberry32(FACTOR_SEED)
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     for (const projection of FFN_PROJECTIONS) {
       if (rank === 0) {
-        const source = requireParam(publicModel, layerName(layer, `mlp.${projection}.weight`))
-        values.set(expertName(layer, PAIR_EXPERT, projection), source.data.slice())
+        const weight = requireWeight(publicModel, layerName(layer, `mlp.${projection}.weight`))
+        const copy = new Float32Array(countOf(weight))
+        await readValues(weight, copy, 0, signal)
+        values.set(expertName(layer, PAIR_EXPERT, projection), copy)
         continue
       }
       const [out, width] = projectionShape(config, projection)
@@ -185,18 +197,23 @@ export function foldBias<W extends Weight>(
   return { ...expert, routerRows, bias: undefined }
 }
 
-/** The frozen tensors of a pair: shared tensors, and FFN 0 under its mixture name. */
-function frozenTensors(config: ModelConfig, publicModel: Params): Record<string, FrozenTensor> {
+/** The frozen tensors of a pair but the embedding: shared tensors, and FFN 0 under its mixture name. */
+async function frozenTensors(
+  config: ModelConfig,
+  publicModel: WeightMap,
+  signal: AbortSignal | undefined,
+): Promise<Record<string, FrozenTensor>> {
   const frozen: Record<string, FrozenTensor> = {}
-  for (const [name, param] of publicModel) {
-    if (!name.includes('.mlp.')) frozen[name] = param
+  const add = async (name: string, weight: Weight): Promise<void> => {
+    frozen[name] = { shape: weight.shape, data: await wholeValues(weight, signal) }
+  }
+  for (const [name, weight] of publicModel) {
+    if (!name.includes('.mlp.') && name !== EMBEDDING) await add(name, weight)
   }
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     for (const projection of FFN_PROJECTIONS) {
-      frozen[expertName(layer, PUBLIC_EXPERT, projection)] = requireParam(
-        publicModel,
-        layerName(layer, `mlp.${projection}.weight`),
-      )
+      const weight = requireWeight(publicModel, layerName(layer, `mlp.${projection}.weight`))
+      await add(expertName(layer, PUBLIC_EXPERT, projection), weight)
     }
   }
   return frozen
@@ -206,22 +223,25 @@ function frozenTensors(config: ModelConfig, publicModel: Params): Record<string,
  * Compile the pair's loss and gradients for batches [B, T], with N = B T.
  * Inputs: ids (B, T), labels (N), labelWeights (N), tokenScale (), and every trainable.
  * Results: loss, ce, lmZ, routerZ and the gradients `d.<trainable>`.
+ * The weights are held in float32 until the step is disposed, except the embedding of a large vocabulary.
+ * @throws as `WeightSource.read`.
  */
 export async function compilePairStep(
   engine: Engine,
   config: ModelConfig,
-  publicModel: Params,
+  publicModel: WeightMap,
   publicRows: readonly Float32Array[],
   B: number,
   T: number,
-  { rank = 0 }: PairOptions = {},
+  { rank = 0, signal }: PairOptions & { readonly signal?: AbortSignal } = {},
 ): Promise<Compiled> {
   const shapes = trainableShapes(config, rank)
   const inputs = batchInputs(B, T)
+  inputs[EMBEDDING] = { shape: [B * T, config.hiddenSize] }
   for (const [name, shape] of shapes) inputs[name] = { shape }
   const lowRank = new Set(rank === 0 ? [] : [PAIR_EXPERT])
   const init = { B, T, E: 2, topK: 2, bias: true, trainHead: false, lowRank }
-  return engine.compile(
+  const step = await engine.compile(
     (tensors) => {
       const trainables = Object.fromEntries([...shapes.keys()].map((name) => [name, tensors[name] as Tensor]))
       return lossAndGradients(trainables, (current) => {
@@ -229,9 +249,10 @@ export async function compilePairStep(
         return lossTerms(config, weights, batchTensors(tensors), init)
       })
     },
-    { inputs, frozen: frozenTensors(config, publicModel) },
+    { inputs, frozen: await frozenTensors(config, publicModel, signal) },
     { lean: true },
   )
+  return withEmbeddingRows(step, requireWeight(publicModel, EMBEDDING), B * T, signal)
 }
 
 function pairWeights(

@@ -60,6 +60,8 @@ export interface TrainInit {
   readonly checkpoints?: CheckpointStore
   /** Steps between checkpoints; if absent, only the last step is saved. */
   readonly checkpointEvery?: number
+  /** Milliseconds after a checkpoint, or the beginning, after which the next step is saved too; default: never. */
+  readonly checkpointAfterMs?: number
   readonly signal?: AbortSignal
   /** Monotonic time in milliseconds. */
   readonly clock: () => number
@@ -79,6 +81,7 @@ export async function* train(init: TrainInit): AsyncGenerator<StepReport, void, 
       ? gradients
       : new Map([...trainables].map(([name, p]) => [name, new Float32Array(p.length)]))
   let speed: number | undefined
+  let savedAt = init.clock()
   let coming = prepare(init, optimizer.step)
   for (let step = optimizer.step; step < schedule.totalSteps; step++) {
     if (init.signal?.aborted) break
@@ -88,19 +91,30 @@ export async function* train(init: TrainInit): AsyncGenerator<StepReport, void, 
     coming = prepare(init, step + 1)
     let loss = 0
     let tokens = 0
+    let isComplete = true
     for (const [index, part] of parts.entries()) {
+      isComplete = index === 0 || !init.signal?.aborted
+      if (!isComplete) break
       const out = await compiled.run({ ...part, ...Object.fromEntries(trainables) }, into)
       loss += out['ce']?.[0] as number
       tokens += part.ids.length
       if (sums !== gradients) accumulate(sums, gradients, index === 0)
     }
+    // An incomplete step leaves no trace: parameters change only after its last micro-batch.
+    if (!isComplete) break
     const rate = learningRate(schedule, step)
     const gradNorm = optimizer.update(trainables, sums, rate)
     const now = (tokens * 1000) / Math.max(1e-3, init.clock() - started)
     speed = speed === undefined ? now : speed + SPEED_SMOOTHING * (now - speed)
     const done = step + 1
-    if (done === schedule.totalSteps || done % (init.checkpointEvery ?? Number.POSITIVE_INFINITY) === 0) {
+    const isDue = init.clock() - savedAt >= (init.checkpointAfterMs ?? Number.POSITIVE_INFINITY)
+    if (
+      isDue ||
+      done === schedule.totalSteps ||
+      done % (init.checkpointEvery ?? Number.POSITIVE_INFINITY) === 0
+    ) {
       await init.checkpoints?.save(snapshot(trainables, optimizer))
+      savedAt = init.clock()
     }
     yield {
       step: done,

@@ -8,6 +8,7 @@ import type { ModelConfig } from '../model/config.ts'
 import { publicShapes } from '../model/params.ts'
 import { sizeOf } from '../tensor/engine.ts'
 import { headRows } from '../tensor/fused.ts'
+import { heldEmbeddingBytes } from './embedding-rows.ts'
 import { trainableShapes } from './pair.ts'
 
 /** Ranks to choose from if none is given and a whole FFN does not fit. */
@@ -51,7 +52,7 @@ export interface TrainingPlan {
   readonly microBatches: number
   /** Bytes that the training takes at most. */
   readonly bytes: number
-  /** Bytes of the public model in it, in float32. */
+  /** Bytes of the public model in it, in float32, without the embedding of a large vocabulary. */
   readonly weightBytes: number
   readonly budget: number
 }
@@ -89,7 +90,8 @@ export function planTraining(config: ModelConfig, request: PlanRequest): Trainin
 /** The fastest plan for a rank that fits; if none fits, the one with the least memory. */
 function planFor(config: ModelConfig, request: PlanRequest, rank: number): TrainingPlan {
   const { B, T, accumulate, budget } = request
-  const weightBytes = FLOAT * total(publicShapes(config))
+  const { vocabSize: V, hiddenSize: C } = config
+  const weightBytes = FLOAT * (total(publicShapes(config)) - V * C) + heldEmbeddingBytes(V, C)
   const trained = total(trainableShapes(config, rank))
   const planOf = (rows: number): TrainingPlan => {
     const microBatches = accumulate * (B / rows)

@@ -109,7 +109,7 @@ describe.each(present)('golden vectors on $label', ({ engine }) => {
     const rows = [0, 1].map((l) => (goldenParams.get(routerName(l)) as Param).data)
     const publicRows = rows.map((row) => row.subarray(0, C))
     const compiled = await compilePairStep(engine, goldenConfig, goldenPublic(), publicRows, 1, T)
-    const trainables = initialTrainables(
+    const trainables = await initialTrainables(
       goldenConfig,
       goldenPublic(),
       Array.from({ length: goldenConfig.numHiddenLayers }, () => new Float32Array(C)),

@@ -208,7 +208,7 @@ describe('a training', () => {
       if (event.stage === 'phase') phases.push(event.phase)
       if (event.stage === 'done') result = event.result
     }
-    expect(phases).toEqual(['public-text', 'router-rows', 'compile', 'score'])
+    expect(phases).toEqual(['public-text', 'router-rows', 'compile', 'first-step', 'score'])
     expect(result?.reading?.read).toMatchObject([{ what: '.md', count: 1 }])
     expect((await trainings.load('law')).result.reading).toEqual(result?.reading)
   })

@@ -117,7 +117,7 @@ describe('the invariants of the method', () => {
 
   it('3: training changes FFN 1, its router rows and biases, and nothing else', async () => {
     const before = new Map([...publicModel].map(([name, { data }]) => [name, data.slice()]))
-    const trainables = initialTrainables(config, publicModel, a.routerRows)
+    const trainables = await initialTrainables(config, publicModel, a.routerRows)
     const start = new Map([...trainables].map(([name, data]) => [name, data.slice()]))
     await steps(trainables, 3)
     for (const [name, data] of before) expect([name, publicModel.get(name)?.data]).toEqual([name, data])
@@ -183,7 +183,7 @@ describe('the invariants of the method', () => {
   })
 
   it('6: a mixture of the public model and one expert equals its pair model', async () => {
-    const trainables = initialTrainables(config, publicModel, a.routerRows)
+    const trainables = await initialTrainables(config, publicModel, a.routerRows)
     await steps(trainables, 2)
     const { ce, before } = await steps(trainables, 1)
     const trained = new Map<string, { shape: readonly number[]; data: Float32Array }>()

@@ -29,7 +29,7 @@ describe('training a low-rank expert', () => {
     const compiled = await compilePairStep(engine, config, publicModel, zeroRows(config), 1, ids.length - 1, {
       rank: rankOf,
     })
-    const trainables = initialTrainables(config, publicModel, rows, { rank: rankOf })
+    const trainables = await initialTrainables(config, publicModel, rows, { rank: rankOf })
     const optimizer = new AdamW(ADAMW_DEFAULTS, trainables)
     const losses: number[] = []
     let gradients = new Map<string, Float32Array>()

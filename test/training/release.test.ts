@@ -23,7 +23,7 @@ describe('a released expert', () => {
       own: windows,
       public: windows,
     })
-    const trainables = initialTrainables(goldenConfig, goldenPublic(), rows)
+    const trainables = await initialTrainables(goldenConfig, goldenPublic(), rows)
     const released = releasedExpert(goldenConfig, trainables, constantRows)
     expect(released.bias).toBeUndefined()
 

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { mulberry32 } from '../../src/lib/random.ts'
 import { zeroRows } from '../../src/model/params.ts'
+import type { Compiled } from '../../src/tensor/engine.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../../src/training/optimizer.ts'
 import { compilePairStep, initialTrainables, type Trainables } from '../../src/training/pair.ts'
@@ -24,9 +25,10 @@ async function rowsOf(step: number): Promise<Int32Array[]> {
 async function run(
   accumulate: number,
   change: Partial<TrainInit> = {},
+  wrap: (compiled: Compiled) => Compiled = (compiled) => compiled,
 ): Promise<{ trainables: Trainables; reports: StepReport[] }> {
   const rows = zeroRows(goldenConfig).map((row, layer) => row.fill(0.1 * (layer + 1)))
-  const trainables = initialTrainables(goldenConfig, goldenPublic(), rows)
+  const trainables = await initialTrainables(goldenConfig, goldenPublic(), rows)
   const compiled = await compilePairStep(
     engine,
     goldenConfig,
@@ -38,7 +40,7 @@ async function run(
   const reports: StepReport[] = []
   try {
     const init: TrainInit = {
-      compiled,
+      compiled: wrap(compiled),
       trainables,
       // With a large epsilon, updates are proportional to gradients; otherwise rounding would decide their sign.
       optimizer: new AdamW({ ...ADAMW_DEFAULTS, epsilon: 1 }, trainables),
@@ -96,6 +98,55 @@ describe('the training loop', () => {
       'update 2',
       'update 3',
     ])
+  })
+
+  it('saves a step if the last checkpoint is older than the given time', async () => {
+    const seen: number[] = []
+    let now = 0
+    const checkpoints = {
+      load: async () => undefined,
+      save: async ({ step }: { readonly step: number }) => {
+        seen.push(step)
+      },
+    }
+    // Every look at the clock takes 100 ms; a step looks at it at least twice.
+    await run(1, { checkpoints, checkpointAfterMs: 700, clock: () => (now += 100) })
+    expect(seen.length).toBeGreaterThan(1)
+    expect(seen.length).toBeLessThan(STEPS)
+    expect(seen.at(-1)).toBe(STEPS)
+  })
+
+  it('that is stopped between two micro-batches keeps the state after the last whole step', async () => {
+    const stop = new AbortController()
+    const whole = await run(2, { schedule: { peak: 1, warmupSteps: 1, totalSteps: 1 } })
+    let runs = 0
+    const saved: Trainables = new Map()
+    const stopping = (compiled: Compiled): Compiled => ({
+      ...compiled,
+      run: async (...args) => {
+        // The third run is the first of two micro-batches of the second step.
+        if (++runs === 3) stop.abort()
+        return compiled.run(...args)
+      },
+      dispose: () => compiled.dispose(),
+    })
+    const { reports } = await run(
+      2,
+      {
+        signal: stop.signal,
+        schedule: { peak: 1, warmupSteps: 1, totalSteps: STEPS },
+        checkpoints: {
+          load: async () => undefined,
+          save: async ({ step, arrays }) => {
+            expect(step).toBe(1)
+            for (const [name, values] of arrays) saved.set(name, values.slice())
+          },
+        },
+      },
+      stopping,
+    )
+    expect([runs, reports.length]).toEqual([3, 1])
+    for (const [name, values] of whole.trainables) expect(saved.get(name)).toEqual(values)
   })
 
   it('fails at the step whose batch cannot be read, and not before', async () => {

@@ -70,7 +70,7 @@ async function measure(
   const running = new Map<ContestantName, Contestant>()
   const missing: Partial<Record<ContestantName, string>> = {}
   try {
-    await writeWork(folder, REFERENCES[reference], referenceWork(REFERENCES[reference]))
+    await writeWork(folder, REFERENCES[reference], await referenceWork(REFERENCES[reference]))
     const losses = new Map<ContestantName, number>()
     for (const name of ['flexmesh', ...peers] as const) {
       try {

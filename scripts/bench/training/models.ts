@@ -43,7 +43,7 @@ export interface Work {
 }
 
 /** Random weights and tokens, the same for every contestant. */
-export function referenceWork({ config, B, T }: Reference): Work {
+export async function referenceWork({ config, B, T }: Reference): Promise<Work> {
   const random = mulberry32(SEED)
   const shapes = publicShapes(config)
   const publicModel = new Map(
@@ -55,7 +55,7 @@ export function referenceWork({ config, B, T }: Reference): Work {
   const rows = Array.from({ length: config.numHiddenLayers }, () =>
     Float32Array.from({ length: config.hiddenSize }, () => (random() - 0.5) * 0.1),
   )
-  const trainables = initialTrainables(config, publicModel, rows)
+  const trainables = await initialTrainables(config, publicModel, rows)
   const trainedShapes = trainableShapes(config)
   const tensors = [...publicModel].map(([name, { shape, data }]) => ({
     name: mixtureName(name),
