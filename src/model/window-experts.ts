@@ -9,7 +9,7 @@ import { requireWeight, type WeightMap } from './weights.ts'
 import { factorInput } from './window-layers.ts'
 import type { WindowModel } from './window-model.ts'
 import { gatherRows, scatterAddRows, type UsedRows, unionOfRows } from './window-rows.ts'
-import type { BatchStreams } from './window-streams.ts'
+import type { BatchStreams, Member } from './window-streams.ts'
 
 /** Experts whose weights are read together. */
 export interface ExpertGroup {
@@ -44,8 +44,7 @@ export function expertGroups(weights: WeightMap, layer: number, E: number): Expe
 /** Rows that an expert computes for one routing, and the sum that receives them. */
 interface Chosen {
   readonly plan: ExpertRows
-  /** (N, C). */
-  readonly y: Float32Array
+  readonly member: Member
 }
 
 /** What a group computes of one stream. */
@@ -57,7 +56,7 @@ interface Work {
 
 /**
  * Adds the weighted outputs of a group to the sums of every routing. Reads no weights if no row is sent to the group.
- * @param onBatch called after each batch
+ * @param onBatch called after each batch, and awaited
  * @throws the signal's reason; as `WeightSource.read`.
  */
 export async function mixGroup(
@@ -65,7 +64,7 @@ export async function mixGroup(
   states: readonly BatchStreams[],
   layer: number,
   group: ExpertGroup,
-  onBatch: (state: BatchStreams) => void,
+  onBatch: (state: BatchStreams) => Promise<void>,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   let weights: Arrays | undefined
@@ -76,7 +75,7 @@ export async function mixGroup(
       if (group.isShared) await mixShared(step)
       else await mixWhole(step)
     }
-    onBatch(state)
+    await onBatch(state)
   }
 }
 
@@ -84,10 +83,10 @@ function workOf({ streams }: BatchStreams, { experts }: ExpertGroup): Work[] {
   return streams
     .map(({ u, members }) => ({
       u,
-      chosen: members.flatMap(({ y, plan }) =>
-        (plan?.experts ?? [])
+      chosen: members.flatMap((member) =>
+        (member.plan?.experts ?? [])
           .filter(({ expert }) => experts.includes(expert))
-          .map((chosen) => ({ plan: chosen, y })),
+          .map((plan) => ({ plan, member })),
       ),
     }))
     .filter(({ chosen }) => chosen.length > 0)
@@ -128,7 +127,7 @@ async function mixWhole({ model, N, u, chosen, weights, signal }: Step): Promise
   const out = model.scratch('out', N * C).subarray(0, n * C)
   signal?.throwIfAborted()
   await model.layers.expert(n, { x, ...weights }, { y: out })
-  addTo(chosen, used, out, C)
+  addTo(model, N, chosen, used, out)
 }
 
 /** The public expert and the low-rank ones. */
@@ -176,11 +175,20 @@ async function mixShared({ model, N, u, chosen, weights, signal }: Step): Promis
       const rank = (inputs[factorInput('gate_proj', 'A')] as Float32Array).length / C
       await model.layers.adapted(m, rank, inputs, { y: out })
     }
-    addTo(own, ownRows, out, C)
+    addTo(model, N, own, ownRows, out)
   }
 }
 
 /** Adds an expert's output, rows of width C, to the sums of every routing that has chosen it. */
-function addTo(chosen: readonly Chosen[], used: UsedRows, out: Float32Array, C: number): void {
-  for (const { plan, y } of chosen) scatterAddRows(y, plan, used, out, C)
+function addTo(
+  model: WindowModel,
+  N: number,
+  chosen: readonly Chosen[],
+  used: UsedRows,
+  out: Float32Array,
+): void {
+  for (const { plan, member } of chosen) {
+    member.y ??= model.buffers(N).take().fill(0)
+    scatterAddRows(member.y, plan, used, out, model.config.hiddenSize)
+  }
 }

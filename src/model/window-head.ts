@@ -2,7 +2,7 @@
  * The end of a pass of windows: negative log-likelihoods of labels, with the logits of some rows and some tokens of the
  * vocabulary in memory at a time. Does not know text.
  */
-import { layerName } from '../lib/tensor-names.ts'
+import { wholeValues } from './weights.ts'
 import type { WindowModel } from './window-model.ts'
 import { gatherRows } from './window-rows.ts'
 import type { BatchStreams } from './window-streams.ts'
@@ -38,16 +38,10 @@ export async function logLikelihoods(
   onPart: (share: number) => void,
   signal: AbortSignal | undefined,
 ): Promise<number[][]> {
-  const norms = await model.memory.read(
-    {
-      inGain: layerName(model.config.numHiddenLayers - 1, 'post_feedforward_layernorm.weight'),
-      gain: 'model.norm.weight',
-    },
-    signal,
-  )
+  const gain = await wholeValues(model.memory.weight('model.norm.weight'), signal)
   const predicted: Predicted[][] = []
   for (const [i, state] of states.entries()) {
-    predicted.push(await finished(model, state, labels[i] as Int32Array, norms, signal))
+    predicted.push(await finished(model, state, labels[i] as Int32Array, gain, signal))
   }
   const { vocabSize: V } = model.config
   const all = predicted.flat()
@@ -69,14 +63,13 @@ export async function logLikelihoods(
 
 /**
  * Applies the final norm to the streams of a batch, and frees the streams.
- * @param norms gains of the norm of the last experts' output, and of the final norm
  * @returns by routing
  */
 async function finished(
   model: WindowModel,
   state: BatchStreams,
   labels: Int32Array,
-  norms: Readonly<Record<string, Float32Array>>,
+  gain: Float32Array,
   signal: AbortSignal | undefined,
 ): Promise<Predicted[]> {
   const { hiddenSize: C } = model.config
@@ -85,15 +78,13 @@ async function finished(
   const M = rows.length
   const predicted: Predicted[] = []
   const own = Int32Array.from(rows, (row) => labels[row] as number)
-  for (const stream of state.streams) {
-    const u = gatherRows(stream.u, rows, C, model.scratch('x', N * C))
-    for (const { routing, y } of stream.members) {
+  for (const { u, members } of state.streams) {
+    const x = gatherRows(u, rows, C, model.scratch('x', N * C))
+    for (const { routing } of members) {
       signal?.throwIfAborted()
       const buffer = buffers.take()
       const hidden = buffer.subarray(0, M * C)
-      const inputs = { u, y: gatherRows(y, rows, C, model.scratch('out', N * C)), ...norms }
-      await model.layers.finish(M, inputs, { hidden })
-      buffers.give(y)
+      await model.layers.finish(M, { x, gain }, { hidden })
       predicted[routing] = {
         buffer,
         hidden,
@@ -102,7 +93,7 @@ async function finished(
         logit: new Float64Array(M),
       }
     }
-    buffers.give(stream.u)
+    buffers.give(u)
   }
   state.streams = []
   return predicted

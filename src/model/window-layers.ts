@@ -50,13 +50,13 @@ export class WindowLayers {
   }
 
   /**
-   * Completes the previous block, x = u + norm(y), and begins the next: uNext = x + norm(attention(x)) and the logits
-   * of the router rows. Shapes for B windows, N = B T: u, y, uNext (N, C); logits (N, E).
-   * @param inputs u, y, inGain (gain of the norm of y), rows (E, C) and `ATTENTION_WEIGHTS`
-   * @param into uNext and logits
+   * The first half of a block: u = x + norm(attention(x)) and the logits of the router rows. Shapes for B windows,
+   * N = B T: x, u (N, C); logits (N, E).
+   * @param inputs x, rows (E, C) and `ATTENTION_WEIGHTS`
+   * @param into u and logits
    */
   async attend(B: number, inputs: Inputs, into: Inputs): Promise<void> {
-    const { hiddenSize: C, rmsNormEps, numAttentionHeads, numKeyValueHeads } = this.#config
+    const { hiddenSize: C, numAttentionHeads, numKeyValueHeads } = this.#config
     const T = this.#T
     const N = B * T
     await this.#run(
@@ -67,17 +67,10 @@ export class WindowLayers {
         const D = headSize(this.#config)
         const rotary = { cos: tensor(tables.cos, [T, D]), sin: tensor(tables.sin, [T, D]) }
         const mask = causalMask(T, numAttentionHeads / numKeyValueHeads)
-        const x = add(t('u'), rmsNorm(t('y'), t('inGain'), rmsNormEps))
-        const uNext = add(x, attention(this.#config, t, '', x, B, T, rotary, mask))
-        return { uNext, logits: linear(uNext, t('rows')) }
+        const u = add(t('x'), attention(this.#config, t, '', t('x'), B, T, rotary, mask))
+        return { u, logits: linear(u, t('rows')) }
       },
-      {
-        u: { shape: [N, C] },
-        y: { shape: [N, C] },
-        inGain: { shape: [C] },
-        rows: { shape: [this.#E, C] },
-        ...attentionShapes(this.#config),
-      },
+      { x: { shape: [N, C] }, rows: { shape: [this.#E, C] }, ...attentionShapes(this.#config) },
       inputs,
       into,
     )
@@ -172,23 +165,28 @@ export class WindowLayers {
   }
 
   /**
-   * Completes the last block and applies the final norm: u, y (N, C) -> hidden (N, C).
-   * @param inputs u, y, inGain (gain of the norm of y) and gain (of the final norm)
+   * The end of a block: x = u + norm(y), with u, y, x (N, C).
+   * @param inputs u, y and gain (of the norm)
    */
+  async complete(N: number, inputs: Inputs, into: Inputs): Promise<void> {
+    const { hiddenSize: C, rmsNormEps } = this.#config
+    await this.#run(
+      'complete',
+      ({ u, y, gain }) => ({ x: add(u as Tensor, rmsNorm(y as Tensor, gain as Tensor, rmsNormEps)) }),
+      { u: { shape: ['N', C] }, y: { shape: ['N', C] }, gain: { shape: [C] } },
+      inputs,
+      into,
+      { N },
+    )
+  }
+
+  /** The final norm: x (N, C) -> hidden (N, C). @param inputs x and gain */
   async finish(N: number, inputs: Inputs, into: Inputs): Promise<void> {
     const { hiddenSize: C, rmsNormEps } = this.#config
     await this.#run(
       'finish',
-      ({ u, y, inGain, gain }) => {
-        const x = add(u as Tensor, rmsNorm(y as Tensor, inGain as Tensor, rmsNormEps))
-        return { hidden: rmsNorm(x, gain as Tensor, rmsNormEps) }
-      },
-      {
-        u: { shape: ['N', C] },
-        y: { shape: ['N', C] },
-        inGain: { shape: [C] },
-        gain: { shape: [C] },
-      },
+      ({ x, gain }) => ({ hidden: rmsNorm(x as Tensor, gain as Tensor, rmsNormEps) }),
+      { x: { shape: ['N', C] }, gain: { shape: [C] } },
       inputs,
       into,
       { N },

@@ -4,12 +4,12 @@
  * of a batch go through together, so weights are read once for all of them. Does not know text or scores.
  */
 import { biasName, layerName, routerName } from '../lib/tensor-names.ts'
-import { valuePieces } from './weights.ts'
+import { valuePieces, wholeValues } from './weights.ts'
 import { expertGroups, mixGroup } from './window-experts.ts'
 import { logLikelihoods } from './window-head.ts'
 import { ATTENTION_WEIGHTS } from './window-layers.ts'
 import type { WindowModel } from './window-model.ts'
-import { BatchStreams, type Member, type Stream, type WindowBatch } from './window-streams.ts'
+import { BatchStreams, type Stream, type WindowBatch } from './window-streams.ts'
 
 /** Values of the embedding that are read at a time: 4 MiB of float32. */
 const EMBEDDING_VALUES = 2 ** 20
@@ -47,66 +47,74 @@ export class WindowPass {
     layer: number,
     onBatch: (state: BatchStreams, batch: number) => void | Promise<void> = ignore,
   ): Promise<void> {
-    const { memory, init } = this.#model
+    const { memory, layers, init } = this.#model
     const signal = this.#signal
-    const weights = await memory.read(
-      {
-        ...Object.fromEntries(ATTENTION_WEIGHTS.map((name) => [name, layerName(layer, name)])),
-        inGain: inGain(layer),
-        rows: routerName(layer),
-        bias: biasName(layer),
-      },
+    const names = ATTENTION_WEIGHTS.map((name) => [name, layerName(layer, name)])
+    const { bias, ...weights } = await memory.read(
+      { ...Object.fromEntries(names), rows: routerName(layer), bias: biasName(layer) },
       signal,
     )
     for (const [batch, state] of this.states.entries()) {
+      const buffers = this.#model.buffers(state.N)
+      const logits = this.#model.scratch(`logits ${state.N}`, state.N * init.E)
       const next: Stream[] = []
-      for (const stream of state.streams) {
-        for (const members of sharing(stream.members)) {
-          signal?.throwIfAborted()
-          next.push(await this.#attendStream(state, stream, members, weights, init.topK))
-        }
-        this.#model.buffers(state.N).give(stream.u)
+      for (const { u: x, members } of state.streams) {
+        signal?.throwIfAborted()
+        const u = buffers.take()
+        await layers.attend(state.B, { x, ...weights }, { u, logits })
+        buffers.give(x)
+        const stream = { u, members }
+        state.route(stream, logits, bias as Float32Array, init.topK)
+        next.push(stream)
       }
       state.streams = next
       await onBatch(state, batch)
     }
   }
 
-  /** @param members those of the stream that share one `y` */
-  async #attendStream(
-    state: BatchStreams,
-    { u }: Stream,
-    members: readonly Member[],
-    { bias, ...weights }: Record<string, Float32Array>,
-    topK: number,
-  ): Promise<Stream> {
-    const { layers, init } = this.#model
-    const buffers = this.#model.buffers(state.N)
-    const uNext = buffers.take()
-    const logits = this.#model.scratch(`logits ${state.N}`, state.N * init.E)
-    const y = (members[0] as Member).y
-    await layers.attend(state.B, { u, y, ...weights }, { uNext, logits })
-    const fresh = members.map(({ routing }, i) => ({
-      routing,
-      y: (i === 0 ? y : buffers.take()).fill(0),
-      plan: undefined,
-    }))
-    const stream = { u: uNext, members: fresh }
-    state.route(stream, logits, bias as Float32Array, topK)
-    return stream
-  }
-
   /**
-   * Experts of a layer: adds the weighted outputs of the chosen experts to every routing's sum.
-   * @param onBatch called after each batch with the share of the step that it was
+   * Experts of a layer, and its end: every routing then has a stream of its own.
+   * @param onBatch called several times for each batch, with the share of its work in this step
    * @throws the signal's reason; as `WeightSource.read`.
    */
   async mix(layer: number, onBatch: (state: BatchStreams, share: number) => void = ignore): Promise<void> {
     const groups = expertGroups(this.#model.weights, layer, this.#model.init.E)
-    const share = 1 / groups.length
-    for (const group of groups) {
-      await mixGroup(this.#model, this.states, layer, group, (state) => onBatch(state, share), this.#signal)
+    const gain = await wholeValues(
+      this.#model.memory.weight(layerName(layer, 'post_feedforward_layernorm.weight')),
+      this.#signal,
+    )
+    for (const [i, group] of groups.entries()) {
+      const isLast = i === groups.length - 1
+      await mixGroup(
+        this.#model,
+        this.states,
+        layer,
+        group,
+        async (state) => {
+          // With one group, the sums of a batch are in memory only until its block is complete.
+          if (isLast) await this.#complete(state, gain)
+          onBatch(state, 1 / groups.length)
+        },
+        this.#signal,
+      )
     }
+  }
+
+  /** Ends the block of a batch. */
+  async #complete(state: BatchStreams, gain: Float32Array): Promise<void> {
+    const buffers = this.#model.buffers(state.N)
+    const next: Stream[] = []
+    for (const { u, members } of state.streams) {
+      for (const member of members) {
+        const y = member.y ?? buffers.take().fill(0)
+        const x = buffers.take()
+        await this.#model.layers.complete(state.N, { u, y, gain }, { x })
+        buffers.give(y)
+        next.push({ u: x, members: [{ ...member, y: undefined }] })
+      }
+      buffers.give(u)
+    }
+    state.streams = next
   }
 
   /**
@@ -128,7 +136,7 @@ export class WindowPass {
       const buffers = this.#model.buffers(state.N)
       for (const { u, members } of state.streams) {
         buffers.give(u)
-        for (const y of new Set(members.map((member) => member.y))) buffers.give(y)
+        for (const { y } of members) if (y !== undefined) buffers.give(y)
       }
       state.streams = []
     }
@@ -136,22 +144,6 @@ export class WindowPass {
 }
 
 function ignore(): void {}
-
-/** Gain of the norm of y from the previous block. The first block has none, but its y is 0, so any gain will do. */
-function inGain(layer: number): string {
-  return layerName(Math.max(0, layer - 1), 'post_feedforward_layernorm.weight')
-}
-
-/** Members in lists that have the same `y`. */
-function sharing(members: readonly Member[]): Member[][] {
-  const lists = new Map<Float32Array, Member[]>()
-  for (const member of members) {
-    const list = lists.get(member.y)
-    if (list === undefined) lists.set(member.y, [member])
-    else list.push(member)
-  }
-  return [...lists.values()]
-}
 
 /** Gives every batch one stream of token embeddings, which all its routings share. */
 async function embed(
@@ -164,8 +156,7 @@ async function embed(
   for (const state of states) {
     const buffers = model.buffers(state.N)
     const u = buffers.take()
-    const y = buffers.take().fill(0)
-    const members = state.batch.routings.map((_, routing) => ({ routing, y, plan: undefined }))
+    const members = state.batch.routings.map((_, routing) => ({ routing, y: undefined, plan: undefined }))
     state.streams = [{ u, members }]
     state.batch.ids.forEach((id, row) => {
       wanted.push({ id, u, row })

@@ -18,15 +18,15 @@ export interface WindowBatch {
 export interface Member {
   /** Index of the routing. */
   readonly routing: number
-  /** (N, C): sum of the experts' outputs in this layer. */
-  readonly y: Float32Array
+  /** (N, C): sum of the experts' outputs in this layer; undefined until the first expert adds to it. */
+  y: Float32Array | undefined
   /** Plan of this layer for the rows that count, by row of the batch. */
   plan: RoutingPlan | undefined
 }
 
 /** A residual stream, and the routings that share it. */
 export interface Stream {
-  /** (N, C): residual stream that routers and experts of this layer read. */
+  /** (N, C): residual stream before a layer, and from its attention on, what its router and experts read. */
   readonly u: Float32Array
   readonly members: readonly Member[]
 }
@@ -85,7 +85,6 @@ export class BatchStreams {
    * Decides which expert computes which row for every routing of a stream.
    * @param logits (N, E): logits of the router rows
    * @param bias (E): used as min(b, 0)
-   * @returns for each member its plan before rows that do not count are inserted: (rows that count, E)
    */
   route({ members }: Stream, logits: Float32Array, bias: Float32Array, topK: number): void {
     const E = this.#E

@@ -126,10 +126,13 @@ export async function startPair(
     if (request.embedding === undefined) report({ stage: 'phase', phase: 'router-rows' })
     const embedding =
       request.embedding ??
-      (await embedForRouter(engine, model.config, model.weights, {
-        own: await windows(own),
-        public: await windows(shared),
-      }))
+      (await embedForRouter(
+        engine,
+        model.config,
+        model.weights,
+        { own: await windows(own), public: await windows(shared) },
+        signal,
+      ))
     return {
       corpus,
       replay,

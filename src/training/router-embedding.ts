@@ -5,17 +5,20 @@
  * directions of the hidden states hide the difference; a whitened row separates the texts from the first step, so
  * that public text keeps its expert. Background is random tokens. It stands for the domains of other owners, whose
  * text no owner sees; without it a row selects its expert for everything that is not public text. Fixing the public
- * row at zero loses nothing, since softmax depends on differences only. Knows no files.
+ * row at zero loses nothing, since softmax depends on differences only. Runs layer by layer, so memory does not grow with
+ * the number of layers. Does not know files.
  */
 
-import { matMul, sum, type Tensor, zeros } from '@tensorflow/tfjs'
-import { dot } from '../lib/dot.ts'
+import { matMul, sum, type Tensor } from '@tensorflow/tfjs'
 import { mulberry32 } from '../lib/random.ts'
-import { denseName } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
-import { forward } from '../model/transformer.ts'
-import { loadParams, type WeightMap } from '../model/weights.ts'
-import type { Engine } from '../tensor/engine.ts'
+import { mixtureWeights, zeroRows } from '../model/params.ts'
+import type { WeightMap } from '../model/weights.ts'
+import { WindowModel } from '../model/window-model.ts'
+import { beginPass } from '../model/window-pass.ts'
+import type { WindowBatch } from '../model/window-streams.ts'
+import type { Compiled, Engine } from '../tensor/engine.ts'
+import { solvePair } from './conjugate-gradients.ts'
 
 /** Scale of the logits: the targets of the regression are half a unit above and below zero. */
 const SCALE = 6
@@ -23,9 +26,6 @@ const SCALE = 6
 const RIDGE = 0.01
 const BACKGROUND_WINDOWS = 64
 const BACKGROUND_SEED = 1
-const TOLERANCE = 1e-6
-/** Maximum steps per unknown: with rounding errors, conjugate gradients may need more than n steps. */
-const STEPS_PER_UNKNOWN = 4
 const B = 8
 const T = 64
 
@@ -38,12 +38,6 @@ export interface EmbeddingSource {
   readonly public: readonly Int32Array[]
 }
 
-/** First moment [C] and second moment [C, C] of a router's inputs. */
-interface Moments {
-  readonly mean: Float64Array
-  readonly second: Float64Array
-}
-
 /** Each list has one row [C] per layer. */
 export interface RouterEmbedding {
   /** The owner's initial router rows. */
@@ -52,63 +46,119 @@ export interface RouterEmbedding {
   readonly constantRows: readonly Float32Array[]
 }
 
+/** One kind of text: the owner's, public text, or background. */
+interface Kind {
+  readonly batches: readonly WindowBatch[]
+  /** Sign of its mean in the difference of means. */
+  readonly sign: 1 | -1
+}
+
+/** Moments of a router's inputs over all kinds of text. Every kind counts as much as another. */
+class Moments {
+  /** [C]: sum of the means with their signs. */
+  readonly difference: Float64Array
+  /** [C]: sum of the means. */
+  readonly total: Float64Array
+  /** [C, C]: sum of the second moments. */
+  readonly second: Float64Array
+
+  constructor(C: number) {
+    this.difference = new Float64Array(C)
+    this.total = new Float64Array(C)
+    this.second = new Float64Array(C * C)
+  }
+
+  clear(): void {
+    for (const array of [this.difference, this.total, this.second]) array.fill(0)
+  }
+
+  /** @param weight of each row in its kind's mean */
+  add(mean: Float32Array, second: Float32Array, weight: number, sign: 1 | -1): void {
+    accumulate(this.difference, mean, sign * weight)
+    accumulate(this.total, mean, weight)
+    accumulate(this.second, second, weight)
+  }
+}
+
+/** @throws the signal's reason; as `WeightSource.read`. */
 export async function embedForRouter(
   engine: Engine,
   config: ModelConfig,
   publicModel: WeightMap,
   source: EmbeddingSource,
+  signal?: AbortSignal,
 ): Promise<RouterEmbedding> {
   const { hiddenSize: C, numHiddenLayers: L } = config
-  const compiled = await engine.compile(
-    (tensors) => {
-      const weights = (name: string): Tensor => tensors[denseName(name)] ?? (zeros([1, C]) as Tensor)
-      const { routerInputs } = forward(config, weights, weights('ids'), { B, T, E: 1, topK: 1, bias: false })
-      const out: Record<string, Tensor> = {}
-      routerInputs.forEach((u, layer) => {
-        out[`mean.${layer}`] = sum(u, 0) // (C)
-        out[`second.${layer}`] = matMul(u as never, u as never, true, false) // (C, C)
-      })
-      return out
-    },
-    {
-      inputs: { ids: { shape: [B, T], dtype: 'int32' } },
-      frozen: Object.fromEntries(await loadParams(publicModel)),
-    },
+  const kinds: Kind[] = [
+    { batches: batchesOf(source.own), sign: 1 },
+    { batches: batchesOf(source.public), sign: -1 },
+    { batches: batchesOf(randomWindows(config.vocabSize)), sign: -1 },
+  ]
+  const all = kinds.flatMap(({ batches, sign }) =>
+    batches.map((batch) => ({ batch, sign, weight: 1 / (batches.length * B * T) })),
   )
-  const momentsOf = async (windows: readonly Int32Array[]): Promise<Moments[]> => {
-    const moments = Array.from({ length: L }, () => ({
-      mean: new Float64Array(C),
-      second: new Float64Array(C * C),
-    }))
-    const batches = Math.max(1, Math.floor(windows.length / B))
-    for (let batch = 0; batch < batches; batch++) {
-      const ids = new Int32Array(B * T)
-      for (let row = 0; row < B; row++) {
-        const window = windows[(batch * B + row) % windows.length] as Int32Array
-        ids.set(window.subarray(0, T), row * T)
-      }
-      const sums = await compiled.run({ ids })
-      moments.forEach(({ mean, second }, layer) => {
-        accumulate(mean, sums[`mean.${layer}`] as Float32Array, 1 / (batches * B * T))
-        accumulate(second, sums[`second.${layer}`] as Float32Array, 1 / (batches * B * T))
-      })
-    }
-    return moments
-  }
+  const weights = mixtureWeights(config, publicModel, zeroRows(config), [])
+  const model = new WindowModel(engine, config, weights, { E: 1, topK: 1, T })
+  const sums = await compileSums(engine, C)
   try {
-    const own = await momentsOf(source.own)
-    const shared = await momentsOf(source.public)
-    const background = await momentsOf(randomWindows(config.vocabSize))
-    const layers = own.map((moments, layer) =>
-      regress(moments, [shared[layer] as Moments, background[layer] as Moments]),
+    const pass = await beginPass(
+      model,
+      all.map(({ batch }) => batch),
+      signal,
     )
-    return { rows: layers.map(({ row }) => row), constantRows: layers.map(({ constantRow }) => constantRow) }
+    const moments = new Moments(C)
+    const into = { mean: new Float32Array(C), second: new Float32Array(C * C) }
+    const rows: Float32Array[] = []
+    const constantRows: Float32Array[] = []
+    for (let layer = 0; layer < L; layer++) {
+      moments.clear()
+      await pass.attend(layer, async ({ streams }, batch) => {
+        const { weight, sign } = all[batch] as (typeof all)[number]
+        for (const { u } of streams) {
+          await sums.run({ u }, into)
+          moments.add(into.mean, into.second, weight, sign)
+        }
+      })
+      const { row, constantRow } = await regress(moments, signal)
+      rows.push(row)
+      constantRows.push(constantRow)
+      if (layer < L - 1) await pass.mix(layer)
+    }
+    pass.end()
+    return { rows, constantRows }
   } finally {
-    await compiled.dispose()
+    await sums.dispose()
+    await model.dispose()
   }
 }
 
-function accumulate(target: Float64Array, values: Float32Array | Float64Array, factor: number): void {
+/** Sums over the rows of u (N, C): mean (C) is their sum, second (C, C) that of their outer products. */
+function compileSums(engine: Engine, C: number): Promise<Compiled> {
+  return engine.compile(
+    ({ u }) => ({
+      mean: sum(u as Tensor, 0),
+      second: matMul(u as never, u as never, true, false),
+    }),
+    { inputs: { u: { shape: [B * T, C] } } },
+    { interleaved: true, lean: true },
+  )
+}
+
+/** Batches of B windows; a last, smaller one is left out, unless it is the only one: then windows are repeated. */
+function batchesOf(windows: readonly Int32Array[]): WindowBatch[] {
+  const routings = [{ mask: new Float32Array(1) }]
+  const lengths = new Array<number>(B).fill(T)
+  return Array.from({ length: Math.max(1, Math.floor(windows.length / B)) }, (_, batch) => {
+    const ids = new Int32Array(B * T)
+    for (let row = 0; row < B; row++) {
+      const window = windows[(batch * B + row) % windows.length] as Int32Array
+      ids.set(window.subarray(0, T), row * T)
+    }
+    return { ids, lengths, routings }
+  })
+}
+
+function accumulate(target: Float64Array, values: Float32Array, factor: number): void {
   for (let i = 0; i < target.length; i++) target[i] = (target[i] as number) + (values[i] as number) * factor
 }
 
@@ -121,48 +171,17 @@ function randomWindows(vocabSize: number): Int32Array[] {
 
 /**
  * With S the sum of all second moments: row = SCALE (S + r I)^-1 (mean of own - sum of the other means), and
- * constantRow = (S + r I)^-1 (sum of all means), the ridge regression of the constant 1.
+ * constantRow = (S + r I)^-1 (sum of all means), the ridge regression of the constant 1. Adds the ridge r to S.
  */
-function regress(own: Moments, others: readonly Moments[]): { row: Float32Array; constantRow: Float32Array } {
-  const C = own.mean.length
-  const difference = own.mean.slice()
-  const total = own.mean.slice()
-  const second = own.second.slice()
-  for (const other of others) {
-    accumulate(difference, other.mean, -1)
-    accumulate(total, other.mean, 1)
-    accumulate(second, other.second, 1)
-  }
+async function regress(
+  { difference, total, second }: Moments,
+  signal: AbortSignal | undefined,
+): Promise<{ row: Float32Array; constantRow: Float32Array }> {
+  const C = total.length
   let trace = 0
   for (let i = 0; i < C; i++) trace += second[i * C + i] as number
   const ridge = (RIDGE * trace) / C
   for (let i = 0; i < C; i++) second[i * C + i] = (second[i * C + i] as number) + ridge
-  return {
-    row: Float32Array.from(solve(second, difference), (x) => SCALE * x),
-    constantRow: Float32Array.from(solve(second, total)),
-  }
-}
-
-/** x with A x = b for a symmetric positive definite A [n, n], by conjugate gradients. */
-function solve(A: Float64Array, b: Float64Array): Float64Array {
-  const n = b.length
-  const x = new Float64Array(n)
-  const residual = b.slice()
-  const direction = b.slice()
-  const image = new Float64Array(n)
-  let norm = dot(residual, residual)
-  const enough = norm * TOLERANCE * TOLERANCE
-  for (let step = 0; step < STEPS_PER_UNKNOWN * n && norm > enough; step++) {
-    for (let i = 0; i < n; i++) image[i] = dot(A.subarray(i * n, (i + 1) * n), direction)
-    const stride = norm / dot(direction, image)
-    for (let i = 0; i < n; i++) {
-      x[i] = (x[i] as number) + stride * (direction[i] as number)
-      residual[i] = (residual[i] as number) - stride * (image[i] as number)
-    }
-    const next = dot(residual, residual)
-    const turn = next / norm
-    for (let i = 0; i < n; i++) direction[i] = (residual[i] as number) + turn * (direction[i] as number)
-    norm = next
-  }
-  return x
+  const [own, constant] = await solvePair(second, [difference, total], signal)
+  return { row: Float32Array.from(own, (x) => SCALE * x), constantRow: Float32Array.from(constant) }
 }
