@@ -5,17 +5,15 @@
  */
 import type { Engine } from '../tensor/engine.ts'
 import type { ModelConfig } from './config.ts'
+import { Progress } from './evaluation-progress.ts'
 import type { RoutingPlan, SequenceRouting } from './routing-plan.ts'
+import { batchesOf, groupsOf, type HeldOutDocument, type TextBatch } from './text-windows.ts'
 import type { WeightMap } from './weights.ts'
 import { WindowModel } from './window-model.ts'
 import { beginPass } from './window-pass.ts'
-import type { BatchStreams, WindowBatch } from './window-streams.ts'
+import type { BatchStreams } from './window-streams.ts'
 
-export interface HeldOutDocument {
-  readonly tokens: Int32Array
-  /** Bytes of the text in UTF-8. */
-  readonly bytes: number
-}
+export type { HeldOutDocument } from './text-windows.ts'
 
 export interface Evaluation {
   readonly bitsPerByte: number
@@ -65,10 +63,6 @@ export interface Evaluator {
 
 /** Tokens per window of every score that is published or compared. */
 export const EVALUATION_WINDOW = 128
-/** Maximum number of windows that are computed at a time. */
-const MAX_WINDOWS = 8
-/** Maximum number of operations of one run of an expert: half a second on two cores, after which a signal is seen. */
-const RUN_OPERATIONS = 7e10
 /** Memory for the streams of the windows that pass a layer together; more windows pass in several groups. */
 const STREAM_BYTES = 2 ** 29
 
@@ -107,13 +101,6 @@ export function createEvaluator(
   }
 }
 
-/** A batch of windows of one text. */
-interface TextBatch extends WindowBatch {
-  readonly text: number
-  /** (B, T): token after each token. */
-  readonly labels: Int32Array
-}
-
 /** Sums over the windows of one text under one routing. */
 interface Totals {
   nats: number
@@ -130,7 +117,7 @@ async function evaluateTexts(
   { signal, onProgress }: EvaluationOptions = {},
 ): Promise<Evaluation[][]> {
   const { config } = model
-  const { E } = model.init
+  const { E, T } = model.init
   const distinct = texts.map(({ routings }) => distinctRoutings(routings))
   const totals = distinct.map(({ routings }) =>
     routings.map(
@@ -144,10 +131,10 @@ async function evaluateTexts(
   const batches = texts.flatMap(({ documents, routings }, text) =>
     routings.length === 0
       ? []
-      : batchesOf(documents, text, (distinct[text] as Distinct).routings, model, init.endOfText),
+      : batchesOf(documents, text, (distinct[text] as Distinct).routings, config, T, init.endOfText),
   )
   const progress = new Progress(batches, config, E, onProgress)
-  for (const group of groupsOf(batches, config, model.init.T, init.streamBytes ?? STREAM_BYTES)) {
+  for (const group of groupsOf(batches, config, T, init.streamBytes ?? STREAM_BYTES)) {
     await scoreGroup(model, group, totals, progress, signal)
   }
   return texts.map(({ documents }, text) =>
@@ -223,57 +210,6 @@ function distinctRoutings(given: readonly SequenceRouting[]): Distinct {
   return { routings, indices }
 }
 
-/** Cuts documents into windows, and these into batches. */
-function batchesOf(
-  documents: readonly HeldOutDocument[],
-  text: number,
-  routings: readonly SequenceRouting[],
-  { config, init: { T } }: WindowModel,
-  endOfText: number,
-): TextBatch[] {
-  const { hiddenSize: C, intermediateSize: F } = config
-  const B = Math.min(MAX_WINDOWS, Math.max(1, Math.floor(RUN_OPERATIONS / (6 * C * F * T))))
-  const windows = documents.flatMap(({ tokens }) =>
-    Array.from({ length: Math.ceil(tokens.length / T) }, (_, i) => ({
-      before: i === 0 ? endOfText : (tokens[i * T - 1] as number),
-      tokens: tokens.subarray(i * T, (i + 1) * T),
-    })),
-  )
-  return Array.from({ length: Math.ceil(windows.length / B) }, (_, i) => {
-    const some = windows.slice(i * B, (i + 1) * B)
-    const ids = new Int32Array(some.length * T)
-    const labels = new Int32Array(some.length * T)
-    some.forEach(({ before, tokens }, b) => {
-      ids[b * T] = before
-      ids.set(tokens.subarray(0, -1), b * T + 1)
-      labels.set(tokens, b * T)
-    })
-    return { text, ids, labels, lengths: some.map(({ tokens }) => tokens.length), routings }
-  })
-}
-
-/** Batches in groups whose streams fit `bytes`; a group has at least one batch. */
-function groupsOf(
-  batches: readonly TextBatch[],
-  { hiddenSize: C }: ModelConfig,
-  T: number,
-  bytes: number,
-): TextBatch[][] {
-  const groups: TextBatch[][] = []
-  let room = 0
-  for (const batch of batches) {
-    // For each routing, the residual stream and the sum of the experts' outputs, in float32.
-    const needed = 2 * 4 * C * T * batch.lengths.length * batch.routings.length
-    if (groups.length === 0 || needed > room) {
-      groups.push([])
-      room = bytes
-    }
-    groups.at(-1)?.push(batch)
-    room -= needed
-  }
-  return groups
-}
-
 function evaluationOf(
   documents: readonly HeldOutDocument[],
   { nats, load, chosen }: Totals,
@@ -293,53 +229,4 @@ function evaluationOf(
       Array.from(chosen.subarray(layer * E, (layer + 1) * E), (total) => total / scored),
     ),
   }
-}
-
-/** Share of the work that is done, estimated from the sizes of the weights. */
-class Progress {
-  readonly #onProgress: ((share: number) => void) | undefined
-  readonly #total: number
-  /** Multiplications of one row in attention, in all experts of a layer, and in the head. */
-  readonly #attention: number
-  readonly #experts: number
-  readonly #head: number
-  #done = 0
-
-  constructor(
-    batches: readonly WindowBatch[],
-    { hiddenSize: C, intermediateSize: F, vocabSize: V, numHiddenLayers: L }: ModelConfig,
-    E: number,
-    onProgress: ((share: number) => void) | undefined,
-  ) {
-    this.#attention = 4 * C * C
-    this.#experts = 3 * C * F * E
-    this.#head = V * C
-    this.#onProgress = onProgress
-    this.#total = batches.reduce(
-      (sum, batch) => sum + windowsOf(batch) * (L * (this.#attention + this.#experts) + this.#head),
-      0,
-    )
-  }
-
-  attended({ batch }: BatchStreams): void {
-    this.#add(windowsOf(batch) * this.#attention)
-  }
-
-  mixed({ batch }: BatchStreams, share: number): void {
-    this.#add(windowsOf(batch) * this.#experts * share)
-  }
-
-  predicted(batches: readonly WindowBatch[], share: number): void {
-    this.#add(batches.reduce((sum, batch) => sum + windowsOf(batch), 0) * this.#head * share)
-  }
-
-  #add(work: number): void {
-    this.#done += work
-    this.#onProgress?.(Math.min(1, this.#done / this.#total))
-  }
-}
-
-/** Windows of a batch, counted once for each routing. */
-function windowsOf({ lengths, routings }: WindowBatch): number {
-  return lengths.length * routings.length
 }
