@@ -13,12 +13,12 @@ export interface MatrixProducts {
   times(vectors: Float64Array, k: number): Promise<Float64Array>
   /** v M, that is, the transposed M times v, for k vectors [m]: k vectors [n]. */
   timesTransposed(vectors: Float64Array, k: number): Promise<Float64Array>
-  /** Rounding error of the sum of squares of a product, relative to it. */
+  /** Iterations that raise the sum of squares of the products by less than this share are not worth their time. */
   readonly tolerance: number
 }
 
-/** Sums of float32 products differ between two runs by a few parts in ten million; squares average that out. */
-const SINGLE_PRECISION = 1e-6
+/** Far above the rounding of float32. What further iterations would add is a few times this share at most. */
+const TOLERANCE = 1e-5
 
 /** Multiplies float32 matrices of any shape. */
 export class ProductEngine {
@@ -54,7 +54,7 @@ export class ProductEngine {
       n,
       times: (vectors, k) => run(this.#times, vectors, k),
       timesTransposed: (vectors, k) => run(this.#timesTransposed, vectors, k),
-      tolerance: SINGLE_PRECISION,
+      tolerance: TOLERANCE,
     }
   }
 

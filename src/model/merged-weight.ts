@@ -54,19 +54,25 @@ export class MergedWeight implements WeightSource {
     const B = new Float32Array(rows * rank)
     await readValues(this.#B, B, first * rank, signal)
     await readValues(this.#base, into, from, signal)
-    const row = new Float64Array(width)
-    for (let o = 0, products = 0; o < rows; o++, products += rank * width) {
+    // Sums of two rows in double precision; the second one is not used for a part of a row.
+    const sums = [new Float64Array(width), new Float64Array(width)] as const
+    for (let at = 0, products = 0; at < into.length; ) {
       if (products >= PRODUCTS_AT_ONCE) {
         await setImmediate()
         signal?.throwIfAborted()
         products = 0
       }
-      const start = Math.max(from, (first + o) * width)
-      const end = Math.min(from + into.length, (first + o + 1) * width)
-      const part = row.subarray(0, end - start)
-      part.set(into.subarray(start - from, end - from))
-      addRows(part, B.subarray(o * rank, (o + 1) * rank), A, width, start % width)
-      into.set(part, start - from)
+      const column = (from + at) % width
+      const n = Math.min(width - column, into.length - at)
+      const count = n === width && at + 2 * width <= into.length ? 2 : 1
+      const o = Math.floor((from + at) / width) - first
+      const parts = sums.map((row) => row.subarray(0, n))
+      const [one, two] = parts as [Float64Array, Float64Array]
+      for (let r = 0; r < count; r++) parts[r]?.set(into.subarray(at + r * n, at + (r + 1) * n))
+      addRows(one, two, B.subarray(o * rank, (o + count) * rank), A, width, column)
+      for (let r = 0; r < count; r++) into.set(parts[r] as Float64Array, at + r * n)
+      at += count * n
+      products += count * n * rank
     }
   }
 
@@ -79,27 +85,46 @@ export class MergedWeight implements WeightSource {
 }
 
 /**
- * Adds to `row` the columns from `column` on of the sum over k of b[k] times row k of A [r, width]. Four rows at once,
- * in order, so that the sum is rounded as if they were added one by one.
+ * Adds to two rows the sum over k of b[k] times the columns from `column` on of row k of A [r, width]. Each loaded value
+ * of A serves both rows. Terms are added in order, so sums do not depend on how rows are paired.
+ * @param b coefficients of both rows [2, r], or only of the first
  */
-function addRows(row: Float64Array, b: Float32Array, A: Float32Array, width: number, column: number): void {
-  const n = row.length
+function addRows(
+  first: Float64Array,
+  second: Float64Array,
+  b: Float32Array,
+  A: Float32Array,
+  width: number,
+  column: number,
+): void {
+  const rank = A.length / width
+  const n = first.length
+  const columns = (k: number): Float32Array => A.subarray(k * width + column, k * width + column + n)
   let k = 0
-  for (; k + 4 <= b.length; k += 4) {
+  for (; k + 4 <= rank; k += 4) {
+    const x0 = columns(k)
+    const x1 = columns(k + 1)
+    const x2 = columns(k + 2)
+    const x3 = columns(k + 3)
     const [b0 = 0, b1 = 0, b2 = 0, b3 = 0] = b.subarray(k, k + 4)
-    for (let i = 0, at = k * width + column; i < n; i++, at++) {
-      row[i] =
-        (row[i] as number) +
-        b0 * (A[at] as number) +
-        b1 * (A[at + width] as number) +
-        b2 * (A[at + 2 * width] as number) +
-        b3 * (A[at + 3 * width] as number)
+    const [c0 = 0, c1 = 0, c2 = 0, c3 = 0] = b.subarray(rank + k, rank + k + 4)
+    for (let i = 0; i < n; i++) {
+      const u0 = x0[i] as number
+      const u1 = x1[i] as number
+      const u2 = x2[i] as number
+      const u3 = x3[i] as number
+      first[i] = (first[i] as number) + b0 * u0 + b1 * u1 + b2 * u2 + b3 * u3
+      second[i] = (second[i] as number) + c0 * u0 + c1 * u1 + c2 * u2 + c3 * u3
     }
   }
-  for (; k < b.length; k++) {
-    const share = b[k] as number
-    for (let i = 0, at = k * width + column; i < n; i++, at++)
-      row[i] = (row[i] as number) + share * (A[at] as number)
+  for (; k < rank; k++) {
+    const x = columns(k)
+    const b0 = b[k] ?? 0
+    const c0 = b[rank + k] ?? 0
+    for (let i = 0; i < n; i++) {
+      first[i] = (first[i] as number) + b0 * (x[i] as number)
+      second[i] = (second[i] as number) + c0 * (x[i] as number)
+    }
   }
 }
 

@@ -2,7 +2,7 @@ import type { Tensor } from '@tensorflow/tfjs'
 import { describe, expect, it } from 'vitest'
 import { createEvaluator } from '../../src/model/evaluate.ts'
 import { lowRankOf } from '../../src/model/low-rank.ts'
-import { materialised } from '../../src/model/merged-weight.ts'
+import { MergedWeight, materialised } from '../../src/model/merged-weight.ts'
 import { expertRank, lowRankExperts, mixtureWeights, zeroRows } from '../../src/model/params.ts'
 import { forward, head } from '../../src/model/transformer.ts'
 import type { Param, Params } from '../../src/model/weights.ts'
@@ -33,6 +33,38 @@ describe('lowRankOf', () => {
     expect(kept[2]).toBeLessThan(1)
     const { expert: four } = await lowRankOf(engine, whole, publicModel, 4)
     expect((await lowRankOf(engine, four, publicModel, 4)).energyKept).toBeCloseTo(1, 6)
+  })
+})
+
+describe('a merged weight', () => {
+  it.each([1, 3, 4, 9])('has the sums of a plain loop in every part that is read (rank %i)', async (rank) => {
+    const [m, n] = [7, 12]
+    const random = mulberry32(rank)
+    const values = (count: number) => Float32Array.from({ length: count }, () => random() - 0.5)
+    const [W, A, B] = [values(m * n), values(rank * n), values(m * rank)]
+    const expected = W.map((w, at) => {
+      let sum = w
+      for (let k = 0; k < rank; k++)
+        sum += (B[Math.floor(at / n) * rank + k] as number) * (A[k * n + (at % n)] as number)
+      return sum
+    })
+    const param = (data: Float32Array, ...shape: number[]): Param => ({ shape, data })
+    const merged = new MergedWeight(param(W, m, n), param(A, rank, n), param(B, m, rank))
+    expect(await wholeValues(merged)).toEqual(expected)
+    for (const [from, to] of [
+      [0, 1],
+      [5, 12],
+      [5, 50],
+      [12, 60],
+      [30, m * n],
+    ] as const) {
+      const part = new Float32Array(to - from)
+      await merged.read(part, from)
+      expect(part).toEqual(expected.slice(from, to))
+      const bytes = new Uint8Array(2 * (to - from))
+      await merged.readBytes(bytes, 4 * from + 1)
+      expect(bytes).toEqual(new Uint8Array(expected.buffer).slice(4 * from + 1, 4 * from + 1 + bytes.length))
+    }
   })
 })
 
