@@ -5,6 +5,7 @@
  */
 import { setImmediate } from 'node:timers/promises'
 import { matrixBytes } from '../kernels/matrix-format.ts'
+import { isRowMajor } from '../kernels/paired-rows.ts'
 import type { Block } from '../kernels/vector-jobs.ts'
 import type { VectorThreads } from '../kernels/vector-threads.ts'
 import { FLOAT_BYTES } from '../lib/float-formats.ts'
@@ -87,8 +88,8 @@ async function fillOwner(
   coding: string,
   kept: KeptCodes | undefined,
 ): Promise<void> {
-  // Matrices that hold the published bytes are read from there.
-  const coded = placed.filter((one) => !filler.isCopy(one))
+  // Matrices that hold the published numbers are read from there.
+  const coded = placed.filter((one) => !filler.isPublished(one))
   for (const one of placed) if (!coded.includes(one)) await filler.fill(one)
   if (coded.length === 0) return
   if (kept === undefined) {
@@ -191,8 +192,8 @@ class Filler {
     this.#weights = weights
   }
 
-  /** Whether a matrix holds exactly the bytes of its parameter. */
-  isCopy({ planned: { parameter, format, rows, width } }: Placed): boolean {
+  /** Whether a matrix holds exactly the numbers that are published, perhaps in another order. */
+  isPublished({ planned: { parameter, format, rows, width } }: Placed): boolean {
     const weight = requireWeight(this.#weights, parameter)
     const [, columns] = weight.shape as [number, number]
     return (
@@ -207,8 +208,9 @@ class Filler {
     const { planned } = one
     const weight = requireWeight(this.#weights, planned.parameter)
     const [rows, columns] = weight.shape as [number, number]
-    if (this.isCopy(one)) await readBytes(weight, bytesOf(one), 2 * planned.from * planned.width, this.signal)
-    else if (columns === planned.width && rows >= planned.from + planned.rows) await this.#code(one, weight)
+    if (this.isPublished(one) && isRowMajor(planned.format, planned.width)) {
+      await readBytes(weight, bytesOf(one), 2 * planned.from * planned.width, this.signal)
+    } else if (columns === planned.width && rows >= planned.from + planned.rows) await this.#code(one, weight)
     else await this.#codePadded(one, weight)
   }
 

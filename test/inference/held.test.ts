@@ -129,18 +129,20 @@ describe('serving from held weights', () => {
 })
 
 /** Every held matrix as floats, by parameter; parts of a parameter are joined. */
-async function heldValues(format: WeightFormat, blockBytes?: number): Promise<Map<string, Float32Array>> {
+async function heldValues(
+  format: WeightFormat,
+  weights: WeightMap = floats,
+  of: ModelConfig = config,
+): Promise<Map<string, Float32Array>> {
   const threads = await VectorThreads.create(2, 16)
-  const shape = { config, ranks: ranksOf(floats, E) }
-  const held = new HeldWeights(threads, {
-    ...{ shape, format, capacity: 2, withEmbedding: true },
-    ...(blockBytes === undefined ? {} : { blockBytes }),
-  })
-  await fillWeights(threads, held, floats)
+  const shape = { config: of, ranks: ranksOf(weights, E) }
+  const held = new HeldWeights(threads, { shape, format, capacity: 2, withEmbedding: true })
+  await fillWeights(threads, held, weights)
   const found = new Map<string, Float32Array>()
   for (const { planned, block, matrix } of held.placed.flat()) {
     const { parameter, from, rows, width } = planned
-    const whole = found.get(parameter) ?? new Float32Array((floats.get(parameter) as Param).data.length)
+    const [all, columns] = requireWeight(weights, parameter).shape as [number, number]
+    const whole = found.get(parameter) ?? new Float32Array(all * columns)
     for (let row = 0; row < rows; row++) {
       readRow(block.buffer, matrix, row, whole.subarray((from + row) * width, (from + row + 1) * width))
     }
@@ -280,6 +282,18 @@ describe('held weights', () => {
       }
     },
   )
+
+  it('in bf16 equal the published ones, also where the kernels divide wide matrices into tiles', async () => {
+    const wide = { ...config, intermediateSize: 4128, numHiddenLayers: 1 }
+    const drawn = [...referenceMixture(wide, E, 6)].filter(([name, param]) => !isSmall(name, param))
+    const sources = new Map(drawn.map(([name, param]) => [name, bf16Source(param)]))
+    const found = await heldValues('bf16', sources, wide)
+    for (const [name, { data }] of drawn) {
+      const expected = float32FromBf16(bf16FromFloat32(data))
+      const isEqual = expected.every((value, i) => value === found.get(name)?.[i])
+      expect([name, isEqual]).toEqual([name, true])
+    }
+  })
 
   it('hold every matrix once', async () => {
     const names = [...floats].filter(([name, param]) => !isSmall(name, param))
