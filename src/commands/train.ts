@@ -135,8 +135,10 @@ function progressLine(event: TrainProgress): ProgressLine {
         stays: false,
       }
     }
-    case 'phase':
-      return { text: PHASES[event.phase], stays: false }
+    case 'phase': {
+      const { phase, share } = event
+      return { text: PHASES[phase] + (share === undefined ? '' : ` ${bar(share, 1)}`), stays: false }
+    }
     case 'prepared':
       return {
         text: [...readingLines(event.stats.reading), preparedLine(event.stats)].join('\n'),

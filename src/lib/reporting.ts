@@ -1,4 +1,4 @@
-/** Turns an action that reports its progress into an async generator. Knows nothing about the action. */
+/** Turns actions that report their progress into async generators. Knows nothing about the actions. */
 
 /**
  * Run `action`. Yields its latest report, since a new report replaces one that was not consumed yet; returns its
@@ -25,5 +25,32 @@ export async function* reporting<E, T>(
     if (await Promise.race([ended, reported])) return running
     if (latest !== undefined) yield latest.event
     latest = undefined
+  }
+}
+
+/**
+ * `reporting` for an action that ends early by a signal. If the consumer leaves the iteration, the action is stopped and
+ * its end is awaited; `discard` then frees its result.
+ * @throws whatever `action` throws.
+ */
+export async function* reportingUntilStopped<E, T>(
+  action: (report: (event: E) => void, stop: AbortSignal) => Promise<T>,
+  discard: (result: T) => Promise<void> = async () => undefined,
+): AsyncGenerator<E, T, void> {
+  const stop = new AbortController()
+  let running: Promise<T> | undefined
+  let isDone = false
+  try {
+    const result = yield* reporting<E, T>((report) => {
+      running = action(report, stop.signal)
+      return running
+    })
+    isDone = true
+    return result
+  } finally {
+    if (!isDone) {
+      stop.abort()
+      await running?.then(discard, () => undefined)
+    }
   }
 }

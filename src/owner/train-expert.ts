@@ -8,7 +8,7 @@ import { type CorpusWarning, corpusWarnings } from '../data/corpus-warnings.ts'
 import type { PrepareProgress } from '../data/prepare-progress.ts'
 import { windowSampler } from '../data/token-file.ts'
 import { ensurePrivateDir, pathExists } from '../lib/files.ts'
-import { reporting } from '../lib/reporting.ts'
+import { reportingUntilStopped } from '../lib/reporting.ts'
 import type { ModelConfig } from '../model/config.ts'
 import { zeroRows } from '../model/params.ts'
 import type { Engine } from '../tensor/engine.ts'
@@ -16,7 +16,7 @@ import { releasedExpert } from '../training/pair.ts'
 import { EMBEDDING_WINDOW, embedForRouter, type RouterEmbedding } from '../training/router-embedding.ts'
 import type { StepReport } from '../training/train.ts'
 import type { TrainingPlan } from '../training/training-plan.ts'
-import { calibrate } from './calibrate.ts'
+import { type Calibrated, calibrate } from './calibrate.ts'
 import { SCORED_BYTES } from './held-out.ts'
 import { openReplay } from './replay.ts'
 import { ownStatistics, publicStatistics } from './statistics.ts'
@@ -53,11 +53,18 @@ export interface TrainRequest {
   readonly seed: number
 }
 
-/** Work before the first step and after the last one that reports no progress of its own. */
+/** Work before the first step and after the last one, beside reading and tokenizing. */
 export type TrainPhase = 'public-text' | 'router-rows' | 'compile' | 'first-step' | 'score'
 
+export interface PhaseEvent {
+  readonly stage: 'phase'
+  readonly phase: TrainPhase
+  /** Share of the phase that is done, 0 to 1; absent if it does not count its work. */
+  readonly share?: number
+}
+
 /** Progress before the first step. */
-export type StartEvent = PrepareProgress | { readonly stage: 'phase'; readonly phase: TrainPhase }
+export type StartEvent = PrepareProgress | PhaseEvent
 
 export type TrainEvent =
   | StartEvent
@@ -131,7 +138,7 @@ export async function startPair(
         model.config,
         model.weights,
         { own: await windows(own), public: await windows(shared) },
-        signal,
+        { signal, onProgress: (share) => report({ stage: 'phase', phase: 'router-rows', share }) },
       ))
     return {
       corpus,
@@ -168,15 +175,17 @@ export async function* trainExpert(
   const plan = await planOf(config, dirs, request)
   const tokensRead = ownTokensRead(request)
   const known = await begunEmbedding(config, dirs)
-  const start = yield* reportedStart((stop, report) =>
-    startPair(
-      engine,
-      model,
-      trainingRoot,
-      { ...request, maxTrainBytes: sampleBytes(tokensRead), embedding: known },
-      AbortSignal.any([signal, stop]),
-      report,
-    ),
+  const start = yield* reportingUntilStopped<StartEvent, PairStart>(
+    (report, stop) =>
+      startPair(
+        engine,
+        model,
+        trainingRoot,
+        { ...request, maxTrainBytes: sampleBytes(tokensRead), embedding: known },
+        AbortSignal.any([signal, stop]),
+        report,
+      ),
+    (started) => started.close(),
   )
   try {
     const { corpus, embedding } = start
@@ -199,16 +208,20 @@ export async function* trainExpert(
       public: await start.replay.heldOut(SCORED_BYTES),
     }
     const { constantRows } = embedding
-    const { expert, calibration, score } = await calibrate(
-      {
-        engine,
-        model,
-        constantRows,
-        publicStatistics: () => publicStatistics(model, trainingRoot, signal),
-        texts,
-        signal,
-      },
-      trained,
+    const { expert, calibration, score } = yield* reportingUntilStopped<TrainEvent, Calibrated>(
+      (report, stop) =>
+        calibrate(
+          {
+            engine,
+            model,
+            constantRows,
+            publicStatistics: () => publicStatistics(model, trainingRoot, signal),
+            texts,
+            signal: AbortSignal.any([signal, stop]),
+            onProgress: (share) => report({ stage: 'phase', phase: 'score', share }),
+          },
+          trained,
+        ),
     )
     const result: TrainResult = {
       name: request.name,
@@ -240,29 +253,4 @@ async function begunEmbedding(config: ModelConfig, dirs: TrainingDirs): Promise<
   if (!(await pathExists(dirs.checkpoint))) return undefined
   const constantRows = await loadConstantRows(dirs, config)
   return constantRows && { rows: zeroRows(config), constantRows }
-}
-
-/** Runs `start`; ends it and closes its result if the consumer of the events stops early. */
-async function* reportedStart(
-  start: (stop: AbortSignal, report: (event: StartEvent) => void) => Promise<PairStart>,
-): AsyncGenerator<StartEvent, PairStart, void> {
-  const stop = new AbortController()
-  let starting: Promise<PairStart> | undefined
-  let isDone = false
-  try {
-    const started = yield* reporting<StartEvent, PairStart>((report) => {
-      starting = start(stop.signal, report)
-      return starting
-    })
-    isDone = true
-    return started
-  } finally {
-    if (!isDone) {
-      stop.abort()
-      await starting?.then(
-        (started) => started.close(),
-        () => undefined,
-      )
-    }
-  }
 }

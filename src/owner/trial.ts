@@ -36,6 +36,8 @@ export interface TrialInit {
   readonly model: Pick<PublicModel, 'config' | 'weights' | 'tokenizer'>
   readonly texts: PairTexts
   readonly signal: AbortSignal
+  /** Called several times during each pass over the texts, of which there are several, with its share that is done. */
+  readonly onProgress?: (share: number) => void
 }
 
 export class Trial {
@@ -75,14 +77,14 @@ export class Trial {
 
   /** @throws the signal's reason; as `WeightSource.read`. */
   async score(asked: Asked): Promise<Answered> {
-    const { texts, signal } = this.#init
+    const { texts, signal, onProgress } = this.#init
     const kinds = (['own', 'public'] as const).filter((kind) => (texts[kind] ?? []).length > 0)
     const scores = await this.#evaluator.evaluateAll(
       kinds.map((kind) => ({
         documents: texts[kind] ?? [],
         routings: (asked[kind] ?? []).map((setting) => this.#routing(setting)),
       })),
-      { signal },
+      { signal, onProgress },
     )
     const answered = kinds.map((kind, i) => [kind, scores[i]?.map(({ bitsPerByte }) => bitsPerByte)])
     return { own: [], public: [], ...Object.fromEntries(answered) }

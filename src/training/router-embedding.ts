@@ -12,6 +12,7 @@
 import { matMul, sum, type Tensor } from '@tensorflow/tfjs'
 import { mulberry32 } from '../lib/random.ts'
 import type { ModelConfig } from '../model/config.ts'
+import type { EvaluationOptions } from '../model/evaluate.ts'
 import { mixtureWeights, zeroRows } from '../model/params.ts'
 import type { WeightMap } from '../model/weights.ts'
 import { WindowModel } from '../model/window-model.ts'
@@ -80,13 +81,16 @@ class Moments {
   }
 }
 
-/** @throws the signal's reason; as `WeightSource.read`. */
+/**
+ * The rows from which training starts. Runs the public model layer by layer.
+ * @throws the signal's reason; as `WeightSource.read`.
+ */
 export async function embedForRouter(
   engine: Engine,
   config: ModelConfig,
   publicModel: WeightMap,
   source: EmbeddingSource,
-  signal?: AbortSignal,
+  { signal, onProgress }: EvaluationOptions = {},
 ): Promise<RouterEmbedding> {
   const { hiddenSize: C, numHiddenLayers: L } = config
   const kinds: Kind[] = [
@@ -118,6 +122,7 @@ export async function embedForRouter(
           await sums.run({ u }, into)
           moments.add(into.mean, into.second, weight, sign)
         }
+        onProgress?.((layer + (batch + 1) / all.length) / L)
       })
       const { row, constantRow } = await regress(moments, signal)
       rows.push(row)

@@ -204,10 +204,14 @@ describe('a training', () => {
     const { trainings } = await newHome()
     const phases: string[] = []
     let result: TrainResult | undefined
+    const shares: number[] = []
     for await (const event of trainings.train(LAW, signal)) {
-      if (event.stage === 'phase') phases.push(event.phase)
+      if (event.stage === 'phase' && event.phase !== phases.at(-1)) phases.push(event.phase)
+      if (event.stage === 'phase' && event.share !== undefined) shares.push(event.share)
       if (event.stage === 'done') result = event.result
     }
+    expect(shares.length).toBeGreaterThan(0)
+    expect(shares.every((share) => share > 0 && share <= 1)).toBe(true)
     expect(phases).toEqual(['public-text', 'router-rows', 'compile', 'first-step', 'score'])
     expect(result?.reading?.read).toMatchObject([{ what: '.md', count: 1 }])
     expect((await trainings.load('law')).result.reading).toEqual(result?.reading)

@@ -76,7 +76,7 @@ describe('router rows before training', () => {
 
   it('stop when they are asked to', async () => {
     const stopped = AbortSignal.abort(new Error('stopped'))
-    const embedding = embedForRouter(onnx, goldenConfig, publicModel, source, stopped)
+    const embedding = embedForRouter(onnx, goldenConfig, publicModel, source, { signal: stopped })
     await expect(embedding).rejects.toThrow('stopped')
   })
 })
