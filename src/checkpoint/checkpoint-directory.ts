@@ -1,6 +1,6 @@
 /**
  * A Hugging Face checkpoint folder: model.safetensors, or shards and the index that names the file of each tensor.
- * Opening it reads headers only. Pickles are refused unread. Knows no architecture.
+ * Opening it reads headers only. Pickles are refused unread. Does not know model architectures.
  */
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -1,6 +1,6 @@
 /**
  * Reads safetensors files: the header, and tensors as weights that are read part by part. A file is open only while a
- * part is read, so weights hold no file descriptors; opening costs 0.1 ms. Knows no architecture.
+ * part is read, so weights hold no file descriptors; opening costs 0.1 ms. Does not know model architectures.
  */
 import { type FileHandle, open } from 'node:fs/promises'
 import { FormatError } from '../lib/errors.ts'

@@ -3,14 +3,11 @@
  * that loaders need. Does not know who owns an expert.
  */
 
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { mapDiskErrors } from '../lib/files.ts'
 import type { FloatDtype } from '../lib/float-formats.ts'
 import { OPTIONAL_FILE_NAMES } from '../lib/model-shape.ts'
 import { mixtureName } from '../lib/tensor-names.ts'
 import { type MixtureFacts, mixtureToHuggingFace } from '../model/config.ts'
-import { CONFIG_FILE, TOKENIZER_FILE } from './model-directory.ts'
+import { CONFIG_FILE, readTokenizer, TOKENIZER_FILE } from './model-directory.ts'
 import type { PublicModelFiles } from './public-model.ts'
 import type { NamedTensor } from './tensor-file.ts'
 
@@ -35,8 +32,9 @@ export function byLayer(tensors: readonly NamedTensor[]): NamedTensor[] {
 }
 
 /**
- * The config, tokenizer and generation files, and the chat template, by name. They keep what the public model's files
- * say, and name every end of text.
+ * The config, tokenizer and generation files, and the chat template, by name. They keep the members of the public model's
+ * files, and list every token that ends a text.
+ * @throws InputError `not-a-model`.
  */
 export async function modelFilesOf(
   model: PublicModelFiles,
@@ -44,7 +42,6 @@ export async function modelFilesOf(
 ): Promise<Map<string, string | Uint8Array>> {
   const { dir, config, endsOfText, instruct } = model
   const dtype = DTYPE_NAMES[model.tensors.get('model.embed_tokens.weight')?.dtype ?? 'F32']
-  const path = join(dir, TOKENIZER_FILE)
   const [endOfText] = endsOfText
   const generation = {
     pad_token_id: endOfText,
@@ -53,7 +50,7 @@ export async function modelFilesOf(
   }
   const files = new Map<string, string | Uint8Array>([
     [CONFIG_FILE, json(mixtureToHuggingFace(config, { ...facts, endsOfText, dtype }))],
-    [TOKENIZER_FILE, await mapDiskErrors(path, () => readFile(path))],
+    [TOKENIZER_FILE, await readTokenizer(dir)],
     [OPTIONAL_FILE_NAMES['tokenizer-config'], json(tokenizerConfig(model))],
     [OPTIONAL_FILE_NAMES.generation, json(generation)],
   ])
@@ -62,7 +59,10 @@ export async function modelFilesOf(
   return files
 }
 
-/** The public model's, except for members that would load code, or one with what loaders need. */
+/**
+ * The tokenizer config of the public model without members that would load code. If the model has none, one with the
+ * members that loaders need.
+ */
 function tokenizerConfig({ config, tokenizer, instruct }: PublicModelFiles): Record<string, unknown> {
   if (Object.keys(instruct.tokenizer).length > 0) {
     const { auto_map: _, ...kept } = instruct.tokenizer

@@ -1,6 +1,6 @@
 /**
  * Writes a Hugging Face model folder: safetensors in shards with their index, and the small files. Tensors are
- * written piece by piece and never held as a whole. Knows no architecture.
+ * written piece by piece and never held as a whole. Does not know model architectures.
  */
 import { mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'

@@ -1,6 +1,6 @@
 /**
  * The files of a Hugging Face folder other than its weights: config.json, tokenizer.json, and replay.*, the public
- * text that owners mix into training. Knows no architecture.
+ * text that owners mix into training. Does not know model architectures.
  */
 import { readdir, realpath } from 'node:fs/promises'
 import { basename, dirname, extname, join, sep } from 'node:path'

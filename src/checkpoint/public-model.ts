@@ -1,4 +1,6 @@
-/** The public model of a node: checks it, describes its files for a charter, and loads it. Knows no consortium. */
+/**
+ * The public model of a node: checks it, describes its files for a charter, and opens it. Does not know consortia.
+ */
 import { copyFile, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import type { ChatTemplate } from '../data/chat-template.ts'

@@ -1,7 +1,7 @@
 /**
  * Implements protocols/expert-package (v1.0.0), section "File": the JSON header of a safetensors file. Has its own
- * parser, because JSON.parse hides a repeated key by keeping the last one. Knows the grammar and its types; knows
- * neither the file behind the offsets nor which tensors are expected.
+ * parser, because JSON.parse hides a repeated key by keeping the last one. Does not know the file
+ * behind the offsets or which tensors are expected.
  */
 import { fromUtf8 } from '../lib/bytes.ts'
 import { FormatError } from '../lib/errors.ts'

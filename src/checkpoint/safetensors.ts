@@ -1,6 +1,6 @@
 /**
  * Implements protocols/expert-package (v1.0.0), section "File": strict safetensors on bytes. Tensors must follow each
- * other from the end of the header to the end of the file, without gap or overlap. Knows no tensor library and not
+ * other from the end of the header to the end of the file, without gap or overlap. Does not know tensor libraries or
  * which tensors are expected.
  */
 import { utf8 } from '../lib/bytes.ts'

@@ -1,6 +1,6 @@
 /**
  * Writes safetensors files of any size from weights, one piece of a tensor in memory at a time. A file appears complete
- * or not at all. Knows no architecture.
+ * or not at all. Does not know model architectures.
  */
 import { type FileHandle, open, rename } from 'node:fs/promises'
 import { dirname } from 'node:path'

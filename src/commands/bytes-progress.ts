@@ -4,17 +4,20 @@ import type { ProgressLine } from './command.ts'
 import { bar, megabytes } from './terminal.ts'
 import { type Timed, timeLeft, withTimeLeft } from './time-left.ts'
 
-export type BytesProgress = Timed<{
+interface BytesDone {
   readonly stage: 'bytes'
   readonly done: number
   readonly total: number
-}>
+}
+export type BytesProgress = Timed<BytesDone>
 
 /** Run an action that reports bytes, and yield its reports as progress. */
 export function countingBytes<T>(
   action: (onProgress: (done: number, total: number) => void) => Promise<T>,
 ): AsyncGenerator<BytesProgress, T, void> {
-  return withTimeLeft(reporting((report) => action((done, total) => report({ stage: 'bytes', done, total }))))
+  return withTimeLeft(
+    reporting<BytesDone, T>((report) => action((done, total) => report({ stage: 'bytes', done, total }))),
+  )
 }
 
 export function bytesLine({ done, total, secondsLeft }: BytesProgress): ProgressLine {

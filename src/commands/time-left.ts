@@ -33,21 +33,28 @@ export class TimeLeft {
   }
 }
 
-/** Adds estimates to progress. */
-export async function* withTimeLeft<P extends Counted, T>(
+/** Adds estimates to progress that counts; each stage of the work is estimated by itself. */
+export async function* withTimeLeft<P extends { readonly stage: string }, T>(
   work: AsyncGenerator<P, T, void>,
 ): AsyncGenerator<Timed<P>, T, void> {
-  const left = new TimeLeft()
+  let left = new TimeLeft()
+  let stage: string | undefined
   try {
     for (;;) {
       const { done, value } = await work.next()
       if (done === true) return value
-      const secondsLeft = left.after(value)
+      if (value.stage !== stage) left = new TimeLeft()
+      stage = value.stage
+      const secondsLeft = isCounted(value) ? left.after(value) : undefined
       yield secondsLeft === undefined ? value : { ...value, secondsLeft }
     }
   } finally {
     await work.return(undefined as never)
   }
+}
+
+function isCounted(progress: object): progress is Counted {
+  return 'done' in progress && 'total' in progress
 }
 
 /** For the end of a progress line; empty without an estimate. */

@@ -13,6 +13,7 @@ import { nodeCommand, type ProgressLine } from './command.ts'
 import { COLUMN, EXPERT_NAME, MEMORY, SHARD_MEGABYTES, shardBytes } from './common-parameters.ts'
 import { option, path, paths, requiredOption, whole } from './parameters.ts'
 import { bar, bits, duration, megabytes } from './terminal.ts'
+import { withTimeLeft } from './time-left.ts'
 
 const MAX_PATHS = 1024
 const MAX_STEPS = 10_000_000
@@ -79,7 +80,7 @@ export const TRAIN = nodeCommand({
       const { name, paths, column, seed } = request
       const training = { name, paths, column, seed }
       const asked = { training, directory: exportPair, shardBytes: shardBytes(shardMegabytes) }
-      return yield* node.trainings.exportPair(asked, signal)
+      return yield* withTimeLeft(node.trainings.exportPair(asked, signal))
     }
     let step: number | undefined
     let result: TrainResult | undefined

@@ -1,6 +1,6 @@
 /**
  * The file that names the experts of an exported composition. Implements protocols/composition (v1.0.0), section
- * "Composition file". Knows nothing about weights, and not whether the experts may still be used.
+ * "Composition file". Knows nothing about weights, nor about whether the experts may still be used.
  */
 import { type Digest, fromUtf8 } from '../lib/bytes.ts'
 import { FormatError, VerificationError } from '../lib/errors.ts'

@@ -1,6 +1,6 @@
 /**
  * The experts of an export, read from their package files and verified while they are read. Low-rank experts become
- * whole weights, since no export format can hold factors. Knows no export format.
+ * whole weights, since no export format can hold factors. Does not know export formats.
  */
 import { expertOfTensors } from '../checkpoint/expert-tensors.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
