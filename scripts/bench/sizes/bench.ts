@@ -34,8 +34,10 @@ import { reportLines } from './report.ts'
 import { type ServeSetup, serve, THREADS } from './serve-rows.ts'
 import { trainLowRank } from './train-row.ts'
 
-const ROW_NAMES = ['train', 'judge', 'serve', 'export', 'import', 'quality'] as const
+const ROW_NAMES = ['train', 'publish', 'judge', 'serve', 'export', 'import', 'quality'] as const
 type RowName = (typeof ROW_NAMES)[number]
+/** Rows before which experts are published. */
+const NEED_EXPERTS: readonly RowName[] = ['publish', 'judge', 'serve', 'export']
 
 /** What all models share. */
 interface Setting extends Pick<ServeSetup, 'tokenizer' | 'bandwidth' | 'hasLlamaCpp' | 'python'> {
@@ -109,9 +111,12 @@ async function measureModel(
     await rows.measure('import-expert', () => importExpert(task))
     await rows.measure('train --export-pair', () => exportPair(task))
   }
+  if (!NEED_EXPERTS.some((row) => wanted.has(row))) return findings
   if (wanted.has('judge')) await publishAndJudge(task)
   else await rows.measure('publish', () => publish(task, 1))
-  for (let index = 2; index <= plan.experts.length; index++) {
+  // Judging needs one expert, the composition all of them.
+  const published = wanted.has('serve') || wanted.has('export') ? plan.experts.length : 1
+  for (let index = 2; index <= published; index++) {
     await rows.measure(`publish ${expertName(index)}`, () => publish(task, index))
   }
   const exported = wanted.has('export')

@@ -22,6 +22,7 @@ import { THREADS } from './serve-rows.ts'
 const NAME = 'low-rank'
 /** The bound on a training of 1B. */
 const MEMORY = '12GB'
+const STEP = /([\d.]+) s each/
 const SPEED = /(\d+) tokens\/s/
 const PEER = fileURLToPath(new URL('../training/torch_peer.py', import.meta.url))
 /** The first step of PyTorch warms up. */
@@ -33,8 +34,7 @@ export async function trainLowRank(task: Task, python: string | undefined): Prom
   const trained = await rows.measure('train --rank 64', async () => {
     const options = ['--rank', String(LOW_RANK), '--steps', String(plan.steps), '--memory', MEMORY]
     const run = await runMeasured(['train', '--name', NAME, '--data', TEXT, ...options, '--home', home])
-    const printed = [...run.out, ...run.errors].findLast((line) => SPEED.test(line))
-    const speed = printed === undefined ? undefined : Number(SPEED.exec(printed)?.[1])
+    const speed = printedSpeed([...run.out, ...run.errors])
     if (speed === undefined)
       rows.skip('train --rank 64, tokens per second', 'too few seconds to print its speed')
     rows.say(`train: ${run.peakMB} MB, ${run.took.toFixed(0)} s, ${speed ?? 'unknown'} tokens/s`)
@@ -55,6 +55,16 @@ export async function trainLowRank(task: Task, python: string | undefined): Prom
   }
   const theirs = await rows.measure('train --rank 64, PyTorch', () => torchTokensPerSecond(task, python))
   if (theirs !== undefined) findings.trainRank64.torchEager = rounded(ours / theirs)
+}
+
+/** Tokens per second as `train` prints them, or by the measured step of its forecast, which short runs print alone. */
+function printedSpeed(lines: readonly string[]): number | undefined {
+  const last = (pattern: RegExp): number | undefined => {
+    const line = lines.findLast((one) => pattern.test(one))
+    return line === undefined ? undefined : Number(pattern.exec(line)?.[1])
+  }
+  const step = last(STEP)
+  return last(SPEED) ?? (step && Math.round((TRAIN_DEFAULTS.B * TRAIN_DEFAULTS.T) / step))
 }
 
 async function torchTokensPerSecond({ plan, work, home, rows }: Task, python: string): Promise<number> {
