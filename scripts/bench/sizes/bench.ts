@@ -103,15 +103,22 @@ async function measureModel(
     return true
   })
   if (created === undefined) return findings
-  if (wanted.has('train')) {
-    if (plan.steps > 0) await trainLowRank(task, python)
-    else rows.skip('train --rank 64', 'models of this size are trained on a cluster')
-  }
   if (wanted.has('import')) {
     await rows.measure('import-expert', () => importExpert(task))
     await rows.measure('train --export-pair', () => exportPair(task))
   }
-  if (!NEED_EXPERTS.some((row) => wanted.has(row))) return findings
+  if (NEED_EXPERTS.some((row) => wanted.has(row))) await measureComposition(task, setting)
+  if (wanted.has('train')) {
+    if (plan.steps > 0) await trainLowRank(task, python)
+    else rows.skip('train --rank 64', 'models of this size are trained on a cluster')
+  }
+  return findings
+}
+
+/** Rows that need published experts. */
+async function measureComposition(task: Task, setting: Setting): Promise<void> {
+  const { plan, rows } = task
+  const { wanted } = setting
   if (wanted.has('judge')) await publishAndJudge(task)
   else await rows.measure('publish', () => publish(task, 1))
   // Judging needs one expert, the composition all of them.
@@ -122,11 +129,9 @@ async function measureModel(
   const exported = wanted.has('export')
     ? await rows.measure('export', () => exportComposition(task))
     : undefined
-  if (wanted.has('serve')) {
-    const setup: ServeSetup = { ...setting, exported, nextPrompt: promptSource(setting.tokenizer) }
-    for (const format of plan.formats) await rows.measure(`serve ${format}`, () => serve(task, setup, format))
-  }
-  return findings
+  if (!wanted.has('serve')) return
+  const setup: ServeSetup = { ...setting, exported, nextPrompt: promptSource(setting.tokenizer) }
+  for (const format of plan.formats) await rows.measure(`serve ${format}`, () => serve(task, setup, format))
 }
 
 /** @throws InputError `usage`. */

@@ -1,5 +1,9 @@
 /** The models of the benchmark of sizes: shapes and experts, and the arithmetic of their bytes. Measures nothing. */
-import { keyValueWidth, type ModelConfig } from '../../../src/model/config.ts'
+
+import type { WeightFormat } from '../../../src/inference/weight-format.ts'
+import { heldWeightBytes, vocabularyFormat } from '../../../src/inference/weight-plan.ts'
+import { matrixBytes } from '../../../src/kernels/matrix-format.ts'
+import type { ModelConfig } from '../../../src/model/config.ts'
 import { publicShapes } from '../../../src/model/params.ts'
 import { SHAPES, type ShapeName } from './shapes.ts'
 
@@ -7,10 +11,6 @@ export const MODEL_NAMES = ['tiny', '200M', '1B', '7B', '7x7B'] as const
 export type ModelName = (typeof MODEL_NAMES)[number]
 /** Measured unless --models names others. */
 export const DEFAULT_MODELS: readonly ModelName[] = ['1B', '7B']
-
-/** Formats of weights in memory, with the bytes of a value: blocks of 32 codes share one float32 scale. */
-export const FORMAT_BYTES = { fp32: 4, bf16: 2, int8: 1 + 4 / 32, int4: 0.5 + 4 / 32 } as const
-export type Format = keyof typeof FORMAT_BYTES
 
 /** Maximum number of experts that compute a token: the default of `start`. */
 export const TOP_K = 4
@@ -21,7 +21,7 @@ export interface ModelPlan {
   readonly config: ModelConfig
   /** Rank of each expert; undefined for a whole one. */
   readonly experts: readonly (number | undefined)[]
-  readonly formats: readonly Format[]
+  readonly formats: readonly WeightFormat[]
   /** Steps of `train`; 0 where models of this size are trained elsewhere. */
   readonly steps: number
   readonly newTokens: number
@@ -31,7 +31,7 @@ export interface ModelPlan {
 }
 
 const WHOLE = undefined
-const FORMATS: readonly Format[] = ['int8', 'int4', 'bf16']
+const FORMATS: readonly WeightFormat[] = ['int8', 'int4', 'bf16']
 const SPEED = { newTokens: 32, rounds: 3, formats: FORMATS }
 
 export const PLANS: Readonly<Record<ModelName, ModelPlan>> = {
@@ -75,23 +75,24 @@ function expertValues(
   return L * 3 * (rank === undefined ? C * F : rank * (C + F))
 }
 
-/** Values of the matrices that every token uses: attention and head. */
-function trunkValues(config: ModelConfig): number {
-  const { hiddenSize: C, numHiddenLayers: L, vocabSize: V } = config
-  return L * (2 * C * C + 2 * C * keyValueWidth(config)) + V * C
+/** Bytes of all matrices that serving holds in a format. */
+export function weightBytes({ config, experts }: ModelPlan, format: WeightFormat): number {
+  return heldWeightBytes({ config, ranks: ranksOf(experts) }, format)
 }
 
-/** Bytes of all matrices that serving multiplies with, in a format; embeddings are looked up and not counted. */
-export function weightBytes({ config, experts }: ModelPlan, format: Format): number {
-  const values = [WHOLE, ...experts].reduce((sum: number, rank) => sum + expertValues(config, rank), 0)
-  return FORMAT_BYTES[format] * (trunkValues(config) + values)
-}
-
-/** Bytes of the matrices that one token reads. A low-rank expert shares the public FFN, but multiplies with it anew. */
-export function activeBytes({ config, experts }: ModelPlan, format: Format): number {
-  const costs = [WHOLE, ...experts].map(
-    (rank) => expertValues(config) + (rank === undefined ? 0 : expertValues(config, rank)),
+/**
+ * Bytes of the matrices that one token reads at least: all but the embedding, of which it reads one row, and experts
+ * beyond the first TOP_K.
+ */
+export function activeBytes({ config, experts }: ModelPlan, format: WeightFormat): number {
+  const ranks = ranksOf(experts).slice(0, TOP_K)
+  const { vocabSize, hiddenSize } = config
+  return (
+    heldWeightBytes({ config, ranks }, format) - matrixBytes(vocabularyFormat(format), vocabSize, hiddenSize)
   )
-  const active = costs.sort((a, b) => b - a).slice(0, TOP_K)
-  return FORMAT_BYTES[format] * (trunkValues(config) + active.reduce((sum, cost) => sum + cost, 0))
+}
+
+/** Ranks of all experts, the public one first; 0 for whole ones. */
+function ranksOf(experts: ModelPlan['experts']): number[] {
+  return [0, ...experts.map((rank) => rank ?? 0)]
 }

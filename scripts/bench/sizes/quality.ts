@@ -3,10 +3,10 @@
  * demo's three experts, once with each format of weights.
  */
 import { join } from 'node:path'
+import type { WeightFormat } from '../../../src/inference/weight-format.ts'
 import { foundHome, ROOT } from '../node-process.ts'
 import type { Rows } from './findings.ts'
 import { runMeasured } from './measured-process.ts'
-import type { Format } from './model-plan.ts'
 
 /** The demo's institutions, and the steps of its trainings. */
 const INSTITUTIONS = ['hospital', 'archive', 'university'] as const
@@ -29,7 +29,7 @@ export async function measureQuality(work: string, rows: Rows, steps = STEPS): P
     rows.say(`trained and published ${name}`)
   }
   const fp32 = await bitsPerByte(home, 'fp32')
-  const lossOf = async (format: Format): Promise<number | undefined> => {
+  const lossOf = async (format: WeightFormat): Promise<number | undefined> => {
     const bits = await rows.measure(`bits per byte with ${format}`, () => bitsPerByte(home, format))
     if (bits === undefined) return undefined
     rows.say(`${bits.toFixed(5)} bits per byte with ${format}, ${fp32.toFixed(5)} with fp32`)
@@ -41,7 +41,7 @@ export async function measureQuality(work: string, rows: Rows, steps = STEPS): P
 }
 
 /** Mean over the three texts and public text, with the composition of all experts. */
-async function bitsPerByte(home: string, weights: Format): Promise<number> {
+async function bitsPerByte(home: string, weights: WeightFormat): Promise<number> {
   const data = INSTITUTIONS.map((name) => join(ROOT, 'examples', name, 'text'))
   const options = ['--kilobytes', String(KILOBYTES), '--weights', weights, '--json', '--home', home]
   const { out } = await runMeasured(['evaluate', '--data', ...data, ...options])

@@ -2,6 +2,7 @@
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Tokenizer } from '../../../src/data/tokenizer.ts'
+import type { WeightFormat } from '../../../src/inference/weight-format.ts'
 import { type Comparison, compare, type Speed } from '../inference/compare.ts'
 import { type GgufFormat, writeOlmoeGguf } from '../inference/gguf.ts'
 import { startLlamaCpp } from '../inference/llama-cpp-peer.ts'
@@ -11,13 +12,13 @@ import { median, rounded } from '../machine.ts'
 import { seconds, type Task } from './command-rows.ts'
 import type { Prefill, Serving } from './findings.ts'
 import { remove, requireDisk } from './home.ts'
-import { activeBytes, type Format, TOP_K, weightBytes } from './model-plan.ts'
+import { activeBytes, TOP_K, weightBytes } from './model-plan.ts'
 import { type NodeServer, startNodeServer } from './node-server.ts'
 
 export const THREADS = 2
 const READ_BYTES = 2 ** 24
-/** Format of llama.cpp's file that each of ours is compared with. */
-const GGUF: Partial<Record<Format, GgufFormat>> = { int8: 'Q8_0', int4: 'Q4_0' }
+/** WeightFormat of llama.cpp's file that each of ours is compared with. */
+const GGUF: Partial<Record<WeightFormat, GgufFormat>> = { int8: 'Q8_0', int4: 'Q4_0' }
 
 /** What the rows of serving share. */
 export interface ServeSetup {
@@ -31,7 +32,7 @@ export interface ServeSetup {
   readonly exported: string | undefined
 }
 
-export async function serve(task: Task, setup: ServeSetup, format: Format): Promise<void> {
+export async function serve(task: Task, setup: ServeSetup, format: WeightFormat): Promise<void> {
   const { rows, home, plan } = task
   const options = ['--weights', format]
   const first = await startNodeServer(home, options, setup.tokenizer)
@@ -63,7 +64,7 @@ type ServingSpeed = Pick<Serving, 'decodeMs' | 'bandwidthShare' | 'llamacpp' | '
 async function measureSpeed(
   task: Task,
   setup: ServeSetup,
-  format: Format,
+  format: WeightFormat,
   node: NodeServer,
 ): Promise<ServingSpeed> {
   const { rows, plan } = task
