@@ -1,6 +1,6 @@
 """
-A minimal OpenAI-compatible server around transformers, which stands for a cluster's server in upstream.ts. Decodes
-greedily, one request at a time. Usage: openai_server.py EXPORT; prints its port when it is ready.
+A minimal OpenAI-compatible server around transformers, which upstream.ts puts behind a node in place of a cluster's
+server. Decodes greedily, one request at a time. Usage: openai_server.py EXPORT; prints its port when it is ready.
 """
 
 import json
@@ -36,18 +36,18 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
-        said, text, reason = [], "", "length"
+        answer, text, reason = [], "", "length"
         for token in self.tokens(request["prompt"], request["max_tokens"]):
             if token in ends:
                 reason = "stop"
                 break
-            said.append(token)
-            whole = tokenizer.decode(said)
+            answer.append(token)
+            whole = tokenizer.decode(answer)
             if not whole.endswith("\ufffd"):
                 self.event({"choices": [{"index": 0, "text": whole[len(text) :], "finish_reason": None}]})
                 text = whole
         self.event({"choices": [{"index": 0, "text": "", "finish_reason": reason}]})
-        self.event({"choices": [], "usage": {"completion_tokens": len(said)}})
+        self.event({"choices": [], "usage": {"completion_tokens": len(answer)}})
         self.wfile.write(b"data: [DONE]\n\n")
 
     @torch.inference_mode()

@@ -24,7 +24,7 @@ export async function scratchNode(
   const settings = { institution, listen: [], bootstrap: [], mdns: false }
   await initHome(home, settings, { inTheClear: true })
   await createConsortium({ home, now }, { modelDir, name: 'Parity' })
-  // Exports route by rows, so the node they are compared with must, too.
+  // Exports route by router rows, so the node that they are compared with must do so, too.
   const init = { home, engine: onnxEngine(), now, router: 'rows' } as const
   return FlexMeshNode.open(topK === undefined ? init : { ...init, topK })
 }

@@ -19,7 +19,7 @@ const NAME = 'biomedicine'
 const STEPS = 24
 /** Allowed difference of losses, nats; sums are rounded in another order. */
 const TOLERANCE = 1e-4
-/** Step after which a run is told to stop. */
+/** Step after which a run receives SIGTERM. */
 const STOP_AFTER = 8
 
 const python = process.env['FLEXMESH_TORCH_PYTHON']
@@ -33,7 +33,7 @@ const path = (relative: string): string => fileURLToPath(new URL(relative, impor
 const text = path('../../examples/hospital/text')
 const replay = path('../../models/small/replay.jsonl')
 
-/** Runs the trainer to its end, or tells it to stop after a step. Returns the losses by step. */
+/** Runs the trainer to its end, or sends it SIGTERM after a step. Returns the losses by step. */
 async function torchrun(
   pair: string,
   out: string,

@@ -30,8 +30,8 @@ def answer(prompt):
     ids = torch.tensor([prompt])
     settings = {"do_sample": False, "max_new_tokens": request["tokens"]}
     out = model.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0, len(prompt) :].tolist()
-    said = out[:-1] if out[-1] in ends else out
-    return {"prompt": prompt, "ids": said, "text": tokenizer.decode(said)}
+    tokens = out[:-1] if out[-1] in ends else out
+    return {"prompt": prompt, "ids": tokens, "text": tokenizer.decode(tokens)}
 
 
 prompts = [[tokenizer.eos_token_id, *ids_of(prompt)] for prompt in request["prompts"]]

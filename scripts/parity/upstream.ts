@@ -78,7 +78,7 @@ function compare(what: string, answers: readonly Answer[], own: readonly Answer[
   }
 }
 
-/** What transformers computes from an export in a process of its own: prompts as ids, and the answers. */
+/** Token ids of all prompts and chats, and their greedy answers, computed by transformers in a process of its own. */
 async function transformersAnswers(
   python: string,
   directory: string,

@@ -114,6 +114,6 @@ async function requireInUse({ whyNotInUse, now }: GatewayInit, expert: ComposedE
   throw new ServingError(
     503,
     'expert_not_in_use',
-    `the upstream serves ${name} of ${institution}, which this node does not use: ${why}; export a composition without it and serve that`,
+    `the upstream serves ${name} of ${institution}, which this node does not use: ${why}; export a composition without it, serve that, and start this node with its composition.json`,
   )
 }
