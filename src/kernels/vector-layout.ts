@@ -101,8 +101,9 @@ export class ProductResults {
   constructor(layout: BlockLayout, capacity: number, rows: number) {
     this.stride = resultStride(rows)
     this.#rows = rows
-    this.#capacity = capacity
-    this.address = layout.reserve(capacity * this.stride)
+    // A product of three vectors writes four results.
+    this.#capacity = Math.ceil(capacity / VECTORS_AT_ONCE) * VECTORS_AT_ONCE
+    this.address = layout.reserve(this.#capacity * this.stride)
   }
 
   bind({ buffer }: VectorMemory): void {

@@ -56,6 +56,24 @@ describe.each([1, 2, 4])('products with %i threads', (count) => {
     await threads.dispose()
   })
 
+  it.each(FORMATS)('write the results of a %s matrix and nothing behind them', async (format) => {
+    const values = drawer(8)
+    const threads = await VectorThreads.create(count, 1)
+    const [rows, width] = [21, 64]
+    for (const capacity of [1, 2, 3, 5, 7]) {
+      const test = new TestBlock()
+      const matrix = test.matrix(format, values(rows * width), rows, width)
+      const x = test.inputs(capacity, width, format)
+      const [y, behind] = [test.results(capacity, rows), test.results(capacity, rows)]
+      const block = test.block(threads)
+      for (let v = 0; v < capacity; v++) x.write(capacity, v, values(width))
+      const before = behind.floats(capacity).fill(99).slice()
+      threads.run([{ kind: 'product', block, x: x.address, matrix, y: y.address, vectors: capacity }])
+      expect(behind.floats(capacity)).toEqual(before)
+    }
+    await threads.dispose()
+  })
+
   it.each(FORMATS)('add the product with a %s matrix to results of another', async (format) => {
     const values = drawer(6)
     const threads = await VectorThreads.create(count, 1)
