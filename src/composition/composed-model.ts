@@ -190,7 +190,7 @@ export class ComposedModel {
 
   /** Loads the tensor library, which a node that has not answered yet does not hold in memory. */
   async #createGenerator(): Promise<Generator> {
-    const { format, way } = this.servingFormat()
+    const { format, way, keysValuesBytes } = this.servingFormat()
     const { createGenerator } = await import('../inference/generate.ts')
     const { experts, weights, topK } = this.composition
     return createGenerator(this.#engine, this.#model.config, weights, {
@@ -199,6 +199,7 @@ export class ComposedModel {
       contextLength: this.contextLength,
       weights: format,
       way,
+      keysValuesBytes,
       kept: this.#keptCodes(),
       signal: this.#ended.signal,
     })

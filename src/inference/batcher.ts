@@ -33,10 +33,20 @@ export interface BatcherInit {
   readonly streams: number
   /** Maximum number of prompt tokens read in one step. */
   readonly prefillTokens: number
+  /** Maximum number of prompt tokens read in one step while no other request is active. */
+  readonly prefillTokensAlone: number
   readonly prefixCacheBytes: number
+  /**
+   * Memory for keys and values. Requests whose keys and values would not fit beside those of active ones wait; a request
+   * alone is always admitted.
+   */
+  readonly keysValuesBytes: number
   /** Releases the decoders. */
   readonly dispose: () => Promise<void>
 }
+
+/** A cache for prompts that has become larger than this is dropped after use. */
+const LARGE_CACHE_BYTES = 64 * 2 ** 20
 
 /** Milliseconds of steps after which the event loop gets a turn. */
 const LONGEST_TURN_MS = 4
@@ -49,6 +59,8 @@ export class Batcher implements Generator {
   readonly #E: number
   readonly #streams: number
   readonly #prefillTokens: number
+  readonly #prefillTokensAlone: number
+  readonly #keysValuesBytes: number
   /** Holds the prompt that is being read, in its only slot. */
   #prefillCache: KvCache
   /** Holds the active requests. */
@@ -76,6 +88,8 @@ export class Batcher implements Generator {
     this.contextLength = init.contextLength
     this.#streams = init.streams
     this.#prefillTokens = init.prefillTokens
+    this.#prefillTokensAlone = init.prefillTokensAlone
+    this.#keysValuesBytes = init.keysValuesBytes
     this.#prefillCache = this.#newPrefillCache()
     this.#cache = this.#newCache()
     this.#prefixes = new PrefixCache(init.prefixCacheBytes)
@@ -96,7 +110,7 @@ export class Batcher implements Generator {
 
   async score(tokens: Int32Array, routing: SequenceRouting): Promise<number> {
     const cache = this.#newPrefillCache()
-    cache.ensure(1, tokens.length)
+    await cache.ensure(1, tokens.length, this.#keysValuesBytes)
     let nats = 0
     for (let start = 0; start + 1 < tokens.length; start += this.#prefillTokens) {
       const end = Math.min(start + this.#prefillTokens, tokens.length - 1)
@@ -156,9 +170,9 @@ export class Batcher implements Generator {
       let turn = performance.now()
       while (this.#active.length > 0 || this.#waiting.length > 0) {
         await this.#exclusive(() => this.#admit())
-        this.#dropFinished()
+        await this.#dropFinished()
         await this.#exclusive(() => this.#step())
-        this.#dropFinished()
+        await this.#dropFinished()
         // Promises alone do not let the event loop turn. Readers get their tokens, and other work goes on.
         if (performance.now() - turn > LONGEST_TURN_MS) {
           await this.#exclusive(() => setImmediate())
@@ -175,8 +189,9 @@ export class Batcher implements Generator {
 
   /** Reads as many tokens of the waiting prompts as one step may. */
   async #admit(): Promise<void> {
-    for (let remaining = this.#prefillTokens; remaining > 0; ) {
-      const count = await this.#prefillNext(remaining)
+    const most = this.#active.length === 0 ? this.#prefillTokensAlone : this.#prefillTokens
+    for (let remaining = most; remaining > 0; ) {
+      const count = await this.#prefillNext(remaining, remaining === most)
       if (count === 0) return
       remaining -= count
     }
@@ -185,16 +200,17 @@ export class Batcher implements Generator {
   /**
    * Reads at most `remaining` tokens of the first waiting prompt. When it has been read completely, the request becomes
    * active.
+   * @param isFirst whether nothing has been read in this step
    * @returns the number of tokens read; 0 ends the step.
    */
-  async #prefillNext(remaining: number): Promise<number> {
+  async #prefillNext(remaining: number, isFirst: boolean): Promise<number> {
     while (this.#waiting[0]?.isOver) this.#waiting.shift()?.end()
     const stream = this.#waiting[0]
     const slot = this.#active.length
-    if (stream === undefined || slot >= this.#streams) return 0
+    if (stream === undefined || slot >= this.#streams || !this.#hasSpaceFor(stream)) return 0
     const { prompt } = stream.request
     if (stream.length === 0) {
-      this.#prefillCache.ensure(1, prompt.length)
+      await this.#prefillCache.ensure(1, prompt.length, this.#keysValuesBytes)
       const known = this.#prefixes.find(prompt, stream.request)
       // The last token is always read, because its logits choose the first token of the completion.
       const length = Math.min(known?.length ?? 0, prompt.length - 1)
@@ -203,7 +219,6 @@ export class Batcher implements Generator {
         stream.length = length
       }
     }
-    const isFirst = remaining === this.#prefillTokens
     // After another prompt in this step, only read a prompt to its end: a short run costs nearly as much as a long one.
     if (!isFirst && prompt.length - stream.length > remaining) return 0
     const ids = prompt.subarray(stream.length, stream.length + remaining)
@@ -216,13 +231,27 @@ export class Batcher implements Generator {
     const out = await this.#decoder.forward(this.#prefillCache, batch)
     this.#waiting.shift()
     this.#active.push(stream)
-    this.#cache.ensure(slot + 1, prompt.length)
-    this.#cache.copy(this.#prefillCache, 0, slot, prompt.length)
+    await this.#cache.ensure(slot + 1, prompt.length, this.#keysValuesBytes)
+    await this.#cache.copy(this.#prefillCache, 0, slot, prompt.length)
+    // The next prompt may be short.
+    if (this.#prefillCache.positions * this.#prefillCache.positionBytes > LARGE_CACHE_BYTES) {
+      this.#prefillCache = this.#newPrefillCache()
+    }
     this.#choose(stream, out, 0)
     // Lets the reader receive the first token before the prompt is copied into the prefix cache.
     await setImmediate()
-    this.#prefixes.add(prompt, stream.request, this.#prefillCache, 0)
+    this.#prefixes.add(prompt, stream.request, this.#cache, slot)
     return ids.length
+  }
+
+  /** Whether the keys and values of a request fit beside those of the active ones until all have ended. */
+  #hasSpaceFor(stream: RequestStream): boolean {
+    if (this.#active.length === 0) return true
+    const positions = Math.max(stream.mostPositions, ...this.#active.map((active) => active.mostPositions))
+    const slots = this.#active.length + 1
+    // While its prompt is read, it is in the cache for prompts, too.
+    const all = slots * positions + stream.request.prompt.length
+    return all * this.#cache.positionBytes <= this.#keysValuesBytes
   }
 
   /** Computes one more token of every active request. */
@@ -230,7 +259,7 @@ export class Batcher implements Generator {
     const B = this.#active.length
     if (B === 0) return
     const lengths = this.#active.map(({ length }) => length)
-    this.#cache.ensure(B, Math.max(...lengths) + 1)
+    await this.#cache.ensure(B, Math.max(...lengths) + 1, this.#keysValuesBytes)
     const ids = Int32Array.from(this.#active, ({ next }) => next)
     const routings = this.#active.map(({ request }) => request)
     const out =
@@ -254,14 +283,14 @@ export class Batcher implements Generator {
    * Removes requests that are over. The last slot moves into the freed one, so that slots in use remain the first
    * ones.
    */
-  #dropFinished(): void {
+  async #dropFinished(): Promise<void> {
     for (let slot = this.#active.length - 1; slot >= 0; slot--) {
       const stream = this.#active[slot] as RequestStream
       if (!stream.isOver) continue
       stream.end()
       const last = this.#active.pop() as RequestStream
       if (last === stream) continue
-      this.#cache.copy(this.#cache, this.#active.length, slot, last.length)
+      await this.#cache.copy(this.#cache, this.#active.length, slot, last.length)
       this.#active[slot] = last
     }
   }

@@ -20,6 +20,8 @@ import { fillWeights, type KeptCodes } from './weight-loader.ts'
 
 /** Default of `GeneratorInit.prefillTokens`. */
 const PREFILL_TOKENS = 256
+/** The same for held weights while no other request is active: their expansion is shared by more tokens. */
+const HELD_PREFILL_TOKENS = 512
 
 export interface GeneratorInit {
   /** Number of experts, the public one included. */
@@ -37,6 +39,8 @@ export interface GeneratorInit {
    * Memory for the keys and values of recent prompts, which speeds up prompts with the same beginning; 0 disables it.
    */
   readonly prefixCacheBytes?: number
+  /** Memory for keys and values. Default: unlimited. */
+  readonly keysValuesBytes?: number
   /**
    * Number of threads of the vector kernels that decode; 0 decodes through the engine. Default: as many as the engine
    * has.
@@ -93,6 +97,9 @@ export async function createGenerator(
     contextLength,
     streams,
     prefillTokens,
+    prefillTokensAlone:
+      way === 'held' && init.prefillTokens === undefined ? HELD_PREFILL_TOKENS : prefillTokens,
+    keysValuesBytes: init.keysValuesBytes ?? Number.POSITIVE_INFINITY,
     prefixCacheBytes: init.prefixCacheBytes ?? limit('prefixCacheBytes'),
     dispose: () => decoders.dispose(),
   })

@@ -1,12 +1,16 @@
 /**
  * Key-value cache of the active sequences, in the layout that attention reads, with the sums of their gates. Slots in
  * use are always the first ones, so one run serves any number of them. Capacity grows by doubling, so memory follows
- * the actual use and not the longest context. Does not know tokens or engines.
+ * the actual use and not the longest context. It grows layer by layer, so two copies exist of only one layer, and the
+ * event loop gets a turn after each. Does not know tokens or engines.
  */
+import { setImmediate } from 'node:timers/promises'
 import { headSize, keyValueWidth, type ModelConfig } from '../model/config.ts'
 
 /** Initial capacity of a slot, in positions. */
 const FIRST_POSITIONS = 128
+/** Copying more than this many bytes gives the event loop a turn after each layer. */
+const LONG_COPY_BYTES = 2 ** 24
 
 /**
  * A copy of the first positions of one sequence: keys and values by layer, each [H, length, D] with H heads of keys and
@@ -43,8 +47,8 @@ export class KvCache {
   #slots = 1
   #positions: number
   /** By layer: [slots, H, positions, D]. */
-  #keys: Float32Array[]
-  #values: Float32Array[]
+  readonly #keys: Float32Array[]
+  readonly #values: Float32Array[]
   /** [slots, positions, E]: the sums that `gateToken` reads and writes. */
   #gateSums: Float32Array
   /**
@@ -73,9 +77,10 @@ export class KvCache {
     this.#maxSlots = maxSlots
     this.#maxPositions = maxPositions
     this.#positions = Math.min(FIRST_POSITIONS, maxPositions)
-    const fresh = this.#allocate({ slots: this.#slots, positions: this.#positions })
-    this.#keys = fresh.keys
-    this.#values = fresh.values
+    const first = { slots: this.#slots, positions: this.#positions }
+    const layers = Array.from({ length: this.#L }, (_, layer) => this.#allocate(layer, first))
+    this.#keys = layers.map(({ keys }) => keys)
+    this.#values = layers.map(({ values }) => values)
     this.#gateSums = new Float32Array(this.#slots * this.#positions * E)
   }
 
@@ -136,39 +141,50 @@ export class KvCache {
     })
   }
 
+  /** Bytes of the keys and values of one position. */
+  get positionBytes(): number {
+    return 4 * 2 * this.#L * this.#H * this.#D
+  }
+
   /**
-   * Grows the cache, if necessary, to the given numbers of slots and positions. Keeps its content.
+   * Grows the cache, if necessary, to the given numbers of slots and positions. Keeps its content. Nothing else may use
+   * the cache meanwhile.
+   * @param maxBytes the cache is not doubled beyond this size, but grows only as far as necessary
    * @throws RangeError beyond the limits of the constructor, or if the memory cannot be allocated; the cache must not
    * be used after the latter.
    */
-  ensure(slots: number, positions: number): void {
+  async ensure(slots: number, positions: number, maxBytes = Number.POSITIVE_INFINITY): Promise<void> {
     if (slots > this.#maxSlots || positions > this.#maxPositions) {
       throw new RangeError(
         `cache: expected at most ${this.#maxSlots} slots of ${this.#maxPositions} positions, got ${slots} of ${positions}`,
       )
     }
     if (slots <= this.#slots && positions <= this.#positions) return
-    const before = { slots: this.#slots, positions: this.#positions, keys: this.#keys, values: this.#values }
+    const before = { slots: this.#slots, positions: this.#positions }
     const room = {
       slots: grown(before.slots, slots, this.#maxSlots),
       positions: grown(before.positions, positions, this.#maxPositions),
     }
+    if (room.slots * room.positions * this.positionBytes > maxBytes) {
+      room.slots = Math.max(before.slots, slots)
+      room.positions = Math.max(before.positions, positions)
+    }
+    const isLong = before.slots * before.positions * this.positionBytes > LONG_COPY_BYTES
     const width = before.positions * this.#D
-    const fresh = this.#allocate(room)
+    for (let layer = 0; layer < this.#L; layer++) {
+      const fresh = this.#allocate(layer, room)
+      for (const name of ['keys', 'values'] as const) {
+        const old = (name === 'keys' ? this.#keys : this.#values)[layer] as Float32Array
+        for (let row = 0; row < before.slots * this.#H; row++) {
+          fresh[name].set(old.subarray(row * width, (row + 1) * width), row * room.positions * this.#D)
+        }
+      }
+      this.#keys[layer] = fresh.keys
+      this.#values[layer] = fresh.values
+      if (isLong) await setImmediate()
+    }
     this.#slots = room.slots
     this.#positions = room.positions
-    const move = (old: readonly Float32Array[], into: readonly Float32Array[]): void => {
-      old.forEach((array, layer) => {
-        for (let row = 0; row < before.slots * this.#H; row++) {
-          const from = array.subarray(row * width, (row + 1) * width)
-          ;(into[layer] as Float32Array).set(from, row * this.#positions * this.#D)
-        }
-      })
-    }
-    move(before.keys, fresh.keys)
-    move(before.values, fresh.values)
-    this.#keys = fresh.keys
-    this.#values = fresh.values
     const sums = this.#gateSums
     const sumsWidth = before.positions * this.#E
     this.#gateSums = new Float32Array(this.#slots * this.#positions * this.#E)
@@ -212,34 +228,31 @@ export class KvCache {
 
   /**
    * Overwrites slot `to` with the first `length` positions of slot `from` of `source`: this cache or one of the same
-   * model.
+   * model. Nothing else may use the two meanwhile.
    */
-  copy(source: KvCache, from: number, to: number, length: number): void {
+  async copy(source: KvCache, from: number, to: number, length: number): Promise<void> {
     if (source === this && from === to) return
-    const copy = (theirs: readonly Float32Array[], ours: readonly Float32Array[]): void => {
-      ours.forEach((array, layer) => {
-        for (let h = 0; h < this.#H; h++) {
-          this.#head(array, to, h, length).set(source.#head(theirs[layer] as Float32Array, from, h, length))
-        }
-      })
+    const isLong = length * this.positionBytes > LONG_COPY_BYTES
+    for (let layer = 0; layer < this.#L; layer++) {
+      for (const [theirs, ours] of [
+        [source.#keys[layer], this.#keys[layer]],
+        [source.#values[layer], this.#values[layer]],
+      ] as [Float32Array, Float32Array][]) {
+        for (let h = 0; h < this.#H; h++)
+          this.#head(ours, to, h, length).set(source.#head(theirs, from, h, length))
+      }
+      if (isLong) await setImmediate()
     }
-    copy(source.#keys, this.#keys)
-    copy(source.#values, this.#values)
     this.gateSums(to).set(source.gateSums(from).subarray(0, length * this.#E))
   }
 
-  #allocate({ slots, positions }: { slots: number; positions: number }): {
-    keys: Float32Array[]
-    values: Float32Array[]
-  } {
+  #allocate(
+    layer: number,
+    { slots, positions }: { slots: number; positions: number },
+  ): { keys: Float32Array; values: Float32Array } {
     const size = slots * this.#H * positions * this.#D
-    const both = Array.from({ length: this.#L }, (_, layer) =>
-      this.#memory.allocate(layer, 2 * size, positions),
-    )
-    return {
-      keys: both.map((array) => array.subarray(0, size)),
-      values: both.map((array) => array.subarray(size)),
-    }
+    const both = this.#memory.allocate(layer, 2 * size, positions)
+    return { keys: both.subarray(0, size), values: both.subarray(size) }
   }
 
   /** The first `length` positions of head h of a slot, as a view [length, D]. */

@@ -46,6 +46,12 @@ export class RequestStream {
     this.#chooseToken = chooseToken(request.sampling)
   }
 
+  /** Maximum number of positions that this sequence will take in the cache. */
+  get mostPositions(): number {
+    const { prompt, maxTokens } = this.request
+    return Math.min(this.#contextLength, prompt.length + maxTokens)
+  }
+
   /** Whether no more tokens are needed: the completion has ended, or nobody reads it any more. */
   get isOver(): boolean {
     return this.#end !== undefined || this.#isAbandoned || this.#signal?.aborted === true

@@ -25,6 +25,8 @@ export interface ServingFormat {
   readonly way: ServingWay
   /** Bytes of the weights in memory. */
   readonly bytes: number
+  /** Bytes that remain of the budget for keys and values; enough for one sequence. */
+  readonly keysValuesBytes: number
   /** Which format and why, for people. */
   readonly reason: string
 }
@@ -45,7 +47,9 @@ export function chooseFormat(mixture: ServedMixture, choice: WeightChoice, budge
   const candidates = WEIGHT_FORMATS.filter((format) => isSupported(mixture, format)).map((format) => {
     const way = servingWay(mixture.config, mixture.weights, format, mixture.threads)
     const bytes = weightBytes(mixture, format, way)
-    return { format, way, bytes, needed: neededBytes(mixture, bytes) }
+    const keysValues = leastKeysValues(mixture.config)
+    const needed = bytes + keysValues + (bytes > SMALL_BYTES ? BASE_BYTES : 0)
+    return { format, way, bytes, needed, keysValuesBytes: keysValues + Math.max(0, budget - needed) }
   })
   const sizes = candidates.map(({ format, needed }) => `${format} ${gigabytes(needed)}`).join(', ')
   const limits = `the memory budget is ${gigabytes(budget)}`
@@ -108,10 +112,9 @@ function weightBytes(mixture: ServedMixture, format: WeightFormat, way: ServingW
   return bits === undefined ? floats : floats * (1 + (2 * bits) / 32)
 }
 
-function neededBytes({ config }: ServedMixture, bytes: number): number {
-  const positions = Math.min(MIN_POSITIONS, config.maxPositionEmbeddings)
-  const base = bytes > SMALL_BYTES ? BASE_BYTES : 0
-  return bytes + keysValuesBytes(config, positions) + base
+/** Bytes of the keys and values for which there must be space. */
+function leastKeysValues(config: ModelConfig): number {
+  return keysValuesBytes(config, Math.min(MIN_POSITIONS, config.maxPositionEmbeddings))
 }
 
 function isPublishedInBf16(weights: WeightMap): boolean {

@@ -74,7 +74,9 @@ export async function fillWeights(
   try {
     const filler = new Filler(threads, staging, weights, signal)
     for (const [expert, placed] of held.placed.entries()) {
-      await fillOwner(filler, placed, `${held.format}-${CODING_VERSION}`, kept[expert])
+      // In fp32, codes would only be another copy of the published numbers.
+      const keeper = held.format === 'fp32' ? undefined : kept[expert]
+      await fillOwner(filler, placed, `${held.format}-${CODING_VERSION}`, keeper)
     }
   } finally {
     threads.block(1, staging)

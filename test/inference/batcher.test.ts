@@ -1,7 +1,9 @@
 /** Requests that are served together: their answers, their ends, and what a failure leaves. */
 import { describe, expect, it } from 'vitest'
+import { keysValuesBytes } from '../../src/inference/kv-cache.ts'
 import { LEFT_OUT } from '../../src/model/routing-plan.ts'
 import { onnx } from '../support/engines.ts'
+import { goldenConfig } from '../support/golden.ts'
 import {
   ALL,
   type Ask,
@@ -34,6 +36,34 @@ describe('many requests at once', () => {
       expect((await run(onnx, asks, { ...init, streams: 4 })).map(idsOf)).toEqual(alone)
       expect((await run(onnx, asks, { ...init, streams: 3, prefillTokens: 5 })).map(idsOf)).toEqual(alone)
       expect((await run(onnx, asks, init)).map(idsOf)).toEqual(alone)
+    }
+  })
+
+  it('wait while their keys and values do not fit beside those of others', async () => {
+    const asks = Array.from({ length: 4 }, (_, i) => ({ prompt: prompt(10 + i, i), maxTokens: 8 }))
+    const alone = []
+    for (const ask of asks) alone.push(await answer(onnx, ask))
+    const position = keysValuesBytes(goldenConfig, 1)
+    // Enough for two requests of at most 21 positions, beside the prompt that is read, but not for three.
+    for (const keysValues of [1, 60 * position]) {
+      const generator = await goldenGenerator(onnx, { keysValuesBytes: keysValues })
+      /** Requests that have begun and not ended. */
+      let answered = 0
+      let most = 0
+      const found = await Promise.all(
+        asks.map(async (ask) => {
+          const ids: number[] = []
+          for await (const { id } of generator.generate(requestOf(ask))) {
+            if (ids.length === 0) most = Math.max(most, ++answered)
+            ids.push(id)
+          }
+          answered--
+          return ids
+        }),
+      )
+      await generator.dispose()
+      expect(found).toEqual(alone)
+      expect(most).toBe(keysValues === 1 ? 1 : 2)
     }
   })
 

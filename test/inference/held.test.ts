@@ -86,7 +86,7 @@ describe('serving from held weights', () => {
   it.each([
     ['in one block for each expert', {}],
     ['in several blocks for each expert', { blockBytes: 160_000 }],
-    ['with prompts that are read in several parts', { prefillTokens: 16 }],
+    ['with prompts that are read in several parts', { prefillTokens: 34 }],
     ['with more requests than streams', { streams: 2 }],
   ])('chooses the same tokens as two copies, %s', async (_, init) => {
     const expected = await served(floats, { way: 'copy' })
@@ -233,8 +233,10 @@ describe('kept codes', () => {
     expect((kept[2] as Keeper).failures).toMatchObject([{ code: 'disk-full' }])
   })
 
-  it('do not exist for bf16 weights that were published as such', async () => {
+  it('do not exist for fp32, nor for bf16 weights that were published as such', async () => {
     const kept = keepers()
+    await served(floats, { way: 'held', kept })
+    expect(kept.every(({ files }) => files.size === 0)).toBe(true)
     await served(floats, { weights: 'bf16', kept })
     expect(kept.every(({ files }) => files.size === 1)).toBe(true)
     const published = keepers()

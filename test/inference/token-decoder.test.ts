@@ -146,7 +146,7 @@ describe('TokenDecoder', () => {
       for (const B of [streams, Math.max(1, streams - 1), streams]) {
         const ids = Int32Array.from({ length: B }, () => Math.floor(random() * config.vocabSize))
         const routings = Array.from({ length: B }, () => ({ mask: new Float32Array(E) }))
-        cache.ensure(B, Math.max(...lengths) + 1)
+        await cache.ensure(B, Math.max(...lengths) + 1)
         const { logits } = await decoder.forward(cache, { ids, lengths: lengths.slice(0, B), routings })
         for (let b = 0; b < B; b++) {
           const expected = (references[b] as ReferenceDecoder).step(ids[b] as number)

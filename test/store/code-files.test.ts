@@ -1,6 +1,9 @@
+import { fork } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { readdir, readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
 import { type Digest, digestOf } from '../../src/lib/bytes.ts'
 import { PIECE_BYTES } from '../../src/lib/files.ts'
@@ -100,6 +103,23 @@ describe('files of codes', () => {
     await truncate(path, 20)
     expect(await readable(codes)).toBeUndefined()
   })
+})
+
+it('leaves only a file that the next sweep removes when a process is killed while it writes', async () => {
+  const store = await BlobStore.open(await folder())
+  const script = fileURLToPath(new URL('code-files.child.ts', import.meta.url))
+  const child = fork(script, [store.dir], { execArgv: ['--import', 'tsx'] })
+  await once(child, 'message')
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+  const left = await readdir(store.dir)
+  expect(left).toHaveLength(1)
+  expect(left[0]).toMatch(/^\..*\.tmp$/)
+  expect(await store.codes.open(OWNER, CODING, SECTIONS)).toBeUndefined()
+  await store.sweep([], new Set([OWNER]))
+  expect(await readdir(store.dir)).toEqual([])
+  await write(store.codes)
+  expect(await readable(store.codes)).toEqual([true, true])
 })
 
 describe('BlobStore', () => {
