@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import { DiskFile, type PartFile } from '../checkpoint/file-weight.ts'
 import { equalBytes } from '../lib/bytes.ts'
-import { FormatError, VerificationError } from '../lib/errors.ts'
+import { FormatError, InputError, VerificationError } from '../lib/errors.ts'
 import { checkChunkHashes, chunkHash, chunkLength, type FileRef } from '../lib/file-ref.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 
@@ -40,7 +40,10 @@ export class VerifiedFile implements PartFile {
     return this.#ref.size
   }
 
-  /** @throws as `PartFile.read`; VerificationError `wrong-digest` for a chunk that has changed on the disk. */
+  /**
+   * @throws as `PartFile.read`; InputError `not-found` once the package was withdrawn; VerificationError `wrong-digest`
+   * for a chunk that has changed on the disk.
+   */
   async read(into: Uint8Array, position: number, signal?: AbortSignal): Promise<void> {
     const { chunkSize, size } = this.#ref
     if (position + into.length > size) {
@@ -61,7 +64,17 @@ export class VerifiedFile implements PartFile {
   async #chunk(index: number, signal?: AbortSignal): Promise<Uint8Array> {
     if (this.#latest?.index === index) return this.#latest.bytes
     const bytes = new Uint8Array(chunkLength(this.#ref, index))
-    await this.#file.read(bytes, index * this.#ref.chunkSize, signal)
+    try {
+      await this.#file.read(bytes, index * this.#ref.chunkSize, signal)
+    } catch (error) {
+      if (!(error instanceof InputError) || error.code !== 'not-found') throw error
+      throw new InputError(
+        'not-found',
+        `package file ${this.#ref.sha256} was deleted, because its package is no longer used; run the command again without it`,
+        { file: this.#ref.sha256 },
+        error,
+      )
+    }
     const digest = createHash('sha256').update(bytes).digest()
     if (!equalBytes(digest, chunkHash(this.#chunkHashes, index))) {
       throw new VerificationError(

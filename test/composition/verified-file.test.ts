@@ -71,7 +71,10 @@ describe('a verified file', () => {
     const { blobs, ref, path } = await stored()
     const file = await VerifiedFile.open(blobs, ref)
     await rm(path)
-    await expect(file.read(new Uint8Array(1), 0)).rejects.toMatchObject({ code: 'not-found' })
+    await expect(file.read(new Uint8Array(1), 0)).rejects.toMatchObject({
+      code: 'not-found',
+      message: expect.stringContaining('was deleted, because its package is no longer used'),
+    })
     await expect(VerifiedFile.open(blobs, ref)).rejects.toMatchObject({ code: 'not-found' })
     const other = await stored()
     const hashes = await readFile(`${other.path}.chunks`)
