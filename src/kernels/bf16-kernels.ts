@@ -14,6 +14,7 @@ import {
   i32x4,
   type Local,
   laneSum,
+  loadConstant,
   multiplyAdd,
   shuffle32,
   v128,
@@ -77,8 +78,7 @@ export function bf16Product(count: keyof typeof STEPS_AT_ONCE): WasmFunction {
     return others.map((sum) => first.set(f32x4.add(first.get, sum.get)))
   }
   return f.finish(
-    // The mask depends on a parameter, because V8 builds constant vectors again in every iteration.
-    upper.set(i32x4.splat(i32.mul(i32.const(-65_536), i32.ltU(i32.const(0), rows.get)))),
+    loadConstant(upper, -65_536, y.get, at),
     end.set(i32.add(y.get, i32.shl(rows.get, i32.const(2)))),
     width.set(i32.shl(width.get, i32.const(1))),
     whileLoop(

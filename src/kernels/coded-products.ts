@@ -25,6 +25,7 @@ import {
   i32,
   i32x4,
   type Local,
+  loadConstant,
   multiplyAdd,
   v128,
   type WasmFunction,
@@ -60,9 +61,6 @@ const LANES = {
   int4: { vectors: 1, masks: [0x000f_000f, 0x00f0_00f0, 0x0f00_0f00], starts: [0, 1, 2, 3] },
 } as const
 
-/** Pairs of columns in one iteration of the inner loop. More would not fit into the registers. */
-const PAIRS_AT_ONCE = { int8: { 1: 2, 2: 1 }, int4: { 1: 2, 2: 1 } } as const
-
 /**
  * y = W x, or y += W x if `accumulate` is not 0, for `groups` groups of 16 rows and `blocks` records of 32 columns. For
  * two vectors, the blocks of x alternate between them and the second result starts `stride` bytes after the first.
@@ -89,8 +87,6 @@ export function codedProduct(format: CodedFormat, count: 1 | 2): WasmFunction {
   /** By vector of x, then by quad of rows. */
   const sums = activations.map(() => Array.from({ length: QUADS }, () => f.local('v128')))
   const quadsOfLane = masks.length + 1
-  const codeBytes = 16 * vectors
-  const steps = PAIRS_AT_ONCE[format][count]
   const address = (n: number): Code => (n === 0 ? y.get : i32.add(y.get, stride.get))
   const addDot = (quad: number, weights: Code): Code[] =>
     sums.map((quads, n) => {
@@ -98,10 +94,11 @@ export function codedProduct(format: CodedFormat, count: 1 | 2): WasmFunction {
       return sum.set(i32x4.add(sum.get, i32x4.dot(weights, (activations[n] as Local).get)))
     })
 
-  const pairOfColumns = (index: number): Code[] => [
-    ...activations.map((two, n) => two.set(v128.loadSplat32(ACTIVATION_BYTES * n + 4 * index, at.get))),
+  /** One iteration of the inner loop; several at once would not fit into the registers. */
+  const pairOfColumns: Code[] = [
+    ...activations.map((two, n) => two.set(v128.loadSplat32(ACTIVATION_BYTES * n, at.get))),
     ...Array.from({ length: vectors }, (_, vector) => [
-      lanes.set(v128.load(codeBytes * index + 16 * vector, w.get)),
+      lanes.set(v128.load(16 * vector, w.get)),
       ...maskLocals.flatMap((mask, m) => [
         codes.set(v128.and(lanes.get, mask.get)),
         ...addDot(vector * quadsOfLane + m, codes.get),
@@ -134,14 +131,7 @@ export function codedProduct(format: CodedFormat, count: 1 | 2): WasmFunction {
     }),
   ])
   return f.finish(
-    // The first mask depends on a parameter, because V8 builds constant vectors again in every iteration.
-    ...maskLocals.map((mask, m) =>
-      mask.set(
-        m === 0
-          ? i32x4.splat(i32.mul(i32.const(masks[0]), i32.ltU(i32.const(0), groups.get)))
-          : i32x4.shl((maskLocals[0] as Local).get, i32.const(4 * m)),
-      ),
-    ),
+    ...maskLocals.map((mask, m) => loadConstant(mask, masks[m] as number, y.get, at)),
     end.set(i32.add(y.get, i32.mul(groups.get, i32.const(4 * GROUP_ROWS)))),
     blocks.set(i32.mul(blocks.get, i32.const(recordBytes(format)))),
     whileLoop(
@@ -163,9 +153,9 @@ export function codedProduct(format: CodedFormat, count: 1 | 2): WasmFunction {
         recordEnd.set(i32.add(w.get, i32.const(recordBytes(format) - SCALE_BYTES))),
         whileLoop(
           i32.ltU(w.get, recordEnd.get),
-          ...Array.from({ length: steps }, (_, index) => pairOfColumns(index)).flat(),
-          w.set(i32.add(w.get, i32.const(codeBytes * steps))),
-          at.set(i32.add(at.get, i32.const(4 * steps))),
+          ...pairOfColumns,
+          w.set(i32.add(w.get, i32.const(16 * vectors))),
+          at.set(i32.add(at.get, i32.const(4))),
         ),
         ...subtractMasked,
         ...addScaled,

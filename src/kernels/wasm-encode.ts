@@ -205,6 +205,20 @@ export const f32x4 = {
   convert: vector(250),
 }
 
+/**
+ * Sets every 32-bit lane of `vector` to a constant by way of the word at `address`, which keeps its value. V8 builds a
+ * constant again in every iteration of a loop, but keeps a loaded vector in a register.
+ * @param word a local that this overwrites
+ */
+export function loadConstant(vector: Local, value: number, address: Code, word: Local): Code {
+  return [
+    word.set(i32.load(0, address)),
+    i32.store(0, address, i32.const(value)),
+    vector.set(v128.loadSplat32(0, address)),
+    i32.store(0, address, word.get),
+  ].flat()
+}
+
 export const ZERO = f32x4.splat(f32.const(0))
 
 /** a * b + c, rounded after each operation. */
