@@ -9,7 +9,14 @@ import type { HeldOutDocument } from '../../src/model/evaluate.ts'
 import type { RouterKind } from '../../src/model/gates.ts'
 import { lowRankOf } from '../../src/model/low-rank.ts'
 import { type Expert, requireParam } from '../../src/model/params.ts'
-import { loadParams, type Param, type Params } from '../../src/model/weights.ts'
+import {
+  loadParams,
+  type Param,
+  type Params,
+  requireWeight,
+  type Weight,
+  type WeightMap,
+} from '../../src/model/weights.ts'
 import {
   type CalibrationInit,
   calibrate,
@@ -209,6 +216,28 @@ describe('calibration of a release', () => {
     expect(calibration?.calibrated.public.after).toBeLessThanOrEqual(
       (1 + MAX_PUBLIC_HARM) * (calibration?.calibrated.public.before as number),
     )
+  })
+
+  it('passes through the model only a few times', async () => {
+    let passes = 0
+    const name = 'model.embed_tokens.weight'
+    const embedding = requireWeight(model.weights, name)
+    const counted = {
+      shape: embedding.shape,
+      dtype: 'F32' as const,
+      // This model is so small that a pass reads the whole embedding at once.
+      read: async (into: Float32Array): Promise<void> => {
+        passes++
+        into.set(embedding.data)
+      },
+      readBytes: () => Promise.reject(new Error('values are read, not bytes')),
+    }
+    const weights: WeightMap = new Map<string, Weight>([...model.weights, [name, counted]])
+    const there = { ...init, model: { ...model, weights }, constantRows: undefined }
+    const { calibration } = await calibrate(there, { ...expertOf(1), statistics })
+    expect(calibration?.bias).toBeLessThan(0)
+    // Bisection takes seven passes for each of the two routers, and others compare and check.
+    expect(passes).toBeLessThanOrEqual(7)
   })
 
   it('stops when it is asked to', async () => {
