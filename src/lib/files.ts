@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { toHex } from './bytes.ts'
 import { FormatError, hasErrno, InputError } from './errors.ts'
@@ -80,15 +80,6 @@ export async function writeFileAtomic(
     }
   })
 }
-
-/** Remove from a folder the files of writes by `writeFileAtomic` that a crash has ended. None may be under way there. */
-export async function removeTemporaryFiles(dir: string): Promise<void> {
-  const names = await mapDiskErrors(dir, () => readdir(dir))
-  await Promise.all(
-    names.filter((name) => TEMPORARY.test(name)).map((name) => rm(join(dir, name), { force: true })),
-  )
-}
-const TEMPORARY = /^\.[0-9a-f]{16}\.tmp$/
 
 /** Flush a folder's entries, so that a rename survives power loss. */
 export async function syncDir(path: string): Promise<void> {

@@ -2,32 +2,23 @@
  * Keeps a training checkpoint as one safetensors file of any size, which is replaced atomically. Arrays are written
  * from memory and read into memory piece by piece. Does not know the optimizer.
  */
-import { dirname } from 'node:path'
 import { openTensorFile } from '../checkpoint/file-weight.ts'
-import { fromFloat32, writeSafetensors } from '../checkpoint/safetensors.ts'
+import { writeTensorFile } from '../checkpoint/tensor-file.ts'
 import { FormatError } from '../lib/errors.ts'
-import { pathExists, removeTemporaryFiles, writeFileAtomic } from '../lib/files.ts'
+import { pathExists } from '../lib/files.ts'
 import { countOf } from '../model/weights.ts'
 import type { CheckpointStore, SavedCheckpoint } from '../training/train.ts'
 
 /**
- * The checkpoint at `path`.
- *
- * `load` throws FormatError for a damaged file. `save` first removes what an interrupted `save` has left in the folder,
- * so no other process may write there.
+ * The checkpoint at `path`. `load` throws FormatError for a damaged file. `save` removes what a killed process has left
+ * of the same checkpoint, and throws InputError `disk-full` before it writes anything that does not fit.
  */
 export function checkpointFile(path: string): CheckpointStore {
   return {
     load: () => openCheckpointFile(path),
-    save: async ({ step, arrays }) => {
-      await removeTemporaryFiles(dirname(path))
-      const entries = [...arrays].map(([name, data]) => ({
-        name,
-        dtype: 'F32' as const,
-        shape: [data.length],
-        data: fromFloat32(data, 'F32'),
-      }))
-      await writeFileAtomic(path, writeSafetensors(entries, new Map([['step', String(step)]])))
+    save: ({ step, arrays }) => {
+      const tensors = Array.from(arrays, ([name, data]) => ({ name, weight: { shape: [data.length], data } }))
+      return writeTensorFile(path, tensors, { metadata: new Map([['step', String(step)]]) })
     },
   }
 }

@@ -231,7 +231,6 @@ export async function* trainExpert(
       replayShareMilli: Math.round(TRAIN_DEFAULTS.replayShare * 1000),
       statisticsDocuments: own?.documents ?? 0,
       rank: plan.rank,
-      ...(cost === undefined ? {} : { cost: { plannedBytes: plan.bytes, ...cost } }),
       ...score,
       ...(calibration === undefined ? {} : { calibration }),
       ...(warnings.length === 0 ? {} : { warnings }),
@@ -239,7 +238,10 @@ export async function* trainExpert(
     }
     await saveExpert(config, dirs, expert)
     await saveResult(dirs, result)
-    yield { stage: 'done', result }
+    yield {
+      stage: 'done',
+      result: { ...result, ...(cost === undefined ? {} : { cost: { plannedBytes: plan.bytes, ...cost } }) },
+    }
   } finally {
     await start.close()
   }

@@ -56,7 +56,10 @@ export interface TrainResult {
   readonly statisticsDocuments: number
   /** Rank of the trained difference from the public FFN, 0 for a whole FFN; absent for training elsewhere. */
   readonly rank?: number
-  /** What a step took; absent if the last run computed fewer than two steps. */
+  /**
+   * What a step took; absent if the run computed fewer than two steps. Not kept: what a training leaves on disk does
+   * not depend on the machine.
+   */
   readonly cost?: {
     /** Memory that the training was expected to take, in bytes. */
     readonly plannedBytes: number

@@ -67,9 +67,10 @@ describe('a checkpoint file', () => {
     await rm(path)
   })
 
-  it('removes what an interrupted save has left, and nothing else', async () => {
+  it('removes what a killed process has left of it, and nothing else', async () => {
     const dir = await folder()
-    await writeFile(join(dir, '.0123456789abcdef.tmp'), 'half a checkpoint')
+    // No process has such an id.
+    await writeFile(join(dir, '.checkpoint.safetensors.999999999-0123456789ab.tmp'), 'half a checkpoint')
     await writeFile(join(dir, '.notes.tmp'), 'mine')
     await checkpointFile(join(dir, 'checkpoint.safetensors')).save({ step: 1, arrays: ARRAYS })
     expect((await readdir(dir)).sort()).toEqual(['.notes.tmp', 'checkpoint.safetensors'])
