@@ -1,7 +1,7 @@
 /**
  * The data path, in order. Read this first, then follow the imports.
  *
- * `publish`   load -> release -> pack -> store -> judge our own -> sign -> log -> decide -> compose -> announce
+ * `publish`   load -> derive -> release -> pack -> store -> judge our own -> sign -> log -> decide -> compose -> announce
  * `withdraw`  find -> sign -> log -> leave out -> compose -> announce
  * `ingest`    open and verify once -> log -> queue; a log that contradicts itself ends the use of its packages
  * `prepare`   check manifest -> fetch; called by the queue, for several packages at once
@@ -11,7 +11,8 @@
  * What they share is in pipeline/. node/restore.ts reads the disk when a node opens; node/operator.ts carries out the
  * operator's decisions.
  */
-import { judgeManifest, refusedEnvelope } from './acceptance/accept.ts'
+import { rm } from 'node:fs/promises'
+import { judgeManifest, refusedEnvelope, type Verdict } from './acceptance/accept.ts'
 import type { QueuedPackage } from './acceptance/fair-lines.ts'
 import type { Judging } from './acceptance/package-states.ts'
 import type { JudgeFetched } from './acceptance/queue.ts'
@@ -19,14 +20,21 @@ import { seal } from './identity/envelope.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
 import { type Digest, digestOf } from './lib/bytes.ts'
 import { InputError } from './lib/errors.ts'
-import type { PublishRequest, TrainedExpert } from './owner/release.ts'
-import { encodeManifest, openManifest } from './packaging/manifest.ts'
+import type { PublishRequest } from './owner/release.ts'
+import { encodeManifest, type Manifest, openManifest } from './packaging/manifest.ts'
 import {
   type ManifestStatement,
   openStatementOfAnyKind,
   type WithdrawalStatement,
 } from './packaging/open-statement.ts'
-import { checkCaughtUp, checkPlace, draftOf, isBehind, type Publication } from './pipeline/before-signing.ts'
+import {
+  checkCaughtUp,
+  checkPlace,
+  draftOf,
+  isBehind,
+  type Publication,
+  type PublishOptions,
+} from './pipeline/before-signing.ts'
 import { actOnFork, ingestHead } from './pipeline/forks.ts'
 import { acceptanceContext, fetchFile, judgeOwn, judgeWeightsOf, queued } from './pipeline/judging.ts'
 import {
@@ -44,34 +52,39 @@ import { isRefusal, type Parts } from './pipeline/parts.ts'
 export async function previewPublication(
   parts: Parts,
   request: PublishRequest,
-  derived?: TrainedExpert,
+  options: PublishOptions = {},
 ): Promise<Publication> {
-  const { manifest } = await draftOf(parts, request, derived)
-  return { manifest, replaces: await ownPackages(parts, request.name) }
+  const { manifest, packed } = await draftOf(parts, request, undefined, options)
+  return { manifest, replaces: await ownPackages(parts, request.name), derivation: packed.derivation }
 }
 
 /**
- * Publish a finished training, or an expert that was derived from it, such as one of lower rank. If this node's own
+ * Publish a finished training, or an expert that is derived from it, such as one of lower rank. If this node's own
  * checks refuse the package, it is not signed. Earlier packages of the same name are withdrawn as superseded.
  * @throws InputError `not-found`, `not-acceptable`, `behind`, `disk-full`; FormatError `bad-field` for a licence or
- * domain that a manifest cannot hold; VerificationError `expired` after the end of the roster.
+ * domain that a manifest cannot hold; VerificationError `expired` after the end of the roster; the reason of the
+ * signal, which has no effect once the package is judged.
  */
 export async function publish(
   parts: Parts,
   request: PublishRequest,
-  derived?: TrainedExpert,
+  options: PublishOptions = {},
 ): Promise<Publication & { readonly id: Digest }> {
-  const { statements, signing } = parts
-  const { manifest: draft, packed } = await draftOf(parts, request, derived)
-  const endHold = parts.accepted.hold(draft)
+  const { statements, signing, blobs } = parts
+  const into = blobs.temporaryPath()
+  let endHold = (): void => undefined
+  let draft: Manifest | undefined
   let isLogged = false
   try {
-    await parts.blobs.putHashed(packed.parts, { ref: packed.file, chunkHashes: packed.chunkHashes })
-    const verdict = await judgeOwn(parts, draft)
+    const { manifest, packed } = await draftOf(parts, request, into, options)
+    draft = manifest
+    endHold = parts.accepted.hold(draft)
+    await blobs.adopt(into, packed.file)
+    const verdict = await judgeOwn(parts, draft, options)
     const published = await signing.run(async () => {
       const replaces = await ownPackages(parts, request.name)
       checkPlace(parts, replaces)
-      const manifest = { ...draft, ...(await statements.next()) }
+      const manifest = { ...(draft as Manifest), ...(await statements.next()) }
       const payload = encodeManifest(manifest)
       const id = digestOf(payload)
       const envelope = seal(MEDIA_TYPES.manifest, payload, [parts.identity])
@@ -81,7 +94,7 @@ export async function publish(
       parts.standing.add({ manifest, id })
       await parts.accepted.decide({ manifest, id }, { ...verdict, id }, endHold)
       await signWithdrawals(parts, replaces, 'superseded')
-      return { id, manifest, replaces }
+      return { id, manifest, replaces, derivation: packed.derivation }
     })
     await parts.composer.recompose()
     parts.onEvent({ event: 'published', id: published.id, expert: request.name })
@@ -89,7 +102,8 @@ export async function publish(
     return published
   } catch (error) {
     endHold() // A second call has no effect.
-    if (!isLogged) await parts.accepted.deleteFiles(draft)
+    await rm(into, { force: true }) // A thread that died while it wrote has left it.
+    if (draft !== undefined && !isLogged) await parts.accepted.deleteFiles(draft)
     throw error
   }
 }
@@ -223,23 +237,28 @@ export async function prepare(
  * @throws if no verdict can be reached now, because of a local fault.
  */
 export async function judge(parts: Parts, statement: ManifestStatement, endHold: () => void): Promise<void> {
-  const { accepted, composer, states } = parts
+  const { accepted, composer, verdicts } = parts
   if (await accepted.isRefusedByOperator(statement.id)) return
+  await verdicts.beginJudging(statement.id)
+  try {
+    const verdict = await verdictOn(parts, statement)
+    if (await accepted.decide(statement, verdict, endHold)) await composer.recompose()
+  } finally {
+    await verdicts.endJudging(statement.id)
+  }
+}
+
+async function verdictOn(parts: Parts, statement: ManifestStatement): Promise<Verdict> {
+  const { accepted, states } = parts
   const report = (progress: Judging): void => states.set(statement.id, { kind: 'judging', ...progress })
   report({ check: 'manifest' })
   // Judged again, before and after: a withdrawal or a new roster may come while the file is fetched and measured.
   const before = judgeManifest(statement, acceptanceContext(parts))
   const published = accepted.list().filter(({ peerId }) => peerId === parts.identity.peerId)
-  const judged = await judgeWeightsOf(
-    parts,
-    statement,
-    before,
-    report,
-    published.map(({ name }) => name),
-  )
+  const trainingsExcept = published.map(({ name }) => name)
+  const judged = await judgeWeightsOf(parts, statement, before, { report, trainingsExcept })
   const afterwards = judgeManifest(statement, acceptanceContext(parts))
-  const verdict = afterwards.outcome === 'refused' ? afterwards : judged
-  if (await accepted.decide(statement, verdict, endHold)) await composer.recompose()
+  return afterwards.outcome === 'refused' ? afterwards : judged
 }
 
 /** Stop using packages whose owner's consent has ended, and retry writes that failed. */

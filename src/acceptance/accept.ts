@@ -29,8 +29,10 @@ import {
   checkPublicText,
   type Measurement,
 } from './measurement-checks.ts'
+import type { Judging } from './package-states.ts'
 import type { AcceptancePolicy } from './policy.ts'
 import { checkFinite, checkNorms, checkRouterRows, checkStatistics } from './weight-checks.ts'
+import { WeightScan } from './weight-scan.ts'
 
 export type Verdict = {
   /** Package id, or digest of the refused envelope if no package could be read from it. */
@@ -93,7 +95,7 @@ export const ENVELOPE_CHECK = 'envelope'
 interface WeightCheck {
   readonly id: string
   /** @throws FlexMeshError whose code and message become the refusal. */
-  readonly run: (tensors: Tensors, context: WeightContext, signal: AbortSignal) => Promise<void>
+  readonly run: (scan: WeightScan, context: WeightContext, signal: AbortSignal) => Promise<void>
 }
 
 interface Check<T, C> {
@@ -115,20 +117,12 @@ export const MANIFEST_CHECKS: readonly Check<OpenedManifest, AcceptanceContext>[
   { id: 'statistics-documents', run: checkStatisticsDocuments },
 ]
 
-/** Checks of the unpacked tensors. */
+/** Checks of the tensors. */
 export const WEIGHT_CHECKS: readonly WeightCheck[] = [
-  { id: 'finite', run: (tensors, _, signal) => checkFinite(tensors, signal) },
-  {
-    id: 'norms',
-    run: (tensors, { publicModel, policy }, signal) =>
-      checkNorms(tensors, publicModel.weights, policy, signal),
-  },
-  {
-    id: 'router-rows',
-    run: (tensors, { publicModel, policy }, signal) =>
-      checkRouterRows(tensors, publicModel.weights, policy, signal),
-  },
-  { id: 'statistics', run: (tensors, _, signal) => checkStatistics(tensors, signal) },
+  { id: 'finite', run: (scan, _, signal) => checkFinite(scan, signal) },
+  { id: 'norms', run: (scan, { policy }, signal) => checkNorms(scan, policy, signal) },
+  { id: 'router-rows', run: (scan, { policy }, signal) => checkRouterRows(scan, policy, signal) },
+  { id: 'statistics', run: ({ tensors }, _, signal) => checkStatistics(tensors, signal) },
 ]
 
 /** Checks of the measurement of the expert beside the experts in use. */
@@ -150,6 +144,7 @@ export function judgeManifest(opened: OpenedManifest, context: AcceptanceContext
  * Run the remaining checks, on the fetched weights.
  * @param soFar the verdict of `judgeManifest`
  * @param path the package's file, whose digest the caller has compared with the manifest's
+ * @param report called as the checks proceed
  * @throws InputError for trouble of this machine; the signal's reason.
  */
 export async function judgeWeights(
@@ -159,14 +154,20 @@ export async function judgeWeights(
   context: WeightContext,
   measure: Measure,
   signal: AbortSignal,
+  report: (progress: Judging) => void = () => undefined,
 ): Promise<Verdict> {
   if (soFar.outcome === 'refused') return soFar
   const run = new Run(opened, context, soFar.passed)
   run.check(FILE_CHECK, () => undefined) // The caller compared the digest.
   const tensors = await run.checkWeights(TENSORS_CHECK, () => openPackage(path, opened.manifest))
   if (tensors === undefined) return run.verdict()
+  const [first] = WEIGHT_CHECKS
+  const scan = new WeightScan(tensors, context.publicModel.weights, (done, total) =>
+    report({ check: first?.id ?? TENSORS_CHECK, done, total }),
+  )
   for (const check of WEIGHT_CHECKS) {
-    await run.checkWeights(check.id, () => check.run(tensors, context, signal))
+    report({ check: check.id })
+    await run.checkWeights(check.id, () => check.run(scan, context, signal))
   }
   if (run.isRefused) return run.verdict()
   const measurement = await measure(tensors)

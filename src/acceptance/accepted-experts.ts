@@ -237,6 +237,20 @@ export class AcceptedExperts {
     this.#kept.set(id, manifest)
   }
 
+  /**
+   * Stop using the packages whose file is `sha256`, because the disk has damaged it. Their verdicts stay, so that they
+   * are judged again once the file was fetched again.
+   * @returns the packages that were in use.
+   */
+  async setAside(sha256: Digest): Promise<OpenedManifest[]> {
+    const found = this.manifests().filter(({ manifest }) =>
+      manifest.files.some((file) => file.sha256 === sha256),
+    )
+    for (const { id } of found) this.#inUse.delete(id)
+    await this.#init.blobs.delete(sha256)
+    return found
+  }
+
   /** Remember that a publisher has withdrawn packages. A withdrawal cannot be undone; its first reason stays. */
   rememberWithdrawal(publisher: string, ids: readonly Digest[], reason: Withdrawal['reason']): void {
     for (const id of ids) {

@@ -8,7 +8,7 @@ import type { Digest } from '../lib/bytes.ts'
 export interface Judging {
   /** The check that runs: `manifest`, `file`, `tensors` with the other checks of the weights, or `measurement`. */
   readonly check: string
-  /** During the measurement: hundredths of it that are done, of `total`, and the expected time of the rest. */
+  /** What this check has done, of `total`, in a unit of its own, and the expected time of the rest; absent if unknown. */
   readonly done?: number
   readonly total?: number
   readonly secondsLeft?: number
@@ -25,7 +25,14 @@ export type PackageState =
   | { readonly kind: 'fetched' }
   | ({ readonly kind: 'judging' } & Judging)
   /** This node could not judge it. */
-  | { readonly kind: 'failed'; readonly reason: string; readonly isFinal: boolean }
+  | {
+      readonly kind: 'failed'
+      readonly reason: string
+      /** Whether it is not tried again before the next start of the node. */
+      readonly isFinal: boolean
+      /** Whether only the operator can have it judged again. */
+      readonly needsOperator?: true
+    }
 
 export class PackageStates {
   readonly #states = new Map<Digest, PackageState>()

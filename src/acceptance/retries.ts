@@ -65,7 +65,9 @@ export class Retries {
     failures.ticks = Math.min(2 ** (failures.count - 1), LONGEST_PAUSE)
     const isNew = failures.code !== codeOf(error)
     failures.code = codeOf(error)
-    if (!(error instanceof FlexMeshError)) return this.#unexpected(id, failures, error)
+    // What ends a thread once is likely to do so again, and a judgement takes minutes.
+    const hasEndedThread = error instanceof FlexMeshError && error.code === 'worker-ended'
+    if (hasEndedThread || !(error instanceof FlexMeshError)) return this.#unexpected(id, failures, error)
     this.#init.states.set(id, await this.#stateAfter(error))
     if (error.code === 'disk-full') {
       failures.ticks *= DISK_PAUSE

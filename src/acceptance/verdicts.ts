@@ -1,6 +1,7 @@
 /**
  * Stores the verdicts of this node on disk: one for each package, and a limited number for envelopes that could not be
- * opened as a statement. Knows nothing about how a verdict is reached.
+ * opened as a statement. Also counts judgements that never ended, because the process ended. Knows nothing about how a
+ * verdict is reached.
  */
 import { type Digest, fromUtf8, utf8 } from '../lib/bytes.ts'
 import type { Catalogue } from '../store/catalogue.ts'
@@ -42,6 +43,26 @@ export class Verdicts {
     await this.#init.catalogue.put('verdicts', verdict.id, utf8(JSON.stringify(verdict)))
     const { publisher } = verdict
     this.#init.onVerdict(verdict, publisher === undefined ? 'unknown' : this.#init.institutionOf(publisher))
+  }
+
+  /**
+   * A judgement begins. If the process ends before `endJudging`, the next start knows from this that the package may be
+   * the cause. @throws InputError `disk-full`, `io`.
+   */
+  async beginJudging(id: Digest): Promise<void> {
+    const count = (await this.unendedJudgings(id)) + 1
+    await this.#init.catalogue.put('judgings', id, utf8(String(count)))
+  }
+
+  /** A judgement has ended, with a verdict or without. @throws InputError `disk-full`, `io`. */
+  async endJudging(id: Digest): Promise<void> {
+    await this.#init.catalogue.delete('judgings', id)
+  }
+
+  /** Number of judgements of a package that began and did not end. */
+  async unendedJudgings(id: Digest): Promise<number> {
+    const stored = await this.#init.catalogue.get('judgings', id)
+    return stored === undefined ? 0 : Number(fromUtf8(stored))
   }
 
   /** Store the verdict on a refused envelope, unless it has one or too many were stored. */

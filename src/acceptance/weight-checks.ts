@@ -1,40 +1,29 @@
 /**
- * Checks of an expert's fetched weights. Each throws an error whose code becomes the refusal, and holds a few pieces of
- * tensors at a time. They know nothing about manifests.
+ * Checks of an expert's fetched weights. Each throws an error whose code becomes the refusal. Those of finite values and
+ * norms share one pass over the file. They know nothing about manifests.
  */
 import { PolicyError } from '../lib/errors.ts'
 import { layerName, routerName, STATISTICS_TOKENS } from '../lib/tensor-names.ts'
 import { requireWeight, valuePieces, type Weight, type WeightMap, wholeValues } from '../model/weights.ts'
 import type { AcceptancePolicy } from './policy.ts'
+import type { Norms, WeightScan } from './weight-scan.ts'
 
 /** Maximum distance of the sum of all shares from 1, for rounding to float32. */
 const SHARE_SLACK = 1e-3
 
 /** @throws PolicyError `not-finite`, naming tensor and index. */
-export async function checkFinite(tensors: WeightMap, signal?: AbortSignal): Promise<void> {
-  for (const [name, weight] of tensors) {
-    let at = 0
-    for await (const piece of valuePieces(weight, signal)) {
-      checkFiniteValues(name, piece, at)
-      at += piece.length
-    }
-  }
-}
-
-/** @param at index of the first value in its tensor. @throws PolicyError `not-finite`. */
-export function checkFiniteValues(name: string, values: Float32Array, at = 0): void {
-  for (let i = 0; i < values.length; i++) {
-    if (!Number.isFinite(values[i])) throw new PolicyError('not-finite', `${name}[${at + i}] is ${values[i]}`)
-  }
+export async function checkFinite(scan: WeightScan, signal?: AbortSignal): Promise<void> {
+  await scan.norms(signal)
 }
 
 /** @throws PolicyError `norm-bound` for FFN weights that are too large or differ too much from the public ones. */
 export async function checkNorms(
-  tensors: WeightMap,
-  publicModel: WeightMap,
+  scan: WeightScan,
   policy: AcceptancePolicy,
   signal?: AbortSignal,
 ): Promise<void> {
+  const { tensors, publicModel } = scan
+  const norms = await scan.norms(signal)
   for (const [name, tensor] of tensors) {
     if (!name.includes('.experts.1.') || name.endsWith('.lora_B.weight')) continue
     const isFactor = name.endsWith('.lora_A.weight')
@@ -48,7 +37,7 @@ export async function checkNorms(
           anchor,
           signal,
         )
-      : { ...(await wholeNorms(tensor, anchor, signal)), term: 0 }
+      : { ...(norms.get(name) as Norms), term: 0 }
     if (!(rms <= policy.maxTensorRmsRatio) || !(distance <= policy.maxDeltaRatio)) {
       throw new PolicyError(
         'norm-bound',
@@ -66,61 +55,53 @@ export async function checkNorms(
 }
 
 /**
- * Norms of a full-rank weight (`rms`) and of its difference from the public weight (`distance`), as multiples of the
- * public weight's norm.
- */
-async function wholeNorms(
-  weight: Weight,
-  anchor: Weight,
-  signal?: AbortSignal,
-): Promise<{ rms: number; distance: number }> {
-  let own = 0
-  let base = 0
-  let delta = 0
-  const anchors = valuePieces(anchor, signal)
-  for await (const data of valuePieces(weight, signal)) {
-    const publicData = (await anchors.next()).value as Float32Array
-    for (let i = 0; i < data.length; i++) {
-      const x = data[i] as number
-      const a = publicData[i] as number
-      own += x * x
-      base += a * a
-      delta += (x - a) * (x - a)
-    }
-  }
-  return { rms: Math.sqrt(own / base), distance: Math.sqrt(delta / base) }
-}
-
-/**
- * The norms of `wholeNorms` for the low-rank weight W + B A, A [r, in] and B [out, r], without computing the product:
- * |B A|^2 is the sum of the elementwise products of B' B and A A', and `rms` is the upper bound |W| + |B A| of
- * |W + B A|. `term` is the maximum norm of the r terms of B A, each the product of a column of B and a row of A.
+ * The norms of the low-rank weight W + B A, A [r, in] and B [out, r], without computing the product: |B A|^2 is the sum
+ * of the elementwise products of B' B and A A', and `rms` is the upper bound |W| + |B A| of |W + B A|. `term` is the
+ * maximum norm of the r terms of B A, each the product of a column of B and a row of A.
  */
 async function factorNorms(
   A: Weight,
   B: Weight,
   anchor: Weight,
   signal?: AbortSignal,
-): Promise<{ rms: number; distance: number; term: number }> {
+): Promise<Norms & { readonly term: number }> {
   const [rank, width] = A.shape as [number, number]
   const out = B.shape[0] as number
   const base = await squaredNorm(anchor, signal)
-  const [a, b] = [await wholeValues(A, signal), await wholeValues(B, signal)]
+  const a = await wholeValues(A, signal)
+  // Columns of B become rows, so that both products read memory in order.
+  const b = transposed(await wholeValues(B, signal), out, rank)
   let delta = 0
   let term = 0
   for (let k = 0; k < rank; k++) {
+    signal?.throwIfAborted()
     for (let l = k; l < rank; l++) {
-      let rows = 0
-      for (let i = 0; i < width; i++) rows += (a[k * width + i] as number) * (a[l * width + i] as number)
-      let columns = 0
-      for (let o = 0; o < out; o++) columns += (b[o * rank + k] as number) * (b[o * rank + l] as number)
-      delta += (k === l ? 1 : 2) * rows * columns
-      if (k === l) term = Math.max(term, rows * columns)
+      const product = rowProduct(a, k, l, width) * rowProduct(b, k, l, out)
+      delta += (k === l ? 1 : 2) * product
+      if (k === l) term = Math.max(term, product)
     }
   }
   // Rounding may make a sum of terms that cancel negative. NaN stays NaN, which is refused.
   const distance = Math.sqrt(delta < 0 ? 0 : delta / base)
   return { rms: 1 + distance, distance, term: Math.sqrt(term / base) }
+}
+
+/** The transpose of a matrix [rows, columns]. */
+function transposed(matrix: Float32Array, rows: number, columns: number): Float32Array {
+  const out = new Float32Array(matrix.length)
+  for (let i = 0; i < rows; i++) {
+    for (let j = 0; j < columns; j++) out[j * rows + i] = matrix[i * columns + j] as number
+  }
+  return out
+}
+
+/** Product of rows k and l of a matrix of rows [width]. */
+function rowProduct(matrix: Float32Array, k: number, l: number, width: number): number {
+  let sum = 0
+  for (let i = 0, x = k * width, y = l * width; i < width; i++) {
+    sum += (matrix[x + i] as number) * (matrix[y + i] as number)
+  }
+  return sum
 }
 
 /**
@@ -129,12 +110,11 @@ async function factorNorms(
  * @throws PolicyError `router-norm` for a router row whose norm is too large.
  */
 export async function checkRouterRows(
-  tensors: WeightMap,
-  publicModel: WeightMap,
+  { tensors, publicModel }: Pick<WeightScan, 'tensors' | 'publicModel'>,
   policy: AcceptancePolicy,
   signal?: AbortSignal,
 ): Promise<void> {
-  for (const [layer, rms] of (await residualRms(publicModel, signal)).entries()) {
+  for (const [layer, rms] of (await residualRmsOnce(publicModel, signal)).entries()) {
     const name = routerName(layer)
     const row = tensors.get(name)
     if (row === undefined) continue
@@ -146,6 +126,15 @@ export async function checkRouterRows(
       `${name}: norm ${norm.toFixed(2)}, at most ${most.toFixed(2)} is allowed beside this public model; its owner can train it again with fewer --steps`,
     )
   }
+}
+
+/** Results of `residualRms`, which reads the whole token embedding, by public model. */
+const KNOWN_RMS = new WeakMap<WeightMap, readonly number[]>()
+
+async function residualRmsOnce(publicModel: WeightMap, signal?: AbortSignal): Promise<readonly number[]> {
+  const rms = KNOWN_RMS.get(publicModel) ?? (await residualRms(publicModel, signal))
+  KNOWN_RMS.set(publicModel, rms)
+  return rms
 }
 
 /**

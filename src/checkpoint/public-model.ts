@@ -1,13 +1,15 @@
 /**
  * The public model of a node: checks it, describes its files for a charter, and opens it. Does not know consortia.
  */
-import { copyFile, rm } from 'node:fs/promises'
+import { constants, createReadStream, createWriteStream } from 'node:fs'
+import { copyFile, link, rename, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
 import type { ChatTemplate } from '../data/chat-template.ts'
 import { PromptEncoder } from '../data/prompt-encoder.ts'
 import { Tokenizer } from '../data/tokenizer.ts'
 import { FormatError, InputError } from '../lib/errors.ts'
-import { ensurePrivateDir, mapDiskErrors } from '../lib/files.ts'
+import { ensurePrivateDir, mapDiskErrors, PIECE_BYTES } from '../lib/files.ts'
 import { OPTIONAL_FILE_NAMES, type PublicFile } from '../lib/model-shape.ts'
 import { configFromHuggingFace, type ModelConfig } from '../model/config.ts'
 import { publicShapes } from '../model/params.ts'
@@ -155,15 +157,63 @@ export async function replayOf(dir: string): Promise<string> {
   return replay
 }
 
-/** Copy verified blobs into a model folder, in place of what an earlier attempt left there. */
+/**
+ * Install verified blobs in a model folder, in place of what an earlier attempt left there.
+ * @throws InputError `disk-full`, `permissions`, `io`; the signal's reason.
+ */
 export async function installPublicModel(
   files: readonly PublicFile[],
   dir: string,
   blobPath: (file: PublicFile) => string,
+  signal?: AbortSignal,
 ): Promise<void> {
   await mapDiskErrors(dir, () => rm(dir, { recursive: true, force: true }))
   await ensurePrivateDir(dir)
   for (const file of files) {
-    await mapDiskErrors(dir, () => copyFile(blobPath(file), join(dir, basename(file.name))))
+    await installFile(blobPath(file), join(dir, basename(file.name)), file.role === 'weights', signal)
   }
+}
+
+/**
+ * Put a copy of a file at `to`, in place of another file. The copy shares the blocks of the original where the file
+ * system can do that.
+ * @param mayLink use a second name of the same file where blocks cannot be shared; only for files that are never changed
+ * @throws InputError `disk-full`, `permissions`, `io`; the signal's reason.
+ */
+export async function installFile(
+  from: string,
+  to: string,
+  mayLink = false,
+  signal?: AbortSignal,
+): Promise<void> {
+  const temporary = `${to}.tmp`
+  await mapDiskErrors(to, async () => {
+    try {
+      await rm(temporary, { force: true })
+      const isShared =
+        (await succeeds(copyFile(from, temporary, constants.COPYFILE_FICLONE_FORCE))) ||
+        (mayLink && (await succeeds(link(from, temporary))))
+      if (!isShared) await copyPieces(from, temporary, signal)
+      await rename(temporary, to)
+    } catch (error) {
+      await rm(temporary, { force: true })
+      throw error
+    }
+  })
+}
+
+/** Whether the file system could do it; what it cannot is done by copying, which says why it fails. */
+async function succeeds(action: Promise<void>): Promise<boolean> {
+  return action.then(
+    () => true,
+    () => false,
+  )
+}
+
+async function copyPieces(from: string, to: string, signal: AbortSignal | undefined): Promise<void> {
+  await pipeline(
+    createReadStream(from, { highWaterMark: PIECE_BYTES }),
+    createWriteStream(to, { flags: 'w', flush: true }),
+    ...(signal === undefined ? [] : [{ signal }]),
+  )
 }

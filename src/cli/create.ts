@@ -6,6 +6,7 @@ import { unixNow } from './context.ts'
 import { localCommand } from './local-command.ts'
 
 const MAX_NAME = 100
+const STAGES = { checking: 'checking weights', copying: 'copying the public model' } as const
 
 export const CREATE = localCommand({
   name: 'consortium create',
@@ -33,8 +34,8 @@ export const CREATE = localCommand({
         name,
         ...(replay === undefined ? {} : { replay }),
         signal,
-        onProgress: (done, total) =>
-          output.progress(`checking weights ${bar(done, total)} ${megabytes(done, total)}`),
+        onProgress: (stage, done, total) =>
+          output.progress(`${STAGES[stage]} ${bar(done, total)} ${megabytes(done, total)}`),
       },
     )
     const { digest } = charter.publicModel

@@ -1,6 +1,6 @@
 /** The command `join`: joins a consortium with an invitation, and waits until a founder approves. */
 import { positional, text } from '../commands/parameters.ts'
-import { bar } from '../commands/terminal.ts'
+import { bar, megabytes } from '../commands/terminal.ts'
 import { ExchangeError } from '../lib/errors.ts'
 import type { JoinEvent } from '../node/guest.ts'
 import { unixNow } from './context.ts'
@@ -20,6 +20,10 @@ export const JOIN = localCommand({
       for (const line of linesOf(event)) output.say(line)
       if (event.stage === 'public-model')
         output.progress(`public model ${bar(event.done, event.total)} ${event.done}/${event.total} chunks`)
+      if (event.stage === 'checking')
+        output.progress(
+          `checking weights ${bar(event.done, event.total)} ${megabytes(event.done, event.total)}`,
+        )
     }).catch((error: unknown) => {
       throw withAdvice(error)
     })

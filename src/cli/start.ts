@@ -65,7 +65,7 @@ export const START = localCommand({
     })
     printAddresses(running, upstream, output)
     try {
-      await interrupted(signal)
+      await Promise.race([interrupted(signal), running.node.failure])
     } finally {
       await running.stop()
     }

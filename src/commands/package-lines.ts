@@ -54,6 +54,9 @@ export function stateWords(state: PackageState): string {
     case 'judging':
       return `judging (${state.check}${judgedShare(state)})`
     case 'failed':
+      if (state.needsOperator) {
+        return `could not be judged: ${state.reason}; judged again only with "flexmesh accept"`
+      }
       return state.isFinal
         ? `could not be judged: ${state.reason}; tried again at the next start, or with "flexmesh accept"`
         : `cannot be judged now: ${state.reason}; will be tried again`

@@ -3,12 +3,15 @@
 import type { Digest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import type { FloatDtype } from '../lib/float-formats.ts'
+import { reporting } from '../lib/reporting.ts'
+import type { Derivation } from '../owner/pack-training.ts'
 import type { PublishRequest, ReleaseSummary } from '../owner/release.ts'
-import type { Calibration, Score } from '../owner/training-folder.ts'
+import type { Score } from '../owner/training-folder.ts'
 import { calibrationWords } from './calibration-words.ts'
 import { nodeCommand } from './command.ts'
 import { RANK, trainingName } from './common-parameters.ts'
 import { flag, oneOf, option, text, thousandths, withDefault } from './parameters.ts'
+import { type PublishEvent, publishLine, withStageTimes } from './publish-progress.ts'
 import { releaseLines } from './release-lines.ts'
 import { bits } from './terminal.ts'
 
@@ -20,18 +23,20 @@ const ALONE = flag(
   'sign although this home was copied or restored from a backup and no member has been reached since',
 )
 
-export interface PublishResult {
+/** The scores are those of an expert that was reduced, trained elsewhere, or published without its router statistics. */
+export interface PublishResult extends Derivation {
   /** Undefined with `--dry-run`. */
   readonly id?: Digest
   readonly summary: ReleaseSummary
-  /** With `--rank`: the rank, and the share of the difference's squared norm that it keeps. */
+  /** With `--rank`. */
   readonly rank?: number
-  readonly energyKept?: number
-  /** Scores of an expert that was cut, trained elsewhere, or published without its router statistics. */
-  readonly own?: Score | undefined
-  readonly public?: Score | undefined
-  /** Absent if that expert needed no calibration. */
-  readonly calibration?: Calibration
+}
+
+/** What the node returns about a publication or its preview. */
+interface Released {
+  readonly id?: Digest
+  readonly summary: ReleaseSummary
+  readonly derivation: Derivation | undefined
 }
 
 export const PUBLISH = nodeCommand({
@@ -87,30 +92,21 @@ export const PUBLISH = nodeCommand({
     question: ({ summary }: PublishResult) => `Publish ${summary.name}?`,
     declined: 'nothing was published',
   },
-  async *run(node, { rank, dryRun, ...request }, signal): AsyncGenerator<never, PublishResult, void> {
+  async *run(node, { dryRun, ...request }, signal): AsyncGenerator<PublishEvent, PublishResult, void> {
     if ((request.statistics === 'noised') !== request.epsilonMilli > 0) {
       throw new InputError(
         'usage',
         'publish: noise on router statistics takes both --router-statistics noised and --noise EPSILON',
       )
     }
-    const withStatistics = request.statistics !== 'none'
-    const cut =
-      rank === undefined ? undefined : await node.trainings.cut(request.name, rank, withStatistics, signal)
-    const derived = cut ?? (await node.trainings.calibrate(request.name, withStatistics, signal))
-    const released = dryRun
-      ? { summary: await node.previewPublication(request, derived) }
-      : await node.publish(request, derived)
-    if (derived === undefined) return released
-    const { own, public: shared, calibration } = derived.result
-    return {
-      ...released,
-      ...(cut === undefined || rank === undefined ? {} : { rank, energyKept: cut.energyKept }),
-      own,
-      public: shared,
-      ...(calibration && { calibration }),
-    }
+    const { derivation, ...released } = yield* reporting<PublishEvent, Released>((report) => {
+      const options = { signal, onProgress: withStageTimes(report) }
+      return dryRun ? node.previewPublication(request, options) : node.publish(request, options)
+    })
+    const { rank } = request
+    return { ...released, ...(rank === undefined ? {} : { rank }), ...derivation }
   },
+  progress: publishLine,
   words: ({ id, summary, rank, energyKept, own, public: shared, calibration }) => [
     ...(energyKept === undefined
       ? []

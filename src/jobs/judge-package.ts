@@ -15,6 +15,7 @@ import type { Measurement } from '../acceptance/measurement-checks.ts'
 import type { Judging } from '../acceptance/package-states.ts'
 import type { AcceptancePolicy } from '../acceptance/policy.ts'
 import { expertOfTensors } from '../checkpoint/expert-tensors.ts'
+import { eachPercent } from '../lib/each-percent.ts'
 import { type FlexMeshError, InputError, VerificationError } from '../lib/errors.ts'
 import { type FileRef, fileRefOfPath } from '../lib/file-ref.ts'
 import type { RouterChoice } from '../model/gates.ts'
@@ -58,7 +59,9 @@ export async function judgePackage(
   const { opened, soFar, policy, topK, router, publicStatistics } = request
   report({ check: FILE_CHECK })
   const [file] = opened.manifest.files
-  const fault = await compareFile(blobs, file, signal)
+  const tell = eachPercent(report, ({ check }) => check)
+  const onHashed = (done: number): void => tell({ check: FILE_CHECK, done, total: file.size })
+  const fault = await compareFile(blobs, file, signal, onHashed)
   if (fault !== undefined) return refusedFile(soFar, fault)
   report({ check: TENSORS_CHECK })
   const context = { publicModel, policy, now: soFar.at }
@@ -79,7 +82,7 @@ export async function judgePackage(
     }
     return measure(init, baseline, candidate, signal, measurementProgress(report))
   }
-  return judgeWeights(soFar, opened, path, context, takeMeasure, signal)
+  return judgeWeights(soFar, opened, path, context, takeMeasure, signal, tell)
 }
 
 /** Reports the share of a measurement that is done, each hundredth once. */
@@ -106,8 +109,9 @@ async function compareFile(
   blobs: BlobStore,
   file: FileRef,
   signal: AbortSignal,
+  onProgress: (bytes: number) => void,
 ): Promise<VerificationError | undefined> {
-  const { ref } = await fileRefOfPath(blobs.path(file.sha256), signal)
+  const { ref } = await fileRefOfPath(blobs.path(file.sha256), signal, onProgress)
   if (ref.sha256 !== file.sha256) {
     await blobs.delete(file.sha256)
     throw new InputError('io', `the disk has damaged ${file.sha256}; it is fetched again`)

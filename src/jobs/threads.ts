@@ -29,8 +29,7 @@ const LARGE_JOBS: readonly (keyof NodeJobs)[] = [
   'prepareText',
   'train',
   'exportPair',
-  'cut',
-  'calibrate',
+  'pack',
 ]
 
 export interface JobThreadsInit extends ThreadSettings {

@@ -7,7 +7,7 @@ import { open } from 'node:fs/promises'
 import { type Digest, digestOf, equalBytes, toHex } from './bytes.ts'
 import { FormatError, VerificationError } from './errors.ts'
 import type { Fields } from './fields.ts'
-import { mapDiskErrors } from './files.ts'
+import { mapDiskErrors, PIECE_BYTES } from './files.ts'
 import { limit } from './limits.ts'
 
 export const HASH_BYTES = 32
@@ -30,7 +30,7 @@ export interface HashedFile {
 }
 
 /** Hashes a file that arrives in pieces of any length; keeps no content in memory. */
-class FileHasher {
+export class FileHasher {
   readonly #chunkSize = limit('chunkBytes')
   readonly #whole: Hash = createHash('sha256')
   readonly #hashes: Uint8Array[] = []
@@ -85,18 +85,31 @@ export function fileRefOf(file: Uint8Array | readonly Uint8Array[]): HashedFile 
   return hasher.finish()
 }
 
-/** Reference of a file on disk, which is read chunk by chunk. @throws InputError as `mapDiskErrors`. */
-export async function fileRefOfPath(path: string, signal?: AbortSignal): Promise<HashedFile> {
+/**
+ * Reference of a file on disk, which is read piece by piece.
+ * @param onProgress called with the number of bytes read so far
+ * @throws InputError as `mapDiskErrors`; the signal's reason.
+ */
+export async function fileRefOfPath(
+  path: string,
+  signal?: AbortSignal,
+  onProgress: (bytes: number) => void = () => undefined,
+): Promise<HashedFile> {
   return mapDiskErrors(path, async () => {
     const handle = await open(path, 'r')
     try {
       const hasher = new FileHasher()
-      const buffer = new Uint8Array(limit('chunkBytes'))
-      for (;;) {
-        signal?.throwIfAborted()
-        const { bytesRead } = await handle.read(buffer, 0, buffer.length)
+      const buffers = [0, 1].map(() => new Uint8Array(PIECE_BYTES)) as [Uint8Array, Uint8Array]
+      let size = 0
+      for (let reading = handle.read(buffers[0]), index = 0; ; index ^= 1) {
+        const { bytesRead } = await reading
         if (bytesRead === 0) return hasher.finish()
-        hasher.update(buffer.subarray(0, bytesRead))
+        signal?.throwIfAborted()
+        // The next piece is read while this one is hashed.
+        reading = handle.read(buffers[index ^ 1] as Uint8Array)
+        hasher.update((buffers[index] as Uint8Array).subarray(0, bytesRead))
+        size += bytesRead
+        onProgress(size)
       }
     } finally {
       await handle.close()

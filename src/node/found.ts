@@ -3,6 +3,7 @@
  * Knows nothing about networks.
  */
 
+import { stat } from 'node:fs/promises'
 import { checkFolder } from '../checkpoint/checkpoint-directory.ts'
 import { replayName } from '../checkpoint/model-directory.ts'
 import { checkPublicModel, installPublicModel, modelFiles, replayOf } from '../checkpoint/public-model.ts'
@@ -65,8 +66,8 @@ export interface FoundingInit {
   /** Path of the public text that owners train beside; default: `replay.jsonl` in `modelDir`. */
   readonly replay?: string
   readonly signal?: AbortSignal
-  /** Called with the number of bytes of weights checked so far and in total. */
-  readonly onProgress?: (done: number, total: number) => void
+  /** Called with the number of bytes checked or copied so far, and in total. */
+  readonly onProgress?: (stage: 'checking' | 'copying', done: number, total: number) => void
 }
 
 /**
@@ -86,7 +87,10 @@ export async function createConsortium(init: SetupInit, founding: FoundingInit):
   const replay = founding.replay ?? (await replayOf(modelDir))
   const replayFile = { role: 'replay' as const, name: replayName(replay), path: replay }
   await checkReplay(replay, signal)
-  const model = await checkPublicModel(modelDir, { signal, onProgress })
+  const model = await checkPublicModel(modelDir, {
+    signal,
+    onProgress: (done, total) => onProgress?.('checking', done, total),
+  })
   const config = configToShape(model.config)
   const catalogue = await Catalogue.open(paths.root, 'flexmesh consortium create')
   try {
@@ -95,10 +99,16 @@ export async function createConsortium(init: SetupInit, founding: FoundingInit):
     }
     const blobs = await BlobStore.open(paths.root)
     const files: PublicFile[] = []
-    for (const { role, name: file, path } of [...modelFiles(model), replayFile]) {
-      files.push({ role, name: file, ...(await blobs.putFile(path, signal)) })
+    const sources = [...modelFiles(model), replayFile]
+    const sizes = await Promise.all(sources.map(async ({ path }) => (await stat(path)).size))
+    const total = sizes.reduce((sum, size) => sum + size, 0)
+    let before = 0
+    for (const [i, { role, name: file, path }] of sources.entries()) {
+      const onCopied = (bytes: number): void => onProgress?.('copying', before + bytes, total)
+      files.push({ role, name: file, ...(await blobs.putFile(path, signal, onCopied)) })
+      before += sizes[i] as number
     }
-    await installPublicModel(files, paths.publicModel, ({ sha256 }) => blobs.path(sha256))
+    await installPublicModel(files, paths.publicModel, ({ sha256 }) => blobs.path(sha256), signal)
     const now = init.now()
     const charter: Charter = {
       name,

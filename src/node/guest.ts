@@ -15,6 +15,8 @@ export type JoinEvent =
   | { readonly stage: 'charter'; readonly name: string }
   /** Chunks of the public model: fetched so far, and in total. */
   | { readonly stage: 'public-model'; readonly done: number; readonly total: number }
+  /** Bytes of its weights: checked so far, and in total. */
+  | { readonly stage: 'checking'; readonly done: number; readonly total: number }
   /** The request has arrived. */
   | { readonly stage: 'waiting' }
   /** The inviting node does not answer any more; then it answers again. */

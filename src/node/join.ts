@@ -4,6 +4,7 @@
  * are not fetched again. Does not lock the home folder while it waits. Founding a consortium is in found.ts.
  */
 
+import type { CheckOptions } from '../checkpoint/checkpoint-check.ts'
 import { checkPublicModel, installPublicModel } from '../checkpoint/public-model.ts'
 import type { Charter, PublicModelRef } from '../consortium/charter.ts'
 import { decodeInvite } from '../consortium/invite.ts'
@@ -85,8 +86,12 @@ export async function joinConsortium(
     })
     const { envelope, charter } = await guest.fetchCharter()
     await guest.fetchPublicModel(charter.publicModel)
-    await installPublicModel(charter.publicModel.files, paths.publicModel, ({ sha256 }) => blobs.path(sha256))
-    await checkAsChartered(paths.publicModel, charter.publicModel, signal)
+    const { files } = charter.publicModel
+    await installPublicModel(files, paths.publicModel, ({ sha256 }) => blobs.path(sha256), signal)
+    await checkAsChartered(paths.publicModel, charter.publicModel, {
+      signal,
+      onProgress: (done, total) => onEvent({ stage: 'checking', done, total }),
+    })
     const { consortium, token } = invite
     const { peerId } = identity
     const request = { consortium, institution, peerId, token, issuedAt: init.now() }
@@ -147,8 +152,12 @@ async function checkNoMembership(catalogue: Catalogue, home: string): Promise<vo
 }
 
 /** @throws VerificationError `wrong-public-model` if tokenizer or shape differ from those of the charter. */
-async function checkAsChartered(dir: string, chartered: PublicModelRef, signal: AbortSignal): Promise<void> {
-  const { tokenizer, config } = await checkPublicModel(dir, { signal })
+async function checkAsChartered(
+  dir: string,
+  chartered: PublicModelRef,
+  options: CheckOptions,
+): Promise<void> {
+  const { tokenizer, config } = await checkPublicModel(dir, options)
   const sameShape = equalBytes(
     encodeCanonical({ ...configToShape(config) }),
     encodeCanonical({ ...chartered.config }),

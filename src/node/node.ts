@@ -27,14 +27,10 @@ import { ExchangeError, InputError } from '../lib/errors.ts'
 import { inlineJobs } from '../lib/jobs.ts'
 import { Serial } from '../lib/serial.ts'
 import { parseAddress } from '../network/address.ts'
-import {
-  type PublishRequest,
-  type ReleaseSummary,
-  summarizeRelease,
-  type TrainedExpert,
-} from '../owner/release.ts'
+import type { Derivation } from '../owner/pack-training.ts'
+import { type PublishRequest, type ReleaseSummary, summarizeRelease } from '../owner/release.ts'
 import { Trainings } from '../owner/trainings.ts'
-import { checkCaughtUp, isBehind, type Publication } from '../pipeline/before-signing.ts'
+import { checkCaughtUp, isBehind, type Publication, type PublishOptions } from '../pipeline/before-signing.ts'
 import { spreadNews } from '../pipeline/forks.ts'
 import { unjudged } from '../pipeline/judging.ts'
 import { announce } from '../pipeline/own-log.ts'
@@ -52,6 +48,7 @@ import { StatementLog } from '../statements/statement-log.ts'
 import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'
 import { DiskSpace } from '../store/disk-space.ts'
+import type { FileVerifier } from '../store/file-verifier.ts'
 import { type HomePaths, homePaths, loadSettings, type Settings } from '../store/home.ts'
 import { HomeMark } from '../store/home-mark.ts'
 import { SILENT } from '../telemetry/log.ts'
@@ -67,11 +64,15 @@ import { checkListenAddress } from './listen-address.ts'
 import { connect, type MemberContact } from './moved-member.ts'
 import { reconsider, refuse } from './operator.ts'
 import { outcomesOf, type PackageReport, packageReports } from './packages.ts'
+import { repairPublicModel } from './public-model-damage.ts'
 import { restore } from './restore.ts'
 import { requeueValid } from './validity.ts'
+import { verifierOf } from './verification.ts'
 
 /** Time between two checks for expired consent and for packages that wait for a retry, ms. */
 const UPKEEP_MS = 3_600_000
+/** Time between two verifications of all stored files, seconds. */
+const VERIFIED_EVERY = 7 * 86_400
 const EXAMPLE_ADDRESS = '/ip4/0.0.0.0/tcp/4001'
 
 /** The parts that `open` reads from a home folder. */
@@ -106,13 +107,18 @@ export class FlexMeshNode {
   readonly composer: Composer
   /** Unix seconds. */
   readonly now: () => number
+  /** Reads the stored files again, slowly, while the node runs. */
+  readonly verifier: FileVerifier
   readonly #init: NodeInit
   readonly #parts: Parts
+  readonly #failure = Promise.withResolvers<never>()
   readonly #stopping = new AbortController()
   readonly #threads: JobThreads | undefined
   readonly #consentWarnings = new ConsentWarnings()
   #exchange: Exchange | undefined
   #upkeep: ReturnType<typeof setInterval> | undefined
+  /** When the latest verification of the stored files began, Unix seconds. */
+  #verifiedSince = 0
 
   private constructor(init: NodeInit, opened: Opened) {
     const { identity, settings, publicModel, catalogue, blobs, membership, statements } = opened
@@ -219,6 +225,21 @@ export class FlexMeshNode {
       now,
       signal,
     }
+    this.#failure.promise.catch(() => undefined)
+    this.verifier = verifierOf({
+      parts: this.#parts,
+      catalogue,
+      publicModel: this.paths.publicModel,
+      onEnd: this.#failure.reject,
+    })
+  }
+
+  /**
+   * Never resolves; whoever keeps the node running waits for it.
+   * @throws InputError `io` once the node must stop because its public model is damaged.
+   */
+  get failure(): Promise<never> {
+    return this.#failure.promise
   }
 
   /** @throws InputError `no-home`, `home-in-use`, `not-a-member` if the home belongs to no consortium. */
@@ -244,6 +265,7 @@ export class FlexMeshNode {
       const membership = await Membership.open({ identity, catalogue, charterEnvelope, now, onEvent })
       const statements = await StatementLog.open({ identity, catalogue, membership, now })
       const blobs = await BlobStore.open(paths.root)
+      await repairPublicModel(catalogue, blobs, paths.publicModel, membership.charter.publicModel.files)
       const publicModel = await loadPublicModel(paths.publicModel)
       const mark = await HomeMark.open(paths.root, catalogue)
       const opened = { identity, settings, publicModel, catalogue, blobs, membership, statements, mark }
@@ -282,6 +304,7 @@ export class FlexMeshNode {
     await exchange.start()
     this.#exchange = exchange
     this.#warnOfEndingConsent()
+    this.#verify()
     this.#upkeep = setInterval(() => {
       queue.retry()
       this.upkeep().catch((error: unknown) => log.error('expired consent was not acted on', error))
@@ -293,7 +316,13 @@ export class FlexMeshNode {
   async upkeep(): Promise<void> {
     await upkeep(this.#parts)
     await requeueValid(this.#parts)
+    if (this.isRunning && this.now() - this.#verifiedSince > VERIFIED_EVERY) this.#verify()
     this.#warnOfEndingConsent()
+  }
+
+  #verify(): void {
+    this.#verifiedSince = this.now()
+    void this.verifier.run()
   }
 
   /** Packages in use, of this node and of others, whose consent ends within 30 days. */
@@ -316,6 +345,7 @@ export class FlexMeshNode {
     try {
       await this.#exchange?.stop()
       await this.settled()
+      await this.verifier.stopped()
       await this.#parts.signing.idle()
       await this.composer.dispose()
       await this.prompts.close()
@@ -464,17 +494,22 @@ export class FlexMeshNode {
   /** See `publish` of pipeline.ts. */
   publish(
     request: PublishRequest,
-    derived?: TrainedExpert,
-  ): Promise<{ id: Digest; summary: ReleaseSummary }> {
-    return publish(this.#parts, request, derived).then(({ id, ...published }) => ({
-      id,
+    options?: PublishOptions,
+  ): Promise<{ id: Digest; summary: ReleaseSummary; derivation: Derivation | undefined }> {
+    return publish(this.#parts, request, options).then((published) => ({
+      id: published.id,
       summary: this.#summary(published),
+      derivation: published.derivation,
     }))
   }
 
   /** What `publish` would release. Changes nothing. */
-  async previewPublication(request: PublishRequest, derived?: TrainedExpert): Promise<ReleaseSummary> {
-    return this.#summary(await previewPublication(this.#parts, request, derived))
+  async previewPublication(
+    request: PublishRequest,
+    options?: PublishOptions,
+  ): Promise<{ summary: ReleaseSummary; derivation: Derivation | undefined }> {
+    const preview = await previewPublication(this.#parts, request, options)
+    return { summary: this.#summary(preview), derivation: preview.derivation }
   }
 
   #summary({ manifest, replaces }: Publication): ReleaseSummary {

@@ -4,6 +4,7 @@
  */
 import { refusedEnvelope, type Verdict } from '../acceptance/accept.ts'
 import { readLoggedManifest } from '../acceptance/logged-manifest.ts'
+import type { PackageState } from '../acceptance/package-states.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { FlexMeshError } from '../lib/errors.ts'
 import { type Manifest, openManifest } from '../packaging/manifest.ts'
@@ -19,6 +20,15 @@ interface LoggedPackage {
   readonly manifest: Manifest
 }
 
+/** Number of judgements of a package that may end with the process before the package waits for the operator. */
+const MAX_UNENDED = 2
+const SUSPECTED: PackageState = {
+  kind: 'failed',
+  reason: `this node ended ${MAX_UNENDED} times while it judged the package or began to use it`,
+  isFinal: true,
+  needsOperator: true,
+}
+
 export async function restore(parts: Parts): Promise<void> {
   const { accepted, verdicts } = parts
   const packages: LoggedPackage[] = []
@@ -31,6 +41,8 @@ export async function restore(parts: Parts): Promise<void> {
   const withdrawn: LoggedPackage[] = []
   /** Refused packages whose files stay. */
   const kept: LoggedPackage[] = []
+  /** Packages during whose judgement the process has ended before. */
+  const suspects: LoggedPackage[] = []
   for (const logged of packages) {
     const verdict = await verdicts.get(logged.id)
     if (accepted.isWithdrawn(logged.manifest.publisher, logged.id)) withdrawn.push(logged)
@@ -38,8 +50,12 @@ export async function restore(parts: Parts): Promise<void> {
       // An earlier version had no places, and only this node may have the file.
       const isOwn = logged.manifest.publisher === parts.identity.peerId
       if (isOwn || verdict?.outcome === 'accepted') kept.push(logged)
-    } else if (verdict === undefined || verdict.outcome === 'accepted') standing.push({ logged, verdict })
-    else if (isRefusedByClock(verdict, logged.manifest, parts.now()))
+    } else if (verdict === undefined || verdict.outcome === 'accepted') {
+      const unended = await verdicts.unendedJudgings(logged.id)
+      if (unended >= MAX_UNENDED) suspects.push(logged)
+      // The process may have ended when it began to use the expert, so it is judged again before it is used.
+      else standing.push({ logged, verdict: unended === 0 ? verdict : undefined })
+    } else if (isRefusedByClock(verdict, logged.manifest, parts.now()))
       standing.push({ logged, verdict: undefined })
     else if (await keepsFile(parts, logged, verdict)) kept.push(logged)
   }
@@ -47,11 +63,12 @@ export async function restore(parts: Parts): Promise<void> {
   // Before the queue writes files: keeps unfinished downloads that can resume, and deletes all other leftovers. Codes of the
   // public model have its digest.
   await parts.blobs.sweep(
-    [...standing.map(({ logged }) => logged), ...kept].flatMap(({ manifest }) => manifest.files),
+    [...standing.map(({ logged }) => logged), ...kept, ...suspects].flatMap(({ manifest }) => manifest.files),
     new Set([publicModel.digest, ...publicModel.files.map(({ sha256 }) => sha256)]),
     parts.signal,
   )
-  for (const logged of kept) accepted.keepFile(logged)
+  for (const logged of [...kept, ...suspects]) accepted.keepFile(logged)
+  for (const { id } of suspects) parts.states.set(id, SUSPECTED)
   const waiting: ManifestStatement[] = []
   for (const { logged, verdict } of standing) {
     const unjudged = await restorePackage(parts, logged, verdict)

@@ -1,24 +1,20 @@
 /**
- * The long computations of an owner, as jobs: training, exporting a pair, cutting to a rank, and preparing and counting
- * the public text. Each loads its code when it first runs, so a process that only dispatches jobs loads no tensor
+ * The long computations of an owner, as jobs: training, exporting a pair, packing for publication, and preparing and
+ * counting the public text. Each loads its code when it first runs, so a process that only dispatches jobs loads no tensor
  * library.
  */
 
-import { tensorsOfExpert } from '../checkpoint/expert-tensors.ts'
 import type { DirectoryOptions } from '../checkpoint/huggingface-directory.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import type { PrepareProgress } from '../data/prepare-progress.ts'
 import type { JobHandlers } from '../lib/jobs.ts'
 import { reporting } from '../lib/reporting.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
-import { type PackedExpert, packExpert } from '../packaging/package.ts'
 import type { Engine } from '../tensor/engine.ts'
-import type { CutExpert } from './cut-expert.ts'
 import type { PairExport } from './export-pair.ts'
-import { type PublishRequest, type ReleasedExpert, release, type TrainedExpert } from './release.ts'
+import type { PackedTraining, PackProgress, PackRequest } from './pack-training.ts'
 import { openReplay } from './replay.ts'
 import type { PairRequest, StartEvent, TrainEvent, TrainRequest } from './train-expert.ts'
-import { loadTrained, type TrainResult } from './training-folder.ts'
 
 /** What these jobs work with. */
 export interface OwnerWorkplace {
@@ -38,13 +34,6 @@ export interface BytesDone {
   readonly stage: 'bytes'
   readonly done: number
   readonly total: number
-}
-
-/** A training as it is published; `packed` has its bytes. */
-export interface PackedTraining {
-  readonly packed: PackedExpert
-  readonly statistics: Omit<ReleasedExpert, 'expert'>
-  readonly result: TrainResult
 }
 
 export type OwnerJobs = {
@@ -67,25 +56,11 @@ export type OwnerJobs = {
     readonly progress: StartEvent | BytesDone
     readonly result: PairExport
   }
-  /** Pack a finished training, or an expert that was derived from it, for publication. */
+  /** Derive the expert that is published from a finished training, and write its file. */
   readonly pack: {
-    readonly request: {
-      readonly publish: PublishRequest
-      readonly derived: TrainedExpert | undefined
-    }
-    readonly progress: never
+    readonly request: PackRequest
+    readonly progress: PackProgress
     readonly result: PackedTraining
-  }
-  readonly cut: {
-    readonly request: { readonly name: string; readonly rank: number; readonly withStatistics: boolean }
-    readonly progress: never
-    readonly result: CutExpert
-  }
-  /** Calibrate a finished training again, for its publication. */
-  readonly calibrate: {
-    readonly request: { readonly name: string; readonly withStatistics: boolean }
-    readonly progress: never
-    readonly result: TrainedExpert
   }
 }
 
@@ -129,30 +104,8 @@ export const OWNER_JOBS: JobHandlers<OwnerJobs, OwnerWorkplace> = {
       }),
     )
   },
-  async *pack(
-    { publicModel, training },
-    { publish, derived },
-    signal,
-  ): AsyncGenerator<never, PackedTraining, void> {
-    const trained = derived ?? (await loadTrained(publicModel, training, publish.name))
-    const { expert, ...statistics } = release(trained, publish)
-    const packed = await packExpert(tensorsOfExpert(publicModel.config, expert), publish.dtype, signal)
-    return { packed, statistics, result: trained.result }
-  },
-  async *cut(
-    { engine, publicModel, training },
-    { name, rank, withStatistics },
-    signal,
-  ): AsyncGenerator<never, CutExpert, void> {
-    const { cutTrained } = await import('./cut-expert.ts')
-    return cutTrained({ engine, publicModel }, training, name, rank, withStatistics, signal)
-  },
-  async *calibrate(
-    { engine, publicModel, training },
-    { name, withStatistics },
-    signal,
-  ): AsyncGenerator<never, TrainedExpert, void> {
-    const { wholeTrained } = await import('./cut-expert.ts')
-    return wholeTrained({ engine, publicModel }, training, name, withStatistics, signal)
+  async *pack(workplace, request, signal): AsyncGenerator<PackProgress, PackedTraining, void> {
+    const { packTraining } = await import('./pack-training.ts')
+    return yield* reporting((report) => packTraining(workplace, request, signal, report))
   },
 }

@@ -6,11 +6,12 @@
 
 import type { Digest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
+import type { FileRef } from '../lib/file-ref.ts'
 import type { FloatDtype } from '../lib/float-formats.ts'
 import { limit } from '../lib/limits.ts'
 import type { Expert } from '../model/params.ts'
 import type { EvalResult, Manifest } from '../packaging/manifest.ts'
-import type { PackedExpert } from '../packaging/package.ts'
+import type { ExpertShape } from '../packaging/tensor-names.ts'
 import { noisedStatistics } from '../privacy/noise.ts'
 import type { Score, TrainResult } from './training-folder.ts'
 
@@ -22,6 +23,8 @@ export interface PublishRequest {
   readonly license: string
   readonly domain: string
   readonly dtype: FloatDtype
+  /** Reduce the difference from the public FFN to this rank. */
+  readonly rank?: number | undefined
   /** How the expert's router statistics are published. */
   readonly statistics: 'exact' | 'noised' | 'none'
   /** Epsilon of the noise in thousandths; 0 without noise. */
@@ -86,7 +89,7 @@ export function describeExpert(
   context: ManifestContext,
   request: PublishRequest,
   statistics: Omit<ReleasedExpert, 'expert'>,
-  packed: Pick<PackedExpert, 'file' | 'shape'>,
+  packed: { readonly file: FileRef; readonly shape: ExpertShape },
   result: TrainResult,
   link: Pick<Manifest, 'publisher' | 'seq' | 'prev'>,
 ): Manifest {
@@ -121,8 +124,9 @@ function evalResult(set: EvalResult['set'], score: Score | undefined): EvalResul
 /** What a publication releases, to whom, and until when; JSON. */
 export interface ReleaseSummary {
   readonly name: string
-  /** Size of the file that members fetch. */
+  /** Size and digest of the file that members fetch. */
   readonly bytes: number
+  readonly sha256: Digest
   readonly dtype: FloatDtype
   readonly layers: number
   /** Undefined for full weight matrices. */
@@ -160,6 +164,7 @@ export function summarizeRelease(
   return {
     name: expert.name,
     bytes: file.size,
+    sha256: file.sha256,
     dtype: expert.dtype,
     layers: expert.layers,
     ...(expert.rank === undefined ? {} : { rank: expert.rank }),

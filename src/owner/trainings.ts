@@ -7,13 +7,13 @@ import { type JobRunner, resultOf } from '../lib/jobs.ts'
 import { SharedWork } from '../lib/shared-work.ts'
 import { Turns, type Waiting } from '../lib/turns.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
-import type { CutExpert } from './cut-expert.ts'
 import type { PairExport } from './export-pair.ts'
-import type { BytesDone, ExportRequest, OwnerJobs, PackedTraining } from './owner-jobs.ts'
-import type { PublishRequest, TrainedExpert } from './release.ts'
+import type { BytesDone, ExportRequest, OwnerJobs } from './owner-jobs.ts'
+import type { PackedTraining, PackProgress, PackRequest } from './pack-training.ts'
+import type { TrainedExpert } from './release.ts'
 import type { StartEvent, TrainEvent, TrainRequest } from './train-expert.ts'
 import { claimTraining } from './training-claim.ts'
-import { finishedTrainings, loadTrained, needsCalibration, trainingDirs } from './training-folder.ts'
+import { finishedTrainings, loadTrained, trainingDirs } from './training-folder.ts'
 
 export class Trainings {
   readonly #jobs: JobRunner<OwnerJobs>
@@ -125,32 +125,15 @@ export class Trainings {
   }
 
   /**
-   * Pack a finished training for publication, or an expert that was derived from it.
-   * @throws InputError `not-found`; and as `release` and `packExpert`.
+   * Derive the expert that is published from a finished training, and write its file.
+   * @throws as `packTraining`.
    */
-  pack(publish: PublishRequest, derived: TrainedExpert | undefined): Promise<PackedTraining> {
-    return resultOf(this.#jobs.run('pack', { publish, derived }, this.#signal))
-  }
-
-  /**
-   * A finished training reduced to `rank` and scored; the training itself does not change.
-   * @throws as `cutTrained`.
-   */
-  async cut(name: string, rank: number, withStatistics: boolean, signal: AbortSignal): Promise<CutExpert> {
-    return resultOf(this.#withReplay('cut', { name, rank, withStatistics }, this.#either(signal)))
-  }
-
-  /**
-   * A finished training calibrated and scored as it is published; undefined if `train` has done that.
-   * @throws as `wholeTrained`.
-   */
-  async calibrate(
-    name: string,
-    withStatistics: boolean,
+  pack(
+    request: PackRequest,
     signal: AbortSignal,
-  ): Promise<TrainedExpert | undefined> {
-    if (!(await needsCalibration(this.#root, name, withStatistics))) return undefined
-    return resultOf(this.#withReplay('calibrate', { name, withStatistics }, this.#either(signal)))
+    onProgress?: (progress: PackProgress) => void,
+  ): Promise<PackedTraining> {
+    return resultOf(this.#withReplay('pack', request, this.#either(signal)), onProgress)
   }
 
   async *#prepareAndTrain(
@@ -162,7 +145,7 @@ export class Trainings {
   }
 
   /** Run a job that reads the public text. */
-  async *#withReplay<N extends 'train' | 'exportPair' | 'cut' | 'calibrate'>(
+  async *#withReplay<N extends 'train' | 'exportPair' | 'pack'>(
     name: N,
     request: OwnerJobs[N]['request'],
     signal: AbortSignal,

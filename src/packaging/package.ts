@@ -1,65 +1,57 @@
 /**
  * Implements protocols/expert-package (v1.0.0), section "Tensors": packs an expert's tensors into one safetensors
- * file and unpacks them. Checks structure only; the values are checked by acceptance.
+ * file, and opens such files. Checks structure only; the values are checked by acceptance.
  */
 
 import { DiskFile, FileWeight, type PartFile, readLayout } from '../checkpoint/file-weight.ts'
-import {
-  byteLengthOf,
-  fromFloat32,
-  HUGGING_FACE_METADATA,
-  type SafetensorsLayout,
-  type TensorEntry,
-  writeSafetensors,
-} from '../checkpoint/safetensors.ts'
+import type { SafetensorsLayout } from '../checkpoint/safetensors.ts'
 import type { Dtype } from '../checkpoint/safetensors-header.ts'
+import { type TensorFileOptions, tensorFileBytes, tensorFilePieces } from '../checkpoint/tensor-file.ts'
 import { PolicyError } from '../lib/errors.ts'
-import { type FileRef, fileRefOf } from '../lib/file-ref.ts'
 import type { FloatDtype } from '../lib/float-formats.ts'
 import { biasName, expertName, factorName, PAIR_EXPERT, STATISTICS_TOKENS } from '../lib/tensor-names.ts'
-import { requireWeight, type WeightMap, wholeValues } from '../model/weights.ts'
+import { countOf, requireWeight, type Weight, type WeightMap } from '../model/weights.ts'
 import type { ExpertDescription } from './manifest.ts'
 import { type ExpertShape, expertTensorNames, type TensorKind } from './tensor-names.ts'
 
+/** An expert's file before it is written. */
 export interface PackedExpert {
-  /** The file, in consecutive parts. */
-  readonly parts: Uint8Array[]
-  readonly file: FileRef
-  /** Hashes of all chunks of the file, 32 bytes each. */
-  readonly chunkHashes: Uint8Array
-  /** Shape of the expert, for the manifest. */
+  /** For the manifest. */
   readonly shape: ExpertShape
+  /** Size of the file. */
+  readonly bytes: number
+  /**
+   * Content of the file. A piece is used completely before the next one is asked for, and never changed.
+   * @throws as `WeightSource.read`.
+   */
+  pieces(options?: Pick<TensorFileOptions, 'signal' | 'onProgress'>): AsyncIterable<Uint8Array>
 }
 
 /**
- * Pack an expert's tensors into one file, with FFN tensors rounded to `dtype`. F32 data in memory are not copied.
- * @throws PolicyError `tensor-name`, `tensor-shape`; as `WeightSource.read`.
+ * An expert's tensors as one file, with FFN tensors rounded to `dtype`. Equal tensors give equal bytes. Weights are read
+ * when the file is written.
+ * @throws PolicyError `tensor-name`, `tensor-shape`.
  */
-export async function packExpert(
-  tensors: WeightMap,
-  dtype: FloatDtype,
-  signal?: AbortSignal,
-): Promise<PackedExpert> {
+export function packExpert(tensors: WeightMap, dtype: FloatDtype): PackedExpert {
   const shape = shapeOf(tensors)
   const expected = expertTensorNames(shape)
   checkNames(expected, tensors)
-  const entries: TensorEntry[] = []
-  for (const [name, { shape: dimensions, kind }] of expected) {
-    const tensor = requireWeight(tensors, name)
-    checkShape(name, dimensions, tensor.shape)
-    const stored = dtypeOf(kind, dtype)
-    const data = fromFloat32(await wholeValues(tensor, signal), stored)
-    if (data.length !== byteLengthOf(stored, dimensions)) {
-      throw new PolicyError(
-        'tensor-shape',
-        `${name}: the values do not fill [${dimensions}], expected ${byteLengthOf(stored, dimensions)} bytes`,
-      )
-    }
-    entries.push({ name, dtype: stored, shape: dimensions, data })
-  }
-  const parts = writeSafetensors(entries, HUGGING_FACE_METADATA)
-  const { ref: file, chunkHashes } = fileRefOf(parts)
-  return { parts, file, chunkHashes, shape }
+  const named = Array.from(expected, ([name, { shape: dimensions, kind }]) => {
+    const weight = requireWeight(tensors, name)
+    checkShape(name, dimensions, weight.shape)
+    checkFilled(name, weight)
+    return { name, weight, dtype: dtypeOf(kind, dtype) }
+  })
+  return { shape, bytes: tensorFileBytes(named), pieces: (options) => tensorFilePieces(named, options) }
+}
+
+/** @throws PolicyError `tensor-shape` if values in memory are more or fewer than the shape demands. */
+function checkFilled(name: string, weight: Weight): void {
+  if (!('data' in weight) || weight.data.length === countOf(weight)) return
+  throw new PolicyError(
+    'tensor-shape',
+    `${name}: ${weight.data.length} values do not fill [${weight.shape.join(', ')}]`,
+  )
 }
 
 /**

@@ -1,17 +1,27 @@
 /**
  * What happens before our own node signs: the draft of a manifest, and the reasons not to sign now. Signs nothing.
  */
+import { rm } from 'node:fs/promises'
+import type { Judging } from '../acceptance/package-states.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
-import { describeExpert, type PublishRequest, type TrainedExpert } from '../owner/release.ts'
+import type { Derivation, PackedTraining, PackProgress } from '../owner/pack-training.ts'
+import { describeExpert, type PublishRequest } from '../owner/release.ts'
 import { encodeManifest, type Manifest } from '../packaging/manifest.ts'
-import type { PackedExpert } from '../packaging/package.ts'
 import type { Parts } from './parts.ts'
 
 /** A package that is ready to be judged and signed. */
 interface Draft {
   readonly manifest: Manifest
-  readonly packed: PackedExpert
+  readonly packed: PackedTraining
+}
+
+/** How far a publication is: the stages of packing, then the checks that this node runs itself. */
+export type PublishProgress = PackProgress | ({ readonly stage: 'judge' } & Judging)
+
+export interface PublishOptions {
+  readonly signal?: AbortSignal
+  readonly onProgress?: (progress: PublishProgress) => void
 }
 
 /** What was or would be published. */
@@ -19,23 +29,39 @@ export interface Publication {
   readonly manifest: Manifest
   /** Ids of the standing packages of this name, which the new one supersedes. */
   readonly replaces: readonly Digest[]
+  /** Undefined if the expert is published as `train` released it. */
+  readonly derivation: Derivation | undefined
 }
 
-/** Load, release, pack and describe. @throws as `publish`. */
+/**
+ * Load, derive, release, pack and describe.
+ * @param into path of the new file; undefined only computes its reference
+ * @throws as `publish`.
+ */
 export async function draftOf(
   parts: Parts,
-  request: PublishRequest,
-  derived: TrainedExpert | undefined,
+  publish: PublishRequest,
+  into: string | undefined,
+  { signal = parts.signal, onProgress }: PublishOptions,
 ): Promise<Draft> {
-  const { packed, statistics, result } = await parts.trainings.pack(request, derived)
-  const link = await parts.statements.next()
-  const manifest = describeExpert(manifestContext(parts), request, statistics, packed, result, link)
+  const { trainings, blobs, statements, membership } = parts
+  const scratch = blobs.temporaryPath()
+  let packed: PackedTraining
+  try {
+    packed = await trainings.pack({ publish, into, scratch }, signal, onProgress)
+  } finally {
+    await rm(scratch, { force: true }) // A thread that died has left it.
+  }
+  const { statistics, result, shape, file } = packed
+  const link = await statements.next()
+  const description = { shape, file: file.ref }
+  const manifest = describeExpert(manifestContext(parts), publish, statistics, description, result, link)
   // Fail before minutes of measuring if the manifest cannot be encoded, or if the roster has ended and no member would
   // accept the package.
   encodeManifest(manifest)
-  parts.membership.checkRosterNotEnded()
+  membership.checkRosterNotEnded()
   checkNotForked(parts)
-  if (request.alone !== true) checkCaughtUp(parts)
+  if (publish.alone !== true) checkCaughtUp(parts)
   return { manifest, packed }
 }
 

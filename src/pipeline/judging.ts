@@ -16,6 +16,7 @@ import { InputError } from '../lib/errors.ts'
 import { resultOf } from '../lib/jobs.ts'
 import { encodeManifest, type Manifest } from '../packaging/manifest.ts'
 import type { ManifestStatement } from '../packaging/open-statement.ts'
+import type { PublishOptions } from './before-signing.ts'
 import { isRefusal, type Parts } from './parts.ts'
 
 /** A package of the log as the queue keeps it. */
@@ -41,11 +42,21 @@ export async function unjudged(
   return found
 }
 
-/** A package of our own, whose file is in the store. @throws InputError `not-acceptable`. */
-export async function judgeOwn(parts: Parts, manifest: OpenedManifest['manifest']): Promise<Verdict> {
+/**
+ * A package of our own, whose file is in the store.
+ * @throws InputError `not-acceptable`; the reason of the signal.
+ */
+export async function judgeOwn(
+  parts: Parts,
+  manifest: OpenedManifest['manifest'],
+  { signal, onProgress }: PublishOptions,
+): Promise<Verdict> {
   const draft = { manifest, id: digestOf(encodeManifest(manifest)) }
   const beforeFetch = judgeManifest(draft, acceptanceContext(parts))
-  const judged = await judgeWeightsOf(parts, draft, beforeFetch, () => undefined)
+  const judged = await judgeWeightsOf(parts, draft, beforeFetch, {
+    report: (progress) => onProgress?.({ stage: 'judge', ...progress }),
+    signal: signal === undefined ? parts.signal : AbortSignal.any([parts.signal, signal]),
+  })
   if (judged.outcome === 'accepted') return judged
   const { code, reason } = judged
   throw new InputError(
@@ -54,15 +65,22 @@ export async function judgeOwn(parts: Parts, manifest: OpenedManifest['manifest'
   )
 }
 
+interface JudgeOptions {
+  readonly report: (progress: Judging) => void
+  /** Default: none are measured beside the package. */
+  readonly trainingsExcept?: readonly string[]
+  /** Default: aborted when the node stops. */
+  readonly signal?: AbortSignal
+}
+
 export async function judgeWeightsOf(
   parts: Parts,
   opened: OpenedManifest,
   beforeFetch: Verdict,
-  report: (progress: Judging) => void,
-  trainingsExcept?: readonly string[],
+  { report, trainingsExcept, signal = parts.signal }: JudgeOptions,
 ): Promise<Verdict> {
   if (beforeFetch.outcome === 'refused') return beforeFetch
-  const { jobs, trainings, policy, composer, signal } = parts
+  const { jobs, trainings, policy, composer } = parts
   const { topK, router } = composer
   const publicStatistics = await trainings.publicStatistics()
   const baseline = baselineOf(parts, opened)

@@ -59,6 +59,11 @@ export async function applyWithdrawal(
   parts.standing.remove(publisher, manifests)
   const dropped = await parts.accepted.withdraw(publisher, manifests, reason)
   parts.queue.restart(manifests, publisher)
+  for (const id of manifests) {
+    const state = parts.states.get(id)
+    if (state?.kind === 'failed' && state.isFinal && parts.accepted.isWithdrawn(publisher, id))
+      parts.states.delete(id)
+  }
   queuePlaced(parts)
   for (const { institution, id } of dropped) parts.onEvent({ event: 'withdrawn', institution, id })
   return dropped.length

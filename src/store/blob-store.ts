@@ -1,17 +1,17 @@
 /**
- * Files addressed by their SHA-256 under `blobs/`. A file that exists is complete and verified; its chunk hashes are
- * beside it as `<hex>.chunks`, its coded weights as `<hex>.<coding>.codes`. Two processes may use one folder, since equal names mean equal content. Knows no
- * manifest and no peer.
+ * Files addressed by their SHA-256 under `blobs/`. A file that exists is complete and verified. Files that are computed
+ * from it are beside it as `<hex>.<suffix>` and are removed with it; its chunk hashes are `<hex>.chunks`, its coded
+ * weights `<hex>.<coding>.codes`. Two processes may use one folder, since equal names mean equal content. Knows nothing
+ * about manifests and peers.
  */
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { type Digest, parseDigest } from '../lib/bytes.ts'
+import { type Digest, parseDigest, toHex } from '../lib/bytes.ts'
 import { FormatError, hasErrno, VerificationError } from '../lib/errors.ts'
 import {
   checkChunkHashes,
   type FileRef,
-  fileRefOf,
   fileRefOfPath,
   HASH_BYTES,
   type HashedFile,
@@ -28,14 +28,15 @@ import {
 import { limit } from '../lib/limits.ts'
 import { SharedWork } from '../lib/shared-work.ts'
 import { BlobReader } from './blob-reader.ts'
-import { CodeFiles, codesOwner, removeCodes } from './code-files.ts'
+import { CodeFiles, codesOwner } from './code-files.ts'
 import { PartialBlob, partialPath } from './partial-blob.ts'
+import { type Pieces, writeHashedFile } from './write-hashed.ts'
 
-/** Names of files that a write has not finished: those of `writeFileAtomic` and of partial blobs. */
+/** Names of files that a write has not finished: those of `temporaryPath`, of `writeFileAtomic` and of partial blobs. */
 const UNFINISHED_NAME = /^\.[a-f0-9]{16}\.tmp$|\.part$/
-/** Name of a complete file. */
-const BLOB_NAME = /^[a-f0-9]{64}$/
-const CHUNKS_SUFFIX = '.chunks'
+/** Name of a complete file, or of a file that is computed from one. */
+const BLOB_NAME = /^([a-f0-9]{64})(\..+)?$/
+const CHUNKS = 'chunks'
 
 export class BlobStore {
   readonly #dir: string
@@ -70,35 +71,60 @@ export class BlobStore {
     return pathExists(this.path(digest))
   }
 
-  /** Store bytes, given whole or as consecutive parts. @throws InputError `disk-full`, `permissions`. */
-  put(file: Uint8Array | readonly Uint8Array[], signal?: AbortSignal): Promise<Digest> {
-    return this.putHashed(file, fileRefOf(file), signal)
+  /**
+   * Path for a file that is computed from a stored file, such as its chunk hashes. It is removed with the stored file.
+   * @param suffix letters, digits, "-" and "."
+   * @throws FormatError `bad-field`.
+   */
+  beside(digest: Digest, suffix: string): string {
+    return `${this.path(digest)}.${suffix}`
   }
 
-  /** `put` for bytes that were hashed before. */
-  async putHashed(
-    file: Uint8Array | readonly Uint8Array[],
-    { ref, chunkHashes }: HashedFile,
-    signal?: AbortSignal,
-  ): Promise<Digest> {
-    if (await this.has(ref.sha256)) return ref.sha256
-    const options = signal === undefined ? {} : { signal }
-    await writeFileAtomic(this.path(ref.sha256) + CHUNKS_SUFFIX, chunkHashes, options)
-    await writeFileAtomic(this.path(ref.sha256), file, options)
+  /** New path for a file that is removed when the node starts, unless it was adopted or removed before. */
+  temporaryPath(): string {
+    return join(this.#dir, `.${toHex(randomBytes(8))}.tmp`)
+  }
+
+  /** Store bytes, given whole or as consecutive parts. @throws InputError `disk-full`, `permissions`. */
+  async put(file: Uint8Array | readonly Uint8Array[], signal?: AbortSignal): Promise<Digest> {
+    const { ref } = await this.putPieces(file instanceof Uint8Array ? [file] : file, signal)
     return ref.sha256
   }
 
-  /** Store a copy of a file of any size with one chunk in memory at a time. */
-  async putFile(path: string, signal?: AbortSignal): Promise<FileRef> {
-    const { ref, chunkHashes } = await fileRefOfPath(path, signal)
-    const partial = await this.beginPartial(ref, chunkHashes, signal)
-    try {
-      await copyChunks(path, partial, ref, signal)
-      await partial.complete(signal)
-    } finally {
-      await partial.close()
-    }
+  /** Store a file that arrives piece by piece. @throws what `pieces` throws; InputError `disk-full`, `permissions`. */
+  async putPieces(pieces: Pieces, signal?: AbortSignal): Promise<HashedFile> {
+    const path = this.temporaryPath()
+    const file = await writeHashedFile(path, pieces, signal)
+    await this.adopt(path, file)
+    return file
+  }
+
+  /** Store a copy of a file of any size, read once. @param onProgress called with the number of bytes copied. */
+  async putFile(
+    path: string,
+    signal?: AbortSignal,
+    onProgress: (bytes: number) => void = () => undefined,
+  ): Promise<FileRef> {
+    const { ref } = await this.putPieces(piecesOf(path, onProgress, signal), signal)
     return ref
+  }
+
+  /**
+   * Store a file by moving it, which must be flushed and in the folder of this store. It is removed if its content is
+   * stored already.
+   * @param file its references, which are not verified
+   */
+  async adopt(path: string, { ref: { sha256 }, chunkHashes }: HashedFile): Promise<void> {
+    await mapDiskErrors(path, async () => {
+      try {
+        if (await this.has(sha256)) return
+        await writeFileAtomic(this.beside(sha256, CHUNKS), chunkHashes)
+        await rename(path, this.path(sha256))
+        await syncDir(this.#dir)
+      } finally {
+        await rm(path, { force: true })
+      }
+    })
   }
 
   /**
@@ -130,16 +156,29 @@ export class BlobStore {
     const path = this.path(digest)
     const expected =
       Math.ceil((await mapDiskErrors(path, () => stat(path))).size / limit('chunkBytes')) * HASH_BYTES
-    if (await pathExists(path + CHUNKS_SUFFIX)) {
-      const kept = await readFileBounded(path + CHUNKS_SUFFIX, maxChunkHashBytes(), signal)
+    const chunks = this.beside(digest, CHUNKS)
+    if (await pathExists(chunks)) {
+      const kept = await readFileBounded(chunks, maxChunkHashBytes(), signal)
       if (kept.length === expected) return kept
     }
     const compute = async (shared: AbortSignal): Promise<Uint8Array> => {
       const { chunkHashes } = await fileRefOfPath(path, shared)
-      await writeFileAtomic(path + CHUNKS_SUFFIX, chunkHashes, { signal: shared })
+      await writeFileAtomic(chunks, chunkHashes, { signal: shared })
       return chunkHashes
     }
     return this.#hashing.run(digest, compute, signal)
+  }
+
+  /** `chunkHashes` of the file that `ref` names, computed again if the stored ones are not those of `ref`. */
+  async chunkHashesOf(ref: FileRef, signal?: AbortSignal): Promise<Uint8Array> {
+    const kept = await this.chunkHashes(ref.sha256, signal)
+    try {
+      checkChunkHashes(ref, kept)
+      return kept
+    } catch {
+      await rm(this.beside(ref.sha256, CHUNKS), { force: true })
+      return this.chunkHashes(ref.sha256, signal)
+    }
   }
 
   /**
@@ -157,7 +196,7 @@ export class BlobStore {
         path: partialPath(path, ref),
         isComplete: () => this.has(ref.sha256),
         publish: async (partial) => {
-          await writeFileAtomic(path + CHUNKS_SUFFIX, chunkHashes)
+          await writeFileAtomic(this.beside(ref.sha256, CHUNKS), chunkHashes)
           await rename(partial, path)
           await syncDir(this.#dir)
         },
@@ -185,21 +224,23 @@ export class BlobStore {
     await this.delete(ref.sha256)
   }
 
-  /** Remove a file, its chunk hashes and its codes; true if it existed. Flushed before this resolves. */
+  /** Remove a file and all files computed from it; true if it existed. Flushed before this resolves. */
   async delete(digest: Digest): Promise<boolean> {
     const path = this.path(digest)
     return mapDiskErrors(path, async () => {
       const existed = await unlink(path)
-      await unlink(path + CHUNKS_SUFFIX)
-      await removeCodes(this.#dir, digest)
+      const prefix = `${basename(path)}.`
+      for (const name of await readdir(this.#dir)) {
+        if (name.startsWith(prefix)) await unlink(join(this.#dir, name))
+      }
       await syncDir(this.#dir)
       return existed
     })
   }
 
   /**
-   * Remove what nothing needs: temporary files, chunk hashes without their file, and files, complete or partial, and
-   * codes of files that are neither in `wanted` nor in `kept`. Partial files in `wanted` stay, so that their download resumes. Only for the
+   * Remove what nothing needs: temporary files, files computed from a file that is missing, and files, complete or
+   * partial, that are neither in `wanted` nor in `kept`. Partial files in `wanted` stay, so that their download resumes. Only for the
    * process that holds the home's lock, before it starts to write.
    * @returns number of files removed.
    * @throws InputError `permissions`; the reason of `signal`.
@@ -212,13 +253,12 @@ export class BlobStore {
     return mapDiskErrors(this.#dir, async () => {
       const names = new Set(await readdir(this.#dir))
       const isLeftOver = (name: string): boolean => {
-        if (name.endsWith(CHUNKS_SUFFIX)) {
-          const file = name.slice(0, -CHUNKS_SUFFIX.length)
-          return !names.has(file) || !files.has(file)
-        }
-        const coded = codesOwner(name)
-        if (coded !== undefined) return !files.has(coded)
-        return UNFINISHED_NAME.test(name) ? !partials.has(name) : BLOB_NAME.test(name) && !files.has(name)
+        if (UNFINISHED_NAME.test(name)) return !partials.has(name)
+        const [, file, suffix] = BLOB_NAME.exec(name) ?? []
+        if (file === undefined) return false
+        // Codes of the public model belong to its digest, which names no file.
+        const isComputed = suffix !== undefined && codesOwner(name) === undefined
+        return !files.has(file) || (isComputed && !names.has(file))
       }
       let removed = 0
       for (const name of names) {
@@ -277,25 +317,26 @@ function maxChunkHashBytes(): number {
   return Math.ceil(limit('fileBytes') / limit('chunkBytes')) * HASH_BYTES
 }
 
-/** A short read of a file that shrinks meanwhile fails the check of its chunk. */
-async function copyChunks(
+/** The content of a file. A piece is overwritten by the next one. @throws InputError as `mapDiskErrors`. */
+async function* piecesOf(
   path: string,
-  partial: PartialBlob,
-  ref: FileRef,
+  onProgress: (bytes: number) => void,
   signal?: AbortSignal,
-): Promise<void> {
-  await mapDiskErrors(path, async () => {
-    const source = await open(path, 'r')
-    try {
-      const buffer = new Uint8Array(ref.chunkSize)
-      for (const index of partial.missing()) {
-        const { bytesRead } = await source.read(buffer, 0, buffer.length, index * ref.chunkSize)
-        await partial.writeChunk(index, buffer.subarray(0, bytesRead), signal)
-      }
-    } finally {
-      await source.close()
+): AsyncGenerator<Uint8Array, void, void> {
+  const source = await mapDiskErrors(path, () => open(path, 'r'))
+  try {
+    const buffer = new Uint8Array(PIECE_BYTES)
+    for (let done = 0; ; ) {
+      signal?.throwIfAborted()
+      const { bytesRead } = await mapDiskErrors(path, () => source.read(buffer, 0, buffer.length))
+      if (bytesRead === 0) return
+      yield buffer.subarray(0, bytesRead)
+      done += bytesRead
+      onProgress(done)
     }
-  })
+  } finally {
+    await source.close()
+  }
 }
 
 async function unlink(path: string): Promise<boolean> {

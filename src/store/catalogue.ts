@@ -18,6 +18,8 @@ const TABLES = {
   heads: 'h',
   /** Verdict, by manifest digest. */
   verdicts: 'v',
+  /** Number of judgements of a package that began and did not end, by manifest digest. */
+  judgings: 'j',
   settings: 's',
   /** Open invitations, by token. */
   invites: 'i',

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { DEFAULT_POLICY } from '../../src/acceptance/policy.ts'
 import { checkFinite, checkNorms } from '../../src/acceptance/weight-checks.ts'
+import { WeightScan } from '../../src/acceptance/weight-scan.ts'
 import { tensorsOfExpert } from '../../src/checkpoint/expert-tensors.ts'
 import { concatBytes } from '../../src/lib/bytes.ts'
 import { lowRankOf } from '../../src/model/low-rank.ts'
@@ -29,7 +30,7 @@ describe('acceptance of a low-rank expert', () => {
   /** Whether a policy with this limit accepts the distance of every tensor from the public model. */
   const isWithin = async (tensors: WeightMap, maxDeltaRatio: number): Promise<boolean> => {
     try {
-      await checkNorms(tensors, publicModel, { ...DEFAULT_POLICY, maxDeltaRatio })
+      await checkNorms(new WeightScan(tensors, publicModel), { ...DEFAULT_POLICY, maxDeltaRatio })
       return true
     } catch {
       return false
@@ -63,13 +64,15 @@ describe('acceptance of a low-rank expert', () => {
       (A: Float32Array, B: Float32Array) => void [A.fill(1e30), B.fill(1e30)],
     ],
   ])('refuses %s', async (_, change) => {
-    await expect(checkNorms(await changed(change), publicModel, DEFAULT_POLICY)).rejects.toThrow(/up_proj/)
-    await checkNorms(await changed(() => undefined), publicModel, DEFAULT_POLICY)
+    await expect(
+      checkNorms(new WeightScan(await changed(change), publicModel), DEFAULT_POLICY),
+    ).rejects.toThrow(/up_proj/)
+    await checkNorms(new WeightScan(await changed(() => undefined), publicModel), DEFAULT_POLICY)
   })
 
   it('refuses a factor that is not finite', async () => {
-    await expect(checkFinite(await changed((A) => A.fill(Number.NaN, 2, 3)))).rejects.toThrow(
-      /lora_A.weight\[2\]/,
-    )
+    await expect(
+      checkFinite(new WeightScan(await changed((A) => A.fill(Number.NaN, 2, 3)), publicModel)),
+    ).rejects.toThrow(/lora_A.weight\[2\]/)
   })
 })

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { DEFAULT_POLICY } from '../../src/acceptance/policy.ts'
 import { checkNorms, checkRouterRows } from '../../src/acceptance/weight-checks.ts'
+import { WeightScan } from '../../src/acceptance/weight-scan.ts'
 import { tensorsOfExpert } from '../../src/checkpoint/expert-tensors.ts'
 import { concatBytes } from '../../src/lib/bytes.ts'
 import type { Expert } from '../../src/model/params.ts'
@@ -18,9 +19,9 @@ async function tensorsOf(expert: Expert<Param>): Promise<Map<string, Param>> {
 /** The code with which the checks of the weights refuse an expert, or `accept`. */
 const judged = (expert: Expert<Param>, model: Params = publicModel): Promise<string> =>
   codeOfAsync(async () => {
-    const tensors = await tensorsOf(expert)
-    await checkNorms(tensors, model, DEFAULT_POLICY)
-    await checkRouterRows(tensors, model, DEFAULT_POLICY)
+    const scan = new WeightScan(await tensorsOf(expert), model)
+    await checkNorms(scan, DEFAULT_POLICY)
+    await checkRouterRows(scan, DEFAULT_POLICY)
   })
 
 const scaled = (expert: Expert<Param>, ffn: number, rows: number): Expert<Param> => ({
@@ -82,12 +83,12 @@ describe('the scale of an expert', () => {
   })
 
   it('that is refused is stated with its bound and what to do next', async () => {
-    const far = await tensorsOf(scaled(honest, 1, 10))
-    await expect(checkRouterRows(far, publicModel, DEFAULT_POLICY)).rejects.toThrow(
+    const far = new WeightScan(await tensorsOf(scaled(honest, 1, 10)), publicModel)
+    await expect(checkRouterRows(far, DEFAULT_POLICY)).rejects.toThrow(
       /norm 90\.00, at most [\d.]+ is allowed beside this public model; .*--steps/,
     )
-    const large = await tensorsOf(scaled(honest, 10, 1))
-    await expect(checkNorms(large, publicModel, DEFAULT_POLICY)).rejects.toThrow(
+    const large = new WeightScan(await tensorsOf(scaled(honest, 10, 1)), publicModel)
+    await expect(checkNorms(large, DEFAULT_POLICY)).rejects.toThrow(
       /at most 4 is allowed; .* at most 3; .*--steps/,
     )
   })

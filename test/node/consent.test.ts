@@ -1,11 +1,12 @@
 /** Owners and operators that no longer want an expert to be used. */
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Digest } from '../../src/lib/bytes.ts'
 import { limit } from '../../src/lib/limits.ts'
 import type { FlexMeshNode } from '../../src/node/node.ts'
 import { openManifest } from '../../src/packaging/manifest.ts'
 import { cleanUp } from '../support/folders.ts'
 import { held } from '../support/held.ts'
+import { beforeJudging } from '../support/judging.ts'
 import {
   finish,
   inUse,
@@ -60,11 +61,7 @@ describe('an expert that its owner withdraws', () => {
 
   it('while another node judges it is refused there, and its file is deleted', async () => {
     const judging = held()
-    const readAll = hospital.blobs.readAll.bind(hospital.blobs)
-    vi.spyOn(hospital.blobs, 'readAll').mockImplementation(async (...args) => {
-      await judging.pass()
-      return readAll(...args)
-    })
+    beforeJudging(hospital, () => judging.pass())
     const id = await publish(archive, 'law')
     await judging.reached
     await run(archive, 'withdraw', { name: 'law' })

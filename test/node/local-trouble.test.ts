@@ -11,6 +11,7 @@ import { FlexMeshNode } from '../../src/node/node.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import { cleanUp } from '../support/folders.ts'
 import { held } from '../support/held.ts'
+import { beforeJudging } from '../support/judging.ts'
 import { inUse, network, now, outcomes, publish, run, type TestNetwork, train } from '../support/network.ts'
 import { tinyModel } from '../support/tiny-model.ts'
 
@@ -50,9 +51,10 @@ describe('a node with a full disk', () => {
 describe('a node whose disk fails in a way that it does not expect', () => {
   it('judges the package later, and keeps running', async () => {
     const attempt = Promise.withResolvers<void>()
-    vi.spyOn(hospital.blobs, 'readAll').mockImplementationOnce(async () => {
+    let attempts = 0
+    beforeJudging(hospital, async () => {
       attempt.resolve()
-      throw new Error('EIO: i/o error, read')
+      if (attempts++ === 0) throw new Error('EIO: i/o error, read')
     })
     await publish(archive, 'law')
     await attempt.promise
@@ -66,11 +68,10 @@ describe('a node whose disk fails in a way that it does not expect', () => {
 describe('a node whose disk lengthens the file of a package before it is judged', () => {
   it('fetches the file again, and does not blame the publisher for its size', async () => {
     const attempt = Promise.withResolvers<void>()
-    const readAll = hospital.blobs.readAll.bind(hospital.blobs)
-    vi.spyOn(hospital.blobs, 'readAll').mockImplementationOnce(async (digest, ...rest) => {
-      await appendFile(hospital.blobs.path(digest), 'x')
+    let attempts = 0
+    beforeJudging(hospital, async (sha256) => {
+      if (attempts++ === 0) await appendFile(hospital.blobs.path(sha256 as Digest), 'x')
       attempt.resolve()
-      return readAll(digest, ...rest)
     })
     await publish(archive, 'law')
     await attempt.promise
@@ -121,12 +122,7 @@ describe('a file that two versions of a package share', () => {
     await publish(archive, 'law', { domain: 'first' })
     await net.accepted(1)
     const { reached, pass, release } = held()
-    const readAll = hospital.blobs.readAll.bind(hospital.blobs)
-    vi.spyOn(hospital.blobs, 'readAll').mockImplementation(async (...args) => {
-      const bytes = await readAll(...args)
-      await pass()
-      return bytes
-    })
+    beforeJudging(hospital, pass)
     const second = await publish(archive, 'law', { domain: 'second' })
     await reached
     await net.watch.until('the first to be superseded', () => inUse(hospital).length === 0)

@@ -8,6 +8,8 @@ import type { Waiting } from '../../src/lib/turns.ts'
 import { allOwnHeldOut, ownHeldOut } from '../../src/owner/held-out.ts'
 import { importExpert } from '../../src/owner/import-expert.ts'
 import { OWNER_JOBS } from '../../src/owner/owner-jobs.ts'
+import type { PackedTraining } from '../../src/owner/pack-training.ts'
+import type { PublishRequest } from '../../src/owner/release.ts'
 import { openReplay } from '../../src/owner/replay.ts'
 import { TRAIN_DEFAULTS } from '../../src/owner/train-defaults.ts'
 import type { TrainEvent, TrainRequest } from '../../src/owner/train-expert.ts'
@@ -64,6 +66,20 @@ async function begun(trainings: Trainings): Promise<Events> {
   }
 }
 
+/** Pack a training for publication, without a file. */
+function pack(trainings: Trainings, home: string, change: Partial<PublishRequest>): Promise<PackedTraining> {
+  const publish = {
+    name: 'law',
+    license: 'CC0-1.0',
+    domain: 'law',
+    dtype: 'BF16',
+    statistics: 'exact',
+    epsilonMilli: 0,
+    ...change,
+  } as const
+  return trainings.pack({ publish, into: undefined, scratch: join(home, 'scratch') }, signal)
+}
+
 describe('the replay text', () => {
   it('is prepared once for callers that ask at the same time', async () => {
     const root = await folder()
@@ -106,18 +122,22 @@ describe('a training', () => {
     expect(heldOut.length).toBeGreaterThan(0)
     expect(await allOwnHeldOut(model, root, 1e9)).toEqual(heldOut)
     expect(await ownHeldOut(model, root, 'medicine')).toEqual([])
-    expect((await trainings.cut('law', 2, true, signal)).expert.ffn.get('0.gate_proj.A')?.shape[0]).toBe(2)
+    const { shape, derivation } = await pack(trainings, home, { rank: 2 })
+    expect(shape.rank).toBe(2)
+    expect(derivation?.energyKept).toBeGreaterThan(0)
   })
 
   it('is calibrated and scored again only if it is published without its router statistics', async () => {
-    const { trainings } = await newHome()
+    const { home, trainings } = await newHome()
     await toEnd(trainings.train(LAW, signal))
-    expect((await trainings.load('law')).expert.statistics).toBeDefined()
-    expect(await trainings.calibrate('law', true, signal)).toBeUndefined()
-    const without = await trainings.calibrate('law', false, signal)
-    expect(without?.expert.statistics).toBeUndefined()
-    expect(without?.result.public?.after).toBeGreaterThan(0)
-    await expect(trainings.calibrate('medicine', false, signal)).rejects.toMatchObject({ code: 'not-found' })
+    const exact = await pack(trainings, home, {})
+    expect(exact.shape.statisticsTokens).toBe(model.config.vocabSize)
+    expect(exact.derivation).toBeUndefined()
+    const without = await pack(trainings, home, { statistics: 'none' })
+    expect(without.shape.statisticsTokens).toBe(0)
+    expect(without.derivation?.public?.after).toBeGreaterThan(0)
+    expect(without.result.public).toEqual(without.derivation?.public)
+    await expect(pack(trainings, home, { name: 'medicine' })).rejects.toMatchObject({ code: 'not-found' })
   })
 
   it('refuses a second one of the same name while it runs, and finishes', async () => {

@@ -7,20 +7,32 @@ import {
 } from '../../src/checkpoint/safetensors.ts'
 import { createIdentity } from '../../src/identity/keys.ts'
 import { concatBytes, digestOf } from '../../src/lib/bytes.ts'
+import type { FloatDtype } from '../../src/lib/float-formats.ts'
+import type { WeightMap } from '../../src/model/weights.ts'
 import { packExpert } from '../../src/packaging/package.ts'
+import { hashPieces } from '../../src/store/write-hashed.ts'
 import { packTensors, unpackExpert } from '../support/package-bytes.ts'
 import { codeOf, codeOfAsync, TINY_EXPERT, tinyManifest, tinyTensors } from '../support/packages.ts'
 
 const anna = createIdentity(new Uint8Array(32).fill(1))
+
+/** The file of an expert, with its reference and its shape. */
+async function packed(tensors: WeightMap, dtype: FloatDtype) {
+  const { shape, bytes: size, pieces } = packExpert(tensors, dtype)
+  const copies: Uint8Array[] = []
+  for await (const piece of pieces()) copies.push(piece.slice())
+  const { ref: file } = await hashPieces(pieces())
+  expect(size).toBe(file.size)
+  return { bytes: concatBytes(...copies), file, shape }
+}
 
 describe('a package', () => {
   it.each(['F32', 'BF16', 'F16'] as const)(
     'is unpacked from %s with the values that it was rounded to',
     async (dtype) => {
       const tensors = tinyTensors()
-      const { parts, file, shape } = await packExpert(tensors, dtype)
+      const { bytes, file, shape } = await packed(tensors, dtype)
       expect(shape).toEqual(TINY_EXPERT)
-      const bytes = concatBytes(...parts)
       expect([file.size, file.sha256]).toEqual([bytes.length, digestOf(bytes)])
       const unpacked = unpackExpert(bytes, tinyManifest(anna.peerId, {}, dtype))
       expect([...unpacked.keys()].sort()).toEqual([...tensors.keys()].sort())
@@ -34,7 +46,7 @@ describe('a package', () => {
 
   it('has equal bytes for equal tensors in any order', async () => {
     const reversed = new Map([...tinyTensors()].reverse())
-    expect((await packExpert(reversed, 'BF16')).file).toEqual((await packExpert(tinyTensors(), 'BF16')).file)
+    expect((await packed(reversed, 'BF16')).file).toEqual((await packed(tinyTensors(), 'BF16')).file)
   })
 
   const file = (change: (tensors: ReturnType<typeof readSafetensors>['tensors']) => void): Uint8Array => {
@@ -96,7 +108,7 @@ describe('a package', () => {
     const pack = (change: (tensors: ReturnType<typeof tinyTensors>) => void) => async () => {
       const tensors = tinyTensors()
       change(tensors)
-      return packExpert(tensors, 'BF16')
+      return packed(tensors, 'BF16')
     }
     expect(await codeOfAsync(pack((tensors) => tensors.clear()))).toBe('tensor-name')
     expect(await codeOfAsync(pack((tensors) => tensors.delete('model.layers.1.mlp.expert_bias')))).toBe(

@@ -7,11 +7,11 @@ import {
   toFloat32,
   writeSafetensors,
 } from '../../src/checkpoint/safetensors.ts'
-import { fileRefOf } from '../../src/lib/file-ref.ts'
+import { type FileRef, fileRefOf } from '../../src/lib/file-ref.ts'
 import type { FloatDtype } from '../../src/lib/float-formats.ts'
 import type { Param, Params } from '../../src/model/weights.ts'
-import { checkExpertLayout, type Described, type PackedExpert, shapeOf } from '../../src/packaging/package.ts'
-import { expertTensorNames } from '../../src/packaging/tensor-names.ts'
+import { checkExpertLayout, type Described, shapeOf } from '../../src/packaging/package.ts'
+import { type ExpertShape, expertTensorNames } from '../../src/packaging/tensor-names.ts'
 
 export interface UnpackedTensor extends Param {
   /** Type in the file. */
@@ -34,7 +34,17 @@ export function unpackFile(bytes: Uint8Array): Map<string, UnpackedTensor> {
   )
 }
 
-/** What `packExpert` makes of tensors in memory; FFN tensors are rounded to `dtype`. */
+/** A package file in memory. */
+export interface PackedExpert {
+  /** The file, in consecutive parts. */
+  readonly parts: Uint8Array[]
+  readonly file: FileRef
+  /** Hashes of all chunks of the file, 32 bytes each. */
+  readonly chunkHashes: Uint8Array
+  readonly shape: ExpertShape
+}
+
+/** The file that `packExpert` writes for tensors in memory; FFN tensors are rounded to `dtype`. */
 export function packTensors(tensors: Params, dtype: FloatDtype): PackedExpert {
   const shape = shapeOf(tensors)
   const entries = Array.from(expertTensorNames(shape), ([name, { shape: dimensions, kind }]) => {

@@ -15,6 +15,7 @@ import { DEFAULT_POLICY } from '../../src/acceptance/policy.ts'
 import { AcceptanceQueue } from '../../src/acceptance/queue.ts'
 import { Standing } from '../../src/acceptance/standing.ts'
 import { Verdicts } from '../../src/acceptance/verdicts.ts'
+import { tensorsOfExpert } from '../../src/checkpoint/expert-tensors.ts'
 import type { PublicModel } from '../../src/checkpoint/public-model.ts'
 import { Composer } from '../../src/composition/composer.ts'
 import { Membership } from '../../src/consortium/membership.ts'
@@ -29,8 +30,9 @@ import { configToShape } from '../../src/model/config.ts'
 import type { Expert } from '../../src/model/params.ts'
 import { type Param, requireWeight, wholeValues } from '../../src/model/weights.ts'
 import { restore } from '../../src/node/restore.ts'
-import { OWNER_JOBS } from '../../src/owner/owner-jobs.ts'
+import type { PackedTraining, PackRequest } from '../../src/owner/pack-training.ts'
 import { Trainings } from '../../src/owner/trainings.ts'
+import { packExpert } from '../../src/packaging/package.ts'
 import { ingestFork, spreadNews } from '../../src/pipeline/forks.ts'
 import { unjudged } from '../../src/pipeline/judging.ts'
 import type { Parts } from '../../src/pipeline/parts.ts'
@@ -40,6 +42,7 @@ import { BlobStore } from '../../src/store/blob-store.ts'
 import { Catalogue } from '../../src/store/catalogue.ts'
 import { DiskSpace } from '../../src/store/disk-space.ts'
 import { HomeMark } from '../../src/store/home-mark.ts'
+import { writeHashedFile } from '../../src/store/write-hashed.ts'
 import { SILENT } from '../../src/telemetry/log.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import { charterOf, consortium, NOW, type TestConsortium } from './consortium.ts'
@@ -228,8 +231,18 @@ async function copyFrom(
 function jobsOf(publicModel: PublicModel, blobs: BlobStore): NodeJobRunner {
   const results = {
     prepareReplay: async () => null,
-    pack: async (request: PackRequest) =>
-      (await OWNER_JOBS.pack({ publicModel, engine, training: '' }, request, never).next()).value,
+    pack: async ({ publish, into }: PackRequest): Promise<PackedTraining> => {
+      const { name, domain, dtype } = publish
+      const tensors = tensorsOfExpert(publicModel.config, await expertOf(publicModel, Number(domain)))
+      const { shape, pieces } = packExpert(tensors, dtype)
+      return {
+        file: await writeHashedFile(into as string, pieces()),
+        shape,
+        statistics: { statisticsDocuments: 0, statisticsEpsilonMilli: 0 },
+        result: { name, steps: 1, tokens: 1, documents: 1, replayShareMilli: 0, statisticsDocuments: 0 },
+        derivation: undefined,
+      }
+    },
     publicStatistics: async () => ({ tokens: new Float32Array(publicModel.config.vocabSize) }),
     judge: async ({ opened, soFar, policy }: JudgeRequest) => {
       const [{ sha256 }] = opened.manifest.files
@@ -245,7 +258,6 @@ function jobsOf(publicModel: PublicModel, blobs: BlobStore): NodeJobRunner {
     },
   }
 }
-type PackRequest = Parameters<typeof OWNER_JOBS.pack>[1]
 const never = new AbortController().signal
 type JudgeRequest = import('../../src/jobs/judge-package.ts').JudgeRequest
 const HARMLESS = { public: { before: 1, after: 1 }, publicLoadShare: 0.01 }
@@ -255,13 +267,12 @@ export async function publishExpert({ parts }: SimulatedNode, name: string, seed
   const request = {
     name,
     license: 'CC0-1.0',
-    domain: 'anything',
+    domain: String(seed), // The job `pack` computes the weights from it.
     dtype: 'F32',
     statistics: 'none',
     epsilonMilli: 0,
   } as const
-  const result = { name, steps: 1, tokens: 1, documents: 1, replayShareMilli: 0, statisticsDocuments: 0 }
-  return (await publish(parts, request, { expert: await expertOf(parts.publicModel, seed), result })).id
+  return (await publish(parts, request)).id
 }
 
 /** The public FFN with a little noise. */

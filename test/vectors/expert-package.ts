@@ -1,7 +1,8 @@
 /** Test vectors of protocols/expert-package: their order, and the decoder that each of them names. */
 import { judgeManifest } from '../../src/acceptance/accept.ts'
 import { DEFAULT_POLICY } from '../../src/acceptance/policy.ts'
-import { checkFiniteValues, checkShares } from '../../src/acceptance/weight-checks.ts'
+import { checkShares } from '../../src/acceptance/weight-checks.ts'
+import { checkFiniteValues } from '../../src/acceptance/weight-scan.ts'
 import { readSafetensors, toFloat32 } from '../../src/checkpoint/safetensors.ts'
 import type { Member } from '../../src/consortium/member.ts'
 import { fromHex, parseDigest, utf8 } from '../../src/lib/bytes.ts'

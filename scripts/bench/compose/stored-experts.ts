@@ -25,15 +25,16 @@ export async function storeExperts(dir: string, count: number, dtype: FloatDtype
   const random = mulberry32(SEED)
   const stored: StoredExpert[] = []
   for (let index = 0; index < count; index++) {
-    const packed = await packExpert(tensorsOfExpert(CONFIG, referenceExpert(CONFIG, random)), dtype)
-    const sha256 = await blobs.put(packed.parts)
+    const tensors = tensorsOfExpert(CONFIG, referenceExpert(CONFIG, random))
+    const { shape, pieces } = packExpert(tensors, dtype)
+    const { ref } = await blobs.putPieces(pieces())
     stored.push({
-      sha256,
-      size: packed.file.size,
+      sha256: ref.sha256,
+      size: ref.size,
       expert: {
         name: `expert-${index}`,
         dtype,
-        ...packed.shape,
+        ...shape,
         statisticsDocuments: 0,
         statisticsEpsilonMilli: 0,
       },
