@@ -14,7 +14,7 @@
  * sections that were not written.
  */
 import { randomBytes } from 'node:crypto'
-import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises'
+import { type FileHandle, open, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { type Digest, parseDigest, toHex } from '../lib/bytes.ts'
@@ -37,16 +37,6 @@ const NAME = /^([a-f0-9]{64})\.[a-z0-9-]+\.codes$/
 /** The owner's SHA-256 in hexadecimal, if `name` is that of a file of codes; else undefined. */
 export function codesOwner(name: string): string | undefined {
   return NAME.exec(name)?.[1]
-}
-
-/** Removes all codes of one owner from a folder. @throws InputError `permissions`, `io`. */
-export async function removeCodes(dir: string, owner: Digest): Promise<void> {
-  const hex = hexOf(owner)
-  await mapDiskErrors(dir, async () => {
-    for (const name of await readdir(dir)) {
-      if (codesOwner(name) === hex) await rm(join(dir, name), { force: true })
-    }
-  })
 }
 
 /** The files of codes in one folder. */

@@ -107,7 +107,10 @@ describe('a process that is killed', () => {
       const { stdout } = await flexmesh('experts', '--home', home, '--json')
       return (JSON.parse(stdout) as { composed: { name: string }[] }).composed.map(({ name }) => name)
     }
-    if ((await experts()).length === 0)
+    const published = await experts()
+    // The command has opened the home, which removes what nothing needs.
+    expect((await readdir(blobs)).filter((name) => name.startsWith('.'))).toEqual([])
+    if (published.length === 0)
       expect((await flexmesh('publish', 'law', '--home', home)).code).toBe(0)
     expect(await experts()).toEqual(['law'])
   })
@@ -132,6 +135,18 @@ describe('a full disk', () => {
       stderr: expect.stringMatching(/^flexmesh: no space left [^\n]+\n$/),
     })
     expect((await flexmesh('members', '--home', home)).code).toBe(0)
+  })
+
+  it('ends a publication with one sentence, and leaves nothing of it', async () => {
+    const home = await trained()
+    const before = await readdir(join(home, 'blobs'))
+    const ended = await cramped('publish', 'law', '--home', home)
+    expect(ended).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/no space left to write [^\n]+\n$/),
+    })
+    expect((await readdir(join(home, 'blobs'))).sort()).toEqual(before.sort())
+    expect((await flexmesh('publish', 'law', '--home', home)).code).toBe(0)
   })
 
   it('ends an export with one sentence, and leaves no part of a folder', async () => {
