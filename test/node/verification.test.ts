@@ -141,9 +141,9 @@ describe('a package whose judgement ends its thread', () => {
     const entry = new URL(`data:text/javascript,${encodeURIComponent(source)}`)
     const threads = new JobThreads({ engine: {}, publicModel: '', training: '', root: '', entry })
     const run = hospital.activities.run.bind(hospital.activities)
-    vi.spyOn(hospital.activities, 'run').mockImplementation((name, request, signal) =>
-      name === 'judge' ? threads.run(name, request, signal) : run(name, request, signal),
-    )
+    vi.spyOn(hospital.activities, 'run').mockImplementation(async function* (name, request, signal) {
+      return yield* (name === 'judge' ? threads : { run }).run(name, request, signal)
+    })
     const second = await publish(archive, 'law', { domain: 'second' })
     await net.watch.until('a failed judgement', () => hospital.states.get(second)?.kind === 'failed')
     expect(hospital.composer.serves(second)).toBe(false)
