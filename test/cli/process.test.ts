@@ -110,8 +110,7 @@ describe('a process that is killed', () => {
     const published = await experts()
     // The command has opened the home, which removes what nothing needs.
     expect((await readdir(blobs)).filter((name) => name.startsWith('.'))).toEqual([])
-    if (published.length === 0)
-      expect((await flexmesh('publish', 'law', '--home', home)).code).toBe(0)
+    if (published.length === 0) expect((await flexmesh('publish', 'law', '--home', home)).code).toBe(0)
     expect(await experts()).toEqual(['law'])
   })
 })
