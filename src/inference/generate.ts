@@ -109,13 +109,16 @@ export async function createGenerator(
 async function withEngine(task: Task): Promise<Decoders> {
   const { weights, format } = task
   const params = await loadParams(weights, task.init.signal)
-  const bits = bitsOf(format)
-  const quantized = bits === undefined ? undefined : new QuantizedParams(params, bits)
-  const prompts = await engineDecoder(task, params, quantized)
+  const prompts = await engineDecoder(task, params, quantizedOf(params, format))
   return { prompts, dispose: () => prompts.dispose() }
 }
 
-function engineDecoder(task: Task, params: Params, quantized?: QuantizedParams): Promise<Decoder> {
+function quantizedOf(params: Params, format: WeightFormat): QuantizedParams | undefined {
+  const bits = bitsOf(format)
+  return bits === undefined ? undefined : new QuantizedParams(params, bits)
+}
+
+function engineDecoder(task: Task, params: Params, quantized: QuantizedParams | undefined): Promise<Decoder> {
   const { engine, config, init, streams, prefillTokens } = task
   const maxRows = Math.max(streams, prefillTokens)
   return Decoder.create(engine, config, params, quantized, { ...init, maxRows })
@@ -152,7 +155,7 @@ async function withKernels(task: Task, way: Exclude<ServingWay, 'engine'>): Prom
             maxRows: prefillTokens,
             tokens,
           })
-        : await engineDecoder(task, params)
+        : await engineDecoder(task, params, quantizedOf(params, format))
     cleanups.push(() => prompts.dispose())
     return { prompts, tokens, dispose }
   } catch (error) {

@@ -79,7 +79,8 @@ export class LayerCompiler {
 
   /** Compiles one layer. All layers of a kind must have the same function and the same shapes. */
   async compile(kind: string, spec: (bits: Bits | undefined) => LayerSpec): Promise<CompiledLayer> {
-    const { fn, inputs, matrices, vectors } = spec(this.#quantized?.bits)
+    const bits = kind === 'head' ? this.#quantized?.headBits : this.#quantized?.bits
+    const { fn, inputs, matrices, vectors } = spec(bits)
     const param = (name: string): FrozenTensor => requireParam(this.#params, name)
     const weights: Record<string, FrozenTensor> = {}
     for (const [name, of] of Object.entries(vectors)) weights[name] = param(of)

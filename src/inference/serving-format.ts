@@ -105,8 +105,9 @@ function isSupported({ config, threads }: ServedMixture, format: WeightFormat): 
 function weightBytes(mixture: ServedMixture, format: WeightFormat, way: ServingWay): number {
   const { config, weights, E } = mixture
   const floats = 4 * [...weights.values()].reduce((sum, weight) => sum + countOf(weight), 0)
-  if (way === 'held') return heldWeightBytes({ config, ranks: ranksOf(weights, E) }, format)
-  if (way === 'copy') return 2 * floats
+  const held = heldWeightBytes({ config, ranks: ranksOf(weights, E) }, format)
+  if (way === 'held') return held
+  if (way === 'copy') return floats + (format === 'fp32' ? floats : 2 * held)
   // The engine codes from floats, and keeps its own copy of the codes.
   const bits = bitsOf(format)
   return bits === undefined ? floats : floats * (1 + (2 * bits) / 32)

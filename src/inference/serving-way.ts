@@ -28,7 +28,8 @@ export function servingWay(
   threads: number,
 ): ServingWay {
   if (threads === 0 || !isHeldFormat(config, format)) return 'engine'
-  if (format !== 'fp32') return 'held'
+  // Engines have no products with bf16.
+  if (format === 'bf16') return 'held'
   const all = [...weights.values()]
   // Weights that are in memory already, as in tests and benchmarks, are the copy that the engine reads.
   const isSmall =
