@@ -157,7 +157,7 @@ describe('the option --rank', () => {
   it.each([
     [['train', '--name', 'other', '--data', EXAMPLES, '--rank', '17'], /1 to 16/],
     [['train', '--name', 'medicine', '--rank', '3'], /--rank/],
-    [['train', '--name', 'medicine'], /--rank/],
+    [['train', '--name', 'medicine', '--rank', '0'], /--rank/],
     [['publish', 'medicine', '--rank', '4'], /trained at rank 4/],
     [['train', '--name', 'other', '--rank', '2', '--export-pair', 'pair'], /publish/],
   ])('is refused in %j', async (argv, message) => {
