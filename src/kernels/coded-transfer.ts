@@ -205,6 +205,33 @@ function blockQuantizer(
   ]
   const integer = (input: Code): Code =>
     f32x4.max(f32x4.min(f32x4.nearest(f32x4.mul(input, inverse.get)), splat(zero - 1)), splat(-zero))
+  const setScale = (candidate: number): Code[] => [
+    scale.set(f32x4.mul(peak.get, splat(1 / candidate))),
+    scale.set(roundToBf16(scale.get)),
+    ...setInverse(),
+  ]
+  /** The candidate with the smallest sum of squared errors; the first of equals. */
+  const chooseScale = (from: Local): Code[] => {
+    const [first, ...others] = SCALE_CANDIDATES[bits] as [number, ...number[]]
+    if (others.length === 0) return [...setScale(first), best.set(scale.get)]
+    return [
+      best.set(ZERO),
+      bestError.set(splat(Number.POSITIVE_INFINITY)),
+      ...SCALE_CANDIDATES[bits].flatMap((candidate) => [
+        ...setScale(candidate),
+        errors.set(ZERO),
+        ...quarters.flatMap((index) => [
+          value.set(v128.load(16 * index, from.get)),
+          value.set(f32x4.sub(value.get, f32x4.mul(scale.get, integer(value.get)))),
+          errors.set(f32x4.add(errors.get, f32x4.mul(value.get, value.get))),
+        ]),
+        errors.set(f32x4.splat(laneSum(errors.get))),
+        isBetter.set(f32x4.greater(bestError.get, errors.get)),
+        best.set(v128.select(scale.get, best.get, isBetter.get)),
+        bestError.set(v128.select(errors.get, bestError.get, isBetter.get)),
+      ]),
+    ]
+  }
   return {
     run: (from, to) => [
       largest.set(ZERO),
@@ -219,23 +246,7 @@ function blockQuantizer(
       peak.set(
         v128.select(largest.get, smallest.get, f32x4.greater(largest.get, f32x4.sub(ZERO, smallest.get))),
       ),
-      best.set(ZERO),
-      bestError.set(splat(Number.POSITIVE_INFINITY)),
-      ...SCALE_CANDIDATES[bits].flatMap((candidate) => [
-        scale.set(f32x4.mul(peak.get, splat(1 / candidate))),
-        scale.set(roundToBf16(scale.get)),
-        ...setInverse(),
-        errors.set(ZERO),
-        ...quarters.flatMap((index) => [
-          value.set(v128.load(16 * index, from.get)),
-          value.set(f32x4.sub(value.get, f32x4.mul(scale.get, integer(value.get)))),
-          errors.set(f32x4.add(errors.get, f32x4.mul(value.get, value.get))),
-        ]),
-        errors.set(f32x4.splat(laneSum(errors.get))),
-        isBetter.set(f32x4.greater(bestError.get, errors.get)),
-        best.set(v128.select(scale.get, best.get, isBetter.get)),
-        bestError.set(v128.select(errors.get, bestError.get, isBetter.get)),
-      ]),
+      ...chooseScale(from),
       scale.set(best.get),
       ...setInverse(),
       ...quarters

@@ -73,11 +73,23 @@ function quantizeBlock(values: Float32Array, bits: Bits, integers: Int8Array): n
   const zero = 2 ** (bits - 1)
   let largest = 0
   let smallest = 0
-  for (const value of values) {
-    largest = Math.max(largest, value)
-    smallest = Math.min(smallest, value)
+  for (let i = 0; i < BLOCK; i++) {
+    const value = values[i] as number
+    if (value > largest) largest = value
+    if (value < smallest) smallest = value
   }
   const peak = largest > -smallest ? largest : smallest
+  const best = bestScale(values, peak, bits)
+  const inverse = inverseOf(best)
+  for (let i = 0; i < BLOCK; i++) integers[i] = integerOf(values[i] as number, inverse, zero)
+  return best
+}
+
+/** The candidate scale with the smallest sum of squared errors; the first of equals. */
+function bestScale(values: Float32Array, peak: number, bits: Bits): number {
+  const [first, ...others] = SCALE_CANDIDATES[bits] as [number, ...number[]]
+  if (others.length === 0) return scaleOf(peak, first)
+  const zero = 2 ** (bits - 1)
   let best = 0
   let bestError = Number.POSITIVE_INFINITY
   for (const candidate of SCALE_CANDIDATES[bits]) {
@@ -97,8 +109,6 @@ function quantizeBlock(values: Float32Array, bits: Bits, integers: Int8Array): n
       best = scale
     }
   }
-  const inverse = inverseOf(best)
-  for (let i = 0; i < BLOCK; i++) integers[i] = integerOf(values[i] as number, inverse, zero)
   return best
 }
 
@@ -112,13 +122,13 @@ function inverseOf(scale: number): number {
   return scale === 0 ? 0 : Math.fround(1 / scale)
 }
 
+/** Added to a float below 2^22 in magnitude and subtracted again, rounds it to the nearest integer, ties to even. */
+const ROUNDING = 1.5 * 2 ** 23
+
 /** Nearest integer to value * inverse, ties to even, limited to the range of the format. */
 function integerOf(value: number, inverse: number, zero: number): number {
-  const exact = Math.fround(value * inverse)
-  const floor = Math.floor(exact)
-  const fraction = exact - floor
-  const nearest = fraction < 0.5 || (fraction === 0.5 && floor % 2 === 0) ? floor : floor + 1
-  return Math.max(-zero, Math.min(zero - 1, nearest))
+  const nearest = Math.fround(Math.fround(value * inverse) + ROUNDING) - ROUNDING
+  return nearest < -zero ? -zero : nearest < zero ? nearest : zero - 1
 }
 
 const float = new Float32Array(1)
