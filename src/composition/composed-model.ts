@@ -60,6 +60,7 @@ export class ComposedModel {
   readonly #model: PublicModel
   readonly #engine: Engine
   readonly #serving: Serving
+  readonly #earlier: Promise<unknown>
   readonly #ended = new AbortController()
   #format: ServingFormat | undefined
   #generator: Promise<Generator> | undefined
@@ -68,8 +69,16 @@ export class ComposedModel {
   #retired: Promise<void> | undefined
   readonly #free = Promise.withResolvers<void>()
 
-  constructor(engine: Engine, model: PublicModel, composition: Composition, serving: Serving) {
+  /** @param earlier settles when models that this one replaces have freed their memory */
+  constructor(
+    engine: Engine,
+    model: PublicModel,
+    composition: Composition,
+    serving: Serving,
+    earlier: Promise<unknown> = Promise.resolve(),
+  ) {
     this.#serving = serving
+    this.#earlier = earlier
     this.#engine = engine
     this.#model = model
     this.composition = composition
@@ -192,6 +201,9 @@ export class ComposedModel {
   async #createGenerator(): Promise<Generator> {
     const { format, way, keysValuesBytes } = this.servingFormat()
     const { createGenerator } = await import('../inference/generate.ts')
+    // A large model and its successor need not fit the memory together.
+    if (way === 'held') await this.#earlier
+    this.#ended.signal.throwIfAborted()
     const { experts, weights, topK } = this.composition
     return createGenerator(this.#engine, this.#model.config, weights, {
       E: experts.length + 1,

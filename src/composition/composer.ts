@@ -88,7 +88,8 @@ export class Composer {
   /** A model of another composition than the served one; the caller retires it. */
   modelOf(composition: Composition): ComposedModel {
     const { engine, publicModel } = this.#init
-    return new ComposedModel(engine, publicModel, composition, this.#serving)
+    const earlier = Promise.allSettled(this.#retiring)
+    return new ComposedModel(engine, publicModel, composition, this.#serving, earlier)
   }
 
   /** Compose experts without serving the result. */

@@ -14,10 +14,14 @@ afterAll(cleanUp)
 
 const { signal: never } = new AbortController()
 
-function modelOn(engine: Engine): ComposedModel {
+function modelOn(
+  engine: Engine,
+  format: 'fp32' | 'bf16' = 'fp32',
+  earlier: Promise<unknown> = Promise.resolve(),
+): ComposedModel {
   const { config, weights } = publicModel
   const composition = compose(config, { digest: TINY_DIGEST, weights }, tinyExperts('Court', 'Hospital'), 2)
-  return new ComposedModel(engine, publicModel, composition, { weights: 'fp32' })
+  return new ComposedModel(engine, publicModel, composition, { weights: format }, earlier)
 }
 
 const completion = (change: Partial<Completion> = {}): Completion => ({
@@ -50,6 +54,28 @@ async function isSettled(promise: Promise<unknown>): Promise<boolean> {
 }
 
 describe('a composed model', () => {
+  it('that is held once loads its weights when its predecessors have freed their memory', async () => {
+    const engine = countingEngine()
+    const freed = Promise.withResolvers<void>()
+    const model = modelOn(engine, 'bf16', freed.promise)
+    expect(model.servingFormat().way).toBe('held')
+    const answer = tokensOf(model)
+    // Another model answers meanwhile, which takes as long as this one would.
+    const other = modelOn(countingEngine(), 'bf16')
+    const expected = await tokensOf(other)
+    expect(engine.counts.compiled).toBe(0)
+    freed.resolve()
+    expect(await answer).toEqual(expected)
+    await Promise.all([model.retire(), other.retire()])
+  })
+
+  it('that is small does not wait for its predecessors', async () => {
+    const model = modelOn(countingEngine(), 'fp32', new Promise(() => undefined))
+    expect(model.servingFormat().way).toBe('copy')
+    expect(await tokensOf(model)).not.toEqual([])
+    await model.retire()
+  })
+
   it('shares one generator between all answers, and disposes of everything that it compiled', async () => {
     const engine = countingEngine()
     const model = modelOn(engine)
