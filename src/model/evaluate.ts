@@ -44,6 +44,7 @@ export interface EvaluationOptions {
   readonly onProgress?: ((share: number) => void) | undefined
 }
 
+/** Scores texts. Calls of one evaluator share memory, so the next one begins when the last one has ended. */
 export interface Evaluator {
   /**
    * Scores texts, each under its own routings, in one pass: all weights are read once for all of them, or once for each
