@@ -99,7 +99,8 @@ export type PairRequest = Pick<TrainRequest, 'name' | 'paths' | 'column' | 'seed
 }
 
 /**
- * Open or prepare the text of a training and compute its first router rows. The caller has claimed the training's folder.
+ * Open or prepare the text of a training and compute its first router rows. The caller has claimed the training's
+ * folder.
  * @throws InputError of `prepareCorpus`; `exists` if the training was begun on other text; `not-found` without text.
  */
 export async function startPair(
@@ -159,8 +160,8 @@ export async function startPair(
 }
 
 /**
- * Train an expert and score it. Each step computes `accumulate` B rows of T + 1 token ids (B and T of `TRAIN_DEFAULTS`), as many
- * at once as its plan says: ids [B, T] are the first T of each row, labels [B, T] the last T.
+ * Train an expert and score it. Each step computes `accumulate` times B rows of T + 1 token ids (B and T of
+ * `TRAIN_DEFAULTS`), as many rows at once as its plan says: ids are the first T of each row, labels the last T.
  * @throws InputError as `startPair`; as `planOf`; `mismatch` for a checkpoint of another rank. The reason of `signal`.
  */
 export async function* trainExpert(

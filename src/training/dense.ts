@@ -1,6 +1,6 @@
 /**
  * Training of a dense public model from scratch: every parameter is trainable.
- * Knows no data and no files.
+ * Does not know data or files.
  */
 
 import { type Tensor, zeros } from '@tensorflow/tfjs'

@@ -1,7 +1,7 @@
 /**
  * The training loss, which is next-token cross-entropy + LM z-loss + router z-loss as in FlexOlmo's training script
- * (OLMoE-2x7B-anneal.py), and its gradients with respect to the trainable parameters. Knows no optimizer and no data
- * source.
+ * (OLMoE-2x7B-anneal.py), and its gradients with respect to the trainable parameters. Does not know
+ * optimizers or data sources.
  */
 import {
   add,

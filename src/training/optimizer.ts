@@ -1,6 +1,6 @@
 /**
  * AdamW with clipping by global norm, which updates the trainable parameters in place (FlexOlmo paper, section 4.4).
- * Its state is two moments per parameter and a step counter. Knows no model and no tensor library.
+ * Its state is two moments per parameter and a step counter. Does not know models or tensor libraries.
  */
 export interface AdamWInit {
   readonly beta1: number

@@ -1,6 +1,6 @@
 /**
  * The pair model that an owner trains: the frozen public model and one trainable expert, which are both always active
- * (FlexOlmo paper, section 3.3.1). Knows no data and no files.
+ * (FlexOlmo paper, section 3.3.1). Does not know data or files.
  */
 
 import { concat, mul, scalar, type Tensor, tensor } from '@tensorflow/tfjs'

@@ -1,5 +1,5 @@
 /**
- * Computes the `RouterStatistics` of a text. Knows neither whose text it is nor what is published of it.
+ * Computes the `RouterStatistics` of a text. Does not know whose text it is or what of it is published.
  *
  * A document here is a stretch of at most STATISTICS_WINDOW tokens. All documents have the same weight: shares are
  * averaged over the tokens of a document first, then over documents. Replacing one of n documents therefore moves the

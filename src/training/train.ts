@@ -1,6 +1,7 @@
 /**
  * The training loop: an async generator of step reports that stops on `return()` or by its signal, and resumes bit
- * for bit from a checkpoint. Knows neither the source of the text nor where checkpoints are kept.
+ * for bit from a checkpoint. Does not know where the text comes from or where
+ * checkpoints are kept.
  */
 import { InputError } from '../lib/errors.ts'
 import type { Compiled } from '../tensor/engine.ts'

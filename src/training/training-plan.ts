@@ -34,7 +34,7 @@ const SPLIT_TOKENS = 512
 export interface PlanRequest {
   /** Rank of the expert; 0: a whole FFN; undefined: chosen by memory. */
   readonly rank: number | undefined
-  /** Rows of T tokens of one step, before they are split, and micro-batches of as many rows that the user asked for. */
+  /** A step computes `accumulate` times B rows of T tokens, before the plan splits them further. */
   readonly B: number
   readonly T: number
   readonly accumulate: number
