@@ -136,8 +136,9 @@ export async function writeTensorFile(
   const list = [...tensors]
   const total = tensorFileBytes(list, options.metadata)
   await mapDiskErrors(path, async () => {
-    await requireFreeSpace(dirname(path), total)
     await withTemporary(path, async (temporary) => {
+      // After what a killed process has left is removed, which may take all the space.
+      await requireFreeSpace(dirname(path), total)
       await writeNewFile(temporary, tensorFilePieces(list, options), PRIVATE_FILE_MODE)
       await rename(temporary, path)
       await syncDir(dirname(path))
