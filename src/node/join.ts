@@ -16,6 +16,7 @@ import { loadIdentity } from '../identity/key-file.ts'
 import type { PeerIdString } from '../identity/keys.ts'
 import { equalBytes } from '../lib/bytes.ts'
 import { encodeCanonical } from '../lib/canonical-json.ts'
+import { eachPercent } from '../lib/each-percent.ts'
 import { ExchangeError, InputError, VerificationError } from '../lib/errors.ts'
 import { pause } from '../lib/pause.ts'
 import { configToShape } from '../model/config.ts'
@@ -88,9 +89,10 @@ export async function joinConsortium(
     await guest.fetchPublicModel(charter.publicModel)
     const { files } = charter.publicModel
     await installPublicModel(files, paths.publicModel, ({ sha256 }) => blobs.path(sha256), signal)
+    const tell = eachPercent(onEvent, ({ stage }) => stage)
     await checkAsChartered(paths.publicModel, charter.publicModel, {
       signal,
-      onProgress: (done, total) => onEvent({ stage: 'checking', done, total }),
+      onProgress: (done, total) => tell({ stage: 'checking', done, total }),
     })
     const { consortium, token } = invite
     const { peerId } = identity
