@@ -12,6 +12,7 @@ import { chooseFormat, type ServingFormat } from '../inference/serving-format.ts
 import type { WeightChoice } from '../inference/weight-format.ts'
 import type { KeptCodes } from '../inference/weight-loader.ts'
 import type { Digest } from '../lib/bytes.ts'
+import { collectGarbage } from '../lib/collect-garbage.ts'
 import { defaultMemoryBudget } from '../lib/memory.ts'
 import type { Evaluation, HeldOutDocument } from '../model/evaluate.ts'
 import type { CodeFiles } from '../store/code-files.ts'
@@ -182,6 +183,12 @@ export class ComposedModel {
     if (this.#holders > 0) await this.#free.promise
     // Nobody waits for a generator that is still being created.
     this.#ended.abort()
+    await this.#disposeGenerator()
+    if (this.#format?.way === 'held') collectGarbage()
+  }
+
+  /** A function of its own, so that nothing refers to the generator any more when it returns. */
+  async #disposeGenerator(): Promise<void> {
     // A failure to create the generator was thrown to the request that needed it.
     const generator = await this.#generator?.catch(() => undefined)
     this.#generator = undefined
