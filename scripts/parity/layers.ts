@@ -20,7 +20,7 @@ import { LEFT_OUT, type SequenceRouting } from '../../src/model/routing-plan.ts'
 import { solveGate } from '../../src/model/solved-router.ts'
 import type { Param } from '../../src/model/weights.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
-import { wholeGraphScores } from '../../test/support/whole-graph.ts'
+import { wholeGraphScores } from './whole-graph.ts'
 
 const TOLERANCE = 1e-6
 const CONFIG: ModelConfig = {

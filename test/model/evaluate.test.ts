@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { wholeGraphScores } from '../../scripts/parity/whole-graph.ts'
 import { biasName } from '../../src/lib/tensor-names.ts'
 import { createEvaluator, type Evaluation, type EvaluatorInit } from '../../src/model/evaluate.ts'
 import { LEFT_OUT, type SequenceRouting } from '../../src/model/routing-plan.ts'
@@ -7,7 +8,6 @@ import { onnx, oracle } from '../support/engines.ts'
 import { golden, goldenConfig, goldenMixture } from '../support/golden.ts'
 import { ALL, E, GATED, params, prompt, WITHOUT_1 } from '../support/golden-generator.ts'
 import { E as FACTORED_E, factored } from '../support/low-rank.ts'
-import { wholeGraphScores } from '../support/whole-graph.ts'
 
 describe('shares of the routing weight by layer', () => {
   const [, chosen] = Object.entries(golden.cases).find(
