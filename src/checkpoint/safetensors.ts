@@ -15,11 +15,6 @@ import {
 import { limit } from '../lib/limits.ts'
 import { DTYPE_BYTES, type Dtype, METADATA_KEY, parseHeader } from './safetensors-header.ts'
 
-export interface Float32Tensor {
-  readonly shape: readonly number[]
-  readonly data: Float32Array
-}
-
 export interface TensorEntry {
   readonly name: string
   readonly dtype: Dtype

@@ -1,6 +1,6 @@
 /**
- * Writes quantized matrices in the order in which the kernels read them (coded-products.ts), and reads single rows of
- * matrices of every format, in plain JavaScript. Does not know kernels or threads.
+ * The order in which the kernels read coded matrices (coded-products.ts), and a reader of single rows of matrices of every
+ * format, in plain JavaScript. Does not know kernels or threads.
  */
 import {
   BLOCK_COLUMNS,
@@ -13,7 +13,7 @@ import {
   SCALE_BYTES,
 } from './matrix-format.ts'
 import { pairedSize, tileColumns } from './paired-rows.ts'
-import { type Bits, bf16Bits, fromBf16, type QuantizedMatrix } from './quantized.ts'
+import { type Bits, fromBf16 } from './quantized.ts'
 
 /** Place of one code in its record. */
 interface CodePlace {
@@ -25,7 +25,7 @@ interface CodePlace {
   readonly isTop: boolean
 }
 
-function codePlace(bits: Bits, row: number, column: number): CodePlace {
+export function codePlace(bits: Bits, row: number, column: number): CodePlace {
   const rowsOfLane = 64 / bits
   const vector = (column >> 1) * (GROUP_ROWS / rowsOfLane) + Math.floor(row / rowsOfLane)
   const quad = (row % rowsOfLane) >> 2
@@ -34,47 +34,16 @@ function codePlace(bits: Bits, row: number, column: number): CodePlace {
 }
 
 /** Index of a row's scale in its record: those of two quads alternate. */
-function scaleIndex(row: number): number {
+export function scaleIndex(row: number): number {
   return 8 * (row >> 3) + 2 * (row & 3) + ((row >> 2) & 1)
 }
 
 /** Factor of the code's position in its lane, by which the stored scale is divided. */
-function laneFactor(bits: Bits, row: number): number {
+export function laneFactor(bits: Bits, row: number): number {
   return 2 ** ((bits * (row >> 2)) % 16)
 }
 
-const formatOf = (bits: Bits): CodedFormat => (bits === 8 ? 'int8' : 'int4')
 const bitsOf = (format: CodedFormat): Bits => (format === 'int8' ? 8 : 4)
-
-/**
- * Writes a quantized matrix whose width is a multiple of 32 in the format `int8` or `int4`.
- * @param into all `matrixBytes` of the matrix, zeros, at an even address
- */
-export function packMatrix({ bits, O, I, packed, scales }: QuantizedMatrix, into: Uint8Array): void {
-  const format = formatOf(bits)
-  const blocks = I / BLOCK_COLUMNS
-  const size = recordBytes(format)
-  const words = new Uint16Array(into.buffer, into.byteOffset, into.length / 2)
-  const zero = 2 ** (bits - 1)
-  const rows = Math.ceil(O / GROUP_ROWS) * GROUP_ROWS
-  for (let row = 0; row < rows; row++) {
-    const inGroup = row % GROUP_ROWS
-    for (let block = 0; block < blocks; block++) {
-      const at = (((row - inGroup) / GROUP_ROWS) * blocks + block) * size
-      const index = row * blocks + block
-      const scale = row < O ? (scales[index] as number) / laneFactor(bits, inGroup) : 0
-      words[(at + size - SCALE_BYTES) / 2 + scaleIndex(inGroup)] = bf16Bits(scale)
-      for (let column = 0; column < BLOCK_COLUMNS; column++) {
-        const i = index * BLOCK_COLUMNS + column
-        const byte = packed[(i * bits) >> 3] as number
-        const code = row < O ? (bits === 8 ? byte : (byte >> (4 * (i & 1))) & 15) : zero
-        const { lane, shift, isTop } = codePlace(bits, inGroup, column)
-        const word = at / 2 + lane
-        words[word] = (words[word] as number) | ((isTop ? code ^ zero : code) << shift)
-      }
-    }
-  }
-}
 
 /** Reads one row of a matrix in any format as floats. */
 export function readRow(buffer: ArrayBufferLike, matrix: Matrix, row: number, into: Float32Array): void {

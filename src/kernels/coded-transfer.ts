@@ -1,6 +1,6 @@
 /**
  * Kernels that convert one group of 16 rows between floats and the coded formats int8 and int4 (coded-products.ts).
- * `encode` gives the same bits as `quantize` with `packMatrix`. Does not know threads or models.
+ * `encode` gives the same bits as `quantize`. Does not know threads or models.
  */
 import { roundToBf16 } from './bf16-kernels.ts'
 import { BLOCK_COLUMNS, type CodedFormat, GROUP_ROWS, recordBytes, SCALE_BYTES } from './matrix-format.ts'

@@ -73,7 +73,7 @@ const STEPS_AT_ONCE = { 1: 2, 2: 1, 4: 1 } as const
 const PAIR_BYTES = 32
 
 /**
- * Product of paired rows (`pairRows`) with one, two or four vectors. Two rows share each load of the vectors. They are
+ * Product of paired rows with one, two or four vectors. Two rows share each load of the vectors. They are
  * stored in one stream of addresses, because two streams a page apart arrive at a quarter of the speed. The results of
  * consecutive vectors start `stride` bytes apart.
  */

@@ -2,7 +2,7 @@
  * The formats in which the kernels hold weight matrices, and the bytes that each takes. A matrix is one run of bytes in
  * one block of memory. Does not know models.
  *
- * - `fp32`: floats in paired rows (`pairRows` in paired-rows.ts).
+ * - `fp32`: floats in paired rows (paired-rows.ts).
  * - `bf16`: row-major, the bytes of a BF16 tensor in a safetensors file, if the width is at most 4096; wider matrices
  *   are divided into tiles of columns (`tileColumns`), each row-major, one after the other.
  * - `int8`, `int4`: groups of 16 rows, each a sequence of records for 32 columns (coded-products.ts).

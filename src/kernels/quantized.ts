@@ -142,12 +142,6 @@ export function roundToBf16(value: number): number {
   return float[0] as number
 }
 
-/** Upper half of the bits of a float: its bf16 number, if it is one. */
-export function bf16Bits(value: number): number {
-  float[0] = value
-  return (bits32[0] as number) >>> 16
-}
-
 /** The float of a bf16 number. */
 export function fromBf16(bits: number): number {
   bits32[0] = bits << 16

@@ -35,7 +35,7 @@ export interface VectorKernels {
   /** y[row] = W[row] . x for W (rows, width), row-major. */
   dots(x: number, w: number, y: number, rows: number, width: number): void
   /**
-   * Same as `dots` for one tile of a matrix of paired rows (`pairRows`). `rows` is even, except in the last call for a
+   * Same as `dots` for one tile of a matrix of paired rows. `rows` is even, except in the last call for a
    * matrix. `accumulate`: 1 adds to y, 0 overwrites it. `stride`: bytes between the results of consecutive vectors. Two
    * or four vectors alternate in x: the first four values of each in turn, then the next four of each, and so on.
    */

@@ -78,13 +78,6 @@ export class FileHasher {
   }
 }
 
-/** Reference of a file given as bytes or as consecutive parts, without copying them. */
-export function fileRefOf(file: Uint8Array | readonly Uint8Array[]): HashedFile {
-  const hasher = new FileHasher()
-  for (const part of file instanceof Uint8Array ? [file] : file) hasher.update(part)
-  return hasher.finish()
-}
-
 /**
  * Reference of a file on disk, which is read piece by piece.
  * @param onProgress called with the number of bytes read so far

@@ -1,9 +1,10 @@
 import { open, readFile, rm, writeFile } from 'node:fs/promises'
 import { afterAll, describe, expect, it } from 'vitest'
 import { VerifiedFile } from '../../src/composition/verified-file.ts'
-import { type FileRef, fileRefOf } from '../../src/lib/file-ref.ts'
+import type { FileRef } from '../../src/lib/file-ref.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import { BlobStore } from '../../src/store/blob-store.ts'
+import { fileRefOf } from '../support/file-ref.ts'
 import { cleanUp, folder } from '../support/folders.ts'
 
 afterAll(cleanUp)

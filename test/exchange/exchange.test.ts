@@ -9,10 +9,10 @@ import type { ExchangeHandlers } from '../../src/exchange/handlers.ts'
 import { JOIN } from '../../src/exchange/join.ts'
 import { createIdentity, type Identity } from '../../src/identity/keys.ts'
 import { digestOf, utf8 } from '../../src/lib/bytes.ts'
-import { fileRefOf } from '../../src/lib/file-ref.ts'
 import type { MemberAddresses } from '../../src/network/address-table.ts'
 import { Libp2pNetwork } from '../../src/network/libp2p-network.ts'
 import { BlobStore } from '../../src/store/blob-store.ts'
+import { fileRefOf } from '../support/file-ref.ts'
 import { codeOfAsync } from '../support/packages.ts'
 
 const consortium = digestOf(utf8('test consortium'))

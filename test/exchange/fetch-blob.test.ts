@@ -6,10 +6,10 @@ import { decodeBlobRequest } from '../../src/exchange/blob.ts'
 import { fetchBlob } from '../../src/exchange/fetch-blob.ts'
 import { digestOf, equalBytes } from '../../src/lib/bytes.ts'
 import { ExchangeError, FormatError, InputError } from '../../src/lib/errors.ts'
-import { fileRefOf } from '../../src/lib/file-ref.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import { BlobStore } from '../../src/store/blob-store.ts'
 import { fakeNetwork, type Reply } from '../support/fake-network.ts'
+import { fileRefOf } from '../support/file-ref.ts'
 import { codeOfAsync } from '../support/packages.ts'
 
 const CHUNK = 2 ** 20

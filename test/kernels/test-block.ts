@@ -1,6 +1,5 @@
 /** A block of memory with matrices and vectors for tests of the kernels, and plain loops to compare with. */
 import { BlockLayout } from '../../src/kernels/block-layout.ts'
-import { packMatrix } from '../../src/kernels/coded-matrix.ts'
 import {
   isCoded,
   MATRIX_FORMATS,
@@ -8,12 +7,13 @@ import {
   type MatrixFormat,
   matrixBytes,
 } from '../../src/kernels/matrix-format.ts'
-import { pairRows, tileColumns } from '../../src/kernels/paired-rows.ts'
-import { type Bits, bf16Bits, quantize, roundToBf16 } from '../../src/kernels/quantized.ts'
+import { tileColumns } from '../../src/kernels/paired-rows.ts'
+import { type Bits, quantize, roundToBf16 } from '../../src/kernels/quantized.ts'
 import type { Block } from '../../src/kernels/vector-jobs.ts'
 import { ProductInputs, ProductResults } from '../../src/kernels/vector-layout.ts'
 import type { VectorThreads } from '../../src/kernels/vector-threads.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
+import { bf16Bits, packMatrix, pairRows } from './plain-order.ts'
 
 export const FORMATS: readonly MatrixFormat[] = MATRIX_FORMATS
 

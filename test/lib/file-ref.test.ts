@@ -3,14 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { digestOf } from '../../src/lib/bytes.ts'
-import {
-  checkChunkHashes,
-  chunkCount,
-  chunkLength,
-  fileRefOf,
-  fileRefOfPath,
-} from '../../src/lib/file-ref.ts'
+import { checkChunkHashes, chunkCount, chunkLength, fileRefOfPath } from '../../src/lib/file-ref.ts'
 import { limit } from '../../src/lib/limits.ts'
+import { fileRefOf } from '../support/file-ref.ts'
 import { codeOf, content } from '../support/packages.ts'
 
 const CHUNK = limit('chunkBytes')

@@ -1,10 +1,10 @@
 /** A member that signs packages to harm others: files of others, dormant experts, too many packages. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Float32Tensor } from '../../src/checkpoint/safetensors.ts'
 import { concatBytes, type Digest, digestOf } from '../../src/lib/bytes.ts'
-import { fileRefOf } from '../../src/lib/file-ref.ts'
+import type { Param } from '../../src/model/weights.ts'
 import type { FlexMeshNode } from '../../src/node/node.ts'
 import { type Manifest, openManifest } from '../../src/packaging/manifest.ts'
+import { fileRefOf } from '../support/file-ref.ts'
 import { cleanUp } from '../support/folders.ts'
 import { HostileAuthor } from '../support/hostile/author.ts'
 import { type HostileMember, joinAsMember } from '../support/hostile/member.ts'
@@ -79,7 +79,7 @@ async function deliver(files: ReadonlyMap<Digest, Uint8Array>): Promise<readonly
 }
 
 /** The honest weights, changed, as a package that the hostile member serves. */
-function packed(change: (name: string, value: Float32Tensor) => Float32Tensor | undefined) {
+function packed(change: (name: string, value: Param) => Param | undefined) {
   return async (): Promise<{ changes: Partial<Manifest>; bytes: Uint8Array; sha256: Digest }> => {
     const [file] = honest.files
     const tensors = unpackExpert(await archive.blobs.readAll(file.sha256, file.size), honest)

@@ -2,15 +2,15 @@
 import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { Float32Tensor } from '../../src/checkpoint/safetensors.ts'
 import { seal } from '../../src/identity/envelope.ts'
 import { createIdentity, type Identity } from '../../src/identity/keys.ts'
 import { MEDIA_TYPES } from '../../src/identity/media-types.ts'
 import { type Digest, digestOf, toBase64 } from '../../src/lib/bytes.ts'
 import { decodeCanonical, encodeCanonical, type JsonObject } from '../../src/lib/canonical-json.ts'
-import { fileRefOf } from '../../src/lib/file-ref.ts'
+import type { Param } from '../../src/model/weights.ts'
 import type { FlexMeshNode } from '../../src/node/node.ts'
 import { encodeManifest, type Manifest, openManifest } from '../../src/packaging/manifest.ts'
+import { fileRefOf } from '../support/file-ref.ts'
 import { cleanUp } from '../support/folders.ts'
 import { network, now, offerUnchecked, publish, type TestNetwork, train } from '../support/network.ts'
 import { packTensors, unpackExpert } from '../support/package-bytes.ts'
@@ -23,7 +23,7 @@ let hospital: FlexMeshNode
 let university: FlexMeshNode
 /** An honest package of the university, in use at both. */
 let valid: Manifest
-let tensors: Map<string, Float32Tensor>
+let tensors: Map<string, Param>
 
 beforeAll(async () => {
   net = await network(['Hospital', 'University'], await tinyModel())
@@ -73,7 +73,7 @@ function offerFile(file: Manifest['files'][0], dtype = valid.expert.dtype): Prom
 }
 
 /** The honest package with changed tensors, under a manifest that describes them. */
-async function offerTensors(change: (tensors: Map<string, Float32Tensor>) => void): Promise<Digest> {
+async function offerTensors(change: (tensors: Map<string, Param>) => void): Promise<Digest> {
   const copy = new Map([...tensors].map(([name, t]) => [name, { shape: t.shape, data: t.data.slice() }]))
   change(copy)
   const packed = packTensors(copy, 'F32')
@@ -105,7 +105,7 @@ async function refusalOf(offering: () => Promise<Digest>): Promise<string | unde
 /** A change of every tensor whose name contains `part`. */
 const each =
   (part: string, change: (data: Float32Array) => void) =>
-  (all: Map<string, Float32Tensor>): void => {
+  (all: Map<string, Param>): void => {
     for (const [name, { data }] of all) if (name.includes(part)) change(data)
   }
 

@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { digestOf, equalBytes, utf8 } from '../../src/lib/bytes.ts'
-import { chunkLength, fileRefOf } from '../../src/lib/file-ref.ts'
+import { chunkLength } from '../../src/lib/file-ref.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { BlobStore } from '../../src/store/blob-store.ts'
+import { fileRefOf } from '../support/file-ref.ts'
 import { codeOfAsync, content } from '../support/packages.ts'
 
 const CHUNK = limit('chunkBytes')

@@ -7,11 +7,12 @@ import {
   toFloat32,
   writeSafetensors,
 } from '../../src/checkpoint/safetensors.ts'
-import { type FileRef, fileRefOf } from '../../src/lib/file-ref.ts'
+import type { FileRef } from '../../src/lib/file-ref.ts'
 import type { FloatDtype } from '../../src/lib/float-formats.ts'
 import type { Param, Params } from '../../src/model/weights.ts'
 import { checkExpertLayout, type Described, shapeOf } from '../../src/packaging/package.ts'
 import { type ExpertShape, expertTensorNames } from '../../src/packaging/tensor-names.ts'
+import { fileRefOf } from './file-ref.ts'
 
 export interface UnpackedTensor extends Param {
   /** Type in the file. */

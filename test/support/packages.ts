@@ -1,10 +1,10 @@
 /** Packages of a tiny expert, malformed files, and random changes of valid bytes. */
 
-import type { Float32Tensor } from '../../src/checkpoint/safetensors.ts'
 import { concatBytes, type Digest, utf8 } from '../../src/lib/bytes.ts'
 import { FlexMeshError } from '../../src/lib/errors.ts'
 import type { FloatDtype } from '../../src/lib/float-formats.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
+import type { Param } from '../../src/model/weights.ts'
 import type { Manifest } from '../../src/packaging/manifest.ts'
 import { type ExpertShape, expertTensorNames } from '../../src/packaging/tensor-names.ts'
 import { NO_STATEMENT } from '../../src/statements/statement.ts'
@@ -76,9 +76,9 @@ export const TINY_EXPERT: ExpertShape = {
 }
 
 /** Random tensors of an expert. */
-export function tinyTensors(shape: ExpertShape = TINY_EXPERT, seed = 1): Map<string, Float32Tensor> {
+export function tinyTensors(shape: ExpertShape = TINY_EXPERT, seed = 1): Map<string, Param> {
   const random = mulberry32(seed)
-  const tensors = new Map<string, Float32Tensor>()
+  const tensors = new Map<string, Param>()
   for (const [name, { shape: dimensions }] of expertTensorNames(shape)) {
     const size = dimensions.reduce((product, dimension) => product * dimension, 1)
     tensors.set(name, { shape: dimensions, data: Float32Array.from({ length: size }, () => random() - 0.5) })

@@ -1,7 +1,7 @@
 /** Test vectors of section Files and chunks. */
 import { concatBytes, toHex } from '../../../src/lib/bytes.ts'
-import { fileRefOf } from '../../../src/lib/file-ref.ts'
 import { limit } from '../../../src/lib/limits.ts'
+import { fileRefOf } from '../../support/file-ref.ts'
 import { type Case, type Vector, vectorsOf } from '../vector.ts'
 
 export function chunkVectors(): Vector[] {
