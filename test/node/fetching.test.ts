@@ -239,7 +239,10 @@ describe('experts', () => {
     await publish(archive, 'law', { domain: 'first' })
     await net.accepted(1)
     const second = await publish(archive, 'law', { domain: 'second' })
-    await net.watch.until('the second', () => inUse(hospital).join() === second)
+    await net.watch.until(
+      'the second',
+      () => inUse(hospital).join() === second && hospital.states.get(second) === undefined,
+    )
     for (const node of [hospital, archive]) {
       const { packages } = await run<{ packages: PackageReport[] }>(node, 'experts')
       const seen = packages.map(({ domain, state }) => `${domain} ${state}`).sort()
