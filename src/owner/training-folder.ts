@@ -19,6 +19,7 @@ import type { RouterKind } from '../model/gates.ts'
 import type { Expert } from '../model/params.ts'
 import { wholeValues } from '../model/weights.ts'
 import { openExpertFile } from '../packaging/package.ts'
+import type { DpParameters } from '../privacy/mechanism.ts'
 
 /** Bits per byte of the public model (before) and of the pair (after). */
 export interface Score {
@@ -77,6 +78,8 @@ export interface TrainResult {
   readonly warnings?: readonly CorpusWarning[]
   /** What was read from the owner's files and what was left out; absent for training elsewhere. */
   readonly reading?: ReadingReport
+  /** Parameters of the differentially private training; absent if nothing protects the text in the weights. */
+  readonly privacy?: DpParameters
 }
 
 /** Its presence marks a training as finished. */
@@ -213,7 +216,7 @@ async function loadExpert(config: ModelConfig, path: string): Promise<Expert> {
 }
 
 function readResult(bytes: Uint8Array): TrainResult {
-  const json = JSON.parse(fromUtf8(bytes)) as Pick<TrainResult, 'own' | 'public' | 'calibration'>
+  const json = JSON.parse(fromUtf8(bytes)) as Pick<TrainResult, 'own' | 'public' | 'calibration' | 'privacy'>
   const fields = new Fields(json, RESULT_FILE)
   return {
     name: fields.text('name', 64),
@@ -225,6 +228,7 @@ function readResult(bytes: Uint8Array): TrainResult {
     ...(json.own === undefined ? {} : { own: json.own }),
     ...(json.public === undefined ? {} : { public: json.public }),
     ...(json.calibration === undefined ? {} : { calibration: json.calibration }),
+    ...(json.privacy === undefined ? {} : { privacy: json.privacy }),
     ...(fields.has('reading') ? { reading: readReport(fields.object('reading')) } : {}),
   }
 }
