@@ -20,25 +20,49 @@ export interface Run {
   readonly prompt: Int32Array
 }
 
+/** A token of an answer, with the routing weight of each expert in the order of the composition, public model first. */
+interface TokenShares {
+  readonly text: string
+  readonly shares: readonly number[]
+}
+
+/** Decimals of a routing weight in an answer: enough for a picture, and a third of the bytes of a double. */
+const SHARE_DECIMALS = 4
+
 /** Running totals of an answer: its tokens, its routing shares, and why it ends. */
 class Tally {
   tokens = 0
   finish: 'stop' | 'length' = 'stop'
   readonly #shares: ShareTally
+  /** Tokens that no chunk has listed yet. Only filled if the request asks for them. */
+  #listed: TokenShares[] = []
 
   /** @param experts number of experts, the public one included */
   constructor(experts: number) {
     this.#shares = new ShareTally(experts)
   }
 
-  add({ tokens, shares }: Piece): void {
+  add({ text, tokens, shares }: Piece, isListed: boolean): void {
     this.tokens = tokens ?? this.tokens + 1
-    if (shares !== undefined) this.#shares.add(shares)
+    if (shares === undefined) return
+    this.#shares.add(shares)
+    if (isListed) this.#listed.push({ text: text.toWellFormed(), shares: Array.from(shares, roundedShare) })
+  }
+
+  /** The tokens since the last call. */
+  takeTokens(): TokenShares[] {
+    const tokens = this.#listed
+    this.#listed = []
+    return tokens
   }
 
   shares(): number[] {
     return this.#shares.shares()
   }
+}
+
+function roundedShare(weight: number): number {
+  return Number(weight.toFixed(SHARE_DECIMALS))
 }
 
 /**
@@ -50,12 +74,12 @@ async function* textOf(
   tally: Tally,
   signal: AbortSignal,
 ): AsyncGenerator<string, void, void> {
-  const { stop, maxTokens } = request
+  const { stop, maxTokens, tokenShares } = request
   const heldBack = Math.max(0, ...stop.map((sequence) => sequence.length - 1))
   let rest = ''
   let finish: Piece['finish']
   for await (const piece of engine.generate(request, prompt, signal)) {
-    tally.add(piece)
+    tally.add(piece, tokenShares)
     finish = piece.finish
     rest += piece.text
     const stopsAt = Math.min(...stop.map((sequence) => rest.indexOf(sequence)).filter((at) => at >= 0))
@@ -104,7 +128,7 @@ export async function wholeAnswer(run: Run, signal: AbortSignal): Promise<object
  */
 export async function* streamedAnswer(run: Run, signal: AbortSignal): AsyncGenerator<string, void, void> {
   const isChat = run.kind === 'chat'
-  const { includeUsage } = run.request
+  const { includeUsage, tokenShares } = run.request
   const first = head(run, isChat ? 'chat.completion.chunk' : 'text_completion')
   const tally = new Tally(run.engine.experts.length)
   const chunk = (choice: object, finish: string | null, more: object = {}): string => {
@@ -116,7 +140,11 @@ export async function* streamedAnswer(run: Run, signal: AbortSignal): AsyncGener
   for await (const text of textOf(run, tally, signal)) {
     if (!hasBegun) yield role
     hasBegun = true
-    if (text !== '') yield chunk(isChat ? { delta: { content: text } } : { text }, null)
+    const tokens = tally.takeTokens()
+    // A token whose text is held back, because it may begin a stop sequence, is listed as soon as it is computed.
+    if (text === '' && tokens.length === 0) continue
+    const more = tokenShares ? { flexmesh: { experts: run.engine.experts, tokens } } : {}
+    yield chunk(isChat ? { delta: { content: text } } : { text }, null, more)
   }
   const end = isChat ? { delta: {} } : { text: '' }
   yield chunk(end, tally.finish, { flexmesh: attribution(run, tally) })
@@ -138,13 +166,14 @@ function usage({ prompt }: Run, { tokens }: Tally): Record<string, number> {
  */
 function attribution({ engine, servedBy, request }: Run, tally: Tally): object {
   const { composition, experts } = engine
-  const { seed, ignored } = request
+  const { seed, ignored, stream, tokenShares } = request
   const shares = tally.shares()
   return {
     composition,
     served_by: servedBy,
     seed,
     ...(ignored.length === 0 ? {} : { ignored }),
+    ...(tokenShares && !stream ? { tokens: tally.takeTokens() } : {}),
     experts:
       servedBy === 'node' ? experts.map((label, e) => ({ ...label, share: shares[e] as number })) : experts,
   }

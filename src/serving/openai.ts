@@ -28,6 +28,8 @@ export interface InferenceRequest {
   readonly stop: readonly string[]
   readonly stream: boolean
   readonly includeUsage: boolean
+  /** Whether the answer lists its tokens, each with the routing weight of every expert. */
+  readonly tokenShares: boolean
   readonly include?: readonly string[]
   readonly exclude?: readonly string[]
   /** Names of members that have no effect, in their order; not more than `MAX_IGNORED`. */
@@ -53,6 +55,7 @@ const KNOWN = new Set([
   'stream_options',
   'user',
   'experts',
+  'token_shares',
 ])
 
 /**
@@ -92,6 +95,7 @@ export function parseRequest(
     stop: readStop(value['stop']),
     stream: boolean(value['stream'], 'stream'),
     includeUsage: readStreamOptions(value['stream_options'], ignore),
+    tokenShares: boolean(value['token_shares'], 'token_shares'),
     ...readExperts(value['experts']),
     ignored,
   }

@@ -107,3 +107,35 @@ describe('the text of a stream', () => {
     await fc.assert(property, { seed: 15, numRuns: 500 })
   })
 })
+
+describe('the tokens of an answer', () => {
+  const weights = [0.25, 0.75]
+  const run = (more: object): Run => {
+    const made = runOf([], more)
+    const engine = {
+      ...made.engine,
+      generate: async function* () {
+        for (const text of ['Hel', 'lo', '!']) yield { text, shares: Float32Array.from(weights) }
+      },
+    }
+    return { ...made, engine }
+  }
+  const listed = ['Hel', 'lo', '!'].map((text) => ({ text, shares: weights }))
+  const tokensOf = (answer: unknown): unknown =>
+    (answer as { flexmesh: { tokens?: unknown } }).flexmesh.tokens
+
+  it('are listed with the weight of every expert if the request asks for them', async () => {
+    expect(tokensOf(await wholeAnswer(run({ token_shares: true }), signal))).toEqual(listed)
+    expect(tokensOf(await wholeAnswer(run({}), signal))).toBeUndefined()
+  })
+
+  it('are each listed once in a stream, also those that are held back before a stop sequence', async () => {
+    const chunks = await chunksOf(run({ token_shares: true, stop: ['lo!'] }))
+    expect(textsOf(chunks).join('')).toBe('Hel')
+    const all = chunks.flatMap((chunk) => {
+      const { flexmesh } = chunk as { flexmesh?: { tokens?: unknown[] } }
+      return flexmesh?.tokens ?? []
+    })
+    expect(all).toEqual(listed)
+  })
+})
