@@ -80,7 +80,11 @@ export const LAYERS: readonly Layer[] = [
     imports: ['lib', 'identity', 'store', 'consortium'],
     holds: 'signed statements, heads, withdrawals, the log of every publisher',
   },
-  { name: 'privacy', imports: ['lib', 'model', 'inference'], holds: 'noise for router statistics' },
+  {
+    name: 'privacy',
+    imports: ['lib', 'model', 'inference'],
+    holds: 'privacy accountant, noise for router statistics',
+  },
   {
     name: 'training',
     imports: ['lib', 'data', 'tensor', 'model', 'privacy'],

@@ -13,6 +13,7 @@ import type { Expert } from '../model/params.ts'
 import type { EvalResult, Manifest } from '../packaging/manifest.ts'
 import type { ExpertShape } from '../packaging/tensor-names.ts'
 import { noisedStatistics } from '../privacy/noise.ts'
+import { checkStatedEpsilon } from '../privacy/stated-epsilon.ts'
 import type { Score, TrainResult } from './training-folder.ts'
 
 export interface PublishRequest {
@@ -47,8 +48,12 @@ export interface ReleasedExpert {
 /** Manifests state bits per byte in millionths. */
 const MICRO = 1e6
 
-/** @throws InputError `not-found` if noise is asked for but the expert has no statistics. */
+/**
+ * @throws InputError `not-found` if noise is asked for but the expert has no statistics; `mismatch` for a training
+ * that states a lower epsilon than its parameters give.
+ */
 export function release({ expert, result }: TrainedExpert, request: PublishRequest): ReleasedExpert {
+  if (result.privacy !== undefined) checkStatedEpsilon(result.privacy)
   const { statistics } = expert
   const documents = result.statisticsDocuments
   const { statistics: choice, epsilonMilli } = request
