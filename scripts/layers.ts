@@ -93,7 +93,7 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: 'packaging',
-    imports: ['lib', 'identity', 'model/weights', 'checkpoint', 'statements'],
+    imports: ['lib', 'identity', 'model/weights', 'checkpoint', 'consortium', 'statements'],
     holds: 'manifest, expert package, allowed tensors',
   },
   {

@@ -35,6 +35,7 @@ import {
   type Publication,
   type PublishOptions,
 } from './pipeline/before-signing.ts'
+import { actOnChained, logChained } from './pipeline/chained-effects.ts'
 import { actOnFork, ingestHead } from './pipeline/forks.ts'
 import { acceptanceContext, fetchFile, judgeOwn, judgeWeightsOf, queued } from './pipeline/judging.ts'
 import {
@@ -149,6 +150,14 @@ export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolea
         wasForked = parts.statements.isForked(publisher)
         if (!(await logManifest(parts, statement))) return false
         if (parts.standing.add(statement)) parts.queue.add(queued(statement))
+        return true
+      }
+      case 'chained': {
+        const { statement: further } = statement
+        publisher = further.value.publisher
+        wasForked = parts.statements.isForked(publisher)
+        if (!(await logChained(parts, further))) return false
+        await actOnChained(parts, further)
         return true
       }
       case 'head':

@@ -6,7 +6,7 @@ import { FormatError, InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 
 export const MEMBER_ROLES = ['founder', 'member'] as const
-const REVOCATION_REASONS = ['left', 'compromised', 'other'] as const
+export const REVOCATION_REASONS = ['left', 'compromised', 'other'] as const
 export type RevocationReason = (typeof REVOCATION_REASONS)[number]
 
 export interface Member {

@@ -8,6 +8,9 @@ export const MEDIA_TYPES = {
   manifest: 'application/vnd.flexmesh.manifest.v1+json',
   head: 'application/vnd.flexmesh.head.v1+json',
   withdrawal: 'application/vnd.flexmesh.withdrawal.v1+json',
+  proposal: 'application/vnd.flexmesh.proposal.v1+json',
+  endorsement: 'application/vnd.flexmesh.endorsement.v1+json',
+  leave: 'application/vnd.flexmesh.leave.v1+json',
   verdict: 'application/vnd.flexmesh.verdict.v1+json',
   membershipRequest: 'application/vnd.flexmesh.membership-request.v1+json',
 } as const

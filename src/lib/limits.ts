@@ -287,6 +287,11 @@ export const LIMITS = {
     why: 'owners renew consent at least twice a year',
   },
   rosterLifetime: { value: 365 * DAY_SECONDS, unit: 'seconds', why: 'membership is confirmed yearly' },
+  proposalLifetime: {
+    value: 30 * DAY_SECONDS,
+    unit: 'seconds',
+    why: 'a proposal without its quorum after a month is made again, for the members of that day',
+  },
   clockSkew: { value: 300, unit: 'seconds', why: 'clocks of institutions differ by minutes at most' },
   inviteLifetime: {
     value: 7 * DAY_SECONDS,

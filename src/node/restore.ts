@@ -5,10 +5,14 @@
 import { refusedEnvelope, type Verdict } from '../acceptance/accept.ts'
 import { readLoggedManifest } from '../acceptance/logged-manifest.ts'
 import type { PackageState } from '../acceptance/package-states.ts'
+import { readEnvelope } from '../identity/envelope.ts'
+import { MEDIA_TYPES } from '../identity/media-types.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { FlexMeshError } from '../lib/errors.ts'
+import { readLoggedChained } from '../packaging/chained-kinds.ts'
 import { type Manifest, openManifest } from '../packaging/manifest.ts'
 import type { ManifestStatement } from '../packaging/open-statement.ts'
+import { restoreChained } from '../pipeline/chained-effects.ts'
 import { queued } from '../pipeline/judging.ts'
 import { isRefusal, type Parts } from '../pipeline/parts.ts'
 import { openWithdrawal } from '../statements/withdrawal.ts'
@@ -35,7 +39,7 @@ export async function restore(parts: Parts): Promise<void> {
   for await (const { envelope, digest: id } of parts.statements.all()) {
     const manifest = readLoggedManifest(envelope)
     if (manifest !== undefined) packages.push({ id, envelope, manifest })
-    else restoreWithdrawal(parts, envelope)
+    else restoreOther(parts, id, envelope)
   }
   const standing: { readonly logged: LoggedPackage; readonly verdict: Verdict | undefined }[] = []
   const withdrawn: LoggedPackage[] = []
@@ -99,12 +103,18 @@ async function keepsFile(
   return isExpired && manifest.expiresAt + KEPT_AFTER_CONSENT > now()
 }
 
-function restoreWithdrawal(parts: Parts, envelope: Uint8Array): void {
+function restoreOther(parts: Parts, id: Digest, envelope: Uint8Array): void {
   try {
+    const { payloadType, payload } = readEnvelope(envelope)
+    if (payloadType !== MEDIA_TYPES.withdrawal) {
+      const statement = readLoggedChained(payloadType, payload, { id, envelope })
+      if (statement !== undefined) restoreChained(parts, statement)
+      return
+    }
     const { publisher, manifests, reason } = openWithdrawal(envelope).withdrawal
     parts.accepted.rememberWithdrawal(publisher, manifests, reason)
   } catch (error) {
-    parts.log.warn('a withdrawal in the log cannot be read and has no effect', error)
+    parts.log.warn('a statement in the log cannot be read and has no effect', error)
   }
 }
 

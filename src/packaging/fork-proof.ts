@@ -41,6 +41,8 @@ function claimsOf(envelope: Uint8Array): Claims {
       return linkClaims(statement.manifest, statement.id)
     case 'withdrawal':
       return linkClaims(statement.withdrawal, statement.id)
+    case 'chained':
+      return linkClaims(statement.statement.value, statement.statement.id)
     case 'head': {
       const { publisher, consortium, seq, last } = statement.head
       return { publisher, consortium, places: new Map(seq === 0 ? [] : [[seq, last]]) }

@@ -6,6 +6,13 @@
 import { LENGTH_BYTES } from '../checkpoint/safetensors.ts'
 import { DTYPE_BYTES } from '../checkpoint/safetensors-header.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
+import {
+  type ChainLink,
+  openStatement,
+  readChainLink,
+  readLabel,
+  readValidity,
+} from '../identity/statement.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { decodeCanonical, encodeCanonical, type JsonObject, type JsonValue } from '../lib/canonical-json.ts'
 import { FormatError } from '../lib/errors.ts'
@@ -13,13 +20,6 @@ import { Fields } from '../lib/fields.ts'
 import { type FileRef, readFileRef } from '../lib/file-ref.ts'
 import type { FloatDtype } from '../lib/float-formats.ts'
 import { limit } from '../lib/limits.ts'
-import {
-  type ChainLink,
-  openStatement,
-  readChainLink,
-  readLabel,
-  readValidity,
-} from '../statements/statement.ts'
 import { type ExpertShape, expertDataBytes, tensorsPerLayer } from './tensor-names.ts'
 
 export interface Manifest extends ChainLink {

@@ -8,6 +8,7 @@ import type { Digest } from '../lib/bytes.ts'
 import { VerificationError } from '../lib/errors.ts'
 import { type Head, openHead } from '../statements/head.ts'
 import { openWithdrawal, type Withdrawal } from '../statements/withdrawal.ts'
+import { type ChainedStatement, openChained } from './chained-kinds.ts'
 import { type Manifest, openManifest } from './manifest.ts'
 
 export interface ManifestStatement {
@@ -38,7 +39,18 @@ export interface HeadStatement {
   readonly envelope: Uint8Array
 }
 
-export type OpenedStatement = ManifestStatement | WithdrawalStatement | RosterStatement | HeadStatement
+/** A statement of a kind in the table of chained-kinds.ts. */
+export interface FurtherStatement {
+  readonly kind: 'chained'
+  readonly statement: ChainedStatement
+}
+
+export type OpenedStatement =
+  | ManifestStatement
+  | WithdrawalStatement
+  | RosterStatement
+  | HeadStatement
+  | FurtherStatement
 
 /** @throws FormatError; VerificationError, `wrong-type` for what members do not exchange as statements. */
 export function openStatementOfAnyKind(envelope: Uint8Array): OpenedStatement {
@@ -52,7 +64,10 @@ export function openStatementOfAnyKind(envelope: Uint8Array): OpenedStatement {
       return { kind: 'roster', envelope }
     case MEDIA_TYPES.head:
       return { kind: 'head', head: openHead(envelope).head, envelope }
-    default:
+    default: {
+      const statement = openChained(payloadType, envelope)
+      if (statement !== undefined) return { kind: 'chained', statement }
       throw new VerificationError('wrong-type', `no statement has the type ${payloadType}`)
+    }
   }
 }

@@ -5,12 +5,18 @@
 
 import type { PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
+import {
+  NO_STATEMENT,
+  openStatement,
+  readDigestSet,
+  readPeerId,
+  readValidity,
+} from '../identity/statement.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { decodeCanonical, encodeCanonical } from '../lib/canonical-json.ts'
 import { FormatError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
-import { NO_STATEMENT, openStatement, readDigestSet, readPeerId, readValidity } from './statement.ts'
 
 export interface Head {
   readonly consortium: Digest

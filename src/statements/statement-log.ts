@@ -8,6 +8,13 @@ import type { Membership } from '../consortium/membership.ts'
 import { readEnvelope, seal } from '../identity/envelope.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
+import {
+  type ChainLink,
+  type ChainTip,
+  NO_STATEMENT,
+  placeInChain,
+  readChainLink,
+} from '../identity/statement.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { decodeCanonical } from '../lib/canonical-json.ts'
 import { decodeCbor } from '../lib/cbor.ts'
@@ -15,10 +22,9 @@ import { FlexMeshError, PolicyError, VerificationError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
 import { Serial } from '../lib/serial.ts'
-import type { Catalogue, NewStatement } from '../store/catalogue.ts'
+import type { Catalogue, Change, NewStatement } from '../store/catalogue.ts'
 import { decodeForkFrame, encodeFork, type Fork, type ForkEnvelopes } from './fork.ts'
 import { encodeHead, type Head, openHead } from './head.ts'
-import { type ChainLink, type ChainTip, NO_STATEMENT, placeInChain, readChainLink } from './statement.ts'
 
 export interface StatementLogInit {
   readonly identity: Identity
@@ -30,7 +36,8 @@ export interface StatementLogInit {
 
 /** A statement whose signature was verified, as it is stored in its publisher's log. */
 export interface LoggedStatement {
-  readonly kind: 'manifest' | 'withdrawal'
+  /** Kind of the statement, which decides how much of the log it may fill. */
+  readonly kind: string
   readonly link: ChainLink
   readonly consortium: Digest
   /** Digest of the payload. */
@@ -38,6 +45,8 @@ export interface LoggedStatement {
   readonly envelope: Uint8Array
   /** Our own statement that nobody has seen: if it does not fit, it is dropped and proves no fork. */
   readonly isDraft?: true
+  /** Written together with the statement, if it is new. */
+  readonly changes?: readonly Change[]
 }
 
 /** What the asking node holds of one publisher. */
@@ -64,8 +73,9 @@ export type Offered =
 /** Maximum number of statements in one read from disk. */
 const PAGE = 256
 
-/** Share of a publisher's log that manifests may fill. The rest is for withdrawals, which must always find room. */
-const MANIFESTS_SHARE = 3 / 4
+/** Shares of a publisher's log that kinds of statements may fill. The rest is for withdrawals, which must always find room. */
+const SHARES: Readonly<Record<string, number>> = { manifest: 3 / 4, withdrawal: 1 }
+const SHARE_OF_OTHERS = 7 / 8
 
 export class StatementLog {
   readonly #init: StatementLogInit
@@ -139,7 +149,7 @@ export class StatementLog {
     if (held === id) return false
     await this.#checkPlace(statement, held)
     await this.#checkRoom(statement)
-    await catalogue.append({ publisher, seq, digest: id, envelope })
+    await catalogue.append({ publisher, seq, digest: id, envelope }, statement.changes)
     this.#held.set(publisher, { seq, digest: id })
     if (publisher === identity.peerId && kind === 'withdrawal') this.#rememberWithdrawal(id)
     return true
@@ -147,7 +157,7 @@ export class StatementLog {
 
   /** @throws PolicyError `quota`. */
   async #checkRoom({ kind, link: { publisher, seq }, envelope }: LoggedStatement): Promise<void> {
-    const share = kind === 'manifest' ? MANIFESTS_SHARE : 1
+    const share = SHARES[kind] ?? SHARE_OF_OTHERS
     const bytes = ((await this.#init.catalogue.tip(publisher))?.bytes ?? 0) + envelope.length
     const mostStatements = share * limit('statementsPerPublisher')
     const mostBytes = share * limit('logBytesPerPublisher')

@@ -5,10 +5,10 @@
 
 import type { PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
+import { type ChainLink, openStatement, readChainLink, readDigestSet } from '../identity/statement.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { decodeCanonical, encodeCanonical } from '../lib/canonical-json.ts'
 import { Fields } from '../lib/fields.ts'
-import { type ChainLink, openStatement, readChainLink, readDigestSet } from './statement.ts'
 
 const WITHDRAWAL_REASONS = ['owner-request', 'superseded', 'error'] as const
 

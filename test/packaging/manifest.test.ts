@@ -3,11 +3,11 @@ import { describe, expect, it } from 'vitest'
 import { seal } from '../../src/identity/envelope.ts'
 import { createIdentity } from '../../src/identity/keys.ts'
 import { MEDIA_TYPES } from '../../src/identity/media-types.ts'
+import { NO_STATEMENT } from '../../src/identity/statement.ts'
 import { type Digest, digestOf, fromUtf8, utf8 } from '../../src/lib/bytes.ts'
 import { encodeCanonical } from '../../src/lib/canonical-json.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { decodeManifest, encodeManifest, type Manifest, openManifest } from '../../src/packaging/manifest.ts'
-import { NO_STATEMENT } from '../../src/statements/statement.ts'
 import { codeOf, mutate, tinyManifest } from '../support/packages.ts'
 
 const anna = createIdentity(new Uint8Array(32).fill(1))

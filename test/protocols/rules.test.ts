@@ -3,11 +3,11 @@ import { describe, expect, it } from 'vitest'
 import { seal } from '../../src/identity/envelope.ts'
 import { createIdentity } from '../../src/identity/keys.ts'
 import { MEDIA_TYPES } from '../../src/identity/media-types.ts'
+import { openStatement } from '../../src/identity/statement.ts'
 import { concatBytes, digestOf, fromUtf8, utf8 } from '../../src/lib/bytes.ts'
 import { encodeCanonical } from '../../src/lib/canonical-json.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { encodeManifest, openManifest } from '../../src/packaging/manifest.ts'
-import { openStatement } from '../../src/statements/statement.ts'
 import { codeOf, tinyManifest } from '../support/packages.ts'
 
 const publisher = createIdentity(new Uint8Array(32).fill(0x11))

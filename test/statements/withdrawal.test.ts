@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { seal } from '../../src/identity/envelope.ts'
 import { MEDIA_TYPES } from '../../src/identity/media-types.ts'
+import { NO_STATEMENT } from '../../src/identity/statement.ts'
 import { type Digest, digestOf } from '../../src/lib/bytes.ts'
 import { encodeCanonical } from '../../src/lib/canonical-json.ts'
-import { NO_STATEMENT } from '../../src/statements/statement.ts'
 import {
   decodeWithdrawal,
   encodeWithdrawal,

@@ -17,12 +17,18 @@ import {
 import { seal } from '../../src/identity/envelope.ts'
 import { createIdentity, type Identity } from '../../src/identity/keys.ts'
 import { MEDIA_TYPES } from '../../src/identity/media-types.ts'
+import { type Chained, type ChainTip, NO_STATEMENT } from '../../src/identity/statement.ts'
 import { type Digest, digestOf, utf8 } from '../../src/lib/bytes.ts'
 import type { ModelShape, PublicFile } from '../../src/lib/model-shape.ts'
+import {
+  CHAINED_KINDS,
+  type ChainedKindName,
+  type ChainedStatement,
+  type ChainedValues,
+} from '../../src/packaging/chained-kinds.ts'
 import { encodeManifest, type Manifest } from '../../src/packaging/manifest.ts'
 import type { ManifestStatement, WithdrawalStatement } from '../../src/packaging/open-statement.ts'
 import { encodeHead, type Head } from '../../src/statements/head.ts'
-import { type ChainTip, NO_STATEMENT } from '../../src/statements/statement.ts'
 import type { LoggedStatement } from '../../src/statements/statement-log.ts'
 import { encodeWithdrawal, type Withdrawal } from '../../src/statements/withdrawal.ts'
 import { TINY_EXPERT, tinyManifest } from './packages.ts'
@@ -57,6 +63,11 @@ export interface Publisher {
   manifest(changes?: Partial<Manifest>): ManifestStatement
   /** The next statement, a withdrawal of packages. */
   withdrawal(manifests: readonly Digest[], changes?: Partial<Withdrawal>): WithdrawalStatement
+  /** The next statement, of another kind. */
+  chained<K extends ChainedKindName>(
+    kind: K,
+    fields: Omit<ChainedValues[K], keyof Chained> & Partial<Chained>,
+  ): ChainedStatement<K>
   /** A head that names the latest statement. */
   head(changes?: Partial<Head>): Uint8Array
   /** The same key with the same statements so far, which can sign others from here on: a fork. */
@@ -217,6 +228,18 @@ function publisherOf(init: PublisherInit, start: ChainTip | undefined): Publishe
       }
       const payload = encodeWithdrawal(withdrawal)
       return { kind: 'withdrawal', withdrawal, ...sign('withdrawal', withdrawal.seq, payload) }
+    },
+    chained<K extends ChainedKindName>(
+      kind: K,
+      fields: Omit<ChainedValues[K], keyof Chained> & Partial<Chained>,
+    ) {
+      const { mediaType, encode } = CHAINED_KINDS[kind]
+      // The common fields and those of the kind are all fields of its value.
+      const value = { ...next(), consortium, issuedAt: NOW, ...fields } as ChainedValues[K]
+      const payload = encode(value)
+      const id = digestOf(payload)
+      tip = { seq: value.seq, digest: id }
+      return { kind, value, id, envelope: seal(mediaType, payload, signers) }
     },
     head(changes = {}) {
       const issuedAt = changes.issuedAt ?? NOW

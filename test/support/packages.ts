@@ -1,5 +1,6 @@
 /** Packages of a tiny expert, malformed files, and random changes of valid bytes. */
 
+import { NO_STATEMENT } from '../../src/identity/statement.ts'
 import { concatBytes, type Digest, utf8 } from '../../src/lib/bytes.ts'
 import { FlexMeshError } from '../../src/lib/errors.ts'
 import type { FloatDtype } from '../../src/lib/float-formats.ts'
@@ -7,7 +8,6 @@ import { mulberry32 } from '../../src/lib/random.ts'
 import type { Param } from '../../src/model/weights.ts'
 import type { Manifest } from '../../src/packaging/manifest.ts'
 import { type ExpertShape, expertTensorNames } from '../../src/packaging/tensor-names.ts'
-import { NO_STATEMENT } from '../../src/statements/statement.ts'
 import { packTensors } from './package-bytes.ts'
 
 /** The code of the FlexMeshError that `action` throws, or `accept`. Rethrows any other error. */

@@ -1,9 +1,9 @@
 /** Signs manifests with any fields, and withdrawals. Two authors of one member sign two histories. */
 import { seal } from '../../../src/identity/envelope.ts'
 import { MEDIA_TYPES } from '../../../src/identity/media-types.ts'
+import { type ChainTip, NO_STATEMENT } from '../../../src/identity/statement.ts'
 import { type Digest, digestOf } from '../../../src/lib/bytes.ts'
 import { encodeManifest, type Manifest } from '../../../src/packaging/manifest.ts'
-import { type ChainTip, NO_STATEMENT } from '../../../src/statements/statement.ts'
 import { encodeWithdrawal } from '../../../src/statements/withdrawal.ts'
 import type { HostileMember } from './member.ts'
 

@@ -1,8 +1,9 @@
 /** Test vectors of section Head. */
+
+import { NO_STATEMENT } from '../../../src/identity/statement.ts'
 import { fromUtf8 } from '../../../src/lib/bytes.ts'
 import { encodeCanonical } from '../../../src/lib/canonical-json.ts'
 import { limit } from '../../../src/lib/limits.ts'
-import { NO_STATEMENT } from '../../../src/statements/statement.ts'
 import { type Case, type Vector, vectorsOf } from '../vector.ts'
 import { digest, publisher } from './fixtures.ts'
 

@@ -1,7 +1,8 @@
 /** Test vectors of section Withdrawal. */
+
+import { NO_STATEMENT } from '../../../src/identity/statement.ts'
 import { fromUtf8 } from '../../../src/lib/bytes.ts'
 import { encodeCanonical } from '../../../src/lib/canonical-json.ts'
-import { NO_STATEMENT } from '../../../src/statements/statement.ts'
 import { type Case, type Vector, vectorsOf } from '../vector.ts'
 import { digest, publisher } from './fixtures.ts'
 

@@ -1,15 +1,15 @@
 /**
- * Implements protocols/expert-package (v1.0.0), section "Statements": the fields that manifests, heads and withdrawals
- * share, and the chain that a publisher's statements form. Does not know the store, the roster and the clock.
+ * Implements protocols/expert-package (v1.0.0), sections "Statements" and "Chain": the fields that statements share, and
+ * the chain that a publisher's statements form. Does not know the store, the roster and the clock.
  */
 
-import { openEnvelope } from '../identity/envelope.ts'
-import type { PeerIdString } from '../identity/keys.ts'
-import type { MediaType } from '../identity/media-types.ts'
 import { type Digest, digestOf, parseDigest } from '../lib/bytes.ts'
 import { FormatError, VerificationError } from '../lib/errors.ts'
 import type { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
+import { openEnvelope } from './envelope.ts'
+import type { PeerIdString } from './keys.ts'
+import type { MediaType } from './media-types.ts'
 
 /** Value of `prev` in a publisher's first statement. */
 export const NO_STATEMENT: Digest = `sha256:${'0'.repeat(64)}`
@@ -25,6 +25,13 @@ export interface ChainLink {
   readonly seq: number
   /** Digest of the payload of the statement before; NO_STATEMENT in the first. */
   readonly prev: Digest
+}
+
+/** The fields of every statement that belongs to its publisher's chain. */
+export interface Chained extends ChainLink {
+  readonly consortium: Digest
+  /** Unix seconds. */
+  readonly issuedAt: number
 }
 
 /** The latest known statement of a publisher. */

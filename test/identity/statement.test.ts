@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
+import { NO_STATEMENT, placeInChain } from '../../src/identity/statement.ts'
 import { type Digest, digestOf } from '../../src/lib/bytes.ts'
-import { NO_STATEMENT, placeInChain } from '../../src/statements/statement.ts'
 import { codeOf } from '../support/packages.ts'
 
 const digest = (byte: number): Digest => digestOf(Uint8Array.of(byte))

@@ -1,0 +1,76 @@
+/**
+ * The table of the kinds of statements that belong to their publisher's chain, besides manifests and withdrawals. A new
+ * kind is a media type, a codec, one row here, and one row in pipeline/chained-effects.ts, which says what a node does
+ * with a statement of this kind. Opening, logging, sending and proofs of forks work for all kinds in the same way.
+ */
+import { decodeEndorsement, type Endorsement, encodeEndorsement } from '../consortium/endorsement.ts'
+import { decodeLeave, encodeLeave, type Leave } from '../consortium/leave.ts'
+import { decodeProposal, encodeProposal, type Proposal } from '../consortium/proposal.ts'
+import { MEDIA_TYPES, type MediaType } from '../identity/media-types.ts'
+import { type Chained, openStatement } from '../identity/statement.ts'
+import type { Digest } from '../lib/bytes.ts'
+
+interface ChainedKind<T extends Chained> {
+  readonly mediaType: MediaType
+  /** @throws FormatError for a value that `decode` would refuse. */
+  readonly encode: (value: T) => Uint8Array
+  /** @throws FormatError, VerificationError. */
+  readonly decode: (payload: Uint8Array) => T
+}
+
+/** The value of each kind. */
+export interface ChainedValues {
+  readonly proposal: Proposal
+  readonly endorsement: Endorsement
+  readonly leave: Leave
+}
+export type ChainedKindName = keyof ChainedValues
+
+export const CHAINED_KINDS: { readonly [K in ChainedKindName]: ChainedKind<ChainedValues[K]> } = {
+  proposal: { mediaType: MEDIA_TYPES.proposal, encode: encodeProposal, decode: decodeProposal },
+  endorsement: { mediaType: MEDIA_TYPES.endorsement, encode: encodeEndorsement, decode: decodeEndorsement },
+  leave: { mediaType: MEDIA_TYPES.leave, encode: encodeLeave, decode: decodeLeave },
+}
+
+const KINDS = Object.keys(CHAINED_KINDS) as ChainedKindName[]
+
+/** A statement of one of these kinds whose signature was verified. */
+export interface ChainedStatement<K extends ChainedKindName = ChainedKindName> {
+  readonly kind: K
+  readonly value: ChainedValues[K]
+  /** Digest of the payload. */
+  readonly id: Digest
+  readonly envelope: Uint8Array
+}
+
+/**
+ * Open an envelope of a kind in this table.
+ * @returns undefined if its payload type is of another kind. @throws FormatError, VerificationError.
+ */
+export function openChained(payloadType: string, envelope: Uint8Array): ChainedStatement | undefined {
+  const kind = kindOf(payloadType)
+  return kind === undefined ? undefined : openOf(kind, envelope)
+}
+
+/**
+ * Read a statement from a log, whose signature was verified before it was logged.
+ * @returns undefined if its payload type is of another kind. @throws FormatError, VerificationError.
+ */
+export function readLoggedChained(
+  payloadType: string,
+  payload: Uint8Array,
+  { id, envelope }: Pick<ChainedStatement, 'id' | 'envelope'>,
+): ChainedStatement | undefined {
+  const kind = kindOf(payloadType)
+  return kind === undefined ? undefined : { kind, value: CHAINED_KINDS[kind].decode(payload), id, envelope }
+}
+
+function kindOf(payloadType: string): ChainedKindName | undefined {
+  return KINDS.find((kind) => CHAINED_KINDS[kind].mediaType === payloadType)
+}
+
+function openOf<K extends ChainedKindName>(kind: K, envelope: Uint8Array): ChainedStatement<K> {
+  const { mediaType, decode } = CHAINED_KINDS[kind]
+  const { value, id } = openStatement<ChainedValues[K]>(envelope, mediaType, decode)
+  return { kind, value, id, envelope }
+}
