@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { epsilonOf, noiseFor, type SubsampledGaussian, stepRdp } from '../../src/privacy/accountant.ts'
@@ -79,6 +80,33 @@ describe('published epsilons', () => {
     expect(olderEpsilon(mechanism, 1e-5)).toBeCloseTo(published, 2)
     expect(epsilon(mechanism, 1e-5)).toBeCloseTo(ours, 3)
   })
+})
+
+/** Computed by scripts/parity/accountant_vectors.py. */
+interface StoredCase {
+  readonly mechanisms: readonly SubsampledGaussian[]
+  readonly delta: number
+  readonly rdp: number
+  readonly order: number
+  readonly opacus: number
+  readonly lower: number
+  readonly upper: number
+}
+const { cases } = JSON.parse(readFileSync(new URL('accountant-vectors.json', import.meta.url), 'utf8')) as {
+  cases: StoredCase[]
+}
+
+describe('epsilons by dp-accounting and Opacus', () => {
+  it.each(cases.map((stored) => [JSON.stringify(stored.mechanisms), stored] as const))(
+    'equal ours and are above the smallest epsilon: %s',
+    (_, { mechanisms, delta, rdp, order, opacus, lower }) => {
+      const ours = epsilonOf(mechanisms, delta)
+      expect(relative(ours.epsilon, rdp)).toBeLessThan(1e-9)
+      expect(relative(ours.epsilon, opacus)).toBeLessThan(1e-9)
+      expect(ours.order).toBe(order)
+      expect(ours.epsilon).toBeGreaterThan(lower)
+    },
+  )
 })
 
 describe('every epsilon', () => {
