@@ -124,6 +124,7 @@ export const LAYERS: readonly Layer[] = [
       'model',
       'checkpoint',
       'packaging',
+      'privacy/accountant',
       'telemetry',
     ],
     holds: 'ordered checks, policy, measurement, verdicts, accepted experts',

@@ -15,6 +15,7 @@ import {
   checkChain,
   checkConsortium,
   checkFileRole,
+  checkPrivacy,
   checkPublicModel,
   checkShape,
   checkSigner,
@@ -68,6 +69,8 @@ export interface AcceptanceContext {
     readonly weights: WeightMap
   }
   readonly policy: AcceptancePolicy
+  /** Peer id of this node, which asks no guarantee of its own experts. Default: none is its own. */
+  readonly self?: string
   /** Whether the publisher of a package has withdrawn it. */
   readonly isWithdrawn: (publisher: string, id: Digest) => boolean
   /** Whether a publisher signed two statements for one place in its log. */
@@ -115,6 +118,7 @@ export const MANIFEST_CHECKS: readonly Check<OpenedManifest, AcceptanceContext>[
   { id: 'shape', run: checkShape },
   { id: 'file-role', run: checkFileRole },
   { id: 'statistics-documents', run: checkStatisticsDocuments },
+  { id: 'privacy', run: checkPrivacy },
 ]
 
 /** Checks of the tensors. */

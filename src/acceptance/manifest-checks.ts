@@ -5,7 +5,12 @@
 import { mayPublish } from '../consortium/roster.ts'
 import { PolicyError, VerificationError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
+import type { DpStatement } from '../packaging/manifest-privacy.ts'
+import { ACCOUNTANT, epsilonOf } from '../privacy/accountant.ts'
 import type { AcceptanceContext, OpenedManifest } from './accept.ts'
+
+const MICRO = 1e6
+const NANO = 1e9
 
 /** @throws VerificationError `wrong-consortium`. */
 export function checkConsortium({ manifest }: OpenedManifest, { consortium }: AcceptanceContext): void {
@@ -96,4 +101,54 @@ export function checkStatisticsDocuments({ manifest }: OpenedManifest): void {
       `its router statistics average over ${documents} documents, at least ${least} are needed to hide one`,
     )
   }
+}
+
+/**
+ * Cannot know whether the publisher trained as it states.
+ * @throws PolicyError `privacy-statement` for an epsilon that does not follow from its parameters, `privacy-required`
+ * if this node asks for a lower one.
+ */
+export function checkPrivacy(
+  { manifest }: OpenedManifest,
+  { policy: { maxEpsilonMicro }, self }: Pick<AcceptanceContext, 'policy' | 'self'>,
+): void {
+  const { privacy } = manifest
+  if (privacy?.mechanism === 'dp-sgd' && privacy.accountant === ACCOUNTANT) checkArithmetic(privacy)
+  if (maxEpsilonMicro === undefined || manifest.publisher === self) return
+  const most = `this node accepts only experts that state an epsilon of at most ${maxEpsilonMicro / MICRO}`
+  if (privacy?.mechanism !== 'dp-sgd') {
+    const found = privacy === undefined ? 'does not state any guarantee' : 'states that it has no guarantee'
+    throw new PolicyError('privacy-required', `${most}, and this one ${found}`)
+  }
+  if (privacy.accountant !== ACCOUNTANT) {
+    throw new PolicyError(
+      'privacy-required',
+      `${most}, and cannot compute that of the accountant "${privacy.accountant}"; it knows ${ACCOUNTANT}`,
+    )
+  }
+  if (privacy.epsilonMicro > maxEpsilonMicro) {
+    throw new PolicyError('privacy-required', `${most}, and this one states ${privacy.epsilonMicro / MICRO}`)
+  }
+}
+
+/** @throws PolicyError `privacy-statement`. */
+function checkArithmetic(statement: DpStatement): void {
+  const { epsilonMicro, deltaInverse, truncationDeltaInverse, statisticsNoiseMicro } = statement
+  const training = {
+    noiseMultiplier: statement.noiseMicro / MICRO,
+    sampleRate: statement.sampleRateNano / NANO,
+    steps: statement.steps,
+  }
+  const statistics = { noiseMultiplier: statisticsNoiseMicro / MICRO, sampleRate: 1, steps: 1 }
+  const truncation = truncationDeltaInverse === 0 ? 0 : 1 / truncationDeltaInverse
+  const { epsilon } = epsilonOf(
+    statisticsNoiseMicro === 0 ? [training] : [training, statistics],
+    1 / deltaInverse - truncation,
+  )
+  // A publisher rounds to millionths.
+  if (epsilon * MICRO <= epsilonMicro + 1) return
+  throw new PolicyError(
+    'privacy-statement',
+    `states an epsilon of ${epsilonMicro / MICRO}, but its noise, sample rate and steps give ${epsilon.toPrecision(6)}`,
+  )
 }

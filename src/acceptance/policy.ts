@@ -19,6 +19,11 @@ export interface AcceptancePolicy {
   readonly maxPublicLoss: number
   /** Maximum relative increase of bits per byte on the node's own held-out text. */
   readonly maxOwnLoss: number
+  /**
+   * Maximum epsilon, in millionths, that the manifest of another member's expert may state. Undefined: experts without
+   * a guarantee are accepted, too.
+   */
+  readonly maxEpsilonMicro?: number
 }
 
 export const DEFAULT_POLICY: AcceptancePolicy = {
@@ -44,4 +49,9 @@ export const DEFAULT_POLICY: AcceptancePolicy = {
   // With router rows, honest experts cost up to 12 % at the size of the sample, with gates less. An expert that hijacks
   // the routing takes all of the text.
   maxOwnLoss: 0.15,
+}
+
+/** `policy` with a bound on epsilon; undefined asks for no guarantee. */
+export function policyWith(maxEpsilonMicro: number | undefined, policy = DEFAULT_POLICY): AcceptancePolicy {
+  return maxEpsilonMicro === undefined ? policy : { ...policy, maxEpsilonMicro }
 }

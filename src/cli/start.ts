@@ -1,6 +1,6 @@
 /** The command `start`: runs the node until it is interrupted, and prints what happens in it. */
 import { listenOption, ROUTER } from '../commands/common-parameters.ts'
-import { option, path, text, usage, whole, withDefault } from '../commands/parameters.ts'
+import { option, path, text, thousandthsOrNone, usage, whole, withDefault } from '../commands/parameters.ts'
 import { endingConsentLine } from '../commands/release-lines.ts'
 import { duration } from '../commands/terminal.ts'
 import { shortDigest } from '../lib/bytes.ts'
@@ -16,11 +16,12 @@ import type { RunningNode } from './running-node.ts'
 export const MAX_PORT = 65_535
 export const DEFAULT_PORT = 8080
 const MAX_URL = 2048
+const MAX_EPSILON_MILLI = 1e9
 
 export const START = localCommand({
   name: 'start',
   usage:
-    'start [--port N] [--listen ADDRESS] [--router auto|solved|rows] [--upstream URL --upstream-composition FILE]',
+    'start [--port N] [--listen ADDRESS] [--max-epsilon E|none] [--router auto|solved|rows] [--upstream URL --upstream-composition FILE]',
   parameters: {
     port: withDefault(
       option('port', 'port of the API on 127.0.0.1 (default 8080; 0: any free port)', whole(0, MAX_PORT)),
@@ -28,6 +29,11 @@ export const START = localCommand({
     ),
     listen: listenOption(
       'address to listen on from now on, as in /ip4/0.0.0.0/tcp/4002; stored in settings.json',
+    ),
+    maxEpsilonMilli: option(
+      'max-epsilon',
+      'accept only experts of other members that state an epsilon of at most this, as in 8, or "none" to accept all; stored in settings.json',
+      thousandthsOrNone(MAX_EPSILON_MILLI),
     ),
     router: ROUTER,
     upstream: option(
@@ -41,7 +47,7 @@ export const START = localCommand({
       path,
     ),
   },
-  async work(context, { port, listen, router, upstream: url, upstreamComposition }) {
+  async work(context, { port, listen, maxEpsilonMilli, router, upstream: url, upstreamComposition }) {
     const { home, engine, weights, memory, output, signal } = context
     const log = createLog(output)
     const upstream = await upstreamOf(url, upstreamComposition)
@@ -49,6 +55,10 @@ export const START = localCommand({
     if (listen !== undefined) {
       const { changeListenAddresses } = await import('../node/found.ts')
       await changeListenAddresses(home, listen)
+    }
+    if (maxEpsilonMilli !== undefined) {
+      const { changeMaxEpsilon } = await import('../node/found.ts')
+      await changeMaxEpsilon(home, maxEpsilonMilli === 0 ? undefined : 1000 * maxEpsilonMilli)
     }
     const { startNode } = await import('./running-node.ts')
     const running = await startNode({
@@ -122,8 +132,18 @@ function printAddresses({ node, api }: RunningNode, upstream: Upstream | undefin
         : [
             `answers come from ${upstream.url.href}, which routes by router rows: an export cannot hold a gate`,
           ]),
+      ...guaranteeLines(node),
     ],
   )
+}
+
+/** What this node asks of the experts of others, unless it asks for nothing. */
+function guaranteeLines({ settings: { maxEpsilonMicro } }: RunningNode['node']): string[] {
+  return maxEpsilonMicro === undefined
+    ? []
+    : [
+        `accepts only experts of other members that state an epsilon of at most ${maxEpsilonMicro / 1e6}; "flexmesh start --max-epsilon none" ends this`,
+      ]
 }
 
 /** The format of the weights, unless the model is so small that it does not matter. */

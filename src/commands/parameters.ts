@@ -122,6 +122,15 @@ export function thousandths(min: number, max: number): Kind<number> {
   }
 }
 
+/** As `thousandths` from 1 to `max`; the word `none` is 0. */
+export function thousandthsOrNone(max: number): Kind<number> {
+  const number = thousandths(1, max)
+  return {
+    parse: (given, title) => (given === 'none' ? 0 : number.parse(given, title)),
+    decode: (fields, key) => fields.uint(key, max),
+  }
+}
+
 /** A number of bytes from `min` to `max`, as in `12GB`, `12GiB` or `12000000000`. */
 export function byteSize(min: number, max: number): Kind<number> {
   return {

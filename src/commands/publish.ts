@@ -5,7 +5,7 @@ import { InputError } from '../lib/errors.ts'
 import type { FloatDtype } from '../lib/float-formats.ts'
 import { reporting } from '../lib/reporting.ts'
 import type { Derivation } from '../owner/pack-training.ts'
-import type { PublishRequest, ReleaseSummary } from '../owner/release.ts'
+import type { ReleaseSummary } from '../owner/release.ts'
 import type { Score } from '../owner/training-folder.ts'
 import { calibrationWords } from './calibration-words.ts'
 import { nodeCommand } from './command.ts'
@@ -68,13 +68,10 @@ export const PUBLISH = nodeCommand({
       'reduce the difference from the public FFN to this rank, and show what is kept',
       RANK,
     ),
-    statistics: withDefault<PublishRequest['statistics']>(
-      option(
-        'router-statistics',
-        'exact (default), noised or none: the share of each token in the text, from which routing gates are computed',
-        oneOf('exact', 'noised', 'none'),
-      ),
-      'exact',
+    statistics: option(
+      'router-statistics',
+      'exact, noised or none: the share of each token in the text, from which routing gates are computed (default exact; none for a training with --epsilon)',
+      oneOf('exact', 'noised', 'none'),
     ),
     epsilonMilli: withDefault(
       option(

@@ -3,6 +3,7 @@
  * ends.
  */
 import type { ReleaseSummary } from '../owner/release.ts'
+import { privacyWords } from './privacy-words.ts'
 import { bits, day, daysLeft } from './terminal.ts'
 
 const MICRO = 1e6
@@ -19,10 +20,8 @@ export function releaseLines(summary: ReleaseSummary): string[] {
       `${(bytes / 1e6).toFixed(1)} MB, signed: ${weights} (${dtype}), router rows and biases of ${layers} layers`,
     ],
     ['statistics', statisticsLine(summary)],
-    [
-      'stated',
-      `domain "${domain}", ${training.documents} documents, ${training.tokens} tokens, ${training.steps} steps${scores(summary)}`,
-    ],
+    ['stated', `domain "${domain}", ${sizeWords(training)}${training.steps} steps${scores(summary)}`],
+    ['privacy', privacyWords(summary.privacy)],
     ['licence', licenceLine(license)],
     [
       'to',
@@ -54,6 +53,11 @@ export function endingConsentLine({ expert, institution, isOwn, ...end }: Ending
     ? `to renew it, run: flexmesh publish ${expert}`
     : `${institution} renews it by publishing it again`
   return `warning: ${what} ends on ${day(end.expiresAt)}, ${daysLeft(end.daysLeft)}; ${next}`
+}
+
+/** Manifests with a guarantee do not state the size of the text. */
+function sizeWords({ documents, tokens }: ReleaseSummary['training']): string {
+  return documents === 0 && tokens === 0 ? '' : `${documents} documents, ${tokens} tokens, `
 }
 
 function statisticsLine({ statistics }: ReleaseSummary): string {

@@ -45,6 +45,8 @@ export const POLICY_CODES = [
   'router-norm',
   'statistics-documents',
   'statistics-shares',
+  'privacy-statement',
+  'privacy-required',
   'load-share',
   'gate-share',
   'harms-public',

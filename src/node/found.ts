@@ -50,6 +50,20 @@ export async function changeListenAddresses(home: string, listen: readonly strin
   await saveSettings(paths, { ...(await loadSettings(paths)), listen })
 }
 
+/**
+ * Choose which experts of other members are accepted from the next start of the node on.
+ * @param epsilonMicro maximum epsilon that a manifest may state, in millionths; undefined asks for no guarantee.
+ * @throws InputError `no-home`.
+ */
+export async function changeMaxEpsilon(home: string, epsilonMicro: number | undefined): Promise<void> {
+  const paths = homePaths(home)
+  const { maxEpsilonMicro: _, ...settings } = await loadSettings(paths)
+  await saveSettings(paths, {
+    ...settings,
+    ...(epsilonMicro === undefined ? {} : { maxEpsilonMicro: epsilonMicro }),
+  })
+}
+
 /** A home folder that `initHome` created. */
 export interface SetupInit {
   readonly home: string

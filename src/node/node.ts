@@ -5,7 +5,7 @@
 import '../lib/node20.ts'
 import { type AcceptedExpert, AcceptedExperts } from '../acceptance/accepted-experts.ts'
 import { type PackageState, PackageStates } from '../acceptance/package-states.ts'
-import { DEFAULT_POLICY } from '../acceptance/policy.ts'
+import { policyWith } from '../acceptance/policy.ts'
 import { AcceptanceQueue } from '../acceptance/queue.ts'
 import { Standing } from '../acceptance/standing.ts'
 import { Verdicts } from '../acceptance/verdicts.ts'
@@ -126,6 +126,7 @@ export class FlexMeshNode {
     const onEvent = init.onEvent ?? (() => undefined)
     const log = init.log ?? SILENT
     const { signal } = this.#stopping
+    const policy = policyWith(settings.maxEpsilonMicro, init.policy)
     this.#init = init
     this.paths = homePaths(init.home)
     this.identity = identity
@@ -196,7 +197,7 @@ export class FlexMeshNode {
       statements,
       trainings: this.trainings,
       mark: opened.mark,
-      policy: init.policy ?? DEFAULT_POLICY,
+      policy,
       jobs: this.activities,
       queue: new AcceptanceQueue({
         prepare: (queued, inner) => prepare(this.#parts, queued, inner),
@@ -210,7 +211,7 @@ export class FlexMeshNode {
       space,
       verdicts: this.verdicts,
       accepted: this.accepted,
-      standing: new Standing((init.policy ?? DEFAULT_POLICY).maxPackagesPerPublisher, now),
+      standing: new Standing(policy.maxPackagesPerPublisher, now),
       composer: this.composer,
       signing: new Serial(),
       fetch: (file, { signal: caller, onProgress }) =>

@@ -8,6 +8,7 @@ import type { PackageState } from '../acceptance/package-states.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { ExchangeError } from '../lib/errors.ts'
 import type { Manifest } from '../packaging/manifest.ts'
+import type { PrivacyStatement } from '../packaging/manifest-privacy.ts'
 import type { Parts } from '../pipeline/parts.ts'
 
 /** State of a package in words that do not change. */
@@ -37,6 +38,8 @@ export interface PackageReport {
   readonly expert?: string
   readonly domain?: string
   readonly license?: string
+  /** What its publisher states about privacy; undefined for an older manifest, which does not state anything. */
+  readonly privacy?: PrivacyStatement
   /** Size of the file. */
   readonly bytes?: number
   /** End of the consent, Unix seconds. */
@@ -128,8 +131,8 @@ async function reportOf(parts: Parts, id: Digest, known: Known): Promise<Package
   }
 }
 
-function factsOf({ domain, license, files: [{ size: bytes }], expiresAt }: Manifest) {
-  return { domain, license, bytes, expiresAt }
+function factsOf({ domain, license, privacy, files: [{ size: bytes }], expiresAt }: Manifest) {
+  return { domain, license, ...(privacy === undefined ? {} : { privacy }), bytes, expiresAt }
 }
 
 function stateOf({ accepted }: Parts, known: Known): ReportedState {

@@ -1,6 +1,7 @@
 /**
  * Restores the state of a node from its disk when it opens: withdrawals first, then the accepted experts. Packages
- * without a verdict, and those that only the time of the clock made invalid, are judged again, in the queue.
+ * without a verdict, those that only the time of the clock made invalid, and those that were judged under another bound
+ * on epsilon are judged again, in the queue.
  */
 import { refusedEnvelope, type Verdict } from '../acceptance/accept.ts'
 import { readLoggedManifest } from '../acceptance/logged-manifest.ts'
@@ -16,6 +17,7 @@ import { restoreChained } from '../pipeline/chained-effects.ts'
 import { queued } from '../pipeline/judging.ts'
 import { isRefusal, type Parts } from '../pipeline/parts.ts'
 import { openWithdrawal } from '../statements/withdrawal.ts'
+import { isOfOtherPolicy } from './policy-change.ts'
 import { isRefusedByClock } from './validity.ts'
 
 interface LoggedPackage {
@@ -54,6 +56,8 @@ export async function restore(parts: Parts): Promise<void> {
       // An earlier version had no places, and only this node may have the file.
       const isOwn = logged.manifest.publisher === parts.identity.peerId
       if (isOwn || verdict?.outcome === 'accepted') kept.push(logged)
+    } else if (isOfOtherPolicy(verdict, logged, { policy: parts.policy, self: parts.identity.peerId })) {
+      standing.push({ logged, verdict: undefined })
     } else if (verdict === undefined || verdict.outcome === 'accepted') {
       const unended = await verdicts.unendedJudgings(logged.id)
       if (unended >= MAX_UNENDED) suspects.push(logged)

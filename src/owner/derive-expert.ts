@@ -12,7 +12,7 @@ import { calibrate } from './calibrate.ts'
 import { ownHeldOut, publicHeldOut } from './held-out.ts'
 import type { OwnerWorkplace } from './owner-jobs.ts'
 import type { Derivation } from './pack-training.ts'
-import type { PublishRequest, TrainedExpert } from './release.ts'
+import { type PublishRequest, statisticsChoice, type TrainedExpert } from './release.ts'
 import { publicStatistics } from './statistics.ts'
 import { loadConstantRows, loadTrained, needsCalibration, trainingDirs } from './training-folder.ts'
 
@@ -41,7 +41,7 @@ export async function derive(
   if (rank !== undefined) checkRank(publicModel.config, rank)
   const trained = await loadTrained(publicModel, training, name)
   // Without statistics, nodes route the expert by its rows.
-  const withStatistics = statistics !== 'none'
+  const withStatistics = statisticsChoice(statistics, trained.result) !== 'none'
   if (rank === undefined && !(await needsCalibration(training, name, withStatistics))) {
     return { trained, derivation: undefined }
   }

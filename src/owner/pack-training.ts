@@ -46,6 +46,8 @@ export interface PackedTraining {
   readonly shape: ExpertShape
   readonly statistics: Omit<ReleasedExpert, 'expert'>
   readonly result: TrainResult
+  /** Number of trainings on any of the text from which this one was chosen, itself included. */
+  readonly tunedRuns: number
   /** Undefined if the expert is published as `train` released it. */
   readonly derivation: Derivation | undefined
 }
@@ -77,7 +79,7 @@ export async function packTraining(
     const file = await (into === undefined
       ? hashPieces(pieces, signal)
       : writeHashedFile(into, pieces, signal))
-    return { file, shape: packed.shape, statistics, result: trained.result, derivation }
+    return { file, shape: packed.shape, statistics, result: trained.result, tunedRuns: 1, derivation }
   } finally {
     await scratchWeights.remove()
   }

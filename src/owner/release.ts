@@ -12,9 +12,12 @@ import { limit } from '../lib/limits.ts'
 import type { Expert } from '../model/params.ts'
 import type { EvalResult, Manifest } from '../packaging/manifest.ts'
 import type { ExpertShape } from '../packaging/tensor-names.ts'
-import { noisedStatistics } from '../privacy/noise.ts'
+import { noisedStatistics, noiseMultiplier } from '../privacy/noise.ts'
 import { checkStatedEpsilon } from '../privacy/stated-epsilon.ts'
+import { privacyStatement } from './privacy-statement.ts'
 import type { Score, TrainResult } from './training-folder.ts'
+
+export type StatisticsChoice = 'exact' | 'noised' | 'none'
 
 export interface PublishRequest {
   /** Sign although the home was copied or restored and no member has been reached since. */
@@ -26,8 +29,11 @@ export interface PublishRequest {
   readonly dtype: FloatDtype
   /** Reduce the difference from the public FFN to this rank. */
   readonly rank?: number | undefined
-  /** How the expert's router statistics are published. */
-  readonly statistics: 'exact' | 'noised' | 'none'
+  /**
+   * How the expert's router statistics are published. Undefined: exact ones, or none if the training had a guarantee,
+   * because exact statistics are outside of it.
+   */
+  readonly statistics?: StatisticsChoice | undefined
   /** Epsilon of the noise in thousandths; 0 without noise. */
   readonly epsilonMilli: number
 }
@@ -43,20 +49,34 @@ export interface ReleasedExpert {
   /** Number of documents that the published statistics average over; 0 without statistics. */
   readonly statisticsDocuments: number
   readonly statisticsEpsilonMilli: number
+  /**
+   * Standard deviation of the noise in the statistics as a multiple of the maximum change by one unit of the training's
+   * guarantee; 0 without noise, and for a training without a guarantee.
+   */
+  readonly statisticsNoise: number
 }
 
 /** Manifests state bits per byte in millionths. */
 const MICRO = 1e6
 
+/** How the statistics of a training are published if the owner chose `choice`. */
+export function statisticsChoice(
+  choice: StatisticsChoice | undefined,
+  { privacy }: Pick<TrainResult, 'privacy'>,
+): StatisticsChoice {
+  return choice ?? (privacy === undefined ? 'exact' : 'none')
+}
+
 /**
- * @throws InputError `not-found` if noise is asked for but the expert has no statistics; `mismatch` for a training
- * that states a lower epsilon than its parameters give.
+ * @throws InputError `not-found` if noise is asked for but the expert has no statistics; `usage` for statistics that a
+ * training's guarantee does not cover; `mismatch` for a training that states a lower epsilon than its parameters give.
  */
 export function release({ expert, result }: TrainedExpert, request: PublishRequest): ReleasedExpert {
-  if (result.privacy !== undefined) checkStatedEpsilon(result.privacy)
   const { statistics } = expert
-  const documents = result.statisticsDocuments
-  const { statistics: choice, epsilonMilli } = request
+  const { privacy, statisticsDocuments: documents } = result
+  const { epsilonMilli } = request
+  const choice = statisticsChoice(request.statistics, result)
+  if (privacy !== undefined) checkStatedEpsilon(privacy)
   if (choice === 'noised' && (statistics === undefined || documents === 0)) {
     throw new InputError(
       'not-found',
@@ -68,14 +88,31 @@ export function release({ expert, result }: TrainedExpert, request: PublishReque
       expert: { ...expert, statistics: undefined },
       statisticsDocuments: 0,
       statisticsEpsilonMilli: 0,
+      statisticsNoise: 0,
     }
   }
-  if (choice === 'exact') return { expert, statisticsDocuments: documents, statisticsEpsilonMilli: 0 }
+  if (choice === 'exact') {
+    if (privacy !== undefined) throw outsideGuarantee(request.name, 'exact router statistics are')
+    return { expert, statisticsDocuments: documents, statisticsEpsilonMilli: 0, statisticsNoise: 0 }
+  }
+  const perUnit = result.statisticsPerUnit
+  if (privacy !== undefined && perUnit === undefined) {
+    throw outsideGuarantee(request.name, 'the number of pieces of one unit in its router statistics is')
+  }
+  const epsilon = epsilonMilli / 1000
   return {
-    expert: { ...expert, statistics: noisedStatistics(statistics, documents, epsilonMilli / 1000) },
+    expert: { ...expert, statistics: noisedStatistics(statistics, documents, epsilon) },
     statisticsDocuments: documents,
     statisticsEpsilonMilli: epsilonMilli,
+    statisticsNoise: perUnit === undefined ? 0 : noiseMultiplier(epsilon) / perUnit,
   }
+}
+
+function outsideGuarantee(name: string, subject: string): InputError {
+  return new InputError(
+    'usage',
+    `${name} was trained with --epsilon, and ${subject} outside of its guarantee; publish it with --router-statistics none`,
+  )
 }
 
 /** What a manifest states about its consortium. */
@@ -89,15 +126,18 @@ export interface ManifestContext {
 
 /**
  * The manifest of a released expert, packed and ready to sign, with `link` as its position in the publisher's log.
+ * @param tunedRuns number of trainings on any of the text from which this one was chosen, itself included.
  */
 export function describeExpert(
   context: ManifestContext,
   request: PublishRequest,
-  statistics: Omit<ReleasedExpert, 'expert'>,
+  { statisticsNoise, ...statistics }: Omit<ReleasedExpert, 'expert'>,
   packed: { readonly file: FileRef; readonly shape: ExpertShape },
   result: TrainResult,
   link: Pick<Manifest, 'publisher' | 'seq' | 'prev'>,
+  tunedRuns: number,
 ): Manifest {
+  const isPrivate = result.privacy !== undefined
   return {
     ...link,
     consortium: context.consortium,
@@ -108,12 +148,14 @@ export function describeExpert(
     expert: { name: request.name, dtype: request.dtype, ...packed.shape, ...statistics },
     files: [{ role: 'expert', ...packed.file }],
     training: {
-      documents: result.documents,
-      tokens: result.tokens,
+      // Exact figures of the text are outside of a guarantee.
+      documents: isPrivate ? 0 : result.documents,
+      tokens: isPrivate ? 0 : result.tokens,
       steps: result.steps,
       replayShareMilli: result.replayShareMilli,
     },
-    eval: [...evalResult('own', result.own), ...evalResult('public', result.public)],
+    eval: [...(isPrivate ? [] : evalResult('own', result.own)), ...evalResult('public', result.public)],
+    privacy: privacyStatement(result.privacy, { statisticsNoise, tunedRuns }),
     license: request.license,
     domain: request.domain,
     ext: {},
@@ -145,6 +187,7 @@ export interface ReleaseSummary {
   }
   readonly training: Manifest['training']
   readonly eval: Manifest['eval']
+  readonly privacy: Manifest['privacy']
   readonly license: string
   readonly domain: string
   /** Names of the members that receive it; institutions that join later receive it too. */
@@ -157,7 +200,7 @@ export interface ReleaseSummary {
 
 /** @param recipients names of the other members */
 export function summarizeRelease(
-  { expert, files: [file], training, eval: scores, license, domain, expiresAt }: Manifest,
+  { expert, files: [file], training, eval: scores, privacy, license, domain, expiresAt }: Manifest,
   recipients: readonly string[],
   replaces: readonly Digest[],
 ): ReleaseSummary {
@@ -176,6 +219,7 @@ export function summarizeRelease(
     ...(tokens === 0 ? {} : { statistics: { tokens, documents, epsilonMilli } }),
     training,
     eval: scores,
+    privacy,
     license,
     domain,
     recipients,

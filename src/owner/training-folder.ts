@@ -55,6 +55,11 @@ export interface TrainResult {
   readonly replayShareMilli: number
   /** Number of documents that the expert's router statistics average over; 0 without statistics. */
   readonly statisticsDocuments: number
+  /**
+   * Maximum number of these documents that come from one unit of `privacy`; absent if it is not bounded or if nothing
+   * protects the text.
+   */
+  readonly statisticsPerUnit?: number
   /** Rank of the trained difference from the public FFN, 0 for a whole FFN; absent for training elsewhere. */
   readonly rank?: number
   /**
@@ -229,6 +234,7 @@ function readResult(bytes: Uint8Array): TrainResult {
     ...(json.public === undefined ? {} : { public: json.public }),
     ...(json.calibration === undefined ? {} : { calibration: json.calibration }),
     ...(json.privacy === undefined ? {} : { privacy: json.privacy }),
+    ...(fields.has('statisticsPerUnit') ? { statisticsPerUnit: fields.uint('statisticsPerUnit') } : {}),
     ...(fields.has('reading') ? { reading: readReport(fields.object('reading')) } : {}),
   }
 }

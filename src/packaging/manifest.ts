@@ -20,6 +20,7 @@ import { Fields } from '../lib/fields.ts'
 import { type FileRef, readFileRef } from '../lib/file-ref.ts'
 import type { FloatDtype } from '../lib/float-formats.ts'
 import { limit } from '../lib/limits.ts'
+import { checkPrivateFacts, type PrivacyStatement, readPrivacy } from './manifest-privacy.ts'
 import { type ExpertShape, expertDataBytes, tensorsPerLayer } from './tensor-names.ts'
 
 export interface Manifest extends ChainLink {
@@ -37,6 +38,8 @@ export interface Manifest extends ChainLink {
   readonly files: readonly [ExpertFile]
   readonly training: TrainingFacts
   readonly eval: readonly EvalResult[]
+  /** Undefined if the publisher does not state whether anything protects its text. */
+  readonly privacy?: PrivacyStatement
   /** SPDX expression. */
   readonly license: string
   /** The subject of the text, for people to read. */
@@ -101,6 +104,7 @@ export function decodeManifest(bytes: Uint8Array): Manifest {
     files: readFiles(fields),
     training: readTraining(fields.object('training')),
     eval: fields.list('eval', EVAL_SETS.length, readEval),
+    ...(fields.has('privacy') ? { privacy: readPrivacy(fields.object('privacy')) } : {}),
     license: fields.text('license', 64, SPDX),
     domain: readLabel(fields, 'domain', 80),
     ext: readExtension(fields, json),
@@ -110,6 +114,7 @@ export function decodeManifest(bytes: Uint8Array): Manifest {
     throw bad('manifest.eval: expected each set once')
   }
   checkFileSize(manifest)
+  checkPrivateFacts(manifest.privacy, manifest)
   return manifest
 }
 

@@ -55,7 +55,8 @@ export async function draftOf(
   const { statistics, result, shape, file } = packed
   const link = await statements.next()
   const description = { shape, file: file.ref }
-  const manifest = describeExpert(manifestContext(parts), publish, statistics, description, result, link)
+  const context = manifestContext(parts)
+  const manifest = describeExpert(context, publish, statistics, description, result, link, packed.tunedRuns)
   // Fail before minutes of measuring if the manifest cannot be encoded, or if the roster has ended and no member would
   // accept the package.
   encodeManifest(manifest)

@@ -148,7 +148,7 @@ export async function fetchFile(
 }
 
 export function acceptanceContext(parts: Parts): AcceptanceContext {
-  const { membership, statements, accepted, policy, publicModel } = parts
+  const { membership, statements, accepted, policy, publicModel, identity } = parts
   const { digest, tokenizerDigest, config: shape, files } = membership.charter.publicModel
   return {
     consortium: membership.consortium,
@@ -161,6 +161,7 @@ export function acceptanceContext(parts: Parts): AcceptanceContext {
       weights: publicModel.weights,
     },
     policy,
+    self: identity.peerId,
     isWithdrawn: (publisher, id) => accepted.isWithdrawn(publisher, id),
     isForked: (publisher) => statements.isForked(publisher),
     now: parts.now(),

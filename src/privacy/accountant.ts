@@ -25,13 +25,17 @@ export interface Guarantee {
   readonly order: number
 }
 
+/** Name and version of the accountant, as manifests state it. A changed result needs a new version. */
+export const ACCOUNTANT = 'rdp-integer-1'
+
 /** Orders 2 to 256, 512 and 1024. */
 const ORDERS: readonly number[] = [...Array.from({ length: 255 }, (_, index) => index + 2), 512, 1024]
 
 /** Largest noise multiplier that `noiseFor` tries. */
 const MAX_NOISE = 1e6
-/** Relative precision of `noiseFor`. */
-const NOISE_PRECISION = 1e-6
+/** Manifests state noise multipliers in millionths and sample rates in billionths. */
+const MICRO = 1e6
+const NANO = 1e9
 
 /**
  * Smallest epsilon for which the mechanisms, all run on the same units, are together (epsilon, delta)-DP.
@@ -53,8 +57,9 @@ export function epsilonOf(
 }
 
 /**
- * Smallest noise multiplier, up to a relative 1e-6, with which `steps` runs are (epsilon, delta)-DP. Undefined if no
- * noise multiplier up to a million is enough.
+ * Smallest noise multiplier, in whole millionths, with which `steps` runs are (epsilon, delta)-DP. Undefined if no noise
+ * multiplier up to a million is enough. The sample rate is rounded up to billionths first, so that a manifest, which
+ * has room for these digits only, can state the same epsilon.
  * @param before mechanisms that have run on the same units.
  * @throws RangeError for parameters outside their ranges.
  */
@@ -72,22 +77,24 @@ export function noiseFor({
   before?: readonly SubsampledGaussian[]
 }): number | undefined {
   if (!(epsilon > 0)) throw new RangeError(`epsilon: expected more than 0, got ${epsilon}`)
-  const fits = (noiseMultiplier: number): boolean =>
-    epsilonOf([...before, { noiseMultiplier, sampleRate, steps }], delta).epsilon <= epsilon
-  let low = 1e-3
-  if (fits(low)) return low
-  let high = 1
+  const rate = Math.min(1, Math.ceil(sampleRate * NANO) / NANO)
+  const fits = (micro: number): boolean => {
+    const next = { noiseMultiplier: micro / MICRO, sampleRate: rate, steps }
+    return epsilonOf([...before, next], delta).epsilon <= epsilon
+  }
+  let low = 0
+  let high = MICRO
   while (!fits(high)) {
     low = high
     high *= 2
-    if (high > MAX_NOISE) return undefined
+    if (high > MAX_NOISE * MICRO) return undefined
   }
-  while (high / low > 1 + NOISE_PRECISION) {
-    const middle = Math.sqrt(low * high)
+  while (high - low > 1) {
+    const middle = Math.floor((low + high) / 2)
     if (fits(middle)) high = middle
     else low = middle
   }
-  return high
+  return high / MICRO
 }
 
 /** Rényi divergence of integer `order` of all mechanisms together: the sum over mechanisms and steps. */

@@ -32,6 +32,11 @@ export function noiseDeviation(documents: number, epsilon: number): number {
   return DOCUMENT_DIAMETER / documents / (Math.SQRT2 * rootRho)
 }
 
+/** `noiseDeviation` as a multiple of the maximum change by one document. */
+export function noiseMultiplier(epsilon: number): number {
+  return noiseDeviation(1, epsilon) / DOCUMENT_DIAMETER
+}
+
 /**
  * Statistics with noise, corrected so that no share is negative and the shares sum to 1. Shares that count as noise
  * are set to an equal share of the remaining mass, as the text is likely to use some of their tokens. The correction

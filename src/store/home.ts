@@ -34,6 +34,8 @@ export interface Settings {
   /** Multiaddrs of members, learned from an invitation or a connection. */
   readonly bootstrap: readonly string[]
   readonly mdns: boolean
+  /** Maximum epsilon of experts of other members, in millionths; absent: no guarantee is asked for. */
+  readonly maxEpsilonMicro?: number
 }
 
 const MAX_SETTINGS_BYTES = 64 * 1024
@@ -115,6 +117,9 @@ function decodeSettings(bytes: Uint8Array): Settings {
     listen: fields.list('listen', MAX_LISTEN, textItem),
     bootstrap: fields.list('bootstrap', MAX_BOOTSTRAP, textItem),
     mdns: fields.bool('mdns'),
+    ...(fields.has('maxEpsilonMicro')
+      ? { maxEpsilonMicro: fields.uint('maxEpsilonMicro', Number.MAX_SAFE_INTEGER, 1) }
+      : {}),
   }
   fields.end()
   return settings

@@ -3,6 +3,7 @@ import type { PackageState } from '../../src/acceptance/package-states.ts'
 import { packageLine, packageLines, stateWords } from '../../src/commands/package-lines.ts'
 import { digestOf, utf8 } from '../../src/lib/bytes.ts'
 import type { PackageReport, ReportedState } from '../../src/node/packages.ts'
+import { DP_STATEMENT } from '../support/packages.ts'
 
 const NOW = 1_800_000_000
 
@@ -64,8 +65,19 @@ describe('a line about a package', () => {
   ])('that is %s says so, and what its manifest says', (state, changes, words) => {
     const line = packageLine(report(state, changes))
     expect(line).toContain(
-      `Archive/law: ${words}; 2.4 MB; CC-BY-4.0; domain "court decisions"; consent until 2027-01-15`,
+      `Archive/law: ${words}; 2.4 MB; CC-BY-4.0; domain "court decisions"; privacy not stated; consent until 2027-01-15`,
     )
+  })
+
+  it.each([
+    [{ mechanism: 'none' } as const, 'no privacy guarantee'],
+    [DP_STATEMENT, 'epsilon 2, delta 5e-5 per document, as its publisher states'],
+    [
+      { ...DP_STATEMENT, epsilonMicro: 2_011_000, unit: 'source' } as const,
+      'epsilon 2.02, delta 5e-5 per source',
+    ],
+  ])('of a manifest with the statement %j says what protects the text', (privacy, words) => {
+    expect(packageLine(report('accepted', { privacy }))).toContain(`; ${words}`)
   })
 
   it('names what is known about an envelope that holds no manifest', () => {

@@ -92,6 +92,24 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
         ),
         test('node/refusals.test.ts', "'gate-share'"),
       ],
+    'Because an exact figure of the text would be outside of the guarantee, a manifest with `dp-sgd` MUST have 0 in `training.documents` and `training.tokens`, and no `eval` of the set `own`; and if it has router statistics, neither `statisticsNoiseMicro` nor `expert.statisticsEpsilonMilli` is 0.':
+      vectors(
+        'privacy-documents',
+        'privacy-tokens',
+        'privacy-own-eval',
+        'privacy-statistics',
+        'privacy-statistics-outside',
+        'privacy-statistics-exact',
+      ),
+    'A receiver that knows the accountant MUST compute epsilon from the other members, and refuse a manifest whose `epsilonMicro` is more than 1 below the result (`privacy-statement`).':
+      vectors(
+        'judged-privacy-computed',
+        'judged-privacy-lower',
+        'judged-privacy-less-noise',
+        'judged-privacy-truncation',
+        'judged-privacy-statistics-left-out',
+        'judged-privacy-other-accountant',
+      ),
   },
   composition: {
     'An expert without statistics MUST get the logit of the public expert from the gate: `g_i(t) = e_0` at every token.':

@@ -7,6 +7,7 @@ import type { FloatDtype } from '../../src/lib/float-formats.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
 import type { Param } from '../../src/model/weights.ts'
 import type { Manifest } from '../../src/packaging/manifest.ts'
+import type { DpStatement } from '../../src/packaging/manifest-privacy.ts'
 import { type ExpertShape, expertTensorNames } from '../../src/packaging/tensor-names.ts'
 import { packTensors } from './package-bytes.ts'
 
@@ -115,5 +116,38 @@ export function tinyManifest(
     domain: 'court decisions',
     ext: {},
     ...overrides,
+  }
+}
+
+/** 200 steps on samples of 64 of 2000 documents, for epsilon 2. */
+export const DP_STATEMENT: DpStatement = {
+  mechanism: 'dp-sgd',
+  attestation: 'self',
+  unit: 'document',
+  relation: 'add-remove',
+  sampler: 'poisson-truncated',
+  epsilonMicro: 1_999_999,
+  deltaInverse: 20_000,
+  truncationDeltaInverse: 0,
+  noiseMicro: 1_238_525,
+  clipMicro: 1_000_000,
+  sampleRateNano: 32_000_000,
+  steps: 200,
+  units: 2000,
+  capacity: 128,
+  windowsPerUnit: 2,
+  statisticsNoiseMicro: 0,
+  accountant: 'rdp-integer-1',
+  tunedRuns: 1,
+}
+
+/** A valid manifest of a tiny expert whose training had a guarantee. */
+export function privateManifest(publisher: string): Manifest {
+  const manifest = tinyManifest(publisher)
+  return {
+    ...manifest,
+    training: { ...manifest.training, documents: 0, tokens: 0 },
+    eval: manifest.eval.filter(({ set }) => set === 'public'),
+    privacy: DP_STATEMENT,
   }
 }

@@ -238,8 +238,9 @@ function jobsOf(publicModel: PublicModel, blobs: BlobStore): NodeJobRunner {
       return {
         file: await writeHashedFile(into as string, pieces()),
         shape,
-        statistics: { statisticsDocuments: 0, statisticsEpsilonMilli: 0 },
+        statistics: { statisticsDocuments: 0, statisticsEpsilonMilli: 0, statisticsNoise: 0 },
         result: { name, steps: 1, tokens: 1, documents: 1, replayShareMilli: 0, statisticsDocuments: 0 },
+        tunedRuns: 1,
         derivation: undefined,
       }
     },

@@ -21,6 +21,7 @@ import { chunkVectors } from './expert-package/chunks.ts'
 import { CONSORTIUM, forkVectors } from './expert-package/fork.ts'
 import { headVectors } from './expert-package/head.ts'
 import { manifestVectors } from './expert-package/manifest.ts'
+import { judgedPrivacyVectors, privacyVectors } from './expert-package/privacy.ts'
 import {
   declaredStatisticsVectors,
   sharesVectors,
@@ -40,8 +41,10 @@ function makeVectors(): Record<string, Vector> {
     ...lowRankVectors(),
     ...sharesVectors(),
     ...manifestVectors(),
+    ...privacyVectors(),
     ...envelopeVectors(),
     ...declaredStatisticsVectors(),
+    ...judgedPrivacyVectors(),
     ...headVectors(),
     ...withdrawalVectors(),
     ...chainVectors(),
@@ -68,7 +71,7 @@ function runVector(input: Readonly<Record<string, unknown>>, place: Place): unkn
       return checkShares(data)
     }
     case 'judge-manifest':
-      return judge(text(), fields.uint('vocabulary'))
+      return judge(text(), fields.uint('vocabulary'), input['maxEpsilonMicro'] as number | undefined)
     case 'manifest':
       return decodeManifest(text())
     case 'open-manifest':
@@ -97,8 +100,11 @@ function runVector(input: Readonly<Record<string, unknown>>, place: Place): unkn
   }
 }
 
-/** Judges a manifest in a consortium whose only member is its publisher and whose public model is the manifest's. */
-function judge(envelope: Uint8Array, vocabulary: number): void {
+/**
+ * Judges a manifest in a consortium whose only member is its publisher and whose public model is the manifest's.
+ * @param maxEpsilonMicro the receiver's bound; undefined: it asks for no guarantee.
+ */
+function judge(envelope: Uint8Array, vocabulary: number, maxEpsilonMicro: number | undefined): void {
   const opened = openManifest(envelope)
   const { publisher, consortium, publicModel, issuedAt, expiresAt, expert } = opened.manifest
   const shape = {
@@ -123,7 +129,7 @@ function judge(envelope: Uint8Array, vocabulary: number): void {
     consortium,
     roster: { ...roster, issuedAt, expiresAt },
     publicModel: { ...publicModel, files: new Set(), shape, weights: new Map() },
-    policy: DEFAULT_POLICY,
+    policy: { ...DEFAULT_POLICY, ...(maxEpsilonMicro === undefined ? {} : { maxEpsilonMicro }) },
     isWithdrawn: () => false,
     isForked: () => false,
     now: issuedAt,
