@@ -3,7 +3,12 @@
  * a node.
  */
 import type { CommandRow, NodeCommand } from '../commands/command.ts'
-import { COMPOSITION_COMMANDS, MEMBERSHIP_COMMANDS, OWNER_COMMANDS } from '../commands/table.ts'
+import {
+  COMPOSITION_COMMANDS,
+  MEMBERSHIP_COMMANDS,
+  OWNER_COMMANDS,
+  PRIVACY_COMMANDS,
+} from '../commands/table.ts'
 import type { LocalCommand } from './local-command.ts'
 
 export type Command = NodeCommand | LocalCommand
@@ -48,6 +53,7 @@ export const COMMANDS: readonly CommandRow<Command>[] = [
     load: async () => (await import('./import.ts')).IMPORT_EXPERT,
   },
   ...COMPOSITION_COMMANDS,
+  ...PRIVACY_COMMANDS,
   {
     name: 'doctor',
     summary: 'show what this machine offers and what is missing',

@@ -74,6 +74,14 @@ export const OWNER_COMMANDS: readonly NodeRow[] = [
   },
 ]
 
+export const PRIVACY_COMMANDS: readonly NodeRow[] = [
+  {
+    name: 'egress',
+    summary: 'show what left this node and to whom; verify or prune the ledger of it',
+    load: async () => (await import('./egress.ts')).EGRESS,
+  },
+]
+
 export const COMPOSITION_COMMANDS: readonly NodeRow[] = [
   {
     name: 'experts',
@@ -121,7 +129,14 @@ const PING: NodeRow = {
   load: async () => (await import('./members.ts')).PING,
 }
 
-const NODE_COMMANDS = [PING, CLAIM, ...MEMBERSHIP_COMMANDS, ...OWNER_COMMANDS, ...COMPOSITION_COMMANDS]
+const NODE_COMMANDS = [
+  PING,
+  CLAIM,
+  ...MEMBERSHIP_COMMANDS,
+  ...OWNER_COMMANDS,
+  ...COMPOSITION_COMMANDS,
+  ...PRIVACY_COMMANDS,
+]
 
 /** Carries out a command for a request that is not checked yet; yields progress and returns the result. */
 type Handler = (request: unknown, signal: AbortSignal) => AsyncGenerator<unknown, unknown, void>

@@ -22,6 +22,7 @@ export const ADDRESSES: ProtocolRow = {
   // A member asks once in every sync.
   quota: { burst: 32, everyMs: 250 },
   guests: 'none',
+  sends: () => () => ({ kind: 'addresses' }),
 }
 
 export function decodeAddressesRequest(value: unknown): void {

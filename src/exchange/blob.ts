@@ -24,6 +24,13 @@ export const BLOB: ProtocolRow = {
   // Requests for the last chunks of a file may ask for a single chunk each.
   quota: { burst: 64, everyMs: 5 },
   guests: 'proven',
+  sends: (value) => {
+    const request = decodeBlobRequest(value)
+    const { digest: file } = request
+    return request.kind === 'hashes'
+      ? () => ({ kind: 'chunk-hashes', file })
+      : (index) => ({ kind: 'file', file, chunk: request.first + index })
+  },
 }
 
 export type BlobRequest =

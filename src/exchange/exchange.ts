@@ -6,6 +6,7 @@
 import type { JoinStatus } from '../consortium/membership-request.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import type { Digest } from '../lib/bytes.ts'
+import type { EgressSink } from '../lib/egress.ts'
 import type { FileRef } from '../lib/file-ref.ts'
 import type { MemberAddresses } from '../network/address-table.ts'
 import { Libp2pNetwork } from '../network/libp2p-network.ts'
@@ -45,6 +46,8 @@ export interface ExchangeInit {
   /** Addresses at which members were reached before. */
   readonly remembered?: readonly MemberAddresses[]
   readonly encrypter?: Encrypter
+  /** Receives everything that is sent to others. */
+  readonly egress: EgressSink
   /** Default: drops everything. */
   readonly log?: Log
   /** Default: libp2p over TCP. */
@@ -81,7 +84,7 @@ export class Exchange {
       isBehind: () => handlers.isBehind(),
       log,
     })
-    const { identity, consortium, listen, bootstrap, mdns, clock, encrypter } = init
+    const { identity, consortium, listen, bootstrap, mdns, clock, encrypter, egress } = init
     const createNetwork = init.createNetwork ?? ((networkInit) => new Libp2pNetwork(networkInit))
     this.#network = createNetwork({
       identity,
@@ -92,6 +95,7 @@ export class Exchange {
       clock,
       inviters: init.inviters ?? [],
       remembered: init.remembered ?? [],
+      egress,
       ...(encrypter === undefined ? {} : { encrypter }),
       handlers: {
         isMember: (peer) => handlers.isMember(peer),

@@ -22,6 +22,10 @@ export const JOIN: ProtocolRow = {
   // While a joining node waits for approval, it asks once a second.
   quota: { burst: 16, everyMs: 500 },
   guests: 'all',
+  sends: (value) => {
+    const isCharter = decodeJoinRequest(value).kind === 'charter'
+    return () => (isCharter ? { kind: 'charter', isSingle: true } : { kind: 'join' })
+  },
 }
 
 export type JoinRequest =

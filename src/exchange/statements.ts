@@ -28,6 +28,7 @@ export const STATEMENTS: ProtocolRow = {
   // A member asks after every connection and every announcement.
   quota: { burst: 32, everyMs: 50 },
   guests: 'revoked',
+  sends: () => (_, frame) => ({ kind: isForkFrame(frame) ? 'fork' : 'statement', isSingle: true }),
 }
 
 /**
@@ -119,10 +120,13 @@ async function* askStatements(
   for await (const frame of network.ask(peer, STATEMENTS, encoded, signal)) yield decodeStatementsFrame(frame)
 }
 
+function isForkFrame(frame: unknown): boolean {
+  return typeof frame === 'object' && frame !== null && Object.hasOwn(frame, 'fork')
+}
+
 /** @throws FormatError `bad-field`. */
 export function decodeStatementsFrame(frame: unknown): Offered {
-  const isFork = typeof frame === 'object' && frame !== null && Object.hasOwn(frame, 'fork')
-  return isFork
+  return isForkFrame(frame)
     ? { kind: 'fork', envelopes: decodeForkFrame(frame) }
     : { kind: 'statement', envelope: decodeBytesFrame(frame, limit('envelopeBytes')) }
 }

@@ -1,6 +1,6 @@
 /**
- * Payload types of signed statements. Each kind has its own, so that a signature of one kind is never valid for
- * another.
+ * Payload types of everything that a node signs. Each kind has its own, so that a signature of one kind is never valid
+ * for another.
  */
 export const MEDIA_TYPES = {
   charter: 'application/vnd.flexmesh.charter.v1+json',
@@ -13,6 +13,9 @@ export const MEDIA_TYPES = {
   leave: 'application/vnd.flexmesh.leave.v1+json',
   verdict: 'application/vnd.flexmesh.verdict.v1+json',
   membershipRequest: 'application/vnd.flexmesh.membership-request.v1+json',
+  /** Of the egress ledger, which stays in the home folder. */
+  egressHead: 'application/vnd.flexmesh.egress-head.v1+json',
+  egressSummary: 'application/vnd.flexmesh.egress-summary.v1+json',
 } as const
 
 export type MediaType = (typeof MEDIA_TYPES)[keyof typeof MEDIA_TYPES]

@@ -52,11 +52,14 @@ export async function isOpenToOthers(path: string): Promise<boolean> {
   return process.platform !== 'win32' && (mode & 0o077) !== 0
 }
 
-/** Write a temporary file in the folder of `path`, flush it, rename it to `path`, flush the folder. */
+/**
+ * Write a temporary file in the folder of `path`, flush it, rename it to `path`, flush the folder.
+ * @param options.sync false: flush nothing, so that only the end of the process, not of the machine, is survived
+ */
 export async function writeFileAtomic(
   path: string,
   data: Uint8Array | string | readonly Uint8Array[],
-  options: { mode?: number; signal?: AbortSignal; onPart?: (bytes: number) => void } = {},
+  options: { mode?: number; signal?: AbortSignal; onPart?: (bytes: number) => void; sync?: boolean } = {},
 ): Promise<void> {
   const temporary = join(dirname(path), `.${toHex(randomBytes(8))}.tmp`)
   await mapDiskErrors(path, async () => {
@@ -68,12 +71,12 @@ export async function writeFileAtomic(
           await handle.writeFile(part as Uint8Array | string)
           options.onPart?.(part.length)
         }
-        await handle.sync()
+        if (options.sync !== false) await handle.sync()
       } finally {
         await handle.close()
       }
       await rename(temporary, path)
-      await syncDir(dirname(path))
+      if (options.sync !== false) await syncDir(dirname(path))
     } catch (error) {
       await rm(temporary, { force: true })
       throw error

@@ -418,6 +418,11 @@ export const LIMITS = {
     unit: 'bytes',
     why: 'a score on fewer bytes rests on a few pages; gives a warning',
   },
+  egressSegmentBytes: {
+    value: 4 * MIB,
+    unit: 'bytes',
+    why: 'rows of the egress ledger in one file: about 10,000, which are read at once',
+  },
   evaluatedDomains: { value: 64, unit: 'count', why: 'columns of one table that people can still read' },
   evaluatedBytes: {
     value: 128_000,

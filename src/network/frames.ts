@@ -1,6 +1,7 @@
 /**
  * One request and its answer over a libp2p stream, as frames (frame-codec.ts). Every failure aborts its stream.
- * Implements protocols/package-exchange, Frames. Does not know what messages mean.
+ * Implements protocols/package-exchange, Frames. Says which object each frame is for the egress ledger. Does not know what
+ * messages mean.
  */
 import type { Stream } from '@libp2p/interface'
 import { pipe } from 'it-pipe'
@@ -10,6 +11,7 @@ import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
 import { Deadline } from './deadline.ts'
+import type { SentObject, StreamAccount } from './egress.ts'
 import {
   type Bytes,
   BytesFrame,
@@ -32,14 +34,27 @@ export interface AnswerOptions {
   /** The request breaks the specification. */
   readonly onFault?: (error: FormatError) => void
   readonly log?: Log
+  /** Counts what is sent on the stream. Default: it is not counted. */
+  readonly account?: StreamAccount | undefined
 }
+
+export interface AskOptions {
+  /** Called with the number of bytes whenever some of the answer is read from the stream. */
+  readonly onBytes?: ((count: number) => void) | undefined
+  /** Counts what is sent on the stream. Default: it is not counted. */
+  readonly account?: StreamAccount | undefined
+}
+
+/** Frames that answer with an error instead. */
+const REFUSAL: SentObject = { kind: 'refusal' }
+const REQUEST: SentObject = { kind: 'request' }
 
 /** Answer one request on an inbound stream with the frames that `handler` yields. Never rejects. */
 export async function answer(
   stream: Stream,
   protocol: ProtocolRow,
   handler: (request: unknown, signal: AbortSignal) => AsyncIterable<unknown>,
-  { refuse, onFault, log = SILENT }: AnswerOptions = {},
+  { refuse, onFault, log = SILENT, account }: AnswerOptions = {},
 ): Promise<void> {
   const deadline = new Deadline(stream, protocol)
   const { signal } = deadline
@@ -51,12 +66,16 @@ export async function answer(
       const refused = refuse?.()
       if (refused !== undefined) {
         log.debug(`${protocol.id}: a request was refused`, refused)
+        account?.begin(REFUSAL, undefined, protocol.id)
         yield* encodeFrame({ error: refused.code })
         return
       }
-      const frames = refusing(handler(decodeFrame(request, limits), signal), protocol, onFault, log)
+      const value = decodeFrame(request, limits)
+      const frames = refusing(handler(value, signal), protocol, onFault, log)
+      const begin = account === undefined ? undefined : frameMarker(account, protocol, value)
       for await (const frame of frames) {
         deadline.frame()
+        begin?.(frame)
         yield* encodeFrame(frame)
       }
       return
@@ -64,6 +83,8 @@ export async function answer(
   }
   try {
     await pipe(incoming(stream, maxRequestBytes), respond, (source) => send(stream, source, signal))
+    // Before the other side learns that the answer is complete.
+    await account?.end()
     await stream.close({ signal })
   } catch (error) {
     if (error instanceof FormatError) onFault?.(error)
@@ -72,6 +93,31 @@ export async function answer(
   } finally {
     deadline.clear()
   }
+}
+
+/** @returns tells the account of a stream which object the next frame of an answer is. */
+function frameMarker(
+  account: StreamAccount,
+  { id, sends = () => () => ({ kind: id }) }: ProtocolRow,
+  request: unknown,
+): (frame: unknown) => void {
+  let objectAt: ReturnType<typeof sends> | undefined
+  let index = 0
+  return (frame) => {
+    if (refusal(frame) !== undefined) {
+      account.begin(REFUSAL, undefined, id)
+      return
+    }
+    // The handler has accepted the request when its first frame is here.
+    objectAt ??= sends(request)
+    account.begin(objectAt(index++, frame), payloadOf(frame))
+  }
+}
+
+/** The bytes of a frame `{bytes}`, which are the object itself. */
+function payloadOf(frame: unknown): Uint8Array | undefined {
+  const bytes = typeof frame === 'object' && frame !== null && 'bytes' in frame ? frame.bytes : undefined
+  return bytes instanceof Uint8Array ? bytes : undefined
 }
 
 /**
@@ -97,7 +143,6 @@ async function* refusing(
 
 /**
  * Send one request and yield the frames of the answer: a `BytesFrame` or a decoded value.
- * @param onBytes called with the number of bytes whenever some of the answer is read from the stream
  * @throws ExchangeError `refused` with the code of the other side in `fields.remote`; `aborted` when `signal`
  * aborted; `timeout` when the time limit of the protocol or of `signal` passed; `protocol` for everything else.
  * FormatError `too-large` or `not-cbor` for a frame that is not one.
@@ -107,7 +152,7 @@ export async function* ask(
   protocol: ProtocolRow,
   request: unknown,
   signal: AbortSignal,
-  onBytes: (count: number) => void = () => undefined,
+  { onBytes = () => undefined, account }: AskOptions = {},
 ): AsyncGenerator<unknown, void, void> {
   const abort = (): void => stream.abort(abortError(protocol, signal))
   signal.addEventListener('abort', abort, { once: true })
@@ -120,6 +165,7 @@ export async function* ask(
   let complete = false
   try {
     signal.throwIfAborted()
+    account?.begin(REQUEST, undefined, protocol.id)
     await send(stream, encodeFrame(request, REQUEST_PIECE_BYTES), signal)
     let count = 0
     const unreadBytes = Math.min(maxResponseBytes, limit('chunkBytes'))
@@ -147,6 +193,7 @@ export async function* ask(
     // The answer is complete, so a failed close loses nothing; aborting frees the stream.
     if (complete) await stream.close({ signal }).catch(() => stream.abort(new Error('close failed')))
     else stream.abort(new ExchangeError('aborted', `${protocol.id}: the request was given up`))
+    await account?.end()
   }
 }
 

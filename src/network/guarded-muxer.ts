@@ -1,8 +1,8 @@
 /**
  * yamux with limits for each peer: sizes and rates of frames (yamux-watch.ts), the number of streams over all
  * connections of a peer and their rate, and the protocols that a peer may see. A peer that is not a member negotiates
- * with the list of protocols that it may use, so that it learns nothing about the others. Does not know who is a
- * member.
+ * with the list of protocols that it may use, so that it learns nothing about the others. Every stream is metered before
+ * anything is sent on it. Does not know who is a member.
  */
 import { yamux } from '@chainsafe/libp2p-yamux'
 import type {
@@ -16,6 +16,7 @@ import type {
 import { handle as negotiate } from '@libp2p/multistream-select'
 import { ExchangeError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
+import type { EgressMeter } from './egress.ts'
 import { Rate } from './rate.ts'
 import { YamuxWatch } from './yamux-watch.ts'
 
@@ -32,6 +33,7 @@ export interface StreamPolicy {
 
 interface Muxed {
   readonly muxer: StreamMuxer
+  readonly connection: MessageStream
   readonly peer: string
   /** Resolves once libp2p listens to the streams of the connection. */
   readonly isSubscribed: Promise<void>
@@ -42,6 +44,7 @@ const INACTIVITY_MS = 30_000
 
 export class GuardedMuxer {
   readonly #policy: StreamPolicy
+  readonly #egress: EgressMeter
   readonly #peers = new WeakMap<MessageStream, PeerId>()
   /** Number of inbound streams that each peer has open, over all of its connections. */
   readonly #open = new Map<string, number>()
@@ -49,25 +52,28 @@ export class GuardedMuxer {
   /** Streams that libp2p may see. */
   readonly #passed = new WeakSet<Stream>()
 
-  constructor(policy: StreamPolicy) {
+  constructor(policy: StreamPolicy, egress: EgressMeter) {
     this.#policy = policy
+    this.#egress = egress
     const perSecond = limit('streamsPerSecond')
     this.#rate = new Rate(policy.clock, { burst: perSecond, everyMs: 1000 / perSecond })
   }
 
-  /** An encrypter that remembers which peer each connection belongs to. */
+  /** An encrypter that remembers which peer each connection belongs to, and meters the connection. */
   encrypter(inner: ConnectionEncrypter): ConnectionEncrypter {
-    const remember = async (
-      secured: ReturnType<ConnectionEncrypter['secureInbound']>,
-    ): ReturnType<ConnectionEncrypter['secureInbound']> => {
-      const result = await secured
-      this.#peers.set(result.connection, result.remotePeer)
-      return result
-    }
+    const remember =
+      (secure: ConnectionEncrypter['secureInbound']): ConnectionEncrypter['secureInbound'] =>
+      async (connection, options) => {
+        const account = this.#egress.begin(connection)
+        const result = await secure(connection, options)
+        this.#peers.set(result.connection, result.remotePeer)
+        this.#egress.secured(account, result.remotePeer.toString(), result.connection)
+        return result
+      }
     return {
       protocol: inner.protocol,
-      secureInbound: (connection, options) => remember(inner.secureInbound(connection, options)),
-      secureOutbound: (connection, options) => remember(inner.secureOutbound(connection, options)),
+      secureInbound: remember((connection, options) => inner.secureInbound(connection, options)),
+      secureOutbound: remember((connection, options) => inner.secureOutbound(connection, options)),
     }
   }
 
@@ -91,9 +97,17 @@ export class GuardedMuxer {
         const peer = this.#peers.get(connection)?.toString() ?? ''
         this.#watch(connection, peer)
         const muxer = inner.createStreamMuxer(connection)
+        const create = muxer.createStream.bind(muxer)
+        muxer.createStream = async (options) => {
+          const stream = await create(options)
+          this.#egress.watch(stream, peer, connection)
+          return stream
+        }
         // libp2p subscribes to the streams of a new connection in microtasks that follow its creation.
         const isSubscribed = new Promise<void>((resolve) => setImmediate(resolve))
-        muxer.addEventListener('stream', (event) => this.#onStream({ muxer, peer, isSubscribed }, event))
+        muxer.addEventListener('stream', (event) =>
+          this.#onStream({ muxer, connection, peer, isSubscribed }, event),
+        )
         return muxer
       },
     }
@@ -113,9 +127,10 @@ export class GuardedMuxer {
 
   /** Called before libp2p's own listener, and once more when a stream is passed on. */
   #onStream(muxed: Muxed, event: CustomEvent<Stream>): void {
-    const { peer } = muxed
+    const { peer, connection } = muxed
     const stream = event.detail
     if (this.#passed.has(stream)) return
+    this.#egress.watch(stream, peer, connection)
     event.stopImmediatePropagation()
     const open = this.#open.get(peer) ?? 0
     const isInTime = this.#rate.take(peer)

@@ -14,6 +14,7 @@ import { AddressTable, type MemberAddresses } from './address-table.ts'
 import { Admission } from './admission.ts'
 import { Conduct } from './conduct.ts'
 import { dialWithin } from './dial.ts'
+import { EgressMeter } from './egress.ts'
 import { answer, ask } from './frames.ts'
 import { membersGate } from './gate.ts'
 import { Guests } from './guests.ts'
@@ -44,6 +45,7 @@ export class Libp2pNetwork implements Network {
   readonly #guests: Guests
   readonly #addresses: AddressTable
   readonly #mesh: Mesh
+  readonly #egress: EgressMeter
   readonly #smallAnswers = new Slots(limit('requestsPerPeer'), limit('smallAnswers'))
   readonly #largeAnswers = new Slots(limit('requestsPerPeer'), limit('largeAnswers'))
   #review: ReturnType<typeof setInterval> | undefined
@@ -66,6 +68,7 @@ export class Libp2pNetwork implements Network {
       if (!handlers.isMember(peer)) void this.disconnect(peer)
     })
     const isMember = (peer: PeerIdString): boolean => handlers.isMember(peer)
+    this.#egress = new EgressMeter(init.egress, isMember)
     this.#addresses = new AddressTable({ self: identity.peerId, clock, isMember })
     this.#addresses.configure(bootstrap)
     this.#addresses.remember(remembered)
@@ -167,7 +170,7 @@ export class Libp2pNetwork implements Network {
       const stream = await this.#dial(`${peer} (${protocol.id})`, signal, async (inner) => {
         return this.#openStream(await this.#connectionTo(peer), protocol, inner)
       })
-      yield* ask(stream, protocol, request, either, onBytes)
+      yield* ask(stream, protocol, request, either, { onBytes, account: this.#egress.of(stream) })
     } catch (error) {
       if (error instanceof FormatError) this.#conduct.fault(peer, 'frame')
       throw error
@@ -202,6 +205,7 @@ export class Libp2pNetwork implements Network {
         onTooManyStreams: (peer) => this.#conduct.fault(peer, 'quota'),
       },
       topic,
+      egress: this.#egress,
       ...(encrypter === undefined ? {} : { encrypter }),
       ...(mdns
         ? {
@@ -351,6 +355,7 @@ export class Libp2pNetwork implements Network {
         this.#guests.active(from)
         await answer(stream, protocol, (request, signal) => body(request, from, signal), {
           log,
+          account: this.#egress.of(stream),
           refuse: () => this.#refusal(from, protocol),
           onFault: () => this.#conduct.fault(from, 'frame'),
         })

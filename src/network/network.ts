@@ -3,6 +3,7 @@
  * `Libp2pNetwork` implements it over TCP. Does not know what requests and announcements mean.
  */
 import type { Identity, PeerIdString } from '../identity/keys.ts'
+import type { EgressSink } from '../lib/egress.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { MemberAddresses } from './address-table.ts'
 import type { ProtocolRow } from './protocol.ts'
@@ -45,6 +46,8 @@ export interface NetworkInit {
   /** Addresses at which members were reached before. */
   readonly remembered: readonly MemberAddresses[]
   readonly encrypter?: Encrypter
+  /** Receives everything that is sent. */
+  readonly egress: EgressSink
   readonly handlers: NetworkHandlers
   /** Ends every dial and every request. */
   readonly signal: AbortSignal

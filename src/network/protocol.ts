@@ -1,4 +1,5 @@
 /** The properties of a stream protocol as data: id, sizes, time limit, streams, quota, and who may use it. */
+import type { SentObject } from './egress.ts'
 
 /**
  * `all`: every peer that may connect. `proven`: a peer that has proved that it holds an invitation. `revoked`: a peer
@@ -23,4 +24,9 @@ export interface ProtocolRow {
   readonly quota: { readonly burst: number; readonly everyMs: number }
   /** Which peers that are not members may use it, see `Access`. */
   readonly guests: Access
+  /**
+   * What the frames of an answer are, for the egress ledger. Default: frames of one kind, the id of the protocol.
+   * @param request decoded from CBOR; the handler has accepted it
+   */
+  readonly sends?: (request: unknown) => (index: number, frame: unknown) => SentObject
 }

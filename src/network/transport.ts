@@ -15,6 +15,7 @@ import { createLibp2p } from 'libp2p'
 import type { Identity } from '../identity/keys.ts'
 import { ExchangeError, hasErrno, InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
+import type { EgressMeter } from './egress.ts'
 import { limitedGossipsub } from './gossip.ts'
 import { GuardedMuxer, type StreamPolicy } from './guarded-muxer.ts'
 import { noiseCrypto } from './noise-crypto.ts'
@@ -27,6 +28,8 @@ export interface TransportInit {
   readonly onDiscovered?: (peer: PeerInfo) => void
   readonly gate: ConnectionGater
   readonly streams: StreamPolicy
+  /** Counts everything that is sent. */
+  readonly egress: EgressMeter
   /** The only gossipsub topic of the node. */
   readonly topic: string
   /** Replaces noise in tests that read what a node sends. */
@@ -48,7 +51,7 @@ const IDENTIFY_BYTES = 8192
 /** Create a node that is not started. @throws InputError `port-in-use`; libp2p's own error otherwise. */
 export async function createTransport(init: TransportInit): Promise<Transport> {
   const { streams, onDiscovered } = init
-  const muxer = new GuardedMuxer(streams)
+  const muxer = new GuardedMuxer(streams, init.egress)
   const encrypter = init.encrypter ?? noise({ crypto: noiseCrypto })
   try {
     return await createLibp2p<Services>({

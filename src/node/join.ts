@@ -24,7 +24,9 @@ import { peerIdOf } from '../network/address.ts'
 import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'
 import { homePaths, loadSettings, saveSettings } from '../store/home.ts'
+import { SILENT } from '../telemetry/log.ts'
 import { removeApplication, saveApplication } from './application.ts'
+import { openForeignEgress } from './egress.ts'
 import type { SetupInit } from './found.ts'
 import { connectAny, Guest, type JoinEvent } from './guest.ts'
 
@@ -62,10 +64,12 @@ export async function joinConsortium(
   await withCatalogue(paths.root, signal, (catalogue) => checkNoMembership(catalogue, init.home))
   const blobs = await BlobStore.open(paths.root)
   const inviters = invite.addresses.flatMap((address) => peerIdOf(address) ?? [])
+  const egress = await openForeignEgress({ dir: paths.egress, now: init.now, log: SILENT })
   const exchange = new Exchange(
     { blobs, handlers: guestHandlers(inviters) },
     {
       identity,
+      egress,
       consortium: invite.consortium,
       listen: [],
       bootstrap: [],
@@ -119,6 +123,7 @@ export async function joinConsortium(
     throw error
   } finally {
     await exchange.stop()
+    await egress.close()
   }
 }
 

@@ -57,6 +57,7 @@ import { Activities } from './activities.ts'
 import { rememberedAddresses } from './address-book.ts'
 import { loadApplication } from './application.ts'
 import { ConsentWarnings, type EndingConsent, endingConsents } from './consent-warnings.ts'
+import { NodeEgress } from './egress.ts'
 import { exchangeHandlers } from './exchange-handlers.ts'
 import type { NodeInit } from './init.ts'
 import { inviteAddresses } from './invite-addresses.ts'
@@ -109,6 +110,8 @@ export class FlexMeshNode {
   readonly now: () => number
   /** Reads the stored files again, slowly, while the node runs. */
   readonly verifier: FileVerifier
+  /** Records what leaves the node. */
+  readonly egress: NodeEgress
   readonly #init: NodeInit
   readonly #parts: Parts
   readonly #failure = Promise.withResolvers<never>()
@@ -138,6 +141,13 @@ export class FlexMeshNode {
     this.engine = engine
     this.membership = membership
     this.now = now
+    this.egress = new NodeEgress({
+      dir: this.paths.egress,
+      identity,
+      catalogue,
+      now,
+      log: log.scope('egress'),
+    })
     const institutionOf = (publisher: string): string => membership.institutionOf(publisher)
     const { training, root } = this.paths
     this.#threads =
@@ -288,6 +298,7 @@ export class FlexMeshNode {
     if (bootstrap.length < this.settings.bootstrap.length)
       log.warn('settings.json: addresses under "bootstrap" that cannot be read are ignored')
     await supersedeOlder(this.#parts)
+    const egress = await this.egress.start()
     const exchange = new Exchange(
       { blobs: this.blobs, handlers: exchangeHandlers(this.#parts, this.catalogue, log) },
       {
@@ -298,6 +309,7 @@ export class FlexMeshNode {
         mdns: this.settings.mdns,
         remembered: await rememberedAddresses(this.catalogue, log),
         clock: () => performance.now(),
+        egress,
         log,
         ...(this.#init.encrypter === undefined ? {} : { encrypter: this.#init.encrypter }),
       },
@@ -345,6 +357,7 @@ export class FlexMeshNode {
     clearInterval(this.#upkeep)
     try {
       await this.#exchange?.stop()
+      await this.egress.close()
       await this.settled()
       await this.verifier.stopped()
       await this.#parts.signing.idle()

@@ -22,6 +22,8 @@ export interface HomePaths {
   readonly training: string
   readonly control: string
   readonly apiKey: string
+  /** Folder of the egress ledger. */
+  readonly egress: string
   /** Exists while the node waits for a founder's approval. */
   readonly application: string
 }
@@ -66,6 +68,7 @@ export function homePaths(root: string): HomePaths {
     training: join(root, 'training'),
     control: join(root, 'control.sock'),
     apiKey: join(root, 'api-key'),
+    egress: join(root, 'egress'),
     application: join(root, 'application.json'),
   }
 }

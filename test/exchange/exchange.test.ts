@@ -14,6 +14,7 @@ import { Libp2pNetwork } from '../../src/network/libp2p-network.ts'
 import { BlobStore } from '../../src/store/blob-store.ts'
 import { fileRefOf } from '../support/file-ref.ts'
 import { codeOfAsync } from '../support/packages.ts'
+import { UNRECORDED } from '../support/transport.ts'
 
 const consortium = digestOf(utf8('test consortium'))
 const identities = [1, 2, 3, 4].map((n) => createIdentity(new Uint8Array(32).fill(n))) as [
@@ -91,6 +92,7 @@ async function node(
       bootstrap: [],
       mdns: false,
       clock: options.clock ?? (() => performance.now()),
+      egress: UNRECORDED,
       ...(options.inviters === undefined ? {} : { inviters: options.inviters }),
       createNetwork: (init) => {
         const network = new Libp2pNetwork(init)

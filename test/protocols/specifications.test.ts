@@ -98,6 +98,7 @@ describe('the limits and codes of the program', () => {
       'evaluatedBytesAsked',
       'encodingTimeout',
       'renderedChatCharacters',
+      'egressSegmentBytes',
     ]
     for (const name of Object.keys(LIMITS)) if (!local.includes(name)) expect(text).toContain(`\`${name}\``)
     for (const code of [...errors.FORMAT_CODES, ...errors.VERIFICATION_CODES, ...errors.EXCHANGE_CODES]) {

@@ -1,12 +1,21 @@
 /** libp2p nodes on loopback that let every peer connect. */
 import { createIdentity } from '../../src/identity/keys.ts'
+import type { EgressSink } from '../../src/lib/egress.ts'
+import { EgressMeter } from '../../src/network/egress.ts'
 import type { StreamPolicy } from '../../src/network/guarded-muxer.ts'
 import { createTransport, type Transport } from '../../src/network/transport.ts'
 
 const running: Transport[] = []
 
+/** Drops what a node of a test sends. */
+export const UNRECORDED: EgressSink = { add: () => undefined, persist: async () => undefined }
+
 /** A started node; its key is made from `seed`. All peers may use all protocols, unless `streams` says otherwise. */
-export async function startTransport(seed: number, streams: Partial<StreamPolicy> = {}): Promise<Transport> {
+export async function startTransport(
+  seed: number,
+  streams: Partial<StreamPolicy> = {},
+  egress = new EgressMeter(UNRECORDED, () => true),
+): Promise<Transport> {
   const node = await createTransport({
     identity: createIdentity(new Uint8Array(32).fill(seed)),
     listen: ['/ip4/127.0.0.1/tcp/0'],
@@ -19,6 +28,7 @@ export async function startTransport(seed: number, streams: Partial<StreamPolicy
       ...streams,
     },
     topic: 'test',
+    egress,
   })
   running.push(node)
   await node.start()

@@ -6,6 +6,7 @@ import type { Libp2p } from '@libp2p/interface'
 import { tcp } from '@libp2p/tcp'
 import { createLibp2p } from 'libp2p'
 import { createIdentity } from '../../../src/identity/keys.ts'
+import { EgressMeter } from '../../../src/network/egress.ts'
 import { createTransport, type Transport } from '../../../src/network/transport.ts'
 import { LOOPBACK } from './start-exchange.ts'
 
@@ -42,6 +43,7 @@ export async function startTransport(): Promise<Transport> {
       onTooManyStreams: () => undefined,
     },
     topic: 'bench',
+    egress: new EgressMeter({ add: () => undefined, persist: async () => undefined }, () => true),
   })
   await node.start()
   return node

@@ -1,13 +1,28 @@
-/** Starts an exchange on loopback that serves every peer: one end of a measured transfer. */
+/** Starts an exchange on loopback that serves every peer, with its egress ledger: one end of a measured transfer. */
+import { mkdtemp } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Exchange } from '../../../src/exchange/exchange.ts'
 import { createIdentity } from '../../../src/identity/keys.ts'
 import { digestOf } from '../../../src/lib/bytes.ts'
+import { NodeEgress } from '../../../src/node/egress.ts'
 import { BlobStore } from '../../../src/store/blob-store.ts'
+import { Catalogue } from '../../../src/store/catalogue.ts'
+import { SILENT } from '../../../src/telemetry/log.ts'
 
 export const LOOPBACK = '/ip4/127.0.0.1/tcp/0'
 
 export async function startExchange(dir: string): Promise<{ exchange: Exchange; blobs: BlobStore }> {
   const blobs = await BlobStore.open(dir)
+  const identity = createIdentity()
+  // Several ends may share the folder of the files.
+  const home = await mkdtemp(join(dir, 'home-'))
+  const egress = new NodeEgress({
+    dir: join(home, 'egress'),
+    identity,
+    catalogue: await Catalogue.open(home),
+    now: () => Math.floor(Date.now() / 1000),
+    log: SILENT,
+  })
   const exchange = new Exchange(
     {
       blobs,
@@ -31,12 +46,13 @@ export async function startExchange(dir: string): Promise<{ exchange: Exchange; 
       },
     },
     {
-      identity: createIdentity(),
+      identity,
       consortium: digestOf(Uint8Array.of(1)),
       listen: [LOOPBACK],
       bootstrap: [],
       mdns: false,
       clock: () => performance.now(),
+      egress: await egress.start(),
     },
   )
   await exchange.start()

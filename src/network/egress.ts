@@ -1,0 +1,248 @@
+/**
+ * Counts every byte that this node hands to a stream of another node, at the stream itself: whatever protocol sends it, it
+ * is reported. Protocols of this project say what their objects are (frames.ts); bytes of others are reported under their
+ * protocol. What encryption, multiplexing and handshakes add is measured at the connection. Stores nothing.
+ */
+import { createHash, type Hash } from 'node:crypto'
+import { RPC } from '@libp2p/gossipsub/message'
+import type { MessageStream, Stream } from '@libp2p/interface'
+import type { Uint8ArrayList } from 'uint8arraylist'
+import type { Digest } from '../lib/bytes.ts'
+import { sha256 } from '../lib/bytes.ts'
+import type { EgressSink } from '../lib/egress.ts'
+
+type Bytes = Uint8Array | Uint8ArrayList
+
+/** What an object is that a protocol sends. */
+export interface SentObject {
+  readonly kind: string
+  readonly file?: Digest
+  /** Index of the chunk of `file` that the object is. */
+  readonly chunk?: number
+  /** Whether the object gets a row of its own; otherwise, objects of one kind share a row for a while. */
+  readonly isSingle?: boolean
+}
+
+/** Both sides agree on noise before a connection is encrypted: two lines of multistream-select, with their lengths. */
+const NEGOTIATION_BYTES = '_/multistream/1.0.0\n_/noise\n'.length
+/** Overhead of a connection is reported in portions of this many bytes, and when the connection closes. */
+const OVERHEAD_BYTES = 4096
+/** Payloads above this are hashed by another thread, bytes. */
+const LARGE_BYTES = 65_536
+/** Receiver of what was sent before its peer id was known. */
+const UNKNOWN = 'unknown'
+/** Receiver of the overhead of connections to peers that are not members, who may be many. */
+const GUESTS = 'guests'
+
+/** Names of libp2p's own protocols. */
+const KINDS: readonly (readonly [prefix: string, kind: string])[] = [
+  ['/ipfs/id/', 'identify'],
+  ['/ipfs/ping/', 'ping'],
+  ['/meshsub/', 'gossip'],
+  ['/floodsub/', 'gossip'],
+]
+
+export class EgressMeter {
+  readonly #sink: EgressSink
+  readonly #isMember: (peer: string) => boolean
+  readonly #connections = new WeakMap<MessageStream, ConnectionAccount>()
+  readonly #streams = new WeakMap<Stream, StreamAccount>()
+
+  constructor(sink: EgressSink, isMember: (peer: string) => boolean) {
+    this.#sink = sink
+    this.#isMember = isMember
+  }
+
+  /** Count what is sent on a connection that is not encrypted yet. */
+  begin(raw: MessageStream): ConnectionAccount {
+    return new ConnectionAccount(raw, this.#sink)
+  }
+
+  /** The connection belongs to `peer`, and `connection` encrypts what is sent on it. */
+  secured(account: ConnectionAccount, peer: string, connection: MessageStream): void {
+    account.belongsTo(this.#isMember(peer) ? peer : GUESTS)
+    this.#connections.set(connection, account)
+  }
+
+  /** Count what is sent on a stream of an encrypted connection. */
+  watch(stream: Stream, peer: string, connection: MessageStream): void {
+    const account = new StreamAccount(stream, peer, this.#sink, this.#connections.get(connection))
+    this.#streams.set(stream, account)
+  }
+
+  /** The account of a stream, which every stream of the transport has. */
+  of(stream: Stream): StreamAccount | undefined {
+    return this.#streams.get(stream)
+  }
+}
+
+/** The bytes of one connection, and how many of them are those of its streams. */
+class ConnectionAccount {
+  readonly #sink: EgressSink
+  #to = UNKNOWN
+  #wire = NEGOTIATION_BYTES
+  #streams = 0
+  #reported = 0
+
+  constructor(raw: MessageStream, sink: EgressSink) {
+    this.#sink = sink
+    const send = raw.send.bind(raw)
+    raw.send = (data) => {
+      this.#wire += data.byteLength
+      this.#report(OVERHEAD_BYTES)
+      return send(data)
+    }
+    raw.addEventListener('close', () => this.#report(1), { once: true })
+  }
+
+  belongsTo(to: string): void {
+    this.#to = to
+  }
+
+  /** @param bytes negative for bytes that were not sent after all */
+  sent(bytes: number): void {
+    this.#streams += bytes
+  }
+
+  /**
+   * Report the overhead so far, if it is at least `min`. Bytes of streams may still wait for their turn, so it is lower
+   * than it will be.
+   */
+  #report(min: number): void {
+    const bytes = this.#wire - this.#streams - this.#reported
+    if (bytes < min) return
+    this.#reported += bytes
+    this.#sink.add({ kind: 'transport', to: this.#to, bytes })
+  }
+}
+
+/** The object that is being sent on a stream. */
+interface Current {
+  readonly object: SentObject
+  /** SHA-256 of the payload, if it was given as a whole. */
+  readonly payload: Promise<Uint8Array> | undefined
+  /** Otherwise of what is sent. */
+  readonly hash: Hash
+  readonly protocol: string | undefined
+  bytes: number
+}
+
+/** The bytes of one stream by object. Bytes outside any object belong to the protocol of the stream. */
+export class StreamAccount {
+  readonly #to: string
+  readonly #sink: EgressSink
+  readonly #settling = new Set<Promise<void>>()
+  #current: Current | undefined
+
+  constructor(stream: Stream, to: string, sink: EgressSink, connection: ConnectionAccount | undefined) {
+    this.#to = to
+    this.#sink = sink
+    const send = stream.send.bind(stream)
+    stream.send = (data) => {
+      const { byteLength } = data
+      connection?.sent(byteLength)
+      try {
+        // Read before the stream sends, which may consume a list.
+        const report = this.#prepared(data, stream.protocol)
+        const canSendMore = send(data)
+        report()
+        return canSendMore
+      } catch (error) {
+        connection?.sent(-byteLength)
+        throw error
+      }
+    }
+    stream.addEventListener('close', () => this.#settle(), { once: true })
+  }
+
+  /**
+   * What is sent next is this object.
+   * @param payload its bytes, if it is not the whole of what is sent
+   * @param protocol for a kind that several protocols use
+   */
+  begin(object: SentObject, payload?: Uint8Array, protocol?: string): void {
+    this.#settle()
+    const hash = createHash('sha256')
+    const whole = payload === undefined ? undefined : hashOf(payload)
+    whole?.catch(() => undefined) // Awaited when the object is settled.
+    this.#current = { object, payload: whole, hash, protocol, bytes: 0 }
+  }
+
+  /** The object is complete. Resolves when a killed process would not lose what is known about it. Never rejects. */
+  async end(): Promise<void> {
+    this.#settle()
+    await Promise.all(this.#settling)
+    await this.#sink.persist()
+  }
+
+  /** @returns reports the data, once they have been sent. */
+  #prepared(data: Bytes, protocol: string): () => void {
+    const current = this.#current
+    const { byteLength: bytes } = data
+    if (current !== undefined) {
+      if (current.payload === undefined) updateHash(current.hash, data)
+      return () => {
+        current.bytes += bytes
+      }
+    }
+    const to = this.#to
+    const kind = kindOf(protocol)
+    const heads = kind === 'gossip' ? messagesOf(data) : []
+    const hash = createHash('sha256')
+    updateHash(hash, data)
+    return () => {
+      let rest = bytes
+      for (const message of heads) {
+        rest -= message.length
+        this.#sink.add({ kind: 'head', to, bytes: message.length, hash: sha256(message), isSingle: true })
+      }
+      this.#sink.add({ kind, to, bytes: rest, hash: hash.digest() })
+    }
+  }
+
+  #settle(): void {
+    const current = this.#current
+    this.#current = undefined
+    if (current === undefined || current.bytes === 0) return
+    const settling = this.#report(current).finally(() => this.#settling.delete(settling))
+    this.#settling.add(settling)
+  }
+
+  async #report({ object, payload, hash, protocol, bytes }: Current): Promise<void> {
+    const digest = payload === undefined ? hash.digest() : await payload
+    this.#sink.add({
+      ...object,
+      to: this.#to,
+      bytes,
+      hash: digest,
+      ...(protocol === undefined ? {} : { protocol }),
+    })
+  }
+}
+
+async function hashOf(payload: Uint8Array): Promise<Uint8Array> {
+  if (payload.length <= LARGE_BYTES) return sha256(payload)
+  return new Uint8Array(await crypto.subtle.digest('SHA-256', payload as Uint8Array<ArrayBuffer>))
+}
+
+function updateHash(hash: Hash, data: Bytes): void {
+  if (data instanceof Uint8Array) hash.update(data)
+  else for (const part of data) hash.update(part)
+}
+
+/** The kind of bytes about which nobody has said anything. */
+function kindOf(protocol: string): string {
+  if (protocol === '') return 'negotiation'
+  return KINDS.find(([prefix]) => protocol.startsWith(prefix))?.[1] ?? protocol
+}
+
+/** Payloads of the announcements in a message of gossipsub, which is one RPC after its length. */
+function messagesOf(data: Bytes): Uint8Array[] {
+  const bytes = data.slice()
+  try {
+    const start = bytes.findIndex((byte) => byte < 0x80) + 1
+    return RPC.decode(bytes.subarray(start)).messages.flatMap(({ data: payload }) => payload ?? [])
+  } catch {
+    return [] // Counted as gossip.
+  }
+}
