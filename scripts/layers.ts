@@ -167,6 +167,12 @@ export const LAYERS: readonly Layer[] = [
     holds: 'OpenAI-compatible API, queue, upstream gateway, control socket',
   },
   {
+    name: 'dashboard',
+    imports: ['lib', 'serving'],
+    packages: ['http'],
+    holds: "the operator's pages: files, sessions, events, commands that run on",
+  },
+  {
     name: 'pipeline',
     imports: [
       'lib',
@@ -257,6 +263,7 @@ export const LAYERS: readonly Layer[] = [
       'owner',
       'composition',
       'serving',
+      'dashboard',
       'node',
       'commands',
     ],

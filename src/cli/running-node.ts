@@ -1,26 +1,33 @@
 /** Starts a node with its network, control socket and inference API, and stops all of it. Prints nothing. */
 import { activityLine } from '../commands/jobs.ts'
-import { nodeCommands } from '../commands/table.ts'
+import { isReadOnly, nodeCommands, wordedCommands } from '../commands/table.ts'
+import { Dashboard } from '../dashboard/dashboard.ts'
+import { ROLES } from '../dashboard/sessions.ts'
 import type { WeightChoice } from '../inference/weight-format.ts'
 import type { Digest } from '../lib/bytes.ts'
+import { Fields } from '../lib/fields.ts'
 import type { RouterChoice } from '../model/gates.ts'
 import type { NodeEvent } from '../node/events.ts'
 import { FlexMeshNode } from '../node/node.ts'
 import { loadApiKey } from '../serving/api-key.ts'
 import { createApp } from '../serving/app.ts'
-import { type Control, startControl } from '../serving/control.ts'
+import { type Control, type ControlHandler, startControl } from '../serving/control.ts'
 import { openGateway, type Upstream } from '../serving/gateway.ts'
 import { isLoopbackHost } from '../serving/host.ts'
 import { localBackend } from '../serving/local-engine.ts'
 import { type RunningServer, startServer } from '../serving/server.ts'
+import { homePaths } from '../store/home.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
 import { type EngineChoice, selectEngine } from '../tensor/select-engine.ts'
 import { unixNow } from './context.ts'
+import { DASHBOARD_LINK } from './dashboard.ts'
 
 export interface RunningNode {
   readonly node: FlexMeshNode
   readonly api: RunningServer
   readonly apiKey: string
+  /** A link that opens the dashboard once, as operator. */
+  dashboardLink(): string
   stop(): Promise<void>
 }
 
@@ -43,7 +50,17 @@ export interface StartInit {
 
 /** @throws InputError `no-home`, `home-in-use`, `not-a-member`, `port-in-use`, `engine-missing`, `out-of-memory`. */
 export async function startNode(init: StartInit): Promise<RunningNode> {
-  const { home, passphrase, onEvent, log = SILENT, weights, memory, router } = init
+  const { home, passphrase, weights, memory, router } = init
+  const dashboard = await Dashboard.open({
+    sessions: homePaths(home).dashboardSessions,
+    now: unixNow,
+    onUnexpected: (command, error) => log.error(`the command "${command}" failed`, error),
+  })
+  const log = (init.log ?? SILENT).also((entry) => dashboard.add({ event: 'log', ...entry }))
+  const onEvent = (event: NodeEvent): void => {
+    dashboard.add(event)
+    init.onEvent(event)
+  }
   const engine = await selectEngine(init.engine)
   const node = await FlexMeshNode.open({
     home,
@@ -82,7 +99,20 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
             whyNotInUse: (id) => whyNotInUse(node, id),
             now: unixNow,
           })
+    const commands = nodeCommands(node)
     const app = createApp({
+      mount: await dashboard.routes({
+        peerId: node.identity.peerId,
+        commands: wordedCommands(node),
+        isReadOnly,
+        about: () => ({
+          institution: node.settings.institution,
+          peerId: node.identity.peerId,
+          consortium: node.charter.name,
+          consortiumId: node.consortium,
+          commands: Object.keys(commands),
+        }),
+      }),
       backendFor: gateway ?? (() => local),
       apiKeys: [apiKey],
       isOwnHost: (host) => port !== undefined && isLoopbackHost(host, port),
@@ -91,16 +121,23 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     })
     api = await startServer(app, init.port, log.scope('serving'))
     port = api.port
-    control = await startControl(node.paths.control, nodeCommands(node), {
-      activity: () => node.activities.list().map(activityLine),
-      log: log.scope('control'),
-    })
+    const origin = `http://127.0.0.1:${api.port}`
+    control = await startControl(
+      node.paths.control,
+      { ...commands, [DASHBOARD_LINK]: linker(dashboard, origin) },
+      {
+        activity: () => node.activities.list().map(activityLine),
+        log: log.scope('control'),
+      },
+    )
     const running = { control, api }
     return {
       node,
       api,
       apiKey,
+      dashboardLink: () => dashboard.link(origin, 'operator'),
       stop: async () => {
+        dashboard.close()
         await running.control.close()
         await running.api.close()
         await node.close()
@@ -111,6 +148,14 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     await api?.close()
     await node.close()
     throw error
+  }
+}
+
+/** Makes links for the command `dashboard`. Whoever can open the control socket is the operator. */
+function linker(dashboard: Dashboard, origin: string): ControlHandler {
+  return async function* (request) {
+    const role = new Fields(request, 'dashboard').literal('role', ...ROLES)
+    return { link: dashboard.link(origin, role) }
   }
 }
 

@@ -112,7 +112,11 @@ async function upstreamOf(
   }
 }
 
-function printAddresses({ node, api }: RunningNode, upstream: Upstream | undefined, output: Output): void {
+function printAddresses(
+  { node, api, dashboardLink }: RunningNode,
+  upstream: Upstream | undefined,
+  output: Output,
+): void {
   const { peerId } = node.identity
   const addresses = node.addresses()
   const url = `http://127.0.0.1:${api.port}/v1`
@@ -122,6 +126,9 @@ function printAddresses({ node, api }: RunningNode, upstream: Upstream | undefin
       `${node.settings.institution} is up as ${peerId}`,
       ...addresses.map((address) => `network ${address}`),
       `API     ${url}, key in ${node.paths.apiKey}`,
+      ...(output.interactive
+        ? [`dashboard ${dashboardLink()}`, 'the link opens once; "flexmesh dashboard" prints another']
+        : ['for the dashboard: flexmesh dashboard']),
       ...(node.isCopied
         ? [
             'this home was copied or restored from a backup: until a member has told what it holds, it signs nothing and uses no expert of others, who may have withdrawn it',

@@ -45,6 +45,11 @@ export const COMMANDS: readonly CommandRow<Command>[] = [
     summary: 'run the node: network, acceptance of experts, inference API',
     load: async () => (await import('./start.ts')).START,
   },
+  {
+    name: 'dashboard',
+    summary: "print a link to the running node's dashboard",
+    load: async () => (await import('./dashboard.ts')).DASHBOARD,
+  },
   ...MEMBERSHIP_COMMANDS,
   ...OWNER_COMMANDS,
   {

@@ -24,6 +24,8 @@ export interface CommandRow<C extends CommandForm = CommandForm> {
   readonly summary: string
   /** Whether it may also be written after the word "consortium". */
   readonly isConsortiumCommand?: true
+  /** Whether the command changes nothing, neither on disk nor in the network, whatever its options are. */
+  readonly isReadOnly?: true
   load(): Promise<C>
 }
 

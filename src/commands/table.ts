@@ -4,8 +4,12 @@
  */
 import type { FlexMeshNode } from '../node/node.ts'
 import type { CommandRow, NodeCommand } from './command.ts'
+import type { Style } from './terminal.ts'
 
 type NodeRow = CommandRow<NodeCommand>
+
+/** Lines of any length without colours, for programs that lay them out themselves. */
+const PLAIN: Style = { color: false }
 
 export const MEMBERSHIP_COMMANDS: readonly NodeRow[] = [
   {
@@ -16,6 +20,7 @@ export const MEMBERSHIP_COMMANDS: readonly NodeRow[] = [
   },
   {
     name: 'members',
+    isReadOnly: true,
     summary: 'list the members, those connected, and those who wait for approval',
     isConsortiumCommand: true,
     load: async () => (await import('./members.ts')).MEMBERS,
@@ -59,6 +64,7 @@ export const OWNER_COMMANDS: readonly NodeRow[] = [
   },
   {
     name: 'jobs',
+    isReadOnly: true,
     summary: 'show what the running node computes now: trainings, judging, evaluations',
     load: async () => (await import('./jobs.ts')).JOBS,
   },
@@ -85,6 +91,7 @@ export const PRIVACY_COMMANDS: readonly NodeRow[] = [
 export const COMPOSITION_COMMANDS: readonly NodeRow[] = [
   {
     name: 'experts',
+    isReadOnly: true,
     summary: 'list the experts in use, and the verdict on every package',
     load: async () => (await import('./experts.ts')).EXPERTS,
   },
@@ -110,6 +117,7 @@ export const COMPOSITION_COMMANDS: readonly NodeRow[] = [
   },
   {
     name: 'generate',
+    isReadOnly: true,
     summary: 'complete a prompt with the current composition',
     load: async () => (await import('./generate.ts')).GENERATE,
   },
@@ -125,6 +133,7 @@ const CLAIM: NodeRow = {
 /** Lets the command line find out whether a node runs; not listed in the help. */
 const PING: NodeRow = {
   name: 'ping',
+  isReadOnly: true,
   summary: 'ask the running node who it is',
   load: async () => (await import('./members.ts')).PING,
 }
@@ -141,15 +150,39 @@ const NODE_COMMANDS = [
 /** Carries out a command for a request that is not checked yet; yields progress and returns the result. */
 type Handler = (request: unknown, signal: AbortSignal) => AsyncGenerator<unknown, unknown, void>
 
+/** Whether a command of a node changes nothing. */
+export function isReadOnly(name: string): boolean {
+  return NODE_COMMANDS.some((row) => row.name === name && row.isReadOnly === true)
+}
+
 /** The commands of one node by name, as the control socket serves them. */
 export function nodeCommands(node: FlexMeshNode): Record<string, Handler> {
+  return handlersOf(async function* ({ load }, request, signal) {
+    const command = await load()
+    return yield* command.run(node, command.decode(request), signal)
+  })
+}
+
+/** What a command returns to a program that shows results without knowing the command. */
+export interface WordedResult {
+  readonly result: unknown
+  /** The result for people, as lines. */
+  readonly words: readonly string[]
+}
+
+/** The same commands, which return a `WordedResult`. Progress is that of the command. */
+export function wordedCommands(node: FlexMeshNode): Record<string, Handler> {
+  return handlersOf(async function* ({ load }, request, signal): AsyncGenerator<unknown, WordedResult, void> {
+    const command = await load()
+    const result = yield* command.run(node, command.decode(request), signal)
+    return { result, words: command.words(result, PLAIN) }
+  })
+}
+
+function handlersOf(
+  run: (row: NodeRow, request: unknown, signal: AbortSignal) => AsyncGenerator<unknown, unknown, void>,
+): Record<string, Handler> {
   return Object.fromEntries(
-    NODE_COMMANDS.map(({ name, load }): [string, Handler] => [
-      name,
-      async function* (request, signal) {
-        const command = await load()
-        return yield* command.run(node, command.decode(request), signal)
-      },
-    ]),
+    NODE_COMMANDS.map((row): [string, Handler] => [row.name, (request, signal) => run(row, request, signal)]),
   )
 }

@@ -367,6 +367,29 @@ export const LIMITS = {
   },
   completionTokens: { value: 4096, unit: 'count', why: 'largest max_tokens of one request' },
   stopSequences: { value: 4, unit: 'count', why: 'same limit as the OpenAI API' },
+  dashboardSessions: {
+    value: 32,
+    unit: 'count',
+    why: 'people who use the dashboard of one node, and links not used yet',
+  },
+  dashboardLinkLifetime: { value: 600, unit: 'seconds', why: 'a link is opened soon after it was printed' },
+  dashboardSessionLifetime: { value: 43_200, unit: 'seconds', why: 'a working day' },
+  dashboardStreams: {
+    value: 32,
+    unit: 'count',
+    why: 'pages that follow events; each holds a socket of the API',
+  },
+  dashboardEvents: {
+    value: 1000,
+    unit: 'count',
+    why: 'latest events in memory, for pages that connect again',
+  },
+  dashboardJobs: { value: 16, unit: 'count', why: 'commands of pages that run or have ended lately' },
+  dashboardPoints: {
+    value: 1000,
+    unit: 'count',
+    why: 'steps of a training in a curve; a screen shows no more',
+  },
   upstreamStreams: {
     value: 128,
     unit: 'count',

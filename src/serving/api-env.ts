@@ -17,5 +17,9 @@ export function requestId(): string {
 
 export interface ApiEnv {
   readonly Bindings: { readonly client?: Client }
-  readonly Variables: { requestId: string }
+  readonly Variables: {
+    requestId: string
+    /** What routes that are mounted know about the person that asks. */
+    session: { readonly role: 'operator' | 'reader'; readonly expiresAt: number }
+  }
 }

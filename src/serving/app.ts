@@ -12,7 +12,7 @@ import { type ApiEnv, requestId } from './api-env.ts'
 import { Completions, requireModel } from './completions.ts'
 import { type Backend, ServingError } from './engine.ts'
 import { EVENT_STREAM_LIMITS, type EventStreamLimits } from './event-stream.ts'
-import { MODEL_NAME } from './openai.ts'
+import { MODEL_NAME, type RequestKind } from './openai.ts'
 import { problemBody, problemOf, Refusal } from './problem.ts'
 import { QueueFullError } from './queue.ts'
 
@@ -27,11 +27,19 @@ export interface AppInit {
   readonly now: () => number
   /** Default: those of src/lib/limits.ts. */
   readonly streamLimits?: EventStreamLimits
+  /** Adds routes of its own, with its own rules who may ask. They are served under the same hosts. */
+  readonly mount?: (app: Api, answering: Answering) => void
   /** Receives failures of the node and of an upstream, never prompts or answers. Default: no log. */
   readonly log?: Log
 }
 
 export type Api = Hono<ApiEnv>
+
+/** The answers of the API, for routes that decide themselves who may ask. */
+export interface Answering {
+  answer(c: Context<ApiEnv>, kind: RequestKind): Promise<Response>
+  models(c: Context<ApiEnv>): Promise<Response>
+}
 
 export function createApp(init: AppInit): Api {
   const app: Api = new Hono<ApiEnv>()
@@ -68,13 +76,16 @@ export function createApp(init: AppInit): Api {
     c.env.client?.authenticated()
     return next()
   })
-  app.get('/v1/models', async (c) => c.json({ object: 'list', data: [await model(init)] }))
+  const models = async (c: Context<ApiEnv>): Promise<Response> =>
+    c.json({ object: 'list', data: [await model(init)] })
+  app.get('/v1/models', models)
   app.get('/v1/models/:model', async (c) => {
     requireModel(c.req.param('model'))
     return c.json(await model(init))
   })
   app.post('/v1/completions', (c) => completions.respond(c, 'completion'))
   app.post('/v1/chat/completions', (c) => completions.respond(c, 'chat'))
+  init.mount?.(app, { answer: (c, kind) => completions.respond(c, kind), models })
   app.notFound((c) =>
     refuse(
       c,

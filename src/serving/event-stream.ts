@@ -26,8 +26,8 @@ const COMMENT = utf8(': keep-alive\n\n')
 /** Size of the pieces in which the client takes the buffer, so that a slow one takes something within `stall`. */
 const PIECE_BYTES = 16_384
 
-function eventOf(data: string): Uint8Array {
-  return utf8(`data: ${data}\n\n`)
+function eventOf(data: string, id?: string): Uint8Array {
+  return utf8(`${id === undefined ? '' : `id: ${id}\n`}data: ${data}\n\n`)
 }
 
 export class EventStream {
@@ -85,6 +85,16 @@ export class EventStream {
       })
     }
     this.signal.throwIfAborted()
+  }
+
+  /**
+   * Add an event without waiting for room. A client that reads too slowly for its events is given up.
+   * @param id what a client that connects again names as the last event that it has seen
+   */
+  push(data: string, id: string): void {
+    this.#push(eventOf(data, id))
+    if (this.#waitingBytes > this.#limits.bufferBytes)
+      this.#giveUp(new Error('the client reads more slowly than events come'))
   }
 
   comment(): void {

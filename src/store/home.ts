@@ -24,6 +24,8 @@ export interface HomePaths {
   readonly apiKey: string
   /** Folder of the egress ledger. */
   readonly egress: string
+  /** Digests of the sessions of the dashboard. */
+  readonly dashboardSessions: string
   /** Exists while the node waits for a founder's approval. */
   readonly application: string
 }
@@ -69,6 +71,7 @@ export function homePaths(root: string): HomePaths {
     control: join(root, 'control.sock'),
     apiKey: join(root, 'api-key'),
     egress: join(root, 'egress'),
+    dashboardSessions: join(root, 'dashboard-sessions.json'),
     application: join(root, 'application.json'),
   }
 }

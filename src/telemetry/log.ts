@@ -39,6 +39,19 @@ export class Log {
     return new Log(this.#sink, this.#level, name)
   }
 
+  /** A log whose entries also reach another sink. */
+  also(sink: LogSink): Log {
+    const first = this.#sink
+    return new Log(
+      (entry) => {
+        first(entry)
+        sink(entry)
+      },
+      this.#level,
+      this.#scope,
+    )
+  }
+
   error(message: string, error?: unknown): void {
     this.#write('error', message, error)
   }

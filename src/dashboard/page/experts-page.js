@@ -1,0 +1,177 @@
+/** The page Experts: every package with its state, its facts, what was measured, and the operator's decisions. */
+import { useMemo, useState } from 'preact/hooks'
+import { html } from './html.js'
+import { run, startJob, useCommand } from './node.js'
+import { explain, isUnderWay, shareDone, stateOf } from './package-state.js'
+import { Action, Badge, Confirm, Loading, Meter, Panel, Table, usePage } from './parts.js'
+import { day, short, size } from './words.js'
+
+/** Rows of the table at first; a button shows the others. */
+const FIRST_ROWS = 200
+/** Changes of bits per byte below this are shown as none. */
+const SAME = 0.005
+
+export function Experts() {
+  const [isBusy, setBusy] = useState(false)
+  const { value, error, reload } = useCommand('experts', {}, isBusy ? 1000 : 30_000)
+  const [filter, setFilter] = useState('')
+  const [rows, setRows] = useState(FIRST_ROWS)
+  const [question, ask] = useState()
+  const packages = value?.packages ?? []
+  const underWay = packages.some(isUnderWay)
+  if (underWay !== isBusy) setBusy(underWay)
+  const shown = useMemo(() => filtered(packages, filter), [packages, filter])
+  if (value === undefined) return html`<${Loading} error=${error} />`
+  return html`
+    <${Panel} title="Packages" aside=${html`<label class="search"><span class="unseen">Filter</span>
+      <input type="search" placeholder="Filter" value=${filter} onInput=${(event) => setFilter(event.target.value)} /></label>`}>
+      <${Table} caption="Packages of the consortium" rows=${shown.slice(0, rows)} keyOf=${({ id }) => id}
+        empty=${filter === '' ? 'No expert has been published yet.' : 'No package matches.'}
+        columns=${columns(ask, reload)} />
+      ${shown.length > rows && html`<button type="button" onClick=${() => setRows(Infinity)}>Show all ${shown.length}</button>`}
+    <//>
+    <${Gains} packages=${packages} />
+    <${Confirm} question=${question} onClose=${() => ask(undefined)} />`
+}
+
+function filtered(packages, filter) {
+  const words = filter.toLowerCase().split(/\s+/).filter(Boolean)
+  const order = [
+    'disk-full',
+    'failed',
+    'announced',
+    'fetching',
+    'fetched',
+    'judging',
+    'waiting-for-holder',
+    'accepted',
+  ]
+  const rank = ({ state }) => (order.includes(state) ? order.indexOf(state) : order.length)
+  return packages
+    .filter((one) => {
+      const text =
+        `${one.institution} ${one.expert} ${one.domain} ${one.license} ${one.state} ${one.id}`.toLowerCase()
+      return words.every((word) => text.includes(word))
+    })
+    .sort((a, b) => rank(a) - rank(b) || (b.verdict?.at ?? 0) - (a.verdict?.at ?? 0))
+}
+
+const columns = (ask, reload) => [
+  {
+    name: 'Expert',
+    of: ({ institution, expert, isOwn, id }) =>
+      html`<strong>${expert ?? 'unknown'}</strong> of ${institution ?? 'an unknown institution'}${isOwn ? html`${' '}<span class="quiet">published here</span>` : ''}<br />
+        <code class="quiet" title=${id}>${short(id)}…</code>`,
+  },
+  { name: 'State', of: (one) => html`<${State} package=${one} />` },
+  { name: 'Domain', of: ({ domain }) => domain ?? '' },
+  { name: 'Licence', isWhole: true, of: ({ license }) => license ?? '' },
+  { name: 'Privacy', of: ({ privacy }) => privacyWords(privacy) },
+  { name: 'Size', isNumber: true, of: ({ bytes }) => (bytes === undefined ? '' : size(bytes)) },
+  {
+    name: 'Consent until',
+    isWhole: true,
+    of: ({ expiresAt }) => (expiresAt === undefined ? '' : day(expiresAt)),
+  },
+  {
+    name: 'Actions',
+    isWhole: true,
+    of: (one) => html`<${Decisions} package=${one} ask=${ask} reload=${reload} />`,
+  },
+]
+
+/** What the manifest states about privacy; a receiver cannot check it. */
+function privacyWords(privacy) {
+  if (privacy === undefined) return html`<span class="quiet">not stated</span>`
+  if (privacy.mechanism === 'none') return 'no guarantee'
+  const epsilon = privacy.epsilonMicro === undefined ? '' : ` ε ${(privacy.epsilonMicro / 1e6).toFixed(2)}`
+  return `${privacy.mechanism}${epsilon}, self-attested`
+}
+
+function State({ package: one }) {
+  const { kind, words } = stateOf(one)
+  const more = explain(one)
+  const share = shareDone(one)
+  return html`<${Badge} kind=${kind}>${words}<//>${more && html`<div class="reason">${more}</div>`}
+    ${share !== undefined && html`<${Meter} share=${share} label=${words} />`}`
+}
+
+function Decisions({ package: one, ask, reload }) {
+  const { say } = usePage()
+  const name = `${one.expert} of ${one.institution}`
+  const act = async (command, request, words) => {
+    await run(command, request)
+    say(words)
+    await reload()
+  }
+  const failed = (error) => say(error.message, 'bad')
+  const withdraw = () =>
+    ask({
+      title: `Withdraw ${one.expert}?`,
+      text: [
+        'Every member stops using it and deletes its file when the withdrawal arrives. This cannot be undone; you can publish the training again as a new package.',
+        'It cannot take the weights back from a member who ignores the withdrawal.',
+      ],
+      action: 'Withdraw',
+      run: () => act('withdraw', { name: one.expert }, `${one.expert} is withdrawn`).catch(failed),
+    })
+  const refuse = () =>
+    ask({
+      title: `Stop using ${name}?`,
+      text: 'This node composes without it and deletes its file. Other members are not affected. You can accept it again later.',
+      action: 'Stop using it',
+      run: () => act('refuse', { package: one.id }, `${name} is not used any more`).catch(failed),
+    })
+  if (one.isOwn && one.state === 'accepted')
+    return html`<${Action} kind="small" onAct=${async () => withdraw()}>Withdraw<//>`
+  if (one.state === 'accepted') return html`<${Action} kind="small" onAct=${async () => refuse()}>Refuse<//>`
+  // An envelope that could not be opened holds no package that could be judged.
+  if (one.expert !== undefined && ['refused', 'refused-by-operator', 'failed', 'expired'].includes(one.state))
+    return html`<${Action} kind="small" onAct=${async () => {
+      await startJob('accept', { package: one.id })
+      say(`${name} is judged again`)
+    }}>Judge again<//>`
+  return ''
+}
+
+/** What the accepted experts brought on this node's texts, as a picture and as a table. */
+function Gains({ packages }) {
+  const measured = packages.filter(
+    ({ state, verdict }) => state === 'accepted' && verdict?.measurement !== undefined,
+  )
+  if (measured.length === 0) return null
+  const rows = measured.flatMap(({ id, expert, institution, verdict: { measurement } }) =>
+    [
+      ['public text', measurement.public],
+      ["this node's own text", measurement.own],
+    ]
+      .filter(([, loss]) => loss !== undefined)
+      .map(([text, { before, after }]) => ({
+        id: `${id} ${text}`,
+        expert,
+        institution,
+        text,
+        before,
+        after,
+      })),
+  )
+  if (rows.length === 0) return null
+  const most = Math.max(...rows.map(({ before, after }) => Math.abs(after - before)), 0.01)
+  return html`<${Panel} title="Measured when they were judged" aside=${html`<span class="quiet">bits per byte, less is better</span>`}>
+    <${Table} caption="Measured gains" rows=${rows} keyOf=${({ id }) => id} columns=${[
+      { name: 'Expert', of: ({ expert, institution }) => `${expert} of ${institution}` },
+      { name: 'Text', of: ({ text }) => text },
+      { name: 'Before', isNumber: true, of: ({ before }) => before.toFixed(3) },
+      { name: 'After', isNumber: true, of: ({ after }) => after.toFixed(3) },
+      {
+        name: 'Change',
+        of: ({ before, after }) => {
+          const change = after - before
+          const kind = Math.abs(change) < SAME ? 'none' : change < 0 ? 'better' : 'worse'
+          return html`<span class="change" data-kind=${kind}><span class="change-bar" style=${{ width: `${(60 * Math.abs(change)) / most}px` }}></span>
+            ${change > 0 ? '+' : ''}${change.toFixed(3)}</span>`
+        },
+      },
+    ]} />
+  <//>`
+}

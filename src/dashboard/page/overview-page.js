@@ -1,0 +1,117 @@
+/** The page Overview: is everything well, who is there, what answers, and what waits for a person. */
+import { html } from './html.js'
+import { jobs, useCommand, useRead } from './node.js'
+import { explain, isUnderWay, stateOf } from './package-state.js'
+import { Badge, Loading, Mark, Panel } from './parts.js'
+import { count, daysUntil, duration } from './words.js'
+
+const ROSTER_WARNING_DAYS = 30
+
+export function Overview() {
+  const members = useCommand('members')
+  const experts = useCommand('experts')
+  const running = useCommand('jobs', {}, 5000)
+  if (members.value === undefined || experts.value === undefined)
+    return html`<${Loading} error=${members.error ?? experts.error} />`
+  const waiting = attention(members.value, experts.value)
+  const active = members.value.members.filter(({ revoked }) => !revoked)
+  const connected = active.filter((one) => one.connected)
+  return html`
+    <${Health} waiting=${waiting} />
+    <div class="grid">
+      <${Panel} title="Waits for you">
+        ${
+          waiting.length === 0
+            ? html`<p class="quiet">Nothing.</p>`
+            : html`<ul class="list">${waiting.map(
+                ({ text, href, kind }) =>
+                  html`<li key=${text}><${Badge} kind=${kind}><a href=${href}>${text}</a><//></li>`,
+              )}</ul>`
+        }
+      <//>
+      <${Panel} title="What answers" aside=${html`<a href="#/try">Try it</a>`}>
+        <ol class="list plain-list">
+          <li><${Mark} index=${0} /> public model</li>
+          ${experts.value.composed.map(
+            ({ id, institution, name }, i) =>
+              html`<li key=${id}><${Mark} index=${i + 1} /> ${institution} <span class="quiet">/ ${name}</span></li>`,
+          )}
+        </ol>
+        ${experts.value.routerNote && html`<p class="quiet">${experts.value.routerNote}</p>`}
+      <//>
+      <${Panel} title="Members" aside=${html`<span class="quiet">${connected.length} of ${active.length} connected</span>`}>
+        <ul class="list">${active.map(
+          ({ peerId, institution, isSelf, connected: isConnected }) =>
+            html`<li key=${peerId}><${Badge} kind=${isConnected ? 'good' : 'warn'}>${institution}<//>${' '}<span class="quiet">${isSelf ? 'this node' : isConnected ? 'connected' : 'away'}</span></li>`,
+        )}</ul>
+      <//>
+      <${Panel} title="Runs now" aside=${html`<a href="#/train">Train</a>`}>
+        <${Running} jobs=${running.value} packages=${experts.value.packages} />
+      <//>
+    </div>`
+}
+
+function Health({ waiting }) {
+  const bad = waiting.filter(({ kind }) => kind === 'bad').length
+  const kind = bad > 0 ? 'bad' : waiting.length > 0 ? 'warn' : 'good'
+  const words =
+    waiting.length === 0
+      ? 'Everything is well.'
+      : `${count(waiting.length, 'thing waits', 'things wait')} for you.`
+  return html`<p class=${`health health-${kind}`} role="status">${words}</p>`
+}
+
+function Running({ jobs: state, packages }) {
+  const started = useRead(jobs, [], 5000)
+  const lines = [
+    ...(state?.running ?? []).map(
+      ({ what, progress }) => `${what}${progress === undefined ? '' : `, ${progress}`}`,
+    ),
+    ...(state?.waiting ?? []).map((name) => `training ${name} waits`),
+    ...packages.filter(isUnderWay).map((one) => {
+      const more = explain(one)
+      return `${one.institution ?? 'unknown'}/${one.expert ?? ''}: ${stateOf(one).words}${more === undefined ? '' : `, ${more}`}`
+    }),
+  ]
+  const left = (started.value ?? [])
+    .filter(({ state: s }) => s === 'running')
+    .map(({ progress }) => progress?.secondsLeft)
+  return lines.length === 0
+    ? html`<p class="quiet">Nothing is being computed.</p>`
+    : html`<ul class="list">${lines.map((line) => html`<li key=${line}>${line}</li>`)}</ul>
+        ${left[0] !== undefined && html`<p class="quiet">${duration(left[0])} left</p>`}`
+}
+
+/** What a person should look at, the worst first: `{ text, href, kind }`. */
+function attention(members, experts) {
+  const items = []
+  for (const { institution, obstacle } of members.requests)
+    items.push({
+      text: `${institution} applies for membership${obstacle === undefined ? '' : ', which is not possible as it stands'}`,
+      href: '#/consortium',
+      kind: 'warn',
+    })
+  if (members.rosterDaysLeft < ROSTER_WARNING_DAYS)
+    items.push({
+      text:
+        members.rosterDaysLeft < 0
+          ? 'the membership of everyone has ended and must be renewed'
+          : `the membership of everyone ends in ${count(members.rosterDaysLeft, 'day')}`,
+      href: '#/consortium',
+      kind: members.rosterDaysLeft < 0 ? 'bad' : 'warn',
+    })
+  for (const one of experts.packages) {
+    const name = `${one.institution ?? 'unknown'}/${one.expert ?? ''}`
+    if (one.state === 'disk-full')
+      items.push({ text: `no disk space for ${name}`, href: '#/experts', kind: 'bad' })
+    if (one.progress?.needsOperator)
+      items.push({ text: `${name} could not be judged and waits for you`, href: '#/experts', kind: 'bad' })
+  }
+  for (const { expert, institution, isOwn, expiresAt } of experts.ending)
+    items.push({
+      text: `consent for ${isOwn ? 'your' : `${institution}'s`} expert ${expert} ends in ${count(Math.max(0, daysUntil(expiresAt)), 'day')}`,
+      href: '#/experts',
+      kind: 'warn',
+    })
+  return items.sort((a, b) => (a.kind === 'bad' ? 0 : 1) - (b.kind === 'bad' ? 0 : 1))
+}
