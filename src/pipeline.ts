@@ -48,6 +48,7 @@ import {
   signWithdrawals,
 } from './pipeline/own-log.ts'
 import { isRefusal, type Parts } from './pipeline/parts.ts'
+import { answerWithdrawals } from './pipeline/receipts.ts'
 
 /** What `publish` would publish. Stores, judges and signs nothing. @throws as `publish`, but for a failing judgement. */
 export async function previewPublication(
@@ -192,7 +193,7 @@ async function ingestRoster(parts: Parts, envelope: Uint8Array): Promise<boolean
 async function ingestWithdrawal(parts: Parts, statement: WithdrawalStatement): Promise<boolean> {
   const isNew = await logWithdrawal(parts, statement)
   if (!isNew) return false
-  const dropped = await applyWithdrawal(parts, statement.withdrawal)
+  const dropped = await applyWithdrawal(parts, statement)
   if (dropped > 0) await parts.composer.recompose()
   return true
 }
@@ -222,7 +223,7 @@ export async function prepare(
   }
   if (!parts.standing.claim(statement)) return undefined // It waits for a place.
   parts.membership.checkRosterNotEnded()
-  const beforeFetch = judgeManifest(statement, acceptanceContext(parts))
+  const beforeFetch = judgeManifest(statement, await acceptanceContext(parts, statement))
   if (beforeFetch.outcome === 'refused') {
     await accepted.decide(statement, beforeFetch, undefined)
     return undefined
@@ -262,11 +263,11 @@ async function verdictOn(parts: Parts, statement: ManifestStatement): Promise<Ve
   const report = (progress: Judging): void => states.set(statement.id, { kind: 'judging', ...progress })
   report({ check: 'manifest' })
   // Judged again, before and after: a withdrawal or a new roster may come while the file is fetched and measured.
-  const before = judgeManifest(statement, acceptanceContext(parts))
+  const before = judgeManifest(statement, await acceptanceContext(parts, statement))
   const published = accepted.list().filter(({ peerId }) => peerId === parts.identity.peerId)
   const trainingsExcept = published.map(({ name }) => name)
   const judged = await judgeWeightsOf(parts, statement, before, { report, trainingsExcept })
-  const afterwards = judgeManifest(statement, acceptanceContext(parts))
+  const afterwards = judgeManifest(statement, await acceptanceContext(parts, statement))
   return afterwards.outcome === 'refused' ? afterwards : judged
 }
 
@@ -277,6 +278,7 @@ export async function upkeep(parts: Parts): Promise<void> {
   if (dropped.length > 0) await composer.recompose()
   queuePlaced(parts)
   await accepted.flush()
+  await answerWithdrawals(parts)
 }
 
 /**

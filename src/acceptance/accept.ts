@@ -32,8 +32,16 @@ import {
 } from './measurement-checks.ts'
 import type { Judging } from './package-states.ts'
 import type { AcceptancePolicy } from './policy.ts'
-import { checkFinite, checkNorms, checkRouterRows, checkStatistics } from './weight-checks.ts'
+import {
+  checkFinite,
+  checkNorms,
+  checkNotWithdrawn,
+  checkRouterRows,
+  checkStatistics,
+} from './weight-checks.ts'
 import { WeightScan } from './weight-scan.ts'
+import type { WeightSketch } from './weight-sketch.ts'
+import type { ForbiddenWeights } from './withdrawn-weights.ts'
 
 export type Verdict = {
   /** Package id, or digest of the refused envelope if no package could be read from it. */
@@ -73,6 +81,8 @@ export interface AcceptanceContext {
   readonly self?: string
   /** Whether the publisher of a package has withdrawn it. */
   readonly isWithdrawn: (publisher: string, id: Digest) => boolean
+  /** Files of withdrawn packages that the package must not have. */
+  readonly withdrawnFiles: ReadonlySet<Digest>
   /** Whether a publisher signed two statements for one place in its log. */
   readonly isForked: (publisher: string) => boolean
   /** Unix seconds; read once for the whole decision. */
@@ -82,6 +92,8 @@ export interface AcceptanceContext {
 /** The part of the context that checks of the weights need: plain values, which can be sent to another thread. */
 export interface WeightContext extends Pick<AcceptanceContext, 'policy' | 'now'> {
   readonly publicModel: Pick<AcceptanceContext['publicModel'], 'weights'>
+  /** Weights of withdrawn packages, by whose seed the candidate is sketched; undefined sketches and compares nothing. */
+  readonly withdrawn?: { readonly seed: Uint8Array; readonly forbidden: readonly ForbiddenWeights[] }
 }
 
 export type Tensors = WeightMap
@@ -125,6 +137,10 @@ export const MANIFEST_CHECKS: readonly Check<OpenedManifest, AcceptanceContext>[
 export const WEIGHT_CHECKS: readonly WeightCheck[] = [
   { id: 'finite', run: (scan, _, signal) => checkFinite(scan, signal) },
   { id: 'norms', run: (scan, { policy }, signal) => checkNorms(scan, policy, signal) },
+  {
+    id: 'withdrawn-weights',
+    run: (scan, { withdrawn }, signal) => checkNotWithdrawn(scan, withdrawn?.forbidden ?? [], signal),
+  },
   { id: 'router-rows', run: (scan, { policy }, signal) => checkRouterRows(scan, policy, signal) },
   { id: 'statistics', run: ({ tensors }, _, signal) => checkStatistics(tensors, signal) },
 ]
@@ -136,6 +152,12 @@ export const MEASUREMENT_CHECKS: readonly Check<Measurement, WeightContext>[] = 
   { id: 'public-text', run: (measured, { policy }) => checkPublicText(measured, policy) },
   { id: 'own-text', run: (measured, { policy }) => checkOwnText(measured, policy) },
 ]
+
+/** A verdict on weights, and the sketch of them if they were read and a sketch was asked for. */
+export interface Judged {
+  readonly verdict: Verdict
+  readonly sketch?: WeightSketch
+}
 
 /** Run the checks that need no weights. */
 export function judgeManifest(opened: OpenedManifest, context: AcceptanceContext): Verdict {
@@ -159,24 +181,28 @@ export async function judgeWeights(
   measure: Measure,
   signal: AbortSignal,
   report: (progress: Judging) => void = () => undefined,
-): Promise<Verdict> {
-  if (soFar.outcome === 'refused') return soFar
+): Promise<Judged> {
+  if (soFar.outcome === 'refused') return { verdict: soFar }
   const run = new Run(opened, context, soFar.passed)
   run.check(FILE_CHECK, () => undefined) // The caller compared the digest.
   const tensors = await run.checkWeights(TENSORS_CHECK, () => openPackage(path, opened.manifest))
-  if (tensors === undefined) return run.verdict()
+  if (tensors === undefined) return { verdict: run.verdict() }
   const [first] = WEIGHT_CHECKS
-  const scan = new WeightScan(tensors, context.publicModel.weights, (done, total) =>
-    report({ check: first?.id ?? TENSORS_CHECK, done, total }),
+  const scan = new WeightScan(
+    tensors,
+    context.publicModel.weights,
+    (done, total) => report({ check: first?.id ?? TENSORS_CHECK, done, total }),
+    context.withdrawn?.seed,
   )
   for (const check of WEIGHT_CHECKS) {
     report({ check: check.id })
     await run.checkWeights(check.id, () => check.run(scan, context, signal))
   }
-  if (run.isRefused) return run.verdict()
+  if (run.isRefused) return { verdict: run.verdict() }
+  const sketch = await scan.sketch(signal)
   const measurement = await measure(tensors)
   run.checkAll(MEASUREMENT_CHECKS, measurement)
-  return { ...run.verdict(), measurement }
+  return { verdict: { ...run.verdict(), measurement }, sketch }
 }
 
 /** The verdict on an envelope that could not be opened as a statement. */

@@ -358,13 +358,17 @@ export class AcceptedExperts {
 
   /** Delete a package's file, unless another package that is in use or being judged, or the public model, needs it. */
   async deleteFiles({ files }: Manifest): Promise<void> {
-    const used = [...this.manifests().map(({ manifest }) => manifest), ...this.#kept.values()]
-    const needed = new Set(used.flatMap((manifest) => manifest.files.map((f) => f.sha256)))
     for (const file of files) {
       const { sha256 } = file
-      const isHeld = (this.#held.get(sha256) ?? 0) > 0
-      if (!isHeld && !needed.has(sha256) && !this.#init.keep.has(sha256)) await this.#init.blobs.discard(file)
+      if (!this.needsFile(sha256) && !this.#init.keep.has(sha256)) await this.#init.blobs.discard(file)
     }
+  }
+
+  /** Whether a package that is in use, being judged or kept has this file. */
+  needsFile(sha256: Digest): boolean {
+    if ((this.#held.get(sha256) ?? 0) > 0) return true
+    const used = [...this.manifests().map(({ manifest }) => manifest), ...this.#kept.values()]
+    return used.some((manifest) => manifest.files.some((file) => file.sha256 === sha256))
   }
 }
 

@@ -40,10 +40,17 @@ export function checkValidity({ manifest }: OpenedManifest, { now }: Pick<Accept
   if (manifest.expiresAt + skew < now) throw new VerificationError('expired', 'its consent has expired')
 }
 
-/** @throws VerificationError `withdrawn`. */
-export function checkWithdrawal({ manifest, id }: OpenedManifest, { isWithdrawn }: AcceptanceContext): void {
+/** @throws VerificationError `withdrawn` for a withdrawn package, or one with the file of a withdrawn package. */
+export function checkWithdrawal(
+  { manifest, id }: OpenedManifest,
+  { isWithdrawn, withdrawnFiles }: AcceptanceContext,
+): void {
   if (isWithdrawn(manifest.publisher, id)) {
     throw new VerificationError('withdrawn', 'its owner has withdrawn it')
+  }
+  const file = manifest.files.find(({ sha256 }) => withdrawnFiles.has(sha256))
+  if (file !== undefined) {
+    throw new VerificationError('withdrawn', `its file ${file.sha256} is that of a withdrawn package`)
   }
 }
 

@@ -2,11 +2,14 @@
  * Checks of an expert's fetched weights. Each throws an error whose code becomes the refusal. Those of finite values and
  * norms share one pass over the file. They know nothing about manifests.
  */
-import { PolicyError } from '../lib/errors.ts'
+import { shortDigest } from '../lib/bytes.ts'
+import { PolicyError, VerificationError } from '../lib/errors.ts'
 import { layerName, routerName, STATISTICS_TOKENS } from '../lib/tensor-names.ts'
 import { requireWeight, valuePieces, type Weight, type WeightMap, wholeValues } from '../model/weights.ts'
 import type { AcceptancePolicy } from './policy.ts'
 import type { Norms, WeightScan } from './weight-scan.ts'
+import { isNearlySame } from './weight-sketch.ts'
+import type { ForbiddenWeights } from './withdrawn-weights.ts'
 
 /** Maximum distance of the sum of all shares from 1, for rounding to float32. */
 const SHARE_SLACK = 1e-3
@@ -102,6 +105,22 @@ function rowProduct(matrix: Float32Array, k: number, l: number, width: number): 
     sum += (matrix[x + i] as number) * (matrix[y + i] as number)
   }
   return sum
+}
+
+/** @throws VerificationError `withdrawn` for an FFN that is nearly that of a withdrawn package. */
+export async function checkNotWithdrawn(
+  scan: WeightScan,
+  forbidden: readonly ForbiddenWeights[],
+  signal?: AbortSignal,
+): Promise<void> {
+  if (forbidden.length === 0) return
+  const sketch = await scan.sketch(signal)
+  const same = forbidden.find((withdrawn) => isNearlySame(withdrawn.sketch, sketch))
+  if (same === undefined) return
+  throw new VerificationError(
+    'withdrawn',
+    `its weights are nearly those of ${shortDigest(same.id)}, which was withdrawn`,
+  )
 }
 
 /**

@@ -1,10 +1,18 @@
 /**
  * Reads all tensors of an expert once, beside the public weights that its FFN replaces, and collects what the checks of
- * finite values and norms need. Holds a few pieces of tensors at a time and reads the next ones while it computes. Knows
+ * finite values and norms need, and a sketch of the FFN. Holds a few pieces of tensors at a time and reads the next ones while it computes. Knows
  * no bounds.
  */
 import { PolicyError } from '../lib/errors.ts'
-import { countOf, readValues, type Weight, type WeightMap } from '../model/weights.ts'
+import {
+  countOf,
+  readValues,
+  requireWeight,
+  type Weight,
+  type WeightMap,
+  wholeValues,
+} from '../model/weights.ts'
+import { MatrixSketch, type WeightSketch } from './weight-sketch.ts'
 
 /** Norms of a weight and of its difference from the public weight, as multiples of the public weight's norm. */
 export interface Norms {
@@ -22,12 +30,21 @@ export class WeightScan {
   readonly tensors: WeightMap
   readonly publicModel: WeightMap
   readonly #onProgress: ScanProgress
+  readonly #sketchSeed: Uint8Array | undefined
+  readonly #sketches = new Map<string, Float32Array>()
   #norms: Promise<ReadonlyMap<string, Norms>> | undefined
 
-  constructor(tensors: WeightMap, publicModel: WeightMap, onProgress: ScanProgress = () => undefined) {
+  /** @param sketchSeed see `MatrixSketch`; without it, `sketch` is empty. */
+  constructor(
+    tensors: WeightMap,
+    publicModel: WeightMap,
+    onProgress: ScanProgress = () => undefined,
+    sketchSeed?: Uint8Array,
+  ) {
     this.tensors = tensors
     this.publicModel = publicModel
     this.#onProgress = onProgress
+    this.#sketchSeed = sketchSeed
   }
 
   /**
@@ -40,6 +57,25 @@ export class WeightScan {
     return this.#norms
   }
 
+  /**
+   * The sketch of the FFN, by the names of its full-rank weights. Call this after `norms`, which reads them.
+   * @throws as `WeightSource.read`.
+   */
+  async sketch(signal?: AbortSignal): Promise<WeightSketch> {
+    const seed = this.#sketchSeed
+    if (seed === undefined) return this.#sketches
+    for (const [name, A] of this.tensors) {
+      if (!name.endsWith('.lora_A.weight')) continue
+      const B = requireWeight(this.tensors, name.replace('.lora_A.', '.lora_B.'))
+      const full = name.replace('.lora_A.', '.')
+      const [rank, columns] = A.shape as [number, number]
+      const sketch = new MatrixSketch(seed, full, B.shape[0] as number, columns)
+      sketch.addProduct(await wholeValues(B, signal), await wholeValues(A, signal), rank)
+      this.#sketches.set(full, sketch.result())
+    }
+    return this.#sketches
+  }
+
   async #scan(signal?: AbortSignal): Promise<ReadonlyMap<string, Norms>> {
     const norms = new Map<string, Norms>()
     const total = [...this.tensors.values()].reduce((sum, weight) => sum + countOf(weight), 0)
@@ -47,9 +83,13 @@ export class WeightScan {
     for (const [name, weight] of this.tensors) {
       const sums = { own: 0, base: 0, delta: 0 }
       const anchor = publicWeight(this.publicModel, name)
+      const sketch = anchor === undefined ? undefined : this.#sketchOf(name, weight)
       for await (const { values, anchorValues, at } of piecesOf(weight, anchor, signal)) {
         checkFiniteValues(name, values, at)
-        if (anchorValues !== undefined) addSquares(values, anchorValues, sums)
+        if (anchorValues !== undefined) {
+          addSquares(values, anchorValues, sums)
+          sketch?.add(values, anchorValues, at)
+        }
         done += values.length
         this.#onProgress(done, total)
       }
@@ -57,8 +97,15 @@ export class WeightScan {
         const { own, base, delta } = sums
         norms.set(name, { rms: Math.sqrt(own / base), distance: Math.sqrt(delta / base) })
       }
+      if (sketch !== undefined) this.#sketches.set(name, sketch.result())
     }
     return norms
+  }
+
+  #sketchOf(name: string, { shape }: Weight): MatrixSketch | undefined {
+    const seed = this.#sketchSeed
+    const [rows = 0, columns = 0] = shape
+    return seed === undefined ? undefined : new MatrixSketch(seed, name, rows, columns)
   }
 }
 

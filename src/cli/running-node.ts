@@ -97,6 +97,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
             prompts: node.prompts,
             contextLength: config.maxPositionEmbeddings,
             whyNotInUse: (id) => whyNotInUse(node, id),
+            onComposition: (composition) => node.upstream.set(composition),
             now: unixNow,
           })
     const commands = nodeCommands(node)

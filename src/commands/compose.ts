@@ -7,6 +7,7 @@ import { type BytesProgress, bytesLine, countingBytes } from './bytes-progress.t
 import { nodeCommand } from './command.ts'
 import { EXCLUDE, INCLUDE, ROUTER, SHARD_MEGABYTES, shardBytes } from './common-parameters.ts'
 import { flag, option, path, whole } from './parameters.ts'
+import { type WithdrawnExport, withdrawnExportLine, withdrawnExports } from './withdrawn-exports.ts'
 
 /** The public model and as many experts as a consortium has members. */
 const MAX_TOP_K = 65
@@ -25,6 +26,8 @@ export interface ComposeResult {
   readonly files?: readonly string[]
   /** With `--export-onnx`. */
   readonly onnx?: { readonly directory: string; readonly files: readonly string[] }
+  /** Earlier exports with experts that were withdrawn since. */
+  readonly withdrawnExports?: readonly WithdrawnExport[]
 }
 
 export const COMPOSE = nodeCommand({
@@ -91,9 +94,25 @@ export const COMPOSE = nodeCommand({
       )
       written.onnx = { directory: onnxDirectory, files }
     }
-    return { ...result, ...written }
+    await recordExports(node, result, [directory, onnxDirectory])
+    const withdrawn = await withdrawnExports(node)
+    return { ...result, ...written, ...(withdrawn.length === 0 ? {} : { withdrawnExports: withdrawn }) }
   },
-  words: ({ composition, topK, router, routerNote, experts, exported, directory, onnx }) => [
+  words: (result) => [...composeLines(result), ...(result.withdrawnExports ?? []).map(withdrawnExportLine)],
+  progress: bytesLine,
+})
+
+function composeLines({
+  composition,
+  topK,
+  router,
+  routerNote,
+  experts,
+  exported,
+  directory,
+  onnx,
+}: ComposeResult): string[] {
+  return [
     `composition ${composition}, top-${topK}, router ${router}`,
     `public model${experts.map(({ institution, name }) => ` + ${institution}/${name}`).join('')}`,
     ...(routerNote === undefined ? [] : [routerNote]),
@@ -103,9 +122,25 @@ export const COMPOSE = nodeCommand({
     ...[directory, onnx?.directory].flatMap((written) =>
       written === undefined ? [] : [`written to ${written}`],
     ),
-  ],
-  progress: bytesLine,
-})
+  ]
+}
+
+/** Remember the folders that were written, so that a notice can be put beside an expert that is withdrawn later. */
+async function recordExports(
+  node: FlexMeshNode,
+  { composition, exported, experts }: ComposeResult,
+  directories: readonly (string | undefined)[],
+): Promise<void> {
+  for (const directory of directories) {
+    if (directory === undefined) continue
+    await node.exports.record({
+      directory,
+      composition: exported?.composition ?? composition,
+      packages: experts.map(({ id }) => id),
+      at: node.now(),
+    })
+  }
+}
 
 async function exportedAs(
   node: FlexMeshNode,

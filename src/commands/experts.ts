@@ -7,6 +7,7 @@ import { nodeCommand } from './command.ts'
 import { packageLine, packageLines, stateWords } from './package-lines.ts'
 import { positional, text } from './parameters.ts'
 import { endingConsentLine } from './release-lines.ts'
+import { withdrawnExportLine, withdrawnExports } from './withdrawn-exports.ts'
 
 /** A package by its id, its expert or its institution. */
 const PACKAGE = text(100)
@@ -31,13 +32,15 @@ export const EXPERTS = nodeCommand({
         daysLeft,
       })),
       packages,
+      withdrawnExports: await withdrawnExports(node),
     }
   },
-  words: ({ composition, routerNote, composed, ending, packages }) => [
+  words: ({ composition, routerNote, composed, ending, packages, withdrawnExports: exports }) => [
     `composition ${shortDigest(composition)}: public model${composed.map((e) => ` + ${e.institution}/${e.name}`).join('')}`,
     ...(routerNote === undefined ? [] : [routerNote]),
     ...packageLines(packages),
     ...ending.map(endingConsentLine),
+    ...exports.map(withdrawnExportLine),
   ],
 })
 

@@ -130,5 +130,8 @@ export const WITHDRAW = nodeCommand({
   async *run(node, { name, alone }) {
     return { withdrawn: await node.withdraw(name, alone) }
   },
-  words: ({ withdrawn }) => [`withdrawn: ${withdrawn.join(', ')}`],
+  words: ({ withdrawn }) => [
+    `withdrawn: ${withdrawn.join(', ')}`,
+    'see who has dropped it: flexmesh withdrawals',
+  ],
 })

@@ -31,7 +31,10 @@ export function releaseLines(summary: ReleaseSummary): string[] {
     ...(replaces.length === 0
       ? []
       : [['replaces', `the package of this name that is published now`] satisfies [string, string]]),
-    ['undo', `flexmesh withdraw ${name}; members stop using it when they next sync, exports of it remain`],
+    [
+      'undo',
+      `flexmesh withdraw ${name}; members stop using it when they next sync and answer with receipts; exports of it remain and are marked`,
+    ],
   ]
   const width = Math.max(...rows.map(([label]) => label.length))
   return rows.map(([label, value]) => `  ${label.padEnd(width)}  ${value}`)

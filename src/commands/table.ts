@@ -78,6 +78,11 @@ export const OWNER_COMMANDS: readonly NodeRow[] = [
     summary: 'withdraw a published expert, so that members stop using it',
     load: async () => (await import('./publish.ts')).WITHDRAW,
   },
+  {
+    name: 'withdrawals',
+    summary: 'show which members have answered each withdrawal, and what they deleted',
+    load: async () => (await import('./withdrawals.ts')).WITHDRAWALS,
+  },
 ]
 
 export const PRIVACY_COMMANDS: readonly NodeRow[] = [

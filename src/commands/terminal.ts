@@ -23,6 +23,15 @@ export function duration(seconds: number): string {
   return seconds >= 90 ? `${Math.round(seconds / 60)} min` : `${Math.ceil(seconds)} s`
 }
 
+/** "3 h ago", for a time that has passed, in seconds. */
+export function ago(seconds: number): string {
+  if (seconds < 90) return 'a moment ago'
+  if (seconds < 90 * 60) return `${Math.round(seconds / 60)} min ago`
+  return seconds < 48 * 3600
+    ? `${Math.round(seconds / 3600)} h ago`
+    : `${Math.round(seconds / 86_400)} days ago`
+}
+
 /** Bits per byte as tables print them; empty if there was no text to score. */
 export function bits(value: number | undefined): string {
   return value === undefined ? '' : value.toFixed(3)

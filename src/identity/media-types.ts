@@ -11,6 +11,7 @@ export const MEDIA_TYPES = {
   proposal: 'application/vnd.flexmesh.proposal.v1+json',
   endorsement: 'application/vnd.flexmesh.endorsement.v1+json',
   leave: 'application/vnd.flexmesh.leave.v1+json',
+  receipt: 'application/vnd.flexmesh.receipt.v1+json',
   verdict: 'application/vnd.flexmesh.verdict.v1+json',
   membershipRequest: 'application/vnd.flexmesh.membership-request.v1+json',
   /** Of the egress ledger, which stays in the home folder. */

@@ -5,11 +5,13 @@
  */
 import {
   FILE_CHECK,
+  type Judged,
   judgeWeights,
   type OpenedManifest,
   TENSORS_CHECK,
   type Tensors,
   type Verdict,
+  type WeightContext,
 } from '../acceptance/accept.ts'
 import type { Measurement } from '../acceptance/measurement-checks.ts'
 import type { Judging } from '../acceptance/package-states.ts'
@@ -42,6 +44,8 @@ export interface JudgeRequest {
   readonly topK: number
   readonly router: RouterChoice
   readonly publicStatistics: RouterStatistics
+  /** See `WeightContext`. */
+  readonly withdrawn: WeightContext['withdrawn'] & object
 }
 
 /**
@@ -54,17 +58,17 @@ export async function judgePackage(
   request: JudgeRequest,
   signal: AbortSignal,
   report: (progress: Judging) => void,
-): Promise<Verdict> {
+): Promise<Judged> {
   const { blobs, engine, publicModel, training } = workplace
-  const { opened, soFar, policy, topK, router, publicStatistics } = request
+  const { opened, soFar, policy, topK, router, publicStatistics, withdrawn } = request
   report({ check: FILE_CHECK })
   const [file] = opened.manifest.files
   const tell = eachPercent(report, ({ check }) => check)
   const onHashed = (done: number): void => tell({ check: FILE_CHECK, done, total: file.size })
   const fault = await compareFile(blobs, file, signal, onHashed)
-  if (fault !== undefined) return refusedFile(soFar, fault)
+  if (fault !== undefined) return { verdict: refusedFile(soFar, fault) }
   report({ check: TENSORS_CHECK })
-  const context = { publicModel, policy, now: soFar.at }
+  const context = { publicModel, policy, now: soFar.at, withdrawn }
   const path = blobs.path(file.sha256)
   const takeMeasure = async (tensors: Tensors): Promise<Measurement> => {
     report({ check: 'measurement' })

@@ -3,7 +3,7 @@
  * that only dispatches jobs loads no tensor library.
  */
 
-import type { Verdict } from '../acceptance/accept.ts'
+import type { Judged } from '../acceptance/accept.ts'
 import type { Judging } from '../acceptance/package-states.ts'
 import type { JobHandlers, JobRunner } from '../lib/jobs.ts'
 import { reporting } from '../lib/reporting.ts'
@@ -16,7 +16,7 @@ export type NodeJobs = OwnerJobs & {
   readonly judge: {
     readonly request: JudgeRequest
     readonly progress: Judging
-    readonly result: Verdict
+    readonly result: Judged
   }
   readonly score: {
     readonly request: ScoreRequest
@@ -29,7 +29,7 @@ export type NodeJobRunner = JobRunner<NodeJobs>
 
 export const NODE_JOBS: JobHandlers<NodeJobs, Workplace> = {
   ...OWNER_JOBS,
-  async *judge(workplace, request, signal): AsyncGenerator<Judging, Verdict, void> {
+  async *judge(workplace, request, signal): AsyncGenerator<Judging, Judged, void> {
     const { judgePackage } = await import('./judge-package.ts')
     return yield* reporting((report) => judgePackage(workplace, request, signal, report))
   },

@@ -48,6 +48,11 @@ export const LIMITS = {
     unit: 'count',
     why: 'packages named in one list; a head with two full lists still fits an announcement',
   },
+  receiptsPerDay: {
+    value: 16,
+    unit: 'count',
+    why: 'receipts for the withdrawals of one publisher in 24 hours, so that a member cannot fill the logs of others',
+  },
   statementFrames: {
     value: 4096,
     unit: 'count',

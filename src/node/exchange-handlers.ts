@@ -2,13 +2,14 @@
 import type { ExchangeHandlers } from '../exchange/handlers.ts'
 import { ingestFork, ingestHead, spreadNews } from '../pipeline/forks.ts'
 import type { Parts } from '../pipeline/parts.ts'
+import { answerWithdrawals } from '../pipeline/receipts.ts'
 import { ingest } from '../pipeline.ts'
-import type { Catalogue } from '../store/catalogue.ts'
 import type { Log } from '../telemetry/log.ts'
 import { rememberAddresses } from './address-book.ts'
+import type { LastSeen } from './last-seen.ts'
 
-export function exchangeHandlers(parts: Parts, catalogue: Catalogue, log: Log): ExchangeHandlers {
-  const { membership, statements, queue } = parts
+export function exchangeHandlers(parts: Parts, lastSeen: LastSeen, log: Log): ExchangeHandlers {
+  const { membership, statements, queue, catalogue } = parts
   const publicFiles = new Set(membership.charter.publicModel.files.map(({ sha256 }) => sha256))
   /** Members that have told everything that they hold since this node started. */
   const told = new Set<string>()
@@ -34,9 +35,12 @@ export function exchangeHandlers(parts: Parts, catalogue: Catalogue, log: Log): 
       return judgement
     },
     isBehind: () => statements.isBehind(),
-    onPulled: () => void spreadNews(parts), // Never rejects.
+    onPulled: () => void answerWithdrawals(parts).then(() => spreadNews(parts)), // Neither rejects.
     onSynced: (peer, addresses, isComplete) => {
       log.debug(`synced with ${peer}`)
+      lastSeen
+        .remember(peer)
+        .catch((error: unknown) => log.warn('when a member was seen last was not written', error))
       if (isComplete && membership.isMember(peer)) {
         told.add(peer)
         confirm(parts, told.size, log).catch((error: unknown) =>
@@ -56,10 +60,13 @@ export function exchangeHandlers(parts: Parts, catalogue: Catalogue, log: Log): 
 const TELLERS = 2
 
 /** Members have told what they hold, so a home that was copied or restored may sign again and use what others publish. */
-async function confirm({ mark, membership, composer }: Parts, tellers: number, log: Log): Promise<void> {
+async function confirm(parts: Parts, tellers: number, log: Log): Promise<void> {
+  const { mark, membership, composer } = parts
   const others = membership.roster().members.filter(({ revoked }) => revoked === undefined).length - 1
   if (!mark.isCopied || tellers < Math.min(TELLERS, others)) return
   await mark.confirm()
   await composer.recompose()
+  await answerWithdrawals(parts)
+  await spreadNews(parts)
   log.info('this home was copied or restored; it has caught up with the members and may sign again')
 }

@@ -9,10 +9,13 @@ import { policyWith } from '../acceptance/policy.ts'
 import { AcceptanceQueue } from '../acceptance/queue.ts'
 import { Standing } from '../acceptance/standing.ts'
 import { Verdicts } from '../acceptance/verdicts.ts'
+import { WithdrawnWeights } from '../acceptance/withdrawn-weights.ts'
 import { loadPublicModel, type PublicModel } from '../checkpoint/public-model.ts'
 import { DEFAULT_TOP_K } from '../composition/compose.ts'
 import { Composer } from '../composition/composer.ts'
+import { Exports } from '../composition/exports.ts'
 import { seated } from '../composition/seats.ts'
+import { UpstreamComposition } from '../composition/upstream-composition.ts'
 import type { Charter } from '../consortium/charter.ts'
 import type { RevocationReason } from '../consortium/member.ts'
 import { type Approval, Membership } from '../consortium/membership.ts'
@@ -32,9 +35,10 @@ import { type PublishRequest, type ReleaseSummary, summarizeRelease } from '../o
 import { Trainings } from '../owner/trainings.ts'
 import { checkCaughtUp, isBehind, type Publication, type PublishOptions } from '../pipeline/before-signing.ts'
 import { spreadNews } from '../pipeline/forks.ts'
-import { unjudged } from '../pipeline/judging.ts'
+import { packagesOf, unjudged } from '../pipeline/judging.ts'
 import { announce } from '../pipeline/own-log.ts'
 import type { Parts } from '../pipeline/parts.ts'
+import { answerWithdrawals } from '../pipeline/receipts.ts'
 import {
   ingest,
   prepare,
@@ -45,6 +49,7 @@ import {
   withdraw,
 } from '../pipeline.ts'
 import { StatementLog } from '../statements/statement-log.ts'
+import { WithdrawalLedger } from '../statements/withdrawal-ledger.ts'
 import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'
 import { DiskSpace } from '../store/disk-space.ts'
@@ -61,6 +66,7 @@ import { NodeEgress } from './egress.ts'
 import { exchangeHandlers } from './exchange-handlers.ts'
 import type { NodeInit } from './init.ts'
 import { inviteAddresses } from './invite-addresses.ts'
+import { LastSeen } from './last-seen.ts'
 import { checkListenAddress } from './listen-address.ts'
 import { connect, type MemberContact } from './moved-member.ts'
 import { reconsider, refuse } from './operator.ts'
@@ -69,6 +75,7 @@ import { repairPublicModel } from './public-model-damage.ts'
 import { restore } from './restore.ts'
 import { requeueValid } from './validity.ts'
 import { verifierOf } from './verification.ts'
+import { type WithdrawalReport, withdrawalReports } from './withdrawals.ts'
 
 /** Time between two checks for expired consent and for packages that wait for a retry, ms. */
 const UPKEEP_MS = 3_600_000
@@ -106,6 +113,10 @@ export class FlexMeshNode {
   readonly states = new PackageStates()
   readonly accepted: AcceptedExperts
   readonly composer: Composer
+  /** Models that this node has exported. */
+  readonly exports: Exports
+  /** The composition of the server that this node stands in front of. */
+  readonly upstream = new UpstreamComposition()
   /** Unix seconds. */
   readonly now: () => number
   /** Reads the stored files again, slowly, while the node runs. */
@@ -114,6 +125,7 @@ export class FlexMeshNode {
   readonly egress: NodeEgress
   readonly #init: NodeInit
   readonly #parts: Parts
+  readonly #lastSeen: LastSeen
   readonly #failure = Promise.withResolvers<never>()
   readonly #stopping = new AbortController()
   readonly #threads: JobThreads | undefined
@@ -199,7 +211,18 @@ export class FlexMeshNode {
       },
       log: log.scope('composition'),
     })
+    this.exports = new Exports(catalogue, log.scope('exports'))
+    this.#lastSeen = new LastSeen(catalogue, now)
     this.#parts = {
+      catalogue,
+      ledger: new WithdrawalLedger(),
+      exports: this.exports,
+      upstream: this.upstream,
+      withdrawnWeights: new WithdrawnWeights({
+        catalogue,
+        arrivedAt: (id) => statements.arrivedAt(id),
+        packagesOf: (publisher) => packagesOf(statements, publisher),
+      }),
       identity,
       publicModel,
       blobs,
@@ -299,8 +322,9 @@ export class FlexMeshNode {
       log.warn('settings.json: addresses under "bootstrap" that cannot be read are ignored')
     await supersedeOlder(this.#parts)
     const egress = await this.egress.start()
+    await answerWithdrawals(this.#parts)
     const exchange = new Exchange(
-      { blobs: this.blobs, handlers: exchangeHandlers(this.#parts, this.catalogue, log) },
+      { blobs: this.blobs, handlers: exchangeHandlers(this.#parts, this.#lastSeen, log) },
       {
         identity: this.identity,
         consortium: this.consortium,
@@ -501,6 +525,7 @@ export class FlexMeshNode {
   /** See `ingest` of pipeline.ts. */
   async ingest(envelope: Uint8Array): Promise<boolean> {
     const isNew = await ingest(this.#parts, envelope)
+    await answerWithdrawals(this.#parts)
     await spreadNews(this.#parts)
     return isNew
   }
@@ -537,6 +562,12 @@ export class FlexMeshNode {
   /** See `withdraw` of pipeline.ts. */
   withdraw(name: string, alone = false): Promise<Digest[]> {
     return withdraw(this.#parts, name, alone)
+  }
+
+  /** See `withdrawalReports` of withdrawals.ts. */
+  withdrawals(): Promise<WithdrawalReport[]> {
+    const connected = new Set(this.connectedMembers())
+    return withdrawalReports(this.#parts, { connected, lastSeen: this.#lastSeen })
   }
 
   /** See `refuse` of operator.ts. */

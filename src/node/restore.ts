@@ -15,6 +15,7 @@ import { type Manifest, openManifest } from '../packaging/manifest.ts'
 import type { ManifestStatement } from '../packaging/open-statement.ts'
 import { restoreChained } from '../pipeline/chained-effects.ts'
 import { queued } from '../pipeline/judging.ts'
+import { rememberWeights } from '../pipeline/own-log.ts'
 import { isRefusal, type Parts } from '../pipeline/parts.ts'
 import { openWithdrawal } from '../statements/withdrawal.ts'
 import { isOfOtherPolicy } from './policy-change.ts'
@@ -41,7 +42,7 @@ export async function restore(parts: Parts): Promise<void> {
   for await (const { envelope, digest: id } of parts.statements.all()) {
     const manifest = readLoggedManifest(envelope)
     if (manifest !== undefined) packages.push({ id, envelope, manifest })
-    else restoreOther(parts, id, envelope)
+    else await restoreOther(parts, id, envelope)
   }
   const standing: { readonly logged: LoggedPackage; readonly verdict: Verdict | undefined }[] = []
   const withdrawn: LoggedPackage[] = []
@@ -107,7 +108,8 @@ async function keepsFile(
   return isExpired && manifest.expiresAt + KEPT_AFTER_CONSENT > now()
 }
 
-function restoreOther(parts: Parts, id: Digest, envelope: Uint8Array): void {
+/** Restore the effect of a logged statement that is no manifest. The manifests before it in its log are logged, too. */
+async function restoreOther(parts: Parts, id: Digest, envelope: Uint8Array): Promise<void> {
   try {
     const { payloadType, payload } = readEnvelope(envelope)
     if (payloadType !== MEDIA_TYPES.withdrawal) {
@@ -115,9 +117,13 @@ function restoreOther(parts: Parts, id: Digest, envelope: Uint8Array): void {
       if (statement !== undefined) restoreChained(parts, statement)
       return
     }
-    const { publisher, manifests, reason } = openWithdrawal(envelope).withdrawal
+    const { withdrawal } = openWithdrawal(envelope)
+    const { publisher, manifests, reason } = withdrawal
     parts.accepted.rememberWithdrawal(publisher, manifests, reason)
+    parts.ledger.addWithdrawal({ ...withdrawal, id })
+    await rememberWeights(parts, { withdrawal, id })
   } catch (error) {
+    if (!isRefusal(error)) throw error
     parts.log.warn('a statement in the log cannot be read and has no effect', error)
   }
 }

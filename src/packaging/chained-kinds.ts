@@ -9,6 +9,7 @@ import { decodeProposal, encodeProposal, type Proposal } from '../consortium/pro
 import { MEDIA_TYPES, type MediaType } from '../identity/media-types.ts'
 import { type Chained, openStatement } from '../identity/statement.ts'
 import type { Digest } from '../lib/bytes.ts'
+import { decodeReceipt, encodeReceipt, type Receipt } from '../statements/receipt.ts'
 
 interface ChainedKind<T extends Chained> {
   readonly mediaType: MediaType
@@ -23,6 +24,7 @@ export interface ChainedValues {
   readonly proposal: Proposal
   readonly endorsement: Endorsement
   readonly leave: Leave
+  readonly receipt: Receipt
 }
 export type ChainedKindName = keyof ChainedValues
 
@@ -30,6 +32,7 @@ export const CHAINED_KINDS: { readonly [K in ChainedKindName]: ChainedKind<Chain
   proposal: { mediaType: MEDIA_TYPES.proposal, encode: encodeProposal, decode: decodeProposal },
   endorsement: { mediaType: MEDIA_TYPES.endorsement, encode: encodeEndorsement, decode: decodeEndorsement },
   leave: { mediaType: MEDIA_TYPES.leave, encode: encodeLeave, decode: decodeLeave },
+  receipt: { mediaType: MEDIA_TYPES.receipt, encode: encodeReceipt, decode: decodeReceipt },
 }
 
 const KINDS = Object.keys(CHAINED_KINDS) as ChainedKindName[]

@@ -19,6 +19,10 @@ const EFFECTS: { readonly [K in ChainedKindName]: Effect<K> } = {
   proposal: { onLogged: async () => undefined },
   endorsement: { onLogged: async () => undefined },
   leave: { onLogged: async () => undefined },
+  receipt: {
+    onLogged: async ({ ledger }, { value, id }) => ledger.addReceipt(value, id),
+    onRestored: ({ ledger }, { value, id }) => ledger.addReceipt(value, id),
+  },
 }
 
 /** @returns false if the log holds the statement already. @throws as `StatementLog.append`. */

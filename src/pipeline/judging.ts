@@ -24,6 +24,17 @@ export function queued({ id, manifest }: OpenedManifest): QueuedPackage {
   return { id, publisher: manifest.publisher, seq: manifest.seq }
 }
 
+/** Every logged manifest of a publisher, in order. */
+export async function* packagesOf(
+  statements: Parts['statements'],
+  publisher: string,
+): AsyncGenerator<OpenedManifest, void, void> {
+  for await (const { envelope, digest: id } of statements.of(publisher)) {
+    const manifest = readLoggedManifest(envelope)
+    if (manifest !== undefined) yield { id, manifest }
+  }
+}
+
 /** At most `max` packages of a publisher that have a place and no verdict, from statement `fromSeq` on. */
 export async function unjudged(
   parts: Parts,
@@ -52,7 +63,7 @@ export async function judgeOwn(
   { signal, onProgress }: PublishOptions,
 ): Promise<Verdict> {
   const draft = { manifest, id: digestOf(encodeManifest(manifest)) }
-  const beforeFetch = judgeManifest(draft, acceptanceContext(parts))
+  const beforeFetch = judgeManifest(draft, await acceptanceContext(parts, draft))
   const judged = await judgeWeightsOf(parts, draft, beforeFetch, {
     report: (progress) => onProgress?.({ stage: 'judge', ...progress }),
     signal: signal === undefined ? parts.signal : AbortSignal.any([parts.signal, signal]),
@@ -80,9 +91,13 @@ export async function judgeWeightsOf(
   { report, trainingsExcept, signal = parts.signal }: JudgeOptions,
 ): Promise<Verdict> {
   if (beforeFetch.outcome === 'refused') return beforeFetch
-  const { jobs, trainings, policy, composer } = parts
+  const { jobs, trainings, policy, composer, withdrawnWeights } = parts
   const { topK, router } = composer
   const publicStatistics = await trainings.publicStatistics()
+  const withdrawn = {
+    seed: await withdrawnWeights.seed(),
+    forbidden: await withdrawnWeights.sketchesOf(await withdrawnWeights.against(opened)),
+  }
   const baseline = baselineOf(parts, opened)
   const request = {
     opened,
@@ -93,8 +108,11 @@ export async function judgeWeightsOf(
     topK,
     router,
     publicStatistics,
+    withdrawn,
   }
-  return resultOf(jobs.run('judge', request, signal), report)
+  const { verdict, sketch } = await resultOf(jobs.run('judge', request, signal), report)
+  if (sketch !== undefined) await withdrawnWeights.keep(opened.manifest, sketch)
+  return verdict
 }
 
 /** What a candidate is measured against: the experts in use, without earlier versions of the candidate. */
@@ -147,7 +165,9 @@ export async function fetchFile(
   }
 }
 
-export function acceptanceContext(parts: Parts): AcceptanceContext {
+/** What the checks of one package may depend on, as it is now. */
+export async function acceptanceContext(parts: Parts, opened: OpenedManifest): Promise<AcceptanceContext> {
+  const withdrawn = await parts.withdrawnWeights.against(opened)
   const { membership, statements, accepted, policy, publicModel, identity } = parts
   const { digest, tokenizerDigest, config: shape, files } = membership.charter.publicModel
   return {
@@ -163,6 +183,7 @@ export function acceptanceContext(parts: Parts): AcceptanceContext {
     policy,
     self: identity.peerId,
     isWithdrawn: (publisher, id) => accepted.isWithdrawn(publisher, id),
+    withdrawnFiles: new Set(withdrawn.map(({ file }) => file)),
     isForked: (publisher) => statements.isForked(publisher),
     now: parts.now(),
   }

@@ -10,6 +10,7 @@ import { limit } from '../lib/limits.ts'
 import type { ManifestStatement, WithdrawalStatement } from '../packaging/open-statement.ts'
 import { encodeWithdrawal, type Withdrawal } from '../statements/withdrawal.ts'
 import type { Parts } from './parts.ts'
+import { noteWithdrawal } from './receipts.ts'
 
 /** Sign a new head and announce it. Call this after our log or the roster has grown. */
 export async function announce(parts: Parts): Promise<void> {
@@ -46,16 +47,25 @@ export async function signWithdrawals(
     const payload = encodeWithdrawal(withdrawal)
     const envelope = seal(MEDIA_TYPES.withdrawal, payload, [parts.identity])
     await parts.mark.replace() // Before the log holds the withdrawal, which must then have its effect.
-    await logWithdrawal(parts, { kind: 'withdrawal', withdrawal, id: digestOf(payload), envelope }, true)
-    await applyWithdrawal(parts, withdrawal)
+    const id = digestOf(payload)
+    await logWithdrawal(parts, { kind: 'withdrawal', withdrawal, id, envelope }, true)
+    await applyWithdrawal(parts, { withdrawal, id })
   }
 }
 
 /** @returns number of experts that were in use. */
 export async function applyWithdrawal(
   parts: Parts,
-  { publisher, manifests, reason }: Withdrawal,
+  { withdrawal, id: withdrawalId }: Pick<WithdrawalStatement, 'withdrawal' | 'id'>,
 ): Promise<number> {
+  const { publisher, manifests, reason } = withdrawal
+  parts.ledger.addWithdrawal({ ...withdrawal, id: withdrawalId })
+  try {
+    await rememberWeights(parts, { withdrawal, id: withdrawalId })
+    await noteWithdrawal(parts, { ...withdrawal, id: withdrawalId })
+  } catch (error) {
+    parts.log.warn('what this node held of withdrawn packages could not be written down', error)
+  }
   parts.standing.remove(publisher, manifests)
   const dropped = await parts.accepted.withdraw(publisher, manifests, reason)
   parts.queue.restart(manifests, publisher)
@@ -67,6 +77,29 @@ export async function applyWithdrawal(
   queuePlaced(parts)
   for (const { institution, id } of dropped) parts.onEvent({ event: 'withdrawn', institution, id })
   return dropped.length
+}
+
+/** Recognize the weights of withdrawn packages when they are published again. */
+export async function rememberWeights(
+  { statements, withdrawnWeights }: Parts,
+  { withdrawal, id }: Pick<WithdrawalStatement, 'withdrawal' | 'id'>,
+): Promise<void> {
+  const { publisher, seq, manifests, reason, issuedAt } = withdrawal
+  for (const withdrawn of manifests) {
+    const envelope = await statements.envelope(withdrawn)
+    const manifest = envelope === undefined ? undefined : readLoggedManifest(envelope)
+    if (manifest?.publisher !== publisher) continue
+    withdrawnWeights.add({
+      id: withdrawn,
+      publisher,
+      file: manifest.files[0].sha256,
+      publishedAt: manifest.issuedAt,
+      reason,
+      by: { publisher, seq },
+      issuedAt,
+      arrivedAt: statements.arrivedAt(id),
+    })
+  }
 }
 
 /** Judge packages that have waited for a place among their publisher's packages and have one now. */

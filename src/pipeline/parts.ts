@@ -7,8 +7,11 @@ import type { AcceptancePolicy } from '../acceptance/policy.ts'
 import type { AcceptanceQueue } from '../acceptance/queue.ts'
 import type { Standing } from '../acceptance/standing.ts'
 import type { Verdicts } from '../acceptance/verdicts.ts'
+import type { WithdrawnWeights } from '../acceptance/withdrawn-weights.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import type { Composer } from '../composition/composer.ts'
+import type { Exports } from '../composition/exports.ts'
+import type { UpstreamComposition } from '../composition/upstream-composition.ts'
 import type { Membership } from '../consortium/membership.ts'
 import type { Identity } from '../identity/keys.ts'
 import type { NodeJobRunner } from '../jobs/table.ts'
@@ -18,7 +21,9 @@ import type { FileRef } from '../lib/file-ref.ts'
 import type { Serial } from '../lib/serial.ts'
 import type { Trainings } from '../owner/trainings.ts'
 import type { StatementLog } from '../statements/statement-log.ts'
+import type { WithdrawalLedger } from '../statements/withdrawal-ledger.ts'
 import type { BlobStore } from '../store/blob-store.ts'
+import type { Catalogue } from '../store/catalogue.ts'
 import type { DiskSpace } from '../store/disk-space.ts'
 import type { HomeMark } from '../store/home-mark.ts'
 import type { Log } from '../telemetry/log.ts'
@@ -52,8 +57,10 @@ export interface Parts {
   readonly identity: Identity
   readonly publicModel: PublicModel
   readonly blobs: BlobStore
+  readonly catalogue: Catalogue
   readonly membership: Membership
   readonly statements: StatementLog
+  readonly ledger: WithdrawalLedger
   readonly trainings: Trainings
   readonly mark: HomeMark
   readonly policy: AcceptancePolicy
@@ -65,8 +72,12 @@ export interface Parts {
   readonly space: DiskSpace
   readonly verdicts: Verdicts
   readonly accepted: AcceptedExperts
+  readonly withdrawnWeights: WithdrawnWeights
   readonly standing: Standing
   readonly composer: Composer
+  /** Models that this node has exported. */
+  readonly exports: Exports
+  readonly upstream: UpstreamComposition
   /** Our own statements are signed and logged one after the other. */
   readonly signing: Serial
   /**

@@ -37,6 +37,8 @@ export interface GatewayInit {
   readonly contextLength: number
   /** Why this node does not use the expert of a package, for people; undefined if it does. */
   readonly whyNotInUse: (id: Digest) => Promise<string | undefined>
+  /** Called with the composition that the upstream serves. */
+  readonly onComposition: (composition: CompositionFile) => void
   /** Unix seconds. */
   readonly now: () => number
 }
@@ -50,6 +52,7 @@ export interface GatewayInit {
 export async function openGateway(init: GatewayInit): Promise<(selection: Selection) => Backend> {
   const { upstream, local, prompts, contextLength } = init
   const composition = await readComposition(init)
+  init.onComposition(composition)
   const engine = upstreamEngine({
     url: upstream.url,
     composition,

@@ -15,7 +15,7 @@ import {
   placeInChain,
   readChainLink,
 } from '../identity/statement.ts'
-import type { Digest } from '../lib/bytes.ts'
+import { type Digest, fromUtf8, utf8 } from '../lib/bytes.ts'
 import { decodeCanonical } from '../lib/canonical-json.ts'
 import { decodeCbor } from '../lib/cbor.ts'
 import { FlexMeshError, PolicyError, VerificationError } from '../lib/errors.ts'
@@ -87,6 +87,8 @@ export class StatementLog {
   readonly #forks = new Map<PeerIdString, ForkEnvelopes | undefined>()
   /** Digests of our latest withdrawals, oldest first; at most as many as a head lists. */
   readonly #ownWithdrawals: Digest[] = []
+  /** When each statement was logged, Unix seconds. Earlier versions did not write it down. */
+  readonly #arrivals = new Map<Digest, number>()
   readonly #appending = new Serial()
 
   private constructor(init: StatementLogInit) {
@@ -96,6 +98,9 @@ export class StatementLog {
   static async open(init: StatementLogInit): Promise<StatementLog> {
     const log = new StatementLog(init)
     for (const [publisher, tip] of await init.catalogue.tips()) log.#held.set(publisher, tip)
+    for (const [id, second] of await init.catalogue.entries('arrivals')) {
+      log.#arrivals.set(id as Digest, Number(fromUtf8(second)))
+    }
     for (const [publisher, bytes] of await init.catalogue.entries('forks')) {
       log.#forks.set(publisher, readFork(bytes) ?? (await log.#completeFork(publisher, bytes)))
     }
@@ -149,10 +154,18 @@ export class StatementLog {
     if (held === id) return false
     await this.#checkPlace(statement, held)
     await this.#checkRoom(statement)
-    await catalogue.append({ publisher, seq, digest: id, envelope }, statement.changes)
+    const second = this.#init.now()
+    const arrival = { table: 'arrivals', key: id, value: utf8(String(second)) } as const
+    await catalogue.append({ publisher, seq, digest: id, envelope }, [arrival, ...(statement.changes ?? [])])
+    this.#arrivals.set(id, second)
     this.#held.set(publisher, { seq, digest: id })
     if (publisher === identity.peerId && kind === 'withdrawal') this.#rememberWithdrawal(id)
     return true
+  }
+
+  /** When this node logged a statement, Unix seconds; undefined if that was not written down. */
+  arrivedAt(id: Digest): number | undefined {
+    return this.#arrivals.get(id)
   }
 
   /** @throws PolicyError `quota`. */

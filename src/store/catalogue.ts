@@ -20,6 +20,16 @@ const TABLES = {
   verdicts: 'v',
   /** Number of judgements of a package that began and did not end, by manifest digest. */
   judgings: 'j',
+  /** Second at which a statement was logged, by its digest. */
+  arrivals: 'a',
+  /** Sketch of the weights of a judged package, by the digest of its file. */
+  sketches: 'k',
+  /** What this node did about a withdrawal that it has not answered yet, by the digest of the withdrawal. */
+  withdrawing: 'w',
+  /** Models that this node exported, by a random key. */
+  exports: 'x',
+  /** Second at which a member was connected last, by peer id. */
+  seen: 'o',
   settings: 's',
   /** Open invitations, by token. */
   invites: 'i',

@@ -15,6 +15,7 @@ function context(names: readonly Digest[]): AcceptanceContext {
     publicModel: { digest, tokenizerDigest, files: new Set(names), shape: SHAPE, weights: new Map() },
     policy: DEFAULT_POLICY,
     isWithdrawn: () => false,
+    withdrawnFiles: new Set(),
     isForked: () => false,
     now: NOW,
   }

@@ -65,6 +65,7 @@ async function open(change: Partial<GatewayInit> = {}, file: CompositionFile = c
     prompts: { longestToken: 1, encode: async (prompt) => new Int32Array(1 + prompt.length) },
     contextLength: 32,
     whyNotInUse: async () => undefined,
+    onComposition: () => undefined,
     now: () => NOW,
     ...change,
   })

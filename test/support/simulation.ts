@@ -15,9 +15,12 @@ import { DEFAULT_POLICY } from '../../src/acceptance/policy.ts'
 import { AcceptanceQueue } from '../../src/acceptance/queue.ts'
 import { Standing } from '../../src/acceptance/standing.ts'
 import { Verdicts } from '../../src/acceptance/verdicts.ts'
+import { WithdrawnWeights } from '../../src/acceptance/withdrawn-weights.ts'
 import { tensorsOfExpert } from '../../src/checkpoint/expert-tensors.ts'
 import type { PublicModel } from '../../src/checkpoint/public-model.ts'
 import { Composer } from '../../src/composition/composer.ts'
+import { Exports } from '../../src/composition/exports.ts'
+import { UpstreamComposition } from '../../src/composition/upstream-composition.ts'
 import { Membership } from '../../src/consortium/membership.ts'
 import type { Identity } from '../../src/identity/keys.ts'
 import type { NodeJobRunner } from '../../src/jobs/table.ts'
@@ -34,10 +37,11 @@ import type { PackedTraining, PackRequest } from '../../src/owner/pack-training.
 import { Trainings } from '../../src/owner/trainings.ts'
 import { packExpert } from '../../src/packaging/package.ts'
 import { ingestFork, spreadNews } from '../../src/pipeline/forks.ts'
-import { unjudged } from '../../src/pipeline/judging.ts'
+import { packagesOf, unjudged } from '../../src/pipeline/judging.ts'
 import type { Parts } from '../../src/pipeline/parts.ts'
 import { ingest, prepare, publish, supersedeOlder } from '../../src/pipeline.ts'
 import { StatementLog } from '../../src/statements/statement-log.ts'
+import { WithdrawalLedger } from '../../src/statements/withdrawal-ledger.ts'
 import { BlobStore } from '../../src/store/blob-store.ts'
 import { Catalogue } from '../../src/store/catalogue.ts'
 import { DiskSpace } from '../../src/store/disk-space.ts'
@@ -176,6 +180,15 @@ async function partsOf(
     freeBytes: node.isDiskFull ? 0 : 2 ** 39,
   }))
   const parts: Parts = {
+    catalogue,
+    ledger: new WithdrawalLedger(),
+    exports: new Exports(catalogue, SILENT),
+    upstream: new UpstreamComposition(),
+    withdrawnWeights: new WithdrawnWeights({
+      catalogue,
+      arrivedAt: (id) => statements.arrivedAt(id),
+      packagesOf: (publisher) => packagesOf(statements, publisher),
+    }),
     identity,
     publicModel,
     blobs,
@@ -245,9 +258,9 @@ function jobsOf(publicModel: PublicModel, blobs: BlobStore): NodeJobRunner {
       }
     },
     publicStatistics: async () => ({ tokens: new Float32Array(publicModel.config.vocabSize) }),
-    judge: async ({ opened, soFar, policy }: JudgeRequest) => {
+    judge: async ({ opened, soFar, policy, withdrawn }: JudgeRequest) => {
       const [{ sha256 }] = opened.manifest.files
-      const context = { publicModel, policy, now: soFar.at }
+      const context = { publicModel, policy, now: soFar.at, withdrawn }
       return judgeWeights(soFar, opened, blobs.path(sha256), context, async () => HARMLESS, never)
     },
   }

@@ -5,7 +5,8 @@ import { checkShares } from '../../src/acceptance/weight-checks.ts'
 import { checkFiniteValues } from '../../src/acceptance/weight-scan.ts'
 import { readSafetensors, toFloat32 } from '../../src/checkpoint/safetensors.ts'
 import type { Member } from '../../src/consortium/member.ts'
-import { placeInChain } from '../../src/identity/statement.ts'
+import { MEDIA_TYPES } from '../../src/identity/media-types.ts'
+import { openStatement, placeInChain } from '../../src/identity/statement.ts'
 import { fromHex, parseDigest, utf8 } from '../../src/lib/bytes.ts'
 import { PolicyError } from '../../src/lib/errors.ts'
 import { Fields } from '../../src/lib/fields.ts'
@@ -14,6 +15,7 @@ import { STATISTICS_TOKENS } from '../../src/lib/tensor-names.ts'
 import { openForkProof } from '../../src/packaging/fork-proof.ts'
 import { decodeManifest, type Manifest, openManifest } from '../../src/packaging/manifest.ts'
 import { decodeHead } from '../../src/statements/head.ts'
+import { decodeReceipt } from '../../src/statements/receipt.ts'
 import { decodeWithdrawal } from '../../src/statements/withdrawal.ts'
 import { unpackExpert } from '../support/package-bytes.ts'
 import { chainVectors } from './expert-package/chain.ts'
@@ -22,6 +24,7 @@ import { CONSORTIUM, forkVectors } from './expert-package/fork.ts'
 import { headVectors } from './expert-package/head.ts'
 import { manifestVectors } from './expert-package/manifest.ts'
 import { judgedPrivacyVectors, privacyVectors } from './expert-package/privacy.ts'
+import { receiptVectors } from './expert-package/receipt.ts'
 import {
   declaredStatisticsVectors,
   sharesVectors,
@@ -47,6 +50,7 @@ function makeVectors(): Record<string, Vector> {
     ...judgedPrivacyVectors(),
     ...headVectors(),
     ...withdrawalVectors(),
+    ...receiptVectors(),
     ...chainVectors(),
     ...forkVectors(),
     ...chunkVectors(),
@@ -80,6 +84,10 @@ function runVector(input: Readonly<Record<string, unknown>>, place: Place): unkn
       return decodeHead(text())
     case 'withdrawal':
       return decodeWithdrawal(text())
+    case 'receipt':
+      return decodeReceipt(text())
+    case 'open-receipt':
+      return openStatement(text(), MEDIA_TYPES.receipt, decodeReceipt)
     case 'chain': {
       const tip = fields.object('tip')
       const statement = fields.object('statement')
@@ -131,6 +139,7 @@ function judge(envelope: Uint8Array, vocabulary: number, maxEpsilonMicro: number
     publicModel: { ...publicModel, files: new Set(), shape, weights: new Map() },
     policy: { ...DEFAULT_POLICY, ...(maxEpsilonMicro === undefined ? {} : { maxEpsilonMicro }) },
     isWithdrawn: () => false,
+    withdrawnFiles: new Set(),
     isForked: () => false,
     now: issuedAt,
   })
