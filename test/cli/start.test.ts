@@ -72,7 +72,7 @@ describe('FLEXMESH_LOG', () => {
 
   it.each([
     ['error', ''],
-    ['warn', expect.stringMatching(/^warn \w+: a withdrawal in the log cannot be read[^\n]*\n$/)],
+    ['warn', expect.stringMatching(/^warn \w+: a statement in the log cannot be read[^\n]*\n$/)],
   ])('chooses the level of the lines on stderr: %s', async (level, expected) => {
     const home = await founded()
     await appendBrokenWithdrawal(home)

@@ -63,7 +63,8 @@ describe('a restored home', () => {
       },
     )
     await net.watch.until('the later history', () => !again.isCopied && inUse(again).length === 0)
-    const id = await publish(again, 'law')
+    await train(again, 'other', 'university') // What was withdrawn cannot be published again.
+    const id = await publish(again, 'other')
     await net.accepted(1)
     expect(inUse(hospital)).toEqual([id])
     expect(await hospital.catalogue.get('forks', again.identity.peerId)).toBeUndefined()
@@ -82,7 +83,8 @@ describe('a restored home', () => {
     )
     expect(again).not.toBe(hospital)
     await net.watch.until('the withdrawal', () => !again.isCopied && inUse(again).length === 0)
-    await publish(net.nodes[1] as FlexMeshNode, 'law')
+    await train(net.nodes[1] as FlexMeshNode, 'other', 'university')
+    await publish(net.nodes[1] as FlexMeshNode, 'other')
     await net.watch.until('the new expert', () => again.composer.served.composition.experts.length === 1)
   })
 
