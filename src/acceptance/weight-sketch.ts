@@ -123,19 +123,6 @@ export function isNearlySame(known: WeightSketch, candidate: WeightSketch): bool
   return known.size > 0 && same >= SAME_SHARE * known.size
 }
 
-/** Estimated distance of two sets of weights, relative to the norm of the first, over all tensors. */
-export function relativeDistance(known: WeightSketch, candidate: WeightSketch): number {
-  let squared = 0
-  let total = 0
-  for (const [name, sketch] of known) {
-    const other = candidate.get(name)
-    if (other === undefined) return Number.POSITIVE_INFINITY
-    squared += distance(sketch, other) ** 2
-    total += norm(sketch) ** 2
-  }
-  return Math.sqrt(squared / total)
-}
-
 function norm(values: Float32Array): number {
   return Math.hypot(...values)
 }

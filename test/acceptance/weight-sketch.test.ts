@@ -4,7 +4,6 @@ import {
   encodeSketch,
   isNearlySame,
   MatrixSketch,
-  relativeDistance,
   type WeightSketch,
 } from '../../src/acceptance/weight-sketch.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
@@ -43,6 +42,20 @@ function sketchOf(matrices: Matrices, seed = SEED, piece = 1000): WeightSketch {
       return [name, sketch.result()]
     }),
   )
+}
+
+/** Estimated distance of two sets of weights, relative to the norm of the first, over all tensors. */
+function relativeDistance(known: WeightSketch, candidate: WeightSketch): number {
+  let squared = 0
+  let total = 0
+  for (const [name, sketch] of known) {
+    const other = candidate.get(name) as Float32Array
+    for (const [i, value] of sketch.entries()) {
+      squared += (value - (other[i] as number)) ** 2
+      total += value ** 2
+    }
+  }
+  return Math.sqrt(squared / total)
 }
 
 describe('the sketch of weights', () => {
