@@ -18,8 +18,10 @@ import { pathExists } from '../lib/files.ts'
 import { interrupted } from '../lib/pause.ts'
 import { createConsortium, initHome } from '../node/found.ts'
 import { loadApiKey } from '../serving/api-key.ts'
+import { callControl } from '../serving/control-client.ts'
 import { homePaths } from '../store/home.ts'
 import { unixNow } from './context.ts'
+import { DASHBOARD_LINK } from './dashboard.ts'
 import { plantTampered } from './demo-hostile.ts'
 import { call, ended, exitOf, flexmesh, type Institution, startProcess, until } from './demo-process.ts'
 import { measure, reportLines } from './demo-report.ts'
@@ -205,12 +207,17 @@ async function offerTampered(
 }
 
 async function keepServing(first: Institution, output: Output, signal: AbortSignal): Promise<void> {
-  const key = await loadApiKey(homePaths(first.home).apiKey)
+  const { apiKey, control } = homePaths(first.home)
+  const key = await loadApiKey(apiKey)
+  const { link } = (await callControl(control, DASHBOARD_LINK, { role: 'operator' }, { signal })) as {
+    link: string
+  }
   output.say(`${first.name} serves the composition at ${first.api}; try:`)
   output.say(
     `  curl ${first.api}/chat/completions -H 'Authorization: Bearer ${key}' -H 'Content-Type: application/json' \\`,
   )
   output.say(`    -d '{"model":"flexmesh","messages":[{"role":"user","content":"What is a protein?"}]}'`)
+  output.say(`its dashboard, for one browser: ${link}`)
   output.say('Ctrl-C ends the demo.')
   await interrupted(signal)
 }

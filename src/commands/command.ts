@@ -24,8 +24,11 @@ export interface CommandRow<C extends CommandForm = CommandForm> {
   readonly summary: string
   /** Whether it may also be written after the word "consortium". */
   readonly isConsortiumCommand?: true
-  /** Whether the command changes nothing, neither on disk nor in the network, whatever its options are. */
-  readonly isReadOnly?: true
+  /**
+   * Whether the command changes nothing, neither on disk nor in the network: with any request, or with this one, which is
+   * not checked yet. Default: it may change something.
+   */
+  readonly isReadOnly?: true | ((request: unknown) => boolean)
   load(): Promise<C>
 }
 

@@ -88,6 +88,7 @@ export const OWNER_COMMANDS: readonly NodeRow[] = [
 export const PRIVACY_COMMANDS: readonly NodeRow[] = [
   {
     name: 'egress',
+    isReadOnly: readsWith('verify'),
     summary: 'show what left this node and to whom; verify or prune the ledger of it',
     load: async () => (await import('./egress.ts')).EGRESS,
   },
@@ -155,9 +156,19 @@ const NODE_COMMANDS = [
 /** Carries out a command for a request that is not checked yet; yields progress and returns the result. */
 type Handler = (request: unknown, signal: AbortSignal) => AsyncGenerator<unknown, unknown, void>
 
-/** Whether a command of a node changes nothing. */
-export function isReadOnly(name: string): boolean {
-  return NODE_COMMANDS.some((row) => row.name === name && row.isReadOnly === true)
+/** Whether a command of a node changes nothing with a request, which is not checked yet. */
+export function isReadOnly(name: string, request: unknown): boolean {
+  const row = NODE_COMMANDS.find((one) => one.name === name)
+  return typeof row?.isReadOnly === 'function' ? row.isReadOnly(request) : row?.isReadOnly === true
+}
+
+/** For commands whose first word chooses what they do: whether it is absent or one of these. */
+function readsWith(...actions: readonly string[]): (request: unknown) => boolean {
+  return (request) => {
+    const action =
+      typeof request === 'object' && request !== null && 'action' in request ? request.action : undefined
+    return action === undefined || (typeof action === 'string' && actions.includes(action))
+  }
 }
 
 /** The commands of one node by name, as the control socket serves them. */

@@ -23,7 +23,8 @@ export interface DashboardInit {
 export interface DashboardNode {
   readonly peerId: string
   readonly commands: Readonly<Record<string, CommandHandler>>
-  readonly isReadOnly: (command: string) => boolean
+  /** Whether a command changes nothing with a request, which is not checked yet. */
+  readonly isReadOnly: (command: string, request: unknown) => boolean
   /** What the page shows of the node itself. */
   readonly about: () => Readonly<Record<string, unknown>>
 }
@@ -56,7 +57,7 @@ export class Dashboard {
     const commands = Object.fromEntries(
       Object.entries(node.commands).map(([name, handler]) => [
         name,
-        { handler, isReadOnly: node.isReadOnly(name) },
+        { handler, isReadOnly: (request: unknown) => node.isReadOnly(name, request) },
       ]),
     )
     return (app, answering) =>

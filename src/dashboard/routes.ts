@@ -22,8 +22,8 @@ import type { Role, Session, Sessions } from './sessions.ts'
 /** A command that a page may run. */
 export interface PageCommand {
   readonly handler: CommandHandler
-  /** Whether it changes nothing, so that readers may run it. */
-  readonly isReadOnly: boolean
+  /** Whether it changes nothing with a request, so that readers may run it. */
+  readonly isReadOnly: (request: unknown) => boolean
 }
 
 export interface DashboardInit {
@@ -99,8 +99,9 @@ export function mountDashboard(app: Api, { answer, models }: Answering, init: Da
   })
 
   app.post('/dashboard/commands/:name', async (c) => {
-    const { handler } = commandFor(commands, c.req.param('name'), sessionOf(c).role)
-    const work = handler(await readJson(c.req.raw), c.req.raw.signal)
+    const request = await readJson(c.req.raw)
+    const { handler } = commandFor(commands, c.req.param('name'), request, sessionOf(c).role)
+    const work = handler(request, c.req.raw.signal)
     for (;;) {
       const step = await work.next()
       if (step.done === true) return c.json(step.value as object)
@@ -110,7 +111,7 @@ export function mountDashboard(app: Api, { answer, models }: Answering, init: Da
   app.post('/dashboard/jobs', async (c) => {
     const body = record(await readJson(c.req.raw), 'body', 'a JSON object')
     const name = text(body['command'], 'command', [1, MAX_NAME])
-    const { handler } = commandFor(commands, name, sessionOf(c).role)
+    const { handler } = commandFor(commands, name, body['request'], sessionOf(c).role)
     return c.json(jobs.start(name, body['request'], handler))
   })
   app.delete('/dashboard/jobs/:id', (c) => {
@@ -147,7 +148,12 @@ export function mountDashboard(app: Api, { answer, models }: Answering, init: Da
 }
 
 /** @throws Refusal 404, 403. */
-function commandFor(commands: DashboardInit['commands'], name: string, role: Role): PageCommand {
+function commandFor(
+  commands: DashboardInit['commands'],
+  name: string,
+  request: unknown,
+  role: Role,
+): PageCommand {
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined
   if (command === undefined)
     throw new Refusal({
@@ -155,7 +161,7 @@ function commandFor(commands: DashboardInit['commands'], name: string, role: Rol
       code: 'not_found',
       message: `no command is named "${name.slice(0, MAX_NAME)}"`,
     })
-  if (!command.isReadOnly) requireOperator(role)
+  if (!command.isReadOnly(request)) requireOperator(role)
   return command
 }
 
