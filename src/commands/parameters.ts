@@ -110,11 +110,16 @@ export function whole(min: number, max: number): Kind<number> {
 
 /** A decimal number, which a request holds as a whole number of thousandths from `min` to `max`. */
 export function thousandths(min: number, max: number): Kind<number> {
+  return parts(1000, min, max)
+}
+
+/** A decimal number, which a request holds as a whole number of parts from `min` to `max`; `scale` parts are 1. */
+export function parts(scale: number, min: number, max: number): Kind<number> {
   return {
     parse: (given, title) => {
-      const value = Math.round(numberOf(given) * 1000)
+      const value = Math.round(numberOf(given) * scale)
       if (!Number.isSafeInteger(value) || value < min || value > max) {
-        throw usage(`${title}: expected a number from ${min / 1000} to ${max / 1000}, got "${given}"`)
+        throw usage(`${title}: expected a number from ${min / scale} to ${max / scale}, got "${given}"`)
       }
       return value
     },

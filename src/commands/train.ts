@@ -7,11 +7,13 @@ import type { Waiting } from '../lib/turns.ts'
 import type { PairExport } from '../owner/export-pair.ts'
 import type { TrainEvent, TrainPhase, TrainRequest } from '../owner/train-expert.ts'
 import type { TrainResult } from '../owner/training-folder.ts'
+import type { DpParameters, PrivacyUnit } from '../privacy/mechanism.ts'
+import type { PrivacyRequest } from '../privacy/private-plan.ts'
 import { type BytesProgress, bytesLine } from './bytes-progress.ts'
 import { calibrationWords } from './calibration-words.ts'
 import { nodeCommand, type ProgressLine } from './command.ts'
 import { COLUMN, EXPERT_NAME, MEMORY, SHARD_MEGABYTES, shardBytes } from './common-parameters.ts'
-import { option, path, paths, requiredOption, whole } from './parameters.ts'
+import { oneOf, option, parts, path, paths, requiredOption, thousandths, whole } from './parameters.ts'
 import { bar, bits, duration, megabytes } from './terminal.ts'
 import { withTimeLeft } from './time-left.ts'
 
@@ -21,6 +23,12 @@ const MAX_STEPS = 10_000_000
 const MAX_ACCUMULATE = 1024
 /** For any model; the ranks that a model allows are checked where its sizes are known. */
 const MAX_RANK = 65_536
+/** A larger epsilon promises nothing. */
+const MAX_EPSILON_MILLI = 100_000
+/** Requests hold delta as a whole number of parts of 1e-12. */
+const DELTA_SCALE = 1e12
+const MAX_CLIP_MILLI = 1e9
+const MAX_BATCH = 1_000_000
 const SEED = 1
 
 type TrainProgress = Exclude<TrainEvent, { readonly stage: 'done' }> | BytesProgress | Waiting
@@ -28,12 +36,12 @@ type TrainProgress = Exclude<TrainEvent, { readonly stage: 'done' }> | BytesProg
 export const TRAIN = nodeCommand({
   name: 'train',
   usage:
-    'train --data PATH... --name NAME [--column NAME] [--steps N] [--accumulate N] [--rank R] [--memory SIZE] [--resume] [--export-pair DIR]',
+    'train --data PATH... --name NAME [--column NAME] [--steps N] [--accumulate N] [--rank R] [--epsilon E] [--delta D] [--clip C] [--unit document|source] [--batch B] [--memory SIZE] [--resume] [--export-pair DIR]',
   parameters: {
     data: paths('data', `file or folder of ${TEXT_KINDS}`, MAX_PATHS),
     column: COLUMN,
     name: requiredOption('name', 'name of the expert', EXPERT_NAME),
-    steps: option('steps', 'number of training steps (default 200)', whole(1, MAX_STEPS)),
+    steps: option('steps', 'number of training steps (default 200, with --epsilon 60)', whole(1, MAX_STEPS)),
     accumulate: option(
       'accumulate',
       'micro-batches per step: a larger batch in the same memory (default 1)',
@@ -43,6 +51,31 @@ export const TRAIN = nodeCommand({
       'rank',
       'train a difference of this rank from the public FFN: a smaller expert; 0: a whole FFN (default: 0 if that fits the memory, otherwise the largest of 128, 64, 32, 16 and 8 that does)',
       whole(0, MAX_RANK),
+    ),
+    epsilon: option(
+      'epsilon',
+      'guarantee differential privacy for every document or source with this epsilon (default: no guarantee)',
+      thousandths(1, MAX_EPSILON_MILLI),
+    ),
+    delta: option(
+      'delta',
+      'delta of the guarantee (default: the largest power of ten that is at most 1 / (10 x documents or sources))',
+      parts(DELTA_SCALE, 1, DELTA_SCALE / 100),
+    ),
+    clip: option(
+      'clip',
+      'maximum norm of the gradient of a document or source (default: the median norm for public text)',
+      thousandths(1, MAX_CLIP_MILLI),
+    ),
+    unit: option(
+      'unit',
+      'what the guarantee protects: document, or source: everything of one folder, or of one value of the column "source" (default document)',
+      oneOf('document', 'source'),
+    ),
+    batch: option(
+      'batch',
+      'expected number of documents or sources of a step (default 256, or all if there are fewer)',
+      whole(1, MAX_BATCH),
     ),
     memory: MEMORY,
     exportPair: option(
@@ -56,7 +89,7 @@ export const TRAIN = nodeCommand({
   clientOptions: [{ name: 'resume', type: 'boolean', help: 'continue on the text that was prepared before' }],
   async *run(
     node,
-    { name, data, column, steps, accumulate, rank, memory, exportPair, shardMegabytes },
+    { name, data, column, steps, accumulate, rank, memory, exportPair, shardMegabytes, ...asked },
     signal,
   ): AsyncGenerator<TrainProgress, TrainResult | PairExport, void> {
     const { TRAIN_DEFAULTS } = await import('../owner/train-defaults.ts')
@@ -64,13 +97,26 @@ export const TRAIN = nodeCommand({
       name,
       paths: data,
       column,
-      steps: steps ?? TRAIN_DEFAULTS.steps,
+      steps,
       accumulate: accumulate ?? TRAIN_DEFAULTS.accumulate,
       rank,
       memory,
+      privacy: privacyRequest(asked),
       seed: SEED,
     }
+    if (request.privacy !== undefined && accumulate !== undefined) {
+      throw new InputError(
+        'usage',
+        '--accumulate has no effect with --epsilon: choose the units of a step with --batch',
+      )
+    }
     if (exportPair !== undefined) {
+      if (request.privacy !== undefined) {
+        throw new InputError(
+          'usage',
+          'a pair that is trained elsewhere has no guarantee from here: leave out --epsilon',
+        )
+      }
       if (rank !== undefined) {
         throw new InputError(
           'usage',
@@ -82,11 +128,11 @@ export const TRAIN = nodeCommand({
       const asked = { training, directory: exportPair, shardBytes: shardBytes(shardMegabytes) }
       return yield* withTimeLeft(node.trainings.exportPair(asked, signal))
     }
-    let step: number | undefined
+    let last: { readonly step: number; readonly totalSteps: number } | undefined
     let result: TrainResult | undefined
     try {
       for await (const event of node.trainings.train(request, signal)) {
-        if (event.stage === 'step') step = event.step
+        if (event.stage === 'step') last = event
         // The iteration goes on to its end, since leaving it would count as an interruption.
         if (event.stage === 'done') result = event.result
         else yield event
@@ -97,7 +143,9 @@ export const TRAIN = nodeCommand({
     if (result !== undefined) return result
     // Its checkpoint holds the last step.
     const where =
-      step === undefined ? 'before this run had computed a step' : `at step ${step} of ${request.steps}`
+      last === undefined
+        ? 'before this run had computed a step'
+        : `at step ${last.step} of ${last.totalSteps}`
     throw new InputError(
       'interrupted',
       `the training ${name} was stopped ${where}; run the same command to continue it`,
@@ -106,6 +154,29 @@ export const TRAIN = nodeCommand({
   words: (result) => ('directory' in result ? exportLines(result) : trainedLines(result)),
   progress: progressLine,
 })
+
+/** What the options of differential privacy ask for. @throws InputError `usage` for options without --epsilon. */
+function privacyRequest(options: {
+  readonly epsilon: number | undefined
+  readonly delta: number | undefined
+  readonly clip: number | undefined
+  readonly unit: PrivacyUnit | undefined
+  readonly batch: number | undefined
+}): PrivacyRequest | undefined {
+  const { epsilon, delta, clip, unit, batch } = options
+  if (epsilon === undefined) {
+    const [other] = Object.entries(options).find(([, value]) => value !== undefined) ?? []
+    if (other === undefined) return undefined
+    throw new InputError('usage', `--${other} needs --epsilon E: without it, training has no guarantee`)
+  }
+  return {
+    unit: unit ?? 'document',
+    epsilon: epsilon / 1000,
+    delta: delta && delta / DELTA_SCALE,
+    clip: clip && clip / 1000,
+    batch,
+  }
+}
 
 function exportLines({ warnings, directory, documents, tokens, reading }: PairExport): string[] {
   return [
@@ -149,6 +220,8 @@ function progressLine(event: TrainProgress): ProgressLine {
       return { text: `warning: ${event.message}`, stays: true }
     case 'plan':
       return { text: planLine(event), stays: true }
+    case 'privacy':
+      return { text: privacyLine(event), stays: true }
     case 'forecast':
       return { text: forecastLine(event), stays: true }
     case 'bytes':
@@ -184,6 +257,13 @@ function planLine({
   const why = isRankChosen && rank > 0 ? ', the largest that fits' : ''
   const split = microBatches === 1 ? '' : `; ${rows} rows at a time, ${microBatches} times a step`
   return `memory: about ${gigabytes(bytes)} of ${gigabytes(budget)} allowed, ${gigabytes(weightBytes)} of it for the public model; expert: ${expert}${why}${split}`
+}
+
+/** Says what was chosen, and why. */
+function privacyLine(parameters: DpParameters): string {
+  const { unit, epsilon, delta, clip, noiseMultiplier, expectedBatch, steps, units } = parameters
+  const noise = `noise of ${noiseMultiplier.toPrecision(3)} times the clip of ${clip.toPrecision(3)}`
+  return `privacy: epsilon ${epsilon} and delta ${delta.toExponential()} for every one of ${units} ${unit}s: ${noise} on the gradients of about ${Math.round(expectedBatch)} ${unit}s in each of ${steps} steps. The noise of a step does not grow with the ${unit}s that it sums, and more steps need more noise each, so fewer and larger steps lose less to it`
 }
 
 function forecastLine({

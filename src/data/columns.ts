@@ -3,6 +3,16 @@ import { InputError } from '../lib/errors.ts'
 
 /** The column that is read unless the owner names another one. */
 export const TEXT_COLUMN = 'text'
+/** The column that says whom a text is from or about, such as a patient or an author. */
+export const SOURCE_COLUMN = 'source'
+
+/** A row of a table. */
+export interface Row {
+  /** Undefined if the row has no text. */
+  readonly text: string | undefined
+  /** Value of the column `source`; undefined if the row has none. */
+  readonly source: string | undefined
+}
 
 const MAX_LISTED = 12
 const MAX_LISTED_CHARACTERS = 60

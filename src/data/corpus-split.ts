@@ -14,10 +14,12 @@ import type { ReadingLog } from './reading-report.ts'
 import { SeenDigests } from './seen-digests.ts'
 import { SeenShingles } from './shingles.ts'
 import { type SampleDocument, TextSample } from './text-sample.ts'
+import type { Origin } from './unit-index.ts'
 
 /** Writes documents. */
 export interface SplitTarget {
-  train(text: string): Promise<void>
+  /** @param origin where the text comes from; given by a split that keeps track of it. */
+  train(text: string, origin?: Origin): Promise<void>
   heldOut(text: string): Promise<void>
 }
 
@@ -30,7 +32,7 @@ export interface SplitCounts {
   readonly converted: readonly Converted[]
 }
 
-const DEFAULT_HELD_OUT_SHARE = 0.05
+export const DEFAULT_HELD_OUT_SHARE = 0.05
 /** A held-out document is left out if a larger share of its runs of words is in the training text. */
 const MAX_OVERLAP = 0.5
 /** A training document counts as a near-duplicate if a larger share of its runs of words was in earlier ones. */
@@ -98,7 +100,7 @@ export class CorpusSplit {
     if (WRONG_CHARACTERS.test(text)) this.#log.add('damaged', 'wrong-characters', name)
     const document = { hash: digestOf(text), text, name }
     const share = this.#init.heldOutShare ?? DEFAULT_HELD_OUT_SHARE
-    if (document.hash.readUInt32BE(16) < share * 2 ** 32) {
+    if (isHeldOut(document.hash, share)) {
       for (const evicted of this.#candidates.add(document)) await this.#learn(evicted)
     } else {
       if (this.#waiting !== undefined) await this.#learn(this.#waiting)
@@ -114,7 +116,7 @@ export class CorpusSplit {
   async finish(trainStats: () => SideStats): Promise<SplitCounts> {
     await this.#placeWaiting()
     await this.#writeSample()
-    this.#refuseTooSmall(trainStats())
+    refuseTooSmall(this.#init, trainStats(), this.#duplicates)
     const held = this.#candidates.byHash()
     const fresh = held.filter(({ text }) => this.#shingles.overlap(text) <= MAX_OVERLAP)
     const heldOutRepeats = fresh.length === 0
@@ -173,27 +175,36 @@ export class CorpusSplit {
     if (this.#shingles.add(text) > NEAR_DUPLICATE_OVERLAP) this.#nearDuplicates++
     await this.#target.train(text)
   }
+}
 
-  #refuseTooSmall(train: SideStats): void {
-    const { paths, minTrainTokens = 0 } = this.#init
-    const from = paths.join(', ')
-    if (train.documents === 0) {
-      throw new InputError(
-        'empty',
-        `too little text in ${from}: one short document cannot be split into train and held-out; add documents`,
-      )
-    }
-    if (train.tokens < minTrainTokens) {
-      const after = this.#duplicates > 0 ? ` after ${this.#duplicates} duplicate documents were left out` : ''
-      throw new InputError(
-        'too-small',
-        `too little text in ${from}: ${train.tokens} tokens (${train.bytes} bytes) to train on${after}, at least ${minTrainTokens} tokens are needed; add documents`,
-      )
-    }
+/** Whether a document with this hash is held out: its hash falls below a threshold. */
+export function isHeldOut(hash: Buffer, share: number): boolean {
+  return hash.readUInt32BE(16) < share * 2 ** 32
+}
+
+/** @throws InputError `empty` without any training text, `too-small` for fewer tokens than asked for. */
+export function refuseTooSmall(
+  { paths, minTrainTokens = 0 }: Pick<PrepareInit, 'paths' | 'minTrainTokens'>,
+  train: SideStats,
+  duplicates: number,
+): void {
+  const from = paths.join(', ')
+  if (train.documents === 0) {
+    throw new InputError(
+      'empty',
+      `too little text in ${from}: one short document cannot be split into train and held-out; add documents`,
+    )
+  }
+  if (train.tokens < minTrainTokens) {
+    const after = duplicates > 0 ? ` after ${duplicates} duplicate documents were left out` : ''
+    throw new InputError(
+      'too-small',
+      `too little text in ${from}: ${train.tokens} tokens (${train.bytes} bytes) to train on${after}, at least ${minTrainTokens} tokens are needed; add documents`,
+    )
   }
 }
 
-function digestOf(text: string): Buffer {
+export function digestOf(text: string): Buffer {
   return createHash('sha256').update(text).digest()
 }
 

@@ -3,7 +3,7 @@
  * with the row, because guessing could mix names and ids into the text. Knows nothing about encodings.
  */
 import { InputError } from '../lib/errors.ts'
-import { TEXT_COLUMN, textColumn } from './columns.ts'
+import { type Row, SOURCE_COLUMN, TEXT_COLUMN, textColumn } from './columns.ts'
 import { mergedRows } from './csv-merged-rows.ts'
 import { CsvParser, type CsvRow } from './csv-parser.ts'
 
@@ -18,7 +18,7 @@ const HEADER_ADVICE =
 const MAX_HEADER_CHARACTERS = 2 ** 20
 
 /**
- * The cell with the text in every row that is not blank, possibly empty.
+ * Every row that is not blank; its text may be empty.
  * @param chunks the text of the file.
  * @param path of the file, for messages.
  * @param column name of the column with the text, if it is not `text`.
@@ -31,7 +31,7 @@ export async function* readCsv(
   path: string,
   column: string | undefined,
   onColumn: (name: string) => void,
-): AsyncGenerator<string, void, void> {
+): AsyncGenerator<Row, void, void> {
   const input = chunks[Symbol.asyncIterator]()
   const start = await headerText(input, path)
   const { separator, skipped } = separatorOf(start, path, column)
@@ -39,32 +39,35 @@ export async function* readCsv(
   const parser = new CsvParser(separator, path)
   let header: readonly string[] | undefined
   let index = 0
-  const textOf = (row: CsvRow): string | undefined => {
+  let sourceIndex = -1
+  const valuesOf = (row: CsvRow): Row | undefined => {
     if (header === undefined) {
       header = namesOf(row)
       index = textColumn(path, header, column, HEADER_ADVICE)
+      sourceIndex = header.indexOf(SOURCE_COLUMN)
       onColumn(header[index] as string)
       return undefined
     }
     checkRow(row, header, index, separator, path)
     const text = row.cells[index] as string
     if (header.length === 1 && skipped === 0) hidden.add(text)
-    return text
+    const source = row.cells[sourceIndex]?.trim()
+    return { text, source: source === '' ? undefined : source }
   }
-  const texts = function* (rows: Iterable<CsvRow>): Generator<string> {
+  const rowsOf = function* (rows: Iterable<CsvRow>): Generator<Row> {
     for (const row of rows) {
-      const text = textOf(row)
-      if (text !== undefined) yield text
+      const values = valuesOf(row)
+      if (values !== undefined) yield values
     }
   }
   if (skipped > 0) parser.skipLine()
-  yield* texts(parser.push(start.slice(skipped)))
+  yield* rowsOf(parser.push(start.slice(skipped)))
   for (;;) {
     const { done, value } = await input.next()
     if (done === true) break
-    yield* texts(parser.push(value))
+    yield* rowsOf(parser.push(value))
   }
-  yield* texts(parser.end())
+  yield* rowsOf(parser.end())
   const other = hidden.separator
   if (other !== undefined) {
     throw new InputError(

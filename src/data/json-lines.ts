@@ -1,10 +1,10 @@
 /** Reads JSON Lines: one JSON object per line, whose text is one member. Knows nothing about encodings. */
 import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
-import { missingColumn, TEXT_COLUMN } from './columns.ts'
+import { missingColumn, type Row, SOURCE_COLUMN, TEXT_COLUMN } from './columns.ts'
 
 /**
- * The text of every line that is not blank; undefined for a line whose member is null or missing.
+ * The row of every line that is not blank; its text is undefined if the member is null or missing.
  * @param chunks the text of the file.
  * @param path of the file, for messages.
  * @param column name of the member with the text, if it is not `text`.
@@ -17,7 +17,7 @@ export async function* readJsonLines(
   path: string,
   column: string | undefined,
   onColumn: (name: string) => void,
-): AsyncGenerator<string | undefined, void, void> {
+): AsyncGenerator<Row, void, void> {
   const name = column ?? TEXT_COLUMN
   let number = 0
   let isFound = false
@@ -39,7 +39,12 @@ export async function* readJsonLines(
       isFound = true
       onColumn(name)
     }
-    yield value === undefined || value === null ? undefined : textValue(value, `${title}, member "${name}"`)
+    const source = Object.hasOwn(object, SOURCE_COLUMN) ? object[SOURCE_COLUMN] : undefined
+    yield {
+      text:
+        value === undefined || value === null ? undefined : textValue(value, `${title}, member "${name}"`),
+      source: typeof source === 'string' || typeof source === 'number' ? String(source) : undefined,
+    }
   }
   if (firstMembers !== undefined && !isFound) throw missingColumn(path, firstMembers, column)
 }

@@ -11,7 +11,7 @@ import { compressors } from 'hyparquet-compressors'
 import { FlexMeshError, InputError } from '../lib/errors.ts'
 import { mapDiskErrors } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
-import { textColumn } from './columns.ts'
+import { type Row, SOURCE_COLUMN, textColumn } from './columns.ts'
 import { refuseOtherFormat, SIGNATURE_BYTES } from './file-signatures.ts'
 
 export interface ParquetOptions {
@@ -39,35 +39,38 @@ const MAX_HEADER_BYTES = 64 * 2 ** 20
 const MAX_READ_BYTES = 2 ** 31 - 1
 
 /**
- * The text of every row; undefined for null.
+ * Every row; its text is undefined for null.
  * @throws InputError `not-text` for a file that is damaged or encrypted, and with the row for bytes that are not
  * UTF-8; `usage` for a column that is missing or does not hold text, and for a page that is too large.
  */
-export async function* readParquet(
-  path: string,
-  options: ParquetOptions,
-): AsyncGenerator<string | undefined, void, void> {
+export async function* readParquet(path: string, options: ParquetOptions): AsyncGenerator<Row, void, void> {
   const handle = await mapDiskErrors(path, () => open(path, 'r'))
   try {
     const metadata = await metadataOf(path, handle)
     const name = columnOf(path, metadata, options.column)
     options.onColumn(name)
-    const schemaPath = decoding(path, () => getSchemaPath(metadata.schema, [name]))
-    const column = { path, name, handle, schemaPath, options }
+    const columnOfName = (columnName: string): Column => ({
+      path,
+      name: columnName,
+      handle,
+      schemaPath: decoding(path, () => getSchemaPath(metadata.schema, [columnName])),
+      options,
+    })
+    const column = columnOfName(name)
+    const sources = hasTextColumn(path, metadata, SOURCE_COLUMN) ? columnOfName(SOURCE_COLUMN) : undefined
     let row = 0
     for (const group of metadata.row_groups) {
-      const chunk = group.columns.find(({ meta_data }) => {
-        const path = meta_data?.path_in_schema ?? []
-        return path.length === 1 && path[0] === name
-      })
-      if (chunk?.meta_data === undefined || chunk.file_path !== undefined) {
-        throw damaged(path, `column "${name}" is encrypted or in another file`)
-      }
+      const sourceValues = sources && columnValues(sources, chunkOf(path, group, SOURCE_COLUMN))
       let rows = 0
-      for await (const value of columnValues(column, chunk.meta_data)) {
+      for await (const value of columnValues(column, chunkOf(path, group, name))) {
         rows++
         row++
-        yield value === undefined ? undefined : decoded(value, `${path} row ${row}, column "${name}"`)
+        const title = `${path} row ${row}, column`
+        const source = (await sourceValues?.next())?.value ?? undefined
+        yield {
+          text: value === undefined ? undefined : decoded(value, `${title} "${name}"`),
+          source: source === undefined ? undefined : decoded(source, `${title} "${SOURCE_COLUMN}"`),
+        }
       }
       if (rows !== Number(group.num_rows)) {
         throw damaged(path, `a row group has ${rows} values of ${group.num_rows} rows`)
@@ -76,6 +79,18 @@ export async function* readParquet(
   } finally {
     await handle.close()
   }
+}
+
+/** Where a row group holds the values of a column. */
+function chunkOf(path: string, group: FileMetaData['row_groups'][number], name: string): ColumnMetaData {
+  const chunk = group.columns.find(({ meta_data }) => {
+    const parts = meta_data?.path_in_schema ?? []
+    return parts.length === 1 && parts[0] === name
+  })
+  if (chunk?.meta_data === undefined || chunk.file_path !== undefined) {
+    throw damaged(path, `column "${name}" is encrypted or in another file`)
+  }
+  return chunk.meta_data
 }
 
 async function metadataOf(path: string, handle: FileHandle): Promise<FileMetaData> {
@@ -98,26 +113,46 @@ function refuseOtherFormatButParquet(path: string, start: Uint8Array): void {
 
 /** @throws InputError `usage` if the column is missing or is not one of text. */
 function columnOf(path: string, metadata: FileMetaData, wanted: string | undefined): string {
-  const columns = decoding(path, () => {
-    const [root] = getSchemaPath(metadata.schema, [])
-    return (root as SchemaTree).children.filter(({ element }) => typeof element.name === 'string')
-  })
+  const columns = columnsOf(path, metadata)
   const index = textColumn(
     path,
     columns.map(({ element }) => element.name),
     wanted,
   )
-  const { element, children } = columns[index] as SchemaTree
-  const { type, converted_type, logical_type, repetition_type, name } = element
-  const kind = logical_type?.type ?? converted_type
-  const isText = type === 'BYTE_ARRAY' && (kind === undefined || kind === 'STRING' || kind === 'UTF8')
-  if (isText && children.length === 0 && repetition_type !== 'REPEATED') return name
+  const column = columns[index] as SchemaTree
+  if (isText(column)) return column.element.name
+  const { element, children } = column
+  const kind = element.logical_type?.type ?? element.converted_type
   const found =
-    repetition_type === 'REPEATED' ? 'lists' : children.length > 0 ? (kind ?? 'structs') : (kind ?? type)
+    element.repetition_type === 'REPEATED'
+      ? 'lists'
+      : children.length > 0
+        ? (kind ?? 'structs')
+        : (kind ?? element.type)
   throw new InputError(
     'usage',
-    `${path}: column "${name}" holds values of type ${found}, not text; write the text as a column of strings, or choose another column with --column NAME`,
+    `${path}: column "${element.name}" holds values of type ${found}, not text; write the text as a column of strings, or choose another column with --column NAME`,
   )
+}
+
+/** Whether the file has exactly one column of this name, and it holds text. */
+function hasTextColumn(path: string, metadata: FileMetaData, name: string): boolean {
+  const columns = columnsOf(path, metadata).filter(({ element }) => element.name === name)
+  return columns.length === 1 && isText(columns[0] as SchemaTree)
+}
+
+function columnsOf(path: string, metadata: FileMetaData): SchemaTree[] {
+  return decoding(path, () => {
+    const [root] = getSchemaPath(metadata.schema, [])
+    return (root as SchemaTree).children.filter(({ element }) => typeof element.name === 'string')
+  })
+}
+
+function isText({ element, children }: SchemaTree): boolean {
+  const { type, converted_type, logical_type, repetition_type } = element
+  const kind = logical_type?.type ?? converted_type
+  const holdsText = type === 'BYTE_ARRAY' && (kind === undefined || kind === 'STRING' || kind === 'UTF8')
+  return holdsText && children.length === 0 && repetition_type !== 'REPEATED'
 }
 
 /** The values of a column chunk as bytes; undefined for null. */

@@ -14,13 +14,15 @@ import {
   saveCorpusIndex,
   TRAIN_FILE,
 } from './corpus.ts'
-import { CorpusSplit } from './corpus-split.ts'
+import { CorpusSplit, type SplitTarget } from './corpus-split.ts'
 import { readingBytes } from './find-files.ts'
+import { IndependentSplit } from './independent-split.ts'
 import { type PrepareProgress, Progress } from './prepare-progress.ts'
 import { readDocuments } from './readers.ts'
 import { ReadingLog } from './reading-report.ts'
 import { TokenFileWriter, tokenBytes } from './token-file.ts'
 import type { Tokenizer } from './tokenizer.ts'
+import { type Origin, UnitIndexWriter } from './unit-index.ts'
 
 export interface PrepareInit {
   readonly paths: readonly string[]
@@ -34,6 +36,11 @@ export interface PrepareInit {
   readonly minTrainTokens?: number
   /** Maximum number of bytes of training text that are turned into tokens: a sample of the documents; default all. */
   readonly maxTrainBytes?: number | undefined
+  /**
+   * Treat every document independently of the others and index the units of the training text, for differentially
+   * private training. Ignores `maxTrainBytes`, because a sample would depend on all documents.
+   */
+  readonly independent?: boolean | undefined
   readonly signal?: AbortSignal
   readonly onProgress?: ((progress: PrepareProgress) => void) | undefined
 }
@@ -47,20 +54,24 @@ export async function prepareCorpus(init: PrepareInit): Promise<Corpus> {
   await ensurePrivateDir(outDir)
   const width = tokenBytes(tokenizer.vocabSize)
   const files: TokenFileWriter[] = []
-  const create = async (name: string): Promise<Side> => {
+  const create = async (name: string, units?: UnitIndexWriter): Promise<Side> => {
     const file = await TokenFileWriter.create(join(outDir, name), width)
     files.push(file)
-    return new Side(file, tokenizer)
+    return new Side(file, tokenizer, units)
   }
   const index: [tokens: number, bytes: number][] = []
   try {
-    const train = await create(TRAIN_FILE)
+    const units = init.independent === true ? await UnitIndexWriter.create(outDir) : undefined
+    if (units !== undefined) files.push(units.file)
+    const train = await create(TRAIN_FILE, units)
     const heldOut = await create(HELD_OUT_FILE)
     const log = new ReadingLog()
-    const split = new CorpusSplit(init, log, {
-      train: async (text) => void (await train.write(text)),
+    const target: SplitTarget = {
+      train: async (text, origin) => void (await train.write(text, origin)),
       heldOut: async (text) => void index.push(await heldOut.write(text)),
-    })
+    }
+    const split =
+      units === undefined ? new CorpusSplit(init, log, target) : new IndependentSplit(init, target)
     await readInto(split, init, log)
     const counts = await split.finish(() => train.stats())
     for (const file of files) await file.finish()
@@ -73,7 +84,11 @@ export async function prepareCorpus(init: PrepareInit): Promise<Corpus> {
   return openCorpus(outDir, tokenizer)
 }
 
-async function readInto(split: CorpusSplit, init: PrepareInit, log: ReadingLog): Promise<void> {
+async function readInto(
+  split: CorpusSplit | IndependentSplit,
+  init: PrepareInit,
+  log: ReadingLog,
+): Promise<void> {
   const { paths, column, signal, onProgress } = init
   const progress = new Progress(
     'reading',
@@ -101,21 +116,26 @@ class Side {
   readonly #tokenizer: Tokenizer
   readonly #sums = { documents: 0, tokens: 0, bytes: 0 }
 
-  constructor(file: TokenFileWriter, tokenizer: Tokenizer) {
+  readonly #units: UnitIndexWriter | undefined
+
+  /** @param units index of the units of this side; undefined if nobody needs it. */
+  constructor(file: TokenFileWriter, tokenizer: Tokenizer, units: UnitIndexWriter | undefined) {
     this.#file = file
     this.#tokenizer = tokenizer
+    this.#units = units
   }
 
   /**
    * Append a document: the token that separates documents, then its own tokens.
    * @returns number of its own tokens and of its bytes.
    */
-  async write(text: string): Promise<[tokens: number, bytes: number]> {
+  async write(text: string, origin?: Origin): Promise<[tokens: number, bytes: number]> {
     const ids = this.#tokenizer.encode(text)
     const framed = new Int32Array(ids.length + 1)
     framed[0] = this.#tokenizer.endOfText
     framed.set(ids, 1)
     await this.#file.append(framed)
+    await this.#units?.add(framed.length, origin)
     const bytes = Buffer.byteLength(text)
     this.#sums.documents++
     this.#sums.tokens += ids.length

@@ -2,7 +2,9 @@
  * Reads documents from files and folders as a stream: plain text, JSON Lines, CSV and Parquet. Long texts are yielded
  * in pieces; no file is held in memory. Does not know tokens.
  */
+import { dirname } from 'node:path'
 import { InputError } from '../lib/errors.ts'
+import type { Row } from './columns.ts'
 import { readCsv } from './csv.ts'
 import type { Encoding } from './encodings.ts'
 import { TEXT_KINDS } from './file-kinds.ts'
@@ -15,6 +17,13 @@ import { textOf } from './text-stream.ts'
 
 export interface Document {
   /** Path of the file. */
+  readonly path: string
+  /** Number of the document in the order of reading: pieces of one document have the same number. */
+  readonly document: number
+  /**
+   * Whom the text is from or about: the value of the column `source` of its row, otherwise the folder of its file. Two
+   * texts with the same value are from the same source.
+   */
   readonly source: string
   /** The path from the parent folder of the --data path on, for people. */
   readonly name: string
@@ -47,22 +56,30 @@ export async function* readDocuments(
 ): AsyncGenerator<Document, void, void> {
   const { signal, log = new ReadingLog() } = options
   let hasText = false
+  let document = -1
   for await (const file of findFiles(paths, log, signal)) {
     const isPlain = file.kind.format === 'plain'
     let hasRows = false
-    for await (const whole of textsOf(file, options, log)) {
+    if (isPlain) document++
+    for await (const { text: whole, source } of rowsOf(file, options, log)) {
+      if (!isPlain) document++
       for (const text of documentPieces(whole ?? '')) {
         signal?.throwIfAborted()
         if (text.trim() === '') continue
         hasText = true
         hasRows = true
-        yield { source: file.path, name: file.name, text }
+        yield { path: file.path, name: file.name, document, source: sourceKey(file, source), text }
       }
       if (!isPlain && (whole ?? '').trim() === '') log.add('withoutText', 'rows', file.name)
     }
     if (isPlain && !hasRows) log.add('withoutText', 'files', file.name)
   }
   if (!hasText) throw noText(paths, log)
+}
+
+/** The two kinds of values begin differently, so that a folder never equals a value of a column. */
+function sourceKey({ path }: FoundFile, source: string | undefined): string {
+  return source === undefined ? `folder ${dirname(path)}` : `source ${source}`
 }
 
 function noText(paths: readonly string[], log: ReadingLog): InputError {
@@ -76,12 +93,8 @@ function noText(paths: readonly string[], log: ReadingLog): InputError {
   )
 }
 
-/** The texts of one file; undefined for a row without text. */
-function textsOf(
-  file: FoundFile,
-  options: ReadOptions,
-  log: ReadingLog,
-): AsyncGenerator<string | undefined, void, void> {
+/** The rows of one file; plain text has rows without a source. */
+function rowsOf(file: FoundFile, options: ReadOptions, log: ReadingLog): AsyncGenerator<Row, void, void> {
   const { path, name, kind } = file
   const { column, signal, onBytes } = options
   const onColumn = (found: string): void => log.add('columns', found, name)
@@ -98,15 +111,15 @@ function textsOf(
 }
 
 /** A text in blocks of bounded size, so that a giant file does not fill the memory. */
-async function* blocks(chunks: AsyncIterable<string>): AsyncGenerator<string, void, void> {
+async function* blocks(chunks: AsyncIterable<string>): AsyncGenerator<Row, void, void> {
   let rest = ''
   for await (const text of chunks) {
     rest += text
     while (rest.length > BLOCK_CHARACTERS) {
       const block = cutText(rest, BLOCK_CHARACTERS).next().value as string
-      yield block
+      yield { text: block, source: undefined }
       rest = rest.slice(block.length)
     }
   }
-  if (rest !== '') yield rest
+  if (rest !== '') yield { text: rest, source: undefined }
 }

@@ -31,6 +31,22 @@ export function linear(x: Tensor, weight: Tensor): Tensor {
   return matMul(x as never, weight as never, false, true)
 }
 
+/** The matrix products of a mixture's layers with weights that a training may change. */
+export interface Products {
+  /** x [N, I] times the transpose of the named weight [O, I] -> [N, O]. */
+  linear(x: Tensor, name: string): Tensor
+  /** silu(gate) * up, both [N, F], times the transpose of the named weight [O, F] -> [N, O]. */
+  gated(gate: Tensor, up: Tensor, name: string): Tensor
+}
+
+/** The products with their ordinary gradients. */
+export function plainProducts(weights: Weights): Products {
+  return {
+    linear: (x, name) => linear(x, weights(name)),
+    gated: (gate, up, name) => gatedProjection(gate, up, weights(name)),
+  }
+}
+
 /** The factors of a low-rank difference B A from a weight [O, I]: A [r, I], B [O, r]. */
 export interface Factors {
   readonly A: Tensor

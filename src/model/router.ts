@@ -3,7 +3,7 @@
  * paper, section 3.3.2; modeling_flex_olmo.py of Hugging Face transformers). `planRouting` in routing-plan.ts applies
  * the same rule outside of graphs. Does not know the experts' FFNs.
  */
-import { add, matMul, minimum, mul, scalar, softmax, type Tensor } from '@tensorflow/tfjs'
+import { add, minimum, mul, scalar, softmax, type Tensor } from '@tensorflow/tfjs'
 import { topKMask } from '../tensor/fused.ts'
 
 export interface Routing {
@@ -17,26 +17,24 @@ export interface Routing {
 
 /**
  * Routes N tokens to E experts.
- * @param u residual stream (N, C), without a norm
- * @param rows router rows (E, C)
+ * @param scores (N, E): the residual stream (N, C), without a norm, times the router rows (E, C)
  * @param bias (E), used as min(b, 0); 0 for the public expert
  * @param mask (E): 0 for an expert in use, `LEFT_OUT` for one left out, which has the effect of removing its row
  * @param gate logits (N, E) of a solved gate, added to `rowScale` (a scalar) times the logits of the rows and bias
  */
 export function route(
-  u: Tensor,
-  rows: Tensor,
+  scores: Tensor,
   topK: number,
   bias?: Tensor,
   mask?: Tensor,
   gate?: { logits: Tensor; rowScale: Tensor },
 ): Routing {
-  let logits = matMul(u as never, rows as never, false, true) as Tensor // (N, E)
+  let logits = scores
   if (bias !== undefined) logits = add(logits, minimum(bias, scalar(0)))
   if (gate !== undefined) logits = add(mul(logits, gate.rowScale), gate.logits)
   if (mask !== undefined) logits = add(logits, mask)
   const probabilities = softmax(logits)
-  const E = rows.shape[0] as number
+  const E = scores.shape[1] as number
   const weights = topK >= E ? probabilities : mul(probabilities, topKMask(probabilities, topK))
   return { logits, probabilities, weights }
 }

@@ -14,22 +14,21 @@ import { add, gather, mul, reshape, slice, type Tensor, type Tensor1D, tensor } 
 import {
   biasName,
   expertName,
-  type FFN_PROJECTIONS,
+  type FfnProjection,
   factorName,
   layerName,
   PUBLIC_EXPERT,
   routerName,
 } from '../lib/tensor-names.ts'
-import { gatedProjection, rmsNorm } from '../tensor/fused.ts'
+import { rmsNorm } from '../tensor/fused.ts'
 import { headSize, type ModelConfig } from './config.ts'
 import { type GateTensors, gateLogits } from './gate-graph.ts'
 import {
   attention,
   causalMask,
-  type Factors,
-  feedForward,
   linear,
-  lowRankLinear,
+  type Products,
+  plainProducts,
   rotaryTables,
   type Weights,
 } from './layers.ts'
@@ -51,6 +50,8 @@ export interface ForwardInit {
   readonly lowRank?: ReadonlySet<number>
   /** A solved gate, added to the logits of the router rows. */
   readonly gate?: GateTensors
+  /** Products with the weights of experts and routers; default: `plainProducts`. */
+  readonly products?: Products
 }
 
 export interface ForwardResult {
@@ -70,10 +71,11 @@ function mixture(
   init: ForwardInit,
   gate: { logits: Tensor; rowScale: Tensor } | undefined,
 ): { y: Tensor; routing: Routing } {
+  const products = init.products ?? plainProducts(weights)
   const bias = init.bias ? weights(biasName(layer)) : undefined
-  const routing = route(u, weights(routerName(layer)), init.topK, bias, init.mask, gate)
+  const routing = route(products.linear(u, routerName(layer)), init.topK, bias, init.mask, gate)
   const N = u.shape[0] as number
-  const experts = expertFunctions(weights, layer, u, init.lowRank)
+  const experts = expertFunctions(products, layer, u, init.lowRank)
   let y: Tensor | undefined
   for (let e = 0; e < init.E; e++) {
     const ffn = experts(e)
@@ -85,34 +87,36 @@ function mixture(
 
 /** The FFN of each expert applied to u (N, C); low-rank experts share the products with the public weights. */
 function expertFunctions(
-  weights: Weights,
+  products: Products,
   layer: number,
   u: Tensor,
   lowRank: ReadonlySet<number> = new Set(),
 ): (e: number) => Tensor {
-  const weight = (e: number, projection: (typeof FFN_PROJECTIONS)[number]): Tensor =>
-    weights(expertName(layer, e, projection))
-  if (lowRank.size === 0) {
-    return (e) => feedForward(u, weight(e, 'gate_proj'), weight(e, 'up_proj'), weight(e, 'down_proj'))
+  const whole = (e: number): Tensor => {
+    const product = (projection: FfnProjection): Tensor =>
+      products.linear(u, expertName(layer, e, projection))
+    return products.gated(product('gate_proj'), product('up_proj'), expertName(layer, e, 'down_proj'))
   }
-  const gate = linear(u, weight(PUBLIC_EXPERT, 'gate_proj'))
-  const up = linear(u, weight(PUBLIC_EXPERT, 'up_proj'))
-  const down = weight(PUBLIC_EXPERT, 'down_proj')
+  if (lowRank.size === 0) return whole
+  const gate = products.linear(u, expertName(layer, PUBLIC_EXPERT, 'gate_proj'))
+  const up = products.linear(u, expertName(layer, PUBLIC_EXPERT, 'up_proj'))
+  const down = expertName(layer, PUBLIC_EXPERT, 'down_proj')
   return (e) => {
-    if (e === PUBLIC_EXPERT) return gatedProjection(gate, up, down)
-    if (!lowRank.has(e)) {
-      return feedForward(u, weight(e, 'gate_proj'), weight(e, 'up_proj'), weight(e, 'down_proj'))
-    }
-    const factors = (projection: (typeof FFN_PROJECTIONS)[number]): Factors => ({
-      A: weights(factorName(layer, e, projection, 'A')),
-      B: weights(factorName(layer, e, projection, 'B')),
-    })
-    const own = {
-      gate: add(gate, lowRankLinear(u, factors('gate_proj'))),
-      up: add(up, lowRankLinear(u, factors('up_proj'))),
-    }
-    const { A, B } = factors('down_proj')
-    return add(gatedProjection(own.gate, own.up, down), linear(gatedProjection(own.gate, own.up, A), B))
+    if (e === PUBLIC_EXPERT) return products.gated(gate, up, down)
+    if (!lowRank.has(e)) return whole(e)
+    const difference = (projection: FfnProjection): Tensor =>
+      products.linear(
+        products.linear(u, factorName(layer, e, projection, 'A')),
+        factorName(layer, e, projection, 'B'),
+      )
+    const own = { gate: add(gate, difference('gate_proj')), up: add(up, difference('up_proj')) }
+    return add(
+      products.gated(own.gate, own.up, down),
+      products.linear(
+        products.gated(own.gate, own.up, factorName(layer, e, 'down_proj', 'A')),
+        factorName(layer, e, 'down_proj', 'B'),
+      ),
+    )
   }
 }
 

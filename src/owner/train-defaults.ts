@@ -9,6 +9,14 @@ export const TRAIN_DEFAULTS = {
   T: 128,
   /** Share of the rows of a batch that are public text. */
   replayShare: 0.25,
+  /**
+   * With differential privacy: fewer, larger steps, because the noise of a step is the same however many units it sums.
+   * Few trained values, because each of them gets noise.
+   */
+  privateSteps: 60,
+  privateRank: 4,
+  /** Windows of a unit of which a step averages the gradient. */
+  windowsPerUnit: 4,
   warmupSteps: 10,
   /** Steps between checkpoints. */
   checkpointEvery: 50,

@@ -11,6 +11,8 @@ import { ensurePrivateDir, pathExists } from '../lib/files.ts'
 import { reportingUntilStopped } from '../lib/reporting.ts'
 import type { ModelConfig } from '../model/config.ts'
 import { zeroRows } from '../model/params.ts'
+import type { DpParameters } from '../privacy/mechanism.ts'
+import type { PrivacyRequest } from '../privacy/private-plan.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { releasedExpert } from '../training/pair.ts'
 import { EMBEDDING_WINDOW, embedForRouter, type RouterEmbedding } from '../training/router-embedding.ts'
@@ -18,6 +20,8 @@ import type { StepReport } from '../training/train.ts'
 import type { TrainingPlan } from '../training/training-plan.ts'
 import { type Calibrated, calibrate } from './calibrate.ts'
 import { SCORED_BYTES } from './held-out.ts'
+import { privateRun } from './private-run.ts'
+import { begunPrivacy, settle } from './private-text.ts'
 import { openReplay } from './replay.ts'
 import { ownStatistics, publicStatistics } from './statistics.ts'
 import { TRAIN_DEFAULTS } from './train-defaults.ts'
@@ -32,7 +36,7 @@ import {
   type TrainResult,
   trainingDirs,
 } from './training-folder.ts'
-import { openOrPrepare, ownTokensRead, publicRowsOf, sampleBytes } from './training-text.ts'
+import { amountOf, openOrPrepare, ownTokensRead, publicRowsOf } from './training-text.ts'
 
 export interface TrainRequest {
   readonly name: string
@@ -40,7 +44,8 @@ export interface TrainRequest {
   readonly paths: readonly string[]
   /** Column of tables, or member of JSON objects, that holds the text; default `text`. */
   readonly column?: string | undefined
-  readonly steps: number
+  /** Default: `TRAIN_DEFAULTS.steps`, with privacy `privateSteps`; a private training keeps its number. */
+  readonly steps: number | undefined
   /** Micro-batches of B rows per step: a larger batch in the same memory. */
   readonly accumulate: number
   /**
@@ -50,6 +55,8 @@ export interface TrainRequest {
   readonly rank?: number | undefined
   /** Bytes of memory that the training may take; undefined: `defaultMemoryBudget`. */
   readonly memory?: number | undefined
+  /** Guarantee for the units of the text; undefined: that with which the training was begun, or none. */
+  readonly privacy?: PrivacyRequest | undefined
   readonly seed: number
 }
 
@@ -72,6 +79,8 @@ export type TrainEvent =
   | { readonly stage: 'prepared'; readonly stats: Corpus['stats']; readonly tokensRead: number }
   | ({ readonly stage: 'warning' } & CorpusWarning)
   | ({ readonly stage: 'plan' } & TrainingPlan)
+  /** Before the first step of a private training. */
+  | ({ readonly stage: 'privacy' } & DpParameters)
   | ({ readonly stage: 'forecast' } & StepCost & { readonly secondsLeft: number })
   | ({ readonly stage: 'step' } & StepReport)
   | { readonly stage: 'done'; readonly result: TrainResult }
@@ -86,6 +95,8 @@ export interface PairStart {
    * rows is `rows` times `TRAIN_DEFAULTS.replayShare`, rounded. A pure function of `step` and `rows`.
    */
   batch(step: number, rows: number): Promise<Int32Array[]>
+  /** `count` windows of T + 1 ids of public text. A pure function of `step` and `count`. */
+  publicWindows(step: number, count: number): Promise<Int32Array[]>
   /** Close the text. */
   close(): Promise<void>
 }
@@ -94,6 +105,11 @@ export interface PairStart {
 export type PairRequest = Pick<TrainRequest, 'name' | 'paths' | 'column' | 'seed'> & {
   /** Maximum number of bytes of own text that are turned into tokens; default all. */
   readonly maxTrainBytes?: number | undefined
+  /**
+   * Whether nothing but the gradients may depend on the own text (`PrepareInit.independent`): router rows then start
+   * from zero, and constant rows from public text.
+   */
+  readonly independent?: boolean | undefined
   /** Router rows that an earlier run has computed; default: they are computed. */
   readonly embedding?: RouterEmbedding | undefined
 }
@@ -126,25 +142,32 @@ export async function startPair(
     const { T } = TRAIN_DEFAULTS
     const own = windowSampler(corpus.train, T + 1, request.seed)
     const shared = windowSampler(replay.train, T + 1, request.seed + 1)
-    const windows = async (sampler: typeof own): Promise<Int32Array[]> => {
-      const indexes = Array.from({ length: TRAIN_DEFAULTS.embeddingWindows }, (_, i) => -1 - i)
+    const windows = async (sampler: typeof own, from = 0): Promise<Int32Array[]> => {
+      const indexes = Array.from({ length: TRAIN_DEFAULTS.embeddingWindows }, (_, i) => -1 - from - i)
       const all = await Promise.all(indexes.map((index) => sampler(index)))
       return all.map((window) => window.subarray(0, EMBEDDING_WINDOW))
     }
     if (request.embedding === undefined) report({ stage: 'phase', phase: 'router-rows' })
-    const embedding =
-      request.embedding ??
-      (await embedForRouter(
-        engine,
-        model.config,
-        model.weights,
-        { own: await windows(own), public: await windows(shared) },
-        { signal, onProgress: (share) => report({ stage: 'phase', phase: 'router-rows', share }) },
-      ))
+    const embed = async (): Promise<RouterEmbedding> => {
+      const source = {
+        own: await (request.independent === true
+          ? windows(shared, TRAIN_DEFAULTS.embeddingWindows)
+          : windows(own)),
+        public: await windows(shared),
+      }
+      const embedding = await embedForRouter(engine, model.config, model.weights, source, {
+        signal,
+        onProgress: (share) => report({ stage: 'phase', phase: 'router-rows', share }),
+      })
+      return request.independent === true ? { ...embedding, rows: zeroRows(model.config) } : embedding
+    }
+    const embedding = request.embedding ?? (await embed())
     return {
       corpus,
       replay,
       embedding,
+      publicWindows: (step, count) =>
+        Promise.all(Array.from({ length: count }, (_, i) => shared(step * count + i))),
       batch: (step, rows) => {
         const publicRows = publicRowsOf(rows)
         return Promise.all(
@@ -168,13 +191,13 @@ export async function* trainExpert(
   engine: Engine,
   model: PublicModel,
   trainingRoot: string,
-  request: TrainRequest,
+  asked: TrainRequest,
   signal: AbortSignal,
 ): AsyncGenerator<TrainEvent, void, void> {
   const { config } = model
-  const dirs = trainingDirs(trainingRoot, request.name)
+  const dirs = trainingDirs(trainingRoot, asked.name)
+  const request = await settle(dirs, asked)
   const plan = await planOf(config, dirs, request)
-  const tokensRead = ownTokensRead(request)
   const known = await begunEmbedding(config, dirs)
   const start = yield* reportingUntilStopped<StartEvent, PairStart>(
     (report, stop) =>
@@ -182,7 +205,7 @@ export async function* trainExpert(
         engine,
         model,
         trainingRoot,
-        { ...request, maxTrainBytes: sampleBytes(tokensRead), embedding: known },
+        { ...request, ...amountOf(request), embedding: known },
         AbortSignal.any([signal, stop]),
         report,
       ),
@@ -190,16 +213,20 @@ export async function* trainExpert(
   )
   try {
     const { corpus, embedding } = start
+    const run = await privateRun(config, dirs, request, plan, start)
+    const tokensRead = run === undefined ? ownTokensRead(request) : run.tokensRead
     yield { stage: 'prepared', stats: corpus.stats, tokensRead }
     const warnings = corpusWarnings(corpus.stats, { steps: request.steps, tokens: tokensRead })
     for (const warning of warnings) yield { stage: 'warning', ...warning }
     // Kept before the first step, so that a run that continues this one does not compute them again.
     if (known === undefined) await saveConstantRows(dirs, embedding.constantRows)
     yield { stage: 'plan', ...plan }
-    const { trainables, cost } = yield* trainSteps(engine, model, start, dirs, request, plan, signal)
+    const { trainables, cost } = yield* trainSteps(engine, model, start, dirs, request, plan, run, signal)
     signal.throwIfAborted()
     yield { stage: 'phase', phase: 'score' }
-    const own = await ownStatistics(model, corpus)
+    // Router statistics would be a release of their own, and calibration would depend on them.
+    const own = run === undefined ? await ownStatistics(model, corpus) : undefined
+    const privacy = run === undefined ? undefined : await begunPrivacy(dirs)
     const trained = {
       ...releasedExpert(config, trainables, embedding.constantRows),
       statistics: own?.statistics,
@@ -236,6 +263,7 @@ export async function* trainExpert(
       ...(calibration === undefined ? {} : { calibration }),
       ...(warnings.length === 0 ? {} : { warnings }),
       reading: corpus.stats.reading,
+      ...(privacy === undefined ? {} : { privacy }),
     }
     await saveExpert(config, dirs, expert)
     await saveResult(dirs, result)

@@ -20,15 +20,16 @@ import type { TrainingDirs } from './training-folder.ts'
 export async function planOf(
   config: ModelConfig,
   dirs: TrainingDirs,
-  { rank, memory, accumulate }: Pick<TrainRequest, 'rank' | 'memory' | 'accumulate'>,
+  { rank, memory, accumulate, privacy }: Pick<TrainRequest, 'rank' | 'memory' | 'accumulate' | 'privacy'>,
 ): Promise<TrainingPlan> {
   checkRank(config, rank ?? 0)
   const { B, T } = TRAIN_DEFAULTS
   return planTraining(config, {
-    rank: rank ?? (await begunRank(config, dirs)),
+    rank: rank ?? (await begunRank(config, dirs)) ?? (privacy && TRAIN_DEFAULTS.privateRank),
     B,
     T,
     accumulate,
+    isPrivate: privacy !== undefined,
     budget: memory ?? defaultMemoryBudget(),
   })
 }

@@ -4,16 +4,23 @@
  */
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import { zeroRows } from '../model/params.ts'
-import type { Engine } from '../tensor/engine.ts'
+import type { Compiled, Engine } from '../tensor/engine.ts'
 import { ADAMW_DEFAULTS, AdamW } from '../training/optimizer.ts'
 import { compilePairStep, initialTrainables, type Trainables } from '../training/pair.ts'
 import { peakLearningRate } from '../training/schedule.ts'
-import { train } from '../training/train.ts'
+import { optimize, type StepReport, train } from '../training/train.ts'
 import type { TrainingPlan } from '../training/training-plan.ts'
 import { checkpointFile } from './checkpoint-file.ts'
+import type { PrivateRun } from './private-run.ts'
+import type { SettledRequest } from './private-text.ts'
 import { TRAIN_DEFAULTS } from './train-defaults.ts'
-import type { PairStart, TrainEvent, TrainRequest } from './train-expert.ts'
+import type { PairStart, TrainEvent } from './train-expert.ts'
 import type { TrainingDirs } from './training-folder.ts'
+
+/**
+ * Optimizer of a private training. The norm of a noised gradient is that of its noise, so it is not clipped again.
+ */
+const PRIVATE_ADAMW = { ...ADAMW_DEFAULTS, maxGradNorm: Number.POSITIVE_INFINITY }
 
 /** What a step of this run takes, as measured after its second step. */
 export interface StepCost {
@@ -32,36 +39,51 @@ export async function* trainSteps(
   { config, weights }: PublicModel,
   start: PairStart,
   dirs: TrainingDirs,
-  request: TrainRequest,
+  request: SettledRequest,
   { rank, rows, microBatches }: TrainingPlan,
+  run: PrivateRun | undefined,
   signal: AbortSignal,
 ): AsyncGenerator<TrainEvent, { trainables: Trainables; cost: StepCost | undefined }, void> {
   const { B, T } = TRAIN_DEFAULTS
   yield { stage: 'phase', phase: 'compile' }
   const options = { rank, signal }
   const trainables = await initialTrainables(config, weights, start.embedding.rows, options)
-  const optimizer = new AdamW(ADAMW_DEFAULTS, trainables)
-  const compiled = await compilePairStep(engine, config, weights, zeroRows(config), rows, T, options)
+  const loop = {
+    trainables,
+    checkpoints: checkpointFile(dirs.checkpoint),
+    checkpointEvery: TRAIN_DEFAULTS.checkpointEvery,
+    checkpointAfterMs: TRAIN_DEFAULTS.checkpointAfterMs,
+    signal,
+    clock: () => performance.now(),
+  }
+  const schedule = {
+    peak: peakLearningRate(config.hiddenSize),
+    warmupSteps: TRAIN_DEFAULTS.warmupSteps,
+    totalSteps: request.steps,
+  }
+  let steps: AsyncGenerator<StepReport, void, void>
+  let compiled: Pick<Compiled, 'dispose'>
+  if (run === undefined) {
+    const step = await compilePairStep(engine, config, weights, zeroRows(config), rows, T, options)
+    compiled = step
+    steps = train({
+      ...loop,
+      compiled: step,
+      optimizer: new AdamW(ADAMW_DEFAULTS, trainables),
+      schedule,
+      batches: (step) => start.batch(step, B * request.accumulate),
+      accumulate: microBatches,
+    })
+  } else {
+    const prepared = await run.prepare(engine, { config, weights }, trainables, options)
+    compiled = prepared.compiled
+    yield { stage: 'privacy', ...prepared.parameters }
+    const optimizer = new AdamW(PRIVATE_ADAMW, trainables)
+    steps = optimize({ ...loop, optimizer, schedule: run.schedule(schedule) }, prepared.source)
+  }
   let cost: StepCost | undefined
   yield { stage: 'phase', phase: 'first-step' }
   try {
-    const steps = train({
-      compiled,
-      trainables,
-      optimizer,
-      schedule: {
-        peak: peakLearningRate(config.hiddenSize),
-        warmupSteps: TRAIN_DEFAULTS.warmupSteps,
-        totalSteps: request.steps,
-      },
-      batches: (step) => start.batch(step, B * request.accumulate),
-      accumulate: microBatches,
-      checkpoints: checkpointFile(dirs.checkpoint),
-      checkpointEvery: TRAIN_DEFAULTS.checkpointEvery,
-      checkpointAfterMs: TRAIN_DEFAULTS.checkpointAfterMs,
-      signal,
-      clock: () => performance.now(),
-    })
     // The first step allocates memory, so the second one is measured.
     let afterFirst: number | undefined
     for await (const report of steps) {

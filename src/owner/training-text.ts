@@ -11,6 +11,7 @@ import { InputError } from '../lib/errors.ts'
 import { ensurePrivateDir, pathExists } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
 import { reporting } from '../lib/reporting.ts'
+import { type SettledRequest, settle } from './private-text.ts'
 import { TRAIN_DEFAULTS } from './train-defaults.ts'
 import type { PairRequest, TrainRequest } from './train-expert.ts'
 import { planOf } from './train-plan.ts'
@@ -24,22 +25,21 @@ import { trainingDirs } from './training-folder.ts'
 export async function* prepareText(
   model: PublicModel,
   trainingRoot: string,
-  request: TrainRequest,
+  asked: TrainRequest,
   signal: AbortSignal,
 ): AsyncGenerator<PrepareProgress, void, void> {
-  const dirs = trainingDirs(trainingRoot, request.name)
+  const dirs = trainingDirs(trainingRoot, asked.name)
+  const request = await settle(dirs, asked)
   // What does not fit is refused before hours of reading.
   await planOf(model.config, dirs, request)
   await ensurePrivateDir(dirs.dir)
-  const maxTrainBytes = sampleBytes(ownTokensRead(request))
+  const prepared = { ...request, ...amountOf(request) }
   const stop = new AbortController()
   const either = AbortSignal.any([signal, stop.signal])
   let preparing: Promise<void> | undefined
   try {
     yield* reporting<PrepareProgress, void>((report) => {
-      preparing = openOrPrepare(model, dirs.corpus, { ...request, maxTrainBytes }, either, report).then(
-        (corpus) => corpus.close(),
-      )
+      preparing = openOrPrepare(model, dirs.corpus, prepared, either, report).then((corpus) => corpus.close())
       return preparing
     })
   } finally {
@@ -53,8 +53,15 @@ export function publicRowsOf(rows: number): number {
   return Math.round(rows * TRAIN_DEFAULTS.replayShare)
 }
 
-/** Number of tokens of own text that all steps read together. */
-export function ownTokensRead({ steps, accumulate }: TrainRequest): number {
+/** How much of its text a training prepares, and how. */
+export function amountOf(request: SettledRequest): Pick<PairRequest, 'maxTrainBytes' | 'independent'> {
+  return request.privacy === undefined
+    ? { maxTrainBytes: sampleBytes(ownTokensRead(request)) }
+    : { independent: true }
+}
+
+/** Number of tokens of own text that all steps read together, without differential privacy. */
+export function ownTokensRead({ steps, accumulate }: SettledRequest): number {
   const rows = TRAIN_DEFAULTS.B * accumulate
   return steps * (rows - publicRowsOf(rows)) * TRAIN_DEFAULTS.T
 }
@@ -63,7 +70,7 @@ export function ownTokensRead({ steps, accumulate }: TrainRequest): number {
  * Bytes of own text that are enough for a number of tokens: several times as many, so that hardly any window is read
  * twice. Undefined, which means all text, if the sample would not fit into memory.
  */
-export function sampleBytes(tokens: number): number | undefined {
+function sampleBytes(tokens: number): number | undefined {
   const bytes = Math.max(limit('sampledTrainBytes'), SAMPLE_FACTOR * BYTES_PER_TOKEN * tokens)
   return bytes <= limit('sampledTrainBytesInMemory') ? bytes : undefined
 }
@@ -104,6 +111,7 @@ export async function openOrPrepare(
     outDir,
     minTrainTokens: limit('trainTokens'),
     maxTrainBytes: request.maxTrainBytes,
+    independent: request.independent,
     signal,
     onProgress,
   })

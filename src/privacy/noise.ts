@@ -7,8 +7,8 @@
  * same text and are not protected by this, nor are statistics that are published elsewhere without noise. Each
  * publication with fresh noise spends its epsilon again.
  */
-import { randomBytes } from 'node:crypto'
 import type { RouterStatistics } from '../model/solved-router.ts'
+import { cryptographic, gaussian, type Uniform } from './random.ts'
 
 /** Probability with which a document may be protected less than epsilon states. */
 export const NOISE_DELTA = 1e-6
@@ -16,9 +16,6 @@ export const NOISE_DELTA = 1e-6
 const DOCUMENT_DIAMETER = Math.SQRT2
 /** Shares below this number of deviations count as noise: one in a thousand unused tokens remains. */
 const MIN_DEVIATIONS = 3
-
-/** Returns uniform random numbers in (0, 1]. */
-export type Uniform = () => number
 
 /**
  * Standard deviation of the noise on each share. A Gaussian mechanism with sensitivity D is rho-zCDP for
@@ -58,37 +55,4 @@ export function noisedStatistics(
   const rest = removed === 0 ? 0 : Math.max(0, 1 - total) / removed
   const whole = total + rest * removed
   return { tokens: Float32Array.from(kept, (share) => (share === 0 ? rest : share) / whole) }
-}
-
-/** Standard normal numbers (Box and Muller 1958). */
-function gaussian(uniform: Uniform): () => number {
-  let spare: number | undefined
-  return () => {
-    if (spare !== undefined) {
-      const value = spare
-      spare = undefined
-      return value
-    }
-    const radius = Math.sqrt(-2 * Math.log(uniform()))
-    const angle = 2 * Math.PI * uniform()
-    spare = radius * Math.sin(angle)
-    return radius * Math.cos(angle)
-  }
-}
-
-/** Uniform numbers of 53 bits from the system's cryptographic generator. */
-function cryptographic(): Uniform {
-  const BYTES = 65_536
-  let pool = new DataView(new ArrayBuffer(0))
-  let at = 0
-  return () => {
-    if (at >= pool.byteLength) {
-      const bytes = randomBytes(BYTES)
-      pool = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
-      at = 0
-    }
-    const bits = pool.getBigUint64(at, true) >> 11n
-    at += 8
-    return (Number(bits) + 1) / 2 ** 53
-  }
 }

@@ -17,6 +17,13 @@ export function heldEmbeddingBytes(vocabSize: number, hiddenSize: number): numbe
   return bytes > HELD_BYTES ? 0 : bytes
 }
 
+/** The embedding in memory if its table is small; otherwise as it is. @throws as `WeightSource.read`. */
+export async function held(embedding: Weight, signal?: AbortSignal): Promise<Weight> {
+  const [V, C] = embedding.shape as [number, number]
+  if ('data' in embedding || heldEmbeddingBytes(V, C) === 0) return embedding
+  return { shape: embedding.shape, data: await wholeValues(embedding, signal) }
+}
+
 /**
  * A step for inputs with `ids`, from a step whose embedding is an input of [tokens, C].
  * @param embedding [V, C]
@@ -29,11 +36,8 @@ export async function withEmbeddingRows(
   tokens: number,
   signal?: AbortSignal,
 ): Promise<Compiled> {
-  const [V, C] = embedding.shape as [number, number]
-  const held = heldEmbeddingBytes(V, C) > 0 || 'data' in embedding
-  const source: Weight = held
-    ? { shape: embedding.shape, data: await wholeValues(embedding, signal) }
-    : embedding
+  const C = embedding.shape[1] as number
+  const source = await held(embedding, signal)
   const rows = new Float32Array(tokens * C)
   const indexes = new Int32Array(tokens)
   const gather = async (ids: Values): Promise<void> => {

@@ -19,6 +19,7 @@ import {
 } from '@tensorflow/tfjs'
 import type { ModelConfig } from '../model/config.ts'
 import type { Weights } from '../model/layers.ts'
+import type { Routing } from '../model/router.ts'
 import { type ForwardInit, forward } from '../model/transformer.ts'
 import type { TensorSpec } from '../tensor/engine.ts'
 import { headLogProbs, logSumExpRows } from '../tensor/fused.ts'
@@ -57,6 +58,31 @@ export interface LossTerms {
   readonly routerZ: Tensor
 }
 
+/** What the loss of every token is made of. */
+export interface TokenTerms {
+  /** (N): cross-entropy. */
+  readonly ce: Tensor
+  /** (N): log-sum-exp of the logits. */
+  readonly lse: Tensor
+  /** By layer. */
+  readonly routing: readonly Routing[]
+}
+
+export function tokenTerms(
+  config: ModelConfig,
+  weights: Weights,
+  { ids, labels }: Pick<BatchTensors, 'ids' | 'labels'>,
+  init: ForwardInit & { trainHead: boolean },
+): TokenTerms {
+  const N = init.B * init.T
+  const { hidden, routing } = forward(config, weights, ids, init)
+  const gradients = init.trainHead ? 'both' : 'input'
+  const logProbs = headLogProbs(hidden, weights('lm_head.weight'), labels, gradients) // (N, 2)
+  const lse = reshape(slice(logProbs, [0, 0], [N, 1]), [N])
+  const picked = reshape(slice(logProbs, [0, 1], [N, 1]), [N])
+  return { ce: sub(lse, picked), lse, routing }
+}
+
 /**
  * The terms of the loss. As in OLMo-core, the router z-loss sums over all positions and divides by the label tokens.
  */
@@ -66,17 +92,12 @@ export function lossTerms(
   batch: BatchTensors,
   init: ForwardInit & { trainHead: boolean },
 ): LossTerms {
-  const N = init.B * init.T
-  const { hidden, routing } = forward(config, weights, batch.ids, init)
-  const gradients = init.trainHead ? 'both' : 'input'
-  const logProbs = headLogProbs(hidden, weights('lm_head.weight'), batch.labels, gradients) // (N, 2)
-  const lse = reshape(slice(logProbs, [0, 0], [N, 1]), [N])
-  const picked = reshape(slice(logProbs, [0, 1], [N, 1]), [N])
-  const ce = sum(mul(sub(lse, picked), batch.labelWeights))
-  const lmZ = mul(sum(mul(square(lse), batch.labelWeights)), scalar(LM_Z_LOSS))
+  const terms = tokenTerms(config, weights, batch, init)
+  const ce = sum(mul(terms.ce, batch.labelWeights))
+  const lmZ = mul(sum(mul(square(terms.lse), batch.labelWeights)), scalar(LM_Z_LOSS))
   let routerZ: Tensor = scalar(0)
   if (init.E > 1) {
-    for (const { logits } of routing) routerZ = add(routerZ, sum(square(logSumExpRows(logits))))
+    for (const { logits } of terms.routing) routerZ = add(routerZ, sum(square(logSumExpRows(logits))))
     routerZ = mul(mul(routerZ, batch.tokenScale), scalar(ROUTER_Z_LOSS / config.numHiddenLayers))
   }
   return { ce, lmZ, routerZ }

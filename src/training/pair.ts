@@ -86,7 +86,7 @@ export function trainableShapes(config: ModelConfig, rank = 0): Map<string, read
  * sample hospital's text, the loss of a whole FFN was 3.85. With 16 and 48 instead of 2 sqrt(in), which is 28 and 45
  * there, it was 4.11 and 3.97 for rank 8, and 3.88 and 3.80 for rank 128.
  */
-function factorScale(
+export function factorScale(
   config: ModelConfig,
   projection: (typeof FFN_PROJECTIONS)[number],
   rank: number,
@@ -198,7 +198,7 @@ export function foldBias<W extends Weight>(
 }
 
 /** The frozen tensors of a pair but the embedding: shared tensors, and FFN 0 under its mixture name. */
-async function frozenTensors(
+export async function frozenTensors(
   config: ModelConfig,
   publicModel: WeightMap,
   signal: AbortSignal | undefined,
@@ -255,7 +255,7 @@ export async function compilePairStep(
   return withEmbeddingRows(step, requireWeight(publicModel, EMBEDDING), B * T, signal)
 }
 
-function pairWeights(
+export function pairWeights(
   config: ModelConfig,
   frozen: Readonly<Record<string, Tensor>>,
   trainables: Readonly<Record<string, Tensor>>,

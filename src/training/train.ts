@@ -47,17 +47,26 @@ export interface StepReport {
   readonly secondsLeft: number
 }
 
-export interface TrainInit {
-  readonly compiled: Compiled
+/** The gradient of one step. */
+export interface StepGradient {
+  /** By name of the trainable; valid until the next gradient is computed. */
+  readonly gradients: Trainables
+  /** Mean next-token cross-entropy in nats. */
+  readonly loss: number
+  /** Number of tokens that were predicted. */
+  readonly tokens: number
+}
+
+export interface GradientSource {
+  /** The gradient of a step, from 0; undefined if the signal aborted before all of it was computed. */
+  gradient(step: number, trainables: Trainables): Promise<StepGradient | undefined>
+}
+
+/** What the loop needs beside the source of gradients. */
+export interface LoopInit {
   readonly trainables: Trainables
   readonly optimizer: AdamW
   readonly schedule: Schedule
-  readonly batches: BatchSource
-  /**
-   * Number of micro-batches whose gradients are summed before an update, so that memory does not limit the batch; 1
-   * if absent. It must divide the number of rows of a step.
-   */
-  readonly accumulate?: number
   readonly checkpoints?: CheckpointStore
   /** Steps between checkpoints; if absent, only the last step is saved. */
   readonly checkpointEvery?: number
@@ -68,43 +77,43 @@ export interface TrainInit {
   readonly clock: () => number
 }
 
+export interface TrainInit extends LoopInit {
+  readonly compiled: Compiled
+  readonly batches: BatchSource
+  /**
+   * Number of micro-batches whose gradients are summed before an update, so that memory does not limit the batch; 1
+   * if absent. It must divide the number of rows of a step.
+   */
+  readonly accumulate?: number
+}
+
 /** Weight of the latest step in the moving average of the speed. */
 const SPEED_SMOOTHING = 0.1
 
-export async function* train(init: TrainInit): AsyncGenerator<StepReport, void, void> {
-  const { compiled, trainables, optimizer, schedule } = init
+/** Train with the gradients of whole batches. */
+export function train(init: TrainInit): AsyncGenerator<StepReport, void, void> {
+  return optimize(init, new BatchGradients(init))
+}
+
+/** Train with the gradients of any source. */
+export async function* optimize(
+  init: LoopInit,
+  source: GradientSource,
+): AsyncGenerator<StepReport, void, void> {
+  const { trainables, optimizer, schedule } = init
   const saved = await init.checkpoints?.load()
   if (saved !== undefined) await restore(saved, trainables, optimizer)
-  const gradients = new Map([...trainables].map(([name, p]) => [name, new Float32Array(p.length)]))
-  const into = Object.fromEntries([...gradients].map(([name, g]) => [`d.${name}`, g]))
-  const sums =
-    (init.accumulate ?? 1) === 1
-      ? gradients
-      : new Map([...trainables].map(([name, p]) => [name, new Float32Array(p.length)]))
   let speed: number | undefined
   let savedAt = init.clock()
-  let coming = prepare(init, optimizer.step)
   for (let step = optimizer.step; step < schedule.totalSteps; step++) {
     if (init.signal?.aborted) break
     const started = init.clock()
-    const parts = await coming
-    // The next batch is read while the engine computes this one.
-    coming = prepare(init, step + 1)
-    let loss = 0
-    let tokens = 0
-    let isComplete = true
-    for (const [index, part] of parts.entries()) {
-      isComplete = index === 0 || !init.signal?.aborted
-      if (!isComplete) break
-      const out = await compiled.run({ ...part, ...Object.fromEntries(trainables) }, into)
-      loss += out['ce']?.[0] as number
-      tokens += part.ids.length
-      if (sums !== gradients) accumulate(sums, gradients, index === 0)
-    }
+    const computed = await source.gradient(step, trainables)
     // An incomplete step leaves no trace: parameters change only after its last micro-batch.
-    if (!isComplete) break
+    if (computed === undefined) break
+    const { gradients, loss, tokens } = computed
     const rate = learningRate(schedule, step)
-    const gradNorm = optimizer.update(trainables, sums, rate)
+    const gradNorm = optimizer.update(trainables, gradients, rate)
     const now = (tokens * 1000) / Math.max(1e-3, init.clock() - started)
     speed = speed === undefined ? now : speed + SPEED_SMOOTHING * (now - speed)
     const done = step + 1
@@ -128,6 +137,49 @@ export async function* train(init: TrainInit): AsyncGenerator<StepReport, void, 
     }
   }
   if (init.signal?.aborted) await init.checkpoints?.save(snapshot(trainables, optimizer))
+}
+
+/** Gradients of the mean loss of a batch, computed in micro-batches. */
+class BatchGradients implements GradientSource {
+  readonly #init: TrainInit
+  readonly #gradients: Trainables
+  readonly #sums: Trainables
+  readonly #into: Record<string, Float32Array>
+  #coming: { readonly step: number; readonly parts: Promise<Batch[]> } | undefined
+
+  constructor(init: TrainInit) {
+    this.#init = init
+    this.#gradients = zerosLike(init.trainables)
+    this.#sums = (init.accumulate ?? 1) === 1 ? this.#gradients : zerosLike(init.trainables)
+    this.#into = gradientResults(this.#gradients)
+  }
+
+  async gradient(step: number, trainables: Trainables): Promise<StepGradient | undefined> {
+    const { compiled, signal } = this.#init
+    const parts = await (this.#coming?.step === step ? this.#coming.parts : prepare(this.#init, step))
+    // The next batch is read while the engine computes this one.
+    this.#coming = { step: step + 1, parts: prepare(this.#init, step + 1) }
+    let loss = 0
+    let tokens = 0
+    for (const [index, part] of parts.entries()) {
+      if (index > 0 && signal?.aborted) return undefined
+      const out = await compiled.run({ ...part, ...Object.fromEntries(trainables) }, this.#into)
+      loss += out['ce']?.[0] as number
+      tokens += part.ids.length
+      if (this.#sums !== this.#gradients) accumulate(this.#sums, this.#gradients, index === 0)
+    }
+    return { gradients: this.#sums, loss, tokens }
+  }
+}
+
+/** Arrays of zeros with the names and lengths of the given ones. */
+export function zerosLike(arrays: Trainables): Trainables {
+  return new Map([...arrays].map(([name, { length }]) => [name, new Float32Array(length)]))
+}
+
+/** Arrays for the results `d.<name>` of a step. */
+export function gradientResults(gradients: Trainables): Record<string, Float32Array> {
+  return Object.fromEntries([...gradients].map(([name, g]) => [`d.${name}`, g]))
 }
 
 interface Batch {
@@ -181,7 +233,8 @@ export function toBatch(rows: readonly Int32Array[], ofRows = rows.length): Batc
   }
 }
 
-function accumulate(sums: Trainables, gradients: Trainables, first: boolean): void {
+/** Add `gradients` to `sums`, or copy them for the first ones. */
+export function accumulate(sums: Trainables, gradients: Trainables, first: boolean): void {
   for (const [name, gradient] of gradients) {
     const sum = sums.get(name) as Float32Array
     if (first) sum.set(gradient)

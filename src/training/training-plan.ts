@@ -38,6 +38,8 @@ export interface PlanRequest {
   readonly B: number
   readonly T: number
   readonly accumulate: number
+  /** Whether gradients are clipped by unit, for which the backward pass keeps more. */
+  readonly isPrivate?: boolean
   /** Bytes that the training may take. */
   readonly budget: number
 }

@@ -122,7 +122,7 @@ describe('JSON Lines', () => {
       for (let i = 0; i * megabyte.length <= 2 * limit('documentBytes'); i++) yield megabyte
     }
     const reading = readJsonLines(endless(), 'a.jsonl', undefined, () => undefined)
-    expect((await reading.next()).value).toBe('a')
+    expect((await reading.next()).value).toMatchObject({ text: 'a' })
     await expect(reading.next()).rejects.toThrow(/a\.jsonl line 2: longer than \d+ characters/)
   })
 })
