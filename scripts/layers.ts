@@ -236,6 +236,7 @@ export const LAYERS: readonly Layer[] = [
       'inference',
       'checkpoint',
       'consortium',
+      'privacy',
       'packaging',
       'owner',
       'acceptance',
