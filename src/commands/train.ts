@@ -41,7 +41,11 @@ export const TRAIN = nodeCommand({
     data: paths('data', `file or folder of ${TEXT_KINDS}`, MAX_PATHS),
     column: COLUMN,
     name: requiredOption('name', 'name of the expert', EXPERT_NAME),
-    steps: option('steps', 'number of training steps (default 200, with --epsilon 60)', whole(1, MAX_STEPS)),
+    steps: option(
+      'steps',
+      'number of training steps (default 200); with --epsilon, fewer and larger ones (default 60)',
+      whole(1, MAX_STEPS),
+    ),
     accumulate: option(
       'accumulate',
       'micro-batches per step: a larger batch in the same memory (default 1)',

@@ -71,6 +71,7 @@ describe('help', () => {
   it('names the defaults that the commands use', async () => {
     const train = (await flexmesh('train', '--help')).stdout
     expect(train).toContain(`number of training steps (default ${TRAIN_DEFAULTS.steps})`)
+    expect(train).toContain(`larger ones (default ${TRAIN_DEFAULTS.privateSteps})`)
     expect(train).toContain(`in the same memory (default ${TRAIN_DEFAULTS.accumulate})`)
     expect((await flexmesh('compose', '--help')).stdout).toContain(`per token (default ${DEFAULT_TOP_K})`)
   })
