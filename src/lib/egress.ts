@@ -19,6 +19,11 @@ export interface EgressEntry {
   readonly tokens?: number
   /** The object gets a row of its own at once. */
   readonly isSingle?: boolean
+  /**
+   * Not another object: `bytes`, which is negative, corrects what was added before for an object of which not all was
+   * sent. Without effect if the row of that object is complete.
+   */
+  readonly isCorrection?: boolean
 }
 
 /** Where what leaves the node is reported. */

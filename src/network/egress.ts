@@ -3,13 +3,13 @@
  * is reported. Protocols of this project say what their objects are (frames.ts); bytes of others are reported under their
  * protocol. What encryption, multiplexing and handshakes add is measured at the connection. Stores nothing.
  */
-import { createHash, type Hash } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { RPC } from '@libp2p/gossipsub/message'
 import type { MessageStream, Stream } from '@libp2p/interface'
 import type { Uint8ArrayList } from 'uint8arraylist'
 import type { Digest } from '../lib/bytes.ts'
 import { sha256 } from '../lib/bytes.ts'
-import type { EgressSink } from '../lib/egress.ts'
+import type { EgressEntry, EgressSink } from '../lib/egress.ts'
 
 type Bytes = Uint8Array | Uint8ArrayList
 
@@ -116,23 +116,27 @@ class ConnectionAccount {
   }
 }
 
-/** The object that is being sent on a stream. */
-interface Current {
-  readonly object: SentObject
-  /** SHA-256 of the payload, if it was given as a whole. */
-  readonly payload: Promise<Uint8Array> | undefined
-  /** Otherwise of what is sent. */
-  readonly hash: Hash
-  readonly protocol: string | undefined
-  bytes: number
+/** A frame that is about to be sent. */
+export interface Frame {
+  /** Everything that is sent. */
+  readonly pieces: readonly Bytes[]
+  /** The object in it; default: all of it. */
+  readonly payload?: Uint8Array | undefined
+  /** For a kind that several protocols use. */
+  readonly protocol?: string
 }
 
-/** The bytes of one stream by object. Bytes outside any object belong to the protocol of the stream. */
+/**
+ * The bytes of one stream by object. An object is recorded before its bytes are sent, and corrected if not all of them
+ * are. Bytes outside any object belong to the protocol of the stream.
+ */
 export class StreamAccount {
   readonly #to: string
   readonly #sink: EgressSink
-  readonly #settling = new Set<Promise<void>>()
-  #current: Current | undefined
+  readonly #recording = new Set<Promise<void>>()
+  #current: Omit<EgressEntry, 'bytes'> | undefined
+  /** Number of bytes of the current object that were recorded and not sent yet. */
+  #expected = 0
 
   constructor(stream: Stream, to: string, sink: EgressSink, connection: ConnectionAccount | undefined) {
     this.#to = to
@@ -141,9 +145,9 @@ export class StreamAccount {
     stream.send = (data) => {
       const { byteLength } = data
       connection?.sent(byteLength)
+      // Read before the stream sends, which may consume a list.
+      const report = this.#prepared(data, stream.protocol)
       try {
-        // Read before the stream sends, which may consume a list.
-        const report = this.#prepared(data, stream.protocol)
         const canSendMore = send(data)
         report()
         return canSendMore
@@ -155,79 +159,80 @@ export class StreamAccount {
     stream.addEventListener('close', () => this.#settle(), { once: true })
   }
 
-  /**
-   * What is sent next is this object.
-   * @param payload its bytes, if it is not the whole of what is sent
-   * @param protocol for a kind that several protocols use
-   */
-  begin(object: SentObject, payload?: Uint8Array, protocol?: string): void {
+  /** What is sent next is this object. Call `kept` before its last piece is sent, if a killed process must not lose it. */
+  begin(object: SentObject, { pieces, payload, protocol }: Frame): void {
     this.#settle()
-    const hash = createHash('sha256')
-    const whole = payload === undefined ? undefined : hashOf(payload)
-    whole?.catch(() => undefined) // Awaited when the object is settled.
-    this.#current = { object, payload: whole, hash, protocol, bytes: 0 }
+    const bytes = pieces.reduce((sum, { byteLength }) => sum + byteLength, 0)
+    this.#expected = bytes
+    const entry = { ...object, to: this.#to, ...(protocol === undefined ? {} : { protocol }) }
+    if (payload === undefined || payload.length <= LARGE_BYTES) {
+      const hash = payload === undefined ? hashOfPieces(pieces) : sha256(payload)
+      this.#current = { ...entry, hash }
+      this.#sink.add({ ...entry, hash, bytes })
+      return
+    }
+    this.#current = entry
+    const recording = this.#addLarge(entry, payload, bytes).finally(() => this.#recording.delete(recording))
+    this.#recording.add(recording)
   }
 
-  /** The object is complete. Resolves when a killed process would not lose what is known about it. Never rejects. */
-  async end(): Promise<void> {
-    this.#settle()
-    await Promise.all(this.#settling)
+  /** Resolves when a killed process would not lose what was begun. Never rejects. */
+  async kept(): Promise<void> {
+    await Promise.all(this.#recording)
     await this.#sink.persist()
+  }
+
+  /** No object follows. Resolves as `kept`. */
+  end(): Promise<void> {
+    this.#settle()
+    return this.kept()
+  }
+
+  async #addLarge(entry: Omit<EgressEntry, 'bytes'>, payload: Uint8Array, bytes: number): Promise<void> {
+    const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', payload as Uint8Array<ArrayBuffer>))
+    this.#sink.add({ ...entry, hash, bytes })
   }
 
   /** @returns reports the data, once they have been sent. */
   #prepared(data: Bytes, protocol: string): () => void {
-    const current = this.#current
     const { byteLength: bytes } = data
-    if (current !== undefined) {
-      if (current.payload === undefined) updateHash(current.hash, data)
+    const expected = Math.min(bytes, this.#expected)
+    if (expected === bytes) {
       return () => {
-        current.bytes += bytes
+        this.#expected -= bytes
       }
     }
     const to = this.#to
     const kind = kindOf(protocol)
     const heads = kind === 'gossip' ? messagesOf(data) : []
-    const hash = createHash('sha256')
-    updateHash(hash, data)
+    const hash = hashOfPieces([data])
     return () => {
-      let rest = bytes
+      this.#expected -= expected
+      let rest = bytes - expected
       for (const message of heads) {
         rest -= message.length
         this.#sink.add({ kind: 'head', to, bytes: message.length, hash: sha256(message), isSingle: true })
       }
-      this.#sink.add({ kind, to, bytes: rest, hash: hash.digest() })
+      this.#sink.add({ kind, to, bytes: rest, hash })
     }
   }
 
+  /** Correct the current object by what was not sent of it. */
   #settle(): void {
-    const current = this.#current
+    if (this.#current !== undefined && this.#expected > 0)
+      this.#sink.add({ ...this.#current, bytes: -this.#expected, isCorrection: true })
     this.#current = undefined
-    if (current === undefined || current.bytes === 0) return
-    const settling = this.#report(current).finally(() => this.#settling.delete(settling))
-    this.#settling.add(settling)
-  }
-
-  async #report({ object, payload, hash, protocol, bytes }: Current): Promise<void> {
-    const digest = payload === undefined ? hash.digest() : await payload
-    this.#sink.add({
-      ...object,
-      to: this.#to,
-      bytes,
-      hash: digest,
-      ...(protocol === undefined ? {} : { protocol }),
-    })
+    this.#expected = 0
   }
 }
 
-async function hashOf(payload: Uint8Array): Promise<Uint8Array> {
-  if (payload.length <= LARGE_BYTES) return sha256(payload)
-  return new Uint8Array(await crypto.subtle.digest('SHA-256', payload as Uint8Array<ArrayBuffer>))
-}
-
-function updateHash(hash: Hash, data: Bytes): void {
-  if (data instanceof Uint8Array) hash.update(data)
-  else for (const part of data) hash.update(part)
+function hashOfPieces(pieces: readonly Bytes[]): Uint8Array {
+  const hash = createHash('sha256')
+  for (const piece of pieces) {
+    if (piece instanceof Uint8Array) hash.update(piece)
+    else for (const part of piece) hash.update(part)
+  }
+  return hash.digest()
 }
 
 /** The kind of bytes about which nobody has said anything. */

@@ -11,7 +11,7 @@ import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
 import { Deadline } from './deadline.ts'
-import type { SentObject, StreamAccount } from './egress.ts'
+import type { Frame, SentObject, StreamAccount } from './egress.ts'
 import {
   type Bytes,
   BytesFrame,
@@ -45,6 +45,8 @@ export interface AskOptions {
   readonly account?: StreamAccount | undefined
 }
 
+/** Of so many small frames of an answer, one waits until the egress ledger has those before it. */
+const KEPT_FRAMES = 32
 /** Frames that answer with an error instead. */
 const REFUSAL: SentObject = { kind: 'refusal' }
 const REQUEST: SentObject = { kind: 'request' }
@@ -66,8 +68,9 @@ export async function answer(
       const refused = refuse?.()
       if (refused !== undefined) {
         log.debug(`${protocol.id}: a request was refused`, refused)
-        account?.begin(REFUSAL, undefined, protocol.id)
-        yield* encodeFrame({ error: refused.code })
+        const pieces = [...encodeFrame({ error: refused.code })]
+        account?.begin(REFUSAL, { pieces, protocol: protocol.id })
+        yield* pieces
         return
       }
       const value = decodeFrame(request, limits)
@@ -75,8 +78,12 @@ export async function answer(
       const begin = account === undefined ? undefined : frameMarker(account, protocol, value)
       for await (const frame of frames) {
         deadline.frame()
-        begin?.(frame)
-        yield* encodeFrame(frame)
+        // Pieces share the memory of the frame.
+        const pieces = [...encodeFrame(frame)]
+        const kept = begin?.(frame, pieces)
+        yield* pieces.slice(0, -1)
+        await kept
+        yield* pieces.slice(-1)
       }
       return
     }
@@ -95,22 +102,27 @@ export async function answer(
   }
 }
 
-/** @returns tells the account of a stream which object the next frame of an answer is. */
+/**
+ * @returns tells the account of a stream which object the next frame of an answer is. The promise, if there is one, must
+ * resolve before the last piece of the frame is sent: then the other side gets nothing large, and no first frame of an
+ * answer, that a killed process would lose from the egress ledger.
+ */
 function frameMarker(
   account: StreamAccount,
   { id, sends = () => () => ({ kind: id }) }: ProtocolRow,
   request: unknown,
-): (frame: unknown) => void {
+): (frame: unknown, pieces: Frame['pieces']) => Promise<void> | undefined {
   let objectAt: ReturnType<typeof sends> | undefined
   let index = 0
-  return (frame) => {
+  return (frame, pieces) => {
     if (refusal(frame) !== undefined) {
-      account.begin(REFUSAL, undefined, id)
-      return
+      account.begin(REFUSAL, { pieces, protocol: id })
+      return undefined
     }
     // The handler has accepted the request when its first frame is here.
     objectAt ??= sends(request)
-    account.begin(objectAt(index++, frame), payloadOf(frame))
+    account.begin(objectAt(index++, frame), { pieces, payload: payloadOf(frame) })
+    return pieces.length > 1 || index % KEPT_FRAMES === 1 ? account.kept() : undefined
   }
 }
 
@@ -165,8 +177,9 @@ export async function* ask(
   let complete = false
   try {
     signal.throwIfAborted()
-    account?.begin(REQUEST, undefined, protocol.id)
-    await send(stream, encodeFrame(request, REQUEST_PIECE_BYTES), signal)
+    const pieces = [...encodeFrame(request, REQUEST_PIECE_BYTES)]
+    account?.begin(REQUEST, { pieces, protocol: protocol.id })
+    await send(stream, pieces, signal)
     let count = 0
     const unreadBytes = Math.min(maxResponseBytes, limit('chunkBytes'))
     for await (const frame of splitFrames(counted(incoming(stream, unreadBytes), onBytes), limits)) {

@@ -62,7 +62,7 @@ export class EgressBook implements EgressSink {
   add(entry: EgressEntry): void {
     const now = this.#init.now()
     this.#isDirty = true
-    if (entry.isSingle === true) {
+    if (entry.isSingle === true && entry.isCorrection !== true) {
       const row = new OpenRow(entry, now)
       row.add(entry, now)
       this.#closed.push(row.body())
@@ -71,6 +71,10 @@ export class EgressBook implements EgressSink {
     const { kind, to, protocol = '', file = '' } = entry
     const key = [kind, to, protocol, file].join(' ')
     const known = this.#open.get(key)
+    if (entry.isCorrection === true) {
+      known?.correct(entry.bytes)
+      return
+    }
     if (known?.accepts(entry) === true) {
       known.add(entry, now)
       return
@@ -193,6 +197,11 @@ class OpenRow {
     // A chunk that was sent before with other content must not hide behind the new one.
     if (known !== undefined) return hash !== undefined && Buffer.compare(known, hash) === 0
     return this.#runs < MAX_RUNS
+  }
+
+  /** @param bytes negative */
+  correct(bytes: number): void {
+    this.#bytes = Math.max(0, this.#bytes + bytes)
   }
 
   add({ bytes, hash, chunk, tokens = 0 }: EgressEntry, now: number): void {

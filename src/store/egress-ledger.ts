@@ -253,7 +253,7 @@ export class EgressLedger implements EgressJournal {
 }
 
 const KILLED =
-  'the node was killed: rows of answers that had not ended, and of other messages of its last second, may be missing'
+  'the node was killed: rows of its last second may be missing for requests, heads and messages of libp2p, and for at most 31 statements of each answer under way; none for files'
 
 async function writeWhole(handle: FileHandle, bytes: Uint8Array, at: number): Promise<void> {
   for (let done = 0; done < bytes.length; ) {
