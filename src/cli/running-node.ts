@@ -99,6 +99,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
             whyNotInUse: (id) => whyNotInUse(node, id),
             onComposition: (composition) => node.upstream.set(composition),
             now: unixNow,
+            onPrompt: (to, bytes) => node.egress.book?.add({ kind: 'prompt', to, bytes }),
           })
     const commands = nodeCommands(node)
     const app = createApp({
@@ -120,7 +121,9 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
       now: unixNow,
       log: log.scope('serving'),
     })
-    api = await startServer(app, init.port, log.scope('serving'))
+    api = await startServer(app, init.port, log.scope('serving'), (sent) =>
+      node.egress.book?.add({ kind: 'answer', ...sent }),
+    )
     port = api.port
     const origin = `http://127.0.0.1:${api.port}`
     control = await startControl(

@@ -86,7 +86,7 @@ export function mountDashboard(app: Api, { answer, models }: Answering, init: Da
       })
     }
     if (c.req.method !== 'GET') requirePage(c)
-    c.env.client?.authenticated()
+    c.env.client?.authenticated('dashboard')
     c.set('session', session)
     c.header('Cache-Control', 'no-store')
     return next()

@@ -18,6 +18,8 @@ export interface Run {
   readonly created: number
   /** Token ids, starting with the end of text. */
   readonly prompt: Int32Array
+  /** Called once, when the generation has ended, with the number of its tokens. */
+  readonly onGenerated?: (tokens: number) => void
 }
 
 /** A token of an answer, with the routing weight of each expert in the order of the composition, public model first. */
@@ -69,7 +71,15 @@ function roundedShare(weight: number): number {
  * Text up to the first stop sequence, in whole characters. The end of the text so far is held back while it may be the
  * beginning of a stop sequence or of a character. The tally is complete when the generator has ended.
  */
-async function* textOf(
+async function* textOf(run: Run, tally: Tally, signal: AbortSignal): AsyncGenerator<string, void, void> {
+  try {
+    yield* generatedText(run, tally, signal)
+  } finally {
+    run.onGenerated?.(tally.tokens)
+  }
+}
+
+async function* generatedText(
   { engine, request, prompt }: Run,
   tally: Tally,
   signal: AbortSignal,

@@ -2,8 +2,10 @@
 
 /** The connection over which a request arrived. Absent in tests that have no sockets. */
 export interface Client {
-  /** The request has a valid key. */
-  authenticated(): void
+  /** The request has a valid key or session. @param who name of it that is no secret, for the count of what was sent */
+  authenticated(who: string): void
+  /** Tokens of the answer were generated. */
+  generated(tokens: number): void
   /** The request has arrived completely, and its answer begins. */
   received(): void
   /** Close the connection: the client does not read. */

@@ -5,7 +5,7 @@
 import { timingSafeEqual } from 'node:crypto'
 import { type Context, Hono } from 'hono'
 import type { Selection } from '../composition/selection.ts'
-import { sha256, utf8 } from '../lib/bytes.ts'
+import { sha256, toHex, utf8 } from '../lib/bytes.ts'
 import { FlexMeshError } from '../lib/errors.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
 import { type ApiEnv, requestId } from './api-env.ts'
@@ -34,6 +34,9 @@ export interface AppInit {
 }
 
 export type Api = Hono<ApiEnv>
+
+/** Hex digits of the SHA-256 of a key that name it. */
+const KEY_NAME_LENGTH = 12
 
 /** The answers of the API, for routes that decide themselves who may ask. */
 export interface Answering {
@@ -73,7 +76,7 @@ export function createApp(init: AppInit): Api {
         headers: { 'WWW-Authenticate': 'Bearer' },
       })
     }
-    c.env.client?.authenticated()
+    c.env.client?.authenticated(`API key ${toHex(hash).slice(0, KEY_NAME_LENGTH)}`)
     return next()
   })
   const models = async (c: Context<ApiEnv>): Promise<Response> =>

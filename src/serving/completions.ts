@@ -58,7 +58,7 @@ export class Completions {
     await precheck(backend, request, kind)
     if (request.stream) return this.#stream(c, backend, request, kind)
     const { signal } = c.req.raw
-    const { run, end } = await this.#admit(backend, request, kind, signal)
+    const { run, end } = await this.#admit(backend, request, kind, signal, c)
     try {
       return c.json(await wholeAnswer(run, signal))
     } finally {
@@ -75,6 +75,7 @@ export class Completions {
     request: InferenceRequest,
     kind: RequestKind,
     signal: AbortSignal,
+    c: Context<ApiEnv>,
   ): Promise<Admission> {
     const leave = await this.#queues[backend.servedBy].enter(signal)
     let engine: ServingEngine | undefined
@@ -94,7 +95,17 @@ export class Completions {
         )
       const id = `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${crypto.randomUUID()}`
       const { servedBy } = backend
-      return { run: { engine, servedBy, request, kind, id, created: this.#init.now(), prompt }, end }
+      const run: Run = {
+        engine,
+        servedBy,
+        request,
+        kind,
+        id,
+        created: this.#init.now(),
+        prompt,
+        onGenerated: (tokens) => c.env.client?.generated(tokens),
+      }
+      return { run, end }
     } catch (error) {
       end()
       throw error
@@ -113,7 +124,7 @@ export class Completions {
     stream.signal.addEventListener('abort', () => c.env.client?.drop(), { once: true })
     const signal = AbortSignal.any([c.req.raw.signal, stream.signal])
     const first = Promise.withResolvers<void>()
-    const work = this.#produce(backend, request, kind, stream, signal, first.resolve)
+    const work = this.#produce(backend, request, kind, stream, signal, c, first.resolve)
     const delay = setTimeout(() => {
       stream.comment()
       first.resolve()
@@ -158,9 +169,10 @@ export class Completions {
     kind: RequestKind,
     stream: EventStream,
     signal: AbortSignal,
+    c: Context<ApiEnv>,
     onEvent: () => void,
   ): Promise<void> {
-    const { run, end } = await this.#admit(backend, request, kind, signal)
+    const { run, end } = await this.#admit(backend, request, kind, signal, c)
     try {
       for await (const event of streamedAnswer(run, signal)) {
         onEvent()

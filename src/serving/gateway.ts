@@ -41,6 +41,8 @@ export interface GatewayInit {
   readonly onComposition: (composition: CompositionFile) => void
   /** Unix seconds. */
   readonly now: () => number
+  /** Called before a prompt is sent to the upstream, see `UpstreamInit`. */
+  readonly onPrompt?: (to: string, bytes: number) => void
 }
 
 /**
@@ -68,6 +70,7 @@ export async function openGateway(init: GatewayInit): Promise<(selection: Select
       }
     },
     ...(upstream.apiKey === undefined ? {} : { apiKey: upstream.apiKey }),
+    ...(init.onPrompt === undefined ? {} : { onPrompt: init.onPrompt }),
   })
   const remote: Backend = {
     servedBy: 'upstream',

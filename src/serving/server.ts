@@ -15,25 +15,44 @@ export interface RunningServer {
   close(): Promise<void>
 }
 
+/** What was sent to one client in answer to one request. */
+export interface Sent {
+  /** Name of the key or session of the request, or `no key`. */
+  readonly to: string
+  /** Bytes on the socket, with headers. */
+  readonly bytes: number
+  /** Number of generated tokens. */
+  readonly tokens: number
+}
+
 const LOOPBACK = '127.0.0.1'
 
 /**
  * @param port 0 chooses a free one
  * @param log receives unexpected errors of the socket
+ * @param onSent called after every response with its size, never with its content
  * @throws InputError `port-in-use`.
  */
-export async function startServer(app: Api, port: number, log: Log = SILENT): Promise<RunningServer> {
+export async function startServer(
+  app: Api,
+  port: number,
+  log: Log = SILENT,
+  onSent: (sent: Sent) => void = () => undefined,
+): Promise<RunningServer> {
   const connections = new Connections({
     connections: limit('httpConnections'),
     strangers: limit('httpStrangers'),
   })
   const bySocket = new WeakMap<Socket, Connection>()
+  const counts = new WeakMap<ServerResponse, AnswerCount>()
   const listener = getRequestListener(
     (request, env) => {
       // The server speaks HTTP/1.1 only.
       const incoming = env.incoming as IncomingMessage
       const connection = bySocket.get(incoming.socket)
-      const client = connection && clientOf(connections, connection, incoming, env.outgoing as ServerResponse)
+      const outgoing = env.outgoing as ServerResponse
+      const count = counts.get(outgoing)
+      const client = connection && count && clientOf({ connections, connection, incoming, outgoing, count })
       return app.fetch(request, client === undefined ? {} : { client })
     },
     { errorHandler: refuseUnreadable },
@@ -48,6 +67,7 @@ export async function startServer(app: Api, port: number, log: Log = SILENT): Pr
     },
     (incoming, outgoing) => {
       limitResponse(outgoing, incoming.socket)
+      counts.set(outgoing, countAnswer(outgoing, incoming.socket, onSent))
       // The adapter builds a URL from the host, and refuses spellings that the app accepts. The app reads the raw header.
       incoming.headers.host = LOOPBACK
       return listener(incoming, outgoing)
@@ -80,13 +100,39 @@ function refuseUnreadable(error: unknown): Response {
   return Response.json(problemBody(problem), { status: problem.status, headers })
 }
 
+/** What the routes say about an answer. */
+interface AnswerCount {
+  to: string
+  tokens: number
+}
+
+/** Count what is sent on a socket until a response has ended, as what that response has sent. */
+function countAnswer(outgoing: ServerResponse, socket: Socket, onSent: (sent: Sent) => void): AnswerCount {
+  const count: AnswerCount = { to: 'no key', tokens: 0 }
+  outgoing.once('close', () => {
+    const bytes = socket.bytesWritten - (counted.get(socket) ?? 0)
+    counted.set(socket, socket.bytesWritten)
+    onSent({ ...count, bytes })
+  })
+  return count
+}
+/** Number of bytes of each socket that were counted. */
+const counted = new WeakMap<Socket, number>()
+
 /** What a route tells about the connection of its request. */
-function clientOf(
-  connections: Connections,
-  connection: Connection,
-  incoming: IncomingMessage,
-  outgoing: ServerResponse,
-): Client {
+function clientOf({
+  connections,
+  connection,
+  incoming,
+  outgoing,
+  count,
+}: {
+  readonly connections: Connections
+  readonly connection: Connection
+  readonly incoming: IncomingMessage
+  readonly outgoing: ServerResponse
+  readonly count: AnswerCount
+}): Client {
   let isReceived = false
   const received = (): void => {
     if (isReceived) return
@@ -94,7 +140,8 @@ function clientOf(
     outgoing.once('close', connections.answer(connection))
   }
   return {
-    authenticated: () => {
+    authenticated: (who) => {
+      count.to = who
       connections.know(connection)
       // The body of a short request arrives with its headers. The app reads it later, and until then the socket would
       // have to give way to new ones.
@@ -103,6 +150,9 @@ function clientOf(
       })
     },
     received,
+    generated: (tokens) => {
+      count.tokens += tokens
+    },
     drop: () => connection.destroy(),
   }
 }

@@ -24,6 +24,8 @@ export interface UpstreamInit {
   readonly checkSelection: ServingEngine['checkSelection']
   /** Milliseconds without a byte from the upstream after which it has failed. Default: the limit `upstreamSilence`. */
   readonly silence?: number
+  /** Called before a prompt is sent, with the name of the upstream and the bytes of the request's body. */
+  readonly onPrompt?: (to: string, bytes: number) => void
 }
 
 /** Maximum number of characters of one event; honest events are far shorter. */
@@ -94,6 +96,18 @@ async function ask(
   signal: AbortSignal,
 ): Promise<Response> {
   const { url, apiKey, composition, contextLength } = init
+  const body = JSON.stringify({
+    model: composition.composition,
+    prompt: Array.from(prompt),
+    max_tokens: Math.min(request.maxTokens, contextLength - prompt.length),
+    temperature: request.temperature,
+    top_p: request.topP,
+    seed: request.seed,
+    ...(request.stop.length === 0 ? {} : { stop: request.stop }),
+    stream: true,
+    stream_options: { include_usage: true },
+  })
+  init.onPrompt?.(url.origin, Buffer.byteLength(body))
   const response = await fetch(new URL(`${url.pathname.replace(/\/$/, '')}/completions`, url), {
     method: 'POST',
     headers: {
@@ -102,17 +116,7 @@ async function ask(
       'accept-encoding': 'identity',
       ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }),
     },
-    body: JSON.stringify({
-      model: composition.composition,
-      prompt: Array.from(prompt),
-      max_tokens: Math.min(request.maxTokens, contextLength - prompt.length),
-      temperature: request.temperature,
-      top_p: request.topP,
-      seed: request.seed,
-      ...(request.stop.length === 0 ? {} : { stop: request.stop }),
-      stream: true,
-      stream_options: { include_usage: true },
-    }),
+    body,
     redirect: 'error',
     signal,
   })

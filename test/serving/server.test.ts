@@ -2,12 +2,14 @@ import '../../src/lib/node20.ts'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
+import { sha256, toHex, utf8 } from '../../src/lib/bytes.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { createApp } from '../../src/serving/app.ts'
 import type { ServingEngine } from '../../src/serving/engine.ts'
 import { EVENT_STREAM_LIMITS, type EventStreamLimits } from '../../src/serving/event-stream.ts'
 import { isLoopbackHost } from '../../src/serving/host.ts'
-import { type RunningServer, startServer } from '../../src/serving/server.ts'
+import { type RunningServer, type Sent, startServer } from '../../src/serving/server.ts'
+import { SILENT } from '../../src/telemetry/log.ts'
 import { backendOf, fixedEngine } from '../support/inference-api.ts'
 
 const KEY = 'k'.repeat(32)
@@ -23,6 +25,7 @@ async function start(
   change: Partial<ServingEngine> = {},
   port = 0,
   streamLimits: EventStreamLimits = EVENT_STREAM_LIMITS,
+  onSent: (sent: Sent) => void = () => undefined,
 ): Promise<RunningServer> {
   let actual = 0
   const app = createApp({
@@ -32,7 +35,7 @@ async function start(
     now: () => 0,
     streamLimits,
   })
-  const server = await startServer(app, port)
+  const server = await startServer(app, port, SILENT, onSent)
   servers.push(server)
   actual = server.port
   return server
@@ -252,5 +255,54 @@ describe('clients that do not read their answers', () => {
     expect(await (await ask(server, {})).json()).toMatchObject({ choices: [{ text: 'end' }] })
     expect(given).toBe(1)
     await Promise.all(silent.map((socket) => socket.closed || once(socket.resume(), 'close')))
+  })
+})
+
+describe('what a server has sent', () => {
+  /** Collects the counts of a server until this many responses have ended. */
+  function counting(responses: number): { counts: Sent[]; all: Promise<void>; onSent(sent: Sent): void } {
+    const counts: Sent[] = []
+    const all = Promise.withResolvers<void>()
+    return {
+      counts,
+      all: all.promise,
+      onSent: (sent) => {
+        if (counts.push(sent) === responses) all.resolve()
+      },
+    }
+  }
+  const NAME = `API key ${toHex(sha256(utf8(KEY))).slice(0, 12)}`
+
+  it('is counted by key, with tokens and every byte on the socket, for whole answers and streams', async () => {
+    const { counts, all, onSent } = counting(2)
+    const server = await start({}, 0, EVENT_STREAM_LIMITS, onSent)
+    await (await ask(server, { max_tokens: 4 })).text()
+    await (await ask(server, { max_tokens: 6, stream: true })).text()
+    await all
+    expect(counts.map(({ to, tokens }) => [to, tokens])).toEqual([
+      [NAME, 4],
+      [NAME, 6],
+    ])
+  })
+
+  it('is every byte that a client of one connection receives, also of refusals', async () => {
+    const { counts, all, onSent } = counting(2)
+    const server = await start({}, 0, EVENT_STREAM_LIMITS, onSent)
+    const body = JSON.stringify({ model: 'flexmesh', prompt: 'Hello', max_tokens: 3 })
+    const socket = await open(server, `${head(server, body.length)}${body}`)
+    let bytes = 0
+    socket.on('data', (data: Buffer) => {
+      bytes += data.length
+    })
+    const refused = `GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1:${server.port}\r\nConnection: close\r\n\r\n`
+    await once(socket, 'data')
+    socket.write(refused)
+    await once(socket, 'close')
+    await all
+    expect(counts.map(({ to, tokens }) => [to, tokens])).toEqual([
+      [NAME, 3],
+      ['no key', 0],
+    ])
+    expect(counts.reduce((sum, count) => sum + count.bytes, 0)).toBe(bytes)
   })
 })
