@@ -31,7 +31,7 @@ import {
   checkCaughtUp,
   checkPlace,
   draftOf,
-  isBehind,
+  mustCatchUp,
   type Publication,
   type PublishOptions,
 } from './pipeline/before-signing.ts'
@@ -43,6 +43,7 @@ import {
   applyWithdrawal,
   logManifest,
   logWithdrawal,
+  noticeSetBack,
   ownPackages,
   queuePlaced,
   signWithdrawals,
@@ -84,6 +85,7 @@ export async function publish(
     await blobs.adopt(into, packed.file)
     const verdict = await judgeOwn(parts, draft, options)
     const published = await signing.run(async () => {
+      if (request.alone !== true) checkCaughtUp(parts) // Again: judging takes long.
       const replaces = await ownPackages(parts, request.name)
       checkPlace(parts, replaces)
       const manifest = { ...(draft as Manifest), ...(await statements.next()) }
@@ -150,6 +152,7 @@ export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolea
         publisher = statement.manifest.publisher
         wasForked = parts.statements.isForked(publisher)
         if (!(await logManifest(parts, statement))) return false
+        await noticeSetBack(parts, publisher)
         if (parts.standing.add(statement)) parts.queue.add(queued(statement))
         return true
       }
@@ -158,6 +161,7 @@ export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolea
         publisher = further.value.publisher
         wasForked = parts.statements.isForked(publisher)
         if (!(await logChained(parts, further))) return false
+        await noticeSetBack(parts, publisher)
         await actOnChained(parts, further)
         return true
       }
@@ -193,6 +197,7 @@ async function ingestRoster(parts: Parts, envelope: Uint8Array): Promise<boolean
 async function ingestWithdrawal(parts: Parts, statement: WithdrawalStatement): Promise<boolean> {
   const isNew = await logWithdrawal(parts, statement)
   if (!isNew) return false
+  await noticeSetBack(parts, statement.withdrawal.publisher)
   const dropped = await applyWithdrawal(parts, statement)
   if (dropped > 0) await parts.composer.recompose()
   return true
@@ -292,7 +297,7 @@ export async function supersedeOlder(parts: Parts): Promise<void> {
     .sort((a, b) => a.manifest.seq - b.manifest.seq)
   const latest = new Map(own.map(({ manifest, id }) => [manifest.expert.name, id]))
   const older = own.filter(({ manifest, id }) => latest.get(manifest.expert.name) !== id).map(({ id }) => id)
-  if (older.length === 0 || isBehind(parts)) return
+  if (older.length === 0 || mustCatchUp(parts)) return
   await parts.signing.run(() => signWithdrawals(parts, older, 'superseded'))
   await parts.composer.recompose()
 }

@@ -183,6 +183,8 @@ function eventLine(event: NodeEvent): string {
         : `refused a package of ${event.institution}: ${event.verdict.code} (${event.verdict.reason})`
     case 'withdrawn':
       return `${event.institution} withdrew ${shortDigest(event.id)}`
+    case 'set-back':
+      return 'this home was set back to an earlier state, as by a snapshot of its disk: members hold later statements of this node. It signs nothing and uses no expert of others until it has caught up with them'
     case 'forked':
       return event.isOwn
         ? 'FORKED: the key of this node has signed two different histories, for example because its home was copied or restored from a backup. No node uses its experts any more. Ask a founder to revoke this key, then join again with a new home.'

@@ -194,7 +194,7 @@ export class Exchange {
     try {
       isComplete = await pullStatements(this.#network, peer, this.#handlers, signal)
     } finally {
-      this.#handlers.onPulled()
+      this.#handlers.onPulled(peer)
     }
     if (!this.#handlers.isMember(peer)) return // Revoked: it may have withdrawn its experts, and that is all.
     await this.#learnAddresses(peer)

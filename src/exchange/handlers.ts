@@ -12,8 +12,8 @@ export interface ExchangeHandlers extends JoinHandlers, StatementsHandlers, Blob
   guestsOpen(): boolean
   /** Whether a peer was a member and was revoked: it may read the rosters, to learn so. */
   isRevoked(peer: PeerIdString): boolean
-  /** A pull has ended, whether it brought everything or not. */
-  onPulled(): void
+  /** A pull from a member has ended, whether it brought everything or not. */
+  onPulled(peer: PeerIdString): void
   /**
    * A sync with a member has ended. `addresses` are those at which members can be reached after a restart.
    * @param isComplete whether this node holds everything that the member holds

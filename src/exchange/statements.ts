@@ -51,7 +51,7 @@ export interface StatementsHandlers {
   /** What a member lacks, in the order in which it can verify it. */
   statementsSince(request: StatementsRequest): AsyncIterable<Offered>
   /** Whether the member that sent a request holds something that this node lacks. */
-  isAhead(request: StatementsRequest): boolean
+  isAhead(request: StatementsRequest, from: PeerIdString): boolean
   /** Envelopes of the rosters after a version, in order. */
   rostersSince(version: number): readonly Uint8Array[]
   /** Resolves once the statement is stored or refused, with whether it was new. A refusal is not a rejection. */
@@ -95,7 +95,7 @@ export function serveStatements(init: {
   return async function* (value, from) {
     const request = decodeStatementsRequest(value)
     const key = digestOf(encodeCbor(encodeStatementsRequest(request)))
-    if (acted.get(from) !== key && handlers.isAhead(request)) {
+    if (acted.get(from) !== key && handlers.isAhead(request, from)) {
       acted.set(from, key)
       pullFrom(from)
     }

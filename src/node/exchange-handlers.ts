@@ -9,7 +9,7 @@ import { rememberAddresses } from './address-book.ts'
 import type { LastSeen } from './last-seen.ts'
 
 export function exchangeHandlers(parts: Parts, lastSeen: LastSeen, log: Log): ExchangeHandlers {
-  const { membership, statements, queue, catalogue } = parts
+  const { membership, statements, queue, catalogue, claims } = parts
   const publicFiles = new Set(membership.charter.publicModel.files.map(({ sha256 }) => sha256))
   /** Members that have told everything that they hold since this node started. */
   const told = new Set<string>()
@@ -25,7 +25,10 @@ export function exchangeHandlers(parts: Parts, lastSeen: LastSeen, log: Log): Ex
     onMembershipRequest: (envelope) => membership.onRequest(envelope),
     wanted: () => statements.request(),
     statementsSince: (request) => statements.since(request),
-    isAhead: (request) => statements.isAhead(request),
+    isAhead: (request, from) => {
+      if (membership.isMember(from)) claims.claim(from, statements.claimedOwnSeq(request))
+      return statements.isAhead(request)
+    },
     onStatement: (envelope) => ingest(parts, envelope),
     onFork: (envelopes) => ingestFork(parts, envelopes),
     judgeHead: (envelope) => {
@@ -35,7 +38,10 @@ export function exchangeHandlers(parts: Parts, lastSeen: LastSeen, log: Log): Ex
       return judgement
     },
     isBehind: () => statements.isBehind(),
-    onPulled: () => void answerWithdrawals(parts).then(() => spreadNews(parts)), // Neither rejects.
+    onPulled: (peer) => {
+      claims.asked(peer, statements.ownSeq())
+      void answerWithdrawals(parts).then(() => spreadNews(parts)) // Neither rejects.
+    },
     onSynced: (peer, addresses, isComplete) => {
       log.debug(`synced with ${peer}`)
       lastSeen

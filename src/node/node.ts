@@ -37,6 +37,7 @@ import { checkCaughtUp, isBehind, type Publication, type PublishOptions } from '
 import { spreadNews } from '../pipeline/forks.ts'
 import { packagesOf, unjudged } from '../pipeline/judging.ts'
 import { announce } from '../pipeline/own-log.ts'
+import { OwnLogClaims } from '../pipeline/own-log-claims.ts'
 import type { Parts } from '../pipeline/parts.ts'
 import { answerWithdrawals } from '../pipeline/receipts.ts'
 import {
@@ -218,6 +219,7 @@ export class FlexMeshNode {
       ledger: new WithdrawalLedger(),
       exports: this.exports,
       upstream: this.upstream,
+      claims: new OwnLogClaims(),
       withdrawnWeights: new WithdrawnWeights({
         catalogue,
         arrivedAt: (id) => statements.arrivedAt(id),

@@ -106,14 +106,20 @@ export function isBehind({ mark, membership, identity }: Parts): boolean {
   return mark.isCopied && hasOthers
 }
 
+/** Whether members may hold later statements of this node than its own home, so that nothing may be signed now. */
+export function mustCatchUp(parts: Parts): boolean {
+  const { statements, claims } = parts
+  return isBehind(parts) || statements.isOwnBehind() || claims.isOpen(statements.ownSeq())
+}
+
 /**
  * Call this before anything is signed that follows what this node has signed before.
- * @throws InputError `behind` if the home was copied or restored and no member has been reached since.
+ * @throws InputError `behind` if the home was copied or set back and has not caught up with the members since.
  */
 export function checkCaughtUp(parts: Parts): void {
-  if (!isBehind(parts)) return
+  if (!mustCatchUp(parts)) return
   throw new InputError(
     'behind',
-    'this home folder was copied or restored from a backup, so other members may hold later statements of this node; start the node and try again once it has reached a member. If nothing was signed since the copy was made and no member can be reached, publish and withdraw sign all the same with --alone',
+    'this home folder was copied or set back to an earlier state, as by restoring a backup, so other members may hold later statements of this node; start the node and try again once it has reached a member. If nothing was signed since the copy was made and no member can be reached, publish and withdraw sign all the same with --alone',
   )
 }

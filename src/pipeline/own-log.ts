@@ -17,6 +17,18 @@ export async function announce(parts: Parts): Promise<void> {
   await parts.sendHead(await parts.statements.renewHead(await ownPackages(parts)))
 }
 
+/**
+ * A statement arrived that this node did not hold. If it is one of its own, the home was set back to an earlier state:
+ * nothing is signed, and no expert of others is used, until the members have told what they hold.
+ */
+export async function noticeSetBack(parts: Parts, publisher: string): Promise<void> {
+  const { identity, mark, composer, onEvent } = parts
+  if (publisher !== identity.peerId || mark.isCopied) return
+  await mark.suspect()
+  onEvent({ event: 'set-back' })
+  await composer.recompose()
+}
+
 /** Our own packages that are not withdrawn, oldest first; those of one name if it is given. */
 export async function ownPackages(parts: Parts, name?: string): Promise<Digest[]> {
   const { peerId } = parts.identity

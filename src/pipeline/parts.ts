@@ -27,6 +27,7 @@ import type { Catalogue } from '../store/catalogue.ts'
 import type { DiskSpace } from '../store/disk-space.ts'
 import type { HomeMark } from '../store/home-mark.ts'
 import type { Log } from '../telemetry/log.ts'
+import type { OwnLogClaims } from './own-log-claims.ts'
 
 /** What happens on the data path, for people and logs. */
 export type PipelineEvent =
@@ -38,6 +39,8 @@ export type PipelineEvent =
       readonly bytes: number
     }
   | { readonly event: 'withdrawn'; readonly institution: string; readonly id: Digest }
+  /** Members hold later statements of this node than its own home: the home was set back. */
+  | { readonly event: 'set-back' }
   | {
       readonly event: 'forked'
       readonly institution: string
@@ -63,6 +66,8 @@ export interface Parts {
   readonly ledger: WithdrawalLedger
   readonly trainings: Trainings
   readonly mark: HomeMark
+  /** What members claim to hold of our own log. */
+  readonly claims: OwnLogClaims
   readonly policy: AcceptancePolicy
   /** Runs long computations. */
   readonly jobs: NodeJobRunner

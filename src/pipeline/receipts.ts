@@ -20,7 +20,7 @@ import {
   type WithdrawalAnswer,
 } from '../statements/receipt.ts'
 import type { KnownWithdrawal } from '../statements/withdrawal-ledger.ts'
-import { isBehind } from './before-signing.ts'
+import { mustCatchUp } from './before-signing.ts'
 import { actOnChained, logChained } from './chained-effects.ts'
 import type { Parts } from './parts.ts'
 
@@ -65,7 +65,7 @@ export async function noteWithdrawal(parts: Parts, withdrawal: KnownWithdrawal):
  */
 export async function answerWithdrawals(parts: Parts): Promise<void> {
   try {
-    if (isBehind(parts) || parts.statements.isForked(parts.identity.peerId)) return
+    if (mustCatchUp(parts) || parts.statements.isForked(parts.identity.peerId)) return
     await parts.signing.run(async () => {
       const due = [...(await dueAnswers(parts)), ...(await laterAnswers(parts))]
       for (let from = 0; from < due.length; ) {

@@ -208,7 +208,7 @@ export class StatementLog {
 
   /**
    * Compare a head, whose signature was verified, with the publisher's log and with its latest head. A difference is
-   * kept as a proof that the publisher has forked.
+   * kept as a proof that the publisher has forked. The latest head is written to disk.
    * @returns whether that is the first proof against this publisher.
    */
   compareHead(head: Head, envelope: Uint8Array): Promise<boolean> {
@@ -216,6 +216,8 @@ export class StatementLog {
       const { catalogue, membership } = this.#init
       const { publisher, seq, last } = head
       if (head.consortium !== membership.consortium) return false
+      // So that no older head is taken for the latest after a restart either.
+      if (this.#heads.get(publisher)?.envelope === envelope) await catalogue.put('heads', publisher, envelope)
       if (seq === 0 || this.isForked(publisher) || !membership.isListed(publisher)) return false
       const held = await catalogue.statementAt(publisher, seq)
       const latest = this.#heads.get(publisher)
@@ -395,15 +397,33 @@ export class StatementLog {
     const skew = limit('clockSkew')
     if (head.expiresAt + skew < now() || head.issuedAt > now() + skew) return { judgement: 'reject' }
     const latest = this.#heads.get(head.publisher)?.head
+    const isOld = head.seq < (this.#held.get(head.publisher)?.seq ?? 0)
     const isNewer =
-      latest === undefined ||
-      head.seq > latest.seq ||
-      (head.seq === latest.seq && head.issuedAt > latest.issuedAt)
+      !isOld &&
+      (latest === undefined ||
+        head.seq > latest.seq ||
+        (head.seq === latest.seq && head.issuedAt > latest.issuedAt))
     // A head that contradicts the latest one must not replace it before `compareHead` has seen both.
     const isOther = latest?.seq === head.seq && latest.last !== head.last
     if (isNewer && (!isOther || this.isForked(head.publisher)))
       this.#heads.set(head.publisher, { head, envelope })
     return { judgement: isNewer ? 'accept' : 'ignore', head }
+  }
+
+  /** Number of our latest statement; 0 before the first. */
+  ownSeq(): number {
+    return this.#held.get(this.#init.identity.peerId)?.seq ?? 0
+  }
+
+  /** Whether a head that we signed names a statement of ours that we do not hold: our home was set back. */
+  isOwnBehind(): boolean {
+    return (this.#heads.get(this.#init.identity.peerId)?.head.seq ?? 0) > this.ownSeq()
+  }
+
+  /** Number of our latest statement that the sender of a request holds, if it is later than ours. */
+  claimedOwnSeq({ known }: StatementsRequest): number | undefined {
+    const own = known.find(({ publisher }) => publisher === this.#init.identity.peerId)
+    return own !== undefined && own.seq > this.ownSeq() ? own.seq : undefined
   }
 
   /** Whether a member has announced statements that we lack and would accept. */

@@ -2,7 +2,8 @@
  * Notices that a home folder was copied or restored from a backup: others may then hold later statements of its node,
  * and to sign before they were received would contradict them. A file in the home is replaced at each start and each
  * signature, and the catalogue remembers its content, inode and time of change, none of which a copy can keep. Does not
- * notice that the whole disk, with its inodes, was set back. Knows nothing about statements.
+ * notice that the whole disk, with its inodes, was set back: that is learned from members, who hold later statements.
+ * Knows nothing about statements.
  */
 import { randomBytes } from 'node:crypto'
 import { stat } from 'node:fs/promises'
@@ -47,6 +48,13 @@ export class HomeMark {
   /** Whether the home is a copy, and no member has told since what it holds of this node. */
   get isCopied(): boolean {
     return this.#isCopied
+  }
+
+  /** Others hold what this home lacks of its own log, so it was set back without a trace in the mark. */
+  async suspect(): Promise<void> {
+    if (this.#isCopied) return
+    this.#isCopied = true
+    await this.#catalogue.put('settings', COPIED_KEY, utf8('yes'))
   }
 
   /** A member has told what it holds, so nothing of this node's log is missing any more. */

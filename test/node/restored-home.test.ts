@@ -1,16 +1,27 @@
 /** A home folder that was restored from a backup, which is behind what other members hold of it. */
-import { cp, rm } from 'node:fs/promises'
+import { cp, readFile, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { utf8 } from '../../src/lib/bytes.ts'
+import type { NodeEvent } from '../../src/node/events.ts'
 import { FlexMeshNode } from '../../src/node/node.ts'
+import { Catalogue } from '../../src/store/catalogue.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import { cleanUp, folder } from '../support/folders.ts'
 import { inUse, LENIENT, network, now, publish, run, type TestNetwork, train } from '../support/network.ts'
 import { tinyModel } from '../support/tiny-model.ts'
 
 let net: TestNetwork
+/** Events of all nodes. */
+let events: NodeEvent[]
 
 beforeEach(async () => {
-  net = await network(['Hospital', 'Archive'], await tinyModel())
+  events = []
+  const onEvent = (event: NodeEvent): void => {
+    events.push(event)
+    net?.watch.onEvent()
+  }
+  net = await network(['Hospital', 'Archive'], await tinyModel(), { onEvent })
   await net.connected()
 })
 afterEach(async () => {
@@ -124,5 +135,39 @@ describe('a restored home', () => {
     )
     await net.accepted(1)
     expect(inUse(again)).toHaveLength(1)
+  })
+})
+
+describe('a home whose whole disk was set back', () => {
+  /** Make the mark of a home fit its catalogue, as a snapshot of the disk does. */
+  async function hideCopy(home: string): Promise<void> {
+    const path = join(home, 'mark')
+    const { ino, ctimeMs } = await stat(path)
+    const catalogue = await Catalogue.open(home)
+    const mark = `${await readFile(path, 'utf8')} ${ino} ${ctimeMs}`
+    await catalogue.put('settings', 'home-mark', utf8(mark))
+    await catalogue.close()
+  }
+
+  it('learns it from a member that holds its later statements, and goes on after them', async () => {
+    const hospital = net.nodes[0] as FlexMeshNode
+    const home = net.homes[1] as string
+    await publishLaw()
+    const backup = await folder()
+    const options = { recursive: true, preserveTimestamps: true }
+    const later = await net.restart(1, () => cp(home, backup, options))
+    await run(later, 'withdraw', { name: 'law' })
+    await net.watch.until('the withdrawal', () => inUse(hospital).length === 0)
+    const again = await net.restart(1, async () => {
+      await rm(home, { recursive: true })
+      await cp(backup, home, options)
+      await hideCopy(home)
+    })
+    await net.watch.until('the discovery', () => events.some(({ event }) => event === 'set-back'))
+    await net.watch.until('the later history', () => !again.isCopied && inUse(again).length === 0)
+    await train(again, 'other', 'university')
+    await publish(again, 'other')
+    await net.accepted(1)
+    expect(await hospital.catalogue.get('forks', again.identity.peerId)).toBeUndefined()
   })
 })

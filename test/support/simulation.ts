@@ -38,6 +38,7 @@ import { Trainings } from '../../src/owner/trainings.ts'
 import { packExpert } from '../../src/packaging/package.ts'
 import { ingestFork, spreadNews } from '../../src/pipeline/forks.ts'
 import { packagesOf, unjudged } from '../../src/pipeline/judging.ts'
+import { OwnLogClaims } from '../../src/pipeline/own-log-claims.ts'
 import type { Parts } from '../../src/pipeline/parts.ts'
 import { ingest, prepare, publish, supersedeOlder } from '../../src/pipeline.ts'
 import { StatementLog } from '../../src/statements/statement-log.ts'
@@ -184,6 +185,7 @@ async function partsOf(
     ledger: new WithdrawalLedger(),
     exports: new Exports(catalogue, SILENT),
     upstream: new UpstreamComposition(),
+    claims: new OwnLogClaims(),
     withdrawnWeights: new WithdrawnWeights({
       catalogue,
       arrivedAt: (id) => statements.arrivedAt(id),
