@@ -82,8 +82,8 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: 'privacy',
-    imports: ['lib', 'model', 'inference'],
-    holds: 'privacy accountant, noise for router statistics',
+    imports: ['lib', 'tensor', 'model', 'inference'],
+    holds: 'privacy accountant, noise for router statistics, audits of trained experts',
   },
   {
     name: 'training',

@@ -2,6 +2,7 @@
 import type { Judging, PackageState } from '../acceptance/package-states.ts'
 import { shortDigest } from '../lib/bytes.ts'
 import type { PackageReport } from '../node/packages.ts'
+import { shortAuditWords } from './audit-words.ts'
 import { privacyWords } from './privacy-words.ts'
 import { day, duration } from './terminal.ts'
 
@@ -25,14 +26,14 @@ export function packageLines(packages: readonly PackageReport[]): string[] {
 }
 
 export function packageLine(report: PackageReport): string {
-  const { id, institution, expert, isOwn, domain, license, privacy, bytes, expiresAt } = report
+  const { id, institution, expert, isOwn, domain, license, privacy, audit, bytes, expiresAt } = report
   const name = `${institution ?? '(unknown institution)'}/${expert ?? '(unknown expert)'}`
   const facts = [
     ...(bytes === undefined ? [] : [megabytes(bytes)]),
     ...(license === undefined ? [] : [license]),
     ...(domain === undefined ? [] : [`domain "${domain}"`]),
     // A report without a licence holds no manifest.
-    ...(license === undefined ? [] : [privacyWords(privacy)]),
+    ...(license === undefined ? [] : [privacyWords(privacy), shortAuditWords(audit)]),
     ...(expiresAt === undefined ? [] : [`consent until ${day(expiresAt)}`]),
     ...(isOwn ? ['published here'] : []),
   ]

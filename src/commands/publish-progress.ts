@@ -1,4 +1,5 @@
 /** Progress of a publication: its stages, how far each is, and the time that it still takes. */
+import type { AuditProgress } from '../owner/audit-training.ts'
 import type { PublishProgress } from '../pipeline/before-signing.ts'
 import type { ProgressLine } from './command.ts'
 import { bar, megabytes } from './terminal.ts'
@@ -38,9 +39,16 @@ export function publishLine(event: PublishEvent): ProgressLine {
       return { text: `reducing weight matrices${gauge} ${done}/${total}${left}`, stays: false }
     case 'calibrate':
       return { text: 'calibrating and scoring the expert', stays: false }
+    case 'audit':
+      return { text: auditLine(event), stays: false }
     case 'pack':
       return { text: `packing${gauge} ${megabytes(done, total)}${left}`, stays: false }
     case 'judge':
       return { text: `judging (${event.check})${gauge}${left}`, stays: false }
   }
+}
+
+/** Progress of an audit, on its own or as a stage of a publication. */
+export function auditLine({ done, total, secondsLeft }: Timed<AuditProgress>): string {
+  return `attacking the expert as others could ${bar(done, total)}${timeLeft(secondsLeft)}`
 }

@@ -10,7 +10,7 @@ import type { Score } from '../owner/training-folder.ts'
 import { calibrationWords } from './calibration-words.ts'
 import { nodeCommand } from './command.ts'
 import { RANK, trainingName } from './common-parameters.ts'
-import { flag, oneOf, option, text, thousandths, withDefault } from './parameters.ts'
+import { flag, type Kind, oneOf, option, text, thousandths, withDefault } from './parameters.ts'
 import { type PublishEvent, publishLine, withStageTimes } from './publish-progress.ts'
 import { releaseLines } from './release-lines.ts'
 import { bits } from './terminal.ts'
@@ -22,6 +22,19 @@ const ALONE = flag(
   'alone',
   'sign although this home was copied or restored from a backup and no member has been reached since',
 )
+
+const MAX_REASON = 200
+/** One line, since packages and terminals show it. */
+const REASON: Kind<string> = {
+  parse: (given, title) => {
+    const reason = text(MAX_REASON).parse(given, title)
+    if (/\p{C}/u.test(reason)) {
+      throw new InputError('usage', `${title}: expected printable characters in one line`)
+    }
+    return reason
+  },
+  decode: (fields, key) => fields.text(key, MAX_REASON, /^\P{C}+$/u),
+}
 
 /** The scores are those of an expert that was reduced, trained elsewhere, or published without its router statistics. */
 export interface PublishResult extends Derivation {
@@ -42,7 +55,7 @@ interface Released {
 export const PUBLISH = nodeCommand({
   name: 'publish',
   usage:
-    'publish NAME [--dry-run] [--yes] [--alone] [--license SPDX] [--domain TEXT] [--rank R] [--router-statistics exact|noised|none] [--noise EPSILON]',
+    'publish NAME [--dry-run] [--yes] [--alone] [--license SPDX] [--domain TEXT] [--rank R] [--router-statistics exact|noised|none] [--noise EPSILON] [--no-audit] [--accept-risk REASON]',
   parameters: {
     name: trainingName('publish'),
     alone: ALONE,
@@ -81,6 +94,15 @@ export const PUBLISH = nodeCommand({
       ),
       0,
     ),
+    noAudit: flag(
+      'no-audit',
+      'publish without attacking the expert first; the package then states that it was not audited',
+    ),
+    acceptRisk: option(
+      'accept-risk',
+      'publish although the audit stops it, and state this reason in the report and in the package',
+      REASON,
+    ),
   },
   clientOptions: [{ name: 'yes', type: 'boolean', help: 'do not ask on a terminal' }],
   confirmation: {
@@ -89,7 +111,15 @@ export const PUBLISH = nodeCommand({
     question: ({ summary }: PublishResult) => `Publish ${summary.name}?`,
     declined: 'nothing was published',
   },
-  async *run(node, { dryRun, ...request }, signal): AsyncGenerator<PublishEvent, PublishResult, void> {
+  async *run(
+    node,
+    { dryRun, noAudit, acceptRisk, ...options },
+    signal,
+  ): AsyncGenerator<PublishEvent, PublishResult, void> {
+    if (noAudit && acceptRisk !== undefined) {
+      throw new InputError('usage', 'publish: --accept-risk is about the audit; leave out --no-audit')
+    }
+    const request = { ...options, audit: noAudit ? undefined : { acceptedRisk: acceptRisk } }
     if ((request.statistics === 'noised') !== request.epsilonMilli > 0) {
       throw new InputError(
         'usage',
@@ -97,8 +127,8 @@ export const PUBLISH = nodeCommand({
       )
     }
     const { derivation, ...released } = yield* reporting<PublishEvent, Released>((report) => {
-      const options = { signal, onProgress: withStageTimes(report) }
-      return dryRun ? node.previewPublication(request, options) : node.publish(request, options)
+      const run = { signal, onProgress: withStageTimes(report) }
+      return dryRun ? node.previewPublication(request, run) : node.publish(request, run)
     })
     const { rank } = request
     return { ...released, ...(rank === undefined ? {} : { rank }), ...derivation }

@@ -3,6 +3,7 @@
  * ends.
  */
 import type { ReleaseSummary } from '../owner/release.ts'
+import { auditWords } from './audit-words.ts'
 import { privacyWords } from './privacy-words.ts'
 import { bits, day, daysLeft } from './terminal.ts'
 
@@ -22,6 +23,7 @@ export function releaseLines(summary: ReleaseSummary): string[] {
     ['statistics', statisticsLine(summary)],
     ['stated', `domain "${domain}", ${sizeWords(training)}${training.steps} steps${scores(summary)}`],
     ['privacy', privacyWords(summary.privacy)],
+    ['audit', auditWords(summary.audit)],
     ['licence', licenceLine(license)],
     [
       'to',

@@ -69,6 +69,11 @@ export const OWNER_COMMANDS: readonly NodeRow[] = [
     load: async () => (await import('./jobs.ts')).JOBS,
   },
   {
+    name: 'audit',
+    summary: 'attack a trained expert as others could: canaries, extraction, membership',
+    load: async () => (await import('./audit.ts')).AUDIT,
+  },
+  {
     name: 'publish',
     summary: 'pack, sign and announce a trained expert',
     load: async () => (await import('./publish.ts')).PUBLISH,

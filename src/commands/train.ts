@@ -7,6 +7,7 @@ import type { Waiting } from '../lib/turns.ts'
 import type { PairExport } from '../owner/export-pair.ts'
 import type { TrainEvent, TrainPhase, TrainRequest } from '../owner/train-expert.ts'
 import type { TrainResult } from '../owner/training-folder.ts'
+import { MOST_CANARIES } from '../privacy/canary-number.ts'
 import type { DpParameters, PrivacyUnit } from '../privacy/mechanism.ts'
 import type { PrivacyRequest } from '../privacy/private-plan.ts'
 import { type BytesProgress, bytesLine } from './bytes-progress.ts'
@@ -36,7 +37,7 @@ type TrainProgress = Exclude<TrainEvent, { readonly stage: 'done' }> | BytesProg
 export const TRAIN = nodeCommand({
   name: 'train',
   usage:
-    'train --data PATH... --name NAME [--column NAME] [--steps N] [--accumulate N] [--rank R] [--epsilon E] [--delta D] [--clip C] [--unit document|source] [--batch B] [--memory SIZE] [--resume] [--export-pair DIR]',
+    'train --data PATH... --name NAME [--column NAME] [--steps N] [--accumulate N] [--rank R] [--epsilon E] [--delta D] [--clip C] [--unit document|source] [--batch B] [--memory SIZE] [--canaries M] [--resume] [--export-pair DIR]',
   parameters: {
     data: paths('data', `file or folder of ${TEXT_KINDS}`, MAX_PATHS),
     column: COLUMN,
@@ -82,6 +83,11 @@ export const TRAIN = nodeCommand({
       whole(1, MAX_BATCH),
     ),
     memory: MEMORY,
+    canaries: option(
+      'canaries',
+      `sequences of the public model to hide in the text for "flexmesh audit", each with probability a half: 0 to ${MOST_CANARIES} (default: as many as cost little; none for small texts, large models, --epsilon and --export-pair)`,
+      whole(0, MOST_CANARIES),
+    ),
     exportPair: option(
       'export-pair',
       'write the two-expert checkpoint to train elsewhere into a new folder, and stop',
@@ -93,7 +99,7 @@ export const TRAIN = nodeCommand({
   clientOptions: [{ name: 'resume', type: 'boolean', help: 'continue on the text that was prepared before' }],
   async *run(
     node,
-    { name, data, column, steps, accumulate, rank, memory, exportPair, shardMegabytes, ...asked },
+    { name, data, column, steps, accumulate, rank, memory, canaries, exportPair, shardMegabytes, ...asked },
     signal,
   ): AsyncGenerator<TrainProgress, TrainResult | PairExport, void> {
     const { TRAIN_DEFAULTS } = await import('../owner/train-defaults.ts')
@@ -106,6 +112,7 @@ export const TRAIN = nodeCommand({
       rank,
       memory,
       privacy: privacyRequest(asked),
+      canaries,
       seed: SEED,
     }
     if (request.privacy !== undefined && accumulate !== undefined) {
@@ -120,6 +127,9 @@ export const TRAIN = nodeCommand({
           'usage',
           'a pair that is trained elsewhere has no guarantee from here: leave out --epsilon',
         )
+      }
+      if (canaries !== undefined && canaries > 0) {
+        throw new InputError('usage', 'the text of an exported pair has no canaries: leave out --canaries')
       }
       if (rank !== undefined) {
         throw new InputError(

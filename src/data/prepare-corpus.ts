@@ -41,6 +41,11 @@ export interface PrepareInit {
    * private training. Ignores `maxTrainBytes`, because a sample would depend on all documents.
    */
   readonly independent?: boolean | undefined
+  /**
+   * Called when all text is written: token sequences that become documents of the training text, at its end. The
+   * statistics of the corpus do not count them. Each is a unit of its own.
+   */
+  readonly append?: ((train: SideStats) => Promise<readonly Int32Array[]>) | undefined
   readonly signal?: AbortSignal
   readonly onProgress?: ((progress: PrepareProgress) => void) | undefined
 }
@@ -74,8 +79,9 @@ export async function prepareCorpus(init: PrepareInit): Promise<Corpus> {
       units === undefined ? new CorpusSplit(init, log, target) : new IndependentSplit(init, target)
     await readInto(split, init, log)
     const counts = await split.finish(() => train.stats())
-    for (const file of files) await file.finish()
     const stats = { train: train.stats(), heldOut: heldOut.stats(), ...counts, reading: log.report() }
+    for (const ids of (await init.append?.(stats.train)) ?? []) await train.append(ids)
+    for (const file of files) await file.finish()
     await saveCorpusIndex(outDir, { tokenizer, paths, column, width, stats, heldOut: index })
   } catch (error) {
     await Promise.all(files.map((file) => file.discard()))
@@ -131,16 +137,21 @@ class Side {
    */
   async write(text: string, origin?: Origin): Promise<[tokens: number, bytes: number]> {
     const ids = this.#tokenizer.encode(text)
-    const framed = new Int32Array(ids.length + 1)
-    framed[0] = this.#tokenizer.endOfText
-    framed.set(ids, 1)
-    await this.#file.append(framed)
-    await this.#units?.add(framed.length, origin)
+    await this.append(ids, origin)
     const bytes = Buffer.byteLength(text)
     this.#sums.documents++
     this.#sums.tokens += ids.length
     this.#sums.bytes += bytes
     return [ids.length, bytes]
+  }
+
+  /** Append a document that the statistics do not count. */
+  async append(ids: Int32Array, origin?: Origin): Promise<void> {
+    const framed = new Int32Array(ids.length + 1)
+    framed[0] = this.#tokenizer.endOfText
+    framed.set(ids, 1)
+    await this.#file.append(framed)
+    await this.#units?.add(framed.length, origin)
   }
 
   stats(): SideStats {

@@ -115,7 +115,7 @@ export function windowSampler(
  * ids.
  */
 export async function disjointStretches(
-  file: TokenFile,
+  file: Pick<TokenFile, 'tokens' | 'read'>,
   boundary: number,
   length: number,
   max: number,

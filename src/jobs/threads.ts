@@ -30,6 +30,7 @@ const LARGE_JOBS: readonly (keyof NodeJobs)[] = [
   'train',
   'exportPair',
   'pack',
+  'audit',
 ]
 
 export interface JobThreadsInit extends ThreadSettings {

@@ -86,6 +86,7 @@ export const INPUT_CODES = [
   'mismatch',
   'engine-missing',
   'not-acceptable',
+  'audit-failed',
   'behind',
   'out-of-memory',
   'worker-ended',

@@ -5,7 +5,7 @@
  * Together with window-pass.ts these functions compute the same as `forward` in transformer.ts;
  * test/model/evaluate.test.ts holds the two equal.
  */
-import { add, type Tensor, tensor } from '@tensorflow/tfjs'
+import { add, exp, max, mul, sub, sum, type Tensor, tensor } from '@tensorflow/tfjs'
 import { FACTORS, FFN_PROJECTIONS } from '../lib/tensor-names.ts'
 import type { Compiled, Engine, Signature, Sizes, TensorFunction, Values } from '../tensor/engine.ts'
 import { gatedProjection, logSumExpRows, rmsNorm } from '../tensor/fused.ts'
@@ -201,6 +201,33 @@ export class WindowLayers {
     await this.#run(
       'logSumExp',
       ({ hidden, weights }) => ({ lse: logSumExpRows(linear(hidden as Tensor, weights as Tensor)) }),
+      { hidden: { shape: ['N', C] }, weights: { shape: ['V', C] } },
+      inputs,
+      into,
+      { N, V },
+    )
+  }
+
+  /**
+   * As `logSumExp`, and of the log-probabilities among these V tokens, l = logits - lse, also the mean and the mean
+   * square under their own distribution exp(l), and the largest logit. All results are (N, 1).
+   */
+  async logitMoments(N: number, V: number, inputs: Inputs, into: Inputs): Promise<void> {
+    const { hiddenSize: C } = this.#config
+    await this.#run(
+      'logitMoments',
+      ({ hidden, weights }) => {
+        const logits = linear(hidden as Tensor, weights as Tensor)
+        const lse = logSumExpRows(logits)
+        const logs = sub(logits, lse)
+        const weighted = mul(exp(logs), logs)
+        return {
+          lse,
+          mean: sum(weighted, -1, true),
+          square: sum(mul(weighted, logs), -1, true),
+          peak: max(logits, -1, true),
+        }
+      },
       { hidden: { shape: ['N', C] }, weights: { shape: ['V', C] } },
       inputs,
       into,

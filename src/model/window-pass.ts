@@ -6,7 +6,7 @@
 import { biasName, layerName, routerName } from '../lib/tensor-names.ts'
 import { valuePieces, wholeValues } from './weights.ts'
 import { expertGroups, mixGroup } from './window-experts.ts'
-import { logLikelihoods } from './window-head.ts'
+import { logLikelihoods, type TokenScores, tokenScores } from './window-head.ts'
 import { ATTENTION_WEIGHTS } from './window-layers.ts'
 import type { WindowModel } from './window-model.ts'
 import { BatchStreams, type Stream, type WindowBatch } from './window-streams.ts'
@@ -128,6 +128,14 @@ export class WindowPass {
     onPart: (share: number) => void = ignore,
   ): Promise<number[][]> {
     return logLikelihoods(this.#model, this.states, labels, onPart, this.#signal)
+  }
+
+  /** As `logLikelihoods`, with the scores of every row that counts. @throws as `logLikelihoods`. */
+  async tokenScores(
+    labels: readonly Int32Array[],
+    onPart: (share: number) => void = ignore,
+  ): Promise<TokenScores[][]> {
+    return tokenScores(this.#model, this.states, labels, onPart, this.#signal)
   }
 
   /** Returns the memory of the streams for the next pass. */

@@ -103,6 +103,8 @@ export class Activities implements NodeJobRunner {
         return `exporting the pair of ${of<'exportPair'>().training.name}`
       case 'pack':
         return `packing ${of<'pack'>().publish.name}`
+      case 'audit':
+        return `auditing ${of<'audit'>().name}`
       case 'judge': {
         const { publisher, expert } = of<'judge'>().opened.manifest
         return `judging ${expert.name} of ${this.#init.institutionOf(publisher)}`

@@ -8,6 +8,7 @@ import type { PackageState } from '../acceptance/package-states.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { ExchangeError } from '../lib/errors.ts'
 import type { Manifest } from '../packaging/manifest.ts'
+import type { AuditStatement } from '../packaging/manifest-audit.ts'
 import type { PrivacyStatement } from '../packaging/manifest-privacy.ts'
 import type { Parts } from '../pipeline/parts.ts'
 
@@ -40,6 +41,8 @@ export interface PackageReport {
   readonly license?: string
   /** What its publisher states about privacy; undefined for an older manifest, which does not state anything. */
   readonly privacy?: PrivacyStatement
+  /** What its publisher states that attacks on it found; undefined without an audit. */
+  readonly audit?: AuditStatement
   /** Size of the file. */
   readonly bytes?: number
   /** End of the consent, Unix seconds. */
@@ -131,8 +134,8 @@ async function reportOf(parts: Parts, id: Digest, known: Known): Promise<Package
   }
 }
 
-function factsOf({ domain, license, privacy, files: [{ size: bytes }], expiresAt }: Manifest) {
-  return { domain, license, ...(privacy === undefined ? {} : { privacy }), bytes, expiresAt }
+function factsOf({ domain, license, privacy, audit, files: [{ size: bytes }], expiresAt }: Manifest) {
+  return { domain, license, ...(privacy && { privacy }), ...(audit && { audit }), bytes, expiresAt }
 }
 
 function stateOf({ accepted }: Parts, known: Known): ReportedState {

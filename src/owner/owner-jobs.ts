@@ -10,7 +10,9 @@ import type { PrepareProgress } from '../data/prepare-progress.ts'
 import type { JobHandlers } from '../lib/jobs.ts'
 import { reporting } from '../lib/reporting.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
+import type { KeptReport } from '../privacy/audit-report.ts'
 import type { Engine } from '../tensor/engine.ts'
+import type { AuditProgress, AuditRequest } from './audit-training.ts'
 import type { PairExport } from './export-pair.ts'
 import type { PackedTraining, PackProgress, PackRequest } from './pack-training.ts'
 import { openReplay } from './replay.ts'
@@ -62,6 +64,12 @@ export type OwnerJobs = {
     readonly progress: PackProgress
     readonly result: PackedTraining
   }
+  /** Attack a finished training as `train` released it. */
+  readonly audit: {
+    readonly request: AuditRequest
+    readonly progress: AuditProgress
+    readonly result: KeptReport
+  }
 }
 
 export const OWNER_JOBS: JobHandlers<OwnerJobs, OwnerWorkplace> = {
@@ -78,12 +86,12 @@ export const OWNER_JOBS: JobHandlers<OwnerJobs, OwnerWorkplace> = {
     return publicStatistics(publicModel, training, signal)
   },
   async *prepareText(
-    { publicModel, training },
+    { engine, publicModel, training },
     request,
     signal,
   ): AsyncGenerator<PrepareProgress, null, void> {
     const { prepareText } = await import('./training-text.ts')
-    yield* prepareText(publicModel, training, request, signal)
+    yield* prepareText(engine, publicModel, training, request, signal)
     return null
   },
   async *train({ engine, publicModel, training }, request, signal): AsyncGenerator<TrainEvent, null, void> {
@@ -107,5 +115,9 @@ export const OWNER_JOBS: JobHandlers<OwnerJobs, OwnerWorkplace> = {
   async *pack(workplace, request, signal): AsyncGenerator<PackProgress, PackedTraining, void> {
     const { packTraining } = await import('./pack-training.ts')
     return yield* reporting((report) => packTraining(workplace, request, signal, report))
+  },
+  async *audit(workplace, request, signal): AsyncGenerator<AuditProgress, KeptReport, void> {
+    const { auditReleased } = await import('./audit-training.ts')
+    return yield* reporting((report) => auditReleased(workplace, request, signal, report))
   },
 }

@@ -11,11 +11,14 @@ import type { HashedFile } from '../lib/file-ref.ts'
 import { requireFreeSpace } from '../lib/free-space.ts'
 import { packExpert } from '../packaging/package.ts'
 import type { ExpertShape } from '../packaging/tensor-names.ts'
+import type { KeptReport } from '../privacy/audit-report.ts'
 import { hashPieces, writeHashedFile } from '../store/write-hashed.ts'
+import { hasText } from './audit-text.ts'
+import { type AuditProgress, auditTraining, releaseAudited } from './audit-training.ts'
 import { type DeriveProgress, derive } from './derive-expert.ts'
 import type { OwnerWorkplace } from './owner-jobs.ts'
-import { type PublishRequest, type ReleasedExpert, release } from './release.ts'
-import type { Calibration, Score, TrainResult } from './training-folder.ts'
+import { type PublishRequest, type ReleasedExpert, release, type TrainedExpert } from './release.ts'
+import { type Calibration, type Score, type TrainResult, trainingDirs } from './training-folder.ts'
 
 export interface PackRequest {
   readonly publish: PublishRequest
@@ -27,6 +30,7 @@ export interface PackRequest {
 
 export type PackProgress =
   | DeriveProgress
+  | AuditProgress
   /** Bytes written so far, and in total. */
   | { readonly stage: 'pack'; readonly done: number; readonly total: number }
 
@@ -50,12 +54,14 @@ export interface PackedTraining {
   readonly tunedRuns: number
   /** Undefined if the expert is published as `train` released it. */
   readonly derivation: Derivation | undefined
+  /** Undefined if it was not audited. */
+  readonly audit: KeptReport | undefined
 }
 
 /**
  * Pack a training.
- * @throws InputError `not-found` before the training has finished, `usage` for a rank that does not fit, `disk-full`;
- * as `release` and `packExpert`; the signal's reason.
+ * @throws InputError `not-found` before the training has finished, `usage` for a rank that does not fit, `disk-full`,
+ * `audit-failed`; as `release` and `packExpert`; the signal's reason.
  */
 export async function packTraining(
   workplace: OwnerWorkplace,
@@ -68,6 +74,7 @@ export async function packTraining(
   const scratchWeights = await ScratchWeights.create(scratch)
   try {
     const { trained, derivation } = await derive(workplace, publish, scratchWeights, signal, tell)
+    const audit = await auditOf(workplace, publish, trained, derivation, signal, tell)
     const { expert, ...statistics } = release(trained, publish)
     const tensors = tensorsOfExpert(publicModel.config, expert)
     const packed = packExpert(tensors, publish.dtype)
@@ -79,8 +86,24 @@ export async function packTraining(
     const file = await (into === undefined
       ? hashPieces(pieces, signal)
       : writeHashedFile(into, pieces, signal))
-    return { file, shape: packed.shape, statistics, result: trained.result, tunedRuns: 1, derivation }
+    const { shape } = packed
+    return { file, shape, statistics, result: trained.result, tunedRuns: 1, derivation, audit }
   } finally {
     await scratchWeights.remove()
   }
+}
+
+/** Audits the expert unless the owner has declined. Without its text, as for an expert trained elsewhere, nobody can. */
+async function auditOf(
+  workplace: OwnerWorkplace,
+  { name, audit, rank }: PublishRequest,
+  trained: TrainedExpert,
+  derivation: Derivation | undefined,
+  signal: AbortSignal,
+  report: (progress: PackProgress) => void,
+): Promise<KeptReport | undefined> {
+  if (audit === undefined || !(await hasText(trainingDirs(workplace.training, name)))) return undefined
+  const derivedBias = derivation?.calibration?.bias ?? 0
+  const found = await auditTraining(workplace, { ...trained, rank, derivedBias }, signal, report)
+  return releaseAudited(workplace, found, audit.acceptedRisk)
 }

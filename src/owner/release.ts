@@ -11,7 +11,10 @@ import type { FloatDtype } from '../lib/float-formats.ts'
 import { limit } from '../lib/limits.ts'
 import type { Expert } from '../model/params.ts'
 import type { EvalResult, Manifest } from '../packaging/manifest.ts'
+import type { AuditStatement } from '../packaging/manifest-audit.ts'
 import type { ExpertShape } from '../packaging/tensor-names.ts'
+import type { KeptReport } from '../privacy/audit-report.ts'
+import type { Attack } from '../privacy/membership-audit.ts'
 import { noisedStatistics, noiseMultiplier } from '../privacy/noise.ts'
 import { checkStatedEpsilon } from '../privacy/stated-epsilon.ts'
 import { privacyStatement } from './privacy-statement.ts'
@@ -36,6 +39,8 @@ export interface PublishRequest {
   readonly statistics?: StatisticsChoice | undefined
   /** Epsilon of the noise in thousandths; 0 without noise. */
   readonly epsilonMilli: number
+  /** Audit the expert before it is packed; undefined publishes it without an audit. */
+  readonly audit?: { readonly acceptedRisk?: string | undefined } | undefined
 }
 
 export interface TrainedExpert {
@@ -132,12 +137,17 @@ export function describeExpert(
   context: ManifestContext,
   request: PublishRequest,
   { statisticsNoise, ...statistics }: Omit<ReleasedExpert, 'expert'>,
-  packed: { readonly file: FileRef; readonly shape: ExpertShape },
+  packed: {
+    readonly file: FileRef
+    readonly shape: ExpertShape
+    readonly audit?: KeptReport | undefined
+  },
   result: TrainResult,
   link: Pick<Manifest, 'publisher' | 'seq' | 'prev'>,
   tunedRuns: number,
 ): Manifest {
   const isPrivate = result.privacy !== undefined
+  const { audit, shape, file } = packed
   return {
     ...link,
     consortium: context.consortium,
@@ -145,8 +155,8 @@ export function describeExpert(
     issuedAt: context.now,
     expiresAt: context.now + limit('manifestLifetime'),
     publicModel: context.publicModel,
-    expert: { name: request.name, dtype: request.dtype, ...packed.shape, ...statistics },
-    files: [{ role: 'expert', ...packed.file }],
+    expert: { name: request.name, dtype: request.dtype, ...shape, ...statistics },
+    files: [{ role: 'expert', ...file }],
     training: {
       // Exact figures of the text are outside of a guarantee.
       documents: isPrivate ? 0 : result.documents,
@@ -156,9 +166,47 @@ export function describeExpert(
     },
     eval: [...(isPrivate ? [] : evalResult('own', result.own)), ...evalResult('public', result.public)],
     privacy: privacyStatement(result.privacy, { statisticsNoise, tunedRuns }),
+    ...(audit && { audit: auditStatement(audit) }),
     license: request.license,
     domain: request.domain,
     ext: {},
+  }
+}
+
+/** What a manifest states of a report. Figures of private text stay out of it if the training has a guarantee. */
+export function auditStatement({ report, digest }: KeptReport): AuditStatement {
+  const { declared, canarySeed: seed, acceptedRisk } = report
+  const { canaries, extraction, membership } = report.figures
+  const { train, trainPublic, heldOut } = extraction
+  const found = ({ at }: Attack): number => at[0]?.found ?? 0
+  return {
+    report: digest,
+    ...(canaries &&
+      seed !== undefined && {
+        canaries: {
+          count: canaries.canaries,
+          seed,
+          guesses: canaries.guesses,
+          right: canaries.right,
+          epsilonLowMicro: Math.floor(canaries.epsilonLow * MICRO),
+        },
+      }),
+    ...(declared === undefined && {
+      extraction: {
+        texts: train.texts,
+        extracted: train.extracted,
+        extractedPublic: trainPublic.extracted,
+        heldOutTexts: heldOut.texts,
+        heldOutExtracted: heldOut.extracted,
+      },
+      membership: {
+        members: membership.members,
+        others: membership.others,
+        byLossRatio: found(membership.lossRatio),
+        byMinK: found(membership.minK),
+      },
+    }),
+    ...(acceptedRisk !== undefined && { acceptedRisk }),
   }
 }
 
@@ -188,6 +236,8 @@ export interface ReleaseSummary {
   readonly training: Manifest['training']
   readonly eval: Manifest['eval']
   readonly privacy: Manifest['privacy']
+  /** Undefined if the expert was not audited. */
+  readonly audit?: AuditStatement
   readonly license: string
   readonly domain: string
   /** Names of the members that receive it; institutions that join later receive it too. */
@@ -200,7 +250,7 @@ export interface ReleaseSummary {
 
 /** @param recipients names of the other members */
 export function summarizeRelease(
-  { expert, files: [file], training, eval: scores, privacy, license, domain, expiresAt }: Manifest,
+  { expert, files: [file], training, eval: scores, privacy, audit, license, domain, expiresAt }: Manifest,
   recipients: readonly string[],
   replaces: readonly Digest[],
 ): ReleaseSummary {
@@ -220,6 +270,7 @@ export function summarizeRelease(
     training,
     eval: scores,
     privacy,
+    ...(audit && { audit }),
     license,
     domain,
     recipients,

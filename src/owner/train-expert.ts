@@ -57,6 +57,8 @@ export interface TrainRequest {
   readonly memory?: number | undefined
   /** Guarantee for the units of the text; undefined: that with which the training was begun, or none. */
   readonly privacy?: PrivacyRequest | undefined
+  /** Number of canaries among which an audit guesses; undefined: as `defaultCanaries`. */
+  readonly canaries?: number | undefined
   readonly seed: number
 }
 

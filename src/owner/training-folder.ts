@@ -101,6 +101,11 @@ export interface TrainingDirs {
   readonly statistics: string
   readonly expert: string
   readonly result: string
+  /** Sequences hidden in the text for the audit, and which of them are in it. Secret. */
+  readonly canaries: string
+  /** The report of the latest audit, and the same in words. */
+  readonly audit: string
+  readonly auditWords: string
 }
 
 /** @throws InputError `usage` for a name that cannot be a file name. */
@@ -117,6 +122,9 @@ export function trainingDirs(root: string, name: string): TrainingDirs {
     statistics: join(dir, 'router-statistics.safetensors'),
     expert: join(dir, 'expert.safetensors'),
     result: join(dir, RESULT_FILE),
+    canaries: join(dir, 'canaries.json'),
+    audit: join(dir, 'audit.json'),
+    auditWords: join(dir, 'audit.txt'),
   }
 }
 

@@ -1,16 +1,18 @@
 /**
  * The text of a training: how much of it is needed, and its preparation, which an interrupted training does not repeat.
- * Knows nothing about engines.
+ * Does not know how the text is trained on.
  */
 import { join } from 'node:path'
 import type { PublicModel } from '../checkpoint/public-model.ts'
-import { type Corpus, openCorpus } from '../data/corpus.ts'
-import { prepareCorpus } from '../data/prepare-corpus.ts'
+import { type Corpus, openCorpus, type SideStats } from '../data/corpus.ts'
+import { type PrepareInit, prepareCorpus } from '../data/prepare-corpus.ts'
 import type { PrepareProgress } from '../data/prepare-progress.ts'
 import { InputError } from '../lib/errors.ts'
 import { ensurePrivateDir, pathExists } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
 import { reporting } from '../lib/reporting.ts'
+import type { Engine } from '../tensor/engine.ts'
+import { checkCanaries, hideInText } from './canary-file.ts'
 import { type SettledRequest, settle } from './private-text.ts'
 import { TRAIN_DEFAULTS } from './train-defaults.ts'
 import type { PairRequest, TrainRequest } from './train-expert.ts'
@@ -23,6 +25,7 @@ import { trainingDirs } from './training-folder.ts'
  * @throws InputError as `trainExpert` before its first step.
  */
 export async function* prepareText(
+  engine: Engine,
   model: PublicModel,
   trainingRoot: string,
   asked: TrainRequest,
@@ -33,15 +36,20 @@ export async function* prepareText(
   // What does not fit is refused before hours of reading.
   await planOf(model.config, dirs, request)
   await ensurePrivateDir(dirs.dir)
-  const prepared = { ...request, ...amountOf(request) }
   const stop = new AbortController()
   const either = AbortSignal.any([signal, stop.signal])
+  // A number that is chosen from the size of the text would be a figure of it outside of the guarantee.
+  const canaries = request.privacy === undefined ? request.canaries : (request.canaries ?? 0)
+  const append = (text: SideStats): Promise<Int32Array[]> =>
+    hideInText(engine, model, dirs, canaries, text, either)
+  const prepared = { ...request, ...amountOf(request), append }
   let preparing: Promise<void> | undefined
   try {
     yield* reporting<PrepareProgress, void>((report) => {
       preparing = openOrPrepare(model, dirs.corpus, prepared, either, report).then((corpus) => corpus.close())
       return preparing
     })
+    await checkCanaries(dirs, request.name, request.canaries)
   } finally {
     stop.abort() // Has an effect only if the caller has left the iteration.
     await preparing?.catch(() => undefined)
@@ -82,7 +90,7 @@ const BYTES_PER_TOKEN = 4
 export async function openOrPrepare(
   model: PublicModel,
   outDir: string,
-  request: Omit<PairRequest, 'seed'>,
+  request: Omit<PairRequest, 'seed'> & Pick<PrepareInit, 'append'>,
   signal: AbortSignal,
   onProgress: (progress: PrepareProgress) => void,
 ): Promise<Corpus> {
@@ -112,6 +120,7 @@ export async function openOrPrepare(
     minTrainTokens: limit('trainTokens'),
     maxTrainBytes: request.maxTrainBytes,
     independent: request.independent,
+    append: request.append,
     signal,
     onProgress,
   })

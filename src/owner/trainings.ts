@@ -7,6 +7,8 @@ import { type JobRunner, resultOf } from '../lib/jobs.ts'
 import { SharedWork } from '../lib/shared-work.ts'
 import { Turns, type Waiting } from '../lib/turns.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
+import type { KeptReport } from '../privacy/audit-report.ts'
+import type { AuditProgress, AuditRequest } from './audit-training.ts'
 import type { PairExport } from './export-pair.ts'
 import type { BytesDone, ExportRequest, OwnerJobs } from './owner-jobs.ts'
 import type { PackedTraining, PackProgress, PackRequest } from './pack-training.ts'
@@ -134,6 +136,11 @@ export class Trainings {
     onProgress?: (progress: PackProgress) => void,
   ): Promise<PackedTraining> {
     return resultOf(this.#withReplay('pack', request, this.#either(signal)), onProgress)
+  }
+
+  /** Attack a finished training with the text that it was trained on. @throws as `auditReleased`. */
+  audit(request: AuditRequest, signal: AbortSignal): AsyncGenerator<AuditProgress, KeptReport, void> {
+    return this.#jobs.run('audit', request, this.#either(signal))
   }
 
   async *#prepareAndTrain(

@@ -20,6 +20,7 @@ import { Fields } from '../lib/fields.ts'
 import { type FileRef, readFileRef } from '../lib/file-ref.ts'
 import type { FloatDtype } from '../lib/float-formats.ts'
 import { limit } from '../lib/limits.ts'
+import { type AuditStatement, checkAuditedFacts, readAudit } from './manifest-audit.ts'
 import { checkPrivateFacts, type PrivacyStatement, readPrivacy } from './manifest-privacy.ts'
 import { type ExpertShape, expertDataBytes, tensorsPerLayer } from './tensor-names.ts'
 
@@ -40,6 +41,8 @@ export interface Manifest extends ChainLink {
   readonly eval: readonly EvalResult[]
   /** Undefined if the publisher does not state whether anything protects its text. */
   readonly privacy?: PrivacyStatement
+  /** Undefined if the publisher did not audit the expert. */
+  readonly audit?: AuditStatement
   /** SPDX expression. */
   readonly license: string
   /** The subject of the text, for people to read. */
@@ -105,6 +108,7 @@ export function decodeManifest(bytes: Uint8Array): Manifest {
     training: readTraining(fields.object('training')),
     eval: fields.list('eval', EVAL_SETS.length, readEval),
     ...(fields.has('privacy') ? { privacy: readPrivacy(fields.object('privacy')) } : {}),
+    ...(fields.has('audit') ? { audit: readAudit(fields.object('audit')) } : {}),
     license: fields.text('license', 64, SPDX),
     domain: readLabel(fields, 'domain', 80),
     ext: readExtension(fields, json),
@@ -115,6 +119,7 @@ export function decodeManifest(bytes: Uint8Array): Manifest {
   }
   checkFileSize(manifest)
   checkPrivateFacts(manifest.privacy, manifest)
+  checkAuditedFacts(manifest.audit, manifest.privacy)
   return manifest
 }
 

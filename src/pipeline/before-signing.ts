@@ -52,9 +52,9 @@ export async function draftOf(
   } finally {
     await rm(scratch, { force: true }) // A thread that died has left it.
   }
-  const { statistics, result, shape, file } = packed
+  const { statistics, result, shape, file, audit } = packed
   const link = await statements.next()
-  const description = { shape, file: file.ref }
+  const description = { shape, file: file.ref, audit }
   const context = manifestContext(parts)
   const manifest = describeExpert(context, publish, statistics, description, result, link, packed.tunedRuns)
   // Fail before minutes of measuring if the manifest cannot be encoded, or if the roster has ended and no member would

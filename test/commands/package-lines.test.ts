@@ -46,6 +46,19 @@ describe('the state of a package without a verdict', () => {
   })
 })
 
+describe('the audit of a package', () => {
+  const canaries = { count: 100, seed: 1, guesses: 50, right: 40, epsilonLowMicro: 900_000 }
+  it.each([
+    [{}, 'audited; '],
+    [{ canaries }, 'audited, epsilon at least 0.90; '],
+    [{ canaries: { ...canaries, epsilonLowMicro: 0 } }, 'audited; '],
+    [{ acceptedRisk: 'all have consented' }, 'audited, its owner accepted the risk: all have consented; '],
+  ])('%j reads as %s', (found, words) => {
+    const audit = { report: digestOf(utf8('report')), ...found }
+    expect(packageLine(report('accepted', { audit }))).toContain(`; ${words}`)
+  })
+})
+
 describe('a line about a package', () => {
   it.each<[ReportedState, Partial<PackageReport>, string]>([
     ['accepted', {}, 'accepted'],
@@ -65,7 +78,7 @@ describe('a line about a package', () => {
   ])('that is %s says so, and what its manifest says', (state, changes, words) => {
     const line = packageLine(report(state, changes))
     expect(line).toContain(
-      `Archive/law: ${words}; 2.4 MB; CC-BY-4.0; domain "court decisions"; privacy not stated; consent until 2027-01-15`,
+      `Archive/law: ${words}; 2.4 MB; CC-BY-4.0; domain "court decisions"; privacy not stated; not audited; consent until 2027-01-15`,
     )
   })
 

@@ -3,11 +3,13 @@ import { PassThrough } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { runProgram } from '../../src/cli/program.ts'
 import { EXPERTS } from '../../src/commands/experts.ts'
+import { packageLine } from '../../src/commands/package-lines.ts'
 import type { PublishResult } from '../../src/commands/publish.ts'
 import { PUBLISH } from '../../src/commands/publish.ts'
 import { releaseLines } from '../../src/commands/release-lines.ts'
 import type { NodeEvent } from '../../src/node/events.ts'
 import type { FlexMeshNode } from '../../src/node/node.ts'
+import type { PackageReport } from '../../src/node/packages.ts'
 import { trained } from '../support/command-homes.ts'
 import { flexmesh } from '../support/command-line.ts'
 import { cleanUp } from '../support/folders.ts'
@@ -36,7 +38,7 @@ describe('the command publish', () => {
   afterEach(() => net.close())
 
   const publish = (options: object = {}): Promise<PublishResult> =>
-    run<PublishResult>(hospital, 'publish', { name: 'ward', ...options })
+    run<PublishResult>(hospital, 'publish', { name: 'ward', noAudit: true, ...options })
 
   it('says what leaves, to whom, until when, and how to undo it', async () => {
     const { id, summary } = await publish({ domain: 'wards' })
@@ -53,10 +55,26 @@ describe('the command publish', () => {
       /statistics +how often each of 4096 tokens occurs in the text, over \d+ documents, exact/,
     )
     expect(lines).toMatch(/domain "wards", \d+ documents, \d+ tokens, 1 steps, .* bits per byte on own text/)
+    expect(lines).toMatch(/audit +none, and the package says so/)
     expect(lines).toContain('LicenseRef-consortium-only\n')
     expect(lines).toMatch(/to +Archive; also to institutions that join later/)
     expect(lines).toContain(`until       ${until}`)
     expect(lines).toContain('flexmesh withdraw ward')
+  })
+
+  it('says what the audit found, and other members read it', async () => {
+    const { id, summary } = await publish({ noAudit: false })
+    const lines = PUBLISH.words({ ...(id === undefined ? {} : { id }), summary }, PLAIN).join('\n')
+    expect(lines).toMatch(
+      /audit +no canaries; 0 of \d+ pieces of training text extracted; \d+ of \d+ recognised at 1 % false accusations; report [0-9a-f]{12}/,
+    )
+    const { packages } = await run<{ packages: PackageReport[] }>(hospital, 'experts', {})
+    expect(packages[0]?.audit).toEqual(summary.audit)
+    expect(packages.map(packageLine).join('\n')).toContain('; audited; ')
+  })
+
+  it('refuses a reason for a risk that no audit measures', async () => {
+    await expect(publish({ acceptRisk: 'no matter' })).rejects.toMatchObject({ code: 'usage' })
   })
 
   it('says the same with --dry-run, and publishes nothing', async () => {

@@ -97,6 +97,8 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
         ),
         test('node/refusals.test.ts', "'gate-share'"),
       ],
+    'They are absent from a training with a guarantee, because they are exact figures of the text: a manifest with `privacy.mechanism` `dp-sgd` MUST NOT have them.':
+      vectors('audit-of-a-guarantee', 'audit-figures-outside-of-a-guarantee'),
     'Because an exact figure of the text would be outside of the guarantee, a manifest with `dp-sgd` MUST have 0 in `training.documents` and `training.tokens`, and no `eval` of the set `own`; and if it has router statistics, neither `statisticsNoiseMicro` nor `expert.statisticsEpsilonMilli` is 0.':
       vectors(
         'privacy-documents',

@@ -257,6 +257,7 @@ function jobsOf(publicModel: PublicModel, blobs: BlobStore): NodeJobRunner {
         result: { name, steps: 1, tokens: 1, documents: 1, replayShareMilli: 0, statisticsDocuments: 0 },
         tunedRuns: 1,
         derivation: undefined,
+        audit: undefined,
       }
     },
     publicStatistics: async () => ({ tokens: new Float32Array(publicModel.config.vocabSize) }),

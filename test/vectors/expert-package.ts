@@ -18,6 +18,7 @@ import { decodeHead } from '../../src/statements/head.ts'
 import { decodeReceipt } from '../../src/statements/receipt.ts'
 import { decodeWithdrawal } from '../../src/statements/withdrawal.ts'
 import { unpackExpert } from '../support/package-bytes.ts'
+import { auditVectors } from './expert-package/audit.ts'
 import { chainVectors } from './expert-package/chain.ts'
 import { chunkVectors } from './expert-package/chunks.ts'
 import { CONSORTIUM, forkVectors } from './expert-package/fork.ts'
@@ -45,6 +46,7 @@ function makeVectors(): Record<string, Vector> {
     ...sharesVectors(),
     ...manifestVectors(),
     ...privacyVectors(),
+    ...auditVectors(),
     ...envelopeVectors(),
     ...declaredStatisticsVectors(),
     ...judgedPrivacyVectors(),
