@@ -2,9 +2,13 @@
 import { parseArgs } from 'node:util'
 import type { CommandForm, CommandRow } from '../commands/command.ts'
 import type { Invocation, Option, ParameterTable } from '../commands/parameters.ts'
+import { editDistance } from '../lib/edit-distance.ts'
 import { InputError } from '../lib/errors.ts'
 import { GLOBAL_PARAMETERS } from './context.ts'
-import { type Command, commandNamed } from './table.ts'
+import { type Command, COMMANDS, commandNamed } from './table.ts'
+
+/** Maximum number of wrong, missing and extra letters of a misspelled command. */
+const MAX_TYPOS = 2
 
 /** A command line whose command and options exist; the values of options are not checked yet. */
 export interface ParsedLine {
@@ -23,7 +27,9 @@ export async function parseCommandLine(argv: readonly string[]): Promise<ParsedL
   const name = argv.slice(0, words).join(' ')
   const row = commandNamed(name)
   if (row === undefined) {
-    throw new InputError('usage', `unknown command "${name}"; "flexmesh help" lists the commands`)
+    const close = closest(name)
+    const hint = close === undefined ? '' : `, did you mean "${close}"?`
+    throw new InputError('usage', `unknown command "${name}"${hint}; "flexmesh help" lists the commands`)
   }
   const command = await row.load()
   const options = optionsOf(command).map(({ name, type, multiple = false }) => [name, { type, multiple }])
@@ -49,6 +55,14 @@ export async function parseCommandLine(argv: readonly string[]): Promise<ParsedL
       error,
     )
   }
+}
+
+/** The command whose name is most like a misspelled one; undefined if none is. */
+function closest(name: string): string | undefined {
+  const [best] = COMMANDS.map((row) => ({ name: row.name, distance: editDistance(name, row.name) }))
+    .filter(({ distance }) => distance <= MAX_TYPOS)
+    .sort((a, b) => a.distance - b.distance)
+  return best?.name
 }
 
 /** @throws InputError `usage` for words that the command would not read. */

@@ -22,12 +22,19 @@ export async function runProgram(
   const [first = 'help'] = argv
   let output = createOutput(streams, false)
   try {
-    if (['help', '--help', '-h'].includes(first)) {
+    if (['version', '--version', '-V'].includes(first)) {
+      const { packageVersion } = await import('./version.ts')
+      output.say(`flexmesh ${await packageVersion()}, Node ${process.versions.node}`)
+      return 0
+    }
+    const isHelp = ['help', '--help', '-h'].includes(first)
+    if (isHelp && argv.length < 2) {
       for (const line of programHelp()) output.say(line)
       return 0
     }
     const { optionsOf, parseCommandLine } = await import('./arguments.ts')
-    const { row, command, invocation } = await parseCommandLine(argv)
+    const line = isHelp ? [...argv.slice(1), '--help'] : argv.map((word) => (word === '-h' ? '--help' : word))
+    const { row, command, invocation } = await parseCommandLine(line)
     if (invocation.values['help'] === true) {
       for (const line of commandHelp(row, command, optionsOf(command))) output.say(line)
       return 0

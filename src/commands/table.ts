@@ -13,6 +13,12 @@ const PLAIN: Style = { color: false }
 
 export const MEMBERSHIP_COMMANDS: readonly NodeRow[] = [
   {
+    name: 'status',
+    isReadOnly: true,
+    summary: 'show the node on one screen, and what waits for you',
+    load: async () => (await import('./status.ts')).STATUS,
+  },
+  {
     name: 'invite',
     summary: 'print one line of text that lets one institution join',
     isConsortiumCommand: true,

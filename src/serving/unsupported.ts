@@ -3,6 +3,7 @@
  * nothing. Implements the table of protocols/inference-api, section "Requests". Knows nothing about the members that are
  * supported.
  */
+import { editDistance } from '../lib/edit-distance.ts'
 import { bad, shown } from './request-fields.ts'
 
 interface Unsupported {
@@ -110,18 +111,4 @@ function looksLikeChoiceOfExperts(name: string): boolean {
   return (
     lower.includes('expert') || CHOICE_OF_EXPERTS.some((known) => editDistance(lower, known) <= MAX_TYPOS)
   )
-}
-
-/** Levenshtein's distance: number of characters to insert, delete or replace. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      next.push(Math.min(replaced, (row[j] as number) + 1, (next[j - 1] as number) + 1))
-    }
-    row = next
-  }
-  return row[b.length] as number
 }

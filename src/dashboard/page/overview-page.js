@@ -3,17 +3,16 @@ import { html } from './html.js'
 import { jobs, useCommand, useRead } from './node.js'
 import { explain, isUnderWay, stateOf } from './package-state.js'
 import { Badge, Loading, Mark, Panel } from './parts.js'
-import { count, daysUntil, duration } from './words.js'
-
-const ROSTER_WARNING_DAYS = 30
+import { count, duration } from './words.js'
 
 export function Overview() {
   const members = useCommand('members')
+  const status = useCommand('status', {}, 5000)
   const experts = useCommand('experts')
   const running = useCommand('jobs', {}, 5000)
-  if (members.value === undefined || experts.value === undefined)
-    return html`<${Loading} error=${members.error ?? experts.error} />`
-  const waiting = attention(members.value, experts.value)
+  if (members.value === undefined || experts.value === undefined || status.value === undefined)
+    return html`<${Loading} error=${members.error ?? experts.error ?? status.error} />`
+  const waiting = status.value.attention
   const active = members.value.members.filter(({ revoked }) => !revoked)
   const connected = active.filter((one) => one.connected)
   return html`
@@ -24,8 +23,8 @@ export function Overview() {
           waiting.length === 0
             ? html`<p class="quiet">Nothing.</p>`
             : html`<ul class="list">${waiting.map(
-                ({ text, href, kind }) =>
-                  html`<li key=${text}><${Badge} kind=${kind}><a href=${href}>${text}</a><//></li>`,
+                ({ text, page, level }) =>
+                  html`<li key=${text}><${Badge} kind=${level}><a href=${`#/${page}`}>${text}</a><//></li>`,
               )}</ul>`
         }
       <//>
@@ -52,7 +51,7 @@ export function Overview() {
 }
 
 function Health({ waiting }) {
-  const bad = waiting.filter(({ kind }) => kind === 'bad').length
+  const bad = waiting.filter(({ level }) => level === 'bad').length
   const kind = bad > 0 ? 'bad' : waiting.length > 0 ? 'warn' : 'good'
   const words =
     waiting.length === 0
@@ -80,38 +79,4 @@ function Running({ jobs: state, packages }) {
     ? html`<p class="quiet">Nothing is being computed.</p>`
     : html`<ul class="list">${lines.map((line) => html`<li key=${line}>${line}</li>`)}</ul>
         ${left[0] !== undefined && html`<p class="quiet">${duration(left[0])} left</p>`}`
-}
-
-/** What a person should look at, the worst first: `{ text, href, kind }`. */
-function attention(members, experts) {
-  const items = []
-  for (const { institution, obstacle } of members.requests)
-    items.push({
-      text: `${institution} applies for membership${obstacle === undefined ? '' : ', which is not possible as it stands'}`,
-      href: '#/consortium',
-      kind: 'warn',
-    })
-  if (members.rosterDaysLeft < ROSTER_WARNING_DAYS)
-    items.push({
-      text:
-        members.rosterDaysLeft < 0
-          ? 'the membership of everyone has ended and must be renewed'
-          : `the membership of everyone ends in ${count(members.rosterDaysLeft, 'day')}`,
-      href: '#/consortium',
-      kind: members.rosterDaysLeft < 0 ? 'bad' : 'warn',
-    })
-  for (const one of experts.packages) {
-    const name = `${one.institution ?? 'unknown'}/${one.expert ?? ''}`
-    if (one.state === 'disk-full')
-      items.push({ text: `no disk space for ${name}`, href: '#/experts', kind: 'bad' })
-    if (one.progress?.needsOperator)
-      items.push({ text: `${name} could not be judged and waits for you`, href: '#/experts', kind: 'bad' })
-  }
-  for (const { expert, institution, isOwn, expiresAt } of experts.ending)
-    items.push({
-      text: `consent for ${isOwn ? 'your' : `${institution}'s`} expert ${expert} ends in ${count(Math.max(0, daysUntil(expiresAt)), 'day')}`,
-      href: '#/experts',
-      kind: 'warn',
-    })
-  return items.sort((a, b) => (a.kind === 'bad' ? 0 : 1) - (b.kind === 'bad' ? 0 : 1))
 }

@@ -1,0 +1,87 @@
+/** The command `completion`: a script that completes commands and options in a shell. Built from the table of commands. */
+import { oneOf, positional } from '../commands/parameters.ts'
+import { optionsOf } from './arguments.ts'
+import { localCommand } from './local-command.ts'
+import { COMMANDS } from './table.ts'
+
+const SHELLS = ['bash', 'zsh', 'fish'] as const
+
+interface Completed {
+  readonly name: string
+  readonly summary: string
+  /** With the leading "--". */
+  readonly options: readonly { readonly name: string; readonly help: string }[]
+}
+
+export const COMPLETION = localCommand({
+  name: 'completion',
+  usage: 'completion bash|zsh|fish',
+  parameters: { shell: positional(oneOf(...SHELLS), 'name the shell: bash, zsh or fish') },
+  async work({ output }, { shell }) {
+    const commands: Completed[] = []
+    for (const { name, summary, load } of COMMANDS) {
+      const options = optionsOf(await load()).map((one) => ({ name: `--${one.name}`, help: one.help }))
+      commands.push({ name, summary, options })
+    }
+    const script = SCRIPTS[shell](commands)
+    output.result({ script }, script.split('\n'))
+  },
+})
+
+const SCRIPTS: Readonly<Record<(typeof SHELLS)[number], (commands: readonly Completed[]) => string>> = {
+  bash: (commands) => `# source <(flexmesh completion bash)
+_flexmesh() {
+  local word=\${COMP_WORDS[COMP_CWORD]} command=\${COMP_WORDS[1]}
+  if [ "$command" = consortium ] && [ "$COMP_CWORD" -gt 1 ]; then command="consortium \${COMP_WORDS[2]}"; fi
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    COMPREPLY=($(compgen -W "${firstWords(commands).join(' ')}" -- "$word"))
+    return
+  fi
+  case "$command" in
+${commands.map(({ name, options }) => `    ${quoted(name)}) COMPREPLY=($(compgen -W "${options.map((one) => one.name).join(' ')}" -- "$word")) ;;`).join('\n')}
+  esac
+  if [ \${#COMPREPLY[@]} -eq 0 ]; then COMPREPLY=($(compgen -f -- "$word")); fi
+}
+complete -o filenames -F _flexmesh flexmesh`,
+  zsh: (commands) => `#compdef flexmesh
+# source <(flexmesh completion zsh)
+_flexmesh() {
+  if (( CURRENT == 2 )); then
+    local -a names=(${commands.map(({ name, summary }) => quoted(`${name.split(' ')[0]}:${summary.replaceAll(':', ' ')}`)).join(' ')})
+    _describe command names
+    return
+  fi
+  local command=$words[2]
+  [[ $command == consortium ]] && command="consortium $words[3]"
+  local -a options
+  case "$command" in
+${commands.map(({ name, options }) => `    ${quoted(name)}) options=(${options.map((one) => quoted(`${one.name}:${one.help.replaceAll(':', ' ')}`)).join(' ')}) ;;`).join('\n')}
+  esac
+  _describe option options
+  _files
+}
+compdef _flexmesh flexmesh`,
+  fish: (commands) =>
+    [
+      '# flexmesh completion fish | source',
+      ...commands.flatMap(({ name, summary, options }) => {
+        const [first = ''] = name.split(' ')
+        return [
+          `complete -c flexmesh -n __fish_use_subcommand -a ${quoted(first)} -d ${quoted(summary)}`,
+          ...options.map(
+            (one) =>
+              `complete -c flexmesh -n ${quoted(`__fish_seen_subcommand_from ${first}`)} -l ${one.name.slice(2)} -d ${quoted(one.help)}`,
+          ),
+        ]
+      }),
+    ].join('\n'),
+}
+
+function firstWords(commands: readonly Completed[]): string[] {
+  return [...new Set(commands.map(({ name }) => name.split(' ')[0] as string))]
+}
+
+/** A word in single quotes, as all three shells read it. */
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`
+}

@@ -1,0 +1,141 @@
+/**
+ * The command `status`: the node on one screen, and what waits for a person. The dashboard shows the same list, so a
+ * new reason to look at the node is added here only.
+ */
+import { fileSystemSize } from '../lib/free-space.ts'
+import { gigabytes } from '../lib/memory.ts'
+import type { FlexMeshNode } from '../node/node.ts'
+import type { PackageReport } from '../node/packages.ts'
+import { nodeCommand } from './command.ts'
+import { activityLine } from './jobs.ts'
+import { duration, table } from './terminal.ts'
+
+const DAY_SECONDS = 86_400
+/** Days before the end of the roster from which on the operator is told. */
+const ROSTER_WARNING_DAYS = 30
+/** Free disk space below which the operator is told, bytes: a whole expert of the smallest published models. */
+const LOW_DISK = 2e9
+
+/** Something that a person should look at. */
+export interface Attention {
+  /** `bad` if the node cannot do its work until somebody acts. */
+  readonly level: 'bad' | 'warn'
+  readonly text: string
+  /** Page of the dashboard on which to act. */
+  readonly page: 'consortium' | 'experts' | 'network'
+  /** What to run on the command line; absent if there is no command for it. */
+  readonly command?: string
+}
+
+export const STATUS = nodeCommand({
+  name: 'status',
+  usage: 'status',
+  parameters: {},
+  async *run(node) {
+    const packages = await node.packages()
+    const counts: Record<string, number> = {}
+    for (const { state } of packages) counts[state] = (counts[state] ?? 0) + 1
+    const { digest, experts } = node.composer.served.composition
+    const { members } = node.membership.roster()
+    const active = members.filter(({ revoked }) => revoked === undefined)
+    const disk = await fileSystemSize(node.paths.root)
+    return {
+      institution: node.settings.institution,
+      peerId: node.identity.peerId,
+      consortium: node.charter.name,
+      isRunning: node.isRunning,
+      addresses: node.addresses(),
+      members: active.length,
+      /** This node counts as connected to itself while it runs. */
+      connected: node.connectedMembers().length + (node.isRunning ? 1 : 0),
+      composition: digest,
+      experts: experts.length,
+      packages: counts,
+      running: node.activities.list(),
+      freeBytes: disk.freeBytes,
+      attention: attentionOf(node, packages, disk.freeBytes),
+    }
+  },
+  words: (status) => [
+    `${status.institution} in ${status.consortium}${status.isRunning ? '' : '; the node is not running, this is what its home folder holds'}`,
+    ...table([
+      ['peer id', status.peerId],
+      ['members', `${status.connected} of ${status.members} connected`],
+      ['composition', `public model and ${status.experts} expert${status.experts === 1 ? '' : 's'}`],
+      ['packages', countWords(status.packages)],
+      ['computes', status.running.length === 0 ? 'nothing' : status.running.map(activityLine).join('; ')],
+      ['disk', `${gigabytes(status.freeBytes)} free`],
+    ]),
+    ...(status.attention.length === 0
+      ? ['everything is well']
+      : status.attention.map(
+          ({ level, text, command }) =>
+            `${level === 'bad' ? 'PROBLEM' : 'to do'}: ${text}${command === undefined ? '' : `; run: ${command}`}`,
+        )),
+  ],
+})
+
+/** The worst first. */
+function attentionOf(
+  node: FlexMeshNode,
+  packages: readonly PackageReport[],
+  freeBytes: number,
+): Attention[] {
+  const list: Attention[] = []
+  const { membership } = node
+  if (node.isCopied) {
+    list.push({
+      level: 'bad',
+      page: 'network',
+      text: 'this home was copied or restored from a backup; it signs nothing until a member has told what it holds',
+    })
+  }
+  const left = Math.floor((membership.roster().expiresAt - node.now()) / DAY_SECONDS)
+  if (left < ROSTER_WARNING_DAYS) {
+    list.push({
+      level: left < 0 ? 'bad' : 'warn',
+      page: 'consortium',
+      text: `the membership of everyone ${left < 0 ? 'has ended' : `ends in ${left} day${left === 1 ? '' : 's'}`}`,
+      command: 'flexmesh renew',
+    })
+  }
+  for (const { institution, peerId } of membership.invitations.requests()) {
+    list.push({
+      level: 'warn',
+      page: 'consortium',
+      text: `${institution} applies for membership`,
+      command: `flexmesh approve ${peerId}`,
+    })
+  }
+  for (const { id, state, progress, institution, expert } of packages) {
+    const name = `${institution ?? 'unknown'}/${expert ?? 'unknown'}`
+    if (state === 'disk-full') {
+      list.push({ level: 'bad', page: 'experts', text: `the disk has no room for ${name}` })
+    } else if (progress?.kind === 'failed' && progress.needsOperator === true) {
+      list.push({
+        level: 'bad',
+        page: 'experts',
+        text: `${name} could not be judged: ${progress.reason}`,
+        command: `flexmesh accept ${id}`,
+      })
+    }
+  }
+  for (const { expert, publisher, daysLeft } of node.endingConsents()) {
+    const isOwn = publisher === node.identity.peerId
+    list.push({
+      level: 'warn',
+      page: 'experts',
+      text: `the consent for ${isOwn ? 'your expert' : `${membership.institutionOf(publisher)}'s expert`} ${expert} ends in ${duration(Math.max(0, daysLeft) * DAY_SECONDS)}`,
+      ...(isOwn ? { command: `flexmesh publish ${expert}` } : {}),
+    })
+  }
+  if (freeBytes < LOW_DISK) {
+    list.push({ level: 'warn', page: 'experts', text: `only ${gigabytes(freeBytes)} of disk space are free` })
+  }
+  return list.sort((a, b) => Number(a.level === 'warn') - Number(b.level === 'warn'))
+}
+
+function countWords(counts: Readonly<Record<string, number>>): string {
+  const words = Object.entries(counts).map(([state, n]) => `${n} ${state.replaceAll('-', ' ')}`)
+  return words.length === 0 ? 'none' : words.join(', ')
+}
