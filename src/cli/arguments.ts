@@ -5,7 +5,7 @@ import type { Invocation, Option, ParameterTable } from '../commands/parameters.
 import { editDistance } from '../lib/edit-distance.ts'
 import { InputError } from '../lib/errors.ts'
 import { GLOBAL_PARAMETERS } from './context.ts'
-import { type Command, COMMANDS, commandNamed } from './table.ts'
+import { COMMANDS, type Command, commandNamed } from './table.ts'
 
 /** Maximum number of wrong, missing and extra letters of a misspelled command. */
 const MAX_TYPOS = 2

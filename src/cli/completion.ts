@@ -1,7 +1,6 @@
-/** The command `completion`: a script that completes commands and options in a shell. Built from the table of commands. */
-import { oneOf, positional } from '../commands/parameters.ts'
+/** Scripts that complete commands and options in a shell, built from the table of commands. */
+import { usage } from '../commands/parameters.ts'
 import { optionsOf } from './arguments.ts'
-import { localCommand } from './local-command.ts'
 import { COMMANDS } from './table.ts'
 
 const SHELLS = ['bash', 'zsh', 'fish'] as const
@@ -13,20 +12,17 @@ interface Completed {
   readonly options: readonly { readonly name: string; readonly help: string }[]
 }
 
-export const COMPLETION = localCommand({
-  name: 'completion',
-  usage: 'completion bash|zsh|fish',
-  parameters: { shell: positional(oneOf(...SHELLS), 'name the shell: bash, zsh or fish') },
-  async work({ output }, { shell }) {
-    const commands: Completed[] = []
-    for (const { name, summary, load } of COMMANDS) {
-      const options = optionsOf(await load()).map((one) => ({ name: `--${one.name}`, help: one.help }))
-      commands.push({ name, summary, options })
-    }
-    const script = SCRIPTS[shell](commands)
-    output.result({ script }, script.split('\n'))
-  },
-})
+/** Lines of the script. @throws InputError `usage` for a shell that is not supported. */
+export async function completionScript(given: string | undefined): Promise<string[]> {
+  const shell = SHELLS.find((one) => one === given)
+  if (shell === undefined) throw usage(`completion: expected ${SHELLS.join(', ')}, got "${given ?? ''}"`)
+  const commands: Completed[] = []
+  for (const { name, summary, load } of COMMANDS) {
+    const options = optionsOf(await load()).map((one) => ({ name: `--${one.name}`, help: one.help }))
+    commands.push({ name, summary, options })
+  }
+  return SCRIPTS[shell](commands).split('\n')
+}
 
 const SCRIPTS: Readonly<Record<(typeof SHELLS)[number], (commands: readonly Completed[]) => string>> = {
   bash: (commands) => `# source <(flexmesh completion bash)

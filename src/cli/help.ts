@@ -3,12 +3,19 @@ import type { CommandForm, CommandRow } from '../commands/command.ts'
 import type { Option } from '../commands/parameters.ts'
 import { COMMANDS } from './table.ts'
 
+/** What the program tells about itself. */
+const PROGRAM: readonly (readonly [string, string])[] = [
+  ['help COMMAND', 'show the options of a command'],
+  ['completion SHELL', 'print a script that completes commands in bash, zsh or fish'],
+  ['version', 'print the version'],
+]
+
 /** The list of all commands. */
 export function programHelp(): string[] {
   return [
     'flexmesh: institutions build a mixture-of-experts language model together; their text stays with them',
     '',
-    ...columns(COMMANDS.map(({ name, summary }) => [name, summary])),
+    ...columns([...COMMANDS.map(({ name, summary }): [string, string] => [name, summary]), ...PROGRAM]),
     '',
     '"flexmesh COMMAND --help" shows the options of a command.',
   ]

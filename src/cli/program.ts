@@ -27,6 +27,11 @@ export async function runProgram(
       output.say(`flexmesh ${await packageVersion()}, Node ${process.versions.node}`)
       return 0
     }
+    if (first === 'completion') {
+      const { completionScript } = await import('./completion.ts')
+      for (const line of await completionScript(argv[1])) output.say(line)
+      return 0
+    }
     const isHelp = ['help', '--help', '-h'].includes(first)
     if (isHelp && argv.length < 2) {
       for (const line of programHelp()) output.say(line)

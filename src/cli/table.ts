@@ -64,11 +64,6 @@ export const COMMANDS: readonly CommandRow<Command>[] = [
     summary: 'show what this machine offers and what is missing',
     load: async () => (await import('./doctor.ts')).DOCTOR,
   },
-  {
-    name: 'completion',
-    summary: 'print a script that completes commands and options in bash, zsh or fish',
-    load: async () => (await import('./completion.ts')).COMPLETION,
-  },
 ]
 
 /** Undefined for a name that no command has. */

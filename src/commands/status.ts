@@ -76,11 +76,7 @@ export const STATUS = nodeCommand({
 })
 
 /** The worst first. */
-function attentionOf(
-  node: FlexMeshNode,
-  packages: readonly PackageReport[],
-  freeBytes: number,
-): Attention[] {
+function attentionOf(node: FlexMeshNode, packages: readonly PackageReport[], freeBytes: number): Attention[] {
   const list: Attention[] = []
   const { membership } = node
   if (node.isCopied) {
