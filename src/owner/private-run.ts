@@ -11,7 +11,7 @@ import { planPrivacy } from '../privacy/private-plan.ts'
 import { type Compiled, type Engine, sizeOf } from '../tensor/engine.ts'
 import { type Trainables, trainableShapes } from '../training/pair.ts'
 import { PrivateGradients, type PrivateStep } from '../training/private-gradients.ts'
-import { compilePrivatePairSteps } from '../training/private-pair.ts'
+import { compilePrivatePairSteps, type UnitShape } from '../training/private-pair.ts'
 import type { Schedule } from '../training/schedule.ts'
 import type { GradientSource } from '../training/train.ts'
 import type { TrainingPlan } from '../training/training-plan.ts'
@@ -33,6 +33,7 @@ export interface PreparedRun {
 }
 
 export interface PrivateRun {
+  readonly units: readonly Unit[]
   /** Number of tokens of own text that all steps are expected to read together. */
   readonly tokensRead: number
   schedule(usual: Schedule): Schedule
@@ -72,12 +73,9 @@ export async function privateRun(
   const publicUnits = Math.round((planned.expectedBatch * share) / (1 - share))
   const publicWindows = async (step: number): Promise<UnitWindows[]> =>
     (await start.publicWindows(step, publicUnits)).map((window) => [window])
-  const shapes = [...new Set([1, windows])].map((most) => ({
-    units: Math.max(1, Math.floor(plan.rows / most)),
-    windows: most,
-    T,
-  }))
+  const shapes = unitShapes(plan.rows, windows, T)
   return {
+    units,
     tokensRead: Math.round(steps * planned.expectedBatch * meanTokens(units, windows * T)),
     schedule: (usual) => ({
       ...usual,
@@ -87,7 +85,7 @@ export async function privateRun(
     prepare: async (engine, { config, weights }, trainables, options) => {
       const all = await compilePrivatePairSteps(engine, config, weights, zeroRows(config), shapes, options)
       const compiled: PrivateStep[] = shapes.map((shape, i) => ({ compiled: all[i] as Compiled, shape }))
-      const single = compiled[0] as PrivateStep
+      const single = compiled[1] as PrivateStep
       const clip =
         begun?.clip ?? privacy.clip ?? (await publicNorm(single, trainables, await publicWindows(-1)))
       const parameters = begun ?? { ...planned, clip }
@@ -108,6 +106,15 @@ export async function privateRun(
       return { parameters, source, compiled: { dispose } }
     },
   }
+}
+
+/** Shapes for units of half a window, of one window and of several: short ones must not be padded to the longest. */
+function unitShapes(rows: number, windows: number, T: number): UnitShape[] {
+  const shapes = [
+    { units: 2 * rows, windows: 1, T: T / 2 },
+    { units: rows, windows: 1, T },
+  ]
+  return windows === 1 ? shapes : [...shapes, { units: Math.max(1, Math.floor(rows / windows)), windows, T }]
 }
 
 /** Median norm of the gradients of public units at the start, which costs no privacy. */

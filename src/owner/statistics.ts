@@ -4,6 +4,7 @@ import type { PublicModel } from '../checkpoint/public-model.ts'
 import { fromFloat32, readSafetensors, toFloat32, writeSafetensors } from '../checkpoint/safetensors.ts'
 import type { Corpus } from '../data/corpus.ts'
 import { disjointStretches } from '../data/token-file.ts'
+import { readUnit, type Unit } from '../data/unit-index.ts'
 import { pathExists, readFileBounded, writeFileAtomic } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
@@ -46,6 +47,25 @@ export async function ownStatistics(model: PublicModel, corpus: Corpus): Promise
   const documents = await documentsOf(model, corpus)
   if (documents.length < limit('statisticsDocuments')) return undefined
   return { statistics: routerStatistics(model.config.vocabSize, documents), documents: documents.length }
+}
+
+/**
+ * The same of a private training, with one document for every unit, its first tokens, so that noise protects units;
+ * undefined for too few units.
+ */
+export async function unitStatistics(
+  model: PublicModel,
+  { train }: Pick<Corpus, 'train'>,
+  units: readonly Unit[],
+): Promise<OwnStatistics | undefined> {
+  const count = Math.min(units.length, STATISTICS_DOCUMENTS)
+  if (count < limit('statisticsDocuments')) return undefined
+  const documents = await Promise.all(
+    Array.from({ length: count }, (_, i) =>
+      readUnit(train, units[Math.floor((i * units.length) / count)] as Unit, 0, STATISTICS_WINDOW),
+    ),
+  )
+  return { statistics: routerStatistics(model.config.vocabSize, documents), documents: count }
 }
 
 /** The stretches of the training text that statistics average over; see `disjointStretches`. */

@@ -23,7 +23,7 @@ import { SCORED_BYTES } from './held-out.ts'
 import { privateRun } from './private-run.ts'
 import { begunPrivacy, settle } from './private-text.ts'
 import { openReplay } from './replay.ts'
-import { ownStatistics, publicStatistics } from './statistics.ts'
+import { ownStatistics, publicStatistics, unitStatistics } from './statistics.ts'
 import { TRAIN_DEFAULTS } from './train-defaults.ts'
 import { planOf } from './train-plan.ts'
 import { type StepCost, trainSteps } from './train-steps.ts'
@@ -226,12 +226,14 @@ export async function* trainExpert(
     const { trainables, cost } = yield* trainSteps(engine, model, start, dirs, request, plan, run, signal)
     signal.throwIfAborted()
     yield { stage: 'phase', phase: 'score' }
-    // Router statistics would be a release of their own, and calibration would depend on them.
-    const own = run === undefined ? await ownStatistics(model, corpus) : undefined
     const privacy = run === undefined ? undefined : await begunPrivacy(dirs)
+    const own = await (run === undefined
+      ? ownStatistics(model, corpus)
+      : unitStatistics(model, corpus, run.units))
     const trained = {
       ...releasedExpert(config, trainables, embedding.constantRows),
-      statistics: own?.statistics,
+      // Calibration would depend on exact statistics, which are outside of a guarantee.
+      statistics: privacy === undefined ? own?.statistics : undefined,
     }
     const texts = {
       own: await corpus.heldOut(SCORED_BYTES),
@@ -260,6 +262,7 @@ export async function* trainExpert(
       documents: corpus.stats.train.documents,
       replayShareMilli: Math.round(TRAIN_DEFAULTS.replayShare * 1000),
       statisticsDocuments: own?.documents ?? 0,
+      ...(privacy === undefined ? {} : { statisticsPerUnit: 1 }),
       rank: plan.rank,
       ...score,
       ...(calibration === undefined ? {} : { calibration }),
@@ -267,7 +270,7 @@ export async function* trainExpert(
       reading: corpus.stats.reading,
       ...(privacy === undefined ? {} : { privacy }),
     }
-    await saveExpert(config, dirs, expert)
+    await saveExpert(config, dirs, { ...expert, statistics: own?.statistics })
     await saveResult(dirs, result)
     yield {
       stage: 'done',

@@ -187,7 +187,7 @@ export async function saveResult(dirs: TrainingDirs, result: TrainResult): Promi
 
 /**
  * Whether a finished training must be calibrated again for its publication: if it was trained elsewhere, or if it is
- * published without the router statistics with which `train` calibrated it.
+ * published without the router statistics with which `train` calibrated it. A private training is calibrated without.
  * @throws InputError `not-found` before the training has finished.
  */
 export async function needsCalibration(
@@ -195,8 +195,9 @@ export async function needsCalibration(
   name: string,
   withStatistics: boolean,
 ): Promise<boolean> {
-  const { public: scored, statisticsDocuments } = await loadResult(await finishedDirs(trainingRoot, name))
-  return scored === undefined || (!withStatistics && statisticsDocuments > 0)
+  const result = await loadResult(await finishedDirs(trainingRoot, name))
+  const { public: scored, statisticsDocuments, privacy } = result
+  return scored === undefined || (!withStatistics && statisticsDocuments > 0 && privacy === undefined)
 }
 
 /** The trained expert and what its run recorded. @throws InputError `not-found` before the training has finished. */

@@ -21,14 +21,14 @@ import { toUnitBatch, type UnitWindows } from './unit-batch.ts'
  */
 const ROUNDING_MARGIN = 1.001
 
-/** A compiled step for units of up to `shape.windows` windows. */
+/** A compiled step for units of up to `shape.windows` windows of up to `shape.T` + 1 ids. */
 export interface PrivateStep {
   readonly compiled: Compiled
   readonly shape: UnitShape
 }
 
 export interface PrivateGradientsInit {
-  /** By number of windows, ascending; a unit is computed by the first one that it fits. */
+  /** By size, ascending; a unit is computed by the first one that it fits. */
   readonly steps: readonly PrivateStep[]
   readonly parameters: Pick<
     DpParameters,
@@ -49,6 +49,10 @@ export interface PrivateGradientsInit {
 interface Member {
   readonly windows: UnitWindows
   readonly isPublic: boolean
+}
+
+function fits(unit: UnitWindows, { windows, T }: UnitShape): boolean {
+  return unit.length <= windows && unit.every(({ length }) => length <= T + 1)
 }
 
 export class PrivateGradients implements GradientSource {
@@ -98,7 +102,7 @@ export class PrivateGradients implements GradientSource {
     const { parameters, steps, windows, publicWindows, publicUnits } = this.#init
     const waiting = new Map<PrivateStep, Member[]>(steps.map((compiled) => [compiled, []]))
     const place = (member: Member): { members: Member[]; step: PrivateStep } | undefined => {
-      const compiled = steps.find(({ shape }) => member.windows.length <= shape.windows)
+      const compiled = steps.find(({ shape }) => fits(member.windows, shape))
       if (compiled === undefined) throw new RangeError(`no step takes ${member.windows.length} windows`)
       const members = waiting.get(compiled) as Member[]
       members.push(member)

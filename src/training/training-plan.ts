@@ -22,6 +22,11 @@ const FIXED_BYTES = 150e6
  */
 const STORED = { hidden: 14, ffn: 4 }
 const TRANSIENT = { hidden: 8, ffn: 4 }
+/**
+ * The same for the gradients of products that a private step keeps until all norms are known, with a whole FFN and
+ * with factors; computed from the shapes.
+ */
+const KEPT = { whole: { hidden: 1, ffn: 3 }, factors: { hidden: 1, ffn: 2 } }
 /** Arrays of the size of the trained parameters: the parameters, two moments, the gradient and the binding's copy. */
 const ARRAYS = 5
 /**
@@ -97,8 +102,9 @@ function planFor(config: ModelConfig, request: PlanRequest, rank: number): Train
   const trained = total(trainableShapes(config, rank))
   const planOf = (rows: number): TrainingPlan => {
     const microBatches = accumulate * (B / rows)
-    const arrays = FLOAT * trained * (ARRAYS + (microBatches > 1 ? 1 : 0))
-    const bytes = weightBytes + arrays + activationBytes(config, rank, rows, T) + FIXED_BYTES
+    const arrays = FLOAT * trained * (ARRAYS + (microBatches > 1 || request.isPrivate ? 1 : 0))
+    const kept = request.isPrivate ? keptBytes(config, rank, rows, T) : 0
+    const bytes = weightBytes + arrays + activationBytes(config, rank, rows, T) + kept + FIXED_BYTES
     return { rank, isRankChosen: request.rank === undefined, rows, microBatches, bytes, weightBytes, budget }
   }
   const fast = rank > 0 && activationBytes(config, rank, B, T) > SPLIT_BYTES ? SPLIT_TOKENS / T : B
@@ -114,6 +120,18 @@ function activationBytes(config: ModelConfig, rank: number, rows: number, T: num
   const stored = L * (STORED.hidden * C + STORED.ffn * F + 3 * rank)
   const transient = TRANSIENT.hidden * C + TRANSIENT.ffn * F
   return FLOAT * (tokens * (stored + transient) + 3 * headRows(tokens, V) * V)
+}
+
+/**
+ * Bytes that a private step keeps for `rows` rows of T tokens. A unit may have several windows, so products of rows take
+ * up to S S floats for S tokens; where that is more than the gradient, the gradient is computed instead.
+ */
+function keptBytes(config: ModelConfig, rank: number, rows: number, T: number): number {
+  const { hiddenSize: C, intermediateSize: F, numHiddenLayers: L } = config
+  const { hidden, ffn } = rank === 0 ? KEPT.whole : KEPT.factors
+  const tokens = rows * T
+  const products = rank === 0 ? 3 * Math.min(tokens * tokens, rows * F * C) : 0
+  return FLOAT * (L * tokens * (hidden * C + ffn * F) + products)
 }
 
 function total(shapes: ReadonlyMap<string, readonly number[]>): number {

@@ -8,6 +8,7 @@ import type { Encrypter } from '../../src/network/transport.ts'
 import type { FlexMeshNode } from '../../src/node/node.ts'
 import { cleanUp, EXAMPLES } from '../support/folders.ts'
 import { network, publish, run } from '../support/network.ts'
+import { shortText } from '../support/texts.ts'
 import { TINY, tinyModel } from '../support/tiny-model.ts'
 
 const WINDOW = 32
@@ -107,7 +108,7 @@ function readable(sent: readonly Uint8Array[][]): Buffer[] {
   return [...streams, ...payloads]
 }
 
-describe('what three nodes send while they join, train, publish and judge', () => {
+describe('what three nodes send while they join, train, also with privacy, publish and judge', () => {
   /** Everything until all experts are in use everywhere. */
   let honest: Buffer[]
   /** The same, and a manifest with private text in its field `domain`. */
@@ -135,7 +136,13 @@ describe('what three nodes send while they join, train, publish and judge', () =
           await publish(node, name)
         }),
       )
-      await net.accepted(3)
+      const [first] = net.nodes as [FlexMeshNode]
+      // Epsilon 100, so that few steps suffice.
+      const privately = { steps: 2, rank: 1, epsilon: 100_000, batch: 32 }
+      const data = [await shortText('hospital')]
+      await run(first, 'train', { name: 'private', data, ...privately })
+      await publish(first, 'private', { statistics: 'noised', epsilonMilli: 8000 })
+      await net.accepted(4)
       bytes = sent.flat().reduce((sum, part) => sum + part.length, 0)
       honest = readable(sent)
       const [owner, other] = net.nodes as [FlexMeshNode, FlexMeshNode]
