@@ -11,6 +11,7 @@ import { benchExchange } from './bench/exchange/bench.ts'
 import { benchInference } from './bench/inference/bench.ts'
 import { commit, machine } from './bench/machine.ts'
 import { benchMemory } from './bench/memory/bench.ts'
+import { benchPrivacy } from './bench/privacy/bench.ts'
 import { benchSizes } from './bench/sizes/bench.ts'
 import { benchStartup } from './bench/startup/bench.ts'
 import { benchTraining } from './bench/training/bench.ts'
@@ -28,6 +29,7 @@ const BENCHES: Readonly<
   startup: benchStartup,
   memory: benchMemory,
   attacks: benchAttacks,
+  privacy: benchPrivacy,
   sizes: benchSizes,
   paper: benchPaper,
 }
