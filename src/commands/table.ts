@@ -103,6 +103,17 @@ export const PRIVACY_COMMANDS: readonly NodeRow[] = [
     summary: 'show what left this node and to whom; verify or prune the ledger of it',
     load: async () => (await import('./egress.ts')).EGRESS,
   },
+  {
+    name: 'data',
+    isReadOnly: true,
+    summary: 'list every private copy in the home folder, with size, age and mode',
+    load: async () => (await import('./data.ts')).DATA,
+  },
+  {
+    name: 'forget',
+    summary: 'delete all of a training: tokens, checkpoints, held-out text; keeps its published package',
+    load: async () => (await import('./data.ts')).FORGET,
+  },
 ]
 
 export const COMPOSITION_COMMANDS: readonly NodeRow[] = [

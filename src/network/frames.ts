@@ -11,7 +11,7 @@ import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
 import { Deadline } from './deadline.ts'
-import type { Frame, SentObject, StreamAccount } from './egress.ts'
+import type { SentObject, StreamAccount } from './egress.ts'
 import {
   type Bytes,
   BytesFrame,
@@ -20,6 +20,7 @@ import {
   type FrameLimits,
   splitFrames,
 } from './frame-codec.ts'
+import { frameMarker, REFUSAL, refusal } from './frame-objects.ts'
 import { incoming } from './incoming.ts'
 import type { ProtocolRow } from './protocol.ts'
 
@@ -45,10 +46,6 @@ export interface AskOptions {
   readonly account?: StreamAccount | undefined
 }
 
-/** Of so many small frames of an answer, one waits until the egress ledger has those before it. */
-const KEPT_FRAMES = 32
-/** Frames that answer with an error instead. */
-const REFUSAL: SentObject = { kind: 'refusal' }
 const REQUEST: SentObject = { kind: 'request' }
 
 /** Answer one request on an inbound stream with the frames that `handler` yields. Never rejects. */
@@ -100,36 +97,6 @@ export async function answer(
   } finally {
     deadline.clear()
   }
-}
-
-/**
- * @returns tells the account of a stream which object the next frame of an answer is. The promise, if there is one, must
- * resolve before the last piece of the frame is sent: then the other side gets nothing large, and no first frame of an
- * answer, that a killed process would lose from the egress ledger.
- */
-function frameMarker(
-  account: StreamAccount,
-  { id, sends = () => () => ({ kind: id }) }: ProtocolRow,
-  request: unknown,
-): (frame: unknown, pieces: Frame['pieces']) => Promise<void> | undefined {
-  let objectAt: ReturnType<typeof sends> | undefined
-  let index = 0
-  return (frame, pieces) => {
-    if (refusal(frame) !== undefined) {
-      account.begin(REFUSAL, { pieces, protocol: id })
-      return undefined
-    }
-    // The handler has accepted the request when its first frame is here.
-    objectAt ??= sends(request)
-    account.begin(objectAt(index++, frame), { pieces, payload: payloadOf(frame) })
-    return pieces.length > 1 || index % KEPT_FRAMES === 1 ? account.kept() : undefined
-  }
-}
-
-/** The bytes of a frame `{bytes}`, which are the object itself. */
-function payloadOf(frame: unknown): Uint8Array | undefined {
-  const bytes = typeof frame === 'object' && frame !== null && 'bytes' in frame ? frame.bytes : undefined
-  return bytes instanceof Uint8Array ? bytes : undefined
 }
 
 /**
@@ -227,13 +194,6 @@ function abortError({ id }: ProtocolRow, { reason }: AbortSignal): ExchangeError
   return isTimeout
     ? new ExchangeError('timeout', `${id}: the time limit of the caller passed`, { protocol: id }, reason)
     : new ExchangeError('aborted', `${id}: the request was aborted`, { protocol: id }, reason)
-}
-
-/** The code of a frame that refuses. Text that is not a code becomes `protocol`, because it reaches logs. */
-function refusal(value: unknown): string | undefined {
-  if (typeof value !== 'object' || value === null || !('error' in value)) return undefined
-  const { error } = value
-  return typeof error === 'string' && /^[a-z-]{1,40}$/.test(error) ? error : 'protocol'
 }
 
 /** The bytes of a frame `{bytes}`: an envelope, chunk hashes or a chunk. @throws FormatError `bad-field`. */

@@ -9,9 +9,14 @@ import { HASH_BYTES } from '../lib/file-ref.ts'
 import { pathExists } from '../lib/files.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 import { digestOfHashes } from '../store/egress-book.ts'
-import { type ChainReport, checkChain, type EgressAnchor, type EgressFault } from '../store/egress-chain.ts'
+import {
+  ANCHOR_SOURCE,
+  type ChainReport,
+  checkChain,
+  type EgressAnchor,
+  type EgressFault,
+} from '../store/egress-chain.ts'
 import { ownPendingPath } from '../store/egress-files.ts'
-import { ANCHOR_SOURCE } from '../store/egress-ledger.ts'
 import { type EgressBody, type EgressRow, NOBODY } from '../store/egress-row.ts'
 import type { NodeEgress } from './egress.ts'
 

@@ -31,6 +31,7 @@ import { inlineJobs } from '../lib/jobs.ts'
 import { Serial } from '../lib/serial.ts'
 import { parseAddress } from '../network/address.ts'
 import type { Derivation } from '../owner/pack-training.ts'
+import { finishForgetting } from '../owner/private-data.ts'
 import { type PublishRequest, type ReleaseSummary, summarizeRelease } from '../owner/release.ts'
 import { Trainings } from '../owner/trainings.ts'
 import { checkCaughtUp, isBehind, type Publication, type PublishOptions } from '../pipeline/before-signing.ts'
@@ -306,6 +307,7 @@ export class FlexMeshNode {
       const mark = await HomeMark.open(paths.root, catalogue)
       const opened = { identity, settings, publicModel, catalogue, blobs, membership, statements, mark }
       const node = new FlexMeshNode(init, opened)
+      await finishForgetting(node.paths.training)
       await restore(node.#parts)
       return node
     } catch (error) {

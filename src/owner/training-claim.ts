@@ -7,13 +7,14 @@ import { resolve } from 'node:path'
 import { InputError } from '../lib/errors.ts'
 import type { TrainingDirs } from './training-folder.ts'
 
-type Activity = 'train' | 'export' | 'import'
+type Activity = 'train' | 'export' | 'import' | 'forget'
 
 /** What each activity is doing to the training `name`, for the message. */
 const WORDS: Record<Activity, (name: string) => string> = {
   train: (name) => `training "${name}" is running already`,
   export: (name) => `the pair of training "${name}" is being exported`,
   import: (name) => `training "${name}" is being imported`,
+  forget: (name) => `training "${name}" is being deleted`,
 }
 
 /** Activities under way, by folder. */
@@ -28,7 +29,8 @@ export function claimTraining({ dir }: TrainingDirs, name: string, activity: Act
   const folder = resolve(dir)
   const holder = claims.get(folder)
   if (holder !== undefined) {
-    throw new InputError('exists', `${WORDS[holder](name)}; wait until it ends, or choose another --name`)
+    const other = activity === 'forget' ? '' : ', or choose another --name'
+    throw new InputError('exists', `${WORDS[holder](name)}; wait until it ends${other}`)
   }
   claims.set(folder, activity)
   return () => claims.delete(folder)

@@ -12,6 +12,7 @@ import type { AuditProgress, AuditRequest } from './audit-training.ts'
 import type { PairExport } from './export-pair.ts'
 import type { BytesDone, ExportRequest, OwnerJobs } from './owner-jobs.ts'
 import type { PackedTraining, PackProgress, PackRequest } from './pack-training.ts'
+import { forgetTraining } from './private-data.ts'
 import type { TrainedExpert } from './release.ts'
 import type { StartEvent, TrainEvent, TrainRequest } from './train-expert.ts'
 import { claimTraining } from './training-claim.ts'
@@ -92,6 +93,11 @@ export class Trainings {
    */
   claim(name: string): () => void {
     return claimTraining(trainingDirs(this.#root, name), name, 'import')
+  }
+
+  /** See `forgetTraining`. */
+  forget(name: string): Promise<void> {
+    return forgetTraining(this.#root, name)
   }
 
   /**

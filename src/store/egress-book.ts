@@ -25,7 +25,7 @@ export interface EgressBookInit {
   readonly journal: EgressJournal
   /** Unix seconds. */
   readonly now: () => number
-  /** Called when rows could not be kept; they are tried again. */
+  /** Called when rows cannot be kept any more; they are tried again, and it is not called again before that succeeds. */
   readonly onFailure: (error: unknown) => void
 }
 
@@ -45,6 +45,7 @@ export class EgressBook implements EgressSink {
   #closed: EgressBody[] = []
   readonly #timer: ReturnType<typeof setInterval>
   #isDirty = false
+  #isFailing = false
   #needsSync = false
   #syncedAt = performance.now()
   #running: Promise<void> | undefined
@@ -143,7 +144,8 @@ export class EgressBook implements EgressSink {
     } catch (error) {
       this.#closed = [...closed, ...this.#closed]
       this.#isDirty = true
-      onFailure(error)
+      if (!this.#isFailing) onFailure(error)
+      this.#isFailing = true
       return
     }
     this.#needsSync ||= closed.length > 0
@@ -153,8 +155,10 @@ export class EgressBook implements EgressSink {
         this.#syncedAt = performance.now()
         this.#needsSync = false
       }
+      this.#isFailing = false
     } catch (error) {
-      onFailure(error)
+      if (!this.#isFailing) onFailure(error)
+      this.#isFailing = true
     }
   }
 

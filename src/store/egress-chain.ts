@@ -29,6 +29,9 @@ export interface EgressAnchor {
   readonly hash: string
 }
 
+/** Source of the anchor that the catalogue keeps. */
+export const ANCHOR_SOURCE = 'the database of the node'
+
 /** What is wrong, and with which row. */
 export interface EgressFault {
   readonly seq: number

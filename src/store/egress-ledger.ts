@@ -5,45 +5,29 @@
  * the lock of the home may append. Does not know what rows mean.
  */
 import { type FileHandle, open, rm } from 'node:fs/promises'
-import { FormatError, InputError } from '../lib/errors.ts'
+import { InputError } from '../lib/errors.ts'
 import { ensurePrivateDir, mapDiskErrors, PRIVATE_FILE_MODE, syncDir, writeFileAtomic } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
 import { Serial } from '../lib/serial.ts'
-import { isAlive } from '../lib/temporary.ts'
 import type { EgressJournal } from './egress-book.ts'
-import { checkChain, type EgressAnchor } from './egress-chain.ts'
+import { ANCHOR_SOURCE, checkChain, type EgressAnchor } from './egress-chain.ts'
 import {
-  foreignPending,
   headPath,
   ownPendingPath,
-  type PendingRows,
-  readPending,
-  readSegment,
   segmentPath,
   segmentsOf,
   summaryPath,
   writePending,
 } from './egress-files.ts'
-import { type EgressBody, type EgressLine, lineOf, NO_HASH, note, parseLine } from './egress-row.ts'
-import { type EgressSigner, EgressTotals, encodeHead, encodeSummary } from './egress-seals.ts'
+import { type RecoveryInit, recover } from './egress-recovery.ts'
+import { type EgressBody, type EgressLine, lineOf } from './egress-row.ts'
+import { EgressTotals, encodeHead, encodeSummary } from './egress-seals.ts'
 
-/** Keeps the number and the hash of the last flushed row outside the folder of the ledger. */
-export interface AnchorStore {
-  get(): Promise<EgressAnchor | undefined>
-  set(anchor: EgressAnchor): Promise<void>
-}
-
-export interface EgressLedgerInit {
-  readonly dir: string
-  readonly signer: EgressSigner
-  readonly anchor: AnchorStore
-  /** Unix seconds. */
-  readonly now: () => number
+export interface EgressLedgerInit extends RecoveryInit {
   /** Default: `egressSegmentBytes`. */
   readonly segmentBytes?: number
 }
 
-export const ANCHOR_SOURCE = 'the database of the node'
 const DAY_SECONDS = 86_400
 
 export class EgressLedger implements EgressJournal {
@@ -67,31 +51,12 @@ export class EgressLedger implements EgressJournal {
    * missing. @throws InputError `disk-full`, `io`, `permissions`.
    */
   static async open(init: EgressLedgerInit): Promise<EgressLedger> {
-    const { dir, now, anchor } = init
-    await ensurePrivateDir(dir)
-    const left = await leftRows(ownPendingPath(dir))
-    const end = await endOf(dir)
-    const known = await anchor.get()
-    const start = await startOf(init, end.tip, known)
-    const ledger = new EgressLedger(init, start.tip)
-    if (end.cut !== undefined && !start.isDamaged) await cutFile(end.cut.path, end.cut.bytes)
-    const rows: EgressBody[] = []
-    const lines = start.isDamaged ? [] : linesAfter(left, start.tip)
-    if (start.isDamaged) rows.push(note('damaged', now(), start.what))
-    if (left === undefined && known !== undefined && start.tip.seq > known.seq) {
-      const added = `rows ${known.seq + 1} to ${start.tip.seq} were added while no node ran`
-      rows.push(note('damaged', now(), added))
-    }
-    if (start.tip.seq === 0) rows.push(note('begin', now(), 'the ledger begins'))
-    if (left !== undefined) {
-      rows.push(...left.open.map((row): EgressBody => ({ ...row, interrupted: true })))
-      rows.push({ ...note('killed', now(), KILLED), from: left.savedAt })
-    }
-    const foreign = await endedPending(dir)
-    rows.push(...foreign.flatMap(({ rows }) => rows))
+    await ensurePrivateDir(init.dir)
+    const { tip, lines, rows, obsolete } = await recover(init)
+    const ledger = new EgressLedger(init, tip)
     ledger.#unwritten = lines
     await ledger.save(rows, [])
-    for (const { path } of foreign) await rm(path, { force: true })
+    for (const path of obsolete) await mapDiskErrors(path, () => rm(path, { force: true }))
     await ledger.sync()
     return ledger
   }
@@ -169,7 +134,8 @@ export class EgressLedger implements EgressJournal {
       isEnded ||= segment.length === 0 || segment.some(({ row }) => row.until >= before)
       if (isEnded) return
       for (const { row } of segment) {
-        totals.add({ to: row.to, kind: row.kind, rows: 1, count: row.count, bytes: row.bytes })
+        const { to, kind, count, bytes, tokens = 0 } = row
+        totals.add({ to, kind, rows: 1, count, bytes, tokens })
       }
       rows += segment.length
       from ??= segment[0]?.row.from
@@ -252,26 +218,11 @@ export class EgressLedger implements EgressJournal {
   }
 }
 
-const KILLED =
-  'the node was killed: rows of its last second may be missing for requests, heads and messages of libp2p, and for at most 31 statements of each answer under way; none for files'
-
 async function writeWhole(handle: FileHandle, bytes: Uint8Array, at: number): Promise<void> {
   for (let done = 0; done < bytes.length; ) {
     const { bytesWritten } = await handle.write(bytes, done, bytes.length - done, at + done)
     done += bytesWritten
   }
-}
-
-async function cutFile(path: string, bytes: number): Promise<void> {
-  await mapDiskErrors(path, async () => {
-    const handle = await open(path, 'r+')
-    try {
-      await handle.truncate(bytes)
-      await handle.sync()
-    } finally {
-      await handle.close()
-    }
-  })
 }
 
 /** Remove the segments that a summary stands for. */
@@ -280,91 +231,4 @@ async function removeBefore(dir: string, next: number): Promise<void> {
     if (first < next) await mapDiskErrors(path, () => rm(path, { force: true }))
   }
   await mapDiskErrors(dir, () => syncDir(dir))
-}
-
-/** Rows that a killed process has left; rows that cannot be read are none, and still show that it was killed. */
-async function leftRows(path: string): Promise<PendingRows | undefined> {
-  try {
-    return await readPending(path)
-  } catch (error) {
-    if (!(error instanceof FormatError)) throw error
-    return { lines: [], open: [], savedAt: 0 }
-  }
-}
-
-/** The last line that can be read, and a line after it that was not written whole. */
-async function endOf(
-  dir: string,
-): Promise<{ tip: EgressAnchor | undefined; cut: { path: string; bytes: number } | undefined }> {
-  const segments = await segmentsOf(dir)
-  let cut: { path: string; bytes: number } | undefined
-  for (const { path } of segments.reverse()) {
-    const { lines, rest, bytes } = await readSegment(path)
-    if (rest !== '') cut = { path, bytes: bytes - Buffer.byteLength(rest) }
-    const last = lines
-      .reverse()
-      .map(parsed)
-      .find((line) => line !== undefined)
-    if (last !== undefined) return { tip: { seq: last.row.seq, hash: last.hash }, cut }
-  }
-  return { tip: undefined, cut }
-}
-
-/**
- * The row to continue after. Rows that are known to have been written and are not at the end of the files are missing:
- * the number of the next row leaves room for them, so that the gap shows for ever.
- */
-async function startOf(
-  { dir, signer }: EgressLedgerInit,
-  found: EgressAnchor | undefined,
-  known: EgressAnchor | undefined,
-): Promise<{ tip: EgressAnchor; isDamaged: boolean; what: string }> {
-  let tip = found
-  if (tip === undefined) {
-    const { summary, fault } = await checkChain({ dir, signer, anchors: [] })
-    if (summary !== undefined && fault === undefined) tip = { seq: summary.next - 1, hash: summary.hash }
-  }
-  const last = tip?.seq ?? 0
-  if (known !== undefined && (known.seq > last || (known.seq === last && known.hash !== tip?.hash))) {
-    const what = `row ${known.seq} was written and is not at the end of the files, which have ${last === 0 ? 'no readable row' : `row ${last}`}`
-    return { tip: known, isDamaged: true, what }
-  }
-  return { tip: tip ?? { seq: 0, hash: NO_HASH }, isDamaged: false, what: '' }
-}
-
-/** Lines that were to be appended after the last row, and were not. */
-function linesAfter(left: PendingRows | undefined, tip: EgressAnchor): EgressLine[] {
-  let { seq, hash } = tip
-  const lines: EgressLine[] = []
-  for (const text of left?.lines ?? []) {
-    const line = parsed(text)
-    if (line?.row.seq !== seq + 1 || line.row.previous !== hash) continue
-    lines.push(line)
-    seq = line.row.seq
-    hash = line.hash
-  }
-  return lines
-}
-
-function parsed(text: string): EgressLine | undefined {
-  try {
-    return parseLine(text)
-  } catch (error) {
-    if (error instanceof FormatError) return undefined
-    throw error
-  }
-}
-
-/** Rows of processes that could not append to the segments and have ended. */
-async function endedPending(dir: string): Promise<{ path: string; rows: EgressBody[] }[]> {
-  const ended: { path: string; rows: EgressBody[] }[] = []
-  for (const { path, pid } of await foreignPending(dir)) {
-    if (pid !== 0 && pid !== process.pid && isAlive(pid)) continue
-    const left = await leftRows(path)
-    const rows = (left?.open ?? []).map(
-      (row): EgressBody => (pid === 0 ? row : { ...row, interrupted: true }),
-    )
-    ended.push({ path, rows })
-  }
-  return ended
 }

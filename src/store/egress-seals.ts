@@ -22,6 +22,7 @@ export interface EgressTotal {
   readonly rows: number
   readonly count: number
   readonly bytes: number
+  readonly tokens: number
 }
 
 /** Stands for all rows before `next`. */
@@ -72,9 +73,9 @@ export function decodeHead(payload: Uint8Array): EgressHead {
 /** Totals are nested by receiver and kind, which takes a third of the space of a list. */
 export function encodeSummary(summary: EgressSummary): Uint8Array {
   const nested: Record<string, Record<string, number[]>> = {}
-  for (const { to, kind, rows, count, bytes } of summary.totals) {
+  for (const { to, kind, rows, count, bytes, tokens } of summary.totals) {
     nested[to] ??= {}
-    ;(nested[to] as Record<string, number[]>)[kind] = [rows, count, bytes]
+    ;(nested[to] as Record<string, number[]>)[kind] = [rows, count, bytes, tokens]
   }
   const { next, hash, from, until, signedAt } = summary
   return encodeCanonical({ next, hash, from, until, signedAt, totals: nested })
@@ -94,10 +95,11 @@ export function decodeSummary(payload: Uint8Array): EgressSummary {
   for (const [to, kinds] of Object.entries(nested)) {
     if (typeof kinds !== 'object' || kinds === null || to.length > MAX_WORD) throw badTotals()
     for (const [kind, numbers] of Object.entries(kinds)) {
-      const [rows, count, bytes] =
-        Array.isArray(numbers) && numbers.length === 3 ? (numbers as unknown[]) : []
-      if (![rows, count, bytes].every(Number.isSafeInteger) || totals.length > MAX_TOTALS) throw badTotals()
-      totals.push({ to, kind, rows: rows as number, count: count as number, bytes: bytes as number })
+      const numbersOf = Array.isArray(numbers) ? (numbers as unknown[]) : []
+      const isTotal = numbersOf.length === 4 && numbersOf.every((number) => Number.isSafeInteger(number))
+      if (!isTotal || totals.length >= MAX_TOTALS) throw badTotals()
+      const [rows, count, bytes, tokens] = numbersOf as [number, number, number, number]
+      totals.push({ to, kind, rows, count, bytes, tokens })
     }
   }
   return { next, hash, from, until, totals, signedAt }
@@ -118,7 +120,7 @@ export class EgressTotals {
     for (const total of totals) this.add(total)
   }
 
-  add({ to, kind, rows, count, bytes }: EgressTotal): void {
+  add({ to, kind, rows, count, bytes, tokens }: EgressTotal): void {
     const key = JSON.stringify([to, kind])
     const known = this.#totals.get(key)
     this.#totals.set(key, {
@@ -127,6 +129,7 @@ export class EgressTotals {
       rows: rows + (known?.rows ?? 0),
       count: count + (known?.count ?? 0),
       bytes: bytes + (known?.bytes ?? 0),
+      tokens: tokens + (known?.tokens ?? 0),
     })
   }
 

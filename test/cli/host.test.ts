@@ -9,6 +9,7 @@ import { afterAll, describe, expect, it, vi } from 'vitest'
 import { initialised } from '../support/command-homes.ts'
 import { type Ended, flexmesh, fromSource, outcome } from '../support/command-line.ts'
 import { cleanUp, folder } from '../support/folders.ts'
+import { shortText } from '../support/texts.ts'
 import { tinyModel } from '../support/tiny-model.ts'
 
 afterAll(cleanUp)
@@ -104,8 +105,13 @@ describe('a process with an open umask', () => {
       home,
     ]
     expect((await openly(...create)).code).toBe(0)
+    const text = await shortText('archive')
+    const train = ['train', '--name', 'law', '--data', text, '--steps', '1', '--home', home]
+    expect((await openly(...train)).code).toBe(0)
     const entries = await readdir(home, { recursive: true, withFileTypes: true })
-    expect(entries.some(({ parentPath }) => parentPath.endsWith('catalogue'))).toBe(true)
+    for (const dir of ['catalogue', join('law', 'corpus')]) {
+      expect(entries.some(({ parentPath }) => parentPath.endsWith(dir))).toBe(true)
+    }
     for (const entry of entries) {
       const path = join(entry.parentPath, entry.name)
       expect([path, await modeOf(path)]).toEqual([path, entry.isDirectory() ? 0o700 : 0o600])

@@ -238,8 +238,8 @@ describe('removing old rows', () => {
     const report = await check(around)
     expect(report).toMatchObject({ rows: 2, fault: undefined, summary: { next: 6, until: NOON + DAY } })
     expect(report.summary?.totals.filter(({ kind }) => kind === 'statement')).toEqual([
-      { to: 'A', kind: 'statement', rows: 2, count: 2, bytes: 30 },
-      { to: 'B', kind: 'statement', rows: 2, count: 2, bytes: 30 },
+      { to: 'A', kind: 'statement', rows: 2, count: 2, bytes: 30, tokens: 0 },
+      { to: 'B', kind: 'statement', rows: 2, count: 2, bytes: 30, tokens: 0 },
     ])
   })
 
@@ -269,6 +269,8 @@ describe('removing old rows', () => {
     await ledger.close()
     await copyFile(join(around.dir, 'summary.json'), join(before.dir, 'summary.json'))
     expect(await check(before)).toMatchObject({ rows: 2, fault: undefined })
+    await (await openLedger(before)).close()
+    expect((await rowsOf(before)).map(({ seq }) => seq)).toEqual([6, 7])
   })
 
   it('removes nothing if a row is broken', async () => {
