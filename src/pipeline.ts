@@ -1,7 +1,7 @@
 /**
  * The data path, in order. Read this first, then follow the imports.
  *
- * `publish`   load -> derive -> release -> pack -> store -> judge our own -> sign -> log -> decide -> compose -> announce
+ * `publish`   load -> derive -> release -> pack -> store -> judge our own -> sign -> spend -> log -> decide -> compose -> announce
  * `withdraw`  find -> sign -> log -> leave out -> compose -> announce
  * `ingest`    open and verify once -> log -> queue; a log that contradicts itself ends the use of its packages
  * `prepare`   check manifest -> fetch; called by the queue, for several packages at once
@@ -92,6 +92,11 @@ export async function publish(
       const payload = encodeManifest(manifest)
       const id = digestOf(payload)
       const envelope = seal(MEDIA_TYPES.manifest, payload, [parts.identity])
+      // Before anything can leave this machine.
+      const { spending } = packed
+      if (spending !== undefined) {
+        await parts.trainings.budget.spend(spending.texts, spending.planned, spending.instead)
+      }
       await parts.mark.replace() // Before the log holds the statement: what follows that must not fail.
       await logManifest(parts, { kind: 'manifest', manifest, id, envelope }, true)
       isLogged = true

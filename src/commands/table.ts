@@ -85,6 +85,11 @@ export const OWNER_COMMANDS: readonly NodeRow[] = [
     load: async () => (await import('./publish.ts')).PUBLISH,
   },
   {
+    name: 'privacy',
+    summary: 'show what each text has spent of its privacy, and on what; set a limit',
+    load: async () => (await import('./privacy.ts')).PRIVACY,
+  },
+  {
     name: 'withdraw',
     summary: 'withdraw a published expert, so that members stop using it',
     load: async () => (await import('./publish.ts')).WITHDRAW,

@@ -87,6 +87,7 @@ export const INPUT_CODES = [
   'engine-missing',
   'not-acceptable',
   'audit-failed',
+  'over-budget',
   'behind',
   'out-of-memory',
   'worker-ended',

@@ -50,6 +50,15 @@ export class Fields {
     return value
   }
 
+  /** A decimal number. Statements and frames have none; files of this machine may. */
+  number(name: string, min: number, max: number): number {
+    const value = this.#take(name)
+    if (typeof value !== 'number' || !(value >= min && value <= max)) {
+      this.#fail(name, `a number from ${min} to ${max}`, value)
+    }
+    return value
+  }
+
   bool(name: string): boolean {
     const value = this.#take(name)
     if (typeof value !== 'boolean') this.#fail(name, 'true or false', value)

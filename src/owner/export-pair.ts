@@ -19,6 +19,7 @@ import type { ModelConfig } from '../model/config.ts'
 import { requireWeight } from '../model/weights.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { INITIAL_BIAS } from '../training/pair.ts'
+import { spendTraining } from './spend-training.ts'
 import { ownStatistics, saveOwnStatistics } from './statistics.ts'
 import { type PairRequest, type StartEvent, startPair } from './train-expert.ts'
 import { saveConstantRows, trainingDirs } from './training-folder.ts'
@@ -51,6 +52,7 @@ export async function exportPair(
   const published = await openPublicModel(model.dir)
   const start = await startPair(engine, model, trainingRoot, request, options.signal, options.onStart)
   try {
+    await spendTraining(model, trainingRoot, request.name, start.corpus, undefined, options.signal)
     const { rows, constantRows } = start.embedding
     const content = {
       tensors: byLayer([

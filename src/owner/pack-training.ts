@@ -18,6 +18,7 @@ import { type AuditProgress, auditTraining, releaseAudited } from './audit-train
 import { type DeriveProgress, derive } from './derive-expert.ts'
 import type { OwnerWorkplace } from './owner-jobs.ts'
 import { type PublishRequest, type ReleasedExpert, release, type TrainedExpert } from './release.ts'
+import { type PublicationSpending, publicationSpending } from './spend-training.ts'
 import { type Calibration, type Score, type TrainResult, trainingDirs } from './training-folder.ts'
 
 export interface PackRequest {
@@ -52,6 +53,8 @@ export interface PackedTraining {
   readonly result: TrainResult
   /** Number of trainings on any of the text from which this one was chosen, itself included. */
   readonly tunedRuns: number
+  /** What the publication takes of the account of privacy; undefined if it takes nothing. */
+  readonly spending: PublicationSpending | undefined
   /** Undefined if the expert is published as `train` released it. */
   readonly derivation: Derivation | undefined
   /** Undefined if it was not audited. */
@@ -76,6 +79,15 @@ export async function packTraining(
     const { trained, derivation } = await derive(workplace, publish, scratchWeights, signal, tell)
     const audit = await auditOf(workplace, publish, trained, derivation, signal, tell)
     const { expert, ...statistics } = release(trained, publish)
+    const { privacy } = trained.result
+    const account = await publicationSpending(
+      publicModel,
+      workplace.training,
+      publish.name,
+      privacy,
+      statistics.statisticsNoise,
+      signal,
+    )
     const tensors = tensorsOfExpert(publicModel.config, expert)
     const packed = packExpert(tensors, publish.dtype)
     const pieces = packed.pieces({
@@ -87,7 +99,7 @@ export async function packTraining(
       ? hashPieces(pieces, signal)
       : writeHashedFile(into, pieces, signal))
     const { shape } = packed
-    return { file, shape, statistics, result: trained.result, tunedRuns: 1, derivation, audit }
+    return { file, shape, statistics, result: trained.result, ...account, derivation, audit }
   } finally {
     await scratchWeights.remove()
   }

@@ -34,6 +34,8 @@ export interface PreparedRun {
 
 export interface PrivateRun {
   readonly units: readonly Unit[]
+  /** The clip is chosen when the steps are prepared. */
+  readonly parameters: Omit<DpParameters, 'clip'>
   /** Number of tokens of own text that all steps are expected to read together. */
   readonly tokensRead: number
   schedule(usual: Schedule): Schedule
@@ -76,6 +78,7 @@ export async function privateRun(
   const shapes = unitShapes(plan.rows, windows, T)
   return {
     units,
+    parameters: planned,
     tokensRead: Math.round(steps * planned.expectedBatch * meanTokens(units, windows * T)),
     schedule: (usual) => ({
       ...usual,

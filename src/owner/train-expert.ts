@@ -20,9 +20,10 @@ import type { StepReport } from '../training/train.ts'
 import type { TrainingPlan } from '../training/training-plan.ts'
 import { type Calibrated, calibrate } from './calibrate.ts'
 import { SCORED_BYTES } from './held-out.ts'
-import { privateRun } from './private-run.ts'
+import { type PrivateRun, privateRun } from './private-run.ts'
 import { begunPrivacy, settle } from './private-text.ts'
 import { openReplay } from './replay.ts'
+import { settleTraining, spendTraining } from './spend-training.ts'
 import { ownStatistics, publicStatistics, unitStatistics } from './statistics.ts'
 import { TRAIN_DEFAULTS } from './train-defaults.ts'
 import { planOf } from './train-plan.ts'
@@ -213,10 +214,13 @@ export async function* trainExpert(
       ),
     (started) => started.close(),
   )
+  let isFinished = false
+  let run: PrivateRun | undefined
   try {
     const { corpus, embedding } = start
-    const run = await privateRun(config, dirs, request, plan, start)
+    run = await privateRun(config, dirs, request, plan, start)
     const tokensRead = run === undefined ? ownTokensRead(request) : run.tokensRead
+    await spendTraining(model, trainingRoot, request.name, corpus, run?.parameters, signal)
     yield { stage: 'prepared', stats: corpus.stats, tokensRead }
     const warnings = corpusWarnings(corpus.stats, { steps: request.steps, tokens: tokensRead })
     for (const warning of warnings) yield { stage: 'warning', ...warning }
@@ -272,12 +276,14 @@ export async function* trainExpert(
     }
     await saveExpert(config, dirs, { ...expert, statistics: own?.statistics })
     await saveResult(dirs, result)
+    isFinished = true
     yield {
       stage: 'done',
       result: { ...result, ...(cost === undefined ? {} : { cost: { plannedBytes: plan.bytes, ...cost } }) },
     }
   } finally {
     await start.close()
+    if (run !== undefined && !isFinished) await settleTraining(trainingRoot, request.name)
   }
 }
 

@@ -14,6 +14,7 @@ import { reporting } from '../lib/reporting.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { checkCanaries, hideInText } from './canary-file.ts'
 import { type SettledRequest, settle } from './private-text.ts'
+import { requireNoLimit } from './spend-training.ts'
 import { TRAIN_DEFAULTS } from './train-defaults.ts'
 import type { PairRequest, TrainRequest } from './train-expert.ts'
 import { planOf } from './train-plan.ts'
@@ -35,6 +36,7 @@ export async function* prepareText(
   const request = await settle(dirs, asked)
   // What does not fit is refused before hours of reading.
   await planOf(model.config, dirs, request)
+  if (request.privacy === undefined) await requireNoLimit(trainingRoot, request.name)
   await ensurePrivateDir(dirs.dir)
   const stop = new AbortController()
   const either = AbortSignal.any([signal, stop.signal])

@@ -9,6 +9,7 @@ import { Turns, type Waiting } from '../lib/turns.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
 import type { KeptReport } from '../privacy/audit-report.ts'
 import type { AuditProgress, AuditRequest } from './audit-training.ts'
+import { PrivacyBudget } from './budget.ts'
 import type { PairExport } from './export-pair.ts'
 import type { BytesDone, ExportRequest, OwnerJobs } from './owner-jobs.ts'
 import type { PackedTraining, PackProgress, PackRequest } from './pack-training.ts'
@@ -19,6 +20,8 @@ import { claimTraining } from './training-claim.ts'
 import { finishedTrainings, loadTrained, trainingDirs } from './training-folder.ts'
 
 export class Trainings {
+  /** What each text has spent of its privacy. */
+  readonly budget: PrivacyBudget
   readonly #jobs: JobRunner<OwnerJobs>
   readonly #model: PublicModel
   readonly #root: string
@@ -38,6 +41,7 @@ export class Trainings {
     this.#jobs = jobs
     this.#model = model
     this.#root = root
+    this.budget = new PrivacyBudget(root)
     this.#signal = signal
   }
 

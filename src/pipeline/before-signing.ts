@@ -60,6 +60,8 @@ export async function draftOf(
   // Fail before minutes of measuring if the manifest cannot be encoded, or if the roster has ended and no member would
   // accept the package.
   encodeManifest(manifest)
+  const { spending } = packed
+  if (spending !== undefined) await trainings.budget.check(spending.texts, spending.planned, spending.instead)
   membership.checkRosterNotEnded()
   checkNotForked(parts)
   if (publish.alone !== true) checkCaughtUp(parts)

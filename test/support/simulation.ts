@@ -256,6 +256,7 @@ function jobsOf(publicModel: PublicModel, blobs: BlobStore): NodeJobRunner {
         statistics: { statisticsDocuments: 0, statisticsEpsilonMilli: 0, statisticsNoise: 0 },
         result: { name, steps: 1, tokens: 1, documents: 1, replayShareMilli: 0, statisticsDocuments: 0 },
         tunedRuns: 1,
+        spending: undefined,
         derivation: undefined,
         audit: undefined,
       }
