@@ -38,6 +38,8 @@ export interface Spending {
   readonly mechanisms: readonly SubsampledGaussian[] | undefined
   /** The part of delta that these mechanisms need besides that of the accountant. */
   readonly truncationDelta: number
+  /** Delta with which the owner stated epsilon; undefined if no epsilon was stated. */
+  readonly delta?: number | undefined
 }
 
 /** A training that ended early has spent fewer steps than it had reserved. */
@@ -169,6 +171,7 @@ function decode(fields: Fields): BudgetEntry {
       ? fields.list('mechanisms', MAX_MECHANISMS, readMechanism)
       : undefined,
     truncationDelta: fields.number('truncationDelta', 0, 1),
+    delta: fields.has('delta') ? fields.number('delta', 0, 1) : undefined,
   }
 }
 

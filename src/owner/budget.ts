@@ -10,7 +10,7 @@ import { epsilonOf, noiseFor, type SubsampledGaussian } from '../privacy/account
 import { append, type BudgetEntry, type PrivacyLimit, readEntries, type Spending } from './budget-log.ts'
 import { groupDocuments, keepTexts, type TextSet } from './budget-texts.ts'
 
-/** Delta at which epsilons are added up if the operator has set no limit. */
+/** Delta at which epsilons are added up if the operator has set no limit and no training has stated one. */
 const DEFAULT_DELTA = 1e-6
 
 /** Something that is about to be spent. */
@@ -77,7 +77,8 @@ export class PrivacyBudget {
     await append(this.#dir, async (entries) => {
       const entry = await this.#checked(entries, texts, planned, instead)
       const same = spendingsOf(entries).find((one) => isSameRun(one, entry))
-      const isSpent = same?.isSettled === false && JSON.stringify(same.mechanisms) === JSON.stringify(entry.mechanisms)
+      const isSpent =
+        same?.isSettled === false && JSON.stringify(same.mechanisms) === JSON.stringify(entry.mechanisms)
       return isSpent ? undefined : entry
     })
   }
@@ -124,8 +125,9 @@ export class PrivacyBudget {
   async report(): Promise<BudgetReport> {
     const entries = await readEntries(this.#dir)
     const limit = limitOf(entries)
-    const delta = limit?.delta ?? DEFAULT_DELTA
     const spendings = spendingsOf(entries)
+    const stated = spendings.flatMap((one) => one.delta ?? [])
+    const delta = limit?.delta ?? (stated.length === 0 ? DEFAULT_DELTA : Math.min(...stated))
     const rows = spendings.map((one) => ({
       training: one.training,
       purpose: one.purpose,
@@ -240,16 +242,25 @@ function limitOf(entries: readonly BudgetEntry[]): PrivacyLimit | undefined {
 }
 
 /** What the owner of a training can do instead. */
-function lowerEpsilon(before: readonly Spending[], { mechanisms }: Spending, limit: PrivacyLimit): string {
+function lowerEpsilon(
+  before: readonly Spending[],
+  { mechanisms, delta, truncationDelta }: Spending,
+  limit: PrivacyLimit,
+): string {
   const [first, ...others] = mechanisms ?? []
-  const earlier = before.flatMap((one) => one.mechanisms ?? [])
   const isBounded = before.every((one) => one.mechanisms !== undefined)
-  const noise =
-    first === undefined || !isBounded
-      ? undefined
-      : noiseFor({ ...first, ...limit, before: [...earlier, ...others] })
-  if (first === undefined || noise === undefined) return 'train on other text'
-  const { epsilon } = epsilonOf([{ ...first, noiseMultiplier: noise }], limit.delta)
+  const rest = before.reduce((sum, one) => sum - one.truncationDelta, limit.delta - truncationDelta)
+  if (first === undefined || !isBounded || rest <= 0) return 'train on other text'
+  const earlier = before.flatMap((one) => one.mechanisms ?? [])
+  const noiseMultiplier = noiseFor({
+    ...first,
+    epsilon: limit.epsilon,
+    delta: rest,
+    before: [...earlier, ...others],
+  })
+  if (noiseMultiplier === undefined) return 'train on other text'
+  // The epsilon that the owner asks for is at the delta of the training.
+  const { epsilon } = epsilonOf([{ ...first, noiseMultiplier }], (delta ?? limit.delta) - truncationDelta)
   return `choose at most --epsilon ${Math.floor(epsilon * 100) / 100}, train on other text`
 }
 

@@ -41,12 +41,13 @@ export async function spendTraining(
     await budget.spend(texts, { ...common, purpose, mechanisms: [], truncationDelta: 0 })
     return
   }
-  const { noiseMultiplier, sampleRate, steps, truncationDelta } = parameters
+  const { noiseMultiplier, sampleRate, steps, truncationDelta, delta } = parameters
   await budget.spend(texts, {
     ...common,
     purpose: `training of ${steps} steps`,
     mechanisms: [{ noiseMultiplier, sampleRate, steps }],
     truncationDelta,
+    delta,
   })
 }
 

@@ -2,7 +2,7 @@ import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { PrivacyBudget } from '../../src/owner/budget.ts'
-import { epsilonOf, type SubsampledGaussian } from '../../src/privacy/accountant.ts'
+import { epsilonOf, noiseFor, type SubsampledGaussian } from '../../src/privacy/accountant.ts'
 import { cleanUp, folder } from '../support/folders.ts'
 import { codeOfAsync } from '../support/packages.ts'
 
@@ -167,6 +167,18 @@ describe('the account of a text', () => {
   })
 })
 
+describe('the delta of the account', () => {
+  it('is the smallest that a training stated, until the operator chooses one', async () => {
+    const { budget } = await home()
+    const set = await budget.textsOf(texts(1, 10), BOUNDARY)
+    await budget.spend(set, { ...spendingOf('one', [TRAINING]), delta: 1e-4 })
+    await budget.spend(set, { ...spendingOf('two', [TRAINING]), delta: 1e-5 })
+    expect(await groups(budget)).toEqual({ 10: together(2, 1e-5) })
+    await budget.setLimit({ epsilon: 8, delta: 1e-7 })
+    expect(await groups(budget)).toEqual({ 10: together(2, 1e-7) })
+  })
+})
+
 describe('a limit', () => {
   it('refuses a spending that would exceed it on a shared document, with numbers, and spends nothing', async () => {
     const { budget } = await home()
@@ -182,13 +194,15 @@ describe('a limit', () => {
     const { budget } = await home()
     await budget.setLimit(LIMIT)
     await spend(budget, 'one', [1, 100])
-    const refusal = await spend(budget, 'two', [1, 100], [{ ...TRAINING, noiseMultiplier: 0.7 }]).then(
+    const set = await budget.textsOf(texts(1, 100), BOUNDARY)
+    const delta = 1e-4 // That of the training, which is not that of the limit.
+    const planned = { ...spendingOf('two', [{ ...TRAINING, noiseMultiplier: 0.7 }]), delta }
+    const refusal = await budget.spend(set, planned).then(
       () => '',
       (error: Error) => error.message,
     )
     const advised = Number(/--epsilon (\S+),/.exec(refusal)?.[1])
-    const { noiseFor } = await import('../../src/privacy/accountant.ts')
-    const noiseMultiplier = noiseFor({ ...TRAINING, epsilon: advised, delta: DELTA }) as number
+    const noiseMultiplier = noiseFor({ ...TRAINING, epsilon: advised, delta }) as number
     await spend(budget, 'two', [1, 100], [{ ...TRAINING, noiseMultiplier }])
     const [group] = (await budget.report()).groups
     expect(group?.epsilon).toBeGreaterThan(0.98 * LIMIT.epsilon)
