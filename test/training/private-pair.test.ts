@@ -122,4 +122,25 @@ describe('the private step of the pair', () => {
     const mean = new Map([...sums].map(([name, values]) => [name, values.map((x) => x / 4)]))
     expect(difference(mean, whole)).toBeLessThan(1e-6)
   })
+
+  it('gives a unit the same norm and loss whatever the other units of the batch are', async () => {
+    const trainables = await moved(0)
+    const [unit, ...others] = unitsOf(3, 1, 21) as [UnitWindows, ...UnitWindows[]]
+    const shape = { units: 3, windows: 1, T }
+    const beside = await privately(onnx, [unit, ...others], trainables, 0, shape)
+    const alone = await privately(onnx, [unit], trainables, 0, shape)
+    expect(alone.norms[0]).toBeCloseTo(beside.norms[0] as number, 6)
+    expect(alone.losses[0]).toBeCloseTo(beside.losses[0] as number, 6)
+  })
+
+  it('ignores positions that no window fills', async () => {
+    const trainables = await moved(0)
+    const window = (unitsOf(1, 1, 22)[0] as UnitWindows)[0] as Int32Array
+    const short = window.subarray(0, 8)
+    const padded = await privately(onnx, [[short]], trainables, 0, { units: 2, windows: 2, T })
+    const exact = await privately(onnx, [[short]], trainables, 0, { units: 1, windows: 1, T: 7 })
+    expect(difference(padded.sums, exact.sums)).toBeLessThan(1e-6)
+    expect(padded.norms[0]).toBeCloseTo(exact.norms[0] as number, 5)
+    expect(padded.norms[1]).toBe(0)
+  })
 })
