@@ -37,7 +37,7 @@ const TRUNCATION_SHARE = 0.01
  * the sum over all steps would have a norm of steps x batch x clip; that of the noise is sqrt(steps x trained) x noise
  * multiplier x clip.
  */
-const LEAST_SIGNAL = 0.5
+const LEAST_SIGNAL = 1
 
 /**
  * The parameters, without the clip.
@@ -65,7 +65,7 @@ export function planPrivacy(request: PrivacyRequest, facts: PrivacyFacts): Omit<
   if (noiseMultiplier === undefined || signal < LEAST_SIGNAL) {
     throw new InputError(
       'too-small',
-      `${units} ${unit}s are too few for --epsilon ${epsilon}: the noise would be ${(1 / signal).toFixed(1)} times as large as everything that they could teach in ${steps} steps, and at most ${1 / LEAST_SIGNAL} times is of use; add ${unit}s, choose a larger --epsilon${batch === undefined ? '' : ' or --batch'}, or a lower --rank`,
+      `${units} ${unit}s are too few for --epsilon ${epsilon}: the noise would be ${(1 / signal).toFixed(1)} times as large as everything that they could teach in ${steps} steps; add ${unit}s, choose a larger --epsilon${batch === undefined ? '' : ' or --batch'}, or a lower --rank`,
     )
   }
   return {
