@@ -8,6 +8,7 @@ import { benchAttacks } from './bench/attacks/bench.ts'
 import type { Bench } from './bench/benchmark.ts'
 import { benchCompose } from './bench/compose/bench.ts'
 import { benchExchange } from './bench/exchange/bench.ts'
+import { benchGovernance } from './bench/governance/bench.ts'
 import { benchInference } from './bench/inference/bench.ts'
 import { commit, machine } from './bench/machine.ts'
 import { benchMemory } from './bench/memory/bench.ts'
@@ -30,6 +31,7 @@ const BENCHES: Readonly<
   memory: benchMemory,
   attacks: benchAttacks,
   privacy: benchPrivacy,
+  governance: benchGovernance,
   sizes: benchSizes,
   paper: benchPaper,
 }

@@ -46,6 +46,8 @@ export const MEMBERS = nodeCommand({
         peerId,
         role,
         revoked: revoked !== undefined,
+        /** Whether it has signed two different histories, so that none of its packages is used. */
+        forked: node.isForked(peerId),
         isSelf: peerId === identity.peerId,
         connected: connected.includes(peerId) || (isRunning && peerId === identity.peerId),
       })),
@@ -80,10 +82,17 @@ export const MEMBERS = nodeCommand({
 
 /** Empty for another member if no node runs, because nobody knows. */
 function stateOf(
-  { revoked, isSelf, connected }: { revoked: boolean; isSelf: boolean; connected: boolean },
+  {
+    revoked,
+    forked,
+    isSelf,
+    connected,
+  }: { revoked: boolean; forked: boolean; isSelf: boolean; connected: boolean },
   isRunning: boolean,
 ): string {
   if (revoked) return 'revoked'
+  if (forked)
+    return isSelf ? 'this node, frozen: its key signed two histories' : 'frozen: signed two histories'
   if (isSelf) return 'this node'
   if (!isRunning) return ''
   return connected ? 'connected' : 'away'

@@ -568,6 +568,11 @@ export class FlexMeshNode {
     return withdraw(this.#parts, name, alone)
   }
 
+  /** Whether a member has signed two different histories, so that none of its packages is used. */
+  isForked(peerId: string): boolean {
+    return this.#parts.statements.isForked(peerId)
+  }
+
   /** See `withdrawalReports` of withdrawals.ts. */
   withdrawals(): Promise<WithdrawalReport[]> {
     const connected = new Set(this.connectedMembers())

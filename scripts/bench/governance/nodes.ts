@@ -1,0 +1,105 @@
+/** Real nodes on loopback in this process, members of one consortium around the tiny public model of the tests. */
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { DEFAULT_POLICY } from '../../../src/acceptance/policy.ts'
+import { nodeCommands } from '../../../src/commands/table.ts'
+import { decodeInvite } from '../../../src/consortium/invite.ts'
+import { sealMembershipRequest } from '../../../src/consortium/membership-request.ts'
+import { loadIdentity } from '../../../src/identity/key-file.ts'
+import type { Identity } from '../../../src/identity/keys.ts'
+import { createConsortium } from '../../../src/node/found.ts'
+import { joinConsortium } from '../../../src/node/join.ts'
+import { FlexMeshNode } from '../../../src/node/node.ts'
+import { homePaths } from '../../../src/store/home.ts'
+import { onnxEngine } from '../../../src/tensor/onnx-engine.ts'
+import { folder } from '../../../test/support/folders.ts'
+import { newHome } from '../../../test/support/homes.ts'
+import { shortText } from '../../../test/support/texts.ts'
+import { tinyModel } from '../../../test/support/tiny-model.ts'
+
+const POLL_MS = 10
+export const unixNow = (): number => Math.floor(Date.now() / 1000)
+const never = new AbortController().signal
+
+/** Experts of random models harm text; what they do to it is no subject here. */
+const POLICY = {
+  ...DEFAULT_POLICY,
+  maxPublicLoss: 1,
+  maxOwnLoss: 1,
+  maxPublicLoadShare: 1,
+  maxPublicGateShare: 1,
+}
+
+/** Found a consortium, let the others join it, start every node and connect all of them. */
+export async function startNodes(count: number, say: (line: string) => void): Promise<FlexMeshNode[]> {
+  const nodes: FlexMeshNode[] = []
+  const home = await newHome('Institution 0')
+  await createConsortium({ home, now: unixNow }, { modelDir: await tinyModel(), name: 'Bench' })
+  nodes.push(await start(home))
+  const [founder] = nodes as [FlexMeshNode]
+  for (let i = 1; i < count; i++) {
+    const joined = await newHome(`Institution ${i}`)
+    const identity = await loadIdentity(homePaths(joined).key)
+    const invitation = await admit(founder, `Institution ${i}`, identity)
+    await joinConsortium({ home: joined, now: unixNow }, invitation, never, () => undefined)
+    nodes.push(await start(joined))
+  }
+  say(`${count} nodes have joined`)
+  await until(() => nodes.every((node) => node.connectedMembers().length === count - 1), 120)
+  say('all of them are connected')
+  return nodes
+}
+
+/** Put a key on the roster. @returns an invitation with which its home can join. */
+export async function admit(founder: FlexMeshNode, institution: string, identity: Identity): Promise<string> {
+  const invitation = await founder.invite()
+  const { consortium, token } = decodeInvite(invitation)
+  const { peerId } = identity
+  const request = { consortium, institution, peerId, token, issuedAt: unixNow() }
+  await founder.membership.onRequest(sealMembershipRequest(request, identity))
+  await founder.approve(peerId)
+  return invitation
+}
+
+async function start(home: string): Promise<FlexMeshNode> {
+  const node = await FlexMeshNode.open({
+    home,
+    engine: onnxEngine({ threads: 1 }),
+    policy: POLICY,
+    now: unixNow,
+  })
+  await node.start()
+  return node
+}
+
+/** Run a command of a node to its end. */
+export async function run<T>(node: FlexMeshNode, command: string, args: unknown = {}): Promise<T> {
+  const steps = nodeCommands(node)[command]?.(args, never)
+  for (;;) {
+    const step = await steps?.next()
+    if (step === undefined || step.done === true) return step?.value as T
+  }
+}
+
+/** Train an expert for one step on a short text, so that the experts of different texts differ. */
+export async function train(
+  node: FlexMeshNode,
+  name: string,
+  domain: Parameters<typeof shortText>[0],
+): Promise<void> {
+  await run(node, 'train', { name, data: [await shortText(domain)], steps: 1 })
+}
+
+/** @returns the seconds until the condition holds. @throws Error after `most` seconds. */
+export async function until(condition: () => boolean | Promise<boolean>, most: number): Promise<number> {
+  const started = performance.now()
+  while (!(await condition())) {
+    if (performance.now() - started > 1000 * most) throw new Error(`did not happen within ${most} s`)
+    await pause(POLL_MS)
+  }
+  return (performance.now() - started) / 1000
+}
+
+export async function newFile(name: string): Promise<string> {
+  return join(await folder(), name)
+}
