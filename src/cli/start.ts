@@ -3,6 +3,7 @@ import { listenOption, ROUTER } from '../commands/common-parameters.ts'
 import { option, path, text, thousandthsOrNone, usage, whole, withDefault } from '../commands/parameters.ts'
 import { endingConsentLine } from '../commands/release-lines.ts'
 import { duration } from '../commands/terminal.ts'
+import { withdrawalSummary } from '../commands/withdrawals.ts'
 import { shortDigest } from '../lib/bytes.ts'
 import { interrupted } from '../lib/pause.ts'
 import type { TrainingEvent } from '../node/activities.ts'
@@ -173,6 +174,8 @@ function eventLine(event: NodeEvent): string {
       return `published ${event.expert} as ${shortDigest(event.id)}`
     case 'consent-ending':
       return endingConsentLine({ ...event, institution: '', isOwn: true })
+    case 'withdrawal-open':
+      return `withdrawal of ${event.experts.join(', ')}: ${withdrawalSummary(event.members, event.at)}`
     case 'training':
       return trainingLine(event)
     case 'fetching':

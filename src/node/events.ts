@@ -6,11 +6,13 @@ import type { RouterKind } from '../model/gates.ts'
 import type { PipelineEvent } from '../pipeline/parts.ts'
 import type { TrainingEvent } from './activities.ts'
 import type { EndingConsent } from './consent-warnings.ts'
+import type { OpenWithdrawal } from './withdrawal-reminders.ts'
 
 export type NodeEvent =
   | MembershipEvent
   | PipelineEvent
   | ({ readonly event: 'consent-ending' } & EndingConsent)
+  | ({ readonly event: 'withdrawal-open' } & OpenWithdrawal)
   | TrainingEvent
   | { readonly event: 'verdict'; readonly institution: string; readonly verdict: Verdict }
   | {

@@ -77,6 +77,7 @@ import { repairPublicModel } from './public-model-damage.ts'
 import { restore } from './restore.ts'
 import { requeueValid } from './validity.ts'
 import { verifierOf } from './verification.ts'
+import { WithdrawalReminders } from './withdrawal-reminders.ts'
 import { type WithdrawalReport, withdrawalReports } from './withdrawals.ts'
 
 /** Time between two checks for expired consent and for packages that wait for a retry, ms. */
@@ -132,6 +133,7 @@ export class FlexMeshNode {
   readonly #stopping = new AbortController()
   readonly #threads: JobThreads | undefined
   readonly #consentWarnings = new ConsentWarnings()
+  readonly #withdrawalReminders = new WithdrawalReminders()
   #exchange: Exchange | undefined
   #upkeep: ReturnType<typeof setInterval> | undefined
   /** When the latest verification of the stored files began, Unix seconds. */
@@ -345,6 +347,7 @@ export class FlexMeshNode {
     await exchange.start()
     this.#exchange = exchange
     this.#warnOfEndingConsent()
+    await this.#remindOfWithdrawals()
     this.#verify()
     this.#upkeep = setInterval(() => {
       queue.retry()
@@ -353,12 +356,16 @@ export class FlexMeshNode {
     this.#upkeep.unref()
   }
 
-  /** Ends expired consent, judges packages again that are valid now, and warns of consent that ends. Called every hour. */
+  /**
+   * Ends expired consent, judges packages again that are valid now, and warns of consent that ends and of members that
+   * have not answered a withdrawal. Called every hour.
+   */
   async upkeep(): Promise<void> {
     await upkeep(this.#parts)
     await requeueValid(this.#parts)
     if (this.isRunning && this.now() - this.#verifiedSince > VERIFIED_EVERY) this.#verify()
     this.#warnOfEndingConsent()
+    await this.#remindOfWithdrawals()
   }
 
   #verify(): void {
@@ -377,6 +384,12 @@ export class FlexMeshNode {
       .filter(({ manifest }) => manifest.publisher === this.identity.peerId)
     for (const ending of this.#consentWarnings.due(own, this.now())) {
       this.#init.onEvent?.({ event: 'consent-ending', ...ending })
+    }
+  }
+
+  async #remindOfWithdrawals(): Promise<void> {
+    for (const open of this.#withdrawalReminders.due(await this.withdrawals(), this.now())) {
+      this.#init.onEvent?.({ event: 'withdrawal-open', ...open })
     }
   }
 

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { ComposeResult } from '../../src/commands/compose.ts'
 import { WITHDRAWALS } from '../../src/commands/withdrawals.ts'
 import type { Digest } from '../../src/lib/bytes.ts'
+import type { NodeEvent } from '../../src/node/events.ts'
 import type { FlexMeshNode } from '../../src/node/node.ts'
 import type { WithdrawalReport } from '../../src/node/withdrawals.ts'
 import { openManifest } from '../../src/packaging/manifest.ts'
@@ -15,9 +16,16 @@ import { tinyModel } from '../support/tiny-model.ts'
 let net: TestNetwork
 let hospital: FlexMeshNode
 let archive: FlexMeshNode
+/** Events of all nodes. */
+let events: NodeEvent[]
 
 beforeEach(async () => {
-  net = await network(['Hospital', 'Archive'], await tinyModel())
+  events = []
+  const onEvent = (event: NodeEvent): void => {
+    events.push(event)
+    net?.watch.onEvent()
+  }
+  net = await network(['Hospital', 'Archive'], await tinyModel(), { onEvent })
   ;[hospital, archive] = net.nodes as [FlexMeshNode, FlexMeshNode]
   await net.connected()
   await train(archive, 'law', 'archive')
@@ -90,6 +98,15 @@ describe('a withdrawal', () => {
     const university = net.nodes[2] as FlexMeshNode
     await answered(() => university, { Hospital: 'dropped', University: 'dropped' })
     const again = await net.open(1)
+    expect(events.filter(({ event }) => event === 'withdrawal-open')).toMatchObject([
+      {
+        experts: ['law'],
+        members: [
+          { institution: 'Hospital', state: 'dropped' },
+          { institution: 'University', state: 'waiting' },
+        ],
+      },
+    ])
     await answered(() => again, { Hospital: 'dropped', University: 'dropped' })
     const reopened = await net.restart(2)
     await answered(() => reopened, { Hospital: 'dropped', University: 'dropped' })
