@@ -1,5 +1,6 @@
 /** Starts a node with its network, control socket and inference API, and stops all of it. Prints nothing. */
 import { activityLine } from '../commands/jobs.ts'
+import { type Attention, type NodeStatus, nodeStatus } from '../commands/status.ts'
 import { isReadOnly, nodeCommands, wordedCommands } from '../commands/table.ts'
 import { Dashboard } from '../dashboard/dashboard.ts'
 import { ROLES } from '../dashboard/sessions.ts'
@@ -18,9 +19,11 @@ import { localBackend } from '../serving/local-engine.ts'
 import { type RunningServer, startServer } from '../serving/server.ts'
 import { homePaths } from '../store/home.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
+import { Metrics, type NodeState } from '../telemetry/metrics.ts'
 import { type EngineChoice, selectEngine } from '../tensor/select-engine.ts'
 import { unixNow } from './context.ts'
 import { DASHBOARD_LINK } from './dashboard.ts'
+import { packageVersion } from './version.ts'
 
 export interface RunningNode {
   readonly node: FlexMeshNode
@@ -102,7 +105,11 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
             onPrompt: (to, bytes) => node.egress.book?.add({ kind: 'prompt', to, bytes }),
           })
     const commands = nodeCommands(node)
+    const statusOf = async (): Promise<NodeStatus> => nodeStatus(node)
     const app = createApp({
+      metrics: new Metrics({ version: await packageVersion(), state: async () => stateOf(await statusOf()) }),
+      obstacles: async () =>
+        (await statusOf()).attention.filter(({ level }) => level === 'bad').map(({ text }) => text),
       mount: await dashboard.routes({
         peerId: node.identity.peerId,
         commands: wordedCommands(node),
@@ -152,6 +159,18 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     await api?.close()
     await node.close()
     throw error
+  }
+}
+
+function stateOf({ members, connected, packages, freeBytes, attention }: NodeStatus): NodeState {
+  const count = (level: Attention['level']): number => attention.filter((one) => one.level === level).length
+  return {
+    // The node is a member too.
+    membersConnected: connected - 1,
+    membersAway: members - connected,
+    packages,
+    freeBytes,
+    attention: { bad: count('bad'), warn: count('warn') },
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import { fileSystemSize } from '../lib/free-space.ts'
 import { gigabytes } from '../lib/memory.ts'
+import type { Activity } from '../node/activities.ts'
 import type { FlexMeshNode } from '../node/node.ts'
 import type { PackageReport } from '../node/packages.ts'
 import { nodeCommand } from './command.ts'
@@ -27,34 +28,35 @@ export interface Attention {
   readonly command?: string
 }
 
+export interface NodeStatus {
+  readonly institution: string
+  readonly peerId: string
+  readonly consortium: string
+  readonly isRunning: boolean
+  /** Multiaddrs at which others reach this node. */
+  readonly addresses: readonly string[]
+  /** Number of members of the roster, this node included. */
+  readonly members: number
+  /** Number of members that are connected; this node counts while it runs. */
+  readonly connected: number
+  /** Digest of the composition that answers. */
+  readonly composition: string
+  /** Number of its experts, without the public model. */
+  readonly experts: number
+  /** Number of packages by state. */
+  readonly packages: Readonly<Record<string, number>>
+  readonly running: readonly Activity[]
+  /** Free bytes of the file system of the home folder. */
+  readonly freeBytes: number
+  readonly attention: readonly Attention[]
+}
+
 export const STATUS = nodeCommand({
   name: 'status',
   usage: 'status',
   parameters: {},
   async *run(node) {
-    const packages = await node.packages()
-    const counts: Record<string, number> = {}
-    for (const { state } of packages) counts[state] = (counts[state] ?? 0) + 1
-    const { digest, experts } = node.composer.served.composition
-    const { members } = node.membership.roster()
-    const active = members.filter(({ revoked }) => revoked === undefined)
-    const disk = await fileSystemSize(node.paths.root)
-    return {
-      institution: node.settings.institution,
-      peerId: node.identity.peerId,
-      consortium: node.charter.name,
-      isRunning: node.isRunning,
-      addresses: node.addresses(),
-      members: active.length,
-      /** This node counts as connected to itself while it runs. */
-      connected: node.connectedMembers().length + (node.isRunning ? 1 : 0),
-      composition: digest,
-      experts: experts.length,
-      packages: counts,
-      running: node.activities.list(),
-      freeBytes: disk.freeBytes,
-      attention: attentionOf(node, packages, disk.freeBytes),
-    }
+    return nodeStatus(node)
   },
   words: (status) => [
     `${status.institution} in ${status.consortium}${status.isRunning ? '' : '; the node is not running, this is what its home folder holds'}`,
@@ -74,6 +76,32 @@ export const STATUS = nodeCommand({
         )),
   ],
 })
+
+/** Reads the state of the node; changes and waits for nothing. */
+export async function nodeStatus(node: FlexMeshNode): Promise<NodeStatus> {
+  const packages = await node.packages()
+  const counts: Record<string, number> = {}
+  for (const { state } of packages) counts[state] = (counts[state] ?? 0) + 1
+  const { digest, experts } = node.composer.served.composition
+  const { members } = node.membership.roster()
+  const active = members.filter(({ revoked }) => revoked === undefined)
+  const disk = await fileSystemSize(node.paths.root)
+  return {
+    institution: node.settings.institution,
+    peerId: node.identity.peerId,
+    consortium: node.charter.name,
+    isRunning: node.isRunning,
+    addresses: node.addresses(),
+    members: active.length,
+    connected: node.connectedMembers().length + (node.isRunning ? 1 : 0),
+    composition: digest,
+    experts: experts.length,
+    packages: counts,
+    running: node.activities.list(),
+    freeBytes: disk.freeBytes,
+    attention: attentionOf(node, packages, disk.freeBytes),
+  }
+}
 
 /** The worst first. */
 function attentionOf(node: FlexMeshNode, packages: readonly PackageReport[], freeBytes: number): Attention[] {

@@ -3,6 +3,7 @@
  * Knows nothing about HTTP, queues and models.
  */
 import { ShareTally } from '../composition/attribution.ts'
+import type { AnswerMeter } from '../telemetry/metrics.ts'
 import type { Backend, Piece, ServingEngine } from './engine.ts'
 import { type InferenceRequest, MODEL_NAME, type RequestKind } from './openai.ts'
 
@@ -18,6 +19,7 @@ export interface Run {
   readonly created: number
   /** Token ids, starting with the end of text. */
   readonly prompt: Int32Array
+  readonly meter: AnswerMeter
   /** Called once, when the generation has ended, with the number of its tokens. */
   readonly onGenerated?: (tokens: number) => void
 }
@@ -72,15 +74,21 @@ function roundedShare(weight: number): number {
  * beginning of a stop sequence or of a character. The tally is complete when the generator has ended.
  */
 async function* textOf(run: Run, tally: Tally, signal: AbortSignal): AsyncGenerator<string, void, void> {
+  let outcome: Parameters<AnswerMeter['ended']>[0] = 'abort'
   try {
     yield* generatedText(run, tally, signal)
+    outcome = tally.finish
+  } catch (error) {
+    outcome = signal.aborted ? 'abort' : 'error'
+    throw error
   } finally {
     run.onGenerated?.(tally.tokens)
+    run.meter.ended(outcome)
   }
 }
 
 async function* generatedText(
-  { engine, request, prompt }: Run,
+  { engine, request, prompt, meter }: Run,
   tally: Tally,
   signal: AbortSignal,
 ): AsyncGenerator<string, void, void> {
@@ -90,6 +98,7 @@ async function* generatedText(
   let finish: Piece['finish']
   for await (const piece of engine.generate(request, prompt, signal)) {
     tally.add(piece, tokenShares)
+    meter.produced(tally.tokens)
     finish = piece.finish
     rest += piece.text
     const stopsAt = Math.min(...stop.map((sequence) => rest.indexOf(sequence)).filter((at) => at >= 0))

@@ -3,11 +3,12 @@
  * Knows nothing about sockets and models.
  */
 import { timingSafeEqual } from 'node:crypto'
-import { type Context, Hono } from 'hono'
+import { type Context, Hono, type MiddlewareHandler } from 'hono'
 import type { Selection } from '../composition/selection.ts'
 import { sha256, toHex, utf8 } from '../lib/bytes.ts'
 import { FlexMeshError } from '../lib/errors.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
 import { type ApiEnv, requestId } from './api-env.ts'
 import { Completions, requireModel } from './completions.ts'
 import { type Backend, ServingError } from './engine.ts'
@@ -27,6 +28,10 @@ export interface AppInit {
   readonly now: () => number
   /** Default: those of src/lib/limits.ts. */
   readonly streamLimits?: EventStreamLimits
+  /** Counts answers, and gives the text of `/metrics`. Default: there is no such route. */
+  readonly metrics?: Metrics
+  /** Why the node cannot do its work now, for `/readyz`; empty if it can. Default: it can. */
+  readonly obstacles?: () => Promise<readonly string[]>
   /** Adds routes of its own, with its own rules who may ask. They are served under the same hosts. */
   readonly mount?: (app: Api, answering: Answering) => void
   /** Receives failures of the node and of an upstream, never prompts or answers. Default: no log. */
@@ -52,6 +57,7 @@ export function createApp(init: AppInit): Api {
     backendFor: init.backendFor,
     now: init.now,
     streamLimits: init.streamLimits ?? EVENT_STREAM_LIMITS,
+    metrics: init.metrics,
     report: (error, c) => report(log, error, c),
   })
   app.use(async (c, next) => {
@@ -63,7 +69,11 @@ export function createApp(init: AppInit): Api {
     return next()
   })
   app.get('/healthz', (c) => c.json({ status: 'ok' }))
-  app.use('/v1/*', async (c, next) => {
+  app.get('/readyz', async (c) => {
+    const reasons = (await init.obstacles?.()) ?? []
+    return reasons.length === 0 ? c.json({ status: 'ok' }) : c.json({ status: 'not ready', reasons }, 503)
+  })
+  const requireKey: MiddlewareHandler<ApiEnv> = async (c, next) => {
     // RFC 9110, section 11.1: the scheme is compared without regard to case.
     const key = /^Bearer +(.+)$/i.exec(c.req.header('authorization') ?? '')?.[1]
     const hash = sha256(utf8(key ?? ''))
@@ -78,7 +88,14 @@ export function createApp(init: AppInit): Api {
     }
     c.env.client?.authenticated(`API key ${toHex(hash).slice(0, KEY_NAME_LENGTH)}`)
     return next()
-  })
+  }
+  app.use('/v1/*', requireKey)
+  const { metrics } = init
+  if (metrics !== undefined) {
+    app.get('/metrics', requireKey, async (c) =>
+      c.body(await metrics.text(), 200, { 'Content-Type': metrics.contentType }),
+    )
+  }
   const models = async (c: Context<ApiEnv>): Promise<Response> =>
     c.json({ object: 'list', data: [await model(init)] })
   app.get('/v1/models', models)

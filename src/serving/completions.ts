@@ -8,6 +8,7 @@ import type { Context } from 'hono'
 import type { Selection } from '../composition/selection.ts'
 import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
+import { type Metrics, UNMETERED } from '../telemetry/metrics.ts'
 import { type Run, streamedAnswer, wholeAnswer } from './answer.ts'
 import type { ApiEnv } from './api-env.ts'
 import type { Backend, ServingEngine } from './engine.ts'
@@ -24,6 +25,8 @@ export interface CompletionsInit {
   /** Unix seconds. */
   readonly now: () => number
   readonly streamLimits: EventStreamLimits
+  /** Counts answers. Default: nobody counts. */
+  readonly metrics?: Metrics | undefined
   /** Receives an error after the headers of a stream. */
   readonly report: (error: unknown, c: Context<ApiEnv>) => void
 }
@@ -77,7 +80,11 @@ export class Completions {
     signal: AbortSignal,
     c: Context<ApiEnv>,
   ): Promise<Admission> {
-    const leave = await this.#queues[backend.servedBy].enter(signal)
+    const meter = this.#init.metrics?.request() ?? UNMETERED
+    const leave = await this.#queues[backend.servedBy].enter(signal).catch((error: unknown) => {
+      meter.ended(signal.aborted ? 'abort' : 'error')
+      throw error
+    })
     let engine: ServingEngine | undefined
     const end = (): void => {
       engine?.release()
@@ -95,6 +102,7 @@ export class Completions {
         )
       const id = `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${crypto.randomUUID()}`
       const { servedBy } = backend
+      meter.admitted(prompt.length)
       const run: Run = {
         engine,
         servedBy,
@@ -103,10 +111,12 @@ export class Completions {
         id,
         created: this.#init.now(),
         prompt,
+        meter,
         onGenerated: (tokens) => c.env.client?.generated(tokens),
       }
       return { run, end }
     } catch (error) {
+      meter.ended(signal.aborted ? 'abort' : 'error')
       end()
       throw error
     }

@@ -99,6 +99,13 @@ describe('the limits and codes of the program', () => {
       'encodingTimeout',
       'renderedChatCharacters',
       'egressSegmentBytes',
+      'dashboardSessions',
+      'dashboardLinkLifetime',
+      'dashboardSessionLifetime',
+      'dashboardStreams',
+      'dashboardEvents',
+      'dashboardJobs',
+      'dashboardPoints',
     ]
     for (const name of Object.keys(LIMITS)) if (!local.includes(name)) expect(text).toContain(`\`${name}\``)
     for (const code of [...errors.FORMAT_CODES, ...errors.VERIFICATION_CODES, ...errors.EXCHANGE_CODES]) {

@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { type Run, streamedAnswer, wholeAnswer } from '../../src/serving/answer.ts'
 import { parseRequest, type RequestKind } from '../../src/serving/openai.ts'
+import { UNMETERED } from '../../src/telemetry/metrics.ts'
 import { fixedEngine } from '../support/inference-api.ts'
 
 const { signal } = new AbortController()
@@ -15,7 +16,16 @@ function runOf(pieces: readonly string[], more: object = {}, kind: RequestKind =
     },
   })
   const request = parseRequest({ model: 'flexmesh', ...prompt, ...more }, kind)
-  return { engine, servedBy: 'node', request, kind, id: 'x', created: 0, prompt: Int32Array.of(0) }
+  return {
+    engine,
+    servedBy: 'node',
+    request,
+    kind,
+    id: 'x',
+    created: 0,
+    prompt: Int32Array.of(0),
+    meter: UNMETERED,
+  }
 }
 
 interface Chunk {
