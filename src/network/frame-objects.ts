@@ -5,7 +5,7 @@
 import type { Frame, SentObject, StreamAccount } from './egress.ts'
 import type { ProtocolRow } from './protocol.ts'
 
-/** Of so many small frames of an answer, one waits until the egress ledger has those before it. */
+/** Number of small frames of an answer after which one waits until the egress ledger has those before it. */
 const KEPT_FRAMES = 32
 /** Frames that answer with an error instead. */
 export const REFUSAL: SentObject = { kind: 'refusal' }

@@ -16,7 +16,7 @@ import type { AnchorStore } from '../store/egress-recovery.ts'
 import type { EgressSigner } from '../store/egress-seals.ts'
 import type { Log } from '../telemetry/log.ts'
 
-/** Of the anchor in the table `settings`. */
+/** Key of the anchor in the table `settings`. */
 const ANCHOR_KEY = 'egress-anchor'
 
 export interface EgressInit {

@@ -49,6 +49,7 @@ const NODE_FILES: Readonly<Record<string, string>> = {
   'api-key': 'the key of the API',
   catalogue: 'database: statements, verdicts, addresses',
   egress: 'the egress ledger: who got what',
+  'dashboard-sessions.json': 'sessions of the dashboard',
   'settings.json': 'settings',
 }
 /** What is public to all members, or holds nothing. */
@@ -64,15 +65,28 @@ const NOT_PRIVATE = [
 
 /** Public text, prepared for all trainings. */
 const REPLAY = '.replay'
+/** The account of privacy (budget.ts), which stays when a training is forgotten. */
+const ACCOUNT = /^\.account$/
+const ACCOUNT_HOLDS = 'what each text has spent of its privacy, by salted hashes of its documents'
 /** Folders of trainings whose deletion has begun. */
 const FORGOTTEN = /^\.forgotten-/
 
 /** Every private file of a home folder; those of the trainings first. @throws InputError `permissions`. */
 export async function privateFiles(root: string, trainingRoot: string): Promise<PrivateFile[]> {
   const files: PrivateFile[] = []
+  const ofNode: PrivateFile[] = []
   for (const name of (await namesIn(trainingRoot)).sort()) {
     if (name === REPLAY) continue
     const isForgotten = FORGOTTEN.test(name)
+    if (name.startsWith('.') && !isForgotten) {
+      const total = await totalOf(
+        root,
+        join(trainingRoot, name),
+        ACCOUNT.test(name) ? ACCOUNT_HOLDS : 'other',
+      )
+      if (total !== undefined) ofNode.push(total)
+      continue
+    }
     for (const path of await filesIn(join(trainingRoot, name))) {
       const inTraining = relative(trainingRoot, path).replaceAll('\\', '/')
       const holds = TRAINING_FILES.find(([pattern]) => pattern.test(inTraining))?.[1] ?? 'other'
@@ -83,9 +97,9 @@ export async function privateFiles(root: string, trainingRoot: string): Promise<
   for (const name of (await namesIn(root)).sort()) {
     if (NOT_PRIVATE.includes(name)) continue
     const total = await totalOf(root, join(root, name), NODE_FILES[name] ?? 'other')
-    if (total !== undefined) files.push(total)
+    if (total !== undefined) ofNode.push(total)
   }
-  return files
+  return [...files, ...ofNode]
 }
 
 /** The private files of one training. @throws InputError `not-found`, `usage`. */

@@ -179,7 +179,7 @@ class OpenRow {
   #bytes = 0
   #count = 0
   #tokens = 0
-  /** Of the hashes so far; undefined while the row has one object at most. */
+  /** SHA-256 of the hashes so far; undefined while the row has one object at most. */
   #hash: Hash | undefined
   #only: Uint8Array | undefined
 

@@ -69,7 +69,7 @@ export async function readSegment(path: string): Promise<{ lines: string[]; rest
   return { lines, rest, bytes: bytes.length }
 }
 
-/** An envelope, or undefined if there is none. */
+/** An envelope; undefined if the file does not exist. */
 export async function readEnvelopeFile(path: string): Promise<Uint8Array | undefined> {
   return (await pathExists(path)) ? readFileBounded(path, limit('envelopeBytes')) : undefined
 }

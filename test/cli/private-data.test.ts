@@ -1,4 +1,4 @@
-import { readdir, readFile, rename, utimes, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { pathExists } from '../../src/lib/files.ts'
@@ -33,6 +33,7 @@ describe('flexmesh data', () => {
     await net.close()
     const { training } = node.paths
     await writeFile(join(training, 'law', 'canaries.json'), '[]', { mode: 0o640 })
+    await mkdir(join(training, '.account'), { recursive: true, mode: 0o700 })
     await utimes(join(training, 'law', 'result.json'), 0, Date.now() / 1000 - 3 * 86_400)
     const { stdout } = await flexmesh('data', '--home', home)
     const names = await readdir(join(training, 'law'), { recursive: true, withFileTypes: true })
@@ -45,6 +46,7 @@ describe('flexmesh data', () => {
     expect(stdout).toMatch(/training\/law\/corpus\/held-out\.tokens: tokens of the held-out text /)
     expect(stdout).toMatch(/training\/law\/canaries\.json: canaries +2 B +today +0640/)
     expect(stdout).toMatch(/training\/law\/result\.json: [^\n]+ 3 days old +0600/)
+    expect(stdout).toMatch(/ training\/\.account\/: what each text has spent of its privacy/)
     expect(stdout).toMatch(/ key\.json: the secret key of the node /)
     expect(stdout).toMatch(/ egress\/: the egress ledger/)
     expect(stdout).toContain('warning: training/law/canaries.json can be read by other users')
@@ -56,12 +58,15 @@ describe('flexmesh forget', () => {
   it('deletes all of a training, and keeps its published package in use', async () => {
     const { net, node } = await owner()
     const id = await publish(node, 'law')
+    await mkdir(join(node.paths.training, '.account'), { recursive: true, mode: 0o700 })
     const preview = await run<Forgotten>(node, 'forget', { name: 'law', dryRun: true })
     expect(await pathExists(join(node.paths.training, 'law'))).toBe(true)
     const forgotten = await run<Forgotten>(node, 'forget', { name: 'law' })
     expect(forgotten).toMatchObject({ isDeleted: true, isPublished: true })
     expect(forgotten.files.map(({ path }) => path)).toEqual(preview.files.map(({ path }) => path))
-    expect((await readdir(node.paths.training)).filter((name) => name !== '.replay')).toEqual([])
+    const left = await readdir(node.paths.training)
+    expect(left.filter((name) => !name.startsWith('.'))).toEqual([])
+    expect(left).toContain('.account')
     await net.restart(0)
     const [restarted] = net.nodes as [FlexMeshNode]
     expect(restarted.accepted.has(id)).toBe(true)
