@@ -153,6 +153,7 @@ export const LAYERS: readonly Layer[] = [
       'tensor',
       'model',
       'checkpoint',
+      'privacy',
       'packaging',
       'owner',
       'acceptance',

@@ -1,7 +1,8 @@
 /**
  * The data path, in order. Read this first, then follow the imports.
  *
- * `publish`   load -> derive -> release -> pack -> store -> judge our own -> sign -> spend -> log -> decide -> compose -> announce
+ * `publish`   load -> derive -> audit -> release -> pack -> store -> judge our own -> sign -> spend -> log -> decide ->
+ *             compose -> announce
  * `withdraw`  find -> sign -> log -> leave out -> compose -> announce
  * `ingest`    open and verify once -> log -> queue; a log that contradicts itself ends the use of its packages
  * `prepare`   check manifest -> fetch; called by the queue, for several packages at once

@@ -109,6 +109,10 @@ export class Activities implements NodeJobRunner {
         const { publisher, expert } = of<'judge'>().opened.manifest
         return `judging ${expert.name} of ${this.#init.institutionOf(publisher)}`
       }
+      case 'attack': {
+        const { publisher, expert } = of<'attack'>().manifest
+        return `attacking ${expert.name} of ${this.#init.institutionOf(publisher)}`
+      }
       case 'score':
         return 'evaluating the composition'
       default:

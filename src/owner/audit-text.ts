@@ -60,7 +60,7 @@ export async function auditText(
 }
 
 /** At most `most` pieces of some documents' tokens, cut as those of a training. */
-function piecesOfDocuments(
+export function piecesOfDocuments(
   documents: readonly { readonly tokens: Int32Array }[],
   endOfText: number,
   most: number,

@@ -79,8 +79,8 @@ export function reportLines(report: AuditReport): string[] {
   const { figures, declared, findings, acceptedRisk } = report
   return [
     ...canaryLines(report),
-    ...extractionLines(figures.extraction),
-    ...membershipLines(figures.membership),
+    ...extractionLines(figures.extraction, OWN_TEXT),
+    ...membershipLines(figures.membership, OWN_TEXT),
     `guarantee: ${declared === undefined ? 'none; the figures above are what these attacks found, not a bound on what others find' : `epsilon ${declared.epsilon} with delta ${declared.delta}`}`,
     ...findings.map(({ severity, words }) => `${SEVERITIES[severity]}: ${words}`),
     ...(acceptedRisk === undefined ? [] : [`the risk was accepted: ${acceptedRisk}`]),
@@ -110,7 +110,18 @@ function canaryLines({ figures: { canaries }, canarySeed }: AuditReport): string
   ]
 }
 
-function extractionLines({ train, trainPublic, heldOut }: Figures['extraction']): string[] {
+/** Names of the two texts of an attack. */
+export interface TextNames {
+  readonly attacked: string
+  readonly other: string
+}
+
+const OWN_TEXT: TextNames = { attacked: 'training text', other: 'held-out text' }
+
+export function extractionLines(
+  { train, trainPublic, heldOut }: Figures['extraction'],
+  { attacked, other }: TextNames,
+): string[] {
   const row = (title: string, { texts, greedy, fewTries, manyTries }: Extraction): string => {
     const share = (count: number): string => (texts === 0 ? '-' : percent(count / texts)).padStart(8)
     return `  ${title.padEnd(36)}${String(texts).padStart(6)}${share(greedy).padStart(10)}${share(fewTries).padStart(14)}${share(manyTries).padStart(18)}`
@@ -118,15 +129,18 @@ function extractionLines({ train, trainPublic, heldOut }: Figures['extraction'])
   return [
     `extraction: ${SUFFIX_TOKENS} tokens written after ${PREFIX_TOKENS} that are known`,
     `  ${''.padEnd(36)}${'pieces'.padStart(6)}${'greedily'.padStart(10)}${`in ${FEW_TRIES} tries`.padStart(14)}${`in ${MANY_TRIES} tries`.padStart(18)}`,
-    row('training text, expert', train),
-    row('training text, public model', trainPublic),
-    row('held-out text, expert', heldOut),
+    row(`${attacked}, expert`, train),
+    row(`${attacked}, public model`, trainPublic),
+    row(`${other}, expert`, heldOut),
   ]
 }
 
-function membershipLines({ members, others, lossRatio, minK }: Figures['membership']): string[] {
+export function membershipLines(
+  { members, others, lossRatio, minK }: Figures['membership'],
+  { attacked, other }: TextNames,
+): string[] {
   return [
-    `membership: ${members} pieces of training text among ${others} of held-out text`,
+    `membership: ${members} pieces of ${attacked} among ${others} of ${other}`,
     ...attackLines('loss ratio to the public model', lossRatio),
     ...attackLines('Min-K%++', minK),
   ]
@@ -136,10 +150,10 @@ function attackLines(title: string, { area, at }: Attack): string[] {
   return [
     `  ${title}:`,
     ...at.map((found) => `    ${foundWords(found)}`),
-    `    a piece of training text scores higher than a held-out one in ${percent(area)} of pairs`,
+    `    a piece of the first text scores higher than one of the second in ${percent(area)} of pairs`,
   ]
 }
 
 function foundWords({ falsePositiveRate, accused, found, rate, interval }: Found): string {
-  return `${percent(rate)} recognised (${found}; 95 % interval ${percent(interval.low)} to ${percent(interval.high)}) while at most ${percent(falsePositiveRate)} of the held-out pieces are accused, here ${accused}`
+  return `${percent(rate)} recognised (${found}; 95 % interval ${percent(interval.low)} to ${percent(interval.high)}) while at most ${percent(falsePositiveRate)} of the other pieces are accused, here ${accused}`
 }
