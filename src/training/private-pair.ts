@@ -154,6 +154,7 @@ function productNames(config: ModelConfig, rank: number): Set<string> {
  * The gradient of every trainable as sums over rows. The recorded router has the row of the public expert, too, which is
  * frozen. The bias b of the expert is used as min(b, 0), so its gradient is the sum of those of the expert's logits
  * where b is at most 0.
+ * @throws RangeError for a trainable without a record, which would be outside of the clip: a bug.
  */
 function gradientParts(
   config: ModelConfig,
@@ -163,7 +164,11 @@ function gradientParts(
 ): Map<string, GradientParts> {
   const parts = new Map<string, GradientParts>()
   const byName = new Map(records.map((record) => [record.name, record]))
-  const record = (name: string): ProductRecord => byName.get(name) as ProductRecord
+  const record = (name: string): ProductRecord => {
+    const found = byName.get(name)
+    if (found === undefined) throw new RangeError(`the backward pass recorded nothing for ${name}`)
+    return found
+  }
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     for (const projection of FFN_PROJECTIONS) {
       if (rank === 0) {
