@@ -27,6 +27,8 @@ const TRANSIENT = { hidden: 8, ffn: 4 }
  * with factors; computed from the shapes.
  */
 const KEPT = { whole: { hidden: 1, ffn: 3 }, factors: { hidden: 1, ffn: 2 } }
+/** A private training has compiled steps for units of three sizes, and each keeps the memory of its activations. */
+const PRIVATE_STEPS = 3
 /** Arrays of the size of the trained parameters: the parameters, two moments, the gradient and the binding's copy. */
 const ARRAYS = 5
 /**
@@ -103,8 +105,9 @@ function planFor(config: ModelConfig, request: PlanRequest, rank: number): Train
   const planOf = (rows: number): TrainingPlan => {
     const microBatches = accumulate * (B / rows)
     const arrays = FLOAT * trained * (ARRAYS + (microBatches > 1 || request.isPrivate ? 1 : 0))
-    const kept = request.isPrivate ? keptBytes(config, rank, rows, T) : 0
-    const bytes = weightBytes + arrays + activationBytes(config, rank, rows, T) + kept + FIXED_BYTES
+    const activations = activationBytes(config, rank, rows, T)
+    const forUnits = PRIVATE_STEPS * (activations + keptBytes(config, rank, rows, T))
+    const bytes = weightBytes + arrays + (request.isPrivate ? forUnits : activations) + FIXED_BYTES
     return { rank, isRankChosen: request.rank === undefined, rows, microBatches, bytes, weightBytes, budget }
   }
   const fast = rank > 0 && activationBytes(config, rank, B, T) > SPLIT_BYTES ? SPLIT_TOKENS / T : B

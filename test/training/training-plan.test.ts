@@ -55,6 +55,15 @@ describe('the plan of a training', () => {
     expect(plan.bytes).toBeLessThanOrEqual(budget)
   })
 
+  it('plans more memory for a private training, and fewer rows at once where that does not fit', () => {
+    const plain = planTraining(ONE_BILLION, request(200e9, { rank: 4 }))
+    const whole = planTraining(ONE_BILLION, request(200e9, { rank: 4, isPrivate: true }))
+    expect(whole.bytes).toBeGreaterThan(1.2 * plain.bytes)
+    const short = planTraining(ONE_BILLION, request(0.8 * whole.bytes, { rank: 4, isPrivate: true }))
+    expect(short.rows).toBeLessThan(whole.rows)
+    expect(short.bytes).toBeLessThanOrEqual(0.8 * whole.bytes)
+  })
+
   it('computes fewer rows at once if memory is short, and the same number of rows in a step', () => {
     const plan = planTraining(ONE_BILLION, request(7e9, { rank: 64, accumulate: 3 }))
     expect(plan.rows).toBeLessThan(4)
