@@ -276,8 +276,8 @@ function planLine({
 /** Says what was chosen, and why. */
 function privacyLine(parameters: DpParameters): string {
   const { unit, epsilon, delta, clip, noiseMultiplier, expectedBatch, steps, units } = parameters
-  const noise = `noise of ${noiseMultiplier.toPrecision(3)} times the clip of ${clip.toPrecision(3)}`
-  return `privacy: epsilon ${epsilon} and delta ${delta.toExponential()} for every one of ${units} ${unit}s: ${noise} on the gradients of about ${Math.round(expectedBatch)} ${unit}s in each of ${steps} steps. The noise of a step does not grow with the ${unit}s that it sums, and more steps need more noise each, so fewer and larger steps lose less to it`
+  const batch = `${Math.round(expectedBatch)} ${unit}s`
+  return `privacy: epsilon ${epsilon} and delta ${delta.toExponential()} for each of ${units} ${unit}s: every one of ${steps} steps sums the gradients of about ${batch}, each clipped to ${clip.toPrecision(3)}, and adds noise of ${noiseMultiplier.toPrecision(3)} times the clip. Fewer, larger steps are better: a step has the same noise however many ${unit}s it sums, and more steps need more noise in each`
 }
 
 function forecastLine({

@@ -222,7 +222,9 @@ export async function* trainExpert(
     const tokensRead = run === undefined ? ownTokensRead(request) : run.tokensRead
     await spendTraining(model, trainingRoot, request.name, corpus, run?.parameters, signal)
     yield { stage: 'prepared', stats: corpus.stats, tokensRead }
-    const warnings = corpusWarnings(corpus.stats, { steps: request.steps, tokens: tokensRead })
+    // More steps of a private training need more noise, so it is not told to read all of its text.
+    const tokens = run === undefined ? tokensRead : corpus.stats.train.tokens
+    const warnings = corpusWarnings(corpus.stats, { steps: request.steps, tokens })
     for (const warning of warnings) yield { stage: 'warning', ...warning }
     // Kept before the first step, so that a run that continues this one does not compute them again.
     if (known === undefined) await saveConstantRows(dirs, embedding.constantRows)
