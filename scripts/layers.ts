@@ -81,6 +81,11 @@ export const LAYERS: readonly Layer[] = [
     holds: 'signed statements, heads, withdrawals, the log of every publisher',
   },
   {
+    name: 'transparency',
+    imports: ['lib', 'identity', 'store', 'consortium', 'statements'],
+    holds: 'Merkle trees of logs, checkpoints, cosignatures, witnesses, audit bundles',
+  },
+  {
     name: 'privacy',
     imports: ['lib', 'tensor', 'model', 'inference'],
     holds: 'privacy accountant, noise for router statistics, audits of trained experts',
@@ -109,7 +114,7 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: 'exchange',
-    imports: ['lib', 'identity', 'store', 'consortium', 'statements', 'network', 'telemetry'],
+    imports: ['lib', 'identity', 'store', 'consortium', 'statements', 'transparency', 'network', 'telemetry'],
     holds: 'the stream protocols, one file each: join, statements, addresses, blobs',
   },
   {
@@ -184,6 +189,7 @@ export const LAYERS: readonly Layer[] = [
       'checkpoint',
       'consortium',
       'statements',
+      'transparency',
       'privacy',
       'packaging',
       'owner',
@@ -213,6 +219,7 @@ export const LAYERS: readonly Layer[] = [
       'checkpoint',
       'consortium',
       'statements',
+      'transparency',
       'packaging',
       'owner',
       'network',
@@ -238,6 +245,7 @@ export const LAYERS: readonly Layer[] = [
       'checkpoint',
       'consortium',
       'privacy',
+      'transparency',
       'packaging',
       'owner',
       'acceptance',
@@ -261,6 +269,7 @@ export const LAYERS: readonly Layer[] = [
       'inference',
       'checkpoint',
       'consortium',
+      'transparency',
       'packaging',
       'owner',
       'composition',

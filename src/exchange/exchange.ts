@@ -16,6 +16,7 @@ import type { BlobStore } from '../store/blob-store.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
 import { askAddresses } from './addresses.ts'
 import { CatchUp } from './catch-up.ts'
+import { askCosignature, pullCheckpoints } from './checkpoints.ts'
 import type { FetchProgress } from './chunk-fetch.ts'
 import { fetchBlob } from './fetch-blob.ts'
 import type { ExchangeHandlers } from './handlers.ts'
@@ -188,6 +189,15 @@ export class Exchange {
     return askMembership(this.#network, peer, envelope, signal)
   }
 
+  /** See `askCosignature`. */
+  askCosignature(
+    peer: PeerIdString,
+    requestFor: (oldSize: number) => Promise<Uint8Array | undefined>,
+    oldSize: number,
+  ): Promise<string | undefined> {
+    return askCosignature(this.#network, peer, requestFor, oldSize, this.#stopping.signal)
+  }
+
   async #sync(peer: PeerIdString): Promise<void> {
     const { signal } = this.#stopping
     let isComplete = false
@@ -197,8 +207,20 @@ export class Exchange {
       this.#handlers.onPulled(peer)
     }
     if (!this.#handlers.isMember(peer)) return // Revoked: it may have withdrawn its experts, and that is all.
+    await this.#learnCheckpoints(peer)
     await this.#learnAddresses(peer)
     this.#handlers.onSynced(peer, await this.#network.knownAddresses(), isComplete)
+  }
+
+  /** Nothing but finality depends on checkpoints, so a sync is complete without them. Rejects only after `stop`. */
+  async #learnCheckpoints(peer: PeerIdString): Promise<void> {
+    const { signal } = this.#stopping
+    try {
+      await pullCheckpoints(this.#network, peer, this.#handlers, signal)
+    } catch (error) {
+      if (signal.aborted) throw error
+      this.#log.debug(`the checkpoints that ${peer} knows were not learned`, error)
+    }
   }
 
   /** Addresses are hints, so a sync is complete without those that `peer` knows. Rejects only after `stop`. */

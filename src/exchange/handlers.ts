@@ -2,11 +2,17 @@
 import type { PeerIdString } from '../identity/keys.ts'
 import type { MemberAddresses } from '../network/address-table.ts'
 import type { BlobHandlers } from './blob.ts'
+import type { CheckpointHandlers } from './checkpoints.ts'
 import type { HeadHandlers } from './heads.ts'
 import type { JoinHandlers } from './join.ts'
 import type { StatementsHandlers } from './statements.ts'
 
-export interface ExchangeHandlers extends JoinHandlers, StatementsHandlers, BlobHandlers, HeadHandlers {
+export interface ExchangeHandlers
+  extends JoinHandlers,
+    StatementsHandlers,
+    BlobHandlers,
+    HeadHandlers,
+    CheckpointHandlers {
   isMember(peer: PeerIdString): boolean
   /** Whether peers that are not members may connect to join, because an invitation is open. */
   guestsOpen(): boolean

@@ -8,6 +8,7 @@ import type { ProtocolRow } from '../network/protocol.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 import { ADDRESSES, serveAddresses } from './addresses.ts'
 import { BLOB, serveBlob } from './blob.ts'
+import { CHECKPOINTS, serveCheckpoints } from './checkpoints.ts'
 import type { ExchangeHandlers } from './handlers.ts'
 import { JOIN, serveJoin } from './join.ts'
 import { STATEMENTS, serveStatements } from './statements.ts'
@@ -30,4 +31,5 @@ export const PROTOCOLS: readonly StreamProtocol[] = [
   { row: STATEMENTS, serve: serveStatements },
   { row: ADDRESSES, serve: serveAddresses },
   { row: BLOB, serve: serveBlob },
+  { row: CHECKPOINTS, serve: serveCheckpoints },
 ]

@@ -17,6 +17,7 @@ export const MEDIA_TYPES = {
   /** Of the egress ledger, which stays in the home folder. */
   egressHead: 'application/vnd.flexmesh.egress-head.v1+json',
   egressSummary: 'application/vnd.flexmesh.egress-summary.v1+json',
+  witnessKey: 'application/vnd.flexmesh.witness-key.v1+json',
 } as const
 
 export type MediaType = (typeof MEDIA_TYPES)[keyof typeof MEDIA_TYPES]

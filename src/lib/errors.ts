@@ -34,6 +34,8 @@ export const VERIFICATION_CODES = [
   'expired',
   'not-yet-valid',
   'withdrawn',
+  'bad-proof',
+  'not-final',
 ] as const
 
 export const POLICY_CODES = [

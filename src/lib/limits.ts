@@ -166,9 +166,9 @@ export const LIMITS = {
   knownSources: { value: 256, unit: 'count', why: 'addresses from which members connected lately' },
   negotiationTimeout: { value: 2_000, unit: 'ms', why: 'choice of the protocol of a new stream' },
   streamsPerPeer: {
-    value: 24,
+    value: 26,
     unit: 'count',
-    why: 'streams that one peer may hold open to this node: 4 of each of 4 protocols, 4 of identify, ping and gossipsub, 4 that still negotiate',
+    why: 'streams that one peer may hold open to this node: 4 of each of 4 protocols, 2 of checkpoints, 4 of identify, ping and gossipsub, 4 that still negotiate',
   },
   streamsPerSecond: {
     value: 300,
@@ -302,6 +302,27 @@ export const LIMITS = {
     value: 7 * DAY_SECONDS,
     unit: 'seconds',
     why: 'an open invitation lets strangers reach the join protocol',
+  },
+  checkpointBytes: {
+    value: 32 * KIB,
+    unit: 'bytes',
+    why: 'a checkpoint with 64 cosignatures of 260 bytes each, and with as many again of keys that were replaced',
+  },
+  noteSignatures: { value: 128, unit: 'count', why: 'signature lines of one note: two for each member' },
+  addCheckpointBytes: {
+    value: 36 * KIB,
+    unit: 'bytes',
+    why: 'a checkpoint and a consistency proof of 63 hashes',
+  },
+  witnessKeyBytes: {
+    value: 4 * KIB,
+    unit: 'bytes',
+    why: 'envelope of a statement about one key, about 1 KiB',
+  },
+  trustPolicyBytes: {
+    value: 64 * KIB,
+    unit: 'bytes',
+    why: 'keys and groups of 64 witnesses with their comments',
   },
   keptGates: {
     value: 32,

@@ -9,7 +9,7 @@ import { rememberAddresses } from './address-book.ts'
 import type { LastSeen } from './last-seen.ts'
 
 export function exchangeHandlers(parts: Parts, lastSeen: LastSeen, log: Log): ExchangeHandlers {
-  const { membership, statements, queue, catalogue, claims } = parts
+  const { membership, statements, queue, catalogue, claims, logs, witness } = parts
   const publicFiles = new Set(membership.charter.publicModel.files.map(({ sha256 }) => sha256))
   /** Members that have told everything that they hold since this node started. */
   const told = new Set<string>()
@@ -41,6 +41,7 @@ export function exchangeHandlers(parts: Parts, lastSeen: LastSeen, log: Log): Ex
     onPulled: (peer) => {
       claims.asked(peer, statements.ownSeq())
       void answerWithdrawals(parts).then(() => spreadNews(parts)) // Neither rejects.
+      logs.settle().catch((error: unknown) => log.warn('checkpoints were not compared with the logs', error))
     },
     onSynced: (peer, addresses, isComplete) => {
       log.debug(`synced with ${peer}`)
@@ -54,10 +55,15 @@ export function exchangeHandlers(parts: Parts, lastSeen: LastSeen, log: Log): Ex
         )
       }
       queue.retry()
+      parts.requestCosignatures()
       rememberAddresses(catalogue, addresses).catch((error: unknown) =>
         log.warn('addresses of members were not stored, so a restart may not find them', error),
       )
     },
+    onAddCheckpoint: (body) => witness.answer(body),
+    checkpointsSince: (known) => logs.notes.newsFor(known),
+    knownCheckpoints: () => logs.notes.known(),
+    onCheckpoint: (news) => logs.onNews(news),
     mayRead: (peer, digest) => membership.isMember(peer) || publicFiles.has(digest),
   }
 }

@@ -25,6 +25,7 @@ import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'
 import { homePaths, loadSettings, saveSettings } from '../store/home.ts'
 import { SILENT } from '../telemetry/log.ts'
+import { STATUS } from '../transparency/witness-rules.ts'
 import { removeApplication, saveApplication } from './application.ts'
 import { openForeignEgress } from './egress.ts'
 import type { SetupInit } from './found.ts'
@@ -196,5 +197,9 @@ function guestHandlers(inviters: readonly PeerIdString[]): ExchangeHandlers {
     onPulled: () => undefined,
     onSynced: () => undefined,
     mayRead: () => false,
+    onAddCheckpoint: async () => ({ status: STATUS.unknownLog, body: '' }),
+    checkpointsSince: () => [],
+    knownCheckpoints: () => [],
+    onCheckpoint: async () => undefined,
   }
 }

@@ -60,10 +60,13 @@ import { type HomePaths, homePaths, loadSettings, type Settings } from '../store
 import { HomeMark } from '../store/home-mark.ts'
 import { SILENT } from '../telemetry/log.ts'
 import type { Engine } from '../tensor/engine.ts'
+import { CheckpointNotes } from '../transparency/checkpoint-notes.ts'
+import type { CosignedLogs } from '../transparency/cosigned-logs.ts'
 import { Activities } from './activities.ts'
 import { rememberedAddresses } from './address-book.ts'
 import { loadApplication } from './application.ts'
 import { ConsentWarnings, type EndingConsent, endingConsents } from './consent-warnings.ts'
+import { Cosigning, cosignedLogs } from './cosigning.ts'
 import { NodeEgress } from './egress.ts'
 import { exchangeHandlers } from './exchange-handlers.ts'
 import type { NodeInit } from './init.ts'
@@ -95,6 +98,7 @@ interface Opened {
   readonly blobs: BlobStore
   readonly membership: Membership
   readonly statements: StatementLog
+  readonly notes: CheckpointNotes
   readonly mark: HomeMark
 }
 
@@ -135,6 +139,7 @@ export class FlexMeshNode {
   readonly #consentWarnings = new ConsentWarnings()
   readonly #withdrawalReminders = new WithdrawalReminders()
   #exchange: Exchange | undefined
+  #cosigning: Cosigning | undefined
   #upkeep: ReturnType<typeof setInterval> | undefined
   /** When the latest verification of the stored files began, Unix seconds. */
   #verifiedSince = 0
@@ -233,6 +238,7 @@ export class FlexMeshNode {
       blobs,
       membership,
       statements,
+      ...cosignedLogs({ ...opened, now, onEvent, onOwnFinal: () => this.#cosigning?.spread() }),
       trainings: this.trainings,
       mark: opened.mark,
       policy,
@@ -259,6 +265,7 @@ export class FlexMeshNode {
         }),
       news: { isPending: false },
       sendHead: async (head) => this.#exchange?.announce(head),
+      requestCosignatures: () => this.#cosigning?.request(),
       log: log.scope('pipeline'),
       onEvent,
       now,
@@ -307,7 +314,18 @@ export class FlexMeshNode {
       await repairPublicModel(catalogue, blobs, paths.publicModel, membership.charter.publicModel.files)
       const publicModel = await loadPublicModel(paths.publicModel)
       const mark = await HomeMark.open(paths.root, catalogue)
-      const opened = { identity, settings, publicModel, catalogue, blobs, membership, statements, mark }
+      const notes = await CheckpointNotes.open(catalogue, membership, identity, now())
+      const opened = {
+        identity,
+        settings,
+        publicModel,
+        catalogue,
+        blobs,
+        membership,
+        statements,
+        notes,
+        mark,
+      }
       const node = new FlexMeshNode(init, opened)
       await finishForgetting(node.paths.training)
       await restore(node.#parts)
@@ -346,6 +364,8 @@ export class FlexMeshNode {
     )
     await exchange.start()
     this.#exchange = exchange
+    this.#cosigning = new Cosigning({ parts: this.#parts, exchange, log: log.scope('cosigning') })
+    this.#cosigning.request()
     this.#warnOfEndingConsent()
     await this.#remindOfWithdrawals()
     this.#verify()
@@ -397,8 +417,10 @@ export class FlexMeshNode {
     this.#stopping.abort()
     clearInterval(this.#upkeep)
     try {
+      this.#cosigning?.stop()
       await this.#exchange?.stop()
       await this.egress.close()
+      await this.#cosigning?.settled()
       await this.settled()
       await this.verifier.stopped()
       await this.#parts.signing.idle()
@@ -456,6 +478,11 @@ export class FlexMeshNode {
     const { paths, membership, identity } = this
     const dial = this.#exchange?.connect.bind(this.#exchange)
     return connect({ paths, membership, self: identity.peerId, dial }, address, signal)
+  }
+
+  /** Checkpoints of the logs of all members. */
+  get logs(): CosignedLogs {
+    return this.#parts.logs
   }
 
   /** Resolves when every package received so far is judged or waits for a retry. */

@@ -15,6 +15,7 @@ import { noteWithdrawal } from './receipts.ts'
 /** Sign a new head and announce it. Call this after our log or the roster has grown. */
 export async function announce(parts: Parts): Promise<void> {
   await parts.sendHead(await parts.statements.renewHead(await ownPackages(parts)))
+  parts.requestCosignatures()
 }
 
 /**

@@ -27,6 +27,8 @@ import type { Catalogue } from '../store/catalogue.ts'
 import type { DiskSpace } from '../store/disk-space.ts'
 import type { HomeMark } from '../store/home-mark.ts'
 import type { Log } from '../telemetry/log.ts'
+import type { CosignedLogs } from '../transparency/cosigned-logs.ts'
+import type { Witness } from '../transparency/witness.ts'
 import type { OwnLogClaims } from './own-log-claims.ts'
 
 /** What happens on the data path, for people and logs. */
@@ -48,6 +50,10 @@ export type PipelineEvent =
       /** Whether it is this node's own log. */
       readonly isOwn: boolean
     }
+  /** A checkpoint of a log has the cosignatures of the quorum: its first `size` statements are final. */
+  | { readonly event: 'final'; readonly institution: string; readonly size: number }
+  /** A publisher has signed checkpoints that contradict each other or its statements. */
+  | { readonly event: 'contradiction'; readonly institution: string; readonly peerId: string }
 
 export interface FetchOptions {
   readonly signal: AbortSignal
@@ -64,6 +70,8 @@ export interface Parts {
   readonly membership: Membership
   readonly statements: StatementLog
   readonly ledger: WithdrawalLedger
+  readonly logs: CosignedLogs
+  readonly witness: Witness
   readonly trainings: Trainings
   readonly mark: HomeMark
   /** What members claim to hold of our own log. */
@@ -94,6 +102,8 @@ export interface Parts {
   readonly news: { isPending: boolean }
   /** Announce our head to connected members; without a network nothing happens. */
   readonly sendHead: (head: Uint8Array) => Promise<void>
+  /** Let other members cosign our log soon; without a network nothing happens. */
+  readonly requestCosignatures: () => void
   readonly log: Log
   readonly onEvent: (event: PipelineEvent) => void
   /** Unix seconds. */

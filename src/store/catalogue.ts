@@ -37,6 +37,14 @@ const TABLES = {
   requests: 'q',
   /** Proof that a publisher made two statements with one number: an envelope, by digest. */
   forks: 'f',
+  /** Hashes of the Merkle trees of logs, and the size of each tree. */
+  tiles: 't',
+  /** Checkpoints of logs with their cosignatures, by publisher and state. */
+  checkpoints: 'c',
+  /** Size and root of the checkpoint of each log that this node cosigned last. */
+  witnessed: 'w',
+  /** Statement of each member about its witness key. */
+  witnessKeys: 'k',
 } as const
 export type TableName = keyof typeof TABLES
 

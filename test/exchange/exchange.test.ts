@@ -81,6 +81,10 @@ async function node(
     onPulled: () => undefined,
     onSynced: () => undefined,
     mayRead: () => true,
+    onAddCheckpoint: async () => ({ status: 404, body: '' }),
+    checkpointsSince: () => [],
+    knownCheckpoints: () => [],
+    onCheckpoint: async () => undefined,
     ...options.handlers,
   }
   const exchange = new Exchange(

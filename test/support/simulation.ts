@@ -32,6 +32,7 @@ import { Serial } from '../../src/lib/serial.ts'
 import { configToShape } from '../../src/model/config.ts'
 import type { Expert } from '../../src/model/params.ts'
 import { type Param, requireWeight, wholeValues } from '../../src/model/weights.ts'
+import { cosignedLogs } from '../../src/node/cosigning.ts'
 import { restore } from '../../src/node/restore.ts'
 import type { PackedTraining, PackRequest } from '../../src/owner/pack-training.ts'
 import { Trainings } from '../../src/owner/trainings.ts'
@@ -50,6 +51,7 @@ import { HomeMark } from '../../src/store/home-mark.ts'
 import { writeHashedFile } from '../../src/store/write-hashed.ts'
 import { SILENT } from '../../src/telemetry/log.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
+import { CheckpointNotes } from '../../src/transparency/checkpoint-notes.ts'
 import { charterOf, consortium, NOW, type TestConsortium } from './consortium.ts'
 
 /** Writes are flushed, which costs nothing in memory. */
@@ -180,6 +182,9 @@ async function partsOf(
     totalBytes: 2 ** 40,
     freeBytes: node.isDiskFull ? 0 : 2 ** 39,
   }))
+  const mark = await HomeMark.open(dir, catalogue)
+  const notes = await CheckpointNotes.open(catalogue, membership, identity, NOW)
+  const onEvent = (): void => undefined
   const parts: Parts = {
     catalogue,
     ledger: new WithdrawalLedger(),
@@ -191,13 +196,14 @@ async function partsOf(
       arrivedAt: (id) => statements.arrivedAt(id),
       packagesOf: (publisher) => packagesOf(statements, publisher),
     }),
+    ...cosignedLogs({ identity, catalogue, membership, notes, mark, now, onEvent, onOwnFinal: onEvent }),
     identity,
     publicModel,
     blobs,
     membership,
     statements,
     trainings,
-    mark: await HomeMark.open(dir, catalogue),
+    mark,
     policy: POLICY,
     jobs,
     queue: new AcceptanceQueue({
@@ -218,8 +224,9 @@ async function partsOf(
     fetch: (file) => copyFrom(init.holders(node), file, node),
     news: { isPending: false },
     sendHead: async () => void node.announced++,
+    requestCosignatures: () => undefined,
     log: SILENT,
-    onEvent: () => undefined,
+    onEvent,
     now,
     signal,
   }

@@ -43,6 +43,10 @@ export async function startExchange(dir: string): Promise<{ exchange: Exchange; 
         onPulled: () => undefined,
         onSynced: () => undefined,
         mayRead: () => true,
+        onAddCheckpoint: async () => ({ status: 404, body: '' }),
+        checkpointsSince: () => [],
+        knownCheckpoints: () => [],
+        onCheckpoint: async () => undefined,
       },
     },
     {
