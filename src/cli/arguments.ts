@@ -23,7 +23,8 @@ export async function parseCommandLine(argv: readonly string[]): Promise<ParsedL
   if (first === 'consortium' && commandNamed(second)?.isConsortiumCommand) {
     return parseCommandLine(argv.slice(1))
   }
-  const words = first === 'consortium' && second !== '' ? 2 : 1
+  const isTwoWords = commandNamed(`${first} ${second}`) !== undefined
+  const words = isTwoWords || (first === 'consortium' && second !== '') ? 2 : 1
   const name = argv.slice(0, words).join(' ')
   const row = commandNamed(name)
   if (row === undefined) {

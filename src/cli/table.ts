@@ -5,6 +5,7 @@
 import type { CommandRow, NodeCommand } from '../commands/command.ts'
 import {
   COMPOSITION_COMMANDS,
+  LOG_COMMANDS,
   MEMBERSHIP_COMMANDS,
   OWNER_COMMANDS,
   PRIVACY_COMMANDS,
@@ -59,6 +60,12 @@ export const COMMANDS: readonly CommandRow<Command>[] = [
   },
   ...COMPOSITION_COMMANDS,
   ...PRIVACY_COMMANDS,
+  ...LOG_COMMANDS,
+  {
+    name: 'audit verify',
+    summary: 'check such a file, without a node and without a network',
+    load: async () => (await import('./audit-verify.ts')).AUDIT_VERIFY,
+  },
   {
     name: 'doctor',
     summary: 'show what this machine offers and what is missing',

@@ -62,6 +62,19 @@ export const MEMBERSHIP_COMMANDS: readonly NodeRow[] = [
   },
 ]
 
+export const LOG_COMMANDS: readonly NodeRow[] = [
+  {
+    name: 'log',
+    summary: 'show which statements of each member are final: cosigned by enough others',
+    load: async () => (await import('./log.ts')).LOG,
+  },
+  {
+    name: 'audit export',
+    summary: 'write everything that an outsider needs to check the logs as one file',
+    load: async () => (await import('./audit-export.ts')).AUDIT_EXPORT,
+  },
+]
+
 export const OWNER_COMMANDS: readonly NodeRow[] = [
   {
     name: 'train',
@@ -175,6 +188,7 @@ const NODE_COMMANDS = [
   PING,
   CLAIM,
   ...MEMBERSHIP_COMMANDS,
+  ...LOG_COMMANDS,
   ...OWNER_COMMANDS,
   ...COMPOSITION_COMMANDS,
   ...PRIVACY_COMMANDS,

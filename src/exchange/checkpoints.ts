@@ -17,8 +17,8 @@ import { STATUS, type WitnessStatus } from '../transparency/witness-rules.ts'
 
 export const CHECKPOINTS: ProtocolRow = {
   id: '/flexmesh/checkpoints/1.0.0',
+  maxRequestBytes: limit('requestBytes'),
   // 1 KiB holds what CBOR adds.
-  maxRequestBytes: limit('addCheckpointBytes') + 1024,
   maxResponseBytes: limit('witnessKeyBytes') + limit('checkpointBytes') + 1024,
   maxResponseFrames: limit('members'),
   timeoutMs: limit('chunkTimeout'),

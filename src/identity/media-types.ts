@@ -18,6 +18,11 @@ export const MEDIA_TYPES = {
   egressHead: 'application/vnd.flexmesh.egress-head.v1+json',
   egressSummary: 'application/vnd.flexmesh.egress-summary.v1+json',
   witnessKey: 'application/vnd.flexmesh.witness-key.v1+json',
+  auditBundle: 'application/vnd.flexmesh.audit-bundle.v1+json',
 } as const
 
 export type MediaType = (typeof MEDIA_TYPES)[keyof typeof MEDIA_TYPES]
+
+export function isMediaType(text: string): text is MediaType {
+  return Object.values<string>(MEDIA_TYPES).includes(text)
+}

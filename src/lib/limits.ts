@@ -310,14 +310,24 @@ export const LIMITS = {
   },
   noteSignatures: { value: 128, unit: 'count', why: 'signature lines of one note: two for each member' },
   addCheckpointBytes: {
-    value: 36 * KIB,
+    value: 8 * KIB,
     unit: 'bytes',
-    why: 'a checkpoint and a consistency proof of 63 hashes',
+    why: 'a checkpoint with the signature of its log and a consistency proof of 63 hashes of 45 bytes',
   },
   witnessKeyBytes: {
     value: 4 * KIB,
     unit: 'bytes',
     why: 'envelope of a statement about one key, about 1 KiB',
+  },
+  bundleLineBytes: {
+    value: 256 * KIB,
+    unit: 'bytes',
+    why: 'a line of an audit bundle: an envelope, whose quotes JSON escapes, or two checkpoints',
+  },
+  bundleBytes: {
+    value: 2 * 1024 * MIB - MIB,
+    unit: 'bytes',
+    why: 'an audit bundle of 64 full logs with their proofs; what one array of bytes holds on every platform',
   },
   trustPolicyBytes: {
     value: 64 * KIB,

@@ -9,7 +9,6 @@ import type { Identity, PeerIdString } from '../identity/keys.ts'
 import { announce } from '../pipeline/own-log.ts'
 import type { Parts, PipelineEvent } from '../pipeline/parts.ts'
 import type { Catalogue } from '../store/catalogue.ts'
-import type { HomeMark } from '../store/home-mark.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { CheckpointNotes } from '../transparency/checkpoint-notes.ts'
 import { CosignedLogs } from '../transparency/cosigned-logs.ts'
@@ -25,7 +24,8 @@ interface CosignedLogsParts {
   readonly catalogue: Catalogue
   readonly membership: Membership
   readonly notes: CheckpointNotes
-  readonly mark: HomeMark
+  /** Whether this node may sign: not in a home that was set back and has not caught up. */
+  readonly maySign: () => boolean
   readonly now: () => number
   readonly onEvent: (event: PipelineEvent) => void
   /** A checkpoint of this node's own log has become final. */
@@ -34,9 +34,8 @@ interface CosignedLogsParts {
 
 /** The parts of a node that sign, cosign and keep checkpoints. */
 export function cosignedLogs(parts: CosignedLogsParts): Pick<Parts, 'logs' | 'witness'> {
-  const { identity, catalogue, membership, notes, mark, now, onEvent, onOwnFinal } = parts
+  const { identity, catalogue, membership, notes, maySign, now, onEvent, onOwnFinal } = parts
   const trees = new LogTrees(catalogue)
-  const maySign = (): boolean => !mark.isCopied
   const witness = new Witness({
     witness: deriveWitness(identity, membership.consortium),
     self: identity.peerId,

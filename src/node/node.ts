@@ -34,7 +34,13 @@ import type { Derivation } from '../owner/pack-training.ts'
 import { finishForgetting } from '../owner/private-data.ts'
 import { type PublishRequest, type ReleaseSummary, summarizeRelease } from '../owner/release.ts'
 import { Trainings } from '../owner/trainings.ts'
-import { checkCaughtUp, isBehind, type Publication, type PublishOptions } from '../pipeline/before-signing.ts'
+import {
+  checkCaughtUp,
+  isBehind,
+  mustCatchUp,
+  type Publication,
+  type PublishOptions,
+} from '../pipeline/before-signing.ts'
 import { spreadNews } from '../pipeline/forks.ts'
 import { packagesOf, unjudged } from '../pipeline/judging.ts'
 import { announce } from '../pipeline/own-log.ts'
@@ -65,6 +71,7 @@ import type { CosignedLogs } from '../transparency/cosigned-logs.ts'
 import { Activities } from './activities.ts'
 import { rememberedAddresses } from './address-book.ts'
 import { loadApplication } from './application.ts'
+import { type ExportedBundle, exportAudit } from './audit-export.ts'
 import { ConsentWarnings, type EndingConsent, endingConsents } from './consent-warnings.ts'
 import { Cosigning, cosignedLogs } from './cosigning.ts'
 import { NodeEgress } from './egress.ts'
@@ -238,7 +245,13 @@ export class FlexMeshNode {
       blobs,
       membership,
       statements,
-      ...cosignedLogs({ ...opened, now, onEvent, onOwnFinal: () => this.#cosigning?.spread() }),
+      ...cosignedLogs({
+        ...opened,
+        maySign: () => !mustCatchUp(this.#parts),
+        now,
+        onEvent,
+        onOwnFinal: () => this.#cosigning?.spread(),
+      }),
       trainings: this.trainings,
       mark: opened.mark,
       policy,
@@ -483,6 +496,11 @@ export class FlexMeshNode {
   /** Checkpoints of the logs of all members. */
   get logs(): CosignedLogs {
     return this.#parts.logs
+  }
+
+  /** See `exportAudit` of audit-export.ts. */
+  exportAudit(file: string): Promise<ExportedBundle> {
+    return exportAudit(this.#parts, this.catalogue, file)
   }
 
   /** Resolves when every package received so far is judged or waits for a retry. */

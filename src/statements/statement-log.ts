@@ -426,6 +426,11 @@ export class StatementLog {
     return own !== undefined && own.seq > this.ownSeq() ? own.seq : undefined
   }
 
+  /** Envelope of the latest head that a publisher has announced. */
+  headEnvelope(publisher: PeerIdString): Uint8Array | undefined {
+    return this.#heads.get(publisher)?.envelope
+  }
+
   /** Whether a member has announced statements that we lack and would accept. */
   isBehind(): boolean {
     return [...this.#heads].some(

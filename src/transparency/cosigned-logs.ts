@@ -46,12 +46,14 @@ export interface LogState {
 
 export class CosignedLogs {
   readonly notes: CheckpointNotes
+  readonly trees: LogTrees
   readonly #init: CosignedLogsInit
   readonly #changing = new Serial()
 
   constructor(init: CosignedLogsInit) {
     this.#init = init
     this.notes = init.notes
+    this.trees = init.trees
   }
 
   /** Sign a checkpoint of this node's own log if it has grown since the last one. @throws InputError `disk-full`, `io`. */
@@ -76,13 +78,15 @@ export class CosignedLogs {
    * @returns undefined if it has cosigned it, has cosigned a larger one, or its witness key is not known.
    */
   async requestFor(peer: PeerIdString, oldSize: number): Promise<Uint8Array | undefined> {
-    const { identity, trees } = this.#init
+    const { identity, membership, trees } = this.#init
     const latest = this.#latest(identity.peerId)
     if (latest === undefined || this.notes.witnessKey(peer) === undefined) return undefined
     const { size } = latest.checkpoint
     if (oldSize > size || latest.cosigners.some(({ peerId }) => peerId === peer)) return undefined
     const proof = await trees.consistency(identity.peerId, oldSize, size)
-    return encodeAddCheckpoint({ oldSize, proof, note: latest.note })
+    const { text, signatures } = latest.note
+    const own = linesOf(signatures, logKeyOf(membership.consortium, identity.peerId))
+    return encodeAddCheckpoint({ oldSize, proof, note: { text, signatures: own } })
   }
 
   /**
@@ -155,12 +159,15 @@ export class CosignedLogs {
     const latest = this.#latest(publisher)
     if (latest === undefined || this.isContradicted(publisher)) return
     const { size, root } = latest.checkpoint
-    if (this.notes.get(publisher, 'final')?.text === latest.note.text) return
+    const before = this.notes.get(publisher, 'final')
+    const isKnown = before?.text === latest.note.text
+    // Further cosignatures are kept, too: a larger roster may need them.
+    if (isKnown && before.signatures.length >= latest.note.signatures.length) return
     if ((await trees.extend(publisher)) < size) return
     if (!equalBytes(await trees.root(publisher, size), root)) return this.#contradicts(publisher, latest.note)
     if (latest.cosigners.length < this.needed()) return
     await this.notes.put(publisher, 'final', latest.note)
-    onFinal(publisher, size)
+    if (!isKnown) onFinal(publisher, size)
   }
 
   async #contradicts(publisher: PeerIdString, note: SignedNote): Promise<void> {

@@ -38,6 +38,33 @@ export function rootOf(tree: CompleteSubtrees, size: number): Promise<Uint8Array
   return size === 0 ? Promise.resolve(EMPTY_ROOT) : rangeRoot(tree, 0, size)
 }
 
+/** Computes the root of a tree that grows, from a hash for each 1 bit of its size. */
+export class RootBuilder {
+  /** Roots of the complete subtrees, from the largest to the smallest. */
+  readonly #subtrees: Uint8Array[] = []
+  #size = 0
+
+  /** Number of leaves. */
+  get size(): number {
+    return this.#size
+  }
+
+  /** @param leaf hash of the next leaf */
+  push(leaf: Uint8Array): void {
+    let hash = leaf
+    for (let rest = this.#size; rest % 2 === 1; rest = (rest - 1) / 2) {
+      hash = nodeHash(this.#subtrees.pop() as Uint8Array, hash)
+    }
+    this.#subtrees.push(hash)
+    this.#size++
+  }
+
+  root(): Uint8Array {
+    if (this.#size === 0) return EMPTY_ROOT
+    return this.#subtrees.reduceRight((right, left) => nodeHash(left, right))
+  }
+}
+
 /** Root over the leaves from `start` to before `end`. `start` is a multiple of the largest power of two in the range. */
 async function rangeRoot(tree: CompleteSubtrees, start: number, end: number): Promise<Uint8Array> {
   const count = end - start

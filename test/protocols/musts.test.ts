@@ -164,6 +164,37 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
         test('serving/gateway.test.ts', "'wrong-public-model'"),
       ],
   },
+  'transparency-log': {
+    'A receiver MUST refuse extension lines.': vectors('checkpoint-extension'),
+    'It MUST NOT sign a checkpoint that is not consistent with one that it has signed before, and signs none in a home that was restored and has not caught up.':
+      [test('transparency/cosigned-logs.test.ts', 'signs nothing in a home that was set back')],
+    'It MUST have exactly one signature, by its `publisher`.': [
+      test('transparency/cosigned-logs.test.ts', 'takes no witness key from anybody else'),
+    ],
+    'A witness MUST write down size and root before it answers 200, and MUST NOT decide about another request in between.':
+      [
+        test('transparency/witness.test.ts', 'remembers after a restart what it has cosigned'),
+        test('transparency/witness.test.ts', 'cosigns only one of two checkpoints that follow the same one'),
+      ],
+    'A receiver MUST keep the checkpoint as proof and MUST NOT take later checkpoints of that log for final.':
+      [
+        test('node/cosigned-logs.test.ts', 'nothing more of it is final'),
+        test(
+          'transparency/cosigned-logs.test.ts',
+          'takes nothing more for final of a log that contradicts itself',
+        ),
+      ],
+    'A verifier MUST check that the seal covers all lines, that the charter has the expected id and that every roster follows from the one before; that every statement is signed by the publisher of its log and follows the one before; that both checkpoints are signed by the publisher, have the roots of the statements, and are consistent; that every proof verifies; and that a head names a statement which is there.':
+      [
+        test('transparency/bundle.test.ts', 'is refused after a change of %s'),
+        test('transparency/bundle.test.ts', 'is refused if it is cut %s'),
+      ],
+    "It MUST refuse a bundle in which the log of a member has no final checkpoint by the roster of the bundle, or by the policy of the auditor if there is one, and a checkpoint with a line that is neither the publisher's signature nor a cosignature that counts.":
+      [
+        test('transparency/bundle.test.ts', 'is refused if a member has signed another history'),
+        test('node/cosigned-logs.test.ts', 'demand the cosignatures of a policy'),
+      ],
+  },
   'package-exchange': {
     'A receiver MUST close a connection as soon as the header of a larger frame arrives, and one with more than `smallFramesPerSecond` frames of less than 1 KiB.':
       [

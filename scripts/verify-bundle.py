@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Verifies an audit bundle of a FlexMesh consortium with the standard library of Python 3.8 or later alone.
+
+Usage: verify-bundle.py FILE [CONSORTIUM]
+
+CONSORTIUM is the id that you expect (sha256:...), from a source that you trust. Prints what the bundle proves and ends
+with 0, or prints the first thing that is wrong and ends with 1. It checks the rules of protocols/transparency-log,
+section "Audit bundle", like `flexmesh audit verify`, and shares no code with it.
+"""
+import base64, functools, hashlib, json, sys
+
+P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, P - 2, P) % P
+ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+TYPE = "application/vnd.flexmesh.%s.v1+json"
+class Refused(Exception): pass
+def need(condition, message):
+    if not condition:
+        raise Refused(message)
+
+# Ed25519 (RFC 8032), strict: canonical points that are not of small order, S below L, no cofactor.
+def add(p, q):
+    a, b = (p[1] - p[0]) * (q[1] - q[0]) % P, (p[1] + p[0]) * (q[1] + q[0]) % P
+    c, d = 2 * p[3] * q[3] * D % P, 2 * p[2] * q[2] % P
+    e, f, g, h = b - a, d - c, d + c, b + a
+    return e * f % P, g * h % P, f * g % P, e * h % P
+def multiply(s, p):
+    q = (0, 1, 1, 0)
+    while s > 0:
+        q, p, s = add(q, p) if s & 1 else q, add(p, p), s >> 1
+    return q
+def decompress(data):
+    number = int.from_bytes(data, "little")
+    sign, y = number >> 255, number & (1 << 255) - 1
+    need(len(data) == 32 and y < P, "a point is not canonical")
+    xx = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
+    x = pow(xx, (P + 3) // 8, P)
+    x = x * pow(2, (P - 1) // 4, P) % P if (x * x - xx) % P else x
+    need((x * x - xx) % P == 0 and (x or not sign), "bytes are not a point")
+    x = P - x if x & 1 != sign else x
+    need(multiply(8, (x, y, 1, x * y % P))[0] % P, "a point is of small order")
+    return x, y, 1, x * y % P
+
+BASE = decompress((4 * pow(5, P - 2, P) % P).to_bytes(32, "little"))
+@functools.lru_cache(maxsize=None)
+def is_signature(key, message, signature):
+    try:
+        a, r, s = decompress(key), decompress(signature[:32]), int.from_bytes(signature[32:], "little")
+    except Refused:
+        return False
+    k = int.from_bytes(hashlib.sha512(signature[:32] + key + message).digest(), "little") % L
+    x, y, z, _ = add(multiply(s, BASE), multiply(k, (P - a[0], a[1], 1, P - a[3])))
+    return len(signature) == 64 and s < L and (x - r[0] * z) % P == 0 and (y - r[1] * z) % P == 0
+def unbase64(text):
+    need(base64.b64encode(base64.b64decode(text, validate=True)).decode() == text, "base64 is not canonical")
+    return base64.b64decode(text)
+
+digest = lambda data: "sha256:" + hashlib.sha256(data).hexdigest()
+def canonical(data):  # Sorted keys, no white space.
+    value = json.loads(data.decode())
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    need(text.encode() == data, "JSON is not canonical")
+    return value
+def key_of(peer):
+    number = functools.reduce(lambda so_far, letter: so_far * 58 + ALPHABET.index(letter), peer, 0)
+    need(len(peer) == 52 and number >> 256 == 0x2408011220, "not the peer id of an Ed25519 key: " + peer)
+    return (number & (1 << 256) - 1).to_bytes(32, "big")
+def open_envelope(text, *types):  # A DSSE envelope whose every signature verifies: payload, value, signers.
+    envelope = canonical(text.encode())
+    kind, payload = envelope["payloadType"], unbase64(envelope["payload"])
+    isKnown = kind in types if types else kind.startswith(TYPE[:24]) and kind.endswith(TYPE[26:])
+    need(isKnown and len(envelope) == 3, "an envelope of type " + kind)
+    message = b"DSSEv1 %d %s %d " % (len(kind), kind.encode(), len(payload)) + payload
+    signers = [one["key"] for one in envelope["signatures"]]
+    need(signers and len(set(signers)) == len(signers), "an envelope without signature, or signed twice by one key")
+    for one in envelope["signatures"]:
+        need(is_signature(key_of(one["key"]), message, unbase64(one["sig"])), "a signature of %s is wrong" % one["key"])
+    return payload, canonical(payload), signers
+def open_own(text, kind):
+    _, value, signers = open_envelope(text, TYPE % kind)
+    need(signers == [value["publisher"]], "a %s is not signed by its publisher" % kind)
+    return value
+
+# Merkle trees (RFC 9162, section 2.1); checkpoints and cosignatures (C2SP).
+leaf_hash = lambda leaf: hashlib.sha256(b"\0" + leaf).digest()
+node = lambda left, right: hashlib.sha256(b"\1" + left + right).digest()
+key_id = lambda name, kind, key: hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + key).digest()[:4]
+def root_of(hashes):  # An odd last hash moves up a level.
+    while len(hashes) > 1:
+        pairs = [node(*hashes[i : i + 2]) for i in range(0, len(hashes) - 1, 2)]
+        hashes = pairs + hashes[len(pairs) * 2 :]
+    return hashes[0] if hashes else hashlib.sha256().digest()
+def climb(index, last, old, new, proof):  # The roots of the earlier tree and of the later one.
+    for other in proof:
+        need(last > 0, "a proof is too long")
+        if index & 1 or index == last:
+            old, new = node(other, old), node(other, new)
+            while index and not index & 1:
+                index, last = index >> 1, last >> 1
+        else:
+            new = node(new, other)
+        index, last = index >> 1, last >> 1
+    need(last == 0, "a proof is too short")
+    return old, new
+def check_consistency(size1, size2, root1, root2, proof):
+    if size1 == size2:
+        return need(not proof and root1 == root2, "two checkpoints of one size differ")
+    path, index, last = proof if size1 & (size1 - 1) else [root1] + proof, size1 - 1, size2 - 1
+    while index & 1:
+        index, last = index >> 1, last >> 1
+    need(proof and climb(index, last, path[0], path[0], path[1:]) == (root1, root2), "checkpoints are not consistent")
+def open_checkpoint(note, origin, key):  # Text, size, root and signatures as (name, key id and signature).
+    text, _, lines = note.rpartition("\n\n")
+    name, size, root = text.split("\n")
+    need(name == origin and str(int(size)) == size and lines.endswith("\n"), "not a checkpoint of " + origin)
+    signatures = [line.split(" ") for line in lines[:-1].split("\n")]
+    need(all(line[0] == "\u2014" and len(line) == 3 for line in signatures), "a signature line of " + origin)
+    signatures = [(line[1], unbase64(line[2])) for line in signatures]
+    own = [sig[4:] for signer, sig in signatures if (signer, sig[:4]) == (origin, key_id(origin, 1, key))]
+    need(own and all(is_signature(key, (text + "\n").encode(), sig) for sig in own), origin + " has not signed")
+    return text + "\n", int(size), unbase64(root), signatures
+def has_cosigned(text, signatures, name, key):
+    lines = [sig for signer, sig in signatures if (signer, sig[:4]) == (name, key_id(name, 4, key)) and len(sig) == 76]
+    message = "cosignature/v1\ntime %d\n%s"
+    return any(is_signature(key, (message % (int.from_bytes(s[4:12], "big"), text)).encode(), s[12:]) for s in lines)
+def next_roster(members, version, threshold, prev, text, consortium):
+    payload, roster, signers = open_envelope(text, TYPE % "roster")
+    need((roster["consortium"], roster["rosterVersion"], roster["prev"]) == (consortium, version + 1, prev), "a roster")
+    after = {one["peerId"]: one for one in roster["members"]}
+    need(len(after) == len(roster["members"]), "a roster lists a member twice")
+    for peer, one in members.items():
+        still = after.get(peer, {})
+        need(still.get("institution") == one["institution"], "a roster drops or renames a member")
+        through = [float(each.get("revoked", {}).get("validThroughSeq", "inf")) for each in (one, still)]
+        need("revoked" not in one or through[1] <= through[0], "a roster takes a revocation back")
+    founders = [peer for peer, one in members.items() if one["role"] == "founder" and "revoked" not in one]
+    need(len(set(signers) & set(founders)) >= threshold, "too few founders have signed roster %d" % (version + 1))
+    return after, version + 1, roster["threshold"], digest(payload)
+def verify(data, expected=None):
+    lines = data.split(b"\n")
+    need(len(lines) > 3 and lines.pop() == b"", "the file is cut")
+    seal = open_own(canonical(lines.pop())["envelope"], "audit-bundle")
+    body = b"".join(line + b"\n" for line in lines)
+    need((seal["digest"], seal["records"]) == (digest(body), len(lines)), "a line differs from what was sealed")
+    records = [canonical(line) for line in lines]
+    head, consortium = records.pop(0), seal["consortium"]
+    need((head["type"], head["consortium"], head["exporter"]) == ("bundle", consortium, seal["publisher"]), "header")
+    take = lambda kind: records.pop(0) if records and records[0]["type"] == kind else None
+    payload, charter, signers = open_envelope(take("charter")["envelope"], TYPE % "charter")
+    need(digest(payload) == consortium == (expected or consortium), "the bundle is of consortium " + digest(payload))
+    members, state = {one["peerId"]: one for one in charter["founders"]}, (1, charter["threshold"], consortium)
+    need(sorted(members) == sorted(signers), "the charter is not signed by its founders")
+    for record in iter(lambda: take("roster"), None):
+        members, *state = next_roster(members, *state, record["envelope"], consortium)
+    need(head["exporter"] in members, "the exporter is not a member")
+    witnesses, logs, result, active = {}, {}, [], [peer for peer in members if "revoked" not in members[peer]]
+    for record in iter(lambda: take("witness-key"), None):
+        value = open_own(record["envelope"], "witness-key")
+        name = "flexmesh/%s/%s/witness" % (consortium[7:], value["publisher"])
+        key = unbase64(value["key"].split("+", 2)[2])
+        need(value["key"].startswith(name + "+" + key_id(name, 4, key[1:]).hex()) and key[:1] == b"\4", "a witness key")
+        need(value["consortium"] == consortium and value["publisher"] not in witnesses, "a witness key")
+        witnesses[value["publisher"]] = name, key[1:]
+    for peer in members:
+        log, origin, digests, leaves = take("log"), "flexmesh/%s/%s" % (consortium[7:], peer), [], []
+        need(log and log["publisher"] == peer, "the log of %s is missing" % peer)
+        notes = [open_checkpoint(log[n], origin, key_of(peer)) if n in log else None for n in ("checkpoint", "final")]
+        latest, final = notes
+        for _ in range(log["statements"]):
+            record = take("statement")
+            payload, value, signers = open_envelope(record["envelope"])
+            place = consortium, peer, len(digests) + 1, digests[-1] if digests else "sha256:" + "0" * 64
+            need(place == tuple(value[n] for n in ("consortium", "publisher", "seq", "prev")), "a log that forks")
+            need(signers == [peer], "a statement that its publisher has not signed")
+            digests.append(digest(payload))
+            leaves.append(leaf_hash(payload))
+            need(("proof" in record) == bool(latest and len(leaves) <= latest[1]), "a proof is missing")
+            if "proof" in record:
+                proof = list(map(unbase64, record["proof"]))
+                root = climb(len(leaves) - 1, latest[1] - 1, leaves[-1], leaves[-1], proof)[1]
+                need(root == latest[2], "a statement is not in its log")
+        for note in filter(None, notes):
+            need(note[1] <= len(leaves) and root_of(leaves[: note[1]]) == note[2], "statements of %s are missing" % peer)
+        need(("consistency" in log) == bool(latest and final and final[1]) and bool(latest or not final), "consistency")
+        if "consistency" in log:
+            check_consistency(final[1], latest[1], final[2], latest[2], list(map(unbase64, log["consistency"])))
+        others = [other for other in active if other != peer and other in witnesses]
+        cosigned = [other for other in others if final and has_cosigned(final[0], final[3], *witnesses[other])]
+        enough = final and len(cosigned) >= ((len(active) - 1) // 2 + 1 if len(active) > 1 else 0)
+        need(enough or peer not in active, "the log of %s is not cosigned by the quorum" % members[peer]["institution"])
+        names = ", ".join(members[other]["institution"] for other in cosigned)
+        sizes = len(leaves), final[1] if final else 0
+        result.append("%s: %d statements, %d final, cosigned by %s" % (members[peer]["institution"], *sizes, names))
+        logs[peer] = digests
+    for record in iter(lambda: take("head"), None):
+        value = open_own(record["envelope"], "head")
+        need(value["consortium"] == consortium and value["publisher"] in logs, "a head of another consortium")
+        place = slice(value["seq"] - 1, value["seq"])
+        need(value["seq"] == 0 or logs[value["publisher"]][place] == [value["last"]], "a statement that a head names")
+    for record in iter(lambda: take("verdict"), None):
+        json.loads(record["verdict"])
+    need(not records, "a record out of its order")
+    return [charter["name"], "consortium " + consortium, "exported by " + members[head["exporter"]]["institution"], *result]
+
+if __name__ == "__main__":
+    try:
+        with open(sys.argv[1], "rb") as file:
+            print("\n".join(verify(file.read(), *sys.argv[2:3])))
+    except (Refused, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        sys.exit("refused: %s" % (error if isinstance(error, Refused) else "malformed, %r" % error))

@@ -1,0 +1,300 @@
+/**
+ * Verifies an audit bundle without a node and without a network: the charter, every roster, every statement of every
+ * log, the checkpoints, the proofs, and who has cosigned. Implements protocols/transparency-log, section "Audit bundle".
+ * Does not know what a statement says beyond its place in a log.
+ */
+import { openCharter } from '../consortium/charter.ts'
+import { findMember, openRoster, type Roster, rosterFromCharter } from '../consortium/roster.ts'
+import type { PeerIdString } from '../identity/keys.ts'
+import { type Digest, digestOf, equalBytes, fromBase64, utf8 } from '../lib/bytes.ts'
+import { FormatError, VerificationError } from '../lib/errors.ts'
+import { openHead } from '../statements/head.ts'
+import { type BundleRecord, openBundle, type RecordOf } from './bundle.ts'
+import { checkJson, checkLines, isKeyOfLog, openLogged, RosterOrder } from './bundle-rules.ts'
+import { type Checkpoint, decodeCheckpoint, originOf } from './checkpoint.ts'
+import { logKeyOf } from './log-key.ts'
+import { leafHash, RootBuilder, verifyConsistency, verifyInclusion } from './merkle.ts'
+import { decodeNote, isSignedBy, type SignedNote, type VerifierKey } from './note.ts'
+import { cosignaturesNeeded, cosignersOf } from './quorum.ts'
+import { isQuorate, type TrustPolicy } from './trust-policy.ts'
+import { openWitnessKey } from './witness-key.ts'
+
+export interface VerifyOptions {
+  /** Id of the consortium that the auditor expects; default: the one that the bundle names. */
+  readonly consortium?: Digest
+  /** Whose cosignatures the auditor demands; default: more than half of the other members of the roster. */
+  readonly policy?: TrustPolicy
+}
+
+/** What a valid bundle proves about one log. */
+export interface VerifiedLog {
+  readonly publisher: PeerIdString
+  readonly institution: string
+  readonly isRevoked: boolean
+  readonly statements: number
+  /** Number of statements that the quorum has cosigned. */
+  readonly final: number
+  /** Institutions that have cosigned them. */
+  readonly cosigners: readonly string[]
+  /** Earliest and latest time of their cosignatures, Unix seconds; 0 without any. */
+  readonly cosignedAt: readonly [number, number]
+}
+
+export interface VerifiedBundle {
+  readonly consortium: Digest
+  /** Name of the consortium. */
+  readonly name: string
+  readonly rosterVersion: number
+  /** Institution that exported the bundle. */
+  readonly exporter: string
+  readonly exportedAt: number
+  readonly logs: readonly VerifiedLog[]
+  /** Statements by payload type. */
+  readonly kinds: Readonly<Record<string, number>>
+  readonly verdicts: number
+}
+
+/**
+ * @throws FormatError, VerificationError for the first thing that is wrong, with the line or log in its message;
+ * `not-final` if the log of a member has no checkpoint that the quorum has cosigned.
+ */
+export function verifyBundle(bytes: Uint8Array, options: VerifyOptions = {}): VerifiedBundle {
+  const { header, records } = openBundle(bytes)
+  return new BundleReader(records, options).read(header)
+}
+
+class BundleReader {
+  readonly #records: readonly BundleRecord[]
+  readonly #options: VerifyOptions
+  #at = 0
+  readonly #kinds: Record<string, number> = {}
+  readonly #witnesses = new Map<PeerIdString, VerifierKey>()
+  /** Digests of the statements of each log. */
+  readonly #logs = new Map<PeerIdString, readonly Digest[]>()
+
+  constructor(records: readonly BundleRecord[], options: VerifyOptions) {
+    this.#records = records
+    this.#options = options
+  }
+
+  read(header: RecordOf<'bundle'>): VerifiedBundle {
+    const { charter, consortium } = openCharter(utf8(this.#expect('charter').envelope))
+    if (consortium !== header.consortium || consortium !== (this.#options.consortium ?? consortium)) {
+      throw new VerificationError('wrong-consortium', `bundle: it is of consortium ${consortium}`)
+    }
+    let roster = rosterFromCharter(charter, consortium)
+    for (const { envelope } of this.#take('roster')) roster = openRoster(utf8(envelope), roster)
+    this.#readWitnessKeys(roster)
+    const logs = roster.members.map((member) => this.#readLog(roster, member.peerId))
+    this.#checkHeads(roster)
+    const verdicts = this.#take('verdict')
+    for (const { verdict } of verdicts) checkJson(verdict)
+    if (this.#at < this.#records.length) {
+      throw new FormatError('bad-field', `bundle: a ${this.#records[this.#at]?.type} out of its order`)
+    }
+    const exporter = findMember(roster, header.exporter)
+    if (exporter === undefined) {
+      throw new VerificationError(
+        'not-a-member',
+        `bundle: its exporter ${header.exporter} is not on the roster`,
+      )
+    }
+    return {
+      consortium,
+      name: charter.name,
+      rosterVersion: roster.version,
+      exporter: exporter.institution,
+      exportedAt: header.exportedAt,
+      logs,
+      kinds: this.#kinds,
+      verdicts: verdicts.length,
+    }
+  }
+
+  #readWitnessKeys(roster: Roster): void {
+    const order = new RosterOrder(roster, 'witness key')
+    for (const { envelope } of this.#take('witness-key')) {
+      const { consortium, publisher, key } = openWitnessKey(utf8(envelope))
+      order.next(publisher, consortium)
+      this.#witnesses.set(publisher, key)
+    }
+  }
+
+  #readLog(roster: Roster, publisher: PeerIdString): VerifiedLog {
+    const log = this.#expect('log')
+    const member = findMember(roster, publisher)
+    if (log.publisher !== publisher || member === undefined) {
+      throw new VerificationError(
+        'bad-proof',
+        `bundle: expected the log of ${publisher}, got ${log.publisher}`,
+      )
+    }
+    const checkpoint = this.#openCheckpoint(roster, publisher, log.checkpoint)
+    const final = this.#openCheckpoint(roster, publisher, log.final)
+    this.#readStatements(roster.consortium, log, [checkpoint?.checkpoint, final?.checkpoint])
+    this.#checkConsistency(log, checkpoint?.checkpoint, final?.checkpoint)
+    const cosigners = final === undefined ? [] : this.#cosigners(roster, publisher, final.note)
+    checkLines(publisher, checkpoint?.note, 0)
+    checkLines(publisher, final?.note, cosigners.length)
+    const isRevoked = member.revoked !== undefined
+    if (!this.#hasQuorum(roster, publisher, final?.note, cosigners.length) && !isRevoked) {
+      throw new VerificationError(
+        'not-final',
+        `the log of ${member.institution} is not cosigned by the quorum`,
+      )
+    }
+    const times = cosigners.map(({ at }) => at)
+    return {
+      publisher,
+      institution: member.institution,
+      isRevoked,
+      statements: log.statements,
+      final: final?.checkpoint.size ?? 0,
+      cosigners: cosigners.map(({ peerId }) => findMember(roster, peerId)?.institution ?? peerId),
+      cosignedAt: times.length === 0 ? [0, 0] : [Math.min(...times), Math.max(...times)],
+    }
+  }
+
+  /** @throws VerificationError if the note is not a checkpoint of the log, signed by its publisher. */
+  #openCheckpoint(
+    { consortium }: Roster,
+    publisher: PeerIdString,
+    text: string | undefined,
+  ): { checkpoint: Checkpoint; note: SignedNote } | undefined {
+    if (text === undefined) return undefined
+    const note = decodeNote(utf8(text))
+    const checkpoint = decodeCheckpoint(note.text)
+    if (checkpoint.origin !== originOf(consortium, publisher)) {
+      throw new VerificationError(
+        'wrong-signer',
+        `bundle: a checkpoint of ${checkpoint.origin} in another log`,
+      )
+    }
+    if (!isSignedBy(note, logKeyOf(consortium, publisher))) {
+      throw new VerificationError('unsigned', `bundle: ${publisher} has not signed its checkpoint`)
+    }
+    return { checkpoint, note }
+  }
+
+  /** Read the statements of a log; their chain, their proofs and the roots of the checkpoints must fit. */
+  #readStatements(
+    consortium: Digest,
+    { publisher, statements }: RecordOf<'log'>,
+    checkpoints: readonly (Checkpoint | undefined)[],
+  ): void {
+    const tree = new RootBuilder()
+    const [latest] = checkpoints
+    const digests: Digest[] = []
+    for (;;) {
+      for (const checkpoint of checkpoints) {
+        if (checkpoint?.size === tree.size && !equalBytes(tree.root(), checkpoint.root)) {
+          throw new VerificationError('bad-proof', `bundle: the log of ${publisher} has another root`)
+        }
+      }
+      if (digests.length === statements) break
+      const { envelope, proof } = this.#expect('statement')
+      const payload = openLogged(utf8(envelope), { consortium, publisher, digests }, this.#kinds)
+      digests.push(digestOf(payload))
+      const index = tree.size
+      const leaf = leafHash(payload)
+      tree.push(leaf)
+      this.#checkInclusion(publisher, { index, leaf, proof }, latest)
+    }
+    if (checkpoints.some((checkpoint) => (checkpoint?.size ?? 0) > statements)) {
+      throw new VerificationError('bad-proof', `bundle: statements of the log of ${publisher} are missing`)
+    }
+    this.#logs.set(publisher, digests)
+  }
+
+  #checkInclusion(
+    publisher: PeerIdString,
+    { index, leaf, proof }: { index: number; leaf: Uint8Array; proof: readonly string[] | undefined },
+    latest: Checkpoint | undefined,
+  ): void {
+    const isCovered = latest !== undefined && index < latest.size
+    const hashes = proof?.map(fromBase64)
+    const isProved =
+      isCovered &&
+      hashes !== undefined &&
+      verifyInclusion({ index, size: latest.size, leaf, root: latest.root, proof: hashes })
+    if (isCovered ? isProved : proof === undefined) return
+    throw new VerificationError('bad-proof', `bundle: statement ${index + 1} of ${publisher} is not proved`)
+  }
+
+  #checkConsistency(
+    { publisher, consistency }: RecordOf<'log'>,
+    latest: Checkpoint | undefined,
+    final: Checkpoint | undefined,
+  ): void {
+    const isNeeded = latest !== undefined && final !== undefined && final.size > 0
+    const isProved =
+      isNeeded &&
+      consistency !== undefined &&
+      verifyConsistency({
+        oldSize: final.size,
+        size: latest.size,
+        oldRoot: final.root,
+        root: latest.root,
+        proof: consistency.map(fromBase64),
+      })
+    if (isNeeded ? isProved : consistency === undefined && (final === undefined || latest !== undefined))
+      return
+    throw new VerificationError('bad-proof', `bundle: the checkpoints of ${publisher} are not consistent`)
+  }
+
+  #cosigners(roster: Roster, publisher: PeerIdString, note: SignedNote) {
+    const witnesses = [...this.#witnesses]
+      .filter(([peerId]) => peerId !== publisher && findMember(roster, peerId)?.revoked === undefined)
+      .map(([peerId, key]) => ({ peerId, key }))
+    return cosignersOf(note, witnesses)
+  }
+
+  #hasQuorum(
+    roster: Roster,
+    publisher: PeerIdString,
+    note: SignedNote | undefined,
+    cosigners: number,
+  ): boolean {
+    const { policy } = this.#options
+    if (note === undefined) return false
+    if (policy === undefined) {
+      const members = roster.members.filter(({ revoked }) => revoked === undefined).length
+      return cosigners >= cosignaturesNeeded(members)
+    }
+    const isKnownLog =
+      policy.logs.length === 0 || policy.logs.some((key) => isKeyOfLog(roster, publisher, key))
+    return (
+      isKnownLog && isQuorate(policy.quorum, (key) => cosignersOf(note, [{ peerId: '', key }]).length > 0)
+    )
+  }
+
+  /** Heads name the latest statement of a log at their time, so they show that the end of a log is missing. */
+  #checkHeads(roster: Roster): void {
+    const order = new RosterOrder(roster, 'head')
+    for (const { envelope } of this.#take('head')) {
+      const { consortium, publisher, seq, last } = openHead(utf8(envelope)).head
+      order.next(publisher, consortium)
+      if (seq === 0 || this.#logs.get(publisher)?.[seq - 1] === last) continue
+      throw new VerificationError(
+        'bad-proof',
+        `bundle: statement ${seq} of ${publisher}, which its head names, is missing`,
+      )
+    }
+  }
+
+  #expect<T extends BundleRecord['type']>(type: T): RecordOf<T> {
+    const record = this.#records[this.#at++]
+    if (record?.type === type) return record as RecordOf<T>
+    throw new FormatError(
+      'bad-field',
+      `bundle: expected a ${type} in line ${this.#at + 1}, got ${record?.type}`,
+    )
+  }
+
+  /** All records of a kind from here on. */
+  #take<T extends BundleRecord['type']>(type: T): RecordOf<T>[] {
+    const taken: RecordOf<T>[] = []
+    while (this.#records[this.#at]?.type === type) taken.push(this.#expect(type))
+    return taken
+  }
+}
