@@ -68,7 +68,7 @@ def key_of(peer):
 def open_envelope(text, *types):  # A DSSE envelope whose every signature verifies: payload, value, signers.
     envelope = canonical(text.encode())
     kind, payload = envelope["payloadType"], unbase64(envelope["payload"])
-    isKnown = kind in types if types else kind.startswith(TYPE[:24]) and kind.endswith(TYPE[26:])
+    isKnown = kind in types if types else kind.startswith(TYPE[:25]) and kind.endswith(TYPE[27:])
     need(isKnown and len(envelope) == 3, "an envelope of type " + kind)
     message = b"DSSEv1 %d %s %d " % (len(kind), kind.encode(), len(payload)) + payload
     signers = [one["key"] for one in envelope["signatures"]]

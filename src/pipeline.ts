@@ -38,7 +38,14 @@ import {
 } from './pipeline/before-signing.ts'
 import { actOnChained, logChained } from './pipeline/chained-effects.ts'
 import { actOnFork, ingestHead } from './pipeline/forks.ts'
-import { acceptanceContext, fetchFile, judgeOwn, judgeWeightsOf, queued } from './pipeline/judging.ts'
+import {
+  acceptanceContext,
+  checkFinal,
+  fetchFile,
+  judgeOwn,
+  judgeWeightsOf,
+  queued,
+} from './pipeline/judging.ts'
 import {
   announce,
   applyWithdrawal,
@@ -233,6 +240,7 @@ export async function prepare(
     return undefined
   }
   if (!parts.standing.claim(statement)) return undefined // It waits for a place.
+  checkFinal(parts, statement.manifest)
   parts.membership.checkRosterNotEnded()
   const beforeFetch = judgeManifest(statement, await acceptanceContext(parts, statement))
   if (beforeFetch.outcome === 'refused') {

@@ -24,6 +24,8 @@ export interface AcceptancePolicy {
    * a guarantee are accepted, too.
    */
   readonly maxEpsilonMicro?: number
+  /** Whether the packages of other members wait until their manifests are final: cosigned by enough members. */
+  readonly requireFinal?: boolean
 }
 
 export const DEFAULT_POLICY: AcceptancePolicy = {

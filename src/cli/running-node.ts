@@ -43,6 +43,8 @@ export interface StartInit {
   /** Bytes that serving may take. */
   readonly memory?: number
   readonly router?: RouterChoice
+  /** See `NodeInit`. */
+  readonly requireFinal?: boolean
   readonly passphrase?: string
   /** Another server that computes the answers. */
   readonly upstream?: Upstream
@@ -53,7 +55,7 @@ export interface StartInit {
 
 /** @throws InputError `no-home`, `home-in-use`, `not-a-member`, `port-in-use`, `engine-missing`, `out-of-memory`. */
 export async function startNode(init: StartInit): Promise<RunningNode> {
-  const { home, passphrase, weights, memory, router } = init
+  const { home, passphrase, weights, memory, router, requireFinal } = init
   const dashboard = await Dashboard.open({
     sessions: homePaths(home).dashboardSessions,
     now: unixNow,
@@ -78,6 +80,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     ...(weights === undefined ? {} : { weights }),
     ...(memory === undefined ? {} : { memory }),
     ...(router === undefined ? {} : { router }),
+    ...(requireFinal === undefined ? {} : { requireFinal }),
   })
   let control: Control | undefined
   let api: RunningServer | undefined

@@ -1,6 +1,15 @@
 /** The command `start`: runs the node until it is interrupted, and prints what happens in it. */
 import { listenOption, ROUTER } from '../commands/common-parameters.ts'
-import { option, path, text, thousandthsOrNone, usage, whole, withDefault } from '../commands/parameters.ts'
+import {
+  flag,
+  option,
+  path,
+  text,
+  thousandthsOrNone,
+  usage,
+  whole,
+  withDefault,
+} from '../commands/parameters.ts'
 import { endingConsentLine } from '../commands/release-lines.ts'
 import { duration } from '../commands/terminal.ts'
 import { withdrawalSummary } from '../commands/withdrawals.ts'
@@ -22,7 +31,7 @@ const MAX_EPSILON_MILLI = 1e9
 export const START = localCommand({
   name: 'start',
   usage:
-    'start [--port N] [--listen ADDRESS] [--max-epsilon E|none] [--router auto|solved|rows] [--upstream URL --upstream-composition FILE]',
+    'start [--port N] [--listen ADDRESS] [--max-epsilon E|none] [--require-final] [--router auto|solved|rows] [--upstream URL --upstream-composition FILE]',
   parameters: {
     port: withDefault(
       option('port', 'port of the API on 127.0.0.1 (default 8080; 0: any free port)', whole(0, MAX_PORT)),
@@ -36,6 +45,10 @@ export const START = localCommand({
       'accept only experts of other members that state an epsilon of at most this, as in 8, or "none" to accept all; stored in settings.json',
       thousandthsOrNone(MAX_EPSILON_MILLI),
     ),
+    requireFinal: flag(
+      'require-final',
+      'use packages of other members only when enough members have cosigned their manifests',
+    ),
     router: ROUTER,
     upstream: option(
       'upstream',
@@ -48,7 +61,10 @@ export const START = localCommand({
       path,
     ),
   },
-  async work(context, { port, listen, maxEpsilonMilli, router, upstream: url, upstreamComposition }) {
+  async work(
+    context,
+    { port, listen, maxEpsilonMilli, requireFinal, router, upstream: url, upstreamComposition },
+  ) {
     const { home, engine, weights, memory, output, signal } = context
     const log = createLog(output)
     const upstream = await upstreamOf(url, upstreamComposition)
@@ -71,6 +87,7 @@ export const START = localCommand({
       log,
       onEvent: (event) => output.say(eventLine(event)),
       ...(router === undefined ? {} : { router }),
+      ...(requireFinal ? { requireFinal } : {}),
       ...(passphrase === undefined ? {} : { passphrase }),
       ...(upstream === undefined ? {} : { upstream }),
     })

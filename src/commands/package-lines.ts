@@ -26,7 +26,8 @@ export function packageLines(packages: readonly PackageReport[]): string[] {
 }
 
 export function packageLine(report: PackageReport): string {
-  const { id, institution, expert, isOwn, domain, license, privacy, audit, bytes, expiresAt } = report
+  const { id, institution, expert, isOwn, domain, license, privacy, audit, bytes, expiresAt, isFinal } =
+    report
   const name = `${institution ?? '(unknown institution)'}/${expert ?? '(unknown expert)'}`
   const facts = [
     ...(bytes === undefined ? [] : [megabytes(bytes)]),
@@ -36,6 +37,7 @@ export function packageLine(report: PackageReport): string {
     ...(license === undefined ? [] : [privacyWords(privacy), shortAuditWords(audit)]),
     ...(expiresAt === undefined ? [] : [`consent until ${day(expiresAt)}`]),
     ...(isOwn ? ['published here'] : []),
+    ...(isFinal === false ? ['not final yet'] : []),
   ]
   return [`${shortDigest(id)} ${name}: ${reportedWords(report)}`, ...facts].join('; ')
 }

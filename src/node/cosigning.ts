@@ -28,13 +28,13 @@ interface CosignedLogsParts {
   readonly maySign: () => boolean
   readonly now: () => number
   readonly onEvent: (event: PipelineEvent) => void
-  /** A checkpoint of this node's own log has become final. */
-  readonly onOwnFinal: () => void
+  /** Statements of a log have become final. */
+  readonly onFinal: (publisher: PeerIdString) => void
 }
 
 /** The parts of a node that sign, cosign and keep checkpoints. */
 export function cosignedLogs(parts: CosignedLogsParts): Pick<Parts, 'logs' | 'witness'> {
-  const { identity, catalogue, membership, notes, maySign, now, onEvent, onOwnFinal } = parts
+  const { identity, catalogue, membership, notes, maySign, now, onEvent, onFinal } = parts
   const trees = new LogTrees(catalogue)
   const witness = new Witness({
     witness: deriveWitness(identity, membership.consortium),
@@ -54,7 +54,7 @@ export function cosignedLogs(parts: CosignedLogsParts): Pick<Parts, 'logs' | 'wi
     maySign,
     onFinal: (publisher, size) => {
       if (size > 0) onEvent({ event: 'final', institution: membership.institutionOf(publisher), size })
-      if (publisher === identity.peerId) onOwnFinal()
+      onFinal(publisher)
     },
     onContradiction: (publisher) => {
       const institution = membership.institutionOf(publisher)

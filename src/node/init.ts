@@ -17,6 +17,8 @@ export interface NodeInit {
   /** The command that opens the node, for messages of other processes that find the home in use. */
   readonly command?: string
   readonly policy?: AcceptancePolicy
+  /** Whether packages of other members wait until their manifests are final; default: no. */
+  readonly requireFinal?: boolean
   /** Maximum number of experts that are active for one token; default `DEFAULT_TOP_K`. */
   readonly topK?: number
   /** Default `auto`. */

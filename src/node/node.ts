@@ -157,7 +157,10 @@ export class FlexMeshNode {
     const onEvent = init.onEvent ?? (() => undefined)
     const log = init.log ?? SILENT
     const { signal } = this.#stopping
-    const policy = policyWith(settings.maxEpsilonMicro, init.policy)
+    const policy = {
+      ...policyWith(settings.maxEpsilonMicro, init.policy),
+      requireFinal: init.requireFinal ?? init.policy?.requireFinal ?? false,
+    }
     this.#init = init
     this.paths = homePaths(init.home)
     this.identity = identity
@@ -250,7 +253,10 @@ export class FlexMeshNode {
         maySign: () => !mustCatchUp(this.#parts),
         now,
         onEvent,
-        onOwnFinal: () => this.#cosigning?.spread(),
+        onFinal: (publisher) => {
+          if (publisher === identity.peerId) this.#cosigning?.spread()
+          else if (policy.requireFinal) this.#parts.queue.retry()
+        },
       }),
       trainings: this.trainings,
       mark: opened.mark,

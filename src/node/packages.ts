@@ -43,6 +43,8 @@ export interface PackageReport {
   readonly privacy?: PrivacyStatement
   /** What its publisher states that attacks on it found; undefined without an audit. */
   readonly audit?: AuditStatement
+  /** Present if the package is in use although fewer members than needed have cosigned its manifest. */
+  readonly isFinal?: false
   /** Size of the file. */
   readonly bytes?: number
   /** End of the consent, Unix seconds. */
@@ -131,7 +133,14 @@ async function reportOf(parts: Parts, id: Digest, known: Known): Promise<Package
     isOwn: publisher === parts.identity.peerId,
     ...(expert === undefined ? {} : { expert }),
     ...(manifest === undefined ? {} : factsOf(manifest)),
+    ...(manifest === undefined || isFinal(parts, manifest) || verdict?.outcome !== 'accepted'
+      ? {}
+      : { isFinal: false }),
   }
+}
+
+function isFinal({ logs }: Parts, { publisher, seq }: Manifest): boolean {
+  return logs.needed() === 0 || seq <= logs.finalSize(publisher)
 }
 
 function factsOf({ domain, license, privacy, audit, files: [{ size: bytes }], expiresAt }: Manifest) {

@@ -12,7 +12,7 @@ import { readLoggedManifest } from '../acceptance/logged-manifest.ts'
 import type { Judging } from '../acceptance/package-states.ts'
 import { refusedFile } from '../jobs/judge-package.ts'
 import { digestOf } from '../lib/bytes.ts'
-import { InputError } from '../lib/errors.ts'
+import { InputError, VerificationError } from '../lib/errors.ts'
 import { resultOf } from '../lib/jobs.ts'
 import { encodeManifest, type Manifest } from '../packaging/manifest.ts'
 import type { ManifestStatement } from '../packaging/open-statement.ts'
@@ -187,4 +187,14 @@ export async function acceptanceContext(parts: Parts, opened: OpenedManifest): P
     isForked: (publisher) => statements.isForked(publisher),
     now: parts.now(),
   }
+}
+
+/** @throws VerificationError `not-final` if the policy demands finality that the manifest of another member lacks. */
+export function checkFinal({ policy, logs, identity }: Parts, { publisher, seq }: Manifest): void {
+  if (policy.requireFinal !== true || publisher === identity.peerId || seq <= logs.finalSize(publisher))
+    return
+  throw new VerificationError(
+    'not-final',
+    `${logs.needed()} members must cosign its manifest before this node uses it, and fewer have done so`,
+  )
 }

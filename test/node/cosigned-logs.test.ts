@@ -43,7 +43,7 @@ beforeAll(async () => {
   await publish(hospital, 'biomedicine')
   await run(hospital, 'withdraw', { name: 'biomedicine' })
   await net.watch.until('final statements at every node', () =>
-    nodes.every((node) => finalAt(node, hospital) === 2 && nodes.every((of) => finalAt(node, of) >= 0)),
+    nodes.every((node) => nodes.every((of) => finalAt(node, of) === (of === hospital ? 2 : 1))),
   )
   await net.watch.until('cosignatures of both others on every log', () =>
     nodes.every((node) =>
@@ -63,8 +63,9 @@ describe('members that are connected', () => {
       const { logs } = await run<Logs>(node, 'log')
       expect(logs.map(({ institution, statements, final }) => [institution, statements, final])).toEqual([
         ['Hospital', 2, 2],
-        ['Archive', 0, 0],
-        ['Court', 0, 0],
+        // The receipts of the withdrawal.
+        ['Archive', 1, 1],
+        ['Court', 1, 1],
       ])
     }
   })
@@ -117,7 +118,7 @@ describe('a member', () => {
     const away = [1, 2]
     await Promise.all(away.map((i) => (nodes[i] as FlexMeshNode).close()))
     const [hospital] = nodes as [FlexMeshNode]
-    await train(hospital, 'law', 'hospital')
+    await train(hospital, 'law', 'archive')
     await publish(hospital, 'law')
     expect(finalAt(hospital, hospital)).toBe(2)
     await Promise.all(away.map((i) => net.open(i)))
@@ -139,5 +140,28 @@ describe('a member', () => {
     const { logs } = await run<{ logs: { institution: string; contradiction?: string }[] }>(archive, 'log')
     const found = logs.find(({ institution }) => institution === 'Court')?.contradiction ?? ''
     expect(utf8(found)).toEqual(note)
+  })
+})
+
+describe('a node that requires finality', () => {
+  it('uses a package when enough members have cosigned its manifest, and says why it waits before', async () => {
+    const strict = await network(['Hospital', 'Archive', 'Court'], await tinyModel(), { requireFinal: true })
+    try {
+      const [hospital, archive, court] = strict.nodes as [FlexMeshNode, FlexMeshNode, FlexMeshNode]
+      await strict.connected()
+      await court.close()
+      await train(hospital, 'biomedicine', 'hospital')
+      await publish(hospital, 'biomedicine')
+      await strict.watch.until('a package that waits', async () =>
+        (await archive.packages()).some(({ progress }) => progress?.kind === 'failed'),
+      )
+      const [waiting] = await archive.packages()
+      expect(waiting?.progress).toMatchObject({ reason: expect.stringMatching(/^2 members must cosign/) })
+      await strict.open(2)
+      await strict.accepted(1)
+      expect(archive.logs.finalSize(own(hospital))).toBe(1)
+    } finally {
+      await strict.close()
+    }
   })
 })

@@ -24,6 +24,7 @@ describe('the package', () => {
         'scripts/distributed/corpus.py',
         'scripts/distributed/requirements.txt',
         'scripts/serve/vllm.sh',
+        'scripts/verify-bundle.py',
         'models/small/model.safetensors',
         'models/small/tokenizer.json',
         'protocols/README.md',
@@ -39,7 +40,9 @@ describe('the package', () => {
     const files = (await packedFiles()).filter((path) => !path.startsWith('dist/'))
     const scripts = files.filter((path) => path.startsWith('scripts/'))
     expect(
-      scripts.filter((path) => !/^scripts\/(distributed\/[a-z_]+\.(py|txt)|serve\/)/.test(path)),
+      scripts.filter(
+        (path) => !/^scripts\/(distributed\/[a-z_]+\.(py|txt)|serve\/|verify-bundle\.py$)/.test(path),
+      ),
     ).toEqual([])
     expect(files.filter((path) => path.endsWith('.ts') || path.startsWith('test/'))).toEqual([])
   })

@@ -204,7 +204,7 @@ async function partsOf(
       maySign: () => true,
       now,
       onEvent,
-      onOwnFinal: onEvent,
+      onFinal: onEvent,
     }),
     identity,
     publicModel,
