@@ -4,6 +4,7 @@ import { type EvaluationReport, PUBLIC_TEXT } from '../commands/evaluation-repor
 import { GENERATE, type GenerateResult } from '../commands/generate.ts'
 import { bits, table } from '../commands/terminal.ts'
 import { call, type Institution } from './demo-process.ts'
+import type { DemoWithdrawal } from './demo-withdrawal.ts'
 
 type Scores = Pick<EvaluationReport, 'public' | 'composed' | 'alone' | 'without'>
 
@@ -16,6 +17,7 @@ export interface Report {
   readonly bitsPerByte: Record<string, Record<string, number>>
   readonly macro: { public: number; bestExpert: number; composed: number }
   readonly optOut: { institution: string; before: Record<string, number>; after: Record<string, number> }
+  readonly withdrawal: DemoWithdrawal
   readonly refused: { code: string }[]
   readonly answer: Pick<GenerateResult, 'text' | 'experts'>
 }
@@ -23,9 +25,8 @@ export interface Report {
 /** Score every domain with every model, and ask for one answer. */
 export async function measure(
   all: readonly Institution[],
-  refused: { code: string }[],
   signal: AbortSignal,
-): Promise<Report> {
+): Promise<Omit<Report, 'withdrawal' | 'refused'>> {
   const [first] = all as [Institution]
   const scoresOf = async (
     domain: string,
@@ -60,7 +61,6 @@ export async function measure(
       before: Object.fromEntries(scores.map(([domain, s]) => [domain, s.composed])),
       after: Object.fromEntries(scores.map(([domain, s]) => [domain, s.without?.[leaver.name] as number])),
     },
-    refused,
     answer: { text: answer.text, experts: answer.experts },
   }
 }

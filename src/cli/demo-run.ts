@@ -25,6 +25,7 @@ import { DASHBOARD_LINK } from './dashboard.ts'
 import { plantTampered } from './demo-hostile.ts'
 import { call, ended, exitOf, flexmesh, type Institution, startProcess, until } from './demo-process.ts'
 import { measure, reportLines } from './demo-report.ts'
+import { withdrawWithReceipts } from './demo-withdrawal.ts'
 import type { Output } from './output.ts'
 
 const INSTITUTIONS = [
@@ -64,8 +65,11 @@ export async function runDemo(init: DemoInit): Promise<void> {
     await foundAndJoin(institutions, root, init)
     await trainAll(institutions, steps, output, signal)
     await publishAll(institutions, output, signal)
+    const measured = await measure(institutions, signal)
+    // Before a log is tampered with: members take no receipt after a statement that they refuse.
+    const withdrawal = await withdrawWithReceipts(institutions[1] as Institution, output, signal)
     const refused = await offerTampered(institutions, output, signal)
-    const report = await measure(institutions, refused, signal)
+    const report = { ...measured, withdrawal, refused }
     const seconds = Math.round((performance.now() - started) / 100) / 10
     output.result({ ...report, seconds }, [...reportLines(report), `finished in ${seconds} s`])
     if (init.isServing) await keepServing(institutions[0] as Institution, output, signal)
@@ -200,8 +204,8 @@ async function offerTampered(
   let refused: { code: string }[] = []
   await until('a refusal', signal, async () => {
     const { packages } = await call(judge, EXPERTS, {}, signal)
-    refused = packages.flatMap(({ verdict }) =>
-      verdict?.outcome === 'refused' ? [{ code: verdict.code }] : [],
+    refused = packages.flatMap(({ state, verdict }) =>
+      state === 'refused' && verdict?.outcome === 'refused' ? [{ code: verdict.code }] : [],
     )
     return refused.length > 0
   })

@@ -22,7 +22,7 @@ describe('flexmesh demo, with three processes on loopback', () => {
   it('prints one JSON object and nothing else', () => {
     expect(lines).toHaveLength(1)
     expect(Object.keys(report).sort()).toEqual(
-      ['answer', 'bitsPerByte', 'institutions', 'macro', 'optOut', 'refused', 'seconds'].sort(),
+      ['answer', 'bitsPerByte', 'institutions', 'macro', 'optOut', 'refused', 'seconds', 'withdrawal'].sort(),
     )
     expect(report.institutions).toHaveLength(3)
     expect(new Set(report.institutions.map(({ peerId }) => peerId)).size).toBe(3)
@@ -52,6 +52,11 @@ describe('flexmesh demo, with three processes on loopback', () => {
       const change = Math.abs((after[domain] as number) / (before[domain] as number) - 1)
       expect(change).toBeLessThan(0.02)
     }
+  })
+
+  it('shows a withdrawal that both other members answer with a receipt', () => {
+    const { expert, name: institution } = report.institutions[1] as Report['institutions'][number]
+    expect(report.withdrawal).toEqual({ institution, expert, dropped: 2, members: 2 })
   })
 
   it('refuses exactly the package that was changed after signing', () => {
