@@ -36,8 +36,9 @@ import {
   type Publication,
   type PublishOptions,
 } from './pipeline/before-signing.ts'
-import { actOnChained, logChained } from './pipeline/chained-effects.ts'
+import { actOnChained, logChained, receiveChained } from './pipeline/chained-effects.ts'
 import { actOnFork, ingestHead } from './pipeline/forks.ts'
+import { actOnRoster } from './pipeline/governance.ts'
 import {
   acceptanceContext,
   checkFinal,
@@ -152,6 +153,7 @@ export async function withdraw(parts: Parts, name: string, alone = false): Promi
 export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolean> {
   let publisher: string | undefined
   let wasForked = true
+  let isKept = false
   try {
     const statement = openStatementOfAnyKind(envelope)
     switch (statement.kind) {
@@ -173,7 +175,8 @@ export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolea
         const { statement: further } = statement
         publisher = further.value.publisher
         wasForked = parts.statements.isForked(publisher)
-        if (!(await logChained(parts, further))) return false
+        isKept = await receiveChained(parts, further)
+        if (!(await logChained(parts, further))) return isKept
         await noticeSetBack(parts, publisher)
         await actOnChained(parts, further)
         return true
@@ -191,7 +194,7 @@ export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolea
       return false
     }
     // The peer may hold a later roster or predecessors that we lack. It sends the statement again after those.
-    if (error.code === 'not-a-member' || error.code === 'replayed') return false
+    if (error.code === 'not-a-member' || error.code === 'replayed') return isKept
     // Recorded under the envelope's digest, not the statement's id, so that a forged copy cannot get the genuine
     // statement refused. A publisher is named only if its signature was verified.
     await parts.verdicts.putEnvelope(refusedEnvelope(digestOf(envelope), error, parts.now(), publisher))
@@ -200,10 +203,8 @@ export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolea
 }
 
 async function ingestRoster(parts: Parts, envelope: Uint8Array): Promise<boolean> {
-  const { membership, accepted, composer } = parts
-  if (!(await membership.onRoster(envelope))) return false
-  if ((await accepted.dropUncovered()).length > 0) await composer.recompose()
-  parts.news.isPending = true
+  if (!(await parts.membership.onRoster(envelope))) return false
+  await actOnRoster(parts)
   return true
 }
 

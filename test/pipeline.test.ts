@@ -12,6 +12,7 @@ import { mulberry32 } from '../src/lib/random.ts'
 import { reconsider, refuse } from '../src/node/operator.ts'
 import type { Manifest } from '../src/packaging/manifest.ts'
 import { spreadNews } from '../src/pipeline/forks.ts'
+import { propose } from '../src/pipeline/own-decisions.ts'
 import { ingest, withdraw } from '../src/pipeline.ts'
 import { loadTinyModel } from './support/compositions.ts'
 import { identityOf, type Publisher, type TestConsortium } from './support/consortium.ts'
@@ -119,8 +120,12 @@ class History {
       this.#hostile.identity,
     ])
     await this.#try(`0 revokes ${peerId.slice(-4)} after ${through}`, async () => {
-      await founder.parts.membership.revoke(peerId, 'other', through)
-      if ((await founder.parts.accepted.dropUncovered()).length > 0) await founder.parts.composer.recompose()
+      await propose(founder.parts, {
+        kind: 'revoke',
+        seat: peerId,
+        reason: 'other',
+        validThroughSeq: through,
+      })
     })
   }
 

@@ -1,4 +1,5 @@
 /** The command `start`: runs the node until it is interrupted, and prints what happens in it. */
+
 import { listenOption, ROUTER } from '../commands/common-parameters.ts'
 import {
   flag,
@@ -10,6 +11,7 @@ import {
   whole,
   withDefault,
 } from '../commands/parameters.ts'
+import { changeWords, proposalName } from '../commands/proposal-lines.ts'
 import { endingConsentLine } from '../commands/release-lines.ts'
 import { duration } from '../commands/terminal.ts'
 import { withdrawalSummary } from '../commands/withdrawals.ts'
@@ -183,10 +185,14 @@ function eventLine(event: NodeEvent): string {
       return `new member: ${event.institution}`
     case 'revoked':
       return event.isOwn
-        ? 'this institution was taken off the roster: others take no new packages of it; a founder can admit it again under a new key'
+        ? 'this institution was taken off the roster: others take no new packages of it; the members can admit it again under a new key'
         : `no longer a member: ${event.institution}`
     case 'request':
       return `${event.institution} applies for membership; run: flexmesh approve "${event.institution}"`
+    case 'proposal':
+      return `${event.institution} proposes to ${changeWords(event.change)}; answer with: flexmesh endorse ${proposalName(event.id)}, or: flexmesh reject ${proposalName(event.id)}`
+    case 'equivocation':
+      return `CONTRADICTION: two proposals about one thing have both reached their quorum: ${event.proposals.map(proposalName).join(' and ')}. All nodes apply the same one. Supported both: ${event.institutions.join(', ') || 'nobody'}`
     case 'published':
       return `published ${event.expert} as ${shortDigest(event.id)}`
     case 'consent-ending':

@@ -1,8 +1,9 @@
-/** Commands with which founders admit institutions: invite, approve and reject. */
+/** Commands with which members admit institutions: invite and approve. */
 import { decodeInvite, inviteId } from '../consortium/invite.ts'
 import { nodeCommand } from './command.ts'
 import { INSTITUTION } from './common-parameters.ts'
-import { option, optionalPositional, positional, text, whole } from './parameters.ts'
+import { option, optionalPositional, text, whole } from './parameters.ts'
+import { type ProposalReport, proposalLines, proposalReport } from './proposal-lines.ts'
 import { day } from './terminal.ts'
 
 const DAY_SECONDS = 86_400
@@ -52,32 +53,34 @@ export const INVITE = nodeCommand({
         ],
 })
 
+export interface ApproveResult {
+  /** Names of the new members. */
+  readonly approved: readonly string[]
+  /** Admissions that need more support. */
+  readonly proposed: readonly ProposalReport[]
+  readonly notApproved: readonly { institution: string; peerId: string; reason: string }[]
+}
+
 export const APPROVE = nodeCommand({
   name: 'approve',
   usage: 'approve [INSTITUTION]',
   parameters: { who: optionalPositional(INSTITUTION) },
-  async *run(node, { who }) {
-    return node.approve(who)
+  async *run(node, { who }): AsyncGenerator<never, ApproveResult, void> {
+    const { approved, proposed, notApproved } = await node.approve(who)
+    const nameOf = (seat: string): string => node.membership.institutionOf(seat)
+    return {
+      approved,
+      proposed: proposed.map(({ proposal }) => proposalReport(proposal, nameOf)),
+      notApproved,
+    }
   },
-  words: ({ approved, notApproved }) => [
+  words: ({ approved, proposed, notApproved }) => [
     ...(approved.length === 0 ? [] : [`approved: ${approved.join(', ')}`]),
+    ...proposed.flatMap(proposalLines),
     ...notApproved.map(
       ({ institution, peerId, reason }) => `not approved: ${institution} (${peerId}): ${reason}`,
     ),
     ...(notApproved.length === 0 ? [] : ['to dismiss a request: flexmesh reject INSTITUTION']),
   ],
   isIncomplete: ({ notApproved }) => notApproved.length > 0,
-})
-
-export const REJECT = nodeCommand({
-  name: 'reject',
-  usage: 'reject INSTITUTION',
-  parameters: { who: positional(INSTITUTION, 'name the institution as "flexmesh members" lists it') },
-  async *run(node, { who }) {
-    const { institution, peerId } = await node.membership.invitations.reject(who)
-    return { rejected: institution, peerId }
-  },
-  words: ({ rejected, peerId }) => [
-    `rejected: ${rejected} (${peerId}); its invitation is open again, "flexmesh invite --cancel" ends it`,
-  ],
 })

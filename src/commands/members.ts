@@ -1,14 +1,14 @@
-/** Commands about members: who belongs to the consortium, and how founders end or renew that. */
+/** Commands about members: who belongs to the consortium, and how the members end or renew that. */
 import type { RevocationReason } from '../consortium/member.ts'
+import { limit } from '../lib/limits.ts'
 import { nodeCommand } from './command.ts'
 import { INSTITUTION } from './common-parameters.ts'
 import { oneOf, option, positional, text, whole } from './parameters.ts'
+import { proposalLines, proposalReport } from './proposal-lines.ts'
 import { day, daysLeft, table } from './terminal.ts'
 
 const DAY_SECONDS = 86_400
 const MAX_ADDRESS = 256
-/** Days before the end of the roster from which on `members` warns. */
-const WARNING_DAYS = 30
 
 /** Lets the command line find out whether a node runs. */
 export const PING = nodeCommand({
@@ -123,9 +123,9 @@ export const CONNECT = nodeCommand({
 })
 
 function rosterWarning(left: number): string[] {
-  if (left >= WARNING_DAYS) return []
+  if (left * DAY_SECONDS >= limit('rosterWarning')) return []
   const when = left < 0 ? 'has ended' : `ends ${daysLeft(left)}`
-  return [`warning: the roster ${when}; a founder confirms it for another year with "flexmesh renew"`]
+  return [`warning: the roster ${when}; the members confirm it for another year with "flexmesh renew"`]
 }
 
 export const REVOKE = nodeCommand({
@@ -145,14 +145,16 @@ export const REVOKE = nodeCommand({
     ),
   },
   async *run(node, { who, reason = 'other', validThrough }) {
-    return { revoked: who, ...(await node.revoke(who, reason, validThrough)) }
+    const { proposal, ...rest } = await node.revoke(who, reason, validThrough)
+    const report = proposalReport(proposal, (seat) => node.membership.institutionOf(seat))
+    return { revoked: who, proposal: report, ...rest }
   },
-  words: ({ revoked, validThroughSeq, experts }) => [
-    `no longer a member: ${revoked}`,
+  words: ({ revoked, proposal, validThroughSeq, experts }) => [
+    ...(proposal.state === 'applied' ? [`no longer a member: ${revoked}`] : proposalLines(proposal)),
     ...(experts.length === 0
       ? []
       : [
-          `its experts up to statement ${validThroughSeq} stay in use: ${experts.join(', ')}`,
+          `its experts up to statement ${validThroughSeq} stay in use${proposal.state === 'applied' ? '' : ' then'}: ${experts.join(', ')}`,
           `to end them everywhere: flexmesh revoke "${revoked}" --valid-through 0`,
         ]),
   ],
@@ -163,9 +165,12 @@ export const RENEW = nodeCommand({
   usage: 'renew',
   parameters: {},
   async *run(node) {
-    return { rosterExpiresAt: await node.renew() }
+    const found = await node.propose({ kind: 'renew' })
+    const proposal = proposalReport(found, (seat) => node.membership.institutionOf(seat))
+    return { proposal, rosterExpiresAt: node.membership.roster().expiresAt }
   },
-  words: ({ rosterExpiresAt }) => [
-    `the membership of everyone on the roster is confirmed until ${day(rosterExpiresAt)}`,
-  ],
+  words: ({ proposal, rosterExpiresAt }) =>
+    proposal.state === 'applied'
+      ? [`the membership of everyone on the roster is confirmed until ${day(rosterExpiresAt)}`]
+      : proposalLines(proposal),
 })

@@ -38,27 +38,51 @@ export const MEMBERSHIP_COMMANDS: readonly NodeRow[] = [
   },
   {
     name: 'approve',
-    summary: 'admit everyone who waits for approval, or one institution',
+    summary: 'support the admission of everyone who waits, or of one institution',
     isConsortiumCommand: true,
     load: async () => (await import('./admission.ts')).APPROVE,
   },
   {
-    name: 'reject',
-    summary: 'dismiss the request of an institution that waits for approval',
+    name: 'propose',
+    summary: 'propose to admit, revoke, rotate a key, change the rules, or renew',
     isConsortiumCommand: true,
-    load: async () => (await import('./admission.ts')).REJECT,
+    load: async () => (await import('./proposals.ts')).PROPOSE,
+  },
+  {
+    name: 'proposals',
+    summary: 'list proposals, who supports them, and who has still to answer',
+    isConsortiumCommand: true,
+    load: async () => (await import('./proposals.ts')).PROPOSALS,
+  },
+  {
+    name: 'endorse',
+    summary: 'support a proposal of another member',
+    isConsortiumCommand: true,
+    load: async () => (await import('./proposals.ts')).ENDORSE,
+  },
+  {
+    name: 'reject',
+    summary: 'dismiss the request of an institution that waits, or vote against a proposal',
+    isConsortiumCommand: true,
+    load: async () => (await import('./proposals.ts')).REJECT,
   },
   {
     name: 'revoke',
-    summary: 'end the membership of an institution',
+    summary: 'propose to end the membership of an institution',
     isConsortiumCommand: true,
     load: async () => (await import('./members.ts')).REVOKE,
   },
   {
     name: 'renew',
-    summary: 'confirm the membership of everyone on the roster for another year',
+    summary: 'propose to confirm the membership of everyone for another year',
     isConsortiumCommand: true,
     load: async () => (await import('./members.ts')).RENEW,
+  },
+  {
+    name: 'leave',
+    summary: 'end the membership of this institution',
+    isConsortiumCommand: true,
+    load: async () => (await import('./proposals.ts')).LEAVE,
   },
 ]
 

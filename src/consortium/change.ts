@@ -5,7 +5,7 @@
 import { type PeerIdString, publicKeyFromPeerId } from '../identity/keys.ts'
 import { readDigestSet } from '../identity/statement.ts'
 import type { Digest } from '../lib/bytes.ts'
-import type { JsonObject } from '../lib/canonical-json.ts'
+import { encodeCanonical, type JsonObject } from '../lib/canonical-json.ts'
 import type { Fields } from '../lib/fields.ts'
 import { REVOCATION_REASONS, type RevocationReason, readInstitution } from './member.ts'
 import { CHANGE_KINDS, type Rules, readRules, writeRules } from './rules.ts'
@@ -103,5 +103,29 @@ export function writeChange(change: ProposedChange): JsonObject {
       return { ...change, manifests: [...change.manifests].sort() }
     default:
       return { ...change }
+  }
+}
+
+/** Whether two changes are the same in every field. */
+export function isSameChange(a: ProposedChange, b: ProposedChange): boolean {
+  return Buffer.compare(encodeCanonical(writeChange(a)), encodeCanonical(writeChange(b))) === 0
+}
+
+/**
+ * What a change is about. Two different changes that are about the same thing contradict each other; undefined for a
+ * change that contradicts none.
+ */
+export function subjectOf(change: ProposedChange): string | undefined {
+  switch (change.kind) {
+    case 'admit':
+      return `institution ${change.institution}`
+    case 'revoke':
+    case 'rotate':
+      return `seat ${change.seat}`
+    case 'rules':
+      return 'rules'
+    case 'renew':
+    case 'withdraw':
+      return undefined
   }
 }

@@ -3,8 +3,8 @@
  * the id of the consortium, which every later statement repeats.
  */
 
-import { openEnvelope } from '../identity/envelope.ts'
-import type { PeerIdString } from '../identity/keys.ts'
+import { openEnvelope, readEnvelope, seal } from '../identity/envelope.ts'
+import type { Identity, PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
 import { type Digest, digestOf } from '../lib/bytes.ts'
 import { decodeCanonical, encodeCanonical } from '../lib/canonical-json.ts'
@@ -20,6 +20,7 @@ import {
   readModelShape,
 } from '../lib/model-shape.ts'
 import { type Member, readMember, writeMember } from './member.ts'
+import { founderRules, type Rules, readRules, unreachableRule, writeRules } from './rules.ts'
 
 export interface PublicModelRef {
   readonly name: string
@@ -34,8 +35,10 @@ export interface Charter {
   readonly name: string
   readonly publicModel: PublicModelRef
   readonly founders: readonly Member[]
-  /** Number of founders that must sign a new roster. */
-  readonly threshold: number
+  /** Who decides about changes. */
+  readonly rules: Rules
+  /** Only in version 1, whose rules follow from it: number of founders that decide about everything. */
+  readonly threshold?: number
   /** Unix seconds. */
   readonly issuedAt: number
 }
@@ -45,10 +48,10 @@ const FILE_NAME = /^[a-z0-9][a-z0-9._-]{0,99}$/
 
 /** Checks nothing; see `decodeCharter`. */
 export function encodeCharter(charter: Charter): Uint8Array {
-  const { publicModel } = charter
+  const { publicModel, threshold, rules } = charter
   return encodeCanonical({
     _type: 'charter',
-    version: 1,
+    ...(threshold === undefined ? { version: 2, rules: writeRules(rules) } : { version: 1, threshold }),
     name: charter.name,
     publicModel: {
       name: publicModel.name,
@@ -65,7 +68,6 @@ export function encodeCharter(charter: Charter): Uint8Array {
       })),
     },
     founders: charter.founders.map(writeMember),
-    threshold: charter.threshold,
     issuedAt: charter.issuedAt,
   })
 }
@@ -77,11 +79,13 @@ export function encodeCharter(charter: Charter): Uint8Array {
 export function decodeCharter(payload: Uint8Array): Charter {
   const fields = new Fields(decodeCanonical(payload), 'charter')
   fields.literal('_type', 'charter')
-  fields.literal('version', 1)
+  const version = fields.literal('version', 1, 2)
   const name = fields.text('name', 100)
   const publicModel = readPublicModel(fields.object('publicModel'))
   const founders = fields.list('founders', limit('members'), readMember, 1)
-  const threshold = fields.uint('threshold', founders.length, 1)
+  const threshold = version === 1 ? fields.uint('threshold', founders.length, 1) : undefined
+  const rules =
+    threshold === undefined ? readRules(fields.object('rules'), 'charter.rules') : founderRules(threshold)
   const issuedAt = fields.uint('issuedAt')
   fields.end()
   if (new Set(founders.map(({ peerId }) => peerId)).size !== founders.length) {
@@ -90,7 +94,9 @@ export function decodeCharter(payload: Uint8Array): Charter {
   if (founders.some(({ role, revoked }) => role !== 'founder' || revoked !== undefined)) {
     throw new FormatError('bad-field', 'charter.founders: expected founders, none revoked')
   }
-  return { name, publicModel, founders, threshold, issuedAt }
+  const unreachable = unreachableRule(rules, { members: founders.length, founders: founders.length })
+  if (unreachable !== undefined) throw new FormatError('bad-field', `charter.rules: ${unreachable}`)
+  return { name, publicModel, founders, rules, ...(threshold === undefined ? {} : { threshold }), issuedAt }
 }
 
 function readPublicModel(fields: Fields): PublicModelRef {
@@ -177,6 +183,13 @@ export function consortiumId(payload: Uint8Array): Digest {
   return digestOf(payload)
 }
 
+/** Sign a charter with the keys of all founders. @throws FormatError for a charter that nobody would accept. */
+export function sealCharter(charter: Charter, founders: readonly Identity[]): Uint8Array {
+  const payload = encodeCharter(charter)
+  decodeCharter(payload)
+  return seal(charter.threshold === undefined ? MEDIA_TYPES.charter2 : MEDIA_TYPES.charter, payload, founders)
+}
+
 /**
  * Open an envelope that every founder, and nobody else, has signed.
  * @throws FormatError; VerificationError, `unsigned` if the signature of a founder is missing, `wrong-signer` if
@@ -187,8 +200,12 @@ export function openCharter(envelope: Uint8Array): {
   consortium: Digest
   payload: Uint8Array
 } {
-  const { payload, signers } = openEnvelope(envelope, MEDIA_TYPES.charter)
+  const isFirst = readEnvelope(envelope).payloadType === MEDIA_TYPES.charter
+  const { payload, signers } = openEnvelope(envelope, isFirst ? MEDIA_TYPES.charter : MEDIA_TYPES.charter2)
   const charter = decodeCharter(payload)
+  if (isFirst !== (charter.threshold !== undefined)) {
+    throw new FormatError('bad-field', 'charter.version: expected the version of the payload type')
+  }
   const founders = new Set<PeerIdString>(charter.founders.map(({ peerId }) => peerId))
   const missing = [...founders].filter((peerId) => !signers.includes(peerId))
   if (missing.length > 0)

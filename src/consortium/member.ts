@@ -1,6 +1,7 @@
 /** An entry of a roster, and the rule for names of institutions. Knows nothing about signatures. */
 
 import { type PeerIdString, publicKeyFromPeerId } from '../identity/keys.ts'
+import type { Digest } from '../lib/bytes.ts'
 import type { JsonObject } from '../lib/canonical-json.ts'
 import { FormatError, InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
@@ -15,6 +16,10 @@ export interface Member {
   readonly role: (typeof MEMBER_ROLES)[number]
   /** Unix seconds. */
   readonly joinedAt: number
+  /** The institution's present key, once it has been rotated; until then the key is that of `peerId`. */
+  readonly key?: PeerIdString
+  /** Digest of the institution's next key, to which it has committed itself. */
+  readonly next?: Digest
   readonly revoked?: {
     readonly reason: RevocationReason
     readonly at: number
@@ -63,9 +68,10 @@ export function readMember(value: unknown, title: string): Member {
   publicKeyFromPeerId(peerId)
   const role = fields.literal('role', ...MEMBER_ROLES)
   const joinedAt = fields.uint('joinedAt')
-  const revoked = fields.has('revoked') ? readRevocation(fields.object('revoked')) : undefined
+  const next = fields.has('next') ? { next: fields.digest('next') } : {}
+  const revoked = fields.has('revoked') ? { revoked: readRevocation(fields.object('revoked')) } : {}
   fields.end()
-  return { institution, peerId, role, joinedAt, ...(revoked === undefined ? {} : { revoked }) }
+  return { institution, peerId, role, joinedAt, ...next, ...revoked }
 }
 
 function readRevocation(fields: Fields): NonNullable<Member['revoked']> {
@@ -79,12 +85,14 @@ function readRevocation(fields: Fields): NonNullable<Member['revoked']> {
 }
 
 export function writeMember(member: Member): JsonObject {
-  const { revoked } = member
+  const { key, next, revoked } = member
   return {
     institution: member.institution,
     peerId: member.peerId,
     role: member.role,
     joinedAt: member.joinedAt,
+    ...(key === undefined ? {} : { key }),
+    ...(next === undefined ? {} : { next }),
     ...(revoked === undefined
       ? {}
       : { revoked: { reason: revoked.reason, at: revoked.at, validThroughSeq: revoked.validThroughSeq } }),

@@ -1,31 +1,32 @@
 /**
- * The members of the consortium as this node knows them: charter, rosters, and how founders change them. Implements
- * protocols/consortium-charter. Invitations and requests are in invitations.ts. Knows nothing about networks and experts.
+ * The members of the consortium as this node knows them: charter, signed rosters of earlier versions, and the roster that
+ * follows from all proposals and endorsements. Implements protocols/consortium-charter. Invitations and requests are in
+ * invitations.ts. Signs nothing, and knows nothing about networks and experts.
  */
-import { seal } from '../identity/envelope.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
-import { MEDIA_TYPES } from '../identity/media-types.ts'
 import type { Digest } from '../lib/bytes.ts'
-import { FlexMeshError, InputError, VerificationError } from '../lib/errors.ts'
+import { FlexMeshError, InputError, PolicyError, VerificationError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { Serial } from '../lib/serial.ts'
-import { type Catalogue, type Change, rosterKey } from '../store/catalogue.ts'
+import { type Catalogue, governanceKey, rosterKey } from '../store/catalogue.ts'
+import { applyChange } from './apply-change.ts'
+import type { ProposedChange } from './change.ts'
 import { type Charter, openCharter } from './charter.ts'
+import type { DerivedRoster, Equivocation } from './derive-roster.ts'
+import { Governance, type ProposalState, readGovernanceStatement } from './governance.ts'
 import { Invitations } from './invitations.ts'
-import type { Member, RevocationReason } from './member.ts'
+import type { Member } from './member.ts'
 import { type JoinStatus, type MembershipRequest, openMembershipRequest } from './membership-request.ts'
 import {
-  addMember,
-  encodeRoster,
   findMember,
   isMember,
   mayPublish,
   openRoster,
   type Roster,
-  renewRoster,
-  revokeMember,
+  rosterDigest,
   rosterFromCharter,
 } from './roster.ts'
+import { electorateOf, type GovernanceStatement } from './support.ts'
 
 export type MembershipEvent =
   | { readonly event: 'member'; readonly institution: string }
@@ -36,6 +37,20 @@ export type MembershipEvent =
       readonly isOwn: boolean
     }
   | { readonly event: 'request'; readonly institution: string; readonly peerId: string }
+  | {
+      /** A proposal of another member has arrived, and this node's answer counts. */
+      readonly event: 'proposal'
+      readonly id: Digest
+      readonly institution: string
+      readonly change: ProposedChange
+    }
+  | {
+      /** Two contradicting proposals have reached their quorums at one version. */
+      readonly event: 'equivocation'
+      readonly proposals: readonly Digest[]
+      /** Names of the members that supported both. */
+      readonly institutions: readonly string[]
+    }
 
 export interface MembershipInit {
   readonly identity: Identity
@@ -46,26 +61,17 @@ export interface MembershipInit {
   readonly onEvent: (event: MembershipEvent) => void
 }
 
-/** A request that was not approved. */
-export interface NotApproved {
-  readonly institution: string
-  readonly peerId: PeerIdString
-  /** For people. */
-  readonly reason: string
-}
-
-export interface Approval {
-  /** Names of the new members. */
-  readonly approved: readonly string[]
-  readonly notApproved: readonly NotApproved[]
-}
-
 export class Membership {
   readonly charter: Charter
   readonly consortium: Digest
-  readonly #init: MembershipInit
-  readonly #rosters: { envelope: Uint8Array; roster: Roster }[] = []
   readonly invitations: Invitations
+  readonly #init: MembershipInit
+  /** Signed rosters of a charter of version 1, from version 2 on. */
+  readonly #signed: { envelope: Uint8Array; roster: Roster }[] = []
+  readonly #governance = new Governance()
+  #derived: DerivedRoster | undefined
+  /** Equivocations that were reported. */
+  readonly #reported = new Set<string>()
   /** Changes of rosters and requests: each is checked and written before the next one is checked. */
   readonly #changes = new Serial()
 
@@ -80,6 +86,7 @@ export class Membership {
     this.#init = init
   }
 
+  /** Skips statements on disk that cannot be read, because a node must open without them. */
   static async open(init: MembershipInit): Promise<Membership> {
     const { catalogue, now, onEvent } = init
     const opened = openCharter(init.charterEnvelope)
@@ -91,22 +98,40 @@ export class Membership {
       onRequest: ({ institution, peerId }) => onEvent({ event: 'request', institution, peerId }),
     })
     const membership = new Membership(init, opened, invitations)
-    for (const [key, envelope] of await init.catalogue.entries('rosters')) {
+    for (const [key, envelope] of await catalogue.entries('rosters')) {
       if (key === rosterKey(0)) continue
-      membership.#rosters.push({ envelope, roster: openRoster(envelope, membership.roster()) })
+      membership.#signed.push({ envelope, roster: openRoster(envelope, membership.#base()) })
     }
+    for (const [, envelope] of await catalogue.entries('governance')) {
+      try {
+        membership.#governance.add(readGovernanceStatement(envelope), envelope)
+      } catch (error) {
+        if (!(error instanceof FlexMeshError)) throw error
+      }
+    }
+    await membership.#endRequests()
     return membership
   }
 
+  /** The charter's roster or the last signed one, with which deriving begins. */
+  #base(): Roster {
+    return this.#signed.at(-1)?.roster ?? rosterFromCharter(this.charter, this.consortium)
+  }
+
+  #derive(): DerivedRoster {
+    this.#derived ??= this.#governance.derive(this.#base())
+    return this.#derived
+  }
+
   roster(): Roster {
-    return this.#rosters.at(-1)?.roster ?? rosterFromCharter(this.charter, this.consortium)
+    return this.#derive().roster
   }
 
   isMember(peerId: PeerIdString): boolean {
     return isMember(this.roster(), peerId)
   }
 
-  /** Whether some roster has listed a peer. Rosters keep those that were revoked. */
+  /** Whether the roster lists a peer, also one that was revoked. */
   isListed(peerId: PeerIdString): boolean {
     return findMember(this.roster(), peerId) !== undefined
   }
@@ -116,13 +141,13 @@ export class Membership {
     return mayPublish(this.roster(), peerId, seq)
   }
 
-  /** @throws VerificationError `expired` after the end of the roster: founders confirm the membership every year. */
+  /** @throws VerificationError `expired` after the end of the roster: members confirm the membership every year. */
   checkRosterNotEnded(): void {
     const { expiresAt } = this.roster()
     if (expiresAt + limit('clockSkew') < this.#init.now()) {
       throw new VerificationError(
         'expired',
-        `the roster ended at ${new Date(expiresAt * 1000).toISOString()}; a founder renews it with "flexmesh renew"`,
+        `the roster ended at ${new Date(expiresAt * 1000).toISOString()}; members renew it with "flexmesh renew"`,
       )
     }
   }
@@ -149,43 +174,56 @@ export class Membership {
     return this.invitations.guestsOpen()
   }
 
-  /**
-   * Put institutions that wait for approval on the roster. A request that cannot be approved stays and does not stop
-   * the others.
-   * @param who name or peer id of one institution; default: all of them.
-   * @throws InputError `not-found`, `not-a-member`.
-   */
-  approve(who?: string): Promise<Approval> {
-    return this.#changes.run(() => this.#approve(who))
+  /** Every proposal with its support, oldest first. */
+  proposals(): ProposalState[] {
+    return this.#governance.proposals(this.#derive(), this.#init.now())
   }
 
-  async #approve(who: string | undefined): Promise<Approval> {
-    const chosen = who === undefined ? this.invitations.requests() : this.invitations.named(who)
-    if (chosen.length === 0) {
-      throw new InputError(
-        'not-found',
-        who === undefined ? 'no institution waits for approval' : `${who} does not wait for approval`,
-      )
+  /** The open proposal of exactly this change. */
+  openProposalOf(change: ProposedChange): ProposalState | undefined {
+    return this.#governance.openProposalOf(change, this.#derive(), this.#init.now())
+  }
+
+  /** @param prefix the first characters of its id, with or without `sha256:`. @throws InputError `not-found`, `usage`. */
+  proposal(prefix: string): ProposalState {
+    const wanted = prefix.replace(/^sha256:/, '')
+    const [found, ...others] = this.proposals().filter(({ id }) =>
+      id.slice('sha256:'.length).startsWith(wanted),
+    )
+    if (found === undefined || wanted === '') {
+      throw new InputError('not-found', `no proposal begins with ${prefix}; "flexmesh proposals" lists them`)
     }
-    this.checkMayExtend('flexmesh approve')
-    const approved: string[] = []
-    const notApproved: NotApproved[] = []
-    // Collected before the first approval, which would end the rivalry of two requests with one name.
-    const obstacles = chosen.map((request) => this.obstacleTo(request, request.peerId === who))
-    for (const [i, request] of chosen.entries()) {
-      const { institution, peerId } = request
-      const reason = obstacles[i]
-      if (reason !== undefined) {
-        notApproved.push({ institution, peerId, reason })
-        continue
-      }
-      const roster = addMember(this.roster(), institution, peerId, this.#init.now())
-      await this.#extend(roster, this.invitations.changesOf(request))
-      this.invitations.admitted(request)
-      this.#init.onEvent({ event: 'member', institution })
-      approved.push(institution)
-    }
-    return { approved, notApproved }
+    if (others.length > 0)
+      throw new InputError('usage', `several proposals begin with ${prefix}; give more characters`)
+    return found
+  }
+
+  /** Contradicting proposals that both had their quorum. */
+  equivocations(): readonly Equivocation[] {
+    return this.#derive().equivocations
+  }
+
+  /** Packages that a quorum has withdrawn, by publisher. */
+  withdrawnByQuorum(): { readonly seat: PeerIdString; readonly manifests: readonly Digest[] }[] {
+    return this.proposals().flatMap(({ state, proposal: { change } }) =>
+      state === 'applied' && change.kind === 'withdraw' ? [change] : [],
+    )
+  }
+
+  /** Whether this node has a vote on a change. */
+  mayVoteOn(change: ProposedChange): boolean {
+    const { voters } = electorateOf(this.roster(), change)
+    return voters.some(({ peerId }) => peerId === this.#init.identity.peerId)
+  }
+
+  /** Names of the members that have a vote on a change. */
+  votersOn(change: ProposedChange): string[] {
+    return electorateOf(this.roster(), change).voters.map(({ institution }) => institution)
+  }
+
+  /** The roster with a change, or for people why the change cannot be applied. */
+  preview(change: ProposedChange): Roster | string {
+    return applyChange(this.roster(), change, this.#init.now())
   }
 
   /**
@@ -195,60 +233,41 @@ export class Membership {
   obstacleTo(request: MembershipRequest, isNamedById = false): string | undefined {
     const obstacle = this.invitations.obstacle(request, isNamedById)
     if (obstacle !== undefined) return obstacle
-    try {
-      addMember(this.roster(), request.institution, request.peerId, this.#init.now())
-      return undefined
-    } catch (error) {
-      if (error instanceof FlexMeshError) return error.message
-      throw error
-    }
+    const { institution, peerId } = request
+    const next = this.preview({ kind: 'admit', institution, peerId })
+    return typeof next === 'string' ? next : undefined
   }
 
   /**
-   * Revoke a member, or let fewer statements of one that was revoked stay valid.
-   * @param who name or peer id. A name stands for the member of that name, or for the one that was revoked last.
-   * @param validThroughSeq the member's statements with sequence numbers up to this one stay valid.
-   * @returns its peer id. @throws InputError `not-found`, `not-a-member`, `usage`.
-   */
-  revoke(who: string, reason: RevocationReason, validThroughSeq: number): Promise<PeerIdString> {
-    return this.#changes.run(async () => {
-      const member = this.findByName(who)
-      if (member === undefined) throw new InputError('not-found', `${who} is not a member`)
-      if (member.peerId === this.#init.identity.peerId) {
-        throw new InputError('usage', 'a founder cannot revoke itself')
-      }
-      const now = this.#init.now()
-      await this.#extend(revokeMember(this.roster(), member.peerId, reason, validThroughSeq, now))
-      this.#init.onEvent({ event: 'revoked', institution: member.institution, isOwn: false })
-      return member.peerId
-    })
-  }
-
-  /**
-   * Confirm every member for another year.
-   * @returns the end of the new roster, Unix seconds. @throws InputError `not-a-member` unless this node is a founder.
-   */
-  renew(): Promise<number> {
-    return this.#changes.run(async () => {
-      await this.#extend(renewRoster(this.roster(), this.#init.now()))
-      return this.roster().expiresAt
-    })
-  }
-
-  /**
-   * Envelopes of the charter and of the rosters from version 2 on.
+   * Envelopes of the charter, of the signed rosters and of all statements about the consortium.
    * @param from the peer that asks. A member may ask at any time, because the decision may come after the invitation
    * has expired.
    * @returns undefined for a token without a valid invitation.
    */
   charterFor(token: string, from: PeerIdString): Uint8Array[] | undefined {
     if (!this.isMember(from) && !this.invitations.opensCharter(token)) return undefined
-    return [this.#init.charterEnvelope, ...this.envelopesSince(1)]
+    return [this.#init.charterEnvelope, ...this.envelopesSince(1), ...this.governanceEnvelopes()]
   }
 
-  /** Envelopes of the rosters after a version, in order. */
+  /** Envelopes of the signed rosters after a version, in order. */
   envelopesSince(version: number): Uint8Array[] {
-    return this.#rosters.filter(({ roster }) => roster.version > version).map(({ envelope }) => envelope)
+    return this.#signed.filter(({ roster }) => roster.version > version).map(({ envelope }) => envelope)
+  }
+
+  /** Version of the last signed roster, or of the charter's. */
+  signedVersion(): number {
+    return this.#base().version
+  }
+
+  /** All statements about the consortium, those of members that were admitted earlier first. */
+  governanceEnvelopes(publishers?: ReadonlySet<PeerIdString>): Uint8Array[] {
+    const inOrder = this.roster().members.map(({ peerId }) => peerId)
+    return this.#governance.envelopes(inOrder.filter((peerId) => publishers?.has(peerId) ?? true))
+  }
+
+  /** Digest of the ids of all statements about the consortium. */
+  governanceDigest(): Digest {
+    return this.#governance.digest()
   }
 
   /**
@@ -267,63 +286,87 @@ export class Membership {
   }
 
   /**
-   * Receive the next roster.
+   * Receive the next signed roster, of a consortium with a charter of version 1.
    * @returns false if it is known already. @throws FormatError, VerificationError.
    */
   onRoster(envelope: Uint8Array): Promise<boolean> {
-    return this.#changes.run(() => this.#onRoster(envelope))
-  }
-
-  async #onRoster(envelope: Uint8Array): Promise<boolean> {
-    const known = this.#rosters.some((entry) => Buffer.compare(entry.envelope, envelope) === 0)
-    if (known) return false
-    const before = this.roster()
-    const roster = openRoster(envelope, before)
-    await this.#init.catalogue.put('rosters', rosterKey(roster.version), envelope)
-    this.#rosters.push({ envelope, roster })
-    for (const { institution, peerId, revoked } of roster.members) {
-      const was = findMember(before, peerId)
-      if (was === undefined) this.#init.onEvent({ event: 'member', institution })
-      else if (revoked !== undefined && was.revoked === undefined)
-        this.#init.onEvent({
-          event: 'revoked',
-          institution,
-          isOwn: peerId === this.#init.identity.peerId,
-        })
-    }
-    return true
-  }
-
-  async #extend(roster: Roster, changes: readonly Change[] = []): Promise<void> {
-    this.checkMayExtend('this command')
-    const envelope = seal(MEDIA_TYPES.roster, encodeRoster(roster), [this.#init.identity])
-    openRoster(envelope, this.roster()) // A roster that nobody can open must not reach the disk.
-    await this.#init.catalogue.write([
-      { table: 'rosters', key: rosterKey(roster.version), value: envelope },
-      ...changes,
-    ])
-    this.#rosters.push({ envelope, roster })
+    return this.#changes.run(async () => {
+      const known = this.#signed.some((entry) => Buffer.compare(entry.envelope, envelope) === 0)
+      if (known) return false
+      const before = this.roster()
+      const roster = openRoster(envelope, this.#base())
+      await this.#init.catalogue.put('rosters', rosterKey(roster.version), envelope)
+      this.#signed.push({ envelope, roster })
+      await this.#onChanged(before)
+      return true
+    })
   }
 
   /**
-   * @param command what a founder has to run instead, for the message.
-   * @throws InputError `not-a-member` unless this node can sign the next roster by itself.
+   * Keep a statement about the consortium, whether or not it fits into its publisher's log: its signature counts either
+   * way. What follows from it has taken effect when this resolves.
+   * @returns whether it was new, and whether the roster has changed.
+   * @throws VerificationError `wrong-consortium`, `not-a-member` if the roster does not list the publisher; PolicyError
+   * `quota` if the publisher has made as many statements as a log holds.
    */
-  checkMayExtend(command: string): void {
-    const { members, threshold } = this.roster()
-    const founders = members.filter(({ role, revoked }) => role === 'founder' && revoked === undefined)
-    if (!founders.some(({ peerId }) => peerId === this.#init.identity.peerId)) {
-      const names = founders.map(({ institution }) => institution).join(' or ')
-      throw new InputError(
-        'not-a-member',
-        `only a founder changes the roster; ask ${names} to run ${command}`,
-      )
+  onStatement(
+    statement: GovernanceStatement,
+    envelope: Uint8Array,
+  ): Promise<{ readonly isNew: boolean; readonly isRosterChanged: boolean }> {
+    return this.#changes.run(async () => {
+      const { publisher, consortium } = statement.value
+      if (this.#governance.has(statement.id)) return { isNew: false, isRosterChanged: false }
+      if (consortium !== this.consortium)
+        throw new VerificationError('wrong-consortium', `the statement is for consortium ${consortium}`)
+      if (!this.isListed(publisher))
+        throw new VerificationError('not-a-member', `the roster does not list ${publisher}`)
+      if (this.#governance.isFull(publisher))
+        throw new PolicyError('quota', `${publisher} has made too many statements about the consortium`)
+      await this.#init.catalogue.put('governance', governanceKey(statement.id), envelope)
+      const before = this.roster()
+      this.#governance.add(statement, envelope)
+      await this.#onChanged(before)
+      if (statement.kind === 'proposal') this.#reportProposal(statement.id)
+      return { isNew: true, isRosterChanged: rosterDigest(this.roster()) !== rosterDigest(before) }
+    })
+  }
+
+  #reportProposal(id: Digest): void {
+    const { peerId } = this.#init.identity
+    const found = this.proposals().find((one) => one.id === id)
+    if (found?.state !== 'open' || !found.undecided.includes(peerId)) return
+    const { change, publisher } = found.proposal
+    this.#init.onEvent({ event: 'proposal', id, change, institution: this.institutionOf(publisher) })
+  }
+
+  /** Tell people what is different, and end the requests of institutions that are members now. */
+  async #onChanged(before: Roster): Promise<void> {
+    this.#derived = undefined
+    const roster = this.roster()
+    for (const { institution, peerId, revoked } of roster.members) {
+      const was = findMember(before, peerId)
+      if (was === undefined) this.#init.onEvent({ event: 'member', institution })
+      if (revoked !== undefined && was?.revoked === undefined) {
+        const isOwn = peerId === this.#init.identity.peerId
+        this.#init.onEvent({ event: 'revoked', institution, isOwn })
+      }
     }
-    if (threshold > 1) {
-      throw new InputError(
-        'not-a-member',
-        `a new roster needs the signatures of ${threshold} founders, which one node cannot give`,
-      )
+    for (const { proposals, seats } of this.equivocations()) {
+      const key = proposals.join()
+      if (this.#reported.has(key)) continue
+      this.#reported.add(key)
+      const institutions = seats.map((seat) => this.institutionOf(seat))
+      this.#init.onEvent({ event: 'equivocation', proposals, institutions })
+    }
+    await this.#endRequests()
+  }
+
+  async #endRequests(): Promise<void> {
+    const { invitations } = this
+    for (const request of invitations.requests()) {
+      if (!this.isMember(request.peerId)) continue
+      await this.#init.catalogue.write(invitations.changesOf(request))
+      invitations.admitted(request)
     }
   }
 }

@@ -14,6 +14,7 @@ import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
 import type { Charter } from './charter.ts'
 import { type Member, readMember, writeMember } from './member.ts'
+import { founderRules, type Rules, writeRules } from './rules.ts'
 
 export interface Roster {
   readonly consortium: Digest
@@ -21,7 +22,10 @@ export interface Roster {
   /** Digest of the payload of the version before; that of the charter in version 1. */
   readonly prev: Digest
   readonly members: readonly Member[]
-  readonly threshold: number
+  /** Who decides about changes. */
+  readonly rules: Rules
+  /** Only under a charter of version 1: number of founders that must sign the next signed roster. */
+  readonly threshold?: number
   readonly issuedAt: number
   readonly expiresAt: number
 }
@@ -32,13 +36,15 @@ export function rosterFromCharter(charter: Charter, consortium: Digest): Roster 
     version: 1,
     prev: consortium,
     members: charter.founders,
-    threshold: charter.threshold,
+    rules: charter.rules,
+    ...(charter.threshold === undefined ? {} : { threshold: charter.threshold }),
     issuedAt: charter.issuedAt,
     expiresAt: charter.issuedAt + limit('rosterLifetime'),
   }
 }
 
-export function encodeRoster(roster: Roster): Uint8Array {
+/** The payload of a signed roster, which only consortia with a charter of version 1 have. */
+export function encodeRoster(roster: Roster & { readonly threshold: number }): Uint8Array {
   return encodeCanonical({
     _type: 'roster',
     version: 1,
@@ -53,7 +59,7 @@ export function encodeRoster(roster: Roster): Uint8Array {
 }
 
 /** @throws FormatError for a field outside its range, or a threshold above the number of founders. */
-export function decodeRoster(payload: Uint8Array): Roster {
+export function decodeRoster(payload: Uint8Array): Roster & { readonly threshold: number } {
   const fields = new Fields(decodeCanonical(payload), 'roster')
   fields.literal('_type', 'roster')
   fields.literal('version', 1)
@@ -71,11 +77,26 @@ export function decodeRoster(payload: Uint8Array): Roster {
   if (new Set(members.map(({ peerId }) => peerId)).size !== members.length) {
     throw new FormatError('bad-field', 'roster.members: a peer id is listed twice')
   }
-  return { consortium, version, prev, members, threshold, issuedAt, expiresAt }
+  const rules = founderRules(threshold)
+  return { consortium, version, prev, members, rules, threshold, issuedAt, expiresAt }
 }
 
+/** Digest by which the next version names this one. */
 export function rosterDigest(roster: Roster): Digest {
-  return roster.version === 1 ? roster.consortium : digestOf(encodeRoster(roster))
+  const { version, consortium, threshold } = roster
+  if (version === 1) return consortium
+  if (threshold !== undefined) return digestOf(encodeRoster({ ...roster, threshold }))
+  return digestOf(
+    encodeCanonical({
+      consortium,
+      rosterVersion: version,
+      prev: roster.prev,
+      members: roster.members.map(writeMember),
+      rules: writeRules(roster.rules),
+      issuedAt: roster.issuedAt,
+      expiresAt: roster.expiresAt,
+    }),
+  )
 }
 
 /**
@@ -109,10 +130,10 @@ export function openRoster(envelope: Uint8Array, previous: Roster): Roster {
       .map(({ peerId }) => peerId),
   )
   const valid = signers.filter((peerId) => founders.has(peerId)).length
-  if (valid < previous.threshold) {
+  if (previous.threshold === undefined || valid < previous.threshold) {
     throw new VerificationError(
       'unsigned',
-      `roster: expected signatures of ${previous.threshold} founders, got ${valid}`,
+      `roster: expected signatures of ${previous.threshold ?? 'no'} founders, got ${valid}`,
     )
   }
   return roster
@@ -153,17 +174,21 @@ export function mayPublish(roster: Roster, peerId: PeerIdString, seq: number): b
 }
 
 /**
- * An institution whose key was revoked may return under its name with a new key.
- * @throws InputError `exists` if the peer is listed, or the institution is a member under another peer id.
+ * Members after an admission. An institution whose key was revoked may return under its name with a new key.
+ * @throws InputError `usage` if the roster is full; `exists` if the peer is listed, or the institution is a member under
+ * another peer id.
  */
-export function addMember(roster: Roster, institution: string, peerId: PeerIdString, now: number): Roster {
-  if (roster.members.length >= limit('members')) {
+export function membersWith(
+  { members }: Roster,
+  { institution, peerId, joinedAt }: Omit<Member, 'role'>,
+): Member[] {
+  if (members.length >= limit('members')) {
     throw new InputError(
       'usage',
       `the roster lists ${limit('members')} members, revoked ones included, which is the most that it can hold`,
     )
   }
-  const known = roster.members.find((member) => member.peerId === peerId)
+  const known = members.find((member) => member.peerId === peerId)
   if (known !== undefined) {
     throw new InputError(
       'exists',
@@ -172,54 +197,33 @@ export function addMember(roster: Roster, institution: string, peerId: PeerIdStr
         : `the key ${peerId} of ${institution} was revoked; it needs a new home folder with a new key`,
     )
   }
-  if (roster.members.some((member) => member.institution === institution && member.revoked === undefined)) {
+  if (members.some((member) => member.institution === institution && member.revoked === undefined)) {
     throw new InputError(
       'exists',
       `a member has the name ${institution} already; if it lost its key, first run: flexmesh revoke "${institution}"`,
     )
   }
-  return next(roster, [...roster.members, { institution, peerId, role: 'member', joinedAt: now }], now)
+  return [...members, { institution, peerId, role: 'member', joinedAt }]
 }
 
 /**
- * Revoke a member, or let fewer statements of one that was revoked stay valid.
+ * Members after a revocation, or after one that lets fewer statements of a revoked member stay valid.
  * @throws InputError `not-found` for a peer that the roster does not list; `usage` for a higher `validThroughSeq` than
  * an earlier revocation has set.
  */
-export function revokeMember(
+export function membersRevoking(
   roster: Roster,
   peerId: PeerIdString,
-  reason: NonNullable<Member['revoked']>['reason'],
-  validThroughSeq: number,
-  now: number,
-): Roster {
+  revoked: NonNullable<Member['revoked']>,
+): Member[] {
   const listed = findMember(roster, peerId)
   if (listed === undefined) throw new InputError('not-found', `${peerId} is not a member`)
   const before = listed.revoked?.validThroughSeq ?? Number.POSITIVE_INFINITY
-  if (validThroughSeq > before) {
+  if (revoked.validThroughSeq > before) {
     throw new InputError(
       'usage',
       `${listed.institution} was revoked after statement ${before}; a revocation cannot be taken back`,
     )
   }
-  const members = roster.members.map((member) =>
-    member.peerId === peerId ? { ...member, revoked: { reason, at: now, validThroughSeq } } : member,
-  )
-  return next(roster, members, now)
-}
-
-/** The next version, with the same members, for another year. */
-export function renewRoster(roster: Roster, now: number): Roster {
-  return next(roster, roster.members, now)
-}
-
-function next(roster: Roster, members: readonly Member[], now: number): Roster {
-  return {
-    ...roster,
-    version: roster.version + 1,
-    prev: rosterDigest(roster),
-    members,
-    issuedAt: now,
-    expiresAt: now + limit('rosterLifetime'),
-  }
+  return roster.members.map((member) => (member.peerId === peerId ? { ...member, revoked } : member))
 }

@@ -1,6 +1,6 @@
 /**
- * The join protocol: a peer that holds an invitation asks for the charter and the rosters, and then for
- * membership. Implements protocols/package-exchange, Join. Does not decide who becomes a member.
+ * The join protocol: a peer that holds an invitation asks for the charter, the rosters and the
+ * statements about the consortium, and then for membership. Implements protocols/package-exchange, Join. Does not decide who becomes a member.
  */
 import { JOIN_STATUS, type JoinStatus, openMembershipRequest } from '../consortium/membership-request.ts'
 import type { PeerIdString } from '../identity/keys.ts'
@@ -12,10 +12,10 @@ import type { Answer, Asker, Network } from '../network/network.ts'
 import type { ProtocolRow } from '../network/protocol.ts'
 
 export const JOIN: ProtocolRow = {
-  id: '/flexmesh/join/1.0.0',
+  id: '/flexmesh/join/2.0.0',
   maxRequestBytes: limit('envelopeBytes'),
   maxResponseBytes: limit('envelopeBytes'),
-  maxResponseFrames: 1024,
+  maxResponseFrames: limit('statementFrames'),
   timeoutMs: limit('requestTimeout'),
   timeoutPer: 'answer',
   maxInboundStreams: limit('protocolInboundStreams'),
@@ -34,7 +34,7 @@ export type JoinRequest =
 
 export interface JoinHandlers {
   /**
-   * The charter, then the rosters from version 2 on. Undefined when `token` belongs to no open invitation and `from` is
+   * The charter, then the signed rosters and the statements about the consortium. Undefined when `token` belongs to no open invitation and `from` is
    * not a member.
    */
   charterFor(token: string, from: PeerIdString): readonly Uint8Array[] | undefined
@@ -85,7 +85,7 @@ export function serveJoin({
   }
 }
 
-/** Envelopes of the charter and then of every roster. @throws ExchangeError `refused` for a wrong token. */
+/** Envelopes of the charter, then of signed rosters and statements about the consortium. @throws ExchangeError `refused` for a wrong token. */
 export async function askCharter(
   network: Asker,
   peer: PeerIdString,

@@ -17,7 +17,7 @@ import type { ExchangeHandlers } from './handlers.ts'
 import type { HeadHandlers } from './heads.ts'
 
 export const STATEMENTS: ProtocolRow = {
-  id: '/flexmesh/statements/2.0.0',
+  id: '/flexmesh/statements/3.0.0',
   maxRequestBytes: limit('requestBytes'),
   // A proof of a fork holds two envelopes; 64 bytes hold what CBOR adds.
   maxResponseBytes: 2 * limit('envelopeBytes') + 64,
@@ -52,21 +52,26 @@ export interface StatementsHandlers {
   statementsSince(request: StatementsRequest): AsyncIterable<Offered>
   /** Whether the member that sent a request holds something that this node lacks. */
   isAhead(request: StatementsRequest, from: PeerIdString): boolean
-  /** Envelopes of the rosters after a version, in order. */
-  rostersSince(version: number): readonly Uint8Array[]
+  /** What shows a peer that it was revoked: signed rosters and statements about the consortium that it lacks. */
+  rostersSince(request: StatementsRequest): readonly Uint8Array[]
   /** Resolves once the statement is stored or refused, with whether it was new. A refusal is not a rejection. */
   onStatement(envelope: Uint8Array, from: PeerIdString): Promise<boolean>
   /** Resolves once a proof that a member has forked is stored or refused, with whether it was new. */
   onFork(envelopes: ForkEnvelopes): Promise<boolean>
 }
 
-export function encodeStatementsRequest({ rosterVersion, known }: StatementsRequest): unknown {
-  return { rosterVersion, known: known.map((log) => ({ ...log, last: digestBytes(log.last) })) }
+export function encodeStatementsRequest({ rosterVersion, governance, known }: StatementsRequest): unknown {
+  return {
+    rosterVersion,
+    governance: digestBytes(governance),
+    known: known.map((log) => ({ ...log, last: digestBytes(log.last) })),
+  }
 }
 
 export function decodeStatementsRequest(value: unknown): StatementsRequest {
   const fields = new Fields(value, 'statements request')
   const rosterVersion = fields.uint('rosterVersion')
+  const governance = `sha256:${toHex(fields.bytes('governance', 32))}` as const
   const known = fields.list('known', limit('members'), (item, title) => {
     const entry = new Fields(item, title)
     const publisher = entry.text('publisher', 64)
@@ -77,12 +82,12 @@ export function decodeStatementsRequest(value: unknown): StatementsRequest {
     return { publisher, seq, last, forked }
   })
   fields.end()
-  return { rosterVersion, known }
+  return { rosterVersion, governance, known }
 }
 
 /**
  * A request also shows what its sender holds, so a node that lacks something of it asks in turn. A peer that is not a
- * member any more receives the rosters only.
+ * member any more receives rosters and statements about the consortium only.
  */
 export function serveStatements(init: {
   readonly handlers: StatementsHandlers & Pick<ExchangeHandlers, 'isMember'>
@@ -100,7 +105,7 @@ export function serveStatements(init: {
       pullFrom(from)
     }
     if (!handlers.isMember(from)) {
-      for (const bytes of handlers.rostersSince(request.rosterVersion)) yield { bytes }
+      for (const bytes of handlers.rostersSince(request)) yield { bytes }
       return
     }
     for await (const offered of handlers.statementsSince(request)) {
@@ -162,13 +167,15 @@ export async function pullStatements(
     }
     // An answer that was broken off may hold more, like a full one.
     const isFull = count === STATEMENTS.maxResponseFrames || useless === MAX_USELESS
+    // A statement that could not be kept yet may be kept now that its publisher's admission is known.
+    const isPostponed = useless > 0
     isComplete = !isFull
     const next = handlers.wanted()
     const isNew = !equalBytes(
       encodeCbor(encodeStatementsRequest(next)),
       encodeCbor(encodeStatementsRequest(request)),
     )
-    if (!isNew || !(isFull || handlers.isBehind())) break
+    if (!isNew || !(isFull || isPostponed || handlers.isBehind())) break
     request = next
   }
   return isComplete

@@ -4,6 +4,7 @@
  */
 export const MEDIA_TYPES = {
   charter: 'application/vnd.flexmesh.charter.v1+json',
+  charter2: 'application/vnd.flexmesh.charter.v2+json',
   roster: 'application/vnd.flexmesh.roster.v1+json',
   manifest: 'application/vnd.flexmesh.manifest.v1+json',
   head: 'application/vnd.flexmesh.head.v1+json',

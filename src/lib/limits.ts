@@ -297,6 +297,16 @@ export const LIMITS = {
     unit: 'seconds',
     why: 'a proposal without its quorum after a month is made again, for the members of that day',
   },
+  openProposals: {
+    value: 16,
+    unit: 'count',
+    why: 'latest open proposals of one member that count; bounds the work of deriving the roster',
+  },
+  rosterWarning: {
+    value: 42 * DAY_SECONDS,
+    unit: 'seconds',
+    why: 'time before the end of the roster from which on members are warned: collecting a quorum takes weeks',
+  },
   clockSkew: { value: 300, unit: 'seconds', why: 'clocks of institutions differ by minutes at most' },
   inviteLifetime: {
     value: 7 * DAY_SECONDS,

@@ -17,7 +17,10 @@ export function exchangeHandlers(parts: Parts, lastSeen: LastSeen, log: Log): Ex
     isMember: (peer) => membership.isMember(peer),
     guestsOpen: () => membership.guestsOpen(),
     isRevoked: (peer) => membership.isListed(peer) && !membership.isMember(peer),
-    rostersSince: (version) => membership.envelopesSince(version),
+    rostersSince: ({ rosterVersion, governance }) => [
+      ...membership.envelopesSince(rosterVersion),
+      ...(governance === membership.governanceDigest() ? [] : membership.governanceEnvelopes().reverse()),
+    ],
     charterFor: (token, from) =>
       membership.isMember(from) || membership.invitations.isOpen(token)
         ? membership.charterFor(token, from)

@@ -7,13 +7,12 @@ import { stat } from 'node:fs/promises'
 import { checkFolder } from '../checkpoint/checkpoint-directory.ts'
 import { replayName } from '../checkpoint/model-directory.ts'
 import { checkPublicModel, installPublicModel, modelFiles, replayOf } from '../checkpoint/public-model.ts'
-import { type Charter, encodeCharter, publicModelDigest } from '../consortium/charter.ts'
+import { type Charter, publicModelDigest, sealCharter } from '../consortium/charter.ts'
 import { institutionName } from '../consortium/member.ts'
+import { MAJORITY_RULES } from '../consortium/rules.ts'
 import { readDocuments } from '../data/readers.ts'
-import { seal } from '../identity/envelope.ts'
 import { loadIdentity, type Protection, saveIdentity } from '../identity/key-file.ts'
 import { createIdentity, type Identity } from '../identity/keys.ts'
-import { MEDIA_TYPES } from '../identity/media-types.ts'
 import { InputError } from '../lib/errors.ts'
 import { openFile } from '../lib/files.ts'
 import type { PublicFile } from '../lib/model-shape.ts'
@@ -134,14 +133,10 @@ export async function createConsortium(init: SetupInit, founding: FoundingInit):
         files,
       },
       founders: [{ institution, peerId: identity.peerId, role: 'founder', joinedAt: now }],
-      threshold: 1,
+      rules: MAJORITY_RULES,
       issuedAt: now,
     }
-    await catalogue.put(
-      'rosters',
-      rosterKey(0),
-      seal(MEDIA_TYPES.charter, encodeCharter(charter), [identity]),
-    )
+    await catalogue.put('rosters', rosterKey(0), sealCharter(charter, [identity]))
     return charter
   } finally {
     await catalogue.close()

@@ -3,11 +3,15 @@
  * rosters. Writes nothing but files of the public model. The order of these steps is in join.ts.
  */
 import { type Charter, openCharter, type PublicModelRef } from '../consortium/charter.ts'
+import { Governance, openGovernanceStatement } from '../consortium/governance.ts'
 import type { Invite } from '../consortium/invite.ts'
 import type { JoinStatus } from '../consortium/membership-request.ts'
 import { isMember, openRoster, type Roster, rosterFromCharter } from '../consortium/roster.ts'
 import type { Exchange } from '../exchange/exchange.ts'
+import { readEnvelope } from '../identity/envelope.ts'
 import type { PeerIdString } from '../identity/keys.ts'
+import { MEDIA_TYPES } from '../identity/media-types.ts'
+import type { Digest } from '../lib/bytes.ts'
 import { ExchangeError, FormatError, VerificationError } from '../lib/errors.ts'
 import { pause } from '../lib/pause.ts'
 
@@ -120,21 +124,42 @@ export class Guest {
   }
 
   /**
-   * The rosters after the charter's, each checked against the one before it.
-   * @throws VerificationError `not-a-member` if the last one does not list `self`.
+   * The signed rosters after the charter's, each checked against the one before it, and the statements from which the
+   * present roster follows.
+   * @throws VerificationError `not-a-member` if that roster does not list `self`.
    */
-  async fetchRosters(charter: Charter, self: PeerIdString): Promise<Uint8Array[]> {
+  async fetchRosters(charter: Charter, self: PeerIdString): Promise<FetchedRosters> {
     const { exchange, invite, inviter, signal } = this.#init
     const [, ...envelopes] = await this.#untilItAnswers(() =>
       exchange.requestCharter(inviter, invite.token, signal),
     )
-    let roster: Roster = rosterFromCharter(charter, invite.consortium)
-    for (const envelope of envelopes) roster = openRoster(envelope, roster)
-    if (!isMember(roster, self)) {
+    let base: Roster = rosterFromCharter(charter, invite.consortium)
+    const rosters: Uint8Array[] = []
+    const governance = new Governance()
+    const kept: { id: Digest; envelope: Uint8Array }[] = []
+    for (const envelope of envelopes) {
+      if (readEnvelope(envelope).payloadType === MEDIA_TYPES.roster) {
+        base = openRoster(envelope, base)
+        rosters.push(envelope)
+        continue
+      }
+      const statement = openGovernanceStatement(envelope)
+      if (statement.value.consortium !== invite.consortium)
+        throw new VerificationError('wrong-consortium', `${inviter} sent a statement of another consortium`)
+      governance.add(statement, envelope)
+      kept.push({ id: statement.id, envelope })
+    }
+    if (!isMember(governance.derive(base).roster, self)) {
       throw new VerificationError('not-a-member', `the roster that ${inviter} sent does not list this node`)
     }
-    return envelopes
+    return { rosters, governance: kept }
   }
+}
+
+/** Verified envelopes that show that a node is a member. */
+interface FetchedRosters {
+  readonly rosters: readonly Uint8Array[]
+  readonly governance: readonly { readonly id: Digest; readonly envelope: Uint8Array }[]
 }
 
 /**

@@ -14,6 +14,7 @@ import { Exchange } from '../exchange/exchange.ts'
 import type { ExchangeHandlers } from '../exchange/handlers.ts'
 import { loadIdentity } from '../identity/key-file.ts'
 import type { PeerIdString } from '../identity/keys.ts'
+import { NO_STATEMENT } from '../identity/statement.ts'
 import { equalBytes } from '../lib/bytes.ts'
 import { encodeCanonical } from '../lib/canonical-json.ts'
 import { eachPercent } from '../lib/each-percent.ts'
@@ -22,7 +23,7 @@ import { pause } from '../lib/pause.ts'
 import { configToShape } from '../model/config.ts'
 import { peerIdOf } from '../network/address.ts'
 import { BlobStore } from '../store/blob-store.ts'
-import { Catalogue, rosterKey } from '../store/catalogue.ts'
+import { Catalogue, governanceKey, rosterKey } from '../store/catalogue.ts'
 import { homePaths, loadSettings, saveSettings } from '../store/home.ts'
 import { SILENT } from '../telemetry/log.ts'
 import { STATUS } from '../transparency/witness-rules.ts'
@@ -105,7 +106,7 @@ export async function joinConsortium(
     await guest.awaitApproval(sealMembershipRequest(request, identity), () =>
       saveApplication(paths, charter.name),
     )
-    const rosters = await guest.fetchRosters(charter, peerId)
+    const { rosters, governance } = await guest.fetchRosters(charter, peerId)
     await withCatalogue(paths.root, signal, async (catalogue) => {
       await checkNoMembership(catalogue, init.home)
       // Before the membership, because a member without these addresses finds nobody and cannot join again.
@@ -114,6 +115,11 @@ export async function joinConsortium(
       await catalogue.write([
         { table: 'rosters', key: rosterKey(0), value: envelope },
         ...rosters.map((value, i) => ({ table: 'rosters' as const, key: rosterKey(i + 2), value })),
+        ...governance.map(({ id, envelope: value }) => ({
+          table: 'governance' as const,
+          key: governanceKey(id),
+          value,
+        })),
       ])
     })
     await removeApplication(paths)
@@ -187,7 +193,7 @@ function guestHandlers(inviters: readonly PeerIdString[]): ExchangeHandlers {
     rostersSince: () => [],
     charterFor: () => undefined,
     onMembershipRequest: async () => 'refused',
-    wanted: () => ({ rosterVersion: 0, known: [] }),
+    wanted: () => ({ rosterVersion: 0, governance: NO_STATEMENT, known: [] }),
     statementsSince: async function* () {},
     isAhead: () => false,
     onStatement: async () => false,

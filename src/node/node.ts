@@ -16,9 +16,12 @@ import { Composer } from '../composition/composer.ts'
 import { Exports } from '../composition/exports.ts'
 import { seated } from '../composition/seats.ts'
 import { UpstreamComposition } from '../composition/upstream-composition.ts'
+import type { ProposedChange } from '../consortium/change.ts'
 import type { Charter } from '../consortium/charter.ts'
+import type { Answer } from '../consortium/endorsement.ts'
+import type { ProposalState } from '../consortium/governance.ts'
 import type { RevocationReason } from '../consortium/member.ts'
-import { type Approval, Membership } from '../consortium/membership.ts'
+import { Membership } from '../consortium/membership.ts'
 import { PromptEncoder } from '../data/prompt-encoder.ts'
 import { Exchange } from '../exchange/exchange.ts'
 import { loadIdentity } from '../identity/key-file.ts'
@@ -34,15 +37,10 @@ import type { Derivation } from '../owner/pack-training.ts'
 import { finishForgetting } from '../owner/private-data.ts'
 import { type PublishRequest, type ReleaseSummary, summarizeRelease } from '../owner/release.ts'
 import { Trainings } from '../owner/trainings.ts'
-import {
-  checkCaughtUp,
-  isBehind,
-  mustCatchUp,
-  type Publication,
-  type PublishOptions,
-} from '../pipeline/before-signing.ts'
+import { isBehind, mustCatchUp, type Publication, type PublishOptions } from '../pipeline/before-signing.ts'
 import { spreadNews } from '../pipeline/forks.ts'
 import { packagesOf, unjudged } from '../pipeline/judging.ts'
+import { answer, leave, propose } from '../pipeline/own-decisions.ts'
 import { announce } from '../pipeline/own-log.ts'
 import { OwnLogClaims } from '../pipeline/own-log-claims.ts'
 import type { Parts } from '../pipeline/parts.ts'
@@ -71,6 +69,7 @@ import type { CosignedLogs } from '../transparency/cosigned-logs.ts'
 import { Activities } from './activities.ts'
 import { rememberedAddresses } from './address-book.ts'
 import { loadApplication } from './application.ts'
+import { type Approval, approve } from './approval.ts'
 import { type ExportedBundle, exportAudit } from './audit-export.ts'
 import { ConsentWarnings, type EndingConsent, endingConsents } from './consent-warnings.ts'
 import { Cosigning, cosignedLogs } from './cosigning.ts'
@@ -518,11 +517,18 @@ export class FlexMeshNode {
    * Invite one more institution.
    * @param lifetime seconds; default and maximum: `inviteLifetime`.
    * @returns the invitation, one line of text.
-   * @throws InputError `not-a-member` if this node cannot admit anybody; `not-running` if it does not listen, because
+   * @throws InputError `not-a-member` if this node has no vote on admissions; `not-running` if it does not listen, because
    * nobody could use the invitation.
    */
   async invite(lifetime?: number): Promise<string> {
-    this.membership.checkMayExtend('flexmesh invite')
+    const admission = { kind: 'admit', institution: '', peerId: '' } as const
+    if (!this.membership.mayVoteOn(admission)) {
+      const names = this.membership.votersOn(admission).join(' or ')
+      throw new InputError(
+        'not-a-member',
+        `this node has no vote on admissions; ask ${names} to run flexmesh invite`,
+      )
+    }
     const addresses = inviteAddresses(this.addresses())
     if (addresses.length === 0) {
       throw new InputError(
@@ -535,54 +541,61 @@ export class FlexMeshNode {
     return this.membership.invitations.invite(addresses, lifetime)
   }
 
-  /**
-   * Put institutions that wait for approval on the roster.
-   * @param who name or peer id of one institution; default: all of them.
-   * @throws InputError `not-found`, `not-a-member`.
-   */
-  async approve(who?: string): Promise<Approval> {
-    checkCaughtUp(this.#parts)
-    try {
-      return await this.membership.approve(who)
-    } finally {
-      await this.announce() // Some may be members now although the next one failed.
-    }
+  /** See `approve` of approval.ts. */
+  approve(who?: string): Promise<Approval> {
+    return this.#announcing(() => approve(this.#parts, who))
+  }
+
+  /** See `propose` of pipeline/own-decisions.ts. */
+  propose(change: ProposedChange, lifetime?: number): Promise<ProposalState> {
+    return this.#announcing(() => propose(this.#parts, change, lifetime))
+  }
+
+  /** See `answer` of pipeline/own-decisions.ts. */
+  answer(proposal: string, given: Answer): Promise<ProposalState> {
+    return this.#announcing(() => answer(this.#parts, proposal, given))
+  }
+
+  /** See `leave` of pipeline/own-decisions.ts. */
+  leave(validThroughSeq?: number): Promise<Digest> {
+    return this.#announcing(() => leave(this.#parts, validThroughSeq))
   }
 
   /**
-   * Revoke a member, or let fewer statements of one that was revoked stay valid. Packages that are not covered any more
-   * leave every node.
+   * Propose to revoke a member, or to let fewer statements of one that was revoked stay valid.
    * @param who name or peer id.
    * @param validThroughSeq the number of its last statement that stays valid; default: the last one that this node holds.
-   * @returns the experts of the member that stay in use here.
+   * @returns the proposal, and the experts of the member that are in use here.
    * @throws InputError `not-found`, `not-a-member`, `usage`.
    */
   async revoke(
     who: string,
     reason: RevocationReason,
     validThroughSeq?: number,
-  ): Promise<{ validThroughSeq: number; experts: string[] }> {
-    checkCaughtUp(this.#parts)
+  ): Promise<{ proposal: ProposalState; validThroughSeq: number; experts: string[] }> {
     const member = this.membership.findByName(who)
-    const tip = member === undefined ? undefined : await this.catalogue.tip(member.peerId)
-    const through = validThroughSeq ?? member?.revoked?.validThroughSeq ?? tip?.seq ?? 0
-    const peer = await this.membership.revoke(who, reason, through)
-    try {
-      if ((await this.accepted.dropUncovered()).length > 0) await this.composer.recompose()
-      await this.announce()
-    } finally {
-      await this.#exchange?.disconnect(peer)
-    }
-    const stay = this.accepted.list().filter(({ peerId }) => peerId === peer)
-    return { validThroughSeq: through, experts: stay.map(({ name }) => name) }
+    if (member === undefined) throw new InputError('not-found', `${who} is not a member`)
+    const { peerId: seat } = member
+    if (seat === this.identity.peerId)
+      throw new InputError(
+        'usage',
+        'an institution does not revoke itself; "flexmesh leave" ends its membership',
+      )
+    const tip = await this.catalogue.tip(seat)
+    const through = validThroughSeq ?? member.revoked?.validThroughSeq ?? tip?.seq ?? 0
+    const proposal = await this.propose({ kind: 'revoke', seat, reason, validThroughSeq: through })
+    if (proposal.state === 'applied') await this.#exchange?.disconnect(seat)
+    const stay = this.accepted.list().filter(({ peerId }) => peerId === seat)
+    return { proposal, validThroughSeq: through, experts: stay.map(({ name }) => name) }
   }
 
-  /** Confirm every member for another year. @returns the end of the new roster, Unix seconds. */
-  async renew(): Promise<number> {
-    checkCaughtUp(this.#parts)
-    const expiresAt = await this.membership.renew()
-    await this.announce()
-    return expiresAt
+  /** Carry out a decision, and announce what it has signed even if it failed half-way. */
+  async #announcing<T>(decide: () => Promise<T>): Promise<T> {
+    try {
+      return await decide()
+    } finally {
+      await this.announce()
+    }
   }
 
   /** Sign a new head and announce it to connected members. */

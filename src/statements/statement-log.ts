@@ -61,7 +61,10 @@ export interface KnownLog {
 }
 
 export interface StatementsRequest {
+  /** Version of the last signed roster. */
   readonly rosterVersion: number
+  /** Digest of the ids of all statements about the consortium. */
+  readonly governance: Digest
   readonly known: readonly KnownLog[]
 }
 
@@ -273,7 +276,8 @@ export class StatementLog {
   /** The request with which a peer finds the statements that we lack. */
   request(): StatementsRequest {
     return {
-      rosterVersion: this.#init.membership.roster().version,
+      rosterVersion: this.#init.membership.signedVersion(),
+      governance: this.#init.membership.governanceDigest(),
       known: [...new Set([...this.#held.keys(), ...this.#forks.keys()])].map((publisher) => {
         const { seq, digest: last } = this.#held.get(publisher) ?? { seq: 0, digest: NO_STATEMENT }
         return { publisher, seq, last, forked: this.#forks.has(publisher) }
@@ -282,12 +286,14 @@ export class StatementLog {
   }
 
   /** Whether the peer that sent a request holds rosters, statements or proofs of forks that this node lacks. */
-  isAhead({ rosterVersion, known }: StatementsRequest): boolean {
+  isAhead({ rosterVersion, governance, known }: StatementsRequest): boolean {
+    const { membership } = this.#init
     return (
-      rosterVersion > this.#init.membership.roster().version ||
+      rosterVersion > membership.signedVersion() ||
+      governance !== membership.governanceDigest() ||
       known.some(
         ({ publisher, seq, forked }) =>
-          this.#init.membership.isListed(publisher) &&
+          membership.isListed(publisher) &&
           !this.#forks.has(publisher) &&
           (forked || seq > (this.#held.get(publisher)?.seq ?? 0)),
       )
@@ -310,7 +316,9 @@ export class StatementLog {
       yield first
     }
     let unfinished: { publisher: string; from: number }[] = []
-    for (const publisher of this.#held.keys()) {
+    // In the order of admission, because a receiver keeps no statement of a publisher whose admission it does not know.
+    for (const { peerId: publisher } of this.#init.membership.roster().members) {
+      if (!this.#held.has(publisher)) continue
       const log = known.get(publisher)
       // Later statements do not fit into the log of a peer that holds the other branch of a fork.
       if (log?.forked === true || (log !== undefined && (await this.#differs(log)))) continue
@@ -327,6 +335,14 @@ export class StatementLog {
       }
       unfinished = rest
     }
+    for (const envelope of this.#outsideLogs(request).slice(0, room)) yield { kind: 'statement', envelope }
+  }
+
+  /** Statements about the consortium that may fit into no log, because their publishers have forked. */
+  #outsideLogs({ governance }: StatementsRequest): Uint8Array[] {
+    const { membership } = this.#init
+    if (governance === membership.governanceDigest()) return []
+    return membership.governanceEnvelopes(new Set(this.#forks.keys())).reverse()
   }
 
   /** The part of an answer that must not wait behind long logs. */

@@ -35,6 +35,8 @@ const TABLES = {
   invites: 'i',
   /** Membership requests, by peer id. */
   requests: 'q',
+  /** Envelope of each statement about the consortium, by the hexadecimal digits of its id. */
+  governance: 'g',
   /** Proof that a publisher made two statements with one number: an envelope, by digest. */
   forks: 'f',
   /** Hashes of the Merkle trees of logs, and the size of each tree. */
@@ -238,6 +240,11 @@ export class Catalogue {
 /** Key of a roster; keys sort by version. */
 export function rosterKey(version: number): string {
   return padded(version)
+}
+
+/** Key of a statement about the consortium. */
+export function governanceKey(id: Digest): string {
+  return id.slice('sha256:'.length)
 }
 
 function operationOf({ table, key, value }: Change): Operation {

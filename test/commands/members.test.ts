@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { MEMBERS, RENEW } from '../../src/commands/members.ts'
+import type { ProposalReport } from '../../src/commands/proposal-lines.ts'
 import { flexmesh } from '../support/command-line.ts'
 import { cleanUp } from '../support/folders.ts'
 import { network, now, run } from '../support/network.ts'
@@ -79,7 +80,8 @@ describe('the command renew', () => {
 
   it('prints the new date', async () => {
     const rosterExpiresAt = Date.UTC(2027, 10, 28) / 1000
-    expect(RENEW.words({ rosterExpiresAt }, PLAIN)).toEqual([
+    const proposal = { state: 'applied' } as ProposalReport
+    expect(RENEW.words({ proposal, rosterExpiresAt }, PLAIN)).toEqual([
       'the membership of everyone on the roster is confirmed until 2027-11-28',
     ])
   })

@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest'
-import { addMember, isMember, mayPublish, openRoster, revokeMember } from '../../src/consortium/roster.ts'
+import { isMember, mayPublish, openRoster } from '../../src/consortium/roster.ts'
 import type { Identity } from '../../src/identity/keys.ts'
 import { digestOf, utf8 } from '../../src/lib/bytes.ts'
 import { consortium, identityOf, NOW } from '../support/consortium.ts'
 import { codeOf } from '../support/packages.ts'
+import { addMember, revokeMember } from '../support/signed-rosters.ts'
 
 const [first, second, guest, stranger] = [1, 2, 3, 4].map(identityOf) as [
   Identity,

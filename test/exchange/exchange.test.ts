@@ -1,3 +1,4 @@
+import { NO_STATEMENT } from '../../src/identity/statement.ts'
 import '../../src/lib/node20.ts'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -69,7 +70,7 @@ async function node(
     rostersSince: () => [],
     charterFor: (token) => (token === TOKEN ? [utf8('charter'), utf8('roster')] : undefined),
     onMembershipRequest: async () => 'pending',
-    wanted: () => ({ rosterVersion: 1, known: [] }),
+    wanted: () => ({ rosterVersion: 1, governance: NO_STATEMENT, known: [] }),
     statementsSince: async function* () {
       for (const text of options.statements ?? []) yield { kind: 'statement', envelope: utf8(text) }
     },

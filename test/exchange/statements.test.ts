@@ -5,6 +5,7 @@ import {
   STATEMENTS,
   serveStatements,
 } from '../../src/exchange/statements.ts'
+import { NO_STATEMENT } from '../../src/identity/statement.ts'
 import { digestOf, utf8 } from '../../src/lib/bytes.ts'
 import type { StatementsRequest } from '../../src/statements/statement-log.ts'
 import { fakeNetwork } from '../support/fake-network.ts'
@@ -34,6 +35,7 @@ async function pull(options: {
   const handlers = {
     wanted: () => ({
       rosterVersion: 1,
+      governance: NO_STATEMENT,
       known:
         held === 0
           ? []
@@ -98,7 +100,7 @@ describe('a request for statements', () => {
     const asked: string[] = []
     const answer = serveStatements({
       handlers: {
-        wanted: () => ({ rosterVersion: 1, known: [] }),
+        wanted: () => ({ rosterVersion: 1, governance: NO_STATEMENT, known: [] }),
         statementsSince: async function* () {},
         isAhead: () => isAhead,
         isMember: () => true,
@@ -108,7 +110,7 @@ describe('a request for statements', () => {
       },
       pullFrom: (peer) => asked.push(peer),
     })
-    const request = encodeStatementsRequest({ rosterVersion: 2, known: [] })
+    const request = encodeStatementsRequest({ rosterVersion: 2, governance: NO_STATEMENT, known: [] })
     for await (const frame of answer(request, 'asker', never)) expect(frame).toBeUndefined()
     expect(asked).toEqual(isAhead ? ['asker'] : [])
   })

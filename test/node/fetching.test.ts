@@ -71,7 +71,7 @@ interface Mallory {
 async function mallory(): Promise<Mallory> {
   const id = await publish(archive, 'law', { domain: 'first' })
   await net.accepted(1)
-  const member = await joinAsMember(hospital, 'Mallory', 66)
+  const member = await joinAsMember(net.quorum, 'Mallory', 66)
   return { member, log: new HostileLog(member, await manifestOf(archive, id)) }
 }
 

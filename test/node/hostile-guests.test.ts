@@ -15,7 +15,7 @@ import { network, now, type TestNetwork } from '../support/network.ts'
 import { tinyModel } from '../support/tiny-model.ts'
 
 const BLOB = '/flexmesh/blob/1.0.0'
-const JOIN = '/flexmesh/join/1.0.0'
+const JOIN = '/flexmesh/join/2.0.0'
 const HIDDEN = ['/ipfs/id/1.0.0', '/ipfs/ping/1.0.0', '/meshsub/1.1.0', '/meshsub/1.2.0', '/floodsub/1.0.0']
 
 let net: TestNetwork
@@ -145,12 +145,12 @@ describe('an invited institution', () => {
 
 describe('a member that is revoked', () => {
   it('may still read the roster that says so, and nothing else, and is then disconnected', async () => {
-    const member = await joinAsMember(hospital, 'Mallory', seed++)
+    const member = await joinAsMember(net.quorum, 'Mallory', seed++)
     const first = await member.connect(hospital)
-    await hospital.revoke('Mallory', 'compromised')
+    await net.quorum.revoke('Mallory', 'compromised')
     await closed(first)
     const again = await member.connect(hospital)
-    const request = cborFrame({ rosterVersion: 1, known: [] })
+    const request = cborFrame({ rosterVersion: 1, governance: new Uint8Array(32), known: [] })
     const frames = await member.peer.request(again, STATEMENTS, request)
     const version = hospital.membership.roster().version
     expect(frames).toHaveLength(version - 1)

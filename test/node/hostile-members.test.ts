@@ -26,14 +26,14 @@ beforeAll(async () => {
   await net.connected()
 })
 beforeEach(async () => {
-  mallory = await joinAsMember(hospital, `Mallory ${seed}`, seed++)
+  mallory = await joinAsMember(net.quorum, `Mallory ${seed}`, seed++)
 })
 afterEach(async () => {
   await stopHostilePeers()
   // Honest members are still connected and still exchange statements.
   expect(hospital.connectedMembers()).toContain(archive.identity.peerId)
   if (hospital.membership.isMember(mallory.peer.peerId)) {
-    await hospital.revoke(mallory.peer.peerId, 'compromised')
+    await net.quorum.revoke(mallory.peer.peerId, 'compromised')
   }
   const version = hospital.membership.roster().version
   await net.watch.until('the next roster', () => archive.membership.roster().version === version)
@@ -202,7 +202,7 @@ describe('a member that is revoked', () => {
     const { peerId } = mallory.peer
     await net.watch.until('the roster with the member', () => archive.membership.isMember(peerId))
     const connection = await mallory.connect(archive)
-    await hospital.revoke(peerId, 'compromised')
+    await net.quorum.revoke(peerId, 'compromised')
     await closed(connection)
     expect(archive.membership.isMember(peerId)).toBe(false)
   })

@@ -34,7 +34,7 @@ beforeEach(async () => {
   law = await publish(archive, 'law')
   await net.accepted(1)
   honest = openManifest((await archive.catalogue.statement(law)) as Uint8Array).manifest
-  mallory = await joinAsMember(hospital, 'Mallory', 150)
+  mallory = await joinAsMember(net.quorum, 'Mallory', 150)
   author = new HostileAuthor(mallory, honest)
 })
 afterEach(async () => {
@@ -130,7 +130,7 @@ describe('a member that names the file of another owner', () => {
         await hospital.ingest(new HostileAuthor(mallory, honest).manifest({ domain: 'another' }).envelope)
       },
     ],
-    ['is revoked', async () => void (await hospital.revoke('Mallory', 'compromised', 0))],
+    ['is revoked', async () => void (await net.quorum.revoke('Mallory', 'compromised', 0))],
   ])('and then %s deletes it nowhere: not now, after a restart or for newcomers', async (_, end) => {
     const ids = FILES_OF_OTHERS.map(([, changes]) => sign(changes()))
     await meetAll()

@@ -41,7 +41,7 @@ describe('a hostile peer', () => {
   })
 
   it('that joined is a member, and honest nodes ask it for statements', async () => {
-    const member = await joinAsMember(hospital, 'Mallory', 103)
+    const member = await joinAsMember(net.quorum, 'Mallory', 103)
     const asked = Promise.withResolvers<string>()
     await member.peer.serve(STATEMENTS, async (stream, from) => {
       asked.resolve(from)
@@ -49,7 +49,7 @@ describe('a hostile peer', () => {
     })
     const connection = await member.connect(hospital)
     expect(await asked.promise).toBe(hospital.identity.peerId)
-    const request = cborFrame({ rosterVersion: 1, known: [] })
+    const request = cborFrame({ rosterVersion: 1, governance: new Uint8Array(32), known: [] })
     const rosters = await member.peer.request(connection, STATEMENTS, request)
     expect(rosters.length).toBeGreaterThan(0)
   })

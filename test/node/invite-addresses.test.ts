@@ -96,7 +96,8 @@ describe('the command invite', () => {
 describe('the command approve', () => {
   it('says what was not approved and why, and is incomplete then', () => {
     const reason = 'a member has the name Archive already'
-    const result = { approved: ['Guest'], notApproved: [{ institution: 'Archive', peerId: '12D3', reason }] }
+    const notApproved = [{ institution: 'Archive', peerId: '12D3', reason }]
+    const result = { approved: ['Guest'], proposed: [], notApproved }
     expect(APPROVE.words(result, PLAIN)).toEqual([
       'approved: Guest',
       `not approved: Archive (12D3): ${reason}`,

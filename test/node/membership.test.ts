@@ -48,7 +48,7 @@ describe('a member that was taken off the roster', () => {
   it('loses the packages that the roster no longer covers', async () => {
     await publishEverywhere()
     // As if the founder had not received the statement before it revoked the member.
-    await hospital.membership.revoke('Archive', 'compromised', 0)
+    await hospital.revoke('Archive', 'compromised', 0)
     const again = await net.restart(0)
     expect(inUse(again)).toEqual([])
     expect(await outcomes(again)).toEqual(['not-a-member'])
@@ -83,7 +83,8 @@ describe('a roster that has ended', () => {
     expect(await outcomes(hospital)).toEqual([])
     expect(await readdir(join(archive.paths.root, 'blobs'))).toEqual(blobs)
     const { version } = archive.membership.roster()
-    await hospital.renew()
+    await run(hospital, 'renew')
+    await run(archive, 'renew')
     await net.watch.until('the new roster', () => archive.membership.roster().version > version)
     await publishEverywhere()
   })

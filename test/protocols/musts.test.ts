@@ -34,6 +34,20 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
         test('statements/statement-log.test.ts', 'covers no package until it is renewed'),
         test('node/membership.test.ts', "'expired'"),
       ],
+    'It has the semantics of a group in a C2SP tlog-policy file that names the active members of this role: so many distinct members of the group MUST support a change.':
+      [test('consortium/derive-roster.test.ts', 'counts one member once, whatever it signs')],
+    'From three active members on, at least two distinct members MUST support every change, whatever the rule says.':
+      [test('consortium/derive-roster.test.ts', 'of founders has at least two members from three on')],
+    'All nodes derive the same one of them; a receiver MUST show the two and the members that supported both.':
+      [
+        test(
+          'consortium/derive-roster.test.ts',
+          'are decided in the same way whatever arrives first, and those who supported both are named',
+        ),
+        test('commands/proposals.test.ts', 'contradict each other'),
+      ],
+    'A node MUST NOT let the work of deriving the roster depend on more than one answer of each member to each proposal.':
+      [test('consortium/derive-roster.test.ts', 'is bounded: of 10,000 statements of one member')],
     '`consortium`: the digest that the fetched charter MUST have.': [
       test('node/joining.test.ts', 'is refused if the charter that is fetched is that of another consortium'),
     ],

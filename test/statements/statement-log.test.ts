@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { Identity } from '../../src/identity/keys.ts'
+import { NO_STATEMENT } from '../../src/identity/statement.ts'
 import { type Digest, digestOf } from '../../src/lib/bytes.ts'
 import { decodeCbor } from '../../src/lib/cbor.ts'
 import { limit } from '../../src/lib/limits.ts'
@@ -22,7 +23,7 @@ import { codeOfAsync } from '../support/packages.ts'
 
 const [founder, guest, other] = [1, 2, 3].map(identityOf) as [Identity, Identity, Identity]
 const digest = (n: number): Digest => digestOf(Uint8Array.of(n, n >> 8))
-const NOTHING = { rosterVersion: 1, known: [] }
+const NOTHING = { rosterVersion: 1, governance: NO_STATEMENT, known: [] }
 
 afterEach(async () => {
   await closeLedgers()
@@ -70,11 +71,16 @@ describe('a log of 1,030 statements of one publisher', () => {
     const ids = await appendMany(ledger, publisher, 1030)
     const { statements } = await ledger.reopen()
     expect((await collect(statements.all())).map((statement) => statement.digest)).toEqual(ids)
-    expect(await collect(statements.since({ rosterVersion: 2, known: [] }))).toHaveLength(1030)
+    expect(
+      await collect(statements.since({ rosterVersion: 2, governance: NO_STATEMENT, known: [] })),
+    ).toHaveLength(1030)
     const known = [{ publisher: guest.peerId, seq: 1000, last: ids[999] as Digest, forked: false }]
-    expect(await collect(statements.since({ rosterVersion: 2, known }))).toHaveLength(30)
+    expect(
+      await collect(statements.since({ rosterVersion: 2, governance: NO_STATEMENT, known })),
+    ).toHaveLength(30)
     expect(statements.request()).toEqual({
       rosterVersion: 2,
+      governance: NO_STATEMENT,
       known: [{ publisher: guest.peerId, seq: 1030, last: ids[1029], forked: false }],
     })
   })
@@ -112,7 +118,9 @@ describe('an answer', () => {
   it('holds the statements of one publisher in order', async () => {
     const { c, ledger } = await founded()
     const ids = await appendMany(ledger, c.publisher(guest, { signers: [] }), 300)
-    const envelopes = await envelopesOf(ledger.statements.since({ rosterVersion: 2, known: [] }))
+    const envelopes = await envelopesOf(
+      ledger.statements.since({ rosterVersion: 2, governance: NO_STATEMENT, known: [] }),
+    )
     const stored = await Promise.all(ids.map((id) => ledger.statements.envelope(id)))
     expect(envelopes).toEqual(stored)
   })
@@ -285,7 +293,9 @@ describe('a fork of which each member has seen one branch', () => {
     await ledger.statements.append(own)
     for (const forked of [true, false]) {
       const known = [{ publisher: guest.peerId, seq: 1, last: digest(200), forked }]
-      const envelopes = await envelopesOf(ledger.statements.since({ rosterVersion: 2, known }))
+      const envelopes = await envelopesOf(
+        ledger.statements.since({ rosterVersion: 2, governance: NO_STATEMENT, known }),
+      )
       expect(envelopes).toHaveLength(forked ? 1 : 2)
       expect(envelopes.at(-1)).toEqual(own.envelope)
     }
@@ -305,7 +315,9 @@ describe('a fork of which each member has seen one branch', () => {
     await ledger.statements.append(logged(publisher.manifest()))
     await ledger.catalogue.put('forks', guest.peerId, twin.manifest({ domain: 'another' }).envelope)
     const again = await ledger.reopen()
-    const [proof] = await collect(again.statements.since({ rosterVersion: 2, known: [] }))
+    const [proof] = await collect(
+      again.statements.since({ rosterVersion: 2, governance: NO_STATEMENT, known: [] }),
+    )
     if (proof?.kind !== 'fork') throw new Error('no proof was offered')
     expect(openForkProof(proof.envelopes, c.id).publisher).toBe(guest.peerId)
   })
@@ -326,9 +338,9 @@ describe('a member that was taken off the roster', () => {
     const statements = [publisher.manifest(), publisher.withdrawal([digest(1)]), publisher.manifest()]
     await ledger.membership.onRoster(c.revoke(guest, 'left', 1))
     for (const statement of statements) await ledger.statements.append(logged(statement))
-    expect(await envelopesOf(ledger.statements.since({ rosterVersion: 3, known: [] }))).toEqual(
-      statements.map(({ envelope }) => envelope),
-    )
+    expect(
+      await envelopesOf(ledger.statements.since({ rosterVersion: 3, governance: NO_STATEMENT, known: [] })),
+    ).toEqual(statements.map(({ envelope }) => envelope))
     const covered = statements.map((_, index) => ledger.membership.mayPublish(guest.peerId, index + 1))
     expect(covered).toEqual([true, false, false])
   })

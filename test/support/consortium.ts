@@ -2,18 +2,12 @@
  * Mints the statements of a consortium, valid or broken, from fixed keys and times: charter, rosters, manifests,
  * withdrawals, heads, invitations and membership requests. Knows nothing about nodes, networks and disks.
  */
-import { type Charter, encodeCharter, publicModelDigest } from '../../src/consortium/charter.ts'
+import { type Charter, encodeCharter, publicModelDigest, sealCharter } from '../../src/consortium/charter.ts'
 import { encodeInvite, type Invite } from '../../src/consortium/invite.ts'
 import type { Member } from '../../src/consortium/member.ts'
 import { type MembershipRequest, sealMembershipRequest } from '../../src/consortium/membership-request.ts'
-import {
-  addMember,
-  encodeRoster,
-  type Roster,
-  renewRoster,
-  revokeMember,
-  rosterFromCharter,
-} from '../../src/consortium/roster.ts'
+import { encodeRoster, type Roster, rosterFromCharter } from '../../src/consortium/roster.ts'
+import { founderRules } from '../../src/consortium/rules.ts'
 import { seal } from '../../src/identity/envelope.ts'
 import { createIdentity, type Identity } from '../../src/identity/keys.ts'
 import { MEDIA_TYPES } from '../../src/identity/media-types.ts'
@@ -32,6 +26,7 @@ import { encodeHead, type Head } from '../../src/statements/head.ts'
 import type { LoggedStatement } from '../../src/statements/statement-log.ts'
 import { encodeWithdrawal, type Withdrawal } from '../../src/statements/withdrawal.ts'
 import { TINY_EXPERT, tinyManifest } from './packages.ts'
+import { addMember, renewRoster, revokeMember, signable } from './signed-rosters.ts'
 
 /** Time at which the consortium is founded and all statements are issued. Unix seconds. */
 export const NOW = 1_800_000_000
@@ -113,11 +108,11 @@ export function consortium(
   changes: Partial<Charter> = {},
 ): TestConsortium {
   const charter = charterOf(founders, changes)
-  const charterEnvelope = seal(MEDIA_TYPES.charter, encodeCharter(charter), founders)
+  const charterEnvelope = sealCharter(charter, founders)
   const id = digestOf(encodeCharter(charter))
   let roster = rosterFromCharter(charter, id)
   const sealed = (value: Roster, signers: readonly Identity[] = founders): Uint8Array =>
-    seal(MEDIA_TYPES.roster, encodeRoster(value), signers)
+    seal(MEDIA_TYPES.roster, encodeRoster(signable(value)), signers)
   const extend = (next: Roster): Uint8Array => {
     roster = next
     return sealed(next)
@@ -168,6 +163,7 @@ export function charterOf(founders: readonly Identity[], changes: Partial<Charte
       role: 'founder',
       joinedAt: NOW,
     })),
+    rules: founderRules(changes.threshold ?? 1),
     threshold: 1,
     issuedAt: NOW,
     ...changes,

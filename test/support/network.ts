@@ -3,6 +3,7 @@ import { TestRunner } from 'vitest'
 import { type AcceptancePolicy, DEFAULT_POLICY } from '../../src/acceptance/policy.ts'
 import { nodeCommands } from '../../src/commands/table.ts'
 import { decodeInvite } from '../../src/consortium/invite.ts'
+import type { RevocationReason } from '../../src/consortium/member.ts'
 import { sealMembershipRequest } from '../../src/consortium/membership-request.ts'
 import { readEnvelope } from '../../src/identity/envelope.ts'
 import { loadIdentity } from '../../src/identity/key-file.ts'
@@ -72,6 +73,8 @@ export interface TestNetwork {
   open(index: number): Promise<FlexMeshNode>
   /** Let one more institution join, and start its node. */
   join(institution: string): Promise<FlexMeshNode>
+  /** The first node, whose decisions the other running nodes endorse until they have their quorum. */
+  readonly quorum: Quorum
   /** Close a node, and open and start it again after `whileAway`. */
   restart(index: number, whileAway?: () => Promise<void>): Promise<FlexMeshNode>
   /** Resolves once every node is connected to every other one. */
@@ -79,6 +82,14 @@ export interface TestNetwork {
   /** Resolves once every node has accepted exactly this number of experts. */
   accepted(count: number): Promise<void>
   close(): Promise<void>
+}
+
+/** What a quorum of nodes decides, with the first one as its speaker. */
+export interface Quorum extends Pick<FlexMeshNode, 'addresses' | 'invite'> {
+  /** Give a membership request to the first node. */
+  apply(request: Uint8Array): Promise<unknown>
+  approve(who: string): Promise<void>
+  revoke(who: string, reason: RevocationReason, validThroughSeq?: number): Promise<void>
 }
 
 /** Found a consortium, let the others join it, and start every node. */
@@ -112,8 +123,32 @@ export async function network(
     if (running.delete(node)) await node.close()
   }
   const join = async (institution: string): Promise<FlexMeshNode> => {
-    homes.push(await joinedHome(nodes[0] as FlexMeshNode, institution))
+    homes.push(await joinedHome(quorum, institution))
     return open(homes.length - 1)
+  }
+  const speaker = (): FlexMeshNode => nodes[0] as FlexMeshNode
+  const endorse = async (id: Digest): Promise<void> => {
+    const find = (node: FlexMeshNode) => node.membership.proposals().find((one) => one.id === id)
+    for (const node of [...running].slice(1)) {
+      if (!node.membership.isMember(node.identity.peerId)) continue
+      await watch.until('a proposal', () => find(node) !== undefined)
+      const found = find(node)
+      if (found?.state === 'open' && found.undecided.includes(node.identity.peerId))
+        await node.answer(id, 'endorse')
+    }
+    await watch.until('a quorum', () => find(speaker())?.state === 'applied')
+  }
+  const quorum: Quorum = {
+    addresses: () => speaker().addresses(),
+    invite: () => speaker().invite(),
+    apply: (request) => speaker().membership.onRequest(request),
+    approve: async (who) => {
+      for (const { proposal } of (await speaker().approve(who)).proposed) await endorse(proposal.id)
+    },
+    revoke: async (who, reason, validThroughSeq) => {
+      const { proposal } = await speaker().revoke(who, reason, validThroughSeq)
+      if (proposal.state !== 'applied') await endorse(proposal.id)
+    },
   }
   const [founder = '', ...others] = institutions
   homes.push(await newHome(founder))
@@ -126,6 +161,7 @@ export async function network(
     watch,
     open,
     join,
+    quorum,
     restart: async (index, whileAway = async () => undefined) => {
       await close(nodes[index] as FlexMeshNode)
       await whileAway()
@@ -144,18 +180,18 @@ export async function network(
 }
 
 /**
- * A home folder that belongs to the consortium of a running founder. The founder has approved before the institution
- * asks, so that joining does not wait for its next question.
+ * A home folder that belongs to the consortium of running nodes. A quorum has approved before the institution asks, so that
+ * joining does not wait for its next question.
  */
-async function joinedHome(founder: FlexMeshNode, institution: string): Promise<string> {
+async function joinedHome(quorum: Quorum, institution: string): Promise<string> {
   const home = await newHome(institution)
   const identity = await loadIdentity(homePaths(home).key)
   const { peerId } = identity
-  const invitation = await founder.invite()
+  const invitation = await quorum.invite()
   const { consortium, token } = decodeInvite(invitation)
   const request = { consortium, institution, peerId, token, issuedAt: now() }
-  await founder.membership.onRequest(sealMembershipRequest(request, identity))
-  await founder.approve(peerId)
+  await quorum.apply(sealMembershipRequest(request, identity))
+  await quorum.approve(peerId)
   await joinConsortium({ home, now }, invitation, new AbortController().signal, () => undefined)
   return home
 }

@@ -1,18 +1,26 @@
 /** Test vectors of protocols/consortium-charter: their order, and the decoder that each of them names. */
 import { openCharter } from '../../src/consortium/charter.ts'
+import { openGovernanceStatement } from '../../src/consortium/governance.ts'
 import { decodeInvite } from '../../src/consortium/invite.ts'
 import { openMembershipRequest } from '../../src/consortium/membership-request.ts'
 import { encodeRoster, openRoster, type Roster } from '../../src/consortium/roster.ts'
 import { fromUtf8, utf8 } from '../../src/lib/bytes.ts'
 import { charterVectors } from './consortium-charter/charter.ts'
 import { founding, grown, shrunk } from './consortium-charter/fixtures.ts'
+import { governanceVectors } from './consortium-charter/governance.ts'
 import { inviteVectors } from './consortium-charter/invitation.ts'
 import { membershipVectors } from './consortium-charter/membership-request.ts'
 import { rosterVectors } from './consortium-charter/roster.ts'
 import { byFileName, type Place, type Vector, type VectorSuite } from './vector.ts'
 
 function makeVectors(): Record<string, Vector> {
-  return byFileName([...charterVectors(), ...rosterVectors(), ...membershipVectors(), ...inviteVectors()])
+  return byFileName([
+    ...charterVectors(),
+    ...rosterVectors(),
+    ...governanceVectors(),
+    ...membershipVectors(),
+    ...inviteVectors(),
+  ])
 }
 
 function runVector(input: Readonly<Record<string, unknown>>, place: Place): unknown {
@@ -22,6 +30,10 @@ function runVector(input: Readonly<Record<string, unknown>>, place: Place): unkn
       return openCharter(envelope)
     case 'roster':
       return openRoster(envelope, previousRoster(String(input['previous'])))
+    case 'proposal':
+    case 'endorsement':
+    case 'leave':
+      return openGovernanceStatement(envelope)
     case 'membership-request':
       return openMembershipRequest(envelope)
     case 'invite':

@@ -5,6 +5,7 @@ import { checkShares } from '../../src/acceptance/weight-checks.ts'
 import { checkFiniteValues } from '../../src/acceptance/weight-scan.ts'
 import { readSafetensors, toFloat32 } from '../../src/checkpoint/safetensors.ts'
 import type { Member } from '../../src/consortium/member.ts'
+import { MAJORITY_RULES } from '../../src/consortium/rules.ts'
 import { MEDIA_TYPES } from '../../src/identity/media-types.ts'
 import { openStatement, placeInChain } from '../../src/identity/statement.ts'
 import { fromHex, parseDigest, utf8 } from '../../src/lib/bytes.ts'
@@ -134,7 +135,7 @@ function judge(envelope: Uint8Array, vocabulary: number, maxEpsilonMicro: number
     role: 'founder',
     joinedAt: issuedAt,
   }
-  const roster = { consortium, version: 1, prev: consortium, members: [member], threshold: 1 }
+  const roster = { consortium, version: 1, prev: consortium, members: [member], rules: MAJORITY_RULES }
   const verdict = judgeManifest(opened, {
     consortium,
     roster: { ...roster, issuedAt, expiresAt },

@@ -3,6 +3,7 @@ import { mkdtemp } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Exchange } from '../../../src/exchange/exchange.ts'
 import { createIdentity } from '../../../src/identity/keys.ts'
+import { NO_STATEMENT } from '../../../src/identity/statement.ts'
 import { digestOf } from '../../../src/lib/bytes.ts'
 import { NodeEgress } from '../../../src/node/egress.ts'
 import { BlobStore } from '../../../src/store/blob-store.ts'
@@ -33,7 +34,7 @@ export async function startExchange(dir: string): Promise<{ exchange: Exchange; 
         rostersSince: () => [],
         charterFor: () => undefined,
         onMembershipRequest: async () => 'refused',
-        wanted: () => ({ rosterVersion: 1, known: [] }),
+        wanted: () => ({ rosterVersion: 1, governance: NO_STATEMENT, known: [] }),
         statementsSince: async function* () {},
         isAhead: () => false,
         onStatement: async () => false,

@@ -5,7 +5,7 @@ import type { Digest } from '../../../src/lib/bytes.ts'
 import type { HostilePeer } from './peer.ts'
 import { cborFrame } from './wire.ts'
 
-const JOIN = '/flexmesh/join/1.0.0'
+const JOIN = '/flexmesh/join/2.0.0'
 
 /** Ask for the charter with any token. @returns the decoded frames of the answer. */
 export function askCharter(peer: HostilePeer, connection: Connection, token: string): Promise<unknown[]> {

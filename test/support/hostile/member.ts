@@ -10,7 +10,7 @@ import { askCharter, askMembership } from './guest.ts'
 import { type HostileOptions, HostilePeer } from './peer.ts'
 import { cborFrame } from './wire.ts'
 
-export const STATEMENTS = '/flexmesh/statements/2.0.0'
+export const STATEMENTS = '/flexmesh/statements/3.0.0'
 export const ADDRESSES = '/flexmesh/addresses/1.0.0'
 
 export interface HostileMember {

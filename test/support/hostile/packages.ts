@@ -85,7 +85,7 @@ export async function showLog(member: HostileMember, tip: ChainTip, node: FlexMe
       const connection = open ?? (await member.connect(node))
       const stream = await connection.newStream(STATEMENTS, { signal: AbortSignal.timeout(1000) })
       // A node that lacks something of what a request names asks in turn. The answer does not matter.
-      stream.send(cborFrame({ rosterVersion: 1, known: [log] }))
+      stream.send(cborFrame({ rosterVersion: 1, governance: new Uint8Array(32), known: [log] }))
     } catch (error) {
       // The node may close the connection, because it has another one with this peer.
       if (attempts === MAX_ATTEMPTS) throw error

@@ -1,5 +1,6 @@
 /** Test vectors of section Charter. */
 import { publicModelDigest } from '../../../src/consortium/charter.ts'
+import { MAJORITY_RULES, writeRules } from '../../../src/consortium/rules.ts'
 import { seal } from '../../../src/identity/envelope.ts'
 import { MEDIA_TYPES } from '../../../src/identity/media-types.ts'
 import { digestOf, fromUtf8, utf8 } from '../../../src/lib/bytes.ts'
@@ -33,6 +34,29 @@ export function charterVectors(): Vector[] {
   add('two-founders', 'accept', 'both founders signed')
   add('unknown-member', 'bad-field', 'nothing may hide in a charter', set('motto', 'x'))
   add('version', 'bad-field', 'another version is another media type', set('version', 2))
+  const second = (name: string, expect: string, comment: string, change: Change = () => undefined): void => {
+    const bytes = changed(payload, (value) => {
+      delete value['threshold']
+      Object.assign(value, { version: 2, rules: writeRules(MAJORITY_RULES) })
+      change(value)
+    })
+    cases.push([name, expect, comment, text(MEDIA_TYPES.charter2, bytes, both)])
+  }
+  const rule = (kind: string, value: unknown): Change =>
+    set('rules', { ...writeRules(MAJORITY_RULES), [kind]: value })
+  second('rules', 'accept', 'more than half of all members decide')
+  second('rules-numbers', 'accept', 'both founders decide about rules', rule('rules', '2 founders'))
+  second('rules-threshold', 'bad-field', 'one or the other', set('threshold', 2))
+  second('rules-as-version-1', 'bad-field', 'another version is another media type', set('version', 1))
+  second('rules-none', 'bad-field', 'somebody decides', set('rules', {}))
+  second('rules-zero', 'bad-field', 'nobody would have to agree', rule('admit', '0 members'))
+  second('rules-one', 'bad-field', 'no single key decides', rule('admit', '1 members'))
+  second('rules-any', 'bad-field', 'no single key decides', rule('admit', 'any members'))
+  second('rules-above-n', 'bad-field', 'three of two founders', rule('revoke', '3 founders'))
+  second('rules-leading-zero', 'bad-field', 'one spelling', rule('revoke', '02 members'))
+  second('rules-other-group', 'bad-field', 'members or founders', rule('revoke', 'majority auditors'))
+  second('rules-other-kind', 'bad-field', 'nothing unknown', rule('depose', 'majority members'))
+  second('rules-number', 'bad-field', 'a rule is a text', rule('renew', 2))
   add('no-founder', 'bad-field', 'somebody must approve', set('founders', []))
   add('threshold-zero', 'bad-field', 'nobody would have to sign', set('threshold', 0))
   add('threshold-too-high', 'bad-field', 'three of two founders', set('threshold', 3))

@@ -1,12 +1,14 @@
 /** Keys, a charter and its rosters, and changes to their payloads, from which every section's vectors are made. */
 import { type Charter, encodeCharter, publicModelDigest } from '../../../src/consortium/charter.ts'
-import { addMember, revokeMember, rosterFromCharter } from '../../../src/consortium/roster.ts'
+import { rosterFromCharter } from '../../../src/consortium/roster.ts'
+import { founderRules } from '../../../src/consortium/rules.ts'
 import { seal } from '../../../src/identity/envelope.ts'
 import { createIdentity, type Identity } from '../../../src/identity/keys.ts'
 import type { MediaType } from '../../../src/identity/media-types.ts'
 import { digestOf, fromUtf8 } from '../../../src/lib/bytes.ts'
 import { encodeCanonical } from '../../../src/lib/canonical-json.ts'
 import type { PublicFile } from '../../../src/lib/model-shape.ts'
+import { addMember, revokeMember, signable } from '../../support/signed-rosters.ts'
 
 export const NOW = 1_800_000_000
 export const alice = createIdentity(new Uint8Array(32).fill(0x31))
@@ -58,12 +60,13 @@ const charter: Charter = {
     { institution: 'Alpha Hospital', peerId: alice.peerId, role: 'founder', joinedAt: NOW },
     { institution: 'Beta Archive', peerId: bob.peerId, role: 'founder', joinedAt: NOW },
   ],
+  rules: founderRules(2),
   threshold: 2,
   issuedAt: NOW,
 }
 export const payload = encodeCharter(charter)
 export const consortium = digestOf(payload)
-export const founding = rosterFromCharter(charter, consortium)
+export const founding = signable(rosterFromCharter(charter, consortium))
 export const grown = addMember(founding, 'Gamma University', carol.peerId, NOW + 60)
 export const shrunk = revokeMember(grown, carol.peerId, 'left', 3, NOW + 120)
 

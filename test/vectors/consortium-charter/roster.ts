@@ -1,8 +1,9 @@
 /** Test vectors of section Roster. */
-import { encodeRoster, type Roster, renewRoster, revokeMember } from '../../../src/consortium/roster.ts'
+import { encodeRoster } from '../../../src/consortium/roster.ts'
 import type { Identity } from '../../../src/identity/keys.ts'
 import { MEDIA_TYPES } from '../../../src/identity/media-types.ts'
 import { digestOf, fromUtf8, utf8 } from '../../../src/lib/bytes.ts'
+import { renewRoster, revokeMember, type SignedRoster } from '../../support/signed-rosters.ts'
 import { type Case, type Vector, vectorsOf } from '../vector.ts'
 import {
   alice,
@@ -26,7 +27,7 @@ export function rosterVectors(): Vector[] {
     expect: string,
     comment: string,
     bytes: Uint8Array,
-    previous: Roster = founding,
+    previous: SignedRoster = founding,
     signers: readonly Identity[] = both,
   ): void => {
     cases.push([
@@ -149,4 +150,4 @@ export function rosterVectors(): Vector[] {
 }
 
 /** Peer id of the Ed25519 point of order 1. */
-const SMALL_ORDER_PEER = '12D3KooW9tGaPdJo5jmCpadQ971nfiq4kLcQjeBPYTfutBTtckPH'
+export const SMALL_ORDER_PEER = '12D3KooW9tGaPdJo5jmCpadQ971nfiq4kLcQjeBPYTfutBTtckPH'
