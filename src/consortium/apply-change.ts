@@ -12,10 +12,7 @@ import { findMember, membersRevoking, membersWith, type Roster, rosterDigest } f
 import { unreachableRule } from './rules.ts'
 import { activeMembers } from './support.ts'
 
-/** Versions at which rules, renewals and keys changed last, by what changed. */
-export type LastChanges = ReadonlyMap<string, number>
-
-/** Key of `LastChanges` for a change of which only the first of several concurrent ones is applied. */
+/** What a change is about if only the first of several concurrent ones is applied. */
 export function orderedSubject(change: ProposedChange): string | undefined {
   switch (change.kind) {
     case 'rules':
