@@ -39,7 +39,7 @@ describe('the command members', () => {
   })
 
   it.each([
-    [330, undefined],
+    [320, undefined],
     [336, 'ends in 28 days'],
     [363, 'ends in 1 day'],
     [364, 'ends today'],

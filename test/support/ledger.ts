@@ -106,6 +106,7 @@ function partsOf(
     accepted: { dropUncovered: async () => [] },
     composer: { recompose: async () => undefined },
     verdicts: { list: async () => [], putEnvelope: async () => undefined },
+    claims: { isOpen: () => false },
     signing: new Serial(),
     news: { isPending: false },
     onEvent: () => undefined,
