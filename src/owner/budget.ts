@@ -10,6 +10,8 @@ import { epsilonOf, noiseFor, type SubsampledGaussian } from '../privacy/account
 import { append, type BudgetEntry, type PrivacyLimit, readEntries, type Spending } from './budget-log.ts'
 import { groupDocuments, keepTexts, type TextSet } from './budget-texts.ts'
 
+/** Folder of the account, among those of the trainings. */
+export const ACCOUNT_DIR = '.account'
 /** Delta at which epsilons are added up if the operator has set no limit and no training has stated one. */
 const DEFAULT_DELTA = 1e-6
 
@@ -55,7 +57,7 @@ export class PrivacyBudget {
    * @param now Unix seconds.
    */
   constructor(trainingRoot: string, now: () => number = () => Math.floor(Date.now() / 1000)) {
-    this.#dir = join(trainingRoot, '.account')
+    this.#dir = join(trainingRoot, ACCOUNT_DIR)
     this.#now = now
   }
 

@@ -9,6 +9,8 @@ import { join, relative } from 'node:path'
 import { toHex } from '../lib/bytes.ts'
 import { hasErrno, InputError } from '../lib/errors.ts'
 import { mapDiskErrors, pathExists, syncDir } from '../lib/files.ts'
+import { ACCOUNT_DIR } from './budget.ts'
+import { settleTraining } from './spend-training.ts'
 import { claimTraining } from './training-claim.ts'
 import { trainingDirs } from './training-folder.ts'
 
@@ -40,6 +42,7 @@ const TRAINING_FILES: readonly (readonly [name: RegExp, holds: string])[] = [
   [/router-statistics\.safetensors$/, 'router statistics of the text'],
   [/units\.safetensors$/, 'constant rows, from public text'],
   [/privacy\.json$/, 'parameters of the differential privacy'],
+  [/run$/, 'number of the run in the account of privacy'],
   [/result\.json$/, 'scores and facts of the run'],
 ]
 
@@ -77,6 +80,11 @@ export async function privateFiles(root: string, trainingRoot: string): Promise<
   const ofNode: PrivateFile[] = []
   for (const name of (await namesIn(trainingRoot)).sort()) {
     if (name === REPLAY) continue
+    if (name === ACCOUNT_DIR) {
+      const total = await totalOf(root, join(trainingRoot, name), 'account of privacy: digests of documents')
+      if (total !== undefined) files.push(total)
+      continue
+    }
     const isForgotten = FORGOTTEN.test(name)
     if (name.startsWith('.') && !isForgotten) {
       const total = await totalOf(
@@ -113,7 +121,7 @@ export async function filesOfTraining(
 }
 
 /**
- * Delete everything of a training. A kill in between is finished by `finishForgetting`.
+ * Delete everything of a training, but not what its text has spent. A kill in between is finished by `finishForgetting`.
  * @throws InputError `not-found`; `exists` while something uses the folder of the training.
  */
 export async function forgetTraining(trainingRoot: string, name: string): Promise<void> {
@@ -122,6 +130,8 @@ export async function forgetTraining(trainingRoot: string, name: string): Promis
   try {
     const doomed = join(trainingRoot, `.forgotten-${toHex(randomBytes(8))}`)
     await mapDiskErrors(dir, async () => {
+      if (!(await pathExists(trainingDirs(trainingRoot, name).result)))
+        await settleTraining(trainingRoot, name)
       // From here on nothing finds the training, whatever happens to this process.
       await rename(dir, doomed)
       await syncDir(trainingRoot)
