@@ -10,6 +10,7 @@ import { limit } from '../lib/limits.ts'
 import type { ModelConfig } from '../model/config.ts'
 import type { Expert } from '../model/params.ts'
 import type { Manifest } from '../packaging/manifest.ts'
+import type { PrivacyStatement } from '../packaging/manifest-privacy.ts'
 import { openPackage } from '../packaging/package.ts'
 import type { Withdrawal } from '../statements/withdrawal.ts'
 import type { BlobStore } from '../store/blob-store.ts'
@@ -26,6 +27,8 @@ export interface AcceptedExpert {
   readonly institution: string
   readonly peerId: string
   readonly expert: Expert
+  /** What its publisher states about privacy; undefined if it does not state anything. */
+  readonly privacy?: PrivacyStatement
   /** Digest of its file in the store; undefined for an expert that is in none. */
   readonly file?: Digest
 }
@@ -227,6 +230,7 @@ export class AcceptedExperts {
       institution: this.#init.institutionOf(manifest.publisher),
       peerId: manifest.publisher,
       expert,
+      ...(manifest.privacy === undefined ? {} : { privacy: manifest.privacy }),
       file: manifest.files[0].sha256,
     }
     this.#inUse.set(id, { accepted, manifest })

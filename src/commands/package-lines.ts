@@ -2,8 +2,8 @@
 import type { Judging, PackageState } from '../acceptance/package-states.ts'
 import { shortDigest } from '../lib/bytes.ts'
 import type { PackageReport } from '../node/packages.ts'
+import { privacyWords } from '../packaging/privacy-words.ts'
 import { shortAuditWords } from './audit-words.ts'
-import { privacyWords } from './privacy-words.ts'
 import { day, duration } from './terminal.ts'
 
 /** Maximum number of packages of one group in a list; --json lists all. */

@@ -2,9 +2,9 @@
 import { InputError } from '../lib/errors.ts'
 import type { BudgetReport, SpentGroup, SpentRow } from '../owner/budget.ts'
 import type { PrivacyLimit } from '../owner/budget-log.ts'
+import { deltaWords, epsilonWords } from '../packaging/privacy-words.ts'
 import { nodeCommand } from './command.ts'
 import { type Kind, option, type Parameter, usage } from './parameters.ts'
-import { deltaWords, epsilonWords } from './privacy-words.ts'
 import { day } from './terminal.ts'
 
 const WORDS = ['limit'] as const

@@ -3,8 +3,8 @@
  * ends.
  */
 import type { ReleaseSummary } from '../owner/release.ts'
+import { privacyWords } from '../packaging/privacy-words.ts'
 import { auditWords } from './audit-words.ts'
-import { privacyWords } from './privacy-words.ts'
 import { bits, day, daysLeft } from './terminal.ts'
 
 const MICRO = 1e6

@@ -3,10 +3,16 @@
  * attributed with the composition that computed it, which may no longer be the one that is served. Knows nothing about
  * HTTP.
  */
+import type { PrivacyStatement } from '../packaging/manifest-privacy.ts'
 
 export interface ExpertLabel {
   readonly institution: string
   readonly expert: string
+}
+
+/** A label with what the expert's publisher states about privacy; undefined if it does not state anything. */
+export interface StatedExpert extends ExpertLabel {
+  readonly privacy?: PrivacyStatement
 }
 
 /** Label of expert 0 of every mixture. */
@@ -16,11 +22,24 @@ export const PUBLIC_LABEL: ExpertLabel = { institution: 'public model', expert: 
 interface NamedExpert {
   readonly institution: string
   readonly name: string
+  readonly privacy?: PrivacyStatement
 }
 
 /** Labels in the order of the mixture, public model first. @param experts those of the composition, in its order */
 export function expertLabels({ experts }: { readonly experts: readonly NamedExpert[] }): ExpertLabel[] {
   return [PUBLIC_LABEL, ...experts.map(({ institution, name }) => ({ institution, expert: name }))]
+}
+
+/** `expertLabels` with what each publisher states about privacy. */
+export function statedExperts({ experts }: { readonly experts: readonly NamedExpert[] }): StatedExpert[] {
+  return [
+    PUBLIC_LABEL,
+    ...experts.map(({ institution, name, privacy }) => ({
+      institution,
+      expert: name,
+      ...(privacy === undefined ? {} : { privacy }),
+    })),
+  ]
 }
 
 /** Sum of the routing weights of an answer's tokens, for each expert of the mixture. */

@@ -6,6 +6,7 @@ import { type Digest, fromUtf8 } from '../lib/bytes.ts'
 import { FormatError, VerificationError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
+import { type PrivacyStatement, readPrivacy } from '../packaging/manifest-privacy.ts'
 import { compositionDigest } from './compose.ts'
 
 export const COMPOSITION_FILE = 'composition.json'
@@ -19,6 +20,8 @@ export interface ComposedExpert {
   readonly license: string
   /** End of its owner's consent, Unix seconds. */
   readonly expiresAt: number
+  /** From its manifest; undefined if that does not state anything. */
+  readonly privacy?: PrivacyStatement
 }
 
 export interface CompositionFile {
@@ -38,12 +41,13 @@ const MAX_LICENSE = 64
 /** Text of the file: JSON with one member per line. */
 export function encodeCompositionFile(file: CompositionFile): string {
   const { consortium, publicModel, composition, topK } = file
-  const experts = file.experts.map(({ id, name, institution, license, expiresAt }) => ({
+  const experts = file.experts.map(({ id, name, institution, license, expiresAt, privacy }) => ({
     id,
     name,
     institution,
     license,
     expiresAt,
+    ...(privacy === undefined ? {} : { privacy }),
   }))
   const json = { version: VERSION, consortium, publicModel, composition, topK, experts }
   return `${JSON.stringify(json, null, 2)}\n`
@@ -99,6 +103,7 @@ function readExpert(item: unknown, title: string): ComposedExpert {
     institution: fields.text('institution', MAX_INSTITUTION),
     license: fields.text('license', MAX_LICENSE),
     expiresAt: fields.uint('expiresAt'),
+    ...(fields.has('privacy') ? { privacy: readPrivacy(fields.object('privacy')) } : {}),
   }
   fields.end()
   return expert

@@ -31,8 +31,9 @@ export async function describeComposition(
     topK,
     experts: await Promise.all(
       experts.map(async ({ id, name, institution }) => {
-        const { license, expiresAt } = await source.manifestOf(id)
-        return { id, name, institution, license, expiresAt }
+        const { license, expiresAt, privacy } = await source.manifestOf(id)
+        const stated = privacy === undefined ? {} : { privacy }
+        return { id, name, institution, license, expiresAt, ...stated }
       }),
     ),
   }

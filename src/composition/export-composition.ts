@@ -20,6 +20,7 @@ import { InputError } from '../lib/errors.ts'
 import { expertName, FFN_PROJECTIONS, routerName } from '../lib/tensor-names.ts'
 import { type Expert, expertFfn, expertRank } from '../model/params.ts'
 import type { Manifest } from '../packaging/manifest.ts'
+import { privacyWords } from '../packaging/privacy-words.ts'
 import { compositionDigest } from './compose.ts'
 import { COMPOSITION_FILE, encodeCompositionFile } from './composition-file.ts'
 import { describeComposition } from './describe.ts'
@@ -108,9 +109,9 @@ function readme(
 ): string {
   const { name, digest } = charter.publicModel
   const ids = experts.map(({ id }) => id)
-  const rows = manifests.map(({ expert, license, domain }, i) => {
+  const rows = manifests.map(({ expert, license, domain, privacy }, i) => {
     const { institution, peerId, id } = experts[i] as AcceptedExpert
-    return `| ${[i + 1, institution, expert.name, domain, license, id, peerId].map(cell).join(' | ')} |`
+    return `| ${[i + 1, institution, expert.name, domain, license, privacyWords(privacy), id, peerId].map(cell).join(' | ')} |`
   })
   const until = manifests.map(({ expiresAt }) => expiresAt).sort((a, b) => a - b)[0]
   const consent =
@@ -135,8 +136,8 @@ routes by the experts' router rows: the format cannot hold a gate solved from ro
 - composition: \`${compositionDigest(digest, ids, topK)}\`
 - public model, expert 0: ${cell(name)}, \`${digest}\`
 
-| expert | owner | name | domain | licence | package | publisher |
-| --- | --- | --- | --- | --- | --- | --- |
+| expert | owner | name | domain | licence | privacy | package | publisher |
+| --- | --- | --- | --- | --- | --- | --- | --- |
 ${rows.join('\n')}
 ${consent}${whole}${bias}`
 }

@@ -2,6 +2,7 @@
  * `flexmesh compose --export-onnx`: writes a composition as a folder for plain ONNX Runtime: one graph, its weights in a
  * second file of any size, the tokenizer, the composition file, and a README that shows how to use them.
  */
+
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { checkTarget, writeFolder } from '../checkpoint/huggingface-directory.ts'
@@ -14,6 +15,7 @@ import { PRIVATE_FILE_MODE } from '../lib/files.ts'
 import { headSize } from '../model/config.ts'
 import { mixtureGraph } from '../model/onnx-graph.ts'
 import { type Expert, mixtureWeights, zeroRows } from '../model/params.ts'
+import { privacyWords } from '../packaging/privacy-words.ts'
 import { type ByteSource, encodeModelWithData } from '../tensor/onnx-encode.ts'
 import type { Composition } from './compose.ts'
 import { COMPOSITION_FILE, type CompositionFile, encodeCompositionFile } from './composition-file.ts'
@@ -97,7 +99,10 @@ function readme(model: PublicModel, { composition, topK, experts }: CompositionF
   return `# A FlexMesh composition for ONNX Runtime
 
 Composition \`${composition}\`, top-${topK} of ${E} experts: the public model${experts
-    .map(({ institution, name, license }) => `, ${institution}/${name} (${license})`)
+    .map(
+      ({ institution, name, license, privacy }) =>
+        `, ${institution}/${name} (${license}; ${privacyWords(privacy)})`,
+    )
     .join(
       '',
     )}. \`composition.json\` names their packages and says until when their owners consent; do not use it after

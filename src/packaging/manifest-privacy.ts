@@ -70,7 +70,7 @@ function readDpStatement(fields: Fields): DpStatement {
   if (truncationDeltaInverse !== 0 && truncationDeltaInverse <= deltaInverse) {
     throw new FormatError(
       'bad-field',
-      `manifest.privacy.truncationDeltaInverse: expected 0 or more than ${deltaInverse}, got ${truncationDeltaInverse}`,
+      `privacy.truncationDeltaInverse: expected 0 or more than ${deltaInverse}, got ${truncationDeltaInverse}`,
     )
   }
   return {

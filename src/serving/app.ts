@@ -132,7 +132,7 @@ function refuse(c: Context<ApiEnv>, error: unknown): Response {
 async function model({ backendFor, now }: AppInit): Promise<object> {
   const backend = backendFor({})
   const engine = await backend.acquire()
-  const { composition, experts } = engine
+  const { composition, stated: experts } = engine
   engine.release()
   return {
     id: MODEL_NAME,

@@ -2,7 +2,7 @@
  * What the API asks of the programs that compute answers, and the error for a request that cannot be answered now.
  * Knows nothing about HTTP and models.
  */
-import type { ExpertLabel } from '../composition/attribution.ts'
+import type { ExpertLabel, StatedExpert } from '../composition/attribution.ts'
 import type { Selection } from '../composition/selection.ts'
 import type { InferenceRequest, Prompt } from './openai.ts'
 
@@ -30,6 +30,8 @@ export interface ServingEngine {
   readonly composition: string
   /** Labels of the experts, public model first. */
   readonly experts: readonly ExpertLabel[]
+  /** The same experts, with what their publishers state about privacy. */
+  readonly stated: readonly StatedExpert[]
   /** Maximum number of tokens of prompt and answer together. */
   readonly contextLength: number
   /** Maximum number of characters (UTF-16 code units) of a prompt that can fit into the context. */

@@ -3,7 +3,7 @@
  * begins, so its answer and its attribution are of that composition even if another one is served meanwhile. Knows
  * nothing about HTTP and queues.
  */
-import { expertLabels } from '../composition/attribution.ts'
+import { expertLabels, statedExperts } from '../composition/attribution.ts'
 import type { Lease } from '../composition/composed-model.ts'
 import type { Composer } from '../composition/composer.ts'
 import { selectionMask } from '../composition/selection.ts'
@@ -39,6 +39,7 @@ function localEngine(lease: Lease, prompts: PromptEncoder, decoder: AnswerDecode
   return {
     composition: composition.digest,
     experts: expertLabels(composition),
+    stated: statedExperts(composition),
     contextLength,
     maxPromptCharacters: maxPromptCharacters(prompts, contextLength),
     encode: (prompt, signal) => prompts.encode(prompt, signal),

@@ -2,7 +2,7 @@
  * Another OpenAI-compatible server as a serving engine. Implements protocols/inference-api, section "Upstream". Every
  * event of the upstream is checked before it is used. Does not know which experts may be used or who asks.
  */
-import { expertLabels } from '../composition/attribution.ts'
+import { expertLabels, statedExperts } from '../composition/attribution.ts'
 import type { CompositionFile } from '../composition/composition-file.ts'
 import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
@@ -49,6 +49,7 @@ export function upstreamEngine(init: UpstreamInit): ServingEngine {
   return {
     composition: composition.composition,
     experts: expertLabels(composition),
+    stated: statedExperts(composition),
     contextLength,
     maxPromptCharacters: maxPromptCharacters(prompts, contextLength),
     encode: (prompt, signal) => prompts.encode(prompt, signal),

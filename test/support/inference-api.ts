@@ -24,6 +24,10 @@ export function fixedEngine(change: Partial<ServingEngine> = {}): ServingEngine 
       { institution: 'public model', expert: 'public' },
       { institution: 'Alpha', expert: 'law' },
     ],
+    stated: [
+      { institution: 'public model', expert: 'public' },
+      { institution: 'Alpha', expert: 'law', privacy: { mechanism: 'none' } },
+    ],
     contextLength: 32,
     maxPromptCharacters: 1000,
     encode: async (prompt) => Int32Array.from(`\0${textOf(prompt)}`, (c) => c.charCodeAt(0)),

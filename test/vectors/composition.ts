@@ -8,6 +8,7 @@ import { digestOf, parseDigest, utf8 } from '../../src/lib/bytes.ts'
 import { encodeCanonical } from '../../src/lib/canonical-json.ts'
 import { VerificationError } from '../../src/lib/errors.ts'
 import { Fields } from '../../src/lib/fields.ts'
+import { DP_STATEMENT } from '../support/packages.ts'
 import { byFileName, type Case, type Place, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
 
 const publicModel = digestOf(Uint8Array.of(1))
@@ -133,6 +134,10 @@ function fileVectors(): Vector[] {
     experts,
   }
   const { topK: _, ...withoutTopK } = file
+  const withPrivacy = (privacy: unknown) => ({
+    ...file,
+    experts: experts.map((expert) => ({ ...expert, privacy })),
+  })
   const cases: [...Case, unknown][] = [
     ['three-experts', 'accept', 'a file as a node writes it', file],
     [
@@ -162,6 +167,17 @@ function fileVectors(): Vector[] {
       'bad-field',
       'an entry without the member institution',
       { ...file, experts: experts.map(({ institution: _, ...rest }) => rest) },
+    ],
+    ['privacy', 'accept', 'what manifests state about privacy', withPrivacy(DP_STATEMENT)],
+    ['privacy-none', 'accept', 'a manifest that states no guarantee', withPrivacy({ mechanism: 'none' })],
+    ['privacy-text', 'bad-field', 'privacy as text', withPrivacy('none')],
+    ['privacy-empty', 'bad-field', 'privacy without a mechanism', withPrivacy({})],
+    ['privacy-other', 'bad-field', 'an unknown mechanism', withPrivacy({ mechanism: 'dp-ftrl' })],
+    [
+      'privacy-no-epsilon',
+      'bad-field',
+      'a guarantee without an epsilon',
+      withPrivacy({ ...DP_STATEMENT, epsilonMicro: 0 }),
     ],
     ['version-2', 'bad-field', 'a version other than 1', { ...file, version: 2 }],
     [

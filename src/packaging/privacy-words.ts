@@ -1,5 +1,5 @@
 /** How a manifest's statement about privacy reads. Prints nothing itself. */
-import type { PrivacyStatement } from '../packaging/manifest-privacy.ts'
+import type { PrivacyStatement } from './manifest-privacy.ts'
 
 const MICRO = 1e6
 
