@@ -1,12 +1,8 @@
 #!/usr/bin/env python3
 """Verifies an audit bundle of a FlexMesh consortium with the standard library of Python 3.8 or later alone.
-
-Usage: verify-bundle.py FILE [CONSORTIUM]
-
-CONSORTIUM is the id that you expect (sha256:...), from a source that you trust. Prints what the bundle proves and ends
-with 0, or prints the first thing that is wrong and ends with 1. It checks the rules of protocols/transparency-log,
-section "Audit bundle", like `flexmesh audit verify`, and shares no code with it.
-"""
+Usage: verify-bundle.py FILE [CONSORTIUM], the id (sha256:...) that you expect, from a source that you trust. Prints
+what the bundle proves, or the first thing that is wrong, and then ends with 1. It checks the rules of
+protocols/transparency-log, section "Audit bundle", like `flexmesh audit verify`, and shares no code with it."""
 import base64, functools, hashlib, json, sys
 
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
@@ -15,8 +11,8 @@ ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 TYPE = "application/vnd.flexmesh.%s.v1+json"
 class Refused(Exception): pass
 def need(condition, message):
-    if not condition:
-        raise Refused(message)
+    if not condition: raise Refused(message)
+ERRORS = Refused, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError
 
 # Ed25519 (RFC 8032), strict: canonical points that are not of small order, S below L, no cofactor.
 def add(p, q):
@@ -68,8 +64,7 @@ def key_of(peer):
 def open_envelope(text, *types):  # A DSSE envelope whose every signature verifies: payload, value, signers.
     envelope = canonical(text.encode())
     kind, payload = envelope["payloadType"], unbase64(envelope["payload"])
-    isKnown = kind in types if types else kind.startswith(TYPE[:25]) and kind.endswith(TYPE[27:])
-    need(isKnown and len(envelope) == 3, "an envelope of type " + kind)
+    need(len(envelope) == 3 and (kind in types or not types), "an envelope of type " + kind)
     message = b"DSSEv1 %d %s %d " % (len(kind), kind.encode(), len(payload)) + payload
     signers = [one["key"] for one in envelope["signatures"]]
     need(signers and len(set(signers)) == len(signers), "an envelope without signature, or signed twice by one key")
@@ -82,7 +77,6 @@ def open_own(text, kind):
     return value
 
 # Merkle trees (RFC 9162, section 2.1); checkpoints and cosignatures (C2SP).
-leaf_hash = lambda leaf: hashlib.sha256(b"\0" + leaf).digest()
 node = lambda left, right: hashlib.sha256(b"\1" + left + right).digest()
 key_id = lambda name, kind, key: hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + key).digest()[:4]
 def root_of(hashes):  # An odd last hash moves up a level.
@@ -95,27 +89,24 @@ def climb(index, last, old, new, proof):  # The roots of the earlier tree and of
         need(last > 0, "a proof is too long")
         if index & 1 or index == last:
             old, new = node(other, old), node(other, new)
-            while index and not index & 1:
-                index, last = index >> 1, last >> 1
+            while index and not index & 1: index, last = index >> 1, last >> 1
         else:
             new = node(new, other)
         index, last = index >> 1, last >> 1
     need(last == 0, "a proof is too short")
     return old, new
-def check_consistency(size1, size2, root1, root2, proof):
-    if size1 == size2:
-        return need(not proof and root1 == root2, "two checkpoints of one size differ")
+def is_consistent(size1, size2, root1, root2, proof):
+    if size1 == size2: return not proof and root1 == root2
     path, index, last = proof if size1 & (size1 - 1) else [root1] + proof, size1 - 1, size2 - 1
-    while index & 1:
-        index, last = index >> 1, last >> 1
-    need(proof and climb(index, last, path[0], path[0], path[1:]) == (root1, root2), "checkpoints are not consistent")
+    while index & 1: index, last = index >> 1, last >> 1
+    return proof and climb(index, last, path[0], path[0], path[1:]) == (root1, root2)
 def open_checkpoint(note, origin, key):  # Text, size, root and signatures as (name, key id and signature).
     text, _, lines = note.rpartition("\n\n")
     name, size, root = text.split("\n")
     need(name == origin and str(int(size)) == size and lines.endswith("\n"), "not a checkpoint of " + origin)
-    signatures = [line.split(" ") for line in lines[:-1].split("\n")]
-    need(all(line[0] == "\u2014" and len(line) == 3 for line in signatures), "a signature line of " + origin)
-    signatures = [(line[1], unbase64(line[2])) for line in signatures]
+    parts = [line.split(" ") for line in lines[:-1].split("\n")]
+    signatures = [(name, unbase64(code)) for dash, name, code in parts if dash == "\u2014"]
+    need(len(signatures) == len(parts), "a signature line of " + origin)
     own = [sig[4:] for signer, sig in signatures if (signer, sig[:4]) == (origin, key_id(origin, 1, key))]
     need(own and all(is_signature(key, (text + "\n").encode(), sig) for sig in own), origin + " has not signed")
     return text + "\n", int(size), unbase64(root), signatures
@@ -129,10 +120,9 @@ def next_roster(members, version, threshold, prev, text, consortium):
     after = {one["peerId"]: one for one in roster["members"]}
     need(len(after) == len(roster["members"]), "a roster lists a member twice")
     for peer, one in members.items():
-        still = after.get(peer, {})
-        need(still.get("institution") == one["institution"], "a roster drops or renames a member")
-        through = [float(each.get("revoked", {}).get("validThroughSeq", "inf")) for each in (one, still)]
-        need("revoked" not in one or through[1] <= through[0], "a roster takes a revocation back")
+        need(after.get(peer, {}).get("institution") == one["institution"], "a roster drops or renames a member")
+        through = [float(each.get("revoked", {}).get("validThroughSeq", "inf")) for each in (one, after[peer])]
+        need(through[1] <= through[0], "a roster takes a revocation back")
     founders = [peer for peer, one in members.items() if one["role"] == "founder" and "revoked" not in one]
     need(len(set(signers) & set(founders)) >= threshold, "too few founders have signed roster %d" % (version + 1))
     return after, version + 1, roster["threshold"], digest(payload)
@@ -140,8 +130,8 @@ def verify(data, expected=None):
     lines = data.split(b"\n")
     need(len(lines) > 3 and lines.pop() == b"", "the file is cut")
     seal = open_own(canonical(lines.pop())["envelope"], "audit-bundle")
-    body = b"".join(line + b"\n" for line in lines)
-    need((seal["digest"], seal["records"]) == (digest(body), len(lines)), "a line differs from what was sealed")
+    is_sealed = (seal["digest"], seal["records"]) == (digest(b"\n".join(lines) + b"\n"), len(lines))
+    need(is_sealed, "a line differs from what was sealed")
     records = [canonical(line) for line in lines]
     head, consortium = records.pop(0), seal["consortium"]
     need((head["type"], head["consortium"], head["exporter"]) == ("bundle", consortium, seal["publisher"]), "header")
@@ -152,7 +142,6 @@ def verify(data, expected=None):
     need(sorted(members) == sorted(signers), "the charter is not signed by its founders")
     for record in iter(lambda: take("roster"), None):
         members, *state = next_roster(members, *state, record["envelope"], consortium)
-    need(head["exporter"] in members, "the exporter is not a member")
     witnesses, logs, result, active = {}, {}, [], [peer for peer in members if "revoked" not in members[peer]]
     for record in iter(lambda: take("witness-key"), None):
         value = open_own(record["envelope"], "witness-key")
@@ -173,38 +162,40 @@ def verify(data, expected=None):
             need(place == tuple(value[n] for n in ("consortium", "publisher", "seq", "prev")), "a log that forks")
             need(signers == [peer], "a statement that its publisher has not signed")
             digests.append(digest(payload))
-            leaves.append(leaf_hash(payload))
+            leaves.append(hashlib.sha256(b"\0" + payload).digest())
             need(("proof" in record) == bool(latest and len(leaves) <= latest[1]), "a proof is missing")
-            if "proof" in record:
-                proof = list(map(unbase64, record["proof"]))
-                root = climb(len(leaves) - 1, latest[1] - 1, leaves[-1], leaves[-1], proof)[1]
-                need(root == latest[2], "a statement is not in its log")
-        for note in filter(None, notes):
-            need(note[1] <= len(leaves) and root_of(leaves[: note[1]]) == note[2], "statements of %s are missing" % peer)
+            place = len(leaves) - 1, (latest or (0, 0))[1] - 1, leaves[-1], leaves[-1]
+            is_in = "proof" not in record or climb(*place, map(unbase64, record["proof"]))[1] == latest[2]
+            need(is_in, "a statement is not in its log")
+        for _, size, root, _ in filter(None, notes):
+            need(size <= len(leaves) and root_of(leaves[:size]) == root, "statements of %s are missing" % peer)
         need(("consistency" in log) == bool(latest and final and final[1]) and bool(latest or not final), "consistency")
-        if "consistency" in log:
-            check_consistency(final[1], latest[1], final[2], latest[2], list(map(unbase64, log["consistency"])))
+        proof = list(map(unbase64, log.get("consistency", [])))
+        need("consistency" not in log or is_consistent(final[1], latest[1], final[2], latest[2], proof), "consistency")
         others = [other for other in active if other != peer and other in witnesses]
         cosigned = [other for other in others if final and has_cosigned(final[0], final[3], *witnesses[other])]
         enough = final and len(cosigned) >= ((len(active) - 1) // 2 + 1 if len(active) > 1 else 0)
         need(enough or peer not in active, "the log of %s is not cosigned by the quorum" % members[peer]["institution"])
+        need(len(latest[3]) == 1 if latest else True, "a line of a checkpoint that counts for nothing")
+        need(len(final[3]) == 1 + len(cosigned) if final else True, "a line of a checkpoint that counts for nothing")
+        facts = members[peer]["institution"], len(leaves), final[1] if final else 0
         names = ", ".join(members[other]["institution"] for other in cosigned)
-        sizes = len(leaves), final[1] if final else 0
-        result.append("%s: %d statements, %d final, cosigned by %s" % (members[peer]["institution"], *sizes, names))
+        result.append("%s: %d statements, %d final, cosigned by %s" % (*facts, names))
         logs[peer] = digests
-    for record in iter(lambda: take("head"), None):
-        value = open_own(record["envelope"], "head")
-        need(value["consortium"] == consortium and value["publisher"] in logs, "a head of another consortium")
-        place = slice(value["seq"] - 1, value["seq"])
-        need(value["seq"] == 0 or logs[value["publisher"]][place] == [value["last"]], "a statement that a head names")
-    for record in iter(lambda: take("verdict"), None):
-        json.loads(record["verdict"])
+    heads = [open_own(record["envelope"], "head") for record in iter(lambda: take("head"), None)]
+    for names in ([value["publisher"] for value in heads], list(witnesses)):
+        need(names == [peer for peer in members if peer in names], "a head or a witness key out of its order")
+    for value in heads:
+        held = logs[value["publisher"]][value["seq"] - 1 : value["seq"]]
+        need(value["consortium"] == consortium and (value["seq"] == 0 or held == [value["last"]]), "a head names more")
+    [json.loads(record["verdict"]) for record in iter(lambda: take("verdict"), None)]
     need(not records, "a record out of its order")
-    return [charter["name"], "consortium " + consortium, "exported by " + members[head["exporter"]]["institution"], *result]
+    exporter = members[head["exporter"]]["institution"]
+    return [charter["name"], "consortium " + consortium, "exported by " + exporter] + result
 
 if __name__ == "__main__":
     try:
         with open(sys.argv[1], "rb") as file:
             print("\n".join(verify(file.read(), *sys.argv[2:3])))
-    except (Refused, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    except ERRORS as error:
         sys.exit("refused: %s" % (error if isinstance(error, Refused) else "malformed, %r" % error))
