@@ -27,7 +27,7 @@ const TEXT = join(ROOT, 'examples/hospital/text')
 const CANARIES = 100
 const CONTROL = { documents: 50, characters: 400, epochs: 100 }
 const PRIVATE = { epsilon: 8, characters: 400 }
-const SEEDS = { epsilon: 2, batch: 64, steps: 20, canaries: 200, documents: 1000, characters: 200 }
+const SEEDS = { epsilon: 2, batch: 64, steps: 10, canaries: 200, documents: 300, characters: 200 }
 const signal = new AbortController().signal
 
 const publicModel = await loadPublicModel(join(ROOT, 'models/small'))
