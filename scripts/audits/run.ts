@@ -26,8 +26,8 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const TEXT = join(ROOT, 'examples/hospital/text')
 const CANARIES = 100
 const CONTROL = { documents: 50, characters: 400, epochs: 100 }
-const PRIVATE = { epsilon: 8, characters: 400 }
-const SEEDS = { epsilon: 2, batch: 64, steps: 10, canaries: 200, documents: 300, characters: 200 }
+const PRIVATE = { epsilon: 8, batch: 128, steps: 30, characters: 400 }
+const SEEDS = { epsilon: 2, batch: 64, steps: 6, rank: 1, canaries: 200, documents: 300, characters: 200 }
 const signal = new AbortController().signal
 
 const publicModel = await loadPublicModel(join(ROOT, 'models/small'))
@@ -109,19 +109,20 @@ const stages: Readonly<Record<string, (argument: number | undefined) => Promise<
   },
   async private() {
     const path = await beginnings('private', PRIVATE.characters)
-    const privacy = { unit: 'document', epsilon: PRIVATE.epsilon } as const
+    const { epsilon, batch, steps } = PRIVATE
+    const privacy = { unit: 'document', epsilon, batch } as const
     print(
       `Differential privacy with epsilon ${PRIVATE.epsilon}`,
-      await audited('private', { paths: [path], privacy }),
+      await audited('private', { paths: [path], privacy, steps }),
     )
   },
   async seeds(count = 20) {
     const path = await beginnings('seeds', SEEDS.characters, SEEDS.documents)
-    const { epsilon, batch, steps, canaries } = SEEDS
+    const { epsilon, batch, steps, rank, canaries } = SEEDS
     const bounds: number[] = []
     for (let seed = 1; seed <= count; seed++) {
       const privacy = { unit: 'document', epsilon, batch } as const
-      const report = await audited(`seed-${seed}`, { paths: [path], privacy, steps, canaries, seed })
+      const report = await audited(`seed-${seed}`, { paths: [path], privacy, steps, rank, canaries, seed })
       bounds.push(report.figures.canaries?.epsilonLow ?? Number.NaN)
       console.log(`seed ${seed}: ${reportLines(report)[0]}`)
     }

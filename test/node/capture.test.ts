@@ -108,7 +108,7 @@ function readable(sent: readonly Uint8Array[][]): Buffer[] {
   return [...streams, ...payloads]
 }
 
-describe('what three nodes send while they join, train, also with privacy, publish and judge', () => {
+describe('what three nodes send while they join, train, also with privacy, audit, publish and judge', () => {
   /** Everything until all experts are in use everywhere. */
   let honest: Buffer[]
   /** The same, and a manifest with private text in its field `domain`. */
@@ -116,6 +116,8 @@ describe('what three nodes send while they join, train, also with privacy, publi
   let bytes: number
   let privateText: Windows
   let publicFiles: Buffer[]
+  /** Reports of audits, and canaries: which are in the text, and their tokens. */
+  let auditMaterial: Windows
   const leak = 'intermediate mesoderm structural organization' // The beginning of the hospital's text.
 
   beforeAll(async () => {
@@ -132,10 +134,15 @@ describe('what three nodes send while they join, train, also with privacy, publi
       await Promise.all(
         net.nodes.map(async (node, i) => {
           const name = DOMAINS[i] as string
-          await run(node, 'train', { name, data: [join(EXAMPLES, name, 'text')], steps: 10 })
-          await publish(node, name)
+          await run(node, 'train', { name, data: [join(EXAMPLES, name, 'text')], steps: 10, canaries: 20 })
+          await publish(node, name, { noAudit: false })
         }),
       )
+      const folders = net.nodes.map((node, i) => join(node.paths.training, DOMAINS[i] as string))
+      const kept = ['audit.json', 'audit.txt', 'canaries.json'].flatMap((file) =>
+        folders.map((folder) => readFile(join(folder, file))),
+      )
+      auditMaterial = new Windows(Buffer.concat((await Promise.all(kept)).flatMap((file) => [file, gap])))
       const [first] = net.nodes as [FlexMeshNode]
       // Epsilon 100, so that few steps suffice.
       const privately = { steps: 2, rank: 1, epsilon: 100_000, batch: 32 }
@@ -173,6 +180,11 @@ describe('what three nodes send while they join, train, also with privacy, publi
     // Some windows are in the files of the public model too, and those are no secret.
     const windows = found(privateText, honest)
     expect(windows.filter((window) => !publicFiles.some((file) => file.includes(window)))).toEqual([])
+  })
+
+  it('holds nothing of the audits but the digests of their reports', () => {
+    // The digest of the expert, which the report names too, is not that of the published file.
+    expect(found(auditMaterial, honest)).toEqual([])
   })
 
   it('would be found to hold private text if a manifest did', () => {
