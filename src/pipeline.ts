@@ -212,7 +212,8 @@ async function ingestWithdrawal(parts: Parts, statement: WithdrawalStatement): P
   const isNew = await logWithdrawal(parts, statement)
   if (!isNew) return false
   await noticeSetBack(parts, statement.withdrawal.publisher)
-  const dropped = await applyWithdrawal(parts, statement)
+  const { withdrawal, id } = statement
+  const dropped = await applyWithdrawal(parts, { ...withdrawal, id }, withdrawal)
   if (dropped > 0) await parts.composer.recompose()
   return true
 }

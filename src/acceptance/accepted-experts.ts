@@ -12,7 +12,7 @@ import type { Expert } from '../model/params.ts'
 import type { Manifest } from '../packaging/manifest.ts'
 import type { PrivacyStatement } from '../packaging/manifest-privacy.ts'
 import { openPackage } from '../packaging/package.ts'
-import type { Withdrawal } from '../statements/withdrawal.ts'
+import type { WithdrawalReason } from '../statements/withdrawal.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 import type { Catalogue } from '../store/catalogue.ts'
 import type { Log } from '../telemetry/log.ts'
@@ -88,7 +88,7 @@ export class AcceptedExperts {
   readonly #init: AcceptedExpertsInit
   readonly #inUse = new Map<Digest, { accepted: AcceptedExpert; manifest: Manifest }>()
   /** Reasons by `publisher id`, because a publisher may withdraw only its own packages. */
-  readonly #withdrawn = new Map<string, Withdrawal['reason']>()
+  readonly #withdrawn = new Map<string, WithdrawalReason>()
   /** Number of holds on each file. */
   readonly #held = new Map<Digest, number>()
   /** Packages that the operator has refused since the start, and those whose refusal no longer counts. */
@@ -128,7 +128,7 @@ export class AcceptedExperts {
   }
 
   /** Why its publisher has withdrawn a package; undefined if it has not. */
-  withdrawalReason(publisher: string, id: Digest): Withdrawal['reason'] | undefined {
+  withdrawalReason(publisher: string, id: Digest): WithdrawalReason | undefined {
     return this.#withdrawn.get(`${publisher} ${id}`)
   }
 
@@ -256,7 +256,7 @@ export class AcceptedExperts {
   }
 
   /** Remember that a publisher has withdrawn packages. A withdrawal cannot be undone; its first reason stays. */
-  rememberWithdrawal(publisher: string, ids: readonly Digest[], reason: Withdrawal['reason']): void {
+  rememberWithdrawal(publisher: string, ids: readonly Digest[], reason: WithdrawalReason): void {
     for (const id of ids) {
       const key = `${publisher} ${id}`
       if (!this.#withdrawn.has(key)) this.#withdrawn.set(key, reason)
@@ -271,7 +271,7 @@ export class AcceptedExperts {
   withdraw(
     publisher: string,
     ids: readonly Digest[],
-    reason: Withdrawal['reason'] = 'owner-request',
+    reason: WithdrawalReason = 'owner-request',
   ): Promise<AcceptedExpert[]> {
     this.rememberWithdrawal(publisher, ids, reason)
     return this.#drop(ids.map((id) => ({ id, why: WITHDRAWN, files: publisher })))

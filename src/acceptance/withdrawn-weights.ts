@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto'
 import type { ChainLink } from '../identity/statement.ts'
 import type { Digest } from '../lib/bytes.ts'
 import type { Manifest } from '../packaging/manifest.ts'
-import type { Withdrawal } from '../statements/withdrawal.ts'
+import type { WithdrawalReason } from '../statements/withdrawal.ts'
 import type { Catalogue } from '../store/catalogue.ts'
 import type { OpenedManifest } from './accept.ts'
 import { decodeSketch, encodeSketch, isNearlySame, type WeightSketch } from './weight-sketch.ts'
@@ -20,9 +20,9 @@ export interface WithdrawnPackage {
   /** Digest of its file. */
   readonly file: Digest
   readonly publishedAt: number
-  readonly reason: Withdrawal['reason']
-  /** Place of the withdrawal in the log of its publisher. */
-  readonly by: Pick<ChainLink, 'publisher' | 'seq'>
+  readonly reason: WithdrawalReason
+  /** Place of the withdrawal in the log of the owner; undefined if a quorum has withdrawn the package. */
+  readonly by: Pick<ChainLink, 'publisher' | 'seq'> | undefined
   /** When the withdrawal was issued, Unix seconds. */
   readonly issuedAt: number
   /** When this node received it, Unix seconds; undefined if that was not written down. */
@@ -115,7 +115,7 @@ export class WithdrawnWeights {
     if (reason === 'superseded' && publisher === manifest.publisher) return false
     if (withdrawn.id === id) return false
     // One log says for certain what came later, whatever times its statements name.
-    if (by.publisher === manifest.publisher) return manifest.seq > by.seq
+    if (by?.publisher === manifest.publisher) return manifest.seq > by.seq
     if (manifest.issuedAt > issuedAt) return true
     const arrived = this.#init.arrivedAt(id)
     const isFresh = arrivedAt !== undefined && arrivedAt - issuedAt <= FRESH_SECONDS

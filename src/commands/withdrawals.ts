@@ -18,10 +18,11 @@ export const WITHDRAWALS = nodeCommand({
 })
 
 function withdrawalLines(report: WithdrawalReport, now: number): string[] {
-  const { packages, institution, issuedAt, members } = report
+  const { packages, institution, reason, issuedAt, members } = report
+  const by = reason === 'quorum' ? ' by a quorum' : ''
   const names = [...new Set(packages.map(({ expert }) => expert))].join(', ')
   return [
-    `${names} of ${institution}, withdrawn on ${day(issuedAt)}: ${withdrawalSummary(members, now)}`,
+    `${names} of ${institution}, withdrawn${by} on ${day(issuedAt)}: ${withdrawalSummary(members, now)}`,
     ...members.filter(({ state }) => state !== 'waiting').map((member) => `  ${answerLine(member)}`),
   ]
 }

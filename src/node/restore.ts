@@ -121,7 +121,7 @@ async function restoreOther(parts: Parts, id: Digest, envelope: Uint8Array): Pro
     const { publisher, manifests, reason } = withdrawal
     parts.accepted.rememberWithdrawal(publisher, manifests, reason)
     parts.ledger.addWithdrawal({ ...withdrawal, id })
-    await rememberWeights(parts, { withdrawal, id })
+    await rememberWeights(parts, { ...withdrawal, id }, withdrawal)
   } catch (error) {
     if (!isRefusal(error)) throw error
     parts.log.warn('a statement in the log cannot be read and has no effect', error)

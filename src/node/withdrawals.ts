@@ -6,7 +6,7 @@ import { readLoggedManifest } from '../acceptance/logged-manifest.ts'
 import type { Digest } from '../lib/bytes.ts'
 import type { Parts } from '../pipeline/parts.ts'
 import type { WithdrawalAnswer } from '../statements/receipt.ts'
-import type { KnownWithdrawal } from '../statements/withdrawal-ledger.ts'
+import { answers, type KnownWithdrawal } from '../statements/withdrawal-ledger.ts'
 import type { LastSeen } from './last-seen.ts'
 
 /**
@@ -37,7 +37,7 @@ export interface WithdrawalReport {
   /** Unix seconds. */
   readonly issuedAt: number
   readonly packages: readonly { readonly id: Digest; readonly expert: string }[]
-  /** Every member but the owner, by name; those that left only if they have answered. */
+  /** Every member but the owner, who answers only what a quorum has withdrawn, by name; those that left only if they have answered. */
   readonly members: readonly MemberAnswer[]
 }
 
@@ -79,23 +79,23 @@ async function packagesIn(
 
 async function answersOf(
   { ledger, membership, identity }: Parts,
-  { id, publisher }: KnownWithdrawal,
+  withdrawal: KnownWithdrawal,
   { connected, lastSeen }: Parameters<typeof withdrawalReports>[1],
 ): Promise<MemberAnswer[]> {
-  const answers = ledger.answersTo(id)
+  const known = ledger.answersTo(withdrawal.id)
   const members: MemberAnswer[] = []
   for (const { institution, peerId, revoked } of membership.roster().members) {
-    const known = answers.get(peerId)
-    if (peerId === publisher || (revoked !== undefined && known === undefined)) continue
+    const latest = known.get(peerId)
+    if (!answers(peerId, withdrawal) || (revoked !== undefined && latest === undefined)) continue
     const lastSeenAt = await lastSeen.of(peerId)
     members.push({
       institution,
       peerId,
       isSelf: peerId === identity.peerId,
-      state: known === undefined ? 'waiting' : stateOf(known.answer),
+      state: latest === undefined ? 'waiting' : stateOf(latest.answer),
       isConnected: connected.has(peerId),
       ...(lastSeenAt === undefined ? {} : { lastSeenAt }),
-      ...(known === undefined ? {} : { answeredAt: known.issuedAt, answer: known.answer }),
+      ...(latest === undefined ? {} : { answeredAt: latest.issuedAt, answer: latest.answer }),
     })
   }
   return members.sort((a, b) => a.institution.localeCompare(b.institution))

@@ -3,12 +3,14 @@
  * Does not decide what is signed.
  */
 import { readLoggedManifest } from '../acceptance/logged-manifest.ts'
+import type { WithdrawnPackage } from '../acceptance/withdrawn-weights.ts'
 import { seal } from '../identity/envelope.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
 import { type Digest, digestOf } from '../lib/bytes.ts'
 import { limit } from '../lib/limits.ts'
 import type { ManifestStatement, WithdrawalStatement } from '../packaging/open-statement.ts'
 import { encodeWithdrawal, type Withdrawal } from '../statements/withdrawal.ts'
+import type { KnownWithdrawal } from '../statements/withdrawal-ledger.ts'
 import type { Parts } from './parts.ts'
 import { noteWithdrawal } from './receipts.ts'
 
@@ -62,20 +64,24 @@ export async function signWithdrawals(
     await parts.mark.replace() // Before the log holds the withdrawal, which must then have its effect.
     const id = digestOf(payload)
     await logWithdrawal(parts, { kind: 'withdrawal', withdrawal, id, envelope }, true)
-    await applyWithdrawal(parts, { withdrawal, id })
+    await applyWithdrawal(parts, { ...withdrawal, id }, withdrawal)
   }
 }
 
-/** @returns number of experts that were in use. */
+/**
+ * @param by place of the withdrawal in the log of the owner; undefined if a quorum has withdrawn the packages
+ * @returns number of experts that were in use.
+ */
 export async function applyWithdrawal(
   parts: Parts,
-  { withdrawal, id: withdrawalId }: Pick<WithdrawalStatement, 'withdrawal' | 'id'>,
+  withdrawal: KnownWithdrawal,
+  by: WithdrawnPackage['by'],
 ): Promise<number> {
   const { publisher, manifests, reason } = withdrawal
-  parts.ledger.addWithdrawal({ ...withdrawal, id: withdrawalId })
+  parts.ledger.addWithdrawal(withdrawal)
   try {
-    await rememberWeights(parts, { withdrawal, id: withdrawalId })
-    await noteWithdrawal(parts, { ...withdrawal, id: withdrawalId })
+    await rememberWeights(parts, withdrawal, by)
+    await noteWithdrawal(parts, withdrawal)
   } catch (error) {
     parts.log.warn('what this node held of withdrawn packages could not be written down', error)
   }
@@ -95,9 +101,9 @@ export async function applyWithdrawal(
 /** Recognize the weights of withdrawn packages when they are published again. */
 export async function rememberWeights(
   { statements, withdrawnWeights }: Parts,
-  { withdrawal, id }: Pick<WithdrawalStatement, 'withdrawal' | 'id'>,
+  { id, publisher, manifests, reason, issuedAt }: KnownWithdrawal,
+  by: WithdrawnPackage['by'],
 ): Promise<void> {
-  const { publisher, seq, manifests, reason, issuedAt } = withdrawal
   for (const withdrawn of manifests) {
     const envelope = await statements.envelope(withdrawn)
     const manifest = envelope === undefined ? undefined : readLoggedManifest(envelope)
@@ -108,7 +114,7 @@ export async function rememberWeights(
       file: manifest.files[0].sha256,
       publishedAt: manifest.issuedAt,
       reason,
-      by: { publisher, seq },
+      by,
       issuedAt,
       arrivedAt: statements.arrivedAt(id),
     })

@@ -19,7 +19,7 @@ import {
   type Receipt,
   type WithdrawalAnswer,
 } from '../statements/receipt.ts'
-import type { KnownWithdrawal } from '../statements/withdrawal-ledger.ts'
+import { answers, type KnownWithdrawal } from '../statements/withdrawal-ledger.ts'
 import { mustCatchUp } from './before-signing.ts'
 import { actOnChained, logChained } from './chained-effects.ts'
 import type { Parts } from './parts.ts'
@@ -42,7 +42,7 @@ interface Note {
 /** Write down what this node holds of the packages that a withdrawal names, before it is carried out. */
 export async function noteWithdrawal(parts: Parts, withdrawal: KnownWithdrawal): Promise<void> {
   const { identity, accepted, composer, upstream, catalogue } = parts
-  if (withdrawal.publisher === identity.peerId || withdrawal.reason === 'superseded') return
+  if (!answers(identity.peerId, withdrawal) || withdrawal.reason === 'superseded') return
   if ((await readNote(parts, withdrawal.id)) !== undefined) return
   const held: Record<Digest, PackageReceipt['held']> = {}
   for (const { id, manifest } of await withdrawnPackages(parts, withdrawal)) {
@@ -69,9 +69,9 @@ export async function answerWithdrawals(parts: Parts): Promise<void> {
     await parts.signing.run(async () => {
       const due = [...(await dueAnswers(parts)), ...(await laterAnswers(parts))]
       for (let from = 0; from < due.length; ) {
-        const answers = nextAnswers(due, from)
-        await signReceipt(parts, answers)
-        from += answers.length
+        const next = nextAnswers(due, from)
+        await signReceipt(parts, next)
+        from += next.length
       }
     })
   } catch (error) {

@@ -5,10 +5,11 @@
 import type { PeerIdString } from '../identity/keys.ts'
 import type { Digest } from '../lib/bytes.ts'
 import type { Receipt, WithdrawalAnswer } from './receipt.ts'
-import type { Withdrawal } from './withdrawal.ts'
+import type { Withdrawal, WithdrawalReason } from './withdrawal.ts'
 
 /** A statement that withdraws packages of one publisher. */
-export interface KnownWithdrawal extends Pick<Withdrawal, 'publisher' | 'manifests' | 'reason' | 'issuedAt'> {
+export interface KnownWithdrawal extends Pick<Withdrawal, 'publisher' | 'manifests' | 'issuedAt'> {
+  readonly reason: WithdrawalReason
   /** Digest of the statement. */
   readonly id: Digest
 }
@@ -47,10 +48,14 @@ export class WithdrawalLedger {
       .sort((a, b) => a.issuedAt - b.issuedAt || (a.id < b.id ? -1 : 1))
   }
 
-  /** Answerable withdrawals of others that a member has not answered, oldest first. */
+  has(id: Digest): boolean {
+    return this.#withdrawals.has(id)
+  }
+
+  /** Withdrawals that a member has to answer and has not answered, oldest first. */
   unansweredBy(member: PeerIdString): KnownWithdrawal[] {
     return this.answerable().filter(
-      ({ id, publisher }) => publisher !== member && !this.#answers.get(id)?.has(member),
+      (withdrawal) => answers(member, withdrawal) && !this.#answers.get(withdrawal.id)?.has(member),
     )
   }
 
@@ -80,4 +85,9 @@ export class WithdrawalLedger {
     }
     return receipts.size
   }
+}
+
+/** Whether a member answers a withdrawal: every member but the owner that has signed it. */
+export function answers(member: PeerIdString, { publisher, reason }: KnownWithdrawal): boolean {
+  return publisher !== member || reason === 'quorum'
 }

@@ -12,6 +12,9 @@ import { Fields } from '../lib/fields.ts'
 
 const WITHDRAWAL_REASONS = ['owner-request', 'superseded', 'error'] as const
 
+/** Why packages are withdrawn: the owner's reason, or a decision of a quorum of the members for the owner. */
+export type WithdrawalReason = Withdrawal['reason'] | 'quorum'
+
 export interface Withdrawal extends ChainLink {
   readonly consortium: Digest
   /** Ids of the withdrawn packages, ascending, at least one. */
