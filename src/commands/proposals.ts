@@ -16,8 +16,9 @@ const MAX_RULES = 300
 const MAX_PEER_ID = 64
 const MAX_DIGEST = 71
 const PROPOSAL = text(MAX_DIGEST)
-const KINDS = ['admit', 'revoke', 'rotate', 'rules', 'renew'] as const
-const USAGE = 'propose admit|revoke|rotate INSTITUTION, propose rules "KIND=RULE, ...", or propose renew'
+const KINDS = ['admit', 'revoke', 'rotate', 'rules', 'renew', 'withdraw'] as const
+const USAGE =
+  'propose admit|revoke|rotate INSTITUTION, propose withdraw PACKAGE, propose rules "KIND=RULE, ...", or propose renew'
 
 /** The second positional argument. */
 const SUBJECT: Parameter<string | undefined> = {
@@ -90,6 +91,8 @@ async function changeOf(node: FlexMeshNode, request: ChangeRequest): Promise<Pro
       const validThroughSeq = validThrough ?? revoked?.validThroughSeq ?? tip?.seq ?? 0
       return { kind, seat, reason, validThroughSeq }
     }
+    case 'withdraw':
+      return withdrawalOf(node, subject)
     case 'rotate':
       if (key === undefined || next === undefined) throw usage('propose rotate: give --key and --next')
       return { kind, seat: member(node, subject).peerId, key, next }
@@ -99,6 +102,17 @@ async function changeOf(node: FlexMeshNode, request: ChangeRequest): Promise<Pro
 function digest(given: string): Digest {
   if (/^sha256:[a-f0-9]{64}$/.test(given)) return given as Digest
   throw usage(`--next: expected sha256: and 64 hexadecimal digits, got "${given}"`)
+}
+
+/** The withdrawal of the packages that match a name, for their owner. @throws InputError `not-found`, `usage`. */
+async function withdrawalOf(node: FlexMeshNode, name: string): Promise<ProposedChange> {
+  const [first, ...others] = await node.standingPackages(name)
+  if (first === undefined) throw new InputError('not-found', `no package that stands matches "${name}"`)
+  if (others.some(({ manifest }) => manifest.publisher !== first.manifest.publisher)) {
+    throw usage(`packages of several institutions match "${name}"; name one by the beginning of its id`)
+  }
+  const seat = first.manifest.publisher
+  return { kind: 'withdraw', seat, manifests: [first, ...others].map(({ id }) => id) }
 }
 
 function member(node: FlexMeshNode, who: string) {

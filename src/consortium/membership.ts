@@ -203,10 +203,19 @@ export class Membership {
     return this.#derive().equivocations
   }
 
-  /** Packages that a quorum has withdrawn, by publisher. */
-  withdrawnByQuorum(): { readonly seat: PeerIdString; readonly manifests: readonly Digest[] }[] {
-    return this.proposals().flatMap(({ state, proposal: { change } }) =>
-      state === 'applied' && change.kind === 'withdraw' ? [change] : [],
+  /** Packages that a quorum has withdrawn: the id of each proposal, the publisher of the packages, and their ids. */
+  withdrawnByQuorum(): {
+    readonly id: Digest
+    readonly publisher: PeerIdString
+    readonly manifests: readonly Digest[]
+    readonly reason: 'quorum'
+    /** When it was proposed, Unix seconds. */
+    readonly issuedAt: number
+  }[] {
+    return this.proposals().flatMap(({ id, state, proposal: { change, issuedAt } }) =>
+      state === 'applied' && change.kind === 'withdraw'
+        ? [{ id, publisher: change.seat, manifests: change.manifests, reason: 'quorum', issuedAt }]
+        : [],
     )
   }
 

@@ -3,6 +3,7 @@
  * its own file; pipeline.ts shows the path of an expert through them.
  */
 import '../lib/node20.ts'
+import type { OpenedManifest } from '../acceptance/accept.ts'
 import { type AcceptedExpert, AcceptedExperts } from '../acceptance/accepted-experts.ts'
 import { type PackageState, PackageStates } from '../acceptance/package-states.ts'
 import { policyWith } from '../acceptance/policy.ts'
@@ -81,7 +82,7 @@ import { LastSeen } from './last-seen.ts'
 import { checkListenAddress } from './listen-address.ts'
 import { connect, type MemberContact } from './moved-member.ts'
 import { reconsider, refuse } from './operator.ts'
-import { outcomesOf, type PackageReport, packageReports } from './packages.ts'
+import { outcomesOf, type PackageReport, packageReports, standingPackages } from './packages.ts'
 import { repairPublicModel } from './public-model-damage.ts'
 import { restore } from './restore.ts'
 import { requeueValid } from './validity.ts'
@@ -648,6 +649,11 @@ export class FlexMeshNode {
   /** Whether a member has signed two different histories, so that none of its packages is used. */
   isForked(peerId: string): boolean {
     return this.#parts.statements.isForked(peerId)
+  }
+
+  /** See `standingPackages` of packages.ts. */
+  standingPackages(name: string): Promise<OpenedManifest[]> {
+    return standingPackages(this.#parts, name)
   }
 
   /** See `withdrawalReports` of withdrawals.ts. */

@@ -2,9 +2,10 @@
  * What is known about every package, for people: its state, whoever owns that state, and what its manifest says. Reads
  * only; never waits for a fetch or a judgement.
  */
-import type { Verdict } from '../acceptance/accept.ts'
+import type { OpenedManifest, Verdict } from '../acceptance/accept.ts'
 import { readLoggedManifest } from '../acceptance/logged-manifest.ts'
 import type { PackageState } from '../acceptance/package-states.ts'
+import { isNamed } from '../acceptance/verdicts.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { ExchangeError } from '../lib/errors.ts'
 import type { Manifest } from '../packaging/manifest.ts'
@@ -64,6 +65,18 @@ export async function packageReports(parts: Parts): Promise<PackageReport[]> {
   }
   for (const verdict of verdicts) reports.push(await reportOf(parts, verdict.id, { verdict }))
   return reports
+}
+
+/** The logged packages that match a name and that nobody has withdrawn, whether this node uses them or not. */
+export async function standingPackages(parts: Parts, name: string): Promise<OpenedManifest[]> {
+  const found: OpenedManifest[] = []
+  for await (const { envelope, digest: id } of parts.statements.all()) {
+    const manifest = readLoggedManifest(envelope)
+    if (manifest === undefined || parts.accepted.isWithdrawn(manifest.publisher, id)) continue
+    const institution = parts.membership.institutionOf(manifest.publisher)
+    if (isNamed(name, { id, expert: manifest.expert.name, institution })) found.push({ id, manifest })
+  }
+  return found
 }
 
 /** The reports of some packages. */

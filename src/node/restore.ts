@@ -17,6 +17,7 @@ import { restoreChained } from '../pipeline/chained-effects.ts'
 import { queued } from '../pipeline/judging.ts'
 import { rememberWeights } from '../pipeline/own-log.ts'
 import { isRefusal, type Parts } from '../pipeline/parts.ts'
+import { restoreQuorumWithdrawals } from '../pipeline/quorum-withdrawals.ts'
 import { openWithdrawal } from '../statements/withdrawal.ts'
 import { isOfOtherPolicy } from './policy-change.ts'
 import { isRefusedByClock } from './validity.ts'
@@ -44,6 +45,7 @@ export async function restore(parts: Parts): Promise<void> {
     if (manifest !== undefined) packages.push({ id, envelope, manifest })
     else await restoreOther(parts, id, envelope)
   }
+  await restoreQuorumWithdrawals(parts)
   const standing: { readonly logged: LoggedPackage; readonly verdict: Verdict | undefined }[] = []
   const withdrawn: LoggedPackage[] = []
   /** Refused packages whose files stay. */

@@ -6,6 +6,7 @@ import { readLoggedManifest } from '../acceptance/logged-manifest.ts'
 import type { GovernanceStatement } from '../consortium/support.ts'
 import { queued } from './judging.ts'
 import type { Parts } from './parts.ts'
+import { carryOutQuorumWithdrawals } from './quorum-withdrawals.ts'
 
 /** Keep a statement about the consortium and carry out what follows. @throws as `Membership.onStatement`. */
 export async function receiveGovernance(
@@ -15,6 +16,7 @@ export async function receiveGovernance(
 ): Promise<boolean> {
   const { isNew, isRosterChanged } = await parts.membership.onStatement(statement, envelope)
   if (isRosterChanged) await actOnRoster(parts)
+  if (isNew) await carryOutQuorumWithdrawals(parts)
   return isNew
 }
 

@@ -12,7 +12,7 @@ import type { ManifestStatement, WithdrawalStatement } from '../packaging/open-s
 import { encodeWithdrawal, type Withdrawal } from '../statements/withdrawal.ts'
 import type { KnownWithdrawal } from '../statements/withdrawal-ledger.ts'
 import type { Parts } from './parts.ts'
-import { noteWithdrawal } from './receipts.ts'
+import { noteWithdrawal } from './withdrawal-notes.ts'
 
 /** Sign a new head and announce it. Call this after our log or the roster has grown. */
 export async function announce(parts: Parts): Promise<void> {

@@ -1,14 +1,11 @@
 /**
- * Answers withdrawals with signed receipts. Before a withdrawal is carried out, what this node holds is written down;
- * afterwards the receipt states what became of it. Whatever ends the process in between, the next start has the note and
- * signs the receipt. Implements protocols/expert-package, section "Receipt". Does not carry out withdrawals.
+ * Answers withdrawals with signed receipts, which state what became of what this node held (withdrawal-notes.ts).
+ * Implements protocols/expert-package, section "Receipt". Does not carry out withdrawals.
  */
-import { FILE_CHECK, MEASUREMENT_CHECKS } from '../acceptance/accept.ts'
-import { readLoggedManifest } from '../acceptance/logged-manifest.ts'
 import type { WithdrawnExpert } from '../composition/exports.ts'
 import { seal } from '../identity/envelope.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
-import { type Digest, digestOf, fromUtf8, utf8 } from '../lib/bytes.ts'
+import { type Digest, digestOf } from '../lib/bytes.ts'
 import { limit } from '../lib/limits.ts'
 import type { Manifest } from '../packaging/manifest.ts'
 import {
@@ -19,45 +16,15 @@ import {
   type Receipt,
   type WithdrawalAnswer,
 } from '../statements/receipt.ts'
-import { answers, type KnownWithdrawal } from '../statements/withdrawal-ledger.ts'
+import type { KnownWithdrawal } from '../statements/withdrawal-ledger.ts'
 import { mustCatchUp } from './before-signing.ts'
 import { actOnChained, logChained } from './chained-effects.ts'
 import type { Parts } from './parts.ts'
+import { heldNow, readNote, withdrawnPackages } from './withdrawal-notes.ts'
 
 const DAY_SECONDS = 86_400
 /** Bytes of answers up to which they share a receipt; one answer has at most about 12 KiB. */
 const ANSWERS_BYTES = 40 * 1024
-
-/** What this node held when it learned of a withdrawal. */
-interface Note {
-  /** Unix seconds. */
-  readonly at: number
-  /** The most that this node did with each package, by package id. */
-  readonly held: Readonly<Record<Digest, PackageReceipt['held']>>
-  /** Compositions with one of the packages that answered: of this node, and of a server that it stands in front of. */
-  readonly composition?: Digest
-  readonly upstream?: Digest
-}
-
-/** Write down what this node holds of the packages that a withdrawal names, before it is carried out. */
-export async function noteWithdrawal(parts: Parts, withdrawal: KnownWithdrawal): Promise<void> {
-  const { identity, accepted, composer, upstream, catalogue } = parts
-  if (!answers(identity.peerId, withdrawal) || withdrawal.reason === 'superseded') return
-  if ((await readNote(parts, withdrawal.id)) !== undefined) return
-  const held: Record<Digest, PackageReceipt['held']> = {}
-  for (const { id, manifest } of await withdrawnPackages(parts, withdrawal)) {
-    held[id] = await heldNow(parts, id, manifest)
-  }
-  const ids = Object.keys(held) as Digest[]
-  const stopped = upstream.answersWith(ids, (id) => accepted.has(id))
-  const note: Note = {
-    at: parts.now(),
-    held,
-    ...(ids.some((id) => composer.serves(id)) ? { composition: composer.served.composition.digest } : {}),
-    ...(stopped === undefined ? {} : { upstream: stopped }),
-  }
-  await catalogue.put('withdrawing', withdrawal.id, utf8(JSON.stringify(note)))
-}
 
 /**
  * Sign receipts for the withdrawals that this node has carried out and not answered. The receipts are announced with the
@@ -206,38 +173,6 @@ async function markExports(
   return [...marked]
     .map(([composition, isMarked]) => ({ composition, marked: isMarked }))
     .slice(0, limit('digestsPerStatement'))
-}
-
-/** The packages of its publisher that a withdrawal names and whose manifests are in the log. */
-async function withdrawnPackages(
-  { statements }: Parts,
-  { publisher, manifests }: KnownWithdrawal,
-): Promise<{ id: Digest; manifest: Manifest }[]> {
-  const packages: { id: Digest; manifest: Manifest }[] = []
-  for (const id of manifests) {
-    const envelope = await statements.envelope(id)
-    const manifest = envelope === undefined ? undefined : readLoggedManifest(envelope)
-    if (manifest?.publisher === publisher) packages.push({ id, manifest })
-  }
-  return packages
-}
-
-/** The most that this node has done with a package so far. Its verdict tells after the package was withdrawn, too. */
-async function heldNow(parts: Parts, id: Digest, { files }: Manifest): Promise<PackageReceipt['held']> {
-  const { accepted, verdicts, blobs } = parts
-  const verdict = await verdicts.get(id)
-  const last = MEASUREMENT_CHECKS.at(-1)?.id ?? FILE_CHECK
-  if (accepted.has(id) || verdict?.passed.includes(last) === true) return 'used'
-  if (verdict?.passed.includes(FILE_CHECK) === true) return 'stored'
-  for (const file of files) {
-    if ((await blobs.has(file.sha256)) || (await blobs.partialBytes(file)) > 0) return 'stored'
-  }
-  return 'never'
-}
-
-async function readNote({ catalogue }: Parts, id: Digest): Promise<Note | undefined> {
-  const stored = await catalogue.get('withdrawing', id)
-  return stored === undefined ? undefined : (JSON.parse(fromUtf8(stored)) as Note)
 }
 
 async function signReceipt(parts: Parts, answers: readonly WithdrawalAnswer[]): Promise<void> {

@@ -138,6 +138,28 @@ describe('a withdrawal', () => {
     }
   })
 
+  it('may be decided by a quorum for the owner, who answers it, too', async () => {
+    const university = await net.join('University')
+    await net.connected()
+    const { id, file } = await publishLaw()
+    await run(hospital, 'propose', { kind: 'withdraw', subject: 'law' })
+    const find = () =>
+      university.membership.proposals().find((one) => one.proposal.change.kind === 'withdraw')
+    await net.watch.until('the proposal', () => find() !== undefined)
+    expect(net.nodes.map((node) => inUse(node).length)).toEqual([1, 1, 1])
+    const proposal = find()?.id
+    await run(university, 'endorse', { id: proposal })
+    await net.accepted(0)
+    const all = { Hospital: 'dropped', Archive: 'dropped', University: 'dropped' }
+    await answered(() => hospital, all)
+    expect(await reportOf(hospital)).toMatchObject({ id: proposal, institution: 'Archive', reason: 'quorum' })
+    for (const node of net.nodes) expect(await node.blobs.has(file)).toBe(false)
+    expect(archive.accepted.isWithdrawn(archive.identity.peerId, id)).toBe(true)
+    await expect(publish(archive, 'law')).rejects.toMatchObject({ code: 'not-acceptable' })
+    const again = await net.restart(2)
+    expect(await statesOf(again)).toEqual(all)
+  })
+
   it('of a package that a later one replaced needs no answer', async () => {
     await publishLaw()
     await publish(archive, 'law')

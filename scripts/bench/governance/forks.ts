@@ -54,7 +54,7 @@ async function injectInto(nodes: readonly FlexMeshNode[], count: number): Promis
     const seed = new Uint8Array(32).fill(0x80)
     seed[0] = i
     const identity = createIdentity(seed)
-    await admit(founder, `Forking ${i}`, identity)
+    await admit(nodes, `Forking ${i}`, identity)
     members.push(identity)
   }
   await until(

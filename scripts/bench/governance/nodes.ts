@@ -7,6 +7,7 @@ import { decodeInvite } from '../../../src/consortium/invite.ts'
 import { sealMembershipRequest } from '../../../src/consortium/membership-request.ts'
 import { loadIdentity } from '../../../src/identity/key-file.ts'
 import type { Identity } from '../../../src/identity/keys.ts'
+import type { Digest } from '../../../src/lib/bytes.ts'
 import { createConsortium } from '../../../src/node/found.ts'
 import { joinConsortium } from '../../../src/node/join.ts'
 import { FlexMeshNode } from '../../../src/node/node.ts'
@@ -36,11 +37,12 @@ export async function startNodes(count: number, say: (line: string) => void): Pr
   const home = await newHome('Institution 0')
   await createConsortium({ home, now: unixNow }, { modelDir: await tinyModel(), name: 'Bench' })
   nodes.push(await start(home))
-  const [founder] = nodes as [FlexMeshNode]
+  // Otherwise each admission would wait for more than half of the members.
+  await run(nodes[0] as FlexMeshNode, 'propose', { kind: 'rules', subject: 'admit=2 members' })
   for (let i = 1; i < count; i++) {
     const joined = await newHome(`Institution ${i}`)
     const identity = await loadIdentity(homePaths(joined).key)
-    const invitation = await admit(founder, `Institution ${i}`, identity)
+    const invitation = await admit(nodes, `Institution ${i}`, identity)
     await joinConsortium({ home: joined, now: unixNow }, invitation, never, () => undefined)
     nodes.push(await start(joined))
   }
@@ -50,15 +52,30 @@ export async function startNodes(count: number, say: (line: string) => void): Pr
   return nodes
 }
 
-/** Put a key on the roster. @returns an invitation with which its home can join. */
-export async function admit(founder: FlexMeshNode, institution: string, identity: Identity): Promise<string> {
+/** Put a key on the roster, by two members. @returns an invitation with which its home can join. */
+export async function admit(
+  nodes: readonly FlexMeshNode[],
+  institution: string,
+  identity: Identity,
+): Promise<string> {
+  const [founder, second] = nodes as [FlexMeshNode, FlexMeshNode?]
   const invitation = await founder.invite()
   const { consortium, token } = decodeInvite(invitation)
   const { peerId } = identity
   const request = { consortium, institution, peerId, token, issuedAt: unixNow() }
   await founder.membership.onRequest(sealMembershipRequest(request, identity))
-  await founder.approve(peerId)
+  for (const { proposal } of (await founder.approve(peerId)).proposed) {
+    if (second !== undefined) await endorse(second, proposal.id)
+  }
+  await until(() => founder.membership.isMember(peerId), 60)
   return invitation
+}
+
+/** Endorse a proposal once it has arrived, unless it has its quorum already. */
+export async function endorse(node: FlexMeshNode, id: Digest): Promise<void> {
+  const find = () => node.membership.proposals().find((one) => one.id === id)
+  await until(() => find() !== undefined, 60)
+  if (find()?.state === 'open') await node.answer(id, 'endorse')
 }
 
 async function start(home: string): Promise<FlexMeshNode> {
