@@ -10,6 +10,8 @@ import { day } from './terminal.ts'
 const WORDS = ['limit'] as const
 const NONE = 'none'
 const MAX_NUMBER = 40
+/** Number of groups for which the tighter epsilon is computed, which takes a second each. */
+const MAX_TIGHT = 4
 
 /** A word of the command line at a position; undefined if it was not given. */
 function wordAt(position: number, max: number): Parameter<string | undefined> {
@@ -26,8 +28,12 @@ const decimal: Kind<string> = {
   decode: (fields, key) => fields.text(key, MAX_NUMBER),
 }
 
-interface PrivacyResult extends Omit<BudgetReport, 'limit'> {
+/** A group of documents, with a second epsilon by a tighter accountant if it was computed. */
+type ReportedGroup = Omit<SpentGroup, 'mechanisms' | 'accountantDelta'> & { readonly tightEpsilon?: number }
+
+interface PrivacyResult extends Omit<BudgetReport, 'limit' | 'groups'> {
   readonly limit: PrivacyLimit | null
+  readonly groups: readonly ReportedGroup[]
   /** Whether this command has set the limit. */
   readonly isSet: boolean
 }
@@ -40,13 +46,20 @@ export const PRIVACY = nodeCommand({
     epsilon: wordAt(1, MAX_NUMBER),
     delta: option('delta', 'delta of the limit, as in 1e-5 (default 1e-6)', decimal),
   },
-  async *run(node, { action, epsilon, delta }): AsyncGenerator<never, PrivacyResult, void> {
+  async *run(node, { action, epsilon, delta }, signal): AsyncGenerator<never, PrivacyResult, void> {
     const { budget } = node.trainings
     const isSet = action !== undefined
     if (isSet) await budget.setLimit(limitOf(action, epsilon, delta))
     else if (delta !== undefined) throw usage('privacy: --delta belongs to "privacy limit EPSILON"')
     const report = await budget.report()
-    return { ...report, limit: report.limit ?? null, isSet }
+    const groups: ReportedGroup[] = []
+    for (const group of report.groups) {
+      const { mechanisms: _, accountantDelta: __, ...reported } = group
+      const isTight = groups.length < MAX_TIGHT && group.epsilon !== null && group.epsilon > 0
+      const tight = isTight ? await node.trainings.tightEpsilon(group, signal) : undefined
+      groups.push({ ...reported, ...(tight === undefined ? {} : { tightEpsilon: tight }) })
+    }
+    return { ...report, groups, limit: report.limit ?? null, isSet }
   },
   words: ({ limit, delta, rows, groups }) => [
     limit === null
@@ -110,8 +123,10 @@ function table(rows: readonly SpentRow[]): string[] {
   )
 }
 
-function groupLine({ documents, trainings, epsilon, left }: SpentGroup): string {
+function groupLine({ documents, trainings, epsilon, tightEpsilon, left }: ReportedGroup): string {
   const spent = epsilon === null ? 'no bound' : `epsilon ${epsilonWords(epsilon)}`
+  const tight =
+    tightEpsilon === undefined ? '' : ` (${epsilonWords(tightEpsilon)} by privacy loss distributions)`
   const rest = left === undefined ? '' : `, ${Math.floor(left * 100) / 100} left`
-  return `${documents} documents of ${trainings.join(', ')}: ${spent}${rest}`
+  return `${documents} documents of ${trainings.join(', ')}: ${spent}${tight}${rest}`
 }

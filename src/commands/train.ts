@@ -7,7 +7,9 @@ import type { Waiting } from '../lib/turns.ts'
 import type { PairExport } from '../owner/export-pair.ts'
 import type { TrainEvent, TrainPhase, TrainRequest } from '../owner/train-expert.ts'
 import type { TrainResult } from '../owner/training-folder.ts'
+import { epsilonWords } from '../packaging/privacy-words.ts'
 import { MOST_CANARIES } from '../privacy/canary-number.ts'
+import { tightEpsilon } from '../privacy/loss-distribution.ts'
 import type { DpParameters, PrivacyUnit } from '../privacy/mechanism.ts'
 import type { PrivacyRequest } from '../privacy/private-plan.ts'
 import { type BytesProgress, bytesLine } from './bytes-progress.ts'
@@ -277,7 +279,8 @@ function planLine({
 function privacyLine(parameters: DpParameters): string {
   const { unit, epsilon, delta, clip, noiseMultiplier, expectedBatch, steps, units } = parameters
   const batch = `${Math.round(expectedBatch)} ${unit}s`
-  return `privacy: epsilon ${epsilon} and delta ${delta.toExponential()} for each of ${units} ${unit}s: every one of ${steps} steps sums the gradients of about ${batch}, each clipped to ${clip.toPrecision(3)}, and adds noise of ${noiseMultiplier.toPrecision(3)} times the clip. Fewer, larger steps are better: a step has the same noise however many ${unit}s it sums, and more steps need more noise in each`
+  const tight = epsilonWords(tightEpsilon([parameters], delta - parameters.truncationDelta))
+  return `privacy: epsilon ${epsilon} and delta ${delta.toExponential()} for each of ${units} ${unit}s (epsilon ${tight} by privacy loss distributions): every one of ${steps} steps sums the gradients of about ${batch}, each clipped to ${clip.toPrecision(3)}, and adds noise of ${noiseMultiplier.toPrecision(3)} times the clip. Fewer, larger steps are better: a step has the same noise however many ${unit}s it sums, and more steps need more noise in each`
 }
 
 function forecastLine({

@@ -113,6 +113,8 @@ export class Activities implements NodeJobRunner {
         const { publisher, expert } = of<'attack'>().manifest
         return `attacking ${expert.name} of ${this.#init.institutionOf(publisher)}`
       }
+      case 'tightEpsilon':
+        return 'computing epsilon'
       case 'score':
         return 'evaluating the composition'
       default:

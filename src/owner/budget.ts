@@ -37,6 +37,10 @@ export interface SpentGroup {
   readonly epsilon: number | null
   /** What is left of the limit, at least 0; absent without a limit. */
   readonly left?: number
+  /** All mechanisms together; null if one of them is not bounded. */
+  readonly mechanisms: readonly SubsampledGaussian[] | null
+  /** The part of delta that is left for them. */
+  readonly accountantDelta: number
 }
 
 export interface BudgetReport {
@@ -144,6 +148,8 @@ export class PrivacyBudget {
         documents,
         trainings: [...new Set(on.map(({ training }) => training))],
         epsilon: finite(epsilon),
+        mechanisms: mechanismsOf(on),
+        accountantDelta: deltaLeft(on, delta),
         ...(limit === undefined ? {} : { left: Math.max(0, limit.epsilon - epsilon) }),
       }
     })
@@ -198,15 +204,22 @@ export class PrivacyBudget {
 
 /** The epsilon of everything that was spent on the same documents. */
 function epsilonTogether(spendings: readonly Spending[], delta: number): number {
-  const mechanisms: SubsampledGaussian[] = []
-  let rest = delta
-  for (const spending of spendings) {
-    if (spending.mechanisms === undefined) return Number.POSITIVE_INFINITY
-    mechanisms.push(...spending.mechanisms)
-    rest -= spending.truncationDelta
-  }
+  const mechanisms = mechanismsOf(spendings)
+  if (mechanisms === null) return Number.POSITIVE_INFINITY
   if (mechanisms.every(({ steps }) => steps === 0)) return 0
+  const rest = deltaLeft(spendings, delta)
   return rest > 0 ? epsilonOf(mechanisms, rest).epsilon : Number.POSITIVE_INFINITY
+}
+
+function mechanismsOf(spendings: readonly Spending[]): SubsampledGaussian[] | null {
+  return spendings.every(({ mechanisms }) => mechanisms !== undefined)
+    ? spendings.flatMap(({ mechanisms }) => mechanisms ?? [])
+    : null
+}
+
+/** What truncated batches leave of delta. */
+function deltaLeft(spendings: readonly Spending[], delta: number): number {
+  return spendings.reduce((rest, { truncationDelta }) => rest - truncationDelta, delta)
 }
 
 interface RunSpending extends Spending {

@@ -10,6 +10,7 @@ import type { PrepareProgress } from '../data/prepare-progress.ts'
 import type { JobHandlers } from '../lib/jobs.ts'
 import { reporting } from '../lib/reporting.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
+import type { SubsampledGaussian } from '../privacy/accountant.ts'
 import type { KeptReport } from '../privacy/audit-report.ts'
 import type { Engine } from '../tensor/engine.ts'
 import type { AuditProgress, AuditRequest } from './audit-training.ts'
@@ -41,6 +42,12 @@ export interface BytesDone {
 export type OwnerJobs = {
   /** Prepare the replay text, if no earlier call did. */
   readonly prepareReplay: { readonly request: null; readonly progress: never; readonly result: null }
+  /** Compute a tighter epsilon than that of the account. */
+  readonly tightEpsilon: {
+    readonly request: { readonly mechanisms: readonly SubsampledGaussian[]; readonly delta: number }
+    readonly progress: never
+    readonly result: number
+  }
   readonly publicStatistics: {
     readonly request: null
     readonly progress: never
@@ -76,6 +83,10 @@ export const OWNER_JOBS: JobHandlers<OwnerJobs, OwnerWorkplace> = {
   async *prepareReplay({ publicModel, training }, _, signal): AsyncGenerator<never, null, void> {
     await (await openReplay(publicModel, training, signal)).close()
     return null
+  },
+  async *tightEpsilon(_, { mechanisms, delta }): AsyncGenerator<never, number, void> {
+    const { tightEpsilon } = await import('../privacy/loss-distribution.ts')
+    return tightEpsilon(mechanisms, delta)
   },
   async *publicStatistics(
     { publicModel, training },

@@ -9,7 +9,7 @@ import { Turns, type Waiting } from '../lib/turns.ts'
 import type { RouterStatistics } from '../model/solved-router.ts'
 import type { KeptReport } from '../privacy/audit-report.ts'
 import type { AuditProgress, AuditRequest } from './audit-training.ts'
-import { PrivacyBudget } from './budget.ts'
+import { PrivacyBudget, type SpentGroup } from './budget.ts'
 import type { PairExport } from './export-pair.ts'
 import type { BytesDone, ExportRequest, OwnerJobs } from './owner-jobs.ts'
 import type { PackedTraining, PackProgress, PackRequest } from './pack-training.ts'
@@ -84,6 +84,16 @@ export class Trainings {
       this.#signal,
     )
     return this.#publicStatistics
+  }
+
+  /**
+   * An epsilon of what was spent on a group of documents that is closer to the smallest one than that of the account.
+   * Undefined if nothing bounds it.
+   */
+  async tightEpsilon(group: SpentGroup, signal: AbortSignal): Promise<number | undefined> {
+    const { mechanisms, accountantDelta: delta } = group
+    if (mechanisms === null || delta <= 0) return undefined
+    return resultOf(this.#jobs.run('tightEpsilon', { mechanisms, delta }, this.#either(signal)))
   }
 
   /** Names of the trainings and exports that wait for their turn, in order. */
