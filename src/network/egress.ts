@@ -21,6 +21,8 @@ export interface SentObject {
   readonly chunk?: number
   /** Whether the object gets a row of its own; otherwise, objects of one kind share a row for a while. */
   readonly isSingle?: boolean
+  /** Whether strangers can get it, however many they are: then those that are no members share a row. */
+  readonly isForAnybody?: boolean
 }
 
 /** Both sides agree on noise before a connection is encrypted: two lines of multistream-select, with their lengths. */
@@ -31,7 +33,7 @@ const OVERHEAD_BYTES = 4096
 const LARGE_BYTES = 65_536
 /** Receiver of what was sent before its peer id was known. */
 const UNKNOWN = 'unknown'
-/** Receiver of the overhead of connections to peers that are not members, who may be many. */
+/** Receiver of everything but named objects that goes to peers that are not members, who may be many. */
 const GUESTS = 'guests'
 
 /** Names of libp2p's own protocols. */
@@ -66,7 +68,12 @@ export class EgressMeter {
 
   /** Count what is sent on a stream of an encrypted connection. */
   watch(stream: Stream, peer: string, connection: MessageStream): void {
-    const account = new StreamAccount(stream, peer, this.#sink, this.#connections.get(connection))
+    const account = new StreamAccount(stream, {
+      peer,
+      isMember: () => this.#isMember(peer),
+      sink: this.#sink,
+      connection: this.#connections.get(connection),
+    })
     this.#streams.set(stream, account)
   }
 
@@ -116,6 +123,15 @@ class ConnectionAccount {
   }
 }
 
+interface StreamInit {
+  /** The receiver. */
+  readonly peer: string
+  isMember(): boolean
+  readonly sink: EgressSink
+  /** Account of the connection. */
+  readonly connection: ConnectionAccount | undefined
+}
+
 /** A frame that is about to be sent. */
 export interface Frame {
   /** Everything that is sent. */
@@ -131,16 +147,15 @@ export interface Frame {
  * are. Bytes outside any object belong to the protocol of the stream.
  */
 export class StreamAccount {
-  readonly #to: string
-  readonly #sink: EgressSink
+  readonly #init: StreamInit
   readonly #recording = new Set<Promise<void>>()
   #current: Omit<EgressEntry, 'bytes'> | undefined
   /** Number of bytes of the current object that were recorded and not sent yet. */
   #expected = 0
 
-  constructor(stream: Stream, to: string, sink: EgressSink, connection: ConnectionAccount | undefined) {
-    this.#to = to
-    this.#sink = sink
+  constructor(stream: Stream, init: StreamInit) {
+    this.#init = init
+    const { connection } = init
     const send = stream.send.bind(stream)
     stream.send = (data) => {
       const { byteLength } = data
@@ -164,11 +179,13 @@ export class StreamAccount {
     this.#settle()
     const bytes = pieces.reduce((sum, { byteLength }) => sum + byteLength, 0)
     this.#expected = bytes
-    const entry = { ...object, to: this.#to, ...(protocol === undefined ? {} : { protocol }) }
+    const to = object.isForAnybody === true ? this.#anybody() : this.#init.peer
+    const { isForAnybody: _, ...rest } = object
+    const entry = { ...rest, to, ...(protocol === undefined ? {} : { protocol }) }
     if (payload === undefined || payload.length <= LARGE_BYTES) {
       const hash = payload === undefined ? hashOfPieces(pieces) : sha256(payload)
       this.#current = { ...entry, hash }
-      this.#sink.add({ ...entry, hash, bytes })
+      this.#init.sink.add({ ...entry, hash, bytes })
       return
     }
     this.#current = entry
@@ -179,7 +196,7 @@ export class StreamAccount {
   /** Resolves when a killed process would not lose what was begun. Never rejects. */
   async kept(): Promise<void> {
     await Promise.all(this.#recording)
-    await this.#sink.persist()
+    await this.#init.sink.persist()
   }
 
   /** No object follows. Resolves as `kept`. */
@@ -190,7 +207,12 @@ export class StreamAccount {
 
   async #addLarge(entry: Omit<EgressEntry, 'bytes'>, payload: Uint8Array, bytes: number): Promise<void> {
     const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', payload as Uint8Array<ArrayBuffer>))
-    this.#sink.add({ ...entry, hash, bytes })
+    this.#init.sink.add({ ...entry, hash, bytes })
+  }
+
+  /** The receiver in rows that strangers can cause. */
+  #anybody(): string {
+    return this.#init.isMember() ? this.#init.peer : GUESTS
   }
 
   /** @returns reports the data, once they have been sent. */
@@ -202,7 +224,7 @@ export class StreamAccount {
         this.#expected -= bytes
       }
     }
-    const to = this.#to
+    const to = this.#anybody()
     const kind = kindOf(protocol)
     const heads = kind === 'gossip' ? messagesOf(data) : []
     const hash = hashOfPieces([data])
@@ -211,16 +233,22 @@ export class StreamAccount {
       let rest = bytes - expected
       for (const message of heads) {
         rest -= message.length
-        this.#sink.add({ kind: 'head', to, bytes: message.length, hash: sha256(message), isSingle: true })
+        this.#init.sink.add({
+          kind: 'head',
+          to,
+          bytes: message.length,
+          hash: sha256(message),
+          isSingle: true,
+        })
       }
-      this.#sink.add({ kind, to, bytes: rest, hash })
+      this.#init.sink.add({ kind, to, bytes: rest, hash })
     }
   }
 
   /** Correct the current object by what was not sent of it. */
   #settle(): void {
     if (this.#current !== undefined && this.#expected > 0)
-      this.#sink.add({ ...this.#current, bytes: -this.#expected, isCorrection: true })
+      this.#init.sink.add({ ...this.#current, bytes: -this.#expected, isCorrection: true })
     this.#current = undefined
     this.#expected = 0
   }

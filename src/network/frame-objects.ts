@@ -8,7 +8,7 @@ import type { ProtocolRow } from './protocol.ts'
 /** Number of small frames of an answer after which one waits until the egress ledger has those before it. */
 const KEPT_FRAMES = 32
 /** Frames that answer with an error instead. */
-export const REFUSAL: SentObject = { kind: 'refusal' }
+export const REFUSAL: SentObject = { kind: 'refusal', isForAnybody: true }
 
 /**
  * @returns tells the account of a stream which object the next frame of an answer is. The promise, if there is one, must

@@ -35,9 +35,12 @@ class Recorder implements EgressSink {
 }
 
 /** Two nodes that are connected, with what each of them sends. */
-async function pair() {
+async function pair(isMember = true) {
   const records = [new Recorder(), new Recorder()] as const
-  const meters = records.map((record) => new EgressMeter(record, () => true)) as [EgressMeter, EgressMeter]
+  const meters = records.map((record) => new EgressMeter(record, () => isMember)) as [
+    EgressMeter,
+    EgressMeter,
+  ]
   const nodes = [await startTransport(1, {}, meters[0]), await startTransport(2, {}, meters[1])] as [
     Transport,
     Transport,
@@ -132,6 +135,28 @@ describe('what a node sends', () => {
     const { records, persisted } = await answered(ROW, [{ bytes: new Uint8Array(250_000) }])
     const index = records[1].entries.findIndex(({ kind }) => kind === ROW.id)
     expect(persisted).toBeGreaterThan(index)
+  })
+
+  it('is recorded in rows of their own only for members, unless a protocol has named the object', async () => {
+    const { records, meters, nodes, connect } = await pair(false)
+    const row: ProtocolRow = { ...ROW, sends: () => () => ({ kind: 'charter', isSingle: true }) }
+    await nodes[1].handle(row.id, async (stream) => {
+      const handler = async function* () {
+        yield { bytes: utf8('a charter') }
+        yield { error: 'refused' }
+      }
+      await answer(stream, row, handler, { account: meters[1].of(stream) })
+    })
+    const connection = await connect()
+    const frames = ask(await connection.newStream(row.id), row, {}, never)
+    await frames.next()
+    await expect(frames.next()).rejects.toMatchObject({ code: 'refused' })
+    await nodes[0].services.ping.ping(nodes[1].peerId)
+    await connection.close()
+    const receivers = Object.fromEntries(records[1].entries.map(({ kind, to }) => [kind, to]))
+    const peer = nodes[0].peerId.toString()
+    const guests = { negotiation: 'guests', refusal: 'guests', ping: 'guests' }
+    expect(receivers).toMatchObject({ charter: peer, ...guests })
   })
 
   it('includes what libp2p sends for itself, by kind', async () => {
