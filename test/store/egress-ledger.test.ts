@@ -426,6 +426,29 @@ describe('whoever edits the files of a ledger', () => {
     expect((await check(around)).fault?.what).toContain('signature')
   })
 
+  it('cannot replace a row by another one with a right hash, neither in between nor at the end', async () => {
+    const around = await copied(kept.files)
+    const last = [...rows(kept.files).keys()].sort().at(-1) as string
+    const lines = (kept.files.get(last) as Buffer).toString().split('\n')
+    const replaced = async (index: number): Promise<number> => {
+      const { row } = parseLine(lines[index] as string)
+      const { seq, previous, ...body } = row
+      const { text } = lineOf({ ...body, to: 'another peer' }, seq, previous)
+      await writeFile(join(around.dir, last), lines.with(index, text).join('\n'))
+      return seq
+    }
+    const seq = await replaced(1)
+    expect((await check(around)).fault).toMatchObject({
+      seq: seq + 1,
+      what: expect.stringContaining('replaced'),
+    })
+    const end = await replaced(lines.length - 2)
+    expect((await check(around)).fault).toMatchObject({
+      seq: end,
+      what: expect.stringContaining('names another row'),
+    })
+  })
+
   it('cannot add rows that fit, while no node runs', async () => {
     const around = await copied(kept.files)
     const last = [...rows(kept.files).keys()].sort().at(-1) as string
