@@ -35,7 +35,7 @@ export const DATA = nodeCommand({
       ...lines(others, now),
       ...open.map(
         ({ path, mode }) =>
-          `warning: ${path} can be read by other users of this machine (mode ${modeText(mode)}); run: chmod -R go= ${home}`,
+          `warning: ${path} has mode ${modeText(mode)}, so others can read it if the home folder is opened to them or copied; run: chmod -R go= ${home}`,
       ),
       'the files that --data named are not listed: they are where you keep them',
     ]

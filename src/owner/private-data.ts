@@ -68,8 +68,7 @@ const NOT_PRIVATE = [
 
 /** Public text, prepared for all trainings. */
 const REPLAY = '.replay'
-/** The account of privacy (budget.ts), which stays when a training is forgotten. */
-const ACCOUNT = /^\.account$/
+/** What the account of privacy holds (budget.ts), which stays when a training is forgotten. */
 const ACCOUNT_HOLDS = 'what each text has spent of its privacy, by salted hashes of its documents'
 /** Folders of trainings whose deletion has begun. */
 const FORGOTTEN = /^\.forgotten-/
@@ -80,17 +79,12 @@ export async function privateFiles(root: string, trainingRoot: string): Promise<
   const ofNode: PrivateFile[] = []
   for (const name of (await namesIn(trainingRoot)).sort()) {
     if (name === REPLAY) continue
-    if (name === ACCOUNT_DIR) {
-      const total = await totalOf(root, join(trainingRoot, name), 'account of privacy: digests of documents')
-      if (total !== undefined) files.push(total)
-      continue
-    }
     const isForgotten = FORGOTTEN.test(name)
     if (name.startsWith('.') && !isForgotten) {
       const total = await totalOf(
         root,
         join(trainingRoot, name),
-        ACCOUNT.test(name) ? ACCOUNT_HOLDS : 'other',
+        name === ACCOUNT_DIR ? ACCOUNT_HOLDS : 'other',
       )
       if (total !== undefined) ofNode.push(total)
       continue

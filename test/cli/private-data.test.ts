@@ -49,7 +49,7 @@ describe('flexmesh data', () => {
     expect(stdout).toMatch(/ training\/\.account\/: what each text has spent of its privacy/)
     expect(stdout).toMatch(/ key\.json: the secret key of the node /)
     expect(stdout).toMatch(/ egress\/: the egress ledger/)
-    expect(stdout).toContain('warning: training/law/canaries.json can be read by other users')
+    expect(stdout).toContain('warning: training/law/canaries.json has mode 0640, so others can read it if')
     expect(stdout).not.toContain('.replay')
   })
 })
