@@ -22,7 +22,7 @@ import type { PairStart } from './train-expert.ts'
 import type { TrainingDirs } from './training-folder.ts'
 
 /** Factor on the learning rate: fewer steps have to go as far. */
-const RATE_FACTOR = 4
+const RATE_FACTOR = 2
 
 /** What the loop needs to compute steps. */
 export interface PreparedRun {
