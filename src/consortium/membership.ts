@@ -123,6 +123,11 @@ export class Membership {
     return this.#derived
   }
 
+  /** Ids of the proposals and leaves that have changed the roster, in order. */
+  applied(): Digest[] {
+    return [...this.#derive().applied.keys()]
+  }
+
   roster(): Roster {
     return this.#derive().roster
   }

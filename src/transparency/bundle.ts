@@ -28,6 +28,8 @@ export type BundleRecord =
       readonly exportedAt: number
     }
   | EnvelopeRecords[keyof EnvelopeRecords]
+  /** A proposal or a leave that has changed the roster. */
+  | { readonly type: 'applied'; readonly statement: Digest }
   | {
       readonly type: 'log'
       readonly publisher: PeerIdString
@@ -136,7 +138,17 @@ function decodeRecord(line: Uint8Array): BundleRecord {
   const fields = new Fields(decodeCanonical(line, limit('bundleLineBytes')), 'bundle record')
   const type = fields.literal(
     'type',
-    ...(['bundle', 'charter', 'roster', 'witness-key', 'head', 'log', 'statement', 'verdict'] as const),
+    ...([
+      'bundle',
+      'charter',
+      'roster',
+      'applied',
+      'witness-key',
+      'head',
+      'log',
+      'statement',
+      'verdict',
+    ] as const),
   )
   const record = decodeFields(type, fields)
   fields.end()
@@ -174,6 +186,8 @@ function decodeFields(type: BundleRecord['type'], fields: Fields): BundleRecord 
       const envelope = fields.text('envelope', limit('envelopeBytes'))
       return proof === undefined ? { type, envelope } : { type, envelope, proof }
     }
+    case 'applied':
+      return { type, statement: fields.digest('statement') }
     case 'verdict':
       return { type, verdict: fields.text('verdict', limit('bundleLineBytes')) }
     default:

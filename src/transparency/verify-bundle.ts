@@ -4,8 +4,11 @@
  * Does not know what a statement says beyond its place in a log.
  */
 import { openCharter } from '../consortium/charter.ts'
+import { Governance, readGovernanceStatement } from '../consortium/governance.ts'
 import { findMember, openRoster, type Roster, rosterFromCharter } from '../consortium/roster.ts'
+import { readEnvelope } from '../identity/envelope.ts'
 import type { PeerIdString } from '../identity/keys.ts'
+import { MEDIA_TYPES } from '../identity/media-types.ts'
 import { type Digest, digestOf, equalBytes, fromBase64, utf8 } from '../lib/bytes.ts'
 import { FormatError, VerificationError } from '../lib/errors.ts'
 import { openHead } from '../statements/head.ts'
@@ -63,11 +66,25 @@ export function verifyBundle(bytes: Uint8Array, options: VerifyOptions = {}): Ve
   return new BundleReader(records, options).read(header)
 }
 
+interface OpenedCheckpoint {
+  readonly checkpoint: Checkpoint
+  readonly note: SignedNote
+}
+
+/** A log that was read. */
+interface ReadLog {
+  readonly publisher: PeerIdString
+  readonly statements: number
+  readonly final: OpenedCheckpoint | undefined
+}
+
 class BundleReader {
   readonly #records: readonly BundleRecord[]
   readonly #options: VerifyOptions
   #at = 0
   readonly #kinds: Record<string, number> = {}
+  /** The statements of all logs from which the roster follows. */
+  readonly #governance = new Governance()
   readonly #witnesses = new Map<PeerIdString, VerifierKey>()
   /** Digests of the statements of each log. */
   readonly #logs = new Map<PeerIdString, readonly Digest[]>()
@@ -82,10 +99,25 @@ class BundleReader {
     if (consortium !== header.consortium || consortium !== (this.#options.consortium ?? consortium)) {
       throw new VerificationError('wrong-consortium', `bundle: it is of consortium ${consortium}`)
     }
-    let roster = rosterFromCharter(charter, consortium)
-    for (const { envelope } of this.#take('roster')) roster = openRoster(utf8(envelope), roster)
-    this.#readWitnessKeys(roster)
-    const logs = roster.members.map((member) => this.#readLog(roster, member.peerId))
+    let base = rosterFromCharter(charter, consortium)
+    for (const { envelope } of this.#take('roster')) base = openRoster(utf8(envelope), base)
+    const applied = this.#take('applied').map(({ statement }) => statement)
+    const witnessKeys = this.#take('witness-key')
+    const read: ReadLog[] = []
+    while (this.#records[this.#at]?.type === 'log') read.push(this.#readLog(consortium))
+    const derived = this.#governance.derive(base)
+    const { roster } = derived
+    if ([...derived.applied.keys()].join() !== applied.join()) {
+      throw new VerificationError(
+        'bad-proof',
+        'bundle: the roster follows from other statements than it names',
+      )
+    }
+    this.#readWitnessKeys(roster, witnessKeys)
+    if (read.map(({ publisher }) => publisher).join() !== roster.members.map(({ peerId }) => peerId).join()) {
+      throw new VerificationError('bad-proof', 'bundle: its logs are not those of the members on the roster')
+    }
+    const logs = read.map((log) => this.#judgeLog(roster, log))
     this.#checkHeads(roster)
     const verdicts = this.#take('verdict')
     for (const { verdict } of verdicts) checkJson(verdict)
@@ -111,44 +143,42 @@ class BundleReader {
     }
   }
 
-  #readWitnessKeys(roster: Roster): void {
+  #readWitnessKeys(roster: Roster, records: readonly RecordOf<'witness-key'>[]): void {
     const order = new RosterOrder(roster, 'witness key')
-    for (const { envelope } of this.#take('witness-key')) {
+    for (const { envelope } of records) {
       const { consortium, publisher, key } = openWitnessKey(utf8(envelope))
       order.next(publisher, consortium)
       this.#witnesses.set(publisher, key)
     }
   }
 
-  #readLog(roster: Roster, publisher: PeerIdString): VerifiedLog {
+  /** Read one log; who had to cosign it follows from the statements of all logs. */
+  #readLog(consortium: Digest): ReadLog {
     const log = this.#expect('log')
-    const member = findMember(roster, publisher)
-    if (log.publisher !== publisher || member === undefined) {
-      throw new VerificationError(
-        'bad-proof',
-        `bundle: expected the log of ${publisher}, got ${log.publisher}`,
-      )
-    }
-    const checkpoint = this.#openCheckpoint(roster, publisher, log.checkpoint)
-    const final = this.#openCheckpoint(roster, publisher, log.final)
-    this.#readStatements(roster.consortium, log, [checkpoint?.checkpoint, final?.checkpoint])
+    const { publisher, statements } = log
+    const checkpoint = this.#openCheckpoint(consortium, publisher, log.checkpoint)
+    const final = this.#openCheckpoint(consortium, publisher, log.final)
+    this.#readStatements(consortium, log, [checkpoint?.checkpoint, final?.checkpoint])
     this.#checkConsistency(log, checkpoint?.checkpoint, final?.checkpoint)
-    const cosigners = final === undefined ? [] : this.#cosigners(roster, publisher, final.note)
     checkLines(publisher, checkpoint?.note, 0)
+    return { publisher, statements, final }
+  }
+
+  #judgeLog(roster: Roster, { publisher, statements, final }: ReadLog): VerifiedLog {
+    const member = findMember(roster, publisher)
+    const institution = member?.institution ?? publisher
+    const cosigners = final === undefined ? [] : this.#cosigners(roster, publisher, final.note)
     checkLines(publisher, final?.note, cosigners.length)
-    const isRevoked = member.revoked !== undefined
+    const isRevoked = member?.revoked !== undefined
     if (!this.#hasQuorum(roster, publisher, final?.note, cosigners.length) && !isRevoked) {
-      throw new VerificationError(
-        'not-final',
-        `the log of ${member.institution} is not cosigned by the quorum`,
-      )
+      throw new VerificationError('not-final', `the log of ${institution} is not cosigned by the quorum`)
     }
     const times = cosigners.map(({ at }) => at)
     return {
       publisher,
-      institution: member.institution,
+      institution,
       isRevoked,
-      statements: log.statements,
+      statements,
       final: final?.checkpoint.size ?? 0,
       cosigners: cosigners.map(({ peerId }) => findMember(roster, peerId)?.institution ?? peerId),
       cosignedAt: times.length === 0 ? [0, 0] : [Math.min(...times), Math.max(...times)],
@@ -157,10 +187,10 @@ class BundleReader {
 
   /** @throws VerificationError if the note is not a checkpoint of the log, signed by its publisher. */
   #openCheckpoint(
-    { consortium }: Roster,
+    consortium: Digest,
     publisher: PeerIdString,
     text: string | undefined,
-  ): { checkpoint: Checkpoint; note: SignedNote } | undefined {
+  ): OpenedCheckpoint | undefined {
     if (text === undefined) return undefined
     const note = decodeNote(utf8(text))
     const checkpoint = decodeCheckpoint(note.text)
@@ -194,6 +224,7 @@ class BundleReader {
       if (digests.length === statements) break
       const { envelope, proof } = this.#expect('statement')
       const payload = openLogged(utf8(envelope), { consortium, publisher, digests }, this.#kinds)
+      this.#addGovernance(utf8(envelope))
       digests.push(digestOf(payload))
       const index = tree.size
       const leaf = leafHash(payload)
@@ -204,6 +235,13 @@ class BundleReader {
       throw new VerificationError('bad-proof', `bundle: statements of the log of ${publisher} are missing`)
     }
     this.#logs.set(publisher, digests)
+  }
+
+  /** @param envelope of a logged statement, whose signature was verified */
+  #addGovernance(envelope: Uint8Array): void {
+    const kinds: readonly string[] = [MEDIA_TYPES.proposal, MEDIA_TYPES.endorsement, MEDIA_TYPES.leave]
+    if (!kinds.includes(readEnvelope(envelope).payloadType)) return
+    this.#governance.add(readGovernanceStatement(envelope), envelope)
   }
 
   #checkInclusion(

@@ -34,6 +34,15 @@ let bundle: string
 const own = (node: FlexMeshNode): string => node.identity.peerId
 const finalAt = (node: FlexMeshNode, of: FlexMeshNode): number => node.logs.finalSize(own(of))
 
+/** Whether every node holds every log, and all statements of every log are final there. */
+async function allFinal(): Promise<boolean> {
+  for (const of of nodes) {
+    const statements = (await of.catalogue.tip(own(of)))?.seq ?? 0
+    if (!nodes.every((node) => finalAt(node, of) === statements)) return false
+  }
+  return true
+}
+
 beforeAll(async () => {
   net = await network(['Hospital', 'Archive', 'Court'], await tinyModel())
   nodes = net.nodes
@@ -42,9 +51,7 @@ beforeAll(async () => {
   await train(hospital, 'biomedicine', 'hospital')
   await publish(hospital, 'biomedicine')
   await run(hospital, 'withdraw', { name: 'biomedicine' })
-  await net.watch.until('final statements at every node', () =>
-    nodes.every((node) => nodes.every((of) => finalAt(node, of) === (of === hospital ? 2 : 1))),
-  )
+  await net.watch.until('every statement to be final at every node', allFinal)
   await net.watch.until('cosignatures of both others on every log', () =>
     nodes.every((node) =>
       nodes.every((of) => (node.logs.notes.cosigned(own(of), 'final')?.cosigners.length ?? 0) === 2),
@@ -61,12 +68,10 @@ describe('members that are connected', () => {
   it('make statements final, and say so', async () => {
     for (const node of nodes) {
       const { logs } = await run<Logs>(node, 'log')
-      expect(logs.map(({ institution, statements, final }) => [institution, statements, final])).toEqual([
-        ['Hospital', 2, 2],
-        // The receipts of the withdrawal.
-        ['Archive', 1, 1],
-        ['Court', 1, 1],
-      ])
+      expect(logs.map(({ institution }) => institution)).toEqual(['Hospital', 'Archive', 'Court'])
+      expect(logs.map(({ final }) => final)).toEqual(logs.map(({ statements }) => statements))
+      // At least the package, its withdrawal, and the receipts of the others.
+      expect(logs.map(({ final }) => final > 0)).toEqual([true, true, true])
     }
   })
 
@@ -75,11 +80,11 @@ describe('members that are connected', () => {
     const exported = await run<{ incomplete?: string }>(archive, 'audit export', { file: bundle })
     expect(exported.incomplete).toBeUndefined()
     const verified = await flexmesh('audit', 'verify', bundle, '--consortium', hospital.consortium)
-    expect(verified.stdout).toMatch(/Hospital +2 statements +2 final +cosigned by Archive, Court/)
+    expect(verified.stdout).toMatch(/Hospital +\d+ statements +\d+ final +cosigned by Archive, Court/)
     const other = await flexmesh('audit', 'verify', bundle, '--consortium', `sha256:${'0'.repeat(64)}`)
     expect([other.code, other.stderr]).toEqual([1, expect.stringContaining('wrong-consortium')])
     const text = await readFile(bundle, 'utf8')
-    await writeFile(`${bundle}.edited`, text.replace('"statements":2', '"statements":1'))
+    await writeFile(`${bundle}.edited`, text.replace(/"statements":\d+/, '"statements":1'))
     const edited = await flexmesh('audit', 'verify', `${bundle}.edited`)
     expect([edited.code, edited.stderr]).toEqual([1, expect.stringContaining('wrong-digest')])
   })
@@ -91,7 +96,7 @@ describe('members that are connected', () => {
       encoding: 'utf8',
     })
     expect(checked.stderr).toBe('')
-    expect(checked.stdout).toContain('Hospital: 2 statements, 2 final, cosigned by Archive, Court')
+    expect(checked.stdout).toMatch(/Hospital: \d+ statements, \d+ final, cosigned by Archive, Court/)
   })
 
   it('demand the cosignatures of a policy, if the auditor has one', async () => {
@@ -118,15 +123,15 @@ describe('a member', () => {
     const away = [1, 2]
     await Promise.all(away.map((i) => (nodes[i] as FlexMeshNode).close()))
     const [hospital] = nodes as [FlexMeshNode]
+    const before = finalAt(hospital, hospital)
     await train(hospital, 'law', 'archive')
     await publish(hospital, 'law')
-    expect(finalAt(hospital, hospital)).toBe(2)
+    expect(finalAt(hospital, hospital)).toBe(before)
     await Promise.all(away.map((i) => net.open(i)))
     const [, archive] = nodes as [FlexMeshNode, FlexMeshNode]
-    expect(finalAt(archive, hospital)).toBeGreaterThanOrEqual(2)
-    await net.watch.until('the third statement to be final', () =>
-      nodes.every((node) => finalAt(node, hospital) === 3),
-    )
+    expect(finalAt(archive, hospital)).toBeGreaterThanOrEqual(before)
+    await net.watch.until('the last statement to be final', allFinal)
+    expect(finalAt(archive, hospital)).toBeGreaterThan(before)
   })
 
   it('that signs checkpoints of two histories is found out, and nothing more of it is final', async () => {
@@ -159,7 +164,7 @@ describe('a node that requires finality', () => {
       expect(waiting?.progress).toMatchObject({ reason: expect.stringMatching(/^2 members must cosign/) })
       await strict.open(2)
       await strict.accepted(1)
-      expect(archive.logs.finalSize(own(hospital))).toBe(1)
+      expect(archive.logs.finalSize(own(hospital))).toBe((await hospital.catalogue.tip(own(hospital)))?.seq)
     } finally {
       await strict.close()
     }

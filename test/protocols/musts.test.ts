@@ -198,7 +198,7 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
           'takes nothing more for final of a log that contradicts itself',
         ),
       ],
-    'A verifier MUST check that the seal covers all lines, that the charter has the expected id and that every roster follows from the one before; that every statement is signed by the publisher of its log and follows the one before; that both checkpoints are signed by the publisher, have the roots of the statements, and are consistent; that every proof verifies; and that a head names a statement which is there.':
+    'A verifier MUST check that the seal covers all lines, that the charter has the expected id and that every roster follows from the one before; that the roster which the statements of all logs derive is the one that `applied` names; that every statement is signed by the publisher of its log and follows the one before; that both checkpoints are signed by the publisher, have the roots of the statements, and are consistent; that every proof verifies; and that a head names a statement which is there.':
       [
         test('transparency/bundle.test.ts', 'are all found by the verifier in %s'),
         test('transparency/bundle.test.ts', 'is refused by an auditor who expects another consortium'),
