@@ -168,7 +168,7 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: 'serving',
-    imports: ['lib', 'telemetry', 'composition'],
+    imports: ['lib', 'telemetry', 'store/api-keys', 'store/api-usage', 'composition'],
     packages: ['http'],
     holds: 'OpenAI-compatible API, queue, upstream gateway, control socket',
   },

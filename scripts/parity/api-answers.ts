@@ -1,6 +1,7 @@
 /** Greedy answers of OpenAI-compatible APIs: of a server by HTTP, and of a node that has no network. */
 import type { FlexMeshNode } from '../../src/node/node.ts'
 import { createApp } from '../../src/serving/app.ts'
+import { fixedCallers } from '../../src/serving/callers.ts'
 import { localBackend } from '../../src/serving/local-engine.ts'
 
 export interface Question {
@@ -45,7 +46,7 @@ export function apiOf({ composer, prompts, publicModel }: FlexMeshNode): Send {
   const backend = localBackend(composer, prompts, publicModel.tokenizer)
   const app = createApp({
     backendFor: () => backend,
-    apiKeys: ['key'],
+    callers: fixedCallers(['key']),
     isOwnHost: () => true,
     now: () => 0,
   })

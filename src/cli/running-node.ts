@@ -12,11 +12,13 @@ import type { NodeEvent } from '../node/events.ts'
 import { FlexMeshNode } from '../node/node.ts'
 import { loadApiKey } from '../serving/api-key.ts'
 import { createApp } from '../serving/app.ts'
+import { KeptCallers } from '../serving/callers.ts'
 import { type Control, type ControlHandler, startControl } from '../serving/control.ts'
 import { openGateway, type Upstream } from '../serving/gateway.ts'
 import { isLoopbackHost } from '../serving/host.ts'
 import { localBackend } from '../serving/local-engine.ts'
 import { type RunningServer, startServer } from '../serving/server.ts'
+import { ApiUsage } from '../store/api-usage.ts'
 import { homePaths } from '../store/home.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
 import { Metrics, type NodeState } from '../telemetry/metrics.ts'
@@ -24,6 +26,9 @@ import { type EngineChoice, selectEngine } from '../tensor/select-engine.ts'
 import { unixNow } from './context.ts'
 import { DASHBOARD_LINK } from './dashboard.ts'
 import { packageVersion } from './version.ts'
+
+/** Time between two writes of what the API has served, ms. */
+const USAGE_FLUSH_MS = 30_000
 
 export interface RunningNode {
   readonly node: FlexMeshNode
@@ -107,6 +112,13 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
             now: unixNow,
             onPrompt: (to, bytes) => node.egress.book?.add({ kind: 'prompt', to, bytes }),
           })
+    const usage = await ApiUsage.open(node.paths.apiUsage)
+    const flushing = setInterval(() => {
+      usage
+        .flush(unixNow())
+        .catch((error: unknown) => log.warn('the use of the API could not be written', error))
+    }, USAGE_FLUSH_MS)
+    flushing.unref()
     const commands = nodeCommands(node)
     const statusOf = async (): Promise<NodeStatus> => nodeStatus(node)
     const app = createApp({
@@ -126,7 +138,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
         }),
       }),
       backendFor: gateway ?? (() => local),
-      apiKeys: [apiKey],
+      callers: new KeptCallers({ operatorKey: apiKey, path: node.paths.apiKeys, usage, now: unixNow }),
       isOwnHost: (host) => port !== undefined && isLoopbackHost(host, port),
       now: unixNow,
       log: log.scope('serving'),
@@ -154,6 +166,8 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
         dashboard.close()
         await running.control.close()
         await running.api.close()
+        clearInterval(flushing)
+        await usage.flush(unixNow())
         await node.close()
       },
     }

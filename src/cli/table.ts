@@ -9,6 +9,7 @@ import {
   MEMBERSHIP_COMMANDS,
   OWNER_COMMANDS,
   PRIVACY_COMMANDS,
+  SERVING_COMMANDS,
 } from '../commands/table.ts'
 import type { LocalCommand } from './local-command.ts'
 
@@ -59,6 +60,7 @@ export const COMMANDS: readonly CommandRow<Command>[] = [
     load: async () => (await import('./import.ts')).IMPORT_EXPERT,
   },
   ...COMPOSITION_COMMANDS,
+  ...SERVING_COMMANDS,
   ...PRIVACY_COMMANDS,
   ...LOG_COMMANDS,
   {

@@ -193,6 +193,22 @@ export const COMPOSITION_COMMANDS: readonly NodeRow[] = [
   },
 ]
 
+/** Commands about the API of the node. */
+export const SERVING_COMMANDS: readonly NodeRow[] = [
+  {
+    name: 'keys',
+    isReadOnly: readsWith('list'),
+    summary: 'make, list and end API keys for people and programs',
+    load: async () => (await import('./keys.ts')).KEYS,
+  },
+  {
+    name: 'usage',
+    isReadOnly: true,
+    summary: 'show what the API has answered, by key and day',
+    load: async () => (await import('./keys.ts')).USAGE,
+  },
+]
+
 /** Lets another process use the folder of a training; not listed in the help. */
 const CLAIM: NodeRow = {
   name: 'claim',
@@ -216,6 +232,7 @@ const NODE_COMMANDS = [
   ...OWNER_COMMANDS,
   ...COMPOSITION_COMMANDS,
   ...PRIVACY_COMMANDS,
+  ...SERVING_COMMANDS,
 ]
 
 /** Carries out a command for a request that is not checked yet; yields progress and returns the result. */

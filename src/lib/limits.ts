@@ -413,6 +413,16 @@ export const LIMITS = {
   },
   completionTokens: { value: 4096, unit: 'count', why: 'largest max_tokens of one request' },
   stopSequences: { value: 4, unit: 'count', why: 'same limit as the OpenAI API' },
+  apiKeys: {
+    value: 64,
+    unit: 'count',
+    why: 'keys of the API that an operator has made; people, programs, departments',
+  },
+  usageDays: {
+    value: 400,
+    unit: 'count',
+    why: 'days of which the use of the API is kept: a year and a month',
+  },
   dashboardSessions: {
     value: 32,
     unit: 'count',

@@ -1,5 +1,7 @@
 /** What the routes of the API know about a request besides the request itself: its connection and its id. Knows nothing about sockets. */
 
+import type { Caller } from './callers.ts'
+
 /** The connection over which a request arrived. Absent in tests that have no sockets. */
 export interface Client {
   /** The request has a valid key or session. @param who name of it that is no secret, for the count of what was sent */
@@ -21,6 +23,8 @@ export interface ApiEnv {
   readonly Bindings: { readonly client?: Client }
   readonly Variables: {
     requestId: string
+    /** Whose key the request has; undefined for routes that decide themselves who may ask. */
+    caller?: Caller
     /** What routes that are mounted know about the person that asks. */
     session: { readonly role: 'operator' | 'reader'; readonly expiresAt: number }
   }

@@ -2,14 +2,14 @@
  * The inference API as a function from Request to Response: hosts, keys and routes. Implements protocols/inference-api.
  * Knows nothing about sockets and models.
  */
-import { timingSafeEqual } from 'node:crypto'
 import { type Context, Hono, type MiddlewareHandler } from 'hono'
 import type { Selection } from '../composition/selection.ts'
-import { sha256, toHex, utf8 } from '../lib/bytes.ts'
 import { FlexMeshError } from '../lib/errors.ts'
+import { apiKeyHash } from '../store/api-keys.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { type ApiEnv, requestId } from './api-env.ts'
+import type { Callers } from './callers.ts'
 import { Completions, requireModel } from './completions.ts'
 import { type Backend, ServingError } from './engine.ts'
 import { EVENT_STREAM_LIMITS, type EventStreamLimits } from './event-stream.ts'
@@ -20,8 +20,8 @@ import { QueueFullError } from './queue.ts'
 export interface AppInit {
   /** The backend that answers a request with this selection of experts. */
   readonly backendFor: (selection: Selection) => Backend
-  /** Bearer tokens; a request without one of them is refused. */
-  readonly apiKeys: readonly string[]
+  /** Who may ask; a request without a valid key is refused. */
+  readonly callers: Callers
   /** Whether a Host header names this server; others are refused, which stops DNS rebinding. */
   readonly isOwnHost: (host: string | undefined) => boolean
   /** Unix seconds. */
@@ -52,7 +52,6 @@ export interface Answering {
 export function createApp(init: AppInit): Api {
   const app: Api = new Hono<ApiEnv>()
   const log = init.log ?? SILENT
-  const keys = init.apiKeys.map((key) => sha256(utf8(key)))
   const completions = new Completions({
     backendFor: init.backendFor,
     now: init.now,
@@ -76,17 +75,8 @@ export function createApp(init: AppInit): Api {
   const requireKey: MiddlewareHandler<ApiEnv> = async (c, next) => {
     // RFC 9110, section 11.1: the scheme is compared without regard to case.
     const key = /^Bearer +(.+)$/i.exec(c.req.header('authorization') ?? '')?.[1]
-    const hash = sha256(utf8(key ?? ''))
-    if (key === undefined || !keys.some((known) => timingSafeEqual(known, hash))) {
-      throw new Refusal({
-        status: 401,
-        code: 'invalid_api_key',
-        message: 'give a valid API key as "Authorization: Bearer KEY"',
-        // RFC 9110, section 15.5.2: a 401 response must name the scheme.
-        headers: { 'WWW-Authenticate': 'Bearer' },
-      })
-    }
-    c.env.client?.authenticated(`API key ${toHex(hash).slice(0, KEY_NAME_LENGTH)}`)
+    c.set('caller', await init.callers.find(key))
+    c.env.client?.authenticated(`API key ${apiKeyHash(key ?? '').slice(0, KEY_NAME_LENGTH)}`)
     return next()
   }
   app.use('/v1/*', requireKey)

@@ -11,6 +11,7 @@ import { limit } from '../lib/limits.ts'
 import { type Metrics, UNMETERED } from '../telemetry/metrics.ts'
 import { type Run, streamedAnswer, wholeAnswer } from './answer.ts'
 import type { ApiEnv } from './api-env.ts'
+import { allowedInclude, type Caller } from './callers.ts'
 import type { Backend, ServingEngine } from './engine.ts'
 import { EventStream, type EventStreamLimits } from './event-stream.ts'
 import { readJson } from './json-body.ts'
@@ -55,7 +56,7 @@ export class Completions {
   async respond(c: Context<ApiEnv>, kind: RequestKind): Promise<Response> {
     const body = await readJson(c.req.raw)
     c.env.client?.received()
-    const request = parseRequest(body, kind)
+    const request = await this.#allowed(parseRequest(body, kind), c.get('caller'))
     requireModel(request.model)
     const backend = this.#init.backendFor(request)
     await precheck(backend, request, kind)
@@ -66,6 +67,18 @@ export class Completions {
       return c.json(await wholeAnswer(run, signal))
     } finally {
       end()
+    }
+  }
+
+  /** The request with the experts that its caller may use. @throws Refusal `expert_not_allowed`; ServingError. */
+  async #allowed(request: InferenceRequest, caller: Caller | undefined): Promise<InferenceRequest> {
+    if (caller?.experts === undefined) return request
+    const engine = await this.#init.backendFor({}).acquire()
+    try {
+      const include = allowedInclude(caller, request.include, engine.experts)
+      return include === undefined ? request : { ...request, include }
+    } finally {
+      engine.release()
     }
   }
 
@@ -112,7 +125,10 @@ export class Completions {
         created: this.#init.now(),
         prompt,
         meter,
-        onGenerated: (tokens) => c.env.client?.generated(tokens),
+        onGenerated: (tokens) => {
+          c.env.client?.generated(tokens)
+          c.get('caller')?.used(prompt.length, tokens)
+        },
       }
       return { run, end }
     } catch (error) {

@@ -22,6 +22,10 @@ export interface HomePaths {
   readonly training: string
   readonly control: string
   readonly apiKey: string
+  /** Digests of the keys that the operator has made. */
+  readonly apiKeys: string
+  /** What the API has served, by key and day. */
+  readonly apiUsage: string
   /** Folder of the egress ledger. */
   readonly egress: string
   /** Digests of the sessions of the dashboard. */
@@ -70,6 +74,8 @@ export function homePaths(root: string): HomePaths {
     training: join(root, 'training'),
     control: join(root, 'control.sock'),
     apiKey: join(root, 'api-key'),
+    apiKeys: join(root, 'api-keys.json'),
+    apiUsage: join(root, 'api-usage.json'),
     egress: join(root, 'egress'),
     dashboardSessions: join(root, 'dashboard-sessions.json'),
     application: join(root, 'application.json'),

@@ -8,6 +8,7 @@ import type { CommandHandler } from '../../src/dashboard/jobs.ts'
 import type { Role } from '../../src/dashboard/sessions.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { type Api, createApp } from '../../src/serving/app.ts'
+import { fixedCallers } from '../../src/serving/callers.ts'
 import { isLoopbackHost } from '../../src/serving/host.ts'
 import { backendOf, fixedEngine, refusalOf } from '../support/inference-api.ts'
 
@@ -63,7 +64,7 @@ async function open(): Promise<Page> {
   })
   const app = createApp({
     backendFor: () => backendOf(fixedEngine()),
-    apiKeys: ['k'.repeat(32)],
+    callers: fixedCallers(['k'.repeat(32)]),
     isOwnHost: (host) => isLoopbackHost(host, 8080),
     now: () => now,
     mount,

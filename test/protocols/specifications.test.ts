@@ -100,6 +100,8 @@ describe('the limits and codes of the program', () => {
       'renderedChatCharacters',
       'egressSegmentBytes',
       'dashboardSessions',
+      'apiKeys',
+      'usageDays',
       'dashboardLinkLifetime',
       'dashboardSessionLifetime',
       'dashboardStreams',

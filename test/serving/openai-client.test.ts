@@ -10,6 +10,7 @@ import OpenAI, {
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { limit } from '../../src/lib/limits.ts'
 import { createApp } from '../../src/serving/app.ts'
+import { fixedCallers } from '../../src/serving/callers.ts'
 import { isLoopbackHost } from '../../src/serving/host.ts'
 import { type RunningServer, startServer } from '../../src/serving/server.ts'
 import { backendOf, fixedEngine, textOf, WORDS } from '../support/inference-api.ts'
@@ -37,7 +38,7 @@ beforeAll(async () => {
   let port = 0
   const app = createApp({
     backendFor: () => backendOf(engine),
-    apiKeys: [KEY],
+    callers: fixedCallers([KEY]),
     isOwnHost: (host) => isLoopbackHost(host, port),
     now: () => 0,
   })

@@ -5,6 +5,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { sha256, toHex, utf8 } from '../../src/lib/bytes.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { createApp } from '../../src/serving/app.ts'
+import { fixedCallers } from '../../src/serving/callers.ts'
 import type { ServingEngine } from '../../src/serving/engine.ts'
 import { EVENT_STREAM_LIMITS, type EventStreamLimits } from '../../src/serving/event-stream.ts'
 import { isLoopbackHost } from '../../src/serving/host.ts'
@@ -30,7 +31,7 @@ async function start(
   let actual = 0
   const app = createApp({
     backendFor: () => backendOf(fixedEngine(change)),
-    apiKeys: [KEY],
+    callers: fixedCallers([KEY]),
     isOwnHost: (host) => isLoopbackHost(host, actual),
     now: () => 0,
     streamLimits,

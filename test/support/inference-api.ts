@@ -1,5 +1,6 @@
 /** The inference API without a socket: requests to it, and an engine whose answer is fixed. */
 import { type Api, createApp } from '../../src/serving/app.ts'
+import { fixedCallers } from '../../src/serving/callers.ts'
 import type { Backend, ServingEngine } from '../../src/serving/engine.ts'
 import { isLoopbackHost } from '../../src/serving/host.ts'
 import type { Prompt } from '../../src/serving/openai.ts'
@@ -49,7 +50,7 @@ export function textOf(prompt: Prompt): string {
 export function appOf(backend: Backend = backendOf(fixedEngine()), log?: Log): Api {
   return createApp({
     backendFor: () => backend,
-    apiKeys: [KEY],
+    callers: fixedCallers([KEY]),
     isOwnHost: (host) => isLoopbackHost(host, 8080),
     now: () => NOW,
     ...(log === undefined ? {} : { log }),

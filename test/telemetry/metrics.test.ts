@@ -2,6 +2,7 @@ import '../../src/lib/node20.ts'
 import { readFile } from 'node:fs/promises'
 import { describe, expect, it } from 'vitest'
 import { createApp } from '../../src/serving/app.ts'
+import { fixedCallers } from '../../src/serving/callers.ts'
 import type { ServingEngine } from '../../src/serving/engine.ts'
 import { Metrics, type NodeState } from '../../src/telemetry/metrics.ts'
 import { backendOf, fixedEngine, post, refusalOf } from '../support/inference-api.ts'
@@ -20,7 +21,7 @@ function setUp(change: Partial<ServingEngine> = {}, obstacles: readonly string[]
   const metrics = new Metrics({ version: '1.2.3', state: async () => STATE })
   const app = createApp({
     backendFor: () => backendOf(fixedEngine(change)),
-    apiKeys: [KEY],
+    callers: fixedCallers([KEY]),
     isOwnHost: (host) => host === HOST,
     now: () => 0,
     metrics,
