@@ -6,11 +6,12 @@ import { unixNow } from './context.ts'
 import { localCommand } from './local-command.ts'
 
 const MAX_NAME = 100
+const MAX_RULES = 300
 const STAGES = { checking: 'checking weights', copying: 'copying the public model' } as const
 
 export const CREATE = localCommand({
   name: 'consortium create',
-  usage: 'consortium create --public-model DIR --name NAME [--replay FILE]',
+  usage: 'consortium create --public-model DIR --name NAME [--replay FILE] [--rules RULES]',
   parameters: {
     publicModel: requiredOption(
       'public-model',
@@ -23,9 +24,16 @@ export const CREATE = localCommand({
       'public text that owners train on beside their own (default: replay.jsonl in the folder)',
       path,
     ),
+    rules: option(
+      'rules',
+      'who decides, as in "revoke=all members, rules=all members" (default: more than half of the members about everything)',
+      text(MAX_RULES),
+    ),
   },
-  async work({ home, output, passphrase, signal }, { publicModel: modelDir, name, replay }) {
+  async work({ home, output, passphrase, signal }, { publicModel: modelDir, name, replay, rules }) {
     const { createConsortium } = await import('../node/found.ts')
+    const { MAJORITY_RULES, parseRules } = await import('../consortium/rules.ts')
+    const chosen = rules === undefined ? MAJORITY_RULES : parseRules(rules, MAJORITY_RULES)
     const secret = await passphrase()
     const charter = await createConsortium(
       { home, now: unixNow, ...(secret === undefined ? {} : { passphrase: secret }) },
@@ -33,6 +41,7 @@ export const CREATE = localCommand({
         modelDir,
         name,
         ...(replay === undefined ? {} : { replay }),
+        rules: chosen,
         signal,
         onProgress: (stage, done, total) =>
           output.progress(`${STAGES[stage]} ${bar(done, total)} ${megabytes(done, total)}`),

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { APPROVE, INVITE } from '../commands/admission.ts'
 import { EXPERTS } from '../commands/experts.ts'
 import { MEMBERS } from '../commands/members.ts'
+import { ENDORSE, PROPOSALS } from '../commands/proposals.ts'
 import { PUBLISH } from '../commands/publish.ts'
 import { bar, bits } from '../commands/terminal.ts'
 import { TRAIN } from '../commands/train.ts'
@@ -110,7 +111,7 @@ async function foundAndJoin(
   )
   await startProcess(founder, port, signal)
   output.say(`${founder.name} founded "Demo consortium" and invites the others`)
-  for (const other of others) {
+  for (const [i, other] of others.entries()) {
     const { invite = '' } = await call(founder, INVITE, {}, signal)
     const joining = flexmesh(['join', invite, '--home', other.home], signal)
     const finished = exitOf(joining, `${other.name} could not join`)
@@ -120,11 +121,33 @@ async function foundAndJoin(
       async () => (await call(founder, MEMBERS, {}, signal)).requests.length > 0,
       finished,
     )
-    await call(founder, APPROVE, {}, signal)
+    const { proposed } = await call(founder, APPROVE, {}, signal)
+    output.say(
+      `${other.name} checked the charter and the public model, and applied; ${founder.name} approves`,
+    )
+    for (const { name } of proposed) await endorseBy(others.slice(0, i), name, output, signal)
     await finished
-    output.say(`${other.name} checked the charter and the public model, applied, and was approved`)
+    output.say(`${other.name} is a member`)
+    await startProcess(other, 0, signal)
   }
-  await Promise.all(others.map((other) => startProcess(other, 0, signal)))
+}
+
+/** Members endorse a proposal, one after the other, until it has its quorum. */
+async function endorseBy(
+  members: readonly Institution[],
+  proposal: string,
+  output: Output,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const member of members) {
+    await until(`the proposal at ${member.name}`, signal, async () => {
+      const { proposals } = await call(member, PROPOSALS, {}, signal)
+      return proposals.some(({ name }) => name === proposal)
+    })
+    const { state, supporters, needed } = await call(member, ENDORSE, { id: proposal }, signal)
+    output.say(`${column(member)} endorses: ${supporters.length} of ${needed} members agree`)
+    if (state === 'applied') return
+  }
 }
 
 async function trainAll(

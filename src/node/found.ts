@@ -9,7 +9,7 @@ import { replayName } from '../checkpoint/model-directory.ts'
 import { checkPublicModel, installPublicModel, modelFiles, replayOf } from '../checkpoint/public-model.ts'
 import { type Charter, publicModelDigest, sealCharter } from '../consortium/charter.ts'
 import { institutionName } from '../consortium/member.ts'
-import { MAJORITY_RULES } from '../consortium/rules.ts'
+import { MAJORITY_RULES, type Rules } from '../consortium/rules.ts'
 import { readDocuments } from '../data/readers.ts'
 import { loadIdentity, type Protection, saveIdentity } from '../identity/key-file.ts'
 import { createIdentity, type Identity } from '../identity/keys.ts'
@@ -76,6 +76,8 @@ export interface FoundingInit {
   readonly modelDir: string
   /** Name of the consortium and of its public model. */
   readonly name: string
+  /** Who decides about changes; default: more than half of all members about everything. */
+  readonly rules?: Rules
   /** Path of the public text that owners train beside; default: `replay.jsonl` in `modelDir`. */
   readonly replay?: string
   readonly signal?: AbortSignal
@@ -133,7 +135,7 @@ export async function createConsortium(init: SetupInit, founding: FoundingInit):
         files,
       },
       founders: [{ institution, peerId: identity.peerId, role: 'founder', joinedAt: now }],
-      rules: MAJORITY_RULES,
+      rules: founding.rules ?? MAJORITY_RULES,
       issuedAt: now,
     }
     await catalogue.put('rosters', rosterKey(0), sealCharter(charter, [identity]))

@@ -14,7 +14,7 @@ import {
   type ChainedValues,
 } from '../packaging/chained-kinds.ts'
 import { type Change, governanceKey } from '../store/catalogue.ts'
-import { isBehind } from './before-signing.ts'
+import { mustCatchUp } from './before-signing.ts'
 import { receiveGovernance } from './governance.ts'
 import type { Parts } from './parts.ts'
 
@@ -136,7 +136,7 @@ export async function signChained<K extends ChainedKindName>(
  */
 async function endorseEqual(parts: Parts, id: Digest, { publisher, change }: Proposal): Promise<void> {
   const { membership, identity } = parts
-  if (publisher === identity.peerId || isBehind(parts)) return
+  if (publisher === identity.peerId || mustCatchUp(parts)) return
   await parts.signing.run(async () => {
     const own = membership
       .proposals()

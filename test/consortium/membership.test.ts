@@ -81,6 +81,21 @@ describe('a roster', () => {
     expect(ledger.membership.roster()).toMatchObject({ version: 2, members: [{ institution: 'A' }] })
   })
 
+  it('that founders have signed before is read from an old home, and proposals go on from it', async () => {
+    const { c, ledger } = await founded()
+    await ledger.membership.onRoster(c.admit('Guest', guest))
+    const again = await ledger.reopen()
+    expect(again.membership.roster()).toMatchObject({
+      version: 2,
+      rules: { admit: { threshold: 1, group: 'founders' } },
+    })
+    const { state } = await again.propose({ kind: 'admit', institution: 'Other', peerId: other.peerId })
+    expect(state).toBe('applied')
+    const { membership } = await again.reopen()
+    expect(membership.roster()).toMatchObject({ version: 3 })
+    expect(membership.isMember(other.peerId)).toBe(true)
+  })
+
   it('of a charter of version 1 is changed by founders only', async () => {
     const { c, ledger } = await founded()
     const roster = c.admit('Guest', guest)

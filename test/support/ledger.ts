@@ -49,7 +49,8 @@ export async function ledgerOf(
   return openLedger(consortium, identity, await folder(), { now: NOW })
 }
 
-async function openLedger(
+/** Open what a member holds on disk. The first opening begins with nothing. */
+export async function openLedger(
   consortium: TestConsortium,
   identity: Identity,
   dir: string,
