@@ -60,10 +60,9 @@ export async function unitStatistics(
 ): Promise<OwnStatistics | undefined> {
   const count = Math.min(units.length, STATISTICS_DOCUMENTS)
   if (count < limit('statisticsDocuments')) return undefined
+  // The first units, not some that are spread over all: one unit more then changes at most one of them.
   const documents = await Promise.all(
-    Array.from({ length: count }, (_, i) =>
-      readUnit(train, units[Math.floor((i * units.length) / count)] as Unit, 0, STATISTICS_WINDOW),
-    ),
+    units.slice(0, count).map((unit) => readUnit(train, unit, 0, STATISTICS_WINDOW)),
   )
   return { statistics: routerStatistics(model.config.vocabSize, documents), documents: count }
 }

@@ -14,8 +14,10 @@ import {
   ownStatistics,
   publicStatistics,
   saveOwnStatistics,
+  unitStatistics,
 } from '../../src/owner/statistics.ts'
 import { trainingDirs } from '../../src/owner/training-folder.ts'
+import { STATISTICS_DOCUMENTS } from '../../src/training/router-statistics.ts'
 import { cleanUp, folder } from '../support/folders.ts'
 import { madeUpStatistics } from '../support/router-statistics.ts'
 import { tinyModel } from '../support/tiny-model.ts'
@@ -72,5 +74,25 @@ describe('statistics of an owner’s text', () => {
     const own = { statistics: madeUpStatistics(V, 1), documents: 77 }
     await saveOwnStatistics(dirs, own)
     expect(await loadOwnStatistics(dirs)).toEqual(own)
+  })
+})
+
+describe('unitStatistics', () => {
+  it('change by at most the sensitivity of their noise when one unit is added in front of more than they count', async () => {
+    const count = STATISTICS_DOCUMENTS + 300
+    /** Every unit repeats one token. */
+    const shares = async (ids: readonly number[]): Promise<Float32Array> => {
+      const tokens = Int32Array.from(ids)
+      const train = { read: async (at: number, n: number) => tokens.slice(at, at + n) } as Corpus['train']
+      const units = ids.map((_, i) => [{ start: i, tokens: 1 }])
+      const own = await unitStatistics(model, { train }, units)
+      expect(own?.documents).toBe(STATISTICS_DOCUMENTS)
+      return (own as OwnStatistics).statistics.tokens
+    }
+    const ids = Array.from({ length: count }, (_, i) => (i * i) % V)
+    const [before, after] = [await shares(ids), await shares([V - 1, ...ids])]
+    const distance = Math.hypot(...before.map((share, token) => share - (after[token] as number)))
+    expect(distance).toBeGreaterThan(0)
+    expect(distance).toBeLessThanOrEqual((Math.SQRT2 / STATISTICS_DOCUMENTS) * (1 + 1e-3))
   })
 })
