@@ -48,7 +48,7 @@ def canonical(data):  # Sorted keys, no white space.
     return need(text.encode() == data, "JSON is not canonical") or value
 def key_of(peer):
     number = functools.reduce(lambda so_far, letter: so_far * 58 + ALPHABET.index(letter), peer, 0)
-    need(len(peer) == 52 and number >> 256 == 0x2408011220, "not the peer id of an Ed25519 key: " + peer)
+    need(len(peer) == 52 and number >> 256 == 0x2408011220, "not a peer id: " + peer)
     return (number & (1 << 256) - 1).to_bytes(32, "big")
 def open_envelope(text, *types):  # A DSSE envelope whose every signature verifies: payload, value, signers.
     envelope = canonical(text.encode())
@@ -79,8 +79,7 @@ def climb(index, last, old, new, proof):  # The roots of the earlier tree and of
             while index and not index & 1: index, last = index >> 1, last >> 1
         else: new = node(new, other)
         index, last = index >> 1, last >> 1
-    need(last == 0, "a proof is too short")
-    return old, new
+    return need(last == 0, "a proof is too short") or (old, new)
 def is_consistent(size1, size2, root1, root2, proof):
     if size1 == size2: return not proof and root1 == root2
     path, index, last = proof if size1 & (size1 - 1) else [root1] + proof, size1 - 1, size2 - 1
@@ -125,10 +124,11 @@ def apply(members, rules, value, answers):  # A leave, or a change that enough m
     if change["kind"] == "revoke": members[change["seat"]] = dict(members[change["seat"]], revoked=True)
     return change["rules"] if change["kind"] == "rules" else rules
 def verify(data, expected=None):
-    lines = data.split(b"\n")
-    need(len(lines) > 3 and lines.pop() == b"", "the file is cut")
-    seal = open_own(canonical(lines.pop())["envelope"], "audit-bundle")
-    need((seal["digest"], seal["records"]) == (digest(b"\n".join(lines) + b"\n"), len(lines)), "an unsealed line")
+    *lines, end, rest = data.split(b"\n")
+    end = canonical(end)
+    seal, is_end = open_own(end["envelope"], "audit-bundle"), rest == b"" and len(end) == 2 and end["type"] == "end"
+    sealed = digest(b"\n".join(lines) + b"\n"), len(lines)
+    need(is_end and (seal["digest"], seal["records"]) == sealed, "the file is cut, or a line is not sealed")
     (head, *records), consortium = map(canonical, lines), seal["consortium"]
     need((head["type"], head["consortium"], head["exporter"]) == ("bundle", consortium, seal["publisher"]), "header")
     take = lambda kind: records.pop(0) if records and records[0]["type"] == kind else None
@@ -137,7 +137,7 @@ def verify(data, expected=None):
     need(digest(payload) == consortium == (expected or consortium), "the bundle is of consortium " + digest(payload))
     members, threshold = {one["peerId"]: one for one in charter["founders"]}, charter.get("threshold", 1)
     need(sorted(members) == sorted(signers), "the charter is not signed by its founders")
-    kinds, state = ("admit", "revoke", "rotate", "rules", "renew", "withdraw"), (1, threshold, consortium)
+    state, kinds = (1, threshold, consortium), "admit revoke rotate rules renew withdraw".split()
     rules = charter.get("rules", {kind: "%d founders" % threshold for kind in kinds})
     for one in iter(lambda: take("roster"), None):
         members, *state = next_roster(members, *state, one["envelope"], consortium)
