@@ -32,6 +32,7 @@ import {
   checkCaughtUp,
   checkPlace,
   draftOf,
+  maySign,
   mustCatchUp,
   type Publication,
   type PublishOptions,
@@ -155,7 +156,7 @@ export async function ingest(parts: Parts, envelope: Uint8Array): Promise<boolea
   let wasForked = true
   let isKept = false
   try {
-    const statement = openStatementOfAnyKind(envelope)
+    const statement = openStatementOfAnyKind(envelope, parts.statements.signers)
     switch (statement.kind) {
       case 'roster':
         return await ingestRoster(parts, envelope)
@@ -236,7 +237,11 @@ export async function prepare(
   }
   const envelope = await parts.statements.envelope(id)
   if (envelope === undefined) return undefined
-  const statement: ManifestStatement = { kind: 'manifest', ...openManifest(envelope), envelope }
+  const statement: ManifestStatement = {
+    kind: 'manifest',
+    ...openManifest(envelope, parts.statements.signers),
+    envelope,
+  }
   if (await accepted.isRefusedByOperator(id)) {
     await accepted.deleteFiles(statement.manifest) // The fetch may have ended after the refusal.
     return undefined
@@ -285,7 +290,7 @@ async function verdictOn(parts: Parts, statement: ManifestStatement): Promise<Ve
   report({ check: 'manifest' })
   // Judged again, before and after: a withdrawal or a new roster may come while the file is fetched and measured.
   const before = judgeManifest(statement, await acceptanceContext(parts, statement))
-  const published = accepted.list().filter(({ peerId }) => peerId === parts.identity.peerId)
+  const published = accepted.list().filter(({ peerId }) => peerId === parts.membership.seat)
   const trainingsExcept = published.map(({ name }) => name)
   const judged = await judgeWeightsOf(parts, statement, before, { report, trainingsExcept })
   const afterwards = judgeManifest(statement, await acceptanceContext(parts, statement))
@@ -309,11 +314,11 @@ export async function upkeep(parts: Parts): Promise<void> {
 export async function supersedeOlder(parts: Parts): Promise<void> {
   const own = parts.accepted
     .manifests()
-    .filter(({ manifest }) => manifest.publisher === parts.identity.peerId)
+    .filter(({ manifest }) => manifest.publisher === parts.membership.seat)
     .sort((a, b) => a.manifest.seq - b.manifest.seq)
   const latest = new Map(own.map(({ manifest, id }) => [manifest.expert.name, id]))
   const older = own.filter(({ manifest, id }) => latest.get(manifest.expert.name) !== id).map(({ id }) => id)
-  if (older.length === 0 || mustCatchUp(parts)) return
+  if (older.length === 0 || mustCatchUp(parts) || !maySign(parts, 'packages')) return
   await parts.signing.run(() => signWithdrawals(parts, older, 'superseded'))
   await parts.composer.recompose()
 }

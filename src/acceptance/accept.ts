@@ -84,6 +84,8 @@ export interface AcceptanceContext {
   /** Files of withdrawn packages that the package must not have. */
   readonly withdrawnFiles: ReadonlySet<Digest>
   /** Whether a publisher signed two statements for one place in its log. */
+  /** Whether a seat lets its statement count: not if a key has signed it that the seat has replaced. */
+  readonly counts: (publisher: string, seq: number) => boolean
   readonly isForked: (publisher: string) => boolean
   /** Unix seconds; read once for the whole decision. */
   readonly now: number

@@ -19,10 +19,20 @@ export function checkConsortium({ manifest }: OpenedManifest, { consortium }: Ac
   }
 }
 
-/** @throws VerificationError `not-a-member` unless the roster covers this statement of its publisher. */
-export function checkSigner({ manifest }: OpenedManifest, { roster }: AcceptanceContext): void {
-  if (!mayPublish(roster, manifest.publisher, manifest.seq)) {
-    throw new VerificationError('not-a-member', `${manifest.publisher} is not a member`)
+/**
+ * @throws VerificationError `not-a-member` unless the roster covers this statement of its publisher, and the publisher
+ * lets it count.
+ */
+export function checkSigner({ manifest }: OpenedManifest, { roster, counts }: AcceptanceContext): void {
+  const { publisher, seq } = manifest
+  if (!mayPublish(roster, publisher, seq)) {
+    throw new VerificationError('not-a-member', `${publisher} is not a member`)
+  }
+  if (!counts(publisher, seq)) {
+    throw new VerificationError(
+      'not-a-member',
+      `statement ${seq} of ${publisher} does not count: its institution has replaced the key that signed it`,
+    )
   }
 }
 

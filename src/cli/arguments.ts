@@ -5,7 +5,7 @@ import type { Invocation, Option, ParameterTable } from '../commands/parameters.
 import { editDistance } from '../lib/edit-distance.ts'
 import { InputError } from '../lib/errors.ts'
 import { GLOBAL_PARAMETERS } from './context.ts'
-import { COMMANDS, type Command, commandNamed } from './table.ts'
+import { COMMANDS, type Command, commandNamed, isGroup } from './table.ts'
 
 /** Maximum number of wrong, missing and extra letters of a misspelled command. */
 const MAX_TYPOS = 2
@@ -23,8 +23,10 @@ export async function parseCommandLine(argv: readonly string[]): Promise<ParsedL
   if (first === 'consortium' && commandNamed(second)?.isConsortiumCommand) {
     return parseCommandLine(argv.slice(1))
   }
-  const isTwoWords = commandNamed(`${first} ${second}`) !== undefined
-  const words = isTwoWords || (first === 'consortium' && second !== '') ? 2 : 1
+  // "key show" is a command of two words, "key" alone is none; other commands may have both forms.
+  const isPair = commandNamed(`${first} ${second}`) !== undefined
+  const isUnknownPair = isGroup(first) && commandNamed(first) === undefined && second !== ''
+  const words = isPair || isUnknownPair ? 2 : 1
   const name = argv.slice(0, words).join(' ')
   const row = commandNamed(name)
   if (row === undefined) {

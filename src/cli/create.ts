@@ -3,7 +3,9 @@ import { option, path, requiredOption, text } from '../commands/parameters.ts'
 import { bar, megabytes } from '../commands/terminal.ts'
 import { shortDigest } from '../lib/bytes.ts'
 import { unixNow } from './context.ts'
+import { delegateIfOutside, INSTITUTION_PASSPHRASE } from './key.ts'
 import { localCommand } from './local-command.ts'
+import { optionalPassphrase } from './passphrase.ts'
 
 const MAX_NAME = 100
 const MAX_RULES = 300
@@ -29,14 +31,17 @@ export const CREATE = localCommand({
       'who decides, as in "revoke=all members, rules=all members" (default: more than half of the members about everything)',
       text(MAX_RULES),
     ),
+    institutionPassphraseFile: INSTITUTION_PASSPHRASE,
   },
-  async work({ home, output, passphrase, signal }, { publicModel: modelDir, name, replay, rules }) {
+  async work(context, { publicModel: modelDir, name, replay, rules, institutionPassphraseFile }) {
+    const { home, output, passphrase, signal } = context
     const { createConsortium } = await import('../node/found.ts')
     const { MAJORITY_RULES, parseRules } = await import('../consortium/rules.ts')
     const chosen = rules === undefined ? MAJORITY_RULES : parseRules(rules, MAJORITY_RULES)
     const secret = await passphrase()
+    const institutionPassphrase = await optionalPassphrase(institutionPassphraseFile, signal)
     const charter = await createConsortium(
-      { home, now: unixNow, ...(secret === undefined ? {} : { passphrase: secret }) },
+      { home, now: unixNow, institutionPassphrase, ...(secret === undefined ? {} : { passphrase: secret }) },
       {
         modelDir,
         name,
@@ -47,9 +52,11 @@ export const CREATE = localCommand({
           output.progress(`${STAGES[stage]} ${bar(done, total)} ${megabytes(done, total)}`),
       },
     )
+    const delegated = await delegateIfOutside(context, institutionPassphraseFile)
     const { digest } = charter.publicModel
     output.result({ name: charter.name, publicModel: digest }, [
       `consortium "${charter.name}" founded around public model ${shortDigest(digest)}`,
+      ...delegated,
       'next: "flexmesh start", then "flexmesh invite" for each institution',
     ])
   },

@@ -4,18 +4,30 @@ import { bar, megabytes } from '../commands/terminal.ts'
 import { ExchangeError } from '../lib/errors.ts'
 import type { JoinEvent } from '../node/guest.ts'
 import { unixNow } from './context.ts'
+import { delegateIfOutside, INSTITUTION_PASSPHRASE } from './key.ts'
 import { localCommand } from './local-command.ts'
+import { optionalPassphrase } from './passphrase.ts'
 
 const MAX_INVITE = 65_536
 
 export const JOIN = localCommand({
   name: 'join',
   usage: 'join INVITE',
-  parameters: { invite: positional(text(MAX_INVITE), 'paste the line that "flexmesh invite" printed') },
-  async work({ home, output, passphrase, signal }, { invite }) {
+  parameters: {
+    invite: positional(text(MAX_INVITE), 'paste the line that "flexmesh invite" printed'),
+    institutionPassphraseFile: INSTITUTION_PASSPHRASE,
+  },
+  async work(context, { invite, institutionPassphraseFile }) {
+    const { home, output, passphrase, signal } = context
     const { joinConsortium } = await import('../node/join.ts')
     const secret = await passphrase()
-    const init = { home, now: unixNow, ...(secret === undefined ? {} : { passphrase: secret }) }
+    const institutionPassphrase = await optionalPassphrase(institutionPassphraseFile, signal)
+    const init = {
+      home,
+      now: unixNow,
+      institutionPassphrase,
+      ...(secret === undefined ? {} : { passphrase: secret }),
+    }
     const charter = await joinConsortium(init, invite, signal, (event) => {
       for (const line of linesOf(event)) output.say(line)
       if (event.stage === 'public-model')
@@ -27,7 +39,12 @@ export const JOIN = localCommand({
     }).catch((error: unknown) => {
       throw withAdvice(error)
     })
-    output.result({ consortium: charter.name }, [`member of "${charter.name}"`, 'next: flexmesh start'])
+    const delegated = await delegateIfOutside(context, institutionPassphraseFile)
+    output.result({ consortium: charter.name }, [
+      `member of "${charter.name}"`,
+      ...delegated,
+      'next: flexmesh start',
+    ])
   },
 })
 

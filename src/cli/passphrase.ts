@@ -5,6 +5,7 @@
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { isatty } from 'node:tty'
+import type { Protection } from '../identity/key-file.ts'
 import { concatBytes, fromUtf8 } from '../lib/bytes.ts'
 import { FormatError, InputError } from '../lib/errors.ts'
 import { mapDiskErrors, readFileBounded } from '../lib/files.ts'
@@ -24,6 +25,19 @@ export async function readPassphrase(file: string, signal: AbortSignal): Promise
   const passphrase = decode(file, bytes).replace(/\r?\n$/, '')
   if (passphrase === '') throw new InputError('empty', `${file} is empty; expected a passphrase in it`)
   return passphrase
+}
+
+/** Undefined if no file is named. @throws as `readPassphrase`. */
+export async function optionalPassphrase(
+  file: string | undefined,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  return file === undefined ? undefined : readPassphrase(file, signal)
+}
+
+/** How a key is stored: under a passphrase, or in the clear without one. */
+export function protectionOf(passphrase: string | undefined): Protection {
+  return passphrase === undefined ? { inTheClear: true } : { passphrase }
 }
 
 /** The descriptor of a pipe or socket that the process has inherited; undefined for any other path. */

@@ -219,12 +219,22 @@ function eventLine(event: NodeEvent): string {
       return `co-signed: ${event.size === 1 ? 'statement 1' : `statements 1 to ${event.size}`} of ${event.institution} are final`
     case 'contradiction':
       return `CONTRADICTION: ${event.institution} (${event.peerId}) has signed checkpoints of two different logs; "flexmesh log" shows them`
+    case 'keys':
+      return keysLine(event)
     case 'composed':
       return [
         `composition ${shortDigest(event.digest)}: public model${event.experts.map((name) => ` + ${name}`).join('')}`,
         ...(event.routerNote === undefined ? [] : [event.routerNote]),
       ].join('; ')
   }
+}
+
+function keysLine({ institution, isOwn, isRotation, node }: Extract<NodeEvent, { event: 'keys' }>): string {
+  const what = isRotation ? 'rotated its institution key' : 'confirmed its institution key'
+  const whose = isOwn ? 'this institution' : institution
+  return node === undefined
+    ? `${whose} ${what} and ended its node key; its nodes sign nothing until it names another one`
+    : `${whose} ${what}; its node key is ${node} now`
 }
 
 function trainingLine({ name, state, step, reason }: TrainingEvent): string {

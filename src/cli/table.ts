@@ -32,6 +32,21 @@ export const COMMANDS: readonly CommandRow<Command>[] = [
     load: async () => (await import('./change-passphrase.ts')).PASSPHRASE,
   },
   {
+    name: 'key delegate',
+    summary: 'name a node key of this home with the institution key, which may then lie offline',
+    load: async () => (await import('./key.ts')).KEY_DELEGATE,
+  },
+  {
+    name: 'key rotate',
+    summary: 'replace the institution key by the next key that it has committed',
+    load: async () => (await import('./key.ts')).KEY_ROTATE,
+  },
+  {
+    name: 'key revoke',
+    summary: 'end the node key with the institution key, for example after a theft',
+    load: async () => (await import('./key.ts')).KEY_REVOKE,
+  },
+  {
     name: 'consortium create',
     summary: 'found a consortium around a public model',
     load: async () => (await import('./create.ts')).CREATE,
@@ -74,6 +89,11 @@ export const COMMANDS: readonly CommandRow<Command>[] = [
     load: async () => (await import('./doctor.ts')).DOCTOR,
   },
 ]
+
+/** Whether a word begins the names of commands with two words, as in "consortium create". */
+export function isGroup(word: string): boolean {
+  return COMMANDS.some(({ name }) => name.startsWith(`${word} `))
+}
 
 /** Undefined for a name that no command has. */
 export function commandNamed(name: string): CommandRow<Command> | undefined {

@@ -71,7 +71,7 @@ export const FORGET = nodeCommand({
     const files = await filesOfTraining(root, training, name)
     const published = node.accepted
       .manifests()
-      .filter(({ manifest }) => manifest.publisher === node.identity.peerId && manifest.expert.name === name)
+      .filter(({ manifest }) => manifest.publisher === node.membership.seat && manifest.expert.name === name)
     if (!dryRun) await node.trainings.forget(name)
     return { name, isDeleted: !dryRun, files, now: node.now(), isPublished: published.length > 0 }
   },

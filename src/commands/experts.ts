@@ -27,7 +27,7 @@ export const EXPERTS = nodeCommand({
       ending: node.endingConsents().map(({ expert, publisher, expiresAt, daysLeft }) => ({
         expert,
         institution: node.membership.institutionOf(publisher),
-        isOwn: publisher === node.identity.peerId,
+        isOwn: publisher === node.membership.seat,
         expiresAt,
         daysLeft,
       })),

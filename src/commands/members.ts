@@ -28,7 +28,8 @@ export const MEMBERS = nodeCommand({
   async *run(node) {
     const { members, version, expiresAt } = node.membership.roster()
     const { invitations } = node.membership
-    const { isRunning, identity } = node
+    const { isRunning } = node
+    const { seat } = node.membership
     const connected = node.connectedMembers()
     return {
       consortium: node.charter.name,
@@ -48,8 +49,8 @@ export const MEMBERS = nodeCommand({
         revoked: revoked !== undefined,
         /** Whether it has signed two different histories, so that none of its packages is used. */
         forked: node.isForked(peerId),
-        isSelf: peerId === identity.peerId,
-        connected: connected.includes(peerId) || (isRunning && peerId === identity.peerId),
+        isSelf: peerId === seat,
+        connected: connected.includes(peerId) || (isRunning && peerId === seat),
       })),
       requests: invitations.requests().map((request) => {
         const { institution, peerId } = request

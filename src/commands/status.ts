@@ -145,7 +145,7 @@ function attentionOf(node: FlexMeshNode, packages: readonly PackageReport[], fre
     }
   }
   for (const { expert, publisher, daysLeft } of node.endingConsents()) {
-    const isOwn = publisher === node.identity.peerId
+    const isOwn = publisher === node.membership.seat
     list.push({
       level: 'warn',
       page: 'experts',

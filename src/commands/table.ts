@@ -32,6 +32,11 @@ export const MEMBERSHIP_COMMANDS: readonly NodeRow[] = [
     load: async () => (await import('./members.ts')).MEMBERS,
   },
   {
+    name: 'key show',
+    summary: 'show the institution key and the node key of this institution, and what they replaced',
+    load: async () => (await import('./key.ts')).KEY_SHOW,
+  },
+  {
     name: 'connect',
     summary: 'tell the node at which address a member can be reached now',
     load: async () => (await import('./members.ts')).CONNECT,

@@ -6,7 +6,7 @@
 import { readEnvelope } from '../identity/envelope.ts'
 import type { PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
-import { NO_STATEMENT, openStatement } from '../identity/statement.ts'
+import { NO_STATEMENT, openStatement, type SignerCheck } from '../identity/statement.ts'
 import { type Digest, digestOf, utf8 } from '../lib/bytes.ts'
 import { FormatError, VerificationError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
@@ -48,18 +48,18 @@ interface Held {
 }
 
 /**
- * Open an envelope that its publisher, and nobody else, has signed.
+ * Open an envelope that has one signature, by a key that may sign for the publisher.
  * @throws FormatError, VerificationError; `wrong-type` for an envelope of another kind.
  */
-export function openGovernanceStatement(envelope: Uint8Array): GovernanceStatement {
+export function openGovernanceStatement(envelope: Uint8Array, check?: SignerCheck): GovernanceStatement {
   const { payloadType } = readEnvelope(envelope)
   switch (payloadType) {
     case MEDIA_TYPES.proposal:
-      return { kind: 'proposal', ...openStatement(envelope, payloadType, decodeProposal) }
+      return { kind: 'proposal', ...openStatement(envelope, payloadType, decodeProposal, check) }
     case MEDIA_TYPES.endorsement:
-      return { kind: 'endorsement', ...openStatement(envelope, payloadType, decodeEndorsement) }
+      return { kind: 'endorsement', ...openStatement(envelope, payloadType, decodeEndorsement, check) }
     case MEDIA_TYPES.leave:
-      return { kind: 'leave', ...openStatement(envelope, payloadType, decodeLeave) }
+      return { kind: 'leave', ...openStatement(envelope, payloadType, decodeLeave, check) }
     default:
       throw new VerificationError('wrong-type', `${payloadType} is no statement about a consortium`)
   }

@@ -26,6 +26,7 @@ import {
   rosterDigest,
   rosterFromCharter,
 } from './roster.ts'
+import { SeatKeys, seatEntry } from './seat-keys.ts'
 import { electorateOf, type GovernanceStatement } from './support.ts'
 
 export type MembershipEvent =
@@ -65,6 +66,8 @@ export class Membership {
   readonly charter: Charter
   readonly consortium: Digest
   readonly invitations: Invitations
+  /** The keys that the seats of the roster have stated. */
+  readonly keys: SeatKeys
   readonly #init: MembershipInit
   /** Signed rosters of a charter of version 1, from version 2 on. */
   readonly #signed: { envelope: Uint8Array; roster: Roster }[] = []
@@ -84,6 +87,7 @@ export class Membership {
     this.consortium = opened.consortium
     this.invitations = invitations
     this.#init = init
+    this.keys = new SeatKeys({ seats: () => this.roster().members.map(seatEntry), now: init.now })
   }
 
   /** Skips statements on disk that cannot be read, because a node must open without them. */
@@ -132,8 +136,21 @@ export class Membership {
     return this.#derive().roster
   }
 
-  isMember(peerId: PeerIdString): boolean {
-    return isMember(this.roster(), peerId)
+  /** Whether a seat belongs to the consortium. */
+  isMember(seat: PeerIdString): boolean {
+    return isMember(this.roster(), seat)
+  }
+
+  /** The seat of this node; the peer id of this node while no seat has named its key. */
+  get seat(): PeerIdString {
+    const { peerId } = this.#init.identity
+    return this.keys.seatOf(peerId) ?? peerId
+  }
+
+  /** The seat that a peer stands for, if the seat belongs to the consortium. */
+  seatOfMember(peer: PeerIdString): PeerIdString | undefined {
+    const seat = this.keys.seatOf(peer)
+    return seat !== undefined && this.isMember(seat) ? seat : undefined
   }
 
   /** Whether the roster lists a peer, also one that was revoked. */
@@ -143,7 +160,7 @@ export class Membership {
 
   /** Whether the roster covers statement `seq` of a publisher: earlier statements of a revoked member stay valid. */
   mayPublish(peerId: PeerIdString, seq: number): boolean {
-    return mayPublish(this.roster(), peerId, seq)
+    return mayPublish(this.roster(), peerId, seq) && this.keys.historyOf(peerId).counts(seq)
   }
 
   /** @throws VerificationError `expired` after the end of the roster: members confirm the membership every year. */
@@ -227,7 +244,7 @@ export class Membership {
   /** Whether this node has a vote on a change. */
   mayVoteOn(change: ProposedChange): boolean {
     const { voters } = electorateOf(this.roster(), change)
-    return voters.some(({ peerId }) => peerId === this.#init.identity.peerId)
+    return voters.some(({ peerId }) => peerId === this.seat)
   }
 
   /** Names of the members that have a vote on a change. */
@@ -259,8 +276,13 @@ export class Membership {
    * @returns undefined for a token without a valid invitation.
    */
   charterFor(token: string, from: PeerIdString): Uint8Array[] | undefined {
-    if (!this.isMember(from) && !this.invitations.opensCharter(token)) return undefined
-    return [this.#init.charterEnvelope, ...this.envelopesSince(1), ...this.governanceEnvelopes()]
+    if (this.seatOfMember(from) === undefined && !this.invitations.opensCharter(token)) return undefined
+    return [
+      this.#init.charterEnvelope,
+      ...this.envelopesSince(1),
+      ...this.keys.envelopes(),
+      ...this.governanceEnvelopes(),
+    ]
   }
 
   /** Envelopes of the signed rosters after a version, in order. */
@@ -294,7 +316,7 @@ export class Membership {
   }
 
   async #onRequest(request: MembershipRequest, envelope: Uint8Array): Promise<JoinStatus> {
-    if (this.isMember(request.peerId)) return 'member'
+    if (this.seatOfMember(request.peerId) !== undefined) return 'member'
     if (request.consortium !== this.consortium) return 'refused'
     return this.invitations.onRequest(request, envelope)
   }
@@ -346,7 +368,7 @@ export class Membership {
   }
 
   #reportProposal(id: Digest): void {
-    const { peerId } = this.#init.identity
+    const { seat: peerId } = this
     const found = this.proposals().find((one) => one.id === id)
     if (found?.state !== 'open' || !found.undecided.includes(peerId)) return
     const { change, publisher } = found.proposal
@@ -361,7 +383,7 @@ export class Membership {
       const was = findMember(before, peerId)
       if (was === undefined) this.#init.onEvent({ event: 'member', institution })
       if (revoked !== undefined && was?.revoked === undefined) {
-        const isOwn = peerId === this.#init.identity.peerId
+        const isOwn = peerId === this.seat
         this.#init.onEvent({ event: 'revoked', institution, isOwn })
       }
     }

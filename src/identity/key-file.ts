@@ -11,7 +11,7 @@ import { encodeCanonical } from '../lib/canonical-json.ts'
 import { FormatError, hasErrno, InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { mapDiskErrors, PRIVATE_FILE_MODE, readFileBounded, writeFileAtomic } from '../lib/files.ts'
-import { type Identity, identityFromSecretKey } from './keys.ts'
+import { type Identity, identityFromSecretKey, type PeerIdString } from './keys.ts'
 
 export type Protection = { readonly passphrase: string } | { readonly inTheClear: true }
 
@@ -116,6 +116,12 @@ export async function loadIdentity(path: string, passphrase?: string): Promise<I
   if (!equalBytes(opened.subarray(64), inside))
     throw new FormatError('bad-field', 'key file: its header was changed')
   return checked(identityFromSecretKey(opened.slice(0, 64)), header)
+}
+
+/** Peer id of the key in a key file, as its header states it. Decrypts nothing. @throws FormatError, InputError. */
+export async function readKeyId(path: string): Promise<PeerIdString> {
+  const { peerId } = readHeader(new Fields(parse(await readFileBounded(path, MAX_FILE_BYTES)), 'key file'))
+  return peerId
 }
 
 async function lock(identity: Identity, passphrase: string, logN = DEFAULT_LOG_N): Promise<string> {

@@ -8,6 +8,7 @@ export const MEDIA_TYPES = {
   roster: 'application/vnd.flexmesh.roster.v1+json',
   manifest: 'application/vnd.flexmesh.manifest.v1+json',
   head: 'application/vnd.flexmesh.head.v1+json',
+  keys: 'application/vnd.flexmesh.keys.v1+json',
   withdrawal: 'application/vnd.flexmesh.withdrawal.v1+json',
   proposal: 'application/vnd.flexmesh.proposal.v1+json',
   endorsement: 'application/vnd.flexmesh.endorsement.v1+json',

@@ -47,14 +47,39 @@ export interface Signed<T> {
   readonly signer: PeerIdString
 }
 
+/** The facts about a statement that decide whether its signer may sign for its publisher. */
+export interface SignedPlace {
+  readonly publisher: PeerIdString
+  /** Undefined for a statement outside of the chain, which a key that rules now has to sign. */
+  readonly seq?: number | undefined
+  /** Unix seconds, as the statement states it. */
+  readonly issuedAt: number
+  readonly type: MediaType
+  readonly signer: PeerIdString
+}
+
+/** @throws VerificationError `wrong-signer`, `expired`. */
+export type SignerCheck = (place: SignedPlace) => void
+
+/** The check for a publisher that has stated no other key than its id. */
+export const byPublisher: SignerCheck = ({ publisher, signer }) => {
+  if (publisher === signer) return
+  throw new VerificationError(
+    'wrong-signer',
+    `statement: published by ${publisher} but signed by ${signer}`,
+    { publisher, signer },
+  )
+}
+
 /**
- * Open an envelope that its publisher, and nobody else, has signed.
- * @throws FormatError, VerificationError; `wrong-signer` if the signer is not the publisher.
+ * Open an envelope that has one signature, by a key that may sign for the publisher.
+ * @throws FormatError, VerificationError; `wrong-signer` for another number of signatures, and as `check`.
  */
-export function openStatement<T extends { readonly publisher: PeerIdString }>(
+export function openStatement<T extends Pick<SignedPlace, 'publisher' | 'seq' | 'issuedAt'>>(
   envelope: Uint8Array,
   payloadType: MediaType,
   decode: (payload: Uint8Array) => T,
+  check: SignerCheck = byPublisher,
 ): Signed<T> {
   const { payload, signers } = openEnvelope(envelope, payloadType)
   const [signer, ...others] = signers
@@ -62,13 +87,8 @@ export function openStatement<T extends { readonly publisher: PeerIdString }>(
     throw new VerificationError('wrong-signer', `statement: expected one signer, got ${signers.length}`)
   }
   const value = decode(payload)
-  if (value.publisher !== signer) {
-    throw new VerificationError(
-      'wrong-signer',
-      `statement: published by ${value.publisher} but signed by ${signer}`,
-      { publisher: value.publisher, signer },
-    )
-  }
+  const { publisher, seq, issuedAt } = value
+  check({ publisher, seq, issuedAt, type: payloadType, signer })
   return { value, id: digestOf(payload), signer }
 }
 

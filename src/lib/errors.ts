@@ -26,6 +26,7 @@ export const VERIFICATION_CODES = [
   'weak-key',
   'not-a-member',
   'wrong-signer',
+  'not-committed',
   'wrong-consortium',
   'wrong-digest',
   'wrong-public-model',

@@ -344,6 +344,11 @@ export const LIMITS = {
     unit: 'bytes',
     why: 'keys and groups of 64 witnesses with their comments',
   },
+  delegationLifetime: {
+    value: 730 * DAY_SECONDS,
+    unit: 'seconds',
+    why: 'an institution confirms its node key at least every two years',
+  },
   keptGates: {
     value: 32,
     unit: 'count',

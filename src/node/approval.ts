@@ -72,10 +72,10 @@ function rivalry({ membership }: Parts, { institution, peerId }: MembershipReque
 }
 
 /** Proposed admissions that this node has not answered and that are of no institution that waits here. */
-function openAdmissions({ membership, identity }: Parts, who: string | undefined) {
+function openAdmissions({ membership }: Parts, who: string | undefined) {
   const waiting = membership.invitations.requests()
   return membership.proposals().flatMap(({ id, state, undecided, proposal: { change } }) => {
-    if (state !== 'open' || change.kind !== 'admit' || !undecided.includes(identity.peerId)) return []
+    if (state !== 'open' || change.kind !== 'admit' || !undecided.includes(membership.seat)) return []
     const { institution, peerId } = change
     if (who !== undefined && who !== institution && who !== peerId) return []
     return waiting.some((request) => request.peerId === peerId) ? [] : [{ id, institution }]

@@ -3,7 +3,7 @@
  * in its catalogue. Reading it is in egress-report.ts.
  */
 import { openEnvelope, seal } from '../identity/envelope.ts'
-import type { Identity } from '../identity/keys.ts'
+import type { Identity, PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
 import { fromUtf8, utf8 } from '../lib/bytes.ts'
 import { VerificationError } from '../lib/errors.ts'
@@ -23,6 +23,8 @@ export interface EgressInit {
   /** Folder of the ledger. */
   readonly dir: string
   readonly identity: Identity
+  /** Whether a key is an earlier key of the same node; default: none is. */
+  readonly wasOwnKey?: (key: PeerIdString) => boolean
   readonly catalogue: Catalogue
   /** Unix seconds. */
   readonly now: () => number
@@ -38,7 +40,7 @@ export class NodeEgress {
 
   constructor(init: EgressInit) {
     this.init = init
-    this.signer = egressSigner(init.identity)
+    this.signer = egressSigner(init.identity, init.wasOwnKey)
     this.anchor = egressAnchor(init.catalogue)
   }
 
@@ -104,13 +106,18 @@ function bookOf(journal: EgressJournal, now: () => number, log: Log): EgressBook
   })
 }
 
-export function egressSigner(identity: Identity): EgressSigner {
+/** @param wasOwnKey as in `EgressInit` */
+export function egressSigner(
+  identity: Identity,
+  wasOwnKey: (key: PeerIdString) => boolean = () => false,
+): EgressSigner {
   const types = { head: MEDIA_TYPES.egressHead, summary: MEDIA_TYPES.egressSummary }
   return {
     seal: (kind, payload) => seal(types[kind], payload, [identity]),
     open: (kind, envelope) => {
       const { payload, signers } = openEnvelope(envelope, types[kind])
-      if (signers.length !== 1 || signers[0] !== identity.peerId)
+      const [signer = '', ...others] = signers
+      if (others.length > 0 || (signer !== identity.peerId && !wasOwnKey(signer)))
         throw new VerificationError('wrong-signer', `expected the signature of ${identity.peerId}`)
       return payload
     },

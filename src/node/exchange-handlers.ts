@@ -7,29 +7,40 @@ import { ingest } from '../pipeline.ts'
 import type { Log } from '../telemetry/log.ts'
 import { rememberAddresses } from './address-book.ts'
 import type { LastSeen } from './last-seen.ts'
+import type { SyncWatch } from './sync-watch.ts'
 
-export function exchangeHandlers(parts: Parts, lastSeen: LastSeen, log: Log): ExchangeHandlers {
+export function exchangeHandlers(
+  parts: Parts,
+  lastSeen: LastSeen,
+  watch: SyncWatch,
+  log: Log,
+): ExchangeHandlers {
   const { membership, statements, queue, catalogue, claims, logs, witness } = parts
   const publicFiles = new Set(membership.charter.publicModel.files.map(({ sha256 }) => sha256))
-  /** Members that have told everything that they hold since this node started. */
-  const told = new Set<string>()
   return {
-    isMember: (peer) => membership.isMember(peer),
+    isMember: (peer) => membership.seatOfMember(peer) !== undefined,
     guestsOpen: () => membership.guestsOpen(),
-    isRevoked: (peer) => membership.isListed(peer) && !membership.isMember(peer),
+    isRevoked: (peer) => {
+      const seat = membership.keys.seatOf(peer)
+      return seat !== undefined && membership.isListed(seat) && !membership.isMember(seat)
+    },
     rostersSince: ({ rosterVersion, governance }) => [
       ...membership.envelopesSince(rosterVersion),
       ...(governance === membership.governanceDigest() ? [] : membership.governanceEnvelopes().reverse()),
     ],
     charterFor: (token, from) =>
-      membership.isMember(from) || membership.invitations.isOpen(token)
+      membership.seatOfMember(from) !== undefined || membership.invitations.isOpen(token)
         ? membership.charterFor(token, from)
         : undefined,
     onMembershipRequest: (envelope) => membership.onRequest(envelope),
     wanted: () => statements.request(),
-    statementsSince: (request) => statements.since(request),
+    statementsSince: async function* (request) {
+      const seq = statements.ownSeq()
+      yield* statements.since(request)
+      watch.sent(seq) // The answer was read to its end.
+    },
     isAhead: (request, from) => {
-      if (membership.isMember(from)) claims.claim(from, statements.claimedOwnSeq(request))
+      if (membership.seatOfMember(from) !== undefined) claims.claim(from, statements.claimedOwnSeq(request))
       return statements.isAhead(request)
     },
     onStatement: (envelope) => ingest(parts, envelope),
@@ -48,14 +59,15 @@ export function exchangeHandlers(parts: Parts, lastSeen: LastSeen, log: Log): Ex
     },
     onSynced: (peer, addresses, isComplete) => {
       log.debug(`synced with ${peer}`)
+      const seat = membership.seatOfMember(peer)
       lastSeen
-        .remember(peer)
+        .remember(seat ?? peer)
         .catch((error: unknown) => log.warn('when a member was seen last was not written', error))
-      if (isComplete && membership.isMember(peer)) {
-        told.add(peer)
-        confirm(parts, told.size, log).catch((error: unknown) =>
-          log.warn('that this home has caught up was not written', error),
-        )
+      if (isComplete && seat !== undefined) {
+        watch.told(seat)
+        confirm(parts, watch.tellers, log)
+          .catch((error: unknown) => log.warn('that this home has caught up was not written', error))
+          .finally(() => watch.wake())
       }
       queue.retry()
       parts.requestCosignatures()
@@ -67,7 +79,7 @@ export function exchangeHandlers(parts: Parts, lastSeen: LastSeen, log: Log): Ex
     checkpointsSince: (known) => logs.notes.newsFor(known),
     knownCheckpoints: () => logs.notes.known(),
     onCheckpoint: (news) => logs.onNews(news),
-    mayRead: (peer, digest) => membership.isMember(peer) || publicFiles.has(digest),
+    mayRead: (peer, digest) => membership.seatOfMember(peer) !== undefined || publicFiles.has(digest),
   }
 }
 

@@ -11,6 +11,7 @@ import { type Charter, publicModelDigest, sealCharter } from '../consortium/char
 import { institutionName } from '../consortium/member.ts'
 import { MAJORITY_RULES, type Rules } from '../consortium/rules.ts'
 import { readDocuments } from '../data/readers.ts'
+import { openOrCreateInstitutionKey } from '../identity/institution-key.ts'
 import { loadIdentity, type Protection, saveIdentity } from '../identity/key-file.ts'
 import { createIdentity, type Identity } from '../identity/keys.ts'
 import { InputError } from '../lib/errors.ts'
@@ -22,6 +23,7 @@ import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'
 import { claimHome, homePaths, loadSettings, type Settings, saveSettings } from '../store/home.ts'
 import { checkListenAddress } from './listen-address.ts'
+import { institutionFileOf, saveInstitutionFile } from './node-key.ts'
 
 /** Multiaddrs on which a new node listens unless told otherwise. */
 export const DEFAULT_LISTEN = ['/ip4/0.0.0.0/tcp/4001']
@@ -29,17 +31,48 @@ export const DEFAULT_LISTEN = ['/ip4/0.0.0.0/tcp/4001']
 /**
  * Create a home folder, a key in it and the settings. The key comes last, so that an attempt that failed can be
  * repeated.
+ * @param outside where the institution key lies; default: the key of the home is the institution key
+ * @returns the institution key
  * @throws InputError `exists`, `permissions`; `usage` for settings that no node could use or a short passphrase.
  */
-export async function initHome(root: string, settings: Settings, protection: Protection): Promise<Identity> {
+export async function initHome(
+  root: string,
+  settings: Settings,
+  protection: Protection,
+  outside?: OutsideKey,
+): Promise<Identity> {
   const paths = homePaths(root)
   for (const address of settings.listen) checkListenAddress(address)
   const institution = institutionName(settings.institution)
   await claimHome(paths)
   const identity = createIdentity()
   await saveSettings(paths, { ...settings, institution })
+  if (outside !== undefined) {
+    const { key } = await openOrCreateInstitutionKey(outside.file, outside.protection)
+    await saveInstitutionFile(paths, outside.file)
+    await saveIdentity(paths.key, identity, protection)
+    return key
+  }
   await saveIdentity(paths.key, identity, protection)
   return identity
+}
+
+/** An institution key that lies outside of the home. */
+export interface OutsideKey {
+  /** Is created, with the key after it, if it does not exist. */
+  readonly file: string
+  readonly protection: Protection
+}
+
+/**
+ * The key with which an institution founds or joins: the one outside of the home, or that of the home.
+ * @throws as `loadIdentity`.
+ */
+export async function foundingKey({ home, passphrase, institutionPassphrase }: SetupInit): Promise<Identity> {
+  const paths = homePaths(home)
+  const file = await institutionFileOf(paths)
+  if (file === undefined) return loadIdentity(paths.key, passphrase)
+  return loadIdentity(file, institutionPassphrase ?? passphrase)
 }
 
 /** Choose other addresses to listen on, from the next start of the node on. @throws InputError `usage`, `no-home`. */
@@ -67,6 +100,8 @@ export async function changeMaxEpsilon(home: string, epsilonMicro: number | unde
 export interface SetupInit {
   readonly home: string
   readonly passphrase?: string
+  /** Passphrase of an institution key that lies outside of the home; default: `passphrase`. */
+  readonly institutionPassphrase?: string | undefined
   /** Unix seconds. */
   readonly now: () => number
 }
@@ -97,7 +132,7 @@ export async function createConsortium(init: SetupInit, founding: FoundingInit):
   // An edited settings.json or a name that nobody may show would make a charter that no node opens.
   const institution = institutionName(settings.institution)
   const name = consortiumName(founding.name)
-  const identity = await loadIdentity(paths.key, init.passphrase)
+  const identity = await foundingKey(init)
   await checkFolder(modelDir)
   const replay = founding.replay ?? (await replayOf(modelDir))
   const replayFile = { role: 'replay' as const, name: replayName(replay), path: replay }

@@ -5,8 +5,10 @@
 import { type Charter, openCharter, type PublicModelRef } from '../consortium/charter.ts'
 import { Governance, openGovernanceStatement } from '../consortium/governance.ts'
 import type { Invite } from '../consortium/invite.ts'
+import { openKeys } from '../consortium/keys-statement.ts'
 import type { JoinStatus } from '../consortium/membership-request.ts'
 import { isMember, openRoster, type Roster, rosterFromCharter } from '../consortium/roster.ts'
+import { SeatKeys } from '../consortium/seat-keys.ts'
 import type { Exchange } from '../exchange/exchange.ts'
 import { readEnvelope } from '../identity/envelope.ts'
 import type { PeerIdString } from '../identity/keys.ts'
@@ -14,6 +16,7 @@ import { MEDIA_TYPES } from '../identity/media-types.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { ExchangeError, FormatError, VerificationError } from '../lib/errors.ts'
 import { pause } from '../lib/pause.ts'
+import { signerCheck } from '../statements/signers.ts'
 
 export type JoinEvent =
   | { readonly stage: 'charter'; readonly name: string }
@@ -77,14 +80,16 @@ export class Guest {
   }
 
   /**
-   * Ask for membership until a founder has approved. Once the request has arrived, the inviter may be out of reach for
+   * Ask for membership until a founder has approved. Returns whether the inviter took the key for that of a member at
+   * once: the institution may have rotated its key, so that the roster lists an older one. Once the request has arrived, the inviter may be out of reach for
    * any time.
    * @param onWaiting called once, when the request has arrived and is not approved yet.
    * @throws ExchangeError `refused`, `aborted`; the error of the first request.
    */
-  async awaitApproval(request: Uint8Array, onWaiting: () => Promise<void>): Promise<void> {
+  async awaitApproval(request: Uint8Array, onWaiting: () => Promise<void>): Promise<boolean> {
     const { onEvent, signal, pollMs } = this.#init
     let status = await this.#askMembership(request)
+    const wasMember = status === 'member'
     if (status === 'pending') {
       await onWaiting()
       onEvent({ stage: 'waiting' })
@@ -99,6 +104,7 @@ export class Guest {
         'the invitation was used, has expired or was cancelled, or a founder rejected the request; ask for a new invitation',
       )
     }
+    return wasMember
   }
 
   /** Repeat a request to the inviter as long as it is out of reach. */
@@ -126,9 +132,10 @@ export class Guest {
   /**
    * The signed rosters after the charter's, each checked against the one before it, and the statements from which the
    * present roster follows.
-   * @throws VerificationError `not-a-member` if that roster does not list `self`.
+   * @param wasMember as `awaitApproval` returns it
+   * @throws VerificationError `not-a-member` if that roster does not list `self`, unless it was a member before.
    */
-  async fetchRosters(charter: Charter, self: PeerIdString): Promise<FetchedRosters> {
+  async fetchRosters(charter: Charter, self: PeerIdString, wasMember: boolean): Promise<FetchedRosters> {
     const { exchange, invite, inviter, signal } = this.#init
     const [, ...envelopes] = await this.#untilItAnswers(() =>
       exchange.requestCharter(inviter, invite.token, signal),
@@ -136,6 +143,8 @@ export class Guest {
     let base: Roster = rosterFromCharter(charter, invite.consortium)
     const rosters: Uint8Array[] = []
     const governance = new Governance()
+    const keys = new SeatKeys({ seats: () => [], now: () => 0 })
+    const check = signerCheck(keys, () => Number.POSITIVE_INFINITY)
     const kept: { id: Digest; envelope: Uint8Array }[] = []
     for (const envelope of envelopes) {
       if (readEnvelope(envelope).payloadType === MEDIA_TYPES.roster) {
@@ -143,16 +152,31 @@ export class Guest {
         rosters.push(envelope)
         continue
       }
-      const statement = openGovernanceStatement(envelope)
+      if (readEnvelope(envelope).payloadType === MEDIA_TYPES.keys) {
+        this.#recordKeys(keys, envelope)
+        continue
+      }
+      const statement = openGovernanceStatement(envelope, check)
       if (statement.value.consortium !== invite.consortium)
         throw new VerificationError('wrong-consortium', `${inviter} sent a statement of another consortium`)
       governance.add(statement, envelope)
       kept.push({ id: statement.id, envelope })
     }
-    if (!isMember(governance.derive(base).roster, self)) {
+    if (!wasMember && !isMember(governance.derive(base).roster, self)) {
       throw new VerificationError('not-a-member', `the roster that ${inviter} sent does not list this node`)
     }
     return { rosters, governance: kept }
+  }
+
+  /** Skips the keys of a seat that the members restored: the node verifies them with the whole log, once it syncs. */
+  #recordKeys(keys: SeatKeys, envelope: Uint8Array): void {
+    try {
+      const { value } = openKeys(envelope)
+      keys.historyOf(value.publisher).checkChange(value)
+      keys.record(value.publisher, value, envelope)
+    } catch (error) {
+      if (!(error instanceof VerificationError && error.code === 'wrong-signer')) throw error
+    }
   }
 }
 

@@ -1,5 +1,7 @@
 /** The settings with which a node is opened. Types only. */
 import type { AcceptancePolicy } from '../acceptance/policy.ts'
+import type { Membership } from '../consortium/membership.ts'
+import type { Identity } from '../identity/keys.ts'
 import type { WeightChoice } from '../inference/weight-format.ts'
 import type { RouterChoice } from '../model/gates.ts'
 import type { Encrypter } from '../network/transport.ts'
@@ -14,6 +16,11 @@ export interface NodeInit {
   /** Run long computations in threads, whose engine this chooses; default: in the calling thread. */
   readonly jobThreads?: EngineChoice
   readonly passphrase?: string
+  /**
+   * Chooses another key than that of the home, such as the institution key, for this run of the node.
+   * @param home the key of the home
+   */
+  readonly actAs?: (membership: Membership, home: Identity) => Promise<Identity>
   /** The command that opens the node, for messages of other processes that find the home in use. */
   readonly command?: string
   readonly policy?: AcceptancePolicy

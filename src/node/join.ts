@@ -12,7 +12,6 @@ import { institutionName } from '../consortium/member.ts'
 import { sealMembershipRequest } from '../consortium/membership-request.ts'
 import { Exchange } from '../exchange/exchange.ts'
 import type { ExchangeHandlers } from '../exchange/handlers.ts'
-import { loadIdentity } from '../identity/key-file.ts'
 import type { PeerIdString } from '../identity/keys.ts'
 import { NO_STATEMENT } from '../identity/statement.ts'
 import { equalBytes } from '../lib/bytes.ts'
@@ -29,7 +28,7 @@ import { SILENT } from '../telemetry/log.ts'
 import { STATUS } from '../transparency/witness-rules.ts'
 import { removeApplication, saveApplication } from './application.ts'
 import { openForeignEgress } from './egress.ts'
-import type { SetupInit } from './found.ts'
+import { foundingKey, type SetupInit } from './found.ts'
 import { connectAny, Guest, type JoinEvent } from './guest.ts'
 
 /** Time between two requests while a founder has not approved, ms. */
@@ -58,7 +57,7 @@ export async function joinConsortium(
   const paths = homePaths(init.home)
   const settings = await loadSettings(paths)
   const institution = institutionName(settings.institution)
-  const identity = await loadIdentity(paths.key, init.passphrase)
+  const identity = await foundingKey(init)
   const invite = decodeInvite(inviteText)
   if (invite.expiresAt < init.now()) {
     throw new InputError('usage', 'invitation: it has expired; ask for a new one')
@@ -103,10 +102,10 @@ export async function joinConsortium(
     const { consortium, token } = invite
     const { peerId } = identity
     const request = { consortium, institution, peerId, token, issuedAt: init.now() }
-    await guest.awaitApproval(sealMembershipRequest(request, identity), () =>
+    const wasMember = await guest.awaitApproval(sealMembershipRequest(request, identity), () =>
       saveApplication(paths, charter.name),
     )
-    const { rosters, governance } = await guest.fetchRosters(charter, peerId)
+    const { rosters, governance } = await guest.fetchRosters(charter, peerId, wasMember)
     await withCatalogue(paths.root, signal, async (catalogue) => {
       await checkNoMembership(catalogue, init.home)
       // Before the membership, because a member without these addresses finds nobody and cannot join again.

@@ -38,14 +38,15 @@ export async function connect(
   const named = checkAddress(address)
   const check = (peerId: PeerIdString): void => {
     if (peerId === self) throw new InputError('usage', `${address} is the address of this node`)
-    if (membership.isMember(peerId)) return
+    if (membership.seatOfMember(peerId) !== undefined) return
     throw new InputError('not-a-member', `${peerId} is not a member; "flexmesh members" lists the members`)
   }
   if (named !== undefined) check(named)
   const contact = await tried(dial, address, named, signal)
   check(contact.peerId)
   await keep(paths, named === undefined ? `${address}/p2p/${contact.peerId}` : address)
-  return { institution: membership.institutionOf(contact.peerId), ...contact }
+  const seat = membership.seatOfMember(contact.peerId) ?? contact.peerId
+  return { institution: membership.institutionOf(seat), ...contact }
 }
 
 async function tried(

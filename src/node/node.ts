@@ -21,6 +21,7 @@ import type { ProposedChange } from '../consortium/change.ts'
 import type { Charter } from '../consortium/charter.ts'
 import type { Answer } from '../consortium/endorsement.ts'
 import type { ProposalState } from '../consortium/governance.ts'
+import type { KeysStatement } from '../consortium/keys-statement.ts'
 import type { RevocationReason } from '../consortium/member.ts'
 import { Membership } from '../consortium/membership.ts'
 import { PromptEncoder } from '../data/prompt-encoder.ts'
@@ -38,7 +39,13 @@ import type { Derivation } from '../owner/pack-training.ts'
 import { finishForgetting } from '../owner/private-data.ts'
 import { type PublishRequest, type ReleaseSummary, summarizeRelease } from '../owner/release.ts'
 import { Trainings } from '../owner/trainings.ts'
-import { isBehind, mustCatchUp, type Publication, type PublishOptions } from '../pipeline/before-signing.ts'
+import {
+  checkCaughtUp,
+  isBehind,
+  mustCatchUp,
+  type Publication,
+  type PublishOptions,
+} from '../pipeline/before-signing.ts'
 import { spreadNews } from '../pipeline/forks.ts'
 import { packagesOf, unjudged } from '../pipeline/judging.ts'
 import { answer, leave, propose } from '../pipeline/own-decisions.ts'
@@ -46,6 +53,7 @@ import { announce } from '../pipeline/own-log.ts'
 import { OwnLogClaims } from '../pipeline/own-log-claims.ts'
 import type { Parts } from '../pipeline/parts.ts'
 import { answerWithdrawals } from '../pipeline/receipts.ts'
+import { type NextKeys, stateKeys } from '../pipeline/state-keys.ts'
 import {
   ingest,
   prepare,
@@ -81,10 +89,12 @@ import { inviteAddresses } from './invite-addresses.ts'
 import { LastSeen } from './last-seen.ts'
 import { checkListenAddress } from './listen-address.ts'
 import { connect, type MemberContact } from './moved-member.ts'
+import { checkNoPendingKey } from './node-key.ts'
 import { reconsider, refuse } from './operator.ts'
 import { outcomesOf, type PackageReport, packageReports, standingPackages } from './packages.ts'
 import { repairPublicModel } from './public-model-damage.ts'
 import { restore } from './restore.ts'
+import { SyncWatch } from './sync-watch.ts'
 import { requeueValid } from './validity.ts'
 import { verifierOf } from './verification.ts'
 import { WithdrawalReminders } from './withdrawal-reminders.ts'
@@ -143,6 +153,8 @@ export class FlexMeshNode {
   readonly #failure = Promise.withResolvers<never>()
   readonly #stopping = new AbortController()
   readonly #threads: JobThreads | undefined
+  /** What members have told and received since the node started. */
+  readonly #watch = new SyncWatch()
   readonly #consentWarnings = new ConsentWarnings()
   readonly #withdrawalReminders = new WithdrawalReminders()
   #exchange: Exchange | undefined
@@ -175,6 +187,7 @@ export class FlexMeshNode {
     this.egress = new NodeEgress({
       dir: this.paths.egress,
       identity,
+      wasOwnKey: (key) => membership.keys.seatEverOf(key) === membership.seat,
       catalogue,
       now,
       log: log.scope('egress'),
@@ -254,7 +267,7 @@ export class FlexMeshNode {
         now,
         onEvent,
         onFinal: (publisher) => {
-          if (publisher === identity.peerId) this.#cosigning?.spread()
+          if (publisher === membership.seat) this.#cosigning?.spread()
           else if (policy.requireFinal) this.#parts.queue.retry()
         },
       }),
@@ -285,6 +298,7 @@ export class FlexMeshNode {
       news: { isPending: false },
       sendHead: async (head) => this.#exchange?.announce(head),
       requestCosignatures: () => this.#cosigning?.request(),
+      disconnect: async (peer) => this.#exchange?.disconnect(peer),
       log: log.scope('pipeline'),
       onEvent,
       now,
@@ -315,7 +329,7 @@ export class FlexMeshNode {
     // Before the key: whoever finds the home in use should not be asked for a passphrase.
     const catalogue = await Catalogue.open(paths.root, init.command)
     try {
-      const identity = await loadIdentity(paths.key, init.passphrase)
+      const home = await loadIdentity(paths.key, init.passphrase)
       const charterEnvelope = await catalogue.get('rosters', rosterKey(0))
       if (charterEnvelope === undefined) {
         const applied = await loadApplication(paths)
@@ -327,8 +341,15 @@ export class FlexMeshNode {
         )
       }
       const onEvent = init.onEvent ?? (() => undefined)
-      const membership = await Membership.open({ identity, catalogue, charterEnvelope, now, onEvent })
-      const statements = await StatementLog.open({ identity, catalogue, membership, now })
+      const openBooks = async (identity: Identity) => {
+        const membership = await Membership.open({ identity, catalogue, charterEnvelope, now, onEvent })
+        const statements = await StatementLog.open({ identity, catalogue, membership, now })
+        return { identity, membership, statements }
+      }
+      let books = await openBooks(home)
+      if (init.actAs === undefined) await checkNoPendingKey(paths, books.membership)
+      else books = await openBooks(await init.actAs(books.membership, home))
+      const { identity, membership, statements } = books
       const blobs = await BlobStore.open(paths.root)
       await repairPublicModel(catalogue, blobs, paths.publicModel, membership.charter.publicModel.files)
       const publicModel = await loadPublicModel(paths.publicModel)
@@ -367,7 +388,7 @@ export class FlexMeshNode {
     const egress = await this.egress.start()
     await answerWithdrawals(this.#parts)
     const exchange = new Exchange(
-      { blobs: this.blobs, handlers: exchangeHandlers(this.#parts, this.#lastSeen, log) },
+      { blobs: this.blobs, handlers: exchangeHandlers(this.#parts, this.#lastSeen, this.#watch, log) },
       {
         identity: this.identity,
         consortium: this.consortium,
@@ -420,7 +441,7 @@ export class FlexMeshNode {
   #warnOfEndingConsent(): void {
     const own = this.accepted
       .manifests()
-      .filter(({ manifest }) => manifest.publisher === this.identity.peerId)
+      .filter(({ manifest }) => manifest.publisher === this.membership.seat)
     for (const ending of this.#consentWarnings.due(own, this.now())) {
       this.#init.onEvent?.({ event: 'consent-ending', ...ending })
     }
@@ -462,7 +483,7 @@ export class FlexMeshNode {
   #usable(): readonly AcceptedExpert[] {
     const all = this.accepted.list()
     if (this.#parts === undefined || !isBehind(this.#parts)) return all
-    return all.filter(({ peerId }) => peerId === this.identity.peerId)
+    return all.filter(({ peerId }) => peerId === this.membership.seat)
   }
 
   get charter(): Charter {
@@ -488,8 +509,10 @@ export class FlexMeshNode {
     return this.#exchange?.addresses() ?? []
   }
 
+  /** The seats of the connected members. */
   connectedMembers(): string[] {
-    return this.#exchange?.connectedMembers() ?? []
+    const peers = this.#exchange?.connectedMembers() ?? []
+    return [...new Set(peers.map((peer) => this.membership.keys.seatOf(peer) ?? peer))]
   }
 
   /** See `connect` of moved-member.ts. */
@@ -577,7 +600,7 @@ export class FlexMeshNode {
     const member = this.membership.findByName(who)
     if (member === undefined) throw new InputError('not-found', `${who} is not a member`)
     const { peerId: seat } = member
-    if (seat === this.identity.peerId)
+    if (seat === this.membership.seat)
       throw new InputError(
         'usage',
         'an institution does not revoke itself; "flexmesh leave" ends its membership',
@@ -602,6 +625,37 @@ export class FlexMeshNode {
   /** Sign a new head and announce it to connected members. */
   announce(): Promise<void> {
     return announce(this.#parts)
+  }
+
+  /** Number of other institutions that belong to the consortium. */
+  get otherMembers(): number {
+    const { members } = this.membership.roster()
+    return members.filter(({ peerId, revoked }) => revoked === undefined && peerId !== this.membership.seat)
+      .length
+  }
+
+  /** Number of our own latest statement that this node holds; 0 without statements. */
+  get lastOwnSeq(): number {
+    return this.#parts.statements.ownSeq()
+  }
+
+  /**
+   * Resolves once `count` members have told everything that they hold, and this home holds what they know of it.
+   * @throws the reason of the signal.
+   */
+  untilCaughtUp(count: number, signal: AbortSignal): Promise<void> {
+    return this.#watch.until(() => this.#watch.tellers >= count && !mustCatchUp(this.#parts), signal)
+  }
+
+  /** Resolves once some member has received our own statement `seq`. @throws the reason of the signal. */
+  untilSent(seq: number, signal: AbortSignal): Promise<void> {
+    return this.#watch.untilSent(seq, signal)
+  }
+
+  /** See `stateKeys` of pipeline/state-keys.ts. */
+  stateKeys(keys: NextKeys): Promise<KeysStatement> {
+    checkCaughtUp(this.#parts)
+    return stateKeys(this.#parts, keys)
   }
 
   /** See `ingest` of pipeline.ts. */
@@ -636,7 +690,7 @@ export class FlexMeshNode {
   #summary({ manifest, replaces }: Publication): ReleaseSummary {
     const recipients = this.membership
       .roster()
-      .members.filter(({ peerId, revoked }) => peerId !== this.identity.peerId && revoked === undefined)
+      .members.filter(({ peerId, revoked }) => peerId !== this.membership.seat && revoked === undefined)
       .map(({ institution }) => institution)
     return summarizeRelease(manifest, recipients, replaces)
   }

@@ -39,7 +39,7 @@ export async function reconsider(parts: Parts, name: string): Promise<Digest[]> 
   const packages = await findUnjudged(parts, name, queuedIds(parts))
   for (const { id } of await parts.verdicts.find(name, 'refused')) {
     const envelope = await parts.statements.envelope(id)
-    if (envelope !== undefined) packages.push(openManifest(envelope)) // Otherwise it became no statement.
+    if (envelope !== undefined) packages.push(openManifest(envelope, parts.statements.signers)) // Otherwise it became no statement.
   }
   if (packages.length === 0)
     throw new InputError('not-found', `no refused or waiting package matches "${name}"`)

@@ -143,7 +143,7 @@ async function reportOf(parts: Parts, id: Digest, known: Known): Promise<Package
     ...known,
     state: stateOf(parts, known),
     ...(publisher === undefined ? {} : { institution: parts.membership.institutionOf(publisher) }),
-    isOwn: publisher === parts.identity.peerId,
+    isOwn: publisher === parts.membership.seat,
     ...(expert === undefined ? {} : { expert }),
     ...(manifest === undefined ? {} : factsOf(manifest)),
     ...(manifest === undefined || isFinal(parts, manifest) || verdict?.outcome !== 'accepted'

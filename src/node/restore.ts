@@ -57,9 +57,9 @@ export async function restore(parts: Parts): Promise<void> {
     if (accepted.isWithdrawn(logged.manifest.publisher, logged.id)) withdrawn.push(logged)
     else if (!parts.standing.add(logged)) {
       // An earlier version had no places, and only this node may have the file.
-      const isOwn = logged.manifest.publisher === parts.identity.peerId
+      const isOwn = logged.manifest.publisher === parts.membership.seat
       if (isOwn || verdict?.outcome === 'accepted') kept.push(logged)
-    } else if (isOfOtherPolicy(verdict, logged, { policy: parts.policy, self: parts.identity.peerId })) {
+    } else if (isOfOtherPolicy(verdict, logged, { policy: parts.policy, self: parts.membership.seat })) {
       standing.push({ logged, verdict: undefined })
     } else if (verdict === undefined || verdict.outcome === 'accepted') {
       const unended = await verdicts.unendedJudgings(logged.id)
@@ -119,7 +119,7 @@ async function restoreOther(parts: Parts, id: Digest, envelope: Uint8Array): Pro
       if (statement !== undefined) restoreChained(parts, statement)
       return
     }
-    const { withdrawal } = openWithdrawal(envelope)
+    const { withdrawal } = openWithdrawal(envelope, parts.statements.signers)
     const { publisher, manifests, reason } = withdrawal
     parts.accepted.rememberWithdrawal(publisher, manifests, reason)
     parts.ledger.addWithdrawal({ ...withdrawal, id })
@@ -139,7 +139,7 @@ async function restorePackage(
   const { accepted, blobs } = parts
   let opened: ManifestStatement
   try {
-    opened = { kind: 'manifest', ...openManifest(envelope), envelope }
+    opened = { kind: 'manifest', ...openManifest(envelope, parts.statements.signers), envelope }
   } catch (error) {
     if (!isRefusal(error)) throw error
     // Even our own log may hold a statement that we did not sign, if somebody changed the disk.

@@ -38,5 +38,7 @@ export async function requeueValid(parts: Parts): Promise<void> {
 
 async function logged(parts: Parts, { id }: Verdict): Promise<ManifestStatement | undefined> {
   const envelope = await parts.statements.envelope(id)
-  return envelope === undefined ? undefined : { kind: 'manifest', ...openManifest(envelope), envelope }
+  return envelope === undefined
+    ? undefined
+    : { kind: 'manifest', ...openManifest(envelope, parts.statements.signers), envelope }
 }

@@ -54,7 +54,7 @@ export async function withdrawalReports(
     reports.push({
       id,
       institution: parts.membership.institutionOf(publisher),
-      isOwn: publisher === parts.identity.peerId,
+      isOwn: publisher === parts.membership.seat,
       reason,
       issuedAt,
       packages,
@@ -78,7 +78,7 @@ async function packagesIn(
 }
 
 async function answersOf(
-  { ledger, membership, identity }: Parts,
+  { ledger, membership }: Parts,
   withdrawal: KnownWithdrawal,
   { connected, lastSeen }: Parameters<typeof withdrawalReports>[1],
 ): Promise<MemberAnswer[]> {
@@ -91,7 +91,7 @@ async function answersOf(
     members.push({
       institution,
       peerId,
-      isSelf: peerId === identity.peerId,
+      isSelf: peerId === membership.seat,
       state: latest === undefined ? 'waiting' : stateOf(latest.answer),
       isConnected: connected.has(peerId),
       ...(lastSeenAt === undefined ? {} : { lastSeenAt }),

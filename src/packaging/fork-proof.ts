@@ -3,6 +3,7 @@
  * about logs and rosters.
  */
 import type { PeerIdString } from '../identity/keys.ts'
+import type { SignerCheck } from '../identity/statement.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { VerificationError } from '../lib/errors.ts'
 import type { Fork, ForkEnvelopes } from '../statements/fork.ts'
@@ -17,11 +18,12 @@ interface Claims {
 }
 
 /**
+ * @param check whether a signer may sign for the publisher; default: only the publisher's own key may
  * @throws FormatError, VerificationError of an envelope that cannot be opened; `wrong-type` for an envelope that belongs
  * to no log; `wrong-consortium`; `replayed` if the two envelopes do not contradict each other.
  */
-export function openForkProof(envelopes: ForkEnvelopes, consortium: Digest): Fork {
-  const [first, second] = envelopes.map(claimsOf) as [Claims, Claims]
+export function openForkProof(envelopes: ForkEnvelopes, consortium: Digest, check?: SignerCheck): Fork {
+  const [first, second] = envelopes.map((envelope) => claimsOf(envelope, check)) as [Claims, Claims]
   for (const claims of [first, second]) {
     if (claims.consortium !== consortium) {
       throw new VerificationError('wrong-consortium', `fork: made for consortium ${claims.consortium}`)
@@ -34,8 +36,8 @@ export function openForkProof(envelopes: ForkEnvelopes, consortium: Digest): For
   return { publisher: first.publisher, envelopes }
 }
 
-function claimsOf(envelope: Uint8Array): Claims {
-  const statement = openStatementOfAnyKind(envelope)
+function claimsOf(envelope: Uint8Array, check: SignerCheck | undefined): Claims {
+  const statement = openStatementOfAnyKind(envelope, check)
   switch (statement.kind) {
     case 'manifest':
       return linkClaims(statement.manifest, statement.id)

@@ -12,6 +12,7 @@ import {
   readChainLink,
   readLabel,
   readValidity,
+  type SignerCheck,
 } from '../identity/statement.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { decodeCanonical, encodeCanonical, type JsonObject, type JsonValue } from '../lib/canonical-json.ts'
@@ -124,11 +125,14 @@ export function decodeManifest(bytes: Uint8Array): Manifest {
 }
 
 /**
- * Open an envelope that the publisher, and nobody else, has signed.
+ * Open an envelope that has one signature, by a key that may sign for the publisher.
  * @throws FormatError, VerificationError.
  */
-export function openManifest(envelope: Uint8Array): { manifest: Manifest; id: Digest; signer: string } {
-  const { value, id, signer } = openStatement(envelope, MEDIA_TYPES.manifest, decodeManifest)
+export function openManifest(
+  envelope: Uint8Array,
+  check?: SignerCheck,
+): { manifest: Manifest; id: Digest; signer: string } {
+  const { value, id, signer } = openStatement(envelope, MEDIA_TYPES.manifest, decodeManifest, check)
   return { manifest: value, id, signer }
 }
 

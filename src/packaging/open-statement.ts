@@ -4,6 +4,7 @@
  */
 import { readEnvelope } from '../identity/envelope.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
+import type { SignerCheck } from '../identity/statement.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { VerificationError } from '../lib/errors.ts'
 import { type Head, openHead } from '../statements/head.ts'
@@ -52,20 +53,23 @@ export type OpenedStatement =
   | HeadStatement
   | FurtherStatement
 
-/** @throws FormatError; VerificationError, `wrong-type` for what members do not exchange as statements. */
-export function openStatementOfAnyKind(envelope: Uint8Array): OpenedStatement {
+/**
+ * @param check whether the signer may sign for the publisher; default: only the publisher's own key may
+ * @throws FormatError; VerificationError, `wrong-type` for what members do not exchange as statements.
+ */
+export function openStatementOfAnyKind(envelope: Uint8Array, check?: SignerCheck): OpenedStatement {
   const { payloadType } = readEnvelope(envelope)
   switch (payloadType) {
     case MEDIA_TYPES.manifest:
-      return { kind: 'manifest', ...openManifest(envelope), envelope }
+      return { kind: 'manifest', ...openManifest(envelope, check), envelope }
     case MEDIA_TYPES.withdrawal:
-      return { kind: 'withdrawal', ...openWithdrawal(envelope), envelope }
+      return { kind: 'withdrawal', ...openWithdrawal(envelope, check), envelope }
     case MEDIA_TYPES.roster:
       return { kind: 'roster', envelope }
     case MEDIA_TYPES.head:
-      return { kind: 'head', head: openHead(envelope).head, envelope }
+      return { kind: 'head', head: openHead(envelope, check).head, envelope }
     default: {
-      const statement = openChained(payloadType, envelope)
+      const statement = openChained(payloadType, envelope, check)
       if (statement !== undefined) return { kind: 'chained', statement }
       throw new VerificationError('wrong-type', `no statement has the type ${payloadType}`)
     }

@@ -3,8 +3,9 @@
  */
 import { rm } from 'node:fs/promises'
 import type { Judging } from '../acceptance/package-states.ts'
+import type { NodeScope } from '../consortium/key-history.ts'
 import type { Digest } from '../lib/bytes.ts'
-import { InputError } from '../lib/errors.ts'
+import { InputError, VerificationError } from '../lib/errors.ts'
 import type { Derivation, PackedTraining, PackProgress } from '../owner/pack-training.ts'
 import { describeExpert, type PublishRequest } from '../owner/release.ts'
 import { encodeManifest, type Manifest } from '../packaging/manifest.ts'
@@ -64,6 +65,7 @@ export async function draftOf(
   if (spending !== undefined) await trainings.budget.check(spending.texts, spending.planned, spending.instead)
   membership.checkRosterNotEnded()
   checkNotForked(parts)
+  checkMaySign(parts, 'packages')
   if (publish.alone !== true) checkCaughtUp(parts)
   return { manifest, packed }
 }
@@ -82,9 +84,9 @@ function manifestContext({ membership, now }: Parts): Parameters<typeof describe
  * @param superseded packages that the new one replaces
  * @throws InputError `not-acceptable`: other nodes would let the package wait.
  */
-export function checkPlace({ standing, identity, policy }: Parts, superseded: readonly Digest[]): void {
+export function checkPlace({ standing, membership, policy }: Parts, superseded: readonly Digest[]): void {
   const { maxPackagesPerPublisher: most } = policy
-  if (standing.count(identity.peerId, superseded) < most) return
+  if (standing.count(membership.seat, superseded) < most) return
   throw new InputError(
     'not-acceptable',
     `${most} packages of this node stand, which is the most that others use; withdraw one first`,
@@ -92,19 +94,54 @@ export function checkPlace({ standing, identity, policy }: Parts, superseded: re
 }
 
 /** @throws InputError `not-acceptable`: nobody would use the package. */
-function checkNotForked({ statements, identity }: Parts): void {
-  if (!statements.isForked(identity.peerId)) return
+function checkNotForked({ statements, membership }: Parts): void {
+  if (!statements.isForked(membership.seat)) return
   throw new InputError(
     'not-acceptable',
     'the key of this node has signed two different histories, so no member uses its packages; ask a founder to revoke it, then join again with a new home',
   )
 }
 
+/**
+ * @throws InputError `not-acceptable` if the key of this node may not sign for its seat now, so that every member would
+ * refuse what it signs.
+ */
+export function checkMaySign({ membership, identity, now }: Parts, scope: NodeScope): void {
+  const { seat, keys } = membership
+  try {
+    const seq = Number.POSITIVE_INFINITY
+    keys.historyOf(seat).checkSigner({ seq, signer: identity.peerId, issuedAt: now(), scope })
+  } catch (error) {
+    if (!(error instanceof VerificationError)) throw error
+    const advice =
+      error.code === 'expired'
+        ? 'its node key has ended'
+        : 'the institution has not authorised the key of this home for it'
+    throw new InputError(
+      'not-acceptable',
+      `this node may not sign for ${membership.institutionOf(seat)}: ${advice}; stop the node and run: flexmesh key delegate`,
+      {},
+      error,
+    )
+  }
+}
+
+/** Whether the key of this node may sign for its seat now: see `checkMaySign`. */
+export function maySign(parts: Parts, scope: NodeScope): boolean {
+  try {
+    checkMaySign(parts, scope)
+    return true
+  } catch (error) {
+    if (error instanceof InputError) return false
+    throw error
+  }
+}
+
 /** Whether the home was copied or restored, and none of the other members has been reached since. */
-export function isBehind({ mark, membership, identity }: Parts): boolean {
+export function isBehind({ mark, membership }: Parts): boolean {
   const hasOthers = membership
     .roster()
-    .members.some(({ peerId, revoked }) => peerId !== identity.peerId && revoked === undefined)
+    .members.some(({ peerId, revoked }) => peerId !== membership.seat && revoked === undefined)
   return mark.isCopied && hasOthers
 }
 

@@ -3,6 +3,7 @@
  * statements of these kinds of our own. Does not decide what is signed.
  */
 import { isSameChange } from '../consortium/change.ts'
+import type { KeyChange } from '../consortium/key-history.ts'
 import type { Proposal } from '../consortium/proposal.ts'
 import { seal } from '../identity/envelope.ts'
 import type { ChainLink } from '../identity/statement.ts'
@@ -13,10 +14,11 @@ import {
   type ChainedStatement,
   type ChainedValues,
 } from '../packaging/chained-kinds.ts'
-import { type Change, governanceKey } from '../store/catalogue.ts'
-import { mustCatchUp } from './before-signing.ts'
+import { type Change, governanceKey, placeKey } from '../store/catalogue.ts'
+import { checkMaySign, mustCatchUp } from './before-signing.ts'
 import { receiveGovernance } from './governance.ts'
 import type { Parts } from './parts.ts'
+import { actOnKeys } from './seat-keys.ts'
 
 interface Effect<K extends ChainedKindName> {
   /**
@@ -26,6 +28,8 @@ interface Effect<K extends ChainedKindName> {
   onReceived?(parts: Parts, statement: ChainedStatement<K>): Promise<boolean>
   /** Changes of the catalogue that are written together with a new statement. */
   changes?(statement: ChainedStatement<K>): readonly Change[]
+  /** The keys that a statement states. They rule from the next statement on. */
+  keys?(statement: ChainedStatement<K>): KeyChange
   /** Called once for a new statement, after it was logged. */
   onLogged?(parts: Parts, statement: ChainedStatement<K>): Promise<void>
   /** Called at start for every statement in the logs, in the order of its publisher's chain. */
@@ -58,6 +62,13 @@ const EFFECTS: { readonly [K in ChainedKindName]: Effect<K> } = {
     onLogged: async ({ ledger }, { value, id }) => ledger.addReceipt(value, id),
     onRestored: ({ ledger }, { value, id }) => ledger.addReceipt(value, id),
   },
+  keys: {
+    changes: ({ value: { publisher, seq }, envelope }) => [
+      { table: 'keys', key: placeKey(publisher, seq), value: envelope },
+    ],
+    keys: ({ value }) => value,
+    onLogged: (parts, { value }) => actOnKeys(parts, value),
+  },
 }
 
 /** See `onReceived` of a kind's row. */
@@ -84,6 +95,7 @@ export function logChained<K extends ChainedKindName>(
     id,
     envelope,
     changes: effect.changes?.(statement) ?? [],
+    ...(effect.keys === undefined ? {} : { keys: effect.keys(statement) }),
     ...(isOwn ? { isDraft: true } : {}),
   })
 }
@@ -117,6 +129,7 @@ export async function signChained<K extends ChainedKindName>(
   describe: (link: ChainLink & { consortium: Digest; issuedAt: number }) => ChainedValues[K],
 ): Promise<Digest> {
   const { statements, membership, identity, mark, now } = parts
+  checkMaySign(parts, kind === 'receipt' ? 'packages' : 'governance')
   const link = await statements.next()
   const value = describe({ ...link, consortium: membership.consortium, issuedAt: now() })
   const { encode, mediaType } = CHAINED_KINDS[kind]
@@ -135,15 +148,15 @@ export async function signChained<K extends ChainedKindName>(
  * propose the same at the same time need not agree on one proposal. The one with the smaller id is endorsed.
  */
 async function endorseEqual(parts: Parts, id: Digest, { publisher, change }: Proposal): Promise<void> {
-  const { membership, identity } = parts
-  if (publisher === identity.peerId || mustCatchUp(parts)) return
+  const { membership } = parts
+  if (publisher === membership.seat || mustCatchUp(parts)) return
   await parts.signing.run(async () => {
     const own = membership
       .proposals()
       .filter(({ state, proposal }) => state === 'open' && isSameChange(proposal.change, change))
     const theirs = own.find((one) => one.id === id)
-    const isOurs = own.some((one) => one.proposal.publisher === identity.peerId && one.id > id)
-    if (!isOurs || theirs?.undecided.includes(identity.peerId) !== true) return
+    const isOurs = own.some((one) => one.proposal.publisher === membership.seat && one.id > id)
+    if (!isOurs || theirs?.undecided.includes(membership.seat) !== true) return
     await signChained(parts, 'endorsement', (link) => ({
       ...link,
       rosterVersion: membership.roster().version,

@@ -23,7 +23,7 @@ export async function ingestHead(parts: Parts, head: Head, envelope: Uint8Array)
 export async function ingestFork(parts: Parts, envelopes: ForkEnvelopes): Promise<boolean> {
   const { statements, membership } = parts
   try {
-    const fork = openForkProof(envelopes, membership.consortium)
+    const fork = openForkProof(envelopes, membership.consortium, statements.signers)
     if (!(await statements.keepFork(fork))) return false
     await actOnFork(parts, fork.publisher)
     return true
@@ -35,8 +35,8 @@ export async function ingestFork(parts: Parts, envelopes: ForkEnvelopes): Promis
 
 /** Stop using the packages of a publisher that has forked, and tell people and the other members. */
 export async function actOnFork(parts: Parts, publisher: string): Promise<void> {
-  const { membership, identity, accepted, composer } = parts
-  const isOwn = publisher === identity.peerId
+  const { membership, accepted, composer } = parts
+  const isOwn = publisher === membership.seat
   const institution = membership.institutionOf(publisher)
   parts.onEvent({ event: 'forked', institution, peerId: publisher, isOwn })
   if ((await accepted.dropUncovered()).length > 0) await composer.recompose()

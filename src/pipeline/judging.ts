@@ -168,7 +168,7 @@ export async function fetchFile(
 /** What the checks of one package may depend on, as it is now. */
 export async function acceptanceContext(parts: Parts, opened: OpenedManifest): Promise<AcceptanceContext> {
   const withdrawn = await parts.withdrawnWeights.against(opened)
-  const { membership, statements, accepted, policy, publicModel, identity } = parts
+  const { membership, statements, accepted, policy, publicModel } = parts
   const { digest, tokenizerDigest, config: shape, files } = membership.charter.publicModel
   return {
     consortium: membership.consortium,
@@ -181,17 +181,18 @@ export async function acceptanceContext(parts: Parts, opened: OpenedManifest): P
       weights: publicModel.weights,
     },
     policy,
-    self: identity.peerId,
+    self: membership.seat,
     isWithdrawn: (publisher, id) => accepted.isWithdrawn(publisher, id),
     withdrawnFiles: new Set(withdrawn.map(({ file }) => file)),
+    counts: (publisher, seq) => membership.keys.historyOf(publisher).counts(seq),
     isForked: (publisher) => statements.isForked(publisher),
     now: parts.now(),
   }
 }
 
 /** @throws VerificationError `not-final` if the policy demands finality that the manifest of another member lacks. */
-export function checkFinal({ policy, logs, identity }: Parts, { publisher, seq }: Manifest): void {
-  if (policy.requireFinal !== true || publisher === identity.peerId || seq <= logs.finalSize(publisher))
+export function checkFinal({ policy, logs, membership }: Parts, { publisher, seq }: Manifest): void {
+  if (policy.requireFinal !== true || publisher === membership.seat || seq <= logs.finalSize(publisher))
     return
   throw new VerificationError(
     'not-final',

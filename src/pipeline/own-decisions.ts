@@ -63,10 +63,10 @@ function because({ reason }: ProposalState): string {
 }
 
 async function answerOpen(parts: Parts, found: ProposalState, given: Answer): Promise<ProposalState> {
-  const { membership, identity } = parts
+  const { membership } = parts
   const { id, supporters, rejecters } = found
-  if (supporters.includes(identity.peerId) && given === 'endorse') return found
-  if (supporters.includes(identity.peerId) || rejecters.includes(identity.peerId)) {
+  if (supporters.includes(membership.seat) && given === 'endorse') return found
+  if (supporters.includes(membership.seat) || rejecters.includes(membership.seat)) {
     throw new InputError(
       'usage',
       'this node has answered the proposal already, and its first answer is final',
@@ -88,11 +88,11 @@ async function answerOpen(parts: Parts, found: ProposalState, given: Answer): Pr
  */
 export function leave(parts: Parts, validThroughSeq?: number): Promise<Digest> {
   return decide(parts, async () => {
-    const { membership, identity } = parts
+    const { membership } = parts
     checkMember(parts)
     const others = membership
       .roster()
-      .members.some(({ peerId, revoked }) => peerId !== identity.peerId && revoked === undefined)
+      .members.some(({ peerId, revoked }) => peerId !== membership.seat && revoked === undefined)
     if (!others) throw new InputError('usage', 'the last member cannot leave; delete the home folder instead')
     return signChained(parts, 'leave', (link) => ({
       ...link,
@@ -107,8 +107,8 @@ async function decide<T>(parts: Parts, sign: () => Promise<T>): Promise<T> {
   return parts.signing.run(sign)
 }
 
-function checkMember({ membership, identity }: Parts): void {
-  if (!membership.isMember(identity.peerId))
+function checkMember({ membership }: Parts): void {
+  if (!membership.isMember(membership.seat))
     throw new InputError('not-a-member', 'this node is not a member of its consortium any more')
 }
 

@@ -11,6 +11,7 @@ import { limit } from '../lib/limits.ts'
 import type { ManifestStatement, WithdrawalStatement } from '../packaging/open-statement.ts'
 import { encodeWithdrawal, type Withdrawal } from '../statements/withdrawal.ts'
 import type { KnownWithdrawal } from '../statements/withdrawal-ledger.ts'
+import { checkMaySign } from './before-signing.ts'
 import type { Parts } from './parts.ts'
 import { noteWithdrawal } from './withdrawal-notes.ts'
 
@@ -25,8 +26,8 @@ export async function announce(parts: Parts): Promise<void> {
  * nothing is signed, and no expert of others is used, until the members have told what they hold.
  */
 export async function noticeSetBack(parts: Parts, publisher: string): Promise<void> {
-  const { identity, mark, composer, onEvent } = parts
-  if (publisher !== identity.peerId || mark.isCopied) return
+  const { membership, mark, composer, onEvent } = parts
+  if (publisher !== membership.seat || mark.isCopied) return
   await mark.suspect()
   onEvent({ event: 'set-back' })
   await composer.recompose()
@@ -34,12 +35,12 @@ export async function noticeSetBack(parts: Parts, publisher: string): Promise<vo
 
 /** Our own packages that are not withdrawn, oldest first; those of one name if it is given. */
 export async function ownPackages(parts: Parts, name?: string): Promise<Digest[]> {
-  const { peerId } = parts.identity
+  const { seat } = parts.membership
   const ids: Digest[] = []
-  for await (const { envelope, digest } of parts.statements.of(peerId)) {
+  for await (const { envelope, digest } of parts.statements.of(seat)) {
     const manifest = readLoggedManifest(envelope)
     if (manifest === undefined || (name !== undefined && manifest.expert.name !== name)) continue
-    if (!parts.accepted.isWithdrawn(peerId, digest)) ids.push(digest)
+    if (!parts.accepted.isWithdrawn(seat, digest)) ids.push(digest)
   }
   return ids
 }
@@ -51,6 +52,7 @@ export async function signWithdrawals(
   reason: Withdrawal['reason'],
 ): Promise<void> {
   const most = limit('digestsPerStatement')
+  checkMaySign(parts, 'packages')
   for (let from = 0; from < ids.length; from += most) {
     const withdrawal: Withdrawal = {
       ...(await parts.statements.next()),

@@ -54,6 +54,18 @@ export type PipelineEvent =
   | { readonly event: 'final'; readonly institution: string; readonly size: number }
   /** A publisher has signed checkpoints that contradict each other or its statements. */
   | { readonly event: 'contradiction'; readonly institution: string; readonly peerId: string }
+  | {
+      /** A seat has stated its keys. */
+      readonly event: 'keys'
+      readonly institution: string
+      /** Id of the seat. */
+      readonly peerId: string
+      readonly isOwn: boolean
+      /** Whether the institution key is another one than before. */
+      readonly isRotation: boolean
+      /** The node key that rules now; undefined if only the institution key signs. */
+      readonly node: string | undefined
+    }
 
 export interface FetchOptions {
   readonly signal: AbortSignal
@@ -104,6 +116,8 @@ export interface Parts {
   readonly sendHead: (head: Uint8Array) => Promise<void>
   /** Let other members cosign our log soon; without a network nothing happens. */
   readonly requestCosignatures: () => void
+  /** Close the connections of a peer; without a network nothing happens. */
+  readonly disconnect: (peer: string) => Promise<void>
   readonly log: Log
   readonly onEvent: (event: PipelineEvent) => void
   /** Unix seconds. */

@@ -17,7 +17,7 @@ import {
   type WithdrawalAnswer,
 } from '../statements/receipt.ts'
 import type { KnownWithdrawal } from '../statements/withdrawal-ledger.ts'
-import { mustCatchUp } from './before-signing.ts'
+import { maySign, mustCatchUp } from './before-signing.ts'
 import { actOnChained, logChained } from './chained-effects.ts'
 import type { Parts } from './parts.ts'
 import { heldNow, readNote, withdrawnPackages } from './withdrawal-notes.ts'
@@ -32,7 +32,8 @@ const ANSWERS_BYTES = 40 * 1024
  */
 export async function answerWithdrawals(parts: Parts): Promise<void> {
   try {
-    if (mustCatchUp(parts) || parts.statements.isForked(parts.identity.peerId)) return
+    if (mustCatchUp(parts) || !maySign(parts, 'packages') || parts.statements.isForked(parts.membership.seat))
+      return
     await parts.signing.run(async () => {
       const due = [...(await dueAnswers(parts)), ...(await laterAnswers(parts))]
       for (let from = 0; from < due.length; ) {
@@ -60,16 +61,16 @@ function nextAnswers(due: readonly WithdrawalAnswer[], from: number): Withdrawal
 
 /** Answers to withdrawals that have none, of each publisher as many as its receipts of the last 24 hours allow. */
 async function dueAnswers(parts: Parts): Promise<WithdrawalAnswer[]> {
-  const { ledger, identity, now } = parts
+  const { ledger, membership, now } = parts
+  const { seat } = membership
   const open = new Map<string, KnownWithdrawal[]>()
-  for (const withdrawal of ledger.unansweredBy(identity.peerId)) {
+  for (const withdrawal of ledger.unansweredBy(seat)) {
     open.set(withdrawal.publisher, [...(open.get(withdrawal.publisher) ?? []), withdrawal])
   }
   const answers: WithdrawalAnswer[] = []
   for (const [publisher, withdrawals] of open) {
     const most = limit('digestsPerStatement')
-    const left =
-      limit('receiptsPerDay') - ledger.receiptsSince(identity.peerId, publisher, now() - DAY_SECONDS)
+    const left = limit('receiptsPerDay') - ledger.receiptsSince(seat, publisher, now() - DAY_SECONDS)
     // Full receipts only, once the day's number is used up.
     const count = left > 0 ? left * most : withdrawals.length - (withdrawals.length % most)
     for (const withdrawal of withdrawals.slice(0, count)) {
@@ -82,9 +83,9 @@ async function dueAnswers(parts: Parts): Promise<WithdrawalAnswer[]> {
 
 /** New answers where a file that this node still had is deleted now. */
 async function laterAnswers(parts: Parts): Promise<WithdrawalAnswer[]> {
-  const { ledger, identity, blobs } = parts
+  const { ledger, membership, blobs } = parts
   const answers: WithdrawalAnswer[] = []
-  for (const { known } of ledger.unfinishedBy(identity.peerId)) {
+  for (const { known } of ledger.unfinishedBy(membership.seat)) {
     const packages: PackageReceipt[] = []
     for (const one of known.answer.packages) {
       const gone: Digest[] = []

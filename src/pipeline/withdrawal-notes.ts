@@ -24,8 +24,8 @@ interface Note {
 
 /** Write down what this node holds of the packages that a withdrawal names, before it is carried out. */
 export async function noteWithdrawal(parts: Parts, withdrawal: KnownWithdrawal): Promise<void> {
-  const { identity, accepted, composer, upstream, catalogue } = parts
-  if (!answers(identity.peerId, withdrawal) || withdrawal.reason === 'superseded') return
+  const { membership, accepted, composer, upstream, catalogue } = parts
+  if (!answers(membership.seat, withdrawal) || withdrawal.reason === 'superseded') return
   if ((await readNote(parts, withdrawal.id)) !== undefined) return
   const held: Record<Digest, PackageReceipt['held']> = {}
   for (const { id, manifest } of await withdrawnPackages(parts, withdrawal)) {

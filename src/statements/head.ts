@@ -11,6 +11,7 @@ import {
   readDigestSet,
   readPeerId,
   readValidity,
+  type SignerCheck,
 } from '../identity/statement.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { decodeCanonical, encodeCanonical } from '../lib/canonical-json.ts'
@@ -67,10 +68,13 @@ export function decodeHead(bytes: Uint8Array): Head {
 }
 
 /**
- * Open an envelope that the publisher, and nobody else, has signed.
+ * Open an envelope that has one signature, by a key that may sign for the publisher.
  * @throws FormatError, VerificationError.
  */
-export function openHead(envelope: Uint8Array): { head: Head; id: Digest; signer: PeerIdString } {
-  const { value, id, signer } = openStatement(envelope, MEDIA_TYPES.head, decodeHead)
+export function openHead(
+  envelope: Uint8Array,
+  check?: SignerCheck,
+): { head: Head; id: Digest; signer: PeerIdString } {
+  const { value, id, signer } = openStatement(envelope, MEDIA_TYPES.head, decodeHead, check)
   return { head: value, id, signer }
 }

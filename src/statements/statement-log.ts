@@ -4,6 +4,8 @@
  * "Heads" and "Statements", and the chain rules of protocols/expert-package. Does not verify signatures: callers pass
  * statements that they have opened. Knows nothing about verdicts and weights.
  */
+import type { KeyChange } from '../consortium/key-history.ts'
+import { openKeys } from '../consortium/keys-statement.ts'
 import type { Membership } from '../consortium/membership.ts'
 import { readEnvelope, seal } from '../identity/envelope.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
@@ -14,8 +16,9 @@ import {
   NO_STATEMENT,
   placeInChain,
   readChainLink,
+  type SignerCheck,
 } from '../identity/statement.ts'
-import { type Digest, fromUtf8, utf8 } from '../lib/bytes.ts'
+import { type Digest, digestOf, fromUtf8, utf8 } from '../lib/bytes.ts'
 import { decodeCanonical } from '../lib/canonical-json.ts'
 import { decodeCbor } from '../lib/cbor.ts'
 import { FlexMeshError, PolicyError, VerificationError } from '../lib/errors.ts'
@@ -24,7 +27,8 @@ import { limit } from '../lib/limits.ts'
 import { Serial } from '../lib/serial.ts'
 import type { Catalogue, Change, NewStatement } from '../store/catalogue.ts'
 import { decodeForkFrame, encodeFork, type Fork, type ForkEnvelopes } from './fork.ts'
-import { encodeHead, type Head, openHead } from './head.ts'
+import { decodeHead, encodeHead, type Head, openHead } from './head.ts'
+import { signerCheck } from './signers.ts'
 
 export interface StatementLogInit {
   readonly identity: Identity
@@ -47,6 +51,8 @@ export interface LoggedStatement {
   readonly isDraft?: true
   /** Written together with the statement, if it is new. */
   readonly changes?: readonly Change[]
+  /** What a statement about keys states. */
+  readonly keys?: KeyChange
 }
 
 /** What the asking node holds of one publisher. */
@@ -94,8 +100,12 @@ export class StatementLog {
   readonly #arrivals = new Map<Digest, number>()
   readonly #appending = new Serial()
 
+  /** Whether a signer may sign a statement of a seat, according to the statements that this log holds. */
+  readonly signers: SignerCheck
+
   private constructor(init: StatementLogInit) {
     this.#init = init
+    this.signers = signerCheck(init.membership.keys, (seat) => this.#held.get(seat)?.seq ?? 0)
   }
 
   static async open(init: StatementLogInit): Promise<StatementLog> {
@@ -104,13 +114,18 @@ export class StatementLog {
     for (const [id, second] of await init.catalogue.entries('arrivals')) {
       log.#arrivals.set(id as Digest, Number(fromUtf8(second)))
     }
+    for (const [, envelope] of await init.catalogue.entries('keys')) {
+      const { value } = openKeys(envelope)
+      init.membership.keys.record(value.publisher, value, envelope)
+    }
     for (const [publisher, bytes] of await init.catalogue.entries('forks')) {
       log.#forks.set(publisher, readFork(bytes) ?? (await log.#completeFork(publisher, bytes)))
     }
     for (const [publisher, envelope] of await init.catalogue.entries('heads')) {
-      log.#heads.set(publisher, { head: openHead(envelope).head, envelope })
+      const head = readStoredHead(envelope)
+      if (head !== undefined) log.#heads.set(publisher, { head, envelope })
     }
-    for await (const { envelope, digest } of log.of(init.identity.peerId)) {
+    for await (const { envelope, digest } of log.of(init.membership.seat)) {
       if (readEnvelope(envelope).payloadType === MEDIA_TYPES.withdrawal) log.#rememberWithdrawal(digest)
     }
     return log
@@ -144,8 +159,8 @@ export class StatementLog {
   }
 
   async #append(statement: LoggedStatement): Promise<boolean> {
-    const { kind, link, consortium, id, envelope } = statement
-    const { membership, catalogue, identity } = this.#init
+    const { kind, link, consortium, id, envelope, keys } = statement
+    const { membership, catalogue } = this.#init
     const { publisher, seq } = link
     if (consortium !== membership.consortium) {
       throw new VerificationError('wrong-consortium', `the statement is for consortium ${consortium}`)
@@ -155,6 +170,7 @@ export class StatementLog {
     }
     const held = await catalogue.statementAt(publisher, seq)
     if (held === id) return false
+    this.#checkKeys(statement)
     await this.#checkPlace(statement, held)
     await this.#checkRoom(statement)
     const second = this.#init.now()
@@ -162,13 +178,23 @@ export class StatementLog {
     await catalogue.append({ publisher, seq, digest: id, envelope }, [arrival, ...(statement.changes ?? [])])
     this.#arrivals.set(id, second)
     this.#held.set(publisher, { seq, digest: id })
-    if (publisher === identity.peerId && kind === 'withdrawal') this.#rememberWithdrawal(id)
+    if (keys !== undefined) membership.keys.record(publisher, keys, envelope)
+    if (publisher === membership.seat && kind === 'withdrawal') this.#rememberWithdrawal(id)
     return true
   }
 
   /** When this node logged a statement, Unix seconds; undefined if that was not written down. */
   arrivedAt(id: Digest): number | undefined {
     return this.#arrivals.get(id)
+  }
+
+  /** Before the place is checked, so that nobody but the seat can contradict its log. @throws VerificationError. */
+  #checkKeys({ link: { publisher, seq }, keys }: LoggedStatement): void {
+    if (keys === undefined) return
+    if (seq > (this.#held.get(publisher)?.seq ?? 0) + 1) {
+      throw new VerificationError('replayed', `statement ${seq} arrived before its predecessors`)
+    }
+    this.#init.membership.keys.historyOf(publisher).checkChange(keys)
   }
 
   /** @throws PolicyError `quota`. */
@@ -203,10 +229,21 @@ export class StatementLog {
       throw new VerificationError('not-a-member', `the roster does not list ${publisher}`)
     }
     if (this.#forks.get(publisher) !== undefined) return false
+    for (const envelope of envelopes) await this.#checkContradicts(publisher, envelope)
     const isNew = !this.#forks.has(publisher)
     await this.#init.catalogue.put('forks', publisher, encodeFork(envelopes))
     this.#forks.set(publisher, envelopes)
     return isNew
+  }
+
+  /** @throws VerificationError `wrong-signer` for a statement outside the log that no ruling key of the seat has signed. */
+  async #checkContradicts(publisher: PeerIdString, envelope: Uint8Array): Promise<void> {
+    const { payloadType, payload, signatures } = readEnvelope(envelope)
+    const named = payloadType === MEDIA_TYPES.head ? decodeHead(payload).last : digestOf(payload)
+    if ((await this.#init.catalogue.statement(named)) !== undefined) return
+    const history = this.#init.membership.keys.historyOf(publisher)
+    if (signatures.length === 0 || signatures.some(({ key }) => history.mayContradict(key))) return
+    throw new VerificationError('wrong-signer', `${publisher}: a replaced key cannot contradict its log`)
   }
 
   /**
@@ -263,9 +300,10 @@ export class StatementLog {
 
   /** Sequence number and predecessor of our next statement. */
   async next(): Promise<ChainLink> {
-    const { catalogue, identity } = this.#init
-    const tip = await catalogue.tip(identity.peerId)
-    return { publisher: identity.peerId, seq: (tip?.seq ?? 0) + 1, prev: tip?.digest ?? NO_STATEMENT }
+    const { catalogue, membership } = this.#init
+    const { seat } = membership
+    const tip = await catalogue.tip(seat)
+    return { publisher: seat, seq: (tip?.seq ?? 0) + 1, prev: tip?.digest ?? NO_STATEMENT }
   }
 
   /** Every statement, one publisher after the other, in order of sequence numbers. */
@@ -379,11 +417,12 @@ export class StatementLog {
   renewHead(standing: readonly Digest[]): Promise<Uint8Array> {
     return this.#appending.run(async () => {
       const { identity, catalogue, membership, now } = this.#init
-      const tip = await catalogue.tip(identity.peerId)
-      const issuedAt = Math.max(now(), (this.#heads.get(identity.peerId)?.head.issuedAt ?? 0) + 1)
+      const { seat } = membership
+      const tip = await catalogue.tip(seat)
+      const issuedAt = Math.max(now(), (this.#heads.get(seat)?.head.issuedAt ?? 0) + 1)
       const head: Head = {
         consortium: membership.consortium,
-        publisher: identity.peerId,
+        publisher: seat,
         seq: tip?.seq ?? 0,
         last: tip?.digest ?? NO_STATEMENT,
         manifests: standing.slice(-limit('digestsPerStatement')),
@@ -392,24 +431,25 @@ export class StatementLog {
         expiresAt: issuedAt + limit('headLifetime'),
       }
       const envelope = seal(MEDIA_TYPES.head, encodeHead(head), [identity])
-      await catalogue.put('heads', identity.peerId, envelope)
-      this.#heads.set(identity.peerId, { head, envelope })
+      await catalogue.put('heads', seat, envelope)
+      this.#heads.set(seat, { head, envelope })
       return envelope
     })
   }
 
   /**
    * Whether to relay an announced head: only if it is authentic, current and newer than the last one. `reject` counts
-   * against the peer that relayed it, so a head of a publisher that is not on our roster is ignored: an honest peer may
-   * hold a later roster.
+   * against the peer that relayed it, so a head of a publisher that is not on our roster, or that a key has signed which
+   * our log does not name, is ignored: an honest peer may hold a later roster or more of the log.
    * @returns the head too, if it may prove a fork: see `compareHead`.
    */
   judgeHead(envelope: Uint8Array): { judgement: 'accept' | 'reject' | 'ignore'; head?: Head } {
-    const { head } = openHead(envelope)
+    const { head, signer } = openHead(envelope, anySigner)
     const { membership, now } = this.#init
     if (head.consortium !== membership.consortium) return { judgement: 'reject' }
     if (head.seq > limit('statementsPerPublisher')) return { judgement: 'reject' }
     if (!membership.isMember(head.publisher)) return { judgement: 'ignore' }
+    if (!this.#isSignedBySeat(head, signer)) return { judgement: 'ignore' }
     const skew = limit('clockSkew')
     if (head.expiresAt + skew < now() || head.issuedAt > now() + skew) return { judgement: 'reject' }
     const latest = this.#heads.get(head.publisher)?.head
@@ -428,23 +468,33 @@ export class StatementLog {
 
   /** Number of our latest statement; 0 before the first. */
   ownSeq(): number {
-    return this.#held.get(this.#init.identity.peerId)?.seq ?? 0
+    return this.#held.get(this.#init.membership.seat)?.seq ?? 0
   }
 
   /** Whether a head that we signed names a statement of ours that we do not hold: our home was set back. */
   isOwnBehind(): boolean {
-    return (this.#heads.get(this.#init.identity.peerId)?.head.seq ?? 0) > this.ownSeq()
+    return (this.#heads.get(this.#init.membership.seat)?.head.seq ?? 0) > this.ownSeq()
   }
 
   /** Number of our latest statement that the sender of a request holds, if it is later than ours. */
   claimedOwnSeq({ known }: StatementsRequest): number | undefined {
-    const own = known.find(({ publisher }) => publisher === this.#init.identity.peerId)
+    const own = known.find(({ publisher }) => publisher === this.#init.membership.seat)
     return own !== undefined && own.seq > this.ownSeq() ? own.seq : undefined
   }
 
   /** Envelope of the latest head that a publisher has announced. */
   headEnvelope(publisher: PeerIdString): Uint8Array | undefined {
     return this.#heads.get(publisher)?.envelope
+  }
+
+  #isSignedBySeat({ publisher, seq, issuedAt }: Head, signer: PeerIdString): boolean {
+    try {
+      this.signers({ publisher, seq, issuedAt, type: MEDIA_TYPES.head, signer })
+      return true
+    } catch (error) {
+      if (error instanceof VerificationError) return false
+      throw error
+    }
   }
 
   /** Whether a member has announced statements that we lack and would accept. */
@@ -470,6 +520,19 @@ export class StatementLog {
   #rememberWithdrawal(id: Digest): void {
     this.#ownWithdrawals.push(id)
     if (this.#ownWithdrawals.length > limit('digestsPerStatement')) this.#ownWithdrawals.shift()
+  }
+}
+
+/** The log decides about the signer, with what it holds. */
+const anySigner: SignerCheck = () => undefined
+
+/** Undefined for a stored head that cannot be read. */
+function readStoredHead(envelope: Uint8Array): Head | undefined {
+  try {
+    return openHead(envelope, anySigner).head
+  } catch (error) {
+    if (error instanceof FlexMeshError) return undefined
+    throw error
   }
 }
 

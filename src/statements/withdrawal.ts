@@ -5,7 +5,13 @@
 
 import type { PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
-import { type ChainLink, openStatement, readChainLink, readDigestSet } from '../identity/statement.ts'
+import {
+  type ChainLink,
+  openStatement,
+  readChainLink,
+  readDigestSet,
+  type SignerCheck,
+} from '../identity/statement.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { decodeCanonical, encodeCanonical } from '../lib/canonical-json.ts'
 import { Fields } from '../lib/fields.ts'
@@ -46,14 +52,17 @@ export function decodeWithdrawal(bytes: Uint8Array): Withdrawal {
 }
 
 /**
- * Open an envelope that the publisher, and nobody else, has signed.
+ * Open an envelope that has one signature, by a key that may sign for the publisher.
  * @throws FormatError, VerificationError.
  */
-export function openWithdrawal(envelope: Uint8Array): {
+export function openWithdrawal(
+  envelope: Uint8Array,
+  check?: SignerCheck,
+): {
   withdrawal: Withdrawal
   id: Digest
   signer: PeerIdString
 } {
-  const { value, id, signer } = openStatement(envelope, MEDIA_TYPES.withdrawal, decodeWithdrawal)
+  const { value, id, signer } = openStatement(envelope, MEDIA_TYPES.withdrawal, decodeWithdrawal, check)
   return { withdrawal: value, id, signer }
 }

@@ -31,6 +31,8 @@ const TABLES = {
   /** Second at which a member was connected last, by peer id. */
   seen: 'o',
   settings: 's',
+  /** Envelope of each statement about keys, by `placeKey(seat, seq)`. */
+  keys: 'y',
   /** Open invitations, by token. */
   invites: 'i',
   /** Membership requests, by peer id. */
@@ -245,6 +247,11 @@ export function rosterKey(version: number): string {
 /** Key of a statement about the consortium. */
 export function governanceKey(id: Digest): string {
   return id.slice('sha256:'.length)
+}
+
+/** Key of a place in a log; the keys of one publisher sort by number. */
+export function placeKey(publisher: string, seq: number): string {
+  return `${publisher}.${padded(seq)}`
 }
 
 function operationOf({ table, key, value }: Change): Operation {

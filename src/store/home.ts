@@ -17,6 +17,10 @@ import {
 export interface HomePaths {
   readonly root: string
   readonly key: string
+  /** A node key that the seat has not named yet. */
+  readonly newKey: string
+  /** Where the institution key lies, if the home does not hold it. */
+  readonly institution: string
   readonly settings: string
   readonly publicModel: string
   readonly training: string
@@ -69,6 +73,8 @@ export function homePaths(root: string): HomePaths {
   return {
     root,
     key: join(root, 'key.json'),
+    newKey: join(root, 'key.json.new'),
+    institution: join(root, 'institution.json'),
     settings: join(root, 'settings.json'),
     publicModel: join(root, 'public-model'),
     training: join(root, 'training'),

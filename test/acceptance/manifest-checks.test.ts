@@ -16,6 +16,7 @@ function context(names: readonly Digest[]): AcceptanceContext {
     policy: DEFAULT_POLICY,
     isWithdrawn: () => false,
     withdrawnFiles: new Set(),
+    counts: () => true,
     isForked: () => false,
     now: NOW,
   }

@@ -48,6 +48,31 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
       ],
     'A node MUST NOT let the work of deriving the roster depend on more than one answer of each member to each proposal.':
       [test('consortium/derive-roster.test.ts', 'is bounded: of 10,000 statements of one member')],
+    'The statement MUST be signed by `key` and by the key of `node`, if it names one, and by nobody else.':
+      vectors(
+        'keys-first',
+        'keys-without-node-signature',
+        'keys-without-institution',
+        'keys-third-signature',
+      ),
+    'A statement about keys MUST fit to the state before it:': vectors('keys-rotation', 'keys-stranger'),
+    'If its `key` is the institution key of that state, `next` MUST be that of the state, if the state has one (`not-committed`): a commitment binds whoever holds the key.':
+      vectors('keys-other-node', 'keys-other-commitment', 'keys-no-commitment'),
+    'If its `key` has the digest `next` of that state, the statement is a **rotation**, which MUST commit another `next` (`not-committed`).':
+      vectors('keys-rotation', 'keys-rotation-without-next', 'keys-rotation-to-itself'),
+    'A key that served the seat before the state, and an institution key as node key, MUST NOT return (`replayed`).':
+      vectors('keys-replaced-node', 'keys-first-key-as-node'),
+    "Every other statement of the log MUST be signed by the institution key of the state before it, or by its node key: `wrong-signer` for another key or for a kind of statement outside the node key's scopes, `expired` if it was issued after the node key's `expiresAt`.":
+      vectors(
+        'signer-node',
+        'signer-stranger',
+        'signer-replaced-node',
+        'signer-out-of-scope',
+        'signer-ended-node',
+      ),
+    'A receiver MUST close the connections of a key that does not rule a seat any more.': [
+      test('node/seat-keys.test.ts', 'closes the connections of the node key that was replaced'),
+    ],
     '`consortium`: the digest that the fetched charter MUST have.': [
       test('node/joining.test.ts', 'is refused if the charter that is fetched is that of another consortium'),
     ],

@@ -55,7 +55,7 @@ describe('the checks of a statement', () => {
     const openEnvelope = (envelope: Uint8Array) =>
       openStatement(envelope, MEDIA_TYPES.manifest, (bytes) => {
         decoded.push(bytes)
-        return { publisher: publisher.peerId }
+        return { publisher: publisher.peerId, seq: 1, issuedAt: 0 }
       })
     openEnvelope(seal(MEDIA_TYPES.manifest, payload, [publisher]))
     expect(codeOf(() => openEnvelope(statementWith('signature')))).toBe('bad-signature')

@@ -214,6 +214,7 @@ async function partsOf(
     trainings,
     mark,
     policy: POLICY,
+    disconnect: async () => undefined,
     jobs,
     queue: new AcceptanceQueue({
       prepare: (queued, inner) => prepare(parts, queued, inner),

@@ -9,6 +9,7 @@ import { charterVectors } from './consortium-charter/charter.ts'
 import { founding, grown, shrunk } from './consortium-charter/fixtures.ts'
 import { governanceVectors } from './consortium-charter/governance.ts'
 import { inviteVectors } from './consortium-charter/invitation.ts'
+import { keysVectors, runKeys, runSigner } from './consortium-charter/keys.ts'
 import { membershipVectors } from './consortium-charter/membership-request.ts'
 import { rosterVectors } from './consortium-charter/roster.ts'
 import { byFileName, type Place, type Vector, type VectorSuite } from './vector.ts'
@@ -18,6 +19,7 @@ function makeVectors(): Record<string, Vector> {
     ...charterVectors(),
     ...rosterVectors(),
     ...governanceVectors(),
+    ...keysVectors(),
     ...membershipVectors(),
     ...inviteVectors(),
   ])
@@ -34,6 +36,10 @@ function runVector(input: Readonly<Record<string, unknown>>, place: Place): unkn
     case 'endorsement':
     case 'leave':
       return openGovernanceStatement(envelope)
+    case 'keys':
+      return runKeys(input, envelope)
+    case 'signer':
+      return runSigner(input)
     case 'membership-request':
       return openMembershipRequest(envelope)
     case 'invite':

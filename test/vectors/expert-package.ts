@@ -143,6 +143,7 @@ function judge(envelope: Uint8Array, vocabulary: number, maxEpsilonMicro: number
     policy: { ...DEFAULT_POLICY, ...(maxEpsilonMicro === undefined ? {} : { maxEpsilonMicro }) },
     isWithdrawn: () => false,
     withdrawnFiles: new Set(),
+    counts: () => true,
     isForked: () => false,
     now: issuedAt,
   })
