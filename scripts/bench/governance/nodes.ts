@@ -9,6 +9,7 @@ import { parseRules } from '../../../src/consortium/rules.ts'
 import { loadIdentity } from '../../../src/identity/key-file.ts'
 import type { Identity } from '../../../src/identity/keys.ts'
 import type { Digest } from '../../../src/lib/bytes.ts'
+import { ExchangeError } from '../../../src/lib/errors.ts'
 import { createConsortium } from '../../../src/node/found.ts'
 import { joinConsortium } from '../../../src/node/join.ts'
 import { FlexMeshNode } from '../../../src/node/node.ts'
@@ -20,6 +21,8 @@ import { shortText } from '../../../test/support/texts.ts'
 import { tinyModel } from '../../../test/support/tiny-model.ts'
 
 const POLL_MS = 10
+/** Number of attempts of one node to join. */
+const MAX_TRIES = 5
 export const unixNow = (): number => Math.floor(Date.now() / 1000)
 const never = new AbortController().signal
 
@@ -42,7 +45,7 @@ export async function startNodes(count: number, say: (line: string) => void): Pr
     const joined = await newHome(`Institution ${i}`)
     const identity = await loadIdentity(homePaths(joined).key)
     const invitation = await admit(nodes, `Institution ${i}`, identity)
-    await joinConsortium({ home: joined, now: unixNow }, invitation, never, () => undefined)
+    await joinPatiently(joined, invitation)
     const node = await start(joined)
     nodes.push(node)
     if (i === 1) await admitByTwo(nodes[0] as FlexMeshNode, node)
@@ -51,6 +54,18 @@ export async function startNodes(count: number, say: (line: string) => void): Pr
   await until(() => nodes.every((node) => node.connectedMembers().length === count - 1), 120)
   say('all of them are connected')
   return nodes
+}
+
+/** Join, and try again after trouble of the network: all nodes share one process, which may be slow to answer a guest. */
+async function joinPatiently(home: string, invitation: string): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    try {
+      await joinConsortium({ home, now: unixNow }, invitation, never, () => undefined)
+      return
+    } catch (error) {
+      if (!(error instanceof ExchangeError) || tries === MAX_TRIES) throw error
+    }
+  }
 }
 
 /** Let two members admit others: admissions would otherwise wait for more than half of the members. */
