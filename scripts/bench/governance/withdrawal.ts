@@ -76,7 +76,8 @@ async function upstreamOf(node: FlexMeshNode): Promise<() => Promise<boolean>> {
     charter,
     manifestOf: (id: `sha256:${string}`) => accepted.manifestOf(id),
   }
-  const composition = await describeComposition(exporter, accepted.list(), composer.topK)
+  const { topK } = composer.served.composition
+  const composition = await describeComposition(exporter, accepted.list(), topK)
   const compositionFile = await newFile('composition.json')
   await writeFile(compositionFile, encodeCompositionFile(composition))
   const backendFor = await openGateway({
