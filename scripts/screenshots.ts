@@ -70,7 +70,9 @@ async function linkOf(): Promise<string> {
 }
 
 async function openDashboard(link: string): Promise<Page> {
-  const page = await browser.newPage({ viewport: { width: WIDTHS[1], height: HEIGHT } })
+  // The library of axe opens pages of its own, which only a context of its own allows.
+  const context = await browser.newContext({ viewport: { width: WIDTHS[1], height: HEIGHT } })
+  const page = await context.newPage()
   const { origin } = new URL(link)
   page.on('request', (request) => {
     if (!request.url().startsWith(origin) && !request.url().startsWith('data:'))
