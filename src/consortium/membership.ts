@@ -141,10 +141,10 @@ export class Membership {
     return isMember(this.roster(), seat)
   }
 
-  /** The seat of this node; the peer id of this node while no seat has named its key. */
+  /** The seat of this node, also after its key was replaced; the peer id of this node while no seat has named its key. */
   get seat(): PeerIdString {
     const { peerId } = this.#init.identity
-    return this.keys.seatOf(peerId) ?? peerId
+    return this.keys.seatOf(peerId) ?? this.keys.seatEverOf(peerId) ?? peerId
   }
 
   /** The seat that a peer stands for, if the seat belongs to the consortium. */

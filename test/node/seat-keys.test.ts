@@ -74,6 +74,11 @@ describe('a seat with an institution key outside of the home', () => {
     await publish(archive, 'law')
     await net.accepted(1)
     await expect(run(archive, 'key show')).resolves.toMatchObject({ seat, isRuling: true })
+    await changed({ kind: 'revoke' })
+    await expect(run(archive, 'key show')).resolves.toMatchObject({ seat, isRuling: false, nodeKey: null })
+    await expect(run(archive, 'withdraw', { name: 'law', alone: true })).rejects.toMatchObject({
+      code: 'not-acceptable',
+    })
   })
 
   it('closes the connections of the node key that was replaced, and nothing that a thief signs counts', async () => {
