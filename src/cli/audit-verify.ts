@@ -5,8 +5,7 @@ import { fromUtf8, parseDigest } from '../lib/bytes.ts'
 import { FormatError, InputError, VerificationError } from '../lib/errors.ts'
 import { readFileBounded } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
-import { decodeTrustPolicy } from '../transparency/trust-policy.ts'
-import { type VerifiedBundle, type VerifiedLog, verifyBundle } from '../transparency/verify-bundle.ts'
+import type { VerifiedBundle, VerifiedLog } from '../transparency/verify-bundle.ts'
 import { localCommand } from './local-command.ts'
 
 const DIGEST_LENGTH = 71
@@ -28,6 +27,10 @@ export const AUDIT_VERIFY = localCommand({
     ),
   },
   async work({ output, signal }, { file, consortium, policy }) {
+    const [{ decodeTrustPolicy }, { verifyBundle }] = await Promise.all([
+      import('../transparency/trust-policy.ts'),
+      import('../transparency/verify-bundle.ts'),
+    ])
     const bytes = await readFileBounded(file, limit('bundleBytes'), signal)
     const trust =
       policy === undefined

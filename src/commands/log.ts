@@ -1,8 +1,6 @@
 /** The command `log`: what the members have cosigned of each other's logs. */
 import { fromUtf8 } from '../lib/bytes.ts'
 import type { LogState } from '../transparency/cosigned-logs.ts'
-import { logKeyOf } from '../transparency/log-key.ts'
-import { encodeNote, encodeVerifierKey } from '../transparency/note.ts'
 import { nodeCommand } from './command.ts'
 import { table } from './terminal.ts'
 
@@ -11,6 +9,10 @@ export const LOG = nodeCommand({
   usage: 'log',
   parameters: {},
   async *run(node) {
+    const [{ logKeyOf }, { encodeNote, encodeVerifierKey }] = await Promise.all([
+      import('../transparency/log-key.ts'),
+      import('../transparency/note.ts'),
+    ])
     const { membership, consortium, logs } = node
     const institutionOf = (peerId: string): string => membership.institutionOf(peerId)
     return {

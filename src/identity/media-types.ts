@@ -16,7 +16,7 @@ export const MEDIA_TYPES = {
   receipt: 'application/vnd.flexmesh.receipt.v1+json',
   verdict: 'application/vnd.flexmesh.verdict.v1+json',
   membershipRequest: 'application/vnd.flexmesh.membership-request.v1+json',
-  /** Of the egress ledger, which stays in the home folder. */
+  /** The egress ledger uses it, which stays in the home folder. */
   egressHead: 'application/vnd.flexmesh.egress-head.v1+json',
   egressSummary: 'application/vnd.flexmesh.egress-summary.v1+json',
   witnessKey: 'application/vnd.flexmesh.witness-key.v1+json',

@@ -47,7 +47,7 @@ describe('the command members', () => {
   ])('%d days after the founding: %s', async (days, warning) => {
     const lines = await linesAfter(days)
     if (warning === undefined) expect(lines).not.toContain('warning')
-    else expect(lines).toContain(`warning: the roster ${warning}; a founder confirms it`)
+    else expect(lines).toContain(`warning: the roster ${warning}; the members confirm it`)
   })
 })
 

@@ -280,6 +280,7 @@ describe('a statement', () => {
 describe('an honest package', () => {
   it('that follows a hostile one of the same publisher is accepted', async () => {
     await refusalOf(() => offerTensors(each('gate.weight', (data) => data.fill(1e4))))
-    expect(await verdictOf(await publish(university, 'theorems'))).toBe('accepted')
+    // The members hold statements that were signed with this node's key elsewhere, so the node takes itself for a copy.
+    expect(await verdictOf(await publish(university, 'theorems', { alone: true }))).toBe('accepted')
   })
 })

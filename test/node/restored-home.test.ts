@@ -104,7 +104,7 @@ describe('a restored home', () => {
     await publishLaw()
     const again = await restored(
       0,
-      (node) => run(node, 'renew'),
+      () => net.quorum.renew(),
       async (node) => {
         for (const [command, args] of [
           ['renew', {}],
@@ -117,7 +117,7 @@ describe('a restored home', () => {
     const { version } = (net.nodes[1] as FlexMeshNode).membership.roster()
     await net.watch.until('the later roster', () => again.membership.roster().version === version)
     await net.watch.until('the confirmation', () => !again.isCopied)
-    await run(again, 'renew')
+    await net.quorum.renew()
     await net.watch.until('the renewed roster', () => {
       return net.nodes.every((node) => node.membership.roster().version === version + 1)
     })

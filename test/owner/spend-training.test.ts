@@ -43,7 +43,7 @@ describe('a private training that was killed before it wrote a checkpoint', () =
     expect((await budget.report()).groups).toMatchObject([{ documents: 1, epsilon: 0 }])
     const files = await privateFiles(home, root)
     expect(files.map(({ path, holds }) => [path, holds])).toEqual([
-      ['training/.account/', 'account of privacy: digests of documents'],
+      ['training/.account/', 'what each text has spent of its privacy, by salted hashes of its documents'],
     ])
   })
 })

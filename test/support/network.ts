@@ -90,6 +90,8 @@ export interface Quorum extends Pick<FlexMeshNode, 'addresses' | 'invite'> {
   apply(request: Uint8Array): Promise<unknown>
   approve(who: string): Promise<void>
   revoke(who: string, reason: RevocationReason, validThroughSeq?: number): Promise<void>
+  /** Confirm the membership of everyone. */
+  renew(): Promise<void>
 }
 
 /** Found a consortium, let the others join it, and start every node. */
@@ -147,6 +149,10 @@ export async function network(
     },
     revoke: async (who, reason, validThroughSeq) => {
       const { proposal } = await speaker().revoke(who, reason, validThroughSeq)
+      if (proposal.state !== 'applied') await endorse(proposal.id)
+    },
+    renew: async () => {
+      const proposal = await speaker().propose({ kind: 'renew' })
       if (proposal.state !== 'applied') await endorse(proposal.id)
     },
   }
