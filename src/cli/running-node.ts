@@ -23,6 +23,7 @@ import { homePaths } from '../store/home.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
 import { Metrics, type NodeState } from '../telemetry/metrics.ts'
 import { type EngineChoice, selectEngine } from '../tensor/select-engine.ts'
+import { backupHandler, WRITE_BACKUP } from './backup.ts'
 import { unixNow } from './context.ts'
 import { DASHBOARD_LINK } from './dashboard.ts'
 import { packageVersion } from './version.ts'
@@ -150,7 +151,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     const origin = `http://127.0.0.1:${api.port}`
     control = await startControl(
       node.paths.control,
-      { ...commands, [DASHBOARD_LINK]: linker(dashboard, origin) },
+      { ...commands, [DASHBOARD_LINK]: linker(dashboard, origin), [WRITE_BACKUP]: backupHandler(node) },
       {
         activity: () => node.activities.list().map(activityLine),
         log: log.scope('control'),

@@ -67,6 +67,16 @@ export const COMMANDS: readonly CommandRow<Command>[] = [
     summary: "print a link to the running node's dashboard",
     load: async () => (await import('./dashboard.ts')).DASHBOARD,
   },
+  {
+    name: 'backup',
+    summary: 'write keys, settings and the records of the node as one encrypted file',
+    load: async () => (await import('./backup.ts')).BACKUP,
+  },
+  {
+    name: 'restore',
+    summary: 'make a home folder from a backup',
+    load: async () => (await import('./backup.ts')).RESTORE,
+  },
   ...MEMBERSHIP_COMMANDS,
   ...OWNER_COMMANDS,
   {

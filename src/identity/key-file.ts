@@ -3,7 +3,7 @@
  * header is repeated inside the box, because secretbox authenticates no associated data. Knows nothing about the
  * other files.
  */
-import { randomBytes, scrypt } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { open, rm, stat } from 'node:fs/promises'
 import nacl from 'tweetnacl'
 import { concatBytes, equalBytes, fromBase64, fromUtf8, toBase64, utf8 } from '../lib/bytes.ts'
@@ -11,21 +11,23 @@ import { encodeCanonical } from '../lib/canonical-json.ts'
 import { FormatError, hasErrno, InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { mapDiskErrors, PRIVATE_FILE_MODE, readFileBounded, writeFileAtomic } from '../lib/files.ts'
+import {
+  checkNewPassphrase,
+  DEFAULT_LOG_N,
+  MAX_LOG_N,
+  MIN_LOG_N,
+  passphraseKey,
+  SCRYPT_P,
+  SCRYPT_R,
+} from '../lib/passphrase-key.ts'
 import { type Identity, identityFromSecretKey, type PeerIdString } from './keys.ts'
 
 export type Protection = { readonly passphrase: string } | { readonly inTheClear: true }
 
 const CONTEXT = 'flexmesh/v1/key'
-const DEFAULT_LOG_N = 18
-const MIN_LOG_N = 15
-const MAX_LOG_N = 20
-const R = 8
-const P = 1
 const SALT_BYTES = 16
 const NONCE_BYTES = 24
-const KEY_BYTES = 32
 const MAX_FILE_BYTES = 4096
-const MIN_PASSPHRASE = 12
 
 interface Header {
   readonly v: 1
@@ -125,13 +127,8 @@ export async function readKeyId(path: string): Promise<PeerIdString> {
 }
 
 async function lock(identity: Identity, passphrase: string, logN = DEFAULT_LOG_N): Promise<string> {
-  if (passphrase.length < MIN_PASSPHRASE) {
-    throw new InputError(
-      'usage',
-      `passphrase: expected at least ${MIN_PASSPHRASE} characters, got ${passphrase.length}`,
-    )
-  }
-  const header: Header = { v: 1, kdf: 'scrypt', logN, r: R, p: P, peerId: identity.peerId }
+  checkNewPassphrase(passphrase)
+  const header: Header = { v: 1, kdf: 'scrypt', logN, r: SCRYPT_R, p: SCRYPT_P, peerId: identity.peerId }
   const salt = new Uint8Array(randomBytes(SALT_BYTES))
   const nonce = new Uint8Array(randomBytes(NONCE_BYTES))
   const key = await derive(passphrase, salt, header)
@@ -140,7 +137,14 @@ async function lock(identity: Identity, passphrase: string, logN = DEFAULT_LOG_N
 }
 
 function clear(identity: Identity): string {
-  const header: Header = { v: 1, kdf: 'none', logN: MIN_LOG_N, r: R, p: P, peerId: identity.peerId }
+  const header: Header = {
+    v: 1,
+    kdf: 'none',
+    logN: MIN_LOG_N,
+    r: SCRYPT_R,
+    p: SCRYPT_P,
+    peerId: identity.peerId,
+  }
   return JSON.stringify({ ...header, secretKey: toBase64(identity.secretKey) })
 }
 
@@ -149,8 +153,8 @@ function readHeader(fields: Fields): Header {
     v: fields.literal('v', 1),
     kdf: fields.literal('kdf', 'scrypt', 'none'),
     logN: fields.uint('logN', MAX_LOG_N, MIN_LOG_N),
-    r: fields.uint('r', R, R),
-    p: fields.uint('p', P, P),
+    r: fields.uint('r', SCRYPT_R, SCRYPT_R),
+    p: fields.uint('p', SCRYPT_P, SCRYPT_P),
     peerId: fields.text('peerId', 64),
   }
 }
@@ -170,18 +174,6 @@ function parse(bytes: Uint8Array): unknown {
   }
 }
 
-function derive(passphrase: string, salt: Uint8Array, { logN, r, p }: Header): Promise<Uint8Array> {
-  const N = 2 ** logN
-  return new Promise((resolve, reject) => {
-    scrypt(
-      passphrase,
-      concatBytes(utf8(CONTEXT), salt),
-      KEY_BYTES,
-      { N, r, p, maxmem: 256 * N * r },
-      (error, key) => {
-        if (error === null) resolve(new Uint8Array(key))
-        else reject(error)
-      },
-    )
-  })
+function derive(passphrase: string, salt: Uint8Array, { logN }: Header): Promise<Uint8Array> {
+  return passphraseKey(passphrase, concatBytes(utf8(CONTEXT), salt), logN)
 }

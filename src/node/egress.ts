@@ -82,6 +82,11 @@ export class NodeEgress {
     }
   }
 
+  /** See `hold` of the ledger. Does nothing while the node does not run. */
+  async hold(): Promise<() => void> {
+    return this.#open?.ledger.hold() ?? (() => undefined)
+  }
+
   /** Write everything, and record no more. Never rejects. */
   async close(): Promise<void> {
     await this.#open?.book.close()

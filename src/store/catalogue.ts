@@ -166,6 +166,16 @@ export class Catalogue {
     })
   }
 
+  /** Everything that the catalogue holds, as it is when the first entry is read. Writes may go on meanwhile. */
+  snapshot(): AsyncGenerator<[key: string, value: Uint8Array], void, void> {
+    return this.#db.snapshot()
+  }
+
+  /** Write entries of a `snapshot`. @throws InputError `disk-full`, `io`. */
+  async writeSnapshot(entries: readonly (readonly [key: string, value: Uint8Array])[]): Promise<void> {
+    await this.#serial(() => this.#batch(entries.map(([key, value]) => ({ type: 'put', key, value }))))
+  }
+
   /** Envelope of the statement whose payload has this digest. */
   async statement(digest: Digest): Promise<Uint8Array | undefined> {
     return this.#get(statementKey(digest))

@@ -43,6 +43,23 @@ export class DurableLevel {
     return this.#read(() => this.#db.iterator(range).all())
   }
 
+  /** Every key and value, in the order of the keys, as they are when the first one is read. */
+  async *snapshot(): AsyncGenerator<[string, Uint8Array], void, void> {
+    await this.#reopening
+    let end: () => void = () => undefined
+    const reading = new Promise<void>((resolve) => {
+      end = resolve
+    })
+    this.#reads.add(reading)
+    try {
+      // LevelDB's iterator reads the state in which it was created.
+      for await (const entry of this.#db.iterator()) yield entry
+    } finally {
+      this.#reads.delete(reading)
+      end()
+    }
+  }
+
   /** Write all operations or none, and flush. Must not be called while another call runs. @throws the error of LevelDB. */
   async batch(operations: Operation[]): Promise<void> {
     if (this.#isDamaged) await this.#reopen()

@@ -88,6 +88,13 @@ export class EgressLedger implements EgressJournal {
     return this.#work.run(() => this.#sync())
   }
 
+  /** Let the files rest, so that they can be read together, until the returned function is called. Rows wait meanwhile. */
+  hold(): Promise<() => void> {
+    return new Promise((resolve) => {
+      void this.#work.run(() => new Promise<void>((letGo) => resolve(letGo)))
+    })
+  }
+
   /** Flush, and state that nothing is pending. */
   close(): Promise<void> {
     return this.#work.run(async () => {

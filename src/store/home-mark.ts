@@ -45,6 +45,11 @@ export class HomeMark {
     return mark
   }
 
+  /** Make the next `open` take the home for a copy: its catalogue was restored from a backup. */
+  static async declareCopied(catalogue: Catalogue): Promise<void> {
+    await catalogue.put('settings', COPIED_KEY, utf8('yes'))
+  }
+
   /** Whether the home is a copy, and no member has told since what it holds of this node. */
   get isCopied(): boolean {
     return this.#isCopied

@@ -105,6 +105,27 @@ describe('the catalogue', () => {
     await catalogue.close()
   })
 
+  it('returns one state of everything while it is written, which another catalogue takes', async () => {
+    const catalogue = await Catalogue.open(home)
+    await catalogue.append(statement('anna', 1))
+    await catalogue.put('settings', 'a', utf8('before'))
+    const entries: [string, Uint8Array][] = []
+    for await (const entry of catalogue.snapshot()) {
+      if (entries.length === 0) {
+        await catalogue.append(statement('anna', 2))
+        await catalogue.put('settings', 'a', utf8('after'))
+      }
+      entries.push(entry)
+    }
+    await catalogue.close()
+    const copy = await Catalogue.open(join(home, 'copy'))
+    await copy.writeSnapshot(entries)
+    expect(await copy.get('settings', 'a')).toEqual(utf8('before'))
+    expect(await copy.log('anna', 1, 10)).toEqual([statement('anna', 1)])
+    expect((await copy.tip('anna'))?.seq).toBe(1)
+    await copy.close()
+  })
+
   it('refuses a home that is in use, and says what to do', async () => {
     const catalogue = await Catalogue.open(home)
     expect(await codeOfAsync(() => Catalogue.open(home))).toBe('home-in-use')
