@@ -4,7 +4,7 @@
  * form of the file is in store/backup-file.ts and store/sealed-file.ts.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { type Dirent, existsSync } from 'node:fs'
+import type { Dirent } from 'node:fs'
 import { readdir, rename, rm } from 'node:fs/promises'
 import { dirname, join, relative, sep } from 'node:path'
 import { toHex } from '../lib/bytes.ts'
@@ -20,7 +20,7 @@ import { institutionFileOf } from './node-key.ts'
 
 export interface BackupInit {
   readonly paths: HomePaths
-  /** Of the home, which this process has open. */
+  /** The catalogue of the home, which this process has open. */
   readonly catalogue: Catalogue
   /**
    * Lets the files of the egress ledger rest until the returned function is called; default: nothing writes them. See
@@ -123,7 +123,7 @@ async function* records(
   const files = async function* (list: readonly string[]) {
     for (const path of list) {
       const record = await openFileRecord(root, path)
-      if (record === undefined) continue // It was removed meanwhile.
+      if (record === undefined) continue // The home has no such file, or it was removed meanwhile.
       yield* record
       counts.files++
     }
@@ -148,7 +148,7 @@ async function nodeFiles(paths: HomePaths): Promise<string[]> {
   const institutionKey = await institutionFileOf(paths)
   const isInside = institutionKey?.startsWith(root + sep) === true
   const keys = isInside ? [institutionKey, `${institutionKey}.next`] : []
-  return [...new Set([...names, ...keys])].filter(existsSync).map((path) => inHome(root, path))
+  return [...new Set([...names, ...keys])].map((path) => inHome(root, path))
 }
 
 /** The account of privacy. An entry and the texts that it names are listed together. */
