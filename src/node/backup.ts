@@ -3,13 +3,13 @@
  * on request, trainings. Leaves out what members or other files can replace: packages, the public model, caches. The
  * form of the file is in store/backup-file.ts and store/sealed-file.ts.
  */
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import type { Dirent } from 'node:fs'
-import { readdir, rename, rm } from 'node:fs/promises'
+import { readdir, rename } from 'node:fs/promises'
 import { dirname, join, relative, sep } from 'node:path'
-import { toHex } from '../lib/bytes.ts'
 import { FormatError, InputError } from '../lib/errors.ts'
 import { mapDiskErrors, pathExists, syncDir } from '../lib/files.ts'
+import { withTemporary } from '../lib/temporary.ts'
 import { ACCOUNT_DIR } from '../owner/budget.ts'
 import { encodeHead, openFileRecord, readRecords } from '../store/backup-file.ts'
 import type { Catalogue } from '../store/catalogue.ts'
@@ -69,32 +69,44 @@ export async function writeBackup(
   if (!(await pathExists(folder))) {
     throw new InputError('not-found', `the folder ${folder} does not exist; create it first`)
   }
-  const temporary = join(folder, `.${toHex(randomBytes(8))}.tmp`)
   const counts = { entries: 0, files: 0 }
-  const written = createHash('sha256')
-  const content = hashed(records(init, trainings, counts), written)
-  const { ref } = await writeHashedFile(temporary, sealed(content, passphrase), signal)
-  try {
-    const read = createHash('sha256')
-    for await (const { body } of readRecords(hashed(opened(temporary, passphrase, signal), read)))
-      for await (const _ of body);
-    if (read.digest('hex') !== written.digest('hex')) throw new FormatError('bad-field', 'backup: it differs')
+  const bytes = await withTemporary(file, async (temporary) => {
+    const hash = createHash('sha256')
+    const content = hashed(records(init, trainings, counts), hash)
+    const { ref } = await writeHashedFile(temporary, sealed(content, passphrase), signal)
+    const found = await hashOf(opened(temporary, passphrase, signal)).catch((error: unknown) => {
+      if (isDamage(error)) throw damagedDisk(file, error)
+      throw error
+    })
+    if (found !== hash.digest('hex')) throw damagedDisk(file)
     await mapDiskErrors(file, async () => {
       await rename(temporary, file)
       await syncDir(folder)
     })
-  } catch (error) {
-    await rm(temporary, { force: true })
-    if (!(error instanceof FormatError || (error instanceof InputError && error.code === 'wrong-passphrase')))
-      throw error
-    throw new InputError(
-      'io',
-      `the disk returned other bytes of ${file} than were written; nothing was kept: check the disk, and write the backup to another one`,
-      { file },
-      error,
-    )
-  }
-  return { file, bytes: ref.size, ...counts }
+    return ref.size
+  })
+  return { file, bytes, ...counts }
+}
+
+/** Hash of the records of a backup, all of which are read. @throws as `readRecords`. */
+async function hashOf(content: AsyncIterable<Uint8Array>): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const { body } of readRecords(hashed(content, hash))) for await (const _ of body);
+  return hash.digest('hex')
+}
+
+/** Whether this error of a file that was just written shows that it was not stored as it was written. */
+function isDamage(error: unknown): boolean {
+  return error instanceof FormatError || (error instanceof InputError && error.code === 'wrong-passphrase')
+}
+
+function damagedDisk(file: string, cause?: unknown): InputError {
+  return new InputError(
+    'io',
+    `the disk returned other bytes of ${file} than were written, so nothing was kept; check the disk, or write the backup to another one`,
+    { file },
+    cause,
+  )
 }
 
 /** The bytes of a stream, which a hash takes as they pass. */

@@ -2,16 +2,16 @@
  * Makes a home folder from a backup and a copy of the public model. The home then counts as a copy, so its node signs
  * nothing until a member has told what it holds. Packages are fetched again when the node runs.
  */
-import { randomBytes } from 'node:crypto'
-import { rename, rm } from 'node:fs/promises'
+import { rename } from 'node:fs/promises'
 import { basename, dirname, join, relative, resolve, sep } from 'node:path'
 import { replayName } from '../checkpoint/model-directory.ts'
 import { installPublicModel, modelFiles, openPublicModel, replayOf } from '../checkpoint/public-model.ts'
 import { type Charter, openCharter } from '../consortium/charter.ts'
 import { readKeyId } from '../identity/key-file.ts'
-import { concatBytes, toHex } from '../lib/bytes.ts'
+import { concatBytes } from '../lib/bytes.ts'
 import { FormatError, InputError } from '../lib/errors.ts'
 import { ensurePrivateDir, mapDiskErrors, pathExists, syncDir } from '../lib/files.ts'
+import { withTemporary } from '../lib/temporary.ts'
 import { readRecords } from '../store/backup-file.ts'
 import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'
@@ -61,8 +61,7 @@ export async function restoreBackup(request: RestoreRequest, signal: AbortSignal
   }
   const parent = dirname(home)
   await ensurePrivateDir(parent)
-  const building = join(parent, `.${toHex(randomBytes(8))}.restoring`)
-  try {
+  return withTemporary(home, async (building) => {
     await ensurePrivateDir(building)
     const report = await build(request, target, building, signal)
     await mapDiskErrors(home, async () => {
@@ -70,9 +69,7 @@ export async function restoreBackup(request: RestoreRequest, signal: AbortSignal
       await syncDir(parent)
     })
     return report
-  } finally {
-    await rm(building, { recursive: true, force: true })
-  }
+  })
 }
 
 async function build(

@@ -1,5 +1,5 @@
 /** The commands `backup` and `restore`, on a home whose node runs or does not run. */
-import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { founded, initialised } from '../support/command-homes.ts'
@@ -36,7 +36,7 @@ async function expectRefused(ended: Ended, home: string, words: string): Promise
   expect(ended.stderr).toMatch(/^flexmesh: [^\n]+\n$/)
   expect(ended.stderr).toContain(words)
   expect(await readdir(dirname(home))).not.toContain('new')
-  expect((await readdir(dirname(home))).filter((name) => name.endsWith('.restoring'))).toEqual([])
+  expect((await readdir(dirname(home))).filter((name) => name.endsWith('.tmp'))).toEqual([])
 }
 
 describe('flexmesh backup', () => {
@@ -76,6 +76,23 @@ describe('flexmesh backup', () => {
     expect(await backup(await initialised(), file)).toMatchObject({ code: 0 })
     const home = await inFolder('new')
     expect((await restore(file, home)).stdout).toContain('flexmesh join INVITE')
+  })
+
+  it('holds an institution key that lies in the home, and the new home finds it there', async () => {
+    const home = await inFolder('old')
+    const key = join(home, 'institution', 'key.json')
+    const init = ['--home', home, '--institution', 'Hospital', '--insecure', '--institution-key', key]
+    await mkdir(dirname(key), { recursive: true, mode: 0o700 })
+    await chmod(home, 0o700)
+    expect(await flexmesh('init', ...init)).toMatchObject({ code: 0, stderr: '' })
+    const file = await inFolder('node.backup')
+    expect(await backup(home, file)).toMatchObject({ code: 0 })
+    const again = await inFolder('new')
+    expect(await restore(file, again)).toMatchObject({ code: 0 })
+    const moved = join(again, 'institution', 'key.json')
+    expect(JSON.parse(await readFile(join(again, 'institution.json'), 'utf8'))).toEqual({ file: moved })
+    for (const end of ['', '.next'])
+      expect(await readFile(`${moved}${end}`)).toEqual(await readFile(`${key}${end}`))
   })
 
   it('replaces no file, and leaves none after a refusal', async () => {
