@@ -3,6 +3,7 @@
  * attributed with the composition that computed it, which may no longer be the one that is served. Knows nothing about
  * HTTP.
  */
+import type { Digest } from '../lib/bytes.ts'
 import type { PrivacyStatement } from '../packaging/manifest-privacy.ts'
 
 export interface ExpertLabel {
@@ -10,8 +11,10 @@ export interface ExpertLabel {
   readonly expert: string
 }
 
-/** A label with what the expert's publisher states about privacy; undefined if it does not state anything. */
+/** A label with the package, and with what its publisher states about privacy; undefined if it states nothing. */
 export interface StatedExpert extends ExpertLabel {
+  /** Package id; undefined for the public model. */
+  readonly package?: Digest
   readonly privacy?: PrivacyStatement
 }
 
@@ -20,13 +23,18 @@ export const PUBLIC_LABEL: ExpertLabel = { institution: 'public model', expert: 
 
 /** An expert of a composition, or of a composition file. */
 interface NamedExpert {
+  readonly id: Digest
   readonly institution: string
   readonly name: string
   readonly privacy?: PrivacyStatement
 }
 
 /** Labels in the order of the mixture, public model first. @param experts those of the composition, in its order */
-export function expertLabels({ experts }: { readonly experts: readonly NamedExpert[] }): ExpertLabel[] {
+export function expertLabels({
+  experts,
+}: {
+  readonly experts: readonly Pick<NamedExpert, 'institution' | 'name'>[]
+}): ExpertLabel[] {
   return [PUBLIC_LABEL, ...experts.map(({ institution, name }) => ({ institution, expert: name }))]
 }
 
@@ -34,9 +42,10 @@ export function expertLabels({ experts }: { readonly experts: readonly NamedExpe
 export function statedExperts({ experts }: { readonly experts: readonly NamedExpert[] }): StatedExpert[] {
   return [
     PUBLIC_LABEL,
-    ...experts.map(({ institution, name, privacy }) => ({
+    ...experts.map(({ id, institution, name, privacy }) => ({
       institution,
       expert: name,
+      package: id,
       ...(privacy === undefined ? {} : { privacy }),
     })),
   ]

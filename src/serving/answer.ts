@@ -5,7 +5,7 @@
 import { ShareTally } from '../composition/attribution.ts'
 import type { AnswerMeter } from '../telemetry/metrics.ts'
 import type { Backend, Piece, ServingEngine } from './engine.ts'
-import { type InferenceRequest, MODEL_NAME, type RequestKind } from './openai.ts'
+import type { InferenceRequest, RequestKind } from './openai.ts'
 
 /** A request, and the engine that answers it. */
 export interface Run {
@@ -122,8 +122,8 @@ function wholeCharacters(text: string, length: number): number {
 }
 
 /** The members that an answer and every chunk of a stream begin with. */
-function head({ id, created, engine }: Run, object: string): object {
-  return { id, object, created, model: MODEL_NAME, system_fingerprint: engine.composition }
+function head({ id, created, engine, request }: Run, object: string): object {
+  return { id, object, created, model: request.model, system_fingerprint: engine.composition }
 }
 
 /** The body of a response that is not streamed. @throws ServingError; the reason of `signal`. */

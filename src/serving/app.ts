@@ -10,10 +10,11 @@ import { type Log, SILENT } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { type ApiEnv, requestId } from './api-env.ts'
 import type { Callers } from './callers.ts'
-import { Completions, requireModel } from './completions.ts'
+import { Completions } from './completions.ts'
 import { type Backend, ServingError } from './engine.ts'
 import { EVENT_STREAM_LIMITS, type EventStreamLimits } from './event-stream.ts'
-import { MODEL_NAME, type RequestKind } from './openai.ts'
+import { type ModelCard, modelCards, modelNotFound } from './models.ts'
+import type { RequestKind } from './openai.ts'
 import { problemBody, problemOf, Refusal } from './problem.ts'
 import { QueueFullError } from './queue.ts'
 
@@ -86,12 +87,17 @@ export function createApp(init: AppInit): Api {
       c.body(await metrics.text(), 200, { 'Content-Type': metrics.contentType }),
     )
   }
+  const cards = (c: Context<ApiEnv>): Promise<ModelCard[]> =>
+    modelCards(init.backendFor({}), c.get('caller'), init.now())
   const models = async (c: Context<ApiEnv>): Promise<Response> =>
-    c.json({ object: 'list', data: [await model(init)] })
+    c.json({ object: 'list', data: await cards(c) })
   app.get('/v1/models', models)
-  app.get('/v1/models/:model', async (c) => {
-    requireModel(c.req.param('model'))
-    return c.json(await model(init))
+  // The id of an expert's model has slashes, which some clients send unescaped.
+  app.get('/v1/models/:model{.+}', async (c) => {
+    const name = c.req.param('model')
+    const card = (await cards(c)).find(({ id }) => id === name)
+    if (card === undefined) throw modelNotFound(name)
+    return c.json(card)
   })
   app.post('/v1/completions', (c) => completions.respond(c, 'completion'))
   app.post('/v1/chat/completions', (c) => completions.respond(c, 'chat'))
@@ -116,21 +122,6 @@ export function createApp(init: AppInit): Api {
 function refuse(c: Context<ApiEnv>, error: unknown): Response {
   const problem = problemOf(error)
   return c.json(problemBody(problem), problem.status, problem.headers)
-}
-
-/** The one model of the API. @throws ServingError. */
-async function model({ backendFor, now }: AppInit): Promise<object> {
-  const backend = backendFor({})
-  const engine = await backend.acquire()
-  const { composition, stated: experts } = engine
-  engine.release()
-  return {
-    id: MODEL_NAME,
-    object: 'model',
-    created: now(),
-    owned_by: 'consortium',
-    flexmesh: { composition, served_by: backend.servedBy, experts },
-  }
 }
 
 /** Log a failure of the node or of an upstream. Faults of the request are not logged, nor that the client left. */

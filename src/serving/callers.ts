@@ -5,6 +5,7 @@
  */
 import { timingSafeEqual } from 'node:crypto'
 import { stat } from 'node:fs/promises'
+import type { ExpertLabel } from '../composition/attribution.ts'
 import { hasErrno } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { type ApiKey, apiKeyHash, readApiKeys } from '../store/api-keys.ts'
@@ -115,23 +116,32 @@ export class KeptCallers implements Callers {
 export function allowedInclude(
   caller: Caller,
   include: readonly string[] | undefined,
-  labels: readonly { readonly institution: string; readonly expert: string }[],
+  labels: readonly ExpertLabel[],
 ): readonly string[] | undefined {
   const { experts } = caller
   if (experts === undefined) return include
   const foreign = include?.find((name) => !experts.includes(name))
-  if (foreign !== undefined) {
-    throw new Refusal({
-      status: 403,
-      code: 'expert_not_allowed',
-      message: `this API key may not use ${foreign.slice(0, limit('apiKeys'))}; it may use: ${experts.join(', ') || 'the public model'}`,
-      param: 'experts',
-    })
-  }
+  if (foreign !== undefined) throw notAllowed(caller, foreign, 'experts')
   // An expert that the key may use may have been withdrawn; the key still answers with the others.
   const isInUse = (name: string): boolean =>
     labels.some(({ institution, expert }) => institution === name || expert === name)
   return include ?? experts.filter(isInUse)
+}
+
+/** Whether a caller may use an expert. @param caller undefined if the route has decided who may ask */
+export function mayUse(caller: Caller | undefined, { institution, expert }: ExpertLabel): boolean {
+  const experts = caller?.experts
+  return experts === undefined || experts.includes(institution) || experts.includes(expert)
+}
+
+/** @param param the member of the request that names the expert */
+export function notAllowed(caller: Caller | undefined, name: string, param: string): Refusal {
+  return new Refusal({
+    status: 403,
+    code: 'expert_not_allowed',
+    message: `this API key may not use ${name.slice(0, limit('apiKeys'))}; it may use: ${caller?.experts?.join(', ') || 'the public model'}`,
+    param,
+  })
 }
 
 function isSame(a: string, b: string): boolean {

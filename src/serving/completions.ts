@@ -15,6 +15,7 @@ import { allowedInclude, type Caller } from './callers.ts'
 import type { Backend, ServingEngine } from './engine.ts'
 import { EventStream, type EventStreamLimits } from './event-stream.ts'
 import { readJson } from './json-body.ts'
+import { modelNotFound, resolveModel } from './models.ts'
 import { type InferenceRequest, MODEL_NAME, parseRequest, type RequestKind } from './openai.ts'
 import { problemBody, problemOf, Refusal } from './problem.ts'
 import { promptCharacters } from './prompt.ts'
@@ -56,8 +57,7 @@ export class Completions {
   async respond(c: Context<ApiEnv>, kind: RequestKind): Promise<Response> {
     const body = await readJson(c.req.raw)
     c.env.client?.received()
-    const request = await this.#allowed(parseRequest(body, kind), c.get('caller'))
-    requireModel(request.model)
+    const request = await this.#resolved(parseRequest(body, kind), c.get('caller'))
     const backend = this.#init.backendFor(request)
     await precheck(backend, request, kind)
     if (request.stream) return this.#stream(c, backend, request, kind)
@@ -70,12 +70,18 @@ export class Completions {
     }
   }
 
-  /** The request with the experts that its caller may use. @throws Refusal `expert_not_allowed`; ServingError. */
-  async #allowed(request: InferenceRequest, caller: Caller | undefined): Promise<InferenceRequest> {
-    if (caller?.experts === undefined) return request
+  /**
+   * The request with the experts that its model stands for and its caller may use.
+   * @throws Refusal `model_not_found`, `expert_not_allowed`; FormatError; ServingError.
+   */
+  async #resolved(request: InferenceRequest, caller: Caller | undefined): Promise<InferenceRequest> {
+    const isWhole = request.model === MODEL_NAME
+    if (isWhole && caller?.experts === undefined) return request
+    if (!isWhole && !request.model.startsWith(`${MODEL_NAME}/`)) throw modelNotFound(request.model)
     const engine = await this.#init.backendFor({}).acquire()
     try {
-      const include = allowedInclude(caller, request.include, engine.experts)
+      if (!isWhole) return resolveModel(request, engine, caller)
+      const include = caller && allowedInclude(caller, request.include, engine.experts)
       return include === undefined ? request : { ...request, include }
     } finally {
       engine.release()
@@ -209,13 +215,6 @@ export class Completions {
       end()
     }
   }
-}
-
-/** @throws Refusal `model_not_found`. */
-export function requireModel(name: string): void {
-  if (name === MODEL_NAME) return
-  const message = `model "${name}" does not exist; "${MODEL_NAME}" does`
-  throw new Refusal({ status: 404, code: 'model_not_found', message, param: 'model' })
 }
 
 /** Refuses what can be refused before a request waits. @throws ServingError; Refusal. */

@@ -13,7 +13,7 @@ export type Prompt = string | readonly ChatMessage[]
 
 export type RequestKind = 'completion' | 'chat'
 
-/** The only model of the API. */
+/** The model of the whole composition. Ids of the models of its experts begin with it. */
 export const MODEL_NAME = 'flexmesh'
 
 export interface InferenceRequest {

@@ -187,6 +187,9 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
         'chat-json',
         'chat-tool-calls',
       ),
+    'Such a request MUST NOT have `experts.include` or `experts.exclude`.': [
+      test('serving/models.test.ts', 'is refused if it also selects experts'),
+    ],
     'A server MUST check the host and the key before it reads the body, and the length of the prompt before the request waits.':
       [
         test('serving/order-of-work.test.ts', 'reads no body before the host and the key are checked'),

@@ -114,10 +114,10 @@ describe('the inference API', () => {
     })
   })
 
-  it('lists its one model, and gives it alone', async () => {
+  it('lists its models, and gives one alone', async () => {
     const alpha = { institution: 'Alpha', privacy: { mechanism: 'none' } }
     const model = { id: 'flexmesh', object: 'model', flexmesh: { experts: [{}, alpha] } }
-    expect(await (await getModels(appOf())).json()).toMatchObject({ object: 'list', data: [model] })
+    expect(await (await getModels(appOf())).json()).toMatchObject({ object: 'list', data: [model, {}] })
     expect(await (await getModels(appOf(), 'flexmesh')).json()).toMatchObject(model)
     expect(await refusalOf(await getModels(appOf(), 'gpt-4o'))).toEqual([404, 'model_not_found'])
   })

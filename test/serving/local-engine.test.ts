@@ -18,7 +18,7 @@ import {
   tinyExperts,
 } from '../support/compositions.ts'
 import { cleanUp } from '../support/folders.ts'
-import { appOf, eventsOf, post, refusalOf } from '../support/inference-api.ts'
+import { appOf, eventsOf, getModels, post, refusalOf } from '../support/inference-api.ts'
 
 let publicModel: PublicModel
 let prompts: PromptEncoder
@@ -194,6 +194,20 @@ describe('an answer of the node', () => {
     expect(body).toMatchObject({ choices: [{ finish_reason: 'length' }] })
     const { usage } = body as { usage: { total_tokens: number } }
     expect(usage.total_tokens).toBe(config.maxPositionEmbeddings + 1)
+    await composer.dispose()
+  })
+
+  it('is of one expert beside the public model if the request names the model of that expert', async () => {
+    const { app, composer, open } = await serveTiny()
+    open()
+    const listed = (await (await getModels(app)).json()) as { data: { id: string }[] }
+    const [whole, ...single] = listed.data.map(({ id }) => id)
+    expect([whole, single.length]).toEqual(['flexmesh', 2])
+    for (const model of single) {
+      const { experts } = await attributionOf(await post(app, { ...ask, model }))
+      const used = experts.filter(({ share }) => share > 0).map(({ institution }) => institution)
+      expect(used).toEqual(['public model', model.split('/')[1]])
+    }
     await composer.dispose()
   })
 

@@ -53,10 +53,10 @@ function clientFor(apiKey: string): OpenAI {
 }
 
 describe("OpenAI's client", () => {
-  it('lists the model and retrieves it', async () => {
+  it('lists the models and retrieves them', async () => {
     const { data } = await client.models.list()
-    expect(data.map(({ id }) => id)).toEqual([model])
-    expect(await client.models.retrieve(model)).toMatchObject({ id: model, object: 'model' })
+    expect(data.map(({ id }) => id)).toEqual([model, 'flexmesh/Alpha/law'])
+    for (const { id } of data) expect(await client.models.retrieve(id)).toMatchObject({ id, object: 'model' })
     await expect(client.models.retrieve('gpt-4o')).rejects.toBeInstanceOf(NotFoundError)
   })
 
@@ -155,7 +155,7 @@ describe("OpenAI's client", () => {
   it('goes on after a body that is too large', async () => {
     const prompt = 'x'.repeat(2 * limit('bodyBytes'))
     await expect(client.completions.create({ model, prompt })).rejects.toMatchObject({ status: 413 })
-    expect((await client.models.list()).data).toHaveLength(1)
+    expect((await client.models.list()).data).toHaveLength(2)
   })
 
   it('is told when to try again, and gets an answer after others have left', async () => {

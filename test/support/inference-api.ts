@@ -27,7 +27,12 @@ export function fixedEngine(change: Partial<ServingEngine> = {}): ServingEngine 
     ],
     stated: [
       { institution: 'public model', expert: 'public' },
-      { institution: 'Alpha', expert: 'law', privacy: { mechanism: 'none' } },
+      {
+        institution: 'Alpha',
+        expert: 'law',
+        package: `sha256:${'b'.repeat(64)}`,
+        privacy: { mechanism: 'none' },
+      },
     ],
     contextLength: 32,
     maxPromptCharacters: 1000,

@@ -33,6 +33,19 @@ const COMPLETION: readonly (readonly [...Case, unknown])[] = [
     }),
   ],
   [
+    'expert-model',
+    'accept',
+    'an expert beside the public model',
+    completion({ model: 'flexmesh/Alpha Court/law' }),
+  ],
+  ['model-number', 'bad-field', 'an id is text', completion({ model: 7 })],
+  [
+    'model-long',
+    'bad-field',
+    'longer than the names of an institution and an expert',
+    completion({ model: 'm'.repeat(201) }),
+  ],
+  [
     'defaults',
     'accept',
     'members that ask for nothing, and null',

@@ -1,0 +1,106 @@
+/**
+ * The models that the API names: the composition, and each of its experts alone. Implements protocols/inference-api,
+ * section "Models". Knows nothing about routes and weights.
+ */
+import type { StatedExpert } from '../composition/attribution.ts'
+import type { Digest } from '../lib/bytes.ts'
+import { type Caller, mayUse, notAllowed } from './callers.ts'
+import type { Backend, ServingEngine } from './engine.ts'
+import { type InferenceRequest, MODEL_NAME } from './openai.ts'
+import { Refusal } from './problem.ts'
+import { bad } from './request-fields.ts'
+
+/** A model in the list: the fields of vLLM's model card, and the experts. */
+export interface ModelCard {
+  readonly id: string
+  readonly object: 'model'
+  /** Unix seconds. */
+  readonly created: number
+  readonly owned_by: string
+  /** Digest of the composition, or package id of the expert. */
+  readonly root: string
+  /** The model of the composition that an expert belongs to; null for the composition itself. */
+  readonly parent: string | null
+  /** Maximum number of tokens of prompt and answer together. */
+  readonly max_model_len: number
+  readonly flexmesh: {
+    readonly composition: string
+    readonly served_by: Backend['servedBy']
+    readonly experts: readonly StatedExpert[]
+  }
+}
+
+type PackagedExpert = StatedExpert & { readonly package: Digest }
+
+function isPackaged(expert: StatedExpert): expert is PackagedExpert {
+  return expert.package !== undefined
+}
+
+/** Id of the model that answers with one expert beside the public model. */
+function modelId({ institution, expert }: StatedExpert): string {
+  return `${MODEL_NAME}/${institution}/${expert}`
+}
+
+/**
+ * The composition first, then those of its experts that the caller may use.
+ * @param caller undefined if the route decides itself who may ask
+ * @param now Unix seconds
+ * @throws ServingError.
+ */
+export async function modelCards(
+  backend: Backend,
+  caller: Caller | undefined,
+  now: number,
+): Promise<ModelCard[]> {
+  const engine = await backend.acquire()
+  const { composition, stated, contextLength } = engine
+  engine.release()
+  const card = (own: Pick<ModelCard, 'id' | 'owned_by' | 'root' | 'parent'>, experts: StatedExpert[]) => ({
+    ...own,
+    object: 'model' as const,
+    created: now,
+    max_model_len: contextLength,
+    flexmesh: { composition, served_by: backend.servedBy, experts },
+  })
+  const publicModel = stated.filter((expert) => !isPackaged(expert))
+  const experts = stated.filter(isPackaged).filter((expert) => mayUse(caller, expert))
+  return [
+    card({ id: MODEL_NAME, owned_by: 'consortium', root: composition, parent: null }, [...stated]),
+    ...experts.map((expert) => {
+      const { institution, package: root } = expert
+      const own = { id: modelId(expert), owned_by: institution, root, parent: MODEL_NAME }
+      return card(own, [...publicModel, expert])
+    }),
+  ]
+}
+
+/**
+ * A request with the experts that its model stands for: an expert's model is a selection of its package.
+ * @param engine holds the composition that is served now
+ * @throws Refusal `model_not_found`, `expert_not_allowed`; FormatError `bad-field` for a request that names the model of
+ * an expert and selects experts, too.
+ */
+export function resolveModel(
+  request: InferenceRequest,
+  engine: Pick<ServingEngine, 'stated'>,
+  caller: Caller | undefined,
+): InferenceRequest {
+  const { model, include, exclude } = request
+  if (model === MODEL_NAME) return request
+  const found = engine.stated.filter(isPackaged).filter((expert) => modelId(expert) === model)
+  const [expert] = found
+  if (expert === undefined) throw modelNotFound(model)
+  if (!mayUse(caller, expert)) throw notAllowed(caller, model, 'model')
+  if (include !== undefined || exclude !== undefined)
+    throw bad('experts', `no selection, because the model is one expert; use the model "${MODEL_NAME}"`)
+  return { ...request, include: found.map((one) => one.package) }
+}
+
+export function modelNotFound(name: string): Refusal {
+  return new Refusal({
+    status: 404,
+    code: 'model_not_found',
+    message: `model "${name}" does not exist; "${MODEL_NAME}" does, and GET /v1/models lists the models of its experts`,
+    param: 'model',
+  })
+}
