@@ -139,6 +139,11 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
         }),
       }),
       backendFor: gateway ?? (() => local),
+      tokenization: {
+        prompts: node.prompts,
+        vocabulary: tokenizer,
+        contextLength: config.maxPositionEmbeddings,
+      },
       callers: new KeptCallers({ operatorKey: apiKey, path: node.paths.apiKeys, usage, now: unixNow }),
       isOwnHost: (host) => port !== undefined && isLoopbackHost(host, port),
       now: unixNow,

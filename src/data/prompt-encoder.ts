@@ -60,6 +60,11 @@ export class PromptEncoder {
     return this.#tokenizer.longestToken
   }
 
+  /** One more than the largest token id. */
+  get vocabularySize(): number {
+    return this.#tokenizer.vocabSize
+  }
+
   /**
    * Token ids of a prompt, at least one.
    * @throws FormatError `bad-field` if the chat template fails, `too-large` for a prompt that takes more than the limit

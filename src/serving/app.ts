@@ -13,10 +13,12 @@ import type { Callers } from './callers.ts'
 import { Completions } from './completions.ts'
 import { type Backend, ServingError } from './engine.ts'
 import { EVENT_STREAM_LIMITS, type EventStreamLimits } from './event-stream.ts'
+import { readJson } from './json-body.ts'
 import { type ModelCard, modelCards, modelNotFound } from './models.ts'
 import type { RequestKind } from './openai.ts'
 import { problemBody, problemOf, Refusal } from './problem.ts'
 import { QueueFullError } from './queue.ts'
+import { parseDetokenize, parseTokenize, Tokenization, type TokenizationInit } from './tokenization.ts'
 
 export interface AppInit {
   /** The backend that answers a request with this selection of experts. */
@@ -33,6 +35,8 @@ export interface AppInit {
   readonly metrics?: Metrics
   /** Why the node cannot do its work now, for `/readyz`; empty if it can. Default: it can. */
   readonly obstacles?: () => Promise<readonly string[]>
+  /** Tokenizes texts for `/tokenize` and `/detokenize`. Default: there are no such routes. */
+  readonly tokenization?: TokenizationInit
   /** Adds routes of its own, with its own rules who may ask. They are served under the same hosts. */
   readonly mount?: (app: Api, answering: Answering) => void
   /** Receives failures of the node and of an upstream, never prompts or answers. Default: no log. */
@@ -80,7 +84,7 @@ export function createApp(init: AppInit): Api {
     c.env.client?.authenticated(`API key ${apiKeyHash(key ?? '').slice(0, KEY_NAME_LENGTH)}`)
     return next()
   }
-  app.use('/v1/*', requireKey)
+  for (const path of ['/v1/*', '/tokenize', '/detokenize']) app.use(path, requireKey)
   const { metrics } = init
   if (metrics !== undefined) {
     app.get('/metrics', requireKey, async (c) =>
@@ -89,18 +93,19 @@ export function createApp(init: AppInit): Api {
   }
   const cards = (c: Context<ApiEnv>): Promise<ModelCard[]> =>
     modelCards(init.backendFor({}), c.get('caller'), init.now())
+  const cardOf = async (c: Context<ApiEnv>, name: string): Promise<ModelCard> => {
+    const card = (await cards(c)).find(({ id }) => id === name)
+    if (card === undefined) throw modelNotFound(name)
+    return card
+  }
   const models = async (c: Context<ApiEnv>): Promise<Response> =>
     c.json({ object: 'list', data: await cards(c) })
   app.get('/v1/models', models)
   // The id of an expert's model has slashes, which some clients send unescaped.
-  app.get('/v1/models/:model{.+}', async (c) => {
-    const name = c.req.param('model')
-    const card = (await cards(c)).find(({ id }) => id === name)
-    if (card === undefined) throw modelNotFound(name)
-    return c.json(card)
-  })
+  app.get('/v1/models/:model{.+}', async (c) => c.json(await cardOf(c, c.req.param('model'))))
   app.post('/v1/completions', (c) => completions.respond(c, 'completion'))
   app.post('/v1/chat/completions', (c) => completions.respond(c, 'chat'))
+  if (init.tokenization !== undefined) addTokenRoutes(app, new Tokenization(init.tokenization), cardOf)
   init.mount?.(app, { answer: (c, kind) => completions.respond(c, kind), models })
   app.notFound((c) =>
     refuse(
@@ -117,6 +122,28 @@ export function createApp(init: AppInit): Api {
     return refuse(c, error)
   })
   return app
+}
+
+/** @param requireModel throws unless the caller may use the model of this id */
+function addTokenRoutes(
+  app: Api,
+  tokenization: Tokenization,
+  requireModel: (c: Context<ApiEnv>, id: string) => Promise<unknown>,
+): void {
+  const read = async <T extends { readonly model?: string }>(
+    c: Context<ApiEnv>,
+    parse: (body: unknown) => T,
+  ): Promise<T> => {
+    const body = await readJson(c.req.raw)
+    c.env.client?.received()
+    const request = parse(body)
+    if (request.model !== undefined) await requireModel(c, request.model)
+    return request
+  }
+  app.post('/tokenize', async (c) =>
+    c.json(await tokenization.tokenize(await read(c, parseTokenize), c.req.raw.signal)),
+  )
+  app.post('/detokenize', async (c) => c.json(tokenization.detokenize(await read(c, parseDetokenize))))
 }
 
 function refuse(c: Context<ApiEnv>, error: unknown): Response {

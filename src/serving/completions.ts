@@ -16,10 +16,18 @@ import type { Backend, ServingEngine } from './engine.ts'
 import { EventStream, type EventStreamLimits } from './event-stream.ts'
 import { readJson } from './json-body.ts'
 import { modelNotFound, resolveModel } from './models.ts'
-import { type InferenceRequest, MODEL_NAME, parseRequest, type RequestKind } from './openai.ts'
+import {
+  type InferenceRequest,
+  isTokenPrompt,
+  MODEL_NAME,
+  parseRequest,
+  type RequestKind,
+  type TokenPrompt,
+} from './openai.ts'
 import { problemBody, problemOf, Refusal } from './problem.ts'
 import { promptCharacters } from './prompt.ts'
 import { Queue } from './queue.ts'
+import { bad } from './request-fields.ts'
 
 export interface CompletionsInit {
   /** The backend that answers a request with this selection of experts. */
@@ -112,13 +120,10 @@ export class Completions {
     try {
       engine = await backend.acquire()
       checkRequest(engine, request, kind)
-      const prompt = await engine.encode(request.prompt, signal)
+      const given = request.prompt
+      const prompt = isTokenPrompt(given) ? given.tokens : await engine.encode(given, signal)
       signal.throwIfAborted()
-      if (prompt.length >= engine.contextLength)
-        throw tooLong(
-          kind,
-          `the prompt has ${prompt.length} tokens, the maximum is ${engine.contextLength - 1}`,
-        )
+      if (prompt.length >= engine.contextLength) throw tooManyTokens(engine, kind, prompt.length)
       const id = `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${crypto.randomUUID()}`
       const { servedBy } = backend
       meter.admitted(prompt.length)
@@ -238,6 +243,7 @@ function checkRequest(engine: ServingEngine, request: InferenceRequest, kind: Re
     if (!(error instanceof InputError)) throw error
     throw new Refusal({ status: 400, code: error.code, message: error.message, param: 'experts' })
   }
+  if (isTokenPrompt(request.prompt)) checkTokens(engine, request.prompt)
   const characters = promptCharacters(request.prompt)
   const { maxPromptCharacters: max, contextLength } = engine
   if (characters > max)
@@ -245,6 +251,21 @@ function checkRequest(engine: ServingEngine, request: InferenceRequest, kind: Re
       kind,
       `the prompt has ${characters} characters, but the context of ${contextLength} tokens holds at most ${max}`,
     )
+}
+
+/** @throws Refusal `context_length_exceeded`; FormatError `bad-field` for an id that the vocabulary does not have. */
+function checkTokens(engine: ServingEngine, { tokens }: TokenPrompt): void {
+  if (tokens.length >= engine.contextLength) throw tooManyTokens(engine, 'completion', tokens.length)
+  const foreign = tokens.find((id) => id >= engine.vocabularySize)
+  if (foreign !== undefined)
+    throw bad(
+      'prompt',
+      `token ids of the vocabulary, which are less than ${engine.vocabularySize}, got ${foreign}`,
+    )
+}
+
+function tooManyTokens({ contextLength }: ServingEngine, kind: RequestKind, count: number): Refusal {
+  return tooLong(kind, `the prompt has ${count} tokens, the maximum is ${contextLength - 1}`)
 }
 
 function tooLong(kind: RequestKind, message: string): Refusal {

@@ -4,7 +4,7 @@
  */
 import type { ExpertLabel, StatedExpert } from '../composition/attribution.ts'
 import type { Selection } from '../composition/selection.ts'
-import type { InferenceRequest, Prompt } from './openai.ts'
+import type { InferenceRequest, TextPrompt } from './openai.ts'
 
 /** A piece of an answer, usually one token. */
 export interface Piece {
@@ -36,14 +36,16 @@ export interface ServingEngine {
   readonly contextLength: number
   /** Maximum number of characters (UTF-16 code units) of a prompt that can fit into the context. */
   readonly maxPromptCharacters: number
+  /** One more than the largest token id. */
+  readonly vocabularySize: number
   /**
    * Token ids of a prompt, at least one. Called after the length check, inside the request's place in the queue, because
    * it can take long. @throws FormatError for a chat that cannot be rendered; the reason of `signal`.
    */
-  encode(prompt: Prompt, signal: AbortSignal): Promise<Int32Array>
+  encode(prompt: TextPrompt, signal: AbortSignal): Promise<Int32Array>
   /** @throws InputError `not-found` for a name that matches no expert. */
   checkSelection(selection: Selection): void
-  /** @param prompt token ids by `encode`, fewer than `contextLength`. @throws ServingError; the reason of `signal`. */
+  /** @param prompt token ids by `encode` or of the client, fewer than `contextLength`. @throws ServingError; the reason of `signal`. */
   generate(request: InferenceRequest, prompt: Int32Array, signal: AbortSignal): AsyncIterable<Piece>
   /** Let go of the composition when the answer is complete. A second call has no effect. */
   release(): void

@@ -42,6 +42,7 @@ function localEngine(lease: Lease, prompts: PromptEncoder, decoder: AnswerDecode
     stated: statedExperts(composition),
     contextLength,
     maxPromptCharacters: maxPromptCharacters(prompts, contextLength),
+    vocabularySize: prompts.vocabularySize,
     encode: (prompt, signal) => prompts.encode(prompt, signal),
     checkSelection: (selection) => void selectionMask(composition, selection),
     generate: async function* (request, prompt, signal) {

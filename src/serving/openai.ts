@@ -9,7 +9,19 @@ import { bad, boolean, integer, number, record, shown, text } from './request-fi
 import { checkUnsupported } from './unsupported.ts'
 
 /** The text of a completion, or the messages of a chat. */
-export type Prompt = string | readonly ChatMessage[]
+export type TextPrompt = string | readonly ChatMessage[]
+
+/** A prompt of a completion that the client has encoded itself. */
+export interface TokenPrompt {
+  /** Token ids, at least one. */
+  readonly tokens: Int32Array
+}
+
+export type Prompt = TextPrompt | TokenPrompt
+
+export function isTokenPrompt(prompt: Prompt): prompt is TokenPrompt {
+  return typeof prompt !== 'string' && 'tokens' in prompt
+}
 
 export type RequestKind = 'completion' | 'chat'
 
@@ -42,6 +54,8 @@ const MAX_NAMES = 64
 const MAX_NAME_CHARACTERS = 200
 const MAX_USER_CHARACTERS = 1024
 const MAX_IGNORED = 32
+/** Largest id that fits into an Int32Array. */
+const MAX_ID = 0x7fffffff
 const MIN_TOP_P = 0.0001
 const KNOWN = new Set([
   'model',
@@ -101,12 +115,22 @@ export function parseRequest(
   }
 }
 
-/** A text, or a list with one text, which some clients always send. */
-function readPrompt(value: unknown): string {
-  if (!Array.isArray(value)) return text(value, 'prompt', [1, limit('bodyBytes')])
-  if (value.length !== 1 || typeof value[0] !== 'string')
-    throw bad('prompt', 'one text, or a list with one text')
-  return text(value[0], 'prompt', [1, limit('bodyBytes')])
+/** A text or a list of token ids, or a list with one of them, which some clients always send. */
+function readPrompt(value: unknown): string | TokenPrompt {
+  const isListOfOne = Array.isArray(value) && value.length === 1 && typeof value[0] !== 'number'
+  const one: unknown = isListOfOne ? value[0] : value
+  if (!Array.isArray(one)) return text(one, 'prompt', [1, limit('bodyBytes')])
+  if (one.length === 0 || typeof one[0] !== 'number')
+    throw bad('prompt', 'one text or one list of token ids, or a list with one of them')
+  return { tokens: readTokens(one, 'prompt') }
+}
+
+/** Token ids, which a vocabulary may not have. @throws FormatError `bad-field` */
+export function readTokens(list: readonly unknown[], param: string): Int32Array {
+  const isId = (id: unknown): boolean =>
+    Number.isInteger(id) && (id as number) >= 0 && (id as number) <= MAX_ID
+  if (!list.every(isId)) throw bad(param, 'token ids, which are whole numbers from 0')
+  return Int32Array.from(list as readonly number[])
 }
 
 function readStop(value: unknown): string[] {

@@ -1,15 +1,17 @@
 /** Sizes of prompts before they are encoded. Knows nothing about HTTP, queues and weights. */
-import type { Prompt } from './openai.ts'
+import { isTokenPrompt, type Prompt, type TextPrompt } from './openai.ts'
 
 /** Encodes prompts without holding the event loop. */
 export interface PromptEncoder {
   /** Maximum number of characters (UTF-16 code units) of a text that one token stands for. */
   readonly longestToken: number
+  /** One more than the largest token id. */
+  readonly vocabularySize: number
   /**
    * Token ids of a prompt, at least one: a text after the end of text, or a chat as the public model's template renders
    * it. @throws FormatError for a chat that cannot be rendered; the reason of `signal`.
    */
-  encode(prompt: Prompt, signal: AbortSignal): Promise<Int32Array>
+  encode(prompt: TextPrompt, signal: AbortSignal): Promise<Int32Array>
 }
 
 /**
@@ -26,6 +28,7 @@ export function maxPromptCharacters(
 
 /** Number of characters (UTF-16 code units) of the texts of a prompt. */
 export function promptCharacters(prompt: Prompt): number {
+  if (isTokenPrompt(prompt)) return 0
   if (typeof prompt === 'string') return prompt.length
   return prompt.reduce((sum, { content }) => sum + content.length, 0)
 }

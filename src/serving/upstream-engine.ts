@@ -52,6 +52,7 @@ export function upstreamEngine(init: UpstreamInit): ServingEngine {
     stated: statedExperts(composition),
     contextLength,
     maxPromptCharacters: maxPromptCharacters(prompts, contextLength),
+    vocabularySize: prompts.vocabularySize,
     encode: (prompt, signal) => prompts.encode(prompt, signal),
     checkSelection,
     generate: (request, prompt, signal) => generate(init, request, prompt, signal),

@@ -190,6 +190,10 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
     'Such a request MUST NOT have `experts.include` or `experts.exclude`.': [
       test('serving/models.test.ts', 'is refused if it also selects experts'),
     ],
+    'With `messages` it MUST NOT be true: a chat has the tokens with which it is answered.': [
+      ...vectors('tokenize-chat-special-tokens'),
+      test('serving/tokenization.test.ts', 'of a chat has the tokens with which the chat is answered'),
+    ],
     'A server MUST check the host and the key before it reads the body, and the length of the prompt before the request waits.':
       [
         test('serving/order-of-work.test.ts', 'reads no body before the host and the key are checked'),

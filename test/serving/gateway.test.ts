@@ -62,7 +62,11 @@ async function open(change: Partial<GatewayInit> = {}, file: CompositionFile = c
     local: { servedBy: 'node', acquire: () => engine },
     consortium,
     publicModel,
-    prompts: { longestToken: 1, encode: async (prompt) => new Int32Array(1 + prompt.length) },
+    prompts: {
+      longestToken: 1,
+      vocabularySize: 256,
+      encode: async (prompt) => new Int32Array(1 + prompt.length),
+    },
     contextLength: 32,
     whyNotInUse: async () => undefined,
     onComposition: () => undefined,

@@ -56,7 +56,7 @@ describe('a request', () => {
     ['user', { user: 'x'.repeat(2000) }],
     ['prompt', { prompt: [] }],
     ['prompt', { prompt: [['x']] }],
-    ['prompt', { prompt: [1, 2] }],
+    ['prompt', { prompt: [1, 'a'] }],
     ['prompt', { prompt: ['a', 'b'] }],
     ['prompt', { prompt: 'a\ud83d' }],
     ['stop', { stop: ['\ud83d'] }],

@@ -30,6 +30,7 @@ const appAt = (url: URL, more: Partial<UpstreamInit> = {}, log?: Log): Api => {
     contextLength: 32,
     prompts: {
       longestToken: 16,
+      vocabularySize: 65_536,
       encode: async (prompt) => Int32Array.from(`\0${textOf(prompt)}`, (c) => c.charCodeAt(0)),
     },
     checkSelection: () => undefined,

@@ -3,7 +3,7 @@ import { type Api, createApp } from '../../src/serving/app.ts'
 import { fixedCallers } from '../../src/serving/callers.ts'
 import type { Backend, ServingEngine } from '../../src/serving/engine.ts'
 import { isLoopbackHost } from '../../src/serving/host.ts'
-import type { Prompt } from '../../src/serving/openai.ts'
+import { isTokenPrompt, type Prompt } from '../../src/serving/openai.ts'
 import type { Log } from '../../src/telemetry/log.ts'
 
 const KEY = 'k'.repeat(32)
@@ -36,6 +36,7 @@ export function fixedEngine(change: Partial<ServingEngine> = {}): ServingEngine 
     ],
     contextLength: 32,
     maxPromptCharacters: 1000,
+    vocabularySize: 65_536,
     encode: async (prompt) => Int32Array.from(`\0${textOf(prompt)}`, (c) => c.charCodeAt(0)),
     checkSelection: () => undefined,
     generate: async function* ({ maxTokens }) {
@@ -49,6 +50,7 @@ export function fixedEngine(change: Partial<ServingEngine> = {}): ServingEngine 
 /** The text of a completion, or the roles and texts of a chat, one message on a line. */
 export function textOf(prompt: Prompt): string {
   if (typeof prompt === 'string') return prompt
+  if (isTokenPrompt(prompt)) return String.fromCharCode(...prompt.tokens)
   return prompt.map(({ role, content }) => `${role}: ${content}`).join('\n')
 }
 

@@ -1,5 +1,6 @@
 /** Test vectors of protocols/inference-api: request bodies. */
 import { parseRequest } from '../../src/serving/openai.ts'
+import { parseDetokenize, parseTokenize } from '../../src/serving/tokenization.ts'
 import { byFileName, type Case, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
 
 const model = 'flexmesh'
@@ -78,7 +79,15 @@ const COMPLETION: readonly (readonly [...Case, unknown])[] = [
   ['empty-prompt', 'bad-field', 'at least one character', { model, prompt: '' }],
   ['half-character', 'bad-field', 'half of a surrogate pair', { model, prompt: 'a\ud83d' }],
   ['list-of-two', 'bad-field', 'one prompt a request', completion({ prompt: [prompt, prompt] })],
-  ['token-prompt', 'bad-field', 'text, not token ids', completion({ prompt: [1, 2, 3] })],
+  ['token-prompt', 'accept', 'token ids', completion({ prompt: [1, 2, 3] })],
+  ['token-list-of-one', 'accept', 'a list with one list of token ids', completion({ prompt: [[1, 2, 3]] })],
+  ['token-list-of-two', 'bad-field', 'one prompt a request', completion({ prompt: [[1], [2]] })],
+  ['token-none', 'bad-field', 'at least one token', completion({ prompt: [] })],
+  ['token-none-in-list', 'bad-field', 'at least one token', completion({ prompt: [[]] })],
+  ['token-negative', 'bad-field', 'ids from 0', completion({ prompt: [1, -1] })],
+  ['token-half', 'bad-field', 'whole numbers', completion({ prompt: [1, 2.5] })],
+  ['token-large', 'bad-field', 'ids of 31 bits', completion({ prompt: [2 ** 31] })],
+  ['token-and-text', 'bad-field', 'ids or text', completion({ prompt: [1, 'a'] })],
   ['two-answers', 'bad-field', 'one answer a request', completion({ n: 2 })],
   ['best-of-two', 'bad-field', 'one answer a request', completion({ best_of: 2 })],
   ['echo', 'bad-field', 'the prompt is not repeated', completion({ echo: true })],
@@ -206,14 +215,84 @@ const CHAT: readonly (readonly [...Case, unknown])[] = [
   ['audio', 'bad-field', 'text only', chat({ modalities: ['text', 'audio'] })],
 ]
 
+const TOKENIZE: typeof CHAT = [
+  ['text', 'accept', 'a text alone', { prompt }],
+  ['empty', 'accept', 'an empty text', { prompt: '' }],
+  [
+    'all-fields',
+    'accept',
+    'everything that is supported',
+    { model, prompt, messages: null, add_special_tokens: false, return_token_strs: true },
+  ],
+  [
+    'chat',
+    'accept',
+    'a chat as it is answered',
+    { model, messages, add_special_tokens: false, add_generation_prompt: true },
+  ],
+  ['nothing', 'bad-field', 'a prompt or messages', { model }],
+  ['both', 'bad-field', 'a prompt or messages, not both', { prompt, messages }],
+  ['number', 'bad-field', 'a prompt is text', { prompt: 7 }],
+  ['list', 'bad-field', 'one text', { prompt: [prompt] }],
+  ['half-character', 'bad-field', 'half of a surrogate pair', { prompt: 'a\ud83d' }],
+  ['no-messages', 'bad-field', 'at least one message', { messages: [] }],
+  [
+    'message-with-name',
+    'bad-field',
+    'the answer could not name it as ignored',
+    {
+      messages: [{ role: 'user', content: 'a', name: 'b' }],
+    },
+  ],
+  ['chat-special-tokens', 'bad-field', 'the template writes them', { messages, add_special_tokens: true }],
+  [
+    'chat-no-prompt',
+    'bad-field',
+    'the prompt for the answer is written',
+    {
+      messages,
+      add_generation_prompt: false,
+    },
+  ],
+  ['text-with-generation-prompt', 'bad-field', 'a text has none', { prompt, add_generation_prompt: true }],
+  ['flag-number', 'bad-field', 'true or false', { prompt, return_token_strs: 1 }],
+  ['model-number', 'bad-field', 'an id is text', { prompt, model: 7 }],
+  ['other-member', 'bad-field', 'the answer could not name it as ignored', { prompt, truncate: 5 }],
+]
+
+const DETOKENIZE: typeof CHAT = [
+  ['tokens', 'accept', 'token ids', { model, tokens: [1, 2, 3] }],
+  ['no-tokens', 'accept', 'the text of no tokens is empty', { tokens: [] }],
+  ['absent', 'bad-field', 'tokens are named', { model }],
+  ['text', 'bad-field', 'ids, not text', { tokens: 'abc' }],
+  ['negative', 'bad-field', 'ids from 0', { tokens: [-1] }],
+  ['half', 'bad-field', 'whole numbers', { tokens: [0.5] }],
+  ['digits', 'bad-field', 'numbers, not text', { tokens: ['1'] }],
+  ['other-member', 'bad-field', 'the answer could not name it as ignored', { tokens: [1], skip: true }],
+]
+
+type Decoder = 'completion' | 'chat' | 'tokenize' | 'detokenize'
+
+const DECODERS: Readonly<Record<Decoder, (body: unknown) => unknown>> = {
+  completion: (body) => parseRequest(body, 'completion', () => 0),
+  chat: (body) => parseRequest(body, 'chat', () => 0),
+  tokenize: parseTokenize,
+  detokenize: parseDetokenize,
+}
+
 function makeVectors(): Record<string, Vector> {
-  const suite = (kind: 'completion' | 'chat', cases: typeof CHAT): Vector[] =>
-    vectorsOf(kind, 'inference-api Requests', cases, (body) => ({ decoder: kind, body }))
-  return byFileName([...suite('completion', COMPLETION), ...suite('chat', CHAT)])
+  const suite = (kind: Decoder, cases: typeof CHAT, section = 'Requests'): Vector[] =>
+    vectorsOf(kind, `inference-api ${section}`, cases, (body) => ({ decoder: kind, body }))
+  return byFileName([
+    ...suite('completion', COMPLETION),
+    ...suite('chat', CHAT),
+    ...suite('tokenize', TOKENIZE, 'Tokens'),
+    ...suite('detokenize', DETOKENIZE, 'Tokens'),
+  ])
 }
 
 function runVector(input: Readonly<Record<string, unknown>>): unknown {
-  return parseRequest(input['body'], input['decoder'] as 'completion' | 'chat', () => 0)
+  return DECODERS[input['decoder'] as Decoder](input['body'])
 }
 
 export const inferenceApi: VectorSuite = { makeVectors, runVector }
