@@ -52,6 +52,8 @@ export interface StartInit {
   /** See `NodeInit`. */
   readonly requireFinal?: boolean
   readonly passphrase?: string
+  /** Origins whose web pages may read the answers of the API. */
+  readonly origins?: readonly string[]
   /** Another server that computes the answers. */
   readonly upstream?: Upstream
   /** Default: silent. */
@@ -139,6 +141,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
         }),
       }),
       backendFor: gateway ?? (() => local),
+      ...(init.origins === undefined ? {} : { origins: init.origins }),
       tokenization: {
         prompts: node.prompts,
         vocabulary: tokenizer,

@@ -5,6 +5,7 @@ import {
   flag,
   option,
   path,
+  repeated,
   text,
   thousandthsOrNone,
   usage,
@@ -28,12 +29,13 @@ import type { RunningNode } from './running-node.ts'
 export const MAX_PORT = 65_535
 export const DEFAULT_PORT = 8080
 const MAX_URL = 2048
+const MAX_ORIGINS = 64
 const MAX_EPSILON_MILLI = 1e9
 
 export const START = localCommand({
   name: 'start',
   usage:
-    'start [--port N] [--listen ADDRESS] [--max-epsilon E|none] [--require-final] [--router auto|solved|rows] [--upstream URL --upstream-composition FILE]',
+    'start [--port N] [--listen ADDRESS] [--allow-origin ORIGIN...] [--max-epsilon E|none] [--require-final] [--router auto|solved|rows] [--upstream URL --upstream-composition FILE]',
   parameters: {
     port: withDefault(
       option('port', 'port of the API on 127.0.0.1 (default 8080; 0: any free port)', whole(0, MAX_PORT)),
@@ -41,6 +43,12 @@ export const START = localCommand({
     ),
     listen: listenOption(
       'address to listen on from now on, as in /ip4/0.0.0.0/tcp/4002; stored in settings.json',
+    ),
+    allowOrigin: repeated(
+      'allow-origin',
+      'origin whose web pages may ask the API with a key, as in https://chat.example.org',
+      MAX_URL,
+      MAX_ORIGINS,
     ),
     maxEpsilonMilli: option(
       'max-epsilon',
@@ -65,11 +73,13 @@ export const START = localCommand({
   },
   async work(
     context,
-    { port, listen, maxEpsilonMilli, requireFinal, router, upstream: url, upstreamComposition },
+    { port, listen, allowOrigin, maxEpsilonMilli, requireFinal, router, upstream: url, upstreamComposition },
   ) {
     const { home, engine, weights, memory, output, signal } = context
     const log = createLog(output)
     const upstream = await upstreamOf(url, upstreamComposition)
+    const { parseOrigin } = await import('../serving/cors.ts')
+    const origins = allowOrigin?.map(parseOrigin)
     const passphrase = await context.passphrase()
     if (listen !== undefined) {
       const { changeListenAddresses } = await import('../node/found.ts')
@@ -90,6 +100,7 @@ export const START = localCommand({
       onEvent: (event) => output.say(eventLine(event)),
       ...(router === undefined ? {} : { router }),
       ...(requireFinal ? { requireFinal } : {}),
+      ...(origins === undefined ? {} : { origins }),
       ...(passphrase === undefined ? {} : { passphrase }),
       ...(upstream === undefined ? {} : { upstream }),
     })

@@ -11,6 +11,7 @@ import type { Metrics } from '../telemetry/metrics.ts'
 import { type ApiEnv, requestId } from './api-env.ts'
 import type { Callers } from './callers.ts'
 import { Completions } from './completions.ts'
+import { allowOrigins } from './cors.ts'
 import { type Backend, ServingError } from './engine.ts'
 import { EVENT_STREAM_LIMITS, type EventStreamLimits } from './event-stream.ts'
 import { readJson } from './json-body.ts'
@@ -37,6 +38,8 @@ export interface AppInit {
   readonly obstacles?: () => Promise<readonly string[]>
   /** Tokenizes texts for `/tokenize` and `/detokenize`. Default: there are no such routes. */
   readonly tokenization?: TokenizationInit
+  /** Origins whose web pages may read the answers. Default: none. */
+  readonly origins?: readonly string[]
   /** Adds routes of its own, with its own rules who may ask. They are served under the same hosts. */
   readonly mount?: (app: Api, answering: Answering) => void
   /** Receives failures of the node and of an upstream, never prompts or answers. Default: no log. */
@@ -44,6 +47,9 @@ export interface AppInit {
 }
 
 export type Api = Hono<ApiEnv>
+
+/** Paths of the API that need a key, and that pages of listed origins may ask. */
+const KEYED_PATHS = ['/v1/*', '/tokenize', '/detokenize']
 
 /** Hex digits of the SHA-256 of a key that name it. */
 const KEY_NAME_LENGTH = 12
@@ -84,7 +90,10 @@ export function createApp(init: AppInit): Api {
     c.env.client?.authenticated(`API key ${apiKeyHash(key ?? '').slice(0, KEY_NAME_LENGTH)}`)
     return next()
   }
-  for (const path of ['/v1/*', '/tokenize', '/detokenize']) app.use(path, requireKey)
+  for (const path of KEYED_PATHS) {
+    if (init.origins !== undefined && init.origins.length > 0) app.use(path, allowOrigins(init.origins))
+    app.use(path, requireKey)
+  }
   const { metrics } = init
   if (metrics !== undefined) {
     app.get('/metrics', requireKey, async (c) =>

@@ -33,6 +33,21 @@ describe('flexmesh start', () => {
     expect(stdout).toContain('Hospital is up as')
   })
 
+  it('answers web pages of the origins that --allow-origin lists', async () => {
+    const origins = ['https://a.example', 'http://localhost:3000']
+    const options = origins.flatMap((origin) => ['--allow-origin', origin])
+    const node = start('start', '--home', await founded(), '--port', '0', ...options)
+    const [, url] = /(http\S+),/.exec(await node.line('API     http://')) ?? []
+    for (const origin of [...origins, 'https://evil.example']) {
+      const { status, headers } = await fetch(`${url}/models`, { method: 'OPTIONS', headers: { origin } })
+      const isListed = origins.includes(origin)
+      expect([status, headers.get('access-control-allow-origin')]).toEqual(
+        isListed ? [204, origin] : [401, null],
+      )
+    }
+    expect((await node.interrupt()).code).toBe(0)
+  })
+
   it('prints one JSON object with --json', async () => {
     const node = start('start', '--home', await founded(), '--port', '0', '--json')
     const found = JSON.parse(await node.line('{')) as { peerId: string; addresses: string[]; api: string }

@@ -26,6 +26,7 @@ describe('wrong usage ends with exit code 2 and one sentence', () => {
       ['start', '--upstream', 'ftp://host', '--upstream-composition', 'composition.json'],
       'ftp',
     ],
+    ['an origin with a path', ['start', '--allow-origin', 'https://a.example/'], '--allow-origin: expected'],
     ['an unknown weight format', ['generate', 'x', '--weights', 'int9'], 'auto, fp32, bf16, int8 or int4'],
     ['an unknown router of start', ['start', '--router', 'trained'], 'auto, solved or rows'],
     ['an unknown router of compose', ['compose', '--router', 'trained'], 'auto, solved or rows'],

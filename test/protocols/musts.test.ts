@@ -194,6 +194,11 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
       ...vectors('tokenize-chat-special-tokens'),
       test('serving/tokenization.test.ts', 'of a chat has the tokens with which the chat is answered'),
     ],
+    'A server MUST NOT allow an origin that is not listed, and MUST compare origins exactly: neither `*` nor a part of a name is a pattern.':
+      [
+        test('serving/cors.test.ts', 'a page of another origin'),
+        test('serving/cors.test.ts', 'is not allowed if no origin is listed'),
+      ],
     'A server MUST check the host and the key before it reads the body, and the length of the prompt before the request waits.':
       [
         test('serving/order-of-work.test.ts', 'reads no body before the host and the key are checked'),
