@@ -16,6 +16,7 @@ import { type Backend, ServingError } from './engine.ts'
 import { EVENT_STREAM_LIMITS, type EventStreamLimits } from './event-stream.ts'
 import { readJson } from './json-body.ts'
 import { type ModelCard, modelCards, modelNotFound } from './models.ts'
+import { ollamaModel, ollamaTags, ollamaVersion, parseOllamaShow } from './ollama.ts'
 import type { RequestKind } from './openai.ts'
 import { problemBody, problemOf, Refusal } from './problem.ts'
 import { QueueFullError } from './queue.ts'
@@ -48,8 +49,9 @@ export interface AppInit {
 
 export type Api = Hono<ApiEnv>
 
-/** Paths of the API that need a key, and that pages of listed origins may ask. */
-const KEYED_PATHS = ['/v1/*', '/tokenize', '/detokenize']
+const KEYED_PATHS = ['/v1/*', '/tokenize', '/detokenize', '/api/tags', '/api/show']
+/** Paths that pages of listed origins may ask. */
+const SHARED_PATHS = ['/v1/*', '/tokenize', '/detokenize', '/api/*']
 
 /** Hex digits of the SHA-256 of a key that name it. */
 const KEY_NAME_LENGTH = 12
@@ -90,10 +92,9 @@ export function createApp(init: AppInit): Api {
     c.env.client?.authenticated(`API key ${apiKeyHash(key ?? '').slice(0, KEY_NAME_LENGTH)}`)
     return next()
   }
-  for (const path of KEYED_PATHS) {
-    if (init.origins !== undefined && init.origins.length > 0) app.use(path, allowOrigins(init.origins))
-    app.use(path, requireKey)
-  }
+  const { origins = [] } = init
+  if (origins.length > 0) for (const path of SHARED_PATHS) app.use(path, allowOrigins(origins))
+  for (const path of KEYED_PATHS) app.use(path, requireKey)
   const { metrics } = init
   if (metrics !== undefined) {
     app.get('/metrics', requireKey, async (c) =>
@@ -114,6 +115,13 @@ export function createApp(init: AppInit): Api {
   app.get('/v1/models/:model{.+}', async (c) => c.json(await cardOf(c, c.req.param('model'))))
   app.post('/v1/completions', (c) => completions.respond(c, 'completion'))
   app.post('/v1/chat/completions', (c) => completions.respond(c, 'chat'))
+  app.get('/api/version', (c) => c.json(ollamaVersion()))
+  app.get('/api/tags', async (c) => c.json(ollamaTags(await cards(c))))
+  app.post('/api/show', async (c) => {
+    const name = parseOllamaShow(await readJson(c.req.raw))
+    c.env.client?.received()
+    return c.json(ollamaModel(await cardOf(c, name)))
+  })
   if (init.tokenization !== undefined) addTokenRoutes(app, new Tokenization(init.tokenization), cardOf)
   init.mount?.(app, { answer: (c, kind) => completions.respond(c, kind), models })
   app.notFound((c) =>

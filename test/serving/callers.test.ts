@@ -21,6 +21,8 @@ const ROUTES: readonly (readonly [method: string, path: string, body?: object])[
   ['GET', '/v1/models/flexmesh'],
   ['GET', '/v1/anything'],
   ['GET', '/metrics'],
+  ['GET', '/api/tags'],
+  ['POST', '/api/show', {}],
   ['POST', '/tokenize', { prompt: 'Hello' }],
   ['POST', '/detokenize', { tokens: [72] }],
   ['POST', '/v1/completions', { prompt: 'Hello', max_tokens: 2 }],

@@ -15,7 +15,7 @@ const OTHERS = [
   `${LISTED}.evil.example`,
   'null',
 ]
-const ROUTES = ['/v1/completions', '/v1/chat/completions', '/v1/models', '/tokenize']
+const ROUTES = ['/v1/completions', '/v1/chat/completions', '/v1/models', '/tokenize', '/api/tags']
 
 function serve(origins?: readonly string[]): Api {
   return createApp({

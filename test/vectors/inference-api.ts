@@ -1,4 +1,5 @@
 /** Test vectors of protocols/inference-api: request bodies. */
+import { parseOllamaShow } from '../../src/serving/ollama.ts'
 import { parseRequest } from '../../src/serving/openai.ts'
 import { parseDetokenize, parseTokenize } from '../../src/serving/tokenization.ts'
 import { byFileName, type Case, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
@@ -271,13 +272,23 @@ const DETOKENIZE: typeof CHAT = [
   ['other-member', 'bad-field', 'the answer could not name it as ignored', { tokens: [1], skip: true }],
 ]
 
-type Decoder = 'completion' | 'chat' | 'tokenize' | 'detokenize'
+const SHOW: typeof CHAT = [
+  ['model', 'accept', 'the id of a model', { model }],
+  ['name', 'accept', 'as older clients name it', { name: model, verbose: true }],
+  ['none', 'bad-field', 'a model is named', {}],
+  ['number', 'bad-field', 'an id is text', { model: 7 }],
+  ['empty', 'bad-field', 'at least one character', { model: '', name: model }],
+  ['list', 'bad-field', 'a JSON object', [model]],
+]
+
+type Decoder = 'completion' | 'chat' | 'tokenize' | 'detokenize' | 'show'
 
 const DECODERS: Readonly<Record<Decoder, (body: unknown) => unknown>> = {
   completion: (body) => parseRequest(body, 'completion', () => 0),
   chat: (body) => parseRequest(body, 'chat', () => 0),
   tokenize: parseTokenize,
   detokenize: parseDetokenize,
+  show: parseOllamaShow,
 }
 
 function makeVectors(): Record<string, Vector> {
@@ -288,6 +299,7 @@ function makeVectors(): Record<string, Vector> {
     ...suite('chat', CHAT),
     ...suite('tokenize', TOKENIZE, 'Tokens'),
     ...suite('detokenize', DETOKENIZE, 'Tokens'),
+    ...suite('show', SHOW, 'Clients of Ollama'),
   ])
 }
 
