@@ -102,7 +102,7 @@ export function createApp(init: AppInit): Api {
     )
   }
   const cards = (c: Context<ApiEnv>): Promise<ModelCard[]> =>
-    modelCards(init.backendFor({}), c.get('caller'), init.now())
+    modelCards(init.backendFor, c.get('caller'), init.now())
   const cardOf = async (c: Context<ApiEnv>, name: string): Promise<ModelCard> => {
     const card = (await cards(c)).find(({ id }) => id === name)
     if (card === undefined) throw modelNotFound(name)

@@ -15,7 +15,7 @@ import { allowedInclude, type Caller } from './callers.ts'
 import type { Backend, ServingEngine } from './engine.ts'
 import { EventStream, type EventStreamLimits } from './event-stream.ts'
 import { readJson } from './json-body.ts'
-import { modelNotFound, resolveModel } from './models.ts'
+import { backendForOne, modelNotFound, resolveModel } from './models.ts'
 import {
   type InferenceRequest,
   isTokenPrompt,
@@ -86,7 +86,8 @@ export class Completions {
     const isWhole = request.model === MODEL_NAME
     if (isWhole && caller?.experts === undefined) return request
     if (!isWhole && !request.model.startsWith(`${MODEL_NAME}/`)) throw modelNotFound(request.model)
-    const engine = await this.#init.backendFor({}).acquire()
+    const { backendFor } = this.#init
+    const engine = await (isWhole ? backendFor({}) : backendForOne(backendFor)).acquire()
     try {
       if (!isWhole) return resolveModel(request, engine, caller)
       const include = caller && allowedInclude(caller, request.include, engine.experts)

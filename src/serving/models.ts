@@ -3,6 +3,7 @@
  * section "Models". Knows nothing about routes and weights.
  */
 import type { StatedExpert } from '../composition/attribution.ts'
+import type { Selection } from '../composition/selection.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { type Caller, mayUse, notAllowed } from './callers.ts'
 import type { Backend, ServingEngine } from './engine.ts'
@@ -41,42 +42,68 @@ function modelId({ institution, expert }: StatedExpert): string {
   return `${MODEL_NAME}/${institution}/${expert}`
 }
 
+/** The backend for one expert. An upstream answers with all experts of its composition, so this is the node itself. */
+export function backendForOne(backendFor: (selection: Selection) => Backend): Backend {
+  return backendFor({ include: [] })
+}
+
 /**
- * The composition first, then those of its experts that the caller may use.
+ * The composition first, then the experts of the node that the caller may use.
  * @param caller undefined if the route decides itself who may ask
  * @param now Unix seconds
  * @throws ServingError.
  */
 export async function modelCards(
-  backend: Backend,
+  backendFor: (selection: Selection) => Backend,
   caller: Caller | undefined,
   now: number,
 ): Promise<ModelCard[]> {
-  const engine = await backend.acquire()
-  const { composition, stated, contextLength } = engine
-  engine.release()
-  const card = (own: Pick<ModelCard, 'id' | 'owned_by' | 'root' | 'parent'>, experts: StatedExpert[]) => ({
-    ...own,
-    object: 'model' as const,
-    created: now,
-    max_model_len: contextLength,
-    flexmesh: { composition, served_by: backend.servedBy, experts },
-  })
+  const whole = await described(backendFor({}), now)
+  const { stated, card } = await described(backendForOne(backendFor), now)
   const publicModel = stated.filter((expert) => !isPackaged(expert))
   const experts = stated.filter(isPackaged).filter((expert) => mayUse(caller, expert))
+  const root = whole.composition
   return [
-    card({ id: MODEL_NAME, owned_by: 'consortium', root: composition, parent: null }, [...stated]),
+    whole.card({ id: MODEL_NAME, owned_by: 'consortium', root, parent: null }, whole.stated),
     ...experts.map((expert) => {
-      const { institution, package: root } = expert
-      const own = { id: modelId(expert), owned_by: institution, root, parent: MODEL_NAME }
+      const { institution, package: id } = expert
+      const own = { id: modelId(expert), owned_by: institution, root: id, parent: MODEL_NAME }
       return card(own, [...publicModel, expert])
     }),
   ]
 }
 
+/** What a backend serves now, and how its models are described. */
+async function described(
+  backend: Backend,
+  created: number,
+): Promise<
+  Pick<ServingEngine, 'composition' | 'stated'> & {
+    card(
+      own: Pick<ModelCard, 'id' | 'owned_by' | 'root' | 'parent'>,
+      experts: readonly StatedExpert[],
+    ): ModelCard
+  }
+> {
+  const engine = await backend.acquire()
+  const { composition, stated, contextLength } = engine
+  engine.release()
+  return {
+    composition,
+    stated,
+    card: (own, experts) => ({
+      ...own,
+      object: 'model',
+      created,
+      max_model_len: contextLength,
+      flexmesh: { composition, served_by: backend.servedBy, experts },
+    }),
+  }
+}
+
 /**
  * A request with the experts that its model stands for: an expert's model is a selection of its package.
- * @param engine holds the composition that is served now
+ * @param engine holds the composition that the node serves now
  * @throws Refusal `model_not_found`, `expert_not_allowed`; FormatError `bad-field` for a request that names the model of
  * an expert and selects experts, too.
  */

@@ -163,14 +163,16 @@ describe('"flexmesh start --upstream"', () => {
       upstream: { url: await upstream(), compositionFile },
       onEvent: () => undefined,
     })
-    const ask = async (more: object): Promise<unknown> => {
-      const answer = await fetch(`http://127.0.0.1:${running.api.port}/v1/completions`, {
+    const send = async (path: string, body: object): Promise<unknown> => {
+      const answer = await fetch(`http://127.0.0.1:${running.api.port}${path}`, {
         method: 'POST',
         headers: { 'content-type': 'application/json', authorization: `Bearer ${running.apiKey}` },
-        body: JSON.stringify({ model: 'flexmesh', prompt: 'Hello', max_tokens: 2, ...more }),
+        body: JSON.stringify(body),
       })
       return answer.json()
     }
+    const ask = (more: object): Promise<unknown> =>
+      send('/v1/completions', { model: 'flexmesh', prompt: 'Hello', max_tokens: 2, ...more })
     expect(await ask({})).toMatchObject({
       choices: [{ text: 'from elsewhere' }],
       flexmesh: { served_by: 'upstream' },
@@ -179,7 +181,24 @@ describe('"flexmesh start --upstream"', () => {
       usage: { completion_tokens: 2 },
       flexmesh: { served_by: 'node' },
     })
+    const ofOne = { model: 'flexmesh/Archives/medicine' }
+    const byOne = {
+      model: ofOne.model,
+      flexmesh: {
+        served_by: 'node',
+        experts: expect.arrayContaining([expect.objectContaining({ share: 0 })]),
+      },
+    }
+    expect(await ask({ ...ofOne, prompt: [[5, 6]] })).toMatchObject({ ...byOne, usage: { prompt_tokens: 2 } })
+    const { tokens } = (await send('/tokenize', { prompt: 'Hello', add_special_tokens: false })) as {
+      tokens: number[]
+    }
+    expect(await send('/detokenize', { tokens })).toEqual({ prompt: 'Hello' })
     await run(running.node, 'withdraw', { name: 'law' })
+    expect(await ask(ofOne)).toMatchObject({ model: ofOne.model, flexmesh: { served_by: 'node' } })
+    expect(await ask({ model: 'flexmesh/Archives/law' })).toMatchObject({
+      error: { code: 'model_not_found' },
+    })
     expect(await ask({})).toMatchObject({
       error: {
         code: 'expert_not_in_use',
