@@ -33,6 +33,7 @@ export const MEMBERSHIP_COMMANDS: readonly NodeRow[] = [
   },
   {
     name: 'key show',
+    isReadOnly: true,
     summary: 'show the institution key and the node key of this institution, and what they replaced',
     load: async () => (await import('./key.ts')).KEY_SHOW,
   },

@@ -46,9 +46,9 @@ const TABLES = {
   /** Checkpoints of logs with their cosignatures, by publisher and state. */
   checkpoints: 'c',
   /** Size and root of the checkpoint of each log that this node cosigned last. */
-  witnessed: 'w',
+  witnessed: 'b',
   /** Statement of each member about its witness key. */
-  witnessKeys: 'k',
+  witnessKeys: 'z',
 } as const
 export type TableName = keyof typeof TABLES
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { digestOf, utf8 } from '../../src/lib/bytes.ts'
-import { Catalogue, rosterKey } from '../../src/store/catalogue.ts'
+import { Catalogue, rosterKey, type TableName } from '../../src/store/catalogue.ts'
 import { codeOfAsync } from '../support/packages.ts'
 
 let home = ''
@@ -14,7 +14,38 @@ afterEach(async () => {
   await rm(home, { recursive: true, force: true })
 })
 
+/** Every table; a name that is missing here does not compile. */
+const TABLES: Readonly<Record<TableName, true>> = {
+  rosters: true,
+  heads: true,
+  verdicts: true,
+  judgings: true,
+  arrivals: true,
+  sketches: true,
+  withdrawing: true,
+  exports: true,
+  seen: true,
+  settings: true,
+  keys: true,
+  invites: true,
+  requests: true,
+  governance: true,
+  forks: true,
+  tiles: true,
+  checkpoints: true,
+  witnessed: true,
+  witnessKeys: true,
+}
+
 describe('the catalogue', () => {
+  it('keeps its tables apart: the same key in each of them is another entry', async () => {
+    const catalogue = await Catalogue.open(home)
+    const names = Object.keys(TABLES) as TableName[]
+    for (const name of names) await catalogue.put(name, 'same', utf8(name))
+    for (const name of names) expect(await catalogue.entries(name)).toEqual([['same', utf8(name)]])
+    await catalogue.close()
+  })
+
   const statement = (publisher: string, seq: number, text = `${publisher} ${seq}`) => ({
     publisher,
     seq,
