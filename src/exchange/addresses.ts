@@ -20,7 +20,7 @@ export const ADDRESSES: ProtocolRow = {
   timeoutPer: 'answer',
   maxInboundStreams: limit('protocolInboundStreams'),
   // A member asks once in every sync.
-  quota: { burst: 32, everyMs: 250 },
+  quota: { burst: 128, everyMs: 50 },
   guests: 'none',
   sends: () => () => ({ kind: 'addresses' }),
 }

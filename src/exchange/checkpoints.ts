@@ -23,9 +23,9 @@ export const CHECKPOINTS: ProtocolRow = {
   maxResponseFrames: limit('members'),
   timeoutMs: limit('chunkTimeout'),
   timeoutPer: 'answer',
-  maxInboundStreams: 2,
+  maxInboundStreams: limit('protocolInboundStreams'),
   // A member asks once in every sync, and once or twice for each checkpoint.
-  quota: { burst: 32, everyMs: 100 },
+  quota: { burst: 256, everyMs: 20 },
   guests: 'none',
 }
 

@@ -25,8 +25,8 @@ export const STATEMENTS: ProtocolRow = {
   timeoutMs: limit('chunkTimeout'),
   timeoutPer: 'answer',
   maxInboundStreams: limit('protocolInboundStreams'),
-  // A member asks after every connection and every announcement.
-  quota: { burst: 32, everyMs: 50 },
+  // A member asks after every connection and every announcement; a decision of the consortium is several of them.
+  quota: { burst: 128, everyMs: 25 },
   guests: 'revoked',
   sends: () => (_, frame) => ({ kind: isForkFrame(frame) ? 'fork' : 'statement', isSingle: true }),
 }
