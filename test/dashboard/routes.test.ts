@@ -308,7 +308,7 @@ describe('a page', () => {
       )
       const found: { id: string; event: string }[] = []
       let text = ''
-      for await (const bytes of response.body as unknown as AsyncIterable<Uint8Array>) {
+      for await (const bytes of (response.body ?? []) as AsyncIterable<Uint8Array>) {
         text += Buffer.from(bytes).toString()
         found.length = 0
         for (const [, id = '', data = '{}'] of text.matchAll(/id: (\S+)\ndata: (.+)\n\n/g))
