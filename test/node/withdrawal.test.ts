@@ -160,7 +160,9 @@ describe('a withdrawal', () => {
     const all = { Hospital: 'dropped', Archive: 'dropped', University: 'dropped' }
     await answered(() => hospital, all)
     expect(await reportOf(hospital)).toMatchObject({ id: proposal, institution: 'Archive', reason: 'quorum' })
-    for (const node of net.nodes) expect(await node.blobs.has(file)).toBe(false)
+    for (const node of net.nodes) {
+      await net.watch.until('the deletion of the file', async () => !(await node.blobs.has(file)))
+    }
     expect(archive.accepted.isWithdrawn(archive.identity.peerId, id)).toBe(true)
     await expect(publish(archive, 'law')).rejects.toMatchObject({ code: 'not-acceptable' })
     const again = await net.restart(2)
