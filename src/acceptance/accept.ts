@@ -63,6 +63,8 @@ export interface OpenedManifest {
   readonly manifest: Manifest
   /** Package id. */
   readonly id: Digest
+  /** This node is about to publish it: it is not logged yet. Default: false. */
+  readonly isDraft?: boolean
 }
 
 export interface AcceptanceContext {

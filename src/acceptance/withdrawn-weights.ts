@@ -109,14 +109,17 @@ export class WithdrawnWeights {
     return known
   }
 
-  #counts(withdrawn: WithdrawnPackage, { id, manifest }: OpenedManifest): boolean {
+  #counts(withdrawn: WithdrawnPackage, { id, manifest, isDraft }: OpenedManifest): boolean {
     const { publisher, reason, by, issuedAt, arrivedAt } = withdrawn
     // An owner may go back to an earlier version of its own.
     if (reason === 'superseded' && publisher === manifest.publisher) return false
     if (withdrawn.id === id) return false
+    // What this node is about to publish comes after all that it knows, whatever the clocks of others say.
+    if (isDraft === true) return true
     // One log says for certain what came later, whatever times its statements name.
     if (by?.publisher === manifest.publisher) return manifest.seq > by.seq
-    if (manifest.issuedAt > issuedAt) return true
+    // Times are whole seconds: both may be of one second.
+    if (manifest.issuedAt >= issuedAt) return true
     const arrived = this.#init.arrivedAt(id)
     const isFresh = arrivedAt !== undefined && arrivedAt - issuedAt <= FRESH_SECONDS
     return isFresh && arrived !== undefined && arrived > arrivedAt

@@ -62,7 +62,7 @@ export async function judgeOwn(
   manifest: OpenedManifest['manifest'],
   { signal, onProgress }: PublishOptions,
 ): Promise<Verdict> {
-  const draft = { manifest, id: digestOf(encodeManifest(manifest)) }
+  const draft = { manifest, id: digestOf(encodeManifest(manifest)), isDraft: true }
   const beforeFetch = judgeManifest(draft, await acceptanceContext(parts, draft))
   const judged = await judgeWeightsOf(parts, draft, beforeFetch, {
     report: (progress) => onProgress?.({ stage: 'judge', ...progress }),

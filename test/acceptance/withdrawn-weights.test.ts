@@ -71,6 +71,7 @@ function candidate(
 describe('a withdrawn package', () => {
   it.each<[string, Candidate, Partial<WithdrawnPackage>, boolean]>([
     ['a package of another member that was issued later', {}, {}, true],
+    ['a package of another member that was issued in the same second', { issuedAt: 200, arrived: 150 }, {}, true],
     ['one that was issued before and arrived before', { issuedAt: 150, arrived: 150 }, {}, false],
     ['one that states an earlier time and arrives later', { issuedAt: 150, arrived: 250 }, {}, true],
     [
@@ -97,6 +98,12 @@ describe('a withdrawn package', () => {
   ])('counts against %s: %#', async (_title, given, change, counts) => {
     forget(change)
     expect(await withdrawn.against(candidate(given))).toHaveLength(counts ? 1 : 0)
+  })
+
+  it('counts against what this node is about to publish, though the clock of the withdrawal is ahead', async () => {
+    forget({ publisher: OTHER, by: undefined, issuedAt: 400, arrivedAt: 400 })
+    expect(await withdrawn.against({ ...candidate({}), isDraft: true })).toHaveLength(1)
+    expect(await withdrawn.against(candidate({}))).toEqual([])
   })
 
   it('does not count against itself', async () => {
