@@ -9,6 +9,7 @@ import type { Generator } from '../inference/batcher.ts'
 import type { GeneratedToken } from '../inference/request-stream.ts'
 import type { Sampling } from '../inference/sampling.ts'
 import { chooseFormat, type ServingFormat } from '../inference/serving-format.ts'
+import { type LogitChanges, logitProcessors } from '../inference/token-bias.ts'
 import type { WeightChoice } from '../inference/weight-format.ts'
 import type { KeptCodes } from '../inference/weight-loader.ts'
 import type { Digest } from '../lib/bytes.ts'
@@ -26,6 +27,8 @@ export interface Completion {
   readonly prompt: Int32Array
   readonly maxTokens: number
   readonly sampling: Sampling
+  /** Default: no changes. */
+  readonly changes?: LogitChanges
   readonly selection: Selection
 }
 
@@ -125,7 +128,9 @@ export class ComposedModel {
     const release = this.#hold()
     try {
       const generator = await this.#sharedGenerator()
-      const request = { ...completion, endsOfText: this.#model.endsOfText, ...routing }
+      const { changes } = completion
+      const processors = changes === undefined ? [] : logitProcessors(changes)
+      const request = { ...completion, processors, endsOfText: this.#model.endsOfText, ...routing }
       yield* generator.generate(request, signal)
     } finally {
       release()

@@ -3,6 +3,7 @@
  * reading at any time. Does not know batches, caches or weights.
  */
 import type { SequenceRouting } from '../model/routing-plan.ts'
+import type { LogitProcessor } from './logit-processor.ts'
 import { chooseToken, type Sampling } from './sampling.ts'
 
 /** A prompt to complete. Its routing always has the public expert in use. */
@@ -13,6 +14,8 @@ export interface GenerateRequest extends SequenceRouting {
   readonly sampling: Sampling
   /** Ids of the tokens that end the completion; they are not yielded. */
   readonly endsOfText: readonly number[]
+  /** Change the logits before each token is chosen. They belong to this request alone. Default: none. */
+  readonly processors?: readonly LogitProcessor[]
 }
 
 export interface GeneratedToken {
@@ -83,11 +86,14 @@ export class RequestStream {
 
   /**
    * Chooses the next token, which may end the completion.
-   * @param logits (V) after the last token of the sequence
+   * @param logits (V) after the last token of the sequence; the processors of the request change them
    * @param shares routing weights (E) of that token; kept, so the caller must not change them
    */
   choose(logits: Float32Array, shares: Float32Array): void {
+    const { processors = [] } = this.request
+    for (const processor of processors) processor.apply(logits)
     const id = this.#chooseToken(logits)
+    for (const processor of processors) processor.observe(id)
     if (this.request.endsOfText.includes(id)) {
       this.end()
       return

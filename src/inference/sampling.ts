@@ -71,7 +71,8 @@ function nucleus(logits: Float32Array, temperature: number, topP: number, random
     if (next === undefined) break // Only rounding can leave no token.
     chosen = next
   }
-  return chosen
+  // The weight of a forbidden token is too small for a draw, but not 0, so that rounding could choose it.
+  return logits[chosen] === Number.NEGATIVE_INFINITY ? argMax(logits) : chosen
 }
 
 function sumOf(sums: Float32Array): number {

@@ -417,6 +417,11 @@ export const LIMITS = {
     why: 'text that a chat template may write: several times the largest body',
   },
   completionTokens: { value: 4096, unit: 'count', why: 'largest max_tokens of one request' },
+  logitBiases: {
+    value: 1024,
+    unit: 'count',
+    why: 'tokens that one request biases; each costs time at every token of the answer',
+  },
   stopSequences: { value: 4, unit: 'count', why: 'same limit as the OpenAI API' },
   apiKeys: {
     value: 64,

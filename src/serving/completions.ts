@@ -234,8 +234,8 @@ async function precheck(backend: Backend, request: InferenceRequest, kind: Reque
 }
 
 /**
- * Checks the selection, and bounds the work of the tokenizer.
- * @throws Refusal `not-found`, `context_length_exceeded`.
+ * Checks the selection and the token ids, and bounds the work of the tokenizer.
+ * @throws Refusal `not-found`, `context_length_exceeded`; FormatError `bad-field`.
  */
 function checkRequest(engine: ServingEngine, request: InferenceRequest, kind: RequestKind): void {
   try {
@@ -244,6 +244,7 @@ function checkRequest(engine: ServingEngine, request: InferenceRequest, kind: Re
     if (!(error instanceof InputError)) throw error
     throw new Refusal({ status: 400, code: error.code, message: error.message, param: 'experts' })
   }
+  checkBias(engine, request)
   if (isTokenPrompt(request.prompt)) checkTokens(engine, request.prompt)
   const characters = promptCharacters(request.prompt)
   const { maxPromptCharacters: max, contextLength } = engine
@@ -257,12 +258,22 @@ function checkRequest(engine: ServingEngine, request: InferenceRequest, kind: Re
 /** @throws Refusal `context_length_exceeded`; FormatError `bad-field` for an id that the vocabulary does not have. */
 function checkTokens(engine: ServingEngine, { tokens }: TokenPrompt): void {
   if (tokens.length >= engine.contextLength) throw tooManyTokens(engine, 'completion', tokens.length)
-  const foreign = tokens.find((id) => id >= engine.vocabularySize)
+  requireIds(engine, tokens, 'prompt')
+}
+
+/** @throws FormatError `bad-field` for a bias of an id that the vocabulary does not have. */
+function checkBias(engine: ServingEngine, { logitBias }: InferenceRequest): void {
+  requireIds(engine, [...logitBias.keys()], 'logit_bias')
+}
+
+function requireIds(
+  { vocabularySize }: ServingEngine,
+  ids: Int32Array | readonly number[],
+  param: string,
+): void {
+  const foreign = ids.find((id) => id >= vocabularySize)
   if (foreign !== undefined)
-    throw bad(
-      'prompt',
-      `token ids of the vocabulary, which are less than ${engine.vocabularySize}, got ${foreign}`,
-    )
+    throw bad(param, `token ids of the vocabulary, which are less than ${vocabularySize}, got ${foreign}`)
 }
 
 function tooManyTokens({ contextLength }: ServingEngine, kind: RequestKind, count: number): Refusal {

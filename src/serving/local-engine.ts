@@ -47,11 +47,13 @@ function localEngine(lease: Lease, prompts: PromptEncoder, decoder: AnswerDecode
     checkSelection: (selection) => void selectionMask(composition, selection),
     generate: async function* (request, prompt, signal) {
       const { maxTokens, temperature, topP, seed, include, exclude } = request
+      const { logitBias, presencePenalty, frequencyPenalty } = request
       const text = decoder.decodeStream()
       const completion = {
         prompt,
         maxTokens,
         sampling: { temperature, topP, seed },
+        changes: { bias: logitBias, presence: presencePenalty, frequency: frequencyPenalty },
         selection: { include, exclude },
       }
       let tokens = 0

@@ -38,6 +38,11 @@ export interface InferenceRequest {
   /** Random if the request has none. */
   readonly seed: number
   readonly stop: readonly string[]
+  /** Added to the logits of some tokens, by id. */
+  readonly logitBias: ReadonlyMap<number, number>
+  /** Subtracted from the logits of tokens that the answer already has: once, and once for each of them. */
+  readonly presencePenalty: number
+  readonly frequencyPenalty: number
   readonly stream: boolean
   readonly includeUsage: boolean
   /** Whether the answer lists its tokens, each with the routing weight of every expert. */
@@ -57,6 +62,8 @@ const MAX_IGNORED = 32
 /** Largest id that fits into an Int32Array. */
 const MAX_ID = 0x7fffffff
 const MIN_TOP_P = 0.0001
+const PENALTY = [-2, 2] as const
+const MAX_BIAS = 100
 const KNOWN = new Set([
   'model',
   'max_tokens',
@@ -65,6 +72,9 @@ const KNOWN = new Set([
   'top_p',
   'seed',
   'stop',
+  'logit_bias',
+  'presence_penalty',
+  'frequency_penalty',
   'stream',
   'stream_options',
   'user',
@@ -107,6 +117,9 @@ export function parseRequest(
     // With a fixed default, every client would get the same answer.
     seed: integer(value['seed'], 'seed', [0, MAX_SEED]) ?? drawSeed(),
     stop: readStop(value['stop']),
+    logitBias: readLogitBias(value['logit_bias']),
+    presencePenalty: number(value['presence_penalty'], 'presence_penalty', PENALTY, 0),
+    frequencyPenalty: number(value['frequency_penalty'], 'frequency_penalty', PENALTY, 0),
     stream: boolean(value['stream'], 'stream'),
     includeUsage: readStreamOptions(value['stream_options'], ignore),
     tokenShares: boolean(value['token_shares'], 'token_shares'),
@@ -138,6 +151,24 @@ function readStop(value: unknown): string[] {
   const list = Array.isArray(value) ? value : [value]
   if (list.length > limit('stopSequences')) throw bad('stop', `at most ${limit('stopSequences')} sequences`)
   return list.map((item: unknown) => text(item, 'stop', [1, MAX_STOP_CHARACTERS]))
+}
+
+/** Biases by token id. Those of 0 have no effect. */
+function readLogitBias(value: unknown): Map<number, number> {
+  const biases = new Map<number, number>()
+  if (value === undefined || value === null) return biases
+  const members = Object.entries(record(value, 'logit_bias', 'an object of biases by token id'))
+  if (members.length > limit('logitBiases'))
+    throw bad('logit_bias', `biases of at most ${limit('logitBiases')} tokens`)
+  for (const [name, given] of members) {
+    const id = Number(name)
+    if (!/^[0-9]{1,10}$/.test(name) || id > MAX_ID)
+      throw bad('logit_bias', `token ids as names, got "${shown(name)}"`)
+    if (typeof given !== 'number' || Math.abs(given) > MAX_BIAS)
+      throw bad('logit_bias', `numbers from -${MAX_BIAS} to ${MAX_BIAS}`)
+    if (given !== 0) biases.set(id, given)
+  }
+  return biases
 }
 
 /** @returns whether the stream ends with the number of tokens */

@@ -27,8 +27,6 @@ const emptyList: Unsupported = {
 const REFUSED: Readonly<Record<string, Unsupported>> = {
   n: only(1),
   best_of: only(1),
-  presence_penalty: only(0),
-  frequency_penalty: only(0),
   repetition_penalty: only(1),
   length_penalty: only(1),
   typical_p: only(1),
@@ -38,11 +36,6 @@ const REFUSED: Readonly<Record<string, Unsupported>> = {
   top_logprobs: only(0),
   logprobs: only(false),
   prompt_logprobs: only(),
-  logit_bias: {
-    isNeutral: (value) =>
-      typeof value === 'object' && value !== null && Object.values(value).every((bias) => bias === 0),
-    expected: 'no bias other than 0',
-  },
   echo: only(false),
   suffix: only(''),
   use_beam_search: only(false),

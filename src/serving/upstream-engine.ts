@@ -106,6 +106,9 @@ async function ask(
     top_p: request.topP,
     seed: request.seed,
     ...(request.stop.length === 0 ? {} : { stop: request.stop }),
+    ...(request.presencePenalty === 0 ? {} : { presence_penalty: request.presencePenalty }),
+    ...(request.frequencyPenalty === 0 ? {} : { frequency_penalty: request.frequencyPenalty }),
+    ...(request.logitBias.size === 0 ? {} : { logit_bias: Object.fromEntries(request.logitBias) }),
     stream: true,
     stream_options: { include_usage: true },
   })

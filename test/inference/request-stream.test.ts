@@ -1,14 +1,20 @@
 /** One answer on its way from logits to its reader. */
 import { describe, expect, it } from 'vitest'
+import type { LogitProcessor } from '../../src/inference/logit-processor.ts'
 import { RequestStream } from '../../src/inference/request-stream.ts'
 
 /** Ids that a reader gets when these tokens are the most likely ones, one after the other. */
-async function answerOf(likely: readonly number[], endsOfText: readonly number[]): Promise<number[]> {
+async function answerOf(
+  likely: readonly number[],
+  endsOfText: readonly number[],
+  processors: readonly LogitProcessor[] = [],
+): Promise<number[]> {
   const request = {
     prompt: Int32Array.of(0),
     maxTokens: 10,
     sampling: { temperature: 0, topP: 1, seed: 1 },
     endsOfText,
+    processors,
     mask: new Float32Array(1),
   }
   const stream = new RequestStream(request, 100, undefined)
@@ -35,5 +41,28 @@ describe('an answer', () => {
     [[], [4, 5, 6, 7]],
   ])('ends at any of the ends of text %j', async (ends, expected) => {
     expect(await answerOf([4, 5, 6, 7], ends)).toEqual(expected)
+  })
+
+  it('is chosen from logits that its processors change in their order, and they see every token', async () => {
+    const seen: number[][] = [[], []]
+    const forbid = (token: number, log: number[] | undefined): LogitProcessor => ({
+      apply: (logits) => {
+        logits[token] = -Infinity
+      },
+      observe: (id) => void log?.push(id),
+    })
+    const prefer: LogitProcessor = {
+      // A token that is forbidden already is not the least likely one by chance.
+      apply: (logits) => {
+        if (logits[4] === -Infinity) logits[8] = 9
+      },
+      observe: (id) => void seen[1]?.push(id),
+    }
+    expect(await answerOf([4, 5], [], [forbid(4, seen[0]), prefer])).toEqual([8, 8])
+    expect(await answerOf([4, 5], [8], [forbid(4, seen[0]), prefer])).toEqual([])
+    expect(seen).toEqual([
+      [8, 8, 8],
+      [8, 8, 8],
+    ])
   })
 })

@@ -80,4 +80,10 @@ describe('a sampled token', () => {
   ])('exists for %s', (_, logits, expected) => {
     expect(chooseToken({ temperature: 1, topP: 0.9, seed: 1 })(logits)).toBe(expected)
   })
+
+  it('is never a forbidden one', () => {
+    const logits = logitsOf(700, 3, 12).map((z, id) => (id % 50 === 7 ? z : -Infinity))
+    const choose = chooseToken({ temperature: 2, topP: 0.99, seed: 1 })
+    for (let i = 0; i < DRAWS; i++) expect(choose(logits) % 50).toBe(7)
+  })
 })

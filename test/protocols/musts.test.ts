@@ -180,8 +180,7 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
       vectors(
         'completion-two-answers',
         'completion-logprobs',
-        'completion-logit-bias',
-        'completion-presence-penalty',
+        'completion-top-k',
         'completion-exclude-at-top',
         'chat-tools',
         'chat-json',

@@ -222,4 +222,25 @@ describe('an answer of the node', () => {
     expect(new Set([await textOf({}), await textOf({}), await textOf({})]).size).toBeGreaterThan(1)
     await composer.dispose()
   })
+
+  it('follows the biases and penalties of its request', async () => {
+    const { app, composer, open } = await serveTiny()
+    open()
+    const { tokenizer } = publicModel
+    const [b, c] = [...tokenizer.encode('bc')] as [number, number]
+    const textOf = async (change: object): Promise<string> => {
+      const response = await post(app, { ...ask, max_tokens: 6, ...change })
+      return ((await response.json()) as { choices: { text: string }[] }).choices[0]?.text ?? ''
+    }
+    const bias = { logit_bias: { [b]: 100, [c]: 90 } }
+    expect(await textOf(bias)).toBe('bbbbbb')
+    // The penalty exceeds the difference of the biases, so the answer cannot consist of b alone.
+    expect(await textOf({ logit_bias: { [b]: 100, [c]: 99 }, presence_penalty: 2 })).toMatch(/^b*c/)
+    expect(await textOf({ ...bias, logit_bias: { [b]: -100, [c]: 100 } })).toBe('cccccc')
+    expect(await refusalOf(await post(app, { ...ask, logit_bias: { [tokenizer.vocabSize]: 1 } }))).toEqual([
+      400,
+      'bad-field',
+    ])
+    await composer.dispose()
+  })
 })
