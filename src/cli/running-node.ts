@@ -17,6 +17,7 @@ import { type Control, type ControlHandler, startControl } from '../serving/cont
 import { openGateway, type Upstream } from '../serving/gateway.ts'
 import { isLoopbackHost } from '../serving/host.ts'
 import { localBackend } from '../serving/local-engine.ts'
+import { logRequest } from '../serving/request-log.ts'
 import { type RunningServer, startServer } from '../serving/server.ts'
 import { ApiUsage } from '../store/api-usage.ts'
 import { homePaths } from '../store/home.ts'
@@ -69,7 +70,11 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     now: unixNow,
     onUnexpected: (command, error) => log.error(`the command "${command}" failed`, error),
   })
-  const log = (init.log ?? SILENT).also((entry) => dashboard.add({ event: 'log', ...entry }))
+  const log = (init.log ?? SILENT).also((entry) => {
+    if (entry.level !== 'trace') dashboard.add({ event: 'log', ...entry })
+  })
+  // Not on the dashboard, whose pages would otherwise be told of their own requests.
+  const requests = (init.log ?? SILENT).part('api')
   const onEvent = (event: NodeEvent): void => {
     dashboard.add(event)
     init.onEvent(event)
@@ -150,11 +155,13 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
       callers: new KeptCallers({ operatorKey: apiKey, path: node.paths.apiKeys, usage, now: unixNow }),
       isOwnHost: (host) => port !== undefined && isLoopbackHost(host, port),
       now: unixNow,
-      log: log.scope('serving'),
+      log: log.part('api'),
     })
-    api = await startServer(app, init.port, log.scope('serving'), (sent) =>
-      node.egress.book?.add({ kind: 'answer', ...sent }),
-    )
+    api = await startServer(app, init.port, log.part('api'), (sent) => {
+      const { to, bytes, tokens } = sent
+      node.egress.book?.add({ kind: 'answer', to, bytes, tokens })
+      logRequest(requests, sent)
+    })
     port = api.port
     const origin = `http://127.0.0.1:${api.port}`
     control = await startControl(
@@ -162,7 +169,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
       { ...commands, [DASHBOARD_LINK]: linker(dashboard, origin), [WRITE_BACKUP]: backupHandler(node) },
       {
         activity: () => node.activities.list().map(activityLine),
-        log: log.scope('control'),
+        log: log.part('control'),
       },
     )
     const running = { control, api }

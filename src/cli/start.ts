@@ -3,6 +3,7 @@
 import { listenOption, ROUTER } from '../commands/common-parameters.ts'
 import {
   flag,
+  oneOf,
   option,
   path,
   repeated,
@@ -12,30 +13,25 @@ import {
   whole,
   withDefault,
 } from '../commands/parameters.ts'
-import { changeWords, proposalName } from '../commands/proposal-lines.ts'
-import { endingConsentLine } from '../commands/release-lines.ts'
-import { duration } from '../commands/terminal.ts'
-import { withdrawalSummary } from '../commands/withdrawals.ts'
-import { shortDigest } from '../lib/bytes.ts'
 import { interrupted } from '../lib/pause.ts'
-import type { TrainingEvent } from '../node/activities.ts'
-import type { NodeEvent } from '../node/events.ts'
 import type { Upstream } from '../serving/gateway.ts'
-import { LOG_LEVELS, Log, logLine } from '../telemetry/log.ts'
+import { LOG_FORMATS } from '../telemetry/log-formats.ts'
 import { localCommand } from './local-command.ts'
 import type { Output } from './output.ts'
 import type { RunningNode } from './running-node.ts'
+import { createLog, reportEvents } from './start-log.ts'
 
 export const MAX_PORT = 65_535
 export const DEFAULT_PORT = 8080
 const MAX_URL = 2048
 const MAX_ORIGINS = 64
+const MAX_LEVELS = 400
 const MAX_EPSILON_MILLI = 1e9
 
 export const START = localCommand({
   name: 'start',
   usage:
-    'start [--port N] [--listen ADDRESS] [--allow-origin ORIGIN...] [--max-epsilon E|none] [--require-final] [--router auto|solved|rows] [--upstream URL --upstream-composition FILE]',
+    'start [--port N] [--listen ADDRESS] [--allow-origin ORIGIN...] [--max-epsilon E|none] [--require-final] [--log-format pretty|json] [--log-level LEVELS] [--router auto|solved|rows] [--upstream URL --upstream-composition FILE]',
   parameters: {
     port: withDefault(
       option('port', 'port of the API on 127.0.0.1 (default 8080; 0: any free port)', whole(0, MAX_PORT)),
@@ -59,6 +55,19 @@ export const START = localCommand({
       'require-final',
       'use packages of other members only when enough members have cosigned their manifests',
     ),
+    logFormat: withDefault(
+      option(
+        'log-format',
+        'lines of the log on standard error: pretty (default) for people, json for programs; with json also what happens in the node',
+        oneOf(...LOG_FORMATS),
+      ),
+      'pretty',
+    ),
+    logLevel: option(
+      'log-level',
+      'error, warn (default), info (default with --log-format json), debug or trace; also by part of the node, as in info,network=debug',
+      text(MAX_LEVELS),
+    ),
     router: ROUTER,
     upstream: option(
       'upstream',
@@ -73,10 +82,21 @@ export const START = localCommand({
   },
   async work(
     context,
-    { port, listen, allowOrigin, maxEpsilonMilli, requireFinal, router, upstream: url, upstreamComposition },
+    {
+      port,
+      listen,
+      allowOrigin,
+      maxEpsilonMilli,
+      requireFinal,
+      logFormat,
+      logLevel,
+      router,
+      upstream: url,
+      upstreamComposition,
+    },
   ) {
     const { home, engine, weights, memory, output, signal } = context
-    const log = createLog(output)
+    const log = await createLog(output, logFormat, logLevel)
     const upstream = await upstreamOf(url, upstreamComposition)
     const { parseOrigin } = await import('../serving/cors.ts')
     const origins = allowOrigin?.map(parseOrigin)
@@ -97,7 +117,7 @@ export const START = localCommand({
       weights,
       ...(memory === undefined ? {} : { memory }),
       log,
-      onEvent: (event) => output.say(eventLine(event)),
+      onEvent: reportEvents(output, log, logFormat),
       ...(router === undefined ? {} : { router }),
       ...(requireFinal ? { requireFinal } : {}),
       ...(origins === undefined ? {} : { origins }),
@@ -112,16 +132,6 @@ export const START = localCommand({
     }
   },
 })
-
-/** A log on standard error; FLEXMESH_LOG chooses the level. @throws InputError `usage` for an unknown level. */
-function createLog(output: Output): Log {
-  const given = process.env['FLEXMESH_LOG']
-  const level = LOG_LEVELS.find((known) => known === given)
-  if (given !== undefined && level === undefined) {
-    throw usage(`FLEXMESH_LOG: expected one of ${LOG_LEVELS.join(', ')}, got "${given}"`)
-  }
-  return new Log((entry) => output.log(logLine(entry)), level)
-}
 
 /** @throws InputError `usage` if only one of the two options is given, or for a URL that cannot be used. */
 async function upstreamOf(
@@ -188,78 +198,4 @@ function guaranteeLines({ settings: { maxEpsilonMicro } }: RunningNode['node']):
 function weightsLines({ composer }: RunningNode['node']): string[] {
   const { way, format, reason } = composer.served.servingFormat()
   return way === 'copy' && format === 'fp32' ? [] : [reason]
-}
-
-function eventLine(event: NodeEvent): string {
-  switch (event.event) {
-    case 'member':
-      return `new member: ${event.institution}`
-    case 'revoked':
-      return event.isOwn
-        ? 'this institution was taken off the roster: others take no new packages of it; the members can admit it again under a new key'
-        : `no longer a member: ${event.institution}`
-    case 'request':
-      return `${event.institution} applies for membership; run: flexmesh approve "${event.institution}"`
-    case 'proposal':
-      return `${event.institution} proposes to ${changeWords(event.change)}; answer with: flexmesh endorse ${proposalName(event.id)}, or: flexmesh reject ${proposalName(event.id)}`
-    case 'equivocation':
-      return `CONTRADICTION: two proposals about one thing have both reached their quorum: ${event.proposals.map(proposalName).join(' and ')}. All nodes apply the same one. Supported both: ${event.institutions.join(', ') || 'nobody'}`
-    case 'published':
-      return `published ${event.expert} as ${shortDigest(event.id)}`
-    case 'consent-ending':
-      return endingConsentLine({ ...event, institution: '', isOwn: true })
-    case 'withdrawal-open':
-      return `withdrawal of ${event.experts.join(', ')}: ${withdrawalSummary(event.members, event.at)}`
-    case 'training':
-      return trainingLine(event)
-    case 'fetching':
-      return `fetching ${event.expert} of ${event.institution}, ${(event.bytes / 1e6).toFixed(1)} MB`
-    case 'verdict':
-      return event.verdict.outcome === 'accepted'
-        ? `accepted ${event.verdict.expert} of ${event.institution}`
-        : `refused a package of ${event.institution}: ${event.verdict.code} (${event.verdict.reason})`
-    case 'withdrawn':
-      return `${event.institution} withdrew ${shortDigest(event.id)}`
-    case 'set-back':
-      return 'this home was set back to an earlier state, as by a snapshot of its disk: members hold later statements of this node. It signs nothing and uses no expert of others until it has caught up with them'
-    case 'forked':
-      return event.isOwn
-        ? 'FORKED: the key of this node has signed two different histories, for example because its home was copied or restored from a backup. No node uses its experts any more. Ask a founder to revoke this key, then join again with a new home.'
-        : `FORKED: ${event.institution} (${event.peerId}) has signed two different histories. None of its experts is used any more; ask it what happened`
-    case 'final':
-      return `co-signed: ${event.size === 1 ? 'statement 1' : `statements 1 to ${event.size}`} of ${event.institution} are final`
-    case 'contradiction':
-      return `CONTRADICTION: ${event.institution} (${event.peerId}) has signed checkpoints of two different logs; "flexmesh log" shows them`
-    case 'keys':
-      return keysLine(event)
-    case 'composed':
-      return [
-        `composition ${shortDigest(event.digest)}: public model${event.experts.map((name) => ` + ${name}`).join('')}`,
-        ...(event.routerNote === undefined ? [] : [event.routerNote]),
-      ].join('; ')
-  }
-}
-
-function keysLine({ institution, isOwn, isRotation, node }: Extract<NodeEvent, { event: 'keys' }>): string {
-  const what = isRotation ? 'rotated its institution key' : 'confirmed its institution key'
-  const whose = isOwn ? 'this institution' : institution
-  return node === undefined
-    ? `${whose} ${what} and ended its node key; its nodes sign nothing until it names another one`
-    : `${whose} ${what}; its node key is ${node} now`
-}
-
-function trainingLine({ name, state, step, reason }: TrainingEvent): string {
-  const count = step === undefined ? '' : `step ${step.step} of ${step.totalSteps}`
-  switch (state) {
-    case 'started':
-      return `training ${name}: started`
-    case 'running':
-      return `training ${name}: ${count}, loss ${step?.loss.toFixed(3)}, ${duration(step?.secondsLeft ?? 0)} left`
-    case 'finished':
-      return `training ${name}: finished; next: flexmesh publish ${name}`
-    case 'stopped':
-      return `training ${name}: stopped${count === '' ? '' : ` at ${count}`}; run the same command to continue it`
-    case 'failed':
-      return `training ${name}: failed: ${reason}`
-  }
 }

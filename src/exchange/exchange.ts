@@ -73,7 +73,7 @@ export class Exchange {
 
   constructor(components: ExchangeComponents, init: ExchangeInit) {
     const { blobs, handlers } = components
-    const log = (init.log ?? SILENT).scope('exchange')
+    const log = (init.log ?? SILENT).part('exchange')
     this.#log = log
     this.#blobs = blobs
     this.#handlers = handlers
@@ -107,7 +107,7 @@ export class Exchange {
         onAnnouncement: (from) => this.#catchUpWith(from),
       },
       signal: this.#stopping.signal,
-      log: (init.log ?? SILENT).scope('network'),
+      log: (init.log ?? SILENT).part('network'),
     })
     for (const { row, serve } of PROTOCOLS) {
       const pullFrom = (peer: PeerIdString): void => this.#catchUpWith(peer)

@@ -58,6 +58,7 @@ export async function answer(
   const deadline = new Deadline(stream, protocol)
   const { signal } = deadline
   const { maxRequestBytes } = protocol
+  let sent = 0
   const limits: FrameLimits = { bytes: maxRequestBytes, other: maxRequestBytes }
   const respond = async function* (requests: AsyncIterable<Bytes>): AsyncGenerator<Bytes> {
     for await (const request of splitFrames(requests, limits)) {
@@ -75,6 +76,7 @@ export async function answer(
       const begin = account === undefined ? undefined : frameMarker(account, protocol, value)
       for await (const frame of frames) {
         deadline.frame()
+        sent++
         // Pieces share the memory of the frame.
         const pieces = [...encodeFrame(frame)]
         const kept = begin?.(frame, pieces)
@@ -90,6 +92,7 @@ export async function answer(
     // Before the other side learns that the answer is complete.
     await account?.end()
     await stream.close({ signal })
+    log.trace(`${protocol.id}: answered with ${sent} frames`)
   } catch (error) {
     if (error instanceof FormatError) onFault?.(error)
     log.debug(`${protocol.id}: an answer was not sent to its end`, error)

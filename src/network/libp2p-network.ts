@@ -95,6 +95,7 @@ export class Libp2pNetwork implements Network {
     transport.addEventListener('peer:identify', ({ detail }) => this.#onIdentified(detail))
     transport.addEventListener('peer:disconnect', ({ detail }) => {
       const peer = detail.toString()
+      if (handlers.isMember(peer)) this.#init.log.info(`${peer} has disconnected`)
       this.#guests.gone(peer)
       this.#addresses.disconnected(peer)
     })
@@ -261,7 +262,9 @@ export class Libp2pNetwork implements Network {
     } catch (error) {
       this.#init.log.debug(`${peer} does not answer identify`, error)
     }
-    if (connection.status === 'open') this.#init.handlers.onConnected(peer)
+    if (connection.status !== 'open') return
+    this.#init.log.info(`${peer} is connected at ${connection.remoteAddr.toString()}`)
+    this.#init.handlers.onConnected(peer)
   }
 
   #onIdentified({ peerId, signedPeerRecord, listenAddrs, connection }: IdentifyResult): void {

@@ -190,7 +190,7 @@ export class FlexMeshNode {
       wasOwnKey: (key) => membership.keys.seatEverOf(key) === membership.seat,
       catalogue,
       now,
-      log: log.scope('egress'),
+      log: log.part('egress'),
     })
     const institutionOf = (publisher: string): string => membership.institutionOf(publisher)
     const { training, root } = this.paths
@@ -220,7 +220,7 @@ export class FlexMeshNode {
       mayPublish: (publisher, seq) => membership.mayPublish(publisher, seq),
       isForked: (publisher) => statements.isForked(publisher),
       now,
-      log: log.scope('acceptance'),
+      log: log.part('acceptance'),
     })
     const space = new DiskSpace(blobs.dir)
     const publicStatistics = () => this.trainings.publicStatistics()
@@ -241,9 +241,9 @@ export class FlexMeshNode {
         const institutions = experts.map(({ institution }) => institution)
         onEvent({ event: 'composed', digest, experts: institutions, router, routerNote })
       },
-      log: log.scope('composition'),
+      log: log.part('composition'),
     })
-    this.exports = new Exports(catalogue, log.scope('exports'))
+    this.exports = new Exports(catalogue, log.part('exports'))
     this.#lastSeen = new LastSeen(catalogue, now)
     this.#parts = {
       catalogue,
@@ -280,7 +280,7 @@ export class FlexMeshNode {
         unjudged: (publisher, fromSeq, max) => unjudged(this.#parts, publisher, fromSeq, max),
         states: this.states,
         freeBytes: () => space.free(),
-        log: log.scope('acceptance'),
+        log: log.part('acceptance'),
         signal,
       }),
       states: this.states,
@@ -299,7 +299,7 @@ export class FlexMeshNode {
       sendHead: async (head) => this.#exchange?.announce(head),
       requestCosignatures: () => this.#cosigning?.request(),
       disconnect: async (peer) => this.#exchange?.disconnect(peer),
-      log: log.scope('pipeline'),
+      log: log.part('pipeline'),
       onEvent,
       now,
       signal,
@@ -379,7 +379,7 @@ export class FlexMeshNode {
   /** Start the network. @throws InputError `port-in-use`. */
   async start(listen: readonly string[] = this.settings.listen): Promise<void> {
     const { queue } = this.#parts
-    const log = (this.#init.log ?? SILENT).scope('node')
+    const log = (this.#init.log ?? SILENT).part('node')
     for (const address of listen) checkListenAddress(address)
     const bootstrap = this.settings.bootstrap.filter((address) => parseAddress(address) !== undefined)
     if (bootstrap.length < this.settings.bootstrap.length)
@@ -404,7 +404,7 @@ export class FlexMeshNode {
     )
     await exchange.start()
     this.#exchange = exchange
-    this.#cosigning = new Cosigning({ parts: this.#parts, exchange, log: log.scope('cosigning') })
+    this.#cosigning = new Cosigning({ parts: this.#parts, exchange, log: log.part('cosigning') })
     this.#cosigning.request()
     this.#warnOfEndingConsent()
     await this.#remindOfWithdrawals()

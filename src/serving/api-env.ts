@@ -4,6 +4,8 @@ import type { Caller } from './callers.ts'
 
 /** The connection over which a request arrived. Absent in tests that have no sockets. */
 export interface Client {
+  /** The request has an id, which its response and the log name. */
+  identified(requestId: string): void
   /** The request has a valid key or session. @param who name of it that is no secret, for the count of what was sent */
   authenticated(who: string): void
   /** Tokens of the answer were generated. */

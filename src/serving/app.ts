@@ -75,6 +75,7 @@ export function createApp(init: AppInit): Api {
   app.use(async (c, next) => {
     const id = requestId()
     c.set('requestId', id)
+    c.env.client?.identified(id)
     c.header('X-Request-Id', id)
     if (!init.isOwnHost(c.req.header('host')))
       throw new Refusal({ status: 403, code: 'host_not_allowed', message: 'this Host is not served' })
@@ -173,11 +174,11 @@ function report(log: Log, error: unknown, c: Context<ApiEnv>): void {
   const isOfRequest =
     error instanceof QueueFullError || error instanceof FlexMeshError || error instanceof Refusal
   if (c.req.raw.signal.aborted || isOfRequest) return
-  const request = `request ${c.get('requestId')}`
+  const ofRequest = log.request(c.get('requestId'))
   if (error instanceof ServingError) {
     const code = systemCode(error)
-    log.warn(`${request} was not answered${code === undefined ? '' : ` (${code})`}`, error)
-  } else log.error(`${request} failed`, error)
+    ofRequest.warn(`a request was not answered${code === undefined ? '' : ` (${code})`}`, error)
+  } else ofRequest.error('a request failed', error)
 }
 
 /** Code of the error of the system or of TLS that caused an error, such as ECONNREFUSED. */

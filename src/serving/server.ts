@@ -17,6 +17,14 @@ export interface RunningServer {
 
 /** What was sent to one client in answer to one request. */
 export interface Sent {
+  /** Absent for a request that could not be read. */
+  readonly requestId?: string
+  readonly method: string
+  /** Without its query. */
+  readonly path: string
+  readonly status: number
+  /** Time since the headers of the request arrived, ms. */
+  readonly milliseconds: number
   /** Name of the key or session of the request, or `no key`. */
   readonly to: string
   /** Bytes on the socket, with headers. */
@@ -67,7 +75,7 @@ export async function startServer(
     },
     (incoming, outgoing) => {
       limitResponse(outgoing, incoming.socket)
-      counts.set(outgoing, countAnswer(outgoing, incoming.socket, onSent))
+      counts.set(outgoing, countAnswer(incoming, outgoing, onSent))
       // The adapter builds a URL from the host, and refuses spellings that the app accepts. The app reads the raw header.
       incoming.headers.host = LOOPBACK
       return listener(incoming, outgoing)
@@ -102,17 +110,25 @@ function refuseUnreadable(error: unknown): Response {
 
 /** What the routes say about an answer. */
 interface AnswerCount {
+  requestId?: string
   to: string
   tokens: number
 }
 
 /** Count what is sent on a socket until a response has ended, as what that response has sent. */
-function countAnswer(outgoing: ServerResponse, socket: Socket, onSent: (sent: Sent) => void): AnswerCount {
+function countAnswer(
+  { method = '', url = '', socket }: IncomingMessage,
+  outgoing: ServerResponse,
+  onSent: (sent: Sent) => void,
+): AnswerCount {
   const count: AnswerCount = { to: 'no key', tokens: 0 }
+  const since = performance.now()
   outgoing.once('close', () => {
     const bytes = socket.bytesWritten - (counted.get(socket) ?? 0)
     counted.set(socket, socket.bytesWritten)
-    onSent({ ...count, bytes })
+    const [path = ''] = url.split('?')
+    const milliseconds = Math.round(performance.now() - since)
+    onSent({ ...count, method, path, status: outgoing.statusCode, milliseconds, bytes })
   })
   return count
 }
@@ -140,6 +156,9 @@ function clientOf({
     outgoing.once('close', connections.answer(connection))
   }
   return {
+    identified: (requestId) => {
+      count.requestId = requestId
+    },
     authenticated: (who) => {
       count.to = who
       connections.know(connection)

@@ -1,42 +1,53 @@
 /**
- * Log lines for operators: one event on one line, with a level and the part of the node that it comes from. Does not
- * know where the lines go. Callers never pass an owner's text, keys or tokens.
+ * Log lines for operators: one event on one line, with a level, the part of the node that it comes from, and the id of
+ * the API request that it concerns. Does not know where the lines go. Callers never pass an owner's text, prompts,
+ * answers, losses on private text, keys or tokens.
  */
 import { FlexMeshError } from '../lib/errors.ts'
-import { escapeUnprintable } from '../lib/printable.ts'
-
-/** From the most severe to the most detailed. */
-export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const
-export type LogLevel = (typeof LOG_LEVELS)[number]
+import { LOG_LEVELS, type LogLevel, type LogLevels, type LogPart } from './log-levels.ts'
 
 export interface LogEntry {
   readonly level: LogLevel
   /** Part of the node, such as `exchange`. */
-  readonly scope: string
+  readonly part: LogPart
   /** What happened, and the message of the error that caused it. */
   readonly message: string
   /** Code of that error, if it is a FlexMeshError. */
   readonly code?: string
+  /** Id of the API request that the entry concerns, as in the header `X-Request-Id` of its response. */
+  readonly requestId?: string
 }
 
-/** Receives every entry of the level of the log and of the more severe ones. */
+/** Receives every entry of the level of its part and of the more severe ones. */
 export type LogSink = (entry: LogEntry) => void
 
 export class Log {
   readonly #sink: LogSink
-  readonly #scope: string
-  readonly #level: LogLevel
+  readonly #levels: LogLevels
+  readonly #part: LogPart
+  readonly #requestId: string | undefined
 
   /** @param level entries of this level and of the more severe ones reach the sink. */
-  constructor(sink: LogSink, level: LogLevel = 'warn', scope = 'node') {
+  constructor(
+    sink: LogSink,
+    level: LogLevel | LogLevels = 'warn',
+    part: LogPart = 'node',
+    requestId: string | undefined = undefined,
+  ) {
     this.#sink = sink
-    this.#level = level
-    this.#scope = scope
+    this.#levels = typeof level === 'string' ? { default: level, parts: {} } : level
+    this.#part = part
+    this.#requestId = requestId
   }
 
-  /** A log with the same sink and level for one part of the node. */
-  scope(name: string): Log {
-    return new Log(this.#sink, this.#level, name)
+  /** A log with the same sink and levels for one part of the node. */
+  part(name: LogPart): Log {
+    return new Log(this.#sink, this.#levels, name, this.#requestId)
+  }
+
+  /** A log whose entries name an API request. */
+  request(id: string): Log {
+    return new Log(this.#sink, this.#levels, this.#part, id)
   }
 
   /** A log whose entries also reach another sink. */
@@ -47,8 +58,9 @@ export class Log {
         first(entry)
         sink(entry)
       },
-      this.#level,
-      this.#scope,
+      this.#levels,
+      this.#part,
+      this.#requestId,
     )
   }
 
@@ -68,15 +80,20 @@ export class Log {
     this.#write('debug', message, error)
   }
 
+  trace(message: string, error?: unknown): void {
+    this.#write('trace', message, error)
+  }
+
   #write(level: LogLevel, message: string, error: unknown): void {
-    if (LOG_LEVELS.indexOf(level) > LOG_LEVELS.indexOf(this.#level)) return
+    const shown = this.#levels.parts[this.#part] ?? this.#levels.default
+    if (LOG_LEVELS.indexOf(level) > LOG_LEVELS.indexOf(shown)) return
     const code = error instanceof FlexMeshError ? error.code : undefined
-    const reason = error === undefined ? '' : `: ${error instanceof Error ? error.message : String(error)}`
     this.#sink({
       level,
-      scope: this.#scope,
-      message: `${message}${reason}`,
+      part: this.#part,
+      message: error === undefined ? message : `${message}: ${reasonOf(error)}`,
       ...(code === undefined ? {} : { code }),
+      ...(this.#requestId === undefined ? {} : { requestId: this.#requestId }),
     })
   }
 }
@@ -84,10 +101,8 @@ export class Log {
 /** Drops every entry. */
 export const SILENT = new Log(() => undefined)
 
-/**
- * One line for a terminal or a journal, without a time because the journal adds it. Escapes unprintable characters,
- * because a message may quote a peer, which could otherwise forge a line or control the terminal.
- */
-export function logLine({ level, scope, message, code }: LogEntry): string {
-  return `${level} ${scope}: ${escapeUnprintable(message)}${code === undefined ? '' : ` (${code})`}`
+function reasonOf(error: unknown): string {
+  // Messages of parsers quote what they could not parse, which may be a prompt or an answer.
+  if (error instanceof SyntaxError) return 'a text could not be parsed'
+  return error instanceof Error ? error.message : String(error)
 }

@@ -1,6 +1,6 @@
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, describe, expect, it } from 'vitest'
 import { seal } from '../../src/identity/envelope.ts'
 import { loadIdentity } from '../../src/identity/key-file.ts'
 import { MEDIA_TYPES } from '../../src/identity/media-types.ts'
@@ -77,24 +77,47 @@ describe('flexmesh start', () => {
   })
 })
 
-describe('FLEXMESH_LOG', () => {
-  it('is refused if it names no level, with the list of levels', async () => {
-    vi.stubEnv('FLEXMESH_LOG', 'verbose')
-    const { code, stderr } = await flexmesh('start', '--home', join(await folder(), 'home'))
+describe('the log of flexmesh start', () => {
+  it('has the levels that --log-level names, and refuses others with the list', async () => {
+    const { code, stderr } = await flexmesh('start', '--home', await founded(), '--log-level', 'verbose')
     expect(code).toBe(2)
-    expect(stderr).toBe('flexmesh: FLEXMESH_LOG: expected one of error, warn, info, debug, got "verbose"\n')
+    expect(stderr).toBe(
+      'flexmesh: --log-level: expected one of error, warn, info, debug, trace, got "verbose"\n',
+    )
   })
 
   it.each([
     ['error', ''],
-    ['warn', expect.stringMatching(/^warn \w+: a statement in the log cannot be read[^\n]*\n$/)],
-  ])('chooses the level of the lines on stderr: %s', async (level, expected) => {
+    ['warn', expect.stringMatching(/^\S+Z warn \w+: a statement in the log cannot be read[^\n]*\n$/)],
+  ])('goes to stderr: level %s', async (level, expected) => {
     const home = await founded()
     await appendBrokenWithdrawal(home)
-    vi.stubEnv('FLEXMESH_LOG', level)
-    const node = start('start', '--home', home, '--port', '0')
+    const node = start('start', '--home', home, '--port', '0', '--log-level', level)
     await node.line('is up as')
     expect((await node.interrupt()).stderr).toEqual(expected)
+  })
+
+  it('is JSON with --log-format json, events included', async () => {
+    const home = await founded()
+    const node = start('start', '--home', home, '--port', '0', '--log-format', 'json')
+    const [, url] = /(http\S+),/.exec(await node.line('API     http://')) ?? []
+    const key = (await readFile(homePaths(home).apiKey, 'utf8')).trim()
+    const { headers } = await fetch(`${url}/models`, { headers: { authorization: `Bearer ${key}` } })
+    await node.line('GET /v1/models')
+    const { stderr } = await node.interrupt()
+    const lines = stderr
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>)
+    expect(lines).toContainEqual({
+      time: expect.stringMatching(/^\d{4}-/),
+      level: 'info',
+      part: 'api',
+      requestId: headers.get('x-request-id'),
+      msg: expect.stringMatching(
+        /^GET \/v1\/models: 200 to API key [\da-f]{12} after \d+ ms, 0 tokens, \d+ bytes$/,
+      ),
+    })
   })
 })
 

@@ -96,7 +96,7 @@ describe('a command to a running node', () => {
     expect(entries).toEqual([
       {
         level: 'error',
-        scope: 'node',
+        part: 'node',
         message: 'the command "break" failed: undefined is not a function',
       },
     ])

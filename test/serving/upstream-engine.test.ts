@@ -6,7 +6,8 @@ import { digestOf } from '../../src/lib/bytes.ts'
 import { limit } from '../../src/lib/limits.ts'
 import type { Api } from '../../src/serving/app.ts'
 import { parseUpstreamUrl, type UpstreamInit, upstreamEngine } from '../../src/serving/upstream-engine.ts'
-import { Log, logLine } from '../../src/telemetry/log.ts'
+import { Log } from '../../src/telemetry/log.ts'
+import { prettyLine } from '../../src/telemetry/log-lines.ts'
 import { closeServers, type Handler, serve } from '../support/fake-server.ts'
 import { appOf, backendOf, eventsOf, post, textOf } from '../support/inference-api.ts'
 
@@ -263,7 +264,7 @@ describe('an upstream', () => {
     const url = await serve(() => undefined)
     await closeServers()
     const lines: string[] = []
-    const app = appAt(url, {}, new Log((entry) => lines.push(logLine(entry))))
+    const app = appAt(url, {}, new Log((entry) => lines.push(prettyLine(entry, new Date(0)))))
     expect(await errorOf(await post(app, { ...ask, stream: true }))).toEqual([
       502,
       'upstream_failed',
@@ -271,7 +272,7 @@ describe('an upstream', () => {
     ])
     expect(lines).toEqual([
       expect.stringMatching(
-        /^warn node: request req-\S+ was not answered \(ECONNREFUSED\): the upstream cannot be reached$/,
+        /^1970-\S+ warn node: a request was not answered \(ECONNREFUSED\): the upstream cannot be reached req-\S+$/,
       ),
     ])
   })

@@ -40,7 +40,7 @@ export function Log() {
 
 /** The members of an event, without those that the row shows already. */
 function textOf({ id, at, event, level, ...rest }) {
-  if (event === 'log') return `${rest.scope}: ${rest.message}`
+  if (event === 'log') return `${rest.part}: ${rest.message}`
   return Object.entries(rest)
     .map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`)
     .join(', ')
