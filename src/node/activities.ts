@@ -22,10 +22,12 @@ export interface TrainingEvent {
   readonly name: string
   /** `stopped` after an interruption, which the next run with the same name continues; `failed` with the reason. */
   readonly state: 'started' | 'running' | 'finished' | 'stopped' | 'failed'
-  /** Present while it is running and after it was stopped. */
-  readonly step?: Pick<StepReport, 'step' | 'totalSteps' | 'secondsLeft' | 'loss'> | undefined
+  /** Present while it is running and after it was stopped. Without the loss, which depends on private text. */
+  readonly step?: TrainingStep | undefined
   readonly reason?: string
 }
+
+type TrainingStep = Pick<StepReport, 'step' | 'totalSteps' | 'secondsLeft'>
 
 /** Number of events that tell the progress of one training. */
 const EVENTS_PER_TRAINING = 20
@@ -127,12 +129,13 @@ export class Activities implements NodeJobRunner {
     onEnd: (state: 'finished' | 'failed' | 'stopped', reason: unknown) => void
   } {
     const { onEvent } = this.#init
-    let step: StepReport | undefined
+    let step: TrainingStep | undefined
     onEvent({ event: 'training', name, state: 'started' })
     return {
       onProgress: (progress) => {
         if (!isStep(progress)) return
-        step = progress
+        const { totalSteps, secondsLeft } = progress
+        step = { step: progress.step, totalSteps, secondsLeft }
         const every = Math.max(1, Math.ceil(step.totalSteps / EVENTS_PER_TRAINING))
         if (step.step % every === 0) onEvent({ event: 'training', name, state: 'running', step })
       },

@@ -95,6 +95,7 @@ export async function startControl(
         log.error(`the command "${command}" failed`, error)
       write({ error: describe(error) })
     } finally {
+      log.trace(`the command "${command}" has ended`)
       clearInterval(news)
       calls.delete(name)
       outgoing.end()
