@@ -1,67 +1,77 @@
-/** A quorum revokes a member, which goes on to sign: what do the nodes make of its later packages. */
-
+/**
+ * A quorum revokes a member whose expert every node uses and whose key goes on to sign: when does every node stop using the
+ * expert, and what do the nodes make of the later packages of this key.
+ */
 import { seal } from '../../../src/identity/envelope.ts'
-import { createIdentity } from '../../../src/identity/keys.ts'
+import type { Identity } from '../../../src/identity/keys.ts'
 import { MEDIA_TYPES } from '../../../src/identity/media-types.ts'
-import { NO_STATEMENT } from '../../../src/identity/statement.ts'
+import type { ChainTip } from '../../../src/identity/statement.ts'
 import { type Digest, digestOf } from '../../../src/lib/bytes.ts'
 import type { FlexMeshNode } from '../../../src/node/node.ts'
-import { encodeManifest } from '../../../src/packaging/manifest.ts'
-import { tinyManifest } from '../../../test/support/packages.ts'
-import { admit, endorse, unixNow, until } from './nodes.ts'
+import { encodeManifest, openManifest } from '../../../src/packaging/manifest.ts'
+import { endorse, run, train, until } from './nodes.ts'
 
-/** Number of statements that the member signs after its last one that counts. */
+/** Number of packages that the key signs after its last statement that counts. */
 const LATER = 20
+const MOST_SECONDS = 60
 
 export interface RevocationResult {
-  /** Share of the later statements of the member, over all nodes, that no node may use. */
+  /** Nodes that stay members. */
+  readonly nodes: number
+  /** Packages of the revoked key, of which one was in use at every node before. */
+  readonly packages: number
+  /** Share of the packages, over all nodes, that a node does not use and will not: the roster does not cover them. */
   readonly refusedShare: number
   /** Seconds from the proposal, which more than half of the members endorse, until that is so at every node. */
   readonly seconds: number
 }
 
+/** Revokes the last node, which is no member afterwards. */
 export async function measureRevocation(nodes: readonly FlexMeshNode[]): Promise<RevocationResult> {
-  const [founder] = nodes as [FlexMeshNode]
-  const identity = createIdentity(new Uint8Array(32).fill(0x77))
-  await admit(nodes, 'Compromised', identity)
-  await until(() => nodes.every((node) => node.membership.isMember(identity.peerId)), 60)
-  const { digest, tokenizerDigest, name } = founder.charter.publicModel
-  const packages: { id: Digest; envelope: Uint8Array; seq: number }[] = []
-  for (let seq = 1; seq <= LATER; seq++) {
-    const payload = encodeManifest(
-      tinyManifest(identity.peerId, {
-        consortium: founder.consortium,
-        publicModel: { name, digest, tokenizerDigest },
-        seq,
-        prev: packages.at(-1)?.id ?? NO_STATEMENT,
-        issuedAt: unixNow(),
-        expiresAt: unixNow() + 3600,
-      }),
-    )
-    packages.push({ id: digestOf(payload), envelope: seal(MEDIA_TYPES.manifest, payload, [identity]), seq })
-  }
+  const compromised = nodes.at(-1) as FlexMeshNode
+  const others = nodes.slice(0, -1)
+  const [founder, ...endorsing] = others as [FlexMeshNode, ...FlexMeshNode[]]
+  const { seat } = compromised.membership
+  await train(compromised, 'stolen', 'archive')
+  const { id } = await run<{ id: Digest }>(compromised, 'publish', { name: 'stolen' })
+  await until(() => others.every((node) => node.accepted.has(id)), 300)
+  const tip = await compromised.catalogue.tip(seat)
+  const used = await compromised.catalogue.statement(id)
+  if (tip === undefined || used === undefined)
+    throw new Error('the package is not in the log of its publisher')
+  const later = laterPackages(compromised.identity, used, tip)
   const began = performance.now()
-  const { proposal } = await founder.revoke('Compromised', 'compromised', 0)
+  const { proposal } = await founder.revoke(seat, 'compromised', 0)
   const most = Math.floor(nodes.length / 2) + 1
-  await Promise.all(nodes.slice(1, most + 1).map((node) => endorse(node, proposal.id)))
+  await Promise.all(endorsing.slice(0, most).map((node) => endorse(node, proposal.id)))
   await Promise.all(
-    nodes.map(async (node) => {
-      for (const { envelope } of packages) await node.ingest(envelope)
+    others.map(async (node) => {
+      for (const { envelope } of later) await node.ingest(envelope)
     }),
   )
-  const isRefused = async (node: FlexMeshNode): Promise<number> => {
-    let refused = 0
-    for (const { id, seq } of packages) {
-      const verdict = await node.verdicts.get(id)
-      const isUsed = node.accepted.has(id) || verdict?.outcome === 'accepted'
-      if (!isUsed && !node.membership.mayPublish(identity.peerId, seq) && verdict !== undefined) refused++
-    }
-    return refused
+  const packages = [{ id, seq: tip.seq }, ...later]
+  const refused = (): number => {
+    const counts = others.map(
+      (node) =>
+        packages.filter(({ id, seq }) => !node.accepted.has(id) && !node.membership.mayPublish(seat, seq))
+          .length,
+    )
+    return counts.reduce((sum, count) => sum + count, 0) / (others.length * packages.length)
   }
-  const share = async (): Promise<number> => {
-    const counts = await Promise.all(nodes.map(isRefused))
-    return counts.reduce((sum, count) => sum + count, 0) / (nodes.length * packages.length)
+  await until(() => refused() === 1, MOST_SECONDS).catch(() => undefined)
+  const seconds = (performance.now() - began) / 1000
+  return { nodes: others.length, packages: packages.length, refusedShare: refused(), seconds }
+}
+
+/** Packages that go on with the log of a key, each with the file of a package that the nodes have accepted. */
+function laterPackages(identity: Identity, accepted: Uint8Array, tip: ChainTip) {
+  const { manifest } = openManifest(accepted)
+  const packages: { readonly id: Digest; readonly envelope: Uint8Array; readonly seq: number }[] = []
+  for (let seq = tip.seq + 1; seq <= tip.seq + LATER; seq++) {
+    const prev = packages.at(-1)?.id ?? tip.digest
+    const expert = { ...manifest.expert, name: `stolen-${seq}` }
+    const payload = encodeManifest({ ...manifest, expert, seq, prev })
+    packages.push({ id: digestOf(payload), envelope: seal(MEDIA_TYPES.manifest, payload, [identity]), seq })
   }
-  await until(async () => (await share()) === 1, 60).catch(() => undefined)
-  return { refusedShare: await share(), seconds: (performance.now() - began) / 1000 }
+  return packages
 }
