@@ -1,7 +1,7 @@
 /**
  * `npm run bench -- NAME [--json]`: measures this project, and its peers on the same work, in one run. With --json,
  * standard output holds one JSON object as its last line and nothing else. Other options are passed to the benchmark;
- * only `governance`, `paper` and `sizes` have any.
+ * only `attacks`, `governance`, `paper` and `sizes` have any.
  */
 import { FlexMeshError } from '../src/lib/errors.ts'
 import { benchAttacks } from './bench/attacks/bench.ts'
@@ -36,7 +36,7 @@ const BENCHES: Readonly<
   paper: benchPaper,
 }
 /** Benchmarks that take options of their own. */
-const WITH_OPTIONS = ['governance', 'paper', 'sizes']
+const WITH_OPTIONS = ['attacks', 'governance', 'paper', 'sizes']
 
 const [name = '', ...given] = process.argv.slice(2)
 const bench = BENCHES[name]

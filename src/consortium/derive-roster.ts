@@ -5,12 +5,11 @@
  */
 import type { PeerIdString } from '../identity/keys.ts'
 import type { Digest } from '../lib/bytes.ts'
-import { limit } from '../lib/limits.ts'
 import { applyChange, applyLeave, orderedSubject } from './apply-change.ts'
 import { isSameChange, subjectOf } from './change.ts'
 import type { Leave } from './leave.ts'
 import type { Roster } from './roster.ts'
-import { type Answered, type Support, supportOf, type Tier } from './support.ts'
+import { type Answered, electorateOf, type Support, supportOf, type Tier, targetOf } from './support.ts'
 
 /** A leave and the highest version that its publisher's log names up to it. */
 export interface KnownLeave {
@@ -73,24 +72,25 @@ export function deriveRoster(base: Roster, { proposals, leaves }: GovernanceInpu
   return { roster, applied, equivocations: equivocationsOf([...quorums.values()]) }
 }
 
-/** Proposals that are not applied and not too old; of each member only the latest `openProposals`. */
+/**
+ * Proposals that are not applied, not too old, and answered by as many members as a quorum needs. The last condition bounds
+ * the work: members below a quorum cannot add to it. A limit on the proposals of one member would be no bound but a fault,
+ * because proposals that were applied would give way to others that the member signs later.
+ */
 function openProposals(
   proposals: readonly Answered[],
   roster: Roster,
   applied: ReadonlyMap<Digest, number>,
 ): Answered[] {
-  const byAuthor = new Map<PeerIdString, Answered[]>()
-  for (const answered of proposals) {
-    const { publisher, rosterVersion, expiresAt } = answered.value
-    if (applied.has(answered.id) || rosterVersion > roster.version || expiresAt < roster.issuedAt) continue
-    const own = byAuthor.get(publisher) ?? []
-    own.push(answered)
-    byAuthor.set(publisher, own)
-  }
-  const most = limit('openProposals')
-  return [...byAuthor.values()].flatMap((own) =>
-    own.length <= most ? own : own.sort((a, b) => a.value.seq - b.value.seq).slice(-most),
-  )
+  const needed = new Map<string, number>()
+  return proposals.filter(({ id, value, answers }) => {
+    const { change, rosterVersion, expiresAt } = value
+    if (applied.has(id) || rosterVersion > roster.version || expiresAt < roster.issuedAt) return false
+    const key = `${change.kind} ${targetOf(change)}`
+    const least = needed.get(key) ?? electorateOf(roster, change).needed
+    needed.set(key, least)
+    return answers.size >= least
+  })
 }
 
 interface CandidatesInit {

@@ -60,7 +60,7 @@ export function activeMembers(roster: Roster): Member[] {
 const MAJORITY: Rule = { threshold: 'majority', group: 'members' }
 
 /** The member that a change is about and that therefore has no vote. */
-function targetOf(change: ProposedChange): PeerIdString | undefined {
+export function targetOf(change: ProposedChange): PeerIdString | undefined {
   return change.kind === 'revoke' || change.kind === 'rotate' || change.kind === 'withdraw'
     ? change.seat
     : undefined

@@ -297,11 +297,6 @@ export const LIMITS = {
     unit: 'seconds',
     why: 'a proposal without its quorum after a month is made again, for the members of that day',
   },
-  openProposals: {
-    value: 16,
-    unit: 'count',
-    why: 'latest open proposals of one member that count; bounds the work of deriving the roster',
-  },
   rosterWarning: {
     value: 42 * DAY_SECONDS,
     unit: 'seconds',

@@ -3,10 +3,11 @@ import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:net'
 import type { Stream } from '@libp2p/interface'
 import { decodeInvite } from '../../../src/consortium/invite.ts'
+import { CHUNKS_PER_REQUEST } from '../../../src/exchange/blob.ts'
 import { readEnvelope, seal } from '../../../src/identity/envelope.ts'
 import { MEDIA_TYPES } from '../../../src/identity/media-types.ts'
 import type { ChainTip } from '../../../src/identity/statement.ts'
-import { digestOf } from '../../../src/lib/bytes.ts'
+import { digestBytes, digestOf } from '../../../src/lib/bytes.ts'
 import { type Manifest, openManifest } from '../../../src/packaging/manifest.ts'
 import { encodeHead } from '../../../src/statements/head.ts'
 import { HostileAuthor } from '../../../test/support/hostile/author.ts'
@@ -24,8 +25,12 @@ export interface Target extends Founder {
 
 export interface Attack {
   readonly name: string
-  /** Begin. @param join makes a hostile member with a key of its own */
-  start(target: Target, join: Join): Promise<RunningAttack>
+  /**
+   * Begin.
+   * @param join makes a hostile member with a key of its own
+   * @param round number of the attempt, from 0 on: each one needs other keys
+   */
+  start(target: Target, join: Join, round: number): Promise<RunningAttack>
 }
 
 type Join = (name: string, seed: number) => Promise<HostileMember>
@@ -69,8 +74,12 @@ async function honestManifest(member: HostileMember, target: Target): Promise<Ma
   throw new Error('no honest package to copy')
 }
 
+/** Difference of the seeds of the same attacker in two rounds. */
+const SEEDS_PER_ROUND = 20
+
 /** A hostile member that has joined, what honest packages state, and an author of its statements. */
-async function joined(target: Target, join: Join, seed: number) {
+async function joined(target: Target, join: Join, first: number, round: number) {
+  const seed = first + round * SEEDS_PER_ROUND
   const member = await join(`Mallory ${seed}`, seed)
   const model = await honestManifest(member, target)
   return { member, model, author: new HostileAuthor(member, model) }
@@ -100,8 +109,8 @@ function badProvider(
 ): Attack {
   return {
     name,
-    start: async (target, join) => {
-      const { member, model, author } = await joined(target, join, seed)
+    start: async (target, join, round) => {
+      const { member, model, author } = await joined(target, join, seed, round)
       let asked = 0
       for (let i = 0; i < count; i++) {
         const expert = { ...model.expert, name: `expert-${i}` }
@@ -118,6 +127,17 @@ function badProvider(
 }
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms).unref())
+
+/** Number of requests whose answers nobody reads. */
+const UNREAD = 500
+/** Time that the target has to accept a stream, ms. */
+const STREAM_MS = 5000
+
+/** A request for many chunks of a file, which fills every buffer on the way if nobody reads the answer. */
+function chunksRequest({ files: [file] }: Manifest): Uint8Array {
+  const count = Math.min(CHUNKS_PER_REQUEST, Math.ceil(file.size / file.chunkSize))
+  return cborFrame({ kind: 'chunks', digest: digestBytes(file.sha256), first: 0, count })
+}
 
 export const ATTACKS: readonly Attack[] = [
   {
@@ -149,32 +169,59 @@ export const ATTACKS: readonly Attack[] = [
       }
     },
   },
-  badProvider('6 packages that arrive a byte a second', 201, 6, async (stream) => {
+  badProvider('6 packages that arrive a byte a second', 101, 6, async (stream) => {
     while (stream.status === 'open') {
       stream.send(Uint8Array.of(0x80))
       await pause(1000)
     }
   }),
-  badProvider('3 MiB of CBOR with three million maps for an answer', 202, 8, async (stream) => {
+  badProvider('3 MiB of CBOR with three million maps for an answer', 102, 8, async (stream) => {
     stream.send(frameOf(emptyMaps(3_000_000)))
     await stream.close()
   }),
-  badProvider('deeply nested CBOR for an answer', 203, 8, async (stream) => {
+  badProvider('deeply nested CBOR for an answer', 103, 8, async (stream) => {
     stream.send(frameOf(nestedLists(2_000_000)))
     await stream.close()
   }),
-  badProvider('wrong chunk hashes for an answer', 204, 8, async (stream) => {
+  badProvider('wrong chunk hashes for an answer', 104, 8, async (stream) => {
     stream.send(cborFrame({ bytes: new Uint8Array(randomBytes(96)) }))
     await stream.close()
   }),
-  badProvider('40 packages whose files nobody delivers', 205, 40, async (stream) => {
+  badProvider('40 packages whose files nobody delivers', 105, 40, async (stream) => {
     stream.send(cborFrame({ error: 'not-found' }))
     await stream.close()
   }),
   {
+    name: '500 requests for files whose answers nobody reads',
+    start: async (target, join, round) => {
+      const { member, model } = await joined(target, join, 110, round)
+      const request = chunksRequest(model)
+      let granted = 0
+      const again = repeating(async () => {
+        const connection = await member.connect(target)
+        await Promise.allSettled(
+          Array.from({ length: UNREAD }, async () => {
+            const stream = await connection.newStream(BLOB, {
+              maxOutboundStreams: 10_000,
+              signal: AbortSignal.timeout(STREAM_MS),
+            })
+            granted++
+            stream.send(request)
+          }),
+        )
+      }, 1000)
+      return {
+        stop: async () => {
+          const connections = await again.stop()
+          return { connections, 'streams granted': granted }
+        },
+      }
+    },
+  },
+  {
     name: '2000 statements of 60 KB',
-    start: async (target, join) => {
-      const { member, model, author } = await joined(target, join, 206)
+    start: async (target, join, round) => {
+      const { member, model, author } = await joined(target, join, 106, round)
       const ext = { filler: 'x'.repeat(55_000) }
       for (let i = 0; i < 2000; i++) {
         member.statements.push(author.manifest({ ...unknownFile(model), ext }).envelope)
@@ -186,8 +233,9 @@ export const ATTACKS: readonly Attack[] = [
   },
   {
     name: '20,000 announcements that are no heads',
-    start: async (target, join) => {
-      const member = await join('Mallory 207', 207)
+    start: async (target, join, round) => {
+      const seed = 107 + round * SEEDS_PER_ROUND
+      const member = await join(`Mallory ${seed}`, seed)
       await member.connect(target)
       await pause(1000)
       let sent = 0
@@ -206,7 +254,7 @@ export const ATTACKS: readonly Attack[] = [
   },
   {
     name: 'false addresses of the other member, at which somebody listens',
-    start: async (target, join) => {
+    start: async (target, join, round) => {
       let connections = 0
       const canaries = await Promise.all(
         Array.from({ length: 8 }, async () => {
@@ -218,7 +266,7 @@ export const ATTACKS: readonly Attack[] = [
           return server
         }),
       )
-      const { member, model } = await joined(target, join, 208)
+      const { member, model } = await joined(target, join, 108, round)
       const ports = canaries.map((server) => (server.address() as { port: number }).port)
       member.addresses.push({
         peerId: model.publisher,
@@ -236,8 +284,8 @@ export const ATTACKS: readonly Attack[] = [
   },
   {
     name: 'a fork, with heads of both histories',
-    start: async (target, join) => {
-      const { member, model, author } = await joined(target, join, 209)
+    start: async (target, join, round) => {
+      const { member, model, author } = await joined(target, join, 109, round)
       const twin = new HostileAuthor(member, model)
       member.statements.push(author.manifest(unknownFile(model)).envelope)
       await member.connect(target)

@@ -1,13 +1,17 @@
 /**
  * Attacks a running node and measures what honest users notice: how much memory it takes more than in calm times, how
- * long its control socket takes to answer, and how soon the package of an honest member is in use. The attackers are the
- * hostile peers of test/support/hostile. Linux only, since it reads /proc.
+ * long its control socket takes to answer, and how soon the package of an honest member is in use. Rounds with and without
+ * the attack alternate in one process of the node. The attackers are the hostile peers of test/support/hostile. Linux only,
+ * since it reads /proc.
  */
 import type { ChildProcess } from 'node:child_process'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
+import { InputError } from '../../../src/lib/errors.ts'
+import { callControl } from '../../../src/serving/control-client.ts'
+import { homePaths } from '../../../src/store/home.ts'
 import { joinAsMember } from '../../../test/support/hostile/member.ts'
 import { stopHostilePeers } from '../../../test/support/hostile/peer.ts'
 import type { Bench } from '../benchmark.ts'
@@ -16,30 +20,55 @@ import { ATTACKS, type Attack, type Target } from './attacks.ts'
 
 /** Runs the source, not the build. */
 const PROGRAM = ['--import', 'tsx', join(ROOT, 'src', 'main.ts')]
-/** Minimum length of an attack, ms. */
-const ATTACK_MS = 10_000
+/** Minimum length of a round, ms. */
+const ROUND_MS = 10_000
 /** Time that an honest package may take before this run gives up on it, ms. */
 const PUBLISH_MS = 60_000
+/** Time that the endorsement of a proposal may take, ms. */
+const QUORUM_MS = 30_000
 const SAMPLE_MS = 100
+/** Samples of the control socket for each look at the heap, which costs the node more. */
+const SAMPLES_PER_HEAP = 10
 const WARM_UPS = 4
+/** Pairs of a calm round and a round under attack. */
+const PAIRS = 2
+const MIB = 2 ** 20
 const BOUNDS = { growthMiB: 128, controlP99Ms: 1000 }
 
-export interface Round {
-  readonly attack: string
+/** What was measured while an honest member published once. */
+interface Sampled {
   /** Peak resident memory of the node, MiB. */
   readonly peakMiB: number
-  /** More than the peak of the same process without an attack, MiB. */
-  readonly growthMiB: number
+  /** Peak of the memory that its JavaScript used, with array buffers, MiB. */
+  readonly heapMiB: number
   /** Times of the control socket's answers, ms. */
-  readonly controlP99Ms: number
-  readonly controlMaxMs: number
+  readonly answersMs: readonly number[]
   /** Time until the package of an honest member was in use; null if it was not within a minute. */
   readonly acceptedSeconds: number | null
   /** What the attack itself counted. */
   readonly counted: Readonly<Record<string, number>>
 }
 
-export async function benchAttacks(say: (line: string) => void): Promise<Bench> {
+export interface Round {
+  readonly attack: string
+  /** Peak resident memory, MiB, in the calm rounds and in those under attack, in their order. */
+  readonly calmMiB: readonly number[]
+  readonly attackedMiB: readonly number[]
+  /** The highest peak under attack above the highest peak without one, MiB. */
+  readonly growthMiB: number
+  /** The same for the memory that JavaScript used. */
+  readonly heapGrowthMiB: number
+  /** Under attack, ms. */
+  readonly controlP99Ms: number
+  readonly controlMaxMs: number
+  /** Maximum under attack; null if a package was not in use within a minute. */
+  readonly acceptedSeconds: number | null
+  readonly counted: Readonly<Record<string, number>>
+}
+
+/** @param options beginnings of the names of attacks; all without any. */
+export async function benchAttacks(say: (line: string) => void, options: readonly string[]): Promise<Bench> {
+  const attacks = chosen(options)
   const work = await mkdtemp(join(tmpdir(), 'flexmesh-bench-'))
   const [home, memberHome] = [join(work, 'founder'), join(work, 'member')]
   const nodes: ChildProcess[] = []
@@ -48,21 +77,25 @@ export async function benchAttacks(say: (line: string) => void): Promise<Bench> 
     let founder = await startNode(PROGRAM, home)
     await joinHome(home, memberHome)
     nodes.push(founder, await startNode(PROGRAM, memberHome))
+    await admitByTwo(home, memberHome)
     const data = [join(ROOT, 'examples', 'archive', 'text')]
     await callNode(memberHome, 'train', { name: 'law', data, steps: 1 })
     const { peerId } = (await callNode(memberHome, 'ping', {})) as { peerId: string }
-    const target = targetOf(home, peerId)
+    const target = targetOf(home, memberHome, peerId)
     const rounds: Round[] = []
-    for (const attack of [CALM, ...ATTACKS]) {
+    for (const attack of [CALM, ...attacks]) {
       await stopNode(founder)
       founder = await startNode(PROGRAM, home)
       nodes[0] = founder
       // The first packages that a process judges take memory that it keeps; that is no growth by an attack.
       for (let i = 0; i < WARM_UPS; i++) await publishHonest(home, memberHome)
-      const calm = await measured(founder, home, memberHome, CALM, target)
-      const attacked = await measured(founder, home, memberHome, attack, target)
-      await stopHostilePeers()
-      const round = { ...attacked, growthMiB: Math.max(0, attacked.peakMiB - calm.peakMiB) }
+      const [calm, attacked]: [Sampled[], Sampled[]] = [[], []]
+      for (let pair = 0; pair < PAIRS; pair++) {
+        calm.push(await measured(founder, home, memberHome, CALM, target, pair))
+        attacked.push(await measured(founder, home, memberHome, attack, target, pair))
+        await stopHostilePeers()
+      }
+      const round = compared(attack.name, calm, attacked)
       rounds.push(round)
       say(lineOf(round))
     }
@@ -86,14 +119,50 @@ export async function benchAttacks(say: (line: string) => void): Promise<Bench> 
 
 const CALM: Attack = { name: 'no attack', start: async () => ({ stop: async () => ({}) }) }
 
+/** @throws InputError `usage`. */
+function chosen(options: readonly string[]): readonly Attack[] {
+  for (const option of options) {
+    if (ATTACKS.some(({ name }) => name.startsWith(option))) continue
+    const names = ATTACKS.map(({ name }) => `"${name}"`).join(', ')
+    throw new InputError('usage', `attacks: expected beginnings of ${names}; got "${option}"`)
+  }
+  return ATTACKS.filter(
+    ({ name }) => options.length === 0 || options.some((option) => name.startsWith(option)),
+  )
+}
+
 function isWithinBounds({ growthMiB, controlP99Ms, acceptedSeconds }: Round): boolean {
   return growthMiB <= BOUNDS.growthMiB && controlP99Ms <= BOUNDS.controlP99Ms && acceptedSeconds !== null
 }
 
 function lineOf(round: Round): string {
-  const { attack, growthMiB, controlP99Ms, controlMaxMs, acceptedSeconds, counted } = round
+  const { attack, calmMiB, attackedMiB, growthMiB, heapGrowthMiB } = round
+  const { controlP99Ms, controlMaxMs, acceptedSeconds, counted } = round
   const counts = Object.entries(counted).map(([name, count]) => `, ${name} ${count}`)
-  return `${attack}: +${growthMiB} MiB, control p99 ${controlP99Ms} ms (max ${controlMaxMs}), honest package in use after ${acceptedSeconds ?? 'more than 60'} s${counts.join('')}`
+  return `${attack}: +${growthMiB} MiB (calm ${calmMiB.join(', ')}, attacked ${attackedMiB.join(', ')}; heap +${heapGrowthMiB}), control p99 ${controlP99Ms} ms (max ${controlMaxMs}), honest package in use after ${acceptedSeconds ?? 'more than 60'} s${counts.join('')}`
+}
+
+function compared(attack: string, calm: readonly Sampled[], attacked: readonly Sampled[]): Round {
+  const peaks = (sampled: readonly Sampled[]): number[] => sampled.map(({ peakMiB }) => Math.round(peakMiB))
+  const growth = (of: 'peakMiB' | 'heapMiB'): number => {
+    const [before, during] = [calm, attacked].map((all) => Math.max(...all.map((one) => one[of])))
+    return Math.max(0, Math.round((during as number) - (before as number)))
+  }
+  const answers = attacked.flatMap(({ answersMs }) => answersMs).sort((a, b) => a - b)
+  const quantile = (q: number): number => Math.round(answers[Math.ceil(q * answers.length) - 1] ?? 0)
+  const accepted = attacked.map(({ acceptedSeconds }) => acceptedSeconds ?? Number.POSITIVE_INFINITY)
+  const slowest = Math.max(...accepted)
+  return {
+    attack,
+    calmMiB: peaks(calm),
+    attackedMiB: peaks(attacked),
+    growthMiB: growth('peakMiB'),
+    heapGrowthMiB: growth('heapMiB'),
+    controlP99Ms: quantile(0.99),
+    controlMaxMs: quantile(1),
+    acceptedSeconds: Number.isFinite(slowest) ? slowest : null,
+    counted: attacked.at(-1)?.counted ?? {},
+  }
 }
 
 /** Run an attack, and meanwhile what honest users do. */
@@ -103,26 +172,29 @@ async function measured(
   memberHome: string,
   attack: Attack,
   target: Target,
-): Promise<Omit<Round, 'growthMiB'>> {
+  pair: number,
+): Promise<Sampled> {
   const stopping = new AbortController()
-  const answers: number[] = []
-  let peakMiB = 0
+  const answersMs: number[] = []
+  let [peakMiB, heapMiB] = [0, 0]
+  const heapOf = await heapReader(home)
   const sampling = (async () => {
-    while (!stopping.signal.aborted) {
+    for (let i = 0; !stopping.signal.aborted; i++) {
       const began = performance.now()
       await callNode(home, 'ping', {})
-      answers.push(performance.now() - began)
+      answersMs.push(performance.now() - began)
       const status = await readFile(`/proc/${founder.pid}/status`, 'utf8')
       peakMiB = Math.max(peakMiB, Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) / 1024)
+      if (i % SAMPLES_PER_HEAP === 0) heapMiB = Math.max(heapMiB, await heapOf())
       await setTimeout(SAMPLE_MS)
     }
   })()
   sampling.catch(() => undefined) // Not lost: it is awaited below.
-  const end = setTimeout(ATTACK_MS)
+  const end = setTimeout(ROUND_MS)
   let acceptedSeconds: number | null
   let counted: Readonly<Record<string, number>>
   try {
-    const running = await attack.start(target, (name, seed) => joinAsMember(target, name, seed))
+    const running = await attack.start(target, (name, seed) => joinAsMember(target, name, seed), pair)
     acceptedSeconds = await publishHonest(home, memberHome)
     await end
     counted = await running.stop()
@@ -130,22 +202,30 @@ async function measured(
     stopping.abort()
   }
   await sampling
-  answers.sort((a, b) => a - b)
-  const quantile = (q: number): number => Math.round(answers[Math.ceil(q * answers.length) - 1] ?? 0)
-  return {
-    attack: attack.name,
-    peakMiB: Math.round(peakMiB),
-    controlP99Ms: quantile(0.99),
-    controlMaxMs: quantile(1),
-    acceptedSeconds,
-    counted,
+  return { peakMiB, heapMiB, answersMs, acceptedSeconds, counted }
+}
+
+/** @returns reads the memory that the JavaScript of a node uses, with array buffers, from its metrics, MiB. */
+async function heapReader(home: string): Promise<() => Promise<number>> {
+  const { control, apiKey } = homePaths(home)
+  const signal = AbortSignal.timeout(PUBLISH_MS)
+  const { link } = (await callControl(control, 'dashboard-link', { role: 'reader' }, { signal })) as {
+    link: string
+  }
+  const authorization = `Bearer ${(await readFile(apiKey, 'utf8')).trim()}`
+  return async () => {
+    const response = await fetch(new URL('/metrics', link), { headers: { authorization } })
+    if (!response.ok) throw new Error(`/metrics: expected an answer, got ${response.status}`)
+    const text = await response.text()
+    const gauge = (name: string): number => Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1])
+    return (gauge('nodejs_heap_size_used_bytes') + gauge('nodejs_external_memory_bytes')) / MIB
   }
 }
 
 /** The honest member publishes its expert again. @returns seconds until the founder uses it. */
 async function publishHonest(home: string, memberHome: string): Promise<number | null> {
   const began = performance.now()
-  const { id } = (await callNode(memberHome, 'publish', { name: 'law' })) as { id: string }
+  const { id } = (await callNode(memberHome, 'publish', { name: 'law', noAudit: true })) as { id: string }
   while (performance.now() - began < PUBLISH_MS) {
     const { composed } = (await callNode(home, 'experts', {})) as { composed: { id: string }[] }
     if (composed.some((expert) => expert.id === id)) return Math.round((performance.now() - began) / 100) / 10
@@ -154,8 +234,32 @@ async function publishHonest(home: string, memberHome: string): Promise<number |
   return null
 }
 
-/** The founder's node as an attacker sees it: what it tells everybody, and the help of its operator to join. */
-function targetOf(home: string, member: string): Target {
+/** Let two members admit others, as many as there are honest ones; otherwise hostile members would have to agree. */
+async function admitByTwo(home: string, memberHome: string): Promise<void> {
+  const rules = { kind: 'rules', subject: 'admit=2 members' }
+  await endorse(memberHome, (await callNode(home, 'propose', rules)) as Proposed)
+}
+
+interface Proposed {
+  readonly id: string
+  readonly state: string
+}
+
+/** Endorse a proposal once it has arrived, and wait until it is applied. */
+async function endorse(memberHome: string, { id }: Proposed): Promise<void> {
+  const until = performance.now() + QUORUM_MS
+  while (performance.now() < until) {
+    const { proposals } = (await callNode(memberHome, 'proposals', {})) as { proposals: Proposed[] }
+    const found = proposals.find((proposal) => proposal.id === id)
+    if (found?.state === 'applied') return
+    if (found?.state === 'open') await callNode(memberHome, 'endorse', { id })
+    await setTimeout(SAMPLE_MS)
+  }
+  throw new Error(`proposal ${id} was not applied in time`)
+}
+
+/** The founder's node as an attacker sees it: what it tells everybody, and the help of the honest members to join. */
+function targetOf(home: string, memberHome: string, member: string): Target {
   let addresses: string[] = []
   return {
     member,
@@ -166,6 +270,16 @@ function targetOf(home: string, member: string): Target {
       addresses = (JSON.parse(json) as { addresses: string[] }).addresses
       return invite
     },
-    approve: (who) => callNode(home, 'approve', { who }),
+    approve: async (who) => {
+      const { proposed } = (await callNode(home, 'approve', { who })) as { proposed: Proposed[] }
+      for (const proposal of proposed) await endorse(memberHome, proposal)
+      const until = performance.now() + QUORUM_MS
+      while (performance.now() < until) {
+        const { members } = (await callNode(home, 'members', {})) as { members: { peerId: string }[] }
+        if (members.some(({ peerId }) => peerId === who)) return
+        await setTimeout(SAMPLE_MS)
+      }
+      throw new Error(`${who} was not admitted in time`)
+    },
   }
 }
