@@ -41,40 +41,44 @@ async function runAndKill(child: ChildProcess, statements: number, turns: number
   return reported
 }
 
-it('loses nothing that was reported, and signs nothing twice, when a process is killed again and again', async () => {
-  const random = mulberry32(SEED)
-  const below = (max: number): number => Math.floor(random() * max)
-  let dir = ''
-  const c = consortium(founders, { threshold: 2 })
-  const [first] = founders as [(typeof founders)[number]]
-  let before: string[] = []
-  for (let kill = 0; kill < KILLS; kill++) {
-    if (kill % KILLS_PER_HOME === 0) {
-      dir = await folder()
-      before = []
+it(
+  'loses nothing that was reported, and signs nothing twice, when a process is killed again and again',
+  async () => {
+    const random = mulberry32(SEED)
+    const below = (max: number): number => Math.floor(random() * max)
+    let dir = ''
+    const c = consortium(founders, { threshold: 2 })
+    const [first] = founders as [(typeof founders)[number]]
+    let before: string[] = []
+    for (let kill = 0; kill < KILLS; kill++) {
+      if (kill % KILLS_PER_HOME === 0) {
+        dir = await folder()
+        before = []
+      }
+      const child = fork(CHILD, [dir], { execArgv: ['--import', 'tsx'] })
+      const reported = await runAndKill(child, 1 + below(6), below(200))
+      const { membership, statements } = await openLedger(c, first, dir, { now: NOW })
+      const own: string[] = []
+      const governance: string[] = []
+      for await (const { digest, envelope } of statements.all()) {
+        const { payloadType } = readEnvelope(envelope)
+        expect([MEDIA_TYPES.proposal, MEDIA_TYPES.endorsement]).toContain(payloadType)
+        governance.push(digest)
+      }
+      for await (const { digest } of statements.of(first.peerId)) own.push(digest)
+      const at = `kill ${kill} of seed ${SEED}`
+      const supported = membership
+        .proposals()
+        .filter(({ supporters }) => supporters.includes(first.peerId))
+        .map(({ id }) => id)
+      expect(supported, at).toEqual(expect.arrayContaining(reported))
+      // The log of before goes on: no place holds another statement now.
+      expect(own.slice(0, before.length), at).toEqual(before)
+      expect(membership.governanceEnvelopes(), at).toHaveLength(governance.length)
+      before = own
+      await closeLedgers()
     }
-    const child = fork(CHILD, [dir], { execArgv: ['--import', 'tsx'] })
-    const reported = await runAndKill(child, 1 + below(6), below(200))
-    const { membership, statements } = await openLedger(c, first, dir, { now: NOW })
-    const own: string[] = []
-    const governance: string[] = []
-    for await (const { digest, envelope } of statements.all()) {
-      const { payloadType } = readEnvelope(envelope)
-      expect([MEDIA_TYPES.proposal, MEDIA_TYPES.endorsement]).toContain(payloadType)
-      governance.push(digest)
-    }
-    for await (const { digest } of statements.of(first.peerId)) own.push(digest)
-    const at = `kill ${kill} of seed ${SEED}`
-    const supported = membership
-      .proposals()
-      .filter(({ supporters }) => supporters.includes(first.peerId))
-      .map(({ id }) => id)
-    expect(supported, at).toEqual(expect.arrayContaining(reported))
-    // The log of before goes on: no place holds another statement now.
-    expect(own.slice(0, before.length), at).toEqual(before)
-    expect(membership.governanceEnvelopes(), at).toHaveLength(governance.length)
-    before = own
-    await closeLedgers()
-  }
-  expect(before.length).toBeGreaterThan((KILLS - 1) % KILLS_PER_HOME)
-}, 120_000 + KILLS * 30_000)
+    expect(before.length).toBeGreaterThan((KILLS - 1) % KILLS_PER_HOME)
+  },
+  120_000 + KILLS * 30_000,
+)
