@@ -28,11 +28,24 @@ const SCRIPTS: Readonly<Record<(typeof SHELLS)[number], (commands: readonly Comp
   bash: (commands) => `# source <(flexmesh completion bash)
 _flexmesh() {
   local word=\${COMP_WORDS[COMP_CWORD]} command=\${COMP_WORDS[1]}
-  if [ "$command" = consortium ] && [ "$COMP_CWORD" -gt 1 ]; then command="consortium \${COMP_WORDS[2]}"; fi
   if [ "$COMP_CWORD" -eq 1 ]; then
     COMPREPLY=($(compgen -W "${firstWords(commands).join(' ')}" -- "$word"))
     return
   fi
+  if [ "$COMP_CWORD" -eq 2 ]; then
+    case "$command" in
+${groups(commands)
+  .map(
+    ([first, seconds]) =>
+      `    ${quoted(first)}) COMPREPLY=($(compgen -W "${seconds.join(' ')}" -- "$word")) ;;`,
+  )
+  .join('\n')}
+    esac
+    if [ \${#COMPREPLY[@]} -gt 0 ]; then return; fi
+  fi
+  case "$command \${COMP_WORDS[2]}" in
+    ${pairs(commands).map(quoted).join('|')}) command="$command \${COMP_WORDS[2]}" ;;
+  esac
   case "$command" in
 ${commands.map(({ name, options }) => `    ${quoted(name)}) COMPREPLY=($(compgen -W "${options.map((one) => one.name).join(' ')}" -- "$word")) ;;`).join('\n')}
   esac
@@ -48,7 +61,18 @@ _flexmesh() {
     return
   fi
   local command=$words[2]
-  [[ $command == consortium ]] && command="consortium $words[3]"
+  if (( CURRENT == 3 )); then
+    local -a seconds
+    case "$command" in
+${groups(commands)
+  .map(([first, seconds]) => `    ${quoted(first)}) seconds=(${seconds.map(quoted).join(' ')}) ;;`)
+  .join('\n')}
+    esac
+    _describe command seconds && return
+  fi
+  case "$command $words[3]" in
+    ${pairs(commands).map(quoted).join('|')}) command="$command $words[3]" ;;
+  esac
   local -a options
   case "$command" in
 ${commands.map(({ name, options }) => `    ${quoted(name)}) options=(${options.map((one) => quoted(`${one.name}:${one.help.replaceAll(':', ' ')}`)).join(' ')}) ;;`).join('\n')}
@@ -60,17 +84,36 @@ compdef _flexmesh flexmesh`,
   fish: (commands) =>
     [
       '# flexmesh completion fish | source',
+      ...groups(commands).map(
+        ([first, seconds]) =>
+          `complete -c flexmesh -n ${quoted(`__fish_seen_subcommand_from ${first}; and not __fish_seen_subcommand_from ${seconds.join(' ')}`)} -a ${quoted(seconds.join(' '))}`,
+      ),
       ...commands.flatMap(({ name, summary, options }) => {
-        const [first = ''] = name.split(' ')
+        const words = name.split(' ')
+        const isGiven = words.map((word) => `__fish_seen_subcommand_from ${word}`).join('; and ')
         return [
-          `complete -c flexmesh -n __fish_use_subcommand -a ${quoted(first)} -d ${quoted(summary)}`,
+          `complete -c flexmesh -n __fish_use_subcommand -a ${quoted(words[0] as string)} -d ${quoted(summary)}`,
           ...options.map(
             (one) =>
-              `complete -c flexmesh -n ${quoted(`__fish_seen_subcommand_from ${first}`)} -l ${one.name.slice(2)} -d ${quoted(one.help)}`,
+              `complete -c flexmesh -n ${quoted(isGiven)} -l ${one.name.slice(2)} -d ${quoted(one.help)}`,
           ),
         ]
       }),
     ].join('\n'),
+}
+
+/** Names of two words, as in "key rotate". */
+function pairs(commands: readonly Completed[]): string[] {
+  return commands.map(({ name }) => name).filter((name) => name.includes(' '))
+}
+
+/** The first words of names of two words, each with its second words. */
+function groups(commands: readonly Completed[]): [first: string, seconds: string[]][] {
+  const seconds = new Map<string, string[]>()
+  for (const [first, second] of pairs(commands).map((name) => name.split(' ') as [string, string])) {
+    seconds.set(first, [...(seconds.get(first) ?? []), second])
+  }
+  return [...seconds]
 }
 
 function firstWords(commands: readonly Completed[]): string[] {

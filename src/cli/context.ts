@@ -54,6 +54,8 @@ export interface CommandContext {
   readonly engineOptions: readonly string[]
   readonly output: Output
   readonly signal: AbortSignal
+  /** The file with the passphrase, which `passphrase` reads; undefined if the user named none. */
+  readonly passphraseFile: string | undefined
   /** Read from the file that the user named; undefined if the user named none. @throws as `readPassphrase`. */
   passphrase(): Promise<string | undefined>
 }
@@ -83,6 +85,7 @@ export async function contextOf(
     engineOptions: ENGINE_OPTIONS.filter((name) => given[name] !== undefined),
     output,
     signal,
+    passphraseFile,
     // Kept, since a pipe can be read only once.
     passphrase: () => {
       passphrase ??=

@@ -68,6 +68,16 @@ export const COMMANDS: readonly CommandRow<Command>[] = [
     load: async () => (await import('./dashboard.ts')).DASHBOARD,
   },
   {
+    name: 'service print',
+    summary: 'print a systemd unit that runs the node of this home folder',
+    load: async () => (await import('./service.ts')).SERVICE_PRINT,
+  },
+  {
+    name: 'service install',
+    summary: 'write this unit, and tell how to start it',
+    load: async () => (await import('./service.ts')).SERVICE_INSTALL,
+  },
+  {
     name: 'backup',
     summary: 'write keys, settings and the records of the node as one encrypted file',
     load: async () => (await import('./backup.ts')).BACKUP,

@@ -27,6 +27,10 @@ describe('completion', () => {
     }
     expect(ask('flexmesh', 'dash')).toBe('dashboard\n')
     expect(ask('flexmesh', 'dashboard', '--read')).toBe('--read-only\n')
+    expect(ask('flexmesh', 'key', 'ro')).toBe('rotate\n')
+    expect(ask('flexmesh', 'service', 'install', '--rep')).toBe('--replace\n')
+    expect(ask('flexmesh', 'audit', '--against')).toBe('--against\n')
+    expect(ask('flexmesh', 'audit', 'verify', '--against')).toBe('\n')
   })
 })
 
