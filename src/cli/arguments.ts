@@ -1,10 +1,10 @@
 /** Parses the command line by the table of commands and their parameters. Does not know what a command does. */
 import { parseArgs } from 'node:util'
 import type { CommandForm, CommandRow } from '../commands/command.ts'
-import type { Invocation, Option, ParameterTable } from '../commands/parameters.ts'
+import type { Invocation } from '../commands/parameters.ts'
 import { editDistance } from '../lib/edit-distance.ts'
 import { InputError } from '../lib/errors.ts'
-import { GLOBAL_PARAMETERS } from './context.ts'
+import { optionsOf } from './options.ts'
 import { COMMANDS, type Command, commandNamed, isGroup } from './table.ts'
 
 /** Maximum number of wrong, missing and extra letters of a misspelled command. */
@@ -79,15 +79,4 @@ function checkWords({ name, parameters }: CommandForm, words: readonly string[])
       ? `${name}: unexpected "${extra}"; "flexmesh ${name} --help" lists the options`
       : `${name}: unexpected "${extra}"; put text that has spaces into quotes`,
   )
-}
-
-/** A command's own options, then those of every command that it does not declare itself. */
-export function optionsOf({ parameters, clientOptions = [] }: CommandForm): Option[] {
-  const own = [...declaredIn(parameters), ...clientOptions]
-  const names = new Set(own.map(({ name }) => name))
-  return [...own, ...declaredIn(GLOBAL_PARAMETERS).filter(({ name }) => !names.has(name))]
-}
-
-function declaredIn(parameters: ParameterTable): Option[] {
-  return Object.values(parameters).flatMap(({ option }) => option ?? [])
 }

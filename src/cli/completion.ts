@@ -1,6 +1,6 @@
 /** Scripts that complete commands and options in a shell, built from the table of commands. */
 import { usage } from '../commands/parameters.ts'
-import { optionsOf } from './arguments.ts'
+import { optionsOf } from './options.ts'
 import { COMMANDS } from './table.ts'
 
 const SHELLS = ['bash', 'zsh', 'fish'] as const

@@ -1,6 +1,6 @@
 /** What every command of the command line gets: the options that all commands have, and where to print. */
 import { homedir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { MEMORY } from '../commands/common-parameters.ts'
 import {
   decodeRequest,
@@ -18,12 +18,16 @@ import type { EngineChoice } from '../tensor/select-engine.ts'
 import type { Output } from './output.ts'
 import { readPassphrase } from './passphrase.ts'
 
+/** The home folder if nothing names another one. */
+export const DEFAULT_HOME = join(homedir(), '.flexmesh')
+
 const MAX_THREADS = 256
 const ENGINE_WORD = text(40)
 
 /** Options of every command. */
 export const GLOBAL_PARAMETERS = {
   home: option('home', 'home folder (default: FLEXMESH_HOME, else ~/.flexmesh)', path),
+  config: option('config', 'configuration file (default: flexmesh.toml in the home folder)', path),
   json: flag('json', 'print one JSON object as the last line of stdout, and nothing else there'),
   passphraseFile: option('passphrase-file', 'file with the passphrase of the key', path),
   engine: option('engine', 'onnx (default), tensorflow or cpu', ENGINE_WORD),
@@ -46,11 +50,13 @@ const ENGINE_OPTIONS = ['engine', 'device', 'threads', 'weights', 'memory'] as c
 
 export interface CommandContext {
   readonly home: string
+  /** The configuration file that was named; undefined for that of the home folder. */
+  readonly config: string | undefined
   readonly engine: EngineChoice
   readonly weights: WeightChoice
   /** Bytes that serving may take; undefined for `defaultMemoryBudget`. */
   readonly memory: number | undefined
-  /** Names of the options that were given and that a running node cannot follow. */
+  /** Names of the options of the command line that a running node cannot follow. */
   readonly engineOptions: readonly string[]
   readonly output: Output
   readonly signal: AbortSignal
@@ -71,10 +77,20 @@ export async function contextOf(
     await readRequest(GLOBAL_PARAMETERS, invocation),
     invocation.command,
   )
-  const { home, engine, device, threads, weights = 'auto', memory, passphraseFile } = given
+  const {
+    home = DEFAULT_HOME,
+    config,
+    engine,
+    device,
+    threads,
+    weights = 'auto',
+    memory,
+    passphraseFile,
+  } = given
   let passphrase: Promise<string | undefined> | undefined
   return {
-    home: home ?? resolve(process.env['FLEXMESH_HOME'] ?? join(homedir(), '.flexmesh')),
+    home,
+    config,
     engine: {
       ...(engine === undefined ? {} : { name: engine }),
       ...(device === undefined ? {} : { device }),
@@ -82,7 +98,9 @@ export async function contextOf(
     },
     weights,
     memory,
-    engineOptions: ENGINE_OPTIONS.filter((name) => given[name] !== undefined),
+    engineOptions: ENGINE_OPTIONS.filter(
+      (name) => given[name] !== undefined && invocation.configured?.has(name) !== true,
+    ),
     output,
     signal,
     passphraseFile,

@@ -37,7 +37,10 @@ export async function runProgram(
       for (const line of programHelp()) output.say(line)
       return 0
     }
-    const { optionsOf, parseCommandLine } = await import('./arguments.ts')
+    const [{ parseCommandLine }, { optionsOf }] = await Promise.all([
+      import('./arguments.ts'),
+      import('./options.ts'),
+    ])
     const line = isHelp ? [...argv.slice(1), '--help'] : argv.map((word) => (word === '-h' ? '--help' : word))
     const { row, command, invocation } = await parseCommandLine(line)
     if (invocation.values['help'] === true) {
@@ -47,8 +50,10 @@ export async function runProgram(
     output = createOutput(streams, invocation.values['json'] === true)
     const { checkEnvironment } = await import('./environment.ts')
     checkEnvironment(process.env)
+    const { withConfiguration } = await import('./configuration.ts')
+    const configured = await withConfiguration(command, invocation, process.env)
     const { runCommand } = await import('./run.ts')
-    return (await runCommand(command, invocation, output, signal)) ? 0 : 1
+    return (await runCommand(command, configured, output, signal)) ? 0 : 1
   } catch (error) {
     output.progress('') // Clears the line of progress that is still on the terminal.
     if (signal.aborted) {

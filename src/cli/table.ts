@@ -104,6 +104,11 @@ export const COMMANDS: readonly CommandRow<Command>[] = [
     load: async () => (await import('./audit-verify.ts')).AUDIT_VERIFY,
   },
   {
+    name: 'config',
+    summary: 'show the value of every option, and where it comes from',
+    load: async () => (await import('./config.ts')).CONFIG,
+  },
+  {
     name: 'doctor',
     summary: 'show what this machine offers and what is missing',
     load: async () => (await import('./doctor.ts')).DOCTOR,

@@ -15,6 +15,8 @@ export interface Invocation {
   readonly positionals: readonly string[]
   /** Values of the options by name, without the leading "--". */
   readonly values: Readonly<Record<string, string | boolean | string[] | undefined>>
+  /** Names of the options whose values come from a configuration file or a variable. Absent: none. */
+  readonly configured?: ReadonlySet<string>
 }
 
 /** How an option is written on the command line. */
@@ -24,6 +26,8 @@ export interface Option {
   readonly type: 'string' | 'boolean'
   /** May be given several times. */
   readonly multiple?: true
+  /** Whether the values are paths, which are relative to the place where they are written. */
+  readonly isPath?: true
   readonly help: string
 }
 
@@ -172,7 +176,7 @@ export const path: Kind<string> = {
 
 export function option<T>(name: string, help: string, kind: Kind<T>): Parameter<T | undefined> {
   return {
-    option: { name, type: 'string', help },
+    option: { name, type: 'string', help, ...(isPath(kind) ? { isPath: true } : {}) },
     read: (invocation) => {
       const given = invocation.values[name]
       return typeof given === 'string' ? kind.parse(given, `--${name}`) : undefined
@@ -227,7 +231,7 @@ export function repeated(
 /** Paths given with an option or after the options: `--data A B` means `--data A --data B`. */
 export function paths(name: string, help: string, most: number): Parameter<string[]> {
   return {
-    option: { name, type: 'string', multiple: true, help },
+    option: { name, type: 'string', multiple: true, help, isPath: true },
     positionals: most,
     read: (invocation) => {
       const given = givenPaths(invocation, name)
@@ -273,6 +277,10 @@ export function withDefault<T>(parameter: Parameter<T | undefined>, value: T): P
 
 export function usage(message: string): InputError {
   return new InputError('usage', message)
+}
+
+function isPath(kind: Kind<unknown>): boolean {
+  return kind === path
 }
 
 /** NaN for text that is empty or not a number. */
