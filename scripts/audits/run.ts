@@ -26,7 +26,7 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const TEXT = join(ROOT, 'examples/hospital/text')
 const CANARIES = 100
 const CONTROL = { documents: 50, characters: 400, epochs: 100 }
-const PRIVATE = { epsilon: 8, batch: 128, steps: 30, characters: 400 }
+const PRIVATE = { epsilon: 8, batch: 64, steps: 20 }
 const SEEDS = { epsilon: 2, batch: 64, steps: 6, rank: 1, canaries: 200, documents: 300, characters: 200 }
 const signal = new AbortController().signal
 
@@ -108,12 +108,11 @@ const stages: Readonly<Record<string, (argument: number | undefined) => Promise<
     )
   },
   async private() {
-    const path = await beginnings('private', PRIVATE.characters)
     const { epsilon, batch, steps } = PRIVATE
     const privacy = { unit: 'document', epsilon, batch } as const
     print(
       `Differential privacy with epsilon ${PRIVATE.epsilon}`,
-      await audited('private', { paths: [path], privacy, steps }),
+      await audited('private', { privacy, steps }),
     )
   },
   async seeds(count = 20) {

@@ -6,6 +6,7 @@ import type { FloatDtype } from '../lib/float-formats.ts'
 import { reporting } from '../lib/reporting.ts'
 import type { Derivation } from '../owner/pack-training.ts'
 import type { ReleaseSummary } from '../owner/release.ts'
+import { PUBLISHED_DTYPE } from '../owner/train-defaults.ts'
 import type { Score } from '../owner/training-folder.ts'
 import { calibrationWords } from './calibration-words.ts'
 import { nodeCommand } from './command.ts'
@@ -73,8 +74,8 @@ export const PUBLISH = nodeCommand({
       'unspecified',
     ),
     dtype: withDefault<FloatDtype>(
-      option('dtype', 'BF16 (default), F16 or F32', oneOf('BF16', 'F16', 'F32')),
-      'BF16',
+      option('dtype', `BF16, F16 or F32 (default ${PUBLISHED_DTYPE})`, oneOf('BF16', 'F16', 'F32')),
+      PUBLISHED_DTYPE,
     ),
     rank: option(
       'rank',

@@ -2,10 +2,13 @@
  * Audits a finished training as it would be published, with the text that it was trained on, and keeps the report in its
  * folder. An expert that was audited before is not audited again. Knows nothing about packages.
  */
+import { expertOfTensors, tensorsOfExpert } from '../checkpoint/expert-tensors.ts'
 import { fromUtf8 } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import { fileRefOfPath } from '../lib/file-ref.ts'
 import { pathExists, readFileBounded, writeFileAtomic } from '../lib/files.ts'
+import type { FloatDtype } from '../lib/float-formats.ts'
+import { packExpert } from '../packaging/package.ts'
 import { auditExpert, piecesFor } from '../privacy/audit-expert.ts'
 import { findingsOf } from '../privacy/audit-policy.ts'
 import {
@@ -21,6 +24,7 @@ import {
 import { auditText } from './audit-text.ts'
 import type { OwnerWorkplace } from './owner-jobs.ts'
 import type { TrainedExpert } from './release.ts'
+import { PUBLISHED_DTYPE } from './train-defaults.ts'
 import { loadTrained, type TrainingDirs, trainingDirs } from './training-folder.ts'
 
 export type AuditProgress = { readonly stage: 'audit'; readonly done: number; readonly total: number }
@@ -29,8 +33,10 @@ export type AuditProgress = { readonly stage: 'audit'; readonly done: number; re
 const PROGRESS_STEPS = 1000
 const MAX_REPORT_BYTES = 2 ** 20
 
-/** An expert as it would be published. */
+/** An expert with the values that its published file holds. */
 export interface AuditedExpert extends TrainedExpert {
+  /** Format to which its FFN weights are rounded. */
+  readonly dtype: FloatDtype
   /** Rank to which it is reduced for its publication. */
   readonly rank: number | undefined
   /** Number that the calibration for its publication has added to its router logits. */
@@ -42,15 +48,27 @@ export interface AuditRequest {
   readonly name: string
 }
 
-/** Audits a training as `train` released it. @throws as `auditTraining`; InputError `not-found`. */
+/**
+ * Audits a training as `train` released it and as `publish` rounds it by default.
+ * @throws as `auditTraining`; InputError `not-found`.
+ */
 export async function auditReleased(
   workplace: OwnerWorkplace,
   { name }: AuditRequest,
   signal: AbortSignal,
   report: (progress: AuditProgress) => void,
 ): Promise<KeptReport> {
-  const trained = await loadTrained(workplace.publicModel, workplace.training, name)
-  return auditTraining(workplace, { ...trained, rank: undefined, derivedBias: 0 }, signal, report)
+  const { publicModel, training } = workplace
+  const { expert, result } = await loadTrained(publicModel, training, name)
+  const dtype = PUBLISHED_DTYPE
+  const { tensors } = packExpert(tensorsOfExpert(publicModel.config, expert), dtype)
+  const rounded = await expertOfTensors(publicModel.config, tensors, signal)
+  return auditTraining(
+    workplace,
+    { expert: rounded, result, rank: undefined, derivedBias: 0, dtype },
+    signal,
+    report,
+  )
 }
 
 /**
@@ -64,13 +82,13 @@ export async function auditTraining(
   report: (progress: AuditProgress) => void,
 ): Promise<KeptReport> {
   const { engine, publicModel, training } = workplace
-  const { expert, result, rank = 0, derivedBias } = audited
+  const { expert, result, rank = 0, derivedBias, dtype } = audited
   const { name } = result
   const dirs = trainingDirs(training, name)
   const released = await loadTrained(publicModel, training, name)
   const lowered = (released.result.calibration?.bias ?? 0) + derivedBias
   const { ref } = await fileRefOfPath(dirs.expert, signal)
-  const subject: AuditSubject = { training: name, expert: ref.sha256, rank, lowered }
+  const subject: AuditSubject = { training: name, expert: ref.sha256, rank, dtype, lowered }
   const earlier = await loadReport(dirs)
   if (earlier !== undefined && isSame(earlier.subject, subject)) return kept(earlier)
   const started = performance.now()
@@ -142,5 +160,6 @@ async function loadReport(dirs: TrainingDirs): Promise<AuditReport | undefined> 
 }
 
 function isSame(a: AuditSubject, b: AuditSubject): boolean {
-  return a.training === b.training && a.expert === b.expert && a.rank === b.rank && a.lowered === b.lowered
+  const keys: readonly (keyof AuditSubject)[] = ['training', 'expert', 'rank', 'dtype', 'lowered']
+  return keys.every((key) => a[key] === b[key])
 }

@@ -4,7 +4,7 @@
  * nothing about manifests, the store and the network.
  */
 import { dirname } from 'node:path'
-import { tensorsOfExpert } from '../checkpoint/expert-tensors.ts'
+import { expertOfTensors, tensorsOfExpert } from '../checkpoint/expert-tensors.ts'
 import { ScratchWeights } from '../checkpoint/scratch-weights.ts'
 import { eachPercent } from '../lib/each-percent.ts'
 import type { HashedFile } from '../lib/file-ref.ts'
@@ -77,8 +77,13 @@ export async function packTraining(
   const scratchWeights = await ScratchWeights.create(scratch)
   try {
     const { trained, derivation } = await derive(workplace, publish, scratchWeights, signal, tell)
-    const audit = await auditOf(workplace, publish, trained, derivation, signal, tell)
     const { expert, ...statistics } = release(trained, publish)
+    const packed = packExpert(tensorsOfExpert(publicModel.config, expert), publish.dtype)
+    const published = {
+      expert: await expertOfTensors(publicModel.config, packed.tensors, signal),
+      result: trained.result,
+    }
+    const audit = await auditOf(workplace, publish, published, derivation, signal, tell)
     const { privacy } = trained.result
     const account = await publicationSpending(
       publicModel,
@@ -88,8 +93,6 @@ export async function packTraining(
       statistics.statisticsNoise,
       signal,
     )
-    const tensors = tensorsOfExpert(publicModel.config, expert)
-    const packed = packExpert(tensors, publish.dtype)
     const pieces = packed.pieces({
       signal,
       onProgress: (done, total) => tell({ stage: 'pack', done, total }),
@@ -105,17 +108,20 @@ export async function packTraining(
   }
 }
 
-/** Audits the expert unless the owner has declined. Without its text, as for an expert trained elsewhere, nobody can. */
+/**
+ * Audits the expert unless the owner has declined. Without its text, as for an expert trained elsewhere, nobody can.
+ * @param published the expert with the values that its file holds
+ */
 async function auditOf(
   workplace: OwnerWorkplace,
-  { name, audit, rank }: PublishRequest,
-  trained: TrainedExpert,
+  { name, audit, rank, dtype }: PublishRequest,
+  published: TrainedExpert,
   derivation: Derivation | undefined,
   signal: AbortSignal,
   report: (progress: PackProgress) => void,
 ): Promise<KeptReport | undefined> {
   if (audit === undefined || !(await hasText(trainingDirs(workplace.training, name)))) return undefined
   const derivedBias = derivation?.calibration?.bias ?? 0
-  const found = await auditTraining(workplace, { ...trained, rank, derivedBias }, signal, report)
+  const found = await auditTraining(workplace, { ...published, rank, derivedBias, dtype }, signal, report)
   return releaseAudited(workplace, found, audit.acceptedRisk)
 }

@@ -1,4 +1,8 @@
-/** Default settings of training. Does not load what training needs. */
+/** Default settings of training and publishing. Does not load what they need. */
+import type { FloatDtype } from '../lib/float-formats.ts'
+
+/** Format of the FFN weights of a published expert. */
+export const PUBLISHED_DTYPE: FloatDtype = 'BF16'
 
 /** Chosen by the rows gate, replay-0.5-gate and hidden-start-gate of the table in scripts/paper/README.md. */
 export const TRAIN_DEFAULTS = {

@@ -4,6 +4,7 @@
  */
 
 import { DiskFile, FileWeight, type PartFile, readLayout } from '../checkpoint/file-weight.ts'
+import { roundedWeight } from '../checkpoint/rounded-weight.ts'
 import type { SafetensorsLayout } from '../checkpoint/safetensors.ts'
 import type { Dtype } from '../checkpoint/safetensors-header.ts'
 import { type TensorFileOptions, tensorFileBytes, tensorFilePieces } from '../checkpoint/tensor-file.ts'
@@ -20,6 +21,8 @@ export interface PackedExpert {
   readonly shape: ExpertShape
   /** Size of the file. */
   readonly bytes: number
+  /** The tensors with the values that a receiver reads from the file. */
+  readonly tensors: WeightMap
   /**
    * Content of the file. A piece is used completely before the next one is asked for, and never changed.
    * @throws as `WeightSource.read`.
@@ -42,7 +45,12 @@ export function packExpert(tensors: WeightMap, dtype: FloatDtype): PackedExpert 
     checkFilled(name, weight)
     return { name, weight, dtype: dtypeOf(kind, dtype) }
   })
-  return { shape, bytes: tensorFileBytes(named), pieces: (options) => tensorFilePieces(named, options) }
+  return {
+    shape,
+    bytes: tensorFileBytes(named),
+    tensors: new Map(named.map((tensor) => [tensor.name, roundedWeight(tensor.weight, tensor.dtype)])),
+    pieces: (options) => tensorFilePieces(named, options),
+  }
 }
 
 /** @throws PolicyError `tensor-shape` if values in memory are more or fewer than the shape demands. */

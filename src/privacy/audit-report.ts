@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { type Digest, digestOf, toHex, utf8 } from '../lib/bytes.ts'
+import type { FloatDtype } from '../lib/float-formats.ts'
 import { type Figures, type Finding, type Outcome, outcomeOf, percent } from './audit-policy.ts'
 import { type Extraction, FEW_TRIES, MANY_TRIES, PREFIX_TOKENS, SUFFIX_TOKENS } from './extraction-audit.ts'
 import type { Attack, Found } from './membership-audit.ts'
@@ -15,6 +16,8 @@ export interface AuditSubject {
   readonly expert: Digest
   /** Rank to which the expert was reduced for its publication, 0 if it was not. */
   readonly rank: number
+  /** Format to which its FFN weights were rounded, as in its package. */
+  readonly dtype: FloatDtype
   /** Number by which calibration changed its router logits. */
   readonly lowered: number
 }

@@ -1,6 +1,7 @@
 import { cp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { expertOfTensors } from '../../src/checkpoint/expert-tensors.ts'
 import { loadPublicModel, type PublicModel } from '../../src/checkpoint/public-model.ts'
 import { openCorpus } from '../../src/data/corpus.ts'
 import { digestOf } from '../../src/lib/bytes.ts'
@@ -14,6 +15,8 @@ import { TRAIN_DEFAULTS } from '../../src/owner/train-defaults.ts'
 import type { TrainRequest } from '../../src/owner/train-expert.ts'
 import { trainingDirs } from '../../src/owner/training-folder.ts'
 import { Trainings } from '../../src/owner/trainings.ts'
+import { openExpertFile } from '../../src/packaging/package.ts'
+import { auditExpert } from '../../src/privacy/audit-expert.ts'
 import type { AuditReport, KeptReport } from '../../src/privacy/audit-report.ts'
 import { CANARY_TOKENS } from '../../src/privacy/canary-number.ts'
 import { homePaths } from '../../src/store/home.ts'
@@ -64,17 +67,21 @@ type Home = Awaited<ReturnType<typeof newHome>>
 
 const audit = ({ trainings }: Home): Promise<KeptReport> => resultOf(trainings.audit({ name: 'law' }, signal))
 
-function pack({ trainings, root }: Home, audit: PublishRequest['audit']): Promise<PackedTraining> {
+function pack(
+  { trainings, root }: Home,
+  audit: PublishRequest['audit'],
+  { into, dtype = 'BF16' }: { into?: string; dtype?: PublishRequest['dtype'] } = {},
+): Promise<PackedTraining> {
   const publish = {
     name: 'law',
     license: 'CC0-1.0',
     domain: 'law',
-    dtype: 'BF16',
+    dtype,
     statistics: 'exact',
     epsilonMilli: 0,
     audit,
   } as const
-  return trainings.pack({ publish, into: undefined, scratch: join(root, 'scratch') }, signal)
+  return trainings.pack({ publish, into, scratch: join(root, 'scratch') }, signal)
 }
 
 /** Replaces the outcome of the kept report, which then holds for the next publication. */
@@ -205,6 +212,33 @@ describe('a publication', () => {
     const packed = await home.trainings.pack({ publish: request, into: undefined, scratch }, signal)
     expect(packed.audit?.report.subject).toMatchObject({ ...whole.report.subject, rank: 2 })
     expect(packed.audit?.digest).not.toBe(whole.digest)
+  })
+
+  it('audits the values that its file holds', async () => {
+    const home = await trained()
+    const into = join(home.root, 'expert.safetensors')
+    const { audit: kept } = await pack(home, {}, { into })
+    const {
+      hiddenSize: hidden_size,
+      intermediateSize: intermediate_size,
+      numHiddenLayers: layers,
+    } = model.config
+    const file = await openExpertFile(into, { hidden_size, intermediate_size, layers })
+    const { train, heldOut, hidden } = await auditText(model, home.dirs, 'law', 500)
+    const attacked = {
+      engine,
+      config: model.config,
+      weights: model.weights,
+      endOfText: model.tokenizer.endOfText,
+      expert: await expertOfTensors(model.config, file),
+      lowered: kept?.report.subject.lowered ?? 0,
+    }
+    const text = { train, heldOut, canaries: hidden?.canaries ?? [] }
+    const figures = await auditExpert(attacked, text, 0, { signal, onProgress: () => undefined })
+    expect(kept?.report.figures).toEqual(figures)
+    const { audit: whole } = await pack(home, {}, { dtype: 'F32' })
+    expect(whole?.report.subject).toEqual({ ...kept?.report.subject, dtype: 'F32' })
+    expect(whole?.report.figures).not.toEqual(figures)
   })
 
   it('stops if the audit stops it, unless the owner accepts the risk, which the report and the package state', async () => {

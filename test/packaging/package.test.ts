@@ -2,13 +2,14 @@ import { describe, expect, it } from 'vitest'
 import {
   fromFloat32,
   readSafetensors,
+  type TensorEntry,
   toFloat32,
   writeSafetensors,
 } from '../../src/checkpoint/safetensors.ts'
 import { createIdentity } from '../../src/identity/keys.ts'
 import { concatBytes, digestOf } from '../../src/lib/bytes.ts'
-import type { FloatDtype } from '../../src/lib/float-formats.ts'
-import type { WeightMap } from '../../src/model/weights.ts'
+import { FLOAT_BYTES, type FloatDtype } from '../../src/lib/float-formats.ts'
+import { dtypeOf, readBytes, readValues, type WeightMap, wholeValues } from '../../src/model/weights.ts'
 import { packExpert } from '../../src/packaging/package.ts'
 import { hashPieces } from '../../src/store/write-hashed.ts'
 import { packTensors, unpackExpert } from '../support/package-bytes.ts'
@@ -40,6 +41,27 @@ describe('a package', () => {
         const stored = name.includes('experts.1') ? dtype : 'F32'
         const expected = toFloat32({ dtype: stored, data: fromFloat32(data, stored) })
         expect(unpacked.get(name)).toEqual({ shape: dimensions, dtype: stored, data: expected })
+      }
+    },
+  )
+
+  it.each(['F32', 'BF16', 'F16'] as const)(
+    'shows in %s the values and bytes that its file will hold',
+    async (dtype) => {
+      const { tensors } = packExpert(tinyTensors(), dtype)
+      const { bytes } = await packed(tinyTensors(), dtype)
+      const held = readSafetensors(bytes).tensors
+      expect([...tensors.keys()].sort()).toEqual([...held.keys()].sort())
+      for (const [name, weight] of tensors) {
+        const { data, shape, dtype: stored } = held.get(name) as TensorEntry
+        expect([weight.shape, dtypeOf(weight)]).toEqual([shape, stored])
+        const values = toFloat32({ dtype: stored, data })
+        const last = new Float32Array(1)
+        await readValues(weight, last, values.length - 1)
+        expect([await wholeValues(weight), last[0]]).toEqual([values, values.at(-1)])
+        const tail = new Uint8Array(FLOAT_BYTES[dtypeOf(weight)])
+        await readBytes(weight, tail, data.length - tail.length)
+        expect(tail).toEqual(data.slice(-tail.length))
       }
     },
   )

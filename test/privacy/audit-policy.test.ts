@@ -43,7 +43,7 @@ const OVERFITTED: Figures = {
 
 const report = (figures: Figures, declared?: { epsilon: number; delta: number }) =>
   reportOf({
-    subject: { training: 'ward', expert: digestOf(utf8('ward')), rank: 0, lowered: 0 },
+    subject: { training: 'ward', expert: digestOf(utf8('ward')), rank: 0, dtype: 'BF16', lowered: 0 },
     ...(declared && { declared }),
     canarySeed: 7,
     figures,

@@ -1,12 +1,24 @@
 /**
  * Measures tokens per second and peak resident memory of a step of private training against the ordinary step, and
- * against Opacus, on the same weights and tokens, in alternating rounds. What privacy costs in quality is measured by
- * scripts/paper/privacy.ts.
+ * against Opacus, on the same weights and tokens, in alternating rounds; what privacy costs in quality; and how long an
+ * audit takes and what it finds. The trainings of the latter two are those of scripts/paper/privacy.ts, in the same
+ * folder: what it has trained is not trained again.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { auditReleased } from '../../../src/owner/audit-training.ts'
+import type { OwnerWorkplace } from '../../../src/owner/owner-jobs.ts'
+import { type AuditReport, reportLines } from '../../../src/privacy/audit-report.ts'
+import {
+  EPSILONS,
+  keptGain,
+  measureUtility,
+  NONE,
+  trainingName,
+  utilityWorkplace,
+} from '../../paper/private-experts.ts'
 import type { Bench } from '../benchmark.ts'
 import { median, rounded } from '../machine.ts'
 import { Contestant } from '../training/contestant.ts'
@@ -15,6 +27,10 @@ import { REFERENCES, type ReferenceName, referenceWork } from '../training/model
 import { THREADS, writeWork } from '../training/work-folder.ts'
 
 const ROUNDS = 5
+/** Folder of the trainings; ignored by git. */
+const WORK = '.bench/privacy'
+/** The epsilons whose expert of biomedicine is audited. */
+const AUDITED = [NONE, '8'] as const
 /** Relative. The losses of the ordinary step include those of the z-losses, about a ten-thousandth. */
 const LOSS_TOLERANCE = 1e-3
 
@@ -43,6 +59,56 @@ function start(name: Name, reference: ReferenceName, folder: string): Promise<Co
 }
 
 export async function benchPrivacy(say: (line: string) => void): Promise<Bench> {
+  const speed = await benchSteps(say)
+  const signal = new AbortController().signal
+  const workplace = await utilityWorkplace(WORK)
+  const utility = await measureUtility(workplace, EPSILONS, { say }, signal)
+  const compositions = Array.from(utility.compositions, ([epsilon, { bits, experts }]) => {
+    const kept = rounded(keptGain(utility, epsilon))
+    return [epsilon, { ...bits, experts, keptGain: kept }] as const
+  })
+  const audit = await audits(workplace, signal)
+  return {
+    json: {
+      ...speed.json,
+      utility: Object.fromEntries(compositions),
+      publicModel: utility.publicModel,
+      audit: audit.json,
+    },
+    lines: [
+      ...speed.lines,
+      `public model: ${utility.publicModel.macro.toFixed(3)} bits per byte`,
+      ...compositions.map(
+        ([epsilon, { macro, keptGain: kept }]) =>
+          `epsilon ${epsilon}: ${macro.toFixed(3)} bits per byte, ${kept} of the gain without a guarantee`,
+      ),
+      ...audit.lines,
+    ],
+  }
+}
+
+/** Audits the experts of biomedicine. `seconds` is how long the audit of the one without a guarantee took. */
+async function audits(workplace: OwnerWorkplace, signal: AbortSignal): Promise<Bench> {
+  const reports = new Map<string, AuditReport>()
+  for (const epsilon of AUDITED) {
+    const name = trainingName('biomedicine', epsilon)
+    const { report } = await auditReleased(workplace, { name }, signal, () => undefined)
+    reports.set(epsilon, report)
+  }
+  const figures = Array.from(reports, ([epsilon, { figures: found, outcome }]) => {
+    const { extraction, membership } = found
+    return [epsilon, { outcome, extraction, membership }] as const
+  })
+  return {
+    json: { seconds: reports.get(NONE)?.seconds, ...Object.fromEntries(figures) },
+    lines: Array.from(reports, ([epsilon, report]) => [
+      `audit with epsilon ${epsilon}:`,
+      ...reportLines(report),
+    ]).flat(),
+  }
+}
+
+async function benchSteps(say: (line: string) => void): Promise<Bench> {
   const ratios: Record<'dpOverPlain' | 'opacus' | 'rss', Record<string, number>> = {
     dpOverPlain: {},
     opacus: {},
