@@ -9,7 +9,7 @@ import type { ModelConfig } from '../model/config.ts'
 import type { SequenceRouting } from '../model/routing-plan.ts'
 import type { DecoderOutput, PromptReader } from './decoder.ts'
 import { KvCache } from './kv-cache.ts'
-import { PrefixCache } from './prefix-cache.ts'
+import { PromptReading } from './prompt-reading.ts'
 import { type GeneratedToken, type GenerateRequest, RequestStream } from './request-stream.ts'
 import type { TokenDecoder } from './token-decoder.ts'
 
@@ -45,9 +45,6 @@ export interface BatcherInit {
   readonly dispose: () => Promise<void>
 }
 
-/** A cache for prompts that has become larger than this is dropped after use. */
-const LARGE_CACHE_BYTES = 64 * 2 ** 20
-
 /** Milliseconds of steps after which the event loop gets a turn. */
 const LONGEST_TURN_MS = 4
 
@@ -61,11 +58,9 @@ export class Batcher implements Generator {
   readonly #prefillTokens: number
   readonly #prefillTokensAlone: number
   readonly #keysValuesBytes: number
-  /** Holds the prompt that is being read, in its only slot. */
-  #prefillCache: KvCache
+  readonly #prompts: PromptReading
   /** Holds the active requests. */
   #cache: KvCache
-  readonly #prefixes: PrefixCache
   readonly #dispose: () => Promise<void>
   readonly #waiting: RequestStream[] = []
   /** By slot in the cache. */
@@ -90,9 +85,8 @@ export class Batcher implements Generator {
     this.#prefillTokens = init.prefillTokens
     this.#prefillTokensAlone = init.prefillTokensAlone
     this.#keysValuesBytes = init.keysValuesBytes
-    this.#prefillCache = this.#newPrefillCache()
+    this.#prompts = new PromptReading(decoder, config, init)
     this.#cache = this.#newCache()
-    this.#prefixes = new PrefixCache(init.prefixCacheBytes)
     this.#dispose = init.dispose
   }
 
@@ -101,32 +95,15 @@ export class Batcher implements Generator {
     signal?: AbortSignal,
   ): AsyncGenerator<GeneratedToken, void, void> {
     signal?.throwIfAborted()
-    if (request.maxTokens < 1) return
+    if (request.maxTokens < 1 && request.scorePrompt !== true) return
     const stream = new RequestStream(request, this.contextLength, signal)
     this.#waiting.push(stream)
     this.#start()
     yield* stream.tokens()
   }
 
-  async score(tokens: Int32Array, routing: SequenceRouting): Promise<number> {
-    const cache = this.#newPrefillCache()
-    await cache.ensure(1, tokens.length, this.#keysValuesBytes)
-    let nats = 0
-    for (let start = 0; start + 1 < tokens.length; start += this.#prefillTokens) {
-      const end = Math.min(start + this.#prefillTokens, tokens.length - 1)
-      const batch = {
-        slot: 0,
-        B: 1,
-        T: end - start,
-        ids: tokens.subarray(start, end),
-        lengths: [start],
-        routings: [routing],
-      }
-      nats += await this.#exclusive(() =>
-        this.#decoder.score(cache, batch, tokens.subarray(start + 1, end + 1)),
-      )
-    }
-    return nats
+  score(tokens: Int32Array, routing: SequenceRouting): Promise<number> {
+    return this.#prompts.score(tokens, routing, this.#prefillTokens, (action) => this.#exclusive(action))
   }
 
   async dispose(): Promise<void> {
@@ -145,10 +122,6 @@ export class Batcher implements Generator {
     return result
   }
 
-  #newPrefillCache(): KvCache {
-    return new KvCache(this.#config, this.#E, 1, this.contextLength)
-  }
-
   #newCache(): KvCache {
     return new KvCache(this.#config, this.#E, this.#streams, this.contextLength, this.#tokenDecoder?.memory)
   }
@@ -163,7 +136,7 @@ export class Batcher implements Generator {
     try {
       if (this.#hasFailed) {
         // The failed step may have left the caches in an inconsistent state.
-        this.#prefillCache = this.#newPrefillCache()
+        this.#prompts.reset()
         this.#cache = this.#newCache()
         this.#hasFailed = false
       }
@@ -209,39 +182,25 @@ export class Batcher implements Generator {
     const slot = this.#active.length
     if (stream === undefined || slot >= this.#streams || !this.#hasSpaceFor(stream)) return 0
     const { prompt } = stream.request
-    if (stream.length === 0) {
-      await this.#prefillCache.ensure(1, prompt.length, this.#keysValuesBytes)
-      const known = this.#prefixes.find(prompt, stream.request)
-      // The last token is always read, because its logits choose the first token of the completion.
-      const length = Math.min(known?.length ?? 0, prompt.length - 1)
-      if (known !== undefined && length > 0) {
-        this.#prefillCache.copyIn(0, known.prefix, length)
-        stream.length = length
-      }
-    }
+    if (stream.length === 0) await this.#prompts.begin(stream)
     // After another prompt in this step, only read a prompt to its end: a short run costs nearly as much as a long one.
     if (!isFirst && prompt.length - stream.length > remaining) return 0
-    const ids = prompt.subarray(stream.length, stream.length + remaining)
-    const batch = { slot: 0, B: 1, T: ids.length, ids, lengths: [stream.length], routings: [stream.request] }
-    stream.length += ids.length
-    if (stream.length < prompt.length) {
-      await this.#decoder.prefill(this.#prefillCache, batch)
-      return ids.length
-    }
-    const out = await this.#decoder.forward(this.#prefillCache, batch)
+    const { count, output } = await this.#prompts.read(stream, remaining)
+    if (stream.length < prompt.length) return count
     this.#waiting.shift()
+    stream.reportPrompt()
+    if (output === undefined) {
+      stream.end()
+      return count
+    }
     this.#active.push(stream)
     await this.#cache.ensure(slot + 1, prompt.length, this.#keysValuesBytes)
-    await this.#cache.copy(this.#prefillCache, 0, slot, prompt.length)
-    // The next prompt may be short.
-    if (this.#prefillCache.positions * this.#prefillCache.positionBytes > LARGE_CACHE_BYTES) {
-      this.#prefillCache = this.#newPrefillCache()
-    }
-    this.#choose(stream, out, 0)
+    await this.#prompts.moveTo(this.#cache, slot, prompt.length)
+    this.#choose(stream, output, 0)
     // Lets the reader receive the first token before the prompt is copied into the prefix cache.
     await setImmediate()
-    this.#prefixes.add(prompt, stream.request, this.#cache, slot)
-    return ids.length
+    this.#prompts.keep(stream, this.#cache, slot)
+    return count
   }
 
   /** Whether the keys and values of a request fit beside those of the active ones until all have ended. */

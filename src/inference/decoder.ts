@@ -22,6 +22,7 @@ import { LowRankMixture } from './low-rank-mixture.ts'
 import type { QuantizedParams } from './quantized-params.ts'
 import { RowMemory, Rows } from './rows.ts'
 import { compileServingLayers, type ServingLayers } from './serving-layers.ts'
+import { Turns } from './turns.ts'
 
 export interface DecoderInit {
   /** Number of experts, the public one included. */
@@ -54,6 +55,9 @@ export interface DecoderOutput {
   readonly shares: Float32Array
 }
 
+/** @param t index of the token in the batch. @param logits (V) after it */
+export type OnLogits = (t: number, logits: Float32Array) => void
+
 /** Reads prompts into a cache; its buffers serve one call at a time. */
 export interface PromptReader {
   /**
@@ -64,12 +68,15 @@ export interface PromptReader {
   /** Reads the batch into the cache without computing logits, when more of the prompt follows. */
   prefill(cache: KvCache, batch: DecoderBatch): Promise<void>
   /**
-   * Negative log-likelihood of `labels`, in nats: label t follows token t of the batch, which has one sequence. Reads
-   * the batch into the cache.
+   * Reads the batch, which has one sequence, into the cache, and computes the logits after each of its tokens.
+   * @param onLogits receives them (V) in the order of the tokens; they are valid until it returns.
    */
-  score(cache: KvCache, batch: DecoderBatch, labels: Int32Array): Promise<number>
+  readAll(cache: KvCache, batch: DecoderBatch, onLogits: OnLogits): Promise<void>
   dispose(): Promise<void>
 }
+
+/** Milliseconds of `readAll` after which the event loop gets a turn. */
+const LONGEST_TURN_MS = 4
 
 /** A batch, with the positions of its tokens as inputs of every block. */
 interface Step {
@@ -164,17 +171,17 @@ export class Decoder implements PromptReader {
     await this.#cacheKeysValues(cache, step)
   }
 
-  async score(cache: KvCache, batch: DecoderBatch, labels: Int32Array): Promise<number> {
+  async readAll(cache: KvCache, batch: DecoderBatch, onLogits: OnLogits): Promise<void> {
     const step = this.#stepOf(batch)
     await this.#lowerBlocks(cache, step)
     await this.#block(cache, this.#lastLayer, step)
     const { vocabSize: V } = this.#config
-    const logits = await this.#head(Array.from(labels.keys()))
-    let nats = 0
-    labels.forEach((label, row) => {
-      nats += negativeLogLikelihood(logits.subarray(row * V, (row + 1) * V), label)
-    })
-    return nats
+    const logits = await this.#head(Array.from(batch.ids.keys()))
+    const turns = new Turns(LONGEST_TURN_MS)
+    for (let t = 0; t < batch.T; t++) {
+      onLogits(t, logits.subarray(t * V, (t + 1) * V))
+      if (turns.isDue) await turns.take()
+    }
   }
 
   /** Releases the compiled layers. */
@@ -300,14 +307,6 @@ export class Decoder implements PromptReader {
     await this.#layers.head.run({ u, y }, { logits }, { N: n })
     return logits
   }
-}
-
-/** Negative log-likelihood of a token, in nats. @param logits (V) before it */
-export function negativeLogLikelihood(logits: Float32Array, token: number): number {
-  const peak = logits.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)
-  let total = 0
-  for (const value of logits) total += Math.exp(value - peak)
-  return peak + Math.log(total) - (logits[token] as number)
 }
 
 /** The batch reduced to the last token of each sequence; the tokens before it count as cached. */

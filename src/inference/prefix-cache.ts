@@ -9,6 +9,7 @@ import type { KvCache, KvPrefix } from './kv-cache.ts'
 interface Entry {
   readonly tokens: Int32Array
   readonly routing: SequenceRouting
+  readonly scope: string
   readonly prefix: KvPrefix
   readonly bytes: number
 }
@@ -27,11 +28,18 @@ export class PrefixCache {
     this.#maxBytes = maxBytes
   }
 
-  /** The longest stored prefix of `tokens` that was computed with the same routing, and its length in tokens. */
-  find(tokens: Int32Array, routing: SequenceRouting): { prefix: KvPrefix; length: number } | undefined {
+  /**
+   * The longest stored prefix of `tokens` that was computed with the same routing, and its length in tokens.
+   * @param scope only prompts of the same scope are compared
+   */
+  find(
+    tokens: Int32Array,
+    routing: SequenceRouting,
+    scope: string,
+  ): { prefix: KvPrefix; length: number } | undefined {
     let best: { entry: Entry; length: number } | undefined
     for (const entry of this.#entries) {
-      if (!sameRouting(entry.routing, routing)) continue
+      if (entry.scope !== scope || !sameRouting(entry.routing, routing)) continue
       const length = commonLength(entry.tokens, tokens)
       if (length >= MIN_PREFIX_TOKENS && length > (best?.length ?? 0)) best = { entry, length }
     }
@@ -42,16 +50,22 @@ export class PrefixCache {
   }
 
   /** Stores a prompt from a slot of `cache`, if it fits. Replaces stored prompts that are a prefix of it. */
-  add(tokens: Int32Array, { mask, gate }: SequenceRouting, cache: KvCache, slot: number): void {
+  add(
+    tokens: Int32Array,
+    { mask, gate }: SequenceRouting,
+    cache: KvCache,
+    slot: number,
+    scope: string,
+  ): void {
     const bytes = cache.prefixBytes(tokens.length)
     if (tokens.length < MIN_PREFIX_TOKENS || bytes > this.#maxBytes) return
     const routing = { mask: mask.slice(), gate }
     for (const entry of [...this.#entries]) {
-      if (sameRouting(entry.routing, routing) && commonLength(entry.tokens, tokens) === entry.tokens.length)
-        this.#drop(entry)
+      if (entry.scope !== scope || !sameRouting(entry.routing, routing)) continue
+      if (commonLength(entry.tokens, tokens) === entry.tokens.length) this.#drop(entry)
     }
     const prefix = cache.copyOut(slot, tokens.length)
-    this.#entries.push({ tokens: tokens.slice(), routing, prefix, bytes })
+    this.#entries.push({ tokens: tokens.slice(), routing, scope, prefix, bytes })
     this.#bytes += bytes
     while (this.#bytes > this.#maxBytes) this.#drop(this.#entries[0] as Entry)
   }

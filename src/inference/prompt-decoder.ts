@@ -15,7 +15,7 @@ import {
   type DecoderInit,
   type DecoderOutput,
   lastOf,
-  negativeLogLikelihood,
+  type OnLogits,
   type PromptReader,
 } from './decoder.ts'
 import type { HeldAttention, HeldWeights } from './held-weights.ts'
@@ -145,16 +145,16 @@ export class PromptDecoder implements PromptReader {
     await this.#writeKeysValues(cache, pass, x)
   }
 
-  async score(cache: KvCache, batch: DecoderBatch, labels: Int32Array): Promise<number> {
+  async readAll(cache: KvCache, batch: DecoderBatch, onLogits: OnLogits): Promise<void> {
     const { hiddenSize: C, vocabSize: V } = this.#config
     const pass = await this.#lowerBlocks(cache, batch)
     await this.#block(cache, this.#lastLayer, pass)
     const x = await this.#headInput(pass)
-    const atOnce = Math.min(this.#held.capacity, labels.length)
+    const { T } = batch
+    const atOnce = Math.min(this.#held.capacity, T)
     const logits = new Float32Array(atOnce * V)
-    let nats = 0
-    for (let from = 0; from < labels.length; from += atOnce) {
-      const n = Math.min(atOnce, labels.length - from)
+    for (let from = 0; from < T; from += atOnce) {
+      const n = Math.min(atOnce, T - from)
       await multiplyHead(
         this.#threads,
         this.#held,
@@ -164,10 +164,10 @@ export class PromptDecoder implements PromptReader {
         this.#turns,
       )
       for (let i = 0; i < n; i++) {
-        nats += negativeLogLikelihood(logits.subarray(i * V, (i + 1) * V), labels[from + i] as number)
+        onLogits(from + i, logits.subarray(i * V, (i + 1) * V))
+        if (this.#turns.isDue) await this.#turns.take()
       }
     }
-    return nats
   }
 
   async dispose(): Promise<void> {

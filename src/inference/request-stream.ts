@@ -5,6 +5,7 @@
 import type { SequenceRouting } from '../model/routing-plan.ts'
 import type { LogitProcessor } from './logit-processor.ts'
 import { chooseToken, type Sampling } from './sampling.ts'
+import { type PromptReport, scoreToken, type TokenScore } from './token-scores.ts'
 
 /** A prompt to complete. Its routing always has the public expert in use. */
 export interface GenerateRequest extends SequenceRouting {
@@ -16,18 +17,30 @@ export interface GenerateRequest extends SequenceRouting {
   readonly endsOfText: readonly number[]
   /** Change the logits before each token is chosen. They belong to this request alone. Default: none. */
   readonly processors?: readonly LogitProcessor[]
+  /** Number of the most likely tokens to list beside each token. Default: tokens are not scored. */
+  readonly topScores?: number
+  /** Whether the tokens of the prompt are scored, too. `maxTokens` may then be 0. */
+  readonly scorePrompt?: boolean
+  /** Called when the prompt has been read, before the first token. */
+  readonly onPrompt?: (report: PromptReport) => void
+  /** Prompts share keys and values within a scope only, so that nobody learns the prompts of others. */
+  readonly scope?: string
 }
 
 export interface GeneratedToken {
   readonly id: number
   /** Routing weight of each expert for this token (E), mean over layers; sums to 1. */
   readonly shares: Float32Array
+  /** Set if the request asks for scores. */
+  readonly score?: TokenScore
 }
 
 export class RequestStream {
   readonly request: GenerateRequest
   /** Number of tokens of this sequence that are in the cache. */
   length = 0
+  /** Number of tokens of the prompt whose keys and values were known from an earlier one. */
+  cachedTokens = 0
   /** Last chosen token; it is not in the cache yet. */
   next = 0
   readonly #contextLength: number
@@ -35,6 +48,7 @@ export class RequestStream {
   readonly #chooseToken: (logits: Float32Array) => number
   /** Chosen tokens that the reader has not taken yet. */
   readonly #ready: GeneratedToken[] = []
+  readonly #promptScores: TokenScore[] = []
   #produced = 0
   /** Whether the reader has stopped reading. */
   #isAbandoned = false
@@ -84,13 +98,26 @@ export class RequestStream {
     }
   }
 
+  /** @param logits (V) in the place of a token of the prompt */
+  scorePromptToken(logits: Float32Array, id: number): void {
+    this.#promptScores.push(scoreToken(logits, id, this.request.topScores ?? 0))
+  }
+
+  /** Reports on the prompt, which has been read. */
+  reportPrompt(): void {
+    const { cachedTokens } = this
+    const { scorePrompt, onPrompt } = this.request
+    onPrompt?.(scorePrompt === true ? { cachedTokens, scores: this.#promptScores } : { cachedTokens })
+  }
+
   /**
    * Chooses the next token, which may end the completion.
    * @param logits (V) after the last token of the sequence; the processors of the request change them
    * @param shares routing weights (E) of that token; kept, so the caller must not change them
    */
   choose(logits: Float32Array, shares: Float32Array): void {
-    const { processors = [] } = this.request
+    const { processors = [], topScores } = this.request
+    const original = topScores !== undefined && processors.length > 0 ? logits.slice() : logits
     for (const processor of processors) processor.apply(logits)
     const id = this.#chooseToken(logits)
     for (const processor of processors) processor.observe(id)
@@ -100,7 +127,8 @@ export class RequestStream {
     }
     this.next = id
     this.#produced++
-    this.#ready.push({ id, shares })
+    const score = topScores === undefined ? undefined : scoreToken(original, id, topScores)
+    this.#ready.push({ id, shares, ...(score === undefined ? {} : { score }) })
     if (this.length >= this.#contextLength || this.#produced >= this.request.maxTokens) this.end()
     this.#wake?.()
   }
