@@ -114,6 +114,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
             consortium: node.consortium,
             publicModel: node.charter.publicModel.digest,
             prompts: node.prompts,
+            vocabulary: tokenizer,
             contextLength: config.maxPositionEmbeddings,
             whyNotInUse: (id) => whyNotInUse(node, id),
             onComposition: (composition) => node.upstream.set(composition),

@@ -10,6 +10,7 @@ import type { GeneratedToken } from '../inference/request-stream.ts'
 import type { Sampling } from '../inference/sampling.ts'
 import { chooseFormat, type ServingFormat } from '../inference/serving-format.ts'
 import { type LogitChanges, logitProcessors } from '../inference/token-bias.ts'
+import type { PromptReport } from '../inference/token-logprobs.ts'
 import type { WeightChoice } from '../inference/weight-format.ts'
 import type { KeptCodes } from '../inference/weight-loader.ts'
 import type { Digest } from '../lib/bytes.ts'
@@ -22,6 +23,8 @@ import type { Composition } from './compose.ts'
 import { keptCodes } from './kept-codes.ts'
 import { type Selection, selectionRouting } from './selection.ts'
 
+export type { LikelyToken, PromptReport, TokenScore } from '../inference/token-logprobs.ts'
+
 export interface Completion {
   /** Token ids, at least one. */
   readonly prompt: Int32Array
@@ -29,6 +32,14 @@ export interface Completion {
   readonly sampling: Sampling
   /** Default: no changes. */
   readonly changes?: LogitChanges
+  /** Number of the most likely tokens to list beside each token. Default: tokens are not scored. */
+  readonly topScores?: number
+  /** Whether the tokens of the prompt are scored, too. `maxTokens` may then be 0. */
+  readonly scorePrompt?: boolean
+  /** Called when the prompt has been read, before the first token. */
+  readonly onPrompt?: (report: PromptReport) => void
+  /** Keys and values of prompts are shared within a scope only. */
+  readonly scope?: string
   readonly selection: Selection
 }
 

@@ -90,6 +90,11 @@ export class Tokenizer {
     return this.#names.get(id)
   }
 
+  /** The bytes that a token adds to a text; none for special tokens. */
+  bytesOf(id: number): Uint8Array {
+    return this.#bytes[id] ?? new Uint8Array()
+  }
+
   /** The text with `mark` within every name of a special token, so that `encode` with this mark finds none in it. */
   markSpecial(text: string, mark: string): string {
     return this.#file.added.markSpecial(text, mark)
@@ -120,7 +125,7 @@ export class Tokenizer {
   decodeStream(): DecodeStream {
     const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
     return {
-      push: (id) => decoder.decode(this.#bytes[id] ?? new Uint8Array(), { stream: true }),
+      push: (id) => decoder.decode(this.bytesOf(id), { stream: true }),
       flush: () => decoder.decode(),
     }
   }

@@ -8,7 +8,7 @@ import type { DecoderBatch, DecoderOutput, OnLogits, PromptReader } from './deco
 import { KvCache } from './kv-cache.ts'
 import { PrefixCache } from './prefix-cache.ts'
 import type { RequestStream } from './request-stream.ts'
-import { negativeLogLikelihood } from './token-scores.ts'
+import { negativeLogLikelihood } from './token-logprobs.ts'
 
 export interface PromptReadingInit {
   /** Number of experts, the public one included. */

@@ -5,7 +5,7 @@
 import type { SequenceRouting } from '../model/routing-plan.ts'
 import type { LogitProcessor } from './logit-processor.ts'
 import { chooseToken, type Sampling } from './sampling.ts'
-import { type PromptReport, scoreToken, type TokenScore } from './token-scores.ts'
+import { type PromptReport, scoreToken, type TokenScore } from './token-logprobs.ts'
 
 /** A prompt to complete. Its routing always has the public expert in use. */
 export interface GenerateRequest extends SequenceRouting {

@@ -417,6 +417,11 @@ export const LIMITS = {
     unit: 'count',
     why: 'tokens that one request biases; each costs time at every token of the answer',
   },
+  choicesPerRequest: {
+    value: 128,
+    unit: 'count',
+    why: 'texts of one request, as many as n of the OpenAI API',
+  },
   stopSequences: { value: 4, unit: 'count', why: 'same limit as the OpenAI API' },
   apiKeys: {
     value: 64,

@@ -1,11 +1,21 @@
 /**
- * One answer in OpenAI's shape, whole or as events: text up to a stop sequence, number of tokens, and attribution.
- * Knows nothing about HTTP, queues and models.
+ * One answer in OpenAI's shape, whole or as events: its choices, number of tokens, and attribution. Knows nothing about
+ * HTTP, queues and models.
  */
 import { ShareTally } from '../composition/attribution.ts'
+import { MAX_SEED } from '../lib/random.ts'
 import type { AnswerMeter } from '../telemetry/metrics.ts'
-import type { Backend, Piece, ServingEngine } from './engine.ts'
-import type { InferenceRequest, RequestKind } from './openai.ts'
+import { Choice, type Part, type TokenShares } from './choice.ts'
+import { concurrently } from './concurrently.ts'
+import type { Backend, ServingEngine } from './engine.ts'
+import { chatLogprobs, completionLogprobs, type PlacedScore } from './logprobs.ts'
+import type { InferenceRequest, Prompt, RequestKind } from './openai.ts'
+
+/** A prompt of a request, with its token ids. Those of texts start with the end of text. */
+export interface EncodedPrompt {
+  readonly prompt: Prompt
+  readonly tokens: Int32Array
+}
 
 /** A request, and the engine that answers it. */
 export interface Run {
@@ -17,108 +27,87 @@ export interface Run {
   readonly id: string
   /** Unix seconds. */
   readonly created: number
-  /** Token ids, starting with the end of text. */
-  readonly prompt: Int32Array
+  /** Each gets `request.choices` choices. */
+  readonly prompts: readonly EncodedPrompt[]
+  /** Name of the caller, who shares no keys and values of prompts with others. */
+  readonly scope: string
   readonly meter: AnswerMeter
+  /** Takes a free place of the engine for another choice; undefined if there is none. */
+  readonly anotherPlace: () => (() => void) | undefined
   /** Called once, when the generation has ended, with the number of its tokens. */
   readonly onGenerated?: (tokens: number) => void
 }
 
-/** A token of an answer, with the routing weight of each expert in the order of the composition, public model first. */
-interface TokenShares {
-  readonly text: string
-  readonly shares: readonly number[]
+/** A part of a choice, or its end if there is none. */
+interface Step {
+  readonly choice: Choice
+  readonly part?: Part
 }
 
-/** Decimals of a routing weight in an answer: enough for a picture, and a third of the bytes of a double. */
-const SHARE_DECIMALS = 4
-
-/** Running totals of an answer: its tokens, its routing shares, and why it ends. */
-class Tally {
-  tokens = 0
-  finish: 'stop' | 'length' = 'stop'
+/** The choices of an answer, and their totals, which are complete when `steps` has ended. */
+class Choices {
+  readonly #run: Run
   readonly #shares: ShareTally
-  /** Tokens that no chunk has listed yet. Only filled if the request asks for them. */
-  #listed: TokenShares[] = []
+  readonly all: readonly Choice[]
 
-  /** @param experts number of experts, the public one included */
-  constructor(experts: number) {
-    this.#shares = new ShareTally(experts)
+  constructor(run: Run) {
+    const { engine, request, prompts, scope } = run
+    this.#run = run
+    this.#shares = new ShareTally(engine.experts.length)
+    this.all = prompts.flatMap(({ prompt, tokens }, p) =>
+      Array.from({ length: request.choices }, (_, k) => {
+        const own = { ...request, prompt, seed: (request.seed + k) % (MAX_SEED + 1) }
+        const index = p * request.choices + k
+        return new Choice({
+          ...{ engine, request: own, prompt: tokens, index, scope },
+          onPiece: ({ shares }) => {
+            if (shares !== undefined) this.#shares.add(shares)
+            run.meter.produced(this.tokens)
+          },
+        })
+      }),
+    )
   }
 
-  add({ text, tokens, shares }: Piece, isListed: boolean): void {
-    this.tokens = tokens ?? this.tokens + 1
-    if (shares === undefined) return
-    this.#shares.add(shares)
-    if (isListed) this.#listed.push({ text: text.toWellFormed(), shares: Array.from(shares, roundedShare) })
+  /** Number of generated tokens of all choices. */
+  get tokens(): number {
+    return this.all.reduce((sum, { tokens }) => sum + tokens, 0)
   }
 
-  /** The tokens since the last call. */
-  takeTokens(): TokenShares[] {
-    const tokens = this.#listed
-    this.#listed = []
-    return tokens
+  /** Number of tokens of the prompts whose keys and values were known. Choices of one prompt after the first share it. */
+  get cachedTokens(): number {
+    const { choices } = this.#run.request
+    return this.all
+      .filter((_, i) => i % choices === 0)
+      .reduce((sum, { cachedTokens }) => sum + cachedTokens, 0)
   }
 
   shares(): number[] {
     return this.#shares.shares()
   }
-}
 
-function roundedShare(weight: number): number {
-  return Number(weight.toFixed(SHARE_DECIMALS))
-}
-
-/**
- * Text up to the first stop sequence, in whole characters. The end of the text so far is held back while it may be the
- * beginning of a stop sequence or of a character. The tally is complete when the generator has ended.
- */
-async function* textOf(run: Run, tally: Tally, signal: AbortSignal): AsyncGenerator<string, void, void> {
-  let outcome: Parameters<AnswerMeter['ended']>[0] = 'abort'
-  try {
-    yield* generatedText(run, tally, signal)
-    outcome = tally.finish
-  } catch (error) {
-    outcome = signal.aborted ? 'abort' : 'error'
-    throw error
-  } finally {
-    run.onGenerated?.(tally.tokens)
-    run.meter.ended(outcome)
-  }
-}
-
-async function* generatedText(
-  { engine, request, prompt, meter }: Run,
-  tally: Tally,
-  signal: AbortSignal,
-): AsyncGenerator<string, void, void> {
-  const { stop, maxTokens, tokenShares } = request
-  const heldBack = Math.max(0, ...stop.map((sequence) => sequence.length - 1))
-  let rest = ''
-  let finish: Piece['finish']
-  for await (const piece of engine.generate(request, prompt, signal)) {
-    tally.add(piece, tokenShares)
-    meter.produced(tally.tokens)
-    finish = piece.finish
-    rest += piece.text
-    const stopsAt = Math.min(...stop.map((sequence) => rest.indexOf(sequence)).filter((at) => at >= 0))
-    if (Number.isFinite(stopsAt)) {
-      yield rest.slice(0, stopsAt).toWellFormed()
-      return
-    }
-    const length = wholeCharacters(rest, rest.length - heldBack)
-    if (length > 0) {
-      yield rest.slice(0, length).toWellFormed()
-      rest = rest.slice(length)
+  /** What the choices produce, as it comes. @throws ServingError; the reason of `signal`. */
+  async *steps(signal: AbortSignal): AsyncGenerator<Step, void, void> {
+    const { meter, onGenerated, anotherPlace } = this.#run
+    let outcome: Parameters<AnswerMeter['ended']>[0] = 'abort'
+    const tasks = this.all.map(
+      (choice) =>
+        async function* (inner: AbortSignal): AsyncGenerator<Step, void, void> {
+          for await (const part of choice.parts(inner)) yield { choice, part }
+          yield { choice }
+        },
+    )
+    try {
+      yield* concurrently(tasks, anotherPlace, signal)
+      outcome = this.all.some(({ finish }) => finish === 'length') ? 'length' : 'stop'
+    } catch (error) {
+      outcome = signal.aborted ? 'abort' : 'error'
+      throw error
+    } finally {
+      onGenerated?.(this.tokens)
+      meter.ended(outcome)
     }
   }
-  tally.finish = finish ?? (tally.tokens >= maxTokens ? 'length' : 'stop')
-  yield rest.toWellFormed()
-}
-
-/** Returns `length`, or one less if a cut there would separate the two surrogates of a character. */
-function wholeCharacters(text: string, length: number): number {
-  return /[\ud800-\udbff]/.test(text.charAt(length - 1)) ? length - 1 : length
 }
 
 /** The members that an answer and every chunk of a stream begin with. */
@@ -126,56 +115,96 @@ function head({ id, created, engine, request }: Run, object: string): object {
   return { id, object, created, model: request.model, system_fingerprint: engine.composition }
 }
 
+/** The log-probabilities of a choice or a chunk in the shape of its route; null if there are none. */
+function logprobsOf({ kind, engine, request }: Run, scores: readonly PlacedScore[]): object | null {
+  if (request.logprobs === undefined) return null
+  if (kind === 'completion') return completionLogprobs(scores, engine.vocabulary)
+  return chatLogprobs(scores, engine.vocabulary)
+}
+
 /** The body of a response that is not streamed. @throws ServingError; the reason of `signal`. */
 export async function wholeAnswer(run: Run, signal: AbortSignal): Promise<object> {
-  const tally = new Tally(run.engine.experts.length)
-  let text = ''
-  for await (const piece of textOf(run, tally, signal)) text += piece
-  const choice =
-    run.kind === 'chat' ? { message: { role: 'assistant', content: text, refusal: null } } : { text }
+  const choices = new Choices(run)
+  const parts: Part[][] = choices.all.map(() => [])
+  for await (const { choice, part } of choices.steps(signal)) {
+    if (part !== undefined) parts[choice.index]?.push(part)
+  }
+  const isChat = run.kind === 'chat'
+  const listed = parts.flatMap((of, index) => of.flatMap((part) => withIndex(run, index, part.listed)))
   return {
-    ...head(run, run.kind === 'chat' ? 'chat.completion' : 'text_completion'),
-    choices: [{ index: 0, ...choice, logprobs: null, finish_reason: tally.finish }],
-    usage: usage(run, tally),
-    flexmesh: attribution(run, tally),
+    ...head(run, isChat ? 'chat.completion' : 'text_completion'),
+    choices: choices.all.map(({ index, finish }) => {
+      const own = parts[index] ?? []
+      const text = own.map((part) => part.text).join('')
+      const logprobs = logprobsOf(
+        run,
+        own.flatMap(({ scores }) => scores),
+      )
+      const content = isChat ? { message: { role: 'assistant', content: text, refusal: null } } : { text }
+      return { index, ...content, logprobs, finish_reason: finish }
+    }),
+    usage: usage(run, choices),
+    flexmesh: attribution(run, choices, listed),
   }
 }
 
 /**
- * The data of each server-sent event of an answer. The first one of a chat has the role and no text.
+ * The data of each server-sent event of an answer. The first one of each choice of a chat has the role and no text.
  * @throws ServingError; the reason of `signal`.
  */
 export async function* streamedAnswer(run: Run, signal: AbortSignal): AsyncGenerator<string, void, void> {
   const isChat = run.kind === 'chat'
   const { includeUsage, tokenShares } = run.request
   const first = head(run, isChat ? 'chat.completion.chunk' : 'text_completion')
-  const tally = new Tally(run.engine.experts.length)
-  const chunk = (choice: object, finish: string | null, more: object = {}): string => {
-    const choices = [{ index: 0, ...choice, logprobs: null, finish_reason: finish }]
-    return JSON.stringify({ ...first, choices, ...(includeUsage ? { usage: null } : {}), ...more })
-  }
-  const role = chunk({ delta: { role: 'assistant', content: '' } }, null)
-  let hasBegun = !isChat
-  for await (const text of textOf(run, tally, signal)) {
-    if (!hasBegun) yield role
-    hasBegun = true
-    const tokens = tally.takeTokens()
+  const choices = new Choices(run)
+  const chunk = (choice: object, more: object = {}): string =>
+    JSON.stringify({ ...first, choices: [choice], ...(includeUsage ? { usage: null } : {}), ...more })
+  const hasBegun = new Set<Choice>()
+  let open = choices.all.length
+  for await (const { choice, part } of choices.steps(signal)) {
+    const { index } = choice
+    if (isChat && !hasBegun.has(choice)) {
+      const delta = { role: 'assistant', content: '' }
+      yield chunk({ index, delta, logprobs: null, finish_reason: null })
+    }
+    hasBegun.add(choice)
+    if (part === undefined) {
+      const end = isChat ? { delta: {} } : { text: '' }
+      // The shares of the answer are known when the last choice has ended.
+      const more = --open === 0 ? { flexmesh: attribution(run, choices) } : {}
+      yield chunk({ index, ...end, logprobs: null, finish_reason: choice.finish }, more)
+      continue
+    }
+    const { text, scores, listed } = part
     // A token whose text is held back, because it may begin a stop sequence, is listed as soon as it is computed.
-    if (text === '' && tokens.length === 0) continue
+    if (text === '' && listed.length === 0 && scores.length === 0) continue
+    const tokens = withIndex(run, index, listed)
     const more = tokenShares ? { flexmesh: { experts: run.engine.experts, tokens } } : {}
-    yield chunk(isChat ? { delta: { content: text } } : { text }, null, more)
+    const content = isChat ? { delta: { content: text } } : { text }
+    const logprobs = scores.length === 0 ? null : logprobsOf(run, scores)
+    yield chunk({ index, ...content, logprobs, finish_reason: null }, more)
   }
-  const end = isChat ? { delta: {} } : { text: '' }
-  yield chunk(end, tally.finish, { flexmesh: attribution(run, tally) })
-  if (includeUsage) yield JSON.stringify({ ...first, choices: [], usage: usage(run, tally) })
+  if (includeUsage) yield JSON.stringify({ ...first, choices: [], usage: usage(run, choices) })
   yield '[DONE]'
 }
 
-function usage({ prompt }: Run, { tokens }: Tally): Record<string, number> {
+/** Tokens with the index of their choice, if the answer has several. */
+function withIndex(
+  { prompts, request }: Run,
+  index: number,
+  listed: readonly TokenShares[],
+): readonly object[] {
+  return prompts.length * request.choices === 1 ? listed : listed.map((token) => ({ index, ...token }))
+}
+
+function usage({ prompts }: Run, { tokens, cachedTokens }: Choices): object {
+  const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.tokens.length, 0)
   return {
-    prompt_tokens: prompt.length,
+    prompt_tokens: promptTokens,
     completion_tokens: tokens,
-    total_tokens: prompt.length + tokens,
+    total_tokens: promptTokens + tokens,
+    prompt_tokens_details: { cached_tokens: cachedTokens },
+    completion_tokens_details: { reasoning_tokens: 0 },
   }
 }
 
@@ -183,16 +212,20 @@ function usage({ prompt }: Run, { tokens }: Tally): Record<string, number> {
  * The composition that answered, its experts, and their shares of the answer. An upstream does not report shares. Also
  * what the caller may not know of the request: its seed, and the members that had no effect.
  */
-function attribution({ engine, servedBy, request }: Run, tally: Tally): object {
+function attribution(
+  { engine, servedBy, request }: Run,
+  choices: Choices,
+  tokens?: readonly object[],
+): object {
   const { composition, experts } = engine
-  const { seed, ignored, stream, tokenShares } = request
-  const shares = tally.shares()
+  const { seed, ignored, tokenShares } = request
+  const shares = choices.shares()
   return {
     composition,
     served_by: servedBy,
     seed,
     ...(ignored.length === 0 ? {} : { ignored }),
-    ...(tokenShares && !stream ? { tokens: tally.takeTokens() } : {}),
+    ...(tokenShares && tokens !== undefined ? { tokens } : {}),
     experts:
       servedBy === 'node' ? experts.map((label, e) => ({ ...label, share: shares[e] as number })) : experts,
   }

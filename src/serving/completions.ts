@@ -9,7 +9,7 @@ import type { Selection } from '../composition/selection.ts'
 import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { type Metrics, UNMETERED } from '../telemetry/metrics.ts'
-import { type Run, streamedAnswer, wholeAnswer } from './answer.ts'
+import { type EncodedPrompt, type Run, streamedAnswer, wholeAnswer } from './answer.ts'
 import type { ApiEnv } from './api-env.ts'
 import { allowedInclude, type Caller } from './callers.ts'
 import type { Backend, ServingEngine } from './engine.ts'
@@ -20,6 +20,7 @@ import {
   type InferenceRequest,
   isTokenPrompt,
   MODEL_NAME,
+  type Prompt,
   parseRequest,
   type RequestKind,
   type TokenPrompt,
@@ -121,13 +122,18 @@ export class Completions {
     try {
       engine = await backend.acquire()
       checkRequest(engine, request, kind)
-      const given = request.prompt
-      const prompt = isTokenPrompt(given) ? given.tokens : await engine.encode(given, signal)
-      signal.throwIfAborted()
-      if (prompt.length >= engine.contextLength) throw tooManyTokens(engine, kind, prompt.length)
+      const prompts: EncodedPrompt[] = []
+      for (const prompt of promptsOf(request)) {
+        const tokens = isTokenPrompt(prompt) ? prompt.tokens : await engine.encode(prompt, signal)
+        signal.throwIfAborted()
+        if (tokens.length >= engine.contextLength) throw tooManyTokens(engine, kind, tokens.length)
+        prompts.push({ prompt, tokens })
+      }
+      const promptTokens = prompts.reduce((sum, { tokens }) => sum + tokens.length, 0)
+      const caller = c.get('caller')
       const id = `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${crypto.randomUUID()}`
       const { servedBy } = backend
-      meter.admitted(prompt.length)
+      meter.admitted(promptTokens)
       const run: Run = {
         engine,
         servedBy,
@@ -135,11 +141,13 @@ export class Completions {
         kind,
         id,
         created: this.#init.now(),
-        prompt,
+        prompts,
+        scope: caller?.name ?? '',
         meter,
+        anotherPlace: () => this.#queues[servedBy].tryEnter(),
         onGenerated: (tokens) => {
           c.env.client?.generated(tokens)
-          c.get('caller')?.used(prompt.length, tokens)
+          caller?.used(promptTokens, tokens)
         },
       }
       return { run, end }
@@ -245,8 +253,17 @@ function checkRequest(engine: ServingEngine, request: InferenceRequest, kind: Re
     throw new Refusal({ status: 400, code: error.code, message: error.message, param: 'experts' })
   }
   checkBias(engine, request)
-  if (isTokenPrompt(request.prompt)) checkTokens(engine, request.prompt)
-  const characters = promptCharacters(request.prompt)
+  for (const prompt of promptsOf(request)) checkPrompt(engine, prompt, kind)
+}
+
+function promptsOf({ prompt, morePrompts }: InferenceRequest): Prompt[] {
+  return [prompt, ...morePrompts]
+}
+
+/** @throws Refusal `context_length_exceeded`; FormatError `bad-field`. */
+function checkPrompt(engine: ServingEngine, prompt: Prompt, kind: RequestKind): void {
+  if (isTokenPrompt(prompt)) checkTokens(engine, prompt)
+  const characters = promptCharacters(prompt)
   const { maxPromptCharacters: max, contextLength } = engine
   if (characters > max)
     throw tooLong(

@@ -3,8 +3,10 @@
  * Knows nothing about HTTP and models.
  */
 import type { ExpertLabel, StatedExpert } from '../composition/attribution.ts'
+import type { PromptReport, TokenScore } from '../composition/composed-model.ts'
 import type { Selection } from '../composition/selection.ts'
 import type { InferenceRequest, TextPrompt } from './openai.ts'
+import type { Vocabulary } from './vocabulary.ts'
 
 /** A piece of an answer, usually one token. */
 export interface Piece {
@@ -13,6 +15,10 @@ export interface Piece {
   readonly shares?: Float32Array
   /** Number of tokens of the answer so far; absent if this piece is exactly one token. */
   readonly tokens?: number
+  /** Log-probabilities of this token, if the request asks for them; a piece is then one token. */
+  readonly score?: TokenScore
+  /** Set on at most one piece, before the first token: what is known of the prompt. Such a piece has no text. */
+  readonly prompt?: PromptReport
   /** Set on the last piece only: why the answer ends. */
   readonly finish?: 'stop' | 'length'
 }
@@ -38,6 +44,7 @@ export interface ServingEngine {
   readonly maxPromptCharacters: number
   /** One more than the largest token id. */
   readonly vocabularySize: number
+  readonly vocabulary: Vocabulary
   /**
    * Token ids of a prompt, at least one. Called after the length check, inside the request's place in the queue, because
    * it can take long. @throws FormatError for a chat that cannot be rendered; the reason of `signal`.
@@ -45,8 +52,18 @@ export interface ServingEngine {
   encode(prompt: TextPrompt, signal: AbortSignal): Promise<Int32Array>
   /** @throws InputError `not-found` for a name that matches no expert. */
   checkSelection(selection: Selection): void
-  /** @param prompt token ids by `encode` or of the client, fewer than `contextLength`. @throws ServingError; the reason of `signal`. */
-  generate(request: InferenceRequest, prompt: Int32Array, signal: AbortSignal): AsyncIterable<Piece>
+  /**
+   * One text after a prompt. The engine leaves the number of choices and further prompts of the request to the caller.
+   * @param prompt token ids by `encode` or of the client, fewer than `contextLength`
+   * @param scope name of the caller; keys and values of prompts are shared within a scope only
+   * @throws ServingError; the reason of `signal`.
+   */
+  generate(
+    request: InferenceRequest,
+    prompt: Int32Array,
+    signal: AbortSignal,
+    scope: string,
+  ): AsyncIterable<Piece>
   /** Let go of the composition when the answer is complete. A second call has no effect. */
   release(): void
 }

@@ -16,6 +16,7 @@ import { type Backend, ServingError } from './engine.ts'
 import type { LocalBackend } from './local-engine.ts'
 import type { PromptEncoder } from './prompt.ts'
 import { upstreamEngine } from './upstream-engine.ts'
+import type { Vocabulary } from './vocabulary.ts'
 
 /** Where an upstream is, and what it serves. */
 export interface Upstream {
@@ -33,6 +34,7 @@ export interface GatewayInit {
   readonly consortium: Digest
   readonly publicModel: Digest
   readonly prompts: PromptEncoder
+  readonly vocabulary: Vocabulary
   /** Maximum number of tokens of prompt and answer together. */
   readonly contextLength: number
   /** Why this node does not use the expert of a package, for people; undefined if it does. */
@@ -52,7 +54,7 @@ export interface GatewayInit {
  * is not of this node's consortium and public model.
  */
 export async function openGateway(init: GatewayInit): Promise<(selection: Selection) => Backend> {
-  const { upstream, local, prompts, contextLength } = init
+  const { upstream, local, prompts, vocabulary, contextLength } = init
   const composition = await readComposition(init)
   init.onComposition(composition)
   const engine = upstreamEngine({
@@ -60,6 +62,7 @@ export async function openGateway(init: GatewayInit): Promise<(selection: Select
     composition,
     contextLength,
     prompts,
+    vocabulary,
     // A name that matches no expert of this node is a mistake, whichever backend answers.
     checkSelection: (selection) => {
       const own = local.acquire()

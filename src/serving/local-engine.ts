@@ -4,21 +4,12 @@
  * nothing about HTTP and queues.
  */
 import { expertLabels, statedExperts } from '../composition/attribution.ts'
-import type { Lease } from '../composition/composed-model.ts'
+import type { Lease, PromptReport } from '../composition/composed-model.ts'
 import type { Composer } from '../composition/composer.ts'
 import { selectionMask } from '../composition/selection.ts'
 import type { Backend, ServingEngine } from './engine.ts'
 import { maxPromptCharacters, type PromptEncoder } from './prompt.ts'
-
-/** Turns the tokens of answers into text. */
-export interface AnswerDecoder {
-  /** The text of one token after the other; a character split over several tokens appears with the last one. */
-  decodeStream(): {
-    push(id: number): string
-    /** The text of the last tokens if they end within a character. */
-    flush(): string
-  }
-}
+import type { Vocabulary } from './vocabulary.ts'
 
 export interface LocalBackend extends Backend {
   readonly servedBy: 'node'
@@ -28,12 +19,12 @@ export interface LocalBackend extends Backend {
 export function localBackend(
   composer: Pick<Composer, 'acquire'>,
   prompts: PromptEncoder,
-  decoder: AnswerDecoder,
+  vocabulary: Vocabulary,
 ): LocalBackend {
-  return { servedBy: 'node', acquire: () => localEngine(composer.acquire(), prompts, decoder) }
+  return { servedBy: 'node', acquire: () => localEngine(composer.acquire(), prompts, vocabulary) }
 }
 
-function localEngine(lease: Lease, prompts: PromptEncoder, decoder: AnswerDecoder): ServingEngine {
+function localEngine(lease: Lease, prompts: PromptEncoder, vocabulary: Vocabulary): ServingEngine {
   const { model } = lease
   const { composition, contextLength } = model
   return {
@@ -43,24 +34,33 @@ function localEngine(lease: Lease, prompts: PromptEncoder, decoder: AnswerDecode
     contextLength,
     maxPromptCharacters: maxPromptCharacters(prompts, contextLength),
     vocabularySize: prompts.vocabularySize,
+    vocabulary,
     encode: (prompt, signal) => prompts.encode(prompt, signal),
     checkSelection: (selection) => void selectionMask(composition, selection),
-    generate: async function* (request, prompt, signal) {
+    generate: async function* (request, prompt, signal, scope) {
       const { maxTokens, temperature, topP, seed, include, exclude } = request
-      const { logitBias, presencePenalty, frequencyPenalty } = request
-      const text = decoder.decodeStream()
+      const { logitBias, presencePenalty, frequencyPenalty, logprobs, echo } = request
+      const text = vocabulary.decodeStream()
+      let report: PromptReport | undefined
       const completion = {
         prompt,
         maxTokens,
         sampling: { temperature, topP, seed },
         changes: { bias: logitBias, presence: presencePenalty, frequency: frequencyPenalty },
+        ...(logprobs === undefined ? {} : { topScores: logprobs, scorePrompt: echo }),
+        onPrompt: (given: PromptReport) => {
+          report = given
+        },
+        scope,
         selection: { include, exclude },
       }
       let tokens = 0
-      for await (const { id, shares } of model.complete(completion, signal)) {
+      for await (const { id, shares, score } of model.complete(completion, signal)) {
+        if (tokens === 0 && report !== undefined) yield { text: '', tokens, prompt: report }
         tokens++
-        yield { text: text.push(id), shares }
+        yield { text: text.push(id), shares, ...(score === undefined ? {} : { score }) }
       }
+      if (tokens === 0 && report !== undefined) yield { text: '', tokens, prompt: report }
       // The last token of an answer need not fit into the context, because no other follows it.
       const isFull = prompt.length + tokens > contextLength
       yield { text: text.flush(), tokens, finish: tokens >= maxTokens || isFull ? 'length' : 'stop' }

@@ -4,6 +4,7 @@
  */
 import { limit } from '../lib/limits.ts'
 import { MAX_SEED, randomSeed } from '../lib/random.ts'
+import { ANSWER_FIELDS, type AnswerFields, MAX_ID, readAnswerFields } from './answer-fields.ts'
 import { type ChatMessage, readMessages } from './messages.ts'
 import { bad, boolean, integer, number, record, shown, text } from './request-fields.ts'
 import { checkUnsupported } from './unsupported.ts'
@@ -28,21 +29,17 @@ export type RequestKind = 'completion' | 'chat'
 /** The model of the whole composition. Ids of the models of its experts begin with it. */
 export const MODEL_NAME = 'flexmesh'
 
-export interface InferenceRequest {
+export interface InferenceRequest extends AnswerFields {
   readonly model: string
   readonly prompt: Prompt
-  readonly maxTokens: number
+  /** Further prompts of a list, each of which has its own texts. */
+  readonly morePrompts: readonly Prompt[]
   /** 0 chooses the most likely token. */
   readonly temperature: number
   readonly topP: number
   /** Random if the request has none. */
   readonly seed: number
   readonly stop: readonly string[]
-  /** Added to the logits of some tokens, by id. */
-  readonly logitBias: ReadonlyMap<number, number>
-  /** Subtracted from the logits of tokens that the answer already has: once, and once for each of them. */
-  readonly presencePenalty: number
-  readonly frequencyPenalty: number
   readonly stream: boolean
   readonly includeUsage: boolean
   /** Whether the answer lists its tokens, each with the routing weight of every expert. */
@@ -53,17 +50,12 @@ export interface InferenceRequest {
   readonly ignored: readonly string[]
 }
 
-const DEFAULT_MAX_TOKENS = 64
 const MAX_STOP_CHARACTERS = 64
 const MAX_NAMES = 64
 const MAX_NAME_CHARACTERS = 200
 const MAX_USER_CHARACTERS = 1024
 const MAX_IGNORED = 32
-/** Largest id that fits into an Int32Array. */
-const MAX_ID = 0x7fffffff
 const MIN_TOP_P = 0.0001
-const PENALTY = [-2, 2] as const
-const MAX_BIAS = 100
 const KNOWN = new Set([
   'model',
   'max_tokens',
@@ -98,28 +90,25 @@ export function parseRequest(
   }
   const promptMember = kind === 'completion' ? 'prompt' : 'messages'
   for (const [name, given] of Object.entries(value)) {
-    const isKnown = KNOWN.has(name) || name === promptMember
+    const isKnown = KNOWN.has(name) || name === promptMember || ANSWER_FIELDS[kind].includes(name)
     if (!isKnown && checkUnsupported(name, given)) ignore(shown(name))
   }
   const model = text(value['model'], 'model', [1, MAX_NAME_CHARACTERS])
-  const prompt = kind === 'completion' ? readPrompt(value['prompt']) : readMessages(value['messages'], ignore)
-  const tokens: readonly [number, number] = [1, limit('completionTokens')]
-  const maxTokens = integer(value['max_tokens'], 'max_tokens', tokens)
-  const maxCompletionTokens = integer(value['max_completion_tokens'], 'max_completion_tokens', tokens)
+  const [prompt, ...morePrompts] =
+    kind === 'completion' ? readPrompts(value['prompt']) : [readMessages(value['messages'], ignore)]
+  if (prompt === undefined) throw bad('prompt', 'at least one prompt')
   if (value['user'] !== undefined && value['user'] !== null)
     text(value['user'], 'user', [0, MAX_USER_CHARACTERS])
   return {
     model,
     prompt,
-    maxTokens: maxCompletionTokens ?? maxTokens ?? DEFAULT_MAX_TOKENS,
+    morePrompts,
+    ...readAnswerFields(value, kind, 1 + morePrompts.length),
     temperature: number(value['temperature'], 'temperature', [0, 2], 1),
     topP: number(value['top_p'], 'top_p', [MIN_TOP_P, 1], 1),
     // With a fixed default, every client would get the same answer.
     seed: integer(value['seed'], 'seed', [0, MAX_SEED]) ?? drawSeed(),
     stop: readStop(value['stop']),
-    logitBias: readLogitBias(value['logit_bias']),
-    presencePenalty: number(value['presence_penalty'], 'presence_penalty', PENALTY, 0),
-    frequencyPenalty: number(value['frequency_penalty'], 'frequency_penalty', PENALTY, 0),
     stream: boolean(value['stream'], 'stream'),
     includeUsage: readStreamOptions(value['stream_options'], ignore),
     tokenShares: boolean(value['token_shares'], 'token_shares'),
@@ -128,14 +117,19 @@ export function parseRequest(
   }
 }
 
-/** A text or a list of token ids, or a list with one of them, which some clients always send. */
+/** A text or a list of token ids, or a list of either. */
+function readPrompts(value: unknown): (string | TokenPrompt)[] {
+  if (!Array.isArray(value) || typeof value[0] === 'number') return [readPrompt(value)]
+  const most = limit('choicesPerRequest')
+  if (value.length === 0 || value.length > most) throw bad('prompt', `a list of 1 to ${most} prompts`)
+  return value.map(readPrompt)
+}
+
 function readPrompt(value: unknown): string | TokenPrompt {
-  const isListOfOne = Array.isArray(value) && value.length === 1 && typeof value[0] !== 'number'
-  const one: unknown = isListOfOne ? value[0] : value
-  if (!Array.isArray(one)) return text(one, 'prompt', [1, limit('bodyBytes')])
-  if (one.length === 0 || typeof one[0] !== 'number')
-    throw bad('prompt', 'one text or one list of token ids, or a list with one of them')
-  return { tokens: readTokens(one, 'prompt') }
+  if (!Array.isArray(value)) return text(value, 'prompt', [1, limit('bodyBytes')])
+  if (value.length === 0 || typeof value[0] !== 'number')
+    throw bad('prompt', 'a text or a list of token ids, or a list of either')
+  return { tokens: readTokens(value, 'prompt') }
 }
 
 /** Token ids, which a vocabulary may not have. @throws FormatError `bad-field` */
@@ -151,24 +145,6 @@ function readStop(value: unknown): string[] {
   const list = Array.isArray(value) ? value : [value]
   if (list.length > limit('stopSequences')) throw bad('stop', `at most ${limit('stopSequences')} sequences`)
   return list.map((item: unknown) => text(item, 'stop', [1, MAX_STOP_CHARACTERS]))
-}
-
-/** Biases by token id. Those of 0 have no effect. */
-function readLogitBias(value: unknown): Map<number, number> {
-  const biases = new Map<number, number>()
-  if (value === undefined || value === null) return biases
-  const members = Object.entries(record(value, 'logit_bias', 'an object of biases by token id'))
-  if (members.length > limit('logitBiases'))
-    throw bad('logit_bias', `biases of at most ${limit('logitBiases')} tokens`)
-  for (const [name, given] of members) {
-    const id = Number(name)
-    if (!/^[0-9]{1,10}$/.test(name) || id > MAX_ID)
-      throw bad('logit_bias', `token ids as names, got "${shown(name)}"`)
-    if (typeof given !== 'number' || Math.abs(given) > MAX_BIAS)
-      throw bad('logit_bias', `numbers from -${MAX_BIAS} to ${MAX_BIAS}`)
-    if (given !== 0) biases.set(id, given)
-  }
-  return biases
 }
 
 /** @returns whether the stream ends with the number of tokens */

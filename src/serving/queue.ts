@@ -31,12 +31,23 @@ export class Queue {
     signal.throwIfAborted()
     if (this.#running < this.#concurrency) this.#running++
     else await this.#wait(signal)
+    return this.#leave()
+  }
+
+  #leave(): () => void {
     let isReleased = false
     return () => {
       if (isReleased) return
       isReleased = true
       this.#release()
     }
+  }
+
+  /** A place that is free now; undefined if there is none. @returns as `enter` */
+  tryEnter(): (() => void) | undefined {
+    if (this.#running >= this.#concurrency) return undefined
+    this.#running++
+    return this.#leave()
   }
 
   #wait(signal: AbortSignal): Promise<void> {

@@ -8,17 +8,7 @@ import { readTokens, type TextPrompt } from './openai.ts'
 import type { PromptEncoder } from './prompt.ts'
 import { Queue } from './queue.ts'
 import { bad, record, shown, text } from './request-fields.ts'
-
-/** The tokens of the public model, which all experts share. */
-export interface Vocabulary {
-  /** Name of a token in `tokenizer.json`; undefined for an id that it does not have. */
-  nameOf(id: number): string | undefined
-  decode(ids: Iterable<number>): string
-  decodeStream(): {
-    push(id: number): string
-    flush(): string
-  }
-}
+import type { Vocabulary } from './vocabulary.ts'
 
 export interface TokenizationInit {
   readonly prompts: PromptEncoder
@@ -130,7 +120,7 @@ export class Tokenization {
       const name = vocabulary.nameOf(id)
       if (name === undefined) throw bad('tokens', `ids of the vocabulary, got ${id}`)
       // Special tokens have no text. Their names stand for them, as in vLLM.
-      prompt += vocabulary.decode([id]) === '' ? stream.flush() + name : stream.push(id)
+      prompt += vocabulary.bytesOf(id).length === 0 ? stream.flush() + name : stream.push(id)
     }
     return { prompt: prompt + stream.flush() }
   }

@@ -25,7 +25,6 @@ const emptyList: Unsupported = {
 
 /** Any other value of these would change the answer or its form. */
 const REFUSED: Readonly<Record<string, Unsupported>> = {
-  n: only(1),
   best_of: only(1),
   repetition_penalty: only(1),
   length_penalty: only(1),
@@ -34,7 +33,6 @@ const REFUSED: Readonly<Record<string, Unsupported>> = {
   min_tokens: only(0),
   top_k: only(-1, 0),
   top_logprobs: only(0),
-  logprobs: only(false),
   prompt_logprobs: only(),
   echo: only(false),
   suffix: only(''),

@@ -1,8 +1,9 @@
 /**
  * Another OpenAI-compatible server as a serving engine. Implements protocols/inference-api, section "Upstream". Every
- * event of the upstream is checked before it is used. Does not know which experts may be used or who asks.
+ * event of the upstream is checked before it is used (upstream-events.ts). Does not know which experts may be used or who asks.
  */
 import { expertLabels, statedExperts } from '../composition/attribution.ts'
+import type { TokenScore } from '../composition/composed-model.ts'
 import type { CompositionFile } from '../composition/composition-file.ts'
 import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
@@ -10,6 +11,8 @@ import { type Piece, type ServingEngine, ServingError } from './engine.ts'
 import { readEvents } from './event-reader.ts'
 import type { InferenceRequest } from './openai.ts'
 import { maxPromptCharacters, type PromptEncoder } from './prompt.ts'
+import { failed, readEvent, type UpstreamEvent } from './upstream-events.ts'
+import type { Vocabulary } from './vocabulary.ts'
 
 export interface UpstreamInit {
   /** Ends with the version of the API, as in `http://127.0.0.1:8000/v1`. */
@@ -20,6 +23,7 @@ export interface UpstreamInit {
   /** Maximum number of tokens of prompt and answer together. */
   readonly contextLength: number
   readonly prompts: PromptEncoder
+  readonly vocabulary: Vocabulary
   /** @throws InputError `not-found` for a name that matches no expert. */
   readonly checkSelection: ServingEngine['checkSelection']
   /** Milliseconds without a byte from the upstream after which it has failed. Default: the limit `upstreamSilence`. */
@@ -28,7 +32,7 @@ export interface UpstreamInit {
   readonly onPrompt?: (to: string, bytes: number) => void
 }
 
-/** Maximum number of characters of one event; honest events are far shorter. */
+/** Maximum number of characters of one event without log-probabilities; honest events are far shorter. */
 const MAX_EVENT = 65_536
 
 /** @throws InputError `usage` unless it is an HTTP or HTTPS address without name, password and query. */
@@ -45,7 +49,7 @@ export function parseUpstreamUrl(text: string): URL {
 }
 
 export function upstreamEngine(init: UpstreamInit): ServingEngine {
-  const { composition, contextLength, prompts, checkSelection } = init
+  const { composition, contextLength, prompts, vocabulary, checkSelection } = init
   return {
     composition: composition.composition,
     experts: expertLabels(composition),
@@ -53,6 +57,7 @@ export function upstreamEngine(init: UpstreamInit): ServingEngine {
     contextLength,
     maxPromptCharacters: maxPromptCharacters(prompts, contextLength),
     vocabularySize: prompts.vocabularySize,
+    vocabulary,
     encode: (prompt, signal) => prompts.encode(prompt, signal),
     checkSelection,
     generate: (request, prompt, signal) => generate(init, request, prompt, signal),
@@ -70,16 +75,8 @@ async function* generate(
   const ended = new AbortController()
   try {
     const response = await ask(init, request, prompt, AbortSignal.any([signal, silence.signal, ended.signal]))
-    let finish: Piece['finish']
-    let tokens: number | undefined
-    for await (const data of events(response, silence)) {
-      const event = readEvent(data, init.composition.composition)
-      finish = event.finish ?? finish
-      tokens = event.tokens ?? tokens
-      if (event.text !== '') yield { text: event.text }
-    }
-    if (finish === undefined) throw failed('ended its answer without a finish_reason')
-    yield { text: '', finish, ...(tokens === undefined ? {} : { tokens }) }
+    const pieces = request.logprobs === undefined ? textPieces : scoredPieces
+    yield* pieces(init, eventsOf(init, request, response, silence), request, prompt)
   } catch (error) {
     if (silence.signal.aborted)
       throw new ServingError(504, 'upstream_timeout', `the upstream sent nothing for ${silence.ms / 1000} s`)
@@ -89,6 +86,73 @@ async function* generate(
     silence.stop()
     ended.abort() // Closes the connection if the answer was not read to its end.
   }
+}
+
+async function* eventsOf(
+  { composition: { composition } }: UpstreamInit,
+  { logprobs }: InferenceRequest,
+  response: Response,
+  silence: SilenceTimer,
+): AsyncGenerator<UpstreamEvent, void, void> {
+  // An event with the scores of a prompt is as long as the prompt.
+  const longest = logprobs === undefined ? MAX_EVENT : limit('upstreamAnswerBytes')
+  for await (const data of events(response, silence, longest)) yield readEvent(data, composition)
+}
+
+/** Why an answer ends, and how many tokens it has, from its events. @throws ServingError if they do not tell the first. */
+class Ending {
+  #finish: Piece['finish']
+  #tokens: number | undefined
+
+  add({ finish, tokens }: UpstreamEvent): void {
+    this.#finish = finish ?? this.#finish
+    this.#tokens = tokens ?? this.#tokens
+  }
+
+  piece(text: string): Piece {
+    if (this.#finish === undefined) throw failed('ended its answer without a finish_reason')
+    return { text, finish: this.#finish, ...(this.#tokens === undefined ? {} : { tokens: this.#tokens }) }
+  }
+}
+
+type Pieces = (
+  init: UpstreamInit,
+  events: AsyncIterable<UpstreamEvent>,
+  request: InferenceRequest,
+  prompt: Int32Array,
+) => AsyncGenerator<Piece, void, void>
+
+const textPieces: Pieces = async function* (_, events) {
+  const ending = new Ending()
+  for await (const event of events) {
+    ending.add(event)
+    if (event.text !== '') yield { text: event.text }
+  }
+  yield ending.piece('')
+}
+
+/** The tokens of an answer one by one. Their text is decoded here, since an event names its tokens by their ids. */
+const scoredPieces: Pieces = async function* ({ vocabulary }, events, { echo, logprobs, maxTokens }, prompt) {
+  const ending = new Ending()
+  const text = vocabulary.decodeStream()
+  const prompts: TokenScore[] = []
+  const ofPrompt = echo ? prompt.length : 0
+  let seen = 0
+  for await (const event of events) {
+    ending.add(event)
+    if (event.text !== '' && event.scores.length === 0) throw failed('sent text without log-probabilities')
+    for (const { id, logprob, top } of event.scores) {
+      const at = seen++
+      const score = { id, logprob: logprob ?? 0, top: top.slice(0, logprobs) }
+      if (at < ofPrompt) {
+        if (id !== prompt[at]) throw failed('scored another prompt than it was sent')
+        if (at > 0) prompts.push(score)
+        if (seen === ofPrompt) yield { text: '', tokens: 0, prompt: { cachedTokens: 0, scores: prompts } }
+      } else if (maxTokens > 0) yield { text: text.push(id), score }
+    }
+  }
+  if (seen < ofPrompt) throw failed('did not score the prompt')
+  yield maxTokens > 0 ? ending.piece(text.flush()) : { text: '', tokens: 0, finish: 'length' }
 }
 
 async function ask(
@@ -101,7 +165,8 @@ async function ask(
   const body = JSON.stringify({
     model: composition.composition,
     prompt: Array.from(prompt),
-    max_tokens: Math.min(request.maxTokens, contextLength - prompt.length),
+    // An answer without tokens is asked for with one, because some servers refuse 0.
+    max_tokens: Math.max(1, Math.min(request.maxTokens, contextLength - prompt.length)),
     temperature: request.temperature,
     top_p: request.topP,
     seed: request.seed,
@@ -109,6 +174,9 @@ async function ask(
     ...(request.presencePenalty === 0 ? {} : { presence_penalty: request.presencePenalty }),
     ...(request.frequencyPenalty === 0 ? {} : { frequency_penalty: request.frequencyPenalty }),
     ...(request.logitBias.size === 0 ? {} : { logit_bias: Object.fromEntries(request.logitBias) }),
+    ...(request.logprobs === undefined
+      ? {}
+      : { logprobs: request.logprobs, return_tokens_as_token_ids: true, echo: request.echo }),
     stream: true,
     stream_options: { include_usage: true },
   })
@@ -135,9 +203,13 @@ async function ask(
 }
 
 /** Data of every event up to `[DONE]` or the end of the response. */
-async function* events(response: Response, silence: SilenceTimer): AsyncGenerator<string, void, void> {
+async function* events(
+  response: Response,
+  silence: SilenceTimer,
+  longest: number,
+): AsyncGenerator<string, void, void> {
   try {
-    for await (const data of readEvents(boundedBytes(response, silence), MAX_EVENT)) {
+    for await (const data of readEvents(boundedBytes(response, silence), longest)) {
       if (data === '[DONE]') return
       yield data
     }
@@ -160,53 +232,6 @@ async function* boundedBytes(
       throw failed(`sent more than ${limit('upstreamAnswerBytes')} bytes`)
     yield bytes as Uint8Array
   }
-}
-
-/** The members of an event that are used. */
-interface Event {
-  readonly text: string
-  readonly finish?: 'stop' | 'length'
-  readonly tokens?: number
-}
-
-/** @param model digest of the composition that was asked for. @throws ServingError for any other event. */
-function readEvent(data: string, model: string): Event {
-  let value: unknown
-  try {
-    value = JSON.parse(data)
-  } catch (cause) {
-    throw failed('sent an event that is not JSON', cause)
-  }
-  const event = record(value)
-  if (event['error'] !== undefined) throw failed('ended its answer with an error')
-  if (event['model'] !== model) throw failed(`answered for another composition than ${model}`)
-  const choices = event['choices']
-  if (!Array.isArray(choices) || choices.length > 1)
-    throw failed('sent an event whose choices are not a list of at most one choice')
-  const choice = record(choices[0] ?? { text: '' })
-  const { text, finish_reason: reason } = choice
-  if (typeof text !== 'string') throw failed('sent an event without text')
-  if (reason !== undefined && reason !== null && reason !== 'stop' && reason !== 'length')
-    throw failed('sent a finish_reason other than stop and length')
-  const usage = event['usage'] ?? undefined
-  const tokens = usage === undefined ? undefined : record(usage)['completion_tokens']
-  if (tokens !== undefined && (!Number.isSafeInteger(tokens) || (tokens as number) < 0))
-    throw failed('sent a number of tokens that is not a whole number')
-  return {
-    text,
-    ...(typeof reason === 'string' ? { finish: reason } : {}),
-    ...(tokens === undefined ? {} : { tokens: tokens as number }),
-  }
-}
-
-function record(value: unknown): Record<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw failed('sent an event that is not a completion')
-  return value as Record<string, unknown>
-}
-
-function failed(what: string, cause?: unknown): ServingError {
-  return new ServingError(502, 'upstream_failed', `the upstream ${what}`, cause)
 }
 
 /** Aborts its signal when it has not been restarted for `ms` milliseconds. */

@@ -178,9 +178,10 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
     '`Content-Type` MUST be `application/json`.': [test('serving/app.test.ts', "'bad_content_type'")],
     'A server MUST refuse a member that would change the answer or its form in a way that the server does not support.':
       vectors(
-        'completion-two-answers',
-        'completion-logprobs',
+        'completion-best-of-two',
+        'completion-top-logprobs',
         'completion-top-k',
+        'chat-echo',
         'completion-exclude-at-top',
         'chat-tools',
         'chat-json',
@@ -197,6 +198,13 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
       [
         test('serving/cors.test.ts', 'a page of another origin'),
         test('serving/cors.test.ts', 'is not allowed if no origin is listed'),
+      ],
+    'A server MUST NOT use the keys and values of a prompt for a request with another key: its holder could find out, token by token, what was asked.':
+      [
+        test(
+          'serving/logprobs.test.ts',
+          'counts the tokens that are known from earlier prompts of the same key',
+        ),
       ],
     'A server MUST check the host and the key before it reads the body, and the length of the prompt before the request waits.':
       [

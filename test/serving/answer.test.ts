@@ -23,8 +23,10 @@ function runOf(pieces: readonly string[], more: object = {}, kind: RequestKind =
     kind,
     id: 'x',
     created: 0,
-    prompt: Int32Array.of(0),
+    prompts: [{ prompt: request.prompt, tokens: Int32Array.of(0) }],
+    scope: '',
     meter: UNMETERED,
+    anotherPlace: () => undefined,
   }
 }
 
@@ -60,7 +62,13 @@ describe('a streamed chat', () => {
     const chunks = await chunksOf(runOf(['a', 'b'], { stream_options: { include_usage: true } }))
     expect(chunks.map(({ usage }) => usage)).toEqual([
       ...chunks.slice(1).map(() => null),
-      { prompt_tokens: 1, completion_tokens: 2, total_tokens: 3 },
+      {
+        prompt_tokens: 1,
+        completion_tokens: 2,
+        total_tokens: 3,
+        prompt_tokens_details: { cached_tokens: 0 },
+        completion_tokens_details: { reasoning_tokens: 0 },
+      },
     ])
     for (const chunk of await chunksOf(runOf(['a', 'b']))) expect(chunk).not.toHaveProperty('usage')
   })

@@ -15,7 +15,7 @@ import { type GatewayInit, openGateway } from '../../src/serving/gateway.ts'
 import { parseUpstreamUrl } from '../../src/serving/upstream-engine.ts'
 import { closeServers, serve } from '../support/fake-server.ts'
 import { cleanUp, folder } from '../support/folders.ts'
-import { fixedEngine } from '../support/inference-api.ts'
+import { CHARACTERS, fixedEngine } from '../support/inference-api.ts'
 import { network, publish, run, type TestNetwork, train } from '../support/network.ts'
 import { tinyModel } from '../support/tiny-model.ts'
 
@@ -67,6 +67,7 @@ async function open(change: Partial<GatewayInit> = {}, file: CompositionFile = c
       vocabularySize: 256,
       encode: async (prompt) => new Int32Array(1 + prompt.length),
     },
+    vocabulary: CHARACTERS,
     contextLength: 32,
     whyNotInUse: async () => undefined,
     onComposition: () => undefined,

@@ -9,7 +9,8 @@ import { PromptEncoder } from '../../src/data/prompt-encoder.ts'
 import { limit } from '../../src/lib/limits.ts'
 import type { Api } from '../../src/serving/app.ts'
 import type { Backend } from '../../src/serving/engine.ts'
-import { type AnswerDecoder, localBackend } from '../../src/serving/local-engine.ts'
+import { localBackend } from '../../src/serving/local-engine.ts'
+import type { Vocabulary } from '../../src/serving/vocabulary.ts'
 import {
   type CountingEngine,
   countingEngine,
@@ -18,7 +19,7 @@ import {
   tinyExperts,
 } from '../support/compositions.ts'
 import { cleanUp } from '../support/folders.ts'
-import { appOf, eventsOf, getModels, post, refusalOf } from '../support/inference-api.ts'
+import { appOf, CHARACTERS, eventsOf, getModels, post, refusalOf } from '../support/inference-api.ts'
 
 let publicModel: PublicModel
 let prompts: PromptEncoder
@@ -44,7 +45,7 @@ interface Served {
 }
 
 /** The API of a node with the experts of Court and Hospital. No generation begins before `open`. */
-async function serveTiny(decoder: AnswerDecoder = publicModel.tokenizer): Promise<Served> {
+async function serveTiny(vocabulary: Vocabulary = publicModel.tokenizer): Promise<Served> {
   const all = tinyExperts('Court', 'Hospital')
   let inUse: readonly AcceptedExpert[] = all
   const engine = countingEngine()
@@ -60,7 +61,7 @@ async function serveTiny(decoder: AnswerDecoder = publicModel.tokenizer): Promis
     onComposed: () => undefined,
   })
   await composer.recompose()
-  const local = localBackend(composer, prompts, decoder)
+  const local = localBackend(composer, prompts, vocabulary)
   const { promise: opened, resolve: open } = Promise.withResolvers<void>()
   const arrivals = new EventEmitter()
   /** A request is checked before it enters the queue, and again when it leaves it. */
@@ -76,9 +77,9 @@ async function serveTiny(decoder: AnswerDecoder = publicModel.tokenizer): Promis
           arrivals.emit('checked')
           held.checkSelection(selection)
         },
-        generate: async function* (request, prompt, signal) {
+        generate: async function* (...asked) {
           await opened
-          yield* held.generate(request, prompt, signal)
+          yield* held.generate(...asked)
         },
       }
     },
@@ -174,6 +175,7 @@ describe('an answer of the node', () => {
 
   it('ends with the text that the tokenizer held back, without counting a token for it', async () => {
     const { app, composer, open } = await serveTiny({
+      ...CHARACTERS,
       decodeStream: () => ({ push: () => 'x', flush: () => '\ufffd' }),
     })
     open()

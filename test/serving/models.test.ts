@@ -24,9 +24,9 @@ function serve(experts?: readonly string[]): { app: Api; answered: InferenceRequ
   const engine = fixedEngine({
     experts: STATED,
     stated: STATED,
-    generate: (request, prompt, signal) => {
+    generate: (request, ...more) => {
       answered.push(request)
-      return generate(request, prompt, signal)
+      return generate(request, ...more)
     },
   })
   const caller = { name: 'a', used: () => undefined, ...(experts === undefined ? {} : { experts }) }

@@ -30,7 +30,8 @@ const engine = fixedEngine({
       await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
       signal.throwIfAborted()
     }
-    for (const text of WORDS) yield { text }
+    const score = { id: 65, logprob: -0.5, top: [{ id: 65, logprob: -0.5 }] }
+    for (const text of WORDS) yield request.logprobs === undefined ? { text } : { text, score }
   },
 })
 
@@ -85,6 +86,42 @@ describe("OpenAI's client", () => {
     expect(text).toBe(TEXT)
   })
 
+  it('gets several choices, with the log-probabilities of their tokens', async () => {
+    const create = {
+      model,
+      messages,
+      n: 2,
+      logprobs: true,
+      top_logprobs: 1,
+      presence_penalty: 1,
+      frequency_penalty: 1,
+    }
+    const { choices } = await client.chat.completions.create({ ...create, logit_bias: { '7': -100 } })
+    expect(choices.map(({ index }) => index)).toEqual([0, 1])
+    for (const { logprobs } of choices) {
+      expect(logprobs?.content).toHaveLength(WORDS.length)
+      const likely = { token: 'A', logprob: -0.5, bytes: [65] }
+      expect(logprobs?.content?.[0]).toEqual({ ...likely, top_logprobs: [likely] })
+    }
+    const streamed = await client.chat.completions.stream(create).finalChatCompletion()
+    expect(streamed.choices.map(({ logprobs }) => logprobs?.content?.length)).toEqual([6, 6])
+    expect(streamed.choices.map(({ message }) => message.content)).toEqual([TEXT, TEXT])
+  })
+
+  it('gets completions of several prompts, with their echo and log-probabilities', async () => {
+    const prompt = ['Hi', 'You']
+    const create = { model, prompt, echo: true, n: 2, best_of: 2 }
+    const { choices, usage } = await client.completions.create(create)
+    expect(choices.map(({ text }) => text)).toEqual(['Hi', 'Hi', 'You', 'You'].map((one) => one + TEXT))
+    expect(usage).toMatchObject({ prompt_tokens: 7, prompt_tokens_details: { cached_tokens: 0 } })
+    const { choices: scored } = await client.completions.create({ model, prompt: 'Hi', logprobs: 1 })
+    expect(scored[0]?.logprobs).toMatchObject({
+      tokens: WORDS.map(() => 'A'),
+      token_logprobs: WORDS.map(() => -0.5),
+      top_logprobs: WORDS.map(() => ({ A: -0.5 })),
+    })
+  })
+
   it('may send every member of a chat at its default', async () => {
     const answer = await client.chat.completions.create({
       model,
@@ -137,8 +174,8 @@ describe("OpenAI's client", () => {
   })
 
   it.each([
-    ['n', { n: 2 }],
-    ['logprobs', { logprobs: true }],
+    ['n', { n: 129 }],
+    ['logprobs', { top_logprobs: 3 }],
     ['tools', { tools: [{ type: 'function' as const, function: { name: 'f' } }] }],
     ['response_format', { response_format: { type: 'json_object' as const } }],
     ['max_completion_tokens', { max_tokens: 5, max_completion_tokens: 0 }],

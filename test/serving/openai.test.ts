@@ -57,7 +57,7 @@ describe('a request', () => {
     ['prompt', { prompt: [] }],
     ['prompt', { prompt: [['x']] }],
     ['prompt', { prompt: [1, 'a'] }],
-    ['prompt', { prompt: ['a', 'b'] }],
+    ['prompt', { prompt: ['a', 7] }],
     ['prompt', { prompt: 'a\ud83d' }],
     ['stop', { stop: ['\ud83d'] }],
     ['stop', { stop: [null] }],
@@ -69,12 +69,12 @@ describe('a request', () => {
 
 describe('a member that the server does not support', () => {
   it.each<[string, unknown, unknown]>([
-    ['n', 1, 2],
+    ['n', 1, 129],
     ['n', 1, '1'],
     ['n', 1, true],
     ['best_of', 1, 3],
-    ['logprobs', false, 0],
-    ['logprobs', false, 5],
+    ['logprobs', false, true],
+    ['logprobs', 0, 21],
     ['top_logprobs', 0, 1],
     ['logit_bias', {}, 'none'],
     ['logit_bias', { 5: 0 }, { 5: 0, 6: null }],
@@ -84,7 +84,7 @@ describe('a member that the server does not support', () => {
     ['top_k', -1, 1],
     ['top_k', 0, 40],
     ['min_p', 0, 0.05],
-    ['echo', false, true],
+    ['echo', false, 'yes'],
     ['suffix', '', 'x'],
     ['ignore_eos', false, true],
     ['stop_token_ids', [], [1]],

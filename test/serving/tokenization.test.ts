@@ -33,9 +33,9 @@ function serve(template?: ChatTemplate, change: Partial<Encoder> = {}): Served {
     contextLength: CONTEXT,
     vocabularySize: encoder.vocabularySize,
     encode: (prompt, signal) => encoder.encode(prompt, signal),
-    generate: (request, prompt, signal) => {
+    generate: (request, prompt, ...more) => {
       prompts.push([...prompt])
-      return generate(request, prompt, signal)
+      return generate(request, prompt, ...more)
     },
   })
   const { longestToken, vocabularySize } = encoder

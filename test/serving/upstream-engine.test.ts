@@ -9,7 +9,7 @@ import { parseUpstreamUrl, type UpstreamInit, upstreamEngine } from '../../src/s
 import { Log } from '../../src/telemetry/log.ts'
 import { prettyLine } from '../../src/telemetry/log-lines.ts'
 import { closeServers, type Handler, serve } from '../support/fake-server.ts'
-import { appOf, backendOf, eventsOf, post, textOf } from '../support/inference-api.ts'
+import { appOf, backendOf, CHARACTERS, eventsOf, post, textOf } from '../support/inference-api.ts'
 
 const publicModel = digestOf(Uint8Array.of(1))
 const id = digestOf(Uint8Array.of(2))
@@ -34,6 +34,7 @@ const appAt = (url: URL, more: Partial<UpstreamInit> = {}, log?: Log): Api => {
       vocabularySize: 65_536,
       encode: async (prompt) => Int32Array.from(`\0${textOf(prompt)}`, (c) => c.charCodeAt(0)),
     },
+    vocabulary: CHARACTERS,
     checkSelection: () => undefined,
     ...more,
   })

@@ -1,9 +1,11 @@
 /** The inference API without a socket: requests to it, and an engine whose answer is fixed. */
+import { utf8 } from '../../src/lib/bytes.ts'
 import { type Api, createApp } from '../../src/serving/app.ts'
 import { fixedCallers } from '../../src/serving/callers.ts'
 import type { Backend, ServingEngine } from '../../src/serving/engine.ts'
 import { isLoopbackHost } from '../../src/serving/host.ts'
 import { isTokenPrompt, type Prompt } from '../../src/serving/openai.ts'
+import type { Vocabulary } from '../../src/serving/vocabulary.ts'
 import type { Log } from '../../src/telemetry/log.ts'
 
 const KEY = 'k'.repeat(32)
@@ -11,6 +13,17 @@ const HOST = '127.0.0.1:8080'
 /** The time of every answer, Unix seconds. */
 const NOW = 1_800_000_000
 export const WORDS = ['The ', 'quick ', 'brown ', 'fox ', 'END', ' jumps']
+
+/** Tokens are characters; that of 0 is special. */
+export const CHARACTERS: Vocabulary = {
+  nameOf: (id) => (id === 0 ? '<|endoftext|>' : String.fromCharCode(id)),
+  bytesOf: (id) => utf8(id === 0 ? '' : String.fromCharCode(id)),
+  decode: (ids) => Array.from(ids, (id) => (id === 0 ? '' : String.fromCharCode(id))).join(''),
+  decodeStream: () => ({
+    push: (id) => (id === 0 ? '' : String.fromCharCode(id)),
+    flush: () => '',
+  }),
+}
 
 /** A backend with one engine. */
 export function backendOf(engine: ServingEngine, servedBy: Backend['servedBy'] = 'node'): Backend {
@@ -37,6 +50,7 @@ export function fixedEngine(change: Partial<ServingEngine> = {}): ServingEngine 
     contextLength: 32,
     maxPromptCharacters: 1000,
     vocabularySize: 65_536,
+    vocabulary: CHARACTERS,
     encode: async (prompt) => Int32Array.from(`\0${textOf(prompt)}`, (c) => c.charCodeAt(0)),
     checkSelection: () => undefined,
     generate: async function* ({ maxTokens }) {

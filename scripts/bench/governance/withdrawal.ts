@@ -86,6 +86,7 @@ async function upstreamOf(node: FlexMeshNode): Promise<() => Promise<boolean>> {
     consortium,
     publicModel: charter.publicModel.digest,
     prompts,
+    vocabulary: publicModel.tokenizer,
     contextLength: publicModel.config.maxPositionEmbeddings,
     whyNotInUse: async (id) => (accepted.has(id) ? undefined : 'withdrawn'),
     onComposition: (file) => node.upstream.set(file),

@@ -19,7 +19,7 @@ export interface TokenScore extends LikelyToken {
 export interface PromptReport {
   /** Number of its tokens whose keys and values were still known from earlier prompts. */
   readonly cachedTokens: number
-  /** Of the tokens after the first, if the request asks for them. */
+  /** Log-probabilities of the tokens after the first, if the request asks for them. */
   readonly scores?: readonly TokenScore[]
 }
 
