@@ -2,8 +2,8 @@
 import type { CommandForm } from '../commands/command.ts'
 import type { Invocation } from '../commands/parameters.ts'
 import { table } from '../commands/terminal.ts'
+import { CONFIG_NAME } from '../store/home.ts'
 import {
-  CONFIG_NAME,
   CONFIGURABLE,
   type Configuration,
   configurationOf,

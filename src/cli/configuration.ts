@@ -8,11 +8,11 @@ import { type Invocation, type Option, type ParameterTable, usage } from '../com
 import { editDistance } from '../lib/edit-distance.ts'
 import { InputError } from '../lib/errors.ts'
 import { pathExists } from '../lib/files.ts'
+import { CONFIG_NAME } from '../store/home.ts'
 import type { ConfigFile, ConfiguredValue } from './config-file.ts'
 import { DEFAULT_HOME, GLOBAL_PARAMETERS } from './context.ts'
 import { optionsOf, ownOptionsOf } from './options.ts'
 
-export const CONFIG_NAME = 'flexmesh.toml'
 /** Commands that have a table in the file and variables of their own. Other commands read only the common options. */
 export const CONFIGURABLE = ['start', 'train'] as const
 

@@ -79,6 +79,7 @@ export const INPUT_CODES = [
   'not-a-model',
   'home-in-use',
   'no-home',
+  'newer-home',
   'not-running',
   'exists',
   'port-in-use',

@@ -155,8 +155,10 @@ async function* records(
 
 /** Keys, settings and API keys, as paths in the home. */
 async function nodeFiles(paths: HomePaths): Promise<string[]> {
-  const { root, key, newKey, institution, settings, apiKey, apiKeys, apiUsage, application } = paths
-  const names = [key, newKey, institution, settings, apiKey, apiKeys, apiUsage, application]
+  const { root, key, newKey, institution, settings, version, configuration } = paths
+  const { apiKey, apiKeys, apiUsage, application } = paths
+  const own = [key, newKey, institution, settings, version, configuration]
+  const names = [...own, apiKey, apiKeys, apiUsage, application]
   const institutionKey = await institutionFileOf(paths)
   const isInside = institutionKey?.startsWith(root + sep) === true
   const keys = isInside ? [institutionKey, `${institutionKey}.next`] : []

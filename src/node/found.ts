@@ -22,6 +22,7 @@ import { configToShape } from '../model/config.ts'
 import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'
 import { claimHome, homePaths, loadSettings, type Settings, saveSettings } from '../store/home.ts'
+import { writeHomeVersion } from '../store/home-version.ts'
 import { checkListenAddress } from './listen-address.ts'
 import { institutionFileOf, saveInstitutionFile } from './node-key.ts'
 
@@ -46,6 +47,7 @@ export async function initHome(
   const institution = institutionName(settings.institution)
   await claimHome(paths)
   const identity = createIdentity()
+  await writeHomeVersion(paths)
   await saveSettings(paths, { ...settings, institution })
   if (outside !== undefined) {
     const { key } = await openOrCreateInstitutionKey(outside.file, outside.protection)

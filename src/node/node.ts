@@ -71,6 +71,7 @@ import { DiskSpace } from '../store/disk-space.ts'
 import type { FileVerifier } from '../store/file-verifier.ts'
 import { type HomePaths, homePaths, loadSettings, type Settings } from '../store/home.ts'
 import { HomeMark } from '../store/home-mark.ts'
+import { HOME_VERSION, upgradeHome } from '../store/home-version.ts'
 import { SILENT } from '../telemetry/log.ts'
 import type { Engine } from '../tensor/engine.ts'
 import { CheckpointNotes } from '../transparency/checkpoint-notes.ts'
@@ -330,6 +331,9 @@ export class FlexMeshNode {
     const catalogue = await Catalogue.open(paths.root, init.command)
     try {
       const home = await loadIdentity(paths.key, init.passphrase)
+      const version = await upgradeHome(paths)
+      if (version < HOME_VERSION)
+        init.log?.info(`the home folder was upgraded from version ${version} to ${HOME_VERSION}`)
       const charterEnvelope = await catalogue.get('rosters', rosterKey(0))
       if (charterEnvelope === undefined) {
         const applied = await loadApplication(paths)

@@ -17,6 +17,7 @@ import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'
 import { type HomePaths, homePaths } from '../store/home.ts'
 import { HomeMark } from '../store/home-mark.ts'
+import { readHomeVersion } from '../store/home-version.ts'
 import { opened } from '../store/sealed-file.ts'
 import { writeHashedFile } from '../store/write-hashed.ts'
 import { institutionFileOf, saveInstitutionFile } from './node-key.ts'
@@ -82,6 +83,7 @@ async function build(
   const catalogue = await Catalogue.open(root, 'flexmesh restore')
   try {
     const { root: before, at } = await writeContent(file, passphrase, root, catalogue, signal)
+    await readHomeVersion({ ...target, version: inBuilding(target.version) })
     await HomeMark.declareCopied(catalogue)
     const paths = { ...target, institution: inBuilding(target.institution) }
     const institutionKey = await institutionFileOf(paths)

@@ -54,6 +54,7 @@ const NODE_FILES: Readonly<Record<string, string>> = {
   egress: 'the egress ledger: who got what',
   'dashboard-sessions.json': 'sessions of the dashboard',
   'settings.json': 'settings',
+  'flexmesh.toml': 'options of commands',
 }
 /** What is public to all members, or holds nothing. */
 const NOT_PRIVATE = [
@@ -63,6 +64,7 @@ const NOT_PRIVATE = [
   'control.sock',
   'in-use.json',
   'mark',
+  'version',
   'application.json',
 ]
 

@@ -13,6 +13,7 @@ import {
   readFileBounded,
   writeFileAtomic,
 } from '../lib/files.ts'
+import { readHomeVersion } from './home-version.ts'
 
 export interface HomePaths {
   readonly root: string
@@ -22,6 +23,10 @@ export interface HomePaths {
   /** Where the institution key lies, if the home does not hold it. */
   readonly institution: string
   readonly settings: string
+  /** Version of the layout of the folder. */
+  readonly version: string
+  /** Options of commands, which the operator writes. */
+  readonly configuration: string
   readonly publicModel: string
   readonly training: string
   readonly control: string
@@ -50,6 +55,8 @@ export interface Settings {
   readonly maxEpsilonMicro?: number
 }
 
+/** The configuration file in the home folder. */
+export const CONFIG_NAME = 'flexmesh.toml'
 const MAX_SETTINGS_BYTES = 64 * 1024
 const MAX_LISTEN = 8
 /** Maximum number of addresses of members in settings.json. */
@@ -76,6 +83,8 @@ export function homePaths(root: string): HomePaths {
     newKey: join(root, 'key.json.new'),
     institution: join(root, 'institution.json'),
     settings: join(root, 'settings.json'),
+    version: join(root, 'version'),
+    configuration: join(root, CONFIG_NAME),
     publicModel: join(root, 'public-model'),
     training: join(root, 'training'),
     control: join(root, 'control.sock'),
@@ -110,7 +119,7 @@ function openToOthers(root: string): InputError {
   )
 }
 
-/** @throws InputError `no-home`, `permissions`, `usage` for settings that cannot be read. */
+/** @throws InputError `no-home`, `newer-home`, `permissions`, `usage` for settings that cannot be read. */
 export async function loadSettings(paths: HomePaths): Promise<Settings> {
   if (!(await pathExists(paths.settings))) {
     throw new InputError(
@@ -119,6 +128,7 @@ export async function loadSettings(paths: HomePaths): Promise<Settings> {
     )
   }
   if (await isOpenToOthers(paths.root)) throw openToOthers(paths.root)
+  await readHomeVersion(paths)
   const bytes = await readFileBounded(paths.settings, MAX_SETTINGS_BYTES)
   try {
     return decodeSettings(bytes)
