@@ -51,7 +51,7 @@ function attacks({ edits, truncations, forks }: Counts): [kind: keyof Counts, at
 }
 
 /** Whether a verifier refuses a bundle. */
-type Refuses = (bundle: Uint8Array) => boolean | Promise<boolean>
+export type Refuses = (bundle: Uint8Array) => boolean | Promise<boolean>
 
 /** @param onMissed called with the seed of an attack that was not found */
 export async function attackBundles(

@@ -14,6 +14,10 @@ export const LOG = nodeCommand({
       import('../transparency/note.ts'),
     ])
     const { membership, consortium, logs } = node
+    const signerOf = (publisher: string): string => {
+      const { key, node: delegated } = membership.keys.historyOf(publisher).current()
+      return delegated?.key ?? key
+    }
     const institutionOf = (peerId: string): string => membership.institutionOf(peerId)
     return {
       needed: logs.needed(),
@@ -26,8 +30,8 @@ export const LOG = nodeCommand({
           statements,
           final: Math.min(logs.finalSize(publisher), statements),
           cosigners: (latest?.cosigners ?? []).map(({ peerId }) => institutionOf(peerId)),
-          /** Verifier keys in the form of C2SP signed-note. */
-          logKey: encodeVerifierKey(logKeyOf(consortium, publisher)),
+          /** Verifier keys in the form of C2SP signed-note. The log is signed by the node key, if the seat has one. */
+          logKey: encodeVerifierKey(logKeyOf(consortium, publisher, signerOf(publisher))),
           ...(key === undefined ? {} : { witnessKey: encodeVerifierKey(key) }),
           ...(latest === undefined
             ? {}

@@ -133,6 +133,25 @@ export class KeyHistory {
     )
   }
 
+  /** Every key that rules the seat or has ruled it, and the one to which the members have restored it. */
+  keys(): PeerIdString[] {
+    const states = [this.#first, ...this.#changes]
+    const restored = this.#restored === undefined ? [] : [this.#restored.key]
+    return [...states.flatMap(({ key, node }) => (node === undefined ? [key] : [key, node.key])), ...restored]
+  }
+
+  /** Whether a key may sign what belongs to no place in the log, now: see `checkSigner`. */
+  allowsNow(use: Omit<KeyUse, 'seq'>): boolean {
+    if (this.unstated() !== undefined) return false
+    try {
+      this.checkSigner({ ...use, seq: Number.POSITIVE_INFINITY })
+      return true
+    } catch (error) {
+      if (error instanceof VerificationError) return false
+      throw error
+    }
+  }
+
   /**
    * @throws VerificationError `wrong-signer` if the signer was not a key of the seat at this place or its scopes do not
    * cover the statement; `expired` if the node key had ended.

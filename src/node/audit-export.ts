@@ -55,7 +55,7 @@ export async function exportAudit(parts: Parts, catalogue: Catalogue, file: stri
     type: 'bundle',
     version: 1,
     consortium: membership.consortium,
-    exporter: identity.peerId,
+    exporter: membership.seat,
     exportedAt: now(),
   }
   const bytes = encodeBundle([header, ...records], identity)

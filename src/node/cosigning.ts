@@ -24,7 +24,10 @@ interface CosignedLogsParts {
   readonly catalogue: Catalogue
   readonly membership: Membership
   readonly notes: CheckpointNotes
-  /** Whether this node may sign: not in a home that was set back and has not caught up. */
+  /**
+   * Whether this node may sign: not in a home that was set back and has not caught up, nor while it acts with the
+   * institution key for a moment, because the witness key is derived from the key of the node.
+   */
   readonly maySign: () => boolean
   readonly now: () => number
   readonly onEvent: (event: PipelineEvent) => void
@@ -38,11 +41,10 @@ export function cosignedLogs(parts: CosignedLogsParts): Pick<Parts, 'logs' | 'wi
   const trees = new LogTrees(catalogue)
   const witness = new Witness({
     witness: deriveWitness(identity, membership.consortium),
-    self: identity.peerId,
     catalogue,
     membership,
     trees,
-    maySign,
+    maySign: () => maySign() && notes.isStated(identity),
     now,
   })
   const logs = new CosignedLogs({
@@ -52,6 +54,7 @@ export function cosignedLogs(parts: CosignedLogsParts): Pick<Parts, 'logs' | 'wi
     trees,
     witness,
     maySign,
+    now,
     onFinal: (publisher, size) => {
       if (size > 0) onEvent({ event: 'final', institution: membership.institutionOf(publisher), size })
       onFinal(publisher)
@@ -123,16 +126,18 @@ export class Cosigning {
   /** Never rejects: a member that does not answer is asked again after its next sync. */
   async #ask(peer: PeerIdString): Promise<void> {
     const { parts, exchange, log } = this.#init
-    const { logs } = parts
+    const { logs, membership } = parts
+    const member = membership.seatOfMember(peer)
+    if (member === undefined) return
     try {
       let size = this.#cosigned.get(peer) ?? 0
       const requestFor = (oldSize: number): Promise<Uint8Array | undefined> => {
         size = oldSize
-        return logs.requestFor(peer, oldSize)
+        return logs.requestFor(member, oldSize)
       }
       const lines = await exchange.askCosignature(peer, requestFor, size)
-      if (lines !== undefined) await logs.addCosignature(peer, lines)
-      const own = logs.notes.cosigned(parts.identity.peerId, 'latest')?.checkpoint.size ?? 0
+      if (lines !== undefined) await logs.addCosignature(member, lines)
+      const own = logs.notes.cosigned(membership.seat, 'latest')?.checkpoint.size ?? 0
       this.#cosigned.set(peer, lines === undefined ? size : own)
       if (size > own) {
         log.warn(

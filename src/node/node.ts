@@ -264,7 +264,7 @@ export class FlexMeshNode {
       statements,
       ...cosignedLogs({
         ...opened,
-        maySign: () => !mustCatchUp(this.#parts),
+        maySign: () => init.actAs === undefined && !mustCatchUp(this.#parts),
         now,
         onEvent,
         onFinal: (publisher) => {
@@ -358,7 +358,8 @@ export class FlexMeshNode {
       await repairPublicModel(catalogue, blobs, paths.publicModel, membership.charter.publicModel.files)
       const publicModel = await loadPublicModel(paths.publicModel)
       const mark = await HomeMark.open(paths.root, catalogue)
-      const notes = await CheckpointNotes.open(catalogue, membership, identity, now())
+      const notes = await CheckpointNotes.open(catalogue, membership)
+      if (init.actAs === undefined) await notes.stateWitnessKey(identity, now())
       const opened = {
         identity,
         settings,

@@ -8,7 +8,7 @@ import { MEDIA_TYPES, type MediaType } from '../identity/media-types.ts'
 import type { SignerCheck } from '../identity/statement.ts'
 import { VerificationError } from '../lib/errors.ts'
 
-const SCOPES: Readonly<Record<MediaType, NodeScope | 'any' | 'institution'>> = {
+export const SCOPES: Readonly<Record<MediaType, NodeScope | 'any' | 'institution'>> = {
   [MEDIA_TYPES.charter]: 'institution',
   [MEDIA_TYPES.charter2]: 'institution',
   [MEDIA_TYPES.roster]: 'institution',

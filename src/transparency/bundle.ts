@@ -5,7 +5,7 @@
 import { seal } from '../identity/envelope.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
-import { openStatement, readPeerId } from '../identity/statement.ts'
+import { openStatement, readPeerId, type SignerCheck } from '../identity/statement.ts'
 import { type Digest, digestOf, fromBase64, fromUtf8, toBase64, utf8 } from '../lib/bytes.ts'
 import { decodeCanonical, encodeCanonical } from '../lib/canonical-json.ts'
 import { FormatError, VerificationError } from '../lib/errors.ts'
@@ -57,24 +57,29 @@ export interface OpenedBundle {
   readonly header: RecordOf<'bundle'>
   /** All records after the header. */
   readonly records: readonly BundleRecord[]
+  /** The key that has signed the seal. Whether it may sign for the exporter follows from the records. */
+  readonly signer: PeerIdString
 }
 
-/** Writes the lines of a bundle, and the seal over all of them as the last line. */
+/**
+ * Writes the lines of a bundle, and the seal over all of them as the last line.
+ * @param identity a key that rules the seat which the first record names as exporter
+ */
 export function encodeBundle(
   records: readonly [RecordOf<'bundle'>, ...BundleRecord[]],
-  exporter: Identity,
+  identity: Identity,
 ): Uint8Array {
   const lines = records.map((record) => `${fromUtf8(encodeCanonical(record))}\n`)
   const body = utf8(lines.join(''))
-  const { consortium, exportedAt } = records[0]
+  const { consortium, exporter, exportedAt } = records[0]
   const payload = encodeCanonical({
     consortium,
-    publisher: exporter.peerId,
+    publisher: exporter,
     digest: digestOf(body),
     records: records.length,
     issuedAt: exportedAt,
   })
-  const envelope = fromUtf8(seal(MEDIA_TYPES.auditBundle, payload, [exporter]))
+  const envelope = fromUtf8(seal(MEDIA_TYPES.auditBundle, payload, [identity]))
   const end = fromUtf8(encodeCanonical({ type: 'end', envelope }))
   return utf8(`${fromUtf8(body)}${end}\n`)
 }
@@ -94,7 +99,8 @@ export function openBundle(bytes: Uint8Array): OpenedBundle {
   end.literal('type', 'end')
   const envelope = utf8(end.text('envelope', limit('envelopeBytes')))
   end.end()
-  const sealed = openStatement(envelope, MEDIA_TYPES.auditBundle, decodeSeal).value
+  const opened = openStatement(envelope, MEDIA_TYPES.auditBundle, decodeSeal, anySigner)
+  const sealed = opened.value
   const body = bytes.subarray(0, bytes.length - last.length - 1)
   if (sealed.records !== lines.length || sealed.digest !== digestOf(body)) {
     throw new VerificationError('wrong-digest', 'bundle: its lines are not those that were sealed')
@@ -106,8 +112,10 @@ export function openBundle(bytes: Uint8Array): OpenedBundle {
     header.exporter === sealed.publisher &&
     header.exportedAt === sealed.issuedAt
   if (!isSame) throw new VerificationError('wrong-signer', 'bundle: its header is not that of its seal')
-  return { header, records: rest.map(decodeRecord) }
+  return { header, records: rest.map(decodeRecord), signer: opened.signer }
 }
+
+const anySigner: SignerCheck = () => undefined
 
 function decodeSeal(payload: Uint8Array) {
   const fields = new Fields(decodeCanonical(payload), 'seal')

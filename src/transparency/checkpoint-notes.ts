@@ -4,13 +4,20 @@
  */
 import type { Membership } from '../consortium/membership.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
+import { equalBytes } from '../lib/bytes.ts'
 import { FlexMeshError, VerificationError } from '../lib/errors.ts'
 import type { Catalogue } from '../store/catalogue.ts'
 import { type Checkpoint, decodeCheckpoint } from './checkpoint.ts'
-import { logKeyOf } from './log-key.ts'
-import { decodeNote, encodeNote, linesOf, type SignedNote, type VerifierKey } from './note.ts'
+import { type CheckpointPlace, logLineOf } from './log-key.ts'
+import { decodeNote, encodeNote, type NoteSignature, type SignedNote, type VerifierKey } from './note.ts'
 import { type Cosigner, cosignersOf } from './quorum.ts'
-import { openWitnessKey, sealWitnessKey, type WitnessKey } from './witness-key.ts'
+import {
+  deriveWitness,
+  maySignWitnessKey,
+  type OpenedWitnessKey,
+  openWitnessKey,
+  sealWitnessKey,
+} from './witness-key.ts'
 
 /** A checkpoint and the members that have cosigned it. */
 export interface CosignedCheckpoint {
@@ -50,8 +57,12 @@ export class CheckpointNotes {
   readonly #membership: Membership
   /** By `keyOf`. */
   readonly #notes = new Map<string, SignedNote>()
-  readonly #keys = new Map<PeerIdString, { readonly witnessKey: WitnessKey; readonly envelope: Uint8Array }>()
-  /** Results of verifying cosignatures, by `keyOf`; valid for one roster and one set of keys. */
+  /** The latest statement of each seat; counts only while its signer rules the seat. */
+  readonly #keys = new Map<
+    PeerIdString,
+    { readonly witnessKey: OpenedWitnessKey; readonly envelope: Uint8Array }
+  >()
+  /** Results of verifying signatures, by `keyOf`; valid for one roster and one set of keys. */
   readonly #verified = new Map<string, CosignedCheckpoint>()
   #verifiedFor = ''
   /** Counts changes of the witness keys. */
@@ -62,17 +73,8 @@ export class CheckpointNotes {
     this.#membership = membership
   }
 
-  /**
-   * Skips what cannot be read: it comes again from other members. Signs this node's statement about its witness key if
-   * there is none.
-   * @param now Unix seconds @throws InputError `disk-full`, `io`.
-   */
-  static async open(
-    catalogue: Catalogue,
-    membership: Membership,
-    identity: Identity,
-    now: number,
-  ): Promise<CheckpointNotes> {
+  /** Skips what cannot be read: it comes again from other members. */
+  static async open(catalogue: Catalogue, membership: Membership): Promise<CheckpointNotes> {
     const notes = new CheckpointNotes(catalogue, membership)
     for (const [key, bytes] of await catalogue.entries('checkpoints')) {
       const note = orUndefined(() => decodeNote(bytes))
@@ -82,19 +84,40 @@ export class CheckpointNotes {
       const witnessKey = orUndefined(() => openWitnessKey(envelope))
       if (witnessKey !== undefined) notes.#keys.set(publisher, { witnessKey, envelope })
     }
-    if (!notes.#keys.has(identity.peerId)) {
-      await notes.putWitnessKey(identity.peerId, sealWitnessKey(identity, membership.consortium, now))
-    }
     return notes
+  }
+
+  /**
+   * Sign the statement of this node's seat about its witness key, unless it is stated already or the key of this node may
+   * not sign it.
+   * @param now Unix seconds @throws InputError `disk-full`, `io`.
+   */
+  async stateWitnessKey(identity: Identity, now: number): Promise<void> {
+    const { seat, consortium, keys } = this.#membership
+    if (this.isStated(identity) || !this.#membership.isMember(seat)) return
+    const issuedAt = Math.max(now, (this.#counting(seat)?.witnessKey.issuedAt ?? 0) + 1)
+    if (!maySignWitnessKey(keys.historyOf(seat), { signer: identity.peerId, issuedAt })) return
+    await this.putWitnessKey(seat, sealWitnessKey(identity, consortium, issuedAt, seat))
+  }
+
+  /** Whether others know the witness key of this node, so that its cosignatures count. */
+  isStated(identity: Identity): boolean {
+    const { seat, consortium } = this.#membership
+    const stated = this.witnessKey(seat)
+    return stated !== undefined && equalBytes(stated.publicKey, deriveWitness(identity, consortium).publicKey)
   }
 
   get(publisher: PeerIdString, state: CheckpointState): SignedNote | undefined {
     return this.#notes.get(keyOf(publisher, state))
   }
 
-  /** The checkpoint in a state with the members that have cosigned it by the present roster. */
+  /**
+   * The checkpoint in a state with the members that have cosigned it by the present roster; undefined if the key that has
+   * signed it turns out not to have ruled the seat at that place of its log.
+   */
   cosigned(publisher: PeerIdString, state: CheckpointState): CosignedCheckpoint | undefined {
-    const stamp = `${this.#membership.roster().version} ${this.#keysVersion}`
+    const keyStatements = this.#membership.keys.envelopes().length
+    const stamp = `${this.#membership.roster().version} ${this.#keysVersion} ${keyStatements}`
     if (stamp !== this.#verifiedFor) this.#verified.clear()
     this.#verifiedFor = stamp
     const key = keyOf(publisher, state)
@@ -102,9 +125,23 @@ export class CheckpointNotes {
     const known = this.#verified.get(key)
     if (note === undefined || known?.note === note) return known
     const checkpoint = decodeCheckpoint(note.text)
+    if (this.logLine(publisher, note) === undefined) return undefined
     const cosigned = { checkpoint, note, cosigners: this.cosigners(publisher, note) }
     this.#verified.set(key, cosigned)
     return cosigned
+  }
+
+  /**
+   * The line with which a log has signed a checkpoint, by the keys of its seat as far as this node holds the log.
+   * @throws VerificationError `bad-signature`.
+   */
+  logLine(publisher: PeerIdString, note: SignedNote): NoteSignature | undefined {
+    return logLineOf(note, this.#placeOf(publisher, note))
+  }
+
+  #placeOf(publisher: PeerIdString, { text }: SignedNote): CheckpointPlace {
+    const { consortium, keys } = this.#membership
+    return { consortium, publisher, history: keys.historyOf(publisher), size: decodeCheckpoint(text).size }
   }
 
   /** The members other than the publisher that have validly cosigned a note. */
@@ -121,25 +158,39 @@ export class CheckpointNotes {
     this.#notes.set(keyOf(publisher, state), note)
   }
 
+  async remove(publisher: PeerIdString, state: CheckpointState): Promise<void> {
+    await this.#catalogue.delete('checkpoints', keyOf(publisher, state))
+    this.#notes.delete(keyOf(publisher, state))
+    this.#verified.delete(keyOf(publisher, state))
+  }
+
   /** A note with the signature of its log and one cosignature of each member, from both notes of one text. */
   merged(note: SignedNote, other: SignedNote, publisher: PeerIdString): SignedNote {
     const both = { text: note.text, signatures: [...note.signatures, ...other.signatures] }
-    const [own] = linesOf(both.signatures, logKeyOf(this.#membership.consortium, publisher))
+    const own = this.logLine(publisher, both)
     const cosignatures = this.cosigners(publisher, both).map(({ line }) => line)
     return { text: note.text, signatures: [...(own === undefined ? [] : [own]), ...cosignatures] }
   }
 
+  /** The key whose cosignatures count for a member. */
   witnessKey(publisher: PeerIdString): VerifierKey | undefined {
-    return this.#keys.get(publisher)?.witnessKey.key
+    return this.#counting(publisher)?.witnessKey.key
   }
 
   /** The signed statement of a member about its witness key. */
   witnessKeyEnvelope(publisher: PeerIdString): Uint8Array | undefined {
-    return this.#keys.get(publisher)?.envelope
+    return this.#counting(publisher)?.envelope
+  }
+
+  #counting(publisher: PeerIdString) {
+    const stated = this.#keys.get(publisher)
+    const history = this.#membership.keys.historyOf(publisher)
+    return stated !== undefined && maySignWitnessKey(history, stated.witnessKey) ? stated : undefined
   }
 
   /**
-   * Keep the statement of a member about its witness key, if it is later than the one before.
+   * Keep the statement of a member about its witness key, if it is later than the one before. A statement by a key that
+   * does not rule the seat is ignored: the statement that names this key may arrive later.
    * @throws FormatError; VerificationError, `wrong-consortium`, `wrong-signer` for the key of another member.
    */
   async putWitnessKey(publisher: PeerIdString, envelope: Uint8Array): Promise<void> {
@@ -153,7 +204,8 @@ export class CheckpointNotes {
         `witness key: expected ${publisher}, got ${witnessKey.publisher}`,
       )
     }
-    if (witnessKey.issuedAt <= (this.#keys.get(publisher)?.witnessKey.issuedAt ?? 0)) return
+    if (!maySignWitnessKey(this.#membership.keys.historyOf(publisher), witnessKey)) return
+    if (witnessKey.issuedAt <= (this.#counting(publisher)?.witnessKey.issuedAt ?? 0)) return
     await this.#catalogue.put('witnessKeys', publisher, envelope)
     this.#keys.set(publisher, { witnessKey, envelope })
     this.#keysVersion++
@@ -173,7 +225,7 @@ export class CheckpointNotes {
         publisher,
         size: latest?.checkpoint.size ?? 0,
         cosignatures: latest?.cosigners.length ?? 0,
-        keyIssuedAt: this.#keys.get(publisher)?.witnessKey.issuedAt ?? 0,
+        keyIssuedAt: this.#counting(publisher)?.witnessKey.issuedAt ?? 0,
       }
     })
   }
@@ -187,7 +239,7 @@ export class CheckpointNotes {
       const witnessKey = ours.keyIssuedAt > their.keyIssuedAt ? this.witnessKeyEnvelope(publisher) : undefined
       const isLater =
         ours.size > their.size || (ours.size === their.size && ours.cosignatures > their.cosignatures)
-      const note = isLater ? this.get(publisher, 'latest') : undefined
+      const note = isLater ? this.cosigned(publisher, 'latest')?.note : undefined
       if (witnessKey === undefined && note === undefined) return []
       return [
         {

@@ -9,11 +9,11 @@ import { equalBytes } from '../lib/bytes.ts'
 import { FormatError, VerificationError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { Serial } from '../lib/serial.ts'
-import { decodeCheckpoint, encodeCheckpoint, originOf } from './checkpoint.ts'
+import { type Checkpoint, decodeCheckpoint, encodeCheckpoint, originOf } from './checkpoint.ts'
 import type { CheckpointNews, CheckpointNotes, CosignedCheckpoint } from './checkpoint-notes.ts'
-import { logKeyOf } from './log-key.ts'
+import { isSignedByAny, logKeyOf } from './log-key.ts'
 import type { LogTrees } from './log-trees.ts'
-import { decodeNote, decodeSignatureLine, isSignedBy, linesOf, type SignedNote, signText } from './note.ts'
+import { decodeNote, decodeSignatureLine, linesOf, type SignedNote, signText } from './note.ts'
 import { cosignaturesNeeded, cosignersOf } from './quorum.ts'
 import type { Witness } from './witness.ts'
 import { encodeAddCheckpoint } from './witness-rules.ts'
@@ -24,6 +24,7 @@ export interface CosignedLogsInit {
   readonly notes: CheckpointNotes
   readonly trees: LogTrees
   readonly witness: Witness
+  readonly now: () => number
   /** Whether this node may sign: not in a home that was restored and has not caught up. */
   readonly maySign: () => boolean
   /** A log has a larger final checkpoint. */
@@ -59,53 +60,58 @@ export class CosignedLogs {
   /** Sign a checkpoint of this node's own log if it has grown since the last one. @throws InputError `disk-full`, `io`. */
   sign(): Promise<void> {
     return this.#changing.run(async () => {
-      const { identity, membership, trees, maySign } = this.#init
-      const { peerId } = identity
-      if (!maySign() || !membership.isMember(peerId)) return
-      const size = await trees.extend(peerId)
+      const { identity, membership, trees, maySign, now } = this.#init
+      const { seat } = membership
+      if (!maySign() || !membership.isMember(seat)) return
+      await this.notes.stateWitnessKey(identity, now())
+      const history = membership.keys.historyOf(seat)
+      if (!history.allowsNow({ signer: identity.peerId, issuedAt: now(), scope: 'any' })) return
+      const size = await trees.extend(seat)
       // The signed one is larger if the home was set back; this node must not contradict it.
-      if (size <= (this.#latest(peerId)?.checkpoint.size ?? -1)) return
-      const origin = originOf(membership.consortium, peerId)
-      const text = encodeCheckpoint({ origin, size, root: await trees.root(peerId, size) })
-      await this.notes.put(peerId, 'latest', { text, signatures: [signText(origin, identity, text)] })
-      await this.#finalize(peerId)
+      if (size <= (this.#latest(seat)?.checkpoint.size ?? -1)) return
+      const origin = originOf(membership.consortium, seat)
+      const text = encodeCheckpoint({ origin, size, root: await trees.root(seat, size) })
+      await this.notes.put(seat, 'latest', { text, signatures: [signText(origin, identity, text)] })
+      await this.#finalize(seat)
     })
   }
 
   /**
    * The request with which a member is asked to cosign this node's latest checkpoint.
-   * @param oldSize size of the checkpoint that it cosigned last
+   * @param member its seat @param oldSize size of the checkpoint that it cosigned last
    * @returns undefined if it has cosigned it, has cosigned a larger one, or its witness key is not known.
    */
-  async requestFor(peer: PeerIdString, oldSize: number): Promise<Uint8Array | undefined> {
-    const { identity, membership, trees } = this.#init
-    const latest = this.#latest(identity.peerId)
-    if (latest === undefined || this.notes.witnessKey(peer) === undefined) return undefined
+  async requestFor(member: PeerIdString, oldSize: number): Promise<Uint8Array | undefined> {
+    const { trees, membership } = this.#init
+    const { seat } = membership
+    const latest = this.#latest(seat)
+    if (latest === undefined || this.notes.witnessKey(member) === undefined) return undefined
     const { size } = latest.checkpoint
-    if (oldSize > size || latest.cosigners.some(({ peerId }) => peerId === peer)) return undefined
-    const proof = await trees.consistency(identity.peerId, oldSize, size)
-    const { text, signatures } = latest.note
-    const own = linesOf(signatures, logKeyOf(membership.consortium, identity.peerId))
-    return encodeAddCheckpoint({ oldSize, proof, note: { text, signatures: own } })
+    if (oldSize > size || latest.cosigners.some(({ peerId }) => peerId === member)) return undefined
+    const own = this.notes.logLine(seat, latest.note)
+    if (own === undefined) return undefined
+    const proof = await trees.consistency(seat, oldSize, size)
+    return encodeAddCheckpoint({ oldSize, proof, note: { text: latest.note.text, signatures: [own] } })
   }
 
   /**
    * Add the lines with which a member has answered such a request.
+   * @param member its seat
    * @throws FormatError; VerificationError `bad-signature`.
    */
-  addCosignature(peer: PeerIdString, lines: string): Promise<void> {
-    const { peerId } = this.#init.identity
+  addCosignature(member: PeerIdString, lines: string): Promise<void> {
     return this.#changing.run(async () => {
-      const latest = this.#latest(peerId)
-      const key = this.notes.witnessKey(peer)
+      const { seat } = this.#init.membership
+      const latest = this.#latest(seat)
+      const key = this.notes.witnessKey(member)
       if (latest === undefined || key === undefined) return
       const signatures = linesOf(lines.split('\n').filter(Boolean).map(decodeSignatureLine), key)
       const added = { text: latest.note.text, signatures }
-      if (cosignersOf(added, [{ peerId: peer, key }]).length === 0) {
-        throw new VerificationError('bad-signature', `the cosignature of ${peer} does not verify`)
+      if (cosignersOf(added, [{ peerId: member, key }]).length === 0) {
+        throw new VerificationError('bad-signature', `the cosignature of ${member} does not verify`)
       }
-      await this.notes.put(peerId, 'latest', this.notes.merged(latest.note, added, peerId))
-      await this.#finalize(peerId)
+      await this.notes.put(seat, 'latest', this.notes.merged(latest.note, added, seat))
+      await this.#finalize(seat)
     })
   }
 
@@ -123,7 +129,7 @@ export class CosignedLogs {
   }
 
   async #onNote(publisher: PeerIdString, note: SignedNote): Promise<void> {
-    const { membership, witness, identity } = this.#init
+    const { membership, witness, trees } = this.#init
     const checkpoint = decodeCheckpoint(note.text)
     if (checkpoint.origin !== originOf(membership.consortium, publisher)) {
       throw new VerificationError(
@@ -134,11 +140,19 @@ export class CosignedLogs {
     if (checkpoint.size > limit('statementsPerPublisher')) {
       throw new FormatError('bad-field', `checkpoint: no log has ${checkpoint.size} statements`)
     }
-    if (!isSignedBy(note, logKeyOf(membership.consortium, publisher))) {
+    const held = await trees.extend(publisher)
+    if (this.notes.logLine(publisher, note) === undefined) {
+      const history = membership.keys.historyOf(publisher)
+      const served = history.keys().map((key) => logKeyOf(membership.consortium, publisher, key))
+      // Whoever sends it may hold less of the log, so that it does not know of the new key, or more of it.
+      if (held < checkpoint.size || isSignedByAny(note, served)) return
       throw new VerificationError('unsigned', `checkpoint: ${publisher} has not signed`)
     }
+    // Once the members have restored the seat, an older key signs nothing new.
+    if (held < checkpoint.size && membership.keys.historyOf(publisher).unstated() !== undefined) return
+    if (!this.#mayContradict(publisher, note) && !(await this.#fits(publisher, checkpoint, held))) return
     const cosigners = this.notes.cosigners(publisher, note)
-    if (cosigners.some(({ peerId }) => peerId === identity.peerId)) await witness.learn(publisher, checkpoint)
+    if (cosigners.some(({ peerId }) => peerId === membership.seat)) await witness.learn(publisher, checkpoint)
     const latest = this.#latest(publisher)
     const isSameSize = latest?.checkpoint.size === checkpoint.size
     if (isSameSize && latest.note.text !== note.text) return this.#contradicts(publisher, note)
@@ -158,16 +172,38 @@ export class CosignedLogs {
     const { trees, onFinal } = this.#init
     const latest = this.#latest(publisher)
     if (latest === undefined || this.isContradicted(publisher)) return
-    const { size, root } = latest.checkpoint
+    const { size } = latest.checkpoint
     const before = this.notes.get(publisher, 'final')
     const isKnown = before?.text === latest.note.text
-    // Further cosignatures are kept, too: a larger roster may need them.
-    if (isKnown && before.signatures.length >= latest.note.signatures.length) return
-    if ((await trees.extend(publisher)) < size) return
-    if (!equalBytes(await trees.root(publisher, size), root)) return this.#contradicts(publisher, latest.note)
+    const counted = this.notes.cosigned(publisher, 'final')?.cosigners.length ?? 0
+    // Further cosignatures are kept, too: a larger roster may need them, or a witness key was replaced.
+    if (isKnown && counted >= latest.cosigners.length) return
+    const held = await trees.extend(publisher)
+    if (held < size) return
+    if (!(await this.#fits(publisher, latest.checkpoint, held))) {
+      return this.#mayContradict(publisher, latest.note)
+        ? this.#contradicts(publisher, latest.note)
+        : this.notes.remove(publisher, 'latest')
+    }
     if (latest.cosigners.length < this.needed()) return
     await this.notes.put(publisher, 'final', latest.note)
     if (!isKnown) onFinal(publisher, size)
+  }
+
+  /** Whether a checkpoint has the root of the statements that this node holds, as far as it holds them. */
+  async #fits(publisher: PeerIdString, { size, root }: Checkpoint, held: number): Promise<boolean> {
+    return held < size || equalBytes(await this.#init.trees.root(publisher, size), root)
+  }
+
+  /** Whether a key has signed a note that rules the seat now. A key that was replaced may be in the hands of a thief. */
+  #mayContradict(publisher: PeerIdString, note: SignedNote): boolean {
+    const { consortium, keys } = this.#init.membership
+    const history = keys.historyOf(publisher)
+    const ruling = history.keys().filter((key) => history.mayContradict(key))
+    return isSignedByAny(
+      note,
+      ruling.map((key) => logKeyOf(consortium, publisher, key)),
+    )
   }
 
   async #contradicts(publisher: PeerIdString, note: SignedNote): Promise<void> {

@@ -5,6 +5,7 @@
  */
 import { openCharter } from '../consortium/charter.ts'
 import { Governance, readGovernanceStatement } from '../consortium/governance.ts'
+import type { KeyHistory } from '../consortium/key-history.ts'
 import { findMember, openRoster, type Roster, rosterFromCharter } from '../consortium/roster.ts'
 import { readEnvelope } from '../identity/envelope.ts'
 import type { PeerIdString } from '../identity/keys.ts'
@@ -13,14 +14,15 @@ import { type Digest, digestOf, equalBytes, fromBase64, utf8 } from '../lib/byte
 import { FormatError, VerificationError } from '../lib/errors.ts'
 import { openHead } from '../statements/head.ts'
 import { type BundleRecord, openBundle, type RecordOf } from './bundle.ts'
+import { BundleKeys } from './bundle-keys.ts'
 import { checkJson, checkLines, isKeyOfLog, openLogged, RosterOrder } from './bundle-rules.ts'
 import { type Checkpoint, decodeCheckpoint, originOf } from './checkpoint.ts'
-import { logKeyOf } from './log-key.ts'
+import { logLineOf } from './log-key.ts'
 import { leafHash, RootBuilder, verifyConsistency, verifyInclusion } from './merkle.ts'
-import { decodeNote, isSignedBy, type SignedNote, type VerifierKey } from './note.ts'
+import { decodeNote, type SignedNote, type VerifierKey } from './note.ts'
 import { cosignaturesNeeded, cosignersOf } from './quorum.ts'
 import { isQuorate, type TrustPolicy } from './trust-policy.ts'
-import { openWitnessKey } from './witness-key.ts'
+import { maySignWitnessKey, openWitnessKey } from './witness-key.ts'
 
 export interface VerifyOptions {
   /** Id of the consortium that the auditor expects; default: the one that the bundle names. */
@@ -62,8 +64,8 @@ export interface VerifiedBundle {
  * `not-final` if the log of a member has no checkpoint that the quorum has cosigned.
  */
 export function verifyBundle(bytes: Uint8Array, options: VerifyOptions = {}): VerifiedBundle {
-  const { header, records } = openBundle(bytes)
-  return new BundleReader(records, options).read(header)
+  const { header, records, signer } = openBundle(bytes)
+  return new BundleReader(records, options).read(header, signer)
 }
 
 interface OpenedCheckpoint {
@@ -71,12 +73,16 @@ interface OpenedCheckpoint {
   readonly note: SignedNote
 }
 
-/** A log that was read. */
+/** A log that was read; whether its keys may have signed it is not checked yet. */
 interface ReadLog {
   readonly publisher: PeerIdString
   readonly statements: number
+  readonly latest: OpenedCheckpoint | undefined
   readonly final: OpenedCheckpoint | undefined
 }
+
+/** The history of a seat's keys. */
+type Histories = (seat: PeerIdString) => KeyHistory
 
 class BundleReader {
   readonly #records: readonly BundleRecord[]
@@ -85,6 +91,7 @@ class BundleReader {
   readonly #kinds: Record<string, number> = {}
   /** The statements of all logs from which the roster follows. */
   readonly #governance = new Governance()
+  readonly #signers = new BundleKeys()
   readonly #witnesses = new Map<PeerIdString, VerifierKey>()
   /** Digests of the statements of each log. */
   readonly #logs = new Map<PeerIdString, readonly Digest[]>()
@@ -94,7 +101,8 @@ class BundleReader {
     this.#options = options
   }
 
-  read(header: RecordOf<'bundle'>): VerifiedBundle {
+  /** @param signer the key that has sealed the bundle */
+  read(header: RecordOf<'bundle'>, signer: PeerIdString): VerifiedBundle {
     const { charter, consortium } = openCharter(utf8(this.#expect('charter').envelope))
     if (consortium !== header.consortium || consortium !== (this.#options.consortium ?? consortium)) {
       throw new VerificationError('wrong-consortium', `bundle: it is of consortium ${consortium}`)
@@ -113,12 +121,13 @@ class BundleReader {
         'bundle: the roster follows from other statements than it names',
       )
     }
-    this.#readWitnessKeys(roster, witnessKeys)
+    const histories = this.#signers.check(roster)
+    this.#readWitnessKeys(roster, histories, witnessKeys)
     if (read.map(({ publisher }) => publisher).join() !== roster.members.map(({ peerId }) => peerId).join()) {
       throw new VerificationError('bad-proof', 'bundle: its logs are not those of the members on the roster')
     }
-    const logs = read.map((log) => this.#judgeLog(roster, log))
-    this.#checkHeads(roster)
+    const logs = read.map((log) => this.#judgeLog(roster, histories, log))
+    this.#checkHeads(roster, histories)
     const verdicts = this.#take('verdict')
     for (const { verdict } of verdicts) checkJson(verdict)
     if (this.#at < this.#records.length) {
@@ -129,6 +138,13 @@ class BundleReader {
       throw new VerificationError(
         'not-a-member',
         `bundle: its exporter ${header.exporter} is not on the roster`,
+      )
+    }
+    const sealing = { signer, issuedAt: header.exportedAt, scope: 'any' } as const
+    if (!histories(header.exporter).allowsNow(sealing)) {
+      throw new VerificationError(
+        'wrong-signer',
+        `bundle: sealed by ${signer}, which is no key of its exporter`,
       )
     }
     return {
@@ -143,11 +159,18 @@ class BundleReader {
     }
   }
 
-  #readWitnessKeys(roster: Roster, records: readonly RecordOf<'witness-key'>[]): void {
+  #readWitnessKeys(roster: Roster, histories: Histories, records: readonly RecordOf<'witness-key'>[]): void {
     const order = new RosterOrder(roster, 'witness key')
     for (const { envelope } of records) {
-      const { consortium, publisher, key } = openWitnessKey(utf8(envelope))
+      const opened = openWitnessKey(utf8(envelope))
+      const { consortium, publisher, key } = opened
       order.next(publisher, consortium)
+      if (!maySignWitnessKey(histories(publisher), opened)) {
+        throw new VerificationError(
+          'wrong-signer',
+          `bundle: the witness key of ${publisher} is signed by ${opened.signer}, which does not rule its seat`,
+        )
+      }
       this.#witnesses.set(publisher, key)
     }
   }
@@ -156,21 +179,24 @@ class BundleReader {
   #readLog(consortium: Digest): ReadLog {
     const log = this.#expect('log')
     const { publisher, statements } = log
-    const checkpoint = this.#openCheckpoint(consortium, publisher, log.checkpoint)
-    const final = this.#openCheckpoint(consortium, publisher, log.final)
-    this.#readStatements(consortium, log, [checkpoint?.checkpoint, final?.checkpoint])
-    this.#checkConsistency(log, checkpoint?.checkpoint, final?.checkpoint)
-    checkLines(publisher, checkpoint?.note, 0)
-    return { publisher, statements, final }
+    const latest = openCheckpoint(consortium, publisher, log.checkpoint)
+    const final = openCheckpoint(consortium, publisher, log.final)
+    this.#readStatements(consortium, log, [latest?.checkpoint, final?.checkpoint])
+    this.#checkConsistency(log, latest?.checkpoint, final?.checkpoint)
+    checkLines(publisher, latest?.note, 0)
+    return { publisher, statements, latest, final }
   }
 
-  #judgeLog(roster: Roster, { publisher, statements, final }: ReadLog): VerifiedLog {
+  #judgeLog(roster: Roster, histories: Histories, log: ReadLog): VerifiedLog {
+    const { publisher, statements, latest, final } = log
+    const history = histories(publisher)
+    for (const one of [latest, final]) checkSigned(roster.consortium, publisher, history, one)
     const member = findMember(roster, publisher)
     const institution = member?.institution ?? publisher
     const cosigners = final === undefined ? [] : this.#cosigners(roster, publisher, final.note)
     checkLines(publisher, final?.note, cosigners.length)
     const isRevoked = member?.revoked !== undefined
-    if (!this.#hasQuorum(roster, publisher, final?.note, cosigners.length) && !isRevoked) {
+    if (!this.#hasQuorum(roster, publisher, history, final?.note, cosigners.length) && !isRevoked) {
       throw new VerificationError('not-final', `the log of ${institution} is not cosigned by the quorum`)
     }
     const times = cosigners.map(({ at }) => at)
@@ -183,27 +209,6 @@ class BundleReader {
       cosigners: cosigners.map(({ peerId }) => findMember(roster, peerId)?.institution ?? peerId),
       cosignedAt: times.length === 0 ? [0, 0] : [Math.min(...times), Math.max(...times)],
     }
-  }
-
-  /** @throws VerificationError if the note is not a checkpoint of the log, signed by its publisher. */
-  #openCheckpoint(
-    consortium: Digest,
-    publisher: PeerIdString,
-    text: string | undefined,
-  ): OpenedCheckpoint | undefined {
-    if (text === undefined) return undefined
-    const note = decodeNote(utf8(text))
-    const checkpoint = decodeCheckpoint(note.text)
-    if (checkpoint.origin !== originOf(consortium, publisher)) {
-      throw new VerificationError(
-        'wrong-signer',
-        `bundle: a checkpoint of ${checkpoint.origin} in another log`,
-      )
-    }
-    if (!isSignedBy(note, logKeyOf(consortium, publisher))) {
-      throw new VerificationError('unsigned', `bundle: ${publisher} has not signed its checkpoint`)
-    }
-    return { checkpoint, note }
   }
 
   /** Read the statements of a log; their chain, their proofs and the roots of the checkpoints must fit. */
@@ -223,7 +228,8 @@ class BundleReader {
       }
       if (digests.length === statements) break
       const { envelope, proof } = this.#expect('statement')
-      const payload = openLogged(utf8(envelope), { consortium, publisher, digests }, this.#kinds)
+      const { payload, use } = openLogged(utf8(envelope), { consortium, publisher, digests }, this.#kinds)
+      this.#signers.add(publisher, use)
       this.#addGovernance(utf8(envelope))
       digests.push(digestOf(payload))
       const index = tree.size
@@ -290,6 +296,7 @@ class BundleReader {
   #hasQuorum(
     roster: Roster,
     publisher: PeerIdString,
+    history: KeyHistory,
     note: SignedNote | undefined,
     cosigners: number,
   ): boolean {
@@ -300,18 +307,21 @@ class BundleReader {
       return cosigners >= cosignaturesNeeded(members)
     }
     const isKnownLog =
-      policy.logs.length === 0 || policy.logs.some((key) => isKeyOfLog(roster, publisher, key))
+      policy.logs.length === 0 ||
+      policy.logs.some((key) => isKeyOfLog(roster, publisher, history.keys(), key))
     return (
       isKnownLog && isQuorate(policy.quorum, (key) => cosignersOf(note, [{ peerId: '', key }]).length > 0)
     )
   }
 
   /** Heads name the latest statement of a log at their time, so they show that the end of a log is missing. */
-  #checkHeads(roster: Roster): void {
+  #checkHeads(roster: Roster, histories: Histories): void {
     const order = new RosterOrder(roster, 'head')
     for (const { envelope } of this.#take('head')) {
-      const { consortium, publisher, seq, last } = openHead(utf8(envelope)).head
+      const { head, signer } = openHead(utf8(envelope), () => undefined)
+      const { consortium, publisher, seq, last, issuedAt } = head
       order.next(publisher, consortium)
+      histories(publisher).checkSigner({ seq: seq + 1, signer, issuedAt, scope: 'any' })
       if (seq === 0 || this.#logs.get(publisher)?.[seq - 1] === last) continue
       throw new VerificationError(
         'bad-proof',
@@ -335,4 +345,33 @@ class BundleReader {
     while (this.#records[this.#at]?.type === type) taken.push(this.#expect(type))
     return taken
   }
+}
+
+/** @throws VerificationError if the note is not a checkpoint of the log. */
+function openCheckpoint(
+  consortium: Digest,
+  publisher: PeerIdString,
+  text: string | undefined,
+): OpenedCheckpoint | undefined {
+  if (text === undefined) return undefined
+  const note = decodeNote(utf8(text))
+  const checkpoint = decodeCheckpoint(note.text)
+  if (checkpoint.origin === originOf(consortium, publisher)) return { checkpoint, note }
+  throw new VerificationError('wrong-signer', `bundle: a checkpoint of ${checkpoint.origin} in another log`)
+}
+
+/** @throws VerificationError `unsigned`, `bad-signature` unless a key that ruled the seat at this place has signed. */
+function checkSigned(
+  consortium: Digest,
+  publisher: PeerIdString,
+  history: KeyHistory,
+  opened: OpenedCheckpoint | undefined,
+): void {
+  if (opened === undefined) return
+  const { checkpoint, note } = opened
+  if (logLineOf(note, { consortium, publisher, history, size: checkpoint.size }) !== undefined) return
+  throw new VerificationError(
+    'unsigned',
+    `bundle: no key that ruled the seat ${publisher} has signed its checkpoint of ${checkpoint.size} statements`,
+  )
 }

@@ -4,10 +4,11 @@
  * used for nothing else, because an Ed25519 cosignature does not name its cosigner. Does not know networks and disks.
  */
 import { hkdfSync } from 'node:crypto'
+import type { KeyHistory } from '../consortium/key-history.ts'
 import { seal } from '../identity/envelope.ts'
 import { createIdentity, type Identity, type PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
-import { openStatement, readPeerId } from '../identity/statement.ts'
+import { openStatement, readPeerId, type SignerCheck } from '../identity/statement.ts'
 import { type Digest, digestBytes } from '../lib/bytes.ts'
 import { decodeCanonical, encodeCanonical } from '../lib/canonical-json.ts'
 import { FormatError } from '../lib/errors.ts'
@@ -23,6 +24,11 @@ export interface WitnessKey {
   readonly issuedAt: number
 }
 
+/** A statement about a witness key, and the key that has signed it. */
+export interface OpenedWitnessKey extends WitnessKey {
+  readonly signer: PeerIdString
+}
+
 const MAX_KEY_LENGTH = 256
 const SEED_BYTES = 32
 const CONTEXT = 'flexmesh/v1/witness-key'
@@ -35,16 +41,20 @@ export function deriveWitness({ secretKey }: Identity, consortium: Digest): Iden
   )
 }
 
-/** The statement of a member about its own witness key. */
-export function sealWitnessKey(identity: Identity, consortium: Digest, issuedAt: number): Uint8Array {
+/**
+ * The statement of a member about its own witness key.
+ * @param publisher the seat; default: the key of a seat that has no other one
+ */
+export function sealWitnessKey(
+  identity: Identity,
+  consortium: Digest,
+  issuedAt: number,
+  publisher: PeerIdString = identity.peerId,
+): Uint8Array {
   const { publicKey } = deriveWitness(identity, consortium)
-  const name = cosignerName(consortium, identity.peerId)
-  const payload = encodeWitnessKey({
-    consortium,
-    publisher: identity.peerId,
-    key: { name, type: COSIGNATURE, publicKey },
-    issuedAt,
-  })
+  const name = cosignerName(consortium, publisher)
+  const key = { name, type: COSIGNATURE, publicKey }
+  const payload = encodeWitnessKey({ consortium, publisher, key, issuedAt })
   return seal(MEDIA_TYPES.witnessKey, payload, [identity])
 }
 
@@ -71,9 +81,24 @@ export function decodeWitnessKey(bytes: Uint8Array): WitnessKey {
 }
 
 /**
- * Open an envelope that the member itself has signed.
+ * Open an envelope that has one signature. Whether its key may sign for the member depends on the keys that rule the
+ * member's seat: see `maySignWitnessKey`.
  * @throws FormatError, VerificationError.
  */
-export function openWitnessKey(envelope: Uint8Array): WitnessKey {
-  return openStatement(envelope, MEDIA_TYPES.witnessKey, decodeWitnessKey).value
+export function openWitnessKey(envelope: Uint8Array): OpenedWitnessKey {
+  const { value, signer } = openStatement(envelope, MEDIA_TYPES.witnessKey, decodeWitnessKey, anySigner)
+  return { ...value, signer }
+}
+
+const anySigner: SignerCheck = () => undefined
+
+/**
+ * Whether a statement about a witness key counts: its signer rules the seat now, with the scope for it. A key that was
+ * replaced may be in the hands of a thief, who can state any time.
+ */
+export function maySignWitnessKey(
+  history: KeyHistory,
+  { signer, issuedAt }: Pick<OpenedWitnessKey, 'signer' | 'issuedAt'>,
+): boolean {
+  return history.allowsNow({ signer, issuedAt, scope: 'witness' })
 }

@@ -77,11 +77,11 @@ export interface KnownLog {
 
 /**
  * Decide whether to cosign. Checks in the order of tlog-witness. Never throws.
- * @param find the log of an origin; undefined if this witness does not know it
+ * @param find the log that a checkpoint names; undefined if this witness does not know it
  */
 export async function decideCheckpoint(
   body: Uint8Array,
-  find: (origin: string) => Promise<KnownLog | undefined>,
+  find: (checkpoint: Checkpoint) => Promise<KnownLog | undefined>,
 ): Promise<WitnessDecision> {
   let request: AddCheckpoint
   let checkpoint: Checkpoint
@@ -92,7 +92,7 @@ export async function decideCheckpoint(
     if (!(error instanceof FlexMeshError)) throw error
     return { status: STATUS.malformed, reason: error.message }
   }
-  const log = await find(checkpoint.origin)
+  const log = await find(checkpoint)
   if (log === undefined) return { status: STATUS.unknownLog, reason: `no log ${checkpoint.origin}` }
   if (!isTrusted(request.note, log.keys)) {
     return { status: STATUS.forbidden, reason: 'no valid signature of the log' }

@@ -9,10 +9,10 @@ import { Serial } from '../lib/serial.ts'
 import type { Catalogue } from '../store/catalogue.ts'
 import { type Checkpoint, cosignerName, originOf } from './checkpoint.ts'
 import { cosign } from './cosignature.ts'
-import { logKeyOf } from './log-key.ts'
+import { logKeysOf } from './log-key.ts'
 import type { LogTrees } from './log-trees.ts'
 import { EMPTY_ROOT } from './merkle.ts'
-import { encodeSignatureLine } from './note.ts'
+import { encodeSignatureLine, type VerifierKey } from './note.ts'
 import {
   decideCheckpoint,
   STATUS,
@@ -24,12 +24,13 @@ import {
 export interface WitnessInit {
   /** The witness key of this node. */
   readonly witness: Identity
-  /** Who this node is. */
-  readonly self: PeerIdString
   readonly catalogue: Catalogue
   readonly membership: Membership
   readonly trees: LogTrees
-  /** Whether this node may sign: not in a home that was restored and has not caught up. */
+  /**
+   * Whether this node may cosign: not in a home that was restored and has not caught up, nor with a witness key that its
+   * seat has not stated.
+   */
   readonly maySign: () => boolean
   /** Unix seconds. */
   readonly now: () => number
@@ -59,35 +60,46 @@ export class Witness {
   }
 
   async #answer(body: Uint8Array): Promise<WitnessAnswer> {
-    const { self, witness, membership, maySign, now } = this.#init
+    const { witness, membership, maySign, now } = this.#init
     let publisher: PeerIdString | undefined
-    const decision = await decideCheckpoint(body, async (origin) => {
+    const decision = await decideCheckpoint(body, async ({ origin, size }) => {
       publisher = this.#publisherOf(origin)
-      return publisher === undefined
-        ? undefined
-        : { keys: [logKeyOf(membership.consortium, publisher)], last: await this.last(publisher) }
+      if (publisher === undefined) return undefined
+      return { keys: this.#keysOf(publisher, size), last: await this.last(publisher) }
     })
     if (decision.status !== STATUS.cosigned || publisher === undefined) return refusal(decision)
     const { checkpoint, note } = decision
     if (!(await this.#fitsOwnCopy(publisher, checkpoint))) {
       return { status: STATUS.inconsistent, body: 'not the log of which this node holds the statements\n' }
     }
-    if (!maySign())
-      return { status: STATUS.forbidden, body: 'this home was restored and has not caught up\n' }
+    if (!maySign()) return { status: STATUS.forbidden, body: 'this node may not cosign now\n' }
     await this.#record(publisher, checkpoint)
-    const line = cosign(cosignerName(membership.consortium, self), witness, note.text, now())
+    const line = cosign(cosignerName(membership.consortium, membership.seat), witness, note.text, now())
     return { status: STATUS.cosigned, body: encodeSignatureLine(line) }
   }
 
   /** The member whose log has this origin. A node does not witness its own log. */
   #publisherOf(origin: string): PeerIdString | undefined {
-    const { membership, self } = this.#init
+    const { membership } = this.#init
+    const { seat } = membership
     return membership
       .roster()
       .members.find(
         ({ peerId, revoked }) =>
-          revoked === undefined && peerId !== self && originOf(membership.consortium, peerId) === origin,
+          revoked === undefined && peerId !== seat && originOf(membership.consortium, peerId) === origin,
       )?.peerId
+  }
+
+  /**
+   * The keys that may sign a checkpoint of a log, as far as this node holds the log. A node key that has ended signs
+   * nothing new, nor does an older key of a seat that the members have restored.
+   */
+  #keysOf(publisher: PeerIdString, size: number): VerifierKey[] {
+    const { membership, now } = this.#init
+    const { consortium, keys } = membership
+    const history = keys.historyOf(publisher)
+    if (history.unstated() !== undefined) return []
+    return logKeysOf({ consortium, publisher, history, size }, now())
   }
 
   /** Members hold the logs of each other, so a witness also compares with the statements that it has. */

@@ -1,12 +1,19 @@
 /** Institution keys and node keys between real nodes: naming a node key, rotating, a stolen home and a lost one. */
+import { spawnSync } from 'node:child_process'
 import { cp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { initHome } from '../../src/node/found.ts'
 import { joinConsortium } from '../../src/node/join.ts'
 import { changeKeys, type KeyPlan, type KeyReport } from '../../src/node/key-change.ts'
 import { FlexMeshNode } from '../../src/node/node.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
+import { encodeCheckpoint, originOf } from '../../src/transparency/checkpoint.ts'
+import { EMPTY_ROOT } from '../../src/transparency/merkle.ts'
+import { encodeNote, signText } from '../../src/transparency/note.ts'
+import { sealWitnessKey } from '../../src/transparency/witness-key.ts'
+import { flexmesh } from '../support/command-line.ts'
 import { cleanUp, folder } from '../support/folders.ts'
 import {
   inUse,
@@ -20,6 +27,10 @@ import {
   train,
 } from '../support/network.ts'
 import { tinyModel } from '../support/tiny-model.ts'
+
+/** The verifier in Python runs where there is a Python. */
+const PYTHONS = ['python3'].filter((python) => spawnSync(python, ['--version']).status === 0)
+const SCRIPT = fileURLToPath(new URL('../../scripts/verify-bundle.py', import.meta.url))
 
 let net: TestNetwork
 let hospital: FlexMeshNode
@@ -117,6 +128,51 @@ describe('a seat with an institution key outside of the home', () => {
     expect((await outcomes(late)).sort()).toEqual(['accepted', 'not-a-member'])
     expect(inUse(late)).toEqual(inUse(hospital))
     for (const node of net.nodes) expect(keysAt(node)).toEqual(keysAt(archive))
+  })
+
+  it('takes part in co-signing, also after its keys were replaced, and outsiders accept its log', async () => {
+    await changed({ kind: 'delegate' })
+    await changed({ kind: 'rotate' })
+    const replaced = archive.identity
+    await changed({ kind: 'delegate' })
+    await net.connected()
+    await train(archive, 'law', 'archive')
+    await publish(archive, 'law')
+    await net.watch.until('cosignatures of all others on every whole log', async () => {
+      for (const of of net.nodes) {
+        const publisher = of.membership.seat
+        const tip = await of.catalogue.tip(publisher)
+        for (const node of net.nodes) {
+          const final = node.logs.notes.cosigned(publisher, 'final')
+          if (final?.checkpoint.size !== (tip?.seq ?? 0) || final.cosigners.length < 2) return false
+        }
+      }
+      return true
+    })
+    const size = hospital.logs.finalSize(seat) + 1
+    const text = encodeCheckpoint({ origin: originOf(hospital.consortium, seat), size, root: EMPTY_ROOT })
+    const note = encodeNote({
+      text,
+      signatures: [signText(originOf(hospital.consortium, seat), replaced, text)],
+    })
+    await hospital.logs.onNews({ publisher: seat, note })
+    expect(hospital.logs.notes.get(seat, 'latest')?.text).not.toBe(text)
+    const stolen = sealWitnessKey(replaced, hospital.consortium, now() + 100, seat)
+    await hospital.logs.onNews({ publisher: seat, witnessKey: stolen })
+    expect(hospital.logs.notes.witnessKeyEnvelope(seat)).not.toEqual(stolen)
+    for (const [i, exporter] of [hospital, archive].entries()) {
+      const bundle = join(await folder(), `${i}.audit`)
+      const { incomplete } = await run<{ incomplete?: string }>(exporter, 'audit export', { file: bundle })
+      expect(incomplete).toBeUndefined()
+      expect((await flexmesh('audit', 'verify', bundle)).stdout).toMatch(
+        /Archive +\d+ statements +\d+ final +cosigned by Hospital, University/,
+      )
+      for (const python of PYTHONS) {
+        const checked = spawnSync(python, [SCRIPT, bundle], { encoding: 'utf8' })
+        expect(checked.stderr).toBe('')
+        expect(checked.stdout).toContain('cosigned by Hospital, University')
+      }
+    }
   })
 
   it('takes over from a home that was lost, without a vote', async () => {

@@ -3,8 +3,10 @@
  * it: with an edit, cut, or with another history. Knows nothing about nodes and networks.
  */
 
-import { readEnvelope } from '../../src/identity/envelope.ts'
-import { createIdentity, type Identity } from '../../src/identity/keys.ts'
+import { keyDigest, NODE_SCOPES } from '../../src/consortium/key-history.ts'
+import { readEnvelope, seal } from '../../src/identity/envelope.ts'
+import type { Identity, PeerIdString } from '../../src/identity/keys.ts'
+import { isMediaType } from '../../src/identity/media-types.ts'
 import { fromUtf8, utf8 } from '../../src/lib/bytes.ts'
 import {
   type BundleRecord,
@@ -18,13 +20,16 @@ import { consistencyProof, inclusionProof, leafHash, rootOf } from '../../src/tr
 import { decodeNote, encodeNote, type NoteSignature, signText } from '../../src/transparency/note.ts'
 import { appendLeaves, tiledTree } from '../../src/transparency/tiles.ts'
 import { deriveWitness, sealWitnessKey } from '../../src/transparency/witness-key.ts'
-import { consortium, NOW, type TestConsortium } from './consortium.ts'
+import { consortium, identityOf, NOW, type TestConsortium } from './consortium.ts'
 
 type Records = readonly [RecordOf<'bundle'>, ...BundleRecord[]]
 
 export interface Audited {
   readonly group: TestConsortium
+  /** The first keys of the seats. */
   readonly members: readonly Identity[]
+  /** The key that signs for each seat in the end. */
+  readonly nodes: readonly Identity[]
   readonly records: Records
   readonly bytes: Uint8Array
 }
@@ -32,21 +37,50 @@ export interface Audited {
 /** Statements of each member, and how many of them all others have cosigned. */
 const SIZES = [
   [5, 4],
-  [2, 2],
+  [5, 3],
   [0, 0],
 ] as const
 
-export async function auditedConsortium(): Promise<Audited> {
-  const members = [31, 32, 33].map((number) => createIdentity(new Uint8Array(32).fill(number)))
+/** The keys of the archive, whose institution key does not lie in its home. */
+export const ARCHIVE = {
+  institution: identityOf(32),
+  /** The key to which the institution rotates, and the one after it. */
+  rotated: identityOf(35),
+  next: identityOf(36),
+  /** The node key that is replaced after statement 3, and its successor. */
+  replaced: identityOf(34),
+  node: identityOf(37),
+} as const
+
+/** The statements of a log, and the key that signs what follows each number of them, from 0 on. */
+interface WrittenLog {
+  readonly envelopes: Uint8Array[]
+  readonly signers: Identity[]
+}
+
+/** What can be wrong with the third statement of the archive, in which it rotates, and the code of the refusal. */
+export const KEYS_FAULTS = [
+  ['uncommitted-key', 'wrong-signer'],
+  ['same-commitment', 'not-committed'],
+  ['no-commitment', 'not-committed'],
+  ['unsigned-node', 'unsigned'],
+  ['other-signature', 'wrong-signer'],
+  ['old-key-as-node', 'replayed'],
+] as const
+type KeysFault = (typeof KEYS_FAULTS)[number][0]
+
+export async function auditedConsortium(fault?: KeysFault): Promise<Audited> {
+  const members = [31, 32, 33].map(identityOf)
   const [founder, archive, court] = members as [Identity, Identity, Identity]
+  const nodes = [founder, ARCHIVE.node, court]
   const group = consortium([founder])
   const rosters = [group.admit('Archive', archive), group.admit('Court', court)]
-  const logs: Uint8Array[][] = []
+  const logs: WrittenLog[] = []
   const heads: Uint8Array[] = []
   for (const [i, [count]] of SIZES.entries()) {
     const publisher = group.publisher(members[i] as Identity)
-    logs.push(statements(publisher, count))
-    heads.push(publisher.head())
+    logs.push(writtenLog(publisher, count, fault))
+    heads.push(resigned(publisher.head(), nodes[i] as Identity))
   }
   const records: [RecordOf<'bundle'>, ...BundleRecord[]] = [
     { type: 'bundle', version: 1, consortium: group.id, exporter: court.peerId, exportedAt: NOW + 100 },
@@ -55,17 +89,70 @@ export async function auditedConsortium(): Promise<Audited> {
     ),
     ...rosters.map((envelope) => ({ type: 'roster', envelope: fromUtf8(envelope) }) as const),
     ...members
-      .map((member) => sealWitnessKey(member, group.id, NOW))
+      .map(({ peerId }, i) => sealWitnessKey(nodes[i] as Identity, group.id, NOW, peerId))
       .map((envelope) => ({ type: 'witness-key', envelope: fromUtf8(envelope) }) as const),
   ]
   for (const [i, log] of logs.entries()) {
     const owner = members[i] as Identity
-    const cosigners = members.filter((member) => member !== owner)
+    const cosigners = members.flatMap(({ peerId }, at) =>
+      at === i ? [] : [{ seat: peerId, identity: nodes[at] as Identity }],
+    )
     records.push(...(await logRecords(group, owner, log, SIZES[i]?.[1] ?? 0, cosigners)))
   }
   records.push(...heads.map((envelope) => ({ type: 'head', envelope: fromUtf8(envelope) }) as const))
   records.push({ type: 'verdict', verdict: JSON.stringify({ id: group.id, outcome: 'accepted', at: NOW }) })
-  return { group, members, records, bytes: encodeBundle(records, court) }
+  return { group, members, nodes, records, bytes: encodeBundle(records, court) }
+}
+
+/** An envelope with the signatures of other keys. */
+export function resigned(envelope: Uint8Array, ...signers: readonly Identity[]): Uint8Array {
+  const { payloadType, payload } = readEnvelope(envelope)
+  if (!isMediaType(payloadType)) throw new Error(`no statement: ${payloadType}`)
+  return seal(payloadType, payload, signers)
+}
+
+/** The first statements of a member. The archive states node keys, rotates and replaces its node key. */
+function writtenLog(
+  publisher: ReturnType<TestConsortium['publisher']>,
+  count: number,
+  fault?: KeysFault,
+): WrittenLog {
+  const { identity } = publisher
+  if (identity.peerId !== ARCHIVE.institution.peerId) {
+    const envelopes = statements(publisher, count)
+    return { envelopes, signers: [identity, ...envelopes.map(() => identity)] }
+  }
+  const { institution, rotated, next, replaced, node } = ARCHIVE
+  const keys = (
+    key: Identity,
+    following: Identity | undefined,
+    named: Identity,
+    signers = [key, named],
+  ): Uint8Array => {
+    const delegated = { key: named.peerId, scopes: NODE_SCOPES, expiresAt: NOW + 1000 }
+    const committed = following === undefined ? {} : { next: keyDigest(following.peerId) }
+    const { envelope } = publisher.chained('keys', { key: key.peerId, ...committed, node: delegated })
+    return resigned(envelope, ...signers)
+  }
+  const rotations: Readonly<Record<KeysFault, () => Uint8Array>> = {
+    'uncommitted-key': () => keys(identityOf(99), next, replaced),
+    'same-commitment': () => keys(rotated, rotated, replaced),
+    'no-commitment': () => keys(rotated, undefined, replaced),
+    'unsigned-node': () => keys(rotated, next, replaced, [rotated]),
+    'other-signature': () => keys(rotated, next, replaced, [rotated, replaced, institution]),
+    'old-key-as-node': () => keys(rotated, next, institution),
+  }
+  const rotation = fault === undefined ? () => keys(rotated, next, replaced) : rotations[fault]
+  const manifest = (signer: Identity): Uint8Array => resigned(publisher.manifest().envelope, signer)
+  const steps = [
+    () => keys(institution, rotated, replaced),
+    () => manifest(replaced),
+    rotation,
+    () => keys(rotated, next, node),
+    () => manifest(node),
+  ]
+  const envelopes = steps.slice(0, count).map((step) => step())
+  return { envelopes, signers: [institution, replaced, replaced, replaced, node, node].slice(0, count + 1) }
 }
 
 /** Manifests, every third one withdrawn at once. */
@@ -85,9 +172,9 @@ function statements(publisher: ReturnType<TestConsortium['publisher']>, count: n
 async function logRecords(
   { id }: TestConsortium,
   owner: Identity,
-  envelopes: readonly Uint8Array[],
+  { envelopes, signers }: WrittenLog,
   finalSize: number,
-  cosigners: readonly Identity[],
+  cosigners: readonly { readonly seat: PeerIdString; readonly identity: Identity }[],
 ): Promise<BundleRecord[]> {
   const leaves = envelopes.map((envelope) => leafHash(readEnvelope(envelope).payload))
   const tiles = await appendLeaves(async () => new Uint8Array(), 0, leaves)
@@ -99,10 +186,13 @@ async function logRecords(
   const origin = originOf(id, owner.peerId)
   const note = async (at: number, more: (text: string) => NoteSignature[]): Promise<string> => {
     const text = encodeCheckpoint({ origin, size: at, root: await rootOf(tree, at) })
-    return fromUtf8(encodeNote({ text, signatures: [signText(origin, owner, text), ...more(text)] }))
+    const own = signText(origin, signers[at] ?? owner, text)
+    return fromUtf8(encodeNote({ text, signatures: [own, ...more(text)] }))
   }
   const cosigned = (text: string): NoteSignature[] =>
-    cosigners.map((one) => cosign(cosignerName(id, one.peerId), deriveWitness(one, id), text, NOW + 50))
+    cosigners.map(({ seat, identity }) =>
+      cosign(cosignerName(id, seat), deriveWitness(identity, id), text, NOW + 50),
+    )
   const log: RecordOf<'log'> = {
     type: 'log',
     publisher: owner.peerId,
@@ -225,26 +315,29 @@ export async function forked(audited: Audited, pick: Pick): Promise<Uint8Array> 
   const start = records.findIndex((record) => record.type === 'log' && record.publisher === liar.peerId)
   const kept = pick(finalSize)
   const publisher = group.publisher(liar)
-  const envelopes = statements(publisher, kept)
-  while (envelopes.length < size) {
-    envelopes.push(publisher.manifest({ license: `other-${pick(2 ** 30)}` }).envelope)
+  const log = writtenLog(publisher, kept)
+  const signer = log.signers[kept] ?? liar
+  while (log.envelopes.length < size) {
+    const { envelope } = publisher.manifest({ license: `other-${pick(2 ** 30)}` })
+    log.envelopes.push(resigned(envelope, signer))
+    log.signers.push(signer)
   }
   const made = await logRecords(
     group,
     liar,
-    envelopes,
+    log,
     pick(2) === 0 ? size : finalSize,
-    pick(2) === 0 ? [] : [liar],
+    pick(2) === 0 ? [] : [{ seat: liar.peerId, identity: signer }],
   )
-  const [log, ...rest] = made as [RecordOf<'log'>, ...BundleRecord[]]
+  const [first, ...rest] = made as [RecordOf<'log'>, ...BundleRecord[]]
   const honest = (records[start] as RecordOf<'log'>).final ?? ''
   const pasted = decodeNote(utf8(honest)).signatures.slice(1)
-  const own = decodeNote(utf8(log.final ?? ''))
+  const own = decodeNote(utf8(first.final ?? ''))
   const final = fromUtf8(
     encodeNote({ text: own.text, signatures: [...own.signatures.slice(0, 1), ...pasted] }),
   )
   const changed = [...records]
-  changed.splice(start, 1 + size, pick(2) === 0 ? log : { ...log, final }, ...rest)
+  changed.splice(start, 1 + size, pick(2) === 0 ? first : { ...first, final }, ...rest)
   // The true head of the member would prove the fork.
   return resealed(
     audited,
@@ -252,6 +345,11 @@ export async function forked(audited: Audited, pick: Pick): Promise<Uint8Array> 
   )
 }
 
-function resealed({ members }: Audited, records: readonly BundleRecord[]): Uint8Array {
-  return encodeBundle(records as Records, members[2] as Identity)
+/** @param exporter default: the key of the court, which is the exporter */
+export function resealed(
+  { members }: Audited,
+  records: readonly BundleRecord[],
+  exporter = members[2] as Identity,
+): Uint8Array {
+  return encodeBundle(records as Records, exporter)
 }

@@ -183,7 +183,8 @@ async function partsOf(
     freeBytes: node.isDiskFull ? 0 : 2 ** 39,
   }))
   const mark = await HomeMark.open(dir, catalogue)
-  const notes = await CheckpointNotes.open(catalogue, membership, identity, NOW)
+  const notes = await CheckpointNotes.open(catalogue, membership)
+  await notes.stateWitnessKey(identity, NOW)
   const onEvent = (): void => undefined
   const parts: Parts = {
     catalogue,

@@ -47,16 +47,14 @@ async function member(
   const membership = await Membership.open({ ...init, now: () => NOW, onEvent: () => undefined })
   const trees = new LogTrees(catalogue)
   const shared = { catalogue, membership, trees, maySign: () => options.isSetBack !== true, now: () => NOW }
-  const witness = new Witness({
-    ...shared,
-    witness: deriveWitness(identity, group.id),
-    self: identity.peerId,
-  })
+  const witness = new Witness({ ...shared, witness: deriveWitness(identity, group.id) })
+  const notes = await CheckpointNotes.open(catalogue, membership)
+  await notes.stateWitnessKey(identity, NOW)
   const final: string[] = []
   const logs = new CosignedLogs({
     ...shared,
     identity,
-    notes: await CheckpointNotes.open(catalogue, membership, identity, NOW),
+    notes,
     witness,
     onFinal: (publisher, size) => final.push(`${publisher} ${size}`),
     onContradiction: () => undefined,

@@ -51,7 +51,6 @@ async function open(maySign = true): Promise<void> {
   })
   witness = new Witness({
     witness: deriveWitness(self, group.id),
-    self: self.peerId,
     catalogue,
     membership,
     trees,
