@@ -224,11 +224,18 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
   },
   'transparency-log': {
     'A receiver MUST refuse extension lines.': vectors('checkpoint-extension'),
-    'It MUST NOT sign a checkpoint that is not consistent with one that it has signed before, and signs none in a home that was restored and has not caught up.':
+    'A member MUST NOT sign a checkpoint that is not consistent with one that it has signed before, and signs none in a home that was restored and has not caught up.':
       [test('transparency/cosigned-logs.test.ts', 'signs nothing in a home that was set back')],
-    'It MUST have exactly one signature, by its `publisher`.': [
-      test('transparency/cosigned-logs.test.ts', 'takes no witness key from anybody else'),
-    ],
+    'A receiver MUST NOT take the signature of another key: one that was replaced before may be in the hands of a thief.':
+      [
+        test('transparency/cosigned-logs.test.ts', 'is not final by a checkpoint of a key that was replaced'),
+        test('transparency/bundle.test.ts', 'a checkpoint by a node key that was replaced before it'),
+      ],
+    'It MUST have exactly one signature, by a key that rules the seat now: the institution key, or the node key with the scope `witness` if `issuedAt` is not after its end.':
+      [
+        test('transparency/cosigned-logs.test.ts', 'takes no witness key from anybody else'),
+        test('transparency/cosigned-logs.test.ts', 'counts no cosignature of a witness key'),
+      ],
     'A witness MUST write down size and root before it answers 200, and MUST NOT decide about another request in between.':
       [
         test('transparency/witness.test.ts', 'remembers after a restart what it has cosigned'),
@@ -242,12 +249,13 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
           'takes nothing more for final of a log that contradicts itself',
         ),
       ],
-    'A verifier MUST check that the seal covers all lines, that the charter has the expected id and that every roster follows from the one before; that the roster which the statements of all logs derive is the one that `applied` names; that every statement is signed by the publisher of its log and follows the one before; that both checkpoints are signed by the publisher, have the roots of the statements, and are consistent; that every proof verifies; and that a head names a statement which is there.':
+    'A verifier MUST check that the seal covers all lines, that the charter has the expected id and that every roster follows from the one before; that the roster which the statements of all logs derive is the one that `applied` names; that every statement is signed by a key of the seat whose log it is (consortium-charter, Keys: the statements about keys in the log, and the restorations on the roster, say by which one) and follows the one before; that both checkpoints are signed by a key that may sign them, have the roots of the statements, and are consistent; that every proof verifies; that witness keys and the seal are signed by keys that rule their seats in the end; and that a head is signed like a checkpoint of `seq` statements and names a statement which is there.':
       [
+        test('transparency/bundle.test.ts', 'is refused, whatever the key has signed'),
         test('transparency/bundle.test.ts', 'are all found by the verifier in %s'),
         test('transparency/bundle.test.ts', 'is refused by an auditor who expects another consortium'),
       ],
-    "It MUST refuse a bundle in which the log of a member has no final checkpoint by the roster of the bundle, or by the policy of the auditor if there is one, and a checkpoint with a line that is neither the publisher's signature nor a cosignature that counts.":
+    'It MUST refuse a bundle in which the log of a member has no final checkpoint by the roster of the bundle, or by the policy of the auditor if there is one, and a checkpoint with a line that is neither the one signature of its log nor a cosignature that counts.':
       [
         test('transparency/bundle.test.ts', 'attackBundles'),
         test('node/cosigned-logs.test.ts', 'demand the cosignatures of a policy'),

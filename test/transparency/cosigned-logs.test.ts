@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { NODE_SCOPES } from '../../src/consortium/key-history.ts'
 import { Membership } from '../../src/consortium/membership.ts'
 import type { Identity } from '../../src/identity/keys.ts'
 import { fromUtf8, utf8 } from '../../src/lib/bytes.ts'
@@ -18,6 +19,7 @@ interface Member {
   readonly identity: Identity
   readonly dir: string
   readonly catalogue: Catalogue
+  readonly membership: Membership
   readonly logs: CosignedLogs
   readonly witness: Witness
   /** `PEER SIZE` for each log that has become final, in order. */
@@ -59,7 +61,31 @@ async function member(
     onFinal: (publisher, size) => final.push(`${publisher} ${size}`),
     onContradiction: () => undefined,
   })
-  return { identity, dir, catalogue, logs, witness, final }
+  return { identity, dir, catalogue, membership, logs, witness, final }
+}
+
+/** The node key of Alice, and the one that replaces it. */
+const [replaced, node] = [66, 67].map(identityOf) as [Identity, Identity]
+
+/** Alice states two node keys, one after the other; members log both statements. */
+async function nameNodeKeys(at: readonly Member[]): Promise<void> {
+  const publisher = group.publisher(alice)
+  for (const { peerId } of [replaced, node]) {
+    const named = { key: peerId, scopes: NODE_SCOPES, expiresAt: NOW + 1000 }
+    const { value, id, envelope } = publisher.chained('keys', { key: alice.peerId, node: named })
+    for (const { catalogue, membership } of at) {
+      await catalogue.append({ publisher: alice.peerId, seq: value.seq, digest: id, envelope })
+      membership.keys.record(alice.peerId, value, envelope)
+    }
+  }
+}
+
+/** A checkpoint of Alice's log that a key has signed. */
+function checkpointBy(signer: Identity, size: number, root: Uint8Array) {
+  const origin = originOf(group.id, alice.peerId)
+  const text = encodeCheckpoint({ origin, size, root })
+  const note = encodeNote({ text, signatures: [signText(origin, signer, text)] })
+  return { publisher: alice.peerId, note }
 }
 
 /** Log the first statements of a member at some members. */
@@ -125,6 +151,30 @@ describe('a statement', () => {
     expect(members.map(({ final }) => final)).toEqual(members.map(() => [`${alice.peerId} 0`]))
   })
 
+  it('is not final by a checkpoint of a key that was replaced, which contradicts nothing either', async () => {
+    const members = await Promise.all([member(node), member(bob), member(carol)])
+    const [a, b, c] = members
+    await nameNodeKeys([a, b])
+    await spread(members)
+    expect(await askFor(a, b)).toBe(200)
+    const { logs } = b
+    await logs.onNews(checkpointBy(replaced, 2, EMPTY_ROOT))
+    await logs.onNews(checkpointBy(replaced, 3, EMPTY_ROOT))
+    await logs.onNews(checkpointBy(replaced, 1, EMPTY_ROOT))
+    expect(logs.isContradicted(alice.peerId)).toBe(false)
+    await expect(logs.onNews(checkpointBy(carol, 2, EMPTY_ROOT))).rejects.toThrow(/has not signed/)
+    await spread(members)
+    const latest = b.logs.notes.cosigned(alice.peerId, 'latest')
+    expect([latest?.checkpoint.size, latest?.cosigners.length]).toEqual([2, 1])
+    // Carol holds no statement of Alice, and so does not know the node key yet.
+    expect(c.logs.notes.cosigned(alice.peerId, 'latest')).toBeUndefined()
+    expect(await askFor(a, c)).toBe(403)
+    await nameNodeKeys([c])
+    expect(await askFor(a, c)).toBe(200)
+    await spread(members)
+    expect(members.map((one) => one.logs.finalSize(alice.peerId))).toEqual([2, 2, 2])
+  })
+
   it('stays final after a restart', async () => {
     const members = await Promise.all([member(alice), member(bob), member(carol)])
     const [a, b, c] = members
@@ -174,6 +224,21 @@ describe('a member', () => {
     await a.logs.onNews(news(bob, bobs))
     await a.logs.onNews(news(bob, sealWitnessKey(bob, group.id, NOW - 1)))
     expect(a.logs.notes.witnessKeyEnvelope(bob.peerId)).toEqual(bobs)
+  })
+
+  it('counts no cosignature of a witness key that a replaced key has stated', async () => {
+    const members = await Promise.all([member(bob), member(carol), member(replaced)])
+    const [b, c, thief] = members
+    await nameNodeKeys([b, c])
+    const stolen = sealWitnessKey(replaced, group.id, NOW + 100, alice.peerId)
+    await b.logs.onNews({ publisher: alice.peerId, witnessKey: stolen })
+    expect(b.logs.notes.witnessKey(alice.peerId)).toBeUndefined()
+    await nameNodeKeys([thief])
+    await thief.logs.notes.stateWitnessKey(replaced, NOW)
+    expect(thief.logs.notes.isStated(replaced)).toBe(false)
+    const renewed = sealWitnessKey(node, group.id, NOW, alice.peerId)
+    await b.logs.onNews({ publisher: alice.peerId, witnessKey: renewed })
+    expect(b.logs.notes.witnessKeyEnvelope(alice.peerId)).toEqual(renewed)
   })
 
   it('takes no cosignature that does not verify', async () => {
