@@ -39,10 +39,10 @@ def canonical(data):  # Sorted keys, no white space.
 def key_of(peer):
     number = functools.reduce(lambda so_far, letter: so_far * 58 + ALPHABET.index(letter), peer, 0)
     return need(len(peer) == 52 and number >> 256 == 0x2408011220, "no key: " + peer) or number.to_bytes(37, "big")[5:]
-def open_envelope(text, *types):  # A DSSE envelope whose every signature verifies: payload, value, signers, kind.
+def open_envelope(text, only=None):  # A DSSE envelope whose every signature verifies: payload, value, signers, kind.
     envelope = canonical(text.encode())
     kind, payload = envelope["payloadType"], unbase64(envelope["payload"])
-    need(len(envelope) == 3 and (kind in types or not types), "an envelope of type " + kind)
+    need(len(envelope) == 3 and (only is None or kind == TYPE % only), "an envelope of type " + kind)
     message = b"DSSEv1 %d %s %d " % (len(kind), kind.encode(), len(payload)) + payload
     signers = [one["key"] for one in envelope["signatures"]]
     valid = [is_signature(key_of(one["key"]), message, unbase64(one["sig"])) for one in envelope["signatures"]]
@@ -96,7 +96,7 @@ def lines_of(text, signatures, name, kind, key):  # Whether each line of a key v
     lines = [line for signer, line in signatures if (signer, line[:4]) == (name, key_id(name, kind, key))]
     return [is_signature(key, time(line) + text.encode(), line[12 if kind == 4 else 4 :]) for line in lines]
 def next_roster(members, version, threshold, prev, text, consortium):  # Signed lists of an older kind.
-    payload, roster, signers, _ = open_envelope(text, TYPE % "roster")
+    payload, roster, signers, _ = open_envelope(text, "roster")
     need((roster["consortium"], roster["rosterVersion"], roster["prev"]) == (consortium, version + 1, prev), "a roster")
     after = {one["peerId"]: one for one in roster["members"]}
     same = [after.get(peer, {}).get("institution") == one["institution"] for peer, one in members.items()]
@@ -111,9 +111,9 @@ def apply(members, rules, value, vote_of):  # A leave, or a change that enough m
     is_few = len({*founders} - {seat}) < (least := 1 if word == "1" or len(active) < 3 else 2) and group == "founders"
     word, group = ("majority" if is_few else word), (founders if group == "founders" and not is_few else active)
     count = {"all": len(group), "majority": len(group) // 2 + 1}.get(word) or int(word)
-    voters = [peer for peer in group if peer != seat] if "change" in value else [seat]
-    needed = max(min(count, len(voters)), least) if "change" in value else 1
-    need([vote_of(peer) for peer in voters].count("endorse") >= needed, "a change or a leave that too few have signed")
+    voters = [peer for peer in group if peer != seat]
+    needed = max(min(count, len(voters)), least) if "change" in value else 0
+    need(vote_of(value["publisher"]) and sum(vote_of(p) == "endorse" for p in voters) >= needed, "too few votes")
     more = {"admit": dict(change, role="member"), "revoke": {"revoked": True}, "rotate": change}.get(change["kind"])
     if more: members[seat or change["peerId"]] = dict(members.get(seat, {}), **more)
     return change.get("rules", rules)
@@ -121,7 +121,7 @@ def verify(data, expected=None):
     *lines, end, rest = data.split(b"\n")
     end, claims, known, votes, ends, logs, witnesses, result = canonical(end), [], {}, {}, {}, {}, {}, []
     def claimed(text, kind):  # The value of an envelope whose signer is checked once the keys of its seat are known.
-        _, value, *signed = open_envelope(text, TYPE % kind)
+        _, value, *signed = open_envelope(text, kind)
         return claims.append((value["publisher"], value.get("seq", -1), *signed, value["issuedAt"])) or value
     seal = claimed(end["envelope"], "audit-bundle")
     consortium, exporter, records = seal["consortium"], seal["publisher"], [canonical(line) for line in lines]
@@ -131,11 +131,10 @@ def verify(data, expected=None):
     need(found == stated, "the file is cut, or a line is not sealed")
     all_of = lambda kind: iter(lambda: records.pop(0) if records and records[0]["type"] == kind else None, None)
     origin_of = lambda peer: "flexmesh/%s/%s" % (consortium[7:], peer)
-    types = TYPE % "charter", (TYPE % "charter").replace("v1", "v2")
-    payload, charter, signers, _ = open_envelope(next(all_of("charter"))["envelope"], *types)
+    payload, charter, signers, kind = open_envelope(next(all_of("charter"))["envelope"])
     members, state = {one["peerId"]: one for one in charter["founders"]}, (1, charter.get("threshold", 1), consortium)
-    found = digest(payload), sorted(signers), expected or consortium
-    need(found == (consortium, sorted(members), consortium), "the charter of %s, or without its founders" % found[0])
+    found = digest(payload), sorted(signers), expected or consortium, kind
+    need(found == (consortium, sorted(members), consortium, "charter"), "the charter of %s, or not signed" % found[0])
     of_old = dict.fromkeys("admit revoke rotate rules renew withdraw".split(), "%d founders" % state[1])
     for one in all_of("roster"): members, *state = next_roster(members, *state, one["envelope"], consortium)
     applied, rules = [one["statement"] for one in all_of("applied")], charter.get("rules", of_old)
@@ -146,7 +145,7 @@ def verify(data, expected=None):
         need(value["key"].startswith(name + "+" + key_id(name, 4, key[1:]).hex()) and key[:1] == b"\4", "a witness key")
         witnesses[value["publisher"]] = name, 4, key[1:]
     for log in all_of("log"):
-        peer, digests, leaves = log["publisher"], [], []
+        peer, digests, leaves, named = log["publisher"], [], [], []
         latest, final = [n in log and open_checkpoint(log[n], origin_of(peer)) for n in ("checkpoint", "final")]
         need(peer not in logs and (not latest or len(latest[3]) == 1), "a log twice, or a line that counts for nothing")
         for record in [next(all_of("statement")) for _ in range(log["statements"])]:
@@ -157,8 +156,9 @@ def verify(data, expected=None):
             known[digests[-1]] = kind, value, signers
             voted = value["proposal"] if "answer" in value else digests[-1]
             votes.setdefault((voted, peer), []).append((value["seq"], value.get("answer", "endorse")))
-            first = value["validThroughSeq"] + 1 if kind == "keys" and "rosterVersion" in value else len(digests)
-            for seq in range(first, len(digests)): ends.setdefault((peer, seq), value["rosterVersion"])
+            named.append(value["rosterVersion"] if SCOPES.get(kind) == "governance" else 0)
+            first = value["validThroughSeq"] if kind == "keys" and "rosterVersion" in value else len(digests)
+            for n in range(first + 1, len(digests)): ends.setdefault((peer, n), max(value["rosterVersion"], 0, *named[:first]))
             is_in, place = latest and len(leaves) <= latest[1], [len(leaves) - 1, latest and latest[1] - 1]
             is_proved = is_in and climb(*place, *leaves[-1:] * 2, map(unbase64, record["proof"]))[1] == latest[2]
             need(is_proved if is_in else "proof" not in record, "a proof")

@@ -16,6 +16,8 @@ export interface KnownLeave {
   readonly id: Digest
   readonly value: Leave
   readonly knownVersion: number
+  /** See `GivenAnswer`. */
+  readonly endsAt: number
 }
 
 export interface GovernanceInput {
@@ -83,9 +85,10 @@ function openProposals(
   applied: ReadonlyMap<Digest, number>,
 ): Answered[] {
   const needed = new Map<string, number>()
-  return proposals.filter(({ id, value, answers }) => {
+  return proposals.filter(({ id, value, answers, endsAt }) => {
     const { change, rosterVersion, expiresAt } = value
     if (applied.has(id) || rosterVersion > roster.version || expiresAt < roster.issuedAt) return false
+    if (endsAt <= roster.version) return false
     const key = `${change.kind} ${targetOf(change)}`
     const least = needed.get(key) ?? electorateOf(roster, change).needed
     needed.set(key, least)
@@ -119,9 +122,9 @@ function candidatesAt(init: CandidatesInit): Candidate[] {
     const isRemoval = value.change.kind === 'revoke'
     candidates.push({ id, author, seq, supporters: support.supporters, isRemoval, next, answered })
   }
-  for (const { id, value, knownVersion } of leaves) {
+  for (const { id, value, knownVersion, endsAt } of leaves) {
     const version = tier === 'strict' ? knownVersion : value.rosterVersion
-    if (applied.has(id) || version > roster.version) continue
+    if (applied.has(id) || version > roster.version || endsAt <= roster.version) continue
     const next = applyLeave(roster, value)
     const { publisher: author, seq } = value
     const supporters = new Map([[author, seq]])

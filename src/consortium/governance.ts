@@ -14,6 +14,7 @@ import { applyChange } from './apply-change.ts'
 import { isSameChange, type ProposedChange } from './change.ts'
 import { type DerivedRoster, deriveRoster, type GovernanceInput, type KnownLeave } from './derive-roster.ts'
 import { decodeEndorsement } from './endorsement.ts'
+import type { KeyChange } from './key-history.ts'
 import { decodeLeave } from './leave.ts'
 import { decodeProposal, type Proposal } from './proposal.ts'
 import type { Roster } from './roster.ts'
@@ -85,6 +86,7 @@ export class Governance {
   /** Statements by id. */
   readonly #held = new Map<Digest, Held>()
   readonly #counts = new Map<PeerIdString, number>()
+  readonly #keys = new Map<PeerIdString, readonly KeyChange[]>()
   #input: GovernanceInput | undefined
 
   has(id: Digest): boolean {
@@ -101,6 +103,12 @@ export class Governance {
     this.#held.set(statement.id, { statement, envelope })
     const { publisher } = statement.value
     this.#counts.set(publisher, (this.#counts.get(publisher) ?? 0) + 1)
+    this.#input = undefined
+  }
+
+  /** A seat has stated its keys, which may end statements about the consortium. */
+  addKeys(publisher: PeerIdString, change: KeyChange): void {
+    this.#keys.set(publisher, [...(this.#keys.get(publisher) ?? []), change])
     this.#input = undefined
   }
 
@@ -142,6 +150,12 @@ export class Governance {
       const appliedAs = applied.get(id)
       if (appliedAs !== undefined) return { ...counted, state: 'applied', appliedAs }
       if (value.expiresAt < now) return { ...counted, state: 'expired' }
+      if (answered.endsAt <= roster.version)
+        return {
+          ...counted,
+          state: 'impossible',
+          reason: 'the key that has signed it was replaced before it',
+        }
       const next = applyChange(roster, value.change, now)
       return typeof next === 'string'
         ? { ...counted, state: 'impossible', reason: next }
@@ -158,17 +172,24 @@ export class Governance {
   }
 
   #statements(): GovernanceInput {
-    this.#input ??= collect([...this.#held.values()].map(({ statement }) => statement))
+    this.#input ??= collect(
+      [...this.#held.values()].map(({ statement }) => statement),
+      this.#keys,
+    )
     return this.#input
   }
 }
 
 /** Proposals with their answers, and leaves, whatever the order of the statements. */
-function collect(statements: readonly GovernanceStatement[]): GovernanceInput {
+function collect(
+  statements: readonly GovernanceStatement[],
+  keys: ReadonlyMap<PeerIdString, readonly KeyChange[]>,
+): GovernanceInput {
+  const endOf = endings(statements, keys)
   const inOrder = [...statements].sort((a, b) => a.value.seq - b.value.seq || (a.id < b.id ? -1 : 1))
   /** Highest version that each member has named so far. */
   const known = new Map<PeerIdString, number>()
-  const proposals = new Map<Digest, { id: Digest; value: Proposal }>()
+  const proposals = new Map<Digest, Omit<Answered, 'answers'>>()
   const answers = new Map<Digest, Map<PeerIdString, GivenAnswer[]>>()
   const leaves: KnownLeave[] = []
   for (const { kind, id, value } of inOrder) {
@@ -176,16 +197,17 @@ function collect(statements: readonly GovernanceStatement[]): GovernanceInput {
     const knownVersion = Math.max(known.get(publisher) ?? 0, rosterVersion)
     known.set(publisher, knownVersion)
     if (kind === 'leave') {
-      leaves.push({ id, value, knownVersion })
+      leaves.push({ id, value, knownVersion, endsAt: endOf(publisher, seq) })
       continue
     }
-    if (kind === 'proposal') proposals.set(id, { id, value })
+    const endsAt = endOf(publisher, seq)
+    if (kind === 'proposal') proposals.set(id, { id, value, endsAt })
     const proposal = kind === 'proposal' ? id : value.proposal
     const answer = kind === 'proposal' ? 'endorse' : value.answer
     const given = answers.get(proposal) ?? new Map<PeerIdString, GivenAnswer[]>()
     answers.set(proposal, given)
     const own = given.get(publisher) ?? []
-    own.push({ answer, seq, rosterVersion, knownVersion, issuedAt })
+    own.push({ answer, seq, rosterVersion, knownVersion, issuedAt, endsAt })
     given.set(publisher, own)
   }
   const answered: Answered[] = [...proposals.values()].map((one) => ({
@@ -193,4 +215,31 @@ function collect(statements: readonly GovernanceStatement[]): GovernanceInput {
     answers: answers.get(one.id) ?? new Map(),
   }))
   return { proposals: answered, leaves }
+}
+
+/**
+ * From which version of the roster on a statement of a seat does not count: the one that a later statement about keys
+ * names, or a later one that the seat has named in what stays valid, so that no seat takes back what it knows to be applied.
+ */
+function endings(
+  statements: readonly GovernanceStatement[],
+  keys: ReadonlyMap<PeerIdString, readonly KeyChange[]>,
+): (publisher: PeerIdString, seq: number) => number {
+  const ended = [...keys].flatMap(([publisher, changes]) =>
+    changes.flatMap(({ seq, validThroughSeq, rosterVersion }) => {
+      if (validThroughSeq === undefined || rosterVersion === undefined) return []
+      const named = statements.flatMap(({ value }) =>
+        value.publisher === publisher && value.seq <= validThroughSeq ? [value.rosterVersion] : [],
+      )
+      return [{ publisher, after: validThroughSeq, before: seq, version: Math.max(rosterVersion, ...named) }]
+    }),
+  )
+  return (publisher, seq) =>
+    ended.reduce(
+      (version, one) =>
+        one.publisher === publisher && one.after < seq && seq < one.before
+          ? Math.min(version, one.version)
+          : version,
+      Number.POSITIVE_INFINITY,
+    )
 }

@@ -46,6 +46,11 @@ export interface KeyChange extends KeyState {
   readonly seq: number
   /** Statements of the seat between this number and `seq` do not count; undefined if all of them count. */
   readonly validThroughSeq?: number
+  /**
+   * Version of the roster from which on the statements about the consortium that `validThroughSeq` ends do not count;
+   * undefined if they count.
+   */
+  readonly rosterVersion?: number
 }
 
 /** A decision of the members that gives a seat a new institution key. */

@@ -42,7 +42,13 @@ export function decodeKeys(bytes: Uint8Array): KeysStatement {
   const validThroughSeq = fields.has('validThroughSeq')
     ? fields.uint('validThroughSeq', link.seq - 1)
     : undefined
+  const rosterVersion = fields.has('rosterVersion')
+    ? fields.uint('rosterVersion', Number.MAX_SAFE_INTEGER, 1)
+    : undefined
   fields.end()
+  if (rosterVersion !== undefined && validThroughSeq === undefined) {
+    throw new FormatError('bad-field', 'keys.rosterVersion: expected only together with validThroughSeq')
+  }
   if (node?.key === key) {
     throw new FormatError('bad-field', 'keys.node.key: expected another key than the institution key')
   }
@@ -54,6 +60,7 @@ export function decodeKeys(bytes: Uint8Array): KeysStatement {
     ...(next === undefined ? {} : { next }),
     ...(node === undefined ? {} : { node }),
     ...(validThroughSeq === undefined ? {} : { validThroughSeq }),
+    ...(rosterVersion === undefined ? {} : { rosterVersion }),
   }
 }
 

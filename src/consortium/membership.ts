@@ -15,6 +15,7 @@ import { type Charter, openCharter } from './charter.ts'
 import type { DerivedRoster, Equivocation } from './derive-roster.ts'
 import { Governance, type ProposalState, readGovernanceStatement } from './governance.ts'
 import { Invitations } from './invitations.ts'
+import type { KeyChange } from './key-history.ts'
 import type { Member } from './member.ts'
 import { type JoinStatus, type MembershipRequest, openMembershipRequest } from './membership-request.ts'
 import {
@@ -365,6 +366,29 @@ export class Membership {
       if (statement.kind === 'proposal') this.#reportProposal(statement.id)
       return { isNew: true, isRosterChanged: rosterDigest(this.roster()) !== rosterDigest(before) }
     })
+  }
+
+  /**
+   * A statement about the keys of a seat was logged. Call this in the order of the seat's log. What follows for the roster
+   * has taken effect when this resolves.
+   */
+  onKeys(seat: PeerIdString, change: KeyChange, envelope: Uint8Array): Promise<void> {
+    return this.#changes.run(async () => {
+      const before = this.roster()
+      this.#recordKeys(seat, change, envelope)
+      await this.#onChanged(before)
+    })
+  }
+
+  /** Record a stored statement about keys, at start. Call this in the order of each seat's log. */
+  restoreKeys(seat: PeerIdString, change: KeyChange, envelope: Uint8Array): void {
+    this.#recordKeys(seat, change, envelope)
+    this.#derived = undefined
+  }
+
+  #recordKeys(seat: PeerIdString, change: KeyChange, envelope: Uint8Array): void {
+    this.keys.record(seat, change, envelope)
+    this.#governance.addKeys(seat, change)
   }
 
   #reportProposal(id: Digest): void {

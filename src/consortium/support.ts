@@ -27,12 +27,16 @@ export interface GivenAnswer {
   /** The highest version that this statement or an earlier one of the member's log names. */
   readonly knownVersion: number
   readonly issuedAt: number
+  /** Version from which on the statement does not count, because its key was replaced; infinite if none. */
+  readonly endsAt: number
 }
 
 /** A proposal with every answer to it, by member, in the order of the member's log. */
 export interface Answered {
   readonly id: Digest
   readonly value: Proposal
+  /** See `GivenAnswer`. */
+  readonly endsAt: number
   readonly answers: ReadonlyMap<PeerIdString, readonly GivenAnswer[]>
 }
 
@@ -110,7 +114,12 @@ export function supportOf(
     const first = (answers.get(peerId) ?? []).find((given) => {
       const version = tier === 'strict' ? given.knownVersion : given.rosterVersion
       const isLeftOut = without?.seat === peerId && given.seq > without.seq
-      return version <= roster.version && given.issuedAt <= expiresAt && !isLeftOut
+      return (
+        version <= roster.version &&
+        roster.version < given.endsAt &&
+        given.issuedAt <= expiresAt &&
+        !isLeftOut
+      )
     })
     if (first?.answer === 'endorse') supporters.set(peerId, first.seq)
     else if (first !== undefined) rejecters.push(peerId)

@@ -153,7 +153,7 @@ export class Guest {
         continue
       }
       if (readEnvelope(envelope).payloadType === MEDIA_TYPES.keys) {
-        this.#recordKeys(keys, envelope)
+        this.#recordKeys(keys, governance, envelope)
         continue
       }
       const statement = openGovernanceStatement(envelope, check)
@@ -169,11 +169,12 @@ export class Guest {
   }
 
   /** Skips the keys of a seat that the members restored: the node verifies them with the whole log, once it syncs. */
-  #recordKeys(keys: SeatKeys, envelope: Uint8Array): void {
+  #recordKeys(keys: SeatKeys, governance: Governance, envelope: Uint8Array): void {
     try {
       const { value } = openKeys(envelope)
       keys.historyOf(value.publisher).checkChange(value)
       keys.record(value.publisher, value, envelope)
+      governance.addKeys(value.publisher, value)
     } catch (error) {
       if (!(error instanceof VerificationError && error.code === 'wrong-signer')) throw error
     }

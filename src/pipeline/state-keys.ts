@@ -38,7 +38,9 @@ export async function stateKeys(parts: Parts, keys: NextKeys): Promise<KeysState
         : {
             node: { key: node.identity.peerId, scopes: [...node.scopes].sort(), expiresAt: node.expiresAt },
           }),
-      ...(validThroughSeq === undefined ? {} : { validThroughSeq }),
+      ...(validThroughSeq === undefined
+        ? {}
+        : { validThroughSeq, rosterVersion: membership.roster().version }),
     }
     membership.keys.historyOf(value.publisher).checkChange(value)
     const envelope = sealKeys(value, institution, node?.identity)

@@ -116,7 +116,7 @@ export class StatementLog {
     }
     for (const [, envelope] of await init.catalogue.entries('keys')) {
       const { value } = openKeys(envelope)
-      init.membership.keys.record(value.publisher, value, envelope)
+      init.membership.restoreKeys(value.publisher, value, envelope)
     }
     for (const [publisher, bytes] of await init.catalogue.entries('forks')) {
       log.#forks.set(publisher, readFork(bytes) ?? (await log.#completeFork(publisher, bytes)))
@@ -178,7 +178,7 @@ export class StatementLog {
     await catalogue.append({ publisher, seq, digest: id, envelope }, [arrival, ...(statement.changes ?? [])])
     this.#arrivals.set(id, second)
     this.#held.set(publisher, { seq, digest: id })
-    if (keys !== undefined) membership.keys.record(publisher, keys, envelope)
+    if (keys !== undefined) await membership.onKeys(publisher, keys, envelope)
     if (publisher === membership.seat && kind === 'withdrawal') this.#rememberWithdrawal(id)
     return true
   }

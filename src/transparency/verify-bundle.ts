@@ -230,6 +230,7 @@ class BundleReader {
       const { envelope, proof } = this.#expect('statement')
       const { payload, use } = openLogged(utf8(envelope), { consortium, publisher, digests }, this.#kinds)
       this.#signers.add(publisher, use)
+      if (use.keys !== undefined) this.#governance.addKeys(publisher, use.keys)
       this.#addGovernance(utf8(envelope))
       digests.push(digestOf(payload))
       const index = tree.size

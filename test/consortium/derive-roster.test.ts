@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import type { ProposedChange } from '../../src/consortium/change.ts'
 import type { DerivedRoster } from '../../src/consortium/derive-roster.ts'
 import { Governance, openGovernanceStatement } from '../../src/consortium/governance.ts'
+import type { KeysStatement } from '../../src/consortium/keys-statement.ts'
 import type { Roster } from '../../src/consortium/roster.ts'
 import { rosterFromCharter } from '../../src/consortium/roster.ts'
 import { founderRules, MAJORITY_RULES, type Rules } from '../../src/consortium/rules.ts'
@@ -28,6 +29,7 @@ class Council {
   readonly publishers: Publisher[]
   readonly #base: Roster
   readonly envelopes: Uint8Array[] = []
+  readonly #keys: KeysStatement[] = []
 
   constructor(count: number, rules: Rules = MAJORITY_RULES) {
     const founders = PEOPLE.slice(0, count)
@@ -58,6 +60,17 @@ class Council {
     this.#signed(publisher.chained('leave', { rosterVersion, validThroughSeq: 0 }))
   }
 
+  /** State keys that end the statements after a number, from a version of the roster on. */
+  replaceKey(who: number, validThroughSeq: number, rosterVersion?: number): void {
+    const publisher = this.publishers[who] as Publisher
+    const { value } = publisher.chained('keys', {
+      key: publisher.identity.peerId,
+      validThroughSeq,
+      ...(rosterVersion === undefined ? {} : { rosterVersion }),
+    })
+    this.#keys.push(value)
+  }
+
   #signed({ id, envelope }: { id: Digest; envelope: Uint8Array }): Digest {
     this.envelopes.push(envelope)
     return id
@@ -65,6 +78,7 @@ class Council {
 
   derive(envelopes: readonly Uint8Array[] = this.envelopes): DerivedRoster {
     const governance = new Governance()
+    for (const keys of this.#keys) governance.addKeys(keys.publisher, keys)
     for (const envelope of envelopes) governance.add(openGovernanceStatement(envelope), envelope)
     return governance.derive(this.#base)
   }
@@ -93,6 +107,63 @@ const revoke = ({ peerId: seat }: Identity, validThroughSeq = 9): ProposedChange
 const rules = (changes: Partial<Rules>): ProposedChange => ({
   kind: 'rules',
   rules: { ...MAJORITY_RULES, ...changes },
+})
+
+describe('a vote of a key that was replaced', () => {
+  /** Alice proposes, a thief of Bob's node key endorses, and Bob states his keys as far as he knew the roster. */
+  function endorsedByThief(members: number, rosterVersion?: number): { council: Council; id: Digest } {
+    const council = new Council(members)
+    const id = council.propose(0, admit('New', identityOf(9)))
+    council.answer(1, id)
+    council.replaceKey(1, 0, rosterVersion)
+    return { council, id }
+  }
+
+  it('does not count from the version on that the institution knew', () => {
+    const { council, id } = endorsedByThief(5, 1)
+    council.answer(2, id)
+    expect(council.version()).toBe(1)
+    council.answer(3, id)
+    expect(council.version()).toBe(2)
+  })
+
+  it('leaves room for the answer of the institution itself', () => {
+    const { council, id } = endorsedByThief(3, 1)
+    expect(council.version()).toBe(1)
+    council.answer(1, id)
+    expect(council.version()).toBe(2)
+  })
+
+  it('stays where it was applied before', () => {
+    expect(endorsedByThief(3, 2).council.version()).toBe(2)
+  })
+
+  it('stays, too, if the keys name no version, as in statements of before', () => {
+    expect(endorsedByThief(3).council.version()).toBe(2)
+  })
+
+  it('is not taken back by an institution that has named a later version itself', () => {
+    const council = new Council(3)
+    const id = council.propose(0, admit('New', identityOf(9)))
+    council.answer(1, id)
+    const renewal = council.propose(1, { kind: 'renew' }, 2)
+    council.replaceKey(1, 2, 1)
+    expect(council.derive().applied.has(id)).toBe(true)
+    council.answer(0, renewal, 2)
+    council.answer(2, renewal, 2)
+    expect(council.version()).toBe(3)
+  })
+
+  it('carries no proposal and no leave', () => {
+    const council = new Council(3)
+    const id = council.propose(1, admit('New', identityOf(9)))
+    council.leave(1)
+    council.replaceKey(1, 0, 1)
+    council.answer(0, id)
+    council.answer(2, id)
+    expect(council.version()).toBe(1)
+    expect(council.names()).toHaveLength(3)
+  })
 })
 
 describe('a quorum', () => {

@@ -6,6 +6,7 @@
 import type { ProposedChange } from '../../src/consortium/change.ts'
 import type { DerivedRoster } from '../../src/consortium/derive-roster.ts'
 import { Governance } from '../../src/consortium/governance.ts'
+import { type KeyChange, KeyHistory } from '../../src/consortium/key-history.ts'
 import {
   isMember,
   mayPublish,
@@ -35,6 +36,7 @@ type Logged =
   | { readonly kind: 'governance'; readonly seq: number; readonly statement: GovernanceStatement }
   | { readonly kind: 'package'; readonly seq: number; readonly id: Digest }
   | { readonly kind: 'withdrawal'; readonly seq: number; readonly id: Digest }
+  | { readonly kind: 'keys'; readonly seq: number; readonly change: KeyChange }
 
 /** What a node comes to; equal at all nodes that hold the same statements. */
 export interface Outcome {
@@ -74,8 +76,8 @@ class MemoryNode {
   restart(shuffle: <T>(items: readonly T[]) => T[]): void {
     this.#governance = new Governance()
     this.#derived = undefined
-    for (const log of shuffle([...this.logs.values()])) {
-      for (const logged of log) if (logged.kind === 'governance') this.#add(logged.statement)
+    for (const [publisher, log] of shuffle([...this.logs])) {
+      for (const logged of log) this.#add(logged, publisher)
     }
   }
 
@@ -86,13 +88,23 @@ class MemoryNode {
     if (!this.roster().members.some(({ peerId }) => peerId === publisher)) return false
     log.push(logged)
     this.logs.set(publisher, log)
-    if (logged.kind === 'governance') this.#add(logged.statement)
+    this.#add(logged, publisher)
     return true
   }
 
-  #add(statement: GovernanceStatement): void {
+  #add(logged: Logged, publisher: string): void {
+    if (logged.kind !== 'governance' && logged.kind !== 'keys') return
     this.#derived = undefined
-    this.#governance.add(statement, utf8(statement.id))
+    if (logged.kind === 'keys') this.#governance.addKeys(publisher, logged.change)
+    else this.#governance.add(logged.statement, utf8(logged.statement.id))
+  }
+
+  /** Whether no later statement about keys of its publisher has ended a statement. */
+  #counts(publisher: string, seq: number): boolean {
+    const changes = (this.logs.get(publisher) ?? []).flatMap((one) =>
+      one.kind === 'keys' ? [one.change] : [],
+    )
+    return new KeyHistory({ key: publisher }, changes).counts(seq)
   }
 
   nextSeq(): number {
@@ -123,7 +135,10 @@ class MemoryNode {
     const own = all.flatMap(({ logged }) => (logged.kind === 'withdrawal' ? [logged.id] : []))
     const withdrawn = [...new Set([...byQuorum, ...own])].sort()
     const used = all.flatMap(({ publisher, logged }) =>
-      logged.kind === 'package' && mayPublish(roster, publisher, logged.seq) && !withdrawn.includes(logged.id)
+      logged.kind === 'package' &&
+      mayPublish(roster, publisher, logged.seq) &&
+      this.#counts(publisher, logged.seq) &&
+      !withdrawn.includes(logged.id)
         ? [logged.id]
         : [],
     )
@@ -205,6 +220,7 @@ export class Schedule {
       node.restart(this.#shuffled)
       this.log.push(`${this.#name(node)} restarts`)
     } else if (kind === 15 && this.#below(6) === 0) this.#leave(node)
+    else if (kind === 16 && this.#below(2) === 0) this.#endKeys(node)
     else this.#pull(node, this.#pick(this.#nodes), 1 / 8)
   }
 
@@ -272,6 +288,19 @@ export class Schedule {
     if (!isMember(roster, node.peerId) || activeMembers(roster).length === 1) return
     this.log.push(`${this.#name(node)} at ${roster.version} leaves`)
     node.sign('leave', { rosterVersion: roster.version, validThroughSeq: this.#below(node.nextSeq() + 1) })
+  }
+
+  /** The institution replaces the key of its node, and ends what it has signed lately. */
+  #endKeys(node: MemoryNode): void {
+    const seq = node.nextSeq()
+    const { version } = node.roster()
+    const validThroughSeq = Math.max(0, seq - 1 - this.#below(4))
+    const rosterVersion = Math.max(1, version - this.#below(3))
+    this.log.push(
+      `${this.#name(node)} at ${version} ends its statements after ${validThroughSeq} from ${rosterVersion} on`,
+    )
+    const change = { seq, key: node.peerId, validThroughSeq, rosterVersion }
+    node.receive(node.peerId, { kind: 'keys', seq, change })
   }
 
   /** One node asks another for what it lacks. @param loss chance that the answer ends after each statement */

@@ -56,6 +56,23 @@ const redelegated = sealed(
   otherNode,
 )
 
+/** Replaces a stolen node key, whose votes end with version 4 of the roster. */
+const ENDS_VOTES = stated(9, {
+  key: second.peerId,
+  next: keyDigest(third.peerId),
+  node: delegated(otherNode),
+  validThroughSeq: 6,
+  rosterVersion: 4,
+})
+const endsVotes = (rosterVersion: JsonValue): string =>
+  sealed(
+    changed(ENDS_VOTES, (value) => {
+      value['rosterVersion'] = rosterVersion
+    }),
+    second,
+    otherNode,
+  )
+
 const RESTORED: Restoration = { key: fourth.peerId }
 
 /** The first statement with the node key of a thief under the signatures of the genuine one. */
@@ -86,6 +103,27 @@ function keyCases(): [...Case, string, Input?][] {
     ['first', 'accept', 'the first key commits a next one and names a node key', first],
     ['rotation', 'accept', 'the committed key follows', rotated, log],
     ['other-node', 'accept', 'another node after the first was lost', redelegated, after],
+    [
+      'ends-votes',
+      'accept',
+      'the votes of a thief end with version 4',
+      sealed(ENDS_VOTES, second, otherNode),
+      after,
+    ],
+    ['ends-votes-before-all', 'bad-field', 'versions count from 1', endsVotes(0), after],
+    ['ends-votes-text', 'bad-field', 'a version is a number', endsVotes('4'), after],
+    [
+      'ends-no-votes',
+      'bad-field',
+      'a version, but no statement that ends',
+      edited(
+        (value) => {
+          value['rosterVersion'] = 4
+        },
+        alice,
+        node,
+      ),
+    ],
     [
       'restored',
       'accept',
