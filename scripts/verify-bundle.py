@@ -154,11 +154,11 @@ def verify(data, expected=None):
             need(place == tuple(value[n] for n in ("consortium", "publisher", "seq", "prev")), "a log that forks")
             digests, leaves = digests + [digest(payload)], leaves + [hashlib.sha256(b"\0" + payload).digest()]
             known[digests[-1]] = kind, value, signers
-            voted = value["proposal"] if "answer" in value else digests[-1]
+            voted, version = value["proposal"] if "answer" in value else digests[-1], value.get("rosterVersion", 0)
             votes.setdefault((voted, peer), []).append((value["seq"], value.get("answer", "endorse")))
-            named.append(value["rosterVersion"] if SCOPES.get(kind) == "governance" else 0)
-            first = value["validThroughSeq"] if kind == "keys" and "rosterVersion" in value else len(digests)
-            for n in range(first + 1, len(digests)): ends.setdefault((peer, n), max(value["rosterVersion"], 0, *named[:first]))
+            named.append(version if SCOPES.get(kind) == "governance" else 0)
+            first = value["validThroughSeq"] if kind == "keys" and version else len(digests)
+            for seq in range(first + 1, len(digests)): ends.setdefault((peer, seq), max(version, *named[:first], 0))
             is_in, place = latest and len(leaves) <= latest[1], [len(leaves) - 1, latest and latest[1] - 1]
             is_proved = is_in and climb(*place, *leaves[-1:] * 2, map(unbase64, record["proof"]))[1] == latest[2]
             need(is_proved if is_in else "proof" not in record, "a proof")
