@@ -19,9 +19,16 @@ const date: Kind<number> = {
 }
 
 type EgressResult =
-  | ({ readonly action: 'show' } & EgressReport)
+  | ({ readonly action: 'show'; readonly items: readonly ShownItem[] } & Omit<EgressReport, 'items'>)
   | ({ readonly action: 'verify' } & EgressVerification)
   | { readonly action: 'prune'; readonly removed: number }
+
+interface ShownItem extends EgressItem {
+  /** What it is, for people. */
+  readonly what: string
+  /** Whether it carries nothing of the node's: what libp2p needs for itself. */
+  readonly isOverhead: boolean
+}
 
 export const EGRESS = nodeCommand({
   name: 'egress',
@@ -56,7 +63,10 @@ export const EGRESS = nodeCommand({
       import('../node/egress-report.ts'),
       import('../node/egress.ts'),
     ])
-    if (action === undefined) return { action: 'show', ...(await egressReport(parts, since ?? 0)) }
+    if (action === undefined) {
+      const report = await egressReport(parts, since ?? 0)
+      return { action: 'show', ...report, items: report.items.map(shown) }
+    }
     const anchor = expect === undefined ? undefined : parseAnchor(expect)
     if (expect !== undefined && anchor === undefined) {
       throw new FormatError(
@@ -99,10 +109,16 @@ const WORDS: Readonly<Record<string, string>> = {
 /** Kinds that carry nothing of the node's: what libp2p needs for itself. */
 const OVERHEAD: readonly string[] = ['transport', 'negotiation', 'identify', 'ping', 'gossip']
 
-function reportWords(report: EgressReport): string[] {
+function shown(item: EgressItem): ShownItem {
+  const { kind, name, file } = item
+  const what = kind === 'file' ? (name ?? `file ${file?.slice(7, 19)}`) : (WORDS[kind] ?? kind)
+  return { ...item, what, isOverhead: OVERHEAD.includes(kind) }
+}
+
+function reportWords(report: Extract<EgressResult, { readonly action: 'show' }>): string[] {
   const { since, items, bytes, rows, removedBefore, notes, isInterrupted, fault } = report
   const when = since === 0 ? '' : ` since ${day(since)}`
-  const others = items.filter(({ kind }) => !OVERHEAD.includes(kind))
+  const others = items.filter(({ isOverhead }) => !isOverhead)
   return [
     `${size(bytes)} left this node${when}, in ${rows} row${rows === 1 ? '' : 's'} of the ledger`,
     ...table([...others.map(itemCells), ...overheadCells(items)]),
@@ -119,17 +135,16 @@ function reportWords(report: EgressReport): string[] {
   ]
 }
 
-function itemCells({ to, institution, kind, name, file, count, bytes, tokens }: EgressItem): string[] {
-  const what = kind === 'file' ? (name ?? `file ${file?.slice(7, 19)}`) : (WORDS[kind] ?? kind)
+function itemCells({ to, institution, kind, what, count, bytes, tokens }: ShownItem): string[] {
   const amount = tokens === undefined ? `${count}` : `${count}, ${tokens} tokens`
   return [`${institution ?? to}: ${what}`, kind === 'file' ? '' : amount, size(bytes)]
 }
 
 /** One line for each receiver. */
-function overheadCells(items: readonly EgressItem[]): string[][] {
+function overheadCells(items: readonly ShownItem[]): string[][] {
   const sums = new Map<string, number>()
-  for (const { to, institution, kind, bytes } of items) {
-    if (!OVERHEAD.includes(kind)) continue
+  for (const { to, institution, isOverhead, bytes } of items) {
+    if (!isOverhead) continue
     const who = institution ?? to
     sums.set(who, (sums.get(who) ?? 0) + bytes)
   }

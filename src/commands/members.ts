@@ -1,6 +1,8 @@
 /** Commands about members: who belongs to the consortium, and how the members end or renew that. */
 import type { RevocationReason } from '../consortium/member.ts'
+import { CHANGE_KINDS, writeRule } from '../consortium/rules.ts'
 import { limit } from '../lib/limits.ts'
+import type { FlexMeshNode } from '../node/node.ts'
 import { nodeCommand } from './command.ts'
 import { INSTITUTION } from './common-parameters.ts'
 import { oneOf, option, positional, text, whole } from './parameters.ts'
@@ -26,11 +28,12 @@ export const MEMBERS = nodeCommand({
   usage: 'members',
   parameters: {},
   async *run(node) {
-    const { members, version, expiresAt } = node.membership.roster()
+    const { members, version, expiresAt, rules } = node.membership.roster()
     const { invitations } = node.membership
     const { isRunning } = node
     const { seat } = node.membership
     const connected = node.connectedMembers()
+    const links = await node.memberLinks()
     return {
       consortium: node.charter.name,
       rosterVersion: version,
@@ -51,7 +54,11 @@ export const MEMBERS = nodeCommand({
         forked: node.isForked(peerId),
         isSelf: peerId === seat,
         connected: connected.includes(peerId) || (isRunning && peerId === seat),
+        ...links.get(peerId),
+        ...nodeKeyOf(node, peerId),
       })),
+      /** Who decides what, in words. */
+      rules: CHANGE_KINDS.map((kind) => ({ kind, rule: writeRule(rules[kind]) })),
       requests: invitations.requests().map((request) => {
         const { institution, peerId } = request
         const obstacle = node.membership.obstacleTo(request)
@@ -80,6 +87,12 @@ export const MEMBERS = nodeCommand({
     ...rosterWarning(result.rosterDaysLeft),
   ],
 })
+
+/** The end of the node key of a member, Unix seconds; nothing if its institution key signs. */
+function nodeKeyOf(node: FlexMeshNode, seat: string): { readonly nodeKeyExpiresAt?: number } {
+  const { node: delegated } = node.membership.keys.historyOf(seat).current()
+  return delegated === undefined ? {} : { nodeKeyExpiresAt: delegated.expiresAt }
+}
 
 /** Empty for another member if no node runs, because nobody knows. */
 function stateOf(

@@ -9,6 +9,7 @@ import type { FlexMeshNode } from '../node/node.ts'
 import type { PackageReport } from '../node/packages.ts'
 import { nodeCommand } from './command.ts'
 import { activityLine } from './jobs.ts'
+import { changeWords, proposalName } from './proposal-lines.ts'
 import { duration, table } from './terminal.ts'
 
 const DAY_SECONDS = 86_400
@@ -123,7 +124,22 @@ function attentionOf(node: FlexMeshNode, packages: readonly PackageReport[], fre
       command: 'flexmesh renew',
     })
   }
+  const open = membership.proposals().filter(({ state }) => state === 'open')
+  for (const { id, proposal, undecided } of open) {
+    if (!undecided.includes(membership.seat)) continue
+    const nameOf = (seat: string): string => membership.institutionOf(seat)
+    list.push({
+      level: 'warn',
+      page: 'consortium',
+      text: `${nameOf(proposal.publisher)} proposes to ${changeWords(proposal.change, nameOf)}; this institution has not answered`,
+      command: `flexmesh endorse ${proposalName(id)}`,
+    })
+  }
+  // An application with a proposal waits for those who have not answered the proposal.
+  const isProposed = (peerId: string): boolean =>
+    open.some(({ proposal: { change } }) => change.kind === 'admit' && change.peerId === peerId)
   for (const { institution, peerId } of membership.invitations.requests()) {
+    if (isProposed(peerId)) continue
     list.push({
       level: 'warn',
       page: 'consortium',

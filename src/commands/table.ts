@@ -56,6 +56,7 @@ export const MEMBERSHIP_COMMANDS: readonly NodeRow[] = [
   },
   {
     name: 'proposals',
+    isReadOnly: true,
     summary: 'list proposals, who supports them, and who has still to answer',
     isConsortiumCommand: true,
     load: async () => (await import('./proposals.ts')).PROPOSALS,
@@ -95,6 +96,7 @@ export const MEMBERSHIP_COMMANDS: readonly NodeRow[] = [
 export const LOG_COMMANDS: readonly NodeRow[] = [
   {
     name: 'log',
+    isReadOnly: true,
     summary: 'show which statements of each member are final: cosigned by enough others',
     load: async () => (await import('./log.ts')).LOG,
   },
@@ -110,6 +112,12 @@ export const OWNER_COMMANDS: readonly NodeRow[] = [
     name: 'train',
     summary: 'train an expert on your own text, here or from an exported pair elsewhere',
     load: async () => (await import('./train.ts')).TRAIN,
+  },
+  {
+    name: 'trainings',
+    isReadOnly: true,
+    summary: 'list the trainings of this node: running, interrupted, finished, published',
+    load: async () => (await import('./trainings.ts')).TRAININGS,
   },
   {
     name: 'jobs',
@@ -129,6 +137,7 @@ export const OWNER_COMMANDS: readonly NodeRow[] = [
   },
   {
     name: 'privacy',
+    isReadOnly: readsWith(),
     summary: 'show what each text has spent of its privacy, and on what; set a limit',
     load: async () => (await import('./privacy.ts')).PRIVACY,
   },
@@ -139,6 +148,7 @@ export const OWNER_COMMANDS: readonly NodeRow[] = [
   },
   {
     name: 'withdrawals',
+    isReadOnly: true,
     summary: 'show which members have answered each withdrawal, and what they deleted',
     load: async () => (await import('./withdrawals.ts')).WITHDRAWALS,
   },

@@ -5,6 +5,7 @@ import { InputError } from '../lib/errors.ts'
 import { gigabytes } from '../lib/memory.ts'
 import type { Waiting } from '../lib/turns.ts'
 import type { PairExport } from '../owner/export-pair.ts'
+import type { TrainingPreview } from '../owner/preview-training.ts'
 import type { TrainEvent, TrainPhase, TrainRequest } from '../owner/train-expert.ts'
 import type { TrainResult } from '../owner/training-folder.ts'
 import { epsilonWords } from '../packaging/privacy-words.ts'
@@ -16,7 +17,7 @@ import { type BytesProgress, bytesLine } from './bytes-progress.ts'
 import { calibrationWords } from './calibration-words.ts'
 import { nodeCommand, type ProgressLine } from './command.ts'
 import { COLUMN, EXPERT_NAME, MEMORY, SHARD_MEGABYTES, shardBytes } from './common-parameters.ts'
-import { oneOf, option, parts, path, paths, requiredOption, thousandths, whole } from './parameters.ts'
+import { flag, oneOf, option, parts, path, paths, requiredOption, thousandths, whole } from './parameters.ts'
 import { bar, bits, duration, megabytes } from './terminal.ts'
 import { withTimeLeft } from './time-left.ts'
 
@@ -39,7 +40,7 @@ type TrainProgress = Exclude<TrainEvent, { readonly stage: 'done' }> | BytesProg
 export const TRAIN = nodeCommand({
   name: 'train',
   usage:
-    'train --data PATH... --name NAME [--column NAME] [--steps N] [--accumulate N] [--rank R] [--epsilon E] [--delta D] [--clip C] [--unit document|source] [--batch B] [--memory SIZE] [--canaries M] [--resume] [--export-pair DIR]',
+    'train --data PATH... --name NAME [--column NAME] [--steps N] [--accumulate N] [--rank R] [--epsilon E] [--delta D] [--clip C] [--unit document|source] [--batch B] [--memory SIZE] [--canaries M] [--resume] [--dry-run] [--export-pair DIR]',
   parameters: {
     data: paths('data', `file or folder of ${TEXT_KINDS}`, MAX_PATHS),
     column: COLUMN,
@@ -96,14 +97,31 @@ export const TRAIN = nodeCommand({
       path,
     ),
     shardMegabytes: SHARD_MEGABYTES,
+    dryRun: flag(
+      'dry-run',
+      'say what would be read, what would be left out and what it would take; write and train nothing',
+    ),
   },
   // A training that was begun always continues; the option lets people leave out --data and say so.
   clientOptions: [{ name: 'resume', type: 'boolean', help: 'continue on the text that was prepared before' }],
   async *run(
     node,
-    { name, data, column, steps, accumulate, rank, memory, canaries, exportPair, shardMegabytes, ...asked },
+    {
+      name,
+      data,
+      column,
+      steps,
+      accumulate,
+      rank,
+      memory,
+      canaries,
+      exportPair,
+      shardMegabytes,
+      dryRun,
+      ...asked
+    },
     signal,
-  ): AsyncGenerator<TrainProgress, TrainResult | PairExport, void> {
+  ): AsyncGenerator<TrainProgress, TrainResult | PairExport | TrainingPreview, void> {
     const { TRAIN_DEFAULTS } = await import('../owner/train-defaults.ts')
     const request: TrainRequest = {
       name,
@@ -122,6 +140,11 @@ export const TRAIN = nodeCommand({
         'usage',
         '--accumulate has no effect with --epsilon: choose the units of a step with --batch',
       )
+    }
+    if (dryRun) {
+      if (exportPair !== undefined)
+        throw new InputError('usage', 'train: --dry-run is about a training here; leave out --export-pair')
+      return yield* node.trainings.preview(request, signal)
     }
     if (exportPair !== undefined) {
       if (request.privacy !== undefined) {
@@ -167,7 +190,10 @@ export const TRAIN = nodeCommand({
       `the training ${name} was stopped ${where}; run the same command to continue it`,
     )
   },
-  words: (result) => ('directory' in result ? exportLines(result) : trainedLines(result)),
+  words: (result) => {
+    if ('plan' in result) return previewLines(result)
+    return 'directory' in result ? exportLines(result) : trainedLines(result)
+  },
   progress: progressLine,
 })
 
@@ -200,6 +226,19 @@ function exportLines({ warnings, directory, documents, tokens, reading }: PairEx
     ...warnings.map(({ message }) => `warning: ${message}`),
     `the pair to train is in ${directory}; ${documents} documents, ${tokens} tokens were prepared here`,
     'next: train its expert 1, then flexmesh import-expert DIR with the same --name',
+  ]
+}
+
+function previewLines({ name, isBegun, steps, stats, warnings, plan }: TrainingPreview): string[] {
+  return [
+    ...(isBegun
+      ? [`training ${name} was begun before; it goes on with the text that was prepared then`]
+      : []),
+    ...readingLines(stats.reading),
+    preparedLine(stats),
+    ...warnings.map(({ message }) => `warning: ${message}`),
+    planLine({ stage: 'plan', ...plan }),
+    `nothing was written; without --dry-run, ${steps} steps are trained`,
   ]
 }
 

@@ -19,6 +19,8 @@ export interface JobReport {
   readonly endedAt?: number
   /** The latest progress. */
   readonly progress?: unknown
+  /** The latest progress of each stage, by its member `stage`. */
+  readonly stages: Readonly<Record<string, unknown>>
   /** Progress of equal steps, such as those of a training; thinned out evenly if there are many. */
   readonly points: readonly unknown[]
   /** The object that the command has returned. */
@@ -68,6 +70,7 @@ export class Jobs {
         request,
         state: 'running',
         startedAt: Date.now(),
+        stages: {},
         points: [],
       },
       points: [],
@@ -103,7 +106,7 @@ export class Jobs {
           this.#end(job, { state: 'done', outcome: step.value })
           return
         }
-        job.report = { ...job.report, progress: step.value }
+        job.report = { ...job.report, progress: step.value, stages: withStage(job.report.stages, step.value) }
         keepPoint(job, step.value)
       }
     } catch (error) {
@@ -132,6 +135,12 @@ export class Jobs {
       if (report.state !== 'running') this.#jobs.delete(id)
     }
   }
+}
+
+/** Stages are those of the command's progress, of which there are a few. */
+function withStage(stages: JobReport['stages'], progress: unknown): JobReport['stages'] {
+  if (typeof progress !== 'object' || progress === null || !('stage' in progress)) return stages
+  return typeof progress.stage === 'string' ? { ...stages, [progress.stage]: progress } : stages
 }
 
 /** Keeps a step in bounded memory: if there are too many points, every second one is dropped from then on. */

@@ -4,7 +4,8 @@
  * do and how the page shows it.
  */
 
-import { gzipSync } from 'node:zlib'
+import { promisify } from 'node:util'
+import { gzip, gzipSync } from 'node:zlib'
 import type { Context } from 'hono'
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie'
 import { limit } from '../lib/limits.ts'
@@ -100,11 +101,12 @@ export function mountDashboard(app: Api, { answer, models }: Answering, init: Da
 
   app.post('/dashboard/commands/:name', async (c) => {
     const request = await readJson(c.req.raw)
-    const { handler } = commandFor(commands, c.req.param('name'), request, sessionOf(c).role)
+    const { handler, isReadOnly } = commandFor(commands, c.req.param('name'), request, sessionOf(c).role)
     const work = handler(request, c.req.raw.signal)
     for (;;) {
       const step = await work.next()
-      if (step.done === true) return c.json(step.value as object)
+      // Results of commands that act may hold a secret, such as a new key, whose compressed length would tell about it.
+      if (step.done === true) return isReadOnly(request) ? json(c, step.value) : c.json(step.value as object)
     }
   })
   app.get('/dashboard/jobs', (c) => c.json({ jobs: jobs.list() }))
@@ -198,11 +200,28 @@ function securityHeaders(c: Context<ApiEnv>, contentSecurityPolicy: string): voi
   c.header('Cross-Origin-Resource-Policy', 'same-origin')
 }
 
+/** Responses that are shorter are not compressed, bytes. */
+const COMPRESSED_BYTES = 1024
+
+/** A JSON response, compressed if it is long: a roster of a thousand members has a third of a megabyte. */
+async function json(c: Context<ApiEnv>, value: unknown): Promise<Response> {
+  const text = JSON.stringify(value)
+  c.header('Content-Type', 'application/json')
+  c.header('Vary', 'Accept-Encoding')
+  if (text.length < COMPRESSED_BYTES || !takesGzip(c)) return c.body(text)
+  c.header('Content-Encoding', 'gzip')
+  return c.body(new Uint8Array(await promisify(gzip)(text)))
+}
+
+function takesGzip(c: Context<ApiEnv>): boolean {
+  return /\bgzip\b/.test(c.req.header('accept-encoding') ?? '')
+}
+
 function send(c: Context<ApiEnv>, { type, body, etag }: Asset): Response {
   c.header('ETag', etag)
   if (c.req.header('if-none-match') === etag) return c.body(null, 304)
   c.header('Content-Type', type)
-  if (!/\bgzip\b/.test(c.req.header('accept-encoding') ?? '')) return c.body(new Uint8Array(body))
+  if (!takesGzip(c)) return c.body(new Uint8Array(body))
   c.header('Content-Encoding', 'gzip')
   c.header('Vary', 'Accept-Encoding')
   return c.body(new Uint8Array(gzipSync(body)))

@@ -8,7 +8,7 @@ import { limit } from '../lib/limits.ts'
 import type { Converted, SideStats } from './corpus.ts'
 import type { Encoding } from './encodings.ts'
 import { cutText } from './pieces.ts'
-import type { PrepareInit } from './prepare-corpus.ts'
+import type { SplitInit } from './prepare-corpus.ts'
 import { Progress } from './prepare-progress.ts'
 import type { ReadingLog } from './reading-report.ts'
 import { SeenDigests } from './seen-digests.ts'
@@ -60,7 +60,7 @@ const WRONG_CHARACTERS = /[ÂÃ][\u0080-\u00bf]|â€/u
  * `unsampled`.
  */
 export class CorpusSplit {
-  readonly #init: PrepareInit
+  readonly #init: SplitInit
   readonly #log: ReadingLog
   readonly #target: SplitTarget
   readonly #seen = new SeenDigests()
@@ -75,7 +75,7 @@ export class CorpusSplit {
   /** The latest training document is written late: it is held out if the hashes hold out no other. */
   #waiting: SampleDocument | undefined
 
-  constructor(init: PrepareInit, log: ReadingLog, target: SplitTarget) {
+  constructor(init: SplitInit, log: ReadingLog, target: SplitTarget) {
     this.#init = init
     this.#log = log
     this.#target = target
@@ -184,7 +184,7 @@ export function isHeldOut(hash: Buffer, share: number): boolean {
 
 /** @throws InputError `empty` without any training text, `too-small` for fewer tokens than asked for. */
 export function refuseTooSmall(
-  { paths, minTrainTokens = 0 }: Pick<PrepareInit, 'paths' | 'minTrainTokens'>,
+  { paths, minTrainTokens = 0 }: Pick<SplitInit, 'paths' | 'minTrainTokens'>,
   train: SideStats,
   duplicates: number,
 ): void {

@@ -15,20 +15,20 @@ import {
   type SplitTarget,
 } from './corpus-split.ts'
 import type { Encoding } from './encodings.ts'
-import type { PrepareInit } from './prepare-corpus.ts'
+import type { SplitInit } from './prepare-corpus.ts'
 import type { Document } from './readers.ts'
 import { TextSample } from './text-sample.ts'
 
 /** Keeps duplicates; keeps held-out documents that repeat the training text, since nothing of them is published. */
 export class IndependentSplit {
-  readonly #init: PrepareInit
+  readonly #init: SplitInit
   readonly #target: SplitTarget
   readonly #converted = new Map<Encoding, Converted>()
   readonly #heldOut = new TextSample(limit('heldOutBytes'))
   /** Numbers of sources by their names. */
   readonly #sources = new Map<string, number>()
 
-  constructor(init: PrepareInit, target: SplitTarget) {
+  constructor(init: SplitInit, target: SplitTarget) {
     this.#init = init
     this.#target = target
   }

@@ -8,6 +8,7 @@ import { InputError } from '../lib/errors.ts'
 import { ensurePrivateDir } from '../lib/files.ts'
 import {
   type Corpus,
+  type CorpusStats,
   HELD_OUT_FILE,
   openCorpus,
   type SideStats,
@@ -49,6 +50,9 @@ export interface PrepareInit {
   readonly signal?: AbortSignal
   readonly onProgress?: ((progress: PrepareProgress) => void) | undefined
 }
+
+/** What dividing a text needs to know; the rest concerns its files. */
+export type SplitInit = Omit<PrepareInit, 'outDir' | 'append'>
 
 /**
  * Write text as token files, training and held-out text apart, as `CorpusSplit` divides it.
@@ -92,7 +96,7 @@ export async function prepareCorpus(init: PrepareInit): Promise<Corpus> {
 
 async function readInto(
   split: CorpusSplit | IndependentSplit,
-  init: PrepareInit,
+  init: SplitInit,
   log: ReadingLog,
 ): Promise<void> {
   const { paths, column, signal, onProgress } = init
@@ -116,16 +120,35 @@ async function readInto(
   }
 }
 
+/** What `prepareCorpus` would find in a text. Writes nothing. @throws as `prepareCorpus`. */
+export async function previewCorpus(init: SplitInit): Promise<CorpusStats> {
+  const log = new ReadingLog()
+  const train = new Side(undefined, init.tokenizer, undefined)
+  const heldOut = new Side(undefined, init.tokenizer, undefined)
+  const target: SplitTarget = {
+    train: async (text, origin) => void (await train.write(text, origin)),
+    heldOut: async (text) => void (await heldOut.write(text)),
+  }
+  const split =
+    init.independent === true ? new IndependentSplit(init, target) : new CorpusSplit(init, log, target)
+  await readInto(split, init, log)
+  const counts = await split.finish(() => train.stats())
+  return { train: train.stats(), heldOut: heldOut.stats(), ...counts, reading: log.report() }
+}
+
 /** The training text or the held-out text while it is written. */
 class Side {
-  readonly #file: TokenFileWriter
+  readonly #file: TokenFileWriter | undefined
   readonly #tokenizer: Tokenizer
   readonly #sums = { documents: 0, tokens: 0, bytes: 0 }
 
   readonly #units: UnitIndexWriter | undefined
 
-  /** @param units index of the units of this side; undefined if nobody needs it. */
-  constructor(file: TokenFileWriter, tokenizer: Tokenizer, units: UnitIndexWriter | undefined) {
+  /**
+   * @param file receives the tokens; undefined if they are only counted
+   * @param units index of the units of this side; undefined if nobody needs it.
+   */
+  constructor(file: TokenFileWriter | undefined, tokenizer: Tokenizer, units: UnitIndexWriter | undefined) {
     this.#file = file
     this.#tokenizer = tokenizer
     this.#units = units
@@ -150,7 +173,7 @@ class Side {
     const framed = new Int32Array(ids.length + 1)
     framed[0] = this.#tokenizer.endOfText
     framed.set(ids, 1)
-    await this.#file.append(framed)
+    await this.#file?.append(framed)
     await this.#units?.add(framed.length, origin)
   }
 

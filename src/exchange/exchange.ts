@@ -10,7 +10,7 @@ import type { EgressSink } from '../lib/egress.ts'
 import type { FileRef } from '../lib/file-ref.ts'
 import type { MemberAddresses } from '../network/address-table.ts'
 import { Libp2pNetwork } from '../network/libp2p-network.ts'
-import type { Network, NetworkInit } from '../network/network.ts'
+import type { Link, Network, NetworkInit } from '../network/network.ts'
 import type { Encrypter } from '../network/transport.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
@@ -137,6 +137,11 @@ export class Exchange {
 
   connectedMembers(): PeerIdString[] {
     return this.#network.connectedPeers().filter((peer) => this.#handlers.isMember(peer))
+  }
+
+  /** All open connections. */
+  links(): Link[] {
+    return this.#network.links()
   }
 
   /** @throws ExchangeError `unreachable`, `aborted`. */

@@ -27,6 +27,7 @@ const LARGE_JOBS: readonly (keyof NodeJobs)[] = [
   'prepareReplay',
   'publicStatistics',
   'prepareText',
+  'previewTraining',
   'train',
   'exportPair',
   'pack',

@@ -19,7 +19,7 @@ import { answer, ask } from './frames.ts'
 import { membersGate } from './gate.ts'
 import { Guests } from './guests.ts'
 import { Mesh } from './mesh.ts'
-import type { Answer, Network, NetworkInit } from './network.ts'
+import type { Answer, Link, Network, NetworkInit } from './network.ts'
 import type { ProtocolRow } from './protocol.ts'
 import { Quota } from './quota.ts'
 import { Rate } from './rate.ts'
@@ -123,6 +123,17 @@ export class Libp2pNetwork implements Network {
 
   connectedPeers(): PeerIdString[] {
     return this.#node().getPeers().map(String)
+  }
+
+  links(): Link[] {
+    return this.#node()
+      .getConnections()
+      .map(({ remotePeer, remoteAddr, direction, timeline }) => ({
+        peer: remotePeer.toString(),
+        address: remoteAddr.toString(),
+        isInbound: direction === 'inbound',
+        since: Math.floor(timeline.open / 1000),
+      }))
   }
 
   async connect(address: string, signal: AbortSignal): Promise<PeerIdString> {

@@ -70,6 +70,17 @@ export interface Asker {
   ): AsyncGenerator<unknown, void, void>
 }
 
+/** An open connection. */
+export interface Link {
+  readonly peer: PeerIdString
+  /** Multiaddr of the other side. */
+  readonly address: string
+  /** Whether the other side opened it. */
+  readonly isInbound: boolean
+  /** Unix seconds. */
+  readonly since: number
+}
+
 export interface Network extends Asker {
   /** Answer the requests of one protocol. Call it before `start`. */
   handle(protocol: ProtocolRow, answer: Answer): void
@@ -79,6 +90,8 @@ export interface Network extends Asker {
   /** Multiaddrs at which others reach this node, peer id included. */
   addresses(): string[]
   connectedPeers(): PeerIdString[]
+  /** All open connections. */
+  links(): Link[]
   /** @throws ExchangeError `unreachable`, `aborted`. */
   connect(address: string, signal: AbortSignal): Promise<PeerIdString>
   disconnect(peer: PeerIdString): Promise<void>

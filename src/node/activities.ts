@@ -101,6 +101,8 @@ export class Activities implements NodeJobRunner {
         return `training ${of<'train'>().name}`
       case 'prepareText':
         return `preparing the text of ${of<'prepareText'>().name}`
+      case 'previewTraining':
+        return `looking at the text of ${of<'previewTraining'>().name}`
       case 'exportPair':
         return `exporting the pair of ${of<'exportPair'>().training.name}`
       case 'pack':

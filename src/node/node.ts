@@ -82,6 +82,7 @@ import { loadApplication } from './application.ts'
 import { type Approval, approve } from './approval.ts'
 import { type ExportedBundle, exportAudit } from './audit-export.ts'
 import { ConsentWarnings, type EndingConsent, endingConsents } from './consent-warnings.ts'
+import { type MemberLink, memberLinks } from './contacts.ts'
 import { Cosigning, cosignedLogs } from './cosigning.ts'
 import { NodeEgress } from './egress.ts'
 import { exchangeHandlers } from './exchange-handlers.ts'
@@ -518,6 +519,11 @@ export class FlexMeshNode {
   connectedMembers(): string[] {
     const peers = this.#exchange?.connectedMembers() ?? []
     return [...new Set(peers.map((peer) => this.membership.keys.seatOf(peer) ?? peer))]
+  }
+
+  /** See `memberLinks` of contacts.ts. */
+  memberLinks(): Promise<Map<string, MemberLink>> {
+    return memberLinks(this.membership, this.#exchange?.links() ?? [], this.#lastSeen)
   }
 
   /** See `connect` of moved-member.ts. */

@@ -16,6 +16,7 @@ import type { Engine } from '../tensor/engine.ts'
 import type { AuditProgress, AuditRequest } from './audit-training.ts'
 import type { PairExport } from './export-pair.ts'
 import type { PackedTraining, PackProgress, PackRequest } from './pack-training.ts'
+import type { TrainingPreview } from './preview-training.ts'
 import { openReplay } from './replay.ts'
 import type { PairRequest, StartEvent, TrainEvent, TrainRequest } from './train-expert.ts'
 
@@ -58,6 +59,12 @@ export type OwnerJobs = {
     readonly request: TrainRequest
     readonly progress: PrepareProgress
     readonly result: null
+  }
+  /** Find out what a training would read and take. Writes nothing. */
+  readonly previewTraining: {
+    readonly request: TrainRequest
+    readonly progress: PrepareProgress
+    readonly result: TrainingPreview
   }
   readonly train: { readonly request: TrainRequest; readonly progress: TrainEvent; readonly result: null }
   readonly exportPair: {
@@ -104,6 +111,14 @@ export const OWNER_JOBS: JobHandlers<OwnerJobs, OwnerWorkplace> = {
     const { prepareText } = await import('./training-text.ts')
     yield* prepareText(engine, publicModel, training, request, signal)
     return null
+  },
+  async *previewTraining(
+    { publicModel, training },
+    request,
+    signal,
+  ): AsyncGenerator<PrepareProgress, TrainingPreview, void> {
+    const { previewTraining } = await import('./preview-training.ts')
+    return yield* reporting((report) => previewTraining(publicModel, training, request, signal, report))
   },
   async *train({ engine, publicModel, training }, request, signal): AsyncGenerator<TrainEvent, null, void> {
     const { trainExpert } = await import('./train-expert.ts')

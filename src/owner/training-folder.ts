@@ -219,7 +219,8 @@ async function finishedDirs(trainingRoot: string, name: string): Promise<Trainin
   )
 }
 
-async function loadResult({ result }: TrainingDirs): Promise<TrainResult> {
+/** What the run of a finished training recorded. */
+export async function loadResult({ result }: TrainingDirs): Promise<TrainResult> {
   return readResult(await readFileBounded(result, MAX_RESULT_BYTES))
 }
 

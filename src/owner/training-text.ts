@@ -108,12 +108,7 @@ export async function openOrPrepare(
       `training ${request.name} was begun on ${corpus.paths.join(', ')}${column}; leave out --data and --column to continue it, or choose another --name`,
     )
   }
-  if (request.paths.length === 0) {
-    throw new InputError(
-      'not-found',
-      `no training named ${request.name} was begun; give its text with --data`,
-    )
-  }
+  if (request.paths.length === 0) throw noTextGiven(request.name)
   return prepareCorpus({
     paths: request.paths,
     column: request.column,
@@ -126,4 +121,9 @@ export async function openOrPrepare(
     signal,
     onProgress,
   })
+}
+
+/** The refusal of a request that names no text for a training that was not begun. */
+export function noTextGiven(name: string): InputError {
+  return new InputError('not-found', `no training named ${name} was begun; give its text with --data`)
 }

@@ -3,6 +3,7 @@
  * Knows nothing about statements or the network.
  */
 import type { PublicModel } from '../checkpoint/public-model.ts'
+import type { PrepareProgress } from '../data/prepare-progress.ts'
 import { type JobRunner, resultOf } from '../lib/jobs.ts'
 import { SharedWork } from '../lib/shared-work.ts'
 import { Turns, type Waiting } from '../lib/turns.ts'
@@ -13,11 +14,13 @@ import { PrivacyBudget, type SpentGroup } from './budget.ts'
 import type { PairExport } from './export-pair.ts'
 import type { BytesDone, ExportRequest, OwnerJobs } from './owner-jobs.ts'
 import type { PackedTraining, PackProgress, PackRequest } from './pack-training.ts'
+import type { TrainingPreview } from './preview-training.ts'
 import { forgetTraining } from './private-data.ts'
 import type { TrainedExpert } from './release.ts'
 import type { StartEvent, TrainEvent, TrainRequest } from './train-expert.ts'
 import { claimTraining } from './training-claim.ts'
 import { finishedTrainings, loadTrained, trainingDirs } from './training-folder.ts'
+import { type KnownTraining, knownTrainings } from './training-list.ts'
 
 export class Trainings {
   /** What each text has spent of its privacy. */
@@ -48,6 +51,11 @@ export class Trainings {
   /** Names of the finished trainings: those whose result was written. */
   finished(): Promise<string[]> {
     return finishedTrainings(this.#root)
+  }
+
+  /** All trainings, finished or not. */
+  list(): Promise<KnownTraining[]> {
+    return knownTrainings(this.#root)
   }
 
   /**
@@ -126,6 +134,14 @@ export class Trainings {
     } finally {
       release()
     }
+  }
+
+  /** What a training would read and take. Writes nothing. @throws as `previewTraining`. */
+  preview(
+    request: TrainRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<PrepareProgress, TrainingPreview, void> {
+    return this.#jobs.run('previewTraining', request, this.#either(signal))
   }
 
   /**

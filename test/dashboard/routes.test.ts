@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { loadAssets } from '../../src/dashboard/assets.ts'
 import { Dashboard } from '../../src/dashboard/dashboard.ts'
 import type { CommandHandler } from '../../src/dashboard/jobs.ts'
 import type { Role } from '../../src/dashboard/sessions.ts'
@@ -29,7 +30,8 @@ const sessionsFile = (): string => join(dir, 'sessions.json')
 
 /** Works until it is interrupted; yields one step. */
 const endless: CommandHandler = async function* (_request, signal) {
-  yield { step: 1, loss: 2 }
+  yield { stage: 'plan', bytes: 3 }
+  yield { stage: 'step', step: 1, loss: 2 }
   await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
   throw signal.reason
 }
@@ -112,19 +114,9 @@ describe('the files of the dashboard', () => {
 
   it('have less than 150 KB over the wire, with all pages and libraries', async () => {
     const { app } = await open()
-    const index = await (await ask(app, 'GET', '/')).text()
-    expect(index).toContain('/assets/app.js')
-    const names = ['app', 'html', 'node', 'parts', 'words', 'experts-colors', 'package-state']
-    const paths = [
-      '/assets/style.css',
-      ...names.map((name) => `/assets/${name}.js`),
-      ...['overview', 'consortium', 'experts', 'train', 'try', 'evaluate', 'privacy', 'network', 'log'].map(
-        (name) => `/assets/${name}-page.js`,
-      ),
-      ...['preact.mjs', 'preact-hooks.mjs', 'htm.mjs', 'uplot.js', 'uplot.css'].map(
-        (name) => `/assets/vendor/${name}`,
-      ),
-    ]
+    const { files } = await loadAssets()
+    const paths = ['/', ...files.keys()]
+    expect(paths).toContain('/assets/vendor/uplot.js')
     let bytes = 0
     for (const path of paths) {
       const response = await ask(app, 'GET', path, undefined, { 'accept-encoding': 'gzip' })
@@ -278,7 +270,13 @@ describe('a page', () => {
         }
       ).jobs
     expect(await list()).toMatchObject([
-      { command: 'train', request: { name: 'a' }, state: 'running', points: [{ step: 1, loss: 2 }] },
+      {
+        command: 'train',
+        request: { name: 'a' },
+        state: 'running',
+        stages: { plan: { bytes: 3 }, step: { loss: 2 } },
+        points: [{ step: 1, loss: 2 }],
+      },
     ])
     await ask(page.app, 'DELETE', `/dashboard/jobs/${id}`, undefined, cookie)
     expect(await list()).toMatchObject([{ state: 'stopped' }])

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { openCorpus } from '../../src/data/corpus.ts'
 import { corpusWarnings } from '../../src/data/corpus-warnings.ts'
-import { prepareCorpus } from '../../src/data/prepare-corpus.ts'
+import { prepareCorpus, previewCorpus } from '../../src/data/prepare-corpus.ts'
 import type { PrepareProgress } from '../../src/data/prepare-progress.ts'
 import { ReadingLog, readingLines } from '../../src/data/reading-report.ts'
 import { Tokenizer } from '../../src/data/tokenizer.ts'
@@ -41,6 +41,16 @@ describe('a prepared corpus', () => {
     await forth.close()
     await back.close()
   })
+
+  it.each([false, true])(
+    'is previewed as it is prepared (independent documents: %s)',
+    async (independent) => {
+      const prepared = await corpusOf([...lines, ...lines.slice(0, 9)], { independent })
+      const preview = await previewCorpus({ paths: prepared.paths, tokenizer, independent })
+      expect(preview).toEqual(prepared.stats)
+      await prepared.close()
+    },
+  )
 
   it('leaves out duplicates', async () => {
     const corpus = await corpusOf([...lines, ...lines])

@@ -1,7 +1,9 @@
-import { mkdir } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterAll, expect, it } from 'vitest'
 import { referenceExpert } from '../../scripts/bench/inference/reference-models.ts'
 import { mulberry32 } from '../../src/lib/random.ts'
+import { checkpointFile } from '../../src/owner/checkpoint-file.ts'
 import {
   loadTrained,
   needsCalibration,
@@ -9,6 +11,7 @@ import {
   saveResult,
   trainingDirs,
 } from '../../src/owner/training-folder.ts'
+import { knownTrainings } from '../../src/owner/training-list.ts'
 import { cleanUp, folder } from '../support/folders.ts'
 import { TINY } from '../support/tiny-model.ts'
 
@@ -68,3 +71,26 @@ it.each([
     expect(await needsCalibration(root, 'law', statistics)).toBe(needed)
   },
 )
+
+it('lists the trainings of a home, finished or not, and nothing else', async () => {
+  const root = await folder()
+  const [law, ward] = [trainingDirs(root, 'law'), trainingDirs(root, 'ward')]
+  for (const { dir } of [law, ward, trainingDirs(root, 'empty')]) await mkdir(dir)
+  await mkdir(join(root, '.replay'))
+  await saveResult(law, { ...RESULT, rank: 0 })
+  await writeFile(law.audit, '{}')
+  await checkpointFile(ward.checkpoint).save({ step: 12, arrays: new Map([['a', new Float32Array(3)]]) })
+  expect(await knownTrainings(root)).toEqual([
+    { name: 'empty', isFinished: false, isAudited: false },
+    {
+      name: 'law',
+      isFinished: true,
+      isAudited: true,
+      steps: 200,
+      own: { before: 2.666, after: 1.2 },
+      public: { before: 1.483, after: 1.489 },
+    },
+    { name: 'ward', isFinished: false, isAudited: false, step: 12 },
+  ])
+  expect(await knownTrainings(join(root, 'missing'))).toEqual([])
+})

@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { loadPublicModel, type PublicModel } from '../../src/checkpoint/public-model.ts'
 import { ReadingLog } from '../../src/data/reading-report.ts'
-import { inlineJobs } from '../../src/lib/jobs.ts'
+import { pathExists } from '../../src/lib/files.ts'
+import { inlineJobs, resultOf } from '../../src/lib/jobs.ts'
 import type { Waiting } from '../../src/lib/turns.ts'
 import { allOwnHeldOut, ownHeldOut } from '../../src/owner/held-out.ts'
 import { importExpert } from '../../src/owner/import-expert.ts'
@@ -55,6 +56,18 @@ async function toEnd(events: Events): Promise<TrainResult> {
   for await (const event of events) if (event.stage === 'done') return event.result
   throw new Error('the training ended without a result')
 }
+
+describe('a preview of a training', () => {
+  it('says what would be read and what it would take, and writes nothing', async () => {
+    const { home, trainings } = await newHome()
+    const preview = await resultOf(trainings.preview(LAW, signal))
+    expect(preview).toMatchObject({ name: 'law', isBegun: false, steps: 1, plan: { rank: 0 } })
+    expect(preview.stats.train.tokens).toBeGreaterThan(1024)
+    expect(await pathExists(homePaths(home).training)).toBe(false)
+    const refused = resultOf(trainings.preview({ ...LAW, paths: [] }, signal))
+    await expect(refused).rejects.toThrow('no training named law was begun; give its text with --data')
+  })
+})
 
 /** A training that has opened its text and waits. */
 async function begun(trainings: Trainings): Promise<Events> {

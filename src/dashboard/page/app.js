@@ -13,6 +13,7 @@ import { Loading, PageContext } from './parts.js'
 import { Privacy } from './privacy-page.js'
 import { Train } from './train-page.js'
 import { Try } from './try-page.js'
+import { Usage } from './usage-page.js'
 
 /** A page is listed if the node has the command that it shows. */
 const PAGES = [
@@ -23,6 +24,7 @@ const PAGES = [
   { path: 'try', name: 'Try it', show: Try, needs: 'experts' },
   { path: 'evaluate', name: 'Evaluate', show: Evaluate, needs: 'evaluate' },
   { path: 'privacy', name: 'Privacy', show: Privacy, needs: 'egress' },
+  { path: 'usage', name: 'Usage', show: Usage, needs: 'usage' },
   { path: 'network', name: 'Network', show: Network, needs: 'members' },
   { path: 'log', name: 'Log', show: Log, needs: 'experts' },
 ]

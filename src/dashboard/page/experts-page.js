@@ -3,57 +3,51 @@ import { useMemo, useState } from 'preact/hooks'
 import { html } from './html.js'
 import { run, startJob, useCommand } from './node.js'
 import { explain, isUnderWay, shareDone, stateOf } from './package-state.js'
-import { Action, Badge, Confirm, Loading, Meter, Panel, Table, usePage } from './parts.js'
+import { Action, Badge, Confirm, Loading, LongTable, Meter, Panel, Table, usePage } from './parts.js'
+import { Withdrawals, WithdrawnExports } from './withdrawals-panel.js'
 import { day, short, size } from './words.js'
 
-/** Rows of the table at first; a button shows the others. */
-const FIRST_ROWS = 200
 /** Changes of bits per byte below this are shown as none. */
 const SAME = 0.005
 
 export function Experts() {
   const [isBusy, setBusy] = useState(false)
   const { value, error, reload } = useCommand('experts', {}, isBusy ? 1000 : 30_000)
-  const [filter, setFilter] = useState('')
-  const [rows, setRows] = useState(FIRST_ROWS)
   const [question, ask] = useState()
-  const packages = value?.packages ?? []
-  const underWay = packages.some(isUnderWay)
+  const packages = value?.packages
+  const sorted = useMemo(() => sortedByNeed(packages ?? []), [packages])
+  const underWay = sorted.some(isUnderWay)
   if (underWay !== isBusy) setBusy(underWay)
-  const shown = useMemo(() => filtered(packages, filter), [packages, filter])
   if (value === undefined) return html`<${Loading} error=${error} />`
   return html`
-    <${Panel} title="Packages" aside=${html`<label class="search"><span class="unseen">Filter</span>
-      <input type="search" placeholder="Filter" value=${filter} onInput=${(event) => setFilter(event.target.value)} /></label>`}>
-      <${Table} caption="Packages of the consortium" rows=${shown.slice(0, rows)} keyOf=${({ id }) => id}
-        empty=${filter === '' ? 'No expert has been published yet.' : 'No package matches.'}
-        columns=${columns(ask, reload)} />
-      ${shown.length > rows && html`<button type="button" onClick=${() => setRows(Infinity)}>Show all ${shown.length}</button>`}
+    ${value.withdrawnExports.length > 0 && html`<${WithdrawnExports} exports=${value.withdrawnExports} />`}
+    <${Panel} title="Packages">
+      <${LongTable} caption="Packages of the consortium" rows=${sorted} keyOf=${({ id }) => id} textOf=${textOf}
+        empty="No expert has been published yet." columns=${columns(ask, reload)} />
     <//>
-    <${Gains} packages=${packages} />
+    <${Gains} packages=${sorted} />
+    <${Withdrawals} />
     <${Confirm} question=${question} onClose=${() => ask(undefined)} />`
 }
 
-function filtered(packages, filter) {
-  const words = filter.toLowerCase().split(/\s+/).filter(Boolean)
-  const order = [
-    'disk-full',
-    'failed',
-    'announced',
-    'fetching',
-    'fetched',
-    'judging',
-    'waiting-for-holder',
-    'accepted',
-  ]
-  const rank = ({ state }) => (order.includes(state) ? order.indexOf(state) : order.length)
-  return packages
-    .filter((one) => {
-      const text =
-        `${one.institution} ${one.expert} ${one.domain} ${one.license} ${one.state} ${one.id}`.toLowerCase()
-      return words.every((word) => text.includes(word))
-    })
-    .sort((a, b) => rank(a) - rank(b) || (b.verdict?.at ?? 0) - (a.verdict?.at ?? 0))
+const textOf = ({ institution, expert, domain, license, state, id }) =>
+  `${institution} ${expert} ${domain} ${license} ${state} ${id}`
+
+const NEED = [
+  'disk-full',
+  'failed',
+  'announced',
+  'fetching',
+  'fetched',
+  'judging',
+  'waiting-for-holder',
+  'accepted',
+]
+
+/** Packages that need something first, then those in use, then the others, the latest verdict first. */
+function sortedByNeed(packages) {
+  const rank = ({ state }) => (NEED.includes(state) ? NEED.indexOf(state) : NEED.length)
+  return [...packages].sort((a, b) => rank(a) - rank(b) || (b.verdict?.at ?? 0) - (a.verdict?.at ?? 0))
 }
 
 const columns = (ask, reload) => [
@@ -66,7 +60,13 @@ const columns = (ask, reload) => [
   { name: 'State', of: (one) => html`<${State} package=${one} />` },
   { name: 'Domain', of: ({ domain }) => domain ?? '' },
   { name: 'Licence', isWhole: true, of: ({ license }) => license ?? '' },
-  { name: 'Privacy', of: ({ privacy }) => privacyWords(privacy) },
+  {
+    name: 'Privacy and audit',
+    of: ({ privacy, audit, expert }) =>
+      expert === undefined
+        ? ''
+        : html`${privacyWords(privacy)}<div class="reason">${auditWords(audit)}</div>`,
+  },
   { name: 'Size', isNumber: true, of: ({ bytes }) => (bytes === undefined ? '' : size(bytes)) },
   {
     name: 'Consent until',
@@ -88,6 +88,19 @@ function privacyWords(privacy) {
   return `${privacy.mechanism}${epsilon}, self-attested`
 }
 
+/** What the manifest states about the attacks of its publisher on it. */
+function auditWords(audit) {
+  if (audit === undefined) return 'not audited'
+  const { canaries, extraction, acceptedRisk } = audit
+  const epsilon = (canaries?.epsilonLowMicro ?? 0) / 1e6
+  return [
+    'audited by its publisher',
+    ...(epsilon > 0 ? [`ε at least ${epsilon.toFixed(2)}`] : []),
+    ...(extraction === undefined ? [] : [`${extraction.extracted} of ${extraction.texts} texts extracted`]),
+    ...(acceptedRisk === undefined ? [] : [`its owner accepted the risk: ${acceptedRisk}`]),
+  ].join(', ')
+}
+
 function State({ package: one }) {
   const { kind, words } = stateOf(one)
   const more = explain(one)
@@ -104,33 +117,41 @@ function Decisions({ package: one, ask, reload }) {
     say(words)
     await reload()
   }
-  const failed = (error) => say(error.message, 'bad')
   const withdraw = () =>
     ask({
       title: `Withdraw ${one.expert}?`,
       text: [
-        'Every member stops using it and deletes its file when the withdrawal arrives. This cannot be undone; you can publish the training again as a new package.',
-        'It cannot take the weights back from a member who ignores the withdrawal.',
+        'Every member stops using it, deletes its file, marks its exports and answers with a signed receipt, as soon as the withdrawal reaches it. Answers are then computed without it.',
+        'This cannot be undone. The same weights cannot be published again by anybody; other weights can.',
+        'A receipt is what a member states. Nobody can take weights back from a member that ignores the withdrawal.',
       ],
       action: 'Withdraw',
-      run: () => act('withdraw', { name: one.expert }, `${one.expert} is withdrawn`).catch(failed),
+      run: () => act('withdraw', { name: one.expert }, `${one.expert} is withdrawn`),
     })
   const refuse = () =>
     ask({
       title: `Stop using ${name}?`,
-      text: 'This node composes without it and deletes its file. Other members are not affected. You can accept it again later.',
+      text: 'This node answers without it and deletes its file. Other members are not affected. You can have it judged again later; it is then fetched again.',
       action: 'Stop using it',
-      run: () => act('refuse', { package: one.id }, `${name} is not used any more`).catch(failed),
+      run: () => act('refuse', { package: one.id }, `${name} is not used any more`),
+    })
+  const accept = () =>
+    ask({
+      title: `Judge ${name} again?`,
+      text: 'This node fetches the file if it has deleted it, and runs all checks and measurements again. If they pass, answers use it from then on.',
+      action: 'Judge again',
+      isHarmless: true,
+      run: async () => {
+        await startJob('accept', { package: one.id })
+        say(`${name} is judged again`)
+      },
     })
   if (one.isOwn && one.state === 'accepted')
     return html`<${Action} kind="small" onAct=${async () => withdraw()}>Withdraw<//>`
   if (one.state === 'accepted') return html`<${Action} kind="small" onAct=${async () => refuse()}>Refuse<//>`
   // An envelope that could not be opened holds no package that could be judged.
   if (one.expert !== undefined && ['refused', 'refused-by-operator', 'failed', 'expired'].includes(one.state))
-    return html`<${Action} kind="small" onAct=${async () => {
-      await startJob('accept', { package: one.id })
-      say(`${name} is judged again`)
-    }}>Judge again<//>`
+    return html`<${Action} kind="small" onAct=${async () => accept()}>Judge again<//>`
   return ''
 }
 

@@ -41,7 +41,8 @@ export const leave = () => ask('/dashboard/session', 'DELETE')
 /** Runs a command of the node and returns its result. */
 export const run = async (command, request = {}) => (await runWorded(command, request)).result
 /** Runs a command of the node. @returns `{ result, words }`, where words are lines for people */
-export const runWorded = (command, request = {}) => ask(`/dashboard/commands/${command}`, 'POST', request)
+export const runWorded = (command, request = {}) =>
+  ask(`/dashboard/commands/${encodeURIComponent(command)}`, 'POST', request)
 export const jobs = async () => (await ask('/dashboard/jobs')).jobs
 /** Starts a command that goes on when the page is closed. */
 export const startJob = (command, request) => ask('/dashboard/jobs', 'POST', { command, request })
@@ -106,8 +107,11 @@ export function useCommand(command, request = {}, refreshMs = REFRESH_MS) {
   return useRead(() => run(command, request), [command, JSON.stringify(request)], refreshMs)
 }
 
-/** What `read` returns, read again after events. */
-export function useRead(read, inputs = [], refreshMs = REFRESH_MS) {
+/**
+ * What `read` returns, read again after events.
+ * @param {boolean} [followsEvents] false for what takes the node long to compute
+ */
+export function useRead(read, inputs = [], refreshMs = REFRESH_MS, followsEvents = true) {
   const [state, setState] = useState({ value: undefined, error: undefined })
   const timer = useRef()
   const isShown = useRef(true)
@@ -132,7 +136,7 @@ export function useRead(read, inputs = [], refreshMs = REFRESH_MS) {
     }
   }, [reload, refreshMs])
   useEvents(({ event }) => {
-    if (event !== 'log') timer.current ??= setTimeout(reload, PAUSE_MS)
+    if (followsEvents && event !== 'log') timer.current ??= setTimeout(reload, PAUSE_MS)
   })
   return { ...state, reload }
 }

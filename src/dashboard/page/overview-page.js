@@ -5,6 +5,9 @@ import { explain, isUnderWay, stateOf } from './package-state.js'
 import { Badge, Loading, Mark, Panel } from './parts.js'
 import { count, duration } from './words.js'
 
+/** Members that the page lists, those that are away first. */
+const MAX_MEMBERS = 12
+
 export function Overview() {
   const members = useCommand('members')
   const status = useCommand('status', {}, 5000)
@@ -39,10 +42,14 @@ export function Overview() {
         ${experts.value.routerNote && html`<p class="quiet">${experts.value.routerNote}</p>`}
       <//>
       <${Panel} title="Members" aside=${html`<span class="quiet">${connected.length} of ${active.length} connected</span>`}>
-        <ul class="list">${active.map(
-          ({ peerId, institution, isSelf, connected: isConnected }) =>
-            html`<li key=${peerId}><${Badge} kind=${isConnected ? 'good' : 'warn'}>${institution}<//>${' '}<span class="quiet">${isSelf ? 'this node' : isConnected ? 'connected' : 'away'}</span></li>`,
-        )}</ul>
+        <ul class="list">${[...active]
+          .sort((a, b) => Number(a.connected) - Number(b.connected))
+          .slice(0, MAX_MEMBERS)
+          .map(
+            ({ peerId, institution, isSelf, connected: isConnected }) =>
+              html`<li key=${peerId}><${Badge} kind=${isConnected ? 'good' : 'warn'}>${institution}<//>${' '}<span class="quiet">${isSelf ? 'this node' : isConnected ? 'connected' : 'away'}</span></li>`,
+          )}</ul>
+        ${active.length > MAX_MEMBERS && html`<p><a href="#/network">and ${active.length - MAX_MEMBERS} more</a></p>`}
       <//>
       <${Panel} title="Runs now" aside=${html`<a href="#/train">Train</a>`}>
         <${Running} jobs=${running.value} packages=${experts.value.packages} />

@@ -1,6 +1,6 @@
 /** Parts that several pages share: tables, badges, meters, dialogs and messages. Knows nothing about the node. */
 import { createContext } from 'preact'
-import { useContext, useEffect, useRef, useState } from 'preact/hooks'
+import { useContext, useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { mark } from './experts-colors.js'
 import { html } from './html.js'
 
@@ -56,17 +56,48 @@ export function Table({ caption, columns, rows, keyOf, empty = 'nothing' }) {
   </table></div>`
 }
 
+/** Rows that a long table shows at first; a button shows the others. */
+const FIRST_ROWS = 100
+/** Number of rows from which on a long table has a filter. */
+const FILTERED_ROWS = 9
+
+/**
+ * A table that may have many rows: it has a filter, and shows the first rows until more are asked for. The other
+ * parameters are those of `Table`.
+ * @param textOf text of a row, which the filter searches
+ */
+export function LongTable({ rows, textOf, empty, caption, ...rest }) {
+  const [filter, setFilter] = useState('')
+  const [most, setMost] = useState(FIRST_ROWS)
+  const texts = useMemo(() => rows.map((row) => textOf(row).toLowerCase()), [rows])
+  const words = filter.toLowerCase().split(/\s+/).filter(Boolean)
+  const matching = rows.filter((_, i) => words.every((word) => texts[i].includes(word)))
+  return html`
+    ${
+      rows.length >= FILTERED_ROWS &&
+      html`<label class="search"><span class="unseen">Filter: ${caption}</span>
+        <input type="search" placeholder="Filter" value=${filter} onInput=${(event) => setFilter(event.target.value)} /></label>`
+    }
+    <${Table} caption=${caption} rows=${matching.slice(0, most)} empty=${filter === '' ? empty : 'Nothing matches.'} ...${rest} />
+    ${matching.length > most && html`<button type="button" onClick=${() => setMost(Infinity)}>Show all ${matching.length}</button>`}`
+}
+
 /** The letter, in the colour, of an expert of the composition. */
 export function Mark({ index }) {
   const { letter, color } = mark(index)
   return html`<span class="mark" data-color=${color} aria-hidden="true">${letter}</span>`
 }
 
-/** Asks before something that cannot be undone. @param question `{ title, text, action, run }`; undefined closes it */
+/**
+ * Asks before an action, and says what follows from it. Shows the error of the action and then stays open.
+ * @param question `{ title, text, action, run, isHarmless, content }`; undefined closes it
+ */
 export function Confirm({ question, onClose }) {
   const dialog = useRef()
   const [isBusy, setBusy] = useState(false)
+  const [error, setError] = useState()
   useEffect(() => {
+    setError(undefined)
     if (question === undefined) dialog.current?.close()
     else if (!dialog.current.open) dialog.current.showModal()
   }, [question])
@@ -74,19 +105,22 @@ export function Confirm({ question, onClose }) {
     setBusy(true)
     try {
       await question.run()
+      onClose()
+    } catch (failure) {
+      setError(failure)
     } finally {
       setBusy(false)
-      onClose()
     }
   }
   return html`<dialog ref=${dialog} onClose=${onClose} aria-labelledby="confirm-title">
     ${
       question !== undefined &&
       html`<h2 id="confirm-title">${question.title}</h2>
-      ${[question.text].flat().map((line) => html`<p>${line}</p>`)}
+      ${[question.text].flat().map((line) => html`<p key=${line}>${line}</p>`)}
+      ${error !== undefined && html`<p class="alert" role="alert">${error.message}</p>`}
       <p class="buttons">
         <button type="button" onClick=${onClose} autofocus>Cancel</button>
-        <button type="button" class="danger" disabled=${isBusy} onClick=${go}>${question.action}</button>
+        <button type="button" class=${question.isHarmless ? 'primary' : 'danger'} disabled=${isBusy} onClick=${go}>${question.action}</button>
       </p>`
     }
   </dialog>`

@@ -1,221 +1,207 @@
-/** The page Train: starts a training on a folder of this machine, shows it live, stops and continues it, and publishes. */
-import { useEffect, useRef, useState } from 'preact/hooks'
+/** The page Train: starts trainings, shows them live, stops, continues and deletes them, and publishes their experts. */
+import { useState } from 'preact/hooks'
+import { Curve } from './curve.js'
 import { html } from './html.js'
-import { jobs, runWorded, startJob, stopJob, useRead } from './node.js'
-import { Action, Badge, Confirm, Field, Loading, Meter, Panel, Table, usePage } from './parts.js'
-import { count, duration } from './words.js'
+import { jobs, run, startJob, stopJob, useCommand, useRead } from './node.js'
+import { Action, Badge, Confirm, Loading, Meter, Panel, Table, usePage } from './parts.js'
+import { Publication, PublishForm } from './publish-panel.js'
+import { NewTraining } from './training-form.js'
+import { count, duration, size } from './words.js'
 
 export function Train() {
   const [isBusy, setBusy] = useState(false)
-  const { value, error, reload } = useRead(jobs, [], isBusy ? 1000 : 10_000)
-  if (value === undefined) return html`<${Loading} error=${error} />`
-  const own = value.filter(({ command }) => command === 'train' || command === 'publish')
+  const started = useRead(jobs, [], isBusy ? 1000 : 10_000)
+  const known = useCommand('trainings', {}, isBusy ? 2000 : 10_000)
+  const [question, ask] = useState()
+  const [published, setPublished] = useState()
+  if (started.value === undefined || known.value === undefined)
+    return html`<${Loading} error=${started.error ?? known.error} />`
+  const names = new Set(known.value.trainings.map(({ name }) => name))
+  // A training that was stopped and deleted leaves nothing to go on with.
+  const isDeleted = ({ command, state, request }) =>
+    command === 'train' && (state === 'stopped' || state === 'done') && !names.has(request.name)
+  const own = started.value.filter(
+    (job) => (job.command === 'train' || job.command === 'publish') && !isDeleted(job),
+  )
   const running = own.some(({ state }) => state === 'running')
   if (running !== isBusy) setBusy(running)
+  const reload = () => Promise.all([started.reload(), known.reload()])
   return html`
+    ${published !== undefined && html`<${PublishForm} key=${published} name=${published} reload=${reload} onClose=${() => setPublished(undefined)} />`}
     ${[...own]
       .reverse()
       .map((job) =>
         job.command === 'train'
-          ? html`<${Training} key=${job.id} job=${job} reload=${reload} />`
-          : html`<${Publication} key=${job.id} job=${job} />`,
+          ? html`<${Training} key=${job.id} job=${job} reload=${reload} ask=${ask} onPublish=${setPublished} />`
+          : html`<${Publication} key=${job.id} job=${job} reload=${reload} ask=${ask} />`,
       )}
-    <${Start} reload=${reload} />`
+    <${Known} trainings=${known.value.trainings} reload=${reload} ask=${ask} onPublish=${setPublished} />
+    <${NewTraining} reload=${reload} />
+    <${Confirm} question=${question} onClose=${() => ask(undefined)} />`
 }
 
-/** @returns numbers from the fields that hold one */
-function numbers(form, names) {
-  return Object.fromEntries(
-    names
-      .map((name) => [name, form.get(name)])
-      .filter(([, v]) => v)
-      .map(([n, v]) => [n, Number(v)]),
-  )
-}
-
-function Start({ reload }) {
-  const { role, say } = usePage()
-  const form = useRef()
-  if (role !== 'operator') return html`<p class="quiet">This link may only look.</p>`
-  const start = async (event) => {
-    event.preventDefault()
-    const data = new FormData(form.current)
-    const paths = data
-      .get('data')
-      .split('\n')
-      .map((line) => line.trim())
-      .filter(Boolean)
-    try {
-      await startJob('train', { name: data.get('name'), data: paths, ...numbers(data, ['steps', 'rank']) })
-      say(`training ${data.get('name')} has started`)
-      await reload()
-    } catch (error) {
-      say(error.message, 'bad')
-    }
-  }
-  return html`<${Panel} title="New training">
-    <form ref=${form} class="form" onSubmit=${start}>
-      <${Field} label="Name of the expert" hint="letters, digits, dots and dashes; a name that was used before continues that training">
-        <input name="name" required pattern="[A-Za-z0-9][A-Za-z0-9._\\-]*" /><//>
-      <${Field} label="Files and folders on this machine" hint="one path per line; nothing of them leaves this machine; empty to continue a training">
-        <textarea name="data" rows="2" placeholder="/srv/texts"></textarea><//>
-      <${Field} label="Steps" hint="default 200"><input name="steps" type="number" min="1" /><//>
-      <${Field} label="Rank" hint="empty: as fits the memory; 0: a whole expert"><input name="rank" type="number" min="0" /><//>
-      <p><button type="submit" class="primary">Start</button></p>
-    </form>
-  <//>`
-}
-
-const STATES = { running: 'busy', done: 'good', stopped: 'warn', failed: 'bad' }
+const JOB_STATES = { running: 'busy', done: 'good', stopped: 'warn', failed: 'bad' }
+const STATES = { running: 'busy', waiting: 'busy', interrupted: 'warn', finished: 'good' }
 const PHASES = {
   'public-text': 'reading the public text',
   'router-rows': 'computing router rows',
   compile: 'compiling the model',
   'first-step': 'computing the first step',
-  score: 'scoring',
+  score: 'scoring on held-out text',
 }
 
-function Training({ job, reload }) {
+/** Asks before everything of a training is deleted. */
+function forget(name, ask, say, reload) {
+  ask({
+    title: `Delete the training ${name}?`,
+    text: [
+      'Its tokens, checkpoints, held-out text and scores are deleted from this machine. This cannot be undone.',
+      'The files that it was trained on stay where they are. A package that was published stays published until you withdraw it. What the text has spent of its privacy stays counted.',
+    ],
+    action: 'Delete',
+    run: async () => {
+      await run('forget', { name })
+      say(`the training ${name} is deleted`)
+      await reload()
+    },
+  })
+}
+
+/** A training that was started from a page. */
+function Training({ job, reload, ask, onPublish }) {
   const { say } = usePage()
-  const [question, ask] = useState()
-  const { request, state, progress, points, outcome, error } = job
+  const { request, state, progress, stages, points, outcome, error } = job
+  const { name } = request
   const result = outcome?.result
   const latest = points.at(-1)
-  const name = request.name
-  const again = async () => {
-    await startJob('train', request)
+  const memory = stages.forecast?.residentBytes ?? stages.plan?.bytes
+  const pause = async () => {
+    await stopJob(job.id)
+    say('the training keeps its checkpoint and can go on later')
     await reload()
   }
-  const publish = async () => {
-    const { words } = await runWorded('publish', { name, dryRun: true })
+  const stop = () =>
     ask({
-      title: `Publish ${name}?`,
-      text: words,
-      action: 'Publish',
+      title: `Stop the training ${name} and delete it?`,
+      text: [
+        'It stops now, and its tokens, checkpoints and held-out text are deleted from this machine. This cannot be undone.',
+        'To go on later instead, cancel and choose Pause.',
+      ],
+      action: 'Stop and delete',
       run: async () => {
-        await startJob('publish', { name })
-        say(`${name} is being published`)
+        await stopJob(job.id)
+        await ended(job.id)
+        await run('forget', { name })
+        say(`the training ${name} is deleted`)
         await reload()
       },
     })
-  }
-  return html`<${Panel} title=${`Training ${name}`} aside=${html`<${Badge} kind=${STATES[state]}>${state}<//>`}>
+  return html`<${Panel} title=${`Training ${name}`} aside=${html`<${Badge} kind=${JOB_STATES[state]}>${state}<//>`}>
     ${error && html`<p class="alert" role="alert">${error}</p>`}
     ${state === 'running' && html`<p role="status">${progressWords(progress)}</p>`}
+    ${stages.prepared && html`<p class="quiet">${preparedWords(stages.prepared)}</p>`}
+    ${stages.warning && html`<p><${Badge} kind="warn">${stages.warning.message}<//></p>`}
     ${
       latest &&
       html`<${Meter} share=${latest.step / latest.totalSteps} label=${`step ${latest.step} of ${latest.totalSteps}`} />
         <dl class="facts"><div><dt>Step</dt><dd>${latest.step} of ${latest.totalSteps}</dd></div>
           <div><dt>Loss</dt><dd>${latest.loss.toFixed(3)}</dd></div>
           <div><dt>Speed</dt><dd>${Math.round(latest.tokensPerSecond)} tokens/s</dd></div>
+          ${memory !== undefined && html`<div><dt>Memory</dt><dd>${size(memory)}</dd></div>`}
+          ${stages.privacy && html`<div><dt>Epsilon</dt><dd>${stages.privacy.epsilon} for each ${stages.privacy.unit}</dd></div>`}
           ${state === 'running' && html`<div><dt>Left</dt><dd>${duration(latest.secondsLeft)}</dd></div>`}</dl>
         <${Curve} points=${points} />`
     }
     ${
       result?.own &&
-      html`<p>Bits per byte on held-out text of its own: ${result.own.before.toFixed(3)} before, <strong>${result.own.after.toFixed(3)}</strong> after; less is better.
+      html`<p>Bits per byte on its held-out text: ${result.own.before.toFixed(3)} before, <strong>${result.own.after.toFixed(3)}</strong> after; less is better.
         On public text: ${result.public.before.toFixed(3)} before, ${result.public.after.toFixed(3)} after.</p>`
     }
     <p class="buttons">
+      ${state === 'running' && html`<${Action} onAct=${pause}>Pause<//><${Action} onAct=${async () => stop()}>Stop …<//>`}
       ${
-        state === 'running' &&
-        html`<${Action} onAct=${async () => {
-          await stopJob(job.id)
-          say('the training keeps its checkpoint and can go on later')
+        (state === 'stopped' || state === 'failed') &&
+        html`<${Action} kind="primary" onAct=${async () => {
+          await startJob('train', request)
           await reload()
-        }}>Pause<//>`
+        }}>Continue<//>`
       }
-      ${(state === 'stopped' || state === 'failed') && html`<${Action} kind="primary" onAct=${again}>Continue<//>`}
-      ${state === 'done' && html`<${Action} kind="primary" onAct=${publish}>Publish …<//>`}
+      ${state === 'done' && html`<${Action} kind="primary" onAct=${async () => onPublish(name)}>Publish …<//>`}
     </p>
-    <${Confirm} question=${question} onClose=${() => ask(undefined)} />
   <//>`
+}
+
+/** Resolves when a job has ended: a stopped training still writes its checkpoint. */
+async function ended(id) {
+  while ((await jobs()).some((job) => job.id === id && job.state === 'running'))
+    await new Promise((resolve) => setTimeout(resolve, 300))
 }
 
 function progressWords(progress) {
-  if (progress === undefined) return 'starting'
-  switch (progress.stage) {
+  switch (progress?.stage) {
+    case undefined:
+      return 'starting'
     case 'step':
+    case 'forecast':
       return 'training'
+    case 'waiting':
+      return `waiting for the training ${progress.behind}`
     case 'phase':
       return PHASES[progress.phase] ?? progress.phase
-    case 'prepared': {
-      const { train, heldOut } = progress.stats
-      return `found ${count(train.documents, 'document')} with ${train.tokens} tokens to train on, and ${count(heldOut.documents, 'document')} for scoring`
-    }
-    case 'warning':
-      return progress.message ?? 'see the log'
+    case 'reading':
+    case 'tokenizing':
+      return `${progress.stage} the text, ${count(progress.documents, 'document')} so far`
     default:
-      return progress.stage === undefined ? 'waiting' : 'reading the text'
+      return 'preparing'
   }
 }
 
-function Publication({ job: { request, state, error } }) {
-  return html`<${Panel} title=${`Publishing ${request.name}`} aside=${html`<${Badge} kind=${STATES[state]}>${state}<//>`}>
-    ${error && html`<p class="alert" role="alert">${error}</p>`}
-    ${state === 'done' && html`<p>Published. <a href="#/experts">What others say of it</a> appears as they judge it.</p>`}
-  <//>`
+function preparedWords({ stats: { train, heldOut, reading } }) {
+  const skipped = reading.skipped.reduce((sum, { count: n }) => sum + n, 0)
+  return `${count(train.documents, 'document')} with ${train.tokens} tokens to train on, ${count(heldOut.documents, 'document')} for scoring${skipped === 0 ? '' : `, ${count(skipped, 'file')} not read`}`
 }
 
-let plots
-/** Loads the library for curves when the first one is shown. */
-function loadPlots() {
-  plots ??= new Promise((resolve, reject) => {
-    const style = Object.assign(document.createElement('link'), {
-      rel: 'stylesheet',
-      href: '/assets/vendor/uplot.css',
-    })
-    const script = Object.assign(document.createElement('script'), { src: '/assets/vendor/uplot.js' })
-    script.onload = () => resolve(globalThis.uPlot)
-    script.onerror = reject
-    document.head.append(style, script)
-  })
-  return plots
-}
-
-const CURVE_HEIGHT = 180
-/** Rows of the table that says what the curve shows. */
-const TABLE_ROWS = 10
-
-/** The loss by step, as a picture and as a table. */
-function Curve({ points }) {
-  const box = useRef()
-  const plot = useRef()
-  const data = [points.map(({ step }) => step), points.map(({ loss }) => loss)]
-  useEffect(() => {
-    let isShown = true
-    void loadPlots().then((Plot) => {
-      if (!isShown) return
-      const color = getComputedStyle(document.documentElement).getPropertyValue('--accent').trim()
-      const text = getComputedStyle(document.documentElement).getPropertyValue('--quiet').trim()
-      const axis = { stroke: text, grid: { stroke: 'rgba(128,128,128,0.2)' }, ticks: { show: false } }
-      plot.current = new Plot(
+/** Every training in the home folder, also those that were not started from a page. */
+function Known({ trainings, reload, ask, onPublish }) {
+  const { say } = usePage()
+  return html`<${Panel} title="Trainings on this machine">
+    <${Table} caption="Trainings on this machine" rows=${trainings} keyOf=${({ name }) => name} empty="None yet."
+      columns=${[
+        { name: 'Name', of: ({ name }) => html`<strong>${name}</strong>` },
         {
-          width: box.current.clientWidth,
-          height: CURVE_HEIGHT,
-          legend: { show: false },
-          scales: { x: { time: false } },
-          axes: [axis, axis],
-          series: [{}, { stroke: color, width: 2 }],
+          name: 'State',
+          of: ({ state, step, isPublished }) =>
+            html`<${Badge} kind=${STATES[state]}>${state}${step !== undefined && state === 'interrupted' ? ` at step ${step}` : ''}<//>${isPublished ? html`${' '}<${Badge} kind="good">published<//>` : ''}`,
         },
-        data,
-        box.current,
-      )
-    })
-    const fit = () => plot.current?.setSize({ width: box.current.clientWidth, height: CURVE_HEIGHT })
-    addEventListener('resize', fit)
-    return () => {
-      isShown = false
-      removeEventListener('resize', fit)
-      plot.current?.destroy()
-    }
-  }, [])
-  useEffect(() => plot.current?.setData(data), [points.length])
-  const every = Math.max(1, Math.ceil(points.length / TABLE_ROWS))
-  return html`<div class="curve" ref=${box} aria-hidden="true"></div>
-    <details><summary>The loss as a table</summary>
-      <${Table} caption="Loss by step" rows=${points.filter((_, i) => i % every === 0)} keyOf=${({ step }) => step} columns=${[
-        { name: 'Step', isNumber: true, of: ({ step }) => step },
-        { name: 'Loss', isNumber: true, of: ({ loss }) => loss.toFixed(3) },
-      ]} /></details>`
+        {
+          name: 'Own text',
+          of: ({ own }) => (own === undefined ? '' : `${own.before.toFixed(3)} → ${own.after.toFixed(3)}`),
+        },
+        {
+          name: 'Public text',
+          of: ({ public: text }) =>
+            text === undefined ? '' : `${text.before.toFixed(3)} → ${text.after.toFixed(3)}`,
+        },
+        {
+          name: 'Privacy',
+          of: ({ epsilon, isAudited }) =>
+            `${epsilon === undefined ? 'no guarantee' : `ε ${epsilon}`}${isAudited ? ', audited' : ''}`,
+        },
+        {
+          name: 'Actions',
+          of: ({ name, state }) => html`<span class="buttons">
+            ${
+              state === 'interrupted' &&
+              html`<${Action} kind="small" onAct=${async () => {
+                await startJob('train', { name, data: [] })
+                await reload()
+              }}>Continue<//>`
+            }
+            ${state === 'finished' && html`<${Action} kind="small" onAct=${async () => onPublish(name)}>Publish …<//>`}
+            ${(state === 'interrupted' || state === 'finished') && html`<${Action} kind="small" onAct=${async () => forget(name, ask, say, reload)}>Delete …<//>`}
+          </span>`,
+        },
+      ]} />
+    <p class="quiet">Scores are bits per byte on held-out text, before and after; less is better.</p>
+  <//>`
 }

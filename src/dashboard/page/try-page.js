@@ -18,6 +18,8 @@ export function Try() {
   const [right, setRight] = useState(EMPTY)
   const [isSideBySide, setSideBySide] = useState(false)
   const [excluded, setExcluded] = useState([])
+  // Names of the experts that the answer on screen was computed without.
+  const [leftOut, setLeftOut] = useState([])
   const form = useRef()
   const abort = useRef()
   if (value === undefined) return html`<${Loading} error=${error} />`
@@ -46,6 +48,8 @@ export function Try() {
         set((before) => ({ ...before, state: 'stopped' }))
       })
     const without = { experts: { exclude: excluded } }
+    const names = composed.filter(({ id }) => excluded.includes(id)).map(nameOf)
+    setLeftOut(names)
     await Promise.all(
       isSideBySide ? [answer({}, setLeft), answer(without, setRight)] : [answer(without, setLeft)],
     )
@@ -58,8 +62,8 @@ export function Try() {
       <${Field} label="Prompt"><textarea name="prompt" rows="3" required>The theorem states that</textarea><//>
       <div class="row">
         <${Field} label="Kind"><select name="kind"><option value="completion">completion</option><option value="chat">chat</option></select><//>
-        <${Field} label="Tokens"><input name="tokens" type="number" min="1" max="512" value="80" /><//>
-        <${Field} label="Temperature"><input name="temperature" type="number" min="0" max="2" step="0.1" value="0.7" /><//>
+        <${Field} label="Tokens"><input name="tokens" type="number" min="1" max="512" defaultValue="80" /><//>
+        <${Field} label="Temperature"><input name="temperature" type="number" min="0" max="2" step="0.1" defaultValue="0.7" /><//>
       </div>
       <fieldset><legend>Institutions that may answer</legend>
         <div class="row">${composed.map(
@@ -75,8 +79,8 @@ export function Try() {
         ${isRunning && html`<button type="button" onClick=${() => abort.current.abort()}>Stop</button>`}</p>
     </form>
     <div class=${isSideBySide ? 'pair' : ''}>
-      <${Answer} title=${isSideBySide ? 'All institutions' : 'Answer'} answer=${left} />
-      ${isSideBySide && html`<${Answer} title="As chosen above" answer=${right} />`}
+      <${Answer} title=${isSideBySide ? 'All institutions' : 'Answer'} answer=${left} leftOut=${isSideBySide ? [] : leftOut} />
+      ${isSideBySide && html`<${Answer} title="As chosen above" answer=${right} leftOut=${leftOut} />`}
     </div>`
 }
 
@@ -99,7 +103,8 @@ async function ask(path, request, set, signal) {
   set((before) => ({ ...before, state: 'done' }))
 }
 
-function Answer({ title, answer: { tokens, experts, state, final } }) {
+/** @param leftOut names of the experts that the answer was computed without */
+function Answer({ title, answer: { tokens, experts, state, final }, leftOut }) {
   const [shown, show] = useState()
   if (state === 'empty') return null
   const token = shown === undefined ? undefined : tokens[shown]
@@ -110,7 +115,7 @@ function Answer({ title, answer: { tokens, experts, state, final } }) {
     <ul class="shares">${experts.map(
       (expert, i) => html`<li key=${i}><${Mark} index=${i} /> <span>${nameOf(expert)}</span>
         <span class="share-bar"><span data-color=${mark(i).color} style=${{ width: `${100 * (shares[i] ?? 0)}%` }}></span></span>
-        <span class="number">${percent(shares[i] ?? 0)}</span></li>`,
+        <span class="number">${leftOut.includes(nameOf(expert)) ? 'left out' : percent(shares[i] ?? 0)}</span></li>`,
     )}</ul>
     <p class="quiet">Every token is underlined in the colour and pattern of the expert that carries most of it. Point at a token, or move to it with the Tab key, for its shares.</p>
   <//>`

@@ -17,6 +17,11 @@ export function duration(seconds) {
   return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`
 }
 
+/** As in `3 h ago`. @param seconds since then */
+export function ago(seconds) {
+  return seconds < 90 ? 'a minute ago' : `${duration(seconds)} ago`
+}
+
 /** A day, from Unix seconds. */
 export function day(seconds) {
   return new Date(seconds * 1000).toISOString().slice(0, 10)
