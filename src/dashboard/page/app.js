@@ -35,7 +35,9 @@ function pathOf() {
 }
 
 function App() {
-  const [state, setState] = useState({ phase: 'opening' })
+  const [state, setState] = useState(
+    /** @type {{ phase: string, role?: string, about?: object, reason?: string }} */ ({ phase: 'opening' }),
+  )
   const open = useCallback(async () => {
     const link = /^#enter=([0-9a-f]+)$/.exec(location.hash)?.[1]
     try {

@@ -1,16 +1,15 @@
 /** The page Consortium: members, applications, invitations, proposals, keys and co-signed logs. */
-import { useState } from 'preact/hooks'
 import { html } from './html.js'
 import { Keys, Logs } from './logs-panel.js'
 import { run, useCommand } from './node.js'
-import { Action, Badge, Confirm, Loading, LongTable, Panel, Table, usePage } from './parts.js'
+import { Action, Badge, Confirm, Loading, LongTable, Panel, Table, useOptional, usePage } from './parts.js'
 import { Proposals } from './proposals-panel.js'
 import { day, daysUntil, short } from './words.js'
 
 export function Consortium() {
   const { say } = usePage()
   const { value, error, reload } = useCommand('members')
-  const [question, ask] = useState()
+  const [question, ask] = useOptional()
   if (value === undefined) return html`<${Loading} error=${error} />`
   const act = async (command, request, words) => {
     await run(command, request)
@@ -100,7 +99,7 @@ function MemberState({ member: { revoked, forked, connected } }) {
 
 function Invitations({ invitations, ask, act, reload }) {
   const { say } = usePage()
-  const [invite, setInvite] = useState()
+  const [invite, setInvite] = useOptional()
   const cancel = (id) =>
     ask({
       title: `Cancel invitation ${id}?`,

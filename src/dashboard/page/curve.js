@@ -24,8 +24,8 @@ const TABLE_ROWS = 10
 
 /** @param points `{ step, loss }` in order */
 export function Curve({ points }) {
-  const box = useRef()
-  const plot = useRef()
+  const box = useRef(null)
+  const plot = useRef(null)
   const data = [points.map(({ step }) => step), points.map(({ loss }) => loss)]
   const latest = useRef(data)
   latest.current = data

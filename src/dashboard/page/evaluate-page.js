@@ -3,25 +3,21 @@ import { useRef, useState } from 'preact/hooks'
 import { mark } from './experts-colors.js'
 import { html } from './html.js'
 import { jobs, startJob, stopJob, useRead } from './node.js'
-import { Action, Field, Loading, Mark, Meter, Panel, Table, usePage } from './parts.js'
+import { Action, Field, Loading, linesOf, Mark, Meter, Panel, Table, usePage } from './parts.js'
 import { duration, percent } from './words.js'
 
 export function Evaluate() {
   const { role, say } = usePage()
   const [isBusy, setBusy] = useState(false)
   const { value, error, reload } = useRead(jobs, [], isBusy ? 1000 : 10_000)
-  const form = useRef()
+  const form = useRef(null)
   if (value === undefined) return html`<${Loading} error=${error} />`
   const job = value.findLast(({ command }) => command === 'evaluate')
   const isRunning = job?.state === 'running'
   if (isRunning !== isBusy) setBusy(isRunning)
   const start = async (event) => {
     event.preventDefault()
-    const lines = new FormData(form.current)
-      .get('data')
-      .split('\n')
-      .map((line) => line.trim())
-      .filter(Boolean)
+    const lines = linesOf(new FormData(form.current), 'data')
     const data = lines.map((line) => {
       const [, name, path] = /^(?:([^=/]+)=)?(.*)$/.exec(line)
       return { name: name ?? path.split('/').filter(Boolean).at(-1) ?? path, path }

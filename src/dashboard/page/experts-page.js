@@ -3,7 +3,18 @@ import { useMemo, useState } from 'preact/hooks'
 import { html } from './html.js'
 import { run, startJob, useCommand } from './node.js'
 import { explain, isUnderWay, shareDone, stateOf } from './package-state.js'
-import { Action, Badge, Confirm, Loading, LongTable, Meter, Panel, Table, usePage } from './parts.js'
+import {
+  Action,
+  Badge,
+  Confirm,
+  Loading,
+  LongTable,
+  Meter,
+  Panel,
+  Table,
+  useOptional,
+  usePage,
+} from './parts.js'
 import { Withdrawals, WithdrawnExports } from './withdrawals-panel.js'
 import { day, short, size } from './words.js'
 
@@ -13,7 +24,7 @@ const SAME = 0.005
 export function Experts() {
   const [isBusy, setBusy] = useState(false)
   const { value, error, reload } = useCommand('experts', {}, isBusy ? 1000 : 30_000)
-  const [question, ask] = useState()
+  const [question, ask] = useOptional()
   const packages = value?.packages
   const sorted = useMemo(() => sortedByNeed(packages ?? []), [packages])
   const underWay = sorted.some(isUnderWay)

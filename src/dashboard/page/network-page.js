@@ -12,7 +12,7 @@ import { ago, clock, duration, short, size } from './words.js'
 export function Network() {
   const { role, say } = usePage()
   const { value, error, reload } = useCommand('members', {}, 5000)
-  const address = useRef()
+  const address = useRef(null)
   if (value === undefined) return html`<${Loading} error=${error} />`
   const connect = async () => {
     const { institution, outcome, reason } = await run('connect', { address: address.current.value.trim() })

@@ -113,7 +113,7 @@ export function useCommand(command, request = {}, refreshMs = REFRESH_MS) {
  */
 export function useRead(read, inputs = [], refreshMs = REFRESH_MS, followsEvents = true) {
   const [state, setState] = useState({ value: undefined, error: undefined })
-  const timer = useRef()
+  const timer = useRef(null)
   const isShown = useRef(true)
   const reload = useCallback(async () => {
     clearTimeout(timer.current)

@@ -4,9 +4,29 @@ import { useContext, useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { mark } from './experts-colors.js'
 import { html } from './html.js'
 
-/** `{ role, about, say }`: who uses the page, what the node is, and a function that shows a message. */
-export const PageContext = createContext({})
+/**
+ * Who uses the page, what the node is, and a function that shows a message.
+ * @typedef {{
+ *   role: 'operator' | 'reader',
+ *   about: { institution: string, peerId: string, consortium: string, commands: string[] },
+ *   say: (text: string, kind?: 'good' | 'bad') => void,
+ * }} PageValue
+ */
+export const PageContext = createContext(/** @type {PageValue} */ ({}))
 export const usePage = () => useContext(PageContext)
+
+/** State that is absent at first. @returns {[any, (value: any) => void]} */
+export const useOptional = () => useState(undefined)
+
+/** The text of a field of a form, without white space around it. @param {FormData} given */
+export const fieldOf = (given, name) => String(given.get(name) ?? '').trim()
+
+/** The lines of a field of a form. @param {FormData} given */
+export const linesOf = (given, name) =>
+  fieldOf(given, name)
+    .split('\n')
+    .map((line) => line.trim())
+    .filter(Boolean)
 
 /** A section with a heading. */
 export function Panel({ title, children, aside }) {
@@ -93,9 +113,9 @@ export function Mark({ index }) {
  * @param question `{ title, text, action, run, isHarmless, content }`; undefined closes it
  */
 export function Confirm({ question, onClose }) {
-  const dialog = useRef()
+  const dialog = useRef(null)
   const [isBusy, setBusy] = useState(false)
-  const [error, setError] = useState()
+  const [error, setError] = useOptional()
   useEffect(() => {
     setError(undefined)
     if (question === undefined) dialog.current?.close()

@@ -2,10 +2,20 @@
  * The page Privacy: what the texts have spent, what has left this node, and which private copies lie on its disk. A panel
  * is shown if the node has the command that it shows.
  */
-import { useState } from 'preact/hooks'
 import { html } from './html.js'
 import { run, runWorded, useCommand, useRead } from './node.js'
-import { Action, Confirm, Field, Loading, LongTable, Panel, Table, usePage } from './parts.js'
+import {
+  Action,
+  Confirm,
+  Field,
+  fieldOf,
+  Loading,
+  LongTable,
+  Panel,
+  Table,
+  useOptional,
+  usePage,
+} from './parts.js'
 import { day, size } from './words.js'
 
 export function Privacy() {
@@ -27,13 +37,13 @@ const epsilonOf = (epsilon) =>
 function Budget() {
   const { role, say } = usePage()
   const { value, error, reload } = useRead(() => run('privacy'), [], SLOW_MS, false)
-  const [question, ask] = useState()
+  const [question, ask] = useOptional()
   const title = 'What the texts have spent'
   if (value === undefined) return html`<${Panel} title=${title}><${Loading} error=${error} /><//>`
   const { limit, rows, groups } = value
   const change = (event) => {
     event.preventDefault()
-    const epsilon = new FormData(event.target).get('epsilon').trim() || 'none'
+    const epsilon = fieldOf(new FormData(event.target), 'epsilon') || 'none'
     ask({
       title: epsilon === 'none' ? 'Remove the limit?' : `Limit every text to epsilon ${epsilon}?`,
       text:
@@ -97,7 +107,7 @@ function Words({ title, command }) {
 function Egress() {
   const { say } = usePage()
   const { value, error } = useCommand('egress')
-  const [verified, setVerified] = useState()
+  const [verified, setVerified] = useOptional()
   if (value === undefined)
     return html`<${Panel} title="What left this node"><${Loading} error=${error} /><//>`
   const own = value.items.filter(({ isOverhead }) => !isOverhead)

@@ -2,7 +2,18 @@
 import { useRef, useState } from 'preact/hooks'
 import { html } from './html.js'
 import { run, useCommand } from './node.js'
-import { Action, Badge, Confirm, Field, Loading, LongTable, Panel, Table, usePage } from './parts.js'
+import {
+  Action,
+  Badge,
+  Confirm,
+  Field,
+  Loading,
+  LongTable,
+  Panel,
+  Table,
+  useOptional,
+  usePage,
+} from './parts.js'
 import { count, day } from './words.js'
 
 const STATES = { open: 'busy', applied: 'good', expired: 'plain', impossible: 'warn' }
@@ -11,7 +22,7 @@ const STATES = { open: 'busy', applied: 'good', expired: 'plain', impossible: 'w
 export function Proposals({ rules, members, reload }) {
   const { say, about } = usePage()
   const read = useCommand('proposals')
-  const [question, ask] = useState()
+  const [question, ask] = useOptional()
   if (read.value === undefined)
     return html`<${Panel} title="Proposals"><${Loading} error=${read.error} /><//>`
   const { proposals, equivocations } = read.value
@@ -135,7 +146,7 @@ function outcome({ state, supporters, needed, text, undecided }) {
 function Propose({ rules, members, ask, answer }) {
   const { role } = usePage()
   const [kind, setKind] = useState('renew')
-  const form = useRef()
+  const form = useRef(null)
   if (role !== 'operator') return null
   const propose = (event) => {
     event.preventDefault()

@@ -2,17 +2,17 @@
  * Publishing an expert from the page Train: what it shall state, a preview of everything that would leave this machine,
  * and the publication itself.
  */
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useEffect, useRef } from 'preact/hooks'
 import { html } from './html.js'
 import { startJob, stopJob } from './node.js'
-import { Action, Badge, Field, Panel, usePage } from './parts.js'
+import { Action, Badge, Field, fieldOf, Panel, useOptional, usePage } from './parts.js'
 import { duration } from './words.js'
 
 /** @param name of the training; @param onClose called when the preview has begun, or nothing shall be published */
 export function PublishForm({ name, reload, onClose }) {
   const { say } = usePage()
-  const form = useRef()
-  const [error, setError] = useState()
+  const form = useRef(null)
+  const [error, setError] = useOptional()
   useEffect(() => form.current?.querySelector('input').focus(), [])
   const preview = async (event) => {
     event.preventDefault()
@@ -26,7 +26,7 @@ export function PublishForm({ name, reload, onClose }) {
         ...(given.get('license') === '' ? {} : { license: given.get('license') }),
         ...(statistics === '' ? {} : { statistics }),
         ...(given.get('audit') === null ? { noAudit: true } : {}),
-        ...(given.get('risk').trim() === '' ? {} : { acceptRisk: given.get('risk').trim() }),
+        ...(fieldOf(given, 'risk') === '' ? {} : { acceptRisk: fieldOf(given, 'risk') }),
       })
       say(`looking at what publishing ${name} means`)
       onClose()

@@ -3,7 +3,7 @@ import { useState } from 'preact/hooks'
 import { Curve } from './curve.js'
 import { html } from './html.js'
 import { jobs, run, startJob, stopJob, useCommand, useRead } from './node.js'
-import { Action, Badge, Confirm, Loading, Meter, Panel, Table, usePage } from './parts.js'
+import { Action, Badge, Confirm, Loading, Meter, Panel, Table, useOptional, usePage } from './parts.js'
 import { Publication, PublishForm } from './publish-panel.js'
 import { NewTraining } from './training-form.js'
 import { count, duration, size } from './words.js'
@@ -12,8 +12,8 @@ export function Train() {
   const [isBusy, setBusy] = useState(false)
   const started = useRead(jobs, [], isBusy ? 1000 : 10_000)
   const known = useCommand('trainings', {}, isBusy ? 2000 : 10_000)
-  const [question, ask] = useState()
-  const [published, setPublished] = useState()
+  const [question, ask] = useOptional()
+  const [published, setPublished] = useOptional()
   if (started.value === undefined || known.value === undefined)
     return html`<${Loading} error=${started.error ?? known.error} />`
   const names = new Set(known.value.trainings.map(({ name }) => name))

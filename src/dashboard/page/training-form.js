@@ -2,14 +2,14 @@
 import { useRef, useState } from 'preact/hooks'
 import { html } from './html.js'
 import { runWorded, startJob } from './node.js'
-import { Field, Panel, usePage } from './parts.js'
+import { Field, fieldOf, linesOf, Panel, useOptional, usePage } from './parts.js'
 
 /** @param reload called when a training has started */
 export function NewTraining({ reload }) {
   const { role, say } = usePage()
-  const form = useRef()
-  const [preview, setPreview] = useState()
-  const [error, setError] = useState()
+  const form = useRef(null)
+  const [preview, setPreview] = useOptional()
+  const [error, setError] = useOptional()
   const [isBusy, setBusy] = useState(false)
   if (role !== 'operator') return html`<p class="quiet">This link may only look.</p>`
   const submit = async (event) => {
@@ -56,15 +56,12 @@ export function NewTraining({ reload }) {
 
 /** The request of the command `train`; fields that are empty are left out. */
 function requestOf(given) {
-  const text = (name) => given.get(name)?.trim() ?? ''
+  const text = (name) => fieldOf(given, name)
   const number = (name, factor = 1) =>
     text(name) === '' ? {} : { [name]: Math.round(Number(text(name)) * factor) }
   return {
     name: text('name'),
-    data: text('data')
-      .split('\n')
-      .map((line) => line.trim())
-      .filter(Boolean),
+    data: linesOf(given, 'data'),
     ...(text('column') === '' ? {} : { column: text('column') }),
     ...number('steps'),
     ...number('rank'),

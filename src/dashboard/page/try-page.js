@@ -6,7 +6,7 @@ import { useRef, useState } from 'preact/hooks'
 import { mark, nameOf } from './experts-colors.js'
 import { html } from './html.js'
 import { streamAnswer, useCommand } from './node.js'
-import { Field, Loading, Mark, Panel, usePage } from './parts.js'
+import { Field, Loading, Mark, Panel, useOptional, usePage } from './parts.js'
 import { percent } from './words.js'
 
 const EMPTY = { tokens: [], experts: [], state: 'empty' }
@@ -20,8 +20,8 @@ export function Try() {
   const [excluded, setExcluded] = useState([])
   // Names of the experts that the answer on screen was computed without.
   const [leftOut, setLeftOut] = useState([])
-  const form = useRef()
-  const abort = useRef()
+  const form = useRef(null)
+  const abort = useRef(null)
   if (value === undefined) return html`<${Loading} error=${error} />`
   const { composed } = value
   const go = async (event) => {
@@ -105,7 +105,7 @@ async function ask(path, request, set, signal) {
 
 /** @param leftOut names of the experts that the answer was computed without */
 function Answer({ title, answer: { tokens, experts, state, final }, leftOut }) {
-  const [shown, show] = useState()
+  const [shown, show] = useOptional()
   if (state === 'empty') return null
   const token = shown === undefined ? undefined : tokens[shown]
   const shares = token?.shares ?? final?.experts.map(({ share }) => share) ?? meanOf(tokens, experts.length)

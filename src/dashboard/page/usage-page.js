@@ -2,7 +2,7 @@
 import { useState } from 'preact/hooks'
 import { html } from './html.js'
 import { run, useCommand } from './node.js'
-import { Action, Confirm, Field, Loading, LongTable, Panel, Table, usePage } from './parts.js'
+import { Action, Confirm, Field, Loading, LongTable, Panel, Table, useOptional, usePage } from './parts.js'
 import { day } from './words.js'
 
 const SPANS = [7, 30, 365]
@@ -73,8 +73,8 @@ function Days({ usage }) {
 function Keys() {
   const { role, say } = usePage()
   const { value, error, reload } = useCommand('keys')
-  const [question, ask] = useState()
-  const [made, setMade] = useState()
+  const [question, ask] = useOptional()
+  const [made, setMade] = useOptional()
   if (value === undefined) return html`<${Panel} title="Keys"><${Loading} error=${error} /><//>`
   const create = async (event) => {
     event.preventDefault()
