@@ -31,30 +31,32 @@ export function Curve({ points }) {
   latest.current = data
   useEffect(() => {
     let isShown = true
+    // Observers and drawings may come after the element has left the page, when `box` is empty.
+    const element = box.current
     // Read at every drawing, so that the curve follows the theme. Canvases do not know variables of style sheets.
-    const colorOf = (element) => getComputedStyle(element).color
-    const quiet = () => colorOf(box.current.parentElement)
+    const colorOf = (one) => getComputedStyle(one).color
+    const quiet = () => colorOf(element.parentElement)
     const axis = { stroke: quiet, grid: { stroke: 'rgba(128,128,128,0.2)' }, ticks: { show: false } }
     void loadPlots().then((Plot) => {
       if (!isShown) return
       plot.current = new Plot(
         {
-          width: box.current.clientWidth,
+          width: element.clientWidth,
           height: HEIGHT,
           legend: { show: false },
           scales: { x: { time: false } },
           axes: [axis, axis],
-          series: [{}, { stroke: () => colorOf(box.current), width: 2 }],
+          series: [{}, { stroke: () => colorOf(element), width: 2 }],
         },
         latest.current,
-        box.current,
+        element,
       )
     })
     const redraw = () => plot.current?.redraw()
     const sizes = new ResizeObserver(() =>
-      plot.current?.setSize({ width: box.current.clientWidth, height: HEIGHT }),
+      plot.current?.setSize({ width: element.clientWidth, height: HEIGHT }),
     )
-    sizes.observe(box.current)
+    sizes.observe(element)
     const themes = new MutationObserver(redraw)
     themes.observe(document.documentElement, { attributeFilter: ['data-theme'] })
     return () => {
@@ -62,6 +64,7 @@ export function Curve({ points }) {
       sizes.disconnect()
       themes.disconnect()
       plot.current?.destroy()
+      plot.current = undefined
     }
   }, [])
   useEffect(() => plot.current?.setData(data), [points.length])
