@@ -48,6 +48,11 @@ export const LAYERS: readonly Layer[] = [
   { name: 'store', imports: ['lib'], holds: 'files by digest, LevelDB catalogue, layout of the home folder' },
   { name: 'data', imports: ['lib'], holds: 'readers, encodings, tokenizer, corpus, held-out text' },
   {
+    name: 'grammar',
+    imports: ['lib'],
+    holds: 'JSON schemas and calls of tools as automata over tokens',
+  },
+  {
     name: 'tensor',
     imports: ['lib', 'kernels'],
     packages: ['tensors'],
@@ -61,7 +66,7 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: 'inference',
-    imports: ['lib', 'kernels', 'tensor', 'model'],
+    imports: ['lib', 'kernels', 'grammar', 'tensor', 'model'],
     packages: ['tensors'],
     holds: 'generating text: batches, key-value cache, decoding, sampling',
   },
@@ -140,6 +145,7 @@ export const LAYERS: readonly Layer[] = [
       'lib',
       'telemetry',
       'store',
+      'grammar',
       'tensor',
       'model',
       'inference',
@@ -168,7 +174,7 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: 'serving',
-    imports: ['lib', 'telemetry', 'store/api-keys', 'store/api-usage', 'composition'],
+    imports: ['lib', 'telemetry', 'store/api-keys', 'store/api-usage', 'grammar', 'composition'],
     packages: ['http'],
     holds: 'OpenAI-compatible API, queue, upstream gateway, control socket',
   },

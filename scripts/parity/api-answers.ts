@@ -43,7 +43,7 @@ export function postTo(url: string, key: string): Send {
 
 /** The API of a node, without a socket. */
 export function apiOf({ composer, prompts, publicModel }: FlexMeshNode): Send {
-  const backend = localBackend(composer, prompts, publicModel.tokenizer)
+  const backend = localBackend(composer, prompts, publicModel.tokenizer, publicModel.endsOfText)
   const app = createApp({
     backendFor: () => backend,
     callers: fixedCallers(['key']),

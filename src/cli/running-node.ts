@@ -104,7 +104,8 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     const apiKey = await loadApiKey(node.paths.apiKey)
     let port: number | undefined
     const { tokenizer, config } = node.publicModel
-    const local = localBackend(node.composer, node.prompts, tokenizer)
+    const { endsOfText } = node.publicModel
+    const local = localBackend(node.composer, node.prompts, tokenizer, endsOfText)
     const gateway =
       init.upstream === undefined
         ? undefined

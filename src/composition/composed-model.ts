@@ -5,7 +5,9 @@
  */
 import '../lib/node20.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
+import type { Grammar } from '../grammar/grammar.ts'
 import type { Generator } from '../inference/batcher.ts'
+import { followGrammar } from '../inference/grammar-processor.ts'
 import type { GeneratedToken } from '../inference/request-stream.ts'
 import type { Sampling } from '../inference/sampling.ts'
 import { chooseFormat, type ServingFormat } from '../inference/serving-format.ts'
@@ -40,6 +42,8 @@ export interface Completion {
   readonly onPrompt?: (report: PromptReport) => void
   /** Keys and values of prompts are shared within a scope only. */
   readonly scope?: string
+  /** What the text follows. Default: nothing. */
+  readonly grammar?: Grammar
   readonly selection: Selection
 }
 
@@ -139,8 +143,9 @@ export class ComposedModel {
     const release = this.#hold()
     try {
       const generator = await this.#sharedGenerator()
-      const { changes } = completion
+      const { changes, grammar } = completion
       const processors = changes === undefined ? [] : logitProcessors(changes)
+      if (grammar !== undefined) processors.push(followGrammar(grammar))
       const request = { ...completion, processors, endsOfText: this.#model.endsOfText, ...routing }
       yield* generator.generate(request, signal)
     } finally {

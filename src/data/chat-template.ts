@@ -6,7 +6,7 @@ import { Template } from '@huggingface/jinja'
 import { FormatError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { escapeUnprintable } from '../lib/printable.ts'
-import type { ChatMessage } from './prompt.ts'
+import type { ChatMessage, Tool, ToolCall } from './prompt.ts'
 
 /** The chat template of a model. */
 export interface ChatTemplate {
@@ -25,14 +25,19 @@ const MAX_REASON = 200
  * @throws FormatError `bad-field` with the reason if the template is invalid or refuses the messages; `too-large` for a
  * text above the limit `renderedChatCharacters`.
  */
-export function renderChat(template: ChatTemplate, messages: readonly ChatMessage[]): string {
+export function renderChat(
+  template: ChatTemplate,
+  messages: readonly ChatMessage[],
+  tools: readonly Tool[] = [],
+): string {
   let text: string
   try {
     text = new Template(template.source).render({
       ...template.variables,
-      messages,
+      messages: messages.map(messageForTemplate),
       add_generation_prompt: true,
-      tools: null,
+      tools:
+        tools.length === 0 ? null : tools.map((tool) => ({ type: 'function', function: functionOf(tool) })),
       documents: null,
     })
   } catch (cause) {
@@ -48,4 +53,40 @@ export function renderChat(template: ChatTemplate, messages: readonly ChatMessag
     )
   }
   return text
+}
+
+/** Whether a template presents tools itself. */
+export function takesTools({ source }: ChatTemplate): boolean {
+  return /\btools\b/.test(source)
+}
+
+function functionOf({ name, description, parameters }: Tool): object {
+  return {
+    name,
+    ...(description === undefined ? {} : { description }),
+    ...(parameters === undefined ? {} : { parameters }),
+  }
+}
+
+/** A message with the names that templates use. */
+function messageForTemplate({ role, content, toolCalls, toolCallId }: ChatMessage): object {
+  return {
+    role,
+    content,
+    ...(toolCalls === undefined ? {} : { tool_calls: toolCalls.map(callForTemplate) }),
+    ...(toolCallId === undefined ? {} : { tool_call_id: toolCallId }),
+  }
+}
+
+/** Templates expect arguments as an object. */
+function callForTemplate({ id, name, arguments: text }: ToolCall): object {
+  return { id, type: 'function', function: { name, arguments: parsedOr(text) } }
+}
+
+function parsedOr(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
 }

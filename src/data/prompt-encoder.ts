@@ -9,7 +9,7 @@ import { FormatError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { startThread, threadEntry } from '../lib/start-thread.ts'
 import type { ChatTemplate } from './chat-template.ts'
-import { encodePrompt, type Prompt } from './prompt.ts'
+import { chatOf, encodePrompt, type Prompt } from './prompt.ts'
 import type { PromptThreadData, PromptThreadMessage } from './prompt-thread.ts'
 import type { Tokenizer } from './tokenizer.ts'
 
@@ -174,7 +174,13 @@ export class PromptEncoder {
 
 function charactersOf(prompt: Prompt): number {
   if (typeof prompt === 'string') return prompt.length
-  return prompt.reduce((sum, { content }) => sum + content.length, 0)
+  const { messages, tools } = chatOf(prompt)
+  const ofTools = tools.length === 0 ? 0 : JSON.stringify(tools).length
+  return messages.reduce(
+    (sum, { content, toolCalls = [] }) =>
+      toolCalls.reduce((total, call) => total + call.arguments.length, sum + content.length),
+    ofTools,
+  )
 }
 
 /** Why a prompt failed whose thread has ended. */

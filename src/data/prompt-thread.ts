@@ -1,7 +1,7 @@
 /** Entry of the thread that encodes prompts: loads its own tokenizer and encodes one prompt after the other. */
 import { parentPort, workerData } from 'node:worker_threads'
 import { FormatError } from '../lib/errors.ts'
-import { type ChatTemplate, renderChat } from './chat-template.ts'
+import { type ChatTemplate, renderChat, takesTools } from './chat-template.ts'
 import { type ChatRenderer, encodePrompt, type Prompt } from './prompt.ts'
 import { Tokenizer } from './tokenizer.ts'
 
@@ -26,8 +26,10 @@ export type PromptThreadMessage =
 
 const { tokenizer: json, endOfText, template } = workerData as PromptThreadData
 const tokenizer = Tokenizer.load(json, [endOfText])
-const render: ChatRenderer | undefined =
-  template === undefined ? undefined : (messages) => renderChat(template, messages)
+const renderer: ChatRenderer | undefined = template && {
+  takesTools: takesTools(template),
+  render: (messages, tools) => renderChat(template, messages, tools),
+}
 
 function send(message: PromptThreadMessage): void {
   parentPort?.postMessage(message)
@@ -35,7 +37,7 @@ function send(message: PromptThreadMessage): void {
 
 parentPort?.on('message', (prompt: Prompt) => {
   try {
-    send({ kind: 'ids', ids: encodePrompt(tokenizer, render, prompt) })
+    send({ kind: 'ids', ids: encodePrompt(tokenizer, renderer, prompt) })
   } catch (error) {
     // Any other error ends the thread, which its owner reports.
     if (!(error instanceof FormatError)) throw error

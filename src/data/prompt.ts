@@ -4,37 +4,77 @@
  */
 import { FormatError } from '../lib/errors.ts'
 import type { Tokenizer } from './tokenizer.ts'
+import { withToolsAsText } from './tools-as-text.ts'
 
 export interface ChatMessage {
-  readonly role: 'system' | 'user' | 'assistant'
+  readonly role: 'system' | 'user' | 'assistant' | 'tool'
   readonly content: string
+  /** Tools that the assistant called. */
+  readonly toolCalls?: readonly ToolCall[]
+  /** Id of the call that a message of a tool answers. */
+  readonly toolCallId?: string
+}
+
+export interface ToolCall {
+  readonly id: string
+  readonly name: string
+  /** JSON text. */
+  readonly arguments: string
+}
+
+/** A tool that the assistant may call. */
+export interface Tool {
+  readonly name: string
+  readonly description?: string
+  /** JSON schema of the arguments. */
+  readonly parameters?: unknown
+}
+
+/** A chat whose assistant may call tools. */
+export interface ToolChat {
+  readonly messages: readonly ChatMessage[]
+  readonly tools: readonly Tool[]
 }
 
 /** The text of a completion, or the messages of a chat. */
-export type Prompt = string | readonly ChatMessage[]
+export type Prompt = string | readonly ChatMessage[] | ToolChat
 
-/** Renders the messages of a chat up to the place where the assistant answers. */
-export type ChatRenderer = (messages: readonly ChatMessage[]) => string
+/** The model's own way of rendering chats up to the place where the assistant answers. */
+export interface ChatRenderer {
+  /** Whether it presents tools, calls and their results itself. */
+  readonly takesTools: boolean
+  render(messages: readonly ChatMessage[], tools: readonly Tool[]): string
+}
+
+/** The messages and tools of a chat. */
+export function chatOf(prompt: readonly ChatMessage[] | ToolChat): ToolChat {
+  return 'messages' in prompt ? prompt : { messages: prompt, tools: [] }
+}
 
 /**
  * Token ids of a prompt, at least one. They begin with the end of text, unless the model renders chats by itself.
- * @param render the model's own way of rendering; without one, a message is a line
+ * @param renderer without one, a message is a line
  * @throws FormatError `bad-field`, `too-large` if it fails.
  */
 export function encodePrompt(
   tokenizer: Tokenizer,
-  render: ChatRenderer | undefined,
+  renderer: ChatRenderer | undefined,
   prompt: Prompt,
 ): Int32Array {
-  if (typeof prompt !== 'string' && render !== undefined) return encodeRendered(tokenizer, render, prompt)
-  const ids = tokenizer.encode(typeof prompt === 'string' ? prompt : plainChat(prompt))
+  if (typeof prompt !== 'string' && renderer !== undefined) {
+    const chat = chatOf(prompt)
+    return encodeRendered(tokenizer, renderer, renderer.takesTools ? chat : withToolsAsText(chat))
+  }
+  const ids = tokenizer.encode(
+    typeof prompt === 'string' ? prompt : plainChat(withToolsAsText(chatOf(prompt)).messages),
+  )
   const framed = new Int32Array(ids.length + 1)
   framed[0] = tokenizer.endOfText
   framed.set(ids, 1)
   return framed
 }
 
-const NAMES = { system: 'System', user: 'User', assistant: 'Assistant' }
+const NAMES = { system: 'System', user: 'User', assistant: 'Assistant', tool: 'User' }
 
 /** One line per message, then the beginning of the assistant's line: the form for models without a template. */
 function plainChat(messages: readonly ChatMessage[]): string {
@@ -43,27 +83,36 @@ function plainChat(messages: readonly ChatMessage[]): string {
 
 function encodeRendered(
   tokenizer: Tokenizer,
-  render: ChatRenderer,
-  messages: readonly ChatMessage[],
+  renderer: ChatRenderer,
+  { messages, tools }: ToolChat,
 ): Int32Array {
-  const mark = unusedMark(messages.map(({ content }) => content))
-  const marked = messages.map(({ role, content }) => ({
-    role,
-    content: tokenizer.markSpecial(content, mark),
-  }))
-  const ids = tokenizer.encode(render(marked), { controlTokens: true, mark })
+  const mark = unusedMark(JSON.stringify([messages, tools]))
+  const marked = (text: string): string => tokenizer.markSpecial(text, mark)
+  const text = renderer.render(mapTexts(messages, marked), mapTexts(tools, marked))
+  const ids = tokenizer.encode(text, { controlTokens: true, mark })
   if (ids.length > 0) return ids
   throw new FormatError('bad-field', 'messages: the chat template of the public model writes nothing', {
     param: 'messages',
   })
 }
 
+/** A copy of a JSON value with other texts. Roles and the names of members of messages have no special tokens. */
+function mapTexts<T>(value: T, change: (text: string) => string): T
+function mapTexts(value: unknown, change: (text: string) => string): unknown {
+  if (typeof value === 'string') return change(value)
+  if (Array.isArray(value)) return value.map((item: unknown) => mapTexts(item, change))
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(
+    Object.entries(value).map(([name, item]) => [change(name), mapTexts<unknown>(item, change)]),
+  )
+}
+
 /** Noncharacters: Unicode reserves them for use within a program. */
 const MARKS = Array.from({ length: 32 }, (_, i) => String.fromCodePoint(0xfdd0 + i))
 
-/** A character that none of the texts has. */
-function unusedMark(texts: readonly string[]): string {
-  const mark = MARKS.find((candidate) => !texts.some((text) => text.includes(candidate)))
+/** A character that a text does not have. */
+function unusedMark(text: string): string {
+  const mark = MARKS.find((candidate) => !text.includes(candidate))
   if (mark !== undefined) return mark
   throw new FormatError('bad-field', 'messages: expected text without noncharacters such as U+FDD0', {
     param: 'messages',

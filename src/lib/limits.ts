@@ -422,6 +422,35 @@ export const LIMITS = {
     unit: 'count',
     why: 'texts of one request, as many as n of the OpenAI API',
   },
+  schemaCharacters: {
+    value: 128 * KIB,
+    unit: 'count',
+    why: 'a JSON schema of a request; OpenAI allows 120,000 characters of names and values',
+  },
+  grammarNodes: {
+    value: 65_536,
+    unit: 'count',
+    why: 'nodes of the automaton of a schema: a node for each character of names and listed values',
+  },
+  grammarDepth: {
+    value: 32,
+    unit: 'count',
+    why: 'nested objects and lists of an answer that follows a schema',
+  },
+  grammarPaths: {
+    value: 256,
+    unit: 'count',
+    why: 'ways to read an answer that are followed at once; schemas whose alternatives look alike have many',
+  },
+  grammarStates: { value: 4096, unit: 'count', why: 'states of an automaton that are kept, 1 to 2 KiB each' },
+  grammarMasks: {
+    value: 256,
+    unit: 'count',
+    why: 'masks of a grammar that are kept: 12 KiB each for 100,000 tokens',
+  },
+  toolCalls: { value: 16, unit: 'count', why: 'calls of tools in one answer' },
+  tools: { value: 128, unit: 'count', why: 'tools of a request; same limit as the OpenAI API' },
+  grammars: { value: 8, unit: 'count', why: 'grammars of recent requests that are kept with their masks' },
   stopSequences: { value: 4, unit: 'count', why: 'same limit as the OpenAI API' },
   apiKeys: {
     value: 64,

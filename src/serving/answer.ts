@@ -5,6 +5,7 @@
 import { ShareTally } from '../composition/attribution.ts'
 import { MAX_SEED } from '../lib/random.ts'
 import type { AnswerMeter } from '../telemetry/metrics.ts'
+import { ChatMessageBuilder } from './chat-message.ts'
 import { Choice, type Part, type TokenShares } from './choice.ts'
 import { concurrently } from './concurrently.ts'
 import type { Backend, ServingEngine } from './engine.ts'
@@ -45,7 +46,7 @@ interface Step {
 }
 
 /** The choices of an answer, and their totals, which are complete when `steps` has ended. */
-class Choices {
+export class Choices {
   readonly #run: Run
   readonly #shares: ShareTally
   readonly all: readonly Choice[]
@@ -140,8 +141,12 @@ export async function wholeAnswer(run: Run, signal: AbortSignal): Promise<object
         run,
         own.flatMap(({ scores }) => scores),
       )
-      const content = isChat ? { message: { role: 'assistant', content: text, refusal: null } } : { text }
-      return { index, ...content, logprobs, finish_reason: finish }
+      if (!isChat) return { index, text, logprobs, finish_reason: finish }
+      const builder = new ChatMessageBuilder(run.request.toolUse !== undefined)
+      builder.push(text)
+      builder.end()
+      const { message } = builder
+      return { index, message, logprobs, finish_reason: builder.finishReason(finish) }
     }),
     usage: usage(run, choices),
     flexmesh: attribution(run, choices, listed),
@@ -159,20 +164,24 @@ export async function* streamedAnswer(run: Run, signal: AbortSignal): AsyncGener
   const choices = new Choices(run)
   const chunk = (choice: object, more: object = {}): string =>
     JSON.stringify({ ...first, choices: [choice], ...(includeUsage ? { usage: null } : {}), ...more })
-  const hasBegun = new Set<Choice>()
+  const messages = new Map<Choice, ChatMessageBuilder>()
   let open = choices.all.length
   for await (const { choice, part } of choices.steps(signal)) {
     const { index } = choice
-    if (isChat && !hasBegun.has(choice)) {
+    const message = messages.get(choice) ?? new ChatMessageBuilder(run.request.toolUse !== undefined)
+    if (isChat && !messages.has(choice)) {
       const delta = { role: 'assistant', content: '' }
       yield chunk({ index, delta, logprobs: null, finish_reason: null })
     }
-    hasBegun.add(choice)
+    messages.set(choice, message)
     if (part === undefined) {
+      for (const delta of isChat ? message.end() : [])
+        yield chunk({ index, delta, logprobs: null, finish_reason: null })
       const end = isChat ? { delta: {} } : { text: '' }
+      const reason = message.finishReason(choice.finish)
       // The shares of the answer are known when the last choice has ended.
       const more = --open === 0 ? { flexmesh: attribution(run, choices) } : {}
-      yield chunk({ index, ...end, logprobs: null, finish_reason: choice.finish }, more)
+      yield chunk({ index, ...end, logprobs: null, finish_reason: reason }, more)
       continue
     }
     const { text, scores, listed } = part
@@ -180,9 +189,16 @@ export async function* streamedAnswer(run: Run, signal: AbortSignal): AsyncGener
     if (text === '' && listed.length === 0 && scores.length === 0) continue
     const tokens = withIndex(run, index, listed)
     const more = tokenShares ? { flexmesh: { experts: run.engine.experts, tokens } } : {}
-    const content = isChat ? { delta: { content: text } } : { text }
     const logprobs = scores.length === 0 ? null : logprobsOf(run, scores)
-    yield chunk({ index, ...content, logprobs, finish_reason: null }, more)
+    if (!isChat) {
+      yield chunk({ index, text, logprobs, finish_reason: null }, more)
+      continue
+    }
+    const [delta, ...others] = message.push(text)
+    // Text that may begin a call is held back.
+    if (delta === undefined && scores.length === 0 && listed.length === 0) continue
+    yield chunk({ index, delta: delta ?? { content: '' }, logprobs, finish_reason: null }, more)
+    for (const other of others) yield chunk({ index, delta: other, logprobs: null, finish_reason: null })
   }
   if (includeUsage) yield JSON.stringify({ ...first, choices: [], usage: usage(run, choices) })
   yield '[DONE]'
@@ -212,7 +228,7 @@ function usage({ prompts }: Run, { tokens, cachedTokens }: Choices): object {
  * The composition that answered, its experts, and their shares of the answer. An upstream does not report shares. Also
  * what the caller may not know of the request: its seed, and the members that had no effect.
  */
-function attribution(
+export function attribution(
   { engine, servedBy, request }: Run,
   choices: Choices,
   tokens?: readonly object[],

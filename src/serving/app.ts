@@ -3,28 +3,26 @@
  * Knows nothing about sockets and models.
  */
 import { type Context, Hono, type MiddlewareHandler } from 'hono'
-import type { Selection } from '../composition/selection.ts'
 import { FlexMeshError } from '../lib/errors.ts'
 import { apiKeyHash } from '../store/api-keys.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { type ApiEnv, requestId } from './api-env.ts'
 import type { Callers } from './callers.ts'
-import { Completions } from './completions.ts'
+import { Completions, type Route } from './completions.ts'
 import { allowOrigins } from './cors.ts'
-import { type Backend, ServingError } from './engine.ts'
+import { type Backend, type Needs, ServingError } from './engine.ts'
 import { EVENT_STREAM_LIMITS, type EventStreamLimits } from './event-stream.ts'
 import { readJson } from './json-body.ts'
 import { type ModelCard, modelCards, modelNotFound } from './models.ts'
 import { ollamaModel, ollamaTags, ollamaVersion, parseOllamaShow } from './ollama.ts'
-import type { RequestKind } from './openai.ts'
 import { problemBody, problemOf, Refusal } from './problem.ts'
 import { QueueFullError } from './queue.ts'
 import { parseDetokenize, parseTokenize, Tokenization, type TokenizationInit } from './tokenization.ts'
 
 export interface AppInit {
   /** The backend that answers a request with this selection of experts. */
-  readonly backendFor: (selection: Selection) => Backend
+  readonly backendFor: (needs: Needs) => Backend
   /** Who may ask; a request without a valid key is refused. */
   readonly callers: Callers
   /** Whether a Host header names this server; others are refused, which stops DNS rebinding. */
@@ -58,7 +56,7 @@ const KEY_NAME_LENGTH = 12
 
 /** The answers of the API, for routes that decide themselves who may ask. */
 export interface Answering {
-  answer(c: Context<ApiEnv>, kind: RequestKind): Promise<Response>
+  answer(c: Context<ApiEnv>, route: Route): Promise<Response>
   models(c: Context<ApiEnv>): Promise<Response>
 }
 
@@ -116,6 +114,7 @@ export function createApp(init: AppInit): Api {
   app.get('/v1/models/:model{.+}', async (c) => c.json(await cardOf(c, c.req.param('model'))))
   app.post('/v1/completions', (c) => completions.respond(c, 'completion'))
   app.post('/v1/chat/completions', (c) => completions.respond(c, 'chat'))
+  app.post('/v1/responses', (c) => completions.respond(c, 'responses'))
   app.get('/api/version', (c) => c.json(ollamaVersion()))
   app.get('/api/tags', async (c) => c.json(ollamaTags(await cards(c))))
   app.post('/api/show', async (c) => {
@@ -124,7 +123,7 @@ export function createApp(init: AppInit): Api {
     return c.json(ollamaModel(await cardOf(c, name)))
   })
   if (init.tokenization !== undefined) addTokenRoutes(app, new Tokenization(init.tokenization), cardOf)
-  init.mount?.(app, { answer: (c, kind) => completions.respond(c, kind), models })
+  init.mount?.(app, { answer: (c, route) => completions.respond(c, route), models })
   app.notFound((c) =>
     refuse(
       c,

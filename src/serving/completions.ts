@@ -5,14 +5,13 @@
  */
 import '../lib/node20.ts'
 import type { Context } from 'hono'
-import type { Selection } from '../composition/selection.ts'
 import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { type Metrics, UNMETERED } from '../telemetry/metrics.ts'
 import { type EncodedPrompt, type Run, streamedAnswer, wholeAnswer } from './answer.ts'
 import type { ApiEnv } from './api-env.ts'
 import { allowedInclude, type Caller } from './callers.ts'
-import type { Backend, ServingEngine } from './engine.ts'
+import type { Backend, Needs, ServingEngine } from './engine.ts'
 import { EventStream, type EventStreamLimits } from './event-stream.ts'
 import { readJson } from './json-body.ts'
 import { backendForOne, modelNotFound, resolveModel } from './models.ts'
@@ -29,10 +28,12 @@ import { problemBody, problemOf, Refusal } from './problem.ts'
 import { promptCharacters } from './prompt.ts'
 import { Queue } from './queue.ts'
 import { bad } from './request-fields.ts'
+import { streamedResponse, wholeResponse } from './responses-answer.ts'
+import { parseResponsesRequest } from './responses-request.ts'
 
 export interface CompletionsInit {
   /** The backend that answers a request with this selection of experts. */
-  readonly backendFor: (selection: Selection) => Backend
+  readonly backendFor: (needs: Needs) => Backend
   /** Unix seconds. */
   readonly now: () => number
   readonly streamLimits: EventStreamLimits
@@ -41,6 +42,13 @@ export interface CompletionsInit {
   /** Receives an error after the headers of a stream. */
   readonly report: (error: unknown, c: Context<ApiEnv>) => void
 }
+
+/** The routes that generate text. */
+export type Route = RequestKind | 'responses'
+
+const ID_PREFIX = { completion: 'cmpl-', chat: 'chatcmpl-', responses: 'resp_' } as const
+/** Members that hold the prompt. */
+const PROMPT_MEMBER = { completion: 'prompt', chat: 'messages', responses: 'input' } as const
 
 /** A request that has left the queue. */
 interface Admission {
@@ -63,17 +71,17 @@ export class Completions {
   }
 
   /** @throws Refusal; FlexMeshError; QueueFullError; ServingError; the reason why the request was aborted. */
-  async respond(c: Context<ApiEnv>, kind: RequestKind): Promise<Response> {
+  async respond(c: Context<ApiEnv>, route: Route): Promise<Response> {
     const body = await readJson(c.req.raw)
     c.env.client?.received()
-    const request = await this.#resolved(parseRequest(body, kind), c.get('caller'))
+    const request = await this.#resolved(parseBody(body, route), c.get('caller'))
     const backend = this.#init.backendFor(request)
-    await precheck(backend, request, kind)
-    if (request.stream) return this.#stream(c, backend, request, kind)
+    await precheck(backend, request, route)
+    if (request.stream) return this.#stream(c, backend, request, route)
     const { signal } = c.req.raw
-    const { run, end } = await this.#admit(backend, request, kind, signal, c)
+    const { run, end } = await this.#admit(backend, request, route, signal, c)
     try {
-      return c.json(await wholeAnswer(run, signal))
+      return c.json(await wholeOf(run, this.#init.now, signal))
     } finally {
       end()
     }
@@ -105,7 +113,7 @@ export class Completions {
   async #admit(
     backend: Backend,
     request: InferenceRequest,
-    kind: RequestKind,
+    route: Route,
     signal: AbortSignal,
     c: Context<ApiEnv>,
   ): Promise<Admission> {
@@ -121,24 +129,24 @@ export class Completions {
     }
     try {
       engine = await backend.acquire()
-      checkRequest(engine, request, kind)
+      checkRequest(engine, request, route)
       const prompts: EncodedPrompt[] = []
       for (const prompt of promptsOf(request)) {
         const tokens = isTokenPrompt(prompt) ? prompt.tokens : await engine.encode(prompt, signal)
         signal.throwIfAborted()
-        if (tokens.length >= engine.contextLength) throw tooManyTokens(engine, kind, tokens.length)
+        if (tokens.length >= engine.contextLength) throw tooManyTokens(engine, route, tokens.length)
         prompts.push({ prompt, tokens })
       }
       const promptTokens = prompts.reduce((sum, { tokens }) => sum + tokens.length, 0)
       const caller = c.get('caller')
-      const id = `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${crypto.randomUUID()}`
+      const id = `${ID_PREFIX[route]}${crypto.randomUUID()}`
       const { servedBy } = backend
       meter.admitted(promptTokens)
       const run: Run = {
         engine,
         servedBy,
         request,
-        kind,
+        kind: route === 'completion' ? 'completion' : 'chat',
         id,
         created: this.#init.now(),
         prompts,
@@ -163,14 +171,14 @@ export class Completions {
     c: Context<ApiEnv>,
     backend: Backend,
     request: InferenceRequest,
-    kind: RequestKind,
+    route: Route,
   ): Promise<Response> {
     const stream = new EventStream(this.#init.streamLimits)
     c.req.raw.signal.addEventListener('abort', () => stream.leave(), { once: true })
     stream.signal.addEventListener('abort', () => c.env.client?.drop(), { once: true })
     const signal = AbortSignal.any([c.req.raw.signal, stream.signal])
     const first = Promise.withResolvers<void>()
-    const work = this.#produce(backend, request, kind, stream, signal, c, first.resolve)
+    const work = this.#produce(backend, request, route, stream, signal, c, first.resolve)
     const delay = setTimeout(() => {
       stream.comment()
       first.resolve()
@@ -212,17 +220,17 @@ export class Completions {
   async #produce(
     backend: Backend,
     request: InferenceRequest,
-    kind: RequestKind,
+    route: Route,
     stream: EventStream,
     signal: AbortSignal,
     c: Context<ApiEnv>,
     onEvent: () => void,
   ): Promise<void> {
-    const { run, end } = await this.#admit(backend, request, kind, signal, c)
+    const { run, end } = await this.#admit(backend, request, route, signal, c)
     try {
-      for await (const event of streamedAnswer(run, signal)) {
+      for await (const { data, name } of eventsOf(run, this.#init.now, signal)) {
         onEvent()
-        await stream.send(event)
+        await stream.send(data, name)
       }
     } finally {
       // The place is free only after the generation has ended.
@@ -231,11 +239,34 @@ export class Completions {
   }
 }
 
+/** @throws FormatError `bad-field`, `too-large` */
+function parseBody(body: unknown, route: Route): InferenceRequest {
+  return route === 'responses' ? parseResponsesRequest(body) : parseRequest(body, route)
+}
+
+function wholeOf(run: Run, now: () => number, signal: AbortSignal): Promise<object> {
+  return run.request.repeated === undefined ? wholeAnswer(run, signal) : wholeResponse(run, now, signal)
+}
+
+/** The events of a streamed answer. Those of a response have a name. */
+async function* eventsOf(
+  run: Run,
+  now: () => number,
+  signal: AbortSignal,
+): AsyncGenerator<{ data: string; name?: string }, void, void> {
+  if (run.request.repeated === undefined) for await (const data of streamedAnswer(run, signal)) yield { data }
+  else {
+    for await (const event of streamedResponse(run, now, signal))
+      yield { data: JSON.stringify(event), name: event.type }
+    yield { data: '[DONE]' }
+  }
+}
+
 /** Refuses what can be refused before a request waits. @throws ServingError; Refusal. */
-async function precheck(backend: Backend, request: InferenceRequest, kind: RequestKind): Promise<void> {
+async function precheck(backend: Backend, request: InferenceRequest, route: Route): Promise<void> {
   const engine = await backend.acquire()
   try {
-    checkRequest(engine, request, kind)
+    checkRequest(engine, request, route)
   } finally {
     engine.release()
   }
@@ -245,7 +276,7 @@ async function precheck(backend: Backend, request: InferenceRequest, kind: Reque
  * Checks the selection and the token ids, and bounds the work of the tokenizer.
  * @throws Refusal `not-found`, `context_length_exceeded`; FormatError `bad-field`.
  */
-function checkRequest(engine: ServingEngine, request: InferenceRequest, kind: RequestKind): void {
+function checkRequest(engine: ServingEngine, request: InferenceRequest, route: Route): void {
   try {
     engine.checkSelection(request)
   } catch (error) {
@@ -253,7 +284,7 @@ function checkRequest(engine: ServingEngine, request: InferenceRequest, kind: Re
     throw new Refusal({ status: 400, code: error.code, message: error.message, param: 'experts' })
   }
   checkBias(engine, request)
-  for (const prompt of promptsOf(request)) checkPrompt(engine, prompt, kind)
+  for (const prompt of promptsOf(request)) checkPrompt(engine, prompt, route)
 }
 
 function promptsOf({ prompt, morePrompts }: InferenceRequest): Prompt[] {
@@ -261,13 +292,13 @@ function promptsOf({ prompt, morePrompts }: InferenceRequest): Prompt[] {
 }
 
 /** @throws Refusal `context_length_exceeded`; FormatError `bad-field`. */
-function checkPrompt(engine: ServingEngine, prompt: Prompt, kind: RequestKind): void {
+function checkPrompt(engine: ServingEngine, prompt: Prompt, route: Route): void {
   if (isTokenPrompt(prompt)) checkTokens(engine, prompt)
   const characters = promptCharacters(prompt)
   const { maxPromptCharacters: max, contextLength } = engine
   if (characters > max)
     throw tooLong(
-      kind,
+      route,
       `the prompt has ${characters} characters, but the context of ${contextLength} tokens holds at most ${max}`,
     )
 }
@@ -293,11 +324,11 @@ function requireIds(
     throw bad(param, `token ids of the vocabulary, which are less than ${vocabularySize}, got ${foreign}`)
 }
 
-function tooManyTokens({ contextLength }: ServingEngine, kind: RequestKind, count: number): Refusal {
-  return tooLong(kind, `the prompt has ${count} tokens, the maximum is ${contextLength - 1}`)
+function tooManyTokens({ contextLength }: ServingEngine, route: Route, count: number): Refusal {
+  return tooLong(route, `the prompt has ${count} tokens, the maximum is ${contextLength - 1}`)
 }
 
-function tooLong(kind: RequestKind, message: string): Refusal {
-  const param = kind === 'chat' ? 'messages' : 'prompt'
+function tooLong(route: Route, message: string): Refusal {
+  const param = PROMPT_MEMBER[route]
   return new Refusal({ status: 400, code: 'context_length_exceeded', message, param })
 }

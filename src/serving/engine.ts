@@ -5,6 +5,7 @@
 import type { ExpertLabel, StatedExpert } from '../composition/attribution.ts'
 import type { PromptReport, TokenScore } from '../composition/composed-model.ts'
 import type { Selection } from '../composition/selection.ts'
+import type { Constraint } from '../grammar/grammars.ts'
 import type { InferenceRequest, TextPrompt } from './openai.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
@@ -21,6 +22,12 @@ export interface Piece {
   readonly prompt?: PromptReport
   /** Set on the last piece only: why the answer ends. */
   readonly finish?: 'stop' | 'length'
+}
+
+/** What decides which backend answers a request. */
+export interface Needs extends Selection {
+  /** What the text of the answer follows. */
+  readonly constraint?: Constraint
 }
 
 /** Computes answers: this node, or another server that it stands in front of. */

@@ -26,8 +26,14 @@ const COMMENT = utf8(': keep-alive\n\n')
 /** Size of the pieces in which the client takes the buffer, so that a slow one takes something within `stall`. */
 const PIECE_BYTES = 16_384
 
-function eventOf(data: string, id?: string): Uint8Array {
-  return utf8(`${id === undefined ? '' : `id: ${id}\n`}data: ${data}\n\n`)
+interface EventNames {
+  readonly id?: string | undefined
+  readonly name?: string | undefined
+}
+
+function eventOf(data: string, { id, name }: EventNames = {}): Uint8Array {
+  const lines = [id === undefined ? '' : `id: ${id}\n`, name === undefined ? '' : `event: ${name}\n`]
+  return utf8(`${lines.join('')}data: ${data}\n\n`)
 }
 
 export class EventStream {
@@ -76,9 +82,9 @@ export class EventStream {
     return this.#gone.signal
   }
 
-  /** Resolves when there is room for another event. @throws the reason of `signal` */
-  async send(data: string): Promise<void> {
-    this.#push(eventOf(data))
+  /** Resolves when there is room for another event. @param name type of the event. @throws the reason of `signal` */
+  async send(data: string, name?: string): Promise<void> {
+    this.#push(eventOf(data, { name }))
     if (this.#waitingBytes > this.#limits.bufferBytes) {
       await new Promise<void>((resolve) => {
         this.#resume = resolve
@@ -92,7 +98,7 @@ export class EventStream {
    * @param id what a client that connects again names as the last event that it has seen
    */
   push(data: string, id: string): void {
-    this.#push(eventOf(data, id))
+    this.#push(eventOf(data, { id }))
     if (this.#waitingBytes > this.#limits.bufferBytes)
       this.#giveUp(new Error('the client reads more slowly than events come'))
   }

@@ -12,7 +12,7 @@ import type { Digest } from '../lib/bytes.ts'
 import { VerificationError } from '../lib/errors.ts'
 import { readFileBounded } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
-import { type Backend, ServingError } from './engine.ts'
+import { type Backend, type Needs, ServingError } from './engine.ts'
 import type { LocalBackend } from './local-engine.ts'
 import type { PromptEncoder } from './prompt.ts'
 import { upstreamEngine } from './upstream-engine.ts'
@@ -53,7 +53,7 @@ export interface GatewayInit {
  * @throws FormatError; VerificationError `wrong-digest`, `wrong-consortium`, `wrong-public-model` for an export that
  * is not of this node's consortium and public model.
  */
-export async function openGateway(init: GatewayInit): Promise<(selection: Selection) => Backend> {
+export async function openGateway(init: GatewayInit): Promise<(needs: Needs) => Backend> {
   const { upstream, local, prompts, vocabulary, contextLength } = init
   const composition = await readComposition(init)
   init.onComposition(composition)
@@ -82,7 +82,8 @@ export async function openGateway(init: GatewayInit): Promise<(selection: Select
       return engine
     },
   }
-  return (selection) => (leavesOut(composition, selection) ? local : remote)
+  // The text of an upstream could not be held to a constraint before it is passed on.
+  return (needs) => (needs.constraint !== undefined || leavesOut(composition, needs) ? local : remote)
 }
 
 async function readComposition({ upstream, consortium, publicModel }: GatewayInit): Promise<CompositionFile> {

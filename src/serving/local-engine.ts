@@ -7,6 +7,7 @@ import { expertLabels, statedExperts } from '../composition/attribution.ts'
 import type { Lease, PromptReport } from '../composition/composed-model.ts'
 import type { Composer } from '../composition/composer.ts'
 import { selectionMask } from '../composition/selection.ts'
+import { Grammars } from '../grammar/grammars.ts'
 import type { Backend, ServingEngine } from './engine.ts'
 import { maxPromptCharacters, type PromptEncoder } from './prompt.ts'
 import type { Vocabulary } from './vocabulary.ts'
@@ -16,15 +17,24 @@ export interface LocalBackend extends Backend {
   acquire(): ServingEngine
 }
 
+/** @param endsOfText ids of the tokens that end a text */
 export function localBackend(
   composer: Pick<Composer, 'acquire'>,
   prompts: PromptEncoder,
   vocabulary: Vocabulary,
+  endsOfText: readonly number[],
 ): LocalBackend {
-  return { servedBy: 'node', acquire: () => localEngine(composer.acquire(), prompts, vocabulary) }
+  const { vocabularySize } = prompts
+  const grammars = new Grammars({ vocabularySize, bytesOf: (id) => vocabulary.bytesOf(id), ends: endsOfText })
+  return { servedBy: 'node', acquire: () => localEngine(composer.acquire(), prompts, vocabulary, grammars) }
 }
 
-function localEngine(lease: Lease, prompts: PromptEncoder, vocabulary: Vocabulary): ServingEngine {
+function localEngine(
+  lease: Lease,
+  prompts: PromptEncoder,
+  vocabulary: Vocabulary,
+  grammars: Grammars,
+): ServingEngine {
   const { model } = lease
   const { composition, contextLength } = model
   return {
@@ -39,7 +49,7 @@ function localEngine(lease: Lease, prompts: PromptEncoder, vocabulary: Vocabular
     checkSelection: (selection) => void selectionMask(composition, selection),
     generate: async function* (request, prompt, signal, scope) {
       const { maxTokens, temperature, topP, seed, include, exclude } = request
-      const { logitBias, presencePenalty, frequencyPenalty, logprobs, echo } = request
+      const { logitBias, presencePenalty, frequencyPenalty, logprobs, echo, constraint } = request
       const text = vocabulary.decodeStream()
       let report: PromptReport | undefined
       const completion = {
@@ -52,6 +62,7 @@ function localEngine(lease: Lease, prompts: PromptEncoder, vocabulary: Vocabular
           report = given
         },
         scope,
+        ...(constraint === undefined ? {} : { grammar: grammars.of(constraint) }),
         selection: { include, exclude },
       }
       let tokens = 0

@@ -6,8 +6,19 @@ import { limit } from '../lib/limits.ts'
 import { bad, record, shown, text } from './request-fields.ts'
 
 export interface ChatMessage {
-  readonly role: 'system' | 'user' | 'assistant'
+  readonly role: 'system' | 'user' | 'assistant' | 'tool'
   readonly content: string
+  /** Tools that the assistant called. */
+  readonly toolCalls?: readonly ToolCall[]
+  /** Id of the call that a message of a tool answers. */
+  readonly toolCallId?: string
+}
+
+export interface ToolCall {
+  readonly id: string
+  readonly name: string
+  /** JSON text. */
+  readonly arguments: string
 }
 
 const ROLES: Readonly<Record<string, ChatMessage['role']>> = {
@@ -15,10 +26,12 @@ const ROLES: Readonly<Record<string, ChatMessage['role']>> = {
   developer: 'system',
   user: 'user',
   assistant: 'assistant',
+  tool: 'tool',
 }
 const MAX_MESSAGES = 1024
 /** Members that a message may have, but only empty, because they would change the prompt. */
-const EMPTY_ONLY = ['tool_calls', 'function_call', 'tool_call_id', 'audio'] as const
+const EMPTY_ONLY = ['function_call', 'audio'] as const
+const MAX_ID_CHARACTERS = 200
 
 /**
  * @param ignored receives the name of every member that has no effect
@@ -34,17 +47,52 @@ function readMessage(value: unknown, at: string, ignored: (name: string) => void
   const members = record(value, at, 'an object with role and content')
   const { role: name, content, refusal } = members
   const role = typeof name === 'string' && Object.hasOwn(ROLES, name) ? ROLES[name] : undefined
-  if (role === undefined) throw bad(`${at}.role`, 'system, developer, user or assistant')
+  if (role === undefined) throw bad(`${at}.role`, 'system, developer, user, assistant or tool')
   for (const member of EMPTY_ONLY) {
-    if (!isEmpty(members[member])) throw bad(`${at}.${member}`, 'nothing, because this server calls no tools')
+    if (!isEmpty(members[member]))
+      throw bad(`${at}.${member}`, 'nothing, because this server does not support it')
   }
-  const known: readonly string[] = ['role', 'content', 'refusal', ...EMPTY_ONLY]
+  const known: readonly string[] = ['role', 'content', 'refusal', 'tool_calls', 'tool_call_id', ...EMPTY_ONLY]
   for (const [member, given] of Object.entries(members)) {
     if (!known.includes(member) && !isEmpty(given)) ignored(`${at}.${shown(member)}`)
   }
   // An assistant's turn may be empty, for example a refusal alone or a turn that was cut off.
   const turn = content ?? (role === 'assistant' ? (refusal ?? '') : undefined)
-  return { role, content: Array.isArray(turn) ? readParts(turn, role, at) : readText(turn, `${at}.content`) }
+  return {
+    role,
+    content: Array.isArray(turn) ? readParts(turn, role, at) : readText(turn, `${at}.content`),
+    ...readCalls(members, role, at),
+  }
+}
+
+/** The calls of an assistant, or the call that a tool answers. */
+function readCalls(
+  members: Record<string, unknown>,
+  role: ChatMessage['role'],
+  at: string,
+): Pick<ChatMessage, 'toolCalls' | 'toolCallId'> {
+  const { tool_calls: calls, tool_call_id: id } = members
+  if (role === 'tool') {
+    if (!isEmpty(calls)) throw bad(`${at}.tool_calls`, 'nothing, because only the assistant calls tools')
+    return { toolCallId: text(id, `${at}.tool_call_id`, [1, MAX_ID_CHARACTERS]) }
+  }
+  if (!isEmpty(id)) throw bad(`${at}.tool_call_id`, 'nothing, because only a tool answers a call')
+  if (isEmpty(calls)) return {}
+  if (role !== 'assistant') throw bad(`${at}.tool_calls`, 'nothing, because only the assistant calls tools')
+  if (!Array.isArray(calls) || calls.length > limit('tools'))
+    throw bad(`${at}.tool_calls`, `a list of at most ${limit('tools')} calls`)
+  return { toolCalls: calls.map((call: unknown, i) => readCall(call, `${at}.tool_calls[${i}]`)) }
+}
+
+function readCall(value: unknown, at: string): ToolCall {
+  const { id, type, function: called } = record(value, at, 'an object with id, type and function')
+  if (type !== 'function' && !isEmpty(type)) throw bad(`${at}.type`, 'function')
+  const members = record(called, `${at}.function`, 'an object with name and arguments')
+  return {
+    id: text(id, `${at}.id`, [1, MAX_ID_CHARACTERS]),
+    name: text(members['name'], `${at}.function.name`, [1, MAX_ID_CHARACTERS]),
+    arguments: text(members['arguments'], `${at}.function.arguments`, [0, limit('bodyBytes')]),
+  }
 }
 
 /** The texts of a list of parts, joined by newlines. */

@@ -5,12 +5,21 @@
 import { limit } from '../lib/limits.ts'
 import { MAX_SEED, randomSeed } from '../lib/random.ts'
 import { ANSWER_FIELDS, type AnswerFields, MAX_ID, readAnswerFields } from './answer-fields.ts'
+import { type AnswerForm, FORM_FIELDS, readAnswerForm } from './answer-form.ts'
 import { type ChatMessage, readMessages } from './messages.ts'
 import { bad, boolean, integer, number, record, shown, text } from './request-fields.ts'
+import type { RepeatedMembers } from './responses-request.ts'
+import type { Tool } from './tools.ts'
 import { checkUnsupported } from './unsupported.ts'
 
+/** A chat whose assistant may call tools. */
+export interface ToolChat {
+  readonly messages: readonly ChatMessage[]
+  readonly tools: readonly Tool[]
+}
+
 /** The text of a completion, or the messages of a chat. */
-export type TextPrompt = string | readonly ChatMessage[]
+export type TextPrompt = string | readonly ChatMessage[] | ToolChat
 
 /** A prompt of a completion that the client has encoded itself. */
 export interface TokenPrompt {
@@ -24,12 +33,16 @@ export function isTokenPrompt(prompt: Prompt): prompt is TokenPrompt {
   return typeof prompt !== 'string' && 'tokens' in prompt
 }
 
+export function isToolChat(prompt: Exclude<Prompt, string>): prompt is ToolChat {
+  return 'messages' in prompt
+}
+
 export type RequestKind = 'completion' | 'chat'
 
 /** The model of the whole composition. Ids of the models of its experts begin with it. */
 export const MODEL_NAME = 'flexmesh'
 
-export interface InferenceRequest extends AnswerFields {
+export interface InferenceRequest extends AnswerFields, AnswerForm {
   readonly model: string
   readonly prompt: Prompt
   /** Further prompts of a list, each of which has its own texts. */
@@ -48,6 +61,8 @@ export interface InferenceRequest extends AnswerFields {
   readonly exclude?: readonly string[]
   /** Names of members that have no effect, in their order; not more than `MAX_IGNORED`. */
   readonly ignored: readonly string[]
+  /** Members that the answer repeats; only of `/v1/responses`. */
+  readonly repeated?: RepeatedMembers
 }
 
 const MAX_STOP_CHARACTERS = 64
@@ -90,12 +105,19 @@ export function parseRequest(
   }
   const promptMember = kind === 'completion' ? 'prompt' : 'messages'
   for (const [name, given] of Object.entries(value)) {
-    const isKnown = KNOWN.has(name) || name === promptMember || ANSWER_FIELDS[kind].includes(name)
+    const isKnown =
+      KNOWN.has(name) ||
+      name === promptMember ||
+      ANSWER_FIELDS[kind].includes(name) ||
+      FORM_FIELDS[kind].includes(name)
     if (!isKnown && checkUnsupported(name, given)) ignore(shown(name))
   }
   const model = text(value['model'], 'model', [1, MAX_NAME_CHARACTERS])
+  const form = readAnswerForm(value, kind)
   const [prompt, ...morePrompts] =
-    kind === 'completion' ? readPrompts(value['prompt']) : [readMessages(value['messages'], ignore)]
+    kind === 'completion'
+      ? readPrompts(value['prompt'])
+      : [withTools(readMessages(value['messages'], ignore), form.toolUse?.tools)]
   if (prompt === undefined) throw bad('prompt', 'at least one prompt')
   if (value['user'] !== undefined && value['user'] !== null)
     text(value['user'], 'user', [0, MAX_USER_CHARACTERS])
@@ -104,6 +126,7 @@ export function parseRequest(
     prompt,
     morePrompts,
     ...readAnswerFields(value, kind, 1 + morePrompts.length),
+    ...form,
     temperature: number(value['temperature'], 'temperature', [0, 2], 1),
     topP: number(value['top_p'], 'top_p', [MIN_TOP_P, 1], 1),
     // With a fixed default, every client would get the same answer.
@@ -115,6 +138,10 @@ export function parseRequest(
     ...readExperts(value['experts']),
     ignored,
   }
+}
+
+function withTools(messages: readonly ChatMessage[], tools: readonly Tool[] | undefined): TextPrompt {
+  return tools === undefined ? messages : { messages, tools }
 }
 
 /** A text or a list of token ids, or a list of either. */

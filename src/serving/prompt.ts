@@ -1,5 +1,6 @@
 /** Sizes of prompts before they are encoded. Knows nothing about HTTP, queues and weights. */
-import { isTokenPrompt, type Prompt, type TextPrompt } from './openai.ts'
+import type { ChatMessage } from './messages.ts'
+import { isTokenPrompt, isToolChat, type Prompt, type TextPrompt } from './openai.ts'
 
 /** Encodes prompts without holding the event loop. */
 export interface PromptEncoder {
@@ -30,5 +31,11 @@ export function maxPromptCharacters(
 export function promptCharacters(prompt: Prompt): number {
   if (isTokenPrompt(prompt)) return 0
   if (typeof prompt === 'string') return prompt.length
-  return prompt.reduce((sum, { content }) => sum + content.length, 0)
+  const { messages, tools } = isToolChat(prompt) ? prompt : { messages: prompt, tools: [] }
+  const ofTools = tools.length === 0 ? 0 : JSON.stringify(tools).length
+  return messages.reduce((sum, message) => sum + messageCharacters(message), ofTools)
+}
+
+function messageCharacters({ content, toolCalls = [] }: ChatMessage): number {
+  return toolCalls.reduce((sum, call) => sum + call.name.length + call.arguments.length, content.length)
 }

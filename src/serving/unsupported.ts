@@ -42,11 +42,6 @@ const REFUSED: Readonly<Record<string, Unsupported>> = {
   stop_token_ids: emptyList,
   bad_words: emptyList,
   allowed_token_ids: only(),
-  response_format: {
-    isNeutral: (value) =>
-      typeof value === 'object' && value !== null && 'type' in value && value.type === 'text',
-    expected: '{"type": "text"}',
-  },
   structured_outputs: only(),
   guided_json: only(),
   guided_regex: only(),
@@ -71,6 +66,7 @@ const ADVICE: Readonly<Record<string, (value: unknown) => boolean>> = {
   store: (value) => value === false,
   metadata: (value) => typeof value === 'object' && value !== null && Object.keys(value).length === 0,
   service_tier: (value) => value === 'auto' || value === 'default',
+  // In completions, which have no tools.
   parallel_tool_calls: (value) => typeof value === 'boolean',
 }
 

@@ -184,9 +184,22 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
         'chat-echo',
         'completion-exclude-at-top',
         'chat-tools',
-        'chat-json',
+        'chat-format-unknown',
         'chat-tool-calls',
       ),
+    'The server MUST choose every token among those that some answer of the format continues with, so that an answer that ends by itself is an object, or a value that the schema allows.':
+      [
+        test('grammar/corpus.test.ts', 'are valid, whichever tokens are chosen'),
+        test('serving/structured.test.ts', 'gets values of its schemas'),
+      ],
+    'Every other keyword is refused with `bad-field`, whose message names the keyword and its place; a server MUST NOT ignore one.':
+      [
+        ...vectors('chat-json-schema-pattern', 'chat-json-schema-format', 'chat-json-schema-of-nobody'),
+        test('grammar/schema.test.ts', 'is refused for %s'),
+      ],
+    'A server may write fewer values than the schema allows, and MUST NOT write others.': [
+      test('grammar/schema.test.ts', 'does not allow %s'),
+    ],
     'Such a request MUST NOT have `experts.include` or `experts.exclude`.': [
       test('serving/models.test.ts', 'is refused if it also selects experts'),
     ],

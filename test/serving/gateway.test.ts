@@ -65,7 +65,7 @@ async function open(change: Partial<GatewayInit> = {}, file: CompositionFile = c
     prompts: {
       longestToken: 1,
       vocabularySize: 256,
-      encode: async (prompt) => new Int32Array(1 + prompt.length),
+      encode: async (prompt) => new Int32Array(1 + String(prompt).length),
     },
     vocabulary: CHARACTERS,
     contextLength: 32,

@@ -61,7 +61,7 @@ async function serveTiny(vocabulary: Vocabulary = publicModel.tokenizer): Promis
     onComposed: () => undefined,
   })
   await composer.recompose()
-  const local = localBackend(composer, prompts, vocabulary)
+  const local = localBackend(composer, prompts, vocabulary, [])
   const { promise: opened, resolve: open } = Promise.withResolvers<void>()
   const arrivals = new EventEmitter()
   /** A request is checked before it enters the queue, and again when it leaves it. */

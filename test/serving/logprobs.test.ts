@@ -31,7 +31,7 @@ beforeAll(async () => {
     onComposed: () => undefined,
   })
   await composer.recompose()
-  const local = localBackend(composer, prompts, publicModel.tokenizer)
+  const local = localBackend(composer, prompts, publicModel.tokenizer, publicModel.endsOfText)
   app = createApp({
     backendFor: () => local,
     // A key is the name of its holder.

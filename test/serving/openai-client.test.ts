@@ -176,8 +176,7 @@ describe("OpenAI's client", () => {
   it.each([
     ['n', { n: 129 }],
     ['logprobs', { top_logprobs: 3 }],
-    ['tools', { tools: [{ type: 'function' as const, function: { name: 'f' } }] }],
-    ['response_format', { response_format: { type: 'json_object' as const } }],
+    ['tools[0].type', { tools: [{ type: 'custom' as const, custom: { name: 'f' } }] }],
     ['max_completion_tokens', { max_tokens: 5, max_completion_tokens: 0 }],
   ])('learns that a member is not supported: %s', async (param, more) => {
     const refusal = client.chat.completions.create({ model, messages, ...more })

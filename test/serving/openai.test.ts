@@ -88,8 +88,6 @@ describe('a member that the server does not support', () => {
     ['suffix', '', 'x'],
     ['ignore_eos', false, true],
     ['stop_token_ids', [], [1]],
-    ['response_format', { type: 'text' }, { type: 'json_object' }],
-    ['response_format', { type: 'text' }, 'text'],
     ['tools', [], [{}]],
     ['tools', [], {}],
     ['tool_choice', 'none', 'required'],
@@ -227,7 +225,10 @@ describe('the messages of a chat', () => {
       'messages[1].content[1].text',
       { role: 'user', content: [{ type: 'text', text: 'x' }, { type: 'text' }] },
     ],
-    ['messages[1].tool_calls', { role: 'assistant', content: 'x', tool_calls: [{}] }],
+    ['messages[1].tool_calls[0].function', { role: 'assistant', content: 'x', tool_calls: [{}] }],
+    ['messages[1].tool_calls', { role: 'user', content: 'x', tool_calls: [{}] }],
+    ['messages[1].tool_call_id', { role: 'tool', content: 'x' }],
+    ['messages[1].tool_call_id', { role: 'user', content: 'x', tool_call_id: 'a' }],
     ['messages[1].function_call', { role: 'assistant', content: 'x', function_call: {} }],
   ])('are refused for %s: %j', (member, message) => {
     const messages = [{ role: 'user', content: 'Hi' }, message]

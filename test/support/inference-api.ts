@@ -4,7 +4,7 @@ import { type Api, createApp } from '../../src/serving/app.ts'
 import { fixedCallers } from '../../src/serving/callers.ts'
 import type { Backend, ServingEngine } from '../../src/serving/engine.ts'
 import { isLoopbackHost } from '../../src/serving/host.ts'
-import { isTokenPrompt, type Prompt } from '../../src/serving/openai.ts'
+import { isTokenPrompt, isToolChat, type Prompt } from '../../src/serving/openai.ts'
 import type { Vocabulary } from '../../src/serving/vocabulary.ts'
 import type { Log } from '../../src/telemetry/log.ts'
 
@@ -65,7 +65,8 @@ export function fixedEngine(change: Partial<ServingEngine> = {}): ServingEngine 
 export function textOf(prompt: Prompt): string {
   if (typeof prompt === 'string') return prompt
   if (isTokenPrompt(prompt)) return String.fromCharCode(...prompt.tokens)
-  return prompt.map(({ role, content }) => `${role}: ${content}`).join('\n')
+  const { messages } = isToolChat(prompt) ? prompt : { messages: prompt }
+  return messages.map(({ role, content }) => `${role}: ${content}`).join('\n')
 }
 
 export function appOf(backend: Backend = backendOf(fixedEngine()), log?: Log): Api {

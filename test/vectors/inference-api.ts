@@ -1,6 +1,7 @@
 /** Test vectors of protocols/inference-api: request bodies. */
 import { parseOllamaShow } from '../../src/serving/ollama.ts'
 import { parseRequest } from '../../src/serving/openai.ts'
+import { parseResponsesRequest } from '../../src/serving/responses-request.ts'
 import { parseDetokenize, parseTokenize } from '../../src/serving/tokenization.ts'
 import { byFileName, type Case, type Vector, type VectorSuite, vectorsOf } from './vector.ts'
 
@@ -12,6 +13,13 @@ const messages = [{ role: 'user', content: 'What is a protein?' }]
 const completion = (more: object): object => ({ model, prompt, ...more })
 /** A chat with further members. */
 const chat = (more: object): object => ({ model, messages, ...more })
+/** A chat whose answer follows a schema. */
+const schemaOf = (schema: unknown): object =>
+  chat({ response_format: { type: 'json_schema', json_schema: { name: 'answer', schema } } })
+/** A chat with a tool. */
+const toolOf = (described: object, more: object = {}): object =>
+  chat({ tools: [{ type: 'function', function: { name: 'find', ...described } }], ...more })
+const response = (more: object): object => ({ model, input: prompt, ...more })
 /** A chat with one message. */
 const message = (one: unknown): object => ({ model, messages: [one] })
 
@@ -244,14 +252,148 @@ const CHAT: readonly (readonly [...Case, unknown])[] = [
     message({ role: 'user', content: [{ type: 'text' }] }),
   ],
   [
+    'tool-turns',
+    'accept',
+    'a call, and what the tool said',
+    {
+      model,
+      messages: [
+        { role: 'user', content: 'Find it.' },
+        {
+          role: 'assistant',
+          content: null,
+          tool_calls: [{ id: 'call_1', type: 'function', function: { name: 'find', arguments: '{}' } }],
+        },
+        { role: 'tool', tool_call_id: 'call_1', content: 'Article 1' },
+      ],
+    },
+  ],
+  [
     'tool-calls',
     'bad-field',
-    'no tools',
+    'a call has a function',
     message({ role: 'assistant', tool_calls: [{ id: '1', type: 'function' }] }),
   ],
-  ['tools', 'bad-field', 'no tools', chat({ tools: [{ type: 'function' }] })],
-  ['tool-choice', 'bad-field', 'no tools', chat({ tool_choice: 'required' })],
-  ['json', 'bad-field', 'text only', chat({ response_format: { type: 'json_object' } })],
+  [
+    'tool-calls-of-user',
+    'bad-field',
+    'only the assistant calls tools',
+    message({
+      role: 'user',
+      content: 'x',
+      tool_calls: [{ id: '1', function: { name: 'f', arguments: '' } }],
+    }),
+  ],
+  ['tool-without-call', 'bad-field', 'a tool answers a call', message({ role: 'tool', content: 'x' })],
+  [
+    'tool',
+    'accept',
+    'a tool with a schema',
+    toolOf(
+      { description: 'Finds.', parameters: { type: 'object' }, strict: true },
+      { tool_choice: { type: 'function', function: { name: 'find' } }, parallel_tool_calls: false },
+    ),
+  ],
+  ['tools', 'bad-field', 'a tool has a function', chat({ tools: [{ type: 'function' }] })],
+  ['tool-of-another-type', 'bad-field', 'functions only', chat({ tools: [{ type: 'web_search' }] })],
+  ['tool-name', 'bad-field', 'letters, digits, _ and -', toolOf({ name: 'find it' })],
+  ['tool-parameters', 'bad-field', 'arguments are an object', toolOf({ parameters: { type: 'array' } })],
+  [
+    'tool-pattern',
+    'bad-field',
+    'a keyword that is not supported',
+    toolOf({ parameters: { properties: { a: { pattern: 'x' } } } }),
+  ],
+  [
+    'tool-twice',
+    'bad-field',
+    'names differ',
+    chat({ tools: ['a', 'a'].map((name) => ({ type: 'function', function: { name } })) }),
+  ],
+  ['tool-choice', 'bad-field', 'there is no tool', chat({ tool_choice: 'required' })],
+  [
+    'tool-choice-unknown',
+    'bad-field',
+    'a tool of the request',
+    toolOf({}, { tool_choice: { type: 'function', function: { name: 'go' } } }),
+  ],
+  ['tool-choice-word', 'bad-field', 'none, auto or required', toolOf({}, { tool_choice: 'any' })],
+  ['tools-parallel-text', 'bad-field', 'true or false', toolOf({}, { parallel_tool_calls: 'no' })],
+  ['json', 'accept', 'any object', chat({ response_format: { type: 'json_object' } })],
+  [
+    'json-schema',
+    'accept',
+    'an object with two members',
+    schemaOf({
+      type: 'object',
+      properties: { a: { type: 'string', maxLength: 9 }, b: { $ref: '#/$defs/n' } },
+      required: ['a', 'b'],
+      additionalProperties: false,
+      $defs: { n: { anyOf: [{ type: 'integer', minimum: 0 }, { type: 'null' }] } },
+    }),
+  ],
+  [
+    'json-schema-none',
+    'bad-field',
+    'a schema is given',
+    chat({ response_format: { type: 'json_schema', json_schema: { name: 'a' } } }),
+  ],
+  [
+    'json-schema-unnamed',
+    'bad-field',
+    'a schema has a name',
+    chat({ response_format: { type: 'json_schema', json_schema: { schema: true } } }),
+  ],
+  ['json-schema-text', 'bad-field', 'a schema is an object', schemaOf('{}')],
+  [
+    'json-schema-pattern',
+    'bad-field',
+    'a keyword that is not supported',
+    schemaOf({ type: 'string', pattern: 'a' }),
+  ],
+  [
+    'json-schema-format',
+    'bad-field',
+    'a keyword that is not supported',
+    schemaOf({ type: 'string', format: 'date' }),
+  ],
+  [
+    'json-schema-of-nobody',
+    'bad-field',
+    'a keyword that nobody knows',
+    schemaOf({ type: 'string', nullable: true }),
+  ],
+  [
+    'json-schema-overlap',
+    'bad-field',
+    'alternatives of oneOf exclude one another',
+    schemaOf({ oneOf: [{ type: 'integer' }, { type: 'number' }] }),
+  ],
+  [
+    'json-schema-endless',
+    'bad-field',
+    'no finite value',
+    schemaOf({ type: 'array', minItems: 1, items: { $ref: '#' } }),
+  ],
+  [
+    'json-schema-elsewhere',
+    'bad-field',
+    'references within the schema',
+    schemaOf({ $ref: 'https://example.org/s' }),
+  ],
+  [
+    'format-unknown',
+    'bad-field',
+    'text, json_object or json_schema',
+    chat({ response_format: { type: 'grammar' } }),
+  ],
+  ['format-text', 'bad-field', 'an object', chat({ response_format: 'json' })],
+  [
+    'format-member',
+    'bad-field',
+    'a member that nobody knows',
+    chat({ response_format: { type: 'text', schema: {} } }),
+  ],
   [
     'logprobs',
     'accept',
@@ -264,6 +406,79 @@ const CHAT: readonly (readonly [...Case, unknown])[] = [
   ['echo', 'bad-field', 'a member of completions', chat({ echo: true })],
   ['no-tokens', 'bad-field', 'at least one', chat({ max_tokens: 0 })],
   ['audio', 'bad-field', 'text only', chat({ modalities: ['text', 'audio'] })],
+]
+
+const RESPONSES: typeof CHAT = [
+  ['text', 'accept', 'a text', response({})],
+  [
+    'items',
+    'accept',
+    'messages, a call and its output',
+    response({
+      input: [
+        { role: 'user', content: 'Find it.' },
+        {
+          type: 'message',
+          role: 'assistant',
+          content: [{ type: 'output_text', text: 'Well.', annotations: [] }],
+        },
+        { type: 'reasoning', id: 'rs_1', summary: [] },
+        { type: 'function_call', id: 'fc_1', call_id: 'call_1', name: 'find', arguments: '{}' },
+        {
+          type: 'function_call_output',
+          call_id: 'call_1',
+          output: [{ type: 'input_text', text: 'Article 1' }],
+        },
+      ],
+      instructions: 'Be brief.',
+      max_output_tokens: 16,
+      stream: true,
+      store: false,
+      tools: [{ type: 'function', name: 'find', parameters: { type: 'object' }, strict: true }],
+      tool_choice: { type: 'function', name: 'find' },
+      metadata: { a: 'b' },
+    }),
+  ],
+  [
+    'schema',
+    'accept',
+    'an answer that follows a schema',
+    response({ text: { format: { type: 'json_schema', name: 'a', schema: { type: 'null' } } } }),
+  ],
+  ['previous', 'bad-field', 'nothing is kept', response({ previous_response_id: 'resp_1' })],
+  ['conversation', 'bad-field', 'nothing is kept', response({ conversation: 'conv_1' })],
+  ['background', 'bad-field', 'nothing is kept', response({ background: true })],
+  ['prompt', 'bad-field', 'prompts are not kept', response({ prompt: { id: 'pmpt_1' } })],
+  ['no-input', 'bad-field', 'a text or items', { model }],
+  ['empty-input', 'bad-field', 'at least one item', response({ input: [] })],
+  [
+    'unknown-item',
+    'bad-field',
+    'items of text and of tools',
+    response({ input: [{ type: 'item_reference', id: 'msg_1' }] }),
+  ],
+  [
+    'image',
+    'bad-field',
+    'parts of text only',
+    response({ input: [{ role: 'user', content: [{ type: 'input_image' }] }] }),
+  ],
+  [
+    'output-without-call',
+    'bad-field',
+    'a tool answers a call',
+    response({ input: [{ type: 'function_call_output', output: 'x' }] }),
+  ],
+  ['messages', 'bad-field', 'a member of chats', response({ messages })],
+  ['two-answers', 'bad-field', 'one answer', response({ n: 2 })],
+  ['web-search', 'bad-field', 'functions only', response({ tools: [{ type: 'web_search' }] })],
+  [
+    'schema-pattern',
+    'bad-field',
+    'a keyword that is not supported',
+    response({ text: { format: { type: 'json_schema', name: 'a', schema: { pattern: 'a' } } } }),
+  ],
+  ['no-tokens', 'bad-field', 'at least one', response({ max_output_tokens: 0 })],
 ]
 
 const TOKENIZE: typeof CHAT = [
@@ -331,11 +546,12 @@ const SHOW: typeof CHAT = [
   ['list', 'bad-field', 'a JSON object', [model]],
 ]
 
-type Decoder = 'completion' | 'chat' | 'tokenize' | 'detokenize' | 'show'
+type Decoder = 'completion' | 'chat' | 'responses' | 'tokenize' | 'detokenize' | 'show'
 
 const DECODERS: Readonly<Record<Decoder, (body: unknown) => unknown>> = {
   completion: (body) => parseRequest(body, 'completion', () => 0),
   chat: (body) => parseRequest(body, 'chat', () => 0),
+  responses: (body) => parseResponsesRequest(body, () => 0),
   tokenize: parseTokenize,
   detokenize: parseDetokenize,
   show: parseOllamaShow,
@@ -347,6 +563,7 @@ function makeVectors(): Record<string, Vector> {
   return byFileName([
     ...suite('completion', COMPLETION),
     ...suite('chat', CHAT),
+    ...suite('responses', RESPONSES, 'Responses'),
     ...suite('tokenize', TOKENIZE, 'Tokens'),
     ...suite('detokenize', DETOKENIZE, 'Tokens'),
     ...suite('show', SHOW, 'Clients of Ollama'),

@@ -82,7 +82,7 @@ async function upstreamOf(node: FlexMeshNode): Promise<() => Promise<boolean>> {
   await writeFile(compositionFile, encodeCompositionFile(composition))
   const backendFor = await openGateway({
     upstream: { url: new URL('http://127.0.0.1:9/v1'), compositionFile },
-    local: localBackend(composer, prompts, publicModel.tokenizer),
+    local: localBackend(composer, prompts, publicModel.tokenizer, publicModel.endsOfText),
     consortium,
     publicModel: charter.publicModel.digest,
     prompts,
