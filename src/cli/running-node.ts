@@ -50,6 +50,8 @@ export interface StartInit {
   /** Bytes that serving may take. */
   readonly memory?: number
   readonly router?: RouterChoice
+  /** Bytes that the home folder may take. */
+  readonly maxDisk?: number
   /** See `NodeInit`. */
   readonly requireFinal?: boolean
   readonly passphrase?: string
@@ -64,7 +66,7 @@ export interface StartInit {
 
 /** @throws InputError `no-home`, `home-in-use`, `not-a-member`, `port-in-use`, `engine-missing`, `out-of-memory`. */
 export async function startNode(init: StartInit): Promise<RunningNode> {
-  const { home, passphrase, weights, memory, router, requireFinal } = init
+  const { home, passphrase, weights, memory, router, requireFinal, maxDisk } = init
   const dashboard = await Dashboard.open({
     sessions: homePaths(home).dashboardSessions,
     now: unixNow,
@@ -93,6 +95,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     ...(weights === undefined ? {} : { weights }),
     ...(memory === undefined ? {} : { memory }),
     ...(router === undefined ? {} : { router }),
+    maxDisk,
     ...(requireFinal === undefined ? {} : { requireFinal }),
   })
   let control: Control | undefined

@@ -2,6 +2,7 @@
 
 import { listenOption, ROUTER } from '../commands/common-parameters.ts'
 import {
+  byteSize,
   flag,
   oneOf,
   option,
@@ -26,12 +27,15 @@ export const DEFAULT_PORT = 8080
 const MAX_URL = 2048
 const MAX_ORIGINS = 64
 const MAX_LEVELS = 400
+/** A home folder holds the public model at least. */
+const MIN_DISK = 1e6
+const MAX_DISK = 1e18
 const MAX_EPSILON_MILLI = 1e9
 
 export const START = localCommand({
   name: 'start',
   usage:
-    'start [--port N] [--listen ADDRESS] [--allow-origin ORIGIN...] [--max-epsilon E|none] [--require-final] [--log-format pretty|json] [--log-level LEVELS] [--router auto|solved|rows] [--upstream URL --upstream-composition FILE]',
+    'start [--port N] [--listen ADDRESS] [--allow-origin ORIGIN...] [--max-epsilon E|none] [--require-final] [--max-disk SIZE] [--log-format pretty|json] [--log-level LEVELS] [--router auto|solved|rows] [--upstream URL --upstream-composition FILE]',
   parameters: {
     port: withDefault(
       option('port', 'port of the API on 127.0.0.1 (default 8080; 0: any free port)', whole(0, MAX_PORT)),
@@ -54,6 +58,11 @@ export const START = localCommand({
     requireFinal: flag(
       'require-final',
       'use packages of other members only when enough members have cosigned their manifests',
+    ),
+    maxDisk: option(
+      'max-disk',
+      'size that the home folder may have, as in 50GB; the node then fetches and trains nothing that exceeds it (default: what the disk has)',
+      byteSize(MIN_DISK, MAX_DISK),
     ),
     logFormat: withDefault(
       option(
@@ -88,6 +97,7 @@ export const START = localCommand({
       allowOrigin,
       maxEpsilonMilli,
       requireFinal,
+      maxDisk,
       logFormat,
       logLevel,
       router,
@@ -119,6 +129,7 @@ export const START = localCommand({
       log,
       onEvent: reportEvents(output, log, logFormat),
       ...(router === undefined ? {} : { router }),
+      ...(maxDisk === undefined ? {} : { maxDisk }),
       ...(requireFinal ? { requireFinal } : {}),
       ...(origins === undefined ? {} : { origins }),
       ...(passphrase === undefined ? {} : { passphrase }),

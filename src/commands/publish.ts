@@ -127,6 +127,7 @@ export const PUBLISH = nodeCommand({
         'publish: noise on router statistics takes both --router-statistics noised and --noise EPSILON',
       )
     }
+    if (!dryRun) await node.quota?.check()
     const { derivation, ...released } = yield* reporting<PublishEvent, Released>((report) => {
       const run = { signal, onProgress: withStageTimes(report) }
       return dryRun ? node.previewPublication(request, run) : node.publish(request, run)

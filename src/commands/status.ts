@@ -7,6 +7,7 @@ import { gigabytes } from '../lib/memory.ts'
 import type { Activity } from '../node/activities.ts'
 import type { FlexMeshNode } from '../node/node.ts'
 import type { PackageReport } from '../node/packages.ts'
+import { quotaWords } from '../store/disk-quota.ts'
 import { nodeCommand } from './command.ts'
 import { activityLine } from './jobs.ts'
 import { changeWords, proposalName } from './proposal-lines.ts'
@@ -17,6 +18,8 @@ const DAY_SECONDS = 86_400
 const ROSTER_WARNING_DAYS = 30
 /** Free disk space below which the operator is told, bytes: a whole expert of the smallest published models. */
 const LOW_DISK = 2e9
+/** Share of the quota of the home folder from which on the operator is told. */
+const QUOTA_WARNING_SHARE = 0.9
 
 /** Something that a person should look at. */
 export interface Attention {
@@ -49,6 +52,10 @@ export interface NodeStatus {
   readonly running: readonly Activity[]
   /** Free bytes of the file system of the home folder. */
   readonly freeBytes: number
+  /** Bytes that the home folder takes. */
+  readonly homeBytes: number
+  /** Bytes that it may take; absent without `--max-disk`. */
+  readonly maxDiskBytes?: number
   readonly attention: readonly Attention[]
 }
 
@@ -67,7 +74,7 @@ export const STATUS = nodeCommand({
       ['composition', `public model and ${status.experts} expert${status.experts === 1 ? '' : 's'}`],
       ['packages', countWords(status.packages)],
       ['computes', status.running.length === 0 ? 'nothing' : status.running.map(activityLine).join('; ')],
-      ['disk', `${gigabytes(status.freeBytes)} free`],
+      ['disk', diskWords(status)],
     ]),
     ...(status.attention.length === 0
       ? ['everything is well']
@@ -87,6 +94,8 @@ export async function nodeStatus(node: FlexMeshNode): Promise<NodeStatus> {
   const { members } = node.membership.roster()
   const active = members.filter(({ revoked }) => revoked === undefined)
   const disk = await fileSystemSize(node.paths.root)
+  const homeBytes = await node.homeBytes()
+  const maxDiskBytes = node.quota?.maxBytes
   return {
     institution: node.settings.institution,
     peerId: node.identity.peerId,
@@ -100,12 +109,29 @@ export async function nodeStatus(node: FlexMeshNode): Promise<NodeStatus> {
     packages: counts,
     running: node.activities.list(),
     freeBytes: disk.freeBytes,
-    attention: attentionOf(node, packages, disk.freeBytes),
+    homeBytes,
+    ...(maxDiskBytes === undefined ? {} : { maxDiskBytes }),
+    attention: attentionOf(node, packages, { freeBytes: disk.freeBytes, homeBytes, maxDiskBytes }),
   }
 }
 
+interface DiskState {
+  readonly freeBytes: number
+  readonly homeBytes: number
+  readonly maxDiskBytes: number | undefined
+}
+
+function diskWords({ freeBytes, homeBytes, maxDiskBytes }: NodeStatus): string {
+  const home = `the home folder takes ${gigabytes(homeBytes)}`
+  return `${gigabytes(freeBytes)} free; ${maxDiskBytes === undefined ? home : `${home} of ${gigabytes(maxDiskBytes)}`}`
+}
+
 /** The worst first. */
-function attentionOf(node: FlexMeshNode, packages: readonly PackageReport[], freeBytes: number): Attention[] {
+function attentionOf(
+  node: FlexMeshNode,
+  packages: readonly PackageReport[],
+  { freeBytes, homeBytes, maxDiskBytes }: DiskState,
+): Attention[] {
   const list: Attention[] = []
   const { membership } = node
   if (node.isCopied) {
@@ -150,7 +176,12 @@ function attentionOf(node: FlexMeshNode, packages: readonly PackageReport[], fre
   for (const { id, state, progress, institution, expert } of packages) {
     const name = `${institution ?? 'unknown'}/${expert ?? 'unknown'}`
     if (state === 'disk-full') {
-      list.push({ level: 'bad', page: 'experts', text: `the disk has no room for ${name}` })
+      list.push({
+        level: 'bad',
+        page: 'experts',
+        text: `the disk has no room for ${name}`,
+        command: 'flexmesh gc',
+      })
     } else if (progress?.kind === 'failed' && progress.needsOperator === true) {
       list.push({
         level: 'bad',
@@ -167,6 +198,14 @@ function attentionOf(node: FlexMeshNode, packages: readonly PackageReport[], fre
       page: 'experts',
       text: `the consent for ${isOwn ? 'your expert' : `${membership.institutionOf(publisher)}'s expert`} ${expert} ends in ${duration(Math.max(0, daysLeft) * DAY_SECONDS)}`,
       ...(isOwn ? { command: `flexmesh publish ${expert}` } : {}),
+    })
+  }
+  if (maxDiskBytes !== undefined && homeBytes > QUOTA_WARNING_SHARE * maxDiskBytes) {
+    list.push({
+      level: homeBytes >= maxDiskBytes ? 'bad' : 'warn',
+      page: 'experts',
+      text: quotaWords(homeBytes, maxDiskBytes),
+      command: 'flexmesh gc',
     })
   }
   if (freeBytes < LOW_DISK) {

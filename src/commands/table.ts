@@ -168,6 +168,12 @@ export const PRIVACY_COMMANDS: readonly NodeRow[] = [
     load: async () => (await import('./data.ts')).DATA,
   },
   {
+    name: 'gc',
+    summary:
+      'remove left-over files, checkpoints of published trainings and stale caches from the home folder',
+    load: async () => (await import('./gc.ts')).GC,
+  },
+  {
     name: 'forget',
     summary: 'delete all of a training: tokens, checkpoints, held-out text; keeps its published package',
     load: async () => (await import('./data.ts')).FORGET,

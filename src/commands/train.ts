@@ -167,6 +167,7 @@ export const TRAIN = nodeCommand({
       const asked = { training, directory: exportPair, shardBytes: shardBytes(shardMegabytes) }
       return yield* withTimeLeft(node.trainings.exportPair(asked, signal))
     }
+    await node.quota?.check()
     let last: { readonly step: number; readonly totalSteps: number } | undefined
     let result: TrainResult | undefined
     try {

@@ -34,6 +34,8 @@ export interface NodeInit {
   readonly weights?: WeightChoice
   /** Bytes that serving may take; default `defaultMemoryBudget`. */
   readonly memory?: number
+  /** Bytes that the home folder may take; default: what the disk has. */
+  readonly maxDisk?: number | undefined
   /** Unix seconds. */
   readonly now: () => number
   readonly onEvent?: OnNodeEvent

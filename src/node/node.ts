@@ -67,6 +67,7 @@ import { StatementLog } from '../statements/statement-log.ts'
 import { WithdrawalLedger } from '../statements/withdrawal-ledger.ts'
 import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'
+import { DiskQuota, folderBytes } from '../store/disk-quota.ts'
 import { DiskSpace } from '../store/disk-space.ts'
 import type { FileVerifier } from '../store/file-verifier.ts'
 import { type HomePaths, homePaths, loadSettings, type Settings } from '../store/home.ts'
@@ -86,6 +87,7 @@ import { type MemberLink, memberLinks } from './contacts.ts'
 import { Cosigning, cosignedLogs } from './cosigning.ts'
 import { NodeEgress } from './egress.ts'
 import { exchangeHandlers } from './exchange-handlers.ts'
+import { findGarbage, type Garbage, removeGarbage } from './garbage.ts'
 import type { NodeInit } from './init.ts'
 import { inviteAddresses } from './invite-addresses.ts'
 import { LastSeen } from './last-seen.ts'
@@ -149,6 +151,8 @@ export class FlexMeshNode {
   readonly verifier: FileVerifier
   /** Records what leaves the node. */
   readonly egress: NodeEgress
+  /** What the home folder may take; undefined if only the disk limits it. */
+  readonly quota: DiskQuota | undefined
   readonly #init: NodeInit
   readonly #parts: Parts
   readonly #lastSeen: LastSeen
@@ -224,7 +228,9 @@ export class FlexMeshNode {
       now,
       log: log.part('acceptance'),
     })
-    const space = new DiskSpace(blobs.dir)
+    const quota = init.maxDisk === undefined ? undefined : new DiskQuota(init.home, init.maxDisk)
+    this.quota = quota
+    const space = new DiskSpace(blobs.dir, undefined, quota)
     const publicStatistics = () => this.trainings.publicStatistics()
     const topK = init.topK ?? DEFAULT_TOP_K
     const router = init.router ?? 'auto'
@@ -730,6 +736,17 @@ export class FlexMeshNode {
   /** See `refuse` of operator.ts. */
   refuse(name: string): Promise<Digest[]> {
     return refuse(this.#parts, name)
+  }
+
+  /** Files of the home folder that the node can do without, or those of them that were removed. See garbage.ts. */
+  async garbage({ remove }: { readonly remove: boolean }): Promise<Garbage[]> {
+    const found = await findGarbage(this.#parts, this.paths, this.now())
+    return remove ? removeGarbage(this.paths, found) : found
+  }
+
+  /** Bytes that the home folder takes on the disk. */
+  homeBytes(): Promise<number> {
+    return folderBytes(this.paths.root)
   }
 
   /** See `reconsider` of operator.ts. */

@@ -2,7 +2,10 @@
  * Free space of the file system that holds a folder. Downloads claim the bytes that they will write, so that several at
  * once do not count on the same space. Knows nothing about files.
  */
+import { InputError } from '../lib/errors.ts'
 import { diskFull, type FileSystemSize, fileSystemSize } from '../lib/free-space.ts'
+import { gigabytes } from '../lib/memory.ts'
+import { type DiskQuota, QUOTA_ADVICE } from './disk-quota.ts'
 
 /**
  * Space that downloads leave free for the catalogue, trainings and other programs, bytes. On a small file system it is
@@ -23,9 +26,19 @@ export class DiskSpace {
   readonly #size: () => Promise<FileSystemSize>
   readonly #claims = new Map<SpaceClaim, number>()
 
-  /** @param size default: asks the system about the file system of `dir` */
-  constructor(dir: string, size: () => Promise<FileSystemSize> = () => fileSystemSize(dir)) {
-    this.#size = size
+  readonly #quota: DiskQuota | undefined
+
+  /**
+   * @param size default: asks the quota, or the system about the file system of `dir`
+   * @param quota a limit besides the size of the disk
+   */
+  constructor(
+    dir: string,
+    size: (() => Promise<FileSystemSize>) | undefined = undefined,
+    quota: DiskQuota | undefined = undefined,
+  ) {
+    this.#quota = quota
+    this.#size = size ?? (() => quota?.size() ?? fileSystemSize(dir))
   }
 
   /** Bytes that nobody has claimed, without the reserve. Infinite if the system does not tell. */
@@ -49,7 +62,13 @@ export class DiskSpace {
     const beyond = await this.#unclaimed()
     if (beyond >= 0) return claim
     claim.release()
-    throw diskFull(bytes, Math.max(0, beyond + bytes))
+    const free = Math.max(0, beyond + bytes)
+    if (this.#quota === undefined) throw diskFull(bytes, free)
+    throw new InputError(
+      'disk-full',
+      `expected ${gigabytes(bytes)} within the ${gigabytes(this.#quota.maxBytes)} that --max-disk allows, got ${gigabytes(free)}; ${QUOTA_ADVICE}`,
+      { neededBytes: bytes, freeBytes: free },
+    )
   }
 
   /** Bytes that nobody has claimed, without the reserve; negative if more is claimed than is free. */

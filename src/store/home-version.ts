@@ -9,7 +9,7 @@ import { fromUtf8 } from '../lib/bytes.ts'
 import { hasErrno, InputError } from '../lib/errors.ts'
 import { mapDiskErrors, PRIVATE_FILE_MODE, readFileBounded, writeFileAtomic } from '../lib/files.ts'
 
-/** Of the folders that this program creates. */
+/** Version of the folders that this program creates. */
 export const HOME_VERSION = 2
 /** Folders of the time before there was a file `version`. */
 const FIRST_VERSION = 1

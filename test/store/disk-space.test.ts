@@ -1,5 +1,8 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import type { FileSystemSize } from '../../src/lib/free-space.ts'
+import { DiskQuota } from '../../src/store/disk-quota.ts'
 import { DiskSpace } from '../../src/store/disk-space.ts'
 import { cleanUp, folder } from '../support/folders.ts'
 
@@ -35,6 +38,17 @@ describe('free space', () => {
 })
 
 describe('a claim', () => {
+  it('beyond the quota of a home folder is refused with what to do', async () => {
+    const home = await folder()
+    const space = new DiskSpace(home, undefined, new DiskQuota(home, 100 * MIB))
+    ;(await space.claim(90 * MIB)).release()
+    await writeFile(join(home, 'file'), new Uint8Array(20 * MIB))
+    await expect(space.claim(90 * MIB)).rejects.toThrow(
+      'expected 94 MB within the 105 MB that --max-disk allows, got 82 MB; run "flexmesh gc"',
+    )
+    await cleanUp()
+  })
+
   it('of more than is free is refused with both numbers, and claims nothing', async () => {
     const space = of({ totalBytes: 100 * MIB, freeBytes: 50 * MIB })
     await expect(space.claim(49 * MIB)).rejects.toMatchObject({
