@@ -1,56 +1,45 @@
 /**
- * `npm run screenshots [-- FOLDER]`: runs the demo with the built program, opens its dashboard in Chromium, and takes a
- * picture of every page at two widths and in both themes. Checks every page with axe, and that nothing but the node is
- * asked. Needs Chromium: `chromium` on the path, or FLEXMESH_CHROMIUM.
+ * `npm run screenshots [-- FOLDER] [--docs]`: runs the demo with the built program, opens its dashboard in Chromium, and
+ * takes a picture of every page at two widths and in both themes. Checks every page with axe, and that nothing but the
+ * node is asked. With --docs, it also takes the pictures of README. Needs Chromium: `chromium` on the path, or
+ * FLEXMESH_CHROMIUM.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
-import { AxeBuilder } from '@axe-core/playwright'
-import { chromium, type Page } from 'playwright-core'
+import type { Page } from 'playwright-core'
+import { OpenedDashboard, openBrowser, THEMES } from './dashboard/browser.ts'
 
 const PROGRAM = resolve('dist/src/main.js')
 const LINK = /its dashboard, for one browser: (\S+)/
 const WIDTHS = [360, 1920] as const
-const THEMES = ['light', 'dark'] as const
 const HEIGHT = 1000
-const BROWSER = process.env['FLEXMESH_CHROMIUM'] ?? '/usr/bin/chromium'
+/** Pictures of README by the page that they show. */
+const DOCS = resolve('docs/dashboard')
+const DOCS_PAGES = { Overview: 'overview', Experts: 'experts', 'Try it': 'try' }
+const DOCS_WIDTH = 1200
 
-const folder = resolve(process.argv[2] ?? 'screenshots')
-if (!existsSync(BROWSER))
-  throw new Error(`${BROWSER} does not exist; install Chromium or set FLEXMESH_CHROMIUM`)
+const [given] = process.argv.slice(2).filter((word) => !word.startsWith('--'))
+const folder = resolve(given ?? 'screenshots')
 await mkdir(folder, { recursive: true })
-
+const browser = await openBrowser()
 const demo = spawn(process.execPath, [PROGRAM, 'demo', '--port', '0'], {
   stdio: ['ignore', 'pipe', 'inherit'],
 })
-const browser = await chromium.launch({ executablePath: BROWSER, args: ['--no-sandbox'] })
-const faults: string[] = []
+let faults: readonly string[] = []
 try {
-  const page = await openDashboard(await linkOf())
-  const names = await page.locator('nav a').allTextContents()
+  const dashboard = await OpenedDashboard.open(browser, 'demo', await linkOf())
+  faults = dashboard.faults
+  const names = await dashboard.names()
   for (const theme of THEMES) {
-    await page.getByLabel('Theme').selectOption(theme)
-    for (const name of names) {
-      await page.getByRole('link', { name, exact: true }).first().click()
-      await page.getByRole('heading', { level: 1, name }).waitFor()
-      await page.waitForLoadState('networkidle').catch(() => undefined)
-      if (name === 'Try it') await answerIn(page)
-      for (const width of WIDTHS) {
-        await page.setViewportSize({ width, height: HEIGHT })
-        const file = `${name.toLowerCase().replaceAll(' ', '-')}-${width}-${theme}.png`
-        await page.screenshot({ path: join(folder, file), fullPage: true })
-        const { violations } = await new AxeBuilder({ page }).analyze()
-        for (const { id, nodes } of violations) faults.push(`${file}: ${id}: ${nodes[0]?.html ?? ''}`)
-      }
-    }
+    await dashboard.setTheme(theme)
+    for (const name of names) await takePictures(dashboard, name, theme)
   }
-  console.log(
-    `${names.length * WIDTHS.length * THEMES.length} pictures in ${folder}, ${faults.length} faults`,
-  )
+  if (process.argv.includes('--docs')) await takeDocs(dashboard)
+  const number = names.length * WIDTHS.length * THEMES.length
+  console.log(`${number} pictures in ${folder}, ${faults.length} faults`)
 } finally {
   await browser.close()
   demo.kill('SIGINT')
@@ -58,6 +47,29 @@ try {
 }
 for (const fault of faults) console.error(fault)
 process.exit(faults.length === 0 ? 0 : 1)
+
+async function takePictures(dashboard: OpenedDashboard, name: string, theme: string): Promise<void> {
+  const { page } = dashboard
+  await dashboard.show(name)
+  await fill(page, name)
+  for (const width of WIDTHS) {
+    await page.setViewportSize({ width, height: HEIGHT })
+    const file = `${name.toLowerCase().replaceAll(' ', '-')}-${width}-${theme}.png`
+    await page.screenshot({ path: join(folder, file), fullPage: true })
+    await dashboard.check(file)
+  }
+}
+
+async function takeDocs(dashboard: OpenedDashboard): Promise<void> {
+  const { page } = dashboard
+  await dashboard.setTheme('light')
+  for (const [name, file] of Object.entries(DOCS_PAGES)) {
+    await page.setViewportSize({ width: DOCS_WIDTH, height: HEIGHT })
+    await dashboard.show(name)
+    await fill(page, name)
+    await page.screenshot({ path: join(DOCS, `${file}.png`), fullPage: true })
+  }
+}
 
 /** The link that the demo prints once it serves. */
 async function linkOf(): Promise<string> {
@@ -69,27 +81,17 @@ async function linkOf(): Promise<string> {
   throw new Error('the demo ended before it printed the link of its dashboard')
 }
 
-async function openDashboard(link: string): Promise<Page> {
-  // The library of axe opens pages of its own, which only a context of its own allows.
-  const context = await browser.newContext({ viewport: { width: WIDTHS[1], height: HEIGHT } })
-  const page = await context.newPage()
-  const { origin } = new URL(link)
-  page.on('request', (request) => {
-    if (!request.url().startsWith(origin) && !request.url().startsWith('data:'))
-      faults.push(`the page asked ${request.url()}`)
-  })
-  page.on('pageerror', (error) => faults.push(`error in the page: ${error.message}`))
-  page.on('console', (message) => {
-    if (message.type() === 'error') faults.push(`the page printed: ${message.text()}`)
-  })
-  await page.goto(link)
-  await page.getByRole('navigation').waitFor()
-  return page
-}
-
-async function answerIn(page: Page): Promise<void> {
-  await page.getByLabel('Prompt').fill('What is a protein?')
-  await page.getByLabel('Kind').selectOption('chat')
-  await page.getByRole('button', { name: 'Answer' }).click()
-  await page.locator('.answer[aria-busy=false]').waitFor({ timeout: 60_000 })
+/** Let the pages show something that shows only what they were asked. */
+async function fill(page: Page, name: string): Promise<void> {
+  if (name === 'Try it') {
+    await page.getByLabel('Prompt').fill('What is a protein?')
+    await page.getByLabel('Kind').selectOption('chat')
+    await page.getByRole('button', { name: 'Answer', exact: true }).click()
+    await page.locator('.answer[aria-busy=false]').waitFor({ timeout: 60_000 })
+  }
+  const evaluate = page.getByRole('button', { name: 'Evaluate' })
+  if (name === 'Evaluate' && (await page.getByRole('table').count()) === 0) {
+    await evaluate.click()
+    await page.getByRole('table').waitFor({ timeout: 300_000 })
+  }
 }

@@ -183,10 +183,12 @@ export const STEPS_IN_ORDER: readonly Step[] = [
       const key = (await page.locator('.secret code').textContent()) ?? ''
       await page.getByRole('button', { name: 'Hide' }).click()
       await second.ask(key, 'The theorem')
+      // A running node writes its counts every half minute.
       await page
-        .getByRole('row', { name: /library/ })
-        .first()
+        .getByRole('table', { name: 'What each key has used', exact: true })
+        .getByText('library')
         .waitFor()
+      await page.locator('.shares li', { hasText: 'public model' }).waitFor()
     },
   ],
   [

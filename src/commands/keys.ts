@@ -1,6 +1,6 @@
 /** The commands `keys` and `usage`: who may use the API of this node, and how much each key has used. */
 import { apiKeyHash, createApiKey, readApiKeys, revokeApiKey } from '../store/api-keys.ts'
-import { type DayUsage, readApiUsage } from '../store/api-usage.ts'
+import { type Carried, type DayUsage, readApiUsage } from '../store/api-usage.ts'
 import { nodeCommand } from './command.ts'
 import { oneOf, option, optionalPositional, repeated, text, usage, whole } from './parameters.ts'
 import { day, table } from './terminal.ts'
@@ -125,13 +125,32 @@ export const USAGE = nodeCommand({
   words: ({ usage: entries }) =>
     entries.length === 0
       ? ['the API has answered nothing in this time']
-      : table(
-          entries.map(({ day: date, key, requests, promptTokens, generatedTokens }) => [
-            date,
-            key,
-            `${requests} requests`,
-            `${promptTokens} prompt tokens`,
-            `${generatedTokens} tokens answered`,
-          ]),
-        ),
+      : [
+          ...table(
+            entries.map(({ day: date, key, requests, promptTokens, generatedTokens }) => [
+              date,
+              key,
+              `${requests} requests`,
+              `${promptTokens} prompt tokens`,
+              `${generatedTokens} tokens answered`,
+            ]),
+          ),
+          'tokens answered, by the institutions that carried them:',
+          ...table(
+            carriedTotals(entries).map(({ institution, tokens }) => [
+              `  ${institution}`,
+              String(Math.round(tokens)),
+            ]),
+          ),
+        ],
 })
+
+/** The most first. */
+function carriedTotals(entries: readonly DayUsage[]): Carried[] {
+  const sums = new Map<string, number>()
+  for (const { institution, tokens } of entries.flatMap(({ carried }) => carried))
+    sums.set(institution, (sums.get(institution) ?? 0) + tokens)
+  return [...sums]
+    .map(([institution, tokens]) => ({ institution, tokens }))
+    .sort((a, b) => b.tokens - a.tokens)
+}

@@ -35,8 +35,11 @@ export interface Run {
   readonly meter: AnswerMeter
   /** Takes a free place of the engine for another choice; undefined if there is none. */
   readonly anotherPlace: () => (() => void) | undefined
-  /** Called once, when the generation has ended, with the number of its tokens. */
-  readonly onGenerated?: (tokens: number) => void
+  /**
+   * Called once, when the generation has ended, with the number of its tokens and the share of each expert of the
+   * engine; the shares are 0 if the engine does not report them.
+   */
+  readonly onGenerated?: (tokens: number, shares: readonly number[]) => void
 }
 
 /** A part of a choice, or its end if there is none. */
@@ -105,7 +108,7 @@ export class Choices {
       outcome = signal.aborted ? 'abort' : 'error'
       throw error
     } finally {
-      onGenerated?.(this.tokens)
+      onGenerated?.(this.tokens, this.shares())
       meter.ended(outcome)
     }
   }

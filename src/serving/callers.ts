@@ -9,7 +9,7 @@ import type { ExpertLabel } from '../composition/attribution.ts'
 import { hasErrno } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { type ApiKey, apiKeyHash, readApiKeys } from '../store/api-keys.ts'
-import type { ApiUsage } from '../store/api-usage.ts'
+import type { ApiUsage, Carried } from '../store/api-usage.ts'
 import { Refusal } from './problem.ts'
 
 /** Somebody with a valid key. */
@@ -18,8 +18,8 @@ export interface Caller {
   readonly name: string
   /** Names of institutions or experts that it may use beside the public model; absent if all. */
   readonly experts?: readonly string[]
-  /** Count an answer. */
-  used(promptTokens: number, generatedTokens: number): void
+  /** Count an answer. @param carried its tokens by institution; empty if nobody reports them */
+  used(promptTokens: number, generatedTokens: number, carried: readonly Carried[]): void
 }
 
 export interface Callers {
@@ -89,8 +89,8 @@ export class KeptCallers implements Callers {
     return {
       name,
       ...(experts === undefined ? {} : { experts }),
-      used: (promptTokens, generatedTokens) =>
-        usage.add(now(), name, { requests: 1, promptTokens, generatedTokens }),
+      used: (promptTokens, generatedTokens, carried) =>
+        usage.add(now(), name, { requests: 1, promptTokens, generatedTokens, carried }),
     }
   }
 

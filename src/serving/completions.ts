@@ -5,8 +5,10 @@
  */
 import '../lib/node20.ts'
 import type { Context } from 'hono'
+import type { ExpertLabel } from '../composition/attribution.ts'
 import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
+import type { Carried } from '../store/api-usage.ts'
 import { type Metrics, UNMETERED } from '../telemetry/metrics.ts'
 import { type EncodedPrompt, type Run, streamedAnswer, wholeAnswer } from './answer.ts'
 import type { ApiEnv } from './api-env.ts'
@@ -141,6 +143,7 @@ export class Completions {
       const caller = c.get('caller')
       const id = `${ID_PREFIX[route]}${crypto.randomUUID()}`
       const { servedBy } = backend
+      const { experts } = engine
       meter.admitted(promptTokens)
       const run: Run = {
         engine,
@@ -153,9 +156,9 @@ export class Completions {
         scope: caller?.name ?? '',
         meter,
         anotherPlace: () => this.#queues[servedBy].tryEnter(),
-        onGenerated: (tokens) => {
+        onGenerated: (tokens, shares) => {
           c.env.client?.generated(tokens)
-          caller?.used(promptTokens, tokens)
+          caller?.used(promptTokens, tokens, carriedBy(experts, tokens, shares))
         },
       }
       return { run, end }
@@ -301,6 +304,16 @@ function checkPrompt(engine: ServingEngine, prompt: Prompt, route: Route): void 
       route,
       `the prompt has ${characters} characters, but the context of ${contextLength} tokens holds at most ${max}`,
     )
+}
+
+/** The tokens of an answer by the institutions of the experts that carried them. */
+function carriedBy(experts: readonly ExpertLabel[], tokens: number, shares: readonly number[]): Carried[] {
+  const sums = new Map<string, number>()
+  for (const [e, { institution }] of experts.entries()) {
+    const own = tokens * (shares[e] ?? 0)
+    if (own > 0) sums.set(institution, (sums.get(institution) ?? 0) + own)
+  }
+  return [...sums].map(([institution, sum]) => ({ institution, tokens: sum }))
 }
 
 /** @throws Refusal `context_length_exceeded`; FormatError `bad-field` for an id that the vocabulary does not have. */

@@ -17,12 +17,22 @@ export interface DayUsage {
   readonly requests: number
   readonly promptTokens: number
   readonly generatedTokens: number
+  /** Generated tokens by the routing weight of the institutions that carried them; without those of an upstream. */
+  readonly carried: readonly Carried[]
+}
+
+export interface Carried {
+  readonly institution: string
+  /** Sum of routing weights, so not a whole number. */
+  readonly tokens: number
 }
 
 const MAX_FILE_BYTES = 16 * 1024 * 1024
 const MAX_ENTRIES = 100_000
 const DAY = /^\d{4}-\d\d-\d\d$/
 const MAX_KEY = 64
+const MAX_INSTITUTION = 200
+const MAX_CARRIED = 1024
 
 export class ApiUsage {
   readonly #path: string
@@ -40,7 +50,7 @@ export class ApiUsage {
   }
 
   /** @param at Unix seconds */
-  add(at: number, key: string, more: Pick<DayUsage, 'requests' | 'promptTokens' | 'generatedTokens'>): void {
+  add(at: number, key: string, more: Omit<DayUsage, 'day' | 'key'>): void {
     const day = dayOf(at)
     const before = this.#days.get(idOf(day, key))
     this.#days.set(idOf(day, key), {
@@ -49,6 +59,7 @@ export class ApiUsage {
       requests: (before?.requests ?? 0) + more.requests,
       promptTokens: (before?.promptTokens ?? 0) + more.promptTokens,
       generatedTokens: (before?.generatedTokens ?? 0) + more.generatedTokens,
+      carried: sumOf(before?.carried ?? [], more.carried),
     })
     this.#isChanged = true
   }
@@ -66,7 +77,7 @@ export class ApiUsage {
       this.#isChanged = false
       const first = dayOf(now - limit('usageDays') * 86_400)
       for (const [id, { day }] of this.#days) if (day < first) this.#days.delete(id)
-      await writeFileAtomic(this.#path, JSON.stringify({ days: [...this.#days.values()] }))
+      await writeFileAtomic(this.#path, JSON.stringify({ days: [...this.#days.values()].map(written) }))
     })
   }
 }
@@ -92,9 +103,41 @@ function readEntry(value: unknown, title: string): DayUsage {
     requests: fields.uint('requests'),
     promptTokens: fields.uint('promptTokens'),
     generatedTokens: fields.uint('generatedTokens'),
+    // Absent from files of earlier versions.
+    carried: fields.has('carried') ? fields.list('carried', MAX_CARRIED, readCarried) : [],
   }
   fields.end()
   return entry
+}
+
+function readCarried(value: unknown, title: string): Carried {
+  const fields = new Fields(value, title)
+  const carried = {
+    institution: fields.text('institution', MAX_INSTITUTION),
+    tokens: fields.uint('milliTokens') / 1000,
+  }
+  fields.end()
+  return carried
+}
+
+function sumOf(before: readonly Carried[], more: readonly Carried[]): Carried[] {
+  const sums = new Map(before.map(({ institution, tokens }) => [institution, tokens]))
+  for (const { institution, tokens } of more) {
+    if (sums.size < MAX_CARRIED || sums.has(institution))
+      sums.set(institution, (sums.get(institution) ?? 0) + tokens)
+  }
+  return [...sums].map(([institution, tokens]) => ({ institution, tokens }))
+}
+
+/** Whole numbers of thousandths on disk. */
+function written({ carried, ...entry }: DayUsage): object {
+  return {
+    ...entry,
+    carried: carried.map(({ institution, tokens }) => ({
+      institution,
+      milliTokens: Math.round(1000 * tokens),
+    })),
+  }
 }
 
 function idOf(day: string, key: string): string {

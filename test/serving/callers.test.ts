@@ -1,12 +1,12 @@
 import '../../src/lib/node20.ts'
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type Api, createApp } from '../../src/serving/app.ts'
 import { KeptCallers } from '../../src/serving/callers.ts'
 import { type ApiKey, createApiKey, revokeApiKey } from '../../src/store/api-keys.ts'
-import { ApiUsage } from '../../src/store/api-usage.ts'
+import { ApiUsage, readApiUsage } from '../../src/store/api-usage.ts'
 import { Metrics } from '../../src/telemetry/metrics.ts'
 import { backendOf, fixedEngine, refusalOf } from '../support/inference-api.ts'
 
@@ -190,6 +190,12 @@ describe('a key for some experts', () => {
 })
 
 describe('what the API has served', () => {
+  it('is read from a file of an earlier version, which does not split it by institution', async () => {
+    const day = { day: '2026-11-28', key: 'library', requests: 1, promptTokens: 6, generatedTokens: 2 }
+    await writeFile(join(dir, 'usage.json'), JSON.stringify({ days: [day] }))
+    expect(await readApiUsage(join(dir, 'usage.json'))).toEqual([{ ...day, carried: [] }])
+  })
+
   it('is counted by key and day, and kept over a restart', async () => {
     const first = await open()
     const key = await create('library')
@@ -204,6 +210,16 @@ describe('what the API has served', () => {
       usage.tokens(NOON, 'operator'),
       usage.tokens(now, 'library'),
     ]).toEqual([8, 8, 8])
+    // The public model carries a quarter of each token, and Alpha the rest.
+    const carried = [
+      { institution: 'public model', tokens: 0.5 },
+      { institution: 'Alpha', tokens: 1.5 },
+    ]
+    expect((await readApiUsage(join(dir, 'usage.json'))).map((entry) => entry.carried)).toEqual([
+      carried,
+      carried,
+      carried,
+    ])
     const text = await readFile(join(dir, 'usage.json'), 'utf8')
     for (const secret of ['Hello', key, 'quick']) expect(text).not.toContain(secret)
   })

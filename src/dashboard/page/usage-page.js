@@ -1,4 +1,4 @@
-/** The page Usage: what the API has answered, by day and by key, and the keys with their limits. */
+/** The page Usage: what the API has answered, by day, institution and key, and the keys with their limits. */
 import { useState } from 'preact/hooks'
 import { html } from './html.js'
 import { run, useCommand } from './node.js'
@@ -16,7 +16,11 @@ export function Usage() {
     <label class="theme toolbar"><span class="unseen">Time</span><select onChange=${(event) => setDays(Number(event.target.value))}>${SPANS.map(
       (one) => html`<option value=${one} selected=${one === days}>last ${one} days</option>`,
     )}</select></label>
-    <${Panel} title="Tokens answered, by day"><${Days} usage=${usage} /><//>
+    <${Panel} title="Tokens answered, by day"><${Bars} rows=${byDay(usage)} /><//>
+    <${Panel} title="Tokens answered, by institution">
+      <${Bars} rows=${byInstitution(usage)} />
+      <p class="quiet">By the routing weight of the experts that carried each token. Answers of an upstream server are not split.</p>
+    <//>
     <${Panel} title="By key">
       <${Table} caption="What each key has used" rows=${byKey(usage)} keyOf=${({ key }) => key} empty="The API has answered nothing in this time."
         columns=${[{ name: 'Key', of: ({ key }) => key }, ...COUNTS]} />
@@ -57,15 +61,29 @@ function groups(usage, groupOf) {
   return sums
 }
 
-/** A bar for each day with answers; the number stands beside it. */
-function Days({ usage }) {
-  const days = [...groups(usage, (entry) => entry.day)]
-  if (days.length === 0) return html`<p class="quiet">The API has answered nothing in this time.</p>`
-  const most = Math.max(...days.map(([, { generatedTokens }]) => generatedTokens), 1)
-  return html`<ul class="shares">${days.map(
-    ([date, { generatedTokens }]) => html`<li class="day" key=${date}><span>${date}</span>
-      <span class="share-bar"><span class="plain-bar" style=${{ width: `${(100 * generatedTokens) / most}%` }}></span></span>
-      <span class="number">${number(generatedTokens)}</span></li>`,
+/** `[institution, tokens]`, the most first. */
+function byInstitution(usage) {
+  const sums = new Map()
+  for (const { institution, tokens } of usage.flatMap(({ carried }) => carried))
+    sums.set(institution, (sums.get(institution) ?? 0) + tokens)
+  return [...sums].sort(([, a], [, b]) => b - a)
+}
+
+function byDay(usage) {
+  return [...groups(usage, (entry) => entry.day)].map(([date, { generatedTokens }]) => [
+    date,
+    generatedTokens,
+  ])
+}
+
+/** A bar for each row `[name, number]`; the number stands beside it. */
+function Bars({ rows }) {
+  if (rows.length === 0) return html`<p class="quiet">The API has answered nothing in this time.</p>`
+  const most = Math.max(...rows.map(([, value]) => value), 1)
+  return html`<ul class="shares">${rows.map(
+    ([name, value]) => html`<li class="sum" key=${name}><span>${name}</span>
+      <span class="share-bar"><span class="plain-bar" style=${{ width: `${(100 * value) / most}%` }}></span></span>
+      <span class="number">${number(Math.round(value))}</span></li>`,
   )}</ul>`
 }
 
