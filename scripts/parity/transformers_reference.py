@@ -3,6 +3,8 @@ Makes and runs model folders with transformers, for scripts/parity/check.ts. The
 {"transformers": version, "torch": version}. Then each JSON line on standard input is answered by one JSON line:
 {"do": "make", "dir", "config", "dense", "dtype", "seed", "shard"} saves a random model by save_pretrained; answer {}.
 {"do": "run", "dir", "prompt", "newTokens"} computes in float32; answer {"logits": [T * V floats], "ids": [greedy]}.
+{"do": "follow", "dir", "prompt", "ids", "dtype"} reads the prompt and ids in dtype; answer {"gaps": for each id how far its
+logit is below the largest one}. All gaps are 0 if ids is the greedy continuation.
 """
 
 import json
@@ -44,8 +46,18 @@ def run(request):
     return {"logits": logits, "ids": ids}
 
 
+def follow(request):
+    model = AutoModelForCausalLM.from_pretrained(request["dir"], dtype=getattr(torch, request["dtype"])).eval()
+    ids = torch.tensor(request["ids"])
+    read = torch.tensor([request["prompt"] + request["ids"][:-1]])
+    logits = model(input_ids=read).logits[0, len(request["prompt"]) - 1 :].float()
+    largest = logits.max(dim=1).values
+    gaps = largest - logits.gather(1, ids[:, None])[:, 0]
+    return {"gaps": gaps.tolist()}
+
+
 with torch.inference_mode(False), torch.no_grad():
     print(json.dumps({"transformers": transformers.__version__, "torch": torch.__version__}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        print(json.dumps({"make": make, "run": run}[request["do"]](request)), flush=True)
+        print(json.dumps({"make": make, "run": run, "follow": follow}[request["do"]](request)), flush=True)

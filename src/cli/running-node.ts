@@ -6,6 +6,7 @@ import { Dashboard } from '../dashboard/dashboard.ts'
 import { ROLES } from '../dashboard/sessions.ts'
 import type { WeightChoice } from '../inference/weight-format.ts'
 import type { Digest } from '../lib/bytes.ts'
+import { collectGarbage } from '../lib/collect-garbage.ts'
 import { Fields } from '../lib/fields.ts'
 import type { RouterChoice } from '../model/gates.ts'
 import type { NodeEvent } from '../node/events.ts'
@@ -103,6 +104,8 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
   try {
     // Before anything is loaded: weights that do not fit are refused now, not at the first answer.
     if (init.upstream === undefined) node.composer.served.servingFormat()
+    // Loading the program leaves garbage that V8 would keep for long. From now on a pause would delay answers.
+    collectGarbage()
     await node.start()
     const apiKey = await loadApiKey(node.paths.apiKey)
     let port: number | undefined

@@ -4,7 +4,7 @@
  * function per layer. Does not know the blocks of the model.
  */
 
-import { matMul, mul, sigmoid, type Tensor } from '@tensorflow/tfjs'
+import { matMul, mul, sigmoid, type Tensor } from '@tensorflow/tfjs-core'
 import type { Bits } from '../kernels/quantized.ts'
 import { requireParam } from '../model/params.ts'
 import type { Params } from '../model/weights.ts'

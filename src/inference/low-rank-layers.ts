@@ -3,7 +3,7 @@
  * which these experts share, and the products with each expert's factors. Does not know caches, tokens or requests.
  */
 
-import { add, type Tensor } from '@tensorflow/tfjs'
+import { add, type Tensor } from '@tensorflow/tfjs-core'
 import type { Bits } from '../kernels/quantized.ts'
 import { expertName, FACTORS, FFN_PROJECTIONS, factorName, PUBLIC_EXPERT } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'

@@ -2,7 +2,7 @@
  * Runs the chosen experts of a layer for the tokens of a prompt, by expansion of their weights. As in
  * vector-experts.ts, low-rank experts share the products with the public weights. Does not know attention or caches.
  */
-import { add, type Tensor } from '@tensorflow/tfjs'
+import { add, type Tensor } from '@tensorflow/tfjs-core'
 import { type FfnProjection, PUBLIC_EXPERT } from '../lib/tensor-names.ts'
 import type { ExpertRows } from '../model/routing-plan.ts'
 import type { Compiled, Engine } from '../tensor/engine.ts'

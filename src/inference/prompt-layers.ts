@@ -2,7 +2,7 @@
  * The parts of a block that prompt-decoder.ts computes with the engine between the products with weights: norms,
  * attention and router. Matrices from products are transposed. Does not know caches, tokens or requests.
  */
-import { add, matMul, type Tensor, transpose } from '@tensorflow/tfjs'
+import { add, matMul, type Tensor, transpose } from '@tensorflow/tfjs-core'
 import { headSize, keyValueWidth, type ModelConfig } from '../model/config.ts'
 import { type CachedKeysInputs, cachedAttention, cachedKeys } from '../tensor/cached-attention.ts'
 import type { Compiled, Engine, Signature } from '../tensor/engine.ts'

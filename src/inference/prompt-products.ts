@@ -5,7 +5,7 @@
  * the vector kernels. Results are transposed, (O, N), because the engine reads left operands in place but copies right
  * ones. Does not know layers.
  */
-import { matMul, type Tensor } from '@tensorflow/tfjs'
+import { matMul, type Tensor } from '@tensorflow/tfjs-core'
 import { GROUP_ROWS, type Matrix } from '../kernels/matrix-format.ts'
 import type { Block } from '../kernels/vector-jobs.ts'
 import type { ProductInputs, ProductResults } from '../kernels/vector-layout.ts'

@@ -6,7 +6,7 @@
  * model/onnx-graph.ts; test/inference/generate.test.ts and test/model/onnx-graph.test.ts hold them equal.
  */
 
-import { add, matMul, type Tensor, transpose } from '@tensorflow/tfjs'
+import { add, matMul, type Tensor, transpose } from '@tensorflow/tfjs-core'
 import type { Bits } from '../kernels/quantized.ts'
 import { expertName, FFN_PROJECTIONS, layerName, routerName } from '../lib/tensor-names.ts'
 import { headSize, keyValueWidth, type ModelConfig } from '../model/config.ts'

@@ -2,7 +2,7 @@
  * A solved gate inside a graph that reads whole sequences. Gives the same logits as `gateToken` in solved-router.ts,
  * which works token by token; test/model/solved-router.test.ts holds the two equal. Does not know router statistics.
  */
-import { add, gather, matMul, reshape, type Tensor, type Tensor1D, tensor } from '@tensorflow/tfjs'
+import { add, gather, matMul, reshape, type Tensor, type Tensor1D, tensor } from '@tensorflow/tfjs-core'
 import { decayWeights } from './solved-router.ts'
 
 /** A gate as inputs of the graph, so that one compilation serves every gate. */

@@ -17,7 +17,7 @@ import {
   type Tensor,
   tensor,
   transpose,
-} from '@tensorflow/tfjs'
+} from '@tensorflow/tfjs-core'
 import { causalAttention } from '../tensor/causal-attention.ts'
 import { gatedProjection, rmsNorm } from '../tensor/fused.ts'
 import { MASKED } from '../tensor/mask.ts'

@@ -2,7 +2,7 @@
  * Products of a large matrix with a few vectors, computed by a tensor engine in single precision. One pair of compiled
  * functions serves matrices of every shape. Does not know experts.
  */
-import { matMul, type Tensor } from '@tensorflow/tfjs'
+import { matMul, type Tensor } from '@tensorflow/tfjs-core'
 import type { Compiled, Engine } from '../tensor/engine.ts'
 
 /** Products of one matrix M [m, n] with k vectors, given one after the other. */

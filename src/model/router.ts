@@ -3,7 +3,7 @@
  * paper, section 3.3.2; modeling_flex_olmo.py of Hugging Face transformers). `planRouting` in routing-plan.ts applies
  * the same rule outside of graphs. Does not know the experts' FFNs.
  */
-import { add, minimum, mul, scalar, softmax, type Tensor } from '@tensorflow/tfjs'
+import { add, minimum, mul, scalar, softmax, type Tensor } from '@tensorflow/tfjs-core'
 import { topKMask } from '../tensor/fused.ts'
 
 export interface Routing {

@@ -10,7 +10,7 @@
  * decoders, and test/model/onnx-graph.test.ts holds the exported graph equal to the decoders.
  */
 
-import { add, gather, mul, reshape, slice, type Tensor, type Tensor1D, tensor } from '@tensorflow/tfjs'
+import { add, gather, mul, reshape, slice, type Tensor, type Tensor1D, tensor } from '@tensorflow/tfjs-core'
 import {
   biasName,
   expertName,

@@ -5,7 +5,7 @@
  * Together with window-pass.ts these functions compute the same as `forward` in transformer.ts;
  * test/model/evaluate.test.ts holds the two equal.
  */
-import { add, exp, max, mul, sub, sum, type Tensor, tensor } from '@tensorflow/tfjs'
+import { add, exp, max, mul, sub, sum, type Tensor, tensor } from '@tensorflow/tfjs-core'
 import { FACTORS, FFN_PROJECTIONS } from '../lib/tensor-names.ts'
 import type { Compiled, Engine, Signature, Sizes, TensorFunction, Values } from '../tensor/engine.ts'
 import { gatedProjection, logSumExpRows, rmsNorm } from '../tensor/fused.ts'

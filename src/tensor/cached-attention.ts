@@ -22,7 +22,7 @@ import {
   type TensorInfo,
   tensor,
   transpose,
-} from '@tensorflow/tfjs'
+} from '@tensorflow/tfjs-core'
 import { type Inputs, input, traced } from './kernels-elementwise.ts'
 import { MASKED } from './mask.ts'
 import { ONNX_TYPE } from './onnx-encode.ts'

@@ -14,7 +14,7 @@ import {
   sub,
   sum,
   type Tensor,
-} from '@tensorflow/tfjs'
+} from '@tensorflow/tfjs-core'
 
 type Save = (tensors: Tensor[]) => void
 

@@ -1,6 +1,7 @@
 /**
  * Engines that run TensorFlow.js operations one by one on a registered backend. The engine `cpu` is the reference that
- * tests compare other engines with. Does not know models or native libraries.
+ * tests compare other engines with. Imports all of TensorFlow.js, because its core alone registers no backend. Does not
+ * know models or native libraries.
  */
 import { dispose, env, keep, reshape, type Tensor, tensor, tidy, util, version_core } from '@tensorflow/tfjs'
 import {

@@ -2,7 +2,7 @@
  * Interface of every tensor engine: it compiles a function written in TensorFlow.js operations so that it runs on typed
  * arrays. Does not know models.
  */
-import type { Tensor } from '@tensorflow/tfjs'
+import type { Tensor } from '@tensorflow/tfjs-core'
 
 export type Values = Float32Array | Int32Array
 export type EngineName = 'onnx' | 'tensorflow' | 'cpu'

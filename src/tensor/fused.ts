@@ -30,7 +30,7 @@ import {
   type Tensor1D,
   topk,
   zerosLike,
-} from '@tensorflow/tfjs'
+} from '@tensorflow/tfjs-core'
 import { TRACE_BACKEND } from './trace-backend.ts'
 
 type Save = (tensors: Tensor[]) => void

@@ -10,7 +10,7 @@ import {
   registerKernel,
   type TensorInfo,
   util,
-} from '@tensorflow/tfjs'
+} from '@tensorflow/tfjs-core'
 import { ONNX_TYPE } from './onnx-encode.ts'
 import { TRACE_BACKEND, traceBackend as trace } from './trace-backend.ts'
 

@@ -2,7 +2,7 @@
  * TensorFlow.js kernels of the trace backend that combine elements: reductions, softmax, top-k, matrix products, RMS
  * norm. Importing this file registers them. Does not know sessions.
  */
-import { backend_util, type TensorInfo } from '@tensorflow/tfjs'
+import { backend_util, type TensorInfo } from '@tensorflow/tfjs-core'
 import { input, traced } from './kernels-elementwise.ts'
 import { ONNX_TYPE } from './onnx-encode.ts'
 import { parseAxes, reducedShape, traceBackend as trace } from './trace-backend.ts'

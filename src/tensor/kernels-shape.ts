@@ -2,7 +2,7 @@
  * TensorFlow.js kernels of the trace backend that reshape, slice, join, gather and scatter. Importing this file
  * registers them. Does not know sessions.
  */
-import { backend_util, type TensorInfo, util } from '@tensorflow/tfjs'
+import { backend_util, type TensorInfo, util } from '@tensorflow/tfjs-core'
 import { input, traced } from './kernels-elementwise.ts'
 import { ONNX_TYPE } from './onnx-encode.ts'
 import { traceBackend as trace } from './trace-backend.ts'

@@ -1,5 +1,5 @@
 /** Measures how fast an engine multiplies matrices, within a fraction of a second. Does not know engines. */
-import { matMul, sum, type Tensor } from '@tensorflow/tfjs'
+import { matMul, sum, type Tensor } from '@tensorflow/tfjs-core'
 import type { Engine } from './engine.ts'
 
 /** Widths of square matrices: the first is small enough for plain JavaScript, the last keeps a GPU busy. */

@@ -2,7 +2,7 @@
  * Runs work on a given TensorFlow.js backend. The current backend is global to the process, so the switch and the work
  * happen in one synchronous stretch: no other code can switch it in between. Does not know backends.
  */
-import { engine, findBackend, setBackend } from '@tensorflow/tfjs'
+import { engine, findBackend, setBackend } from '@tensorflow/tfjs-core'
 
 /**
  * The result of `work`, run on the backend `name`; the previous backend is restored before this resolves.

@@ -2,7 +2,7 @@
  * Functions of the engine `onnx`: traces a function into one ONNX graph and runs it in a session of ONNX Runtime. Does
  * not know models.
  */
-import type { DataType, Tensor } from '@tensorflow/tfjs'
+import type { DataType, Tensor } from '@tensorflow/tfjs-core'
 import '../lib/no-telemetry.ts'
 import * as ort from 'onnxruntime-node'
 import './kernels-elementwise.ts'

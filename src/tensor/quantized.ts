@@ -16,7 +16,7 @@ import {
   stack,
   sub,
   type Tensor,
-} from '@tensorflow/tfjs'
+} from '@tensorflow/tfjs-core'
 import { QUANTIZED_BLOCK, type QuantizedMatrix } from '../kernels/quantized.ts'
 import { input, traced } from './kernels-elementwise.ts'
 import { TRACE_BACKEND, traceBackend as trace } from './trace-backend.ts'

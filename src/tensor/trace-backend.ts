@@ -12,7 +12,7 @@ import {
   type Tensor,
   type TensorInfo,
   util,
-} from '@tensorflow/tfjs'
+} from '@tensorflow/tfjs-core'
 import { GraphBuilder } from './graph-builder.ts'
 import type { Attribute, Graph, OnnxType } from './onnx-encode.ts'
 

@@ -1,7 +1,7 @@
 /**
  * The training loss, which is next-token cross-entropy + LM z-loss + router z-loss as in FlexOlmo's training script
- * (OLMoE-2x7B-anneal.py), and its gradients with respect to the trainable parameters. Does not know
- * optimizers or data sources.
+ * (OLMoE-2x7B-anneal.py), and its gradients with respect to the trainable parameters. Imports all of TensorFlow.js,
+ * because its core alone registers no gradients. Does not know optimizers or data sources.
  */
 import {
   add,
