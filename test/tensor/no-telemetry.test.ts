@@ -9,9 +9,9 @@ afterAll(cleanUp)
 const run = promisify(execFile)
 const COMPUTE = `
   const { onnxEngine } = await import('./src/tensor/onnx-engine.ts')
-  const compiled = await onnxEngine().compile(({ x }) => ({ y: x.add(x) }), { inputs: { x: { shape: [1] } } })
-  console.log((await compiled.run({ x: Float32Array.of(2) })).y[0])
-  await compiled.dispose()`
+  const { measureGflops } = await import('./src/tensor/measure.ts')
+  await measureGflops(onnxEngine(), 1)
+  console.log('computed')`
 
 /** Files that a program leaves in an empty home folder. ONNX Runtime is silent on machines that look like CI. */
 async function filesAfter(program: string): Promise<string[]> {
@@ -20,7 +20,7 @@ async function filesAfter(program: string): Promise<string[]> {
   const { stdout } = await run(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
     env,
   })
-  expect(stdout.trim()).toBe('4')
+  expect(stdout.trim()).toBe('computed')
   const files = await readdir(home, { recursive: true })
   return files.filter((name) => !name.startsWith('tsx-') && !name.startsWith('node-compile-cache'))
 }
