@@ -1,6 +1,7 @@
 /** Events of a node as lines for its operator, on the terminal or in the log. */
 import { changeWords, proposalName } from '../commands/proposal-lines.ts'
 import { endingConsentLine } from '../commands/release-lines.ts'
+import { nodeKeyEndLine } from '../commands/status.ts'
 import { duration } from '../commands/terminal.ts'
 import { withdrawalSummary } from '../commands/withdrawals.ts'
 import { shortDigest } from '../lib/bytes.ts'
@@ -26,6 +27,8 @@ export function eventLine(event: NodeEvent): string {
       return `published ${event.expert} as ${shortDigest(event.id)}`
     case 'consent-ending':
       return endingConsentLine({ ...event, institution: '', isOwn: true })
+    case 'node-key-ending':
+      return nodeKeyEndLine(event.daysLeft)
     case 'withdrawal-open':
       return `withdrawal of ${event.experts.join(', ')}: ${withdrawalSummary(event.members, event.at)}`
     case 'training':

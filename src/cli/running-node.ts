@@ -147,7 +147,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
         isReadOnly,
         about: () => ({
           institution: node.settings.institution,
-          peerId: node.identity.peerId,
+          peerId: node.membership.seat,
           consortium: node.charter.name,
           consortiumId: node.consortium,
           commands: Object.keys(commands),
@@ -203,7 +203,8 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
   }
 }
 
-function stateOf({ members, connected, packages, freeBytes, attention }: NodeStatus): NodeState {
+function stateOf(status: NodeStatus): NodeState {
+  const { members, connected, packages, freeBytes, attention, nodeKeyExpiresAt } = status
   const count = (level: Attention['level']): number => attention.filter((one) => one.level === level).length
   return {
     // The node is a member too.
@@ -211,6 +212,7 @@ function stateOf({ members, connected, packages, freeBytes, attention }: NodeSta
     membersAway: members - connected,
     packages,
     freeBytes,
+    ...(nodeKeyExpiresAt === undefined ? {} : { nodeKeyExpiresAt }),
     attention: { bad: count('bad'), warn: count('warn') },
   }
 }

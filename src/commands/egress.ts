@@ -101,6 +101,8 @@ const WORDS: Readonly<Record<string, string>> = {
   head: 'announcements of heads',
   join: 'answers to membership requests',
   addresses: 'addresses of members',
+  checkpoint: 'checkpoints and witness keys',
+  cosignature: 'cosignatures',
   request: 'requests of this node',
   refusal: 'refusals',
   answer: 'answers of the API',

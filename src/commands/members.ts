@@ -18,7 +18,7 @@ export const PING = nodeCommand({
   usage: 'ping',
   parameters: {},
   async *run(node) {
-    return { peerId: node.identity.peerId, institution: node.settings.institution }
+    return { peerId: node.membership.seat, institution: node.settings.institution }
   },
   words: ({ institution, peerId }) => [`${institution} is running as ${peerId}`],
 })

@@ -11,7 +11,7 @@ import { quotaWords } from '../store/disk-quota.ts'
 import { nodeCommand } from './command.ts'
 import { activityLine } from './jobs.ts'
 import { changeWords, proposalName } from './proposal-lines.ts'
-import { duration, table } from './terminal.ts'
+import { day, duration, table } from './terminal.ts'
 
 const DAY_SECONDS = 86_400
 /** Days before the end of the roster from which on the operator is told. */
@@ -34,7 +34,12 @@ export interface Attention {
 
 export interface NodeStatus {
   readonly institution: string
+  /** The seat of this node. */
   readonly peerId: string
+  /** The key of this node, if it is another one than the id of its seat. */
+  readonly nodeKey?: string
+  /** When the node key of the seat ends, Unix seconds. */
+  readonly nodeKeyExpiresAt?: number
   readonly consortium: string
   readonly isRunning: boolean
   /** Multiaddrs at which others reach this node. */
@@ -70,6 +75,14 @@ export const STATUS = nodeCommand({
     `${status.institution} in ${status.consortium}${status.isRunning ? '' : '; the node is not running, this is what its home folder holds'}`,
     ...table([
       ['peer id', status.peerId],
+      ...(status.nodeKey === undefined
+        ? []
+        : [
+            [
+              'node key',
+              `${status.nodeKey}${status.nodeKeyExpiresAt === undefined ? '' : ` until ${day(status.nodeKeyExpiresAt)}`}`,
+            ],
+          ]),
       ['members', `${status.connected} of ${status.members} connected`],
       ['composition', `public model and ${status.experts} expert${status.experts === 1 ? '' : 's'}`],
       ['packages', countWords(status.packages)],
@@ -96,9 +109,14 @@ export async function nodeStatus(node: FlexMeshNode): Promise<NodeStatus> {
   const disk = await fileSystemSize(node.paths.root)
   const homeBytes = await node.homeBytes()
   const maxDiskBytes = node.quota?.maxBytes
+  const { seat } = node.membership
+  const nodeKey = node.identity.peerId
+  const end = node.nodeKeyEnd()
   return {
     institution: node.settings.institution,
-    peerId: node.identity.peerId,
+    peerId: seat,
+    ...(nodeKey === seat ? {} : { nodeKey }),
+    ...(end === undefined ? {} : { nodeKeyExpiresAt: end.expiresAt }),
     consortium: node.charter.name,
     isRunning: node.isRunning,
     addresses: node.addresses(),
@@ -164,6 +182,22 @@ function attentionOf(
   // An application with a proposal waits for those who have not answered the proposal.
   const isProposed = (peerId: string): boolean =>
     open.some(({ proposal: { change } }) => change.kind === 'admit' && change.peerId === peerId)
+  const end = node.nodeKeyEnd()
+  const isReplaced = !membership.keys.historyOf(membership.seat).isRuledBy(node.identity.peerId)
+  if (isReplaced) {
+    list.push({
+      level: 'bad',
+      page: 'consortium',
+      text: 'the key of this home does not rule its seat, so members refuse what this node signs; stop the node',
+      command: 'flexmesh key delegate',
+    })
+  } else if (end?.isNear === true) {
+    list.push({
+      level: end.daysLeft < 0 ? 'bad' : 'warn',
+      page: 'consortium',
+      text: nodeKeyEndLine(end.daysLeft),
+    })
+  }
   for (const { institution, peerId } of membership.invitations.requests()) {
     if (isProposed(peerId)) continue
     list.push({
@@ -212,6 +246,15 @@ function attentionOf(
     list.push({ level: 'warn', page: 'experts', text: `only ${gigabytes(freeBytes)} of disk space are free` })
   }
   return list.sort((a, b) => Number(a.level === 'warn') - Number(b.level === 'warn'))
+}
+
+/** @param daysLeft whole days; negative after the end */
+export function nodeKeyEndLine(daysLeft: number): string {
+  const when =
+    daysLeft < 0
+      ? 'has ended, so members refuse what this node signs'
+      : `ends in ${daysLeft} day${daysLeft === 1 ? '' : 's'}`
+  return `the key of this node ${when}; whoever holds the institution key stops the node and runs: flexmesh key delegate`
 }
 
 function countWords(counts: Readonly<Record<string, number>>): string {

@@ -132,10 +132,14 @@ export class KeyHistory {
    * that was replaced may be in the hands of a thief.
    */
   mayContradict(candidate: PeerIdString): boolean {
-    const { key, node, next } = this.current()
-    return (
-      candidate === key || candidate === node?.key || (next !== undefined && keyDigest(candidate) === next)
-    )
+    const { next } = this.current()
+    return this.isRuledBy(candidate) || (next !== undefined && keyDigest(candidate) === next)
+  }
+
+  /** Whether a key is the institution key or the node key of the seat now; the node key may have ended. */
+  isRuledBy(candidate: PeerIdString): boolean {
+    const { key, node } = this.current()
+    return candidate === key || candidate === node?.key
   }
 
   /** Every key that rules the seat or has ruled it, and the one to which the members have restored it. */

@@ -27,6 +27,10 @@ export const CHECKPOINTS: ProtocolRow = {
   // A member asks once in every sync, and once or twice for each checkpoint.
   quota: { burst: 256, everyMs: 20 },
   guests: 'none',
+  sends: (value) => {
+    const kind = decodeCheckpointsRequest(value).kind === 'add' ? 'cosignature' : 'checkpoint'
+    return () => ({ kind })
+  },
 }
 
 /** Longest body of an answer: a few signature lines, or a reason. */

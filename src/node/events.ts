@@ -6,6 +6,7 @@ import type { RouterKind } from '../model/gates.ts'
 import type { PipelineEvent } from '../pipeline/parts.ts'
 import type { TrainingEvent } from './activities.ts'
 import type { EndingConsent } from './consent-warnings.ts'
+import type { NodeKeyEnd } from './node-key-warnings.ts'
 import type { OpenWithdrawal } from './withdrawal-reminders.ts'
 
 export type NodeEvent =
@@ -13,6 +14,7 @@ export type NodeEvent =
   | PipelineEvent
   | ({ readonly event: 'consent-ending' } & EndingConsent)
   | ({ readonly event: 'withdrawal-open' } & OpenWithdrawal)
+  | ({ readonly event: 'node-key-ending' } & Pick<NodeKeyEnd, 'expiresAt' | 'daysLeft'>)
   | TrainingEvent
   | { readonly event: 'verdict'; readonly institution: string; readonly verdict: Verdict }
   | {

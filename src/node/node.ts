@@ -94,6 +94,7 @@ import { LastSeen } from './last-seen.ts'
 import { checkListenAddress } from './listen-address.ts'
 import { connect, type MemberContact } from './moved-member.ts'
 import { checkNoPendingKey } from './node-key.ts'
+import { type NodeKeyEnd, NodeKeyWarnings, nodeKeyEnd } from './node-key-warnings.ts'
 import { reconsider, refuse } from './operator.ts'
 import { outcomesOf, type PackageReport, packageReports, standingPackages } from './packages.ts'
 import { repairPublicModel } from './public-model-damage.ts'
@@ -162,6 +163,7 @@ export class FlexMeshNode {
   /** What members have told and received since the node started. */
   readonly #watch = new SyncWatch()
   readonly #consentWarnings = new ConsentWarnings()
+  readonly #nodeKeyWarnings = new NodeKeyWarnings()
   readonly #withdrawalReminders = new WithdrawalReminders()
   #exchange: Exchange | undefined
   #cosigning: Cosigning | undefined
@@ -418,7 +420,7 @@ export class FlexMeshNode {
     this.#exchange = exchange
     this.#cosigning = new Cosigning({ parts: this.#parts, exchange, log: log.part('cosigning') })
     this.#cosigning.request()
-    this.#warnOfEndingConsent()
+    this.#warnOfEndings()
     await this.#remindOfWithdrawals()
     this.#verify()
     this.#upkeep = setInterval(() => {
@@ -429,14 +431,14 @@ export class FlexMeshNode {
   }
 
   /**
-   * Ends expired consent, judges packages again that are valid now, and warns of consent that ends and of members that
-   * have not answered a withdrawal. Called every hour.
+   * Ends expired consent, judges packages again that are valid now, and warns of consent and of a node key that end and of
+   * members that have not answered a withdrawal. Called every hour.
    */
   async upkeep(): Promise<void> {
     await upkeep(this.#parts)
     await requeueValid(this.#parts)
     if (this.isRunning && this.now() - this.#verifiedSince > VERIFIED_EVERY) this.#verify()
-    this.#warnOfEndingConsent()
+    this.#warnOfEndings()
     await this.#remindOfWithdrawals()
   }
 
@@ -450,7 +452,18 @@ export class FlexMeshNode {
     return endingConsents(this.accepted.manifests(), this.now())
   }
 
-  #warnOfEndingConsent(): void {
+  /** See `nodeKeyEnd` of node-key-warnings.ts. */
+  nodeKeyEnd(): NodeKeyEnd | undefined {
+    return nodeKeyEnd(this.membership, this.now())
+  }
+
+  /** Warns of the end of consent and of the node key. */
+  #warnOfEndings(): void {
+    const end = this.#nodeKeyWarnings.due(this.membership, this.now())
+    if (end !== undefined) {
+      const { expiresAt, daysLeft } = end
+      this.#init.onEvent?.({ event: 'node-key-ending', expiresAt, daysLeft })
+    }
     const own = this.accepted
       .manifests()
       .filter(({ manifest }) => manifest.publisher === this.membership.seat)

@@ -22,6 +22,8 @@ export interface NodeState {
   /** Number of packages by their state. */
   readonly packages: Readonly<Record<string, number>>
   readonly freeBytes: number
+  /** When the node key ends, Unix seconds; absent if the node has none beside the institution key. */
+  readonly nodeKeyExpiresAt?: number
   /** Number of things that wait for a person, by level. */
   readonly attention: Readonly<Record<'bad' | 'warn', number>>
 }
@@ -168,6 +170,13 @@ export class Metrics {
     gauge('disk_free_bytes', 'Free bytes of the file system of the home folder', undefined, (now) => ({
       free: now.freeBytes,
     }))
+    gauge(
+      'node_key_expires_seconds',
+      'When the key of this node ends, Unix seconds; absent without a node key',
+      undefined,
+      ({ nodeKeyExpiresAt }): Record<string, number> =>
+        nodeKeyExpiresAt === undefined ? {} : { end: nodeKeyExpiresAt },
+    )
   }
 }
 

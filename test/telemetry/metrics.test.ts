@@ -15,6 +15,7 @@ const STATE: NodeState = {
   packages: { accepted: 3, judging: 1 },
   freeBytes: 5e9,
   attention: { bad: 0, warn: 2 },
+  nodeKeyExpiresAt: 1_800_000_000,
 }
 
 function setUp(change: Partial<ServingEngine> = {}, obstacles: readonly string[] = []) {
@@ -81,6 +82,7 @@ describe('/metrics', () => {
     expect(found.get('flexmesh_experts{status="judging"}')).toBe(1)
     expect(found.get('flexmesh_attention{level="warn"}')).toBe(2)
     expect(found.get('flexmesh_disk_free_bytes')).toBe(5e9)
+    expect(found.get('flexmesh_node_key_expires_seconds')).toBe(1_800_000_000)
     expect(found.get('flexmesh_build_info{version="1.2.3"}')).toBe(1)
   })
 
