@@ -52,6 +52,11 @@ export const COMMANDS: readonly CommandRow<Command>[] = [
     load: async () => (await import('./create.ts')).CREATE,
   },
   {
+    name: 'consortium sign',
+    summary: 'sign the charter of a consortium that several institutions found together',
+    load: async () => (await import('./sign-charter.ts')).SIGN_CHARTER,
+  },
+  {
     name: 'join',
     summary: 'join a consortium; waits until a founder approves',
     isConsortiumCommand: true,

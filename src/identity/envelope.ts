@@ -32,13 +32,16 @@ export function preAuthEncoding(payloadType: string, payload: Uint8Array): Uint8
 /** Sign `payload` with the key of every signer. */
 export function seal(payloadType: MediaType, payload: Uint8Array, signers: readonly Identity[]): Uint8Array {
   const message = preAuthEncoding(payloadType, payload)
+  const signatures = signers.map(({ peerId: key, secretKey }) => ({ key, sig: sign(secretKey, message) }))
+  return encodeEnvelope({ payloadType, payload, signatures })
+}
+
+/** Write the parts of an envelope, without verifying them. */
+export function encodeEnvelope({ payloadType, payload, signatures }: EnvelopeParts): Uint8Array {
   return encodeCanonical({
     payload: toBase64(payload),
     payloadType,
-    signatures: signers.map(({ peerId, secretKey }) => ({
-      key: peerId,
-      sig: toBase64(sign(secretKey, message)),
-    })),
+    signatures: signatures.map(({ key, sig }) => ({ key, sig: toBase64(sig) })),
   })
 }
 

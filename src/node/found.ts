@@ -7,8 +7,8 @@ import { stat } from 'node:fs/promises'
 import { checkFolder } from '../checkpoint/checkpoint-directory.ts'
 import { replayName } from '../checkpoint/model-directory.ts'
 import { checkPublicModel, installPublicModel, modelFiles, replayOf } from '../checkpoint/public-model.ts'
-import { type Charter, publicModelDigest, sealCharter } from '../consortium/charter.ts'
-import { institutionName } from '../consortium/member.ts'
+import { type Charter, type PublicModelRef, publicModelDigest, sealCharter } from '../consortium/charter.ts'
+import { institutionName, type Member } from '../consortium/member.ts'
 import { MAJORITY_RULES, type Rules } from '../consortium/rules.ts'
 import { readDocuments } from '../data/readers.ts'
 import { openOrCreateInstitutionKey } from '../identity/institution-key.ts'
@@ -21,7 +21,14 @@ import { escapeUnprintable } from '../lib/printable.ts'
 import { configToShape } from '../model/config.ts'
 import { BlobStore } from '../store/blob-store.ts'
 import { Catalogue, rosterKey } from '../store/catalogue.ts'
-import { claimHome, homePaths, loadSettings, type Settings, saveSettings } from '../store/home.ts'
+import {
+  claimHome,
+  type HomePaths,
+  homePaths,
+  loadSettings,
+  type Settings,
+  saveSettings,
+} from '../store/home.ts'
 import { writeHomeVersion } from '../store/home-version.ts'
 import { checkListenAddress } from './listen-address.ts'
 import { institutionFileOf, saveInstitutionFile } from './node-key.ts'
@@ -108,13 +115,10 @@ export interface SetupInit {
   readonly now: () => number
 }
 
-export interface FoundingInit {
+/** Where a public model is read from. */
+export interface ModelSource {
   /** A Hugging Face model folder, as it was published. */
   readonly modelDir: string
-  /** Name of the consortium and of its public model. */
-  readonly name: string
-  /** Who decides about changes; default: more than half of all members about everything. */
-  readonly rules?: Rules
   /** Path of the public text that owners train beside; default: `replay.jsonl` in `modelDir`. */
   readonly replay?: string
   readonly signal?: AbortSignal
@@ -122,21 +126,85 @@ export interface FoundingInit {
   readonly onProgress?: (stage: 'checking' | 'copying', done: number, total: number) => void
 }
 
+export interface FoundingInit extends ModelSource {
+  /** Name of the consortium and of its public model. */
+  readonly name: string
+  /** Who decides about changes; default: more than half of all members about everything. */
+  readonly rules?: Rules
+  /** The other founders, who have to sign the charter too. */
+  readonly others?: readonly Pick<Member, 'institution' | 'peerId'>[]
+}
+
+export interface Founded {
+  readonly charter: Charter
+  /** The key of this founder. */
+  readonly identity: Identity
+}
+
 /**
- * Found a consortium around a public model. Weights are read piece by piece; no tensor is held whole.
- * @returns the charter, which this node alone has signed.
- * @throws InputError `not-a-model`, `exists`, `not-found`, `not-a-file`; FormatError for damaged weights.
+ * Found a consortium around a public model. With other founders, the home belongs to no consortium until all of them have
+ * signed: see co-found.ts.
+ * @throws InputError `not-a-model`, `exists`, `not-found`, `not-a-file`, `usage`; FormatError for damaged weights.
  */
-export async function createConsortium(init: SetupInit, founding: FoundingInit): Promise<Charter> {
-  const { modelDir, signal, onProgress } = founding
+export async function createConsortium(init: SetupInit, founding: FoundingInit): Promise<Founded> {
   const paths = homePaths(init.home)
   const settings = await loadSettings(paths)
   // An edited settings.json or a name that nobody may show would make a charter that no node opens.
   const institution = institutionName(settings.institution)
   const name = consortiumName(founding.name)
   const identity = await foundingKey(init)
+  const others = founding.others ?? []
+  if (others.length > 0) await checkKeyInHome(init.home)
+  const catalogue = await Catalogue.open(paths.root, 'flexmesh consortium create')
+  try {
+    if ((await catalogue.get('rosters', rosterKey(0))) !== undefined) {
+      throw new InputError('exists', `${init.home} belongs to a consortium already`)
+    }
+    const publicModel = await storePublicModel(paths, founding, name)
+    const now = init.now()
+    const charter: Charter = {
+      name,
+      publicModel,
+      founders: [{ institution, peerId: identity.peerId }, ...others].map((founder) => ({
+        ...founder,
+        role: 'founder' as const,
+        joinedAt: now,
+      })),
+      rules: founding.rules ?? MAJORITY_RULES,
+      issuedAt: now,
+    }
+    if (others.length === 0) await catalogue.put('rosters', rosterKey(0), sealCharter(charter, [identity]))
+    return { charter, identity }
+  } finally {
+    await catalogue.close()
+  }
+}
+
+/**
+ * Members know a node key once somebody that they know has told them, and founders know nobody before the consortium runs.
+ * @throws InputError `usage` for a home whose institution key lies outside of it.
+ */
+export async function checkKeyInHome(home: string): Promise<void> {
+  const file = await institutionFileOf(homePaths(home))
+  if (file === undefined) return
+  throw new InputError(
+    'usage',
+    `the institution key lies in ${file}: who founds together with others keeps it in the home until the nodes run, and then moves it to a file with "flexmesh key delegate --institution-key FILE"; run "flexmesh init" without --institution-key in a new home`,
+  )
+}
+
+/**
+ * Copy a public model into the home. Weights are read piece by piece; no tensor is held whole.
+ * @param name name of the public model
+ * @throws InputError `not-a-model`, `not-found`, `not-a-file`; FormatError for damaged weights.
+ */
+export async function storePublicModel(
+  paths: HomePaths,
+  { modelDir, replay: given, signal, onProgress }: ModelSource,
+  name: string,
+): Promise<PublicModelRef> {
   await checkFolder(modelDir)
-  const replay = founding.replay ?? (await replayOf(modelDir))
+  const replay = given ?? (await replayOf(modelDir))
   const replayFile = { role: 'replay' as const, name: replayName(replay), path: replay }
   await checkReplay(replay, signal)
   const model = await checkPublicModel(modelDir, {
@@ -144,42 +212,19 @@ export async function createConsortium(init: SetupInit, founding: FoundingInit):
     onProgress: (done, total) => onProgress?.('checking', done, total),
   })
   const config = configToShape(model.config)
-  const catalogue = await Catalogue.open(paths.root, 'flexmesh consortium create')
-  try {
-    if ((await catalogue.get('rosters', rosterKey(0))) !== undefined) {
-      throw new InputError('exists', `${init.home} belongs to a consortium already`)
-    }
-    const blobs = await BlobStore.open(paths.root)
-    const files: PublicFile[] = []
-    const sources = [...modelFiles(model), replayFile]
-    const sizes = await Promise.all(sources.map(async ({ path }) => (await stat(path)).size))
-    const total = sizes.reduce((sum, size) => sum + size, 0)
-    let before = 0
-    for (const [i, { role, name: file, path }] of sources.entries()) {
-      const onCopied = (bytes: number): void => onProgress?.('copying', before + bytes, total)
-      files.push({ role, name: file, ...(await blobs.putFile(path, signal, onCopied)) })
-      before += sizes[i] as number
-    }
-    await installPublicModel(files, paths.publicModel, ({ sha256 }) => blobs.path(sha256), signal)
-    const now = init.now()
-    const charter: Charter = {
-      name,
-      publicModel: {
-        name,
-        digest: publicModelDigest(files),
-        tokenizerDigest: model.tokenizer.digest,
-        config,
-        files,
-      },
-      founders: [{ institution, peerId: identity.peerId, role: 'founder', joinedAt: now }],
-      rules: founding.rules ?? MAJORITY_RULES,
-      issuedAt: now,
-    }
-    await catalogue.put('rosters', rosterKey(0), sealCharter(charter, [identity]))
-    return charter
-  } finally {
-    await catalogue.close()
+  const blobs = await BlobStore.open(paths.root)
+  const files: PublicFile[] = []
+  const sources = [...modelFiles(model), replayFile]
+  const sizes = await Promise.all(sources.map(async ({ path }) => (await stat(path)).size))
+  const total = sizes.reduce((sum, size) => sum + size, 0)
+  let before = 0
+  for (const [i, { role, name: file, path }] of sources.entries()) {
+    const onCopied = (bytes: number): void => onProgress?.('copying', before + bytes, total)
+    files.push({ role, name: file, ...(await blobs.putFile(path, signal, onCopied)) })
+    before += sizes[i] as number
   }
+  await installPublicModel(files, paths.publicModel, ({ sha256 }) => blobs.path(sha256), signal)
+  return { name, digest: publicModelDigest(files), tokenizerDigest: model.tokenizer.digest, config, files }
 }
 
 const MAX_NAME = 100

@@ -44,7 +44,7 @@ describe('a public model folder', () => {
       const home = await newHome()
       const modelDir = await publishedModel(dtype, shardBytes)
       const last = { checking: [0, 1], copying: [0, 1] }
-      const charter = await createConsortium(
+      const { charter } = await createConsortium(
         { home, now },
         { modelDir, name: 'Test', replay, onProgress: (stage, ...counts) => (last[stage] = counts) },
       )

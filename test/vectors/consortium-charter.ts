@@ -1,11 +1,12 @@
 /** Test vectors of protocols/consortium-charter: their order, and the decoder that each of them names. */
 import { openCharter } from '../../src/consortium/charter.ts'
+import { CharterDraft } from '../../src/consortium/charter-draft.ts'
 import { openGovernanceStatement } from '../../src/consortium/governance.ts'
 import { decodeInvite } from '../../src/consortium/invite.ts'
 import { openMembershipRequest } from '../../src/consortium/membership-request.ts'
 import { encodeRoster, openRoster, type Roster } from '../../src/consortium/roster.ts'
 import { fromUtf8, utf8 } from '../../src/lib/bytes.ts'
-import { charterVectors } from './consortium-charter/charter.ts'
+import { charterVectors, draftVectors } from './consortium-charter/charter.ts'
 import { founding, grown, shrunk } from './consortium-charter/fixtures.ts'
 import { governanceVectors } from './consortium-charter/governance.ts'
 import { inviteVectors } from './consortium-charter/invitation.ts'
@@ -17,6 +18,7 @@ import { byFileName, type Place, type Vector, type VectorSuite } from './vector.
 function makeVectors(): Record<string, Vector> {
   return byFileName([
     ...charterVectors(),
+    ...draftVectors(),
     ...rosterVectors(),
     ...governanceVectors(),
     ...keysVectors(),
@@ -30,6 +32,8 @@ function runVector(input: Readonly<Record<string, unknown>>, place: Place): unkn
   switch (input['decoder']) {
     case 'charter':
       return openCharter(envelope)
+    case 'charter-draft':
+      return CharterDraft.open(envelope).missing()
     case 'roster':
       return openRoster(envelope, previousRoster(String(input['previous'])))
     case 'proposal':

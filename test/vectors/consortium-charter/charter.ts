@@ -2,6 +2,7 @@
 import { publicModelDigest } from '../../../src/consortium/charter.ts'
 import { MAJORITY_RULES, writeRules } from '../../../src/consortium/rules.ts'
 import { seal } from '../../../src/identity/envelope.ts'
+import type { Identity } from '../../../src/identity/keys.ts'
 import { MEDIA_TYPES } from '../../../src/identity/media-types.ts'
 import { digestOf, fromUtf8, utf8 } from '../../../src/lib/bytes.ts'
 import { decodeCanonical, encodeCanonical, type JsonObject } from '../../../src/lib/canonical-json.ts'
@@ -189,6 +190,48 @@ export function charterVectors(): Vector[] {
   raw('cut', 'not-json', 'half an envelope', text(MEDIA_TYPES.charter, payload, both).slice(0, 200))
   return vectorsOf('charter', 'consortium-charter Charter', cases, (envelope) => ({
     decoder: 'charter',
+    envelope,
+  }))
+}
+
+/** A charter of version 2 on its way between its founders. */
+export function draftVectors(): Vector[] {
+  const rules = set('rules', writeRules(MAJORITY_RULES))
+  const second = changed(payload, (value) => {
+    delete value['threshold']
+    value['version'] = 2
+    rules(value)
+  })
+  const of = (...signers: Identity[]): string => text(MEDIA_TYPES.charter2, second, signers)
+  const other = JSON.parse(of(alice)) as JsonObject
+  const renamed = Buffer.from(changed(second, set('name', 'Other consortium'))).toString('base64')
+  const cases: [...Case, string][] = [
+    ['one-signature', 'accept', 'the second founder signs next', of(alice)],
+    ['whole', 'accept', 'both founders have signed', of(alice, bob)],
+    ['no-signature', 'unsigned', 'whoever writes a charter signs it', of()],
+    ['stranger-signs', 'wrong-signer', 'only founders sign', of(alice, carol)],
+    ['signed-twice', 'bad-envelope', 'one key signs once', of(alice, alice)],
+    [
+      'changed-name',
+      'bad-signature',
+      'changed after the first founder has signed',
+      fromUtf8(encodeCanonical({ ...other, payload: renamed })),
+    ],
+    [
+      'version-1',
+      'wrong-type',
+      'earlier charters had no drafts',
+      text(MEDIA_TYPES.charter, payload, [alice]),
+    ],
+    [
+      'threshold',
+      'bad-field',
+      'a version has its own payload type',
+      text(MEDIA_TYPES.charter2, payload, [alice]),
+    ],
+  ]
+  return vectorsOf('charter-draft', 'consortium-charter Founding', cases, (envelope) => ({
+    decoder: 'charter-draft',
     envelope,
   }))
 }
