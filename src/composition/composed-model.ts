@@ -154,6 +154,23 @@ export class ComposedModel {
   }
 
   /**
+   * Mean of the final stream, after its norm, over the tokens of a text (C). The end of text before it does not count.
+   * @param tokens at least one, and at most `contextLength`
+   * @throws InputError `not-found` as `complete`; the signal's reason.
+   */
+  async embed(tokens: Int32Array, selection: Selection, signal: AbortSignal): Promise<Float32Array> {
+    const routing = selectionRouting(this.composition, selection)
+    const release = this.#hold()
+    try {
+      const generator = await this.#sharedGenerator()
+      const hasEnd = tokens.length > 1 && this.#model.endsOfText.includes(tokens[0] as number)
+      return await generator.meanStream({ tokens, from: hasEnd ? 1 : 0, routing, signal })
+    } finally {
+      release()
+    }
+  }
+
+  /**
    * Scores each text under each selection, all in one pass through the model.
    * @param onProgress receives the share of the work that is done, 0 to 1
    * @returns by text, then by selection

@@ -9,7 +9,7 @@ import type { ModelConfig } from '../model/config.ts'
 import type { SequenceRouting } from '../model/routing-plan.ts'
 import type { DecoderOutput, PromptReader } from './decoder.ts'
 import { KvCache } from './kv-cache.ts'
-import { PromptReading } from './prompt-reading.ts'
+import { type MeanRequest, PromptReading } from './prompt-reading.ts'
 import { type GeneratedToken, type GenerateRequest, RequestStream } from './request-stream.ts'
 import type { TokenDecoder } from './token-decoder.ts'
 
@@ -20,6 +20,8 @@ export interface Generator {
   generate(request: GenerateRequest, signal?: AbortSignal): AsyncGenerator<GeneratedToken, void, void>
   /** Negative log-likelihood of all tokens after the first, in nats; for at most `contextLength` tokens. */
   score(tokens: Int32Array, routing: SequenceRouting): Promise<number>
+  /** Mean of the final stream, after its norm, over the tokens of a text (C). @throws the signal's reason. */
+  meanStream(request: MeanRequest): Promise<Float32Array>
   /** Finishes the requests in progress, then releases memory and threads. */
   dispose(): Promise<void>
 }
@@ -104,6 +106,10 @@ export class Batcher implements Generator {
 
   score(tokens: Int32Array, routing: SequenceRouting): Promise<number> {
     return this.#prompts.score(tokens, routing, this.#prefillTokens, (action) => this.#exclusive(action))
+  }
+
+  meanStream(request: MeanRequest): Promise<Float32Array> {
+    return this.#prompts.meanStream(request, this.#prefillTokens, (action) => this.#exclusive(action))
   }
 
   async dispose(): Promise<void> {

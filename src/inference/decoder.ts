@@ -10,6 +10,7 @@
  * test/model/onnx-graph.test.ts holds the exported graph equal to it.
  */
 
+import { layerName } from '../lib/tensor-names.ts'
 import { keyValueWidth, type ModelConfig } from '../model/config.ts'
 import { rotaryHalves } from '../model/layers.ts'
 import { requireParam } from '../model/params.ts'
@@ -58,6 +59,9 @@ export interface DecoderOutput {
 /** @param t index of the token in the batch. @param logits (V) after it */
 export type OnLogits = (t: number, logits: Float32Array) => void
 
+/** @param t index of the token in the batch. @param stream (C) final stream after its norm, from which the head computes logits */
+export type OnStream = (t: number, stream: Float32Array) => void
+
 /** Reads prompts into a cache; its buffers serve one call at a time. */
 export interface PromptReader {
   /**
@@ -72,6 +76,11 @@ export interface PromptReader {
    * @param onLogits receives them (V) in the order of the tokens; they are valid until it returns.
    */
   readAll(cache: KvCache, batch: DecoderBatch, onLogits: OnLogits): Promise<void>
+  /**
+   * Reads the batch, which has one sequence, into the cache, without logits.
+   * @param onStream receives the stream of each token in the order of the tokens; it is valid until it returns.
+   */
+  readStream(cache: KvCache, batch: DecoderBatch, onStream: OnStream): Promise<void>
   dispose(): Promise<void>
 }
 
@@ -93,6 +102,9 @@ export class Decoder implements PromptReader {
   readonly #layers: ServingLayers
   readonly #lowRank: LowRankMixture | undefined
   readonly #embedding: Float32Array
+  /** Gain of the norm after the last experts, and of the final norm. */
+  readonly #lastGain: Float32Array
+  readonly #finalGain: Float32Array
   readonly #batchRouter: BatchRouter
   readonly #rotary: { cos: Float32Array; sin: Float32Array }
   readonly #memory: RowMemory
@@ -124,6 +136,11 @@ export class Decoder implements PromptReader {
     this.#memory = memory
     this.#lowRank = layers.lowRank && new LowRankMixture(layers.lowRank, config, memory)
     this.#embedding = requireParam(params, 'model.embed_tokens.weight').data
+    this.#lastGain = requireParam(
+      params,
+      layerName(config.numHiddenLayers - 1, 'post_feedforward_layernorm.weight'),
+    ).data
+    this.#finalGain = requireParam(params, 'model.norm.weight').data
     this.#batchRouter = batchRouter
     this.#rotary = rotaryHalves(config, init.contextLength)
     const wide = (): Rows => memory.rows(config.hiddenSize)
@@ -181,6 +198,20 @@ export class Decoder implements PromptReader {
     for (let t = 0; t < batch.T; t++) {
       onLogits(t, logits.subarray(t * V, (t + 1) * V))
       if (turns.isDue) await turns.take()
+    }
+  }
+
+  async readStream(cache: KvCache, batch: DecoderBatch, onStream: OnStream): Promise<void> {
+    const step = this.#stepOf(batch)
+    await this.#lowerBlocks(cache, step)
+    await this.#block(cache, this.#lastLayer, step)
+    const { hiddenSize: C, rmsNormEps } = this.#config
+    const [u, y] = [this.#u.first(batch.T), this.#y.first(batch.T)]
+    for (let t = 0; t < batch.T; t++) {
+      // Completes the last block, x = u + norm(y), as the head does.
+      const x = normalized(y.subarray(t * C, (t + 1) * C), this.#lastGain, rmsNormEps)
+      for (let c = 0; c < C; c++) x[c] = (x[c] as number) + (u[t * C + c] as number)
+      onStream(t, normalized(x, this.#finalGain, rmsNormEps))
     }
   }
 
@@ -307,6 +338,13 @@ export class Decoder implements PromptReader {
     await this.#layers.head.run({ u, y }, { logits }, { N: n })
     return logits
   }
+}
+
+/** RMS norm of one vector. */
+function normalized(x: Float32Array, gain: Float32Array, epsilon: number): Float32Array {
+  const squares = x.reduce((sum, value) => sum + value * value, 0)
+  const scale = 1 / Math.sqrt(squares / x.length + epsilon)
+  return x.map((value, c) => value * scale * (gain[c] as number))
 }
 
 /** The batch reduced to the last token of each sequence; the tokens before it count as cached. */

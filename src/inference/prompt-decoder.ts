@@ -16,6 +16,7 @@ import {
   type DecoderOutput,
   lastOf,
   type OnLogits,
+  type OnStream,
   type PromptReader,
 } from './decoder.ts'
 import type { HeldAttention, HeldWeights } from './held-weights.ts'
@@ -168,6 +169,14 @@ export class PromptDecoder implements PromptReader {
         if (this.#turns.isDue) await this.#turns.take()
       }
     }
+  }
+
+  async readStream(cache: KvCache, batch: DecoderBatch, onStream: OnStream): Promise<void> {
+    const { hiddenSize: C } = this.#config
+    const pass = await this.#lowerBlocks(cache, batch)
+    await this.#block(cache, this.#lastLayer, pass)
+    const x = await this.#headInput(pass)
+    for (let t = 0; t < batch.T; t++) onStream(t, x.subarray(t * C, (t + 1) * C))
   }
 
   async dispose(): Promise<void> {

@@ -4,7 +4,7 @@
  */
 import type { ModelConfig } from '../model/config.ts'
 import type { SequenceRouting } from '../model/routing-plan.ts'
-import type { DecoderBatch, DecoderOutput, OnLogits, PromptReader } from './decoder.ts'
+import type { DecoderBatch, DecoderOutput, OnLogits, OnStream, PromptReader } from './decoder.ts'
 import { KvCache } from './kv-cache.ts'
 import { PrefixCache } from './prefix-cache.ts'
 import type { RequestStream } from './request-stream.ts'
@@ -16,6 +16,16 @@ export interface PromptReadingInit {
   readonly contextLength: number
   readonly prefixCacheBytes: number
   readonly keysValuesBytes: number
+}
+
+/** A text whose mean stream is asked for. */
+export interface MeanRequest {
+  /** At least one, and at most `contextLength`. */
+  readonly tokens: Int32Array
+  /** Index of the first token that counts. */
+  readonly from: number
+  readonly routing: SequenceRouting
+  readonly signal: AbortSignal
 }
 
 /** The tokens that one call has read. */
@@ -129,5 +139,30 @@ export class PromptReading {
       await exclusive(() => this.#decoder.readAll(cache, this.#batch(ids, start, routing), add))
     }
     return nats
+  }
+
+  /**
+   * Mean of the final stream, after its norm, over the tokens from `from` on (C), in pieces of `pieceTokens`.
+   * @param exclusive runs an action after all earlier ones
+   * @throws the reason of `signal`, between two pieces
+   */
+  async meanStream(
+    { tokens, from, routing, signal }: MeanRequest,
+    pieceTokens: number,
+    exclusive: (action: () => Promise<void>) => Promise<void>,
+  ): Promise<Float32Array> {
+    const cache = this.#newCache()
+    await cache.ensure(1, tokens.length, this.#init.keysValuesBytes)
+    const sum = new Float64Array(this.#config.hiddenSize)
+    for (let start = 0; start < tokens.length; start += pieceTokens) {
+      signal.throwIfAborted()
+      const ids = tokens.subarray(start, start + pieceTokens)
+      const add: OnStream = (t, stream) => {
+        if (start + t < from) return
+        for (let c = 0; c < stream.length; c++) sum[c] = (sum[c] as number) + (stream[c] as number)
+      }
+      await exclusive(() => this.#decoder.readStream(cache, this.#batch(ids, start, routing), add))
+    }
+    return Float32Array.from(sum, (value) => value / (tokens.length - from))
   }
 }

@@ -22,6 +22,8 @@ export interface AnswerFields {
 }
 
 const DEFAULT_MAX_TOKENS = 64
+/** A value or a call that is cut off is worth nothing. */
+const DEFAULT_MAX_TOKENS_OF_FORM = 1024
 /** As many as OpenAI's API lists for chats. */
 const MAX_TOP = 20
 const PENALTY = [-2, 2] as const
@@ -37,12 +39,17 @@ export const ANSWER_FIELDS: Readonly<Record<RequestKind, readonly string[]>> = {
 
 type Body = Readonly<Record<string, unknown>>
 
-/** @param prompts number of prompts of the request. @throws FormatError `bad-field` */
-export function readAnswerFields(body: Body, kind: RequestKind, prompts: number): AnswerFields {
+/** @param prompts number of prompts of the request. @param hasForm whether the answer has a format or tools. @throws FormatError `bad-field` */
+export function readAnswerFields(
+  body: Body,
+  kind: RequestKind,
+  prompts: number,
+  hasForm: boolean,
+): AnswerFields {
   const echo = kind === 'completion' && boolean(body['echo'], 'echo')
   const logprobs = kind === 'completion' ? readCompletionLogprobs(body) : readChatLogprobs(body)
   return {
-    maxTokens: readMaxTokens(body, echo ? 0 : 1),
+    maxTokens: readMaxTokens(body, echo ? 0 : 1, hasForm ? DEFAULT_MAX_TOKENS_OF_FORM : DEFAULT_MAX_TOKENS),
     choices: readChoices(body, kind, prompts),
     echo,
     ...(logprobs === undefined ? {} : { logprobs }),
@@ -52,11 +59,11 @@ export function readAnswerFields(body: Body, kind: RequestKind, prompts: number)
   }
 }
 
-function readMaxTokens(body: Body, least: number): number {
+function readMaxTokens(body: Body, least: number, absent: number): number {
   const range = [least, limit('completionTokens')] as const
   const maxTokens = integer(body['max_tokens'], 'max_tokens', range)
   const maxCompletionTokens = integer(body['max_completion_tokens'], 'max_completion_tokens', range)
-  return maxCompletionTokens ?? maxTokens ?? DEFAULT_MAX_TOKENS
+  return maxCompletionTokens ?? maxTokens ?? absent
 }
 
 function readChoices(body: Body, kind: RequestKind, prompts: number): number {

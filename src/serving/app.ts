@@ -11,6 +11,7 @@ import { type ApiEnv, requestId } from './api-env.ts'
 import type { Callers } from './callers.ts'
 import { Completions, type Route } from './completions.ts'
 import { allowOrigins } from './cors.ts'
+import { Embeddings } from './embeddings.ts'
 import { type Backend, type Needs, ServingError } from './engine.ts'
 import { EVENT_STREAM_LIMITS, type EventStreamLimits } from './event-stream.ts'
 import { readJson } from './json-body.ts'
@@ -114,6 +115,10 @@ export function createApp(init: AppInit): Api {
   app.get('/v1/models/:model{.+}', async (c) => c.json(await cardOf(c, c.req.param('model'))))
   app.post('/v1/completions', (c) => completions.respond(c, 'completion'))
   app.post('/v1/chat/completions', (c) => completions.respond(c, 'chat'))
+  const embeddings = new Embeddings({ backendFor: init.backendFor, metrics: init.metrics })
+  app.post('/v1/embeddings', async (c) =>
+    c.json(await embeddings.respond(c.req.raw, c.get('caller'), () => c.env.client?.received())),
+  )
   app.post('/v1/responses', (c) => completions.respond(c, 'responses'))
   app.get('/api/version', (c) => c.json(ollamaVersion()))
   app.get('/api/tags', async (c) => c.json(ollamaTags(await cards(c))))

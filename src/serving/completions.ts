@@ -12,15 +12,13 @@ import type { Carried } from '../store/api-usage.ts'
 import { type Metrics, UNMETERED } from '../telemetry/metrics.ts'
 import { type EncodedPrompt, type Run, streamedAnswer, wholeAnswer } from './answer.ts'
 import type { ApiEnv } from './api-env.ts'
-import { allowedInclude, type Caller } from './callers.ts'
 import type { Backend, Needs, ServingEngine } from './engine.ts'
 import { EventStream, type EventStreamLimits } from './event-stream.ts'
 import { readJson } from './json-body.ts'
-import { backendForOne, modelNotFound, resolveModel } from './models.ts'
+import { resolveRequest } from './models.ts'
 import {
   type InferenceRequest,
   isTokenPrompt,
-  MODEL_NAME,
   type Prompt,
   parseRequest,
   type RequestKind,
@@ -76,7 +74,7 @@ export class Completions {
   async respond(c: Context<ApiEnv>, route: Route): Promise<Response> {
     const body = await readJson(c.req.raw)
     c.env.client?.received()
-    const request = await this.#resolved(parseBody(body, route), c.get('caller'))
+    const request = await resolveRequest(parseBody(body, route), c.get('caller'), this.#init.backendFor)
     const backend = this.#init.backendFor(request)
     await precheck(backend, request, route)
     if (request.stream) return this.#stream(c, backend, request, route)
@@ -86,25 +84,6 @@ export class Completions {
       return c.json(await wholeOf(run, this.#init.now, signal))
     } finally {
       end()
-    }
-  }
-
-  /**
-   * The request with the experts that its model stands for and its caller may use.
-   * @throws Refusal `model_not_found`, `expert_not_allowed`; FormatError; ServingError.
-   */
-  async #resolved(request: InferenceRequest, caller: Caller | undefined): Promise<InferenceRequest> {
-    const isWhole = request.model === MODEL_NAME
-    if (isWhole && caller?.experts === undefined) return request
-    if (!isWhole && !request.model.startsWith(`${MODEL_NAME}/`)) throw modelNotFound(request.model)
-    const { backendFor } = this.#init
-    const engine = await (isWhole ? backendFor({}) : backendForOne(backendFor)).acquire()
-    try {
-      if (!isWhole) return resolveModel(request, engine, caller)
-      const include = caller && allowedInclude(caller, request.include, engine.experts)
-      return include === undefined ? request : { ...request, include }
-    } finally {
-      engine.release()
     }
   }
 

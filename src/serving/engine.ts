@@ -28,6 +28,8 @@ export interface Piece {
 export interface Needs extends Selection {
   /** What the text of the answer follows. */
   readonly constraint?: Constraint
+  /** Whether vectors are asked for, not text. */
+  readonly isEmbedding?: boolean
 }
 
 /** Computes answers: this node, or another server that it stands in front of. */
@@ -71,6 +73,12 @@ export interface ServingEngine {
     signal: AbortSignal,
     scope: string,
   ): AsyncIterable<Piece>
+  /**
+   * A vector that stands for a text, of no particular length.
+   * @param prompt token ids, at most `contextLength`
+   * @throws ServingError; the reason of `signal`.
+   */
+  embed(selection: Selection, prompt: Int32Array, signal: AbortSignal): Promise<Float32Array>
   /** Let go of the composition when the answer is complete. A second call has no effect. */
   release(): void
 }

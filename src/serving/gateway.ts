@@ -82,8 +82,11 @@ export async function openGateway(init: GatewayInit): Promise<(needs: Needs) => 
       return engine
     },
   }
-  // The text of an upstream could not be held to a constraint before it is passed on.
-  return (needs) => (needs.constraint !== undefined || leavesOut(composition, needs) ? local : remote)
+  return (needs) => {
+    // The text of an upstream could not be held to a constraint before it is passed on.
+    const isOwn = needs.constraint !== undefined || needs.isEmbedding === true
+    return isOwn || leavesOut(composition, needs) ? local : remote
+  }
 }
 
 async function readComposition({ upstream, consortium, publicModel }: GatewayInit): Promise<CompositionFile> {

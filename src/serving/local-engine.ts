@@ -76,6 +76,7 @@ function localEngine(
       const isFull = prompt.length + tokens > contextLength
       yield { text: text.flush(), tokens, finish: tokens >= maxTokens || isFull ? 'length' : 'stop' }
     },
+    embed: ({ include, exclude }, prompt, signal) => model.embed(prompt, { include, exclude }, signal),
     release: () => lease.release(),
   }
 }

@@ -5,9 +5,9 @@
 import type { StatedExpert } from '../composition/attribution.ts'
 import type { Selection } from '../composition/selection.ts'
 import type { Digest } from '../lib/bytes.ts'
-import { type Caller, mayUse, notAllowed } from './callers.ts'
+import { allowedInclude, type Caller, mayUse, notAllowed } from './callers.ts'
 import type { Backend, ServingEngine } from './engine.ts'
-import { type InferenceRequest, MODEL_NAME } from './openai.ts'
+import { MODEL_NAME } from './openai.ts'
 import { Refusal } from './problem.ts'
 import { bad } from './request-fields.ts'
 
@@ -101,17 +101,44 @@ async function described(
   }
 }
 
+/** The members of a request that choose experts. */
+interface ExpertRequest extends Selection {
+  readonly model: string
+}
+
+/**
+ * The request with the experts that its model stands for and its caller may use.
+ * @throws Refusal `model_not_found`, `expert_not_allowed`; FormatError; ServingError.
+ */
+export async function resolveRequest<T extends ExpertRequest>(
+  request: T,
+  caller: Caller | undefined,
+  backendFor: (selection: Selection) => Backend,
+): Promise<T> {
+  const isWhole = request.model === MODEL_NAME
+  if (isWhole && caller?.experts === undefined) return request
+  if (!isWhole && !request.model.startsWith(`${MODEL_NAME}/`)) throw modelNotFound(request.model)
+  const engine = await (isWhole ? backendFor({}) : backendForOne(backendFor)).acquire()
+  try {
+    if (!isWhole) return resolveModel(request, engine, caller)
+    const include = caller && allowedInclude(caller, request.include, engine.experts)
+    return include === undefined ? request : { ...request, include }
+  } finally {
+    engine.release()
+  }
+}
+
 /**
  * A request with the experts that its model stands for: an expert's model is a selection of its package.
  * @param engine holds the composition that the node serves now
  * @throws Refusal `model_not_found`, `expert_not_allowed`; FormatError `bad-field` for a request that names the model of
  * an expert and selects experts, too.
  */
-export function resolveModel(
-  request: InferenceRequest,
+export function resolveModel<T extends ExpertRequest>(
+  request: T,
   engine: Pick<ServingEngine, 'stated'>,
   caller: Caller | undefined,
-): InferenceRequest {
+): T {
   const { model, include, exclude } = request
   if (model === MODEL_NAME) return request
   const found = engine.stated.filter(isPackaged).filter((expert) => modelId(expert) === model)

@@ -112,11 +112,11 @@ export function parseRequest(
       FORM_FIELDS[kind].includes(name)
     if (!isKnown && checkUnsupported(name, given)) ignore(shown(name))
   }
-  const model = text(value['model'], 'model', [1, MAX_NAME_CHARACTERS])
+  const model = readModel(value['model'])
   const form = readAnswerForm(value, kind)
   const [prompt, ...morePrompts] =
     kind === 'completion'
-      ? readPrompts(value['prompt'])
+      ? readPrompts(value['prompt'], 'prompt')
       : [withTools(readMessages(value['messages'], ignore), form.toolUse?.tools)]
   if (prompt === undefined) throw bad('prompt', 'at least one prompt')
   if (value['user'] !== undefined && value['user'] !== null)
@@ -125,7 +125,7 @@ export function parseRequest(
     model,
     prompt,
     morePrompts,
-    ...readAnswerFields(value, kind, 1 + morePrompts.length),
+    ...readAnswerFields(value, kind, 1 + morePrompts.length, form.constraint !== undefined),
     ...form,
     temperature: number(value['temperature'], 'temperature', [0, 2], 1),
     topP: number(value['top_p'], 'top_p', [MIN_TOP_P, 1], 1),
@@ -144,19 +144,24 @@ function withTools(messages: readonly ChatMessage[], tools: readonly Tool[] | un
   return tools === undefined ? messages : { messages, tools }
 }
 
-/** A text or a list of token ids, or a list of either. */
-function readPrompts(value: unknown): (string | TokenPrompt)[] {
-  if (!Array.isArray(value) || typeof value[0] === 'number') return [readPrompt(value)]
+/** A text or a list of token ids, or a list of either. @throws FormatError `bad-field` */
+export function readPrompts(value: unknown, param: string): (string | TokenPrompt)[] {
+  if (!Array.isArray(value) || typeof value[0] === 'number') return [readPrompt(value, param)]
   const most = limit('choicesPerRequest')
-  if (value.length === 0 || value.length > most) throw bad('prompt', `a list of 1 to ${most} prompts`)
-  return value.map(readPrompt)
+  if (value.length === 0 || value.length > most) throw bad(param, `a list of 1 to ${most} texts`)
+  return value.map((item: unknown) => readPrompt(item, param))
 }
 
-function readPrompt(value: unknown): string | TokenPrompt {
-  if (!Array.isArray(value)) return text(value, 'prompt', [1, limit('bodyBytes')])
+function readPrompt(value: unknown, param: string): string | TokenPrompt {
+  if (!Array.isArray(value)) return text(value, param, [1, limit('bodyBytes')])
   if (value.length === 0 || typeof value[0] !== 'number')
-    throw bad('prompt', 'a text or a list of token ids, or a list of either')
-  return { tokens: readTokens(value, 'prompt') }
+    throw bad(param, 'a text or a list of token ids, or a list of either')
+  return { tokens: readTokens(value, param) }
+}
+
+/** The name of a model, which may not exist. @throws FormatError `bad-field` */
+export function readModel(value: unknown): string {
+  return text(value, 'model', [1, MAX_NAME_CHARACTERS])
 }
 
 /** Token ids, which a vocabulary may not have. @throws FormatError `bad-field` */
@@ -185,7 +190,8 @@ function readStreamOptions(value: unknown, ignore: (name: string) => void): bool
   return boolean(options['include_usage'], 'stream_options.include_usage')
 }
 
-function readExperts(value: unknown): { include?: string[]; exclude?: string[] } {
+/** The choice of experts. @throws FormatError `bad-field` */
+export function readExperts(value: unknown): { include?: string[]; exclude?: string[] } {
   if (value === undefined || value === null) return {}
   const fields = record(value, 'experts', 'an object with include and exclude')
   // A misspelled "exclude" must not answer with the expert that the user wants to leave out.

@@ -79,7 +79,11 @@ export function parseResponsesRequest(body: unknown, drawSeed: () => number = ra
   for (const [name, expected] of Object.entries(REFUSED))
     if (value[name] !== undefined && value[name] !== null) throw bad(name, expected)
   if (value['background'] === true) throw bad('background', 'false, because this server keeps no responses')
-  const chat: Record<string, unknown> = { messages: readInput(value['input'], value['instructions']) }
+  const chat: Record<string, unknown> = {
+    // Programs that name no number expect a whole answer.
+    max_completion_tokens: limit('completionTokens'),
+    messages: readInput(value['input'], value['instructions']),
+  }
   const ignored: string[] = []
   for (const [name, given] of Object.entries(value)) {
     if (given === null) continue

@@ -61,6 +61,7 @@ export function upstreamEngine(init: UpstreamInit): ServingEngine {
     encode: (prompt, signal) => prompts.encode(prompt, signal),
     checkSelection,
     generate: (request, prompt, signal) => generate(init, request, prompt, signal),
+    embed: () => Promise.reject(failed('computes no embeddings')),
     release: () => undefined, // The upstream holds the composition.
   }
 }

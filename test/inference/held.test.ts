@@ -96,6 +96,33 @@ describe('serving from held weights', () => {
     expect(new Set(expected.ids.flat()).size).toBeGreaterThan(10)
   })
 
+  it('computes the stream from which the head computes its scores, as two copies do', async () => {
+    const routing = { mask: new Float32Array(E) }
+    const { signal } = new AbortController()
+    const means: Float32Array[] = []
+    for (const way of ['copy', 'held', 'engine'] as const) {
+      const generator = await createGenerator(engine, config, floats, {
+        ...{ E, topK: 2, contextLength: CONTEXT, vectorThreads: 2, way, prefillTokens: 34 },
+      })
+      means.push(await generator.meanStream({ tokens: text, from: 3, routing, signal }))
+      // The stream of one token gives the score of the next one.
+      const [first, next] = [text[0] as number, text[1] as number]
+      const stream = await generator.meanStream({ tokens: Int32Array.of(first), from: 0, routing, signal })
+      const head = floats.get('lm_head.weight')?.data as Float32Array
+      const logits = Array.from({ length: config.vocabSize }, (_, v) =>
+        stream.reduce((sum, x, c) => sum + x * (head[v * config.hiddenSize + c] as number), 0),
+      )
+      const nats = Math.log(logits.reduce((sum, x) => sum + Math.exp(x), 0)) - (logits[next] as number)
+      expect(nats).toBeCloseTo(await generator.score(text.subarray(0, 2), routing), 3)
+      await generator.dispose()
+    }
+    const [copy, held, alone] = means.map((mean) => Array.from(mean))
+    copy?.forEach((value, c) => {
+      expect(held?.[c]).toBeCloseTo(value, 3)
+      expect(alone?.[c]).toBeCloseTo(value, 3)
+    })
+  })
+
   it('chooses the same tokens in bf16 as in fp32, if the weights are numbers of bf16', async () => {
     const expected = await served(bf16, { way: 'copy' })
     const found = await served(bf16, { weights: 'bf16' })

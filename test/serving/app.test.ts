@@ -194,7 +194,7 @@ describe('the inference API', () => {
     ['no key', 401, 'invalid_api_key', ask, { headers: { authorization: '' } }],
     ['another key', 401, 'invalid_api_key', ask, { headers: { authorization: `Bearer ${'x'.repeat(32)}` } }],
     ['another host', 403, 'host_not_allowed', ask, { headers: { host: 'evil.example' } }],
-    ['another path', 404, 'not_found', ask, { path: '/v1/embeddings' }],
+    ['another path', 404, 'not_found', ask, { path: '/v1/images' }],
     ['another model', 404, 'model_not_found', { ...ask, model: 'gpt' }, {}],
     [
       'a form',

@@ -1,4 +1,4 @@
-/** Answers with a form, as OpenAI's client asks for them, of a node that computes them with random weights. */
+/** Answers with a form, and embeddings, as OpenAI's client asks for them, of a node that computes them with random weights. */
 import '../../src/lib/node20.ts'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import OpenAI, { BadRequestError } from 'openai'
@@ -181,6 +181,40 @@ describe("OpenAI's client", () => {
     })
     await expect(refusal).rejects.toBeInstanceOf(BadRequestError)
     await expect(refusal).rejects.toThrow(/keyword "pattern" is not supported/)
+  })
+
+  it('gets embeddings', async () => {
+    const input = ['Article 1', 'What is a protein?', 'Article 1']
+    const { data, usage } = await client.embeddings.create({ model, input, encoding_format: 'float' })
+    expect(data.map(({ index }) => index)).toEqual([0, 1, 2])
+    const [first = [], second = [], again] = data.map(({ embedding }) => embedding)
+    expect(again).toEqual(first)
+    expect(first).not.toEqual(second)
+    expect(first.reduce((sum, value) => sum + value * value, 0)).toBeCloseTo(1, 5)
+    expect(usage.total_tokens).toBeGreaterThan(10)
+    // The client asks for base64 by itself.
+    const coded = await client.embeddings.create({ model, input })
+    expect(coded.data.map(({ embedding }) => embedding)).toEqual(data.map(({ embedding }) => embedding))
+    // The end of text before a text does not count.
+    const tokens = Array.from(await prompts.encode('Article 1', new AbortController().signal))
+    const ids = await client.embeddings.create({
+      model,
+      input: [tokens, tokens.slice(1)],
+      encoding_format: 'float',
+    })
+    expect(ids.data[0]?.embedding).toEqual(first)
+    expect(ids.data[1]?.embedding).not.toEqual(first)
+  })
+
+  it.each([
+    ['dimensions', { input: 'a', dimensions: 8 }],
+    ['input', { input: [] }],
+    ['input', { input: [[1, 5000]] }],
+    ['input', { input: 'a '.repeat(300) }],
+    ['experts', { input: 'a', experts: { include: ['nobody'] } }],
+  ])('learns that embeddings are refused for %s: %j', async (param, more) => {
+    const refusal = client.embeddings.create({ model, ...more })
+    await expect(refusal).rejects.toMatchObject({ status: 400, param })
   })
 
   it('gets a response, whole and streamed', async () => {

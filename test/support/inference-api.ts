@@ -56,6 +56,7 @@ export function fixedEngine(change: Partial<ServingEngine> = {}): ServingEngine 
     generate: async function* ({ maxTokens }) {
       for (const text of WORDS.slice(0, maxTokens)) yield { text, shares: Float32Array.of(0.25, 0.75) }
     },
+    embed: async (_, prompt) => Float32Array.of(prompt.length, 0, 1),
     release: () => undefined,
     ...change,
   }

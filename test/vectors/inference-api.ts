@@ -1,4 +1,5 @@
 /** Test vectors of protocols/inference-api: request bodies. */
+import { parseEmbeddings } from '../../src/serving/embeddings.ts'
 import { parseOllamaShow } from '../../src/serving/ollama.ts'
 import { parseRequest } from '../../src/serving/openai.ts'
 import { parseResponsesRequest } from '../../src/serving/responses-request.ts'
@@ -481,6 +482,30 @@ const RESPONSES: typeof CHAT = [
   ['no-tokens', 'bad-field', 'at least one', response({ max_output_tokens: 0 })],
 ]
 
+const EMBEDDINGS: typeof CHAT = [
+  ['text', 'accept', 'a text', { model, input: prompt }],
+  [
+    'all-fields',
+    'accept',
+    'everything that is supported',
+    {
+      model,
+      input: [prompt, [1, 2]],
+      encoding_format: 'base64',
+      dimensions: null,
+      user: 'u',
+      experts: { exclude: ['law'] },
+    },
+  ],
+  ['no-input', 'bad-field', 'a text is given', { model }],
+  ['empty-input', 'bad-field', 'at least one character', { model, input: '' }],
+  ['empty-list', 'bad-field', 'at least one text', { model, input: [] }],
+  ['input-number', 'bad-field', 'texts and lists of ids', { model, input: [[prompt]] }],
+  ['dimensions', 'bad-field', 'vectors are whole', { model, input: prompt, dimensions: 8 }],
+  ['format', 'bad-field', 'float or base64', { model, input: prompt, encoding_format: 'int8' }],
+  ['exclude', 'bad-field', 'experts are chosen in experts', { model, input: prompt, exclude: ['law'] }],
+]
+
 const TOKENIZE: typeof CHAT = [
   ['text', 'accept', 'a text alone', { prompt }],
   ['empty', 'accept', 'an empty text', { prompt: '' }],
@@ -546,12 +571,13 @@ const SHOW: typeof CHAT = [
   ['list', 'bad-field', 'a JSON object', [model]],
 ]
 
-type Decoder = 'completion' | 'chat' | 'responses' | 'tokenize' | 'detokenize' | 'show'
+type Decoder = 'completion' | 'chat' | 'responses' | 'embeddings' | 'tokenize' | 'detokenize' | 'show'
 
 const DECODERS: Readonly<Record<Decoder, (body: unknown) => unknown>> = {
   completion: (body) => parseRequest(body, 'completion', () => 0),
   chat: (body) => parseRequest(body, 'chat', () => 0),
   responses: (body) => parseResponsesRequest(body, () => 0),
+  embeddings: parseEmbeddings,
   tokenize: parseTokenize,
   detokenize: parseDetokenize,
   show: parseOllamaShow,
@@ -564,6 +590,7 @@ function makeVectors(): Record<string, Vector> {
     ...suite('completion', COMPLETION),
     ...suite('chat', CHAT),
     ...suite('responses', RESPONSES, 'Responses'),
+    ...suite('embeddings', EMBEDDINGS, 'Embeddings'),
     ...suite('tokenize', TOKENIZE, 'Tokens'),
     ...suite('detokenize', DETOKENIZE, 'Tokens'),
     ...suite('show', SHOW, 'Clients of Ollama'),
