@@ -1,13 +1,14 @@
 /**
  * `npm run bench -- NAME [--json]`: measures this project, and its peers on the same work, in one run. With --json,
  * standard output holds one JSON object as its last line and nothing else. Other options are passed to the benchmark;
- * only `attacks`, `governance`, `paper` and `sizes` have any.
+ * only `attacks`, `fuzz`, `governance`, `paper` and `sizes` have any.
  */
 import { FlexMeshError } from '../src/lib/errors.ts'
 import { benchAttacks } from './bench/attacks/bench.ts'
 import type { Bench } from './bench/benchmark.ts'
 import { benchCompose } from './bench/compose/bench.ts'
 import { benchExchange } from './bench/exchange/bench.ts'
+import { benchFuzz } from './bench/fuzz/bench.ts'
 import { benchGovernance } from './bench/governance/bench.ts'
 import { benchInference } from './bench/inference/bench.ts'
 import { commit, machine } from './bench/machine.ts'
@@ -32,11 +33,12 @@ const BENCHES: Readonly<
   attacks: benchAttacks,
   privacy: benchPrivacy,
   governance: benchGovernance,
+  fuzz: benchFuzz,
   sizes: benchSizes,
   paper: benchPaper,
 }
 /** Benchmarks that take options of their own. */
-const WITH_OPTIONS = ['attacks', 'governance', 'paper', 'sizes']
+const WITH_OPTIONS = ['attacks', 'fuzz', 'governance', 'paper', 'sizes']
 
 const [name = '', ...given] = process.argv.slice(2)
 const bench = BENCHES[name]

@@ -14,7 +14,8 @@ export const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 export const SETTINGS = { institution: 'Bench', listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
 /** Time between two looks at whether the node answers, ms. */
 const POLL_MS = 10
-const signal = AbortSignal.timeout(600_000)
+/** Time that one command may take, ms. */
+const COMMAND_MS = 600_000
 
 /** Makes a home folder that has founded a consortium around the shipped model. */
 export async function foundHome(home: string): Promise<void> {
@@ -36,7 +37,7 @@ export async function startNode(program: readonly string[], home: string): Promi
 
 /** Runs a command of the node that uses this home. */
 export function callNode(home: string, command: string, args: unknown): Promise<unknown> {
-  return callControl(homePaths(home).control, command, args, { signal })
+  return callControl(homePaths(home).control, command, args, { signal: AbortSignal.timeout(COMMAND_MS) })
 }
 
 export async function stopNode(child: ChildProcess): Promise<void> {
@@ -57,7 +58,7 @@ export async function joinHome(home: string, memberHome: string): Promise<void> 
   }
   const approved = approve()
   const now = (): number => Math.floor(Date.now() / 1000)
-  await joinConsortium({ home: memberHome, now }, invite, signal, () => undefined)
+  await joinConsortium({ home: memberHome, now }, invite, AbortSignal.timeout(COMMAND_MS), () => undefined)
   approving.abort()
   await approved
 }

@@ -12,7 +12,7 @@ import { type Manifest, openManifest } from '../../../src/packaging/manifest.ts'
 import { encodeHead } from '../../../src/statements/head.ts'
 import { HostileAuthor } from '../../../test/support/hostile/author.ts'
 import { type Founder, type HostileMember, STATEMENTS } from '../../../test/support/hostile/member.ts'
-import { HostilePeer } from '../../../test/support/hostile/peer.ts'
+import { closed, HostilePeer } from '../../../test/support/hostile/peer.ts'
 import { floodWithSockets } from '../../../test/support/hostile/sockets.ts'
 import { cborFrame, emptyMaps, frameOf, nestedLists } from '../../../test/support/hostile/wire.ts'
 
@@ -128,6 +128,33 @@ function badProvider(
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms).unref())
 
+/** The begin of a connection up to the messages of noise. */
+const NOISE_NEGOTIATION = Buffer.from('\x13/multistream/1.0.0\n\x07/noise\n')
+const STRANGERS = 1000
+const SOCKETS = 10_000
+const SOCKETS_PER_SECOND = 1000
+const SOURCES = Array.from({ length: 50 }, (_, i) => `127.0.1.${i + 1}`)
+
+/** Many sockets within seconds, each of which sends the same bytes and then nothing. */
+function floodOfSockets(name: string, send: Uint8Array): Attack {
+  return {
+    name,
+    start: async (target) => {
+      const flood = floodWithSockets(target.addresses()[0] as string, SOCKETS_PER_SECOND, {
+        sources: SOURCES,
+        most: SOCKETS,
+        ...(send.length === 0 ? {} : { send }),
+      })
+      return {
+        stop: async () => {
+          flood.stop()
+          return { sockets: flood.opened() }
+        },
+      }
+    },
+  }
+}
+
 /** Number of requests whose answers nobody reads. */
 const UNREAD = 500
 /** Time that the target has to accept a stream, ms. */
@@ -143,14 +170,41 @@ export const ATTACKS: readonly Attack[] = [
   {
     name: '20 sockets a second that begin a handshake',
     start: async (target) => {
-      await target.invite()
       const flood = floodWithSockets(target.addresses()[0] as string, 20, {
-        send: Buffer.from('\x13/multistream/1.0.0\n\x07/noise\n'),
+        send: NOISE_NEGOTIATION,
       })
       return {
         stop: async () => {
           flood.stop()
           return { sockets: flood.opened() }
+        },
+      }
+    },
+  },
+  floodOfSockets('10,000 sockets from 50 addresses that send nothing', new Uint8Array()),
+  floodOfSockets(
+    '10,000 sockets from 50 addresses that send a malformed noise handshake',
+    Buffer.concat([NOISE_NEGOTIATION, Buffer.from([0, 64]), randomBytes(64)]),
+  ),
+  {
+    name: '1000 strangers that complete noise',
+    start: async (target) => {
+      const [address] = target.addresses() as [string]
+      const stranger = await HostilePeer.start(219)
+      const closedMs: number[] = []
+      const loop = repeating(async () => {
+        if (closedMs.length >= STRANGERS) return
+        const began = performance.now()
+        // The node refuses it after noise: `dial` throws, or the connection is closed at once.
+        await stranger.dial(address).then(closed, () => undefined)
+        closedMs.push(performance.now() - began)
+      }, 0)
+      return {
+        stop: async () => {
+          await loop.stop()
+          closedMs.sort((a, b) => a - b)
+          const p99 = closedMs[Math.ceil(0.99 * closedMs.length) - 1] ?? 0
+          return { refused: closedMs.length, 'p99 until closed, ms': Math.round(p99) }
         },
       }
     },

@@ -10,7 +10,7 @@ import { digestOf } from '../../../src/lib/bytes.ts'
 import { limit } from '../../../src/lib/limits.ts'
 import type { FlexMeshNode } from '../../../src/node/node.ts'
 import { encodeWithdrawal } from '../../../src/statements/withdrawal.ts'
-import { admit, startNodes, unixNow, until } from './nodes.ts'
+import { admit, PREPARING_SECONDS, startNodes, unixNow, until } from './nodes.ts'
 
 const NODES = 10
 const SECONDS_FOR_ONE = 60
@@ -59,7 +59,7 @@ async function injectInto(nodes: readonly FlexMeshNode[], count: number): Promis
   }
   await until(
     () => nodes.every((node) => members.every(({ peerId }) => node.membership.isMember(peerId))),
-    120,
+    PREPARING_SECONDS,
   )
   const began = performance.now()
   const seconds = (): number => (performance.now() - began) / 1000

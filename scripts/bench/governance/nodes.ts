@@ -14,6 +14,7 @@ import { createConsortium } from '../../../src/node/found.ts'
 import { joinConsortium } from '../../../src/node/join.ts'
 import { FlexMeshNode } from '../../../src/node/node.ts'
 import { homePaths } from '../../../src/store/home.ts'
+import { Log } from '../../../src/telemetry/log.ts'
 import { onnxEngine } from '../../../src/tensor/onnx-engine.ts'
 import { folder } from '../../../test/support/folders.ts'
 import { newHome } from '../../../test/support/homes.ts'
@@ -21,6 +22,8 @@ import { shortText } from '../../../test/support/texts.ts'
 import { tinyModel } from '../../../test/support/tiny-model.ts'
 
 const POLL_MS = 10
+/** Time that a step of the preparation may take, seconds: all nodes share one process, on a machine that may be busy. */
+export const PREPARING_SECONDS = 600
 /** Number of attempts of one node to join. */
 const MAX_TRIES = 5
 export const unixNow = (): number => Math.floor(Date.now() / 1000)
@@ -38,22 +41,31 @@ const POLICY = {
 /** Found a consortium, let the others join it, start every node and connect all of them. */
 export async function startNodes(count: number, say: (line: string) => void): Promise<FlexMeshNode[]> {
   const nodes: FlexMeshNode[] = []
+  try {
+    await joinAll(nodes, count, say)
+  } catch (error) {
+    for (const node of nodes) await node.close()
+    throw error
+  }
+  return nodes
+}
+
+async function joinAll(nodes: FlexMeshNode[], count: number, say: (line: string) => void): Promise<void> {
   const home = await newHome('Institution 0')
   await createConsortium({ home, now: unixNow }, { modelDir: await tinyModel(), name: 'Bench' })
-  nodes.push(await start(home))
+  nodes.push(await start(home, say))
   for (let i = 1; i < count; i++) {
     const joined = await newHome(`Institution ${i}`)
     const identity = await loadIdentity(homePaths(joined).key)
     const invitation = await admit(nodes, `Institution ${i}`, identity)
     await joinPatiently(joined, invitation)
-    const node = await start(joined)
+    const node = await start(joined, say)
     nodes.push(node)
+    say(`${nodes.length} of ${count} nodes have joined`)
     if (i === 1) await admitByTwo(nodes[0] as FlexMeshNode, node)
   }
-  say(`${count} nodes have joined`)
-  await until(() => nodes.every((node) => node.connectedMembers().length === count - 1), 120)
+  await until(() => nodes.every((node) => node.connectedMembers().length === count - 1), PREPARING_SECONDS)
   say('all of them are connected')
-  return nodes
 }
 
 /** Join, and try again after trouble of the network: all nodes share one process, which may be slow to answer a guest. */
@@ -75,7 +87,7 @@ async function admitByTwo(first: FlexMeshNode, second: FlexMeshNode): Promise<vo
     rules: parseRules('admit=2 members', first.membership.roster().rules),
   })
   await endorse(second, proposed.id)
-  await until(() => first.membership.proposal(proposed.id).state === 'applied', 60)
+  await until(() => first.membership.proposal(proposed.id).state === 'applied', PREPARING_SECONDS)
 }
 
 /** Put a key on the roster, by two members. @returns an invitation with which its home can join. */
@@ -93,23 +105,24 @@ export async function admit(
   for (const { proposal } of (await founder.approve(peerId)).proposed) {
     if (second !== undefined) await endorse(second, proposal.id)
   }
-  await until(() => founder.membership.isMember(peerId), 60)
+  await until(() => founder.membership.isMember(peerId), PREPARING_SECONDS)
   return invitation
 }
 
 /** Endorse a proposal once it has arrived, unless it has its quorum already. */
 export async function endorse(node: FlexMeshNode, id: Digest): Promise<void> {
   const find = () => node.membership.proposals().find((one) => one.id === id)
-  await until(() => find() !== undefined, 60)
+  await until(() => find() !== undefined, PREPARING_SECONDS)
   if (find()?.state === 'open') await node.answer(id, 'endorse')
 }
 
-async function start(home: string): Promise<FlexMeshNode> {
+async function start(home: string, say: (line: string) => void): Promise<FlexMeshNode> {
   const node = await FlexMeshNode.open({
     home,
     engine: onnxEngine({ threads: 1 }),
     policy: POLICY,
     now: unixNow,
+    log: new Log(({ message }) => say(`a node warns: ${message}`), 'warn'),
   })
   await node.start()
   return node

@@ -15,12 +15,17 @@ export interface Flood {
  * Open `perSecond` connections each second and keep them open without a byte.
  * @param address multiaddr with an IPv4 address and a TCP port.
  * @param sources local addresses in turn; default: the system's choice. All of 127.0.0.0/8 is usable on loopback.
+ * @param most number of sockets after which no more are opened; default: no limit.
  * @param send bytes to send on each socket, e.g. the begin of a handshake.
  */
 export function floodWithSockets(
   address: string,
   perSecond: number,
-  { sources, send }: { readonly sources?: readonly string[]; readonly send?: Uint8Array } = {},
+  {
+    sources,
+    send,
+    most = Number.POSITIVE_INFINITY,
+  }: { readonly sources?: readonly string[]; readonly send?: Uint8Array; readonly most?: number } = {},
 ): Flood {
   const parts = multiaddr(address).getComponents()
   const host = parts.find(({ name }) => name === 'ip4')?.value as string
@@ -28,7 +33,7 @@ export function floodWithSockets(
   const sockets = new Set<Socket>()
   let opened = 0
   const waiting = new Set<{ readonly count: number; readonly resolve: () => void }>()
-  const timer = setInterval(() => {
+  const open = (): void => {
     const localAddress = sources?.[opened % sources.length]
     const socket = connect({ host, port, ...(localAddress === undefined ? {} : { localAddress }) })
     opened++
@@ -42,6 +47,12 @@ export function floodWithSockets(
     // Refused and reset sockets are what an attacker expects.
     socket.on('error', () => undefined)
     socket.on('close', () => sockets.delete(socket))
+  }
+  const began = performance.now()
+  // A timer runs a thousand times a second at most, and less often in a busy process.
+  const timer = setInterval(() => {
+    const due = Math.min(most, Math.ceil(((performance.now() - began) * perSecond) / 1000))
+    while (opened < due) open()
   }, 1000 / perSecond)
   return {
     opened: () => opened,
