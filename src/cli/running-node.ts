@@ -15,11 +15,12 @@ import { loadApiKey } from '../serving/api-key.ts'
 import { createApp } from '../serving/app.ts'
 import { KeptCallers } from '../serving/callers.ts'
 import { type Control, type ControlHandler, startControl } from '../serving/control.ts'
+import type { Exposure } from '../serving/exposure.ts'
 import { openGateway, type Upstream } from '../serving/gateway.ts'
 import { isLoopbackHost } from '../serving/host.ts'
 import { localBackend } from '../serving/local-engine.ts'
 import { logRequest } from '../serving/request-log.ts'
-import { type RunningServer, startServer } from '../serving/server.ts'
+import { type RunningServer, type Sent, startServer } from '../serving/server.ts'
 import { ApiUsage } from '../store/api-usage.ts'
 import { homePaths } from '../store/home.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
@@ -36,6 +37,8 @@ const USAGE_FLUSH_MS = 30_000
 export interface RunningNode {
   readonly node: FlexMeshNode
   readonly api: RunningServer
+  /** The socket of the API for other machines. */
+  readonly outside: RunningServer | undefined
   readonly apiKey: string
   /** A link that opens the dashboard once, as operator. */
   dashboardLink(): string
@@ -58,6 +61,10 @@ export interface StartInit {
   readonly passphrase?: string
   /** Origins whose web pages may read the answers of the API. */
   readonly origins?: readonly string[]
+  /** How other machines reach the API; default: they do not. */
+  readonly exposure?: Exposure
+  /** Longest time that answers under way get to end when the node stops, ms; default: none. */
+  readonly drainMs?: number
   /** Another server that computes the answers. */
   readonly upstream?: Upstream
   /** Default: silent. */
@@ -101,6 +108,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
   })
   let control: Control | undefined
   let api: RunningServer | undefined
+  let outside: RunningServer | undefined
   try {
     // Before anything is loaded: weights that do not fit are refused now, not at the first answer.
     if (init.upstream === undefined) node.composer.served.servingFormat()
@@ -162,14 +170,18 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
       },
       callers: new KeptCallers({ operatorKey: apiKey, path: node.paths.apiKeys, usage, now: unixNow }),
       isOwnHost: (host) => port !== undefined && isLoopbackHost(host, port),
+      outsideHosts: init.exposure?.hosts ?? [],
       now: unixNow,
       log: log.part('api'),
     })
-    api = await startServer(app, init.port, log.part('api'), (sent) => {
+    const onSent = (sent: Sent): void => {
       const { to, bytes, tokens } = sent
       node.egress.book?.add({ kind: 'answer', to, bytes, tokens })
       logRequest(requests, sent)
-    })
+    }
+    api = await startServer(app, init.port, log.part('api'), onSent)
+    const listener = init.exposure?.listener
+    if (listener !== undefined) outside = await startServer(app, 0, log.part('api'), onSent, listener)
     port = api.port
     const origin = `http://127.0.0.1:${api.port}`
     control = await startControl(
@@ -180,16 +192,21 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
         log: log.part('control'),
       },
     )
-    const running = { control, api }
+    const running = { control, api, outside }
     return {
       node,
       api,
+      outside,
       apiKey,
       dashboardLink: () => dashboard.link(origin, 'operator'),
       stop: async () => {
         dashboard.close()
-        await running.control.close()
-        await running.api.close()
+        // Commands end, trainings with a checkpoint, while answers under way end, too.
+        await Promise.all([
+          running.control.close(),
+          running.api.close(init.drainMs),
+          running.outside?.close(init.drainMs),
+        ])
         clearInterval(flushing)
         await usage.flush(unixNow())
         await node.close()
@@ -198,6 +215,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
   } catch (error) {
     await control?.close()
     await api?.close()
+    await outside?.close()
     await node.close()
     throw error
   }

@@ -16,6 +16,7 @@ import {
 } from '../commands/parameters.ts'
 import { interrupted } from '../lib/pause.ts'
 import type { Upstream } from '../serving/gateway.ts'
+import { DEFAULT_OUTSIDE_PORT } from '../serving/outside-port.ts'
 import { LOG_FORMATS } from '../telemetry/log-formats.ts'
 import { localCommand } from './local-command.ts'
 import type { Output } from './output.ts'
@@ -27,6 +28,11 @@ export const DEFAULT_PORT = 8080
 const MAX_URL = 2048
 const MAX_ORIGINS = 64
 const MAX_LEVELS = 400
+const MAX_NAME = 255
+const MAX_HOSTS = 64
+/** Seconds. Systemd and containers kill a service that takes much longer to stop. */
+const DEFAULT_DRAIN = 10
+const MAX_DRAIN = 3600
 /** A home folder holds the public model at least. */
 const MIN_DISK = 1e6
 const MAX_DISK = 1e18
@@ -35,7 +41,7 @@ const MAX_EPSILON_MILLI = 1e9
 export const START = localCommand({
   name: 'start',
   usage:
-    'start [--port N] [--listen ADDRESS] [--allow-origin ORIGIN...] [--max-epsilon E|none] [--require-final] [--max-disk SIZE] [--log-format pretty|json] [--log-level LEVELS] [--router auto|solved|rows] [--upstream URL --upstream-composition FILE]',
+    'start [--port N] [--listen ADDRESS] [--listen-api HOST[:PORT] (--tls-cert FILE --tls-key FILE | --trusted-proxy CIDR...)] [--allowed-host NAME...] [--drain SECONDS] [--allow-origin ORIGIN...] [--max-epsilon E|none] [--require-final] [--max-disk SIZE] [--log-format pretty|json] [--log-level LEVELS] [--router auto|solved|rows] [--upstream URL --upstream-composition FILE]',
   parameters: {
     port: withDefault(
       option('port', 'port of the API on 127.0.0.1 (default 8080; 0: any free port)', whole(0, MAX_PORT)),
@@ -43,6 +49,33 @@ export const START = localCommand({
     ),
     listen: listenOption(
       'address to listen on from now on, as in /ip4/0.0.0.0/tcp/4002; stored in settings.json',
+    ),
+    listenApi: option(
+      'listen-api',
+      `IP address, with or without a port (default ${DEFAULT_OUTSIDE_PORT}), at which other machines reach the API with a key, as in 0.0.0.0:8443; needs TLS files or a trusted proxy`,
+      text(MAX_NAME),
+    ),
+    tlsCert: option('tls-cert', 'certificate for --listen-api, with its chain, in PEM', path),
+    tlsKey: option('tls-key', 'key of this certificate in PEM, without a passphrase', path),
+    trustedProxies: repeated(
+      'trusted-proxy',
+      'address or CIDR block of a proxy that may connect to --listen-api, as in 10.0.0.5; others may not',
+      MAX_NAME,
+      MAX_HOSTS,
+    ),
+    allowedHosts: repeated(
+      'allowed-host',
+      'name under which other machines ask the API, as in llm.example.org: with --listen-api, or through a proxy on this machine',
+      MAX_NAME,
+      MAX_HOSTS,
+    ),
+    drainSeconds: withDefault(
+      option(
+        'drain',
+        `seconds that answers under way get to end when the node stops (default ${DEFAULT_DRAIN})`,
+        whole(0, MAX_DRAIN),
+      ),
+      DEFAULT_DRAIN,
     ),
     allowOrigin: repeated(
       'allow-origin',
@@ -100,6 +133,12 @@ export const START = localCommand({
       maxDisk,
       logFormat,
       logLevel,
+      listenApi,
+      tlsCert,
+      tlsKey,
+      trustedProxies,
+      allowedHosts,
+      drainSeconds,
       router,
       upstream: url,
       upstreamComposition,
@@ -110,6 +149,8 @@ export const START = localCommand({
     const upstream = await upstreamOf(url, upstreamComposition)
     const { parseOrigin } = await import('../serving/cors.ts')
     const origins = allowOrigin?.map(parseOrigin)
+    const { parseExposure } = await import('../serving/exposure.ts')
+    const exposure = await parseExposure({ listenApi, tlsCert, tlsKey, trustedProxies, allowedHosts })
     const passphrase = await context.passphrase()
     if (listen !== undefined) {
       const { changeListenAddresses } = await import('../node/found.ts')
@@ -130,6 +171,8 @@ export const START = localCommand({
       onEvent: reportEvents(output, log, logFormat),
       ...(router === undefined ? {} : { router }),
       ...(maxDisk === undefined ? {} : { maxDisk }),
+      exposure,
+      drainMs: 1000 * drainSeconds,
       ...(requireFinal ? { requireFinal } : {}),
       ...(origins === undefined ? {} : { origins }),
       ...(passphrase === undefined ? {} : { passphrase }),
@@ -165,7 +208,7 @@ async function upstreamOf(
 }
 
 function printAddresses(
-  { node, api, dashboardLink }: RunningNode,
+  { node, api, outside, dashboardLink }: RunningNode,
   upstream: Upstream | undefined,
   output: Output,
 ): void {
@@ -173,11 +216,20 @@ function printAddresses(
   const addresses = node.addresses()
   const url = `http://127.0.0.1:${api.port}/v1`
   output.result(
-    { peerId, addresses, api: url, ...(upstream === undefined ? {} : { upstream: upstream.url.href }) },
+    {
+      peerId,
+      addresses,
+      api: url,
+      ...(outside === undefined ? {} : { outsidePort: outside.port }),
+      ...(upstream === undefined ? {} : { upstream: upstream.url.href }),
+    },
     [
       `${node.settings.institution} is up as ${peerId}`,
       ...addresses.map((address) => `network ${address}`),
       `API     ${url}, key in ${node.paths.apiKey}`,
+      ...(outside === undefined
+        ? []
+        : [`API     for other machines on port ${outside.port}, with a key on every route`]),
       ...(output.interactive
         ? [`dashboard ${dashboardLink()}`, 'the link opens once; "flexmesh dashboard" prints another']
         : ['for the dashboard: flexmesh dashboard']),

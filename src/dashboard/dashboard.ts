@@ -33,6 +33,7 @@ export class Dashboard {
   readonly #events = new EventLog()
   readonly #jobs: Jobs
   readonly #sessions: Sessions
+  readonly #stopping = new AbortController()
 
   private constructor(sessions: Sessions, onUnexpected: DashboardInit['onUnexpected']) {
     this.#sessions = sessions
@@ -69,6 +70,7 @@ export class Dashboard {
         jobs: this.#jobs,
         nodeId: digestOf(utf8(node.peerId)).slice('sha256:'.length, 'sha256:'.length + 12),
         about: node.about,
+        stopping: this.#stopping.signal,
       })
   }
 
@@ -80,8 +82,9 @@ export class Dashboard {
     return `${origin}/#enter=${this.#sessions.createLink(role)}`
   }
 
-  /** Stops the commands that pages have started. */
+  /** Stops the commands that pages have started, and ends the streams of events. */
   close(): void {
+    this.#stopping.abort()
     this.#jobs.stopAll()
   }
 }

@@ -37,6 +37,8 @@ export interface DashboardInit {
   readonly nodeId: string
   /** What the page shows of the node itself. */
   readonly about: () => Readonly<Record<string, unknown>>
+  /** Aborts when the node stops; default: never. */
+  readonly stopping?: AbortSignal
 }
 
 /** A request of the page itself carries this header. Pages of other origins cannot set it without a preflight. */
@@ -132,11 +134,14 @@ export function mountDashboard(app: Api, { answer, models }: Answering, init: Da
     for (const event of events.after(c.req.header('last-event-id'))) write(event)
     const stop = events.follow(write)
     stream.comment()
+    const end = (): void => stream.close()
+    init.stopping?.addEventListener('abort', end, { once: true })
     c.req.raw.signal.addEventListener('abort', () => stream.leave(), { once: true })
     stream.signal.addEventListener(
       'abort',
       () => {
         stop()
+        init.stopping?.removeEventListener('abort', end)
         streams--
       },
       { once: true },

@@ -22,9 +22,15 @@ export function requestId(): string {
 }
 
 export interface ApiEnv {
-  readonly Bindings: { readonly client?: Client }
+  readonly Bindings: {
+    readonly client?: Client
+    /** Whether the request arrived on the socket for other machines. */
+    readonly isOutside?: boolean
+  }
   readonly Variables: {
     requestId: string
+    /** Whether the request comes from another machine, directly or through a proxy. */
+    isOutside: boolean
     /** Whose key the request has; undefined for routes that decide themselves who may ask. */
     caller?: Caller
     /** What routes that are mounted know about the person that asks. */

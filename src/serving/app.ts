@@ -14,6 +14,7 @@ import { allowOrigins } from './cors.ts'
 import { Embeddings } from './embeddings.ts'
 import { type Backend, type Needs, ServingError } from './engine.ts'
 import { EVENT_STREAM_LIMITS, type EventStreamLimits } from './event-stream.ts'
+import { hostName } from './host.ts'
 import { readJson } from './json-body.ts'
 import { type ModelCard, modelCards, modelNotFound } from './models.ts'
 import { ollamaModel, ollamaTags, ollamaVersion, parseOllamaShow } from './ollama.ts'
@@ -28,6 +29,11 @@ export interface AppInit {
   readonly callers: Callers
   /** Whether a Host header names this server; others are refused, which stops DNS rebinding. */
   readonly isOwnHost: (host: string | undefined) => boolean
+  /**
+   * Names under which other machines ask, as `hostName` returns them: directly, or through a proxy. Such requests need a key
+   * on every route, and get no routes of `mount`. Default: none.
+   */
+  readonly outsideHosts?: readonly string[]
   /** Unix seconds. */
   readonly now: () => number
   /** Default: those of src/lib/limits.ts. */
@@ -49,6 +55,8 @@ export interface AppInit {
 export type Api = Hono<ApiEnv>
 
 const KEYED_PATHS = ['/v1/*', '/tokenize', '/detokenize', '/api/tags', '/api/show']
+/** Paths of the dashboard, which asks for a session instead of a key. */
+const LOCAL_PATHS = /^\/(?:$|assets(?:\/|$)|dashboard(?:\/|$))/
 /** Paths that pages of listed origins may ask. */
 const SHARED_PATHS = ['/v1/*', '/tokenize', '/detokenize', '/api/*']
 
@@ -71,13 +79,32 @@ export function createApp(init: AppInit): Api {
     metrics: init.metrics,
     report: (error, c) => report(log, error, c),
   })
+  const { outsideHosts = [] } = init
+  const isOutsideHost = (host: string | undefined): boolean => outsideHosts.includes(hostName(host) ?? '')
+  const authenticate = async (c: Context<ApiEnv>): Promise<void> => {
+    // RFC 9110, section 11.1: the scheme is compared without regard to case.
+    const key = /^Bearer +(.+)$/i.exec(c.req.header('authorization') ?? '')?.[1]
+    c.set('caller', await init.callers.find(key))
+    c.env.client?.authenticated(`API key ${apiKeyHash(key ?? '').slice(0, KEY_NAME_LENGTH)}`)
+  }
   app.use(async (c, next) => {
     const id = requestId()
     c.set('requestId', id)
     c.env.client?.identified(id)
     c.header('X-Request-Id', id)
-    if (!init.isOwnHost(c.req.header('host')))
+    const host = c.req.header('host')
+    const isLocal = c.env.isOutside !== true && init.isOwnHost(host)
+    if (!isLocal && !isOutsideHost(host))
       throw new Refusal({ status: 403, code: 'host_not_allowed', message: 'this Host is not served' })
+    c.set('isOutside', !isLocal)
+    return next()
+  })
+  const { origins = [] } = init
+  if (origins.length > 0) for (const path of SHARED_PATHS) app.use(path, allowOrigins(origins))
+  app.use(async (c, next) => {
+    if (!c.get('isOutside')) return next()
+    await authenticate(c)
+    if (LOCAL_PATHS.test(c.req.path)) return c.notFound()
     return next()
   })
   app.get('/healthz', (c) => c.json({ status: 'ok' }))
@@ -86,14 +113,9 @@ export function createApp(init: AppInit): Api {
     return reasons.length === 0 ? c.json({ status: 'ok' }) : c.json({ status: 'not ready', reasons }, 503)
   })
   const requireKey: MiddlewareHandler<ApiEnv> = async (c, next) => {
-    // RFC 9110, section 11.1: the scheme is compared without regard to case.
-    const key = /^Bearer +(.+)$/i.exec(c.req.header('authorization') ?? '')?.[1]
-    c.set('caller', await init.callers.find(key))
-    c.env.client?.authenticated(`API key ${apiKeyHash(key ?? '').slice(0, KEY_NAME_LENGTH)}`)
+    if (!c.get('isOutside')) await authenticate(c)
     return next()
   }
-  const { origins = [] } = init
-  if (origins.length > 0) for (const path of SHARED_PATHS) app.use(path, allowOrigins(origins))
   for (const path of KEYED_PATHS) app.use(path, requireKey)
   const { metrics } = init
   if (metrics !== undefined) {

@@ -21,6 +21,11 @@ export function isLoopbackHost(header: string | undefined, port: number): boolea
   return host.port === undefined ? DEFAULT_PORTS.includes(port) : host.port === port
 }
 
+/** The name in a Host header as URLs spell it, without its port; undefined for text that is no host. */
+export function hostName(header: string | undefined): string | undefined {
+  return parseHost(header ?? '')?.name
+}
+
 function parseHost(header: string): Host | undefined {
   // Only characters of names, addresses and ports, so that URL finds no user, path or query in the header.
   const [, name, port = ''] = /^([a-z\d.-]+|\[[a-f\d.:]+\])(?::(\d{0,5}))?$/i.exec(header) ?? []

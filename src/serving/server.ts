@@ -1,6 +1,11 @@
-/** The API on a TCP socket of the loopback address, with every timeout and size set. Knows nothing about routes. */
+/**
+ * The API on a TCP socket, of the loopback address or for other machines, with every timeout and size set. Knows nothing
+ * about routes.
+ */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { Socket } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import { getRequestListener, RequestError } from '@hono/node-server'
 import { hasErrno, InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
@@ -8,11 +13,16 @@ import { type Log, SILENT } from '../telemetry/log.ts'
 import { type Client, requestId } from './api-env.ts'
 import type { Api } from './app.ts'
 import { type Connection, Connections } from './connections.ts'
+import type { OutsideListener } from './exposure.ts'
 import { type Problem, problemBody, problemOf } from './problem.ts'
 
 export interface RunningServer {
   readonly port: number
-  close(): Promise<void>
+  /**
+   * Accept no more connections, let the answers that are under way end, and close all sockets.
+   * @param drainMs longest time to wait for answers, ms; default: none
+   */
+  close(drainMs?: number): Promise<void>
 }
 
 /** What was sent to one client in answer to one request. */
@@ -36,16 +46,18 @@ export interface Sent {
 const LOOPBACK = '127.0.0.1'
 
 /**
- * @param port 0 chooses a free one
+ * @param port 0 chooses a free one; has no effect with `outside`
  * @param log receives unexpected errors of the socket
  * @param onSent called after every response with its size, never with its content
- * @throws InputError `port-in-use`.
+ * @param outside where other machines connect; default: the loopback address without TLS
+ * @throws InputError `port-in-use`, `usage` for an address that this machine does not have.
  */
 export async function startServer(
   app: Api,
   port: number,
   log: Log = SILENT,
   onSent: (sent: Sent) => void = () => undefined,
+  outside: OutsideListener | undefined = undefined,
 ): Promise<RunningServer> {
   const connections = new Connections({
     connections: limit('httpConnections'),
@@ -61,40 +73,78 @@ export async function startServer(
       const outgoing = env.outgoing as ServerResponse
       const count = counts.get(outgoing)
       const client = connection && count && clientOf({ connections, connection, incoming, outgoing, count })
-      return app.fetch(request, client === undefined ? {} : { client })
+      return app.fetch(request, {
+        ...(client === undefined ? {} : { client }),
+        ...(outside === undefined ? {} : { isOutside: true }),
+      })
     },
     { errorHandler: refuseUnreadable },
   )
-  const server = createServer(
-    {
-      headersTimeout: limit('httpHeadersTimeout'),
-      requestTimeout: limit('httpRequestTimeout'),
-      keepAliveTimeout: limit('httpKeepAlive'),
-      connectionsCheckingInterval: limit('httpCheckInterval'),
-      maxHeaderSize: limit('httpHeaderBytes'),
-    },
-    (incoming, outgoing) => {
-      limitResponse(outgoing, incoming.socket)
-      counts.set(outgoing, countAnswer(incoming, outgoing, onSent))
-      // The adapter builds a URL from the host, and refuses spellings that the app accepts. The app reads the raw header.
-      incoming.headers.host = LOOPBACK
-      return listener(incoming, outgoing)
-    },
-  )
-  server.on('connection', (socket: Socket) => {
+  /** Answers that are under way. */
+  const answering = new Set<ServerResponse>()
+  let onIdle = (): void => undefined
+  const options = {
+    headersTimeout: limit('httpHeadersTimeout'),
+    requestTimeout: limit('httpRequestTimeout'),
+    keepAliveTimeout: limit('httpKeepAlive'),
+    connectionsCheckingInterval: limit('httpCheckInterval'),
+    maxHeaderSize: limit('httpHeaderBytes'),
+  }
+  const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
+    answering.add(outgoing)
+    outgoing.once('close', () => {
+      answering.delete(outgoing)
+      if (answering.size === 0) onIdle()
+    })
+    limitResponse(outgoing, incoming.socket)
+    counts.set(outgoing, countAnswer(incoming, outgoing, onSent))
+    // The adapter builds a URL from the host, and refuses spellings that the app accepts. The app reads the raw header.
+    incoming.headers.host = LOOPBACK
+    void listener(incoming, outgoing)
+  }
+  const tls = outside?.tls
+  const server =
+    tls === undefined
+      ? createServer(options, onRequest)
+      : createTlsServer(
+          {
+            ...options,
+            cert: Buffer.from(tls.cert),
+            key: Buffer.from(tls.key),
+            minVersion: 'TLSv1.2',
+            handshakeTimeout: options.headersTimeout,
+          },
+          onRequest,
+        )
+  // Sockets whose TLS handshake has not ended are not among `connections`.
+  if (tls !== undefined) server.maxConnections = limit('httpConnections') + limit('httpStrangers')
+  if (outside !== undefined) {
+    server.on('connection', (socket: Socket) => {
+      if (!outside.isClient(socket.remoteAddress ?? '')) socket.destroy()
+    })
+  }
+  server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
     const connection = connections.open(socket)
     bySocket.set(socket, connection)
     socket.once('close', () => connections.close(connection))
   })
-  const actual = await listen(server, port)
+  const actual = await listen(server, outside?.host ?? LOOPBACK, outside?.port ?? port)
   server.on('error', (error) => log.warn('the API cannot accept a connection', error))
   return {
     port: actual,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve())
-        server.closeAllConnections()
-      }),
+    close: async (drainMs = 0) => {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      if (drainMs > 0 && answering.size > 0) {
+        const timeUp = new AbortController()
+        const idle = new Promise<void>((resolve) => {
+          onIdle = resolve
+        })
+        await Promise.race([idle, delay(drainMs, undefined, { signal: timeUp.signal })])
+        timeUp.abort()
+      }
+      server.closeAllConnections()
+      await closed
+    },
   }
 }
 
@@ -184,14 +234,24 @@ function limitResponse(outgoing: ServerResponse, socket: Socket): void {
   })
 }
 
-function listen(server: Server, port: number): Promise<number> {
+function listen(server: Server, host: string, port: number): Promise<number> {
   return new Promise((resolve, reject) => {
     const fail = (error: Error): void => {
-      const message = `port ${port} is in use; stop the other program or choose another with --port`
-      reject(hasErrno(error, 'EADDRINUSE') ? new InputError('port-in-use', message, { port }, error) : error)
+      const option = host === LOOPBACK ? '--port' : '--listen-api'
+      if (hasErrno(error, 'EADDRINUSE')) {
+        const message = `port ${port} is in use; stop the other program or choose another with ${option}`
+        reject(new InputError('port-in-use', message, { port }, error))
+      } else if (hasErrno(error, 'EADDRNOTAVAIL')) {
+        reject(
+          new InputError('usage', `${option}: this machine does not have the address ${host}`, {}, error),
+        )
+      } else if (hasErrno(error, 'EACCES')) {
+        const message = `${option}: this user may not listen on port ${port}; choose one above 1023`
+        reject(new InputError('permissions', message, { port }, error))
+      } else reject(error)
     }
     server.once('error', fail)
-    server.listen(port, LOOPBACK, () => {
+    server.listen(port, host, () => {
       server.off('error', fail)
       const address = server.address()
       resolve(typeof address === 'object' && address !== null ? address.port : port)

@@ -1,5 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
+import { request } from 'node:https'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
 import { seal } from '../../src/identity/envelope.ts'
 import { loadIdentity } from '../../src/identity/key-file.ts'
@@ -48,6 +50,31 @@ describe('flexmesh start', () => {
     expect((await node.interrupt()).code).toBe(0)
   })
 
+  it('lets an answer end before it stops, and ends the events of the dashboard', async () => {
+    const home = await founded()
+    const node = start('start', '--home', home, '--port', '0', '--drain', '600')
+    const [, url = ''] = /(http\S+)\/v1,/.exec(await node.line('API     http://')) ?? []
+    const key = (await readFile(homePaths(home).apiKey, 'utf8')).trim()
+    const [, link = ''] = /#enter=(\S+)/.exec((await flexmesh('dashboard', '--home', home)).stdout) ?? []
+    const page = { 'x-flexmesh-page': '1', 'content-type': 'application/json' }
+    const session = await fetch(`${url}/dashboard/session`, {
+      method: 'POST',
+      headers: page,
+      body: JSON.stringify({ link }),
+    })
+    const cookie = session.headers.get('set-cookie')?.split(';')[0] ?? ''
+    const events = await fetch(`${url}/dashboard/events`, { headers: { cookie } })
+    const answer = await fetch(`${url}/v1/completions`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'flexmesh', prompt: 'The', stream: true, max_tokens: 60 }),
+    })
+    const ended = node.interrupt()
+    expect(await answer.text()).toContain('data: [DONE]')
+    await events.text()
+    expect((await ended).code).toBe(0)
+  })
+
   it('prints one JSON object with --json', async () => {
     const node = start('start', '--home', await founded(), '--port', '0', '--json')
     const found = JSON.parse(await node.line('{')) as { peerId: string; addresses: string[]; api: string }
@@ -74,6 +101,46 @@ describe('flexmesh start', () => {
     const reason = 'refused-by-operator (the operator of this node refused it)'
     expect(stdout).toContain(`\nrefused a package of Archive: ${reason}\n`)
     expect(stdout).toMatch(/\ncomposition [0-9a-f]{12}: public model\n/)
+  })
+})
+
+describe('the API for other machines', () => {
+  it('is opened by --listen-api with TLS, and printed', async () => {
+    const tls = fileURLToPath(new URL('../fixtures/tls/', import.meta.url))
+    const files = ['--tls-cert', join(tls, 'cert.pem'), '--tls-key', join(tls, 'key.pem')]
+    const options = ['--listen-api', '127.0.0.1:0', ...files, '--allowed-host', 'llm.example.org']
+    const node = start('start', '--home', await founded(), '--port', '0', ...options)
+    const line = await node.line('for other machines')
+    const [, port] = /on port (\d+), with a key on every route/.exec(line) ?? []
+    const ca = await readFile(join(tls, 'cert.pem'))
+    const answered = await new Promise((resolve, reject) => {
+      const headers = { host: 'llm.example.org' }
+      const asked = request({
+        host: '127.0.0.1',
+        port,
+        path: '/healthz',
+        servername: 'localhost',
+        ca,
+        headers,
+      })
+      asked.on('response', ({ statusCode }) => resolve(statusCode))
+      asked.on('error', reject)
+      asked.end()
+    })
+    expect(answered).toBe(401)
+    expect((await node.interrupt()).code).toBe(0)
+  })
+
+  it('is refused without TLS before anything starts', async () => {
+    const { code, stdout, stderr } = await flexmesh(
+      'start',
+      '--home',
+      await founded(),
+      '--listen-api',
+      '10.0.0.5',
+    )
+    expect([code, stdout]).toEqual([2, ''])
+    expect(stderr).toContain('--listen-api 10.0.0.5: other machines could read prompts, answers and keys')
   })
 })
 
