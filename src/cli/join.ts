@@ -1,4 +1,4 @@
-/** The command `join`: joins a consortium with an invitation, and waits until a founder approves. */
+/** The command `join`: joins a consortium with an invitation, and waits until the members approve. */
 import { positional, text } from '../commands/parameters.ts'
 import { bar, megabytes } from '../commands/terminal.ts'
 import { ExchangeError } from '../lib/errors.ts'
@@ -54,7 +54,7 @@ function linesOf(event: JoinEvent): string[] {
       return [`found consortium "${event.name}"`]
     case 'waiting':
       return [
-        'applied for membership; waiting for the approval of a founder, which may take days',
+        'applied for membership; waiting until the members approve, which may take days',
         'Ctrl-C does no harm: the same command goes on waiting later',
       ]
     case 'away':

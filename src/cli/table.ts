@@ -58,7 +58,7 @@ export const COMMANDS: readonly CommandRow<Command>[] = [
   },
   {
     name: 'join',
-    summary: 'join a consortium; waits until a founder approves',
+    summary: 'join a consortium; waits until the members approve',
     isConsortiumCommand: true,
     load: async () => (await import('./join.ts')).JOIN,
   },
