@@ -55,5 +55,5 @@ try {
   await browser.close()
 }
 for (const fault of faults) console.error(fault)
-console.log(faults.length === 0 ? 'every step passed' : `${faults.length} faults`)
+console.log(faults.length === 0 ? 'no faults' : `${faults.length} faults`)
 process.exit(faults.length === 0 ? 0 : 1)

@@ -19,7 +19,7 @@ const HEIGHT = 1000
 /** Pictures of README by the page that they show. */
 const DOCS = resolve('docs/dashboard')
 const DOCS_PAGES = { Overview: 'overview', Experts: 'experts', 'Try it': 'try' }
-const DOCS_WIDTH = 1200
+const DOCS_SIZE = { width: 1200, height: 560 }
 
 const [given] = process.argv.slice(2).filter((word) => !word.startsWith('--'))
 const folder = resolve(given ?? 'screenshots')
@@ -64,7 +64,7 @@ async function takeDocs(dashboard: OpenedDashboard): Promise<void> {
   const { page } = dashboard
   await dashboard.setTheme('light')
   for (const [name, file] of Object.entries(DOCS_PAGES)) {
-    await page.setViewportSize({ width: DOCS_WIDTH, height: HEIGHT })
+    await page.setViewportSize(DOCS_SIZE)
     await dashboard.show(name)
     await fill(page, name)
     await page.screenshot({ path: join(DOCS, `${file}.png`), fullPage: true })

@@ -92,7 +92,7 @@ export function eventsOf(count: number): { event: string }[] {
     return {
       event: 'log',
       level: i % 50 === 2 ? 'warn' : 'info',
-      scope: 'exchange',
+      part: 'exchange',
       message: `synced with ${peerId(i % 1000)}: ${i} statements, ${i * 37} bytes, in ${i % 200} ms`,
     }
   })

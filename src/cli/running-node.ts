@@ -29,6 +29,7 @@ import { type EngineChoice, selectEngine } from '../tensor/select-engine.ts'
 import { backupHandler, WRITE_BACKUP } from './backup.ts'
 import { unixNow } from './context.ts'
 import { DASHBOARD_LINK } from './dashboard.ts'
+import { eventLine } from './event-lines.ts'
 import { packageVersion } from './version.ts'
 
 /** Time between two writes of what the API has served, ms. */
@@ -86,7 +87,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
   // Not on the dashboard, whose pages would otherwise be told of their own requests.
   const requests = (init.log ?? SILENT).part('api')
   const onEvent = (event: NodeEvent): void => {
-    dashboard.add(event)
+    dashboard.add({ ...event, words: eventLine(event) })
     init.onEvent(event)
   }
   const engine = await selectEngine(init.engine)

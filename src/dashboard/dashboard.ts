@@ -38,7 +38,8 @@ export class Dashboard {
   private constructor(sessions: Sessions, onUnexpected: DashboardInit['onUnexpected']) {
     this.#sessions = sessions
     this.#jobs = new Jobs(({ id, command, state, error }) => {
-      const event = { event: 'job', id, command, state, ...(error === undefined ? {} : { error }) }
+      const words = `${command} of a page: ${state}${error === undefined ? '' : `, ${error}`}`
+      const event = { event: 'job', words, id, command, state }
       this.add(event)
     }, onUnexpected)
   }

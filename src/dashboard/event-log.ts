@@ -7,6 +7,8 @@ import { limit } from '../lib/limits.ts'
 /** An event of the node, or a line of its log, with the name of its kind in `event`. */
 export interface LoggedEvent {
   readonly event: string
+  /** The event for people; absent from lines of the log, which have a message. */
+  readonly words?: string
 }
 
 export interface NumberedEvent {

@@ -1,11 +1,15 @@
 /** Decisions of a consortium through the commands of real nodes. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { MEMBERS } from '../../src/commands/members.ts'
 import type { ProposalReport } from '../../src/commands/proposal-lines.ts'
+import type { NodeStatus } from '../../src/commands/status.ts'
 import { rosterDigest } from '../../src/consortium/roster.ts'
 import type { FlexMeshNode } from '../../src/node/node.ts'
 import { cleanUp } from '../support/folders.ts'
 import { network, run, type TestNetwork } from '../support/network.ts'
 import { tinyModel } from '../support/tiny-model.ts'
+
+type MembersResult = Parameters<typeof MEMBERS.words>[0]
 
 let net: TestNetwork
 let hospital: FlexMeshNode
@@ -46,6 +50,24 @@ describe('three members', () => {
     expect(answered).toMatchObject({ state: 'applied' })
     await agree()
     expect(university.membership.roster().rules.rules).toEqual({ threshold: 'all', group: 'members' })
+  })
+
+  it('are told what waits for their answer, until they have answered', async () => {
+    const proposal = await propose(archive, { kind: 'revoke', subject: 'University', reason: 'left' })
+    await knows(hospital, proposal)
+    const waiting = async (node: FlexMeshNode): Promise<(string | undefined)[]> =>
+      (await run<NodeStatus>(node, 'status')).attention.map(({ command }) => command)
+    expect(await waiting(archive)).not.toContain(`flexmesh endorse ${proposal.name}`)
+    expect(await waiting(hospital)).toContain(`flexmesh endorse ${proposal.name}`)
+    await run(hospital, 'reject', { who: proposal.name })
+    expect(await waiting(hospital)).not.toContain(`flexmesh endorse ${proposal.name}`)
+  })
+
+  it('see how the others are connected, and who decides', async () => {
+    const { members, rules } = await run<MembersResult>(hospital, 'members')
+    const other = members.find(({ institution }) => institution === 'Archive')
+    expect(other).toMatchObject({ connected: true, address: expect.stringContaining('/ip4/127.0.0.1/tcp/') })
+    expect(rules).toContainEqual({ kind: 'admit', rule: 'majority members' })
   })
 
   it('keep things as they are when a proposal is rejected', async () => {

@@ -3,7 +3,7 @@ import { html } from './html.js'
 import { Keys, Logs } from './logs-panel.js'
 import { run, useCommand } from './node.js'
 import { Action, Badge, Confirm, Loading, LongTable, Panel, Table, useOptional, usePage } from './parts.js'
-import { Proposals } from './proposals-panel.js'
+import { Proposals, ruleWords } from './proposals-panel.js'
 import { day, daysUntil, short } from './words.js'
 
 export function Consortium() {
@@ -37,7 +37,7 @@ function Applications({ requests, rules, ask, act, reload }) {
     ask({
       title: `Approve ${institution}?`,
       text: [
-        `It takes ${rules.find(({ kind }) => kind === 'admit')?.rule ?? 'the members'}. Your approval is signed, counts now, and cannot be taken back.`,
+        `It takes ${ruleWords(rules.find(({ kind }) => kind === 'admit')?.rule)}. Your approval is signed, counts now, and cannot be taken back.`,
         'A member receives the weights of every expert that members publish, and may publish its own. It receives no text.',
         `Make sure over another channel that the key is theirs: ${peerId}`,
       ],

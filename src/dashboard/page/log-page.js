@@ -39,7 +39,8 @@ export function Log() {
 }
 
 /** The members of an event, without those that the row shows already. */
-function textOf({ id, at, event, level, ...rest }) {
+function textOf({ id, at, event, level, words, ...rest }) {
+  if (words !== undefined) return words
   if (event === 'log') return `${rest.part}: ${rest.message}`
   return Object.entries(rest)
     .map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`)

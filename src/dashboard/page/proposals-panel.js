@@ -51,7 +51,7 @@ export function Proposals({ rules, members, reload }) {
       ({ proposals: both, institutions }) =>
         html`<p class="alert" role="alert" key=${both.join()}>${both.join(' and ')} contradict each other, and both reached their quorum. Supported both: ${institutions.join(', ') || 'nobody'}.</p>`,
     )}
-    <${Panel} title="Proposals" aside=${html`<span class="quiet">${count(proposals.filter(({ state }) => state === 'open').length, 'open one', 'open ones')}</span>`}>
+    <${Panel} title="Proposals" aside=${html`<span class="quiet">${proposals.filter(({ state }) => state === 'open').length} open</span>`}>
       <${LongTable} caption="Proposals and their answers" rows=${[...proposals].reverse()} keyOf=${({ id }) => id}
         textOf=${({ text, by, state, name }) => `${text} ${by} ${state} ${name}`} empty="Nobody has proposed anything."
         columns=${[
@@ -77,10 +77,15 @@ export function Proposals({ rules, members, reload }) {
     <${Panel} title="Who decides">
       <${Table} caption="Rules of the consortium" rows=${rules} keyOf=${({ kind }) => kind} columns=${[
         { name: 'To', of: ({ kind }) => KINDS[kind] ?? kind },
-        { name: 'it takes', of: ({ rule }) => rule },
+        { name: 'it takes', of: ({ rule }) => ruleWords(rule) },
       ]} />
     <//>
     <${Confirm} question=${question} onClose=${() => ask(undefined)} />`
+}
+
+/** A rule as commands write it, for people: `majority members` is more than half of them. */
+export function ruleWords(rule = 'majority members') {
+  return rule.replace(/^majority /, 'more than half of the ')
 }
 
 const KINDS = {
@@ -161,7 +166,7 @@ function Propose({ rules, members, ask, answer }) {
     ask({
       title: `Propose to ${KINDS[kind]}${kind === 'renew' ? '' : `: ${subject}`}?`,
       text: [
-        `It takes ${rules.find((rule) => rule.kind === kind)?.rule ?? 'the members'}. Your proposal is signed, counts as your own support, and goes to all members.`,
+        `It takes ${ruleWords(rules.find((rule) => rule.kind === kind)?.rule)}. Your proposal is signed, counts as your own support, and goes to all members.`,
         ...(kind === 'revoke' || kind === 'withdraw' ? ['Once it is in effect, it cannot be undone.'] : []),
       ],
       action: 'Propose',
@@ -192,7 +197,7 @@ function Propose({ rules, members, ask, answer }) {
       ${
         kind === 'rules' &&
         html`<${Field} label="Decision"><select name="rule">${rules.map(({ kind: one }) => html`<option value=${one}>${KINDS[one] ?? one}</option>`)}</select><//>
-        <${Field} label="It should take" hint="as in: 3 members, 2/3 of the members, all members"><input name="number" required /><//>`
+        <${Field} label="It should take" hint="majority members, all members, or a number, as in 3 members or 2 founders"><input name="number" required /><//>`
       }
       <p><button type="submit">Propose …</button></p>
     </form></details>`
