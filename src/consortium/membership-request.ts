@@ -7,6 +7,7 @@ import type { Digest } from '../lib/bytes.ts'
 import { decodeCanonical, encodeCanonical } from '../lib/canonical-json.ts'
 import { VerificationError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
+import type { ProposedChange } from './change.ts'
 import { readMember } from './member.ts'
 
 export const JOIN_STATUS = ['pending', 'member', 'refused'] as const
@@ -16,6 +17,8 @@ export interface MembershipRequest {
   readonly consortium: Digest
   readonly institution: string
   readonly peerId: PeerIdString
+  /** Digest of the key that will follow the institution's key, which is committed with the admission. */
+  readonly next?: Digest
   readonly token: string
   readonly issuedAt: number
 }
@@ -27,6 +30,7 @@ export function sealMembershipRequest(request: MembershipRequest, identity: Iden
     consortium: request.consortium,
     institution: request.institution,
     peerId: request.peerId,
+    ...(request.next === undefined ? {} : { next: request.next }),
     token: request.token,
     issuedAt: request.issuedAt,
   })
@@ -42,6 +46,7 @@ export function openMembershipRequest(envelope: Uint8Array): MembershipRequest {
   const consortium = fields.digest('consortium')
   const institution = fields.text('institution', 100)
   const peerId = fields.text('peerId', 64)
+  const next = fields.has('next') ? { next: fields.digest('next') } : {}
   const token = fields.text('token', 32, /^[a-f0-9]{32}$/)
   const issuedAt = fields.uint('issuedAt')
   fields.end()
@@ -52,5 +57,10 @@ export function openMembershipRequest(envelope: Uint8Array): MembershipRequest {
       `membership request of ${peerId}: signed by ${signers.join(', ')}`,
     )
   }
-  return { consortium, institution, peerId, token, issuedAt }
+  return { consortium, institution, peerId, ...next, token, issuedAt }
+}
+
+/** The change that approving a request proposes. */
+export function admissionOf({ institution, peerId, next }: MembershipRequest): ProposedChange {
+  return { kind: 'admit', institution, peerId, ...(next === undefined ? {} : { next }) }
 }

@@ -17,7 +17,12 @@ import { Governance, type ProposalState, readGovernanceStatement } from './gover
 import { Invitations } from './invitations.ts'
 import type { KeyChange } from './key-history.ts'
 import type { Member } from './member.ts'
-import { type JoinStatus, type MembershipRequest, openMembershipRequest } from './membership-request.ts'
+import {
+  admissionOf,
+  type JoinStatus,
+  type MembershipRequest,
+  openMembershipRequest,
+} from './membership-request.ts'
 import {
   findMember,
   isMember,
@@ -265,8 +270,7 @@ export class Membership {
   obstacleTo(request: MembershipRequest, isNamedById = false): string | undefined {
     const obstacle = this.invitations.obstacle(request, isNamedById)
     if (obstacle !== undefined) return obstacle
-    const { institution, peerId } = request
-    const next = this.preview({ kind: 'admit', institution, peerId })
+    const next = this.preview(admissionOf(request))
     return typeof next === 'string' ? next : undefined
   }
 

@@ -63,6 +63,11 @@ export function institutionKeyId(file: string): Promise<PeerIdString | undefined
   return idIn(filesOf(file).current)
 }
 
+/** Peer id of the key in FILE.next; undefined if the file does not exist. Needs no passphrase. */
+export function nextInstitutionKeyId(file: string): Promise<PeerIdString | undefined> {
+  return idIn(filesOf(file).next)
+}
+
 /**
  * The keys of a rotation: the committed next key, and the one that it commits in turn, which is on disk when this
  * resolves. A repeated call returns the same keys.

@@ -3,7 +3,7 @@
  * count votes.
  */
 import type { ProposalState } from '../consortium/governance.ts'
-import type { MembershipRequest } from '../consortium/membership-request.ts'
+import { admissionOf, type MembershipRequest } from '../consortium/membership-request.ts'
 import type { PeerIdString } from '../identity/keys.ts'
 import { InputError } from '../lib/errors.ts'
 import { answer, propose } from '../pipeline/own-decisions.ts'
@@ -46,10 +46,11 @@ export async function approve(parts: Parts, who?: string): Promise<Approval> {
   const notApproved: NotApproved[] = []
   // Collected before the first approval, which would end the rivalry of two requests with one name.
   const obstacles = requests.map((request) => membership.obstacleTo(request, request.peerId === who))
-  for (const [i, { institution, peerId, ...request }] of requests.entries()) {
-    const reason = obstacles[i] ?? rivalry(parts, { institution, peerId, ...request })
+  for (const [i, request] of requests.entries()) {
+    const { institution, peerId } = request
+    const reason = obstacles[i] ?? rivalry(parts, request)
     if (reason !== undefined) notApproved.push({ institution, peerId, reason })
-    else proposals.push([institution, await propose(parts, { kind: 'admit', institution, peerId })])
+    else proposals.push([institution, await propose(parts, admissionOf(request))])
   }
   for (const { id, institution } of open) {
     const proposal = membership.proposal(id)
@@ -66,8 +67,8 @@ export async function approve(parts: Parts, who?: string): Promise<Approval> {
 }
 
 /** Why a request cannot be approved after those before it were. */
-function rivalry({ membership }: Parts, { institution, peerId }: MembershipRequest): string | undefined {
-  const next = membership.preview({ kind: 'admit', institution, peerId })
+function rivalry({ membership }: Parts, request: MembershipRequest): string | undefined {
+  const next = membership.preview(admissionOf(request))
   return typeof next === 'string' ? next : undefined
 }
 

@@ -8,12 +8,14 @@ import { checkFolder } from '../checkpoint/checkpoint-directory.ts'
 import { replayName } from '../checkpoint/model-directory.ts'
 import { checkPublicModel, installPublicModel, modelFiles, replayOf } from '../checkpoint/public-model.ts'
 import { type Charter, type PublicModelRef, publicModelDigest, sealCharter } from '../consortium/charter.ts'
+import { keyDigest } from '../consortium/key-history.ts'
 import { institutionName, type Member } from '../consortium/member.ts'
 import { MAJORITY_RULES, type Rules } from '../consortium/rules.ts'
 import { readDocuments } from '../data/readers.ts'
-import { openOrCreateInstitutionKey } from '../identity/institution-key.ts'
+import { nextInstitutionKeyId, openOrCreateInstitutionKey } from '../identity/institution-key.ts'
 import { loadIdentity, type Protection, saveIdentity } from '../identity/key-file.ts'
 import { createIdentity, type Identity } from '../identity/keys.ts'
+import type { Digest } from '../lib/bytes.ts'
 import { InputError } from '../lib/errors.ts'
 import { openFile } from '../lib/files.ts'
 import type { PublicFile } from '../lib/model-shape.ts'
@@ -82,6 +84,13 @@ export async function foundingKey({ home, passphrase, institutionPassphrase }: S
   const file = await institutionFileOf(paths)
   if (file === undefined) return loadIdentity(paths.key, passphrase)
   return loadIdentity(file, institutionPassphrase ?? passphrase)
+}
+
+/** The commitment to the next institution key, with which an institution joins; empty if the home holds its key. */
+export async function committedKey({ home }: SetupInit): Promise<{ next?: Digest }> {
+  const file = await institutionFileOf(homePaths(home))
+  const next = file === undefined ? undefined : await nextInstitutionKeyId(file)
+  return next === undefined ? {} : { next: keyDigest(next) }
 }
 
 /** Choose other addresses to listen on, from the next start of the node on. @throws InputError `usage`, `no-home`. */
@@ -165,11 +174,13 @@ export async function createConsortium(init: SetupInit, founding: FoundingInit):
     const charter: Charter = {
       name,
       publicModel,
-      founders: [{ institution, peerId: identity.peerId }, ...others].map((founder) => ({
-        ...founder,
-        role: 'founder' as const,
-        joinedAt: now,
-      })),
+      founders: [{ institution, peerId: identity.peerId, ...(await committedKey(init)) }, ...others].map(
+        (founder) => ({
+          ...founder,
+          role: 'founder' as const,
+          joinedAt: now,
+        }),
+      ),
       rules: founding.rules ?? MAJORITY_RULES,
       issuedAt: now,
     }

@@ -28,7 +28,7 @@ import { SILENT } from '../telemetry/log.ts'
 import { STATUS } from '../transparency/witness-rules.ts'
 import { removeApplication, saveApplication } from './application.ts'
 import { openForeignEgress } from './egress.ts'
-import { foundingKey, type SetupInit } from './found.ts'
+import { committedKey, foundingKey, type SetupInit } from './found.ts'
 import { connectAny, Guest, type JoinEvent } from './guest.ts'
 
 /** Time between two requests while a founder has not approved, ms. */
@@ -101,7 +101,8 @@ export async function joinConsortium(
     })
     const { consortium, token } = invite
     const { peerId } = identity
-    const request = { consortium, institution, peerId, token, issuedAt: init.now() }
+    const committed = await committedKey(init)
+    const request = { consortium, institution, peerId, ...committed, token, issuedAt: init.now() }
     const wasMember = await guest.awaitApproval(sealMembershipRequest(request, identity), () =>
       saveApplication(paths, charter.name),
     )

@@ -3,14 +3,16 @@ import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { decodeInvite, encodeInvite } from '../../src/consortium/invite.ts'
+import { keyDigest } from '../../src/consortium/key-history.ts'
 import { Exchange } from '../../src/exchange/exchange.ts'
+import { nextInstitutionKeyId } from '../../src/identity/institution-key.ts'
 import { digestOf, utf8 } from '../../src/lib/bytes.ts'
 import { ExchangeError } from '../../src/lib/errors.ts'
-import { changeListenAddresses } from '../../src/node/found.ts'
+import { changeListenAddresses, initHome } from '../../src/node/found.ts'
 import { joinConsortium } from '../../src/node/join.ts'
 import { FlexMeshNode } from '../../src/node/node.ts'
 import { homePaths, loadSettings } from '../../src/store/home.ts'
-import { cleanUp } from '../support/folders.ts'
+import { cleanUp, folder } from '../support/folders.ts'
 import { newHome } from '../support/homes.ts'
 import { network, now, type TestNetwork } from '../support/network.ts'
 import { tinyModel } from '../support/tiny-model.ts'
@@ -53,6 +55,23 @@ describe('joining a consortium', () => {
     expect([...stages]).toEqual(['charter', 'public-model', 'checking', 'waiting', 'member'])
     const members = hospital.membership.roster().members.map(({ institution }) => institution)
     expect(members).toEqual(['Hospital', 'Archive'])
+  })
+
+  it('commits the next key of an institution whose key lies outside of its home', async () => {
+    const hospital = await founder()
+    const file = join(await folder(), 'stick.key')
+    const home = join(await folder(), 'home')
+    const settings = { institution: 'Archive', listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
+    const inTheClear = { inTheClear: true } as const
+    const { peerId } = await initHome(home, settings, inTheClear, { file, protection: inTheClear })
+    await joinConsortium({ home, now }, await hospital.invite(), never, ({ stage }) => {
+      if (stage === 'waiting') void hospital.approve('Archive')
+    })
+    const next = await nextInstitutionKeyId(file)
+    expect(hospital.membership.keys.historyOf(peerId).current()).toEqual({
+      key: peerId,
+      next: keyDigest(next ?? ''),
+    })
   })
 
   it('leaves no membership behind if it is interrupted, and can begin anew', async () => {

@@ -2,6 +2,7 @@
 import { sealMembershipRequest } from '../../../src/consortium/membership-request.ts'
 import { MEDIA_TYPES } from '../../../src/identity/media-types.ts'
 import { fromUtf8 } from '../../../src/lib/bytes.ts'
+import { encodeCanonical } from '../../../src/lib/canonical-json.ts'
 import { type Case, type Vector, vectorsOf } from '../vector.ts'
 import { bob, carol, consortium, NOW, payload, text } from './fixtures.ts'
 
@@ -36,6 +37,38 @@ export function membershipVectors(): Vector[] {
       'bad-field',
       'founders read the name before they approve',
       named('Gamma\n[approved]'),
+    ],
+    [
+      'commits-next-key',
+      'accept',
+      'the key that will follow',
+      fromUtf8(sealMembershipRequest({ ...request, next: consortium }, carol)),
+    ],
+    [
+      'next-is-no-digest',
+      'bad-field',
+      'a digest of a key, not a key',
+      text(
+        MEDIA_TYPES.membershipRequest,
+        encodeCanonical({ _type: 'membership-request', version: 1, ...request, next: bob.peerId }),
+        [carol],
+      ),
+    ],
+    [
+      'next-is-empty',
+      'bad-field',
+      'absent or a digest',
+      text(
+        MEDIA_TYPES.membershipRequest,
+        encodeCanonical({ _type: 'membership-request', version: 1, ...request, next: '' }),
+        [carol],
+      ),
+    ],
+    [
+      'next-of-another-signer',
+      'wrong-signer',
+      'somebody else commits a key for it',
+      fromUtf8(sealMembershipRequest({ ...request, next: consortium }, bob)),
     ],
     [
       'short-token',
