@@ -47,6 +47,11 @@ export const COMMANDS: readonly CommandRow<Command>[] = [
     load: async () => (await import('./key.ts')).KEY_REVOKE,
   },
   {
+    name: 'key sign',
+    summary: 'sign the request of a node with the institution key, on a machine without the node',
+    load: async () => (await import('./key-sign.ts')).KEY_SIGN,
+  },
+  {
     name: 'consortium create',
     summary: 'found a consortium around a public model',
     load: async () => (await import('./create.ts')).CREATE,

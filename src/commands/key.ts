@@ -1,6 +1,15 @@
-/** The command `key show`: which keys rule the seat of this node. Commands that change them are in cli/key.ts. */
+/**
+ * The commands `key show`, `key request` and `key accept`, which need no institution key: which keys rule the seat of this
+ * node, and the extension of its node key by a file. Commands that need the institution key are in cli/key.ts.
+ */
 import { nodeCommand } from './command.ts'
+import { option, path, positional, text, whole } from './parameters.ts'
 import { day, table } from './terminal.ts'
+
+const DAY_SECONDS = 86_400
+const DEFAULT_DAYS = 365
+const MAX_DAYS = 730
+const MAX_SCOPES = 60
 
 export const KEY_SHOW = nodeCommand({
   name: 'key show',
@@ -57,5 +66,63 @@ export const KEY_SHOW = nodeCommand({
       ({ seq, institutionKey, nodeKey, validThroughSeq }) =>
         `statement ${seq}: institution key ${institutionKey}, node key ${nodeKey ?? 'none'}${validThroughSeq === null ? '' : `; statements ${validThroughSeq + 1} to ${seq - 1} do not count`}`,
     ),
+  ],
+})
+
+const REQUEST_FILE = positional(path, 'name the file of the request, as in "flexmesh key request FILE"')
+
+export const KEY_REQUEST = nodeCommand({
+  name: 'key request',
+  usage: 'key request FILE [--days N] [--scopes LIST]',
+  parameters: {
+    file: REQUEST_FILE,
+    days: option(
+      'days',
+      `days for which the node key is valid (default ${DEFAULT_DAYS})`,
+      whole(1, MAX_DAYS),
+    ),
+    scopes: option(
+      'scopes',
+      'what the node key may sign, separated by commas: governance, packages, witness (default: as before)',
+      text(MAX_SCOPES),
+    ),
+  },
+  async *run(node, { file, days = DEFAULT_DAYS, scopes }) {
+    const [{ parseScopes }, { writeFileAtomic }] = await Promise.all([
+      import('../consortium/key-history.ts'),
+      import('../lib/files.ts'),
+    ])
+    const { statement, envelope } = await node.requestKeys({
+      expiresAt: node.now() + days * DAY_SECONDS,
+      ...(scopes === undefined ? {} : { scopes: parseScopes(scopes) }),
+    })
+    await writeFileAtomic(file, envelope)
+    return { file, seq: statement.seq, institutionKey: statement.key }
+  },
+  words: ({ file, seq, institutionKey }) => [
+    `${file} asks the institution key ${institutionKey} to confirm the key of this node, as statement ${seq}`,
+    `next: take it to the machine with the institution key, run "flexmesh key sign ${file} --institution-key FILE" there, and "flexmesh key accept ${file}" here; what this node signs until then makes it stale`,
+  ],
+})
+
+export const KEY_ACCEPT = nodeCommand({
+  name: 'key accept',
+  usage: 'key accept FILE',
+  parameters: { file: REQUEST_FILE },
+  async *run(node, { file }) {
+    const [{ readFileBounded }, { limit }] = await Promise.all([
+      import('../lib/files.ts'),
+      import('../lib/limits.ts'),
+    ])
+    const stated = await node.acceptKeys(await readFileBounded(file, limit('envelopeBytes')))
+    return {
+      seq: stated.seq,
+      nodeKey: stated.node?.key ?? null,
+      scopes: stated.node?.scopes ?? [],
+      nodeKeyExpiresAt: stated.node?.expiresAt ?? 0,
+    }
+  },
+  words: ({ nodeKey, nodeKeyExpiresAt, scopes }) => [
+    `the key of this node is ${nodeKey} until ${day(nodeKeyExpiresAt)}, for ${scopes.join(', ')}`,
   ],
 })

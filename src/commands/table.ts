@@ -38,6 +38,16 @@ export const MEMBERSHIP_COMMANDS: readonly NodeRow[] = [
     load: async () => (await import('./key.ts')).KEY_SHOW,
   },
   {
+    name: 'key request',
+    summary: 'write a file in which the institution key, on another machine, confirms the key of this node',
+    load: async () => (await import('./key.ts')).KEY_REQUEST,
+  },
+  {
+    name: 'key accept',
+    summary: 'take the confirmation of the key of this node from a file that was signed elsewhere',
+    load: async () => (await import('./key.ts')).KEY_ACCEPT,
+  },
+  {
     name: 'connect',
     summary: 'tell the node at which address a member can be reached now',
     load: async () => (await import('./members.ts')).CONNECT,

@@ -3,7 +3,7 @@
  * keys may follow those before them is decided in consortium/key-history.ts.
  */
 
-import { openEnvelope, seal } from '../identity/envelope.ts'
+import { encodeEnvelope, openEnvelope, readEnvelope, seal } from '../identity/envelope.ts'
 import { type Identity, type PeerIdString, publicKeyFromPeerId } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
 import { type Chained, readChainLink } from '../identity/statement.ts'
@@ -91,6 +91,38 @@ function readScope(item: unknown, title: string): NodeScope {
 export function sealKeys(statement: KeysStatement, institution: Identity, node?: Identity): Uint8Array {
   const signers = node === undefined ? [institution] : [institution, node]
   return seal(MEDIA_TYPES.keys, encodeKeys(statement), signers)
+}
+
+/** A statement that the institution has to sign yet. @param node the key of `statement.node` */
+export function sealKeysRequest(statement: KeysStatement, node: Identity): Uint8Array {
+  return seal(MEDIA_TYPES.keys, encodeKeys(statement), [node])
+}
+
+/**
+ * Open an envelope that the node key that it names has signed, and perhaps the institution key.
+ * @throws FormatError; VerificationError, `unsigned` without the node key, `wrong-signer` for a signature of another key.
+ */
+export function openKeysRequest(envelope: Uint8Array): KeysStatement {
+  const { payload, signers } = openEnvelope(envelope, MEDIA_TYPES.keys)
+  const keys = decodeKeys(payload)
+  const { key, node } = keys
+  if (node === undefined || !signers.includes(node.key)) {
+    throw new VerificationError('unsigned', 'keys: the node key has not signed')
+  }
+  const other = signers.find((signer) => signer !== key && signer !== node.key)
+  if (other === undefined) return keys
+  throw new VerificationError('wrong-signer', `keys: signed by ${other} too`)
+}
+
+/** Add the signature of the institution to a request. @throws as `openKeysRequest`. */
+export function signKeysRequest(envelope: Uint8Array, institution: Identity): Uint8Array {
+  const { node } = openKeysRequest(envelope)
+  const request = readEnvelope(envelope)
+  const own = readEnvelope(seal(MEDIA_TYPES.keys, request.payload, [institution])).signatures
+  const ofNode = request.signatures.filter(({ key }) => key === node?.key)
+  const signed = encodeEnvelope({ ...request, signatures: [...own, ...ofNode] })
+  openKeys(signed)
+  return signed
 }
 
 /**

@@ -48,6 +48,7 @@ import {
 } from '../pipeline/before-signing.ts'
 import { spreadNews } from '../pipeline/forks.ts'
 import { packagesOf, unjudged } from '../pipeline/judging.ts'
+import { acceptKeys, type KeyRequest, requestKeys } from '../pipeline/key-request.ts'
 import { answer, leave, propose } from '../pipeline/own-decisions.ts'
 import { announce } from '../pipeline/own-log.ts'
 import { OwnLogClaims } from '../pipeline/own-log-claims.ts'
@@ -686,6 +687,16 @@ export class FlexMeshNode {
   stateKeys(keys: NextKeys): Promise<KeysStatement> {
     checkCaughtUp(this.#parts)
     return stateKeys(this.#parts, keys)
+  }
+
+  /** See `requestKeys` of pipeline/key-request.ts. */
+  requestKeys(wanted: Parameters<typeof requestKeys>[1]): Promise<KeyRequest> {
+    return requestKeys(this.#parts, wanted)
+  }
+
+  /** See `acceptKeys` of pipeline/key-request.ts. */
+  acceptKeys(envelope: Uint8Array): Promise<KeysStatement> {
+    return acceptKeys(this.#parts, envelope)
   }
 
   /** See `ingest` of pipeline.ts. */

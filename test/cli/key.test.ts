@@ -1,5 +1,5 @@
 /** The commands `key show|delegate|rotate|revoke` in a consortium of one, with the institution key outside of the home. */
-import { stat } from 'node:fs/promises'
+import { readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { type Ended, flexmesh } from '../support/command-line.ts'
@@ -85,6 +85,34 @@ describe('flexmesh key', () => {
       flexmesh('key', 'delegate', '--scopes', 'everything', '--home', home),
       /--scopes: expected some of governance, packages, witness, got "everything"/,
     )
+  })
+
+  it('confirms the key of a node by a file that is signed where the institution key is', async () => {
+    const { home, file, run } = await founder(true)
+    const before = await shown(run)
+    const request = join(await folder(), 'request.json')
+    expect(await run('key', 'request', request, '--days', '700', '--scopes', 'packages')).toContain(
+      `asks the institution key ${before.seat} to confirm the key of this node, as statement 2`,
+    )
+    await expectRefused(flexmesh('key', 'accept', request, '--home', home), /has not signed/)
+    const read = await flexmesh('key', 'sign', request)
+    expect(read.stdout).toMatch(/for packages\nthis has signed nothing/)
+    await expectRefused(
+      flexmesh('key', 'sign', request, '--institution-key', `${file}.next`),
+      /expected the institution key 12D3KooW\w+, which rules this seat/,
+    )
+    expect(await flexmesh('key', 'sign', request, '--institution-key', file)).toMatchObject({ code: 0 })
+    expect(await run('key', 'accept', request)).toMatch(
+      /^the key of this node is 12D3KooW\w+ until .*, for packages\n$/,
+    )
+    expect(await shown(run)).toMatchObject({ nodeKey: before.nodeKey, scopes: ['packages'], isRuling: true })
+    await expectRefused(
+      flexmesh('key', 'accept', request, '--home', home),
+      /run "flexmesh key request" again/,
+    )
+    const text = await readFile(request, 'utf8')
+    await writeFile(request, text.replace(/"sig":"./g, '"sig":"A'))
+    await expectRefused(flexmesh('key', 'sign', request, '--institution-key', file), /does not verify/)
   })
 
   it('moves the key of a home of before to a file, which then has a next key to rotate to', async () => {
