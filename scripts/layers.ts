@@ -245,6 +245,7 @@ export const LAYERS: readonly Layer[] = [
       'telemetry',
       'store',
       'data',
+      'grammar',
       'tensor',
       'model',
       'inference',

@@ -1,11 +1,16 @@
 /** The command `generate`: completes a prompt with the composition in use, and shows who carried the answer. */
 import { expertLabels, ShareTally } from '../composition/attribution.ts'
-import { InputError } from '../lib/errors.ts'
+import type { Grammar } from '../grammar/grammar.ts'
+import { Grammars } from '../grammar/grammars.ts'
+import { schemaProgram } from '../grammar/json-program.ts'
+import { FormatError, InputError } from '../lib/errors.ts'
+import { readFileBounded } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
 import { MAX_SEED, randomSeed } from '../lib/random.ts'
+import type { FlexMeshNode } from '../node/node.ts'
 import { nodeCommand } from './command.ts'
 import { EXCLUDE, INCLUDE } from './common-parameters.ts'
-import { option, positional, text, thousandths, whole, withDefault } from './parameters.ts'
+import { option, path, positional, text, thousandths, usage, whole, withDefault } from './parameters.ts'
 
 const MAX_PROMPT_CHARACTERS = 65_536
 const DEFAULT_MAX_TOKENS = 64
@@ -29,7 +34,7 @@ export interface GenerateResult {
 export const GENERATE = nodeCommand({
   name: 'generate',
   usage:
-    'generate "PROMPT" [--max-tokens N] [--temperature T] [--seed N] [--include NAME...] [--exclude NAME...]',
+    'generate "PROMPT" [--max-tokens N] [--temperature T] [--seed N] [--json-schema FILE] [--include NAME...] [--exclude NAME...]',
   parameters: {
     prompt: positional(text(MAX_PROMPT_CHARACTERS), 'give a prompt, as in flexmesh generate "Once upon"'),
     maxTokens: withDefault(
@@ -53,11 +58,17 @@ export const GENERATE = nodeCommand({
       'the same seed gives the same answer if --temperature is above 0 (default: random, and printed)',
       whole(0, MAX_SEED),
     ),
+    jsonSchema: option(
+      'json-schema',
+      'the answer is a JSON value that the JSON schema in this file allows, unless --max-tokens cuts it off',
+      path,
+    ),
     include: INCLUDE,
     exclude: EXCLUDE,
   },
   async *run(node, request, signal): AsyncGenerator<{ readonly text: string }, GenerateResult, void> {
-    const { maxTokens, temperatureMilli, seed = randomSeed(), include, exclude } = request
+    const { maxTokens, temperatureMilli, seed = randomSeed(), include, exclude, jsonSchema } = request
+    const grammar = jsonSchema === undefined ? undefined : await grammarOf(node, jsonSchema)
     const { tokenizer } = node.publicModel
     const lease = node.composer.acquire()
     try {
@@ -78,6 +89,7 @@ export const GENERATE = nodeCommand({
         prompt,
         maxTokens,
         sampling: { temperature: temperatureMilli / 1000, topP: TOP_P, seed },
+        ...(grammar === undefined ? {} : { grammar }),
         selection: { include, exclude },
       }
       for await (const { id, shares } of model.complete(completion, signal)) {
@@ -109,3 +121,26 @@ export const GENERATE = nodeCommand({
     ...(weights === undefined ? [] : [weights]),
   ],
 })
+
+/** Bytes of one character of a schema in UTF-8, at most. */
+const CHARACTER_BYTES = 4
+
+/** @throws InputError `usage` for a file that holds no JSON schema which can be followed; of `readFileBounded`. */
+async function grammarOf({ publicModel }: FlexMeshNode, file: string): Promise<Grammar> {
+  const { tokenizer, endsOfText } = publicModel
+  const bytes = await readFileBounded(file, CHARACTER_BYTES * limit('schemaCharacters'))
+  try {
+    const schema: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+    const grammars = new Grammars({
+      vocabularySize: tokenizer.vocabSize,
+      bytesOf: (id) => tokenizer.bytesOf(id),
+      ends: endsOfText,
+    })
+    return grammars.of({ key: file, program: schemaProgram(schema, file) })
+  } catch (error) {
+    if (error instanceof FormatError) throw usage(`--json-schema: ${error.message}`)
+    if (error instanceof SyntaxError || error instanceof TypeError)
+      throw usage(`--json-schema: ${file} is no JSON; give a file with one JSON schema`)
+    throw error
+  }
+}

@@ -14,8 +14,8 @@ export class Grammar {
   readonly vocabulary: TokenVocabulary
   readonly #automaton: Automaton
   readonly #masks = new Map<State, TokenMask>()
-  /** Tokens that may stand within a string of unlimited length. */
-  #insideMask: TokenMask | undefined
+  /** By the number of characters for which a string has room, up to that of the longest token. */
+  readonly #insideMasks: TokenMask[] = []
 
   constructor(program: Program, vocabulary: TokenVocabulary) {
     this.#automaton = new Automaton(program)
@@ -67,18 +67,20 @@ export class Grammar {
 
   #addInside(mask: TokenMask, { node: id, count }: Path): void {
     const node = this.#automaton.program.nodes[id]
-    const room = node?.kind === 'string' ? node.max - count : 0
-    const { inside, characters, mostCharacters } = this.vocabulary
-    if (room < mostCharacters) {
-      for (let i = 0; i < inside.length; i++)
-        if ((characters[i] as number) <= room) setBit(mask, inside[i] as number)
-      return
-    }
-    if (this.#insideMask === undefined) {
-      this.#insideMask = new Uint32Array(mask.length)
-      for (const token of inside) setBit(this.#insideMask, token)
-    }
-    for (let w = 0; w < mask.length; w++) mask[w] = (mask[w] as number) | (this.#insideMask[w] as number)
+    const { mostCharacters } = this.vocabulary
+    const room = Math.min(node?.kind === 'string' ? node.max - count : 0, mostCharacters)
+    const inside = this.#insideMasks[room] ?? this.#insideMask(room)
+    this.#insideMasks[room] = inside
+    for (let w = 0; w < mask.length; w++) mask[w] = (mask[w] as number) | (inside[w] as number)
+  }
+
+  /** Tokens that may stand within a string that has room for this many characters. */
+  #insideMask(room: number): TokenMask {
+    const { inside, characters, words } = this.vocabulary
+    const mask = new Uint32Array(words)
+    for (let i = 0; i < inside.length; i++)
+      if ((characters[i] as number) <= room) setBit(mask, inside[i] as number)
+    return mask
   }
 
   /** Follows the trie as far as the automaton reads it. */

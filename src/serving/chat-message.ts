@@ -37,6 +37,7 @@ export class ChatMessageBuilder {
       role: 'assistant',
       content: calls.length > 0 && this.#text === '' ? null : this.#text,
       refusal: null,
+      annotations: [],
       ...(calls.length === 0 ? {} : { tool_calls: calls }),
     }
   }

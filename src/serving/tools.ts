@@ -58,11 +58,13 @@ export function readToolUse(
   const names = tools.map((tool) => tool.name)
   if (name !== undefined && !names.includes(name))
     throw bad('tool_choice', 'the name of a tool of the request')
-  const isOne = name !== undefined || parallel === false
+  const isForced = mode === 'required'
+  // A model that must call a tool often repeats the call until its tokens are used up.
+  const isOne = name !== undefined || parallel === false || (isForced && parallel !== true)
   return {
     tools,
     callable: name === undefined ? names : [name],
-    isForced: mode === 'required',
+    isForced,
     calls: isOne ? 1 : limit('toolCalls'),
   }
 }

@@ -1,8 +1,10 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { GENERATE, type GenerateResult } from '../../src/commands/generate.ts'
 import type { FlexMeshNode } from '../../src/node/node.ts'
 import { flexmesh } from '../support/command-line.ts'
-import { cleanUp } from '../support/folders.ts'
+import { cleanUp, folder } from '../support/folders.ts'
 import { network, run, type TestNetwork } from '../support/network.ts'
 import { TINY, tinyModel } from '../support/tiny-model.ts'
 
@@ -90,6 +92,23 @@ describe('the command generate', () => {
     const { code, stderr } = await flexmesh('generate', 'Article', '--seed', '-1')
     expect(code).toBe(2)
     expect(stderr).toContain('--seed')
+  })
+
+  it('answers with a value that a JSON schema allows', async () => {
+    const file = join(await folder(), 'schema.json')
+    await writeFile(
+      file,
+      JSON.stringify({ type: 'array', items: { enum: ['law', 'code'] }, minItems: 2, maxItems: 2 }),
+    )
+    const { text, finish } = await generate({ prompt: 'Article', jsonSchema: file })
+    expect(finish).toBe('stop')
+    expect(JSON.parse(text)).toHaveLength(2)
+    await writeFile(file, JSON.stringify({ type: 'string', pattern: 'a' }))
+    await expect(generate({ prompt: 'Article', jsonSchema: file })).rejects.toThrow(
+      /keyword "pattern" is not supported/,
+    )
+    await writeFile(file, '{')
+    await expect(generate({ prompt: 'Article', jsonSchema: file })).rejects.toThrow(/is no JSON/)
   })
 
   it('prints the text and the share of everyone who carried it', async () => {

@@ -63,7 +63,12 @@ describe("OpenAI's client", () => {
 
   it('gets a chat, with the id of the request', async () => {
     const answer = await client.chat.completions.create({ model, messages })
-    expect(answer.choices[0]?.message).toEqual({ role: 'assistant', content: TEXT, refusal: null })
+    expect(answer.choices[0]?.message).toEqual({
+      role: 'assistant',
+      content: TEXT,
+      refusal: null,
+      annotations: [],
+    })
     expect(answer.usage).toMatchObject({ completion_tokens: WORDS.length })
     expect(answer._request_id).toMatch(/^req-/)
   })
