@@ -1,7 +1,6 @@
 /** The command `config`: shows the value of every option that can be configured, and where it comes from. */
 import type { CommandForm } from '../commands/command.ts'
 import type { Invocation } from '../commands/parameters.ts'
-import { table } from '../commands/terminal.ts'
 import { CONFIG_NAME } from '../store/home.ts'
 import {
   CONFIGURABLE,
@@ -49,7 +48,7 @@ export const CONFIG = localCommand({
       ...['', ...CONFIGURABLE].flatMap((section) => [
         '',
         section === '' ? 'all commands' : `[${section}]`,
-        ...table(shown.filter((one) => one.table === section).map(rowOf)),
+        ...columns(shown.filter((one) => one.table === section).map(rowOf)),
       ]),
     ])
   },
@@ -76,11 +75,19 @@ function shownOf(command: CommandForm, section: string, setting: Setting): Shown
 
 /** From "port of the API (default 8080; 0: any free port)" or from "pretty (default) for people". */
 function statedDefault(help: string): string | undefined {
-  const [, stated] = /\(default:? ([^;)]+)/.exec(help) ?? []
+  const [, stated] = /\(default:? ((?:[^;()]|\([^()]*\))+)/.exec(help) ?? []
   return stated ?? /([\w-]+) \(default\)/.exec(help)?.[1]
 }
 
-function rowOf({ name, value, source, default: stated }: ShownSetting): string[] {
+/** Two columns and a last one, all aligned to the left. */
+function columns(rows: readonly (readonly [string, string, string])[]): string[] {
+  const widths = [0, 1].map((i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)))
+  return rows.map(([name, value, source]) =>
+    ['', name.padEnd(widths[0] ?? 0), value.padEnd(widths[1] ?? 0), source].join('  '),
+  )
+}
+
+function rowOf({ name, value, source, default: stated }: ShownSetting): readonly [string, string, string] {
   const shown = Array.isArray(value) ? value.join(', ') : value
-  return [`  ${name}`, String(shown ?? stated ?? 'not set'), source]
+  return [name, String(shown ?? stated ?? 'not set'), source]
 }

@@ -19,6 +19,11 @@ export interface Output {
   progress(line: string): void
   /** The result: the object as the last line of stdout with --json, else its lines. */
   result(value: unknown, lines: readonly string[]): void
+  /**
+   * A result that the next one replaces on a terminal; elsewhere results follow each other, and one that equals the last
+   * is left out.
+   */
+  screen(value: unknown, lines: readonly string[]): void
   /** A line for operators, on stderr, with --json too. */
   log(line: string): void
   /** Whether somebody can be asked: both ends are a terminal, and --json was not given. */
@@ -74,6 +79,7 @@ export function createOutput({ stdin, stdout, stderr }: Streams, json: boolean):
   const color = terminal && !process.env['NO_COLOR'] && process.env['TERM'] !== 'dumb'
   let isLineOpen = false
   let waiting: string | undefined
+  let shown: string | undefined
   let timer: NodeJS.Timeout | undefined
   const clear = (): void => {
     waiting = undefined
@@ -118,6 +124,14 @@ export function createOutput({ stdin, stdout, stderr }: Streams, json: boolean):
       stopTimer()
       if (json) stdout.write(`${printableJson(value)}\n`)
       else for (const line of lines) print(line)
+    },
+    screen: (value, lines) => {
+      clear()
+      const text = json ? printableJson(value) : lines.map((line) => printable(line, color)).join('\n')
+      // Back to the top, and away with what was there.
+      if (!json && terminal) stdout.write(`${ESCAPE}[H${ESCAPE}[J${text}\n`)
+      else if (text !== shown) stdout.write(`${text}\n`)
+      shown = text
     },
     log: (line) => {
       clear()

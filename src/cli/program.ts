@@ -3,7 +3,7 @@
  * only after its name is known, so `flexmesh --help` answers at once.
  */
 import { FlexMeshError, InputError } from '../lib/errors.ts'
-import { commandHelp, programHelp } from './help.ts'
+import { commandHelp, programHelp, topicNamed } from './help.ts'
 import { createOutput, type Streams } from './output.ts'
 
 /** The exit code of a command that a signal interrupted, as shells have it after Ctrl-C: 128 + SIGINT. */
@@ -35,6 +35,12 @@ export async function runProgram(
     const isHelp = ['help', '--help', '-h'].includes(first)
     if (isHelp && argv.length < 2) {
       for (const line of programHelp()) output.say(line)
+      return 0
+    }
+    const topic = isHelp ? topicNamed(argv[1]) : undefined
+    if (topic !== undefined) {
+      const { topicText } = await import('./topics.ts')
+      for (const line of topicText(topic)) output.say(line)
       return 0
     }
     const [{ parseCommandLine }, { optionsOf }] = await Promise.all([

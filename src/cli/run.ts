@@ -16,6 +16,8 @@ import type { Command } from './table.ts'
 const NODE_COMMAND = 'flexmesh start'
 /** Time between two looks at whether a node that starts listens, ms. */
 const NODE_POLL_MS = 200
+/** Time between two results of a command that is watched, ms. */
+const WATCH_MS = 2_000
 /** Longest time for which a node may start or stop: it reads all weights, and a training writes its checkpoint, ms. */
 const NODE_START_MS = 600_000
 
@@ -43,11 +45,43 @@ async function runInNode(
   const { output } = context
   const followUp = await command.prepare?.(invocation)
   const request = await command.arguments(invocation)
+  if (command.isWatchable === true && invocation.values['watch'] === true) {
+    await watch(command, context, request)
+    return true
+  }
   if (!(await isConfirmed(command, context, invocation, request))) return false
   const result = await resultOf(command, context, request)
   output.result(result, command.words(result, output.style))
   for (const line of (await followUp?.use(result)) ?? []) output.say(line)
   return command.isIncomplete?.(result) !== true
+}
+
+/**
+ * Run the command again and again in the running node, until the user interrupts it.
+ * @throws InputError `not-running`, also when the node stops.
+ */
+async function watch(
+  command: NodeCommand,
+  context: CommandContext,
+  request: Record<string, unknown>,
+): Promise<void> {
+  const { home, output, signal } = context
+  const { control } = homePaths(home)
+  try {
+    for (;;) {
+      if (!(await isRunning(control))) {
+        throw new InputError(
+          'not-running',
+          `--watch: no node runs on ${home}; start it with "flexmesh start", or leave out --watch to see what the folder holds`,
+        )
+      }
+      const result = await resultOf(command, context, request)
+      output.screen(result, command.words(result, output.style))
+      await pause(WATCH_MS, signal)
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error
+  }
 }
 
 /** Show what the command would do, and ask, if the command wants that and somebody can answer. */

@@ -52,7 +52,7 @@ export const START = localCommand({
     ),
     listenApi: option(
       'listen-api',
-      `IP address, with or without a port (default ${DEFAULT_OUTSIDE_PORT}), at which other machines reach the API with a key, as in 0.0.0.0:8443; needs TLS files or a trusted proxy`,
+      `IP address and port (${DEFAULT_OUTSIDE_PORT} if it has none) at which other machines reach the API with a key, as in 0.0.0.0:8443; needs TLS files or a trusted proxy`,
       text(MAX_NAME),
     ),
     tlsCert: option('tls-cert', 'certificate for --listen-api, with its chain, in PEM', path),
@@ -107,7 +107,7 @@ export const START = localCommand({
     ),
     logLevel: option(
       'log-level',
-      'error, warn (default), info (default with --log-format json), debug or trace; also by part of the node, as in info,network=debug',
+      'error, warn, info, debug or trace, also by part of the node, as in info,network=debug (default: warn, or info with --log-format json)',
       text(MAX_LEVELS),
     ),
     router: ROUTER,

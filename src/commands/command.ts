@@ -59,6 +59,8 @@ interface CommandWork<Q, P, R> {
   progress?(event: P): ProgressLine | undefined
   /** Present if the command line asks before it runs this command on a terminal. */
   readonly confirmation?: Confirmation<R>
+  /** Whether the command line can repeat the command until it is interrupted, with the option `watch`. */
+  readonly isWatchable?: true
   /** Whether the command did less than it was asked to do; the program then ends with 1. Default: it did all. */
   isIncomplete?(result: R): boolean
   /**

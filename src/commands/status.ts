@@ -66,8 +66,16 @@ export interface NodeStatus {
 
 export const STATUS = nodeCommand({
   name: 'status',
-  usage: 'status',
+  usage: 'status [--watch]',
   parameters: {},
+  clientOptions: [
+    {
+      name: 'watch',
+      type: 'boolean',
+      help: 'show it again every two seconds, until Ctrl-C; needs a running node',
+    },
+  ],
+  isWatchable: true,
   async *run(node) {
     return nodeStatus(node)
   },

@@ -31,6 +31,26 @@ describe('the output of the command line', () => {
     expect(text).toEqual({ stdout: `${ESCAPED}\n${ESCAPED}\n`, stderr: `${ESCAPED}\n` })
   })
 
+  it('replaces a screen on a terminal, and escapes its lines', () => {
+    const { output, text } = recorded(false, true)
+    output.screen({}, ['a', HOSTILE])
+    output.screen({}, ['b'])
+    const home = '\u001b[H\u001b[J'
+    expect(text.stdout).toBe(`${home}a\n${ESCAPED}\n${home}b\n`)
+  })
+
+  it.each([
+    [false, 'a\nb\na\n'],
+    [true, '{"n":1}\n{"n":2}\n{"n":1}\n'],
+  ])('prints screens one after the other elsewhere, if they differ: json %s', (json, expected) => {
+    const { output, text } = recorded(json, false)
+    output.screen({ n: 1 }, ['a'])
+    output.screen({ n: 1 }, ['a'])
+    output.screen({ n: 2 }, ['b'])
+    output.screen({ n: 1 }, ['a'])
+    expect(text.stdout).toBe(expected)
+  })
+
   it('escapes control characters in progress, which stays on one line', () => {
     const { output, text } = recorded(false, true)
     output.progress(`${HOSTILE}\nend`)

@@ -104,6 +104,24 @@ describe('flexmesh start', () => {
   })
 })
 
+describe('flexmesh status --watch', () => {
+  it('shows the running node until it is interrupted', async () => {
+    const home = await founded()
+    const node = start('start', '--home', home, '--port', '0')
+    await node.line('is up as')
+    const watching = start('status', '--watch', '--home', home)
+    await watching.line('everything is well')
+    expect(await watching.interrupt()).toMatchObject({ code: 0, stderr: '' })
+    expect((await node.interrupt()).code).toBe(0)
+  })
+
+  it('needs a running node', async () => {
+    const { code, stdout, stderr } = await flexmesh('status', '--watch', '--home', await founded())
+    expect([code, stdout]).toEqual([1, ''])
+    expect(stderr).toContain('start it with "flexmesh start", or leave out --watch')
+  })
+})
+
 describe('the API for other machines', () => {
   it('is opened by --listen-api with TLS, and printed', async () => {
     const tls = fileURLToPath(new URL('../fixtures/tls/', import.meta.url))

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { dirname, join, normalize } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
@@ -68,6 +68,26 @@ describe('help', () => {
       expect(stdout).toMatch(new RegExp(`^  --${option} `, 'm'))
       expect(stdout).toContain(help)
     }
+  })
+
+  it.each(['steps', 'configuration', 'logs', 'files', 'exit-codes'])('of a topic: %s', async (topic) => {
+    expect((await flexmesh('help')).stdout).toMatch(new RegExp(`^  ${topic} +\\S`, 'm'))
+    const { code, stdout, stderr } = await flexmesh('help', topic)
+    expect([code, stderr]).toEqual([0, ''])
+    expect(stdout.split('\n').length).toBeGreaterThan(4)
+    for (const line of stdout.split('\n')) expect(line.length).toBeLessThanOrEqual(110)
+    for (const [, name = ''] of stdout.matchAll(/flexmesh ((?:consortium )?[a-z]+)/g))
+      if (name !== 'help') expect(COMMANDS.map((row) => row.name)).toContain(name)
+  })
+
+  it('of a topic shows a configuration that the program reads', async () => {
+    const lines = (await flexmesh('help', 'configuration')).stdout.split('\n')
+    const file = lines.filter((line) => /^ {15}\S/.test(line)).map((line) => line.trim())
+    const home = await folder()
+    await writeFile(join(home, 'flexmesh.toml'), file.join('\n'))
+    const { code, stdout, stderr } = await flexmesh('config', '--home', home)
+    expect([code, stderr]).toEqual([0, ''])
+    expect(stdout).toMatch(/^ +listen +\/ip4\/0\.0\.0\.0\/tcp\/4001 +\S*flexmesh\.toml, line 4$/m)
   })
 
   it('names the defaults that the commands use', async () => {

@@ -60,6 +60,7 @@ async function flexmesh<T>(node: FlexMeshNode, ...argv: string[]): Promise<{ res
     style: { color: false },
     say: () => undefined,
     progress: () => undefined,
+    screen: () => undefined,
     interactive: false,
     ask: async () => false,
     log: () => undefined,
