@@ -17,6 +17,7 @@ import { Governance, type ProposalState, readGovernanceStatement } from './gover
 import { Invitations } from './invitations.ts'
 import type { KeyChange } from './key-history.ts'
 import type { Member } from './member.ts'
+import { type MembershipEvent, MembershipEvents } from './membership-events.ts'
 import {
   admissionOf,
   type JoinStatus,
@@ -34,30 +35,6 @@ import {
 } from './roster.ts'
 import { SeatKeys, seatEntry } from './seat-keys.ts'
 import { electorateOf, type GovernanceStatement } from './support.ts'
-
-export type MembershipEvent =
-  | { readonly event: 'member'; readonly institution: string }
-  | {
-      readonly event: 'revoked'
-      readonly institution: string
-      /** Whether it is the institution of this node. */
-      readonly isOwn: boolean
-    }
-  | { readonly event: 'request'; readonly institution: string; readonly peerId: string }
-  | {
-      /** A proposal of another member has arrived, and this node's answer counts. */
-      readonly event: 'proposal'
-      readonly id: Digest
-      readonly institution: string
-      readonly change: ProposedChange
-    }
-  | {
-      /** Two contradicting proposals have reached their quorums at one version. */
-      readonly event: 'equivocation'
-      readonly proposals: readonly Digest[]
-      /** Names of the members that supported both. */
-      readonly institutions: readonly string[]
-    }
 
 export interface MembershipInit {
   readonly identity: Identity
@@ -79,8 +56,7 @@ export class Membership {
   readonly #signed: { envelope: Uint8Array; roster: Roster }[] = []
   readonly #governance = new Governance()
   #derived: DerivedRoster | undefined
-  /** Equivocations that were reported. */
-  readonly #reported = new Set<string>()
+  readonly #events: MembershipEvents
   /** Changes of rosters and requests: each is checked and written before the next one is checked. */
   readonly #changes = new Serial()
 
@@ -93,6 +69,7 @@ export class Membership {
     this.consortium = opened.consortium
     this.invitations = invitations
     this.#init = init
+    this.#events = new MembershipEvents(init.onEvent)
     this.keys = new SeatKeys({ seats: () => this.roster().members.map(seatEntry), now: init.now })
   }
 
@@ -406,22 +383,7 @@ export class Membership {
   /** Tell people what is different, and end the requests of institutions that are members now. */
   async #onChanged(before: Roster): Promise<void> {
     this.#derived = undefined
-    const roster = this.roster()
-    for (const { institution, peerId, revoked } of roster.members) {
-      const was = findMember(before, peerId)
-      if (was === undefined) this.#init.onEvent({ event: 'member', institution })
-      if (revoked !== undefined && was?.revoked === undefined) {
-        const isOwn = peerId === this.seat
-        this.#init.onEvent({ event: 'revoked', institution, isOwn })
-      }
-    }
-    for (const { proposals, seats } of this.equivocations()) {
-      const key = proposals.join()
-      if (this.#reported.has(key)) continue
-      this.#reported.add(key)
-      const institutions = seats.map((seat) => this.institutionOf(seat))
-      this.#init.onEvent({ event: 'equivocation', proposals, institutions })
-    }
+    this.#events.changed(before, this.#derive(), this.seat)
     await this.#endRequests()
   }
 

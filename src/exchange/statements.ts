@@ -12,7 +12,7 @@ import { decodeBytesFrame } from '../network/frames.ts'
 import type { Answer, Asker } from '../network/network.ts'
 import type { ProtocolRow } from '../network/protocol.ts'
 import { decodeForkFrame, type ForkEnvelopes, forkFrame } from '../statements/fork.ts'
-import type { Offered, StatementsRequest } from '../statements/statement-log.ts'
+import type { Offered, StatementsRequest } from '../statements/log-answers.ts'
 import type { ExchangeHandlers } from './handlers.ts'
 import type { HeadHandlers } from './heads.ts'
 

@@ -1,6 +1,6 @@
 /** What happens in a node, for people and logs. Types only. */
 import type { Verdict } from '../acceptance/accept.ts'
-import type { MembershipEvent } from '../consortium/membership.ts'
+import type { MembershipEvent } from '../consortium/membership-events.ts'
 import type { Digest } from '../lib/bytes.ts'
 import type { RouterKind } from '../model/gates.ts'
 import type { PipelineEvent } from '../pipeline/parts.ts'

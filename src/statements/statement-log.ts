@@ -1,8 +1,8 @@
 /**
- * The log of signed statements of every publisher, and the latest head of each: finds the statements that a peer
- * lacks, and whether statements were announced that have not arrived. Implements protocols/package-exchange, sections
- * "Heads" and "Statements", and the chain rules of protocols/expert-package. Does not verify signatures: callers pass
- * statements that they have opened. Knows nothing about verdicts and weights.
+ * The log of signed statements of every publisher: adds statements that continue their chain, and signs the heads of our
+ * own log. Implements the chain rules of protocols/expert-package. The heads of others are in latest-heads.ts, proofs of
+ * forks in forks.ts, what a peer lacks in log-answers.ts. Does not verify signatures: callers pass statements that they have
+ * opened. Knows nothing about verdicts and weights.
  */
 import type { KeyChange } from '../consortium/key-history.ts'
 import { openKeys } from '../consortium/keys-statement.ts'
@@ -15,19 +15,18 @@ import {
   type ChainTip,
   NO_STATEMENT,
   placeInChain,
-  readChainLink,
   type SignerCheck,
 } from '../identity/statement.ts'
-import { type Digest, digestOf, fromUtf8, utf8 } from '../lib/bytes.ts'
-import { decodeCanonical } from '../lib/canonical-json.ts'
-import { decodeCbor } from '../lib/cbor.ts'
-import { FlexMeshError, PolicyError, VerificationError } from '../lib/errors.ts'
-import { Fields } from '../lib/fields.ts'
+import { type Digest, fromUtf8, utf8 } from '../lib/bytes.ts'
+import { PolicyError, VerificationError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { Serial } from '../lib/serial.ts'
 import type { Catalogue, Change, NewStatement } from '../store/catalogue.ts'
-import { decodeForkFrame, encodeFork, type Fork, type ForkEnvelopes } from './fork.ts'
-import { decodeHead, encodeHead, type Head, openHead } from './head.ts'
+import type { Fork } from './fork.ts'
+import { Forks } from './forks.ts'
+import { encodeHead, type Head } from './head.ts'
+import { type HeadJudgement, LatestHeads } from './latest-heads.ts'
+import { LogAnswers, type Offered, type StatementsRequest } from './log-answers.ts'
 import { signerCheck } from './signers.ts'
 
 export interface StatementLogInit {
@@ -55,30 +54,6 @@ export interface LoggedStatement {
   readonly keys?: KeyChange
 }
 
-/** What the asking node holds of one publisher. */
-export interface KnownLog {
-  readonly publisher: string
-  /** Highest sequence number; 0 without statements. */
-  readonly seq: number
-  /** Digest of the statement with that number; NO_STATEMENT without statements. */
-  readonly last: Digest
-  /** Whether the node holds a proof that the publisher has forked. */
-  readonly forked: boolean
-}
-
-export interface StatementsRequest {
-  /** Version of the last signed roster. */
-  readonly rosterVersion: number
-  /** Digest of the ids of all statements about the consortium. */
-  readonly governance: Digest
-  readonly known: readonly KnownLog[]
-}
-
-/** One part of the answer to a request. */
-export type Offered =
-  | { readonly kind: 'statement'; readonly envelope: Uint8Array }
-  | { readonly kind: 'fork'; readonly envelopes: ForkEnvelopes }
-
 /** Maximum number of statements in one read from disk. */
 const PAGE = 256
 
@@ -91,9 +66,9 @@ export class StatementLog {
   /** End of the log of each publisher. */
   readonly #held = new Map<PeerIdString, ChainTip>()
   /** Latest head received from each publisher. */
-  readonly #heads = new Map<PeerIdString, { readonly head: Head; readonly envelope: Uint8Array }>()
-  /** The proof against each publisher that has forked; undefined if an earlier version kept only one half of it. */
-  readonly #forks = new Map<PeerIdString, ForkEnvelopes | undefined>()
+  readonly #heads: LatestHeads
+  readonly #answers: LogAnswers
+  readonly #forks: Forks
   /** Digests of our latest withdrawals, oldest first; at most as many as a head lists. */
   readonly #ownWithdrawals: Digest[] = []
   /** When each statement was logged, Unix seconds. Earlier versions did not write it down. */
@@ -105,7 +80,18 @@ export class StatementLog {
 
   private constructor(init: StatementLogInit) {
     this.#init = init
-    this.signers = signerCheck(init.membership.keys, (seat) => this.#held.get(seat)?.seq ?? 0)
+    const { catalogue, membership, now } = init
+    const lastSeq = (seat: PeerIdString): number => this.#held.get(seat)?.seq ?? 0
+    this.signers = signerCheck(membership.keys, lastSeq)
+    this.#forks = new Forks({ catalogue, membership })
+    this.#heads = new LatestHeads({
+      membership,
+      signers: this.signers,
+      lastSeq,
+      isForked: (publisher) => this.isForked(publisher),
+      now,
+    })
+    this.#answers = new LogAnswers({ catalogue, membership, held: this.#held, forks: this.#forks.kept })
   }
 
   static async open(init: StatementLogInit): Promise<StatementLog> {
@@ -118,30 +104,14 @@ export class StatementLog {
       const { value } = openKeys(envelope)
       init.membership.restoreKeys(value.publisher, value, envelope)
     }
-    for (const [publisher, bytes] of await init.catalogue.entries('forks')) {
-      log.#forks.set(publisher, readFork(bytes) ?? (await log.#completeFork(publisher, bytes)))
-    }
+    await log.#forks.load()
     for (const [publisher, envelope] of await init.catalogue.entries('heads')) {
-      const head = readStoredHead(envelope)
-      if (head !== undefined) log.#heads.set(publisher, { head, envelope })
+      log.#heads.restore(publisher, envelope)
     }
     for await (const { envelope, digest } of log.of(init.membership.seat)) {
       if (readEnvelope(envelope).payloadType === MEDIA_TYPES.withdrawal) log.#rememberWithdrawal(digest)
     }
     return log
-  }
-
-  /** The proof to which an earlier version kept only the statement that contradicts the log. */
-  async #completeFork(publisher: PeerIdString, envelope: Uint8Array): Promise<ForkEnvelopes | undefined> {
-    const { catalogue } = this.#init
-    const link = linkOf(envelope)
-    if (link === undefined) return undefined
-    const held = await catalogue.statementAt(publisher, link.seq)
-    const contradicted = held ?? (await catalogue.statementAt(publisher, link.seq - 1))
-    const other = contradicted === undefined ? undefined : await catalogue.statement(contradicted)
-    if (other === undefined) return undefined
-    await catalogue.put('forks', publisher, encodeFork([other, envelope]))
-    return [other, envelope]
   }
 
   /**
@@ -212,7 +182,7 @@ export class StatementLog {
 
   /** Whether a publisher signed two statements with one sequence number or one predecessor. */
   isForked(publisher: PeerIdString): boolean {
-    return this.#forks.has(publisher)
+    return this.#forks.kept.has(publisher)
   }
 
   /**
@@ -221,29 +191,7 @@ export class StatementLog {
    * @throws VerificationError `not-a-member` if no roster has ever listed the publisher.
    */
   keepFork(fork: Fork): Promise<boolean> {
-    return this.#appending.run(() => this.#keepFork(fork))
-  }
-
-  async #keepFork({ publisher, envelopes }: Fork): Promise<boolean> {
-    if (!this.#init.membership.isListed(publisher)) {
-      throw new VerificationError('not-a-member', `the roster does not list ${publisher}`)
-    }
-    if (this.#forks.get(publisher) !== undefined) return false
-    for (const envelope of envelopes) await this.#checkContradicts(publisher, envelope)
-    const isNew = !this.#forks.has(publisher)
-    await this.#init.catalogue.put('forks', publisher, encodeFork(envelopes))
-    this.#forks.set(publisher, envelopes)
-    return isNew
-  }
-
-  /** @throws VerificationError `wrong-signer` for a statement outside the log that no ruling key of the seat has signed. */
-  async #checkContradicts(publisher: PeerIdString, envelope: Uint8Array): Promise<void> {
-    const { payloadType, payload, signatures } = readEnvelope(envelope)
-    const named = payloadType === MEDIA_TYPES.head ? decodeHead(payload).last : digestOf(payload)
-    if ((await this.#init.catalogue.statement(named)) !== undefined) return
-    const history = this.#init.membership.keys.historyOf(publisher)
-    if (signatures.length === 0 || signatures.some(({ key }) => history.mayContradict(key))) return
-    throw new VerificationError('wrong-signer', `${publisher}: a replaced key cannot contradict its log`)
+    return this.#appending.run(() => this.#forks.keep(fork))
   }
 
   /**
@@ -264,7 +212,7 @@ export class StatementLog {
       let other: Uint8Array | undefined
       if (held !== undefined && held !== last) other = await catalogue.statement(held)
       else if (latest?.head.seq === seq && latest.head.last !== last) other = latest.envelope
-      return other === undefined ? false : this.#keepFork({ publisher, envelopes: [other, envelope] })
+      return other === undefined ? false : this.#forks.keep({ publisher, envelopes: [other, envelope] })
     })
   }
 
@@ -287,7 +235,7 @@ export class StatementLog {
       if (isProof && contradicted !== undefined) {
         const other = await catalogue.statement(contradicted)
         if (other !== undefined)
-          await this.#keepFork({ publisher: link.publisher, envelopes: [other, envelope] })
+          await this.#forks.keep({ publisher: link.publisher, envelopes: [other, envelope] })
       }
       throw error
     }
@@ -311,101 +259,19 @@ export class StatementLog {
     for (const publisher of this.#held.keys()) yield* this.of(publisher)
   }
 
-  /** The request with which a peer finds the statements that we lack. */
+  /** See `LogAnswers.request`. */
   request(): StatementsRequest {
-    return {
-      rosterVersion: this.#init.membership.signedVersion(),
-      governance: this.#init.membership.governanceDigest(),
-      known: [...new Set([...this.#held.keys(), ...this.#forks.keys()])].map((publisher) => {
-        const { seq, digest: last } = this.#held.get(publisher) ?? { seq: 0, digest: NO_STATEMENT }
-        return { publisher, seq, last, forked: this.#forks.has(publisher) }
-      }),
-    }
+    return this.#answers.request()
   }
 
-  /** Whether the peer that sent a request holds rosters, statements or proofs of forks that this node lacks. */
-  isAhead({ rosterVersion, governance, known }: StatementsRequest): boolean {
-    const { membership } = this.#init
-    return (
-      rosterVersion > membership.signedVersion() ||
-      governance !== membership.governanceDigest() ||
-      known.some(
-        ({ publisher, seq, forked }) =>
-          membership.isListed(publisher) &&
-          !this.#forks.has(publisher) &&
-          (forked || seq > (this.#held.get(publisher)?.seq ?? 0)),
-      )
-    )
+  /** See `LogAnswers.isAhead`. */
+  isAhead(request: StatementsRequest): boolean {
+    return this.#answers.isAhead(request)
   }
 
-  /**
-   * What a peer lacks, in an order in which it can check it: rosters, proofs of forks, the statement in whose place the
-   * peer holds another one, then one page of each publisher in turn, so that one long log does not keep other
-   * publishers out of the answer. At most `max` parts; a peer that receives so many asks again.
-   */
-  async *since(
-    request: StatementsRequest,
-    max = limit('statementFrames'),
-  ): AsyncGenerator<Offered, void, void> {
-    const known = new Map(request.known.map((one) => [one.publisher, one]))
-    let room = max
-    for await (const first of this.#firstFor(request.rosterVersion, known)) {
-      if (room-- === 0) return
-      yield first
-    }
-    let unfinished: { publisher: string; from: number }[] = []
-    // In the order of admission, because a receiver keeps no statement of a publisher whose admission it does not know.
-    for (const { peerId: publisher } of this.#init.membership.roster().members) {
-      if (!this.#held.has(publisher)) continue
-      const log = known.get(publisher)
-      // Later statements do not fit into the log of a peer that holds the other branch of a fork.
-      if (log?.forked === true || (log !== undefined && (await this.#differs(log)))) continue
-      unfinished.push({ publisher, from: (log?.seq ?? 0) + 1 })
-    }
-    while (unfinished.length > 0 && room > 0) {
-      const rest: typeof unfinished = []
-      for (const { publisher, from } of unfinished) {
-        const page = await this.#init.catalogue.log(publisher, from, Math.min(PAGE, room))
-        for (const { envelope } of page) yield { kind: 'statement', envelope }
-        room -= page.length
-        if (page.length > 0) rest.push({ publisher, from: from + page.length })
-        if (room === 0) return
-      }
-      unfinished = rest
-    }
-    for (const envelope of this.#outsideLogs(request).slice(0, room)) yield { kind: 'statement', envelope }
-  }
-
-  /** Statements about the consortium that may fit into no log, because their publishers have forked. */
-  #outsideLogs({ governance }: StatementsRequest): Uint8Array[] {
-    const { membership } = this.#init
-    if (governance === membership.governanceDigest()) return []
-    return membership.governanceEnvelopes(new Set(this.#forks.keys())).reverse()
-  }
-
-  /** The part of an answer that must not wait behind long logs. */
-  async *#firstFor(
-    rosterVersion: number,
-    known: ReadonlyMap<string, KnownLog>,
-  ): AsyncGenerator<Offered, void, void> {
-    const { membership, catalogue } = this.#init
-    for (const envelope of membership.envelopesSince(rosterVersion)) yield { kind: 'statement', envelope }
-    for (const [publisher, envelopes] of this.#forks) {
-      if (envelopes !== undefined && known.get(publisher)?.forked !== true) yield { kind: 'fork', envelopes }
-    }
-    for (const log of known.values()) {
-      if (log.forked || !(await this.#differs(log))) continue
-      const held = await catalogue.statementAt(log.publisher, log.seq)
-      const envelope = held === undefined ? undefined : await catalogue.statement(held)
-      if (envelope !== undefined) yield { kind: 'statement', envelope }
-    }
-  }
-
-  /** Whether a peer holds another statement than this node in the last place of its log. */
-  async #differs({ publisher, seq, last }: KnownLog): Promise<boolean> {
-    if (seq === 0 || !this.#held.has(publisher)) return false
-    const held = await this.#init.catalogue.statementAt(publisher, seq)
-    return held !== undefined && held !== last
+  /** See `LogAnswers.since`. */
+  since(request: StatementsRequest, max?: number): AsyncGenerator<Offered, void, void> {
+    return this.#answers.since(request, max)
   }
 
   /**
@@ -437,33 +303,9 @@ export class StatementLog {
     })
   }
 
-  /**
-   * Whether to relay an announced head: only if it is authentic, current and newer than the last one. `reject` counts
-   * against the peer that relayed it, so a head of a publisher that is not on our roster, or that a key has signed which
-   * our log does not name, is ignored: an honest peer may hold a later roster or more of the log.
-   * @returns the head too, if it may prove a fork: see `compareHead`.
-   */
-  judgeHead(envelope: Uint8Array): { judgement: 'accept' | 'reject' | 'ignore'; head?: Head } {
-    const { head, signer } = openHead(envelope, anySigner)
-    const { membership, now } = this.#init
-    if (head.consortium !== membership.consortium) return { judgement: 'reject' }
-    if (head.seq > limit('statementsPerPublisher')) return { judgement: 'reject' }
-    if (!membership.isMember(head.publisher)) return { judgement: 'ignore' }
-    if (!this.#isSignedBySeat(head, signer)) return { judgement: 'ignore' }
-    const skew = limit('clockSkew')
-    if (head.expiresAt + skew < now() || head.issuedAt > now() + skew) return { judgement: 'reject' }
-    const latest = this.#heads.get(head.publisher)?.head
-    const isOld = head.seq < (this.#held.get(head.publisher)?.seq ?? 0)
-    const isNewer =
-      !isOld &&
-      (latest === undefined ||
-        head.seq > latest.seq ||
-        (head.seq === latest.seq && head.issuedAt > latest.issuedAt))
-    // A head that contradicts the latest one must not replace it before `compareHead` has seen both.
-    const isOther = latest?.seq === head.seq && latest.last !== head.last
-    if (isNewer && (!isOther || this.isForked(head.publisher)))
-      this.#heads.set(head.publisher, { head, envelope })
-    return { judgement: isNewer ? 'accept' : 'ignore', head }
+  /** See `LatestHeads.judge`. */
+  judgeHead(envelope: Uint8Array): HeadJudgement {
+    return this.#heads.judge(envelope)
   }
 
   /** Number of our latest statement; 0 before the first. */
@@ -487,24 +329,9 @@ export class StatementLog {
     return this.#heads.get(publisher)?.envelope
   }
 
-  #isSignedBySeat({ publisher, seq, issuedAt }: Head, signer: PeerIdString): boolean {
-    try {
-      this.signers({ publisher, seq, issuedAt, type: MEDIA_TYPES.head, signer })
-      return true
-    } catch (error) {
-      if (error instanceof VerificationError) return false
-      throw error
-    }
-  }
-
-  /** Whether a member has announced statements that we lack and would accept. */
+  /** See `LatestHeads.isBehind`. */
   isBehind(): boolean {
-    return [...this.#heads].some(
-      ([publisher, { head }]) =>
-        head.seq > (this.#held.get(publisher)?.seq ?? 0) &&
-        !this.#forks.has(publisher) &&
-        this.#init.membership.isMember(publisher),
-    )
+    return this.#heads.isBehind()
   }
 
   /** Every statement of one publisher from number `fromSeq` on, in order. */
@@ -520,38 +347,5 @@ export class StatementLog {
   #rememberWithdrawal(id: Digest): void {
     this.#ownWithdrawals.push(id)
     if (this.#ownWithdrawals.length > limit('digestsPerStatement')) this.#ownWithdrawals.shift()
-  }
-}
-
-/** The log decides about the signer, with what it holds. */
-const anySigner: SignerCheck = () => undefined
-
-/** Undefined for a stored head that cannot be read. */
-function readStoredHead(envelope: Uint8Array): Head | undefined {
-  try {
-    return openHead(envelope, anySigner).head
-  } catch (error) {
-    if (error instanceof FlexMeshError) return undefined
-    throw error
-  }
-}
-
-function readFork(bytes: Uint8Array): ForkEnvelopes | undefined {
-  try {
-    return decodeForkFrame(decodeCbor(bytes, 3 * limit('envelopeBytes')))
-  } catch (error) {
-    if (error instanceof FlexMeshError) return undefined
-    throw error
-  }
-}
-
-/** Place of a statement whose signature was verified before it was stored; undefined if it is none. */
-function linkOf(envelope: Uint8Array): ChainLink | undefined {
-  try {
-    const value = decodeCanonical(readEnvelope(envelope).payload)
-    return readChainLink(new Fields(value, 'statement'), 'statement')
-  } catch (error) {
-    if (error instanceof FlexMeshError) return undefined
-    throw error
   }
 }

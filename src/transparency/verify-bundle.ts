@@ -10,16 +10,22 @@ import { findMember, openRoster, type Roster, rosterFromCharter } from '../conso
 import { readEnvelope } from '../identity/envelope.ts'
 import type { PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
-import { type Digest, digestOf, equalBytes, fromBase64, utf8 } from '../lib/bytes.ts'
+import { type Digest, digestOf, equalBytes, utf8 } from '../lib/bytes.ts'
 import { FormatError, VerificationError } from '../lib/errors.ts'
 import { openHead } from '../statements/head.ts'
 import { type BundleRecord, openBundle, type RecordOf } from './bundle.ts'
+import {
+  checkConsistency,
+  checkInclusion,
+  checkSigned,
+  type OpenedCheckpoint,
+  openCheckpoint,
+} from './bundle-checkpoints.ts'
 import { BundleKeys } from './bundle-keys.ts'
 import { checkJson, checkLines, isKeyOfLog, openLogged, RosterOrder } from './bundle-rules.ts'
-import { type Checkpoint, decodeCheckpoint, originOf } from './checkpoint.ts'
-import { logLineOf } from './log-key.ts'
-import { leafHash, RootBuilder, verifyConsistency, verifyInclusion } from './merkle.ts'
-import { decodeNote, type SignedNote, type VerifierKey } from './note.ts'
+import type { Checkpoint } from './checkpoint.ts'
+import { leafHash, RootBuilder } from './merkle.ts'
+import type { SignedNote, VerifierKey } from './note.ts'
 import { cosignaturesNeeded, cosignersOf } from './quorum.ts'
 import { isQuorate, type TrustPolicy } from './trust-policy.ts'
 import { maySignWitnessKey, openWitnessKey } from './witness-key.ts'
@@ -66,11 +72,6 @@ export interface VerifiedBundle {
 export function verifyBundle(bytes: Uint8Array, options: VerifyOptions = {}): VerifiedBundle {
   const { header, records, signer } = openBundle(bytes)
   return new BundleReader(records, options).read(header, signer)
-}
-
-interface OpenedCheckpoint {
-  readonly checkpoint: Checkpoint
-  readonly note: SignedNote
 }
 
 /** A log that was read; whether its keys may have signed it is not checked yet. */
@@ -182,7 +183,7 @@ class BundleReader {
     const latest = openCheckpoint(consortium, publisher, log.checkpoint)
     const final = openCheckpoint(consortium, publisher, log.final)
     this.#readStatements(consortium, log, [latest?.checkpoint, final?.checkpoint])
-    this.#checkConsistency(log, latest?.checkpoint, final?.checkpoint)
+    checkConsistency(log, latest?.checkpoint, final?.checkpoint)
     checkLines(publisher, latest?.note, 0)
     return { publisher, statements, latest, final }
   }
@@ -236,7 +237,7 @@ class BundleReader {
       const index = tree.size
       const leaf = leafHash(payload)
       tree.push(leaf)
-      this.#checkInclusion(publisher, { index, leaf, proof }, latest)
+      checkInclusion(publisher, { index, leaf, proof }, latest)
     }
     if (checkpoints.some((checkpoint) => (checkpoint?.size ?? 0) > statements)) {
       throw new VerificationError('bad-proof', `bundle: statements of the log of ${publisher} are missing`)
@@ -249,42 +250,6 @@ class BundleReader {
     const kinds: readonly string[] = [MEDIA_TYPES.proposal, MEDIA_TYPES.endorsement, MEDIA_TYPES.leave]
     if (!kinds.includes(readEnvelope(envelope).payloadType)) return
     this.#governance.add(readGovernanceStatement(envelope), envelope)
-  }
-
-  #checkInclusion(
-    publisher: PeerIdString,
-    { index, leaf, proof }: { index: number; leaf: Uint8Array; proof: readonly string[] | undefined },
-    latest: Checkpoint | undefined,
-  ): void {
-    const isCovered = latest !== undefined && index < latest.size
-    const hashes = proof?.map(fromBase64)
-    const isProved =
-      isCovered &&
-      hashes !== undefined &&
-      verifyInclusion({ index, size: latest.size, leaf, root: latest.root, proof: hashes })
-    if (isCovered ? isProved : proof === undefined) return
-    throw new VerificationError('bad-proof', `bundle: statement ${index + 1} of ${publisher} is not proved`)
-  }
-
-  #checkConsistency(
-    { publisher, consistency }: RecordOf<'log'>,
-    latest: Checkpoint | undefined,
-    final: Checkpoint | undefined,
-  ): void {
-    const isNeeded = latest !== undefined && final !== undefined && final.size > 0
-    const isProved =
-      isNeeded &&
-      consistency !== undefined &&
-      verifyConsistency({
-        oldSize: final.size,
-        size: latest.size,
-        oldRoot: final.root,
-        root: latest.root,
-        proof: consistency.map(fromBase64),
-      })
-    if (isNeeded ? isProved : consistency === undefined && (final === undefined || latest !== undefined))
-      return
-    throw new VerificationError('bad-proof', `bundle: the checkpoints of ${publisher} are not consistent`)
   }
 
   #cosigners(roster: Roster, publisher: PeerIdString, note: SignedNote) {
@@ -346,33 +311,4 @@ class BundleReader {
     while (this.#records[this.#at]?.type === type) taken.push(this.#expect(type))
     return taken
   }
-}
-
-/** @throws VerificationError if the note is not a checkpoint of the log. */
-function openCheckpoint(
-  consortium: Digest,
-  publisher: PeerIdString,
-  text: string | undefined,
-): OpenedCheckpoint | undefined {
-  if (text === undefined) return undefined
-  const note = decodeNote(utf8(text))
-  const checkpoint = decodeCheckpoint(note.text)
-  if (checkpoint.origin === originOf(consortium, publisher)) return { checkpoint, note }
-  throw new VerificationError('wrong-signer', `bundle: a checkpoint of ${checkpoint.origin} in another log`)
-}
-
-/** @throws VerificationError `unsigned`, `bad-signature` unless a key that ruled the seat at this place has signed. */
-function checkSigned(
-  consortium: Digest,
-  publisher: PeerIdString,
-  history: KeyHistory,
-  opened: OpenedCheckpoint | undefined,
-): void {
-  if (opened === undefined) return
-  const { checkpoint, note } = opened
-  if (logLineOf(note, { consortium, publisher, history, size: checkpoint.size }) !== undefined) return
-  throw new VerificationError(
-    'unsigned',
-    `bundle: no key that ruled the seat ${publisher} has signed its checkpoint of ${checkpoint.size} statements`,
-  )
 }

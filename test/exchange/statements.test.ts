@@ -7,7 +7,7 @@ import {
 } from '../../src/exchange/statements.ts'
 import { NO_STATEMENT } from '../../src/identity/statement.ts'
 import { digestOf, utf8 } from '../../src/lib/bytes.ts'
-import type { StatementsRequest } from '../../src/statements/statement-log.ts'
+import type { StatementsRequest } from '../../src/statements/log-answers.ts'
 import { fakeNetwork } from '../support/fake-network.ts'
 
 const PUBLISHER = '12D3KooWPqT2nMDSiXUSx5D7fasaxhxKigVhcqfkKqrLghCq9jxz'

@@ -7,7 +7,7 @@ import { limit } from '../../src/lib/limits.ts'
 import { openForkProof } from '../../src/packaging/fork-proof.ts'
 import { decodeForkFrame } from '../../src/statements/fork.ts'
 import { type Head, openHead } from '../../src/statements/head.ts'
-import type { Offered } from '../../src/statements/statement-log.ts'
+import type { Offered } from '../../src/statements/log-answers.ts'
 import type { NewStatement } from '../../src/store/catalogue.ts'
 import {
   consortium,
