@@ -438,7 +438,7 @@ export const LIMITS = {
     why: 'nested objects and lists of an answer that follows a schema',
   },
   grammarPaths: {
-    value: 256,
+    value: 128,
     unit: 'count',
     why: 'ways to read an answer that are followed at once; schemas whose alternatives look alike have many',
   },

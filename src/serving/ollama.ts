@@ -55,7 +55,7 @@ export function ollamaModel(card: ModelCard): object {
       [`${ARCHITECTURE}.context_length`]: card.max_model_len,
     },
     // Neither tools nor images.
-    capabilities: ['completion'],
+    capabilities: ['completion', 'tools'],
   }
 }
 

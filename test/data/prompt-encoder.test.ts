@@ -134,6 +134,54 @@ describe('the messages of a chat', () => {
     expect(decoded(ids, own)).toBe('[END]<|endoftext|> <|endoftext|> a < b')
   })
 
+  it('tell of tools in words if the template does not take them', async () => {
+    const chat = {
+      tools: [{ name: 'find', description: 'Finds.', parameters: { type: 'object' } }],
+      messages: [
+        ...user('Find it.'),
+        {
+          role: 'assistant' as const,
+          content: '',
+          toolCalls: [{ id: 'call_1', name: 'find', arguments: '{"q":"<|endoftext|>"}' }],
+        },
+        { role: 'tool' as const, content: 'Article 1', toolCallId: 'call_1' },
+      ],
+    }
+    const lines = [
+      'System: You may call these tools:',
+      '{"name":"find","description":"Finds.","parameters":{"type":"object"}}',
+      'To call a tool, write <tool_call>{"name": NAME, "arguments": {...}}</tool_call>.',
+      'User: Find it.',
+      'Assistant: <tool_call>{"name": "find", "arguments": {"q":"<|endoftext|>"}}</tool_call>',
+      'User: <tool_response>Article 1</tool_response>',
+      'Assistant:',
+    ]
+    expect(decoded(await encoderOf().encode(chat, never))).toBe(`[END]${lines.join('\n')}`)
+    const system = { ...chat, messages: [{ role: 'system' as const, content: 'Be brief.' }, ...user('Hi')] }
+    expect(decoded(await encoderOf(OLMO).encode(system, never))).toMatch(
+      /^\[END\]<\|system\|>\nBe brief\.\n\nYou may call these tools:\n\{"name":"find"/,
+    )
+  })
+
+  it('give tools, calls and results to a template that takes them', async () => {
+    const source =
+      '{{ tools | tojson }} {% for m in messages %}{{ m.role }}:{{ m.content }}{% if m.tool_calls %}{{ m.tool_calls[0].function.arguments.q }}{% endif %}{{ m.tool_call_id }};{% endfor %}'
+    const chat = {
+      tools: [{ name: 'find', description: 'Finds <|endoftext|>.' }],
+      messages: [
+        {
+          role: 'assistant' as const,
+          content: '',
+          toolCalls: [{ id: 'call_1', name: 'find', arguments: '{"q":"<|endoftext|>"}' }],
+        },
+        { role: 'tool' as const, content: 'x', toolCallId: 'call_1' },
+      ],
+    }
+    expect(decoded(await encoderOf(source).encode(chat, never))).toBe(
+      '[{"type": "function", "function": {"name": "find", "description": "Finds <|endoftext|>."}}] assistant:<|endoftext|>;tool:xcall_1;',
+    )
+  })
+
   it('reach a template that takes them apart', async () => {
     const source = "{{ messages[0].content.split('</think>')[-1] | trim }}"
     const ids = await encoderOf(source).encode(user('<think>hm</think>  yes  '), never)

@@ -12,6 +12,7 @@ import type { Selection } from '../../src/composition/selection.ts'
 import { type Digest, digestOf } from '../../src/lib/bytes.ts'
 import { InputError } from '../../src/lib/errors.ts'
 import { type GatewayInit, openGateway } from '../../src/serving/gateway.ts'
+import { parseRequest } from '../../src/serving/openai.ts'
 import { parseUpstreamUrl } from '../../src/serving/upstream-engine.ts'
 import { closeServers, serve } from '../support/fake-server.ts'
 import { cleanUp, folder } from '../support/folders.ts'
@@ -95,6 +96,14 @@ describe('a gateway', () => {
     [{ include: ['Archives'] }, 'upstream'],
   ])('lets the node answer a selection that the upstream cannot honour: %j by %s', async (selection, by) => {
     expect((await open())(selection).servedBy).toBe(by)
+  })
+
+  it('lets the node answer where a format must be followed, and compute embeddings', async () => {
+    const backendFor = await open()
+    const format = { type: 'json_object' }
+    const body = { model: 'flexmesh', messages: [{ role: 'user', content: 'a' }], response_format: format }
+    expect(backendFor(parseRequest(body, 'chat')).servedBy).toBe('node')
+    expect(backendFor({ isEmbedding: true }).servedBy).toBe('node')
   })
 
   it('refuses a name that matches no expert of the node, whichever backend answers', async () => {

@@ -33,7 +33,7 @@ describe('a client of Ollama', () => {
       expect([model, Number.isNaN(Date.parse(modified_at))]).toEqual([name, false])
       const { model_info: info, capabilities } = (await (await show({ model })).json()) as Shown
       expect(info[`${info['general.architecture'] as string}.context_length`]).toBe(512)
-      expect([info['general.basename'], capabilities]).toEqual([name, ['completion']])
+      expect([info['general.basename'], capabilities]).toEqual([name, ['completion', 'tools']])
       const messages = [{ role: 'user', content: 'Hi' }]
       const answer = await post(app(), { model, messages }, { path: '/v1/chat/completions' })
       expect(await answer.json()).toMatchObject({ model, choices: [{ finish_reason: 'stop' }] })
