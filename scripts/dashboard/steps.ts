@@ -170,6 +170,7 @@ export const STEPS_IN_ORDER: readonly Step[] = [
       await page.getByLabel('Files and folders on this machine').fill(`letters=${LOGIC_TEXT}`)
       await page.getByRole('button', { name: 'Evaluate' }).click()
       await page.getByRole('table', { name: 'Bits per byte by text' }).waitFor()
+      await page.getByRole('table', { name: 'Bits per byte without one expert' }).waitFor()
       await page.locator('.routing-row').first().waitFor()
     },
   ],

@@ -1,6 +1,5 @@
 /**
- * The dashboard of one node: builds its parts, and makes links for people. Knows nothing about the node but what it is
- * given.
+ * The dashboard of one node: builds its parts, and makes links for people. Knows about the node only what it is given.
  */
 import { digestOf, utf8 } from '../lib/bytes.ts'
 import type { Answering, Api } from '../serving/app.ts'

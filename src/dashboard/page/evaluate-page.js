@@ -65,6 +65,23 @@ function Report({ report: { experts, domains, macro, routerNote } }) {
       },
     ]} />
   <//>
+  ${
+    experts.length > 0 &&
+    html`<${Panel} title="Composition without one expert" aside=${html`<span class="quiet">bits per byte, with the change</span>`}>
+      <${Table} caption="Bits per byte without one expert" rows=${rows.filter(({ bitsPerByte }) => bitsPerByte.without !== undefined)} keyOf=${({ name }) => name}
+        columns=${[
+          { name: 'Text', of: ({ name }) => name },
+          ...experts.map(({ institution, name }, i) => ({
+            name: `without ${institution} / ${name}`,
+            isNumber: true,
+            of: ({ bitsPerByte: { without, composed } }) => {
+              const change = without[i] - composed
+              return `${without[i].toFixed(3)} (${change < 0 ? '' : '+'}${change.toFixed(3)})`
+            },
+          })),
+        ]} />
+    <//>`
+  }
   <${Panel} title="Routing" aside=${html`<span class="quiet">share of each expert, by layer</span>`}>
     <ul class="legend">${[
       'public model',

@@ -38,7 +38,7 @@ export function Log() {
     )}</ol>`
 }
 
-/** The members of an event, without those that the row shows already. */
+/** An event in words; if it has none, its members, without those that the row shows already. */
 function textOf({ id, at, event, level, words, ...rest }) {
   if (words !== undefined) return words
   if (event === 'log') return `${rest.part}: ${rest.message}`
