@@ -81,8 +81,9 @@ async function linkOf(): Promise<string> {
   throw new Error('the demo ended before it printed the link of its dashboard')
 }
 
-/** Let the pages show something that shows only what they were asked. */
+/** Wait for what a page shows late, and ask for what it shows only on request. */
 async function fill(page: Page, name: string): Promise<void> {
+  if (name === 'Experts') await page.getByRole('heading', { name: 'Withdrawn' }).waitFor()
   if (name === 'Try it') {
     await page.getByLabel('Prompt').fill('What is a protein?')
     await page.getByLabel('Kind').selectOption('chat')

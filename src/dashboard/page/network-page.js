@@ -114,7 +114,7 @@ function SentRows() {
     <${LongTable} caption="Bytes sent, by receiver" rows=${[...receivers.values()].sort((a, b) => b.bytes - a.bytes)} keyOf=${({ name }) => name}
       textOf=${({ name }) => name} empty="Nothing yet." columns=${[
         { name: 'To', of: ({ name }) => name },
-        { name: 'Files', of: ({ files }) => [...new Set(files)].join(', ') },
+        { name: 'Files', of: ({ files }) => [...new Set(files)].join('; ') },
         { name: 'Bytes', isNumber: true, of: ({ bytes }) => size(bytes) },
       ]} />
   <//>`
