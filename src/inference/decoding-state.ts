@@ -41,11 +41,6 @@ export interface DecodingState {
   readonly routerLogits: PlainVectors
 }
 
-/** Vector `v` of `width` floats, as a view. */
-export function vectorOf(vectors: PlainVectors, v: number, width: number): Float32Array {
-  return vectors.first(v + 1).subarray(v * width)
-}
-
 /** Allocates the block and copies the small weights. @throws RangeError if the system cannot provide the memory. */
 export async function createDecodingState(
   threads: VectorThreads,

@@ -18,7 +18,7 @@ import type { WeightMap } from '../model/weights.ts'
 import { AttentionMemory } from './attention-memory.ts'
 import { BatchRouter } from './batch-router.ts'
 import type { DecoderOutput } from './decoder.ts'
-import { createDecodingState, type DecodingState, type Gains, vectorOf } from './decoding-state.ts'
+import { createDecodingState, type DecodingState, type Gains } from './decoding-state.ts'
 import type { HeldWeights } from './held-weights.ts'
 import type { KvCache } from './kv-cache.ts'
 import { runJobs } from './run-jobs.ts'
@@ -119,14 +119,14 @@ export class TokenDecoder {
    * @param cache uses `memory` of this decoder and has space for one more token of each sequence
    */
   async forward(cache: KvCache, { ids, lengths, routings }: TokenBatch): Promise<DecoderOutput> {
-    const { hiddenSize: C, numHiddenLayers: L } = this.#config
+    const { numHiddenLayers: L } = this.#config
     const E = this.#E
     const B = ids.length
     const batch = { slot: 0, T: 1, ids, lengths, routings }
     this.#batchRouter.begin(cache, batch)
     const shares = new Float32Array(B * E)
     ids.forEach((id, b) => {
-      this.#embed(id, vectorOf(this.#state.u, b, C))
+      this.#embed(id, this.#state.u.vector(b))
     })
     this.#setAngles(lengths)
     const turns = new Turns(LONGEST_TURN_MS)
@@ -195,7 +195,7 @@ export class TokenDecoder {
     const gains = allGains[layer] as Gains
     const K = keyValueWidth(this.#config)
     const from = { kind: 'product', block, x: x.address, vectors: B } as const
-    for (let b = 0; b < B; b++) x.write(B, b, vectorOf(u, b, C))
+    for (let b = 0; b < B; b++) x.write(B, b, u.vector(b))
     this.#threads.run([
       { ...from, matrix: matrices.q_proj, y: held.q.address },
       { ...from, matrix: matrices.k_proj, y: held.k.address },
@@ -203,9 +203,9 @@ export class TokenDecoder {
     ])
     const half = headSize(this.#config) / 2
     lengths.forEach((length, b) => {
-      readResult(held.q, b, q, C)
-      readResult(held.k, b, k, K)
-      readResult(held.v, b, v, K)
+      readResult(held.q, b, q)
+      readResult(held.k, b, k)
+      readResult(held.v, b, v)
       kernels.rmsNorm(q.at(b), gains.q, q.at(b), C, rmsNormEps)
       kernels.rmsNorm(k.at(b), gains.k, k.at(b), K, rmsNormEps)
       kernels.rotate(q.at(b), cos.at(b), sin.at(b), half, C)
@@ -233,7 +233,7 @@ export class TokenDecoder {
     ])
     for (let b = 0; b < B; b++) x.write(B, b, past.mixed.subarray(b * C, (b + 1) * C))
     this.#threads.run([{ ...from, matrix: matrices.o_proj, y: held.q.address }])
-    for (let b = 0; b < B; b++) readResult(held.q, b, y, C)
+    for (let b = 0; b < B; b++) readResult(held.q, b, y)
     this.#addToStream(gains.attention, B)
   }
 
@@ -256,8 +256,8 @@ export class TokenDecoder {
 }
 
 /** Copies result b of a product to vector b of `to`. */
-function readResult(from: ProductResults, b: number, to: PlainVectors, width: number): void {
-  vectorOf(to, b, width).set(from.vector(b))
+function readResult(from: ProductResults, b: number, to: PlainVectors): void {
+  to.vector(b).set(from.vector(b))
 }
 
 /**

@@ -9,7 +9,7 @@ import type { ProductInputs, ProductResults } from '../kernels/vector-layout.ts'
 import type { VectorThreads } from '../kernels/vector-threads.ts'
 import { type FfnProjection, PUBLIC_EXPERT } from '../lib/tensor-names.ts'
 import type { ExpertRows } from '../model/routing-plan.ts'
-import { type DecodingState, vectorOf } from './decoding-state.ts'
+import type { DecodingState } from './decoding-state.ts'
 import type { HeldFactors, HeldFfn, HeldWeights } from './held-weights.ts'
 import { runJobs } from './run-jobs.ts'
 import type { Turns } from './turns.ts'
@@ -162,9 +162,8 @@ export class VectorExperts {
 
   /** Writes vectors u of the state as inputs of a product. */
   #writeState(x: ProductInputs, rows: readonly number[]): void {
-    const { hiddenSize: C } = this.#held.config
     rows.forEach((row, i) => {
-      x.write(rows.length, i, vectorOf(this.#state.u, row, C))
+      x.write(rows.length, i, this.#state.u.vector(row))
     })
   }
 
@@ -173,7 +172,7 @@ export class VectorExperts {
     const { block, out, y } = this.#state
     rows.forEach((row, i) => {
       const result = from.vector(i)
-      out.first(1).set(result)
+      out.vector(0).set(result)
       block.kernels.addScaled(out.at(0), weights[i] as number, y.at(row), result.length)
     })
   }

@@ -65,7 +65,7 @@ export class ProductInputs {
 
   /** Writes vector v of the n vectors that the next product reads. `source` may be in any memory. */
   write(n: number, v: number, source: Float32Array): void {
-    this.#plain.first(1).set(source)
+    this.#plain.vector(0).set(source)
     this.writeFrom(n, v, this.#plain.at(0))
   }
 
@@ -97,6 +97,8 @@ export class ProductResults {
   readonly #rows: number
   readonly #capacity: number
   #floats: Float32Array = new Float32Array(0)
+  /** Views that were asked for before: creating one takes as long as copying a short vector. */
+  #vectors: Float32Array[] = []
 
   constructor(layout: BlockLayout, capacity: number, rows: number) {
     this.stride = resultStride(rows)
@@ -108,6 +110,7 @@ export class ProductResults {
 
   bind({ buffer }: VectorMemory): void {
     this.#floats = new Float32Array(buffer, this.address, this.#capacity * this.stride)
+    this.#vectors = []
   }
 
   /** Address of result v. */
@@ -117,7 +120,8 @@ export class ProductResults {
 
   /** Result v, as a view. */
   vector(v: number): Float32Array {
-    return this.#floats.subarray(v * this.stride, v * this.stride + this.#rows)
+    this.#vectors[v] ??= this.#floats.subarray(v * this.stride, v * this.stride + this.#rows)
+    return this.#vectors[v]
   }
 
   /** The floats of the first n results with those between them, as a view. */
@@ -135,6 +139,8 @@ export class PlainVectors {
   readonly #count: number
   readonly #width: number
   #view: Float32Array = new Float32Array(0)
+  /** As in `ProductResults`. */
+  #vectors: Float32Array[] = []
 
   constructor(layout: BlockLayout, count: number, width: number) {
     // A kernel may write up to three floats after the last vector.
@@ -145,11 +151,18 @@ export class PlainVectors {
 
   bind({ buffer }: VectorMemory): void {
     this.#view = new Float32Array(buffer, this.#address, this.#count * this.#width)
+    this.#vectors = []
   }
 
   /** Address of vector v. */
   at(v: number): number {
     return this.#address + 4 * v * this.#width
+  }
+
+  /** Vector v, as a view. */
+  vector(v: number): Float32Array {
+    this.#vectors[v] ??= this.#view.subarray(v * this.#width, (v + 1) * this.#width)
+    return this.#vectors[v]
   }
 
   /** The first n vectors, as a view. */
