@@ -4,6 +4,7 @@
  */
 
 import { keyDigest, NODE_SCOPES } from '../../src/consortium/key-history.ts'
+import { MAJORITY_RULES } from '../../src/consortium/rules.ts'
 import { readEnvelope, seal } from '../../src/identity/envelope.ts'
 import type { Identity, PeerIdString } from '../../src/identity/keys.ts'
 import { isMediaType } from '../../src/identity/media-types.ts'
@@ -102,6 +103,52 @@ export async function auditedConsortium(fault?: KeysFault): Promise<Audited> {
   records.push(...heads.map((envelope) => ({ type: 'head', envelope: fromUtf8(envelope) }) as const))
   records.push({ type: 'verdict', verdict: JSON.stringify({ id: group.id, outcome: 'accepted', at: NOW }) })
   return { group, members, nodes, records, bytes: encodeBundle(records, court) }
+}
+
+/**
+ * The bundle of three founders: A proposes to admit X, and a node key of B endorses that, which B replaces afterwards, so
+ * that the endorsement does not count from a version of the roster on.
+ * @param rosterVersion the version that B states; undefined in statements of before
+ * @param isAdmitted whether the exporter claims that the proposal was applied
+ */
+export async function votedBundle(
+  rosterVersion: number | undefined,
+  isAdmitted: boolean,
+): Promise<Uint8Array> {
+  const [a, b, c, x, node] = [31, 32, 33, 40, 34].map(identityOf) as [
+    Identity,
+    Identity,
+    Identity,
+    Identity,
+    Identity,
+  ]
+  const group = consortium([a, b, c], { rules: MAJORITY_RULES }, 2)
+  const [ofA, ofB] = [group.publisher(a), group.publisher(b)]
+  const change = { kind: 'admit', institution: 'X', peerId: x.peerId } as const
+  const proposal = ofA.chained('proposal', { rosterVersion: 1, change, expiresAt: NOW + 1000 })
+  const keys = { key: b.peerId, next: keyDigest(identityOf(35).peerId) }
+  const delegated = { key: node.peerId, scopes: NODE_SCOPES, expiresAt: NOW + 1000 }
+  const named = ofB.chained('keys', { ...keys, node: delegated })
+  const vote = ofB.chained('endorsement', { rosterVersion: 1, proposal: proposal.id, answer: 'endorse' })
+  const ended = { validThroughSeq: 1, ...(rosterVersion === undefined ? {} : { rosterVersion }) }
+  const ofBoth = [resigned(named.envelope, b, node), resigned(vote.envelope, node)]
+  const logs = [[proposal.envelope], [...ofBoth, ofB.chained('keys', { ...keys, ...ended }).envelope], [], []]
+  const members = isAdmitted ? [a, b, c, x] : [a, b, c]
+  const records: [RecordOf<'bundle'>, ...BundleRecord[]] = [
+    { type: 'bundle', version: 1, consortium: group.id, exporter: c.peerId, exportedAt: NOW + 100 },
+    { type: 'charter', envelope: fromUtf8(group.charterEnvelope) },
+    ...(isAdmitted ? [{ type: 'applied', statement: proposal.id } as const] : []),
+    ...members.map(
+      (one) => ({ type: 'witness-key', envelope: fromUtf8(sealWitnessKey(one, group.id, NOW)) }) as const,
+    ),
+  ]
+  for (const [i, owner] of members.entries()) {
+    const envelopes = logs[i] ?? []
+    const log = { envelopes, signers: [owner, ...envelopes.map(() => owner)] }
+    const cosigners = members.flatMap((one) => (one === owner ? [] : [{ seat: one.peerId, identity: one }]))
+    records.push(...(await logRecords(group, owner, log, envelopes.length, cosigners)))
+  }
+  return encodeBundle(records, c)
 }
 
 /** An envelope with the signatures of other keys. */

@@ -102,12 +102,14 @@ export interface TestConsortium {
   ): Uint8Array
 }
 
-/** A consortium of founders that are named A, B, C, ... */
+/** A consortium of founders that are named A, B, C, ... @param version of the charter; 2 has no threshold, only rules */
 export function consortium(
   founders: readonly Identity[] = [identityOf(1)],
   changes: Partial<Charter> = {},
+  version: 1 | 2 = 1,
 ): TestConsortium {
-  const charter = charterOf(founders, changes)
+  const { threshold, ...rest } = charterOf(founders, changes)
+  const charter: Charter = version === 2 || threshold === undefined ? rest : { ...rest, threshold }
   const charterEnvelope = sealCharter(charter, founders)
   const id = digestOf(encodeCharter(charter))
   let roster = rosterFromCharter(charter, id)

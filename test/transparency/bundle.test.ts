@@ -22,6 +22,7 @@ import {
   KEYS_FAULTS,
   resealed,
   resigned,
+  votedBundle,
 } from '../support/audited.ts'
 import { codeOf } from '../support/packages.ts'
 
@@ -174,6 +175,25 @@ describe('a bundle with a key that does not rule its seat', () => {
       return found
     })
     expect(accepted).toEqual([])
+  })
+})
+
+describe('a bundle with votes of a key that was replaced', () => {
+  it.each(VERIFIERS)('is verified in %s by the version from which on they do not count', async (_, using) => {
+    const claims = [
+      [1, false],
+      [1, true],
+      [2, true],
+      [undefined, true],
+    ] as const
+    const refused = await using(async (refuses) => {
+      const found: boolean[] = []
+      for (const [version, isAdmitted] of claims)
+        found.push(await refuses(await votedBundle(version, isAdmitted)))
+      return found
+    })
+    // Only the exporter that claims an admission without the vote that it needs.
+    expect(refused).toEqual([false, true, false, false])
   })
 })
 
