@@ -141,7 +141,11 @@ async function storedBy(home: string): Promise<Record<string, string>> {
   return found
 }
 
+/** Numbers that depend on the text, so none of those about time and memory. */
 function numbersIn(value: unknown): number[] {
   if (typeof value === 'number') return [value]
-  return typeof value === 'object' && value !== null ? Object.values(value).flatMap(numbersIn) : []
+  if (typeof value !== 'object' || value === null) return []
+  return Object.entries(value).flatMap(([name, inner]) =>
+    /^(seconds|cost)/.test(name) ? [] : numbersIn(inner),
+  )
 }
