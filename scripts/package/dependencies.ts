@@ -19,9 +19,9 @@ export function dependencyDocument(packages: readonly LockedPackage[]): string {
   const needed = packages.filter(({ isOptional }) => !isOptional).length
   return `# Dependencies
 
-An installation contains ${needed} packages, and ${packages.length - needed} more with \`@tensorflow/tfjs-node-gpu\` and what else is optional. The
-${packages.filter(({ isDirect }) => isDirect).length} in bold are named in \`package.json\`, each at one version; \`npm-shrinkwrap.json\` fixes the others, with their SHA-512, also for
-those who install the package and not this repository. All licences ask for a notice and nothing more; a test refuses others.
+An installation contains ${needed} packages, and ${packages.length - needed} more with \`@tensorflow/tfjs-node-gpu\`, which is optional. The
+${packages.filter(({ isDirect }) => isDirect).length} in bold are named in \`package.json\`, each at one version. \`npm-shrinkwrap.json\` in the package fixes the others, with their SHA-512, where npm installs
+it from a registry or with \`npm ci\` in its folder. All licences ask for a notice and nothing more; a test refuses others.
 The package contains a list for programs in the form of CycloneDX, \`dist/sbom.cdx.json\`. \`npm run dependencies\` writes this page.
 
 | package | version | licence | |

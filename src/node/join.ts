@@ -31,7 +31,7 @@ import { openForeignEgress } from './egress.ts'
 import { committedKey, foundingKey, type SetupInit } from './found.ts'
 import { connectAny, Guest, type JoinEvent } from './guest.ts'
 
-/** Time between two requests while a founder has not approved, ms. */
+/** Time between two requests while the members have not approved, ms. */
 const APPROVAL_POLL_MS = 1_000
 /** Another command that uses the home folder ends within seconds, unless it is a node. */
 const LOCK_ATTEMPTS = 40
@@ -43,8 +43,8 @@ export interface JoinInit extends SetupInit {
 }
 
 /**
- * Become a member: fetch and check the charter and the public model, ask for membership, and wait until a founder
- * approves.
+ * Become a member: fetch and check the charter and the public model, ask for membership, and wait until its members
+ * approve.
  * @throws InputError `usage` for an invitation that cannot be used, `exists`; VerificationError `wrong-consortium`,
  * `wrong-public-model`, `not-a-member`; ExchangeError `unreachable`, `refused`, `aborted`.
  */

@@ -44,7 +44,7 @@ async function listenOnSamePort({ nodes, restart }: TestNetwork): Promise<void> 
 }
 
 describe('joining a consortium', () => {
-  it('waits for the approval of a founder', async () => {
+  it('waits for the approval of the members', async () => {
     const hospital = await founder()
     const home = await newHome('Archive')
     const stages = new Set<string>()

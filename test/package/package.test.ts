@@ -52,6 +52,15 @@ describe('the package', () => {
 })
 
 describe('dependencies', () => {
+  it('are fixed for those who install the package', () => {
+    const { files, scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as {
+      files: string[]
+      scripts: Record<string, string>
+    }
+    expect(files).toContain('npm-shrinkwrap.json')
+    expect(scripts['prepack']).toContain('scripts/package/prepack.ts')
+  })
+
   it('are those of docs/dependencies.md, under licences that ask for a notice only', () => {
     expect(readFileSync(DOCUMENT, 'utf8')).toBe(dependencyDocument(productPackages()))
   })
