@@ -62,6 +62,20 @@ describe('a process', () => {
     expect((await flexmesh(...train, '--steps', '1')).code).toBe(0)
   })
 
+  it('whose reader has gone away ends as after a signal', async () => {
+    const home = await founded()
+    const child = spawn(process.execPath, [...fromSource, 'start', '--port', '0', '--home', home], {
+      stdio: 'pipe',
+    })
+    child.stdout.destroy()
+    let errors = ''
+    child.stderr.on('data', (data: Buffer) => {
+      errors += data.toString()
+    })
+    const [code] = await once(child, 'close')
+    expect([code, errors]).toEqual([0, expect.not.stringContaining('EPIPE')])
+  })
+
   it('that runs a node answers the commands of others, and exits with 0 after a signal', async () => {
     const home = await founded()
     const node = spawned('start', '--home', home, '--port', '0')

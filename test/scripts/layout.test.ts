@@ -49,7 +49,7 @@ function circle(imports: ReadonlyMap<string, readonly string[]>): string[] | und
 }
 
 describe('the files of scripts/', () => {
-  it('import each other without a circle, and nothing of test/ but what the attacks and the benchmark of governance need', async () => {
+  it('import each other without a circle, and nothing of test/ but what a few of them share with the tests', async () => {
     const imports = importsOf(await sources())
     expect(imports.size).toBeGreaterThan(90)
     expect(circle(imports)).toBe(undefined)
@@ -60,6 +60,10 @@ describe('the files of scripts/', () => {
       ['scripts/bench/attacks/', 'test/support/hostile/'],
       // Nodes and cases that the tests use in smaller numbers.
       ['scripts/bench/governance/', 'test/support/'],
+      // Every decoder with the inputs that it accepts.
+      ['scripts/bench/fuzz/', 'test/vectors/'],
+      ['scripts/bench/fuzz/', 'test/support/packages.ts'],
+      ['scripts/dashboard/', 'test/support/inference-api.ts'],
       ['scripts/parity/bundle-attacks.ts', 'test/support/audited.ts'],
     ] as const
     const others = ofTests.filter(
