@@ -3,12 +3,13 @@ import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { digestOf } from '../../src/lib/bytes.ts'
 import { type Api, createApp } from '../../src/serving/app.ts'
 import { KeptCallers } from '../../src/serving/callers.ts'
 import { type ApiKey, createApiKey, revokeApiKey } from '../../src/store/api-keys.ts'
 import { ApiUsage, readApiUsage } from '../../src/store/api-usage.ts'
 import { Metrics } from '../../src/telemetry/metrics.ts'
-import { backendOf, fixedEngine, refusalOf } from '../support/inference-api.ts'
+import { backendOf, CHARACTERS, fixedEngine, refusalOf } from '../support/inference-api.ts'
 
 const HOST = '127.0.0.1:8080'
 const OPERATOR = 'fm-operator'
@@ -43,6 +44,30 @@ const keysFile = (): string => join(dir, 'api-keys.json')
 const create = (name: string, more: Partial<ApiKey> = {}): Promise<string> =>
   createApiKey(keysFile(), now, { name, ...more })
 
+/** Routes that name the model of an expert, or its institution, with a body that would be answered. */
+const OTHERS = 'flexmesh/Beta/medicine'
+const NAMING: typeof ROUTES = [
+  ['GET', `/v1/models/${OTHERS}`],
+  ['GET', `/v1/models/${encodeURIComponent(OTHERS)}`],
+  ['POST', '/api/show', { model: OTHERS }],
+  ['POST', '/tokenize', { prompt: 'Hello', model: OTHERS }],
+  ['POST', '/detokenize', { tokens: [72], model: OTHERS }],
+  ...['/v1/completions', '/v1/chat/completions'].flatMap((path) =>
+    [
+      { model: OTHERS },
+      { experts: { include: ['Beta'] } },
+      { experts: { include: ['medicine', 'Alpha'] } },
+    ].flatMap((naming) =>
+      [false, true].map((stream) => {
+        const prompt = path.includes('chat')
+          ? { messages: [{ role: 'user', content: 'Hi' }] }
+          : { prompt: 'Hi' }
+        return ['POST', path, { ...prompt, ...naming, stream, max_tokens: 2 }] as const
+      }),
+    ),
+  ),
+]
+
 async function open(): Promise<{ app: Api; usage: ApiUsage; includes: unknown[] }> {
   const usage = await ApiUsage.open(join(dir, 'usage.json'))
   const includes: unknown[] = []
@@ -52,6 +77,11 @@ async function open(): Promise<{ app: Api; usage: ApiUsage; includes: unknown[] 
       { institution: 'Alpha', expert: 'law' },
       { institution: 'Beta', expert: 'medicine' },
     ],
+    stated: [
+      { institution: 'public model', expert: 'public' },
+      { institution: 'Alpha', expert: 'law', package: digestOf(Uint8Array.of(1)) },
+      { institution: 'Beta', expert: 'medicine', package: digestOf(Uint8Array.of(2)) },
+    ],
     checkSelection: ({ include }) => void includes.push(include),
   })
   const app = createApp({
@@ -59,6 +89,11 @@ async function open(): Promise<{ app: Api; usage: ApiUsage; includes: unknown[] 
     callers: new KeptCallers({ operatorKey: OPERATOR, path: keysFile(), usage, now: () => now }),
     isOwnHost: (host) => host === HOST,
     now: () => now,
+    tokenization: {
+      prompts: { longestToken: 1, vocabularySize: 256, encode: async () => Int32Array.of(0, 72) },
+      vocabulary: CHARACTERS,
+      contextLength: 32,
+    },
     metrics: new Metrics({ version: '0', state: () => Promise.reject(new Error('not asked')) }),
   })
   return { app, usage, includes }
@@ -180,6 +215,15 @@ describe('a key for some experts', () => {
       const response = await complete(app, key, { experts, stream })
       expect(await refusalOf(response)).toEqual([403, 'expert_not_allowed'])
     }
+  })
+
+  it.each(NAMING)('gets no answer from an expert of another institution: %s %s %j', async (...route) => {
+    const { app, includes } = await open()
+    const key = await create('a', { experts: ['Alpha'] })
+    expect([403, 404]).toContain((await ask(app, key, route)).status)
+    // The same request of the operator is answered.
+    expect((await ask(app, OPERATOR, route)).status).toBe(200)
+    expect(includes.length > 0).toBe(route[1].includes('completions'))
   })
 
   it('answers with the public model when its expert is not in use any more', async () => {
