@@ -217,14 +217,17 @@ describe('a key for some experts', () => {
     }
   })
 
-  it.each(NAMING)('gets no answer from an expert of another institution: %s %s %j', async (...route) => {
-    const { app, includes } = await open()
-    const key = await create('a', { experts: ['Alpha'] })
-    expect([403, 404]).toContain((await ask(app, key, route)).status)
-    // The same request of the operator is answered.
-    expect((await ask(app, OPERATOR, route)).status).toBe(200)
-    expect(includes.length > 0).toBe(route[1].includes('completions'))
-  })
+  it.each(NAMING.map((route) => ({ route })))(
+    'gets no answer from an expert of another institution: $route',
+    async ({ route }) => {
+      const { app, includes } = await open()
+      const key = await create('a', { experts: ['Alpha'] })
+      expect([403, 404]).toContain((await ask(app, key, route)).status)
+      // The same request of the operator is answered.
+      expect((await ask(app, OPERATOR, route)).status).toBe(200)
+      expect(includes.length > 0).toBe(route[1].includes('completions'))
+    },
+  )
 
   it('answers with the public model when its expert is not in use any more', async () => {
     const { app, includes } = await open()
