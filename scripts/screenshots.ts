@@ -93,6 +93,6 @@ async function fill(page: Page, name: string): Promise<void> {
   const evaluate = page.getByRole('button', { name: 'Evaluate' })
   if (name === 'Evaluate' && (await page.getByRole('table').count()) === 0) {
     await evaluate.click()
-    await page.getByRole('table').waitFor({ timeout: 300_000 })
+    await page.getByRole('table').first().waitFor({ timeout: 300_000 })
   }
 }

@@ -77,7 +77,7 @@ export function Table({ caption, columns, rows, keyOf, empty = 'nothing' }) {
 }
 
 /** Rows that a long table shows at first; a button shows the others. */
-const FIRST_ROWS = 100
+const FIRST_ROWS = 50
 /** Number of rows from which on a long table has a filter. */
 const FILTERED_ROWS = 9
 
