@@ -109,10 +109,13 @@ export async function admit(
   return invitation
 }
 
-/** Endorse a proposal once it has arrived, unless it has its quorum already. */
+/** Endorse a proposal once it has arrived with the roster that it follows, unless it has its quorum already. */
 export async function endorse(node: FlexMeshNode, id: Digest): Promise<void> {
   const find = () => node.membership.proposals().find((one) => one.id === id)
-  await until(() => find() !== undefined, PREPARING_SECONDS)
+  const isReady = (): boolean => ['open', 'applied'].includes(find()?.state ?? '')
+  await until(isReady, PREPARING_SECONDS).catch(() => {
+    throw new Error(`the proposal cannot be endorsed: it is ${find()?.state ?? 'unknown'}`)
+  })
   if (find()?.state === 'open') await node.answer(id, 'endorse')
 }
 
