@@ -2,17 +2,20 @@
  * A quorum revokes a member whose expert every node uses and whose key goes on to sign: when does every node stop using the
  * expert, and what do the nodes make of the later packages of this key.
  */
+import { writeFile } from 'node:fs/promises'
 import { seal } from '../../../src/identity/envelope.ts'
 import type { Identity } from '../../../src/identity/keys.ts'
 import { MEDIA_TYPES } from '../../../src/identity/media-types.ts'
 import type { ChainTip } from '../../../src/identity/statement.ts'
 import { type Digest, digestOf } from '../../../src/lib/bytes.ts'
+import { mulberry32 } from '../../../src/lib/random.ts'
 import type { FlexMeshNode } from '../../../src/node/node.ts'
 import { encodeManifest, openManifest } from '../../../src/packaging/manifest.ts'
-import { endorse, run, train, until } from './nodes.ts'
+import { endorse, newFile, run, until } from './nodes.ts'
 
 /** Number of packages that the key signs after its last statement that counts. */
 const LATER = 20
+const WORDS = 8000
 const MOST_SECONDS = 60
 
 export interface RevocationResult {
@@ -32,8 +35,8 @@ export async function measureRevocation(nodes: readonly FlexMeshNode[]): Promise
   const others = nodes.slice(0, -1)
   const [founder, ...endorsing] = others as [FlexMeshNode, ...FlexMeshNode[]]
   const { seat } = compromised.membership
-  await train(compromised, 'stolen', 'archive')
-  const { id } = await run<{ id: Digest }>(compromised, 'publish', { name: 'stolen' })
+  await run(compromised, 'train', { name: 'stolen', data: [await otherText()], steps: 1 })
+  const { id } = await run<{ id: Digest }>(compromised, 'publish', { name: 'stolen', statistics: 'none' })
   await until(() => others.every((node) => node.accepted.has(id)), 300)
   const tip = await compromised.catalogue.tip(seat)
   const used = await compromised.catalogue.statement(id)
@@ -61,6 +64,15 @@ export async function measureRevocation(nodes: readonly FlexMeshNode[]): Promise
   await until(() => refused() === 1, MOST_SECONDS).catch(() => undefined)
   const seconds = (performance.now() - began) / 1000
   return { nodes: others.length, packages: packages.length, refusedShare: refused(), seconds }
+}
+
+/** A text that no other expert has learned: weights that were withdrawn before would be refused. */
+async function otherText(): Promise<string> {
+  const random = mulberry32(1)
+  const path = await newFile('stolen.txt')
+  const words = Array.from({ length: WORDS }, () => Math.floor(random() * 36 ** 3).toString(36))
+  await writeFile(path, words.map((word, i) => (i % 100 === 99 ? `${word}\n` : word)).join(' '))
+  return path
 }
 
 /** Packages that go on with the log of a key, each with the file of a package that the nodes have accepted. */
