@@ -11,7 +11,7 @@ import {
   NONE,
   SETS,
   utilityWorkplace,
-} from './private-experts.ts'
+} from '../bench/privacy/private-experts.ts'
 
 const { values } = parseArgs({
   options: {

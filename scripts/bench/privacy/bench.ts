@@ -11,6 +11,12 @@ import { fileURLToPath } from 'node:url'
 import { auditReleased } from '../../../src/owner/audit-training.ts'
 import type { OwnerWorkplace } from '../../../src/owner/owner-jobs.ts'
 import { type AuditReport, reportLines } from '../../../src/privacy/audit-report.ts'
+import type { Bench } from '../benchmark.ts'
+import { median, rounded } from '../machine.ts'
+import { Contestant } from '../training/contestant.ts'
+import { startContestant } from '../training/contestants.ts'
+import { REFERENCES, type ReferenceName, referenceWork } from '../training/models.ts'
+import { THREADS, writeWork } from '../training/work-folder.ts'
 import {
   EPSILONS,
   keptGain,
@@ -18,13 +24,7 @@ import {
   NONE,
   trainingName,
   utilityWorkplace,
-} from '../../paper/private-experts.ts'
-import type { Bench } from '../benchmark.ts'
-import { median, rounded } from '../machine.ts'
-import { Contestant } from '../training/contestant.ts'
-import { startContestant } from '../training/contestants.ts'
-import { REFERENCES, type ReferenceName, referenceWork } from '../training/models.ts'
-import { THREADS, writeWork } from '../training/work-folder.ts'
+} from './private-experts.ts'
 
 const ROUNDS = 5
 /** Folder of the trainings; ignored by git. */

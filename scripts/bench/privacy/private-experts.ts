@@ -8,18 +8,18 @@
  */
 import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { loadPublicModel, type PublicModel } from '../../src/checkpoint/public-model.ts'
-import { DEFAULT_TOP_K } from '../../src/composition/compose.ts'
-import { InputError } from '../../src/lib/errors.ts'
-import { writeFileAtomic } from '../../src/lib/files.ts'
-import { createEvaluator, type HeldOutDocument } from '../../src/model/evaluate.ts'
-import { type Expert, mixtureWeights, zeroRows } from '../../src/model/params.ts'
-import { LEFT_OUT } from '../../src/model/routing-plan.ts'
-import { ownHeldOut, publicHeldOut } from '../../src/owner/held-out.ts'
-import type { OwnerWorkplace } from '../../src/owner/owner-jobs.ts'
-import { trainExpert } from '../../src/owner/train-expert.ts'
-import { finishedTrainings, loadTrained } from '../../src/owner/training-folder.ts'
-import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
+import { loadPublicModel, type PublicModel } from '../../../src/checkpoint/public-model.ts'
+import { DEFAULT_TOP_K } from '../../../src/composition/compose.ts'
+import { InputError } from '../../../src/lib/errors.ts'
+import { writeFileAtomic } from '../../../src/lib/files.ts'
+import { createEvaluator, type HeldOutDocument } from '../../../src/model/evaluate.ts'
+import { type Expert, mixtureWeights, zeroRows } from '../../../src/model/params.ts'
+import { LEFT_OUT } from '../../../src/model/routing-plan.ts'
+import { ownHeldOut, publicHeldOut } from '../../../src/owner/held-out.ts'
+import type { OwnerWorkplace } from '../../../src/owner/owner-jobs.ts'
+import { trainExpert } from '../../../src/owner/train-expert.ts'
+import { finishedTrainings, loadTrained } from '../../../src/owner/training-folder.ts'
+import { onnxEngine } from '../../../src/tensor/onnx-engine.ts'
 
 export const DOMAINS = { biomedicine: 'hospital', law: 'archive', theorems: 'university' } as const
 export type Domain = keyof typeof DOMAINS
@@ -33,7 +33,7 @@ export const NONE = 'none'
 export const EPSILONS = [NONE, '8', '2', '1'] as const
 /** Without a guarantee: the demo's steps. */
 const STEPS = 100
-/** Of private trainings: small enough that all of them take minutes. Chosen on the text of the hospital. */
+/** Steps and batch of private trainings: small enough that all of them take minutes. Chosen on the text of the hospital. */
 const PRIVATE = { steps: 20, batch: 64 } as const
 /**
  * Rank of private experts by epsilon. At epsilon 1 the noise in the factors of rank 4 would be larger than all that the
@@ -41,7 +41,7 @@ const PRIVATE = { steps: 20, batch: 64 } as const
  */
 const RANKS: Readonly<Record<string, number>> = { '8': 4, '2': 4, '1': 1 }
 const RANK = 4
-const ROOT = resolve(import.meta.dirname, '../..')
+const ROOT = resolve(import.meta.dirname, '../../..')
 
 export interface UtilityOptions {
   readonly steps?: number | undefined
