@@ -135,7 +135,10 @@ mkdir "$work/bin"
 printf '#!/bin/sh\nexec "%s" --as-docker "$@"\n' "$self" > "$work/bin/docker"
 chmod +x "$work/bin/docker"
 PATH="$work/bin:$PATH" "$work/ops/compose.sh"
-for number in 2 3 4; do
-  curl --silent --show-error --fail --header 'Host: localhost' "http://10.213.0.$number:8443/healthz"
+number=1
+for service in hospital archive university; do
+  number=$((number + 1))
+  curl --silent --show-error --fail --header 'Host: localhost' --header "Authorization: Bearer $(cat "$work/volumes/$service/api-key")" \
+    "http://10.213.0.$number:8443/readyz"
 done
 echo 'the steps of the Dockerfile and of compose.sh work'

@@ -118,8 +118,7 @@ export class WithdrawnWeights {
     if (isDraft === true) return true
     // One log says for certain what came later, whatever times its statements name.
     if (by?.publisher === manifest.publisher) return manifest.seq > by.seq
-    // Times are whole seconds: both may be of one second.
-    if (manifest.issuedAt >= issuedAt) return true
+    if (manifest.issuedAt > issuedAt) return true
     const arrived = this.#init.arrivedAt(id)
     const isFresh = arrivedAt !== undefined && arrivedAt - issuedAt <= FRESH_SECONDS
     return isFresh && arrived !== undefined && arrived > arrivedAt

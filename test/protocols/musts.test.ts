@@ -110,7 +110,7 @@ const MUSTS: Readonly<Record<string, Readonly<Record<string, readonly Proof[]>>>
         'is ignored if it names an earlier statement than one before it',
       ),
     ],
-    'A receiver MUST refuse a package as `withdrawn` if it has the file of a withdrawn package, or FFN weights that are nearly those of a withdrawn package that the receiver once judged, whoever publishes it, and if - its manifest follows the withdrawal in the same log, or - it is of another log and its manifest was not issued before the withdrawal, or - its manifest arrived after the withdrawal, which itself arrived within an hour after it was issued.':
+    'A receiver MUST refuse a package as `withdrawn` if it has the file of a withdrawn package, or FFN weights that are nearly those of a withdrawn package that the receiver once judged, whoever publishes it, and if - its manifest follows the withdrawal in the same log, or - it is of another log and its manifest was issued later than the withdrawal, or - its manifest arrived after the withdrawal, which itself arrived within an hour after it was issued.':
       [
         test('acceptance/withdrawn-weights.test.ts', 'counts against'),
         test('node/withdrawal.test.ts', 'is refused when it is published again'),
