@@ -79,9 +79,11 @@ as_docker() {
 
 cleanup() {
   local service
-  # unshare ignores SIGTERM while its child runs.
-  pkill -KILL -f "inside $work/image" || true
-  for service in hospital archive university; do ip netns del "flexmesh-$service" 2> /dev/null || true; done
+  for service in hospital archive university; do
+    # unshare ignores SIGTERM while its child runs.
+    ip netns pids "flexmesh-$service" 2> /dev/null | xargs --no-run-if-empty kill -KILL || true
+    ip netns del "flexmesh-$service" 2> /dev/null || true
+  done
   ip link del "$bridge" 2> /dev/null || true
   rm -rf "$work"
 }
