@@ -2,13 +2,13 @@
  * Options of a command from four places. The command line comes first, then environment variables, then the
  * configuration file, then the defaults of the command. Does not know what the options mean.
  */
-import { dirname, join, resolve } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import type { CommandForm } from '../commands/command.ts'
 import { type Invocation, type Option, type ParameterTable, usage } from '../commands/parameters.ts'
 import { editDistance } from '../lib/edit-distance.ts'
 import { InputError } from '../lib/errors.ts'
 import { pathExists } from '../lib/files.ts'
-import { CONFIG_NAME } from '../store/home.ts'
+import { homePaths } from '../store/home.ts'
 import type { ConfigFile, ConfiguredValue } from './config-file.ts'
 import { DEFAULT_HOME, GLOBAL_PARAMETERS } from './context.ts'
 import { optionsOf, ownOptionsOf } from './options.ts'
@@ -127,7 +127,7 @@ async function fileOf(
   const named = textOrUndefined(values['config']) ?? nonEmpty(environment[variableOf('', 'config')])
   const home =
     textOrUndefined(values['home']) ?? nonEmpty(environment[variableOf('', 'home')]) ?? DEFAULT_HOME
-  const path = named ?? join(home, CONFIG_NAME)
+  const path = named ?? homePaths(home).configuration
   const isNamed = named !== undefined
   const exists = await pathExists(path)
   if (!exists && isNamed)
