@@ -67,7 +67,7 @@ describe('a member', () => {
   async function pair(): Promise<void> {
     net = await network(['Hospital', 'Archive'], await tinyModel())
     ;[hospital, archive] = net.nodes as [FlexMeshNode, FlexMeshNode]
-    await net.connected()
+    await net.introduced()
     await train(archive, 'law', 'archive')
   }
 

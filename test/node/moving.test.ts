@@ -60,7 +60,7 @@ describe('two members that have both moved', () => {
 
   it('meet again by a common member that has not moved', async () => {
     net = await network(['Hospital', 'Archive', 'University'], await tinyModel())
-    await net.connected()
+    await net.introduced()
     const university = net.nodes[2] as FlexMeshNode
     const listen = university.addresses().map((address) => address.replace(/\/p2p\/.*/, ''))
     await changeListenAddresses(university.paths.root, listen)

@@ -8,6 +8,7 @@ import { sealMembershipRequest } from '../../src/consortium/membership-request.t
 import { readEnvelope } from '../../src/identity/envelope.ts'
 import { loadIdentity } from '../../src/identity/key-file.ts'
 import { type Digest, digestOf } from '../../src/lib/bytes.ts'
+import { rememberedAddresses } from '../../src/node/address-book.ts'
 import { createConsortium } from '../../src/node/found.ts'
 import type { NodeInit } from '../../src/node/init.ts'
 import { joinConsortium } from '../../src/node/join.ts'
@@ -79,6 +80,8 @@ export interface TestNetwork {
   restart(index: number, whileAway?: () => Promise<void>): Promise<FlexMeshNode>
   /** Resolves once every node is connected to every other one. */
   connected(): Promise<void>
+  /** The same, and every node has stored where it finds the others after a restart. */
+  introduced(): Promise<void>
   /** Resolves once every node has accepted exactly this number of experts. */
   accepted(count: number): Promise<void>
   close(): Promise<void>
@@ -180,6 +183,11 @@ export async function network(
       watch.until('connections between all nodes', () =>
         nodes.every((node) => node.connectedMembers().length === nodes.length - 1),
       ),
+    introduced: () =>
+      watch.until('stored addresses of all other nodes', async () => {
+        const known = await Promise.all(nodes.map(({ catalogue }) => rememberedAddresses(catalogue)))
+        return known.every((members) => members.length >= nodes.length - 1)
+      }),
     accepted: (count) =>
       watch.until(`${count} experts at every node`, () =>
         nodes.every((node) => node.accepted.list().length === count),
