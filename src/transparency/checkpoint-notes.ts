@@ -65,6 +65,8 @@ export class CheckpointNotes {
   /** Results of verifying signatures, by `keyOf`; valid for one roster and one set of keys. */
   readonly #verified = new Map<string, CosignedCheckpoint>()
   #verifiedFor = ''
+  /** The witness key of this node, which takes time to derive. */
+  #own: { readonly identity: Identity; readonly publicKey: Uint8Array } | undefined
   /** Counts changes of the witness keys. */
   #keysVersion = 0
 
@@ -104,7 +106,11 @@ export class CheckpointNotes {
   isStated(identity: Identity): boolean {
     const { seat, consortium } = this.#membership
     const stated = this.witnessKey(seat)
-    return stated !== undefined && equalBytes(stated.publicKey, deriveWitness(identity, consortium).publicKey)
+    if (stated === undefined) return false
+    if (this.#own?.identity !== identity) {
+      this.#own = { identity, publicKey: deriveWitness(identity, consortium).publicKey }
+    }
+    return equalBytes(stated.publicKey, this.#own.publicKey)
   }
 
   get(publisher: PeerIdString, state: CheckpointState): SignedNote | undefined {

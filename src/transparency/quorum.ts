@@ -26,16 +26,26 @@ export function cosignersOf(
 ): Cosigner[] {
   return witnesses.flatMap(({ peerId, key }) => {
     const valid = note.signatures.flatMap((line) => {
-      const at = validTime({ text: note.text, signatures: [line] }, key)
+      const at = validTime(note.text, line, key)
       return at === undefined ? [] : [{ peerId, at, line }]
     })
     return valid.sort((a, b) => b.at - a.at).slice(0, 1)
   })
 }
 
-function validTime(note: SignedNote, key: VerifierKey): number | undefined {
+/** Cosignatures that have been verified: a note keeps them when others are added to it. */
+const VERIFIED = new WeakMap<
+  NoteSignature,
+  { readonly text: string; readonly key: VerifierKey; at: number }
+>()
+
+function validTime(text: string, line: NoteSignature, key: VerifierKey): number | undefined {
+  const known = VERIFIED.get(line)
+  if (known?.text === text && known.key === key) return known.at
   try {
-    return cosignedAt(note, key)
+    const at = cosignedAt({ text, signatures: [line] }, key)
+    if (at !== undefined) VERIFIED.set(line, { text, key, at })
+    return at
   } catch (error) {
     if (error instanceof FlexMeshError) return undefined
     throw error
