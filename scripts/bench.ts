@@ -1,7 +1,7 @@
 /**
  * `npm run bench -- NAME [--json]`: measures this project, and its peers on the same work, in one run. With --json,
  * standard output holds one JSON object as its last line and nothing else. Other options are passed to the benchmark;
- * only `attacks`, `fuzz`, `governance`, `paper` and `sizes` have any.
+ * only `attacks`, `fuzz`, `governance`, `load`, `paper` and `sizes` have any.
  */
 import { FlexMeshError } from '../src/lib/errors.ts'
 import { benchAttacks } from './bench/attacks/bench.ts'
@@ -11,6 +11,7 @@ import { benchExchange } from './bench/exchange/bench.ts'
 import { benchFuzz } from './bench/fuzz/bench.ts'
 import { benchGovernance } from './bench/governance/bench.ts'
 import { benchInference } from './bench/inference/bench.ts'
+import { benchLoad } from './bench/load/bench.ts'
 import { commit, machine } from './bench/machine.ts'
 import { benchMemory } from './bench/memory/bench.ts'
 import { benchPrivacy } from './bench/privacy/bench.ts'
@@ -30,6 +31,7 @@ const BENCHES: Readonly<
   verify: benchVerify,
   startup: benchStartup,
   memory: benchMemory,
+  load: benchLoad,
   attacks: benchAttacks,
   privacy: benchPrivacy,
   governance: benchGovernance,
@@ -38,7 +40,7 @@ const BENCHES: Readonly<
   paper: benchPaper,
 }
 /** Benchmarks that take options of their own. */
-const WITH_OPTIONS = ['attacks', 'fuzz', 'governance', 'paper', 'sizes']
+const WITH_OPTIONS = ['attacks', 'fuzz', 'governance', 'load', 'paper', 'sizes']
 
 const [name = '', ...given] = process.argv.slice(2)
 const bench = BENCHES[name]

@@ -8,6 +8,7 @@ import type { Context } from 'hono'
 import type { ExpertLabel } from '../composition/attribution.ts'
 import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
+import { linkedSignal } from '../lib/linked-signal.ts'
 import type { Carried } from '../store/api-usage.ts'
 import { type Metrics, UNMETERED } from '../telemetry/metrics.ts'
 import { type EncodedPrompt, type Run, streamedAnswer, wholeAnswer } from './answer.ts'
@@ -158,7 +159,7 @@ export class Completions {
     const stream = new EventStream(this.#init.streamLimits)
     c.req.raw.signal.addEventListener('abort', () => stream.leave(), { once: true })
     stream.signal.addEventListener('abort', () => c.env.client?.drop(), { once: true })
-    const signal = AbortSignal.any([c.req.raw.signal, stream.signal])
+    const signal = linkedSignal(c.req.raw.signal, stream.signal)
     const first = Promise.withResolvers<void>()
     const work = this.#produce(backend, request, route, stream, signal, c, first.resolve)
     const delay = setTimeout(() => {

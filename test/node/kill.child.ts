@@ -29,11 +29,14 @@ const never = new AbortController().signal
 const report = (what: Report): void => void process.send?.(what)
 
 /** Weights that were withdrawn cannot be published again, so each expert learns another text. */
-async function newText(name: string, random: () => number): Promise<string> {
-  const words = Array.from({ length: WORDS }, () => Math.floor(random() * 36 ** 3).toString(36))
-  const path = join(home, `${name}.txt`)
-  await writeFile(path, words.map((word, i) => (i % 100 === 99 ? `${word}\n` : word)).join(' '))
-  return path
+async function newText(name: string, random: () => number): Promise<string[]> {
+  // Two documents: one alone is held out once in a while, and nothing is left to train on.
+  const paths = [join(home, `${name}-a.txt`), join(home, `${name}-b.txt`)]
+  for (const path of paths) {
+    const words = Array.from({ length: WORDS / 2 }, () => Math.floor(random() * 36 ** 3).toString(36))
+    await writeFile(path, words.map((word, i) => (i % 100 === 99 ? `${word}\n` : word)).join(' '))
+  }
+  return paths
 }
 
 async function withdrawAgainAndAgain(): Promise<void> {
@@ -51,7 +54,7 @@ async function withdrawAgainAndAgain(): Promise<void> {
   }
   for (let i = 0; ; i++) {
     const name = `e${seed}-${i}`
-    await run('train', { name, data: [await newText(name, mulberry32(1000 * Number(seed) + i))], steps: 1 })
+    await run('train', { name, data: await newText(name, mulberry32(1000 * Number(seed) + i)), steps: 1 })
     await run('publish', { name, noAudit: true, statistics: 'none' })
     report({ state: 'begun' })
     const { withdrawn } = (await run('withdraw', { name })) as { withdrawn: string[] }
