@@ -1,16 +1,24 @@
 /**
- * A signal that aborts with the first of others, for what lives as long as they do. Node keeps a signal of
- * `AbortSignal.any` in memory until one of its sources aborts if anybody still listens to it, and a request that ends well
- * aborts nothing.
+ * A signal that aborts with the first of others, until it is released. The signals of requests keep what listens to them in
+ * memory for good (Node 20: the request's finalizer holds them, `AbortSignal.any` those that it combines), so whoever
+ * listens to one must stop when the request has ended.
  */
+export interface LinkedSignal {
+  readonly signal: AbortSignal
+  /** Listen to the sources no longer. */
+  release(): void
+}
 
-/** @param sources signals that end with the work itself, since each keeps a listener. */
-export function linkedSignal(...sources: readonly AbortSignal[]): AbortSignal {
+export function linkSignals(...sources: readonly AbortSignal[]): LinkedSignal {
   const linked = new AbortController()
-  for (const source of sources) {
+  const aborts = sources.map((source) => {
     const abort = (): void => linked.abort(source.reason)
     if (source.aborted) abort()
     else source.addEventListener('abort', abort, { once: true })
+    return () => source.removeEventListener('abort', abort)
+  })
+  const release = (): void => {
+    for (const remove of aborts) remove()
   }
-  return linked.signal
+  return { signal: linked.signal, release }
 }

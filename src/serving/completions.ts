@@ -8,7 +8,7 @@ import type { Context } from 'hono'
 import type { ExpertLabel } from '../composition/attribution.ts'
 import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
-import { linkedSignal } from '../lib/linked-signal.ts'
+import { linkSignals } from '../lib/linked-signal.ts'
 import type { Carried } from '../store/api-usage.ts'
 import { type Metrics, UNMETERED } from '../telemetry/metrics.ts'
 import { type EncodedPrompt, type Run, streamedAnswer, wholeAnswer } from './answer.ts'
@@ -79,12 +79,16 @@ export class Completions {
     const backend = this.#init.backendFor(request)
     await precheck(backend, request, route)
     if (request.stream) return this.#stream(c, backend, request, route)
-    const { signal } = c.req.raw
-    const { run, end } = await this.#admit(backend, request, route, signal, c)
+    const { signal, release } = linkSignals(c.req.raw.signal)
     try {
-      return c.json(await wholeOf(run, this.#init.now, signal))
+      const { run, end } = await this.#admit(backend, request, route, signal, c)
+      try {
+        return c.json(await wholeOf(run, this.#init.now, signal))
+      } finally {
+        end()
+      }
     } finally {
-      end()
+      release()
     }
   }
 
@@ -157,9 +161,10 @@ export class Completions {
     route: Route,
   ): Promise<Response> {
     const stream = new EventStream(this.#init.streamLimits)
-    c.req.raw.signal.addEventListener('abort', () => stream.leave(), { once: true })
+    const gone = linkSignals(c.req.raw.signal)
+    gone.signal.addEventListener('abort', () => stream.leave(), { once: true })
     stream.signal.addEventListener('abort', () => c.env.client?.drop(), { once: true })
-    const signal = linkedSignal(c.req.raw.signal, stream.signal)
+    const { signal } = linkSignals(gone.signal, stream.signal)
     const first = Promise.withResolvers<void>()
     const work = this.#produce(backend, request, route, stream, signal, c, first.resolve)
     const delay = setTimeout(() => {
@@ -170,11 +175,12 @@ export class Completions {
       await Promise.race([first.promise, work])
     } catch (error) {
       stream.discard()
+      gone.release()
       throw error
     } finally {
       clearTimeout(delay)
     }
-    void this.#finish(work, c, stream, signal)
+    void this.#finish(work, c, stream, signal).finally(gone.release)
     return c.body(stream.body, 200, {
       'Content-Type': 'text/event-stream',
       'Cache-Control': 'no-cache',

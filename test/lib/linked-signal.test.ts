@@ -1,9 +1,10 @@
+import { getEventListeners } from 'node:events'
 import { expect, it } from 'vitest'
-import { linkedSignal } from '../../src/lib/linked-signal.ts'
+import { linkSignals } from '../../src/lib/linked-signal.ts'
 
 it('aborts with the reason of the first source that aborts', () => {
   const [first, second] = [new AbortController(), new AbortController()]
-  const signal = linkedSignal(first.signal, second.signal)
+  const { signal } = linkSignals(first.signal, second.signal)
   expect(signal.aborted).toBe(false)
   second.abort(new Error('second'))
   first.abort(new Error('first'))
@@ -11,6 +12,16 @@ it('aborts with the reason of the first source that aborts', () => {
 })
 
 it('is aborted from the beginning if a source is', () => {
-  const signal = linkedSignal(new AbortController().signal, AbortSignal.abort('gone'))
+  const { signal } = linkSignals(new AbortController().signal, AbortSignal.abort('gone'))
   expect(signal).toMatchObject({ aborted: true, reason: 'gone' })
+})
+
+it('leaves no listener at its sources after its release', () => {
+  const source = new AbortController()
+  const { signal, release } = linkSignals(source.signal)
+  expect(getEventListeners(source.signal, 'abort')).toHaveLength(1)
+  release()
+  expect(getEventListeners(source.signal, 'abort')).toHaveLength(0)
+  source.abort()
+  expect(signal.aborted).toBe(false)
 })

@@ -1,4 +1,5 @@
 import '../../src/lib/node20.ts'
+import { getEventListeners } from 'node:events'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { InputError } from '../../src/lib/errors.ts'
 import { limit } from '../../src/lib/limits.ts'
@@ -6,6 +7,7 @@ import { type ServingEngine, ServingError } from '../../src/serving/engine.ts'
 import type { InferenceRequest, Prompt } from '../../src/serving/openai.ts'
 import { Log, type LogEntry } from '../../src/telemetry/log.ts'
 import {
+  ACCESS,
   appOf,
   backendOf,
   eventsOf,
@@ -38,6 +40,21 @@ describe('the inference API', () => {
       },
     })
   })
+
+  it.each([{ stream: true }, { stream: false }])(
+    'listens to a request no longer than it takes: %j',
+    async (more) => {
+      const request = new Request(`http://${ACCESS.host}/v1/completions`, {
+        method: 'POST',
+        headers: { ...ACCESS, 'content-type': 'application/json' },
+        body: JSON.stringify({ model: 'flexmesh', ...ask, ...more }),
+      })
+      const response = await appOf().request(request, undefined, {})
+      expect(response.status).toBe(200)
+      await response.text()
+      expect(getEventListeners(request.signal, 'abort')).toEqual([])
+    },
+  )
 
   it('gives the messages of a chat to the engine', async () => {
     const prompts: Prompt[] = []

@@ -106,7 +106,7 @@ export async function post(
   return app.request(`http://${HOST}${path}`, init, {})
 }
 
-const ACCESS = { host: HOST, authorization: `Bearer ${KEY}` }
+export const ACCESS = { host: HOST, authorization: `Bearer ${KEY}` }
 
 /** @param name asks for one model instead of the list */
 export async function getModels(app: Api, name?: string): Promise<Response> {
