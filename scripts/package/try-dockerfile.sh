@@ -103,7 +103,7 @@ ln -s ../lib/node_modules/npm/bin/npm-cli.js "$work/base/usr/local/bin/npm"
 ln -s ../lib/node_modules/npm/bin/npx-cli.js "$work/base/usr/local/bin/npx"
 cp /etc/resolv.conf "$work/base/etc/"
 cp /etc/ssl/certs/ca-certificates.crt "$work/base/etc/ssl/certs/"
-[ ! -e ~/.npmrc ] || cp ~/.npmrc "$work/base/root/"
+[ ! -e ~/.npmrc ] || cp ~/.npmrc "$work/base/root"
 chroot "$work/base" useradd --create-home --uid 1000 node
 
 git -C "$repository" archive --format=tar --prefix=context/ HEAD | tar -x -C "$work"
