@@ -29,16 +29,20 @@ join() {
     until beside "$approving" approve "$institution"; do sleep 1; done
   done
   wait $!
-  docker compose up -d "$service"
+  run "$service"
+}
+
+# Start the node of a service, and wait until it answers.
+run() {
+  docker compose up -d "$1"
+  until beside "$1" status > /dev/null 2>&1; do sleep 1; done
 }
 
 docker compose build
 before hospital init --institution 'St. Anna Hospital' "${passphrase[@]}"
 before hospital consortium create --public-model "$model" --name 'Three nodes' "${passphrase[@]}"
-docker compose up -d hospital
-until beside hospital status > /dev/null 2>&1; do sleep 1; done
+run hospital
 join archive 'Archives du Travail' hospital
-until beside archive status > /dev/null 2>&1; do sleep 1; done
 join university 'Institute of Logic' hospital archive
 
 beside hospital members
