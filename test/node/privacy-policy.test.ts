@@ -33,7 +33,7 @@ let archive: FlexMeshNode
 beforeEach(async () => {
   net = await network(['Hospital', 'Archive'], await tinyModel())
   ;[hospital, archive] = net.nodes as [FlexMeshNode, FlexMeshNode]
-  await net.connected()
+  await net.introduced()
   await train(archive, 'law', 'archive')
 })
 afterEach(async () => {
