@@ -180,9 +180,12 @@ export async function network(
       return open(index)
     },
     connected: () =>
-      watch.until('connections between all nodes', () =>
-        nodes.every((node) => node.connectedMembers().length === nodes.length - 1),
-      ),
+      watch.until('connections between all nodes', async () => {
+        if (!nodes.every((node) => node.connectedMembers().length === nodes.length - 1)) return false
+        // After its first sync, a node finds the others again when it is restarted.
+        const known = await Promise.all(nodes.map(({ catalogue }) => rememberedAddresses(catalogue)))
+        return nodes.length === 1 || known.every((members) => members.length > 0)
+      }),
     introduced: () =>
       watch.until('stored addresses of all other nodes', async () => {
         const known = await Promise.all(nodes.map(({ catalogue }) => rememberedAddresses(catalogue)))
