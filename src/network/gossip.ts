@@ -31,6 +31,9 @@ export function limitedGossipsub(init: GossipInit): (components: Components) => 
     allowedTopics: [init.topic],
     globalSignaturePolicy: 'StrictSign',
     doPX: false,
+    // By default peers that share one address lose their score: from the 14th member behind it on, nobody hears them.
+    // Only members are heard at all, and admission.ts and gate.ts limit what one address may do.
+    scoreParams: { IPColocationFactorWeight: 0 },
     emitSelf: false,
     allowPublishToZeroTopicPeers: true,
     awaitRpcHandler: true,

@@ -10,6 +10,8 @@ import { openGateway } from '../../../src/serving/gateway.ts'
 import { localBackend } from '../../../src/serving/local-engine.ts'
 import { newFile, run, train, unixNow, until } from './nodes.ts'
 
+/** Time that one effect of a withdrawal may take, seconds. */
+const MOST_SECONDS = 60
 const DOMAINS = ['archive', 'hospital', 'university'] as const
 
 export interface WithdrawalResult {
@@ -47,10 +49,23 @@ export async function measureWithdrawals(
     const began = performance.now()
     const seconds = (): number => (performance.now() - began) / 1000
     await run(owner, 'withdraw', { name: domain })
+    const step = async (what: () => string, isDone: () => boolean | Promise<boolean>): Promise<number> => {
+      await until(isDone, MOST_SECONDS).catch(() => {
+        throw new Error(`withdrawal ${i + 1}: after ${MOST_SECONDS} s, ${what()}`)
+      })
+      return seconds()
+    }
+    const keeping = (): string[] => nodes.flatMap((node, at) => (isGone(node) ? [] : [describe(node, at)]))
     await Promise.all([
-      until(() => nodes.every(isGone), 60).then(() => compositions.push(seconds())),
-      until(refused, 60).then(() => upstream.push(seconds())),
-      until(async () => (await answers()) === nodes.length - 1, 60).then(() => last.push(seconds())),
+      step(
+        () => `nodes that still answer with the expert: ${keeping().join('; ')}`,
+        () => keeping().length === 0,
+      ).then((time) => compositions.push(time)),
+      step(() => 'the upstream is not refused', refused).then((time) => upstream.push(time)),
+      step(
+        () => 'a receipt is missing',
+        async () => (await answers()) === nodes.length - 1,
+      ).then((time) => last.push(time)),
     ])
     receipts = Math.min(receipts, await answers())
     say(
@@ -65,6 +80,11 @@ export async function measureWithdrawals(
     compositionSeconds: Math.max(...compositions),
     upstreamSeconds: Math.max(...upstream),
   }
+}
+
+/** What a node knows that still uses a withdrawn expert: whether it heard of the withdrawal, and who could tell it. */
+function describe(node: FlexMeshNode, at: number): string {
+  return `node ${at} (${node.accepted.list().length} accepted, ${node.connectedMembers().length} connected)`
 }
 
 /** Put a node in front of a server of its present composition. @returns whether it refuses to answer through it. */
