@@ -31,7 +31,7 @@ export function limitedGossipsub(init: GossipInit): (components: Components) => 
     allowedTopics: [init.topic],
     globalSignaturePolicy: 'StrictSign',
     doPX: false,
-    // By default peers that share one address lose their score: from the 14th member behind it on, nobody hears them.
+    // By default 14 peers with one address are sent no announcements, and 15 are not heard: all their scores are too low.
     // Only members are heard at all, and admission.ts and gate.ts limit what one address may do.
     scoreParams: { IPColocationFactorWeight: 0 },
     emitSelf: false,

@@ -97,6 +97,12 @@ export interface Quorum extends Pick<FlexMeshNode, 'addresses' | 'invite'> {
   renew(): Promise<void>
 }
 
+/** Whether every node has stored addresses of this many others. */
+async function knowAddresses(nodes: readonly FlexMeshNode[], count: number): Promise<boolean> {
+  const known = await Promise.all(nodes.map(({ catalogue }) => rememberedAddresses(catalogue)))
+  return known.every((members) => members.length >= count)
+}
+
 /** Found a consortium, let the others join it, and start every node. */
 export async function network(
   institutions: readonly string[],
@@ -183,14 +189,10 @@ export async function network(
       watch.until('connections between all nodes', async () => {
         if (!nodes.every((node) => node.connectedMembers().length === nodes.length - 1)) return false
         // After its first sync, a node finds the others again when it is restarted.
-        const known = await Promise.all(nodes.map(({ catalogue }) => rememberedAddresses(catalogue)))
-        return nodes.length === 1 || known.every((members) => members.length > 0)
+        return knowAddresses(nodes, Math.min(1, nodes.length - 1))
       }),
     introduced: () =>
-      watch.until('stored addresses of all other nodes', async () => {
-        const known = await Promise.all(nodes.map(({ catalogue }) => rememberedAddresses(catalogue)))
-        return known.every((members) => members.length >= nodes.length - 1)
-      }),
+      watch.until('stored addresses of all other nodes', () => knowAddresses(nodes, nodes.length - 1)),
     accepted: (count) =>
       watch.until(`${count} experts at every node`, () =>
         nodes.every((node) => node.accepted.list().length === count),

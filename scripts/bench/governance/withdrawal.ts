@@ -42,32 +42,46 @@ export async function measureWithdrawals(
     await until(() => nodes.every((node) => node.accepted.list().length === 1), 300)
     const refused = await upstreamOf(nodes.at(-1) as FlexMeshNode)
     const isGone = (node: FlexMeshNode): boolean => node.composer.served.composition.experts.length === 0
-    const answers = async (): Promise<number> => {
+    const dropped = async (): Promise<readonly string[]> => {
       const [report] = await owner.withdrawals()
-      return report?.members.filter(({ state }) => state === 'dropped').length ?? 0
+      return report?.members.flatMap(({ peerId, state }) => (state === 'dropped' ? [peerId] : [])) ?? []
     }
     const began = performance.now()
     const seconds = (): number => (performance.now() - began) / 1000
     await run(owner, 'withdraw', { name: domain })
-    const step = async (what: () => string, isDone: () => boolean | Promise<boolean>): Promise<number> => {
-      await until(isDone, MOST_SECONDS).catch(() => {
-        throw new Error(`withdrawal ${i + 1}: after ${MOST_SECONDS} s, ${what()}`)
+    const step = async (
+      isDone: () => boolean | Promise<boolean>,
+      missing: () => string | Promise<string>,
+    ): Promise<number> => {
+      await until(isDone, MOST_SECONDS).catch(async () => {
+        throw new Error(`withdrawal ${i + 1}: after ${MOST_SECONDS} s, ${await missing()}`)
       })
       return seconds()
     }
-    const keeping = (): string[] => nodes.flatMap((node, at) => (isGone(node) ? [] : [describe(node, at)]))
+    const stillUsing = (): string =>
+      nodes
+        .filter((node) => !isGone(node))
+        .map(nameOf)
+        .join(', ')
+    const silent = async (): Promise<string> => {
+      const answered = await dropped()
+      return nodes
+        .filter((node) => node !== owner && !answered.includes(node.membership.seat))
+        .map(nameOf)
+        .join(', ')
+    }
     await Promise.all([
       step(
-        () => `nodes that still answer with the expert: ${keeping().join('; ')}`,
-        () => keeping().length === 0,
+        () => nodes.every(isGone),
+        () => `the expert is still used by ${stillUsing()}`,
       ).then((time) => compositions.push(time)),
-      step(() => 'the upstream is not refused', refused).then((time) => upstream.push(time)),
+      step(refused, () => 'the gateway still answers').then((time) => upstream.push(time)),
       step(
-        () => 'a receipt is missing',
-        async () => (await answers()) === nodes.length - 1,
+        async () => (await dropped()).length === nodes.length - 1,
+        async () => `no receipt of ${await silent()}`,
       ).then((time) => last.push(time)),
     ])
-    receipts = Math.min(receipts, await answers())
+    receipts = Math.min(receipts, (await dropped()).length)
     say(
       `withdrawal ${i + 1}: compositions ${compositions.at(-1)?.toFixed(2)} s, receipts ${last.at(-1)?.toFixed(2)} s`,
     )
@@ -82,9 +96,8 @@ export async function measureWithdrawals(
   }
 }
 
-/** What a node knows that still uses a withdrawn expert: whether it heard of the withdrawal, and who could tell it. */
-function describe(node: FlexMeshNode, at: number): string {
-  return `node ${at} (${node.accepted.list().length} accepted, ${node.connectedMembers().length} connected)`
+function nameOf(node: FlexMeshNode): string {
+  return `${node.membership.seat} (connected to ${node.connectedMembers().length})`
 }
 
 /** Put a node in front of a server of its present composition. @returns whether it refuses to answer through it. */
