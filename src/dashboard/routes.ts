@@ -9,6 +9,7 @@ import { gzip, gzipSync } from 'node:zlib'
 import type { Context } from 'hono'
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie'
 import { limit } from '../lib/limits.ts'
+import { linkSignals } from '../lib/linked-signal.ts'
 import type { ApiEnv } from '../serving/api-env.ts'
 import type { Answering, Api } from '../serving/app.ts'
 import { EVENT_STREAM_LIMITS, EventStream } from '../serving/event-stream.ts'
@@ -104,11 +105,17 @@ export function mountDashboard(app: Api, { answer, models }: Answering, init: Da
   app.post('/dashboard/commands/:name', async (c) => {
     const request = await readJson(c.req.raw)
     const { handler, isReadOnly } = commandFor(commands, c.req.param('name'), request, sessionOf(c).role)
-    const work = handler(request, c.req.raw.signal)
-    for (;;) {
-      const step = await work.next()
-      // Results of commands that act may hold a secret, such as a new key, whose compressed length would tell about it.
-      if (step.done === true) return isReadOnly(request) ? json(c, step.value) : c.json(step.value as object)
+    const { signal, release } = linkSignals(c.req.raw.signal)
+    try {
+      const work = handler(request, signal)
+      for (;;) {
+        const step = await work.next()
+        // Results of commands that act may hold a secret, such as a new key, whose compressed length would tell about it.
+        if (step.done === true)
+          return isReadOnly(request) ? json(c, step.value) : c.json(step.value as object)
+      }
+    } finally {
+      release()
     }
   })
   app.get('/dashboard/jobs', (c) => c.json({ jobs: jobs.list() }))
@@ -136,11 +143,13 @@ export function mountDashboard(app: Api, { answer, models }: Answering, init: Da
     stream.comment()
     const end = (): void => stream.close()
     init.stopping?.addEventListener('abort', end, { once: true })
-    c.req.raw.signal.addEventListener('abort', () => stream.leave(), { once: true })
+    const gone = linkSignals(c.req.raw.signal)
+    gone.signal.addEventListener('abort', () => stream.leave(), { once: true })
     stream.signal.addEventListener(
       'abort',
       () => {
         stop()
+        gone.release()
         init.stopping?.removeEventListener('abort', end)
         streams--
       },

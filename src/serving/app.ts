@@ -4,6 +4,7 @@
  */
 import { type Context, Hono, type MiddlewareHandler } from 'hono'
 import { FlexMeshError } from '../lib/errors.ts'
+import { linkSignals } from '../lib/linked-signal.ts'
 import { apiKeyHash } from '../store/api-keys.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
@@ -184,9 +185,15 @@ function addTokenRoutes(
     if (request.model !== undefined) await requireModel(c, request.model)
     return request
   }
-  app.post('/tokenize', async (c) =>
-    c.json(await tokenization.tokenize(await read(c, parseTokenize), c.req.raw.signal)),
-  )
+  app.post('/tokenize', async (c) => {
+    const request = await read(c, parseTokenize)
+    const { signal, release } = linkSignals(c.req.raw.signal)
+    try {
+      return c.json(await tokenization.tokenize(request, signal))
+    } finally {
+      release()
+    }
+  })
   app.post('/detokenize', async (c) => c.json(tokenization.detokenize(await read(c, parseDetokenize))))
 }
 
