@@ -1,9 +1,14 @@
-/** A node in a process of its own, which the benchmarks of startup and memory talk to through its control socket. */
+/**
+ * A node in a process of its own, which the benchmarks of startup, memory and attacks talk to through its control socket.
+ * What the node logs is kept in a file beside its home folder, and an error names the file's last lines.
+ */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { ExchangeError } from '../../src/lib/errors.ts'
 import { createConsortium, initHome } from '../../src/node/found.ts'
 import { joinConsortium } from '../../src/node/join.ts'
 import { callControl, isRunning } from '../../src/serving/control-client.ts'
@@ -16,6 +21,8 @@ export const SETTINGS = { institution: 'Bench', listen: ['/ip4/127.0.0.1/tcp/0']
 const POLL_MS = 10
 /** Time that one command may take, ms. */
 const COMMAND_MS = 600_000
+/** Number of lines of a node's log that an error names. */
+const LOG_LINES = 20
 
 /** Makes a home folder that has founded a consortium around the shipped model. */
 export async function foundHome(home: string): Promise<void> {
@@ -27,22 +34,44 @@ export async function foundHome(home: string): Promise<void> {
 /** Starts `flexmesh start` and waits until the node answers. `program`: arguments of Node that name flexmesh. */
 export async function startNode(program: readonly string[], home: string): Promise<ChildProcess> {
   const args = [...program, 'start', '--home', home, '--port', '0']
-  const child = spawn(process.execPath, args, { stdio: 'ignore' })
+  const log = await open(logOf(home), 'a')
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', log.fd] })
+  await log.close()
   while (!(await isRunning(homePaths(home).control))) {
-    if (child.exitCode !== null) throw new Error('the node did not start')
+    if (hasEnded(child)) throw new Error(`the node did not start; ${await lastLines(home)}`)
     await pause(POLL_MS)
   }
   return child
 }
 
 /** Runs a command of the node that uses this home. */
-export function callNode(home: string, command: string, args: unknown): Promise<unknown> {
-  return callControl(homePaths(home).control, command, args, { signal: AbortSignal.timeout(COMMAND_MS) })
+export async function callNode(home: string, command: string, args: unknown): Promise<unknown> {
+  const signal = AbortSignal.timeout(COMMAND_MS)
+  try {
+    return await callControl(homePaths(home).control, command, args, { signal })
+  } catch (error) {
+    if (!(error instanceof ExchangeError && error.code === 'unreachable')) throw error
+    throw new Error(`${error.message}; ${await lastLines(home)}`, { cause: error })
+  }
+}
+
+function logOf(home: string): string {
+  return `${home}.log`
+}
+
+async function lastLines(home: string): Promise<string> {
+  const lines = (await readFile(logOf(home), 'utf8')).trimEnd().split('\n')
+  return `the last lines of its log:\n${lines.slice(-LOG_LINES).join('\n')}`
+}
+
+function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode !== null || signalCode !== null
 }
 
 export async function stopNode(child: ChildProcess): Promise<void> {
+  if (hasEnded(child)) return
   child.kill('SIGTERM')
-  if (child.exitCode === null) await once(child, 'exit')
+  await once(child, 'exit')
 }
 
 /** Makes a home folder that has joined the consortium of a running founder. */

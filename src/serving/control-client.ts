@@ -105,7 +105,8 @@ function post(
         ),
       )
     const call = httpRequest(
-      { socketPath: path, path: `/${command}`, method: 'POST', headers },
+      // One connection for each call: the node closes idle ones, and a busy caller would notice that too late.
+      { socketPath: path, path: `/${command}`, method: 'POST', headers, agent: false },
       (incoming) => {
         onResponse?.()
         let rest = ''

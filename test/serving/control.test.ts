@@ -1,6 +1,7 @@
 /** The control socket of a node: results, progress and refusals; and which sockets it replaces. */
 import { once } from 'node:events'
 import { readFile, stat, writeFile } from 'node:fs/promises'
+import { createServer as createHttpServer } from 'node:http'
 import { connect, createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -66,6 +67,15 @@ describe('a command to a running node', () => {
     )
     expect(progress).toEqual([{ done: 0 }])
     expect(result).toEqual({ args: { name: 'law' } })
+  })
+
+  it('has a connection of its own, since the node closes idle ones before a busy caller notices', async () => {
+    const server = createHttpServer(({ headers }, outgoing) => {
+      outgoing.end(`${JSON.stringify({ result: headers.connection })}\n`)
+    }).listen(path)
+    open.push(server)
+    await once(server, 'listening')
+    await expect(call('echo')).resolves.toBe('close')
   })
 
   it('keeps the code of a refusal of the input, on which the exit code depends', async () => {

@@ -63,7 +63,7 @@ function repeating(action: () => Promise<unknown>, pauseMs: number): { stop(): P
 /** What the honest member's latest package states, so that every check before the fetch passes. */
 async function honestManifest(member: HostileMember, target: Target): Promise<Manifest> {
   const connection = await member.connect(target)
-  const request = cborFrame({ rosterVersion: 0, known: [] })
+  const request = cborFrame({ rosterVersion: 0, governance: new Uint8Array(32), known: [] })
   const frames = await member.peer.request(connection, STATEMENTS, request)
   for (const frame of frames.reverse()) {
     const { bytes } = frame as { bytes?: Uint8Array }

@@ -1,6 +1,6 @@
 /**
- * Attacks a running node and measures what honest users notice: how much memory it takes more than in calm times, how
- * long its control socket takes to answer, and how soon the package of an honest member is in use. Rounds with and without
+ * Attacks a running node and measures what honest users notice: how much memory it takes more than before the attack, how
+ * long its control socket takes to answer, and how soon the package of an honest member is in use. Rounds without and with
  * the attack alternate in one process of the node. The attackers are the hostile peers of test/support/hostile. Linux only,
  * since it reads /proc.
  */
@@ -9,7 +9,6 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { InputError } from '../../../src/lib/errors.ts'
 import { callControl } from '../../../src/serving/control-client.ts'
 import { homePaths } from '../../../src/store/home.ts'
 import { joinAsMember } from '../../../test/support/hostile/member.ts'
@@ -17,11 +16,10 @@ import { stopHostilePeers } from '../../../test/support/hostile/peer.ts'
 import type { Bench } from '../benchmark.ts'
 import { callNode, foundHome, joinHome, ROOT, startNode, stopNode } from '../node-process.ts'
 import { ATTACKS, type Attack, type Target } from './attacks.ts'
+import { readOptions } from './options.ts'
 
 /** Runs the source, not the build. */
 const PROGRAM = ['--import', 'tsx', join(ROOT, 'src', 'main.ts')]
-/** Minimum length of a round, ms. */
-const ROUND_MS = 10_000
 /** Time that an honest package may take before this run gives up on it, ms. */
 const PUBLISH_MS = 60_000
 /** Time that the endorsement of a proposal may take, ms. */
@@ -30,8 +28,6 @@ const SAMPLE_MS = 100
 /** Samples of the control socket for each look at the heap, which costs the node more. */
 const SAMPLES_PER_HEAP = 10
 const WARM_UPS = 4
-/** Pairs of a calm round and a round under attack. */
-const PAIRS = 2
 const MIB = 2 ** 20
 const BOUNDS = { growthMiB: 128, controlP99Ms: 1000 }
 
@@ -54,7 +50,7 @@ export interface Round {
   /** Peak resident memory, MiB, in the calm rounds and in those under attack, in their order. */
   readonly calmMiB: readonly number[]
   readonly attackedMiB: readonly number[]
-  /** The highest peak under attack above the highest peak without one, MiB. */
+  /** The highest peak under attack above the peak of the first calm round, before any attack, MiB. */
   readonly growthMiB: number
   /** The same for the memory that JavaScript used. */
   readonly heapGrowthMiB: number
@@ -67,9 +63,9 @@ export interface Round {
   readonly counted: Readonly<Record<string, number>>
 }
 
-/** @param options beginnings of the names of attacks; all without any. */
+/** @param options see options.ts. @throws InputError `usage`. */
 export async function benchAttacks(say: (line: string) => void, options: readonly string[]): Promise<Bench> {
-  const attacks = chosen(options)
+  const { attacks, pairs, roundMs } = readOptions(options, [CALM, ...ATTACKS])
   const work = await mkdtemp(join(tmpdir(), 'flexmesh-bench-'))
   const [home, memberHome] = [join(work, 'founder'), join(work, 'member')]
   const nodes: ChildProcess[] = []
@@ -83,7 +79,7 @@ export async function benchAttacks(say: (line: string) => void, options: readonl
     await callNode(memberHome, 'train', { name: 'law', data, steps: 1 })
     const { peerId } = (await callNode(memberHome, 'ping', {})) as { peerId: string }
     const rounds: Round[] = []
-    for (const attack of [CALM, ...attacks]) {
+    for (const attack of attacks) {
       await stopNode(founder)
       founder = await startNode(PROGRAM, home)
       nodes[0] = founder
@@ -91,9 +87,10 @@ export async function benchAttacks(say: (line: string) => void, options: readonl
       // The first packages that a process judges take memory that it keeps; that is no growth by an attack.
       for (let i = 0; i < WARM_UPS; i++) await publishHonest(home, memberHome)
       const [calm, attacked]: [Sampled[], Sampled[]] = [[], []]
-      for (let pair = 0; pair < PAIRS; pair++) {
-        calm.push(await measured(founder, home, memberHome, CALM, target, pair))
-        attacked.push(await measured(founder, home, memberHome, attack, target, pair))
+      for (let pair = 0; pair < pairs; pair++) {
+        const sample = { founder, home, memberHome, target, pair, roundMs }
+        calm.push(await measured(CALM, sample))
+        attacked.push(await measured(attack, sample))
         await stopHostilePeers()
       }
       const round = compared(attack.name, calm, attacked)
@@ -120,18 +117,6 @@ export async function benchAttacks(say: (line: string) => void, options: readonl
 
 const CALM: Attack = { name: 'no attack', start: async () => ({ stop: async () => ({}) }) }
 
-/** @throws InputError `usage`. */
-function chosen(options: readonly string[]): readonly Attack[] {
-  for (const option of options) {
-    if (ATTACKS.some(({ name }) => name.startsWith(option))) continue
-    const names = ATTACKS.map(({ name }) => `"${name}"`).join(', ')
-    throw new InputError('usage', `attacks: expected beginnings of ${names}; got "${option}"`)
-  }
-  return ATTACKS.filter(
-    ({ name }) => options.length === 0 || options.some((option) => name.startsWith(option)),
-  )
-}
-
 function isWithinBounds({ growthMiB, controlP99Ms, acceptedSeconds }: Round): boolean {
   return growthMiB <= BOUNDS.growthMiB && controlP99Ms <= BOUNDS.controlP99Ms && acceptedSeconds !== null
 }
@@ -145,10 +130,10 @@ function lineOf(round: Round): string {
 
 function compared(attack: string, calm: readonly Sampled[], attacked: readonly Sampled[]): Round {
   const peaks = (sampled: readonly Sampled[]): number[] => sampled.map(({ peakMiB }) => Math.round(peakMiB))
-  const growth = (of: 'peakMiB' | 'heapMiB'): number => {
-    const [before, during] = [calm, attacked].map((all) => Math.max(...all.map((one) => one[of])))
-    return Math.max(0, Math.round((during as number) - (before as number)))
-  }
+  // Later calm rounds hold what an attack has left behind.
+  const [before] = calm as [Sampled]
+  const growth = (of: 'peakMiB' | 'heapMiB'): number =>
+    Math.max(0, Math.round(Math.max(...attacked.map((one) => one[of])) - before[of]))
   const quantile = (all: readonly Sampled[], q: number): number => {
     const answers = all.flatMap(({ answersMs }) => answersMs).sort((a, b) => a - b)
     return Math.round(answers[Math.ceil(q * answers.length) - 1] ?? 0)
@@ -169,14 +154,21 @@ function compared(attack: string, calm: readonly Sampled[], attacked: readonly S
   }
 }
 
+interface Sample {
+  readonly founder: ChildProcess
+  readonly home: string
+  readonly memberHome: string
+  readonly target: Target
+  /** Index of the pair of rounds. */
+  readonly pair: number
+  /** Minimum length of the round, ms. */
+  readonly roundMs: number
+}
+
 /** Run an attack, and meanwhile what honest users do. */
 async function measured(
-  founder: ChildProcess,
-  home: string,
-  memberHome: string,
   attack: Attack,
-  target: Target,
-  pair: number,
+  { founder, home, memberHome, target, pair, roundMs }: Sample,
 ): Promise<Sampled> {
   const stopping = new AbortController()
   const answersMs: number[] = []
@@ -194,7 +186,7 @@ async function measured(
     }
   })()
   sampling.catch(() => undefined) // Not lost: it is awaited below.
-  const end = setTimeout(ROUND_MS)
+  const end = setTimeout(roundMs)
   let acceptedSeconds: number | null
   let counted: Readonly<Record<string, number>>
   try {
