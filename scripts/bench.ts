@@ -1,12 +1,13 @@
 /**
  * `npm run bench -- NAME [--json]`: measures this project, and its peers on the same work, in one run. With --json,
  * standard output holds one JSON object as its last line and nothing else. Other options are passed to the benchmark;
- * only `attacks`, `fuzz`, `governance`, `load`, `paper` and `sizes` have any.
+ * only `attacks`, `disk`, `fuzz`, `governance`, `load`, `paper` and `sizes` have any.
  */
 import { FlexMeshError } from '../src/lib/errors.ts'
 import { benchAttacks } from './bench/attacks/bench.ts'
 import type { Bench } from './bench/benchmark.ts'
 import { benchCompose } from './bench/compose/bench.ts'
+import { benchDisk } from './bench/disk/bench.ts'
 import { benchExchange } from './bench/exchange/bench.ts'
 import { benchFuzz } from './bench/fuzz/bench.ts'
 import { benchGovernance } from './bench/governance/bench.ts'
@@ -33,6 +34,7 @@ const BENCHES: Readonly<
   memory: benchMemory,
   load: benchLoad,
   attacks: benchAttacks,
+  disk: benchDisk,
   privacy: benchPrivacy,
   governance: benchGovernance,
   fuzz: benchFuzz,
@@ -40,7 +42,7 @@ const BENCHES: Readonly<
   paper: benchPaper,
 }
 /** Benchmarks that take options of their own. */
-const WITH_OPTIONS = ['attacks', 'fuzz', 'governance', 'load', 'paper', 'sizes']
+const WITH_OPTIONS = ['attacks', 'disk', 'fuzz', 'governance', 'load', 'paper', 'sizes']
 
 const [name = '', ...given] = process.argv.slice(2)
 const bench = BENCHES[name]

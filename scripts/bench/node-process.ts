@@ -31,11 +31,22 @@ export async function foundHome(home: string): Promise<void> {
   await createConsortium({ home, now }, { modelDir: join(ROOT, 'models', 'small'), name: 'Bench' })
 }
 
-/** Starts `flexmesh start` and waits until the node answers. `program`: arguments of Node that name flexmesh. */
-export async function startNode(program: readonly string[], home: string): Promise<ChildProcess> {
+/**
+ * Starts `flexmesh start` and waits until the node answers.
+ * @param program arguments of Node that name flexmesh
+ * @param environment variables besides those of this process
+ */
+export async function startNode(
+  program: readonly string[],
+  home: string,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<ChildProcess> {
   const args = [...program, 'start', '--home', home, '--port', '0']
   const log = await open(logOf(home), 'a')
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', log.fd] })
+  const child = spawn(process.execPath, args, {
+    stdio: ['ignore', 'ignore', log.fd],
+    env: { ...process.env, ...environment },
+  })
   await log.close()
   while (!(await isRunning(homePaths(home).control))) {
     if (hasEnded(child)) throw new Error(`the node did not start; ${await lastLines(home)}`)
@@ -55,7 +66,8 @@ export async function callNode(home: string, command: string, args: unknown): Pr
   }
 }
 
-function logOf(home: string): string {
+/** File with what the nodes of a home folder have logged. */
+export function logOf(home: string): string {
   return `${home}.log`
 }
 
@@ -64,7 +76,7 @@ async function lastLines(home: string): Promise<string> {
   return `the last lines of its log:\n${lines.slice(-LOG_LINES).join('\n')}`
 }
 
-function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
+export function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
   return exitCode !== null || signalCode !== null
 }
 

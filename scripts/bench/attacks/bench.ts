@@ -15,8 +15,10 @@ import { joinAsMember } from '../../../test/support/hostile/member.ts'
 import { stopHostilePeers } from '../../../test/support/hostile/peer.ts'
 import type { Bench } from '../benchmark.ts'
 import { callNode, foundHome, joinHome, ROOT, startNode, stopNode } from '../node-process.ts'
-import { ATTACKS, type Attack, type Target } from './attacks.ts'
+import type { Attack, RunningAttack, Target } from './attack.ts'
+import { MEMBERS } from './members.ts'
 import { readOptions } from './options.ts'
+import { OUTSIDERS } from './outsiders.ts'
 
 /** Runs the source, not the build. */
 const PROGRAM = ['--import', 'tsx', join(ROOT, 'src', 'main.ts')]
@@ -65,7 +67,7 @@ export interface Round {
 
 /** @param options see options.ts. @throws InputError `usage`. */
 export async function benchAttacks(say: (line: string) => void, options: readonly string[]): Promise<Bench> {
-  const { attacks, pairs, roundMs } = readOptions(options, [CALM, ...ATTACKS])
+  const { attacks, pairs, roundMs } = readOptions(options, [CALM, ...OUTSIDERS, ...MEMBERS])
   const work = await mkdtemp(join(tmpdir(), 'flexmesh-bench-'))
   const [home, memberHome] = [join(work, 'founder'), join(work, 'member')]
   const nodes: ChildProcess[] = []
@@ -79,32 +81,32 @@ export async function benchAttacks(say: (line: string) => void, options: readonl
     await callNode(memberHome, 'train', { name: 'law', data, steps: 1 })
     const { peerId } = (await callNode(memberHome, 'ping', {})) as { peerId: string }
     const rounds: Round[] = []
+    const failed: string[] = []
     for (const attack of attacks) {
-      await stopNode(founder)
-      founder = await startNode(PROGRAM, home)
-      nodes[0] = founder
-      const target = await targetOf(home, memberHome, peerId)
-      // The first packages that a process judges take memory that it keeps; that is no growth by an attack.
-      for (let i = 0; i < WARM_UPS; i++) await publishHonest(home, memberHome)
-      const [calm, attacked]: [Sampled[], Sampled[]] = [[], []]
-      for (let pair = 0; pair < pairs; pair++) {
-        const sample = { founder, home, memberHome, target, pair, roundMs }
-        calm.push(await measured(CALM, sample))
-        attacked.push(await measured(attack, sample))
+      try {
+        await stopNode(founder)
+        founder = await startNode(PROGRAM, home)
+        nodes[0] = founder
+        const target = await targetOf(home, memberHome, peerId)
+        const round = await alternated(attack, { founder, home, memberHome, target, roundMs }, pairs)
+        rounds.push(round)
+        say(lineOf(round))
+      } catch (error) {
+        // A node that did not withstand an attack must not hide what the others do.
+        failed.push(`${attack.name}: ${error instanceof Error ? error.message : String(error)}`)
+        say(`FAILED: ${failed.at(-1)}`)
         await stopHostilePeers()
       }
-      const round = compared(attack.name, calm, attacked)
-      rounds.push(round)
-      say(lineOf(round))
     }
     const broken = rounds.filter((round) => !isWithinBounds(round))
-    if (broken.length > 0) process.exitCode = 1
+    if (broken.length + failed.length > 0) process.exitCode = 1
     return {
-      json: { rounds, bounds: BOUNDS },
+      json: { rounds, failed, bounds: BOUNDS },
       lines: [
         ...rounds.map(lineOf),
+        ...failed.map((what) => `FAILED: ${what}`),
         broken.length === 0
-          ? `every attack: at most ${BOUNDS.growthMiB} MiB more, p99 of the control socket at most ${BOUNDS.controlP99Ms} ms, honest package in use`
+          ? `every row above that has not failed: at most ${BOUNDS.growthMiB} MiB more, p99 of the control socket at most ${BOUNDS.controlP99Ms} ms, honest package in use`
           : `a bound is broken by: ${broken.map(({ attack }) => attack).join(', ')}`,
       ],
     }
@@ -154,21 +156,33 @@ function compared(attack: string, calm: readonly Sampled[], attacked: readonly S
   }
 }
 
-interface Sample {
+interface Nodes {
   readonly founder: ChildProcess
   readonly home: string
   readonly memberHome: string
   readonly target: Target
-  /** Index of the pair of rounds. */
-  readonly pair: number
-  /** Minimum length of the round, ms. */
+  /** Minimum length of a round, ms. */
   readonly roundMs: number
 }
 
-/** Run an attack, and meanwhile what honest users do. */
+/** Alternate rounds without and with an attack on a node that has just started. */
+async function alternated(attack: Attack, nodes: Nodes, pairs: number): Promise<Round> {
+  // The first packages that a process judges take memory that it keeps; that is no growth by an attack.
+  for (let i = 0; i < WARM_UPS; i++) await publishHonest(nodes.home, nodes.memberHome)
+  const [calm, attacked]: [Sampled[], Sampled[]] = [[], []]
+  for (let pair = 0; pair < pairs; pair++) {
+    calm.push(await measured(CALM, nodes, pair))
+    attacked.push(await measured(attack, nodes, pair))
+    await stopHostilePeers()
+  }
+  return compared(attack.name, calm, attacked)
+}
+
+/** Run an attack, and meanwhile what honest users do. @param pair index of the pair of rounds. */
 async function measured(
   attack: Attack,
-  { founder, home, memberHome, target, pair, roundMs }: Sample,
+  { founder, home, memberHome, target, roundMs }: Nodes,
+  pair: number,
 ): Promise<Sampled> {
   const stopping = new AbortController()
   const answersMs: number[] = []
@@ -189,11 +203,15 @@ async function measured(
   const end = setTimeout(roundMs)
   let acceptedSeconds: number | null
   let counted: Readonly<Record<string, number>>
+  let running: RunningAttack | undefined
   try {
-    const running = await attack.start(target, (name, seed) => joinAsMember(target, name, seed), pair)
+    running = await attack.start(target, (name, seed) => joinAsMember(target, name, seed), pair)
     acceptedSeconds = await publishHonest(home, memberHome)
     await end
     counted = await running.stop()
+  } catch (error) {
+    await running?.stop()
+    throw error
   } finally {
     stopping.abort()
   }

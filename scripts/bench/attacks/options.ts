@@ -4,12 +4,12 @@
  */
 import { parseArgs } from 'node:util'
 import { InputError } from '../../../src/lib/errors.ts'
-import type { Attack } from './attacks.ts'
+import type { Attack } from './attack.ts'
 
 const DEFAULT_PAIRS = 2
 /** The attackers' keys are made from one byte, and each pair of rounds needs other ones. */
 const MAX_PAIRS = 5
-const DEFAULT_SECONDS = 10
+const DEFAULT_SECONDS = 8
 const MAX_SECONDS = 3600
 
 export interface AttackOptions {

@@ -1,8 +1,7 @@
-/** The attacks of `npm run bench -- attacks`: what a hostile outsider or member does until it is told to stop. */
+/** The attacks of `npm run bench -- attacks` by members: peers that have joined the consortium. */
 import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:net'
 import type { Stream } from '@libp2p/interface'
-import { decodeInvite } from '../../../src/consortium/invite.ts'
 import { CHUNKS_PER_REQUEST } from '../../../src/exchange/blob.ts'
 import { readEnvelope, seal } from '../../../src/identity/envelope.ts'
 import { MEDIA_TYPES } from '../../../src/identity/media-types.ts'
@@ -11,54 +10,11 @@ import { digestBytes, digestOf } from '../../../src/lib/bytes.ts'
 import { type Manifest, openManifest } from '../../../src/packaging/manifest.ts'
 import { encodeHead } from '../../../src/statements/head.ts'
 import { HostileAuthor } from '../../../test/support/hostile/author.ts'
-import { type Founder, type HostileMember, STATEMENTS } from '../../../test/support/hostile/member.ts'
-import { closed, HostilePeer } from '../../../test/support/hostile/peer.ts'
-import { floodWithSockets } from '../../../test/support/hostile/sockets.ts'
+import { type HostileMember, STATEMENTS } from '../../../test/support/hostile/member.ts'
 import { cborFrame, emptyMaps, frameOf, nestedLists } from '../../../test/support/hostile/wire.ts'
+import { type Attack, type Join, pause, repeating, type Target } from './attack.ts'
 
 const BLOB = '/flexmesh/blob/1.0.0'
-
-export interface Target extends Founder {
-  /** Peer id of the honest member that publishes. */
-  readonly member: string
-}
-
-export interface Attack {
-  readonly name: string
-  /**
-   * Begin.
-   * @param join makes a hostile member with a key of its own
-   * @param round number of the attempt, from 0 on: each one needs other keys
-   */
-  start(target: Target, join: Join, round: number): Promise<RunningAttack>
-}
-
-type Join = (name: string, seed: number) => Promise<HostileMember>
-
-interface RunningAttack {
-  /** @returns what the attack counted. */
-  stop(): Promise<Readonly<Record<string, number>>>
-}
-
-/** Repeats an action until it is stopped; failures are what an attacker expects. */
-function repeating(action: () => Promise<unknown>, pauseMs: number): { stop(): Promise<number> } {
-  let isStopped = false
-  let count = 0
-  const loop = (async () => {
-    while (!isStopped) {
-      await action().catch(() => undefined)
-      count++
-      await new Promise((resolve) => setTimeout(resolve, pauseMs))
-    }
-  })()
-  return {
-    stop: async () => {
-      isStopped = true
-      await loop
-      return count
-    },
-  }
-}
 
 /** What the honest member's latest package states, so that every check before the fetch passes. */
 async function honestManifest(member: HostileMember, target: Target): Promise<Manifest> {
@@ -126,35 +82,6 @@ function badProvider(
   }
 }
 
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms).unref())
-
-/** The begin of a connection up to the messages of noise. */
-const NOISE_NEGOTIATION = Buffer.from('\x13/multistream/1.0.0\n\x07/noise\n')
-const STRANGERS = 1000
-const SOCKETS = 10_000
-const SOCKETS_PER_SECOND = 1000
-const SOURCES = Array.from({ length: 50 }, (_, i) => `127.0.1.${i + 1}`)
-
-/** Many sockets within seconds, each of which sends the same bytes and then nothing. */
-function floodOfSockets(name: string, send: Uint8Array): Attack {
-  return {
-    name,
-    start: async (target) => {
-      const flood = floodWithSockets(target.addresses()[0] as string, SOCKETS_PER_SECOND, {
-        sources: SOURCES,
-        most: SOCKETS,
-        ...(send.length === 0 ? {} : { send }),
-      })
-      return {
-        stop: async () => {
-          flood.stop()
-          return { sockets: flood.opened() }
-        },
-      }
-    },
-  }
-}
-
 /** Number of requests whose answers nobody reads. */
 const UNREAD = 500
 /** Time that the target has to accept a stream, ms. */
@@ -166,63 +93,7 @@ function chunksRequest({ files: [file] }: Manifest): Uint8Array {
   return cborFrame({ kind: 'chunks', digest: digestBytes(file.sha256), first: 0, count })
 }
 
-export const ATTACKS: readonly Attack[] = [
-  {
-    name: '20 sockets a second that begin a handshake',
-    start: async (target) => {
-      const flood = floodWithSockets(target.addresses()[0] as string, 20, {
-        send: NOISE_NEGOTIATION,
-      })
-      return {
-        stop: async () => {
-          flood.stop()
-          return { sockets: flood.opened() }
-        },
-      }
-    },
-  },
-  floodOfSockets('10,000 sockets from 50 addresses that send nothing', new Uint8Array()),
-  floodOfSockets(
-    '10,000 sockets from 50 addresses that send a malformed noise handshake',
-    Buffer.concat([NOISE_NEGOTIATION, Buffer.from([0, 64]), randomBytes(64)]),
-  ),
-  {
-    name: '1000 strangers that complete noise',
-    start: async (target) => {
-      const [address] = target.addresses() as [string]
-      const stranger = await HostilePeer.start(219)
-      const closedMs: number[] = []
-      const loop = repeating(async () => {
-        if (closedMs.length >= STRANGERS) return
-        const began = performance.now()
-        // The node refuses it after noise: `dial` throws, or the connection is closed at once.
-        await stranger.dial(address).then(closed, () => undefined)
-        closedMs.push(performance.now() - began)
-      }, 0)
-      return {
-        stop: async () => {
-          await loop.stop()
-          closedMs.sort((a, b) => a - b)
-          const p99 = closedMs[Math.ceil(0.99 * closedMs.length) - 1] ?? 0
-          return { refused: closedMs.length, 'p99 until closed, ms': Math.round(p99) }
-        },
-      }
-    },
-  },
-  {
-    name: '12 strangers without a token while an invitation is open',
-    start: async (target) => {
-      const { addresses } = decodeInvite(await target.invite())
-      const strangers = await Promise.all(Array.from({ length: 12 }, (_, i) => HostilePeer.start(220 + i)))
-      const loops = strangers.map((peer) => repeating(() => peer.dial(addresses[0] as string), 200))
-      return {
-        stop: async () => {
-          const counts = await Promise.all(loops.map((loop) => loop.stop()))
-          return { dials: counts.reduce((sum, count) => sum + count, 0) }
-        },
-      }
-    },
-  },
+export const MEMBERS: readonly Attack[] = [
   badProvider('6 packages that arrive a byte a second', 101, 6, async (stream) => {
     while (stream.status === 'open') {
       stream.send(Uint8Array.of(0x80))
