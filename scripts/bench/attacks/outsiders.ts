@@ -29,6 +29,7 @@ function floodOfSockets(name: string, addresses: number, send: Uint8Array): Atta
       })
       return {
         stop: async () => {
+          if (flood.opened() < SOCKETS) await flood.reached(SOCKETS)
           flood.stop()
           return { sockets: flood.opened() }
         },
