@@ -2,7 +2,7 @@
  * LevelDB that loses no acknowledged write after a failed one. A write that fails halfway, as on a full disk, leaves
  * half a record at the end of LevelDB's log; when the log is read again, the records behind it in the same block of
  * 32 KiB are dropped with it. So after a failed write nothing is written until the database has been opened anew, which
- * ends the damaged log. Stores bytes and does not know what they mean.
+ * ends the damaged log. If that fails, too, each later call tries again. Stores bytes and does not know what they mean.
  */
 import { readdir, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -18,6 +18,7 @@ export class DurableLevel {
   readonly #db: ClassicLevel<string, Uint8Array>
   readonly #reads = new Set<Promise<unknown>>()
   #isDamaged = false
+  #isEnded = false
   #reopening: Promise<void> | undefined
 
   constructor(path: string) {
@@ -30,7 +31,9 @@ export class DurableLevel {
     return this.#db.open()
   }
 
-  close(): Promise<void> {
+  async close(): Promise<void> {
+    this.#isEnded = true
+    await this.#reopening?.catch(() => undefined) // The call that began it gets the error.
     return this.#db.close()
   }
 
@@ -45,7 +48,7 @@ export class DurableLevel {
 
   /** Every key and value, in the order of the keys, as they are when the first one is read. */
   async *snapshot(): AsyncGenerator<[string, Uint8Array], void, void> {
-    await this.#reopening
+    await this.#opened()
     let end: () => void = () => undefined
     const reading = new Promise<void>((resolve) => {
       end = resolve
@@ -71,20 +74,26 @@ export class DurableLevel {
     }
   }
 
-  async #reopen(): Promise<void> {
-    await this.#checkRoom()
+  /** Resolves once the database can be read: a disk that failed while it was opened anew has left it closed. */
+  async #opened(): Promise<void> {
+    await this.#reopening?.catch(() => undefined) // The call that began it gets the error.
+    if (this.#isDamaged && !this.#isEnded && this.#db.status !== 'open') await this.#reopen()
+  }
+
+  #reopen(): Promise<void> {
     const reopen = async (): Promise<void> => {
-      await Promise.allSettled(this.#reads)
-      await this.#db.close()
-      await this.#db.open()
+      try {
+        await this.#checkRoom()
+        await Promise.allSettled(this.#reads)
+        await this.#db.close()
+        await this.#db.open()
+        this.#isDamaged = false
+      } finally {
+        this.#reopening = undefined
+      }
     }
-    this.#reopening = reopen()
-    try {
-      await this.#reopening
-      this.#isDamaged = false
-    } finally {
-      this.#reopening = undefined
-    }
+    this.#reopening ??= reopen()
+    return this.#reopening
   }
 
   /** @throws Error if opening would fail, after which nothing could be read any more. */
@@ -97,7 +106,7 @@ export class DurableLevel {
   }
 
   async #read<T>(action: () => Promise<T>): Promise<T> {
-    await this.#reopening
+    await this.#opened()
     const reading = action()
     this.#reads.add(reading)
     try {

@@ -38,6 +38,21 @@ describe('a database whose write has failed', () => {
     expect((await level.entries(range)).map(([key]) => key)).toEqual(['first', 'fourth', 'third'])
   })
 
+  it('is read again once it can be opened, if the disk also failed while it was opened anew', async () => {
+    const level = await empty()
+    await level.batch(put('first'))
+    failOnce()
+    await expect(level.batch(put('second'))).rejects.toThrow('No space left')
+    vi.spyOn(ClassicLevel.prototype, 'open').mockRejectedValueOnce(new Error('input/output error'))
+    await expect(level.batch(put('third'))).rejects.toThrow('input/output error')
+    expect(await Promise.all([level.get('first'), level.entries(range)])).toEqual([
+      Buffer.from('first'),
+      [['first', Buffer.from('first')]],
+    ])
+    await level.batch(put('fourth'))
+    expect((await level.entries(range)).map(([key]) => key)).toEqual(['first', 'fourth'])
+  })
+
   it('is read as before, also while it is opened anew', async () => {
     const level = await empty()
     await level.batch(put('first'))

@@ -22,7 +22,9 @@ const DEFAULT_SEED = 1
 /** Maximum number of calls that fail one after the other; every second run has one only. */
 const MAX_FAILING = 60
 /** Time that the disk may fail, ms. */
-const FAULT_MS = 5000
+const FAULT_MS = 4000
+/** Share of the calls of an operation among which the first failing one is; the last calls may come later or not at all. */
+const SHARE = 0.8
 /** Time after the failure until a package must be in use, ms. */
 const RECOVERY_MS = 90_000
 const POLL_MS = 50
@@ -110,7 +112,11 @@ async function failAgainAndAgain(
     const operation = i % 2 === 0 ? 'receive' : 'publish'
     const fault = faults[(i >> 1) % faults.length] as Fault
     const count = below(2) === 0 ? 1 : 1 + below(MAX_FAILING)
-    const run = await failOnce(nodes, operation, { fault, after: below(calls[operation]), count })
+    const run = await failOnce(nodes, operation, {
+      fault,
+      after: below(Math.ceil(SHARE * calls[operation])),
+      count,
+    })
     done.push(run)
     const { failed, refused, ended, seconds, wrong } = run
     say(
@@ -135,9 +141,10 @@ async function failOnce(
   const failedBefore = disk.failed()
   const wrong: string[] = []
   disk.failAfter(after, count, fault)
-  const healed = setTimeout(FAULT_MS).then(() => disk.heal())
+  const until = performance.now() + FAULT_MS
   const published = await publish(nodes, operation).catch(textOf)
-  await healed
+  while (disk.failed() < failedBefore + count && performance.now() < until) await setTimeout(POLL_MS)
+  disk.heal()
   const failed = disk.failed() - failedBefore
   const ended = hasEnded(nodes.failing)
   if (ended) {
