@@ -9,7 +9,7 @@ import { FormatError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { startThread, threadEntry } from '../lib/start-thread.ts'
 import type { ChatTemplate } from './chat-template.ts'
-import { chatOf, encodePrompt, type Prompt } from './prompt.ts'
+import { chatOf, encodePrompt, PLAIN_TURN_ENDS, type Prompt } from './prompt.ts'
 import type { PromptThreadData, PromptThreadMessage } from './prompt-thread.ts'
 import type { Tokenizer } from './tokenizer.ts'
 
@@ -63,6 +63,11 @@ export class PromptEncoder {
   /** One more than the largest token id. */
   get vocabularySize(): number {
     return this.#tokenizer.vocabSize
+  }
+
+  /** Texts before which the answer to a chat ends. */
+  get turnEnds(): readonly string[] {
+    return this.#template === undefined ? PLAIN_TURN_ENDS : []
   }
 
   /**

@@ -76,6 +76,14 @@ export function encodePrompt(
 
 const NAMES = { system: 'System', user: 'User', assistant: 'Assistant', tool: 'User' }
 
+/**
+ * Texts before which the answer to a chat ends if the model has no template. Such a model would go on and write the turns
+ * of others; one with a template ends its turn with a special token.
+ */
+export const PLAIN_TURN_ENDS: readonly string[] = [...new Set(Object.values(NAMES))].map(
+  (name) => `\n${name}:`,
+)
+
 /** One line per message, then the beginning of the assistant's line: the form for models without a template. */
 function plainChat(messages: readonly ChatMessage[]): string {
   return `${messages.map(({ role, content }) => `${NAMES[role]}: ${content}`).join('\n')}\nAssistant:`

@@ -22,8 +22,11 @@ export interface AnswerFields {
 }
 
 const DEFAULT_MAX_TOKENS = 64
-/** A value or a call that is cut off is worth nothing. */
-const DEFAULT_MAX_TOKENS_OF_FORM = 1024
+/**
+ * Chats, values and calls end by themselves, and are worth little if they are cut off. More tokens than this would take
+ * so much of the memory for keys and values that few requests are answered at once.
+ */
+const DEFAULT_MAX_TOKENS_OF_WHOLE = 1024
 /** As many as OpenAI's API lists for chats. */
 const MAX_TOP = 20
 const PENALTY = [-2, 2] as const
@@ -47,9 +50,10 @@ export function readAnswerFields(
   hasForm: boolean,
 ): AnswerFields {
   const echo = kind === 'completion' && boolean(body['echo'], 'echo')
+  const isWhole = kind === 'chat' || hasForm
   const logprobs = kind === 'completion' ? readCompletionLogprobs(body) : readChatLogprobs(body)
   return {
-    maxTokens: readMaxTokens(body, echo ? 0 : 1, hasForm ? DEFAULT_MAX_TOKENS_OF_FORM : DEFAULT_MAX_TOKENS),
+    maxTokens: readMaxTokens(body, echo ? 0 : 1, isWhole ? DEFAULT_MAX_TOKENS_OF_WHOLE : DEFAULT_MAX_TOKENS),
     choices: readChoices(body, kind, prompts),
     echo,
     ...(logprobs === undefined ? {} : { logprobs }),

@@ -129,11 +129,12 @@ export class Completions {
       const { servedBy } = backend
       const { experts } = engine
       meter.admitted(promptTokens)
+      const isChat = route !== 'completion'
       const run: Run = {
         engine,
         servedBy,
-        request,
-        kind: route === 'completion' ? 'completion' : 'chat',
+        request: isChat ? { ...request, stop: [...request.stop, ...engine.turnEnds] } : request,
+        kind: isChat ? 'chat' : 'completion',
         id,
         created: this.#init.now(),
         prompts,

@@ -54,6 +54,8 @@ export interface ServingEngine {
   /** One more than the largest token id. */
   readonly vocabularySize: number
   readonly vocabulary: Vocabulary
+  /** Texts before which the answer to a chat ends; none if the public model has a chat template. */
+  readonly turnEnds: readonly string[]
   /**
    * Token ids of a prompt, at least one. Called after the length check, inside the request's place in the queue, because
    * it can take long. @throws FormatError for a chat that cannot be rendered; the reason of `signal`.

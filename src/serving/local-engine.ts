@@ -45,6 +45,7 @@ function localEngine(
     maxPromptCharacters: maxPromptCharacters(prompts, contextLength),
     vocabularySize: prompts.vocabularySize,
     vocabulary,
+    turnEnds: prompts.turnEnds,
     encode: (prompt, signal) => prompts.encode(prompt, signal),
     checkSelection: (selection) => void selectionMask(composition, selection),
     generate: async function* (request, prompt, signal, scope) {

@@ -8,6 +8,8 @@ export interface PromptEncoder {
   readonly longestToken: number
   /** One more than the largest token id. */
   readonly vocabularySize: number
+  /** Texts before which the answer to a chat ends; none if the public model has a chat template. */
+  readonly turnEnds: readonly string[]
   /**
    * Token ids of a prompt, at least one: a text after the end of text, or a chat as the public model's template renders
    * it. @throws FormatError for a chat that cannot be rendered; the reason of `signal`.

@@ -58,6 +58,7 @@ export function upstreamEngine(init: UpstreamInit): ServingEngine {
     maxPromptCharacters: maxPromptCharacters(prompts, contextLength),
     vocabularySize: prompts.vocabularySize,
     vocabulary,
+    turnEnds: prompts.turnEnds,
     encode: (prompt, signal) => prompts.encode(prompt, signal),
     checkSelection,
     generate: (request, prompt, signal) => generate(init, request, prompt, signal),

@@ -90,7 +90,12 @@ async function open(): Promise<{ app: Api; usage: ApiUsage; includes: unknown[] 
     isOwnHost: (host) => host === HOST,
     now: () => now,
     tokenization: {
-      prompts: { longestToken: 1, vocabularySize: 256, encode: async () => Int32Array.of(0, 72) },
+      prompts: {
+        longestToken: 1,
+        vocabularySize: 256,
+        turnEnds: [],
+        encode: async () => Int32Array.of(0, 72),
+      },
       vocabulary: CHARACTERS,
       contextLength: 32,
     },

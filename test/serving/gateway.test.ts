@@ -66,6 +66,7 @@ async function open(change: Partial<GatewayInit> = {}, file: CompositionFile = c
     prompts: {
       longestToken: 1,
       vocabularySize: 256,
+      turnEnds: [],
       encode: async (prompt) => new Int32Array(1 + String(prompt).length),
     },
     vocabulary: CHARACTERS,

@@ -32,6 +32,19 @@ describe('a request without a seed', () => {
   })
 })
 
+describe('a request without a number of tokens', () => {
+  const messages = [{ role: 'user', content: 'Hello' }]
+  const format = { response_format: { type: 'json_object' } }
+
+  it.each([
+    ['a completion', 'completion', plain, 64],
+    ['a completion with a format', 'completion', { ...plain, ...format }, 1024],
+    ['a chat', 'chat', { model: 'flexmesh', messages }, 1024],
+  ] as const)('has a default: %s', (_, kind, body, maxTokens) => {
+    expect(parseRequest(body, kind).maxTokens).toBe(maxTokens)
+  })
+})
+
 describe('a request', () => {
   it('keeps its seed', () => {
     expect(parseRequest({ ...plain, seed: 0 }, 'completion').seed).toBe(0)

@@ -7,6 +7,7 @@ import type { ChatTemplate } from '../../src/data/chat-template.ts'
 import { PromptEncoder } from '../../src/data/prompt-encoder.ts'
 import { Tokenizer } from '../../src/data/tokenizer.ts'
 import type { Api } from '../../src/serving/app.ts'
+import type { Piece } from '../../src/serving/engine.ts'
 import { maxPromptCharacters } from '../../src/serving/prompt.ts'
 import { SMALL_MODEL } from '../support/folders.ts'
 import { appOf, backendOf, fixedEngine, post } from '../support/inference-api.ts'
@@ -17,21 +18,27 @@ const encoders: PromptEncoder[] = []
 afterAll(() => Promise.all(encoders.map((encoder) => encoder.close())))
 
 /** An API whose engine encodes with the tokenizer of the small model, and the prompts that it was given. */
-function serve(template?: ChatTemplate): { app: Api; encoded: string[] } {
+function serve(template?: ChatTemplate, answer?: readonly string[]): { app: Api; encoded: string[] } {
   const prompts = new PromptEncoder(tokenizer, template)
   encoders.push(prompts)
   const encoded: string[] = []
   const engine = fixedEngine({
     contextLength: CONTEXT,
     maxPromptCharacters: maxPromptCharacters(prompts, CONTEXT),
+    turnEnds: prompts.turnEnds,
     encode: async (prompt, signal) => {
       const ids = await prompts.encode(prompt, signal)
       const text = tokenizer.decode(ids)
       encoded.push(ids[0] === tokenizer.endOfText ? `[END]${text}` : text)
       return ids
     },
+    ...(answer === undefined ? {} : { generate: () => piecesOf(answer) }),
   })
   return { app: appOf(backendOf(engine)), encoded }
+}
+
+async function* piecesOf(texts: readonly string[]): AsyncGenerator<Piece, void, void> {
+  for (const text of texts) yield { text, shares: Float32Array.of(0.25, 0.75) }
 }
 
 /** The error in the body of a refusal. */
@@ -88,5 +95,34 @@ it('answers with the reason for which a chat template refuses the messages', asy
   expect(await errorOf(response)).toMatchObject({
     param: 'messages',
     message: expect.stringContaining('roles must alternate'),
+  })
+})
+
+describe('an answer that goes on with another turn', () => {
+  const answer = [' Hello', '.', '\nUs', 'er: And', ' you?']
+  const messages = [{ role: 'user', content: 'Hello' }]
+  const template: ChatTemplate = { source: '{{ messages[0].content }}', variables: {} }
+  const chat = async (app: Api, path: string, body: object): Promise<unknown> =>
+    (await post(app, body, { path })).json()
+
+  it('ends before this turn without a chat template', async () => {
+    const { app } = serve(undefined, answer)
+    expect(await chat(app, '/v1/chat/completions', { messages })).toMatchObject({
+      choices: [{ message: { content: ' Hello.' }, finish_reason: 'stop' }],
+    })
+    expect(await chat(app, '/v1/responses', { input: 'Hello' })).toMatchObject({
+      status: 'completed',
+      output: [{ content: [{ text: ' Hello.' }] }],
+    })
+    const stream = await post(app, { messages, stream: true, stop: 'x' }, { path: '/v1/chat/completions' })
+    expect(await stream.text()).not.toContain('User')
+  })
+
+  it.each([
+    ['a chat with a template', template, '/v1/chat/completions', { messages }],
+    ['a completion', undefined, '/v1/completions', { prompt: 'Hello' }],
+  ])('is whole: %s', async (_, chosen, path, body) => {
+    const { app } = serve(chosen, answer)
+    expect(JSON.stringify(await chat(app, path, body))).toContain('And you?')
   })
 })

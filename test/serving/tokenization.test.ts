@@ -48,6 +48,7 @@ function serve(template?: ChatTemplate, change: Partial<Encoder> = {}): Served {
       prompts: {
         longestToken,
         vocabularySize,
+        turnEnds: [],
         encode: (prompt, signal) => encoder.encode(prompt, signal),
         ...change,
       },

@@ -32,6 +32,7 @@ const appAt = (url: URL, more: Partial<UpstreamInit> = {}, log?: Log): Api => {
     prompts: {
       longestToken: 16,
       vocabularySize: 65_536,
+      turnEnds: [],
       encode: async (prompt) => Int32Array.from(`\0${textOf(prompt)}`, (c) => c.charCodeAt(0)),
     },
     vocabulary: CHARACTERS,

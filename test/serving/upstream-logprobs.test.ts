@@ -21,6 +21,7 @@ function appAt(url: URL): Api {
     prompts: {
       longestToken: 16,
       vocabularySize: 65_536,
+      turnEnds: [],
       encode: async (prompt) => Int32Array.from(`\0${textOf(prompt)}`, (c) => c.charCodeAt(0)),
     },
     vocabulary: CHARACTERS,

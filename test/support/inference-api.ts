@@ -51,6 +51,7 @@ export function fixedEngine(change: Partial<ServingEngine> = {}): ServingEngine 
     maxPromptCharacters: 1000,
     vocabularySize: 65_536,
     vocabulary: CHARACTERS,
+    turnEnds: [],
     encode: async (prompt) => Int32Array.from(`\0${textOf(prompt)}`, (c) => c.charCodeAt(0)),
     checkSelection: () => undefined,
     generate: async function* ({ maxTokens }) {
