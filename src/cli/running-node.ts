@@ -133,7 +133,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
             vocabulary: tokenizer,
             contextLength: config.maxPositionEmbeddings,
             whyNotInUse: (id) => whyNotInUse(node, id),
-            onComposition: (composition) => node.upstream.set(composition),
+            onComposition: (composition) => node.parts.upstream.set(composition),
             now: unixNow,
             onPrompt: (to, bytes) => node.egress.book?.add({ kind: 'prompt', to, bytes }),
           })

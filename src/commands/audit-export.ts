@@ -9,7 +9,8 @@ export const AUDIT_EXPORT = nodeCommand({
     file: positional(path, 'name the file to write, as in "flexmesh audit export consortium.audit"'),
   },
   async *run(node, { file }) {
-    const { bytes, verified, incomplete } = await node.exportAudit(file)
+    const { exportAudit } = await import('../node/audit-export.ts')
+    const { bytes, verified, incomplete } = await exportAudit(node.parts, file)
     return {
       file,
       bytes,

@@ -133,7 +133,7 @@ async function recordExports(
 ): Promise<void> {
   for (const directory of directories) {
     if (directory === undefined) continue
-    await node.exports.record({
+    await node.parts.exports.record({
       directory,
       composition: exported?.composition ?? composition,
       packages: experts.map(({ id }) => id),

@@ -3,6 +3,8 @@ import type { PackageState } from '../acceptance/package-states.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { shortDigest } from '../lib/bytes.ts'
 import { reporting } from '../lib/reporting.ts'
+import { endingConsents } from '../node/consent-warnings.ts'
+import type { PackageReport } from '../node/packages.ts'
 import { nodeCommand } from './command.ts'
 import { packageLine, packageLines, stateWords } from './package-lines.ts'
 import { positional, text } from './parameters.ts'
@@ -24,13 +26,15 @@ export const EXPERTS = nodeCommand({
       router,
       ...(routerNote === undefined ? {} : { routerNote }),
       composed: experts.map(({ id, name, institution }) => ({ id, name, institution })),
-      ending: node.endingConsents().map(({ expert, publisher, expiresAt, daysLeft }) => ({
-        expert,
-        institution: node.membership.institutionOf(publisher),
-        isOwn: publisher === node.membership.seat,
-        expiresAt,
-        daysLeft,
-      })),
+      ending: endingConsents(node.accepted.manifests(), node.now()).map(
+        ({ expert, publisher, expiresAt, daysLeft }) => ({
+          expert,
+          institution: node.membership.institutionOf(publisher),
+          isOwn: publisher === node.membership.seat,
+          expiresAt,
+          daysLeft,
+        }),
+      ),
       packages,
       withdrawnExports: await withdrawnExports(node),
     }
@@ -51,11 +55,14 @@ export const ACCEPT = nodeCommand({
     package: positional(PACKAGE, 'name the package as "flexmesh experts" lists it'),
   },
   async *run(node, { package: name }, signal) {
-    const ids = await node.reconsider(name)
-    const packages = yield* reporting<
-      { id: Digest; state: PackageState },
-      Awaited<ReturnType<typeof node.outcomesOf>>
-    >((report) => node.outcomesOf(ids, signal, (id, state) => report({ id, state })))
+    const [{ reconsider }, { outcomesOf }] = await Promise.all([
+      import('../node/operator.ts'),
+      import('../node/packages.ts'),
+    ])
+    const ids = await reconsider(node.parts, name)
+    const packages = yield* reporting<{ id: Digest; state: PackageState }, PackageReport[]>((report) =>
+      outcomesOf(node.parts, ids, signal, (id, state) => report({ id, state })),
+    )
     return { packages }
   },
   progress: ({ id, state }) => ({ text: `${shortDigest(id)} ${stateWords(state)}`, stays: false }),
@@ -69,7 +76,8 @@ export const REFUSE = nodeCommand({
     package: positional(PACKAGE, 'name the package as "flexmesh experts" lists it'),
   },
   async *run(node, { package: name }) {
-    return { refused: await node.refuse(name) }
+    const { refuse } = await import('../node/operator.ts')
+    return { refused: await refuse(node.parts, name) }
   },
   words: ({ refused }) => [`left out: ${refused.map(shortDigest).join(', ')}`],
 })

@@ -1,6 +1,7 @@
 /** The command `gc`: removes files of the home folder that the node can do without. */
 import { gigabytes } from '../lib/memory.ts'
 import type { Garbage, GarbageKind } from '../node/garbage.ts'
+import { folderBytes } from '../store/disk-quota.ts'
 import { nodeCommand } from './command.ts'
 import { flag } from './parameters.ts'
 import { table } from './terminal.ts'
@@ -34,9 +35,11 @@ export const GC = nodeCommand({
     declined: 'nothing was removed',
   },
   async *run(node, { dryRun }): AsyncGenerator<never, GcResult, void> {
-    const files = await node.garbage({ remove: !dryRun })
+    const { findGarbage, removeGarbage } = await import('../node/garbage.ts')
+    const found = await findGarbage(node.parts, node.paths, node.now())
+    const files = dryRun ? found : await removeGarbage(node.paths, found)
     const bytes = files.reduce((total, file) => total + file.bytes, 0)
-    return { isRemoved: !dryRun, files, bytes, homeBytes: await node.homeBytes() }
+    return { isRemoved: !dryRun, files, bytes, homeBytes: await folderBytes(node.paths.root) }
   },
   words: ({ isRemoved, files, bytes, homeBytes }) => [
     ...table(files.map((file) => [`  ${file.path}`, size(file.bytes), KINDS[file.kind]])),

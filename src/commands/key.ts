@@ -88,11 +88,12 @@ export const KEY_REQUEST = nodeCommand({
     ),
   },
   async *run(node, { file, days = DEFAULT_DAYS, scopes }) {
-    const [{ parseScopes }, { writeFileAtomic }] = await Promise.all([
+    const [{ parseScopes }, { writeFileAtomic }, { requestKeys }] = await Promise.all([
       import('../consortium/key-history.ts'),
       import('../lib/files.ts'),
+      import('../pipeline/key-request.ts'),
     ])
-    const { statement, envelope } = await node.requestKeys({
+    const { statement, envelope } = await requestKeys(node.parts, {
       expiresAt: node.now() + days * DAY_SECONDS,
       ...(scopes === undefined ? {} : { scopes: parseScopes(scopes) }),
     })
@@ -110,11 +111,12 @@ export const KEY_ACCEPT = nodeCommand({
   usage: 'key accept FILE',
   parameters: { file: REQUEST_FILE },
   async *run(node, { file }) {
-    const [{ readFileBounded }, { limit }] = await Promise.all([
+    const [{ readFileBounded }, { limit }, { acceptKeys }] = await Promise.all([
       import('../lib/files.ts'),
       import('../lib/limits.ts'),
+      import('../pipeline/key-request.ts'),
     ])
-    const stated = await node.acceptKeys(await readFileBounded(file, limit('envelopeBytes')))
+    const stated = await acceptKeys(node.parts, await readFileBounded(file, limit('envelopeBytes')))
     return {
       seq: stated.seq,
       nodeKey: stated.node?.key ?? null,

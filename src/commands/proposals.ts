@@ -106,7 +106,8 @@ function digest(given: string): Digest {
 
 /** The withdrawal of the packages that match a name, for their owner. @throws InputError `not-found`, `usage`. */
 async function withdrawalOf(node: FlexMeshNode, name: string): Promise<ProposedChange> {
-  const [first, ...others] = await node.standingPackages(name)
+  const { standingPackages } = await import('../node/packages.ts')
+  const [first, ...others] = await standingPackages(node.parts, name)
   if (first === undefined) throw new InputError('not-found', `no package that stands matches "${name}"`)
   if (others.some(({ manifest }) => manifest.publisher !== first.manifest.publisher)) {
     throw usage(`packages of several institutions match "${name}"; name one by the beginning of its id`)

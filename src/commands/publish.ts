@@ -128,9 +128,10 @@ export const PUBLISH = nodeCommand({
       )
     }
     if (!dryRun) await node.quota?.check()
+    const { previewPublication } = await import('../node/publishing.ts')
     const { derivation, ...released } = yield* reporting<PublishEvent, Released>((report) => {
       const run = { signal, onProgress: withStageTimes(report) }
-      return dryRun ? node.previewPublication(request, run) : node.publish(request, run)
+      return dryRun ? previewPublication(node.parts, request, run) : node.publish(request, run)
     })
     const { rank } = request
     return { ...released, ...(rank === undefined ? {} : { rank }), ...derivation }

@@ -5,9 +5,11 @@
 import { fileSystemSize } from '../lib/free-space.ts'
 import { gigabytes } from '../lib/memory.ts'
 import type { Activity } from '../node/activities.ts'
+import { endingConsents } from '../node/consent-warnings.ts'
 import type { FlexMeshNode } from '../node/node.ts'
+import { nodeKeyEnd } from '../node/node-key-warnings.ts'
 import type { PackageReport } from '../node/packages.ts'
-import { quotaWords } from '../store/disk-quota.ts'
+import { folderBytes, quotaWords } from '../store/disk-quota.ts'
 import { nodeCommand } from './command.ts'
 import { activityLine } from './jobs.ts'
 import { changeWords, proposalName } from './proposal-lines.ts'
@@ -115,11 +117,11 @@ export async function nodeStatus(node: FlexMeshNode): Promise<NodeStatus> {
   const { members } = node.membership.roster()
   const active = members.filter(({ revoked }) => revoked === undefined)
   const disk = await fileSystemSize(node.paths.root)
-  const homeBytes = await node.homeBytes()
+  const homeBytes = await folderBytes(node.paths.root)
   const maxDiskBytes = node.quota?.maxBytes
   const { seat } = node.membership
   const nodeKey = node.identity.peerId
-  const end = node.nodeKeyEnd()
+  const end = nodeKeyEnd(node.membership, node.now())
   return {
     institution: node.settings.institution,
     peerId: seat,
@@ -190,7 +192,7 @@ function attentionOf(
   // An application with a proposal waits for those who have not answered the proposal.
   const isProposed = (peerId: string): boolean =>
     open.some(({ proposal: { change } }) => change.kind === 'admit' && change.peerId === peerId)
-  const end = node.nodeKeyEnd()
+  const end = nodeKeyEnd(node.membership, node.now())
   const isReplaced = !membership.keys.historyOf(membership.seat).isRuledBy(node.identity.peerId)
   if (isReplaced) {
     list.push({
@@ -233,7 +235,7 @@ function attentionOf(
       })
     }
   }
-  for (const { expert, publisher, daysLeft } of node.endingConsents()) {
+  for (const { expert, publisher, daysLeft } of endingConsents(node.accepted.manifests(), node.now())) {
     const isOwn = publisher === node.membership.seat
     list.push({
       level: 'warn',

@@ -10,7 +10,7 @@ export interface WithdrawnExport {
 
 /** The exports of this node with experts that were withdrawn since, newest first. */
 export async function withdrawnExports(node: FlexMeshNode): Promise<WithdrawnExport[]> {
-  const exports = await node.exports.list()
+  const exports = await node.parts.exports.list()
   return exports
     .filter(({ withdrawn }) => withdrawn.length > 0)
     .map(({ directory, composition, withdrawn }) => ({

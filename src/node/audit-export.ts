@@ -7,7 +7,7 @@ import { fromUtf8 } from '../lib/bytes.ts'
 import { FlexMeshError } from '../lib/errors.ts'
 import { writeFileAtomic } from '../lib/files.ts'
 import type { Parts } from '../pipeline/parts.ts'
-import { type Catalogue, rosterKey } from '../store/catalogue.ts'
+import { rosterKey } from '../store/catalogue.ts'
 import { type BundleRecord, encodeBundle, encodeHashes, type RecordOf } from '../transparency/bundle.ts'
 import type { CosignedCheckpoint } from '../transparency/checkpoint-notes.ts'
 import type { LogState } from '../transparency/cosigned-logs.ts'
@@ -27,8 +27,8 @@ export interface ExportedBundle {
  * Write the bundle of everything that this node holds.
  * @throws InputError `disk-full`, `permissions`.
  */
-export async function exportAudit(parts: Parts, catalogue: Catalogue, file: string): Promise<ExportedBundle> {
-  const { logs, membership, identity, now } = parts
+export async function exportAudit(parts: Parts, file: string): Promise<ExportedBundle> {
+  const { logs, membership, identity, catalogue, now } = parts
   await logs.sign()
   await logs.settle()
   const records: BundleRecord[] = []

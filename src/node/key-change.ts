@@ -17,7 +17,8 @@ import { loadIdentity, type Protection } from '../identity/key-file.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { ExchangeError, InputError } from '../lib/errors.ts'
-import type { NextKeys } from '../pipeline/state-keys.ts'
+import { mustCatchUp } from '../pipeline/before-signing.ts'
+import { type NextKeys, stateKeys } from '../pipeline/state-keys.ts'
 import { type HomePaths, homePaths, loadSettings } from '../store/home.ts'
 import type { NodeInit } from './init.ts'
 import { FlexMeshNode } from './node.ts'
@@ -93,7 +94,7 @@ export async function changeKeys(
   const deadline = AbortSignal.any([signal, AbortSignal.timeout(init.timeoutMs ?? TIMEOUT_MS)])
   let report: KeyReport
   try {
-    const others = node.otherMembers
+    const others = otherMembers(node.membership)
     if (others > 0) await catchUp(node, init.listen, others, deadline)
     const stated = await keys.state(node, plan)
     if (others > 0) await spread(node, stated.seq, deadline)
@@ -111,6 +112,13 @@ export async function changeKeys(
   }
   await keys.settle(report)
   return report
+}
+
+/** Number of other institutions that belong to the consortium. */
+function otherMembers(membership: Membership): number {
+  const { seat } = membership
+  const { members } = membership.roster()
+  return members.filter(({ peerId, revoked }) => revoked === undefined && peerId !== seat).length
 }
 
 function nodeInit(init: KeyChangeInit): NodeInit {
@@ -133,10 +141,11 @@ async function catchUp(
   signal: AbortSignal,
 ): Promise<void> {
   // What the members tell may also show that a home lacks statements of its own seat.
-  const tellers = node.lastOwnSeq === 0 || node.isCopied ? Math.min(TELLERS, others) : 1
+  const { parts, watch } = node
+  const tellers = parts.statements.ownSeq() === 0 || node.isCopied ? Math.min(TELLERS, others) : 1
   try {
     await node.start(listen)
-    await node.untilCaughtUp(tellers, signal)
+    await watch.until(() => watch.tellers >= tellers && !mustCatchUp(parts), signal)
   } catch (error) {
     throw outOfReach(
       error,
@@ -148,7 +157,7 @@ async function catchUp(
 /** @throws ExchangeError `unreachable`. */
 async function spread(node: FlexMeshNode, seq: number, signal: AbortSignal): Promise<void> {
   try {
-    await node.untilSent(seq, signal)
+    await node.watch.untilSent(seq, signal)
   } catch (error) {
     throw outOfReach(
       error,
@@ -223,16 +232,16 @@ class KeyRing {
     if (this.#isRotated && latest !== undefined) return latest
     const next = await this.#nextOf(state)
     const through = plan.validThroughSeq === undefined ? {} : { validThroughSeq: plan.validThroughSeq }
-    if (plan.kind === 'revoke') return node.stateKeys({ institution, ...next, ...through })
+    if (plan.kind === 'revoke') return stateKeys(node.parts, { institution, ...next, ...through })
     if (plan.kind === 'delegate') {
       const identity = await this.#nodeKey(keys.seatEverOf((this.#homeKey as Identity).peerId))
       // Signed by an attempt that was interrupted.
       if (latest !== undefined && latest.node?.key === identity.peerId) return latest
       const { lifetime = DELEGATION_SECONDS, scopes = state.node?.scopes ?? NODE_SCOPES } = plan
       const delegated = { identity, scopes, expiresAt: node.now() + lifetime }
-      return node.stateKeys({ institution, ...next, node: delegated, ...through })
+      return stateKeys(node.parts, { institution, ...next, node: delegated, ...through })
     }
-    return node.stateKeys({ ...(await this.#rotated(state)), ...through })
+    return stateKeys(node.parts, { ...(await this.#rotated(state)), ...through })
   }
 
   /** The digest of the next key: the committed one, or that of FILE.next, which is created if it does not exist. */

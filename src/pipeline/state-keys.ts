@@ -3,7 +3,7 @@ import type { NodeKey } from '../consortium/key-history.ts'
 import { encodeKeys, type KeysStatement, sealKeys } from '../consortium/keys-statement.ts'
 import type { Identity } from '../identity/keys.ts'
 import { type Digest, digestOf } from '../lib/bytes.ts'
-
+import { checkCaughtUp } from './before-signing.ts'
 import { actOnChained, logChained } from './chained-effects.ts'
 import { announce } from './own-log.ts'
 import type { Parts } from './parts.ts'
@@ -21,11 +21,12 @@ export interface NextKeys {
 
 /**
  * Sign, log and announce a statement about the keys of our seat.
- * @throws VerificationError as `KeyHistory.checkChange`, before anything is signed.
+ * @throws InputError `behind`; VerificationError as `KeyHistory.checkChange`. Nothing is signed then.
  */
 export async function stateKeys(parts: Parts, keys: NextKeys): Promise<KeysStatement> {
   const { membership, statements, signing, mark } = parts
   const { institution, next, node, validThroughSeq } = keys
+  checkCaughtUp(parts)
   const stated = await signing.run(async () => {
     const value: KeysStatement = {
       ...(await statements.next()),

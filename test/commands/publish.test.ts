@@ -7,6 +7,7 @@ import { packageLine } from '../../src/commands/package-lines.ts'
 import type { PublishResult } from '../../src/commands/publish.ts'
 import { PUBLISH } from '../../src/commands/publish.ts'
 import { releaseLines } from '../../src/commands/release-lines.ts'
+import { endingConsents } from '../../src/node/consent-warnings.ts'
 import type { NodeEvent } from '../../src/node/events.ts'
 import type { FlexMeshNode } from '../../src/node/node.ts'
 import type { PackageReport } from '../../src/node/packages.ts'
@@ -161,7 +162,7 @@ describe('the command publish', () => {
     await publish()
     ahead = 170 * DAY
     await publish()
-    expect(hospital.endingConsents()).toEqual([])
+    expect(endingConsents(hospital.accepted.manifests(), hospital.now())).toEqual([])
   })
 })
 

@@ -4,6 +4,7 @@ import { keyDigest } from '../../src/consortium/key-history.ts'
 import { rosterDigest } from '../../src/consortium/roster.ts'
 import type { FlexMeshNode } from '../../src/node/node.ts'
 import type { WithdrawalReport } from '../../src/node/withdrawals.ts'
+import { stateKeys } from '../../src/pipeline/state-keys.ts'
 import { Log, type LogEntry } from '../../src/telemetry/log.ts'
 import { identityOf } from '../support/consortium.ts'
 import { cleanUp } from '../support/folders.ts'
@@ -71,7 +72,7 @@ it('are not refused by each other while they admit, endorse, name keys, publish 
     ...admissions.map((admit) => admit()),
     ...packages.map((share) => share()),
     ...nodes.map((node, i) =>
-      node.stateKeys({ institution: node.identity, next: keyDigest(identityOf(200 + i).peerId) }),
+      stateKeys(node.parts, { institution: node.identity, next: keyDigest(identityOf(200 + i).peerId) }),
     ),
     ...nodes.map((node) => endorseAll(node, before + 1 + ADMISSIONS)),
   ])

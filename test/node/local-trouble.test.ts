@@ -8,6 +8,7 @@ import type { Digest } from '../../src/lib/bytes.ts'
 import '../../src/lib/node20.ts'
 import { InputError } from '../../src/lib/errors.ts'
 import { FlexMeshNode } from '../../src/node/node.ts'
+import { refuse } from '../../src/node/operator.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
 import { cleanUp } from '../support/folders.ts'
 import { held } from '../support/held.ts'
@@ -111,7 +112,7 @@ describe('a node whose disk takes no verdict', () => {
     await publish(archive, 'law')
     await net.accepted(1)
     vi.spyOn(hospital.catalogue, 'put').mockRejectedValue(new InputError('disk-full', 'no space'))
-    await expect(hospital.refuse('law')).rejects.toMatchObject({ code: 'disk-full' })
+    await expect(refuse(hospital.parts, 'law')).rejects.toMatchObject({ code: 'disk-full' })
     expect(hospital.composer.served.composition.experts).toEqual([])
     vi.restoreAllMocks()
   })
@@ -165,7 +166,7 @@ describe('a node that was killed', () => {
     await rm(hospital.blobs.path(file.sha256))
     const home = await net.homes[0]
     const alone = await FlexMeshNode.open({ home: home as string, engine: onnxEngine({ threads: 1 }), now })
-    await alone.refuse('law')
+    await refuse(alone.parts, 'law')
     await alone.close()
     const again = await net.restart(0)
     await archive.announce()

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { JobThreads } from '../../src/jobs/threads.ts'
 import { type Digest, utf8 } from '../../src/lib/bytes.ts'
 import type { FlexMeshNode } from '../../src/node/node.ts'
+import { reconsider } from '../../src/node/operator.ts'
 import { Catalogue } from '../../src/store/catalogue.ts'
 import { cleanUp } from '../support/folders.ts'
 import { inUse, network, outcomes, publish, type TestNetwork, train } from '../support/network.ts'
@@ -119,7 +120,7 @@ describe('a package during whose judgement the process has ended', () => {
       state: 'failed',
       progress: { isFinal: true, needsOperator: true },
     })
-    await again.reconsider('law')
+    await reconsider(again.parts, 'law')
     await again.settled()
     expect(inUse(again)).toEqual([law])
     expect(await again.verdicts.unendedJudgings(law)).toBe(0)

@@ -122,7 +122,7 @@ async function upstreamOf(node: FlexMeshNode): Promise<() => Promise<boolean>> {
     vocabulary: publicModel.tokenizer,
     contextLength: publicModel.config.maxPositionEmbeddings,
     whyNotInUse: async (id) => (accepted.has(id) ? undefined : 'withdrawn'),
-    onComposition: (file) => node.upstream.set(file),
+    onComposition: (file) => node.parts.upstream.set(file),
     now: unixNow,
   })
   return async () => {
