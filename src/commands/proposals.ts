@@ -145,12 +145,12 @@ export const PROPOSALS = nodeCommand({
   async *run(node, { state: wanted }) {
     const nameOf = (seat: string): string => node.membership.institutionOf(seat)
     return {
-      proposals: node.membership
+      proposals: node.membership.book
         .proposals()
         .filter(({ state }) => wanted === undefined || state === wanted)
         .map((found) => proposalReport(found, nameOf)),
       /** Contradicting proposals that both had their quorum at one version of the roster. */
-      equivocations: node.membership.equivocations().map(({ proposals, seats }) => ({
+      equivocations: node.membership.book.equivocations().map(({ proposals, seats }) => ({
         proposals: proposals.map(proposalName),
         institutions: seats.map(nameOf),
       })),
@@ -211,7 +211,7 @@ export const REJECT = nodeCommand({
 
 function isProposal(node: FlexMeshNode, prefix: string): boolean {
   try {
-    node.membership.proposal(prefix)
+    node.membership.book.proposal(prefix)
     return true
   } catch (error) {
     if (error instanceof FlexMeshError && error.code === 'not-found') return false

@@ -178,7 +178,7 @@ function attentionOf(
       command: 'flexmesh renew',
     })
   }
-  const open = membership.proposals().filter(({ state }) => state === 'open')
+  const open = membership.book.proposals().filter(({ state }) => state === 'open')
   for (const { id, proposal, undecided } of open) {
     if (!undecided.includes(membership.seat)) continue
     const nameOf = (seat: string): string => membership.institutionOf(seat)

@@ -1,19 +1,17 @@
 /**
- * The members of the consortium as this node knows them: charter, signed rosters of earlier versions, and the roster that
- * follows from all proposals and endorsements. Implements protocols/consortium-charter. Invitations and requests are in
- * invitations.ts. Signs nothing, and knows nothing about networks and experts.
+ * The members of the consortium as this node knows them, and the place of this node among them: its seat, its votes, the
+ * requests to become a member. Implements protocols/consortium-charter. What the members have decided is in
+ * roster-book.ts, invitations are in invitations.ts. Signs nothing, and knows nothing about networks and experts.
  */
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import type { Digest } from '../lib/bytes.ts'
-import { FlexMeshError, InputError, PolicyError, VerificationError } from '../lib/errors.ts'
+import { PolicyError, VerificationError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { Serial } from '../lib/serial.ts'
-import { type Catalogue, governanceKey, rosterKey } from '../store/catalogue.ts'
+import type { Catalogue } from '../store/catalogue.ts'
 import { applyChange } from './apply-change.ts'
 import type { ProposedChange } from './change.ts'
 import { type Charter, openCharter } from './charter.ts'
-import type { DerivedRoster, Equivocation } from './derive-roster.ts'
-import { Governance, type ProposalState, readGovernanceStatement } from './governance.ts'
 import { Invitations } from './invitations.ts'
 import type { KeyChange } from './key-history.ts'
 import type { Member } from './member.ts'
@@ -24,15 +22,8 @@ import {
   type MembershipRequest,
   openMembershipRequest,
 } from './membership-request.ts'
-import {
-  findMember,
-  isMember,
-  mayPublish,
-  openRoster,
-  type Roster,
-  rosterDigest,
-  rosterFromCharter,
-} from './roster.ts'
+import { findMember, isMember, mayPublish, type Roster, rosterDigest } from './roster.ts'
+import { RosterBook } from './roster-book.ts'
 import { SeatKeys, seatEntry } from './seat-keys.ts'
 import { electorateOf, type GovernanceStatement } from './support.ts'
 
@@ -51,11 +42,9 @@ export class Membership {
   readonly invitations: Invitations
   /** The keys that the seats of the roster have stated. */
   readonly keys: SeatKeys
+  /** What the members have decided. */
+  readonly book: RosterBook
   readonly #init: MembershipInit
-  /** Signed rosters of a charter of version 1, from version 2 on. */
-  readonly #signed: { envelope: Uint8Array; roster: Roster }[] = []
-  readonly #governance = new Governance()
-  #derived: DerivedRoster | undefined
   readonly #events: MembershipEvents
   /** Changes of rosters and requests: each is checked and written before the next one is checked. */
   readonly #changes = new Serial()
@@ -64,16 +53,18 @@ export class Membership {
     init: MembershipInit,
     opened: ReturnType<typeof openCharter>,
     invitations: Invitations,
+    book: RosterBook,
   ) {
     this.charter = opened.charter
     this.consortium = opened.consortium
     this.invitations = invitations
+    this.book = book
     this.#init = init
     this.#events = new MembershipEvents(init.onEvent)
     this.keys = new SeatKeys({ seats: () => this.roster().members.map(seatEntry), now: init.now })
   }
 
-  /** Skips statements on disk that cannot be read, because a node must open without them. */
+  /** @throws FormatError, VerificationError for a charter or a signed roster on disk that cannot be read. */
   static async open(init: MembershipInit): Promise<Membership> {
     const { catalogue, now, onEvent } = init
     const opened = openCharter(init.charterEnvelope)
@@ -84,39 +75,14 @@ export class Membership {
       now,
       onRequest: ({ institution, peerId }) => onEvent({ event: 'request', institution, peerId }),
     })
-    const membership = new Membership(init, opened, invitations)
-    for (const [key, envelope] of await catalogue.entries('rosters')) {
-      if (key === rosterKey(0)) continue
-      membership.#signed.push({ envelope, roster: openRoster(envelope, membership.#base()) })
-    }
-    for (const [, envelope] of await catalogue.entries('governance')) {
-      try {
-        membership.#governance.add(readGovernanceStatement(envelope), envelope)
-      } catch (error) {
-        if (!(error instanceof FlexMeshError)) throw error
-      }
-    }
+    const book = await RosterBook.load({ catalogue, opened, now })
+    const membership = new Membership(init, opened, invitations, book)
     await membership.#endRequests()
     return membership
   }
 
-  /** The charter's roster or the last signed one, with which deriving begins. */
-  #base(): Roster {
-    return this.#signed.at(-1)?.roster ?? rosterFromCharter(this.charter, this.consortium)
-  }
-
-  #derive(): DerivedRoster {
-    this.#derived ??= this.#governance.derive(this.#base())
-    return this.#derived
-  }
-
-  /** Ids of the proposals and leaves that have changed the roster, in order. */
-  applied(): Digest[] {
-    return [...this.#derive().applied.keys()]
-  }
-
   roster(): Roster {
-    return this.#derive().roster
+    return this.book.roster()
   }
 
   /** Whether a seat belongs to the consortium. */
@@ -179,51 +145,6 @@ export class Membership {
     return this.invitations.guestsOpen()
   }
 
-  /** Every proposal with its support, oldest first. */
-  proposals(): ProposalState[] {
-    return this.#governance.proposals(this.#derive(), this.#init.now())
-  }
-
-  /** The open proposal of exactly this change. */
-  openProposalOf(change: ProposedChange): ProposalState | undefined {
-    return this.#governance.openProposalOf(change, this.#derive(), this.#init.now())
-  }
-
-  /** @param prefix the first characters of its id, with or without `sha256:`. @throws InputError `not-found`, `usage`. */
-  proposal(prefix: string): ProposalState {
-    const wanted = prefix.replace(/^sha256:/, '')
-    const [found, ...others] = this.proposals().filter(({ id }) =>
-      id.slice('sha256:'.length).startsWith(wanted),
-    )
-    if (found === undefined || wanted === '') {
-      throw new InputError('not-found', `no proposal begins with ${prefix}; "flexmesh proposals" lists them`)
-    }
-    if (others.length > 0)
-      throw new InputError('usage', `several proposals begin with ${prefix}; give more characters`)
-    return found
-  }
-
-  /** Contradicting proposals that both had their quorum. */
-  equivocations(): readonly Equivocation[] {
-    return this.#derive().equivocations
-  }
-
-  /** Packages that a quorum has withdrawn: the id of each proposal, the publisher of the packages, and their ids. */
-  withdrawnByQuorum(): {
-    readonly id: Digest
-    readonly publisher: PeerIdString
-    readonly manifests: readonly Digest[]
-    readonly reason: 'quorum'
-    /** When it was proposed, Unix seconds. */
-    readonly issuedAt: number
-  }[] {
-    return this.proposals().flatMap(({ id, state, proposal: { change, issuedAt } }) =>
-      state === 'applied' && change.kind === 'withdraw'
-        ? [{ id, publisher: change.seat, manifests: change.manifests, reason: 'quorum', issuedAt }]
-        : [],
-    )
-  }
-
   /** Whether this node has a vote on a change. */
   mayVoteOn(change: ProposedChange): boolean {
     const { voters } = electorateOf(this.roster(), change)
@@ -261,31 +182,10 @@ export class Membership {
     if (this.seatOfMember(from) === undefined && !this.invitations.opensCharter(token)) return undefined
     return [
       this.#init.charterEnvelope,
-      ...this.envelopesSince(1),
+      ...this.book.envelopesSince(1),
       ...this.keys.envelopes(),
-      ...this.governanceEnvelopes(),
+      ...this.book.governanceEnvelopes(),
     ]
-  }
-
-  /** Envelopes of the signed rosters after a version, in order. */
-  envelopesSince(version: number): Uint8Array[] {
-    return this.#signed.filter(({ roster }) => roster.version > version).map(({ envelope }) => envelope)
-  }
-
-  /** Version of the last signed roster, or of the charter's. */
-  signedVersion(): number {
-    return this.#base().version
-  }
-
-  /** All statements about the consortium, those of members that were admitted earlier first. */
-  governanceEnvelopes(publishers?: ReadonlySet<PeerIdString>): Uint8Array[] {
-    const inOrder = this.roster().members.map(({ peerId }) => peerId)
-    return this.#governance.envelopes(inOrder.filter((peerId) => publishers?.has(peerId) ?? true))
-  }
-
-  /** Digest of the ids of all statements about the consortium. */
-  governanceDigest(): Digest {
-    return this.#governance.digest()
   }
 
   /**
@@ -309,12 +209,9 @@ export class Membership {
    */
   onRoster(envelope: Uint8Array): Promise<boolean> {
     return this.#changes.run(async () => {
-      const known = this.#signed.some((entry) => Buffer.compare(entry.envelope, envelope) === 0)
-      if (known) return false
+      if (this.book.hasRoster(envelope)) return false
       const before = this.roster()
-      const roster = openRoster(envelope, this.#base())
-      await this.#init.catalogue.put('rosters', rosterKey(roster.version), envelope)
-      this.#signed.push({ envelope, roster })
+      await this.book.addRoster(envelope)
       await this.#onChanged(before)
       return true
     })
@@ -333,16 +230,15 @@ export class Membership {
   ): Promise<{ readonly isNew: boolean; readonly isRosterChanged: boolean }> {
     return this.#changes.run(async () => {
       const { publisher, consortium } = statement.value
-      if (this.#governance.has(statement.id)) return { isNew: false, isRosterChanged: false }
+      if (this.book.hasStatement(statement.id)) return { isNew: false, isRosterChanged: false }
       if (consortium !== this.consortium)
         throw new VerificationError('wrong-consortium', `the statement is for consortium ${consortium}`)
       if (!this.isListed(publisher))
         throw new VerificationError('not-a-member', `the roster does not list ${publisher}`)
-      if (this.#governance.isFull(publisher))
+      if (this.book.isFull(publisher))
         throw new PolicyError('quota', `${publisher} has made too many statements about the consortium`)
-      await this.#init.catalogue.put('governance', governanceKey(statement.id), envelope)
       const before = this.roster()
-      this.#governance.add(statement, envelope)
+      await this.book.addStatement(statement, envelope)
       await this.#onChanged(before)
       if (statement.kind === 'proposal') this.#reportProposal(statement.id)
       return { isNew: true, isRosterChanged: rosterDigest(this.roster()) !== rosterDigest(before) }
@@ -364,17 +260,16 @@ export class Membership {
   /** Record a stored statement about keys, at start. Call this in the order of each seat's log. */
   restoreKeys(seat: PeerIdString, change: KeyChange, envelope: Uint8Array): void {
     this.#recordKeys(seat, change, envelope)
-    this.#derived = undefined
   }
 
   #recordKeys(seat: PeerIdString, change: KeyChange, envelope: Uint8Array): void {
     this.keys.record(seat, change, envelope)
-    this.#governance.addKeys(seat, change)
+    this.book.addKeys(seat, change)
   }
 
   #reportProposal(id: Digest): void {
     const { seat: peerId } = this
-    const found = this.proposals().find((one) => one.id === id)
+    const found = this.book.proposals().find((one) => one.id === id)
     if (found?.state !== 'open' || !found.undecided.includes(peerId)) return
     const { change, publisher } = found.proposal
     this.#init.onEvent({ event: 'proposal', id, change, institution: this.institutionOf(publisher) })
@@ -382,8 +277,7 @@ export class Membership {
 
   /** Tell people what is different, and end the requests of institutions that are members now. */
   async #onChanged(before: Roster): Promise<void> {
-    this.#derived = undefined
-    this.#events.changed(before, this.#derive(), this.seat)
+    this.#events.changed(before, this.book.derived(), this.seat)
     await this.#endRequests()
   }
 

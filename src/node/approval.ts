@@ -53,7 +53,7 @@ export async function approve(parts: Parts, who?: string): Promise<Approval> {
     else proposals.push([institution, await propose(parts, admissionOf(request))])
   }
   for (const { id, institution } of open) {
-    const proposal = membership.proposal(id)
+    const proposal = membership.book.proposal(id)
     if (proposal.state === 'open') proposals.push([institution, await answer(parts, id, 'endorse')])
   }
   const isApplied = ([, { state }]: (typeof proposals)[number]): boolean => state === 'applied'
@@ -75,7 +75,7 @@ function rivalry({ membership }: Parts, request: MembershipRequest): string | un
 /** Proposed admissions that this node has not answered and that are of no institution that waits here. */
 function openAdmissions({ membership }: Parts, who: string | undefined) {
   const waiting = membership.invitations.requests()
-  return membership.proposals().flatMap(({ id, state, undecided, proposal: { change } }) => {
+  return membership.book.proposals().flatMap(({ id, state, undecided, proposal: { change } }) => {
     if (state !== 'open' || change.kind !== 'admit' || !undecided.includes(membership.seat)) return []
     const { institution, peerId } = change
     if (who !== undefined && who !== institution && who !== peerId) return []

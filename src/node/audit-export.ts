@@ -35,7 +35,7 @@ export async function exportAudit(parts: Parts, file: string): Promise<ExportedB
   for (const [key, envelope] of await catalogue.entries('rosters')) {
     records.push({ type: key === rosterKey(0) ? 'charter' : 'roster', envelope: fromUtf8(envelope) })
   }
-  for (const statement of membership.applied()) records.push({ type: 'applied', statement })
+  for (const statement of membership.book.applied()) records.push({ type: 'applied', statement })
   const members = membership.roster().members.map(({ peerId }) => peerId)
   for (const peerId of members) {
     const envelope = logs.notes.witnessKeyEnvelope(peerId)

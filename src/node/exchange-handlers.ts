@@ -25,8 +25,10 @@ export function exchangeHandlers(
       return seat !== undefined && membership.isListed(seat) && !membership.isMember(seat)
     },
     rostersSince: ({ rosterVersion, governance }) => [
-      ...membership.envelopesSince(rosterVersion),
-      ...(governance === membership.governanceDigest() ? [] : membership.governanceEnvelopes().reverse()),
+      ...membership.book.envelopesSince(rosterVersion),
+      ...(governance === membership.book.governanceDigest()
+        ? []
+        : membership.book.governanceEnvelopes().reverse()),
     ],
     charterFor: (token, from) =>
       membership.seatOfMember(from) !== undefined || membership.invitations.isOpen(token)

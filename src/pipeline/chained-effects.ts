@@ -151,7 +151,7 @@ async function endorseEqual(parts: Parts, id: Digest, { publisher, change }: Pro
   const { membership } = parts
   if (publisher === membership.seat || mustCatchUp(parts)) return
   await parts.signing.run(async () => {
-    const own = membership
+    const own = membership.book
       .proposals()
       .filter(({ state, proposal }) => state === 'open' && isSameChange(proposal.change, change))
     const theirs = own.find((one) => one.id === id)

@@ -29,7 +29,7 @@ export function propose(
   return decide(parts, async () => {
     const { membership } = parts
     checkVote(parts, change)
-    const open = membership.openProposalOf(change)
+    const open = membership.book.openProposalOf(change)
     if (open !== undefined) return answerOpen(parts, open, 'endorse')
     const expected = membership.preview(change)
     if (typeof expected === 'string') throw new InputError('usage', expected)
@@ -39,7 +39,7 @@ export function propose(
       change,
       expiresAt: link.issuedAt + Math.min(lifetime, limit('proposalLifetime')),
     }))
-    return membership.proposal(id)
+    return membership.book.proposal(id)
   })
 }
 
@@ -50,7 +50,7 @@ export function propose(
  */
 export function answer(parts: Parts, prefix: string, given: Answer): Promise<ProposalState> {
   return decide(parts, async () => {
-    const found = parts.membership.proposal(prefix)
+    const found = parts.membership.book.proposal(prefix)
     if (found.state !== 'open')
       throw new InputError('usage', `the proposal is ${found.state}${because(found)}`)
     checkVote(parts, found.proposal.change)
@@ -78,7 +78,7 @@ async function answerOpen(parts: Parts, found: ProposalState, given: Answer): Pr
     proposal: id,
     answer: given,
   }))
-  return membership.proposal(id)
+  return membership.book.proposal(id)
 }
 
 /**

@@ -9,7 +9,7 @@ import type { Parts } from './parts.ts'
 export async function carryOutQuorumWithdrawals(parts: Parts): Promise<void> {
   const { membership, ledger, composer } = parts
   let dropped = 0
-  for (const withdrawal of membership.withdrawnByQuorum()) {
+  for (const withdrawal of membership.book.withdrawnByQuorum()) {
     if (!ledger.has(withdrawal.id)) dropped += await applyWithdrawal(parts, withdrawal, undefined)
   }
   if (dropped > 0) await composer.recompose()
@@ -18,7 +18,7 @@ export async function carryOutQuorumWithdrawals(parts: Parts): Promise<void> {
 /** At start: know what a quorum has withdrawn before, once the manifests of the log are known. */
 export async function restoreQuorumWithdrawals(parts: Parts): Promise<void> {
   const { membership, ledger, accepted } = parts
-  for (const withdrawal of membership.withdrawnByQuorum()) {
+  for (const withdrawal of membership.book.withdrawnByQuorum()) {
     ledger.addWithdrawal(withdrawal)
     accepted.rememberWithdrawal(withdrawal.publisher, withdrawal.manifests, withdrawal.reason)
     await rememberWeights(parts, withdrawal, undefined)

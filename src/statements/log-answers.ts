@@ -56,8 +56,8 @@ export class LogAnswers {
   /** The request with which a peer finds the statements that we lack. */
   request(): StatementsRequest {
     return {
-      rosterVersion: this.#init.membership.signedVersion(),
-      governance: this.#init.membership.governanceDigest(),
+      rosterVersion: this.#init.membership.book.signedVersion(),
+      governance: this.#init.membership.book.governanceDigest(),
       known: [...new Set([...this.#init.held.keys(), ...this.#init.forks.keys()])].map((publisher) => {
         const { seq, digest: last } = this.#init.held.get(publisher) ?? { seq: 0, digest: NO_STATEMENT }
         return { publisher, seq, last, forked: this.#init.forks.has(publisher) }
@@ -69,8 +69,8 @@ export class LogAnswers {
   isAhead({ rosterVersion, governance, known }: StatementsRequest): boolean {
     const { membership } = this.#init
     return (
-      rosterVersion > membership.signedVersion() ||
-      governance !== membership.governanceDigest() ||
+      rosterVersion > membership.book.signedVersion() ||
+      governance !== membership.book.governanceDigest() ||
       known.some(
         ({ publisher, seq, forked }) =>
           membership.isListed(publisher) &&
@@ -121,8 +121,8 @@ export class LogAnswers {
   /** Statements about the consortium that may fit into no log, because their publishers have forked. */
   #outsideLogs({ governance }: StatementsRequest): Uint8Array[] {
     const { membership } = this.#init
-    if (governance === membership.governanceDigest()) return []
-    return membership.governanceEnvelopes(new Set(this.#init.forks.keys())).reverse()
+    if (governance === membership.book.governanceDigest()) return []
+    return membership.book.governanceEnvelopes(new Set(this.#init.forks.keys())).reverse()
   }
 
   /** The part of an answer that must not wait behind long logs. */
@@ -131,7 +131,8 @@ export class LogAnswers {
     known: ReadonlyMap<string, KnownLog>,
   ): AsyncGenerator<Offered, void, void> {
     const { membership, catalogue } = this.#init
-    for (const envelope of membership.envelopesSince(rosterVersion)) yield { kind: 'statement', envelope }
+    for (const envelope of membership.book.envelopesSince(rosterVersion))
+      yield { kind: 'statement', envelope }
     for (const [publisher, envelopes] of this.#init.forks) {
       if (envelopes !== undefined && known.get(publisher)?.forked !== true) yield { kind: 'fork', envelopes }
     }

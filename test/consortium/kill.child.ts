@@ -15,11 +15,11 @@ for (let i = 0; i < 200; i++) {
     expiresAt: NOW + 60,
   })
   await ledger.receive(envelope)
-  if (ledger.membership.proposal(id).state === 'open') {
+  if (ledger.membership.book.proposal(id).state === 'open') {
     await ledger.answer(id, 'endorse')
     process.send?.(id)
   }
   const change = { kind: 'admit', institution: `Member ${i}`, peerId } as const
-  if (ledger.membership.openProposalOf(change) === undefined)
+  if (ledger.membership.book.openProposalOf(change) === undefined)
     process.send?.((await ledger.propose(change)).id)
 }

@@ -67,16 +67,16 @@ it(
       }
       for await (const { digest } of statements.of(first.peerId)) own.push(digest)
       const at = `kill ${kill} of seed ${SEED}`
-      const supported = membership
+      const supported = membership.book
         .proposals()
         .filter(({ supporters }) => supporters.includes(first.peerId))
         .map(({ id }) => id)
       expect(supported, at).toEqual(expect.arrayContaining(reported))
       // The log of before goes on: no place holds another statement now.
       expect(own.slice(0, before.length), at).toEqual(before)
-      expect(membership.governanceEnvelopes(new Set([first.peerId])), at).toHaveLength(own.length)
+      expect(membership.book.governanceEnvelopes(new Set([first.peerId])), at).toHaveLength(own.length)
       // A statement of another member counts before it is logged, and comes again with the next sync.
-      expect([0, 1], at).toContain(membership.governanceEnvelopes().length - governance.length)
+      expect([0, 1], at).toContain(membership.book.governanceEnvelopes().length - governance.length)
       before = own
       await closeLedgers()
     }

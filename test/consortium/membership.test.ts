@@ -36,7 +36,7 @@ describe('a roster', () => {
     const roster = c.admit('Guest', guest)
     const twice = [ledger.membership.onRoster(roster), ledger.membership.onRoster(roster)]
     expect(await Promise.all(twice)).toEqual([true, false])
-    expect(ledger.membership.envelopesSince(1)).toEqual([roster])
+    expect(ledger.membership.book.envelopesSince(1)).toEqual([roster])
     expect(ledger.events).toEqual([{ event: 'member', institution: 'Guest' }])
   })
 
@@ -47,7 +47,7 @@ describe('a roster', () => {
     const arriving = [first, rival].map((roster) => codeOfAsync(() => ledger.membership.onRoster(roster)))
     expect(await Promise.all(arriving)).toEqual(['accept', 'replayed'])
     const { membership } = await ledger.reopen()
-    expect(membership.envelopesSince(1)).toEqual([first])
+    expect(membership.book.envelopesSince(1)).toEqual([first])
     expect(membership.isMember(guest.peerId)).toBe(true)
     expect(membership.isMember(other.peerId)).toBe(false)
   })
@@ -221,9 +221,9 @@ describe('the charter and the rosters', () => {
     const { membership, clock } = await ledger.reopen()
     expect(membership.charterFor(token, other.peerId)).toEqual([
       c.charterEnvelope,
-      ...membership.governanceEnvelopes(),
+      ...membership.book.governanceEnvelopes(),
     ])
-    expect(membership.governanceEnvelopes()).toHaveLength(1)
+    expect(membership.book.governanceEnvelopes()).toHaveLength(1)
     clock.now += limit('inviteLifetime') + 1
     expect(membership.charterFor(token, other.peerId)).toBeUndefined()
   })

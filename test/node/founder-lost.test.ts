@@ -33,9 +33,11 @@ afterEach(async () => {
 /** The archive has proposed something; the university endorses it, and both apply it. */
 async function endorsed(proposal: ProposalReport): Promise<void> {
   const isApplied = ({ membership }: FlexMeshNode): boolean =>
-    membership.proposals().some(({ id, state }) => id === proposal.id && state === 'applied')
+    membership.book.proposals().some(({ id, state }) => id === proposal.id && state === 'applied')
   const { membership } = university
-  await net.watch.until('the proposal', () => membership.proposals().some(({ id }) => id === proposal.id))
+  await net.watch.until('the proposal', () =>
+    membership.book.proposals().some(({ id }) => id === proposal.id),
+  )
   await run(university, 'endorse', { id: proposal.name })
   await net.watch.until('its effect', () => isApplied(archive) && isApplied(university))
 }

@@ -31,7 +31,7 @@ const propose = (node: FlexMeshNode, request: object): Promise<ProposalReport> =
 
 /** Resolves once a node holds a proposal. */
 function knows(node: FlexMeshNode, { id }: ProposalReport): Promise<void> {
-  return net.watch.until('the proposal', () => node.membership.proposals().some((one) => one.id === id))
+  return net.watch.until('the proposal', () => node.membership.book.proposals().some((one) => one.id === id))
 }
 
 function agree(): Promise<void> {
@@ -82,7 +82,7 @@ describe('three members', () => {
   it('who propose the same at once have one proposal in effect', async () => {
     await Promise.all([run(hospital, 'renew'), run(archive, 'renew')])
     await net.watch.until('the renewal', () =>
-      hospital.membership
+      hospital.membership.book
         .proposals()
         .some(({ state, proposal }) => state === 'applied' && proposal.change.kind === 'renew'),
     )

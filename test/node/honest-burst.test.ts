@@ -34,9 +34,9 @@ afterEach(async () => {
 /** Endorse whatever another member proposes, until `count` proposals are applied at this node. */
 async function endorseAll(node: FlexMeshNode, count: number): Promise<void> {
   const { membership } = node
-  const applied = (): number => membership.proposals().filter(({ state }) => state === 'applied').length
+  const applied = (): number => membership.book.proposals().filter(({ state }) => state === 'applied').length
   await net.watch.until(`${count} applied proposals`, async () => {
-    for (const { id, state, undecided } of membership.proposals()) {
+    for (const { id, state, undecided } of membership.book.proposals()) {
       if (state !== 'open' || !undecided.includes(membership.seat)) continue
       // Others may have completed the quorum meanwhile.
       await node.answer(id, 'endorse').catch(() => undefined)
@@ -53,7 +53,7 @@ function hasThreeAnswers({ members }: WithdrawalReport): boolean {
 it('are not refused by each other while they admit, endorse, name keys, publish and withdraw at once', async () => {
   const { nodes } = net
   const [first] = nodes as [FlexMeshNode]
-  const before = first.membership.proposals().length
+  const before = first.membership.book.proposals().length
   await run(first, 'propose', { kind: 'rules', subject: 'admit=2 members, renew=2 members' })
   await Promise.all(nodes.map((node) => endorseAll(node, before + 1)))
   const admissions = Array.from({ length: ADMISSIONS }, (_, i) => async () => {

@@ -51,7 +51,9 @@ async function fork(member: HostileMember, like: Manifest, nodes: readonly FlexM
 it('are found out by every node, five of five, and none of their packages is used', async () => {
   const [hospital, archive, university] = net.nodes as [FlexMeshNode, FlexMeshNode, FlexMeshNode]
   const { id } = await run<{ id: string }>(hospital, 'propose', { kind: 'rules', subject: 'admit=2 members' })
-  await net.watch.until('the proposal', () => archive.membership.proposals().some((one) => one.id === id))
+  await net.watch.until('the proposal', () =>
+    archive.membership.book.proposals().some((one) => one.id === id),
+  )
   await run(archive, 'endorse', { id })
   await train(hospital, 'honest', 'hospital')
   const honest = await publish(hospital, 'honest')

@@ -151,7 +151,7 @@ describe('a withdrawal', () => {
     const { id, file } = await publishLaw()
     await run(hospital, 'propose', { kind: 'withdraw', subject: 'law' })
     const find = () =>
-      university.membership.proposals().find((one) => one.proposal.change.kind === 'withdraw')
+      university.membership.book.proposals().find((one) => one.proposal.change.kind === 'withdraw')
     await net.watch.until('the proposal', () => find() !== undefined)
     expect(net.nodes.map((node) => inUse(node).length)).toEqual([1, 1, 1])
     const proposal = find()?.id

@@ -92,7 +92,7 @@ describe('an answer', () => {
     await appendMany(ledger, c.publisher(guest, { signers: [] }), 5)
     const envelopes = await envelopesOf(ledger.statements.since(NOTHING, 4))
     expect(envelopes).toHaveLength(4)
-    expect(envelopes[0]).toEqual(ledger.membership.envelopesSince(1)[0])
+    expect(envelopes[0]).toEqual(ledger.membership.book.envelopesSince(1)[0])
     expect(await envelopesOf(ledger.statements.since(NOTHING, 1))).toEqual(envelopes.slice(0, 1))
     expect(await envelopesOf(ledger.statements.since(NOTHING))).toHaveLength(6)
   })

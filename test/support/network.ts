@@ -139,7 +139,7 @@ export async function network(
   }
   const speaker = (): FlexMeshNode => nodes[0] as FlexMeshNode
   const endorse = async (id: Digest): Promise<void> => {
-    const find = (node: FlexMeshNode) => node.membership.proposals().find((one) => one.id === id)
+    const find = (node: FlexMeshNode) => node.membership.book.proposals().find((one) => one.id === id)
     for (const node of nodes.slice(1).filter((one) => running.has(one))) {
       if (!node.membership.isMember(node.identity.peerId)) continue
       await watch.until('a proposal', () => find(node) !== undefined)

@@ -87,7 +87,7 @@ async function admitByTwo(first: FlexMeshNode, second: FlexMeshNode): Promise<vo
     rules: parseRules('admit=2 members', first.membership.roster().rules),
   })
   await endorse(second, proposed.id)
-  await until(() => first.membership.proposal(proposed.id).state === 'applied', PREPARING_SECONDS)
+  await until(() => first.membership.book.proposal(proposed.id).state === 'applied', PREPARING_SECONDS)
 }
 
 /** Put a key on the roster, by two members. @returns an invitation with which its home can join. */
@@ -111,7 +111,7 @@ export async function admit(
 
 /** Endorse a proposal once it has arrived with the roster that it follows, unless it has its quorum already. */
 export async function endorse(node: FlexMeshNode, id: Digest): Promise<void> {
-  const find = () => node.membership.proposals().find((one) => one.id === id)
+  const find = () => node.membership.book.proposals().find((one) => one.id === id)
   const isReady = (): boolean => ['open', 'applied'].includes(find()?.state ?? '')
   await until(isReady, PREPARING_SECONDS).catch(() => {
     throw new Error(`the proposal cannot be endorsed: it is ${find()?.state ?? 'unknown'}`)
