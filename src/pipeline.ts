@@ -91,7 +91,7 @@ export async function publish(
   try {
     const { manifest, packed } = await draftOf(parts, request, into, options)
     draft = manifest
-    endHold = parts.accepted.hold(draft)
+    endHold = parts.accepted.files.hold(draft)
     await blobs.adopt(into, packed.file)
     const verdict = await judgeOwn(parts, draft, options)
     const published = await signing.run(async () => {
@@ -122,7 +122,7 @@ export async function publish(
   } catch (error) {
     endHold() // A second call has no effect.
     await rm(into, { force: true }) // A thread that died while it wrote has left it.
-    if (draft !== undefined && !isLogged) await parts.accepted.deleteFiles(draft)
+    if (draft !== undefined && !isLogged) await parts.accepted.files.delete(draft)
     throw error
   }
 }
@@ -243,7 +243,7 @@ export async function prepare(
     envelope,
   }
   if (await accepted.isRefusedByOperator(id)) {
-    await accepted.deleteFiles(statement.manifest) // The fetch may have ended after the refusal.
+    await accepted.files.delete(statement.manifest) // The fetch may have ended after the refusal.
     return undefined
   }
   if (!parts.standing.claim(statement)) return undefined // It waits for a place.
@@ -254,7 +254,7 @@ export async function prepare(
     await accepted.decide(statement, beforeFetch, undefined)
     return undefined
   }
-  const endHold = accepted.hold(statement.manifest)
+  const endHold = accepted.files.hold(statement.manifest)
   try {
     const refusal = await fetchFile(parts, statement, beforeFetch, signal)
     if (refusal === undefined) return () => judge(parts, statement, endHold).finally(endHold)

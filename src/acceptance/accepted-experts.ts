@@ -1,6 +1,6 @@
 /**
  * The experts that this node has accepted and uses. Owns the state of acceptance: only this file changes the verdict on
- * disk, the expert in memory and its file in the blob store, and changes them together. Knows nothing about how a
+ * disk and the expert in memory, and together with them its file, through package-files.ts. Knows nothing about how a
  * verdict is reached, nor about compositions.
  */
 import { expertOfTensors } from '../checkpoint/expert-tensors.ts'
@@ -18,6 +18,8 @@ import type { Catalogue } from '../store/catalogue.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { OpenedManifest, Verdict } from './accept.ts'
 import { loggedManifest } from './logged-manifest.ts'
+import { expired, forked, notCovered, type Overruling, REFUSED_BY_OPERATOR, WITHDRAWN } from './overruling.ts'
+import { PackageFiles } from './package-files.ts'
 import type { Verdicts } from './verdicts.ts'
 
 export interface AcceptedExpert {
@@ -52,26 +54,6 @@ export interface AcceptedExpertsInit {
   readonly log?: Log
 }
 
-/** Why an accepted package is no longer used. */
-interface Overruling {
-  readonly check: string
-  readonly code: string
-  readonly reason: string
-}
-
-const WITHDRAWN: Overruling = {
-  check: 'withdrawal',
-  code: 'withdrawn',
-  reason: 'its owner took it back',
-}
-
-/** A refusal that only the operator can take back. */
-const REFUSED_BY_OPERATOR: Overruling = {
-  check: 'operator',
-  code: 'refused-by-operator',
-  reason: 'the operator of this node refused it',
-}
-
 interface Dropped {
   readonly id: Digest
   readonly why: Overruling
@@ -85,22 +67,26 @@ interface Dropped {
 }
 
 export class AcceptedExperts {
+  /** The files that packages need. */
+  readonly files: PackageFiles
   readonly #init: AcceptedExpertsInit
   readonly #inUse = new Map<Digest, { accepted: AcceptedExpert; manifest: Manifest }>()
   /** Reasons by `publisher id`, because a publisher may withdraw only its own packages. */
   readonly #withdrawn = new Map<string, WithdrawalReason>()
-  /** Number of holds on each file. */
-  readonly #held = new Map<Digest, number>()
   /** Packages that the operator has refused since the start, and those whose refusal no longer counts. */
   readonly #refused = new Set<Digest>()
   readonly #lifted = new Set<Digest>()
-  /** Packages that are not used but whose files stay: the operator refused them, or their consent ended lately. */
-  readonly #kept = new Map<Digest, Manifest>()
   /** Packages that are no longer used, until that is on disk. */
   readonly #unwritten = new Map<Digest, Dropped>()
 
   constructor(init: AcceptedExpertsInit) {
+    const { blobs, keep } = init
     this.#init = init
+    this.files = new PackageFiles({
+      blobs,
+      keep,
+      inUse: () => [...this.#inUse.values()].map(({ manifest }) => manifest),
+    })
   }
 
   list(): readonly AcceptedExpert[] {
@@ -147,21 +133,6 @@ export class AcceptedExperts {
   }
 
   /**
-   * Keep the file of a package while it is judged or published, although nothing uses it yet.
-   * @returns a function that ends this; a second call does nothing.
-   */
-  hold({ files }: Manifest): () => void {
-    const digests = files.map(({ sha256 }) => sha256)
-    for (const digest of digests) this.#held.set(digest, (this.#held.get(digest) ?? 0) + 1)
-    let isHeld = true
-    return () => {
-      if (!isHeld) return
-      isHeld = false
-      for (const digest of digests) this.#held.set(digest, (this.#held.get(digest) ?? 0) - 1)
-    }
-  }
-
-  /**
    * Store a verdict and use the expert if it was accepted. A package that was withdrawn, refused by the operator or
    * left without a roster that covers it while it was judged is refused. A refused package leaves no file behind.
    * @param release ends the hold on the package's file; called when the file is needed for certain or not at all.
@@ -177,7 +148,7 @@ export class AcceptedExperts {
       release()
       return false
     }
-    this.#kept.delete(id)
+    this.files.release(id)
     const isAccepted = verdict.outcome === 'accepted'
     const early = isAccepted ? this.#whyNot(opened) : undefined
     if (isAccepted && early === undefined) {
@@ -191,7 +162,7 @@ export class AcceptedExperts {
       return late === undefined
     }
     release()
-    await this.deleteFiles(manifest)
+    await this.files.delete(manifest)
     await this.#init.verdicts.put(
       early === undefined ? verdict : { ...verdict, outcome: 'refused', ...early },
     )
@@ -234,11 +205,6 @@ export class AcceptedExperts {
       file: manifest.files[0].sha256,
     }
     this.#inUse.set(id, { accepted, manifest })
-  }
-
-  /** Keep the file of a package that is not used, until it is withdrawn or judged again. */
-  keepFile({ id, manifest }: OpenedManifest): void {
-    this.#kept.set(id, manifest)
   }
 
   /**
@@ -302,11 +268,7 @@ export class AcceptedExperts {
     return this.#drop(
       over.map(({ id, manifest }) => ({
         id,
-        why: {
-          check: 'validity',
-          code: 'expired',
-          reason: `its consent ended at ${new Date(manifest.expiresAt * 1000).toISOString()}`,
-        },
+        why: expired(manifest.expiresAt),
       })),
     )
   }
@@ -335,9 +297,9 @@ export class AcceptedExperts {
       if (found !== undefined && isOwners) {
         experts.push(found.accepted)
         this.#inUse.delete(one.id)
-        if (one.files === undefined) this.#kept.set(one.id, found.manifest)
+        if (one.files === undefined) this.files.keep(one.id, found.manifest)
       }
-      if (one.files !== undefined && isOwners) this.#kept.delete(one.id)
+      if (one.files !== undefined && isOwners) this.files.release(one.id)
       this.#unwritten.set(one.id, one)
     }
     await this.flush().catch((error: unknown) => {
@@ -354,36 +316,9 @@ export class AcceptedExperts {
       if (isOwners) {
         const facts = unjudged && { publisher: unjudged.publisher, expert: unjudged.expert.name }
         await this.#init.verdicts.overrule(id, why, this.#init.now(), facts)
-        if (manifest !== undefined) await this.deleteFiles(manifest)
+        if (manifest !== undefined) await this.files.delete(manifest)
       }
       this.#unwritten.delete(id)
     }
   }
-
-  /** Delete a package's file, unless another package that is in use or being judged, or the public model, needs it. */
-  async deleteFiles({ files }: Manifest): Promise<void> {
-    for (const file of files) {
-      const { sha256 } = file
-      if (!this.needsFile(sha256) && !this.#init.keep.has(sha256)) await this.#init.blobs.discard(file)
-    }
-  }
-
-  /** Whether a package that is in use, being judged or kept has this file. */
-  needsFile(sha256: Digest): boolean {
-    if ((this.#held.get(sha256) ?? 0) > 0) return true
-    const used = [...this.manifests().map(({ manifest }) => manifest), ...this.#kept.values()]
-    return used.some((manifest) => manifest.files.some((file) => file.sha256 === sha256))
-  }
-}
-
-function notCovered(publisher: string): Overruling {
-  return {
-    check: 'signer',
-    code: 'not-a-member',
-    reason: `${publisher} was taken off the roster before it published this`,
-  }
-}
-
-function forked(publisher: string): Overruling {
-  return { check: 'chain', code: 'forked', reason: `${publisher} has signed two statements for one place` }
 }

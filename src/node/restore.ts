@@ -78,7 +78,7 @@ export async function restore(parts: Parts): Promise<void> {
     new Set([publicModel.digest, ...publicModel.files.map(({ sha256 }) => sha256)]),
     parts.signal,
   )
-  for (const logged of [...kept, ...suspects]) accepted.keepFile(logged)
+  for (const { id, manifest } of [...kept, ...suspects]) accepted.files.keep(id, manifest)
   for (const { id } of suspects) parts.states.set(id, SUSPECTED)
   const waiting: ManifestStatement[] = []
   for (const { logged, verdict } of standing) {
@@ -87,7 +87,7 @@ export async function restore(parts: Parts): Promise<void> {
   }
   // After the standing packages, which may need the same file. The process may have ended before a withdrawal had
   // its effects.
-  const holds = waiting.map(({ manifest }) => accepted.hold(manifest))
+  const holds = waiting.map(({ manifest }) => accepted.files.hold(manifest))
   for (const { id, manifest } of withdrawn) await accepted.withdraw(manifest.publisher, [id])
   for (const end of holds) end()
   await accepted.dropUncovered()

@@ -149,7 +149,7 @@ async function filesOf(
       continue
     }
     const isPublic = publicFiles.some((file) => file.sha256 === sha256)
-    const isNeeded = parts.accepted.needsFile(sha256)
+    const isNeeded = parts.accepted.files.needs(sha256)
     kept.push({ sha256, reason: isPublic ? 'public-model' : isNeeded ? 'other-package' : 'not-deleted' })
   }
   return { dropped, kept }

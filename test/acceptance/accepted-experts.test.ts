@@ -269,11 +269,11 @@ describe('a decision while something else happens', () => {
   it('keeps a file that is held for another package, and deletes it after that', async () => {
     const { experts, arrived, stateOf } = await empty()
     const arrival = await arrived(publisher(), 1)
-    const end = experts.hold(arrival.statement.manifest)
+    const end = experts.files.hold(arrival.statement.manifest)
     await experts.decide(arrival.statement, arrival.refused, undefined)
     expect((await stateOf(arrival)).onDisk).toBe(true)
     end()
-    await experts.deleteFiles(arrival.statement.manifest)
+    await experts.files.delete(arrival.statement.manifest)
     expect((await stateOf(arrival)).onDisk).toBe(false)
   })
 })

@@ -67,7 +67,7 @@ describe('a member that carried a withdrawal out', () => {
     const before = member.parts.composer.served.composition.digest
     const [file] = await member
       .files()
-      .then((files) => files.filter((name) => member.parts.accepted.needsFile(`sha256:${name}`)))
+      .then((files) => files.filter((name) => member.parts.accepted.files.needs(`sha256:${name}`)))
     await withdraw(owner.parts, 'law')
     await pull(member, owner)
     const after = member.parts.composer.served.composition.digest
