@@ -14,75 +14,25 @@ import { layerName } from '../lib/tensor-names.ts'
 import { keyValueWidth, type ModelConfig } from '../model/config.ts'
 import { rotaryHalves } from '../model/layers.ts'
 import { requireParam } from '../model/params.ts'
-import type { ExpertRows, SequenceRouting } from '../model/routing-plan.ts'
+import type { ExpertRows } from '../model/routing-plan.ts'
 import type { Params } from '../model/weights.ts'
 import type { Engine, Values } from '../tensor/engine.ts'
 import { BatchRouter } from './batch-router.ts'
 import type { KvCache } from './kv-cache.ts'
 import { LowRankMixture } from './low-rank-mixture.ts'
+import {
+  type DecoderBatch,
+  type DecoderInit,
+  type DecoderOutput,
+  lastOf,
+  type OnLogits,
+  type OnStream,
+  type PromptReader,
+} from './prompt-reader.ts'
 import type { QuantizedParams } from './quantized-params.ts'
 import { RowMemory, Rows } from './rows.ts'
 import { compileServingLayers, type ServingLayers } from './serving-layers.ts'
 import { Turns } from './turns.ts'
-
-export interface DecoderInit {
-  /** Number of experts, the public one included. */
-  readonly E: number
-  readonly topK: number
-  /** Maximum number of positions of a sequence. */
-  readonly contextLength: number
-  /** Maximum number of rows (sequences times tokens) of one call. */
-  readonly maxRows: number
-}
-
-/** T new tokens for each of B sequences in consecutive cache slots; T is 1 if there are several sequences. */
-export interface DecoderBatch {
-  /** First cache slot. */
-  readonly slot: number
-  readonly B: number
-  readonly T: number
-  /** (B, T). */
-  readonly ids: Int32Array
-  /** Number of tokens of each sequence that are in the cache, length B. */
-  readonly lengths: readonly number[]
-  /** One for each sequence, length B. */
-  readonly routings: readonly SequenceRouting[]
-}
-
-export interface DecoderOutput {
-  /** Logits of each sequence's last token (B, V); valid until the next call. */
-  readonly logits: Float32Array
-  /** Routing weight of each expert for that token (B, E), mean over layers; each row sums to 1. */
-  readonly shares: Float32Array
-}
-
-/** @param t index of the token in the batch. @param logits (V) after it */
-export type OnLogits = (t: number, logits: Float32Array) => void
-
-/** @param t index of the token in the batch. @param stream (C) final stream after its norm, from which the head computes logits */
-export type OnStream = (t: number, stream: Float32Array) => void
-
-/** Reads prompts into a cache; its buffers serve one call at a time. */
-export interface PromptReader {
-  /**
-   * Reads the batch into the cache and computes the logits of each sequence's last token. The caller has ensured that
-   * the cache has space.
-   */
-  forward(cache: KvCache, batch: DecoderBatch): Promise<DecoderOutput>
-  /** Reads the batch into the cache without computing logits, when more of the prompt follows. */
-  prefill(cache: KvCache, batch: DecoderBatch): Promise<void>
-  /**
-   * Reads the batch, which has one sequence, into the cache, and computes the logits after each of its tokens.
-   * @param onLogits receives them (V) in the order of the tokens; they are valid until it returns.
-   */
-  readAll(cache: KvCache, batch: DecoderBatch, onLogits: OnLogits): Promise<void>
-  /**
-   * Reads the batch, which has one sequence, into the cache, without logits.
-   * @param onStream receives the stream of each token in the order of the tokens; it is valid until it returns.
-   */
-  readStream(cache: KvCache, batch: DecoderBatch, onStream: OnStream): Promise<void>
-  dispose(): Promise<void>
-}
 
 /** Milliseconds of `readAll` after which the event loop gets a turn. */
 const LONGEST_TURN_MS = 4
@@ -345,16 +295,4 @@ function normalized(x: Float32Array, gain: Float32Array, epsilon: number): Float
   const squares = x.reduce((sum, value) => sum + value * value, 0)
   const scale = 1 / Math.sqrt(squares / x.length + epsilon)
   return x.map((value, c) => value * scale * (gain[c] as number))
-}
-
-/** The batch reduced to the last token of each sequence; the tokens before it count as cached. */
-export function lastOf({ slot, B, T, ids, lengths, routings }: DecoderBatch): DecoderBatch {
-  return {
-    slot,
-    B,
-    T: 1,
-    ids: Int32Array.from({ length: B }, (_, b) => ids[b * T + T - 1] as number),
-    lengths: lengths.map((length) => length + T - 1),
-    routings,
-  }
 }

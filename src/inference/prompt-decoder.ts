@@ -10,6 +10,11 @@ import { rotaryHalves } from '../model/layers.ts'
 import { requireWeight, type WeightMap, wholeValues } from '../model/weights.ts'
 import type { Engine, Values } from '../tensor/engine.ts'
 import { BatchRouter } from './batch-router.ts'
+import type { HeldAttention, HeldWeights } from './held-weights.ts'
+import type { KvCache } from './kv-cache.ts'
+import { PromptExperts } from './prompt-experts.ts'
+import { compilePromptLayers, type PromptLayers } from './prompt-layers.ts'
+import { FEW_VECTORS, PromptProducts, setColumn } from './prompt-products.ts'
 import {
   type DecoderBatch,
   type DecoderInit,
@@ -18,12 +23,7 @@ import {
   type OnLogits,
   type OnStream,
   type PromptReader,
-} from './decoder.ts'
-import type { HeldAttention, HeldWeights } from './held-weights.ts'
-import type { KvCache } from './kv-cache.ts'
-import { PromptExperts } from './prompt-experts.ts'
-import { compilePromptLayers, type PromptLayers } from './prompt-layers.ts'
-import { FEW_VECTORS, PromptProducts, setColumn } from './prompt-products.ts'
+} from './prompt-reader.ts'
 import { multiplyHead, type TokenDecoder } from './token-decoder.ts'
 import { Turns } from './turns.ts'
 

@@ -4,9 +4,9 @@
  */
 import type { ModelConfig } from '../model/config.ts'
 import type { SequenceRouting } from '../model/routing-plan.ts'
-import type { DecoderBatch, DecoderOutput, OnLogits, OnStream, PromptReader } from './decoder.ts'
 import { KvCache } from './kv-cache.ts'
 import { PrefixCache } from './prefix-cache.ts'
+import type { DecoderBatch, DecoderOutput, OnLogits, OnStream, PromptReader } from './prompt-reader.ts'
 import type { RequestStream } from './request-stream.ts'
 import { negativeLogLikelihood } from './token-logprobs.ts'
 

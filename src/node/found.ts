@@ -22,7 +22,8 @@ import type { PublicFile } from '../lib/model-shape.ts'
 import { escapeUnprintable } from '../lib/printable.ts'
 import { configToShape } from '../model/config.ts'
 import { BlobStore } from '../store/blob-store.ts'
-import { Catalogue, rosterKey } from '../store/catalogue.ts'
+import { Catalogue } from '../store/catalogue.ts'
+import { rosterKey } from '../store/catalogue-keys.ts'
 import {
   claimHome,
   type HomePaths,

@@ -14,7 +14,8 @@ import {
   type ChainedStatement,
   type ChainedValues,
 } from '../packaging/chained-kinds.ts'
-import { type Change, governanceKey, placeKey } from '../store/catalogue.ts'
+import type { Change } from '../store/catalogue.ts'
+import { governanceKey, placeKey } from '../store/catalogue-keys.ts'
 import { checkMaySign, mustCatchUp } from './before-signing.ts'
 import { receiveGovernance } from './governance.ts'
 import type { Parts } from './parts.ts'

@@ -1,27 +1,21 @@
 /**
  * The log of signed statements of every publisher: adds statements that continue their chain, and signs the heads of our
- * own log. Implements the chain rules of protocols/expert-package. The heads of others are in latest-heads.ts, proofs of
- * forks in forks.ts, what a peer lacks in log-answers.ts. Does not verify signatures: callers pass statements that they have
+ * own log. Implements the chain rules of protocols/expert-package. The checks of a new statement are in append-checks.ts, the
+ * heads of others in latest-heads.ts, proofs of forks in forks.ts, what a peer lacks in log-answers.ts. Does not verify signatures: callers pass statements that they have
  * opened. Knows nothing about verdicts and weights.
  */
-import type { KeyChange } from '../consortium/key-history.ts'
 import { openKeys } from '../consortium/keys-statement.ts'
 import type { Membership } from '../consortium/membership.ts'
 import { readEnvelope, seal } from '../identity/envelope.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
-import {
-  type ChainLink,
-  type ChainTip,
-  NO_STATEMENT,
-  placeInChain,
-  type SignerCheck,
-} from '../identity/statement.ts'
+import { type ChainLink, type ChainTip, NO_STATEMENT, type SignerCheck } from '../identity/statement.ts'
 import { type Digest, fromUtf8, utf8 } from '../lib/bytes.ts'
-import { PolicyError, VerificationError } from '../lib/errors.ts'
+import { VerificationError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { Serial } from '../lib/serial.ts'
-import type { Catalogue, Change, NewStatement } from '../store/catalogue.ts'
+import type { Catalogue, NewStatement } from '../store/catalogue.ts'
+import { checkKeys, checkPlace, checkRoom, type LoggedStatement } from './append-checks.ts'
 import type { Fork } from './fork.ts'
 import { Forks } from './forks.ts'
 import { encodeHead, type Head } from './head.ts'
@@ -37,29 +31,8 @@ export interface StatementLogInit {
   readonly now: () => number
 }
 
-/** A statement whose signature was verified, as it is stored in its publisher's log. */
-export interface LoggedStatement {
-  /** Kind of the statement, which decides how much of the log it may fill. */
-  readonly kind: string
-  readonly link: ChainLink
-  readonly consortium: Digest
-  /** Digest of the payload. */
-  readonly id: Digest
-  readonly envelope: Uint8Array
-  /** Our own statement that nobody has seen: if it does not fit, it is dropped and proves no fork. */
-  readonly isDraft?: true
-  /** Written together with the statement, if it is new. */
-  readonly changes?: readonly Change[]
-  /** What a statement about keys states. */
-  readonly keys?: KeyChange
-}
-
 /** Maximum number of statements in one read from disk. */
 const PAGE = 256
-
-/** Shares of a publisher's log that kinds of statements may fill. The rest is for withdrawals, which must always find room. */
-const SHARES: Readonly<Record<string, number>> = { manifest: 3 / 4, withdrawal: 1 }
-const SHARE_OF_OTHERS = 7 / 8
 
 export class StatementLog {
   readonly #init: StatementLogInit
@@ -140,9 +113,10 @@ export class StatementLog {
     }
     const held = await catalogue.statementAt(publisher, seq)
     if (held === id) return false
-    this.#checkKeys(statement)
-    await this.#checkPlace(statement, held)
-    await this.#checkRoom(statement)
+    const checks = { catalogue, membership, forks: this.#forks, lastSeq: this.#held.get(publisher)?.seq ?? 0 }
+    checkKeys(checks, statement)
+    await checkPlace(checks, statement, held)
+    await checkRoom(checks, statement)
     const second = this.#init.now()
     const arrival = { table: 'arrivals', key: id, value: utf8(String(second)) } as const
     await catalogue.append({ publisher, seq, digest: id, envelope }, [arrival, ...(statement.changes ?? [])])
@@ -156,28 +130,6 @@ export class StatementLog {
   /** When this node logged a statement, Unix seconds; undefined if that was not written down. */
   arrivedAt(id: Digest): number | undefined {
     return this.#arrivals.get(id)
-  }
-
-  /** Before the place is checked, so that nobody but the seat can contradict its log. @throws VerificationError. */
-  #checkKeys({ link: { publisher, seq }, keys }: LoggedStatement): void {
-    if (keys === undefined) return
-    if (seq > (this.#held.get(publisher)?.seq ?? 0) + 1) {
-      throw new VerificationError('replayed', `statement ${seq} arrived before its predecessors`)
-    }
-    this.#init.membership.keys.historyOf(publisher).checkChange(keys)
-  }
-
-  /** @throws PolicyError `quota`. */
-  async #checkRoom({ kind, link: { publisher, seq }, envelope }: LoggedStatement): Promise<void> {
-    const share = SHARES[kind] ?? SHARE_OF_OTHERS
-    const bytes = ((await this.#init.catalogue.tip(publisher))?.bytes ?? 0) + envelope.length
-    const mostStatements = share * limit('statementsPerPublisher')
-    const mostBytes = share * limit('logBytesPerPublisher')
-    if (seq <= mostStatements && bytes <= mostBytes) return
-    throw new PolicyError(
-      'quota',
-      `the log of ${publisher} is full: ${kind}s may fill ${mostStatements} statements and ${mostBytes} bytes; its institution joins again with a new key to go on`,
-    )
   }
 
   /** Whether a publisher signed two statements with one sequence number or one predecessor. */
@@ -214,31 +166,6 @@ export class StatementLog {
       else if (latest?.head.seq === seq && latest.head.last !== last) other = latest.envelope
       return other === undefined ? false : this.#forks.keep({ publisher, envelopes: [other, envelope] })
     })
-  }
-
-  /** @throws VerificationError `forked`, after the statement was kept as proof; `replayed`. */
-  async #checkPlace(
-    { link, id, envelope, isDraft }: LoggedStatement,
-    held: Digest | undefined,
-  ): Promise<void> {
-    const { catalogue } = this.#init
-    try {
-      if (held !== undefined) {
-        throw new VerificationError('forked', `statement ${link.seq}: ${held} has the same number`)
-      }
-      if (placeInChain(await catalogue.tip(link.publisher), link, id) === 'gap') {
-        throw new VerificationError('replayed', `statement ${link.seq} arrived before its predecessors`)
-      }
-    } catch (error) {
-      const isProof = error instanceof VerificationError && error.code === 'forked' && isDraft !== true
-      const contradicted = held ?? (await catalogue.statementAt(link.publisher, link.seq - 1))
-      if (isProof && contradicted !== undefined) {
-        const other = await catalogue.statement(contradicted)
-        if (other !== undefined)
-          await this.#forks.keep({ publisher: link.publisher, envelopes: [other, envelope] })
-      }
-      throw error
-    }
   }
 
   /** @returns the envelope of a statement; undefined if the log does not hold it. */

@@ -5,52 +5,22 @@
  */
 import { join } from 'node:path'
 import { type Digest, digestBytes, fromUtf8, toHex, utf8 } from '../lib/bytes.ts'
-import { FormatError, InputError, VerificationError } from '../lib/errors.ts'
+import { InputError, VerificationError } from '../lib/errors.ts'
 import { ensurePrivateDir } from '../lib/files.ts'
+import { openError, writeError } from './catalogue-errors.ts'
+import {
+  keyOf,
+  logKey,
+  logRange,
+  rangeOf,
+  seqOf,
+  statementKey,
+  type TableName,
+  tablePrefix,
+  tipKey,
+} from './catalogue-keys.ts'
 import { DurableLevel, type Operation } from './durable-level.ts'
-import { type Holder, readHolder, removeHolder, writeHolder } from './home-holder.ts'
-
-/** Prefixes of the keys of single values. Statements and logs have methods of their own. */
-const TABLES = {
-  /** Envelopes of the charter and of each roster, by `rosterKey(version)`. */
-  rosters: 'r',
-  /** Envelope of the latest head, by publisher. */
-  heads: 'h',
-  /** Verdict, by manifest digest. */
-  verdicts: 'v',
-  /** Number of judgements of a package that began and did not end, by manifest digest. */
-  judgings: 'j',
-  /** Second at which a statement was logged, by its digest. */
-  arrivals: 'a',
-  /** Sketch of the weights of a judged package, by the digest of its file. */
-  sketches: 'k',
-  /** What this node did about a withdrawal that it has not answered yet, by the digest of the withdrawal. */
-  withdrawing: 'w',
-  /** Models that this node exported, by a random key. */
-  exports: 'x',
-  /** Second at which a member was connected last, by peer id. */
-  seen: 'o',
-  settings: 's',
-  /** Envelope of each statement about keys, by `placeKey(seat, seq)`. */
-  keys: 'y',
-  /** Open invitations, by token. */
-  invites: 'i',
-  /** Membership requests, by peer id. */
-  requests: 'q',
-  /** Envelope of each statement about the consortium, by the hexadecimal digits of its id. */
-  governance: 'g',
-  /** Proof that a publisher made two statements with one number: an envelope, by digest. */
-  forks: 'f',
-  /** Hashes of the Merkle trees of logs, and the size of each tree. */
-  tiles: 't',
-  /** Checkpoints of logs with their cosignatures, by publisher and state. */
-  checkpoints: 'c',
-  /** Size and root of the checkpoint of each log that this node cosigned last. */
-  witnessed: 'b',
-  /** Statement of each member about its witness key. */
-  witnessKeys: 'z',
-} as const
-export type TableName = keyof typeof TABLES
+import { readHolder, removeHolder, writeHolder } from './home-holder.ts'
 
 /** One change of an atomic batch; without `value` the key is removed. */
 export interface Change {
@@ -72,10 +42,6 @@ export interface Tip {
   /** Size of all envelopes of the log. */
   readonly bytes: number
 }
-
-const SEQ_DIGITS = 16
-/** `!` separates keys from prefixes: it sorts below every character that a key may hold. */
-const KEY = /^[\x22-\x7e]{1,128}$/
 
 export class Catalogue {
   readonly #dir: string
@@ -117,7 +83,7 @@ export class Catalogue {
 
   /** Keys and values, sorted by key. */
   async entries(table: TableName): Promise<[key: string, value: Uint8Array][]> {
-    const prefix = `${TABLES[table]}!`
+    const prefix = tablePrefix(table)
     const found = await this.#db.entries(rangeOf(prefix))
     return found.map(([key, value]) => [key.slice(prefix.length), new Uint8Array(value)])
   }
@@ -214,7 +180,7 @@ export class Catalogue {
 
   /** At most `max` statements of a publisher from number `fromSeq` on, in order. */
   async log(publisher: string, fromSeq: number, max: number): Promise<NewStatement[]> {
-    const range = rangeOf(`l!${checkKey(publisher)}!`)
+    const range = logRange(publisher)
     const found = await this.#db.entries({ ...range, gte: logKey(publisher, fromSeq), limit: max })
     const statements: NewStatement[] = []
     for (const [key, value] of found) {
@@ -222,7 +188,7 @@ export class Catalogue {
       const envelope = await this.statement(digest)
       if (envelope === undefined)
         throw new InputError('io', `catalogue: the envelope of ${digest} is missing`)
-      statements.push({ publisher, seq: Number(key.slice(-SEQ_DIGITS)), digest, envelope })
+      statements.push({ publisher, seq: seqOf(key), digest, envelope })
     }
     return statements
   }
@@ -249,54 +215,10 @@ export class Catalogue {
   }
 }
 
-/** Key of a roster; keys sort by version. */
-export function rosterKey(version: number): string {
-  return padded(version)
-}
-
-/** Key of a statement about the consortium. */
-export function governanceKey(id: Digest): string {
-  return id.slice('sha256:'.length)
-}
-
-/** Key of a place in a log; the keys of one publisher sort by number. */
-export function placeKey(publisher: string, seq: number): string {
-  return `${publisher}.${padded(seq)}`
-}
-
 function operationOf({ table, key, value }: Change): Operation {
   return value === undefined
     ? { type: 'del', key: keyOf(table, key) }
     : { type: 'put', key: keyOf(table, key), value }
-}
-
-function keyOf(table: TableName, key: string): string {
-  return `${TABLES[table]}!${checkKey(key)}`
-}
-
-function statementKey(digest: Digest): string {
-  return `d!${digest.slice('sha256:'.length)}`
-}
-
-function logKey(publisher: string, seq: number): string {
-  return `l!${checkKey(publisher)}!${padded(seq)}`
-}
-
-function tipKey(publisher: string): string {
-  return `n!${checkKey(publisher)}`
-}
-
-function padded(value: number): string {
-  return String(value).padStart(SEQ_DIGITS, '0')
-}
-
-function rangeOf(prefix: string): { gte: string; lt: string } {
-  return { gte: prefix, lt: `${prefix}\x7f` }
-}
-
-function checkKey(key: string): string {
-  if (!KEY.test(key)) throw new FormatError('bad-field', `key: expected 1 to 128 printable characters`)
-  return key
 }
 
 function digestFrom(bytes: Uint8Array): Digest {
@@ -310,42 +232,4 @@ function parseTip(bytes: Uint8Array): Omit<Tip, 'bytes'> & { readonly bytes?: nu
     digest: digest as Digest,
     ...(size === undefined ? {} : { bytes: Number(size) }),
   }
-}
-
-function openError(dir: string, error: unknown, holder: Holder | undefined): InputError {
-  const text = textOf(error)
-  if (text.includes('LEVEL_LOCKED')) {
-    const who =
-      holder === undefined ? 'another flexmesh process' : `"${holder.command}" (process ${holder.pid})`
-    return new InputError(
-      'home-in-use',
-      `${dir} is in use by ${who}; wait until it ends, or choose another --home`,
-      { dir, ...(holder === undefined ? {} : { pid: holder.pid, command: holder.command }) },
-      error,
-    )
-  }
-  if (/permission denied|read-only/i.test(text)) {
-    return new InputError('permissions', `no permission for ${dir}; check its owner and mode`, { dir }, error)
-  }
-  return writeError(error)
-}
-
-function writeError(error: unknown): InputError {
-  const text = textOf(error)
-  if (/no space left|disk quota/i.test(text)) {
-    return new InputError(
-      'disk-full',
-      'no space left to write the catalogue; free some space and try again, nothing was lost',
-      {},
-      error,
-    )
-  }
-  return new InputError('io', `the catalogue cannot be read or written: ${text.slice(0, 200)}`, {}, error)
-}
-
-/** Codes and messages of an error and of its causes. */
-function textOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  const code = 'code' in error ? `${String(error.code)} ` : ''
-  return `${code}${error.message}${error.cause === undefined ? '' : ` ${textOf(error.cause)}`}`
 }
