@@ -2,14 +2,25 @@
 import { html } from './html.js'
 import { Keys, Logs } from './logs-panel.js'
 import { run, useCommand } from './node.js'
-import { Action, Badge, Confirm, Loading, LongTable, Panel, Table, useOptional, usePage } from './parts.js'
+import {
+  Action,
+  Badge,
+  Confirm,
+  Loading,
+  LongTable,
+  Panel,
+  Table,
+  useOptional,
+  usePage,
+  useQuestion,
+} from './parts.js'
 import { Proposals, ruleWords } from './proposals-panel.js'
 import { day, daysUntil, short } from './words.js'
 
 export function Consortium() {
   const { say } = usePage()
   const { value, error, reload } = useCommand('members')
-  const [question, ask] = useOptional()
+  const [question, ask] = useQuestion()
   if (value === undefined) return html`<${Loading} error=${error} />`
   const act = async (command, request, words) => {
     await run(command, request)
@@ -99,6 +110,7 @@ function MemberState({ member: { revoked, forked, connected } }) {
 
 function Invitations({ invitations, ask, act, reload }) {
   const { say } = usePage()
+  /** @type {import('./parts.js').Optional<string>} */
   const [invite, setInvite] = useOptional()
   const cancel = (id) =>
     ask({

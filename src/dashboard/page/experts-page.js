@@ -12,8 +12,8 @@ import {
   Meter,
   Panel,
   Table,
-  useOptional,
   usePage,
+  useQuestion,
 } from './parts.js'
 import { Withdrawals, WithdrawnExports } from './withdrawals-panel.js'
 import { day, short, size } from './words.js'
@@ -24,7 +24,7 @@ const SAME = 0.005
 export function Experts() {
   const [isBusy, setBusy] = useState(false)
   const { value, error, reload } = useCommand('experts', {}, isBusy ? 1000 : 30_000)
-  const [question, ask] = useOptional()
+  const [question, ask] = useQuestion()
   const packages = value?.packages
   const sorted = useMemo(() => sortedByNeed(packages ?? []), [packages])
   const underWay = sorted.some(isUnderWay)
@@ -61,6 +61,7 @@ function sortedByNeed(packages) {
   return [...packages].sort((a, b) => rank(a) - rank(b) || (b.verdict?.at ?? 0) - (a.verdict?.at ?? 0))
 }
 
+/** @param {(question: import('./parts.js').Question) => void} ask */
 const columns = (ask, reload) => [
   {
     name: 'Expert',

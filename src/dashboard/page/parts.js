@@ -15,8 +15,41 @@ import { html } from './html.js'
 export const PageContext = createContext(/** @type {PageValue} */ ({}))
 export const usePage = () => useContext(PageContext)
 
-/** State that is absent at first. @returns {[any, (value: any) => void]} */
-export const useOptional = () => useState(undefined)
+/**
+ * A value that may be absent, and a function that changes it.
+ * @template T
+ * @typedef {[T | undefined, (value: T | undefined) => void]} Optional
+ */
+
+/**
+ * State that is absent at first. The caller names its type, as in `Optional<string>`.
+ * @template T
+ * @returns {Optional<T>}
+ */
+export const useOptional = () => useState(/** @type {T | undefined} */ (undefined))
+
+/**
+ * What `Confirm` asks before an action; a list of texts is shown as paragraphs.
+ * @typedef {{
+ *   title: string,
+ *   text: string | string[],
+ *   action: string,
+ *   run: () => Promise<unknown>,
+ *   isHarmless?: boolean,
+ * }} Question
+ */
+
+/**
+ * The open question of a page, and a function that asks another one or none.
+ * @returns {Optional<Question>}
+ */
+export const useQuestion = () => useOptional()
+
+/**
+ * The error of the latest attempt.
+ * @returns {Optional<Error>}
+ */
+export const useFailure = () => useOptional()
 
 /** The text of a field of a form, without white space around it. @param {FormData} given */
 export const fieldOf = (given, name) => String(given.get(name) ?? '').trim()
@@ -110,12 +143,12 @@ export function Mark({ index }) {
 
 /**
  * Asks before an action, and says what follows from it. Shows the error of the action and then stays open.
- * @param question `{ title, text, action, run, isHarmless, content }`; undefined closes it
+ * @param {{ question: Question | undefined, onClose: () => void }} props undefined closes it
  */
 export function Confirm({ question, onClose }) {
   const dialog = useRef(null)
   const [isBusy, setBusy] = useState(false)
-  const [error, setError] = useOptional()
+  const [error, setError] = useFailure()
   useEffect(() => {
     setError(undefined)
     if (question === undefined) dialog.current?.close()

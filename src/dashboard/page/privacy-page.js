@@ -15,6 +15,7 @@ import {
   Table,
   useOptional,
   usePage,
+  useQuestion,
 } from './parts.js'
 import { day, size } from './words.js'
 
@@ -37,7 +38,7 @@ const epsilonOf = (epsilon) =>
 function Budget() {
   const { role, say } = usePage()
   const { value, error, reload } = useRead(() => run('privacy'), [], SLOW_MS, false)
-  const [question, ask] = useOptional()
+  const [question, ask] = useQuestion()
   const title = 'What the texts have spent'
   if (value === undefined) return html`<${Panel} title=${title}><${Loading} error=${error} /><//>`
   const { limit, rows, groups } = value
@@ -107,6 +108,7 @@ function Words({ title, command }) {
 function Egress() {
   const { say } = usePage()
   const { value, error } = useCommand('egress')
+  /** @type {import('./parts.js').Optional<string[]>} */
   const [verified, setVerified] = useOptional()
   if (value === undefined)
     return html`<${Panel} title="What left this node"><${Loading} error=${error} /><//>`

@@ -11,8 +11,8 @@ import {
   LongTable,
   Panel,
   Table,
-  useOptional,
   usePage,
+  useQuestion,
 } from './parts.js'
 import { count, day } from './words.js'
 
@@ -22,7 +22,7 @@ const STATES = { open: 'busy', applied: 'good', expired: 'plain', impossible: 'w
 export function Proposals({ rules, members, reload }) {
   const { say, about } = usePage()
   const read = useCommand('proposals')
-  const [question, ask] = useOptional()
+  const [question, ask] = useQuestion()
   if (read.value === undefined)
     return html`<${Panel} title="Proposals"><${Loading} error=${read.error} /><//>`
   const { proposals, equivocations } = read.value

@@ -5,14 +5,14 @@
 import { useEffect, useRef } from 'preact/hooks'
 import { html } from './html.js'
 import { startJob, stopJob } from './node.js'
-import { Action, Badge, Field, fieldOf, Panel, useOptional, usePage } from './parts.js'
+import { Action, Badge, Field, fieldOf, Panel, useFailure, usePage } from './parts.js'
 import { duration } from './words.js'
 
 /** @param name of the training; @param onClose called when the preview has begun, or nothing shall be published */
 export function PublishForm({ name, reload, onClose }) {
   const { say } = usePage()
   const form = useRef(null)
-  const [error, setError] = useOptional()
+  const [error, setError] = useFailure()
   useEffect(() => form.current?.querySelector('input').focus(), [])
   const preview = async (event) => {
     event.preventDefault()

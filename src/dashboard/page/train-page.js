@@ -3,7 +3,18 @@ import { useState } from 'preact/hooks'
 import { Curve } from './curve.js'
 import { html } from './html.js'
 import { jobs, run, startJob, stopJob, useCommand, useRead } from './node.js'
-import { Action, Badge, Confirm, Loading, Meter, Panel, Table, useOptional, usePage } from './parts.js'
+import {
+  Action,
+  Badge,
+  Confirm,
+  Loading,
+  Meter,
+  Panel,
+  Table,
+  useOptional,
+  usePage,
+  useQuestion,
+} from './parts.js'
 import { Publication, PublishForm } from './publish-panel.js'
 import { NewTraining } from './training-form.js'
 import { count, duration, size } from './words.js'
@@ -12,7 +23,8 @@ export function Train() {
   const [isBusy, setBusy] = useState(false)
   const started = useRead(jobs, [], isBusy ? 1000 : 10_000)
   const known = useCommand('trainings', {}, isBusy ? 2000 : 10_000)
-  const [question, ask] = useOptional()
+  const [question, ask] = useQuestion()
+  /** @type {import('./parts.js').Optional<string>} */
   const [published, setPublished] = useOptional()
   if (started.value === undefined || known.value === undefined)
     return html`<${Loading} error=${started.error ?? known.error} />`
@@ -50,7 +62,10 @@ const PHASES = {
   score: 'scoring on held-out text',
 }
 
-/** Asks before everything of a training is deleted. */
+/**
+ * Asks before everything of a training is deleted.
+ * @param {(question: import('./parts.js').Question) => void} ask
+ */
 function forget(name, ask, say, reload) {
   ask({
     title: `Delete the training ${name}?`,

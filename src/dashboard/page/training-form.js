@@ -2,14 +2,15 @@
 import { useRef, useState } from 'preact/hooks'
 import { html } from './html.js'
 import { runWorded, startJob } from './node.js'
-import { Field, fieldOf, linesOf, Panel, useOptional, usePage } from './parts.js'
+import { Field, fieldOf, linesOf, Panel, useFailure, useOptional, usePage } from './parts.js'
 
 /** @param reload called when a training has started */
 export function NewTraining({ reload }) {
   const { role, say } = usePage()
   const form = useRef(null)
+  /** @type {import('./parts.js').Optional<string[]>} */
   const [preview, setPreview] = useOptional()
-  const [error, setError] = useOptional()
+  const [error, setError] = useFailure()
   const [isBusy, setBusy] = useState(false)
   if (role !== 'operator') return html`<p class="quiet">This link may only look.</p>`
   const submit = async (event) => {

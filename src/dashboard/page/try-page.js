@@ -105,6 +105,7 @@ async function ask(path, request, set, signal) {
 
 /** @param leftOut names of the experts that the answer was computed without */
 function Answer({ title, answer: { tokens, experts, state, final }, leftOut }) {
+  /** @type {import('./parts.js').Optional<number>} */
   const [shown, show] = useOptional()
   if (state === 'empty') return null
   const token = shown === undefined ? undefined : tokens[shown]

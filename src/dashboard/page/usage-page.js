@@ -2,7 +2,18 @@
 import { useState } from 'preact/hooks'
 import { html } from './html.js'
 import { run, useCommand } from './node.js'
-import { Action, Confirm, Field, Loading, LongTable, Panel, Table, useOptional, usePage } from './parts.js'
+import {
+  Action,
+  Confirm,
+  Field,
+  Loading,
+  LongTable,
+  Panel,
+  Table,
+  useOptional,
+  usePage,
+  useQuestion,
+} from './parts.js'
 import { day } from './words.js'
 
 const SPANS = [7, 30, 365]
@@ -91,7 +102,8 @@ function Bars({ rows }) {
 function Keys() {
   const { role, say } = usePage()
   const { value, error, reload } = useCommand('keys')
-  const [question, ask] = useOptional()
+  const [question, ask] = useQuestion()
+  /** @type {import('./parts.js').Optional<{ name: string, key: string }>} */
   const [made, setMade] = useOptional()
   if (value === undefined) return html`<${Panel} title="Keys"><${Loading} error=${error} /><//>`
   const create = async (event) => {
