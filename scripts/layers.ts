@@ -174,7 +174,7 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: 'serving',
-    imports: ['lib', 'telemetry', 'store/api-keys', 'store/api-usage', 'grammar', 'composition'],
+    imports: ['lib', 'telemetry', 'store/api-keys', 'store/api-usage', 'data/chat', 'grammar', 'composition'],
     packages: ['http'],
     holds: 'OpenAI-compatible API, queue, upstream gateway, control socket',
   },

@@ -6,7 +6,7 @@ import { Template } from '@huggingface/jinja'
 import { FormatError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { escapeUnprintable } from '../lib/printable.ts'
-import type { ChatMessage, Tool, ToolCall } from './prompt.ts'
+import type { ChatMessage, Tool, ToolCall } from './chat.ts'
 
 /** The chat template of a model. */
 export interface ChatTemplate {

@@ -8,8 +8,9 @@ import type { Worker } from 'node:worker_threads'
 import { FormatError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { startThread, threadEntry } from '../lib/start-thread.ts'
+import { chatOf, type TextPrompt } from './chat.ts'
 import type { ChatTemplate } from './chat-template.ts'
-import { chatOf, encodePrompt, PLAIN_TURN_ENDS, type Prompt } from './prompt.ts'
+import { encodePrompt, PLAIN_TURN_ENDS } from './prompt.ts'
 import type { PromptThreadData, PromptThreadMessage } from './prompt-thread.ts'
 import type { Tokenizer } from './tokenizer.ts'
 
@@ -22,7 +23,7 @@ const IDLE_MS = 60_000
 const HEAP_MIB = 512
 
 interface Job {
-  readonly prompt: Prompt
+  readonly prompt: TextPrompt
   readonly characters: number
   readonly done: PromiseWithResolvers<Int32Array>
 }
@@ -75,7 +76,7 @@ export class PromptEncoder {
    * @throws FormatError `bad-field` if the chat template fails, `too-large` for a prompt that takes more than the limit
    * `encodingTimeout` or too much memory; the reason of `signal`.
    */
-  async encode(prompt: Prompt, signal: AbortSignal): Promise<Int32Array> {
+  async encode(prompt: TextPrompt, signal: AbortSignal): Promise<Int32Array> {
     signal.throwIfAborted()
     if (this.#isClosed) throw new Error('the encoder of prompts is closed')
     const characters = charactersOf(prompt)
@@ -177,7 +178,7 @@ export class PromptEncoder {
   }
 }
 
-function charactersOf(prompt: Prompt): number {
+function charactersOf(prompt: TextPrompt): number {
   if (typeof prompt === 'string') return prompt.length
   const { messages, tools } = chatOf(prompt)
   const ofTools = tools.length === 0 ? 0 : JSON.stringify(tools).length

@@ -1,8 +1,9 @@
 /** Entry of the thread that encodes prompts: loads its own tokenizer and encodes one prompt after the other. */
 import { parentPort, workerData } from 'node:worker_threads'
 import { FormatError } from '../lib/errors.ts'
+import type { TextPrompt } from './chat.ts'
 import { type ChatTemplate, renderChat, takesTools } from './chat-template.ts'
-import { type ChatRenderer, encodePrompt, type Prompt } from './prompt.ts'
+import { type ChatRenderer, encodePrompt } from './prompt.ts'
 import { Tokenizer } from './tokenizer.ts'
 
 export interface PromptThreadData {
@@ -35,7 +36,7 @@ function send(message: PromptThreadMessage): void {
   parentPort?.postMessage(message)
 }
 
-parentPort?.on('message', (prompt: Prompt) => {
+parentPort?.on('message', (prompt: TextPrompt) => {
   try {
     send({ kind: 'ids', ids: encodePrompt(tokenizer, renderer, prompt) })
   } catch (error) {

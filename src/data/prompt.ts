@@ -3,52 +3,15 @@
  * a user are characters. Knows nothing about threads and requests.
  */
 import { FormatError } from '../lib/errors.ts'
+import { type ChatMessage, chatOf, type TextPrompt, type Tool, type ToolChat } from './chat.ts'
 import type { Tokenizer } from './tokenizer.ts'
 import { withToolsAsText } from './tools-as-text.ts'
-
-export interface ChatMessage {
-  readonly role: 'system' | 'user' | 'assistant' | 'tool'
-  readonly content: string
-  /** Tools that the assistant called. */
-  readonly toolCalls?: readonly ToolCall[]
-  /** Id of the call that a message of a tool answers. */
-  readonly toolCallId?: string
-}
-
-export interface ToolCall {
-  readonly id: string
-  readonly name: string
-  /** JSON text. */
-  readonly arguments: string
-}
-
-/** A tool that the assistant may call. */
-export interface Tool {
-  readonly name: string
-  readonly description?: string
-  /** JSON schema of the arguments. */
-  readonly parameters?: unknown
-}
-
-/** A chat whose assistant may call tools. */
-export interface ToolChat {
-  readonly messages: readonly ChatMessage[]
-  readonly tools: readonly Tool[]
-}
-
-/** The text of a completion, or the messages of a chat. */
-export type Prompt = string | readonly ChatMessage[] | ToolChat
 
 /** The model's own way of rendering chats up to the place where the assistant answers. */
 export interface ChatRenderer {
   /** Whether it presents tools, calls and their results itself. */
   readonly takesTools: boolean
   render(messages: readonly ChatMessage[], tools: readonly Tool[]): string
-}
-
-/** The messages and tools of a chat. */
-export function chatOf(prompt: readonly ChatMessage[] | ToolChat): ToolChat {
-  return 'messages' in prompt ? prompt : { messages: prompt, tools: [] }
 }
 
 /**
@@ -59,7 +22,7 @@ export function chatOf(prompt: readonly ChatMessage[] | ToolChat): ToolChat {
 export function encodePrompt(
   tokenizer: Tokenizer,
   renderer: ChatRenderer | undefined,
-  prompt: Prompt,
+  prompt: TextPrompt,
 ): Int32Array {
   if (typeof prompt !== 'string' && renderer !== undefined) {
     const chat = chatOf(prompt)

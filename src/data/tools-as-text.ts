@@ -2,7 +2,7 @@
  * Tools, calls and their results as texts of a chat, for models whose template knows nothing about them. Implements
  * protocols/inference-api, section "Tools". Knows nothing about tokens.
  */
-import type { ChatMessage, Tool, ToolCall, ToolChat } from './prompt.ts'
+import type { ChatMessage, Tool, ToolCall, ToolChat } from './chat.ts'
 
 /** The same chat with messages of the system, the user and the assistant only, and without tools. */
 export function withToolsAsText({ messages, tools }: ToolChat): ToolChat {

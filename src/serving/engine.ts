@@ -2,11 +2,13 @@
  * What the API asks of the programs that compute answers, and the error for a request that cannot be answered now.
  * Knows nothing about HTTP and models.
  */
+
 import type { ExpertLabel, StatedExpert } from '../composition/attribution.ts'
 import type { PromptReport, TokenScore } from '../composition/composed-model.ts'
 import type { Selection } from '../composition/selection.ts'
+import type { TextPrompt } from '../data/chat.ts'
 import type { Constraint } from '../grammar/grammars.ts'
-import type { InferenceRequest, TextPrompt } from './openai.ts'
+import type { InferenceRequest } from './openai.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
 /** A piece of an answer, usually one token. */

@@ -2,24 +2,9 @@
  * The messages of a chat: roles, texts and parts. Implements protocols/inference-api, section "Messages". Knows nothing
  * about chat templates.
  */
+import type { ChatMessage, ToolCall } from '../data/chat.ts'
 import { limit } from '../lib/limits.ts'
 import { bad, record, shown, text } from './request-fields.ts'
-
-export interface ChatMessage {
-  readonly role: 'system' | 'user' | 'assistant' | 'tool'
-  readonly content: string
-  /** Tools that the assistant called. */
-  readonly toolCalls?: readonly ToolCall[]
-  /** Id of the call that a message of a tool answers. */
-  readonly toolCallId?: string
-}
-
-export interface ToolCall {
-  readonly id: string
-  readonly name: string
-  /** JSON text. */
-  readonly arguments: string
-}
 
 const ROLES: Readonly<Record<string, ChatMessage['role']>> = {
   system: 'system',

@@ -2,24 +2,15 @@
  * Request bodies in OpenAI's shape, checked before anything is allocated. Implements protocols/inference-api, section
  * "Requests". Knows nothing about engines.
  */
+import type { ChatMessage, TextPrompt, Tool } from '../data/chat.ts'
 import { limit } from '../lib/limits.ts'
 import { MAX_SEED, randomSeed } from '../lib/random.ts'
 import { ANSWER_FIELDS, type AnswerFields, MAX_ID, readAnswerFields } from './answer-fields.ts'
 import { type AnswerForm, FORM_FIELDS, readAnswerForm } from './answer-form.ts'
-import { type ChatMessage, readMessages } from './messages.ts'
+import { readMessages } from './messages.ts'
 import { bad, boolean, integer, number, record, shown, text } from './request-fields.ts'
 import type { RepeatedMembers } from './responses-request.ts'
-import type { Tool } from './tools.ts'
 import { checkUnsupported } from './unsupported.ts'
-
-/** A chat whose assistant may call tools. */
-export interface ToolChat {
-  readonly messages: readonly ChatMessage[]
-  readonly tools: readonly Tool[]
-}
-
-/** The text of a completion, or the messages of a chat. */
-export type TextPrompt = string | readonly ChatMessage[] | ToolChat
 
 /** A prompt of a completion that the client has encoded itself. */
 export interface TokenPrompt {
@@ -31,10 +22,6 @@ export type Prompt = TextPrompt | TokenPrompt
 
 export function isTokenPrompt(prompt: Prompt): prompt is TokenPrompt {
   return typeof prompt !== 'string' && 'tokens' in prompt
-}
-
-export function isToolChat(prompt: Exclude<Prompt, string>): prompt is ToolChat {
-  return 'messages' in prompt
 }
 
 export type RequestKind = 'completion' | 'chat'

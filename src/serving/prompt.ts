@@ -1,6 +1,6 @@
 /** Sizes of prompts before they are encoded. Knows nothing about HTTP, queues and weights. */
-import type { ChatMessage } from './messages.ts'
-import { isTokenPrompt, isToolChat, type Prompt, type TextPrompt } from './openai.ts'
+import { type ChatMessage, chatOf, type TextPrompt } from '../data/chat.ts'
+import { isTokenPrompt, type Prompt } from './openai.ts'
 
 /** Encodes prompts without holding the event loop. */
 export interface PromptEncoder {
@@ -33,7 +33,7 @@ export function maxPromptCharacters(
 export function promptCharacters(prompt: Prompt): number {
   if (isTokenPrompt(prompt)) return 0
   if (typeof prompt === 'string') return prompt.length
-  const { messages, tools } = isToolChat(prompt) ? prompt : { messages: prompt, tools: [] }
+  const { messages, tools } = chatOf(prompt)
   const ofTools = tools.length === 0 ? 0 : JSON.stringify(tools).length
   return messages.reduce((sum, message) => sum + messageCharacters(message), ofTools)
 }

@@ -2,9 +2,10 @@
  * Texts as tokens and tokens as texts, in the shape of vLLM's `/tokenize` and `/detokenize`. Implements
  * protocols/inference-api, section "Tokens". Knows nothing about routes, keys and weights.
  */
+import type { TextPrompt } from '../data/chat.ts'
 import { limit } from '../lib/limits.ts'
 import { readMessages } from './messages.ts'
-import { readTokens, type TextPrompt } from './openai.ts'
+import { readTokens } from './openai.ts'
 import type { PromptEncoder } from './prompt.ts'
 import { Queue } from './queue.ts'
 import { bad, record, shown, text } from './request-fields.ts'

@@ -2,19 +2,12 @@
  * Tools that a chat may call: `tools`, `tool_choice` and `parallel_tool_calls`. Implements protocols/inference-api,
  * section "Tools". Knows nothing about tokens and chat templates.
  */
+import type { Tool } from '../data/chat.ts'
 import type { Constraint } from '../grammar/grammars.ts'
 import { type ToolShape, toolProgram } from '../grammar/tool-program.ts'
 import { limit } from '../lib/limits.ts'
 import { bad, record, shown, text } from './request-fields.ts'
 import { type ResponseFormat, readName } from './response-format.ts'
-
-/** A tool that the assistant may call. */
-export interface Tool {
-  readonly name: string
-  readonly description?: string
-  /** JSON schema of the arguments. */
-  readonly parameters?: unknown
-}
 
 export interface ToolUse {
   /** Tools that the prompt describes, at least one. */

@@ -1,8 +1,8 @@
 /** Prompts on their way to tokens: in a thread if they are long or if a template renders them. */
 import { readFile } from 'node:fs/promises'
 import { afterEach, describe, expect, it } from 'vitest'
+import type { ChatMessage } from '../../src/data/chat.ts'
 import type { ChatTemplate } from '../../src/data/chat-template.ts'
-import type { ChatMessage } from '../../src/data/prompt.ts'
 import { PromptEncoder, type PromptEncoderOptions } from '../../src/data/prompt-encoder.ts'
 import { Tokenizer } from '../../src/data/tokenizer.ts'
 import { utf8 } from '../../src/lib/bytes.ts'

@@ -1,10 +1,12 @@
 /** The inference API without a socket: requests to it, and an engine whose answer is fixed. */
+
+import { chatOf } from '../../src/data/chat.ts'
 import { utf8 } from '../../src/lib/bytes.ts'
 import { type Api, createApp } from '../../src/serving/app.ts'
 import { fixedCallers } from '../../src/serving/callers.ts'
 import type { Backend, ServingEngine } from '../../src/serving/engine.ts'
 import { isLoopbackHost } from '../../src/serving/host.ts'
-import { isTokenPrompt, isToolChat, type Prompt } from '../../src/serving/openai.ts'
+import { isTokenPrompt, type Prompt } from '../../src/serving/openai.ts'
 import type { Vocabulary } from '../../src/serving/vocabulary.ts'
 import type { Log } from '../../src/telemetry/log.ts'
 
@@ -67,7 +69,7 @@ export function fixedEngine(change: Partial<ServingEngine> = {}): ServingEngine 
 export function textOf(prompt: Prompt): string {
   if (typeof prompt === 'string') return prompt
   if (isTokenPrompt(prompt)) return String.fromCharCode(...prompt.tokens)
-  const { messages } = isToolChat(prompt) ? prompt : { messages: prompt }
+  const { messages } = chatOf(prompt)
   return messages.map(({ role, content }) => `${role}: ${content}`).join('\n')
 }
 
