@@ -1,15 +1,16 @@
 /**
- * Asks connected members until no announced statement is missing. This is needed because a relayed head can
- * arrive before the member that relayed it holds the statement itself. Does not know what a statement is.
+ * Lets connected members be asked until no announced statement is missing. This is needed because a relayed head can
+ * arrive before the member that relayed it holds the statement itself. Does not know what a statement is, and asks nobody
+ * itself.
  */
-import type { Log } from '../telemetry/log.ts'
 
 export interface CatchUpInit {
-  /** Pull from one member the statements that this node lacks. Rejects when the member cannot be reached. */
-  pull(peer: string): Promise<void>
+  /** Ask a member when its turn comes, if something is still missing then. */
+  ask(peer: string): void
   peers(): readonly string[]
   isBehind(): boolean
-  readonly log: Log
+  /** Whether a member waits for its turn: then nobody else needs to be asked yet. */
+  isWaiting(): boolean
 }
 
 const FIRST_PAUSE_MS = 250
@@ -27,14 +28,20 @@ export class CatchUp {
     this.#init = init
   }
 
-  /**
-   * Pull from a member that has connected or announced something. If statements are still missing, ask the other
-   * members later. Never rejects.
-   */
-  async start(peer: string): Promise<void> {
+  /** A member has connected or announced something: the tries count from here. */
+  restart(): void {
     this.#tries = 0
-    await this.#tryPull(peer)
-    this.#schedule()
+  }
+
+  /** A member was asked. If something is still missing and nobody waits for its turn, ask all members after a pause. */
+  asked(): void {
+    const { isBehind, isWaiting } = this.#init
+    if (this.#stopped || this.#timer !== undefined || this.#tries >= MAX_TRIES) return
+    if (!isBehind() || isWaiting()) return
+    const pause = Math.min(FIRST_PAUSE_MS * 2 ** this.#tries, LONGEST_PAUSE_MS)
+    this.#timer = setTimeout(() => this.#askAll(), pause)
+    this.#timer.unref()
+    this.#tries++
   }
 
   stop(): void {
@@ -42,31 +49,9 @@ export class CatchUp {
     clearTimeout(this.#timer)
   }
 
-  #schedule(): void {
-    if (this.#stopped || this.#timer !== undefined || !this.#init.isBehind() || this.#tries >= MAX_TRIES)
-      return
-    const pause = Math.min(FIRST_PAUSE_MS * 2 ** this.#tries, LONGEST_PAUSE_MS)
-    // `#askAll` never rejects.
-    this.#timer = setTimeout(() => void this.#askAll(), pause)
-    this.#timer.unref()
-    this.#tries++
-  }
-
-  async #askAll(): Promise<void> {
-    for (const peer of this.#init.peers()) {
-      if (this.#stopped || !this.#init.isBehind()) break
-      await this.#tryPull(peer)
-    }
+  #askAll(): void {
     this.#timer = undefined
-    this.#schedule()
-  }
-
-  /** A failed pull is repeated by the next try or by the next connection. */
-  async #tryPull(peer: string): Promise<void> {
-    try {
-      await this.#init.pull(peer)
-    } catch (error) {
-      this.#init.log.debug(`the sync with ${peer} failed`, error)
-    }
+    // If nobody is connected, the next connection asks.
+    for (const peer of this.#init.peers()) this.#init.ask(peer)
   }
 }

@@ -12,6 +12,7 @@ import type { MemberAddresses } from '../network/address-table.ts'
 import { Libp2pNetwork } from '../network/libp2p-network.ts'
 import type { Link, Network, NetworkInit } from '../network/network.ts'
 import type { Encrypter } from '../network/transport.ts'
+import type { StatementsRequest } from '../statements/log-answers.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
 import { askAddresses } from './addresses.ts'
@@ -26,6 +27,7 @@ import { PROTOCOLS } from './protocols.ts'
 import { Providers } from './providers.ts'
 import { pullStatements } from './statements.ts'
 import { SyncQueue } from './sync-queue.ts'
+import { Turns } from './turns.ts'
 
 export interface ExchangeComponents {
   readonly blobs: BlobStore
@@ -57,6 +59,15 @@ export interface ExchangeInit {
 
 /** Time between two pulls that nothing has asked for, ms. */
 const REGULAR_PULL_MS = 20_000
+/** Time that one member may take before the next one is asked as well, ms. */
+const PATIENCE_MS = 1000
+/**
+ * When many members announce something at once, one pull brings what several of them have announced, if it is not too
+ * early. Up to three others are asked without delay.
+ */
+const PULLS = { burst: 3, everyMs: 400 }
+/** Syncs that may bring nothing leave time for the pulls. */
+const SYNCS = { burst: 3, everyMs: 200 }
 
 export class Exchange {
   #regular: ReturnType<typeof setInterval> | undefined
@@ -65,7 +76,15 @@ export class Exchange {
   readonly #blobs: BlobStore
   readonly #handlers: ExchangeHandlers
   readonly #network: Network
-  readonly #syncs: SyncQueue
+  /** Pulls of statements; each resolves with whether this node then holds everything that the member holds. */
+  readonly #pulls: SyncQueue<boolean>
+  /** Pulls of statements, checkpoints and addresses. */
+  readonly #syncs: SyncQueue<void>
+  /** Members that hold statements which this node lacks, and what each has named in its last request. */
+  readonly #ahead: Turns
+  readonly #named = new Map<PeerIdString, StatementsRequest>()
+  /** Members that may have other news. */
+  readonly #others: Turns
   readonly #providers: Providers
   readonly #catchUp: CatchUp
   readonly #stopping = new AbortController()
@@ -78,12 +97,25 @@ export class Exchange {
     this.#blobs = blobs
     this.#handlers = handlers
     this.#providers = new Providers(init.clock)
+    this.#pulls = new SyncQueue((peer) => this.#pull(peer))
     this.#syncs = new SyncQueue((peer) => this.#sync(peer))
     this.#catchUp = new CatchUp({
-      pull: (peer) => this.syncWith(peer),
+      ask: (peer) => this.#ahead.add(peer),
       peers: () => this.connectedMembers(),
       isBehind: () => handlers.isBehind(),
-      log,
+      isWaiting: () => this.#ahead.isWaiting,
+    })
+    this.#ahead = new Turns({
+      visit: (peer) => this.#try(peer, this.#pulls.run(peer)),
+      isDue: (peer) => this.#isAhead(peer),
+      patienceMs: PATIENCE_MS,
+      ...PULLS,
+    })
+    this.#others = new Turns({
+      visit: (peer) => this.#try(peer, this.syncWith(peer)),
+      isDue: () => true,
+      patienceMs: PATIENCE_MS,
+      ...SYNCS,
     })
     const { identity, consortium, listen, bootstrap, mdns, clock, encrypter, egress } = init
     const createNetwork = init.createNetwork ?? ((networkInit) => new Libp2pNetwork(networkInit))
@@ -103,14 +135,23 @@ export class Exchange {
         guestsOpen: () => handlers.guestsOpen(),
         isRevoked: (peer) => handlers.isRevoked(peer),
         judge: (announcement) => judgeAnnouncement(handlers, announcement, log),
-        onConnected: (peer) => this.#catchUpWith(peer),
-        onAnnouncement: (from) => this.#catchUpWith(from),
+        onConnected: (peer) => {
+          if (!this.#mayPullFrom(peer)) return
+          this.#catchUp.restart()
+          // Never rejects.
+          void this.#try(peer, this.syncWith(peer))
+        },
+        onAnnouncement: (from) => this.#onAnnouncement(from),
       },
       signal: this.#stopping.signal,
       log: (init.log ?? SILENT).part('network'),
     })
     for (const { row, serve } of PROTOCOLS) {
-      const pullFrom = (peer: PeerIdString): void => this.#catchUpWith(peer)
+      const pullFrom = (peer: PeerIdString, request: StatementsRequest): void => {
+        if (!this.#mayPullFrom(peer)) return
+        this.#named.set(peer, request)
+        this.#ahead.add(peer)
+      }
       this.#network.handle(row, serve({ handlers, blobs, network: this.#network, pullFrom }))
     }
   }
@@ -126,7 +167,10 @@ export class Exchange {
     this.#stopping.abort()
     clearInterval(this.#regular)
     this.#catchUp.stop()
+    this.#ahead.stop()
+    this.#others.stop()
     await this.#syncs.settled()
+    await this.#pulls.settled()
     await this.#network.stop()
   }
 
@@ -185,6 +229,11 @@ export class Exchange {
     })
   }
 
+  /** Whether this node knows of statements that it has not received yet. */
+  get isCatchingUp(): boolean {
+    return this.#ahead.isWaiting || this.#handlers.isBehind()
+  }
+
   /** Ask a member for the charter and the rosters. @throws ExchangeError `refused` for a wrong token. */
   requestCharter(peer: PeerIdString, token: string, signal: AbortSignal): Promise<Uint8Array[]> {
     return askCharter(this.#network, peer, token, signal)
@@ -203,14 +252,16 @@ export class Exchange {
     return askCosignature(this.#network, peer, requestFor, oldSize, this.#stopping.signal)
   }
 
-  async #sync(peer: PeerIdString): Promise<void> {
-    const { signal } = this.#stopping
-    let isComplete = false
+  async #pull(peer: PeerIdString): Promise<boolean> {
     try {
-      isComplete = await pullStatements(this.#network, peer, this.#handlers, signal)
+      return await pullStatements(this.#network, peer, this.#handlers, this.#stopping.signal)
     } finally {
       this.#handlers.onPulled(peer)
     }
+  }
+
+  async #sync(peer: PeerIdString): Promise<void> {
+    const isComplete = await this.#pulls.run(peer)
     if (!this.#handlers.isMember(peer)) return // Revoked: it may have withdrawn its experts, and that is all.
     await this.#learnCheckpoints(peer)
     await this.#learnAddresses(peer)
@@ -240,20 +291,43 @@ export class Exchange {
     }
   }
 
-  /** Pull from each connected member in turn: an announcement may be lost. */
+  /** Sync with each connected member in turn: an announcement may be lost. */
   #pullFromNext(): void {
     const members = this.connectedMembers().sort()
     const next = members.find((peer) => peer > this.#pulledLast) ?? members[0]
     if (next === undefined) return
     this.#pulledLast = next
-    this.#catchUpWith(next)
+    this.#others.add(next)
   }
 
-  /** Pull from a member, or from one that was revoked: its withdrawals count whenever they are signed. */
-  #catchUpWith(peer: PeerIdString): void {
+  /** A head that names no statement which this node lacks may announce a roster, a fork or a checkpoint. */
+  #onAnnouncement(from: PeerIdString): void {
+    if (!this.#mayPullFrom(from)) return
+    this.#catchUp.restart()
+    const turns = this.#handlers.isBehind() ? this.#ahead : this.#others
+    turns.add(from)
+  }
+
+  /** Whether this node lacks something that it expects of a member whose turn has come. */
+  #isAhead(peer: PeerIdString): boolean {
+    const request = this.#named.get(peer)
+    this.#named.delete(peer)
+    return this.#handlers.isBehind() || (request !== undefined && this.#handlers.isAhead(request, peer))
+  }
+
+  /** Never rejects: what fails is tried again later, or with the next connection. */
+  async #try(peer: PeerIdString, pull: Promise<unknown>): Promise<void> {
+    try {
+      await pull
+    } catch (error) {
+      this.#log.debug(`the sync with ${peer} failed`, error)
+    }
+    this.#catchUp.asked()
+  }
+
+  /** Members, and those that were revoked: their withdrawals count whenever they are signed. */
+  #mayPullFrom(peer: PeerIdString): boolean {
     const { isMember, isRevoked } = this.#handlers
-    if (this.#stopping.signal.aborted || !(isMember(peer) || isRevoked(peer))) return
-    // `start` never rejects.
-    void this.#catchUp.start(peer)
+    return !this.#stopping.signal.aborted && (isMember(peer) || isRevoked(peer))
   }
 }

@@ -5,6 +5,7 @@
 import type { PeerIdString } from '../identity/keys.ts'
 import type { Answer, Network } from '../network/network.ts'
 import type { ProtocolRow } from '../network/protocol.ts'
+import type { StatementsRequest } from '../statements/log-answers.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 import { ADDRESSES, serveAddresses } from './addresses.ts'
 import { BLOB, serveBlob } from './blob.ts'
@@ -17,8 +18,8 @@ export interface ServeInit {
   readonly handlers: ExchangeHandlers
   readonly blobs: BlobStore
   readonly network: Network
-  /** Begin to pull statements from a member. */
-  readonly pullFrom: (peer: PeerIdString) => void
+  /** Pull statements soon from a member, if this node still lacks then what its request has named. */
+  readonly pullFrom: (peer: PeerIdString, request: StatementsRequest) => void
 }
 
 export interface StreamProtocol {

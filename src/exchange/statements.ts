@@ -14,7 +14,6 @@ import type { ProtocolRow } from '../network/protocol.ts'
 import { decodeForkFrame, type ForkEnvelopes, forkFrame } from '../statements/fork.ts'
 import type { Offered, StatementsRequest } from '../statements/log-answers.ts'
 import type { ExchangeHandlers } from './handlers.ts'
-import type { HeadHandlers } from './heads.ts'
 
 export const STATEMENTS: ProtocolRow = {
   id: '/flexmesh/statements/3.0.0',
@@ -91,18 +90,18 @@ export function decodeStatementsRequest(value: unknown): StatementsRequest {
  */
 export function serveStatements(init: {
   readonly handlers: StatementsHandlers & Pick<ExchangeHandlers, 'isMember'>
-  /** Begin to pull from a member. */
-  readonly pullFrom: (peer: PeerIdString) => void
+  /** Pull soon from a member, if this node still lacks then what its request has named. */
+  readonly pullFrom: (peer: PeerIdString, request: StatementsRequest) => void
 }): Answer {
   const { handlers, pullFrom } = init
   /** The last request of each peer that made this node ask in turn: the same one again brings nothing more. */
   const acted = new Map<PeerIdString, string>()
   return async function* (value, from) {
     const request = decodeStatementsRequest(value)
-    const key = digestOf(encodeCbor(encodeStatementsRequest(request)))
-    if (acted.get(from) !== key && handlers.isAhead(request, from)) {
+    if (handlers.isAhead(request, from)) {
+      const key = digestOf(encodeCbor(encodeStatementsRequest(request)))
+      if (acted.get(from) !== key) pullFrom(from, request)
       acted.set(from, key)
-      pullFrom(from)
     }
     if (!handlers.isMember(from)) {
       for (const bytes of handlers.rostersSince(request)) yield { bytes }
@@ -138,14 +137,14 @@ export function decodeStatementsFrame(frame: unknown): Offered {
 
 /**
  * Pull the statements that `peer` has and this node lacks, and give each to `onStatement`. Asks again after an
- * answer that was full or left this node behind, but only if the answer brought something new: the next request then
- * differs from the last one.
+ * answer that was full or held what could not be kept yet, but only if the answer brought something new: the next request
+ * then differs from the last one.
  * @returns whether the last answer ended by itself: then this node holds all that `peer` holds.
  */
 export async function pullStatements(
   network: Asker,
   peer: PeerIdString,
-  handlers: Pick<StatementsHandlers, 'wanted' | 'onStatement' | 'onFork'> & Pick<HeadHandlers, 'isBehind'>,
+  handlers: Pick<StatementsHandlers, 'wanted' | 'onStatement' | 'onFork'>,
   signal: AbortSignal,
 ): Promise<boolean> {
   let request = handlers.wanted()
@@ -175,7 +174,7 @@ export async function pullStatements(
       encodeCbor(encodeStatementsRequest(next)),
       encodeCbor(encodeStatementsRequest(request)),
     )
-    if (!isNew || !(isFull || isPostponed || handlers.isBehind())) break
+    if (!isNew || !(isFull || isPostponed)) break
     request = next
   }
   return isComplete

@@ -3,8 +3,7 @@
  * canonical and not of small order, before the equation. Every signature of the product is verified here. Knows no
  * statement.
  */
-import { createPublicKey, type KeyObject, verify } from 'node:crypto'
-import nacl from 'tweetnacl'
+import { createPrivateKey, createPublicKey, sign as cryptoSign, type KeyObject, verify } from 'node:crypto'
 import { concatBytes, fromHex, toHex } from '../lib/bytes.ts'
 import { limit } from '../lib/limits.ts'
 
@@ -32,6 +31,8 @@ const SMALL_ORDER_Y: readonly Uint8Array[] = [
 ]
 
 const SPKI_PREFIX = fromHex('302a300506032b6570032100')
+const PKCS8_PREFIX = fromHex('302e020100300506032b657004220420')
+const SEED_BYTES = 32
 
 /** Mask for the last byte of a point, whose top bit is the sign of x and whose other bits belong to y. */
 const WITHOUT_SIGN = 0x7f
@@ -60,9 +61,22 @@ export function isStrongPublicKey(publicKey: Uint8Array): boolean {
   return publicKey.length === PUBLIC_KEY_BYTES && isStrongPoint(publicKey)
 }
 
-/** @param secretKey 64 bytes: seed, then public key. */
+/** Parsed secret keys, for as long as their bytes are in use. */
+const SECRET_KEYS = new WeakMap<Uint8Array, KeyObject>()
+
+/** @param secretKey 64 bytes: seed, then public key. The bytes must not change. */
 export function sign(secretKey: Uint8Array, message: Uint8Array): Uint8Array {
-  return nacl.sign.detached(message, secretKey)
+  return new Uint8Array(cryptoSign(null, message, signingKey(secretKey)))
+}
+
+function signingKey(secretKey: Uint8Array): KeyObject {
+  const known = SECRET_KEYS.get(secretKey)
+  if (known !== undefined) return known
+  const der = Buffer.from(concatBytes(PKCS8_PREFIX, secretKey.subarray(0, SEED_BYTES)))
+  const key = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' })
+  der.fill(0)
+  SECRET_KEYS.set(secretKey, key)
+  return key
 }
 
 /** Whether `signature` is a valid strict signature. Never throws. */

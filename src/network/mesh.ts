@@ -101,16 +101,20 @@ export class Mesh {
 
   /** Whether a peer needs no dial. */
   #isSettled(peer: PeerIdString): boolean {
-    const { signal, transport, isMember } = this.#init
-    if (signal.aborted || !isMember(peer)) return true
-    return transport()
-      .getPeers()
-      .some((connected) => connected.toString() === peer)
+    const { signal, isMember } = this.#init
+    return signal.aborted || !isMember(peer) || this.#connected().has(peer)
+  }
+
+  #connected(): Set<PeerIdString> {
+    return new Set(this.#init.transport().getPeers().map(String))
   }
 
   #dialAll(): void {
-    // `connect` never rejects.
-    for (const peer of this.#init.addresses.peers()) void this.connect(peer)
+    const connected = this.#connected()
+    for (const peer of this.#init.addresses.peers()) {
+      // `connect` never rejects.
+      if (!connected.has(peer)) void this.connect(peer)
+    }
   }
 }
 

@@ -18,6 +18,8 @@ import { deriveWitness } from '../transparency/witness-key.ts'
 
 /** Time from a request to the checkpoint: statements that follow each other closely share one, ms. */
 const BATCH_MS = 500
+/** Number of such times that it waits while statements of others are on their way, which come first. */
+const MAX_WAITS = 20
 
 interface CosignedLogsParts {
   readonly identity: Identity
@@ -78,6 +80,7 @@ export class Cosigning {
   /** Size of the checkpoint that each member cosigned last, as far as it has told. */
   readonly #cosigned = new Map<PeerIdString, number>()
   #timer: ReturnType<typeof setTimeout> | undefined
+  #waits = 0
   #round: Promise<void> = Promise.resolve()
   #isStopped = false
 
@@ -90,6 +93,11 @@ export class Cosigning {
     if (this.#isStopped || this.#timer !== undefined) return
     this.#timer = setTimeout(() => {
       this.#timer = undefined
+      if (this.#init.exchange.isCatchingUp && this.#waits++ < MAX_WAITS) {
+        this.request()
+        return
+      }
+      this.#waits = 0
       this.#round = this.#round.then(() => this.#askAll())
     }, BATCH_MS)
     this.#timer.unref()

@@ -141,8 +141,10 @@ export function isSignedBy({ text, signatures }: SignedNote, key: VerifierKey): 
 
 /** The lines that a key is responsible for: those with its name and its id. */
 export function linesOf(signatures: readonly NoteSignature[], key: VerifierKey): NoteSignature[] {
+  const named = signatures.filter(({ name }) => name === key.name)
+  if (named.length === 0) return named // Most lines are of other keys, and computing an id takes time.
   const id = keyIdOf(key)
-  return signatures.filter(({ name, keyId }) => name === key.name && keyId === id)
+  return named.filter(({ keyId }) => keyId === id)
 }
 
 export function badSignature({ name }: VerifierKey): VerificationError {

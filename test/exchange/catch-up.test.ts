@@ -1,7 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { CatchUp } from '../../src/exchange/catch-up.ts'
-import { ExchangeError } from '../../src/lib/errors.ts'
-import { Log, type LogEntry } from '../../src/telemetry/log.ts'
 
 beforeEach(() => {
   vi.useFakeTimers()
@@ -10,54 +8,68 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-/** A catch-up among members a, b and c; only `holders` have what is missing. */
-function among(holders: readonly string[]): { catchUp: CatchUp; pulled: string[]; entries: LogEntry[] } {
-  const pulled: string[] = []
-  const entries: LogEntry[] = []
-  let isBehind = true
+/** A catch-up among members a, b and c, each asked at once; only `holders` have what is missing. */
+function among(holders: readonly string[]) {
+  const asked: string[] = []
+  const state = { isBehind: true, isWaiting: false }
   const catchUp = new CatchUp({
-    pull: async (peer) => {
-      pulled.push(peer)
-      if (peer === 'b') throw new ExchangeError('unreachable', 'b is offline')
-      if (holders.includes(peer)) isBehind = false
+    ask: (peer) => {
+      if (!state.isBehind) return
+      asked.push(peer)
+      if (holders.includes(peer)) state.isBehind = false
+      queueMicrotask(() => catchUp.asked())
     },
     peers: () => ['a', 'b', 'c'],
-    isBehind: () => isBehind,
-    log: new Log((entry) => entries.push(entry), 'debug'),
+    isBehind: () => state.isBehind,
+    isWaiting: () => state.isWaiting,
   })
-  return { catchUp, pulled, entries }
+  return { catchUp, asked, state }
 }
 
 describe('catching up', () => {
-  it('asks nobody else when the first member has everything', async () => {
-    const { catchUp, pulled } = among(['a'])
-    await catchUp.start('a')
+  it('asks nobody when nothing is missing after the first member was asked', async () => {
+    const { catchUp, asked, state } = among([])
+    state.isBehind = false
+    catchUp.asked()
     await vi.runAllTimersAsync()
-    expect(pulled).toEqual(['a'])
+    expect(asked).toEqual([])
   })
 
-  it('asks the other members until nothing is missing, and logs those that fail', async () => {
-    const { catchUp, pulled, entries } = among(['c'])
-    await catchUp.start('a')
+  it('asks the members until nothing is missing', async () => {
+    const { catchUp, asked } = among(['b'])
+    catchUp.asked()
     await vi.runAllTimersAsync()
-    expect(pulled).toEqual(['a', 'a', 'b', 'c'])
-    expect(entries.map(({ level, message }) => `${level} ${message}`)).toEqual([
-      'debug the sync with b failed: b is offline',
-    ])
+    expect(asked).toEqual(['a', 'b'])
   })
 
-  it('gives up after 18 rounds when nobody holds what was announced', async () => {
-    const { catchUp, pulled } = among([])
-    await catchUp.start('a')
+  it('waits for those that will be asked anyway', async () => {
+    const { catchUp, asked, state } = among(['c'])
+    state.isWaiting = true
+    catchUp.asked()
     await vi.runAllTimersAsync()
-    expect(pulled.length).toBe(1 + 18 * 3)
+    expect(asked).toEqual([])
+    state.isWaiting = false
+    catchUp.asked()
+    await vi.runAllTimersAsync()
+    expect(asked).toEqual(['a', 'b', 'c'])
+  })
+
+  it('gives up after 18 rounds when nobody holds what was announced, and begins again with new announcements', async () => {
+    const { catchUp, asked } = among([])
+    catchUp.asked()
+    await vi.runAllTimersAsync()
+    expect(asked.length).toBe(18 * 3)
+    catchUp.restart()
+    catchUp.asked()
+    await vi.runAllTimersAsync()
+    expect(asked.length).toBe(2 * 18 * 3)
   })
 
   it('stops', async () => {
-    const { catchUp, pulled } = among([])
-    await catchUp.start('a')
+    const { catchUp, asked } = among([])
+    catchUp.asked()
     catchUp.stop()
     await vi.runAllTimersAsync()
-    expect(pulled).toEqual(['a'])
+    expect(asked).toEqual([])
   })
 })
