@@ -65,7 +65,7 @@ const PATIENCE_MS = 1000
  * When many members announce something at once, one pull brings what several of them have announced, if it is not too
  * early. Up to three others are asked without delay.
  */
-const PULLS = { burst: 3, everyMs: 400 }
+const PULLS = { burst: 3, everyMs: 300 }
 /** Syncs that may bring nothing leave time for the pulls. */
 const SYNCS = { burst: 3, everyMs: 200 }
 
@@ -80,9 +80,12 @@ export class Exchange {
   readonly #pulls: SyncQueue<boolean>
   /** Pulls of statements, checkpoints and addresses. */
   readonly #syncs: SyncQueue<void>
-  /** Members that hold statements which this node lacks, and what each has named in its last request. */
+  /** Members that hold statements which this node lacks. */
   readonly #ahead: Turns
+  /** What each of them has named in its last request. */
   readonly #named = new Map<PeerIdString, StatementsRequest>()
+  /** Those that may hold statements of others, too, which they have relayed or nobody else had. */
+  readonly #relays = new Set<PeerIdString>()
   /** Members that may have other news. */
   readonly #others: Turns
   readonly #providers: Providers
@@ -100,7 +103,10 @@ export class Exchange {
     this.#pulls = new SyncQueue((peer) => this.#pull(peer))
     this.#syncs = new SyncQueue((peer) => this.#sync(peer))
     this.#catchUp = new CatchUp({
-      ask: (peer) => this.#ahead.add(peer),
+      ask: (peer) => {
+        this.#relays.add(peer)
+        this.#ahead.add(peer)
+      },
       peers: () => this.connectedMembers(),
       isBehind: () => handlers.isBehind(),
       isWaiting: () => this.#ahead.isWaiting,
@@ -304,15 +310,22 @@ export class Exchange {
   #onAnnouncement(from: PeerIdString): void {
     if (!this.#mayPullFrom(from)) return
     this.#catchUp.restart()
-    const turns = this.#handlers.isBehind() ? this.#ahead : this.#others
-    turns.add(from)
+    const { isBehind } = this.#handlers
+    if (!isBehind()) {
+      this.#others.add(from)
+      return
+    }
+    if (!isBehind(from)) this.#relays.add(from)
+    this.#ahead.add(from)
   }
 
   /** Whether this node lacks something that it expects of a member whose turn has come. */
   #isAhead(peer: PeerIdString): boolean {
+    const { isBehind, isAhead } = this.#handlers
     const request = this.#named.get(peer)
     this.#named.delete(peer)
-    return this.#handlers.isBehind() || (request !== undefined && this.#handlers.isAhead(request, peer))
+    const isRelay = this.#relays.delete(peer)
+    return isBehind(isRelay ? undefined : peer) || (request !== undefined && isAhead(request, peer))
   }
 
   /** Never rejects: what fails is tried again later, or with the next connection. */

@@ -53,7 +53,10 @@ export function exchangeHandlers(
       if (head !== undefined) void ingestHead(parts, head, envelope).then(() => spreadNews(parts))
       return judgement
     },
-    isBehind: () => statements.isBehind(),
+    isBehind: (peer) => {
+      const seat = peer === undefined ? undefined : membership.seatOfMember(peer)
+      return (peer === undefined || seat !== undefined) && statements.isBehind(seat)
+    },
     onPulled: (peer) => {
       claims.asked(peer, statements.ownSeq())
       void answerWithdrawals(parts).then(() => spreadNews(parts)) // Neither rejects.

@@ -93,11 +93,12 @@ export class LatestHeads {
     }
   }
 
-  /** Whether a member has announced statements that we lack and would accept. */
-  isBehind(): boolean {
-    return [...this.#heads].some(
-      ([publisher, { head }]) =>
-        head.seq > this.#init.lastSeq(publisher) &&
+  /** Whether a member, or this one if it is given, has announced statements that we lack and would accept. */
+  isBehind(seat?: PeerIdString): boolean {
+    const seats = seat === undefined ? [...this.#heads.keys()] : [seat]
+    return seats.some(
+      (publisher) =>
+        (this.#heads.get(publisher)?.head.seq ?? 0) > this.#init.lastSeq(publisher) &&
         !this.#init.isForked(publisher) &&
         this.#init.membership.isMember(publisher),
     )

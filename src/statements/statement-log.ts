@@ -257,8 +257,8 @@ export class StatementLog {
   }
 
   /** See `LatestHeads.isBehind`. */
-  isBehind(): boolean {
-    return this.#heads.isBehind()
+  isBehind(seat?: PeerIdString): boolean {
+    return this.#heads.isBehind(seat)
   }
 
   /** Every statement of one publisher from number `fromSeq` on, in order. */
