@@ -33,7 +33,9 @@ async function newText(name: string, random: () => number): Promise<string[]> {
   // Several documents: one or two are all held out once in a while, and nothing is left to train on.
   const paths = ['a', 'b', 'c', 'd'].map((part) => join(home, `${name}-${part}.txt`))
   for (const path of paths) {
-    const words = Array.from({ length: WORDS / paths.length }, () => Math.floor(random() * 36 ** 3).toString(36))
+    const words = Array.from({ length: WORDS / paths.length }, () =>
+      Math.floor(random() * 36 ** 3).toString(36),
+    )
     await writeFile(path, words.map((word, i) => (i % 100 === 99 ? `${word}\n` : word)).join(' '))
   }
   return paths
