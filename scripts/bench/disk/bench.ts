@@ -1,10 +1,12 @@
 /**
- * `npm run bench -- disk [RUNS] [SEED]`: lets the disk of a node fail while it receives and while it publishes packages, each
- * time at another call and for one call or many, and looks at what is left when the disk works again: the node must run or
- * have ended with a sentence, hold every package that it reported as published, use every package of the other member, and
- * have signed one history. The calls come from a seed. Linux with a C compiler only. Does not imitate a loss of power.
+ * `npm run bench -- disk [RUNS] [SEED] [FAULT]`: lets the disk of a node fail while it receives and while it publishes
+ * packages, each time at another call and for one call or many, or kills the node with SIGKILL at such a call. Then it looks at
+ * what is left when the disk works again: a node that was not killed must run or have ended with a sentence; every package
+ * that was reported as published and every one of the other member must be in use; the node must have signed one history.
+ * The calls come from a seed. Linux with a C compiler only. Does not imitate a loss of power.
  */
 import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -21,7 +23,7 @@ const DEFAULT_RUNS = 200
 const DEFAULT_SEED = 1
 /** Maximum number of calls that fail one after the other; every second run has one only. */
 const MAX_FAILING = 60
-/** Time that the disk may fail, ms. */
+/** Time that the disk may fail after the package was published, ms. */
 const FAULT_MS = 4000
 /** Share of the calls of an operation among which the first failing one is; the last calls may come later or not at all. */
 const SHARE = 0.8
@@ -34,10 +36,12 @@ type Operation = 'receive' | 'publish'
 interface Run {
   readonly operation: Operation
   readonly fault: Fault
+  /** Index of the first call that failed among those since the operation began. */
+  readonly after: number
   /** Number of calls that have failed. */
   readonly failed: number
-  /** Whether the operation itself was refused; it was repeated then. */
-  readonly refused: boolean
+  /** Why the operation was refused; it was repeated then. */
+  readonly refused?: string
   /** Whether the process ended; it was started again then. */
   readonly ended: boolean
   /** Time after the failure until the package was in use at both, s. */
@@ -57,8 +61,14 @@ interface Nodes {
 /** @throws InputError `usage`. */
 export async function benchDisk(say: (line: string) => void, options: readonly string[]): Promise<Bench> {
   const [runs, seed] = [Number(options[0] ?? DEFAULT_RUNS), Number(options[1] ?? DEFAULT_SEED)]
-  if (!Number.isInteger(runs) || runs < 1 || !Number.isInteger(seed) || options.length > 2) {
-    throw new InputError('usage', `disk: expected numbers of runs and of a seed, got "${options.join(' ')}"`)
+  const faults = (Object.keys(FAULTS) as Fault[]).filter((fault) => fault === (options[2] ?? fault))
+  const isUsable = Number.isInteger(runs) && runs >= 1 && Number.isInteger(seed) && faults.length > 0
+  if (!isUsable || options.length > 3) {
+    const names = Object.keys(FAULTS).map((name) => `"${name}"`)
+    throw new InputError(
+      'usage',
+      `disk: expected the number of runs, a seed and one of ${names.join(', ')}; got "${options.join(' ')}"`,
+    )
   }
   const work = await mkdtemp(join(tmpdir(), 'flexmesh-bench-'))
   const [home, failingHome] = [join(work, 'founder'), join(work, 'member')]
@@ -70,7 +80,7 @@ export async function benchDisk(say: (line: string) => void, options: readonly s
     await joinHome(home, failingHome)
     const nodes: Nodes = { disk, home, failingHome, failing: await startFailing(disk, failingHome) }
     try {
-      const done = await failAgainAndAgain(nodes, { runs, seed }, say)
+      const done = await failAgainAndAgain(nodes, { runs, seed, faults }, say)
       return report(done)
     } finally {
       children.push(nodes.failing)
@@ -88,7 +98,7 @@ function startFailing(disk: FailingDisk, home: string): Promise<ChildProcess> {
 
 async function failAgainAndAgain(
   nodes: Nodes,
-  { runs, seed }: { readonly runs: number; readonly seed: number },
+  { runs, seed, faults }: { readonly runs: number; readonly seed: number; readonly faults: readonly Fault[] },
   say: (line: string) => void,
 ): Promise<Run[]> {
   const { disk, home, failingHome } = nodes
@@ -106,12 +116,11 @@ async function failAgainAndAgain(
     calls[operation] = disk.calls() - before
   }
   say(`calls without a fault: ${calls.receive} to receive a package, ${calls.publish} to publish one`)
-  const faults = Object.keys(FAULTS) as Fault[]
   const done: Run[] = []
   for (let i = 0; i < runs; i++) {
     const operation = i % 2 === 0 ? 'receive' : 'publish'
     const fault = faults[(i >> 1) % faults.length] as Fault
-    const count = below(2) === 0 ? 1 : 1 + below(MAX_FAILING)
+    const count = below(2) === 0 || fault === 'kill' ? 1 : 1 + below(MAX_FAILING)
     const run = await failOnce(nodes, operation, {
       fault,
       after: below(Math.ceil(SHARE * calls[operation])),
@@ -120,7 +129,7 @@ async function failAgainAndAgain(
     done.push(run)
     const { failed, refused, ended, seconds, wrong } = run
     say(
-      `${i + 1} ${operation}, ${fault}, ${failed} calls: ${refused ? 'refused, ' : ''}${ended ? 'ended, ' : ''}in use after ${seconds} s${wrong.map((what) => `; WRONG: ${what}`).join('')}`,
+      `${i + 1} ${operation}, ${fault} at call ${run.after}, ${failed} calls: ${refused === undefined ? '' : `refused (${refused}), `}${ended ? 'ended, ' : ''}in use after ${seconds} s${wrong.map((what) => `; WRONG: ${what}`).join('')}`,
     )
   }
   return done
@@ -141,26 +150,36 @@ async function failOnce(
   const failedBefore = disk.failed()
   const wrong: string[] = []
   disk.failAfter(after, count, fault)
-  const until = performance.now() + FAULT_MS
   const published = await publish(nodes, operation).catch(textOf)
+  const until = performance.now() + FAULT_MS
   while (disk.failed() < failedBefore + count && performance.now() < until) await setTimeout(POLL_MS)
   disk.heal()
   const failed = disk.failed() - failedBefore
+  if (fault === 'kill' && failed > 0 && !hasEnded(nodes.failing)) await once(nodes.failing, 'exit')
   const ended = hasEnded(nodes.failing)
   if (ended) {
     const lines = (await readFile(logOf(nodes.failingHome), 'utf8')).split('\n')
     if (lines.some((line) => /^\s+at /.test(line))) wrong.push('ended with a stack trace')
     nodes.failing = await startFailing(disk, nodes.failingHome)
   }
-  const refused = typeof published === 'string'
-  if (refused && /unexpected/.test(published)) wrong.push(published)
+  const refused = typeof published === 'string' ? published : undefined
+  if (refused !== undefined && fault !== 'kill' && /unexpected/.test(refused)) wrong.push(refused)
   const began = performance.now()
-  const again = refused ? await publish(nodes, operation).catch(textOf) : published
+  const again = refused === undefined ? published : await publish(nodes, operation).catch(textOf)
   if (typeof again === 'string') wrong.push(`refused when the disk works: ${again}`)
   else if (!(await inUse(nodes, again.id))) wrong.push('not in use')
   wrong.push(...(await differences(nodes)))
   const seconds = Math.round((performance.now() - began) / 100) / 10
-  return { operation, fault, failed, refused, ended, seconds, wrong }
+  return {
+    operation,
+    fault,
+    after,
+    failed,
+    ...(refused === undefined ? {} : { refused }),
+    ended,
+    seconds,
+    wrong,
+  }
 }
 
 const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
@@ -216,11 +235,14 @@ function report(runs: readonly Run[]): Bench {
   const hit = runs.filter(({ failed }) => failed > 0)
   const wrong = runs.filter((run) => run.wrong.length > 0)
   if (wrong.length > 0) process.exitCode = 1
-  const of = (operation: Operation): number => hit.filter((run) => run.operation === operation).length
+  const of = (operation: Operation): string => {
+    const those = hit.filter((run) => run.operation === operation)
+    return `${those.length} at ${new Set(those.map(({ after }) => after)).size} calls of ${operation}`
+  }
   return {
     json: { runs },
     lines: [
-      `${hit.length} of ${runs.length} runs met a failing call (${of('receive')} receiving, ${of('publish')} publishing; ${hit.reduce((sum, { failed }) => sum + failed, 0)} calls): ${hit.filter(({ refused }) => refused).length} operations refused, ${hit.filter(({ ended }) => ended).length} processes ended`,
+      `${hit.length} of ${runs.length} runs met a failing call (${of('receive')}, ${of('publish')}; ${hit.reduce((sum, { failed }) => sum + failed, 0)} calls): ${hit.filter(({ refused }) => refused !== undefined).length} operations refused, ${hit.filter(({ ended }) => ended).length} processes ended`,
       wrong.length === 0
         ? 'everything as it must be once the disk works again'
         : `${wrong.length} runs left something wrong`,

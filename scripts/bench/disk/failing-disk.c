@@ -1,14 +1,16 @@
 /*
  * A disk that fails, for programs that are started with LD_PRELOAD: calls that change something below the folder FAULT_DIR
- * return an error, or write only half of what they are given. The file FAULT_FILE holds five numbers of 64 bits, which all
- * processes and the one that chooses the faults share: calls so far; number of the first call that fails (0: none);
- * number of calls that fail from there on; errno, or 0 for half a write; calls that have failed. Linux only.
+ * return an error, write only half of what they are given, or kill the process before they do anything. The file FAULT_FILE
+ * holds five numbers of 64 bits, which all processes and the one that chooses the faults share: calls so far; number of the
+ * first call that fails (0: none); number of calls that fail from there on; errno, or 0 for half a write, -1 for a kill; calls
+ * that have failed. Linux only.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +60,10 @@ static int fault(int can_be_short) {
   int code = (int)shared[ERRNO];
   if (code == 0 && !can_be_short) return -1;
   __sync_add_and_fetch(&shared[FAILED], 1);
+  if (code == -1) {
+    kill(getpid(), SIGKILL);
+    for (;;) pause(); /* The signal ends all threads, this one perhaps a moment later. */
+  }
   return code;
 }
 

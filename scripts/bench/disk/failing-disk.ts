@@ -14,12 +14,13 @@ const [CALLS, FIRST, COUNT, ERRNO, FAILED] = [0, 1, 2, 3, 4] as const
 const NUMBER_BYTES = 8
 const NUMBERS = 5
 
-/** Ways in which a call fails, with the number that stands for each in failing-disk.c: Linux's errno, or 0. */
+/** Ways in which a call fails, with the number that stands for each in failing-disk.c: Linux's errno, or less. */
 export const FAULTS = {
   'no space left': 28,
   'input/output error': 5,
   'read-only file system': 30,
   'half a write': 0,
+  kill: -1,
 } as const
 
 export type Fault = keyof typeof FAULTS
