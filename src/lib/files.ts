@@ -160,7 +160,15 @@ export async function mapDiskErrors<T>(path: string, action: () => Promise<T>): 
         error,
       )
     }
-    if (hasErrno(error, 'EACCES', 'EPERM', 'EROFS')) {
+    if (hasErrno(error, 'EROFS')) {
+      throw new InputError(
+        'permissions',
+        `${path} is on a read-only file system; look for errors of the disk, or mount it for writing`,
+        { path },
+        error,
+      )
+    }
+    if (hasErrno(error, 'EACCES', 'EPERM')) {
       throw new InputError(
         'permissions',
         `no permission for ${path}; check its owner and mode`,

@@ -135,6 +135,21 @@ describe('a statement', () => {
     expect(await ledger.statements.envelope(statement.id)).toEqual(statement.envelope)
   })
 
+  it('is new when it comes again after the disk has stored it and reported an error', async () => {
+    const { ledger, publisher } = await founded()
+    const { catalogue, statements } = ledger
+    const first = logged(publisher.withdrawal([digest(1)]))
+    const append = catalogue.append.bind(catalogue)
+    vi.spyOn(catalogue, 'append').mockImplementationOnce(async (...args) => {
+      await append(...args)
+      throw new Error('EIO: i/o error, fsync')
+    })
+    await expect(statements.append(first)).rejects.toThrow('EIO')
+    expect(await statements.append(first)).toBe(true)
+    expect(await statements.append(first)).toBe(false)
+    expect(statements.request().known).toMatchObject([{ publisher: guest.peerId, seq: 1, last: first.id }])
+  })
+
   it('is new once if it arrives twice at the same time', async () => {
     const { ledger, publisher } = await founded()
     const statement = logged(publisher.manifest())

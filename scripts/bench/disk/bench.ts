@@ -129,7 +129,7 @@ async function failAgainAndAgain(
     done.push(run)
     const { failed, refused, ended, seconds, wrong } = run
     say(
-      `${i + 1} ${operation}, ${fault} at call ${run.after}, ${failed} calls: ${refused === undefined ? '' : `refused (${refused}), `}${ended ? 'ended, ' : ''}in use after ${seconds} s${wrong.map((what) => `; WRONG: ${what}`).join('')}`,
+      `${i + 1} ${operation}, ${fault} at call ${run.after}, ${failed} calls: ${refused === undefined ? '' : `refused (${refused.split('\n')[0]}), `}${ended ? 'ended, ' : ''}in use after ${seconds} s${wrong.map((what) => `; WRONG: ${what}`).join('')}`,
     )
   }
   return done
