@@ -5,6 +5,12 @@
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 
+/**
+ * Gauges of prom-client whose names end as those of counters do, which `promtool check metrics` reports. Their numbers are
+ * also in gauges without `_total`, by type.
+ */
+const MISNAMED = ['handles', 'requests', 'resources'].map((what) => `nodejs_active_${what}_total`)
+
 /** One answer, from the request to its end. */
 export interface AnswerMeter {
   /** The request has left the queue. @param promptTokens number of tokens of its prompt */
@@ -52,6 +58,7 @@ export class Metrics {
   constructor({ version, state }: MetricsInit) {
     const registers = [this.#registry]
     collectDefaultMetrics({ register: this.#registry })
+    for (const name of MISNAMED) this.#registry.removeSingleMetric(name)
     const gauge = (name: string, help: string): Gauge =>
       new Gauge({ name: `flexmesh_${name}`, help, registers })
     const counter = (name: string, help: string): Counter =>

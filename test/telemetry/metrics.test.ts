@@ -1,5 +1,8 @@
 import '../../src/lib/node20.ts'
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { createApp } from '../../src/serving/app.ts'
 import { fixedCallers } from '../../src/serving/callers.ts'
@@ -100,6 +103,21 @@ describe('/metrics', () => {
     await post(app, { prompt: 'Secretive', max_tokens: 6 })
     const text = await (await get('/metrics', { authorization: `Bearer ${KEY}` })).text()
     for (const word of ['Secretive', 'quick', KEY]) expect(text).not.toContain(word)
+  })
+})
+
+describe('the parser of Prometheus', () => {
+  const PROMTOOL = '/usr/bin/promtool'
+
+  it.runIf(existsSync(PROMTOOL))('finds no fault in the metrics and the alert rules', async () => {
+    const { app, get } = setUp()
+    await post(app, { prompt: 'Hello', max_tokens: 6 })
+    const metrics = await (await get('/metrics', { authorization: `Bearer ${KEY}` })).text()
+    // It reports what breaks the conventions for names on standard error, and ends with 3.
+    const check = spawnSync(PROMTOOL, ['check', 'metrics'], { input: metrics, encoding: 'utf8' })
+    expect([check.status, check.stderr]).toEqual([0, ''])
+    const rules = fileURLToPath(new URL('../../ops/alerts.yaml', import.meta.url))
+    expect(spawnSync(PROMTOOL, ['check', 'rules', rules], { encoding: 'utf8' })).toMatchObject({ status: 0 })
   })
 })
 
