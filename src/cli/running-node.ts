@@ -247,6 +247,6 @@ function linker(dashboard: Dashboard, origin: string): ControlHandler {
 /** Why a node does not use the expert of a package, for people; undefined if it does. */
 async function whyNotInUse(node: FlexMeshNode, id: Digest): Promise<string | undefined> {
   if (node.accepted.has(id)) return undefined
-  const verdict = await node.verdicts.get(id)
+  const verdict = await node.parts.verdicts.get(id)
   return verdict?.outcome === 'refused' ? `${verdict.code}, ${verdict.reason}` : 'it has not been accepted'
 }

@@ -154,6 +154,7 @@ async function exportedAs(
 }
 
 function exporterOf(node: FlexMeshNode): Exporter {
-  const { consortium, charter, publicModel, blobs, accepted } = node
+  const { consortium, charter, publicModel, accepted } = node
+  const { blobs } = node.parts
   return { consortium, charter, publicModel, blobs, manifestOf: (id) => accepted.manifestOf(id) }
 }

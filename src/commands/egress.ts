@@ -48,7 +48,8 @@ export const EGRESS = nodeCommand({
     ),
   },
   async *run(node, { action, since, before, expect }, signal): AsyncGenerator<never, EgressResult, void> {
-    const { egress, blobs, membership } = node
+    const { egress, membership } = node
+    const { blobs } = node.parts
     const parts = { egress, blobs, membership }
     if (action !== 'verify' && expect !== undefined)
       throw usage('--expect: only "egress verify" compares rows')

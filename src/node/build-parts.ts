@@ -14,6 +14,7 @@ import { Composer } from '../composition/composer.ts'
 import { Exports } from '../composition/exports.ts'
 import { seated } from '../composition/seats.ts'
 import { UpstreamComposition } from '../composition/upstream-composition.ts'
+import { PromptEncoder } from '../data/prompt-encoder.ts'
 import { NODE_JOBS } from '../jobs/table.ts'
 import { JobThreads } from '../jobs/threads.ts'
 import { inlineJobs } from '../lib/jobs.ts'
@@ -30,12 +31,15 @@ import { DiskSpace } from '../store/disk-space.ts'
 import { SILENT } from '../telemetry/log.ts'
 import { Activities } from './activities.ts'
 import { cosignedLogs } from './cosigning.ts'
+import { NodeEgress } from './egress.ts'
 import type { NodeInit } from './init.ts'
 import type { NodeNetwork } from './node-network.ts'
 import type { OpenHome } from './open-home.ts'
 
 interface BuiltParts {
   readonly parts: Parts
+  readonly prompts: PromptEncoder
+  readonly egress: NodeEgress
   readonly activities: Activities
   /** Undefined if long computations run in the calling thread. */
   readonly threads: JobThreads | undefined
@@ -137,7 +141,8 @@ export function buildParts({ init, home, network, signal }: Sources): BuiltParts
     now,
     signal,
   }
-  return { parts, activities, threads, quota }
+  const prompts = new PromptEncoder(publicModel.tokenizer, publicModel.chatTemplate)
+  return { parts, prompts, egress: egressOf(init, home), activities, threads, quota }
 }
 
 /** Long computations run in threads if the node was opened with them, otherwise in the calling thread. */
@@ -157,6 +162,18 @@ function computingParts(
     now,
   })
   return { activities, threads }
+}
+
+/** The ledger of what leaves the node. */
+function egressOf({ log, now }: NodeInit, { identity, paths, membership, catalogue }: OpenHome): NodeEgress {
+  return new NodeEgress({
+    dir: paths.egress,
+    identity,
+    wasOwnKey: (key) => membership.keys.seatEverOf(key) === membership.seat,
+    catalogue,
+    now,
+    log: (log ?? SILENT).part('egress'),
+  })
 }
 
 /** What was decided about the packages, and the experts in use that follow from it. */

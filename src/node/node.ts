@@ -1,12 +1,10 @@
 /**
  * A node as commands, tests and benchmarks see it: opened on a home folder, started with its network, closed. What it is
- * asked to do is a function over its parts in another file; this file holds only what needs the network or announces.
- * pipeline.ts shows the path of an expert through the parts.
+ * asked to do is a function over its parts in another file; this file starts and stops them, and does not know how they
+ * work. pipeline.ts shows the path of an expert through the parts.
  */
 import '../lib/node20.ts'
 import type { AcceptedExperts } from '../acceptance/accepted-experts.ts'
-import type { PackageStates } from '../acceptance/package-states.ts'
-import type { Verdicts } from '../acceptance/verdicts.ts'
 import type { PublicModel } from '../checkpoint/public-model.ts'
 import type { Composer } from '../composition/composer.ts'
 import type { ProposedChange } from '../consortium/change.ts'
@@ -15,7 +13,7 @@ import type { Answer } from '../consortium/endorsement.ts'
 import type { ProposalState } from '../consortium/governance.ts'
 import type { RevocationReason } from '../consortium/member.ts'
 import type { Membership } from '../consortium/membership.ts'
-import { PromptEncoder } from '../data/prompt-encoder.ts'
+import type { PromptEncoder } from '../data/prompt-encoder.ts'
 import type { Identity } from '../identity/keys.ts'
 import type { JobThreads } from '../jobs/threads.ts'
 import type { Digest } from '../lib/bytes.ts'
@@ -29,7 +27,6 @@ import { announce } from '../pipeline/own-log.ts'
 import type { Parts } from '../pipeline/parts.ts'
 import { answerWithdrawals } from '../pipeline/receipts.ts'
 import { ingest, supersedeOlder, withdraw } from '../pipeline.ts'
-import type { BlobStore } from '../store/blob-store.ts'
 import type { Catalogue } from '../store/catalogue.ts'
 import type { DiskQuota } from '../store/disk-quota.ts'
 import type { FileVerifier } from '../store/file-verifier.ts'
@@ -42,7 +39,7 @@ import { type Approval, approve } from './approval.ts'
 import { buildParts } from './build-parts.ts'
 import { type MemberLink, memberLinks } from './contacts.ts'
 import { announcing, type Revocation, revoke } from './decisions.ts'
-import { NodeEgress } from './egress.ts'
+import type { NodeEgress } from './egress.ts'
 import type { NodeInit } from './init.ts'
 import { invite } from './invitation.ts'
 import { LastSeen } from './last-seen.ts'
@@ -68,14 +65,11 @@ export class FlexMeshNode {
   /** Encodes prompts without holding the event loop. */
   readonly prompts: PromptEncoder
   readonly catalogue: Catalogue
-  readonly blobs: BlobStore
   readonly engine: Engine
   readonly membership: Membership
   /** Runs long computations and lists those that run. */
   readonly activities: Activities
   readonly trainings: Trainings
-  readonly verdicts: Verdicts
-  readonly states: PackageStates
   readonly accepted: AcceptedExperts
   readonly composer: Composer
   /** Checkpoints of the logs of all members. */
@@ -111,27 +105,17 @@ export class FlexMeshNode {
     this.settings = settings
     this.paths = paths
     this.publicModel = publicModel
-    this.prompts = new PromptEncoder(publicModel.tokenizer, publicModel.chatTemplate)
+    this.prompts = built.prompts
     this.catalogue = catalogue
-    this.blobs = parts.blobs
     this.engine = init.engine
     this.membership = membership
     this.activities = built.activities
     this.trainings = parts.trainings
-    this.verdicts = parts.verdicts
-    this.states = parts.states
     this.accepted = parts.accepted
     this.composer = parts.composer
     this.logs = parts.logs
     this.now = now
-    this.egress = new NodeEgress({
-      dir: paths.egress,
-      identity,
-      wasOwnKey: (key) => membership.keys.seatEverOf(key) === membership.seat,
-      catalogue,
-      now,
-      log: log.part('egress'),
-    })
+    this.egress = built.egress
     this.quota = built.quota
     this.#encrypter = init.encrypter
     this.#log = log.part('node')

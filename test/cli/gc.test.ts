@@ -39,7 +39,7 @@ async function leave(path: string): Promise<void> {
 describe('flexmesh gc', () => {
   it('removes checkpoints of published trainings, left-over files and stale codes, and nothing else', async () => {
     const { net, node, collect } = await publisher()
-    const { blobs } = node
+    const { blobs } = node.parts
     const other = 'a'.repeat(64)
     const left = [`.${'0'.repeat(16)}.tmp`, `${other}-${'1'.repeat(16)}.part`, other, `${other}.chunks`]
     for (const name of left) await leave(join(blobs.dir, name))

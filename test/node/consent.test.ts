@@ -51,7 +51,7 @@ describe('an expert that its owner withdraws', () => {
     await run(archive, 'withdraw', { name: 'law' })
     await net.accepted(0)
     await net.watch.until('the deletion of the file', async () => {
-      const kept = await Promise.all(net.nodes.map((node) => node.blobs.has(file)))
+      const kept = await Promise.all(net.nodes.map((node) => node.parts.blobs.has(file)))
       return !kept.includes(true)
     })
     const again = await net.restart(0)
@@ -70,7 +70,7 @@ describe('an expert that its owner withdraws', () => {
     await hospital.settled()
     expect(await outcomes(hospital)).toEqual(['withdrawn'])
     expect(inUse(hospital)).toEqual([])
-    expect(await hospital.blobs.has(await fileOf(id))).toBe(false)
+    expect(await hospital.parts.blobs.has(await fileOf(id))).toBe(false)
   })
 
   it('while it answers is still named with its share of that answer', async () => {

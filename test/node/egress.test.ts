@@ -136,7 +136,7 @@ describe('the egress ledger of nodes that join, publish and fetch', () => {
   it('names the row of a file that the store holds with other content', async () => {
     const node = await atRest(net.homes[0] as string)
     const { files } = await node.accepted.manifestOf(id)
-    const path = node.blobs.path(files[0].sha256)
+    const path = node.parts.blobs.path(files[0].sha256)
     const bytes = await readFile(path)
     const hashes = await readFile(`${path}.chunks`)
     await writeFile(path, Buffer.concat([bytes.subarray(0, -1), Buffer.of((bytes.at(-1) as number) ^ 1)]))

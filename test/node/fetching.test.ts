@@ -29,7 +29,7 @@ beforeEach(async () => {
   net = await network(['Hospital', 'Archive'], await tinyModel())
   ;[hospital, archive] = net.nodes as [FlexMeshNode, FlexMeshNode]
   await net.connected()
-  hospital.states.onChange(net.watch.onEvent)
+  hospital.parts.states.onChange(net.watch.onEvent)
   await train(archive, 'law', 'archive')
 })
 afterEach(async () => {
@@ -42,9 +42,9 @@ afterEach(async () => {
 
 /** Resolves once the hospital knows this number of packages without a verdict, and downloads one of them. */
 async function aDownloadOf(count: number): Promise<void> {
-  await net.watch.until('the packages', () => hospital.states.list().length === count)
+  await net.watch.until('the packages', () => hospital.parts.states.list().length === count)
   await net.watch.until('a download', () =>
-    hospital.states.list().some(([, { kind }]) => kind === 'fetching'),
+    hospital.parts.states.list().some(([, { kind }]) => kind === 'fetching'),
   )
   await vi.waitUntil(async () => (await unfinished()).length > 0, { timeout: 10_000, interval: 10 })
 }
@@ -128,7 +128,7 @@ describe('a member whose files arrive a byte a second', () => {
     await aDownloadOf(6)
     m.log.withdraw(ids)
     await m.log.show(hospital)
-    await net.watch.until('the withdrawal', () => hospital.states.list().length === 0)
+    await net.watch.until('the withdrawal', () => hospital.parts.states.list().length === 0)
     expect(await unfinished()).toEqual([])
     expect((await states(hospital))['drip-0']).toBe('withdrawn')
   })
@@ -158,9 +158,9 @@ describe('a member that lies about a file of another one', () => {
     await m.log.show(hospital)
     await net.watch.until(
       'the liar to be asked',
-      () => hospital.states.get(second)?.kind === 'waiting-for-holder',
+      () => hospital.parts.states.get(second)?.kind === 'waiting-for-holder',
     )
-    expect(await hospital.verdicts.get(second)).toBeUndefined()
+    expect(await hospital.parts.verdicts.get(second)).toBeUndefined()
     archive = await net.open(1)
     await net.watch.until('the package', () => inUse(hospital).includes(second))
   })
@@ -176,8 +176,8 @@ describe('a member that lies about a file of another one', () => {
     })
     const id = m.log.offer('liar', { ...ref, size: size + 1 })
     await m.log.show(hospital)
-    await net.watch.until('a verdict', async () => (await hospital.verdicts.get(id)) !== undefined)
-    expect(await hospital.verdicts.get(id)).toMatchObject({ check: 'file', code: 'wrong-digest' })
+    await net.watch.until('a verdict', async () => (await hospital.parts.verdicts.get(id)) !== undefined)
+    expect(await hospital.parts.verdicts.get(id)).toMatchObject({ check: 'file', code: 'wrong-digest' })
   })
 })
 
@@ -224,12 +224,12 @@ describe('experts', () => {
       throw new InputError('disk-full', 'full', { neededBytes: 5e6, freeBytes: 1e6 })
     })
     await publish(archive, 'law')
-    await net.watch.until('the full disk', () => hospital.states.list()[0]?.[1].kind === 'disk-full')
+    await net.watch.until('the full disk', () => hospital.parts.states.list()[0]?.[1].kind === 'disk-full')
     const { packages } = await run<{ packages: PackageReport[] }>(hospital, 'experts')
     expect(packages).toMatchObject([
       { state: 'disk-full', progress: { neededBytes: 5e6, freeBytes: 1e6 }, license: expect.any(String) },
     ])
-    expect(await hospital.verdicts.list()).toEqual([])
+    expect(await hospital.parts.verdicts.list()).toEqual([])
     full.mockRestore()
     await archive.announce()
     await net.accepted(1)
@@ -241,7 +241,7 @@ describe('experts', () => {
     const second = await publish(archive, 'law', { domain: 'second' })
     await net.watch.until(
       'the second',
-      () => inUse(hospital).join() === second && hospital.states.get(second) === undefined,
+      () => inUse(hospital).join() === second && hospital.parts.states.get(second) === undefined,
     )
     for (const node of [hospital, archive]) {
       const { packages } = await run<{ packages: PackageReport[] }>(node, 'experts')
@@ -258,7 +258,7 @@ describe('accept', () => {
     await run(hospital, 'refuse', { package: 'law' })
     const [file] = (await manifestOf(hospital, id)).files
     await archive.close()
-    await hospital.blobs.delete(file.sha256)
+    await hospital.parts.blobs.delete(file.sha256)
     const { packages } = await run<{ packages: PackageReport[] }>(hospital, 'accept', { package: 'law' })
     expect(packages).toMatchObject([{ id, state: 'waiting-for-holder' }])
     await net.open(1)

@@ -49,8 +49,8 @@ async function meetAll(): Promise<void> {
 }
 
 async function verdictOf(node: FlexMeshNode, id: Digest): Promise<string> {
-  await net.watch.until(`a verdict on ${id}`, async () => (await node.verdicts.get(id)) !== undefined)
-  const verdict = await node.verdicts.get(id)
+  await net.watch.until(`a verdict on ${id}`, async () => (await node.parts.verdicts.get(id)) !== undefined)
+  const verdict = await node.parts.verdicts.get(id)
   return verdict?.outcome === 'refused' ? verdict.code : 'accepted'
 }
 
@@ -82,7 +82,7 @@ async function deliver(files: ReadonlyMap<Digest, Uint8Array>): Promise<readonly
 function packed(change: (name: string, value: Param) => Param | undefined) {
   return async (): Promise<{ changes: Partial<Manifest>; bytes: Uint8Array; sha256: Digest }> => {
     const [file] = honest.files
-    const tensors = unpackExpert(await archive.blobs.readAll(file.sha256, file.size), honest)
+    const tensors = unpackExpert(await archive.parts.blobs.readAll(file.sha256, file.size), honest)
     const changed = [...tensors].flatMap(([name, { shape, data }]) => {
       const value = change(name, { shape: [...shape], data: Float32Array.from(data) })
       return value === undefined ? [] : [[name, value] as const]
@@ -145,7 +145,7 @@ describe('a member that names the file of another owner', () => {
     await net.restart(1)
     await net.accepted(1)
     expect(net.nodes.map(inUse)).toEqual([[law], [law], [law]])
-    for (const { blobs } of net.nodes) expect(await blobs.has(honest.files[0].sha256)).toBe(true)
+    for (const { parts } of net.nodes) expect(await parts.blobs.has(honest.files[0].sha256)).toBe(true)
   })
 })
 

@@ -34,7 +34,7 @@ async function results(modelDir: string, text: string, inThreads: boolean): Prom
   await publish(hospital, 'law')
   await net.accepted(1)
   const measured = await Promise.all(
-    net.nodes.map(async (node) => (await node.verdicts.get(inUse(node)[0] as never))?.measurement),
+    net.nodes.map(async (node) => (await node.parts.verdicts.get(inUse(node)[0] as never))?.measurement),
   )
   const evaluation = await run(archive, 'evaluate', { data: [{ name: 'text', path: text }], optOut: true })
   const { expert } = trainingDirs(hospital.paths.training, 'law')

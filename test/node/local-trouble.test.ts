@@ -34,7 +34,7 @@ afterEach(async () => {
 describe('a node with a full disk', () => {
   it('gives no verdict on a package, and accepts it once there is room', async () => {
     const attempt = Promise.withResolvers<void>()
-    const full = vi.spyOn(hospital.blobs, 'beginPartial').mockImplementation(async () => {
+    const full = vi.spyOn(hospital.parts.blobs, 'beginPartial').mockImplementation(async () => {
       attempt.resolve()
       throw new InputError('disk-full', 'no space left')
     })
@@ -71,7 +71,7 @@ describe('a node whose disk lengthens the file of a package before it is judged'
     const attempt = Promise.withResolvers<void>()
     let attempts = 0
     beforeJudging(hospital, async (sha256) => {
-      if (attempts++ === 0) await appendFile(hospital.blobs.path(sha256 as Digest), 'x')
+      if (attempts++ === 0) await appendFile(hospital.parts.blobs.path(sha256 as Digest), 'x')
       attempt.resolve()
     })
     await publish(archive, 'law')
@@ -130,18 +130,18 @@ describe('a file that two versions of a package share', () => {
     release()
     await net.watch.until('the second', () => inUse(hospital).includes(second))
     const [file] = (await hospital.accepted.manifestOf(second)).files
-    expect(await hospital.blobs.has(file.sha256)).toBe(true)
+    expect(await hospital.parts.blobs.has(file.sha256)).toBe(true)
   })
 
   it('stays when a node opens after a crash between the withdrawal and its effects', async () => {
     const first = await publish(archive, 'law', { domain: 'first' })
-    const verdict = await archive.verdicts.get(first)
+    const verdict = await archive.parts.verdicts.get(first)
     const second = await publish(archive, 'law', { domain: 'second' })
     // As if the process had ended before the withdrawal of the first version had any effect.
-    await archive.verdicts.put(verdict as Verdict)
+    await archive.parts.verdicts.put(verdict as Verdict)
     const again = await net.restart(1)
     expect(inUse(again)).toEqual([second])
-    expect((await again.verdicts.get(first))?.outcome).toBe('refused')
+    expect((await again.parts.verdicts.get(first))?.outcome).toBe('refused')
   })
 })
 
@@ -150,12 +150,12 @@ describe('a node that was killed', () => {
     const id = await publish(archive, 'law')
     await net.accepted(1)
     const [file] = (await hospital.accepted.manifestOf(id)).files
-    const bytes = await hospital.blobs.readAll(file.sha256, file.size)
+    const bytes = await hospital.parts.blobs.readAll(file.sha256, file.size)
     await run(archive, 'withdraw', { name: 'law' })
     await net.watch.until('the withdrawal', () => inUse(hospital).length === 0)
-    await hospital.blobs.put(bytes)
+    await hospital.parts.blobs.put(bytes)
     const again = await net.restart(0)
-    expect(await again.blobs.has(file.sha256)).toBe(false)
+    expect(await again.parts.blobs.has(file.sha256)).toBe(false)
   })
 
   it('keeps the refusal of its operator although the file of the package is gone', async () => {
@@ -163,7 +163,7 @@ describe('a node that was killed', () => {
     await net.accepted(1)
     const [file] = (await hospital.accepted.manifestOf(id)).files
     await hospital.close()
-    await rm(hospital.blobs.path(file.sha256))
+    await rm(hospital.parts.blobs.path(file.sha256))
     const home = await net.homes[0]
     const alone = await FlexMeshNode.open({ home: home as string, engine: onnxEngine({ threads: 1 }), now })
     await refuse(alone.parts, 'law')

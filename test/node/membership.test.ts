@@ -97,7 +97,7 @@ describe('a publisher that signs two statements with one number', () => {
     const payload = encodeManifest({ ...manifest, domain: 'another' })
     const other = seal(MEDIA_TYPES.manifest, payload, [archive.identity])
     await hospital.ingest(other)
-    expect(await hospital.verdicts.get(id)).toMatchObject({ outcome: 'refused', code: 'forked' })
+    expect(await hospital.parts.verdicts.get(id)).toMatchObject({ outcome: 'refused', code: 'forked' })
     await net.accepted(0)
     expect(await archive.catalogue.get('forks', archive.identity.peerId)).toBeDefined()
     await train(archive, 'history', 'archive')

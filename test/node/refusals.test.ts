@@ -42,7 +42,7 @@ afterAll(async () => {
 
 function weights(): Promise<Uint8Array> {
   const [file] = valid.files
-  return university.blobs.readAll(file.sha256, file.size)
+  return university.parts.blobs.readAll(file.sha256, file.size)
 }
 
 /** The university's next manifest, with changes. */
@@ -77,12 +77,12 @@ async function offerTensors(change: (tensors: Map<string, Param>) => void): Prom
   const copy = new Map([...tensors].map(([name, t]) => [name, { shape: t.shape, data: t.data.slice() }]))
   change(copy)
   const packed = packTensors(copy, 'F32')
-  await university.blobs.put(packed.parts)
+  await university.parts.blobs.put(packed.parts)
   return offerFile({ role: 'expert', ...packed.file }, 'F32')
 }
 
 async function verdictOf(id: Digest): Promise<string | undefined> {
-  const verdict = () => hospital.verdicts.get(id)
+  const verdict = () => hospital.parts.verdicts.get(id)
   await net.watch.until(`a verdict on ${id}`, async () => (await verdict()) !== undefined)
   const found = await verdict()
   return found?.outcome === 'refused' ? found.code : found?.outcome
@@ -153,7 +153,7 @@ describe('a package whose manifest and file differ', () => {
   it('in their tensor shapes is refused', async () => {
     const text = Buffer.from(await weights()).toString('latin1')
     const changed = Buffer.from(text.replace('"shape":[24,16]', '"shape":[16,24]'), 'latin1')
-    await university.blobs.put(changed)
+    await university.parts.blobs.put(changed)
     const file = { role: 'expert' as const, ...fileRefOf(changed).ref }
     expect(await refusalOf(() => offerFile(file))).toBe('tensor-shape')
   })
@@ -168,7 +168,7 @@ describe('a package whose manifest and file differ', () => {
       Buffer.alloc(64, ' '),
       bytes.subarray(8 + header, bytes.length - 64),
     ])
-    await university.blobs.put(longer)
+    await university.parts.blobs.put(longer)
     const file = { role: 'expert' as const, ...fileRefOf(longer).ref }
     expect(await refusalOf(() => offerFile(file))).toBe('truncated')
   })
@@ -176,7 +176,7 @@ describe('a package whose manifest and file differ', () => {
   it('in the digest of the file, although the chunks are as signed, is refused', async () => {
     const [file] = valid.files
     const sha256 = digestOf(Uint8Array.of(1))
-    await writeFile(university.blobs.path(sha256), await weights())
+    await writeFile(university.parts.blobs.path(sha256), await weights())
     expect(await refusalOf(() => offerFile({ ...file, sha256 }))).toBe('wrong-digest')
   })
 })
@@ -220,7 +220,7 @@ describe('a package whose manifest shows that it must not be used', () => {
       new Map(tensors).set('router_statistics.tokens', shares),
       'F32',
     )
-    await university.blobs.put(parts)
+    await university.parts.blobs.put(parts)
     const expert = { ...valid.expert, ...shape, dtype: 'F32' as const }
     expect(await refusalOf(() => offer({ expert, files: [{ role: 'expert', ...file }] }))).toBe(
       'tensor-shape',
@@ -249,9 +249,9 @@ describe('a statement', () => {
   ] as const)('%s is refused: %s', async (_, code, make) => {
     const envelope = await make()
     const before = await visible()
-    const known = new Set((await hospital.verdicts.list()).map(({ id }) => id))
+    const known = new Set((await hospital.parts.verdicts.list()).map(({ id }) => id))
     await hospital.ingest(envelope)
-    const fresh = (await hospital.verdicts.list()).filter(({ id }) => !known.has(id))
+    const fresh = (await hospital.parts.verdicts.list()).filter(({ id }) => !known.has(id))
     const codes = fresh.map((verdict) => (verdict.outcome === 'refused' ? verdict.code : 'accepted'))
     expect(codes).toEqual([code])
     expect(await visible()).toEqual(before)
@@ -263,9 +263,9 @@ describe('a statement', () => {
   ] as const)('%s leaves nothing behind, because a later sync may bring what is missing', async (_, make) => {
     const envelope = await make()
     const before = await visible()
-    const known = await hospital.verdicts.list()
+    const known = await hospital.parts.verdicts.list()
     expect(await hospital.ingest(envelope)).toBe(false)
-    expect(await hospital.verdicts.list()).toEqual(known)
+    expect(await hospital.parts.verdicts.list()).toEqual(known)
     expect(await visible()).toEqual(before)
   })
 

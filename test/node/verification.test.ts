@@ -46,7 +46,7 @@ async function verify(node: FlexMeshNode): Promise<void> {
 describe('a node whose disk damages the file of a package in use', () => {
   it('stops using it, fetches it again and uses it again', async () => {
     const [{ sha256 }] = (await hospital.accepted.manifestOf(law)).files
-    const path = hospital.blobs.path(sha256)
+    const path = hospital.parts.blobs.path(sha256)
     const whole = await readFile(path)
     await changeByte(path)
     await verify(hospital)
@@ -85,7 +85,7 @@ describe('a node whose disk damages the public model', () => {
     await verify(hospital)
     const { files } = hospital.charter.publicModel
     const weights = files.find(({ role }) => role === 'weights')
-    const refused = net.restart(0, () => changeByte(hospital.blobs.path(weights?.sha256 as Digest)))
+    const refused = net.restart(0, () => changeByte(hospital.parts.blobs.path(weights?.sha256 as Digest)))
     await expect(refused).rejects.toMatchObject({
       code: 'io',
       message: expect.stringMatching(/and the copy of it; replace it by model\.safetensors from/),
@@ -107,7 +107,7 @@ describe('a package during whose judgement the process has ended', () => {
     const again = await net.restart(0, ended(1))
     await again.settled()
     expect(inUse(again)).toEqual([law])
-    expect(await again.verdicts.unendedJudgings(law)).toBe(0)
+    expect(await again.parts.verdicts.unendedJudgings(law)).toBe(0)
   })
 
   it('waits for the operator after the second time, and the node serves without it', async () => {
@@ -123,7 +123,7 @@ describe('a package during whose judgement the process has ended', () => {
     await reconsider(again.parts, 'law')
     await again.settled()
     expect(inUse(again)).toEqual([law])
-    expect(await again.verdicts.unendedJudgings(law)).toBe(0)
+    expect(await again.parts.verdicts.unendedJudgings(law)).toBe(0)
   })
 })
 
@@ -146,7 +146,7 @@ describe('a package whose judgement ends its thread', () => {
       return yield* (name === 'judge' ? threads : { run }).run(name, request, signal)
     })
     const second = await publish(archive, 'law', { domain: 'second' })
-    await net.watch.until('a failed judgement', () => hospital.states.get(second)?.kind === 'failed')
+    await net.watch.until('a failed judgement', () => hospital.parts.states.get(second)?.kind === 'failed')
     expect(hospital.composer.serves(second)).toBe(false)
     expect(hospital.composer.acquire().release()).toBeUndefined()
     await threads.close()

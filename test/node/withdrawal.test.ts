@@ -84,7 +84,7 @@ describe('a withdrawal', () => {
       compositions: [{ before, after }],
       exports: [],
     })
-    expect(await hospital.blobs.has(file)).toBe(false)
+    expect(await hospital.parts.blobs.has(file)).toBe(false)
   })
 
   it('reaches a member that was away while its owner is away, and is answered once', async () => {
@@ -161,7 +161,7 @@ describe('a withdrawal', () => {
     await answered(() => hospital, all)
     expect(await reportOf(hospital)).toMatchObject({ id: proposal, institution: 'Archive', reason: 'quorum' })
     for (const node of net.nodes) {
-      await net.watch.until('the deletion of the file', async () => !(await node.blobs.has(file)))
+      await net.watch.until('the deletion of the file', async () => !(await node.parts.blobs.has(file)))
     }
     expect(archive.accepted.isWithdrawn(archive.identity.peerId, id)).toBe(true)
     await expect(publish(archive, 'law')).rejects.toMatchObject({ code: 'not-acceptable' })

@@ -274,7 +274,7 @@ export async function publish(node: FlexMeshNode, name: string, options: object 
 
 /** The outcome of every verdict of a node: `accepted`, or the code of the refusal. */
 export async function outcomes(node: FlexMeshNode): Promise<string[]> {
-  return (await node.verdicts.list()).map((v) => (v.outcome === 'refused' ? v.code : v.outcome))
+  return (await node.parts.verdicts.list()).map((v) => (v.outcome === 'refused' ? v.code : v.outcome))
 }
 
 /** Package ids of the experts that a node uses. */
