@@ -70,7 +70,6 @@ export class Choice {
         return
       }
     }
-    const heldBack = Math.max(0, ...stop.map((sequence) => sequence.length - 1))
     let rest = ''
     let finish: Piece['finish']
     for await (const piece of engine.generate(request, prompt, signal, scope)) {
@@ -86,6 +85,7 @@ export class Choice {
         yield this.#part(rest.slice(0, stopsAt), 'stop sequence')
         return
       }
+      const heldBack = Math.max(0, ...stop.map((sequence) => begunLength(rest, sequence)))
       const length = wholeCharacters(rest, rest.length - heldBack)
       if (length > 0) {
         yield this.#part(rest.slice(0, length))
@@ -109,6 +109,13 @@ export class Choice {
     this.#listed = []
     return { text: text.toWellFormed(), scores: this.#placement.take(text, until), listed }
   }
+}
+
+/** Length of the longest end of a text with which a sequence begins. The text does not contain the sequence. */
+function begunLength(text: string, sequence: string): number {
+  for (let length = Math.min(text.length, sequence.length - 1); length > 0; length--)
+    if (text.endsWith(sequence.slice(0, length))) return length
+  return 0
 }
 
 /** Returns `length`, or one less if a cut there would separate the two surrogates of a character. */

@@ -118,6 +118,13 @@ describe('an answer that goes on with another turn', () => {
     expect(await stream.text()).not.toContain('User')
   })
 
+  it('arrives piece by piece while no other turn may begin', async () => {
+    const { app } = serve(undefined, [' Hello', '\n', 'Use', ' it.'])
+    const stream = await post(app, { messages, stream: true }, { path: '/v1/chat/completions' })
+    const texts = [...(await stream.text()).matchAll(/"content":"([^"]+)"/g)].map(([, text]) => text)
+    expect(texts).toEqual([' Hello', '\\nUse it.'])
+  })
+
   it.each([
     ['a chat with a template', template, '/v1/chat/completions', { messages }],
     ['a completion', undefined, '/v1/completions', { prompt: 'Hello' }],
