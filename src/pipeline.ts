@@ -12,7 +12,7 @@
  * What they share is in pipeline/. node/restore.ts reads the disk when a node opens; node/operator.ts carries out the
  * operator's decisions.
  */
-import { rm } from 'node:fs/promises'
+
 import { judgeManifest, refusedEnvelope, type Verdict } from './acceptance/accept.ts'
 import type { QueuedPackage } from './acceptance/fair-lines.ts'
 import type { Judging } from './acceptance/package-states.ts'
@@ -21,6 +21,7 @@ import { seal } from './identity/envelope.ts'
 import { MEDIA_TYPES } from './identity/media-types.ts'
 import { type Digest, digestOf } from './lib/bytes.ts'
 import { InputError } from './lib/errors.ts'
+import { removeLeftOver } from './lib/files.ts'
 import type { PublishRequest } from './owner/release.ts'
 import { encodeManifest, type Manifest, openManifest } from './packaging/manifest.ts'
 import {
@@ -121,7 +122,7 @@ export async function publish(
     return published
   } catch (error) {
     endHold() // A second call has no effect.
-    await rm(into, { force: true }) // A thread that died while it wrote has left it.
+    await removeLeftOver(into) // A thread that died while it wrote has left it.
     if (draft !== undefined && !isLogged) await parts.accepted.files.delete(draft)
     throw error
   }

@@ -78,10 +78,15 @@ export async function writeFileAtomic(
       await rename(temporary, path)
       if (options.sync !== false) await syncDir(dirname(path))
     } catch (error) {
-      await rm(temporary, { force: true })
+      await removeLeftOver(temporary)
       throw error
     }
   })
+}
+
+/** Remove a file after a failure, whose error matters more than one of this removal. Never rejects. */
+export async function removeLeftOver(path: string): Promise<void> {
+  await rm(path, { force: true }).catch(() => undefined)
 }
 
 /** Flush a folder's entries, so that a rename survives power loss. */

@@ -1,11 +1,12 @@
 /**
  * What happens before our own node signs: the draft of a manifest, and the reasons not to sign now. Signs nothing.
  */
-import { rm } from 'node:fs/promises'
+
 import type { Judging } from '../acceptance/package-states.ts'
 import type { NodeScope } from '../consortium/key-history.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { InputError, VerificationError } from '../lib/errors.ts'
+import { removeLeftOver } from '../lib/files.ts'
 import type { Derivation, PackedTraining, PackProgress } from '../owner/pack-training.ts'
 import { describeExpert, type PublishRequest } from '../owner/release.ts'
 import { encodeManifest, type Manifest } from '../packaging/manifest.ts'
@@ -51,7 +52,7 @@ export async function draftOf(
   try {
     packed = await trainings.pack({ publish, into, scratch }, signal, onProgress)
   } finally {
-    await rm(scratch, { force: true }) // A thread that died has left it.
+    await removeLeftOver(scratch) // A thread that died has left it.
   }
   const { statistics, result, shape, file, audit } = packed
   const link = await statements.next()

@@ -2,9 +2,9 @@
  * Writes a new file piece by piece and computes its reference on the way, so that a file of any size is written in one
  * pass and in little memory. Knows no format.
  */
-import { type FileHandle, open, rm } from 'node:fs/promises'
+import { type FileHandle, open } from 'node:fs/promises'
 import { FileHasher, type HashedFile } from '../lib/file-ref.ts'
-import { mapDiskErrors, PRIVATE_FILE_MODE } from '../lib/files.ts'
+import { mapDiskErrors, PRIVATE_FILE_MODE, removeLeftOver } from '../lib/files.ts'
 
 /** The content of a file, in order. A piece is used completely before the next one is asked for. */
 export type Pieces = AsyncIterable<Uint8Array> | Iterable<Uint8Array>
@@ -26,7 +26,7 @@ export async function writeHashedFile(
     try {
       return await writeTo(handle, pieces, signal)
     } catch (error) {
-      await rm(path, { force: true })
+      await removeLeftOver(path)
       throw error
     } finally {
       await handle.close()
