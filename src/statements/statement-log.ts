@@ -217,7 +217,7 @@ export class StatementLog {
     return this.#appending.run(async () => {
       const { identity, catalogue, membership, now } = this.#init
       const { seat } = membership
-      const tip = await catalogue.tip(seat)
+      const tip = this.#held.get(seat)
       const issuedAt = Math.max(now(), (this.#heads.get(seat)?.head.issuedAt ?? 0) + 1)
       const head: Head = {
         consortium: membership.consortium,
