@@ -19,7 +19,7 @@ export const ADDRESSES: ProtocolRow = {
   timeoutMs: limit('requestTimeout'),
   timeoutPer: 'answer',
   maxInboundStreams: limit('protocolInboundStreams'),
-  // A member asks once in every sync.
+  // A member asks after a connection, and then once a minute at most.
   quota: { burst: 128, everyMs: 50 },
   guests: 'none',
   sends: () => () => ({ kind: 'addresses' }),

@@ -66,8 +66,10 @@ const PATIENCE_MS = 1000
  * early. Up to three others are asked without delay.
  */
 const PULLS = { burst: 3, everyMs: 300 }
-/** Syncs that may bring nothing leave time for the pulls. */
-const SYNCS = { burst: 3, everyMs: 200 }
+/** Syncs that may bring nothing leave time for the pulls: what one brings is mostly what the next would bring. */
+const SYNCS = { burst: 3, everyMs: 1000 }
+/** Time for which the addresses that a connected member has told are not asked for again, ms. */
+const ADDRESSES_MS = 60_000
 
 export class Exchange {
   #regular: ReturnType<typeof setInterval> | undefined
@@ -88,6 +90,9 @@ export class Exchange {
   readonly #relays = new Set<PeerIdString>()
   /** Members that may have other news. */
   readonly #others: Turns
+  /** When each member was asked for addresses last since it connected, ms. */
+  readonly #toldAddresses = new Map<PeerIdString, number>()
+  readonly #clock: () => number
   readonly #providers: Providers
   readonly #catchUp: CatchUp
   readonly #stopping = new AbortController()
@@ -100,6 +105,7 @@ export class Exchange {
     this.#blobs = blobs
     this.#handlers = handlers
     this.#providers = new Providers(init.clock)
+    this.#clock = init.clock
     this.#pulls = new SyncQueue((peer) => this.#pull(peer))
     this.#syncs = new SyncQueue((peer) => this.#sync(peer))
     this.#catchUp = new CatchUp({
@@ -144,6 +150,7 @@ export class Exchange {
         onConnected: (peer) => {
           if (!this.#mayPullFrom(peer)) return
           this.#catchUp.restart()
+          this.#toldAddresses.delete(peer)
           // Never rejects.
           void this.#try(peer, this.syncWith(peer))
         },
@@ -288,9 +295,12 @@ export class Exchange {
   /** Addresses are hints, so a sync is complete without those that `peer` knows. Rejects only after `stop`. */
   async #learnAddresses(peer: PeerIdString): Promise<void> {
     const { signal } = this.#stopping
+    const last = this.#toldAddresses.get(peer)
+    if (last !== undefined && this.#clock() - last < ADDRESSES_MS) return
     try {
       const others = await askAddresses(this.#network, peer, signal)
       await Promise.all(others.map((other) => this.#network.learn(other, peer)))
+      this.#toldAddresses.set(peer, this.#clock())
     } catch (error) {
       if (signal.aborted) throw error
       this.#log.debug(`the addresses that ${peer} knows were not learned`, error)

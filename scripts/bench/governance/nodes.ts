@@ -21,7 +21,7 @@ import { newHome } from '../../../test/support/homes.ts'
 import { shortText } from '../../../test/support/texts.ts'
 import { tinyModel } from '../../../test/support/tiny-model.ts'
 
-const POLL_MS = 10
+const POLL_MS = 20
 /** Time that a step of the preparation may take, seconds: all nodes share one process, on a machine that may be busy. */
 export const PREPARING_SECONDS = 600
 /** Number of attempts of one node to join. */
@@ -150,11 +150,15 @@ export async function train(
 }
 
 /** @returns the seconds until the condition holds. @throws Error after `most` seconds. */
-export async function until(condition: () => boolean | Promise<boolean>, most: number): Promise<number> {
+export async function until(
+  condition: () => boolean | Promise<boolean>,
+  most: number,
+  everyMs = POLL_MS,
+): Promise<number> {
   const started = performance.now()
   while (!(await condition())) {
     if (performance.now() - started > 1000 * most) throw new Error(`did not happen within ${most} s`)
-    await pause(POLL_MS)
+    await pause(everyMs)
   }
   return (performance.now() - started) / 1000
 }

@@ -12,6 +12,8 @@ import { newFile, run, train, unixNow, until } from './nodes.ts'
 
 /** Time that one effect of a withdrawal may take, seconds. */
 const MOST_SECONDS = 60
+/** Time between two reports of receipts, ms: each reads what is known about every member and every withdrawal. */
+const REPORT_MS = 200
 const DOMAINS = ['archive', 'hospital', 'university'] as const
 
 export interface WithdrawalResult {
@@ -52,8 +54,9 @@ export async function measureWithdrawals(
     const step = async (
       isDone: () => boolean | Promise<boolean>,
       missing: () => string | Promise<string>,
+      everyMs?: number,
     ): Promise<number> => {
-      await until(isDone, MOST_SECONDS).catch(async () => {
+      await until(isDone, MOST_SECONDS, everyMs).catch(async () => {
         throw new Error(`withdrawal ${i + 1}: after ${MOST_SECONDS} s, ${await missing()}`)
       })
       return seconds()
@@ -79,6 +82,7 @@ export async function measureWithdrawals(
       step(
         async () => (await dropped()).length === nodes.length - 1,
         async () => `no receipt of ${await silent()}`,
+        REPORT_MS,
       ).then((time) => last.push(time)),
     ])
     receipts = Math.min(receipts, (await dropped()).length)
