@@ -60,7 +60,7 @@ export interface ExchangeInit {
 /** Time between two pulls that nothing has asked for, ms. */
 const REGULAR_PULL_MS = 20_000
 /** Time that one member may take before the next one is asked as well, ms. */
-const PATIENCE_MS = 1000
+const PATIENCE_MS = 2000
 /**
  * When many members announce something at once, one pull brings what several of them have announced, if it is not too
  * early. Up to three others are asked without delay.

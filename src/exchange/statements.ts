@@ -166,10 +166,11 @@ export async function pullStatements(
     }
     // An answer that was broken off may hold more, like a full one.
     const isFull = count === STATEMENTS.maxResponseFrames || useless === MAX_USELESS
-    // A statement that could not be kept yet may be kept now that its publisher's admission is known.
-    const isPostponed = useless > 0
     isComplete = !isFull
     const next = handlers.wanted()
+    // A statement that could not be kept yet may be kept now that its publisher's admission is known. One that another
+    // member has sent meanwhile counts as held.
+    const isPostponed = useless > 0 && heldBy(next) - heldBy(request) < count
     const isNew = !equalBytes(
       encodeCbor(encodeStatementsRequest(next)),
       encodeCbor(encodeStatementsRequest(request)),
@@ -178,4 +179,9 @@ export async function pullStatements(
     request = next
   }
   return isComplete
+}
+
+/** Number of statements and signed rosters that the sender of a request holds. */
+function heldBy({ rosterVersion, known }: StatementsRequest): number {
+  return known.reduce((sum, { seq }) => sum + seq, rosterVersion)
 }

@@ -179,6 +179,8 @@ class OpenRow {
   #bytes = 0
   #count = 0
   #tokens = 0
+  /** The row as it is now, until it grows. */
+  #body: EgressBody | undefined
   /** SHA-256 of the hashes so far; undefined while the row has one object at most. */
   #hash: Hash | undefined
   #only: Uint8Array | undefined
@@ -205,10 +207,12 @@ class OpenRow {
 
   /** @param bytes negative */
   correct(bytes: number): void {
+    this.#body = undefined
     this.#bytes = Math.max(0, this.#bytes + bytes)
   }
 
   add({ bytes, hash, chunk, tokens = 0 }: EgressEntry, now: number): void {
+    this.#body = undefined
     this.until = now
     this.#bytes += bytes
     this.#count++
@@ -230,6 +234,11 @@ class OpenRow {
   }
 
   body(): EgressBody {
+    this.#body ??= this.#bodyNow()
+    return this.#body
+  }
+
+  #bodyNow(): EgressBody {
     const { kind, to, protocol, file } = this.#first
     const digest = this.#digest()
     return {
