@@ -5,14 +5,15 @@ import { nodeCommands } from '../../src/commands/table.ts'
 import { decodeInvite } from '../../src/consortium/invite.ts'
 import type { RevocationReason } from '../../src/consortium/member.ts'
 import { sealMembershipRequest } from '../../src/consortium/membership-request.ts'
-import { readEnvelope } from '../../src/identity/envelope.ts'
 import { loadIdentity } from '../../src/identity/key-file.ts'
-import { type Digest, digestOf } from '../../src/lib/bytes.ts'
+import type { Digest } from '../../src/lib/bytes.ts'
 import { rememberedAddresses } from '../../src/node/address-book.ts'
 import { createConsortium } from '../../src/node/found.ts'
 import type { NodeInit } from '../../src/node/init.ts'
 import { joinConsortium } from '../../src/node/join.ts'
 import { FlexMeshNode } from '../../src/node/node.ts'
+import { openManifest } from '../../src/packaging/manifest.ts'
+import { logManifest } from '../../src/pipeline/own-log.ts'
 import { homePaths } from '../../src/store/home.ts'
 import { Log } from '../../src/telemetry/log.ts'
 import { onnxEngine } from '../../src/tensor/onnx-engine.ts'
@@ -218,12 +219,10 @@ async function joinedHome(quorum: Quorum, institution: string): Promise<string> 
   return home
 }
 
-/** Put an envelope into a node's own log without any check, and announce it, as a dishonest member can. */
+/** Put a manifest into a node's own log without judging its package, and announce it, as a dishonest member can. */
 export async function offerUnchecked(node: FlexMeshNode, envelope: Uint8Array): Promise<void> {
-  const publisher = node.identity.peerId
-  const seq = ((await node.catalogue.tip(publisher))?.seq ?? 0) + 1
-  const digest = digestOf(readEnvelope(envelope).payload)
-  await node.catalogue.append({ publisher, seq, digest, envelope })
+  const { manifest, id } = openManifest(envelope)
+  await logManifest(node.parts, { kind: 'manifest', manifest, id, envelope }, true)
   await node.announce()
 }
 
