@@ -166,7 +166,7 @@ describe('a withdrawal', () => {
     expect(archive.accepted.isWithdrawn(archive.identity.peerId, id)).toBe(true)
     await expect(publish(archive, 'law')).rejects.toMatchObject({ code: 'not-acceptable' })
     const again = await net.restart(2)
-    expect(await statesOf(again)).toEqual(all)
+    await answered(() => again, all)
   })
 
   it('of a package that a later one replaced needs no answer', async () => {
