@@ -1,7 +1,6 @@
 /**
- * One node's exchange with the members of its consortium: joins, pulls statements when a member connects or
- * announces a head, and fetches files. Implements protocols/package-exchange. Delivers bytes to `handlers` and does
- * not know what statements mean.
+ * One node's exchange with the members of its consortium: joins, syncs (syncs.ts says when) and fetches files. Implements
+ * protocols/package-exchange. Delivers bytes to `handlers` and does not know what statements mean.
  */
 import type { JoinStatus } from '../consortium/membership-request.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
@@ -15,9 +14,7 @@ import type { Encrypter } from '../network/transport.ts'
 import type { StatementsRequest } from '../statements/log-answers.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 import { type Log, SILENT } from '../telemetry/log.ts'
-import { askAddresses } from './addresses.ts'
-import { CatchUp } from './catch-up.ts'
-import { askCosignature, pullCheckpoints } from './checkpoints.ts'
+import { askCosignature } from './checkpoints.ts'
 import type { FetchProgress } from './chunk-fetch.ts'
 import { fetchBlob } from './fetch-blob.ts'
 import type { ExchangeHandlers } from './handlers.ts'
@@ -25,9 +22,7 @@ import { headsTopic, judgeAnnouncement } from './heads.ts'
 import { askCharter, askMembership } from './join.ts'
 import { PROTOCOLS } from './protocols.ts'
 import { Providers } from './providers.ts'
-import { pullStatements } from './statements.ts'
-import { SyncQueue } from './sync-queue.ts'
-import { Turns } from './turns.ts'
+import { Syncs } from './syncs.ts'
 
 export interface ExchangeComponents {
   readonly blobs: BlobStore
@@ -57,77 +52,26 @@ export interface ExchangeInit {
   readonly createNetwork?: (init: NetworkInit) => Network
 }
 
-/** Time between two pulls that nothing has asked for, ms. */
-const REGULAR_PULL_MS = 20_000
-/** Time that one member may take before the next one is asked as well, ms. */
-const PATIENCE_MS = 2000
-/**
- * When many members announce something at once, one pull brings what several of them have announced, if it is not too
- * early. Up to three others are asked without delay.
- */
-const PULLS = { burst: 3, everyMs: 300 }
-/** Syncs that may bring nothing leave time for the pulls: what one brings is mostly what the next would bring. */
-const SYNCS = { burst: 3, everyMs: 1000 }
-/** Time for which the addresses that a connected member has told are not asked for again, ms. */
-const ADDRESSES_MS = 60_000
-
 export class Exchange {
-  #regular: ReturnType<typeof setInterval> | undefined
-  /** The member of the last regular pull. */
-  #pulledLast = ''
   readonly #blobs: BlobStore
   readonly #handlers: ExchangeHandlers
   readonly #network: Network
-  /** Pulls of statements; each resolves with whether this node then holds everything that the member holds. */
-  readonly #pulls: SyncQueue<boolean>
-  /** Pulls of statements, checkpoints and addresses. */
-  readonly #syncs: SyncQueue<void>
-  /** Members that hold statements which this node lacks. */
-  readonly #ahead: Turns
-  /** What each of them has named in its last request. */
-  readonly #named = new Map<PeerIdString, StatementsRequest>()
-  /** Those that may hold statements of others, too, which they have relayed or nobody else had. */
-  readonly #relays = new Set<PeerIdString>()
-  /** Members that may have other news. */
-  readonly #others: Turns
-  /** When each member was asked for addresses last since it connected, ms. */
-  readonly #toldAddresses = new Map<PeerIdString, number>()
-  readonly #clock: () => number
   readonly #providers: Providers
-  readonly #catchUp: CatchUp
+  readonly #syncs: Syncs
   readonly #stopping = new AbortController()
-  readonly #log: Log
 
   constructor(components: ExchangeComponents, init: ExchangeInit) {
     const { blobs, handlers } = components
     const log = (init.log ?? SILENT).part('exchange')
-    this.#log = log
     this.#blobs = blobs
     this.#handlers = handlers
     this.#providers = new Providers(init.clock)
-    this.#clock = init.clock
-    this.#pulls = new SyncQueue((peer) => this.#pull(peer))
-    this.#syncs = new SyncQueue((peer) => this.#sync(peer))
-    this.#catchUp = new CatchUp({
-      ask: (peer) => {
-        this.#relays.add(peer)
-        this.#ahead.add(peer)
-      },
-      peers: () => this.connectedMembers(),
-      isBehind: () => handlers.isBehind(),
-      isWaiting: () => this.#ahead.isWaiting,
-    })
-    this.#ahead = new Turns({
-      visit: (peer) => this.#try(peer, this.#pulls.run(peer)),
-      isDue: (peer) => this.#isAhead(peer),
-      patienceMs: PATIENCE_MS,
-      ...PULLS,
-    })
-    this.#others = new Turns({
-      visit: (peer) => this.#try(peer, this.syncWith(peer)),
-      isDue: () => true,
-      patienceMs: PATIENCE_MS,
-      ...SYNCS,
+    this.#syncs = new Syncs({
+      network: () => this.#network,
+      handlers,
+      clock: init.clock,
+      signal: this.#stopping.signal,
+      log,
     })
     const { identity, consortium, listen, bootstrap, mdns, clock, encrypter, egress } = init
     const createNetwork = init.createNetwork ?? ((networkInit) => new Libp2pNetwork(networkInit))
@@ -147,24 +91,15 @@ export class Exchange {
         guestsOpen: () => handlers.guestsOpen(),
         isRevoked: (peer) => handlers.isRevoked(peer),
         judge: (announcement) => judgeAnnouncement(handlers, announcement, log),
-        onConnected: (peer) => {
-          if (!this.#mayPullFrom(peer)) return
-          this.#catchUp.restart()
-          this.#toldAddresses.delete(peer)
-          // Never rejects.
-          void this.#try(peer, this.syncWith(peer))
-        },
-        onAnnouncement: (from) => this.#onAnnouncement(from),
+        onConnected: (peer) => this.#syncs.onConnected(peer),
+        onAnnouncement: (from) => this.#syncs.onAnnouncement(from),
       },
       signal: this.#stopping.signal,
       log: (init.log ?? SILENT).part('network'),
     })
     for (const { row, serve } of PROTOCOLS) {
-      const pullFrom = (peer: PeerIdString, request: StatementsRequest): void => {
-        if (!this.#mayPullFrom(peer)) return
-        this.#named.set(peer, request)
-        this.#ahead.add(peer)
-      }
+      const pullFrom = (peer: PeerIdString, request: StatementsRequest): void =>
+        this.#syncs.onRequest(peer, request)
       this.#network.handle(row, serve({ handlers, blobs, network: this.#network, pullFrom }))
     }
   }
@@ -172,18 +107,12 @@ export class Exchange {
   /** @throws InputError `port-in-use`. */
   async start(): Promise<void> {
     await this.#network.start()
-    this.#regular = setInterval(() => this.#pullFromNext(), REGULAR_PULL_MS)
-    this.#regular.unref()
+    this.#syncs.start()
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort()
-    clearInterval(this.#regular)
-    this.#catchUp.stop()
-    this.#ahead.stop()
-    this.#others.stop()
-    await this.#syncs.settled()
-    await this.#pulls.settled()
+    await this.#syncs.stop()
     await this.#network.stop()
   }
 
@@ -220,7 +149,7 @@ export class Exchange {
    * most one sync with a peer runs and one waits. @throws ExchangeError, FormatError of the failed request.
    */
   syncWith(peer: PeerIdString): Promise<void> {
-    return this.#syncs.run(peer)
+    return this.#syncs.syncWith(peer)
   }
 
   /** Fetch a file from `providers`; default: from every connected member. */
@@ -244,7 +173,7 @@ export class Exchange {
 
   /** Whether this node knows of statements that it has not received yet. */
   get isCatchingUp(): boolean {
-    return this.#ahead.isWaiting || this.#handlers.isBehind()
+    return this.#syncs.isCatchingUp
   }
 
   /** Ask a member for the charter and the rosters. @throws ExchangeError `refused` for a wrong token. */
@@ -263,94 +192,5 @@ export class Exchange {
     oldSize: number,
   ): Promise<string | undefined> {
     return askCosignature(this.#network, peer, requestFor, oldSize, this.#stopping.signal)
-  }
-
-  async #pull(peer: PeerIdString): Promise<boolean> {
-    try {
-      return await pullStatements(this.#network, peer, this.#handlers, this.#stopping.signal)
-    } finally {
-      this.#handlers.onPulled(peer)
-    }
-  }
-
-  async #sync(peer: PeerIdString): Promise<void> {
-    const isComplete = await this.#pulls.run(peer)
-    if (!this.#handlers.isMember(peer)) return // Revoked: it may have withdrawn its experts, and that is all.
-    await this.#learnCheckpoints(peer)
-    await this.#learnAddresses(peer)
-    this.#handlers.onSynced(peer, await this.#network.knownAddresses(), isComplete)
-  }
-
-  /** Nothing but finality depends on checkpoints, so a sync is complete without them. Rejects only after `stop`. */
-  async #learnCheckpoints(peer: PeerIdString): Promise<void> {
-    const { signal } = this.#stopping
-    try {
-      await pullCheckpoints(this.#network, peer, this.#handlers, signal)
-    } catch (error) {
-      if (signal.aborted) throw error
-      this.#log.debug(`the checkpoints that ${peer} knows were not learned`, error)
-    }
-  }
-
-  /** Addresses are hints, so a sync is complete without those that `peer` knows. Rejects only after `stop`. */
-  async #learnAddresses(peer: PeerIdString): Promise<void> {
-    const { signal } = this.#stopping
-    const last = this.#toldAddresses.get(peer)
-    if (last !== undefined && this.#clock() - last < ADDRESSES_MS) return
-    try {
-      const others = await askAddresses(this.#network, peer, signal)
-      await Promise.all(others.map((other) => this.#network.learn(other, peer)))
-      this.#toldAddresses.set(peer, this.#clock())
-    } catch (error) {
-      if (signal.aborted) throw error
-      this.#log.debug(`the addresses that ${peer} knows were not learned`, error)
-    }
-  }
-
-  /** Sync with each connected member in turn: an announcement may be lost. */
-  #pullFromNext(): void {
-    const members = this.connectedMembers().sort()
-    const next = members.find((peer) => peer > this.#pulledLast) ?? members[0]
-    if (next === undefined) return
-    this.#pulledLast = next
-    this.#others.add(next)
-  }
-
-  /** A head that names no statement which this node lacks may announce a roster, a fork or a checkpoint. */
-  #onAnnouncement(from: PeerIdString): void {
-    if (!this.#mayPullFrom(from)) return
-    this.#catchUp.restart()
-    const { isBehind } = this.#handlers
-    if (!isBehind()) {
-      this.#others.add(from)
-      return
-    }
-    if (!isBehind(from)) this.#relays.add(from)
-    this.#ahead.add(from)
-  }
-
-  /** Whether this node lacks something that it expects of a member whose turn has come. */
-  #isAhead(peer: PeerIdString): boolean {
-    const { isBehind, isAhead } = this.#handlers
-    const request = this.#named.get(peer)
-    this.#named.delete(peer)
-    const isRelay = this.#relays.delete(peer)
-    return isBehind(isRelay ? undefined : peer) || (request !== undefined && isAhead(request, peer))
-  }
-
-  /** Never rejects: what fails is tried again later, or with the next connection. */
-  async #try(peer: PeerIdString, pull: Promise<unknown>): Promise<void> {
-    try {
-      await pull
-    } catch (error) {
-      this.#log.debug(`the sync with ${peer} failed`, error)
-    }
-    this.#catchUp.asked()
-  }
-
-  /** Members, and those that were revoked: their withdrawals count whenever they are signed. */
-  #mayPullFrom(peer: PeerIdString): boolean {
-    const { isMember, isRevoked } = this.#handlers
-    return !this.#stopping.signal.aborted && (isMember(peer) || isRevoked(peer))
   }
 }
