@@ -15,7 +15,7 @@ import { SyncQueue } from './sync-queue.ts'
 import { Turns } from './turns.ts'
 
 export interface SyncsInit {
-  readonly network: () => Network
+  readonly network: () => Pick<Network, 'ask' | 'connectedPeers' | 'knownAddresses' | 'learn'>
   readonly handlers: ExchangeHandlers
   /** Milliseconds, monotonic. */
   readonly clock: () => number
@@ -180,15 +180,14 @@ export class Syncs {
     this.#others.add(next)
   }
 
-  /** A head that names no statement which this node lacks may announce a roster, a fork or a checkpoint. */
   onAnnouncement(from: PeerIdString): void {
     if (!this.#mayAsk(from)) return
     this.#catchUp.restart()
     const { isBehind } = this.#handlers
-    if (!isBehind()) {
-      this.#others.add(from)
-      return
-    }
+    // A head that names no statement which this node lacks may announce a roster, a fork or a checkpoint.
+    if (!isBehind(from)) this.#others.add(from)
+    if (!isBehind()) return
+    // It may also be the head of another member, which this one has relayed.
     if (!isBehind(from)) this.#relays.add(from)
     this.#ahead.add(from)
   }
