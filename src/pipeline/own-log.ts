@@ -37,12 +37,9 @@ export async function noticeSetBack(parts: Parts, publisher: string): Promise<vo
 export async function ownPackages(parts: Parts, name?: string): Promise<Digest[]> {
   const { seat } = parts.membership
   const ids: Digest[] = []
-  // A statement that a failing disk stored although it reported an error is not ours before the next one follows it.
-  const last = parts.statements.ownSeq()
   for await (const { envelope, digest } of parts.statements.of(seat)) {
     const manifest = readLoggedManifest(envelope)
     if (manifest === undefined || (name !== undefined && manifest.expert.name !== name)) continue
-    if (manifest.seq > last) break
     if (!parts.accepted.isWithdrawn(seat, digest)) ids.push(digest)
   }
   return ids

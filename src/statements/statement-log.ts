@@ -112,20 +112,14 @@ export class StatementLog {
       throw new VerificationError('not-a-member', `the roster does not list ${publisher}`)
     }
     const held = await catalogue.statementAt(publisher, seq)
-    const isStored = held === id
-    const lastSeq = this.#held.get(publisher)?.seq ?? 0
-    if (isStored && seq <= lastSeq) return false
-    const checks = { catalogue, membership, forks: this.#forks, lastSeq }
+    if (held === id) return false
+    const checks = { catalogue, membership, forks: this.#forks, lastSeq: this.#held.get(publisher)?.seq ?? 0 }
     checkKeys(checks, statement)
+    await checkPlace(checks, statement, held)
+    await checkRoom(checks, statement)
     const second = this.#init.now()
-    // A disk that fails may have stored a statement and reported an error, so that nothing has followed it yet.
-    if (!isStored) {
-      await checkPlace(checks, statement, held)
-      await checkRoom(checks, statement)
-      const arrival = { table: 'arrivals', key: id, value: utf8(String(second)) } as const
-      const stored = { publisher, seq, digest: id, envelope }
-      await catalogue.append(stored, [arrival, ...(statement.changes ?? [])])
-    }
+    const arrival = { table: 'arrivals', key: id, value: utf8(String(second)) } as const
+    await catalogue.append({ publisher, seq, digest: id, envelope }, [arrival, ...(statement.changes ?? [])])
     this.#arrivals.set(id, second)
     this.#held.set(publisher, { seq, digest: id })
     if (keys !== undefined) await membership.onKeys(publisher, keys, envelope)

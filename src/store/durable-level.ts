@@ -1,23 +1,33 @@
 /**
- * LevelDB that loses no acknowledged write after a failed one. A write that fails halfway, as on a full disk, leaves
- * half a record at the end of LevelDB's log; when the log is read again, the records behind it in the same block of
- * 32 KiB are dropped with it. So after a failed write nothing is written until the database has been opened anew, which
- * ends the damaged log. If that fails, too, each later call tries again. Stores bytes and does not know what they mean.
+ * LevelDB that loses no acknowledged write after a failed one, and keeps no write that it reported as failed. A write that
+ * fails halfway, as on a full disk, leaves half a record at the end of LevelDB's log; when the log is read again, the
+ * records behind it in the same block of 32 KiB are dropped with it. A write of which only the flush failed leaves a whole
+ * record, which has its effect when the log is read again. So after a failed write nothing is written until the database
+ * has been opened anew, which ends the damaged log, and until what it then holds of the failed write has been undone. If
+ * that fails, too, each later call tries again. Stores bytes and does not know what they mean.
  */
 import { readdir, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ClassicLevel } from 'classic-level'
+import { equalBytes } from '../lib/bytes.ts'
 
 export type Operation = { type: 'put'; key: string; value: Uint8Array } | { type: 'del'; key: string }
 
 /** Space that opening needs besides twice the log, which is written into a table, bytes. */
 const OPENING_BYTES = 256 * 1024
 
+interface FailedWrite {
+  readonly operations: readonly Operation[]
+  /** Values that the keys of the operations had before; undefined until they have been read. */
+  before?: readonly (Uint8Array | undefined)[]
+}
+
 export class DurableLevel {
   readonly #path: string
   readonly #db: ClassicLevel<string, Uint8Array>
   readonly #reads = new Set<Promise<unknown>>()
-  #isDamaged = false
+  /** The write that has failed, until the database has been opened anew without it. */
+  #failed: FailedWrite | undefined
   #isEnded = false
   #reopening: Promise<void> | undefined
 
@@ -32,8 +42,9 @@ export class DurableLevel {
   }
 
   async close(): Promise<void> {
+    // Otherwise the next process would find the write that was reported as failed.
+    if (this.#failed !== undefined) await this.#reopen(this.#failed).catch(() => undefined)
     this.#isEnded = true
-    await this.#reopening?.catch(() => undefined) // The call that began it gets the error.
     return this.#db.close()
   }
 
@@ -63,13 +74,17 @@ export class DurableLevel {
     }
   }
 
-  /** Write all operations or none, and flush. Must not be called while another call runs. @throws the error of LevelDB. */
+  /**
+   * Write all operations or none, and flush. Must not be called while another call runs. After an error none has an effect,
+   * unless the process ends before the disk can be written again.
+   * @throws the error of LevelDB.
+   */
   async batch(operations: Operation[]): Promise<void> {
-    if (this.#isDamaged) await this.#reopen()
+    if (this.#failed !== undefined) await this.#reopen(this.#failed)
     try {
       await this.#db.batch(operations, { sync: true })
     } catch (error) {
-      this.#isDamaged = true
+      this.#failed = { operations }
       throw error
     }
   }
@@ -77,23 +92,43 @@ export class DurableLevel {
   /** Resolves once the database can be read: a disk that failed while it was opened anew has left it closed. */
   async #opened(): Promise<void> {
     await this.#reopening?.catch(() => undefined) // The call that began it gets the error.
-    if (this.#isDamaged && !this.#isEnded && this.#db.status !== 'open') await this.#reopen()
+    if (this.#failed === undefined || this.#isEnded || this.#db.status === 'open') return
+    await this.#reopen(this.#failed)
   }
 
-  #reopen(): Promise<void> {
+  #reopen(failed: FailedWrite): Promise<void> {
     const reopen = async (): Promise<void> => {
       try {
         await this.#checkRoom()
         await Promise.allSettled(this.#reads)
+        // LevelDB shows the values before a failed write until it reads its log again.
+        failed.before ??= await this.#db.getMany(failed.operations.map(({ key }) => key))
         await this.#db.close()
         await this.#db.open()
-        this.#isDamaged = false
+        try {
+          await this.#undo(failed)
+        } catch (error) {
+          await this.#db.close() // So that nobody reads what the failed write has stored.
+          throw error
+        }
+        this.#failed = undefined
       } finally {
         this.#reopening = undefined
       }
     }
     this.#reopening ??= reopen()
     return this.#reopening
+  }
+
+  /** Give the keys of a failed write the values that they had before it. */
+  async #undo({ operations, before = [] }: FailedWrite): Promise<void> {
+    const now = await this.#db.getMany(operations.map(({ key }) => key))
+    const restored = operations.flatMap(({ key }, i): Operation[] => {
+      const value = before[i]
+      if (isSame(now[i], value)) return []
+      return value === undefined ? [{ type: 'del', key }] : [{ type: 'put', key, value }]
+    })
+    if (restored.length > 0) await this.#db.batch(restored, { sync: true })
   }
 
   /** @throws Error if opening would fail, after which nothing could be read any more. */
@@ -115,4 +150,8 @@ export class DurableLevel {
       this.#reads.delete(reading)
     }
   }
+}
+
+function isSame(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {
+  return a === undefined || b === undefined ? a === b : equalBytes(a, b)
 }

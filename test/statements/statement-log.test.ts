@@ -135,43 +135,6 @@ describe('a statement', () => {
     expect(await ledger.statements.envelope(statement.id)).toEqual(statement.envelope)
   })
 
-  it('is new when it comes again after the disk has stored it and reported an error', async () => {
-    const { ledger, publisher } = await founded()
-    const { catalogue, statements } = ledger
-    const first = logged(publisher.withdrawal([digest(1)]))
-    const append = catalogue.append.bind(catalogue)
-    vi.spyOn(catalogue, 'append').mockImplementationOnce(async (...args) => {
-      await append(...args)
-      throw new Error('EIO: i/o error, fsync')
-    })
-    await expect(statements.append(first)).rejects.toThrow('EIO')
-    expect(await statements.append(first)).toBe(true)
-    expect(await statements.append(first)).toBe(false)
-    expect(statements.request().known).toMatchObject([{ publisher: guest.peerId, seq: 1, last: first.id }])
-  })
-
-  it('is neither announced nor sent if the disk has stored it and reported an error, until the next one is signed', async () => {
-    const { c, ledger } = await founded()
-    const { catalogue, statements } = ledger
-    const publisher = c.publisher(founder)
-    await statements.append(logged(publisher.withdrawal([digest(1)])))
-    const append = catalogue.append.bind(catalogue)
-    vi.spyOn(catalogue, 'append').mockImplementationOnce(async (...args) => {
-      await append(...args)
-      throw new Error('EIO: i/o error, fsync')
-    })
-    const failed = publisher.withdrawal([digest(2)])
-    await expect(statements.append(logged(failed))).rejects.toThrow('EIO')
-    const request = { ...NOTHING, rosterVersion: 2 }
-    expect(await envelopesOf(statements.since(request))).toHaveLength(1)
-    expect(openHead(await statements.renewHead([])).head.seq).toBe(1)
-    expect(statements.isOwnBehind()).toBe(false)
-    expect(await statements.next()).toMatchObject({ seq: 3, prev: failed.id })
-    await statements.append(logged(publisher.withdrawal([digest(3)])))
-    expect(await envelopesOf(statements.since(request))).toHaveLength(3)
-    expect(openHead(await statements.renewHead([])).head.seq).toBe(3)
-  })
-
   it('is new once if it arrives twice at the same time', async () => {
     const { ledger, publisher } = await founded()
     const statement = logged(publisher.manifest())

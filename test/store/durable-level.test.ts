@@ -1,7 +1,7 @@
 import { ClassicLevel } from 'classic-level'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { utf8 } from '../../src/lib/bytes.ts'
-import { DurableLevel } from '../../src/store/durable-level.ts'
+import { DurableLevel, type Operation } from '../../src/store/durable-level.ts'
 import { cleanUp, folder } from '../support/folders.ts'
 
 const open: DurableLevel[] = []
@@ -18,11 +18,23 @@ async function empty(): Promise<DurableLevel> {
   return level
 }
 
-const put = (key: string) => [{ type: 'put' as const, key, value: utf8(key) }]
+const put = (key: string, value = key) => [{ type: 'put' as const, key, value: utf8(value) }]
 const range = { gte: 'a', lt: 'z' }
 
 function failOnce(): void {
   vi.spyOn(ClassicLevel.prototype, 'batch').mockRejectedValueOnce(new Error('No space left on device'))
+}
+
+/** A write of which only the flush fails: the database holds it once it has read its log again. */
+function failFlushOnce(operations: Operation[]): void {
+  const { open } = ClassicLevel.prototype
+  failOnce()
+  vi.spyOn(ClassicLevel.prototype, 'open').mockImplementationOnce(async function (
+    this: ClassicLevel<string, Uint8Array>,
+  ) {
+    await open.call(this, {})
+    await this.batch(operations)
+  })
 }
 
 describe('a database whose write has failed', () => {
@@ -64,5 +76,31 @@ describe('a database whose write has failed', () => {
     const during = [level.get('first'), level.entries(range)]
     await Promise.all([...before, writing, ...during])
     expect(await level.get('third')).toEqual(Buffer.from('third'))
+  })
+  it('does not keep the write if the disk stored it and reported an error', async () => {
+    const level = await empty()
+    await level.batch([...put('changed', 'old'), ...put('removed')])
+    const failing: Operation[] = [...put('changed', 'new'), { type: 'del', key: 'removed' }, ...put('added')]
+    failFlushOnce(failing)
+    await expect(level.batch(failing)).rejects.toThrow('No space left')
+    await level.batch(put('later'))
+    expect(await level.entries(range)).toEqual([
+      ['changed', Buffer.from('old')],
+      ['later', Buffer.from('later')],
+      ['removed', Buffer.from('removed')],
+    ])
+  })
+
+  it('does not keep it for the next process either', async () => {
+    const path = await folder()
+    const level = new DurableLevel(path)
+    await level.open()
+    failFlushOnce(put('refused'))
+    await expect(level.batch(put('refused'))).rejects.toThrow('No space left')
+    await level.close()
+    const next = new DurableLevel(path)
+    await next.open()
+    open.push(next)
+    expect(await next.entries(range)).toEqual([])
   })
 })
