@@ -4,11 +4,12 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { ExchangeError } from '../../src/lib/errors.ts'
+import { ExchangeError, InputError } from '../../src/lib/errors.ts'
 import { createConsortium, initHome } from '../../src/node/found.ts'
 import { joinConsortium } from '../../src/node/join.ts'
 import { callControl, isRunning } from '../../src/serving/control-client.ts'
@@ -16,6 +17,8 @@ import { homePaths } from '../../src/store/home.ts'
 
 /** The root of the repository. */
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+/** The built program. */
+export const PROGRAM = join(ROOT, 'dist', 'src', 'main.js')
 export const SETTINGS = { institution: 'Bench', listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
 /** Time between two looks at whether the node answers, ms. */
 const POLL_MS = 10
@@ -23,6 +26,11 @@ const POLL_MS = 10
 const COMMAND_MS = 600_000
 /** Number of lines of a node's log that an error names. */
 const LOG_LINES = 20
+
+/** @throws InputError `usage` if the program was not built. */
+export function checkBuilt(): void {
+  if (!existsSync(PROGRAM)) throw new InputError('usage', `${PROGRAM} does not exist; run npm run build`)
+}
 
 /** Makes a home folder that has founded a consortium around the shipped model. */
 export async function foundHome(home: string): Promise<void> {

@@ -3,7 +3,8 @@
  * packages, each time at another call and for one call or many, or kills the node with SIGKILL at such a call. Then it looks at
  * what is left when the disk works again: a node that was not killed must run or have ended with a sentence; every package
  * that was reported as published and every one of the other member must be in use; the node must have signed one history.
- * The calls come from a seed. Linux with a C compiler only. Does not imitate a loss of power.
+ * The calls come from a seed. Runs the built program, so `npm run build` comes first. Linux with a C compiler only. Does
+ * not imitate a loss of power.
  */
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -14,11 +15,20 @@ import { setTimeout } from 'node:timers/promises'
 import { InputError } from '../../../src/lib/errors.ts'
 import { mulberry32 } from '../../../src/lib/random.ts'
 import type { Bench } from '../benchmark.ts'
-import { callNode, foundHome, hasEnded, joinHome, logOf, ROOT, startNode, stopNode } from '../node-process.ts'
+import {
+  callNode,
+  checkBuilt,
+  foundHome,
+  hasEnded,
+  joinHome,
+  logOf,
+  PROGRAM,
+  ROOT,
+  startNode,
+  stopNode,
+} from '../node-process.ts'
 import { FAULTS, FailingDisk, type Fault } from './failing-disk.ts'
 
-/** Runs the source, not the build. */
-const PROGRAM = ['--import', 'tsx', join(ROOT, 'src', 'main.ts')]
 const DEFAULT_RUNS = 200
 const DEFAULT_SEED = 1
 /** Maximum number of calls that fail one after the other; every second run has one only. */
@@ -70,13 +80,14 @@ export async function benchDisk(say: (line: string) => void, options: readonly s
       `disk: expected the number of runs, a seed and one of ${names.join(', ')}; got "${options.join(' ')}"`,
     )
   }
+  checkBuilt()
   const work = await mkdtemp(join(tmpdir(), 'flexmesh-bench-'))
   const [home, failingHome] = [join(work, 'founder'), join(work, 'member')]
   const disk = await FailingDisk.create(work)
   const children: ChildProcess[] = []
   try {
     await foundHome(home)
-    children.push(await startNode(PROGRAM, home))
+    children.push(await startNode([PROGRAM], home))
     await joinHome(home, failingHome)
     const nodes: Nodes = { disk, home, failingHome, failing: await startFailing(disk, failingHome) }
     try {
@@ -93,7 +104,7 @@ export async function benchDisk(say: (line: string) => void, options: readonly s
 }
 
 function startFailing(disk: FailingDisk, home: string): Promise<ChildProcess> {
-  return startNode(PROGRAM, home, disk.environment(home))
+  return startNode([PROGRAM], home, disk.environment(home))
 }
 
 async function failAgainAndAgain(

@@ -2,6 +2,7 @@
  * Streams answers of a node to many clients at once for several minutes, and measures its memory, the time of
  * `/healthz`, and whether all places are free afterwards. Linux only, since it reads /proc.
  */
+import { setMaxListeners } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { setTimeout as pause } from 'node:timers/promises'
 import { limit } from '../../../src/lib/limits.ts'
@@ -41,6 +42,7 @@ export async function benchLoad(say: (line: string) => void, options: readonly s
 
 async function measure(node: ServedNode, minutes: number, say: (line: string) => void): Promise<Bench> {
   const end = AbortSignal.timeout(minutes * 60_000)
+  setMaxListeners(0, end)
   const counts: Counts = { answered: 0, left: 0, refused: 0, failed: 0, tokens: 0 }
   const start = performance.now()
   const health: number[] = []

@@ -4,7 +4,6 @@
  * of its own. `--models tiny` runs through all rows in minutes. FLEXMESH_BENCH_ROWS=create,serve runs only the rows
  * named. Linux only.
  */
-import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,7 +12,7 @@ import { InputError } from '../../../src/lib/errors.ts'
 import type { Bench } from '../benchmark.ts'
 import { llamaCppVersion } from '../inference/llama-cpp-peer.ts'
 import { rounded } from '../machine.ts'
-import { ROOT } from '../node-process.ts'
+import { checkBuilt, ROOT } from '../node-process.ts'
 import { readGBPerSecond } from '../peak/peak.ts'
 import {
   create,
@@ -26,7 +25,6 @@ import {
 } from './command-rows.ts'
 import { type ModelFindings, Rows } from './findings.ts'
 import { publishAndJudge } from './judge-row.ts'
-import { PROGRAM } from './measured-process.ts'
 import { DEFAULT_MODELS, MODEL_NAMES, type ModelName, PLANS } from './model-plan.ts'
 import { promptSource } from './prompts.ts'
 import { measureQuality } from './quality.ts'
@@ -47,7 +45,7 @@ interface Setting extends Pick<ServeSetup, 'tokenizer' | 'bandwidth' | 'hasLlama
 
 export async function benchSizes(say: (line: string) => void, options: readonly string[]): Promise<Bench> {
   const names = modelsOf(options)
-  if (!existsSync(PROGRAM)) throw new InputError('usage', `${PROGRAM} does not exist; run npm run build`)
+  checkBuilt()
   const wanted = wantedRows()
   const llamaCpp = await llamaCppVersion()
   const { tokenizer } = await openPublicModel(join(ROOT, 'models', 'small'))

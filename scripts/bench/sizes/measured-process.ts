@@ -5,13 +5,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as pause } from 'node:timers/promises'
-import { ROOT } from '../node-process.ts'
+import { PROGRAM } from '../node-process.ts'
 
-/** The built program. */
-export const PROGRAM = join(ROOT, 'dist', 'src', 'main.js')
 const SAMPLE_MS = 20
 /** A command that takes longer is ended and reported as not measured. */
 const MAX_MS = 3_600_000

@@ -3,16 +3,23 @@
  * request. Both run the built program, so `npm run build` comes first.
  */
 import { execFileSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { DEFAULT_POLICY } from '../../../src/acceptance/policy.ts'
-import { InputError } from '../../../src/lib/errors.ts'
 import type { Bench } from '../benchmark.ts'
 import { median } from '../machine.ts'
-import { callNode, foundHome, joinHome, ROOT, startNode, stopNode } from '../node-process.ts'
+import {
+  callNode,
+  checkBuilt,
+  foundHome,
+  joinHome,
+  PROGRAM,
+  ROOT,
+  startNode,
+  stopNode,
+} from '../node-process.ts'
 
 const EXPERTS = 10
 const STEPS = 2
@@ -20,13 +27,12 @@ const HELP_ROUNDS = 11
 const START_ROUNDS = 3
 /** Time between two looks at what the founder uses, ms. */
 const POLL_MS = 100
-const program = join(ROOT, 'dist', 'src', 'main.js')
 
 export async function benchStartup(say: (line: string) => void): Promise<Bench> {
-  if (!existsSync(program)) throw new InputError('usage', `${program} does not exist; run npm run build`)
+  checkBuilt()
   const help = Array.from({ length: HELP_ROUNDS }, () => {
     const started = performance.now()
-    execFileSync(process.execPath, [program, '--help'], { stdio: 'ignore' })
+    execFileSync(process.execPath, [PROGRAM, '--help'], { stdio: 'ignore' })
     return performance.now() - started
   })
   const helpMs = Math.round(median(help))
@@ -38,7 +44,7 @@ export async function benchStartup(say: (line: string) => void): Promise<Bench> 
     const times: number[] = []
     for (let round = 0; round < START_ROUNDS; round++) {
       const started = performance.now()
-      const node = await startNode([program], home)
+      const node = await startNode([PROGRAM], home)
       await callNode(home, 'generate', { prompt: 'Article', maxTokens: 1 })
       times.push(performance.now() - started)
       await stopNode(node)
@@ -63,14 +69,14 @@ async function foundWithExperts(
   say: (line: string) => void,
 ): Promise<void> {
   await foundHome(home)
-  const founder = await startNode([program], home)
+  const founder = await startNode([PROGRAM], home)
   await joinHome(home, memberHome)
-  const member = await startNode([program], memberHome)
+  const member = await startNode([PROGRAM], memberHome)
   const data = [join(ROOT, 'examples', 'hospital', 'text')]
   for (let i = 1; i <= EXPERTS; i++) {
     const publisher = i <= DEFAULT_POLICY.maxPackagesPerPublisher ? home : memberHome
     await callNode(publisher, 'train', { name: `expert-${i}`, data, steps: STEPS })
-    await callNode(publisher, 'publish', { name: `expert-${i}` })
+    await callNode(publisher, 'publish', { name: `expert-${i}`, noAudit: true })
     while ((await composed(home)) < i) await setTimeout(POLL_MS)
     say(`published ${i} of ${EXPERTS}`)
   }
