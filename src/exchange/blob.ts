@@ -6,10 +6,13 @@ import type { PeerIdString } from '../identity/keys.ts'
 import { type Digest, digestBytes, toHex } from '../lib/bytes.ts'
 import { ExchangeError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
+import { HASH_BYTES } from '../lib/file-ref.ts'
 import { limit } from '../lib/limits.ts'
 import { decodeBytesFrame, decodeBytesParts } from '../network/frames.ts'
 import type { Answer, Asker } from '../network/network.ts'
 import type { ProtocolRow } from '../network/protocol.ts'
+import { Slots } from '../network/slots.ts'
+import type { BlobReader } from '../store/blob-reader.ts'
 import type { BlobStore } from '../store/blob-store.ts'
 
 export const BLOB: ProtocolRow = {
@@ -67,46 +70,98 @@ export function decodeBlobRequest(value: unknown): BlobRequest {
   return request
 }
 
-export function serveBlob(init: { readonly handlers: BlobHandlers; readonly blobs: BlobStore }): Answer {
+/** The part of the store from which files are served. */
+type ServedFiles = Pick<BlobStore, 'has' | 'chunkHashes' | 'reader'>
+
+/** A peer that does not read keeps at most `chunksPerPeer` chunks in memory, over all its requests. */
+export function serveBlob(init: { readonly handlers: BlobHandlers; readonly blobs: ServedFiles }): Answer {
   const { handlers, blobs } = init
+  const places = new Slots({
+    perKey: limit('chunksPerPeer'),
+    total: limit('sharedChunks'),
+    guaranteed: 1,
+  })
   return async function* (value, from, signal) {
     const request = decodeBlobRequest(value)
     const { digest } = request
     if (!handlers.mayRead(from, digest) || !(await blobs.has(digest))) {
       throw new ExchangeError('not-found', `no file ${digest}`)
     }
-    if (request.kind === 'hashes') yield { bytes: await blobs.chunkHashes(digest) }
-    else yield* chunksOf(blobs, digest, request.first, request.count, signal)
+    const file = await blobs.reader(digest)
+    try {
+      if (request.kind === 'chunks') {
+        yield* chunksOf(file, request, (read) => inPlace(places, from, signal, 1, read), signal)
+        return
+      }
+      // The hashes of the largest file are two chunks long.
+      const hashes = Math.ceil(file.size / limit('chunkBytes')) * HASH_BYTES
+      const count = Math.max(1, Math.ceil(hashes / limit('chunkBytes')))
+      const { bytes, free } = await inPlace(places, from, signal, count, () => blobs.chunkHashes(digest))
+      try {
+        yield { bytes }
+      } finally {
+        free()
+      }
+    } finally {
+      await file.close()
+    }
+  }
+}
+
+/** Bytes in memory, and how to give up their place once they are sent. */
+interface Held {
+  readonly bytes: Uint8Array
+  free(): void
+}
+
+/** Read bytes once the peer has places for them. */
+async function inPlace(
+  places: Slots,
+  peer: PeerIdString,
+  signal: AbortSignal,
+  count: number,
+  read: () => Promise<Uint8Array>,
+): Promise<Held> {
+  const free = await places.take(peer, signal, count)
+  try {
+    return { bytes: await read(), free }
+  } catch (error) {
+    free()
+    throw error
   }
 }
 
 /** Frames of a run of chunks. Reads each chunk while the one before it is sent. */
 async function* chunksOf(
-  blobs: BlobStore,
-  digest: Digest,
-  first: number,
-  count: number,
+  file: BlobReader,
+  { first, count }: { readonly first: number; readonly count: number },
+  hold: (read: () => Promise<Uint8Array>) => Promise<Held>,
   signal: AbortSignal,
 ): AsyncGenerator<unknown, void, void> {
   const chunk = limit('chunkBytes')
-  const file = await blobs.reader(digest)
-  const read = (index: number): Promise<Uint8Array> => {
-    const bytes = file.read(index * chunk, Math.min(chunk, file.size - index * chunk), signal)
-    bytes.catch(() => undefined) // Not lost: whoever awaits `bytes` sees the error.
-    return bytes
+  const read = (index: number): Promise<Held> => {
+    const held = hold(() => file.read(index * chunk, Math.min(chunk, file.size - index * chunk), signal))
+    held.catch(() => undefined) // Not lost: whoever awaits `held` sees the error.
+    return held
   }
   const end = Math.min(first + count, Math.ceil(file.size / chunk))
-  let next: Promise<Uint8Array> | undefined
+  let next: Promise<Held> | undefined
   try {
     for (let index = first; index < end; index++) {
-      const bytes = await (next ?? read(index))
+      const { bytes, free } = await (next ?? read(index))
       next = index + 1 < end ? read(index + 1) : undefined
-      yield { bytes }
+      try {
+        yield { bytes }
+      } finally {
+        free()
+      }
     }
   } finally {
     // Nobody needs this chunk any more, so its error does not matter; the file must not close before it is read.
-    await next?.catch(() => undefined)
-    await file.close()
+    await next?.then(
+      ({ free }) => free(),
+      () => undefined,
+    )
   }
 }
 

@@ -220,8 +220,23 @@ export const LIMITS = {
     unit: 'count',
     why: 'requests of this node to one peer at once, as many as the peer accepts for one protocol',
   },
+  chunksPerPeer: {
+    value: 2,
+    unit: 'count',
+    why: 'chunks in memory for one peer: one that it receives and the next',
+  },
+  sharedChunks: {
+    value: 16,
+    unit: 'count',
+    why: 'second chunks in memory of all peers; the first one of a peer never waits for those of others',
+  },
+  sentFramesPerPeer: {
+    value: 4,
+    unit: 'count',
+    why: 'envelopes in answers in memory for one peer: as many as its requests; a frame of statements counts as two',
+  },
   smallAnswers: {
-    value: 24,
+    value: 20,
     unit: 'count',
     why: 'answers that this node receives at once with frames of at most envelopeBytes; others wait',
   },

@@ -24,7 +24,7 @@ export class Deadline {
     }, timeoutMs)
   }
 
-  /** Aborted with an ExchangeError `timeout` when the time has passed. */
+  /** Aborted with an ExchangeError `timeout` when the time has passed, or with the error of `giveUp`. */
   get signal(): AbortSignal {
     return this.#passed.signal
   }
@@ -32,6 +32,11 @@ export class Deadline {
   /** A frame was received or is about to be sent. */
   frame(): void {
     if (this.#perFrame) this.#timer.refresh()
+  }
+
+  /** The stream ended before the answer was complete. */
+  giveUp(error: ExchangeError): void {
+    this.#passed.abort(error)
   }
 
   /** The answer is complete or was given up. */

@@ -57,6 +57,10 @@ export async function answer(
 ): Promise<void> {
   const deadline = new Deadline(stream, protocol)
   const { signal } = deadline
+  // A handler that waits must not wait for a peer that is gone.
+  const giveUp = (): void =>
+    deadline.giveUp(new ExchangeError('aborted', `${protocol.id}: the stream ended before the answer`))
+  stream.addEventListener('close', giveUp, { once: true })
   const { maxRequestBytes } = protocol
   let sent = 0
   const limits: FrameLimits = { bytes: maxRequestBytes, other: maxRequestBytes }
@@ -89,6 +93,7 @@ export async function answer(
   }
   try {
     await pipe(incoming(stream, maxRequestBytes), respond, (source) => send(stream, source, signal))
+    stream.removeEventListener('close', giveUp)
     // Before the other side learns that the answer is complete.
     await account?.end()
     await stream.close({ signal })

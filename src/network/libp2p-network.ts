@@ -24,7 +24,7 @@ import { Mesh } from './mesh.ts'
 import type { Answer, Link, Network, NetworkInit } from './network.ts'
 import type { ProtocolRow } from './protocol.ts'
 import { Rate } from './rate.ts'
-import { RequestServer } from './request-server.ts'
+import { isLarge, RequestServer } from './request-server.ts'
 import { Slots } from './slots.ts'
 import { scopeOf } from './source.ts'
 import { createTransport, startError, type Transport } from './transport.ts'
@@ -39,8 +39,8 @@ export class Libp2pNetwork implements Network {
   readonly #egress: EgressMeter
   readonly #server: RequestServer
   readonly #arrivals: Arrivals
-  readonly #smallAnswers = new Slots(limit('requestsPerPeer'), limit('smallAnswers'))
-  readonly #largeAnswers = new Slots(limit('requestsPerPeer'), limit('largeAnswers'))
+  readonly #smallAnswers = new Slots({ perKey: limit('requestsPerPeer'), total: limit('smallAnswers') })
+  readonly #largeAnswers = new Slots({ perKey: limit('requestsPerPeer'), total: limit('largeAnswers') })
   #transport: Transport | undefined
 
   constructor(init: NetworkInit) {
@@ -166,8 +166,7 @@ export class Libp2pNetwork implements Network {
     onBytes?: (count: number) => void,
   ): AsyncGenerator<unknown, void, void> {
     const either = AbortSignal.any([signal, this.#init.signal])
-    const isLarge = protocol.maxResponseBytes > limit('frameBytes')
-    const slots = isLarge ? this.#largeAnswers : this.#smallAnswers
+    const slots = isLarge(protocol) ? this.#largeAnswers : this.#smallAnswers
     const free = await this.#slot(slots, peer, protocol, either)
     try {
       const stream = await this.#dial(`${peer} (${protocol.id})`, signal, async (inner) => {

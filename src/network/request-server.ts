@@ -4,6 +4,7 @@
  */
 import type { PeerIdString } from '../identity/keys.ts'
 import { ExchangeError } from '../lib/errors.ts'
+import { limit } from '../lib/limits.ts'
 import type { Conduct } from './conduct.ts'
 import type { EgressMeter } from './egress.ts'
 import { answer } from './frames.ts'
@@ -11,6 +12,7 @@ import type { Guests } from './guests.ts'
 import type { Answer, NetworkInit } from './network.ts'
 import type { ProtocolRow } from './protocol.ts'
 import { Quota } from './quota.ts'
+import { Slots } from './slots.ts'
 import type { Transport } from './transport.ts'
 
 interface RequestServerInit extends Pick<NetworkInit, 'clock' | 'handlers' | 'log'> {
@@ -23,6 +25,7 @@ export class RequestServer {
   readonly #init: RequestServerInit
   readonly #answers = new Map<ProtocolRow, Answer>()
   readonly #quota: Quota
+  readonly #frames = new Slots({ perKey: limit('sentFramesPerPeer'), total: Number.POSITIVE_INFINITY })
 
   constructor(init: RequestServerInit) {
     this.#init = init
@@ -51,7 +54,11 @@ export class RequestServer {
       async (stream, connection) => {
         const from = connection.remotePeer.toString()
         guests.active(from)
-        await answer(stream, protocol, (request, signal) => body(request, from, signal), {
+        const frames = (request: unknown, signal: AbortSignal): AsyncIterable<unknown> =>
+          isLarge(protocol)
+            ? body(request, from, signal)
+            : this.#inPlace(from, protocol, body(request, from, signal), signal)
+        await answer(stream, protocol, frames, {
           log,
           account: egress.of(stream),
           refuse: () => this.#refusal(from, protocol),
@@ -61,6 +68,31 @@ export class RequestServer {
       },
       { maxInboundStreams: protocol.maxInboundStreams },
     )
+  }
+
+  /** The frames of an answer, each created once the peer has a place for it, which it keeps until it is sent. */
+  async *#inPlace(
+    peer: PeerIdString,
+    { maxResponseBytes }: ProtocolRow,
+    frames: AsyncIterable<unknown>,
+    signal: AbortSignal,
+  ): AsyncGenerator<unknown, void, void> {
+    const count = Math.max(1, Math.floor(maxResponseBytes / limit('envelopeBytes')))
+    const source = frames[Symbol.asyncIterator]()
+    try {
+      for (;;) {
+        const free = await this.#frames.take(peer, signal, count)
+        try {
+          const next = await source.next()
+          if (next.done === true) return
+          yield next.value
+        } finally {
+          free()
+        }
+      }
+    } finally {
+      await source.return?.()
+    }
   }
 
   #mayUse(peer: PeerIdString, { guests }: ProtocolRow): boolean {
@@ -79,4 +111,9 @@ export class RequestServer {
     if (protocol.guests !== 'all') this.#init.conduct.fault(from, 'quota')
     return new ExchangeError('quota', `${from} asks too often`)
   }
+}
+
+/** Whether the frames of an answer are chunks, whose places the protocol takes itself: it reads ahead. */
+export function isLarge({ maxResponseBytes }: ProtocolRow): boolean {
+  return maxResponseBytes > limit('frameBytes')
 }

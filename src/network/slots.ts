@@ -1,37 +1,62 @@
 /** Places that are limited in total and for each key, e.g. requests for each peer. Waiting is first come, first served. */
 import '../lib/node20.ts'
 
+export interface SlotsInit {
+  /** Maximum number of places of one key. */
+  readonly perKey: number
+  /** Maximum number of places of all keys together, except guaranteed ones. */
+  readonly total: number
+  /** Number of places that each key can take even if all others are taken. Default: 0. */
+  readonly guaranteed?: number
+}
+
+interface Waiting {
+  readonly key: string
+  readonly count: number
+  readonly start: () => void
+}
+
 export class Slots {
   readonly #perKey: number
   readonly #total: number
+  readonly #guaranteed: number
   readonly #taken = new Map<string, number>()
-  #takenInAll = 0
+  /** Number of places that are taken and not guaranteed. */
+  #shared = 0
   /** In order of arrival. */
-  readonly #waiting = new Set<{ readonly key: string; readonly start: () => void }>()
+  readonly #waiting = new Set<Waiting>()
 
-  constructor(perKey: number, total: number) {
+  constructor({ perKey, total, guaranteed = 0 }: SlotsInit) {
     this.#perKey = perKey
     this.#total = total
+    this.#guaranteed = guaranteed
   }
 
   /**
-   * Wait for a place.
-   * @returns frees the place; call it exactly once. @throws the reason of `signal` when it aborts first.
+   * Wait for places.
+   * @param count number of places that are taken together, at most `perKey`
+   * @returns frees the places; call it exactly once. @throws the reason of `signal` when it aborts first.
    */
-  async take(key: string, signal: AbortSignal): Promise<() => void> {
+  async take(key: string, signal: AbortSignal, count = 1): Promise<() => void> {
     signal.throwIfAborted()
-    if (this.#hasPlace(key)) this.#occupy(key)
-    else await this.#wait(key, signal)
-    return () => this.#free(key)
+    if (this.#hasPlaces(key, count)) this.#change(key, count)
+    else await this.#wait(key, signal, count)
+    return () => this.#free(key, count)
   }
 
-  #hasPlace(key: string): boolean {
-    return this.#takenInAll < this.#total && (this.#taken.get(key) ?? 0) < this.#perKey
+  #hasPlaces(key: string, count: number): boolean {
+    const taken = this.#taken.get(key) ?? 0
+    return taken + count <= this.#perKey && this.#shared + this.#sharedBy(taken, count) <= this.#total
   }
 
-  async #wait(key: string, signal: AbortSignal): Promise<void> {
+  /** Change of the number of shared places when a key with `taken` places takes `count` more. */
+  #sharedBy(taken: number, count: number): number {
+    return Math.max(0, taken + count - this.#guaranteed) - Math.max(0, taken - this.#guaranteed)
+  }
+
+  async #wait(key: string, signal: AbortSignal, count: number): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const entry = { key, start: resolve }
+    const entry = { key, count, start: resolve }
     const giveUp = (): void => {
       this.#waiting.delete(entry)
       reject(signal.reason)
@@ -45,21 +70,19 @@ export class Slots {
     }
   }
 
-  #occupy(key: string): void {
-    this.#takenInAll++
-    this.#taken.set(key, (this.#taken.get(key) ?? 0) + 1)
+  #change(key: string, count: number): void {
+    const taken = this.#taken.get(key) ?? 0
+    this.#shared += this.#sharedBy(taken, count)
+    if (taken + count > 0) this.#taken.set(key, taken + count)
+    else this.#taken.delete(key)
   }
 
-  #free(key: string): void {
-    this.#takenInAll--
-    const left = (this.#taken.get(key) ?? 1) - 1
-    if (left > 0) this.#taken.set(key, left)
-    else this.#taken.delete(key)
+  #free(key: string, count: number): void {
+    this.#change(key, -count)
     for (const entry of this.#waiting) {
-      if (this.#takenInAll >= this.#total) return
-      if (!this.#hasPlace(entry.key)) continue
+      if (!this.#hasPlaces(entry.key, entry.count)) continue
       this.#waiting.delete(entry)
-      this.#occupy(entry.key)
+      this.#change(entry.key, entry.count)
       entry.start()
     }
   }

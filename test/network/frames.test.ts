@@ -158,6 +158,21 @@ describe('a request', () => {
     expect((await failing(frames)).error.code).toBe('aborted')
   })
 
+  it('whose asker goes away ends the handler that works on it', async () => {
+    const ended = Promise.withResolvers<unknown>()
+    const working: Handler = async function* (_, signal) {
+      yield { at: 1 }
+      signal.addEventListener('abort', () => ended.resolve(signal.reason))
+      await ended.promise
+    }
+    const caller = new AbortController()
+    const frames = asking(working, { signal: caller.signal })
+    await frames.next()
+    caller.abort()
+    await failing(frames)
+    expect(await ended.promise).toMatchObject({ code: 'aborted' })
+  })
+
   it('whose caller sets a time limit times out, and names that limit', async () => {
     const { error } = await failing(asking(stalled, { signal: AbortSignal.timeout(50) }))
     expect([error.code, error.message]).toEqual([

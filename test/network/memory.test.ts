@@ -4,7 +4,6 @@ import { PROTOCOLS } from '../../src/exchange/protocols.ts'
 import { limit } from '../../src/lib/limits.ts'
 import { specification, tableUnder } from '../support/specifications.ts'
 
-const PIECE = 256 * 1024
 const GIB = 2 ** 30
 
 /** The rows of the table under "Memory" in protocols/package-exchange, in bytes. */
@@ -18,8 +17,10 @@ const WORST: Readonly<Record<string, number>> = {
   'yamux frames that are incomplete':
     limit('members') * limit('connectionsPerPeer') * limit('answerDataBytes'),
   'data for peers that do not read':
-    limit('members') * limit('connectionsPerPeer') * (limit('unsentBytes') + limit('socketBytes')) +
-    limit('members') * 5 * PIECE,
+    limit('members') * limit('connectionsPerPeer') * (limit('unsentBytes') + limit('socketBytes')),
+  'chunks in answers':
+    (limit('members') + limit('guestConnections') + limit('sharedChunks')) * limit('chunkBytes'),
+  'other frames in answers': limit('members') * limit('sentFramesPerPeer') * limit('envelopeBytes'),
   'answers of small frames':
     limit('smallAnswers') *
     (limit('streamWindowBytes') + limit('answerDataBytes') + 4 * limit('envelopeBytes')),
