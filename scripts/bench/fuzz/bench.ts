@@ -1,18 +1,21 @@
 /**
- * `npm run bench -- fuzz [SECONDS]`: gives every decoder of the protocols changed copies of the inputs that it accepts, for
- * SECONDS each, and counts what it does with them. Signed inputs must all be refused; every refusal must be one of our
- * errors; and memory must not grow. The changes come from seeds. Not guided by coverage.
+ * `npm run bench -- fuzz [DECODER...] [--seconds S | --copies N]`: gives decoders of the protocols changed copies of the inputs
+ * that they accept and counts what they do with them. Signed inputs must all be refused, every refusal must be one of
+ * our errors, and memory must not grow. With `--signatures N` it compares decisions about signatures instead
+ * (signatures.ts). The changes come from seeds and are not guided by coverage.
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { collectGarbage } from '../../../src/lib/collect-garbage.ts'
 import { FlexMeshError, InputError } from '../../../src/lib/errors.ts'
 import { mutate } from '../../../test/support/packages.ts'
 import { SUITES } from '../../../test/vectors/suites.ts'
 import type { Vector, VectorSuite } from '../../../test/vectors/vector.ts'
 import type { Bench } from '../benchmark.ts'
 import { ROOT } from '../node-process.ts'
+import { type FuzzOptions, readOptions } from './options.ts'
+import { compareSignatures } from './signatures.ts'
 
-const DEFAULT_SECONDS = 5
 /** Changed copies of one input before the next input of the decoder. */
 const IN_A_ROW = 200
 const MIB = 2 ** 20
@@ -35,35 +38,61 @@ export interface Fuzzed {
   /** Mutants at which something else than one of our errors was thrown, with the first of these errors. */
   readonly untyped: number
   readonly firstUntyped?: string
+  /** Peak of the resident memory above that before the first copy, after a collection of garbage, MiB. */
+  readonly growthMiB: number
+  /** Memory of JavaScript and of array buffers that was still in use afterwards, MiB; negative if it is less than before. */
+  readonly keptMiB: number
 }
 
-export async function benchFuzz(say: (line: string) => void, options: readonly string[]): Promise<Bench> {
-  const seconds = Number(options[0] ?? DEFAULT_SECONDS)
-  if (!(seconds > 0) || options.length > 1) {
-    throw new InputError('usage', `fuzz: expected the seconds for each decoder, got "${options.join(' ')}"`)
+/** @param args see options.ts. @throws InputError `usage`. */
+export async function benchFuzz(say: (line: string) => void, args: readonly string[]): Promise<Bench> {
+  const options = readOptions(args)
+  return options.signatures === undefined ? fuzzDecoders(say, options) : signatures(say, options.signatures)
+}
+
+async function signatures(say: (line: string) => void, count: number): Promise<Bench> {
+  const agreement = await compareSignatures(count, say)
+  const { accepted, disagreements, exceptions, otherBytes, comparedBytes, firstDisagreement } = agreement
+  if (disagreements + exceptions + otherBytes > 0) process.exitCode = 1
+  return {
+    json: { agreement },
+    lines: [
+      `${count} signatures: ${disagreements} decided differently by tweetnacl with strict checks, ${exceptions} exceptions, ${accepted} accepted by both; ${otherBytes} of ${comparedBytes} honest ones have other bytes`,
+      ...(firstDisagreement === undefined ? [] : [`first: ${firstDisagreement}`]),
+    ],
   }
+}
+
+async function fuzzDecoders(say: (line: string) => void, { decoders, until }: FuzzOptions): Promise<Bench> {
   const targets = await readTargets()
-  const before = process.memoryUsage.rss()
-  let most = before
-  const decoders: Fuzzed[] = []
-  for (const target of targets) {
-    const fuzzed = fuzz(target, 1000 * seconds)
+  for (const beginning of decoders) {
+    if (targets.some(({ name }) => name.startsWith(beginning))) continue
+    const names = targets.map(({ name }) => `"${name}"`).join(', ')
+    throw new InputError('usage', `fuzz: expected beginnings of ${names}; got "${beginning}"`)
+  }
+  const chosen = targets.filter(
+    ({ name }) => decoders.length === 0 || decoders.some((beginning) => name.startsWith(beginning)),
+  )
+  const all: Fuzzed[] = []
+  for (const target of chosen) {
+    const fuzzed = fuzz(target, until)
     if (fuzzed === undefined) continue
-    most = Math.max(most, process.memoryUsage.rss())
-    decoders.push(fuzzed)
+    all.push(fuzzed)
     say(lineOf(fuzzed))
   }
-  const sum = (of: (one: Fuzzed) => number): number => decoders.reduce((total, one) => total + of(one), 0)
+  const sum = (of: (one: Fuzzed) => number): number => all.reduce((total, one) => total + of(one), 0)
   const mutants = sum((one) => one.mutants)
+  const signed = sum((one) => (one.isSigned ? one.mutants : 0))
   const untyped = sum((one) => one.untyped)
   const forged = sum(({ isSigned, accepted }) => (isSigned ? accepted : 0))
-  const growthMiB = Math.round((most - before) / MIB)
+  const growthMiB = Math.max(...all.map((one) => one.growthMiB))
+  const keptMiB = Math.round(10 * sum((one) => one.keptMiB)) / 10
   if (untyped + forged > 0) process.exitCode = 1
   return {
-    json: { decoders, mutants, untyped, forged, growthMiB },
+    json: { decoders: all, mutants, signed, untyped, forged, growthMiB, keptMiB },
     lines: [
-      ...decoders.map(lineOf),
-      `${mutants} mutants at ${decoders.length} decoders: ${untyped} errors that are not ours, ${forged} changed signed inputs accepted, +${growthMiB} MiB`,
+      ...all.map(lineOf),
+      `${mutants} mutants, ${signed} of signed inputs, at ${all.length} decoders: ${untyped} errors that are not ours, ${forged} changed signed inputs accepted; at most +${growthMiB} MiB at one decoder, ${keptMiB} MiB kept by all`,
     ],
   }
 }
@@ -88,7 +117,7 @@ async function readTargets(): Promise<Target[]> {
 }
 
 /** @returns undefined if the decoder has no bytes that can be changed. */
-function fuzz({ name, isSigned, suite, inputs }: Target, ms: number): Fuzzed | undefined {
+function fuzz({ name, isSigned, suite, inputs }: Target, until: FuzzOptions['until']): Fuzzed | undefined {
   const valid = inputs.flatMap((input) => {
     let placed: Uint8Array | undefined
     suite.runVector(input, (bytes) => {
@@ -100,8 +129,12 @@ function fuzz({ name, isSigned, suite, inputs }: Target, ms: number): Fuzzed | u
   if (valid.length === 0) return undefined
   const counted = { mutants: 0, accepted: 0, untyped: 0 }
   let firstUntyped: string | undefined
-  const end = performance.now() + ms
-  for (let seed = 1; performance.now() < end; seed++) {
+  const before = usedAfterCollection()
+  let peak = before.rss
+  const began = performance.now()
+  const isEnough = (): boolean =>
+    'copies' in until ? counted.mutants >= until.copies : performance.now() - began >= 1000 * until.seconds
+  for (let seed = 1; !isEnough(); seed++) {
     for (const { input, bytes } of valid) {
       for (const mutant of mutate(bytes, IN_A_ROW, seed)) {
         if (Buffer.compare(mutant, bytes) === 0) continue
@@ -115,6 +148,7 @@ function fuzz({ name, isSigned, suite, inputs }: Target, ms: number): Fuzzed | u
           firstUntyped ??= `${String(error)} at ${Buffer.from(mutant).toString('base64')}`
         }
       }
+      peak = Math.max(peak, process.memoryUsage.rss())
     }
   }
   return {
@@ -122,11 +156,21 @@ function fuzz({ name, isSigned, suite, inputs }: Target, ms: number): Fuzzed | u
     isSigned,
     ...counted,
     ...(firstUntyped === undefined ? {} : { firstUntyped }),
+    growthMiB: Math.round((peak - before.rss) / MIB),
+    keptMiB: Math.round((10 * (usedAfterCollection().live - before.live)) / MIB) / 10,
   }
 }
 
-function lineOf({ decoder, isSigned, mutants, accepted, untyped, firstUntyped }: Fuzzed): string {
+/** Bytes that are resident, and those in use by JavaScript and array buffers, once garbage is collected. */
+function usedAfterCollection(): { readonly rss: number; readonly live: number } {
+  collectGarbage()
+  const { rss, heapUsed, external } = process.memoryUsage()
+  return { rss, live: heapUsed + external }
+}
+
+function lineOf(fuzzed: Fuzzed): string {
+  const { decoder, isSigned, mutants, accepted, untyped, firstUntyped, growthMiB, keptMiB } = fuzzed
   const kind = isSigned ? 'signed' : 'unsigned'
   const first = firstUntyped === undefined ? '' : `, first ${firstUntyped.slice(0, 500)}`
-  return `${decoder} (${kind}): ${mutants} mutants, ${accepted} accepted, ${untyped} errors that are not ours${first}`
+  return `${decoder} (${kind}): ${mutants} mutants, ${accepted} accepted, ${untyped} errors that are not ours, +${growthMiB} MiB, ${keptMiB} kept${first}`
 }
