@@ -2,8 +2,10 @@
  * The commands `backup` and `restore`. A running node writes the backup itself, because it alone may read its catalogue; the
  * home of a stopped one is read here, without its key and without an engine.
  */
+
 import { flag, option, path, positional, requiredOption } from '../commands/parameters.ts'
 import { bar, day, megabytes, timeOfDay } from '../commands/terminal.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { Fields } from '../lib/fields.ts'
 import type { BackupReport } from '../node/backup.ts'
 import type { FlexMeshNode } from '../node/node.ts'
@@ -29,7 +31,7 @@ export const BACKUP = localCommand({
   name: 'backup',
   usage: 'backup FILE --backup-passphrase-file FILE [--trainings]',
   parameters: {
-    file: positional(path, 'name the file to write, as in "flexmesh backup flexmesh.backup"'),
+    file: positional(path, `name the file to write, as in ${ownCommand('backup', 'flexmesh.backup')}`),
     passphraseFile: PASSPHRASE_FILE,
     trainings: flag('trainings', 'include trainings, with the private text that they prepared'),
   },
@@ -100,10 +102,10 @@ export const RESTORE = localCommand({
     output.result(report, [
       `restored ${peerId} of ${day(at)}, ${timeOfDay(at)}, in ${home}`,
       consortium === null
-        ? 'next: "flexmesh join INVITE" or "flexmesh consortium create"'
+        ? `next: ${ownCommand('join', 'INVITE')} or ${ownCommand('consortium', 'create')}`
         : `it signs nothing until a member of "${consortium}" has told what it holds, and fetches the packages again`,
       'the old home must never run again: two nodes with one key contradict each other',
-      ...(consortium === null ? [] : ['next: flexmesh start']),
+      ...(consortium === null ? [] : [`next: ${ownCommand('start')}`]),
     ])
   },
 })

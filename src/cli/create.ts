@@ -1,7 +1,9 @@
 /** The command `consortium create`: founds a consortium around a public model. */
+
 import { option, path, repeated, requiredOption, text, usage } from '../commands/parameters.ts'
 import { bar, megabytes } from '../commands/terminal.ts'
 import { shortDigest } from '../lib/bytes.ts'
+import { commandLine, ownCommand } from '../lib/command-line.ts'
 import { unixNow } from './context.ts'
 import { delegateIfOutside, INSTITUTION_PASSPHRASE } from './key.ts'
 import { localCommand } from './local-command.ts'
@@ -85,7 +87,7 @@ export const CREATE = localCommand({
       await writeDraft(charterFile, charter, identity)
       output.result({ name: charter.name, publicModel: digest, charterFile }, [
         `the charter of "${charter.name}" is in ${charterFile}, signed by this institution; it is no consortium yet`,
-        `next: each founder runs "flexmesh consortium sign ${charterFile} --public-model DIR" and passes the file on; once all have signed, all run it again with the last file`,
+        `next: each founder runs "${commandLine(['consortium', 'sign', charterFile, '--public-model', 'DIR'])}" and passes the file on; once all have signed, all run it again with the last file`,
       ])
       return
     }
@@ -93,7 +95,7 @@ export const CREATE = localCommand({
     output.result({ name: charter.name, publicModel: digest }, [
       `consortium "${charter.name}" founded around public model ${shortDigest(digest)}`,
       ...delegated,
-      'next: "flexmesh start", then "flexmesh invite" for each institution',
+      `next: ${ownCommand('start')}, then ${ownCommand('invite')} for each institution`,
     ])
   },
 })

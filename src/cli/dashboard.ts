@@ -1,5 +1,7 @@
 /** The command `dashboard`: prints a link that opens the dashboard of the running node once. */
+
 import { flag } from '../commands/parameters.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { ExchangeError, InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { callControl } from '../serving/control-client.ts'
@@ -25,7 +27,7 @@ export const DASHBOARD = localCommand({
       if (!(error instanceof ExchangeError) || error.code !== 'unreachable') throw error
       throw new InputError(
         'not-found',
-        'the node is not running; start it with "flexmesh start", then run this command again',
+        `the node is not running; start it with ${ownCommand('start')}, then run this command again`,
         {},
         error,
       )

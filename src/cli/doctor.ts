@@ -1,5 +1,7 @@
 /** The command `doctor`: what this machine offers and lacks; can also link TensorFlow for the engine of that name. */
+
 import { option, text } from '../commands/parameters.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import type { CommandContext } from './context.ts'
 import { localCommand } from './local-command.ts'
 
@@ -33,6 +35,6 @@ async function link(python: string, { output, signal }: CommandContext): Promise
   const { folder, library, device, gflops } = linked
   output.result(linked, [
     `linked ${library} on ${device}, ${gflops.toFixed(0)} GFLOP/s, in ${folder}`,
-    'next: flexmesh train --engine tensorflow --name NAME --data PATH',
+    `next: ${ownCommand('train', '--engine', 'tensorflow', '--name', 'NAME', '--data', 'PATH')}`,
   ])
 }

@@ -1,10 +1,12 @@
 /** Events of a node as lines for its operator, on the terminal or in the log. */
+
 import { changeWords, proposalName } from '../commands/proposal-lines.ts'
 import { endingConsentLine } from '../commands/release-lines.ts'
 import { nodeKeyEndLine } from '../commands/status.ts'
 import { duration } from '../commands/terminal.ts'
 import { withdrawalSummary } from '../commands/withdrawals.ts'
 import { shortDigest } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import type { TrainingEvent } from '../node/activities.ts'
 import type { NodeEvent } from '../node/events.ts'
 
@@ -18,9 +20,9 @@ export function eventLine(event: NodeEvent): string {
         ? 'this institution was taken off the roster: others take no new packages of it; the members can admit it again under a new key'
         : `no longer a member: ${event.institution}`
     case 'request':
-      return `${event.institution} applies for membership; run: flexmesh approve "${event.institution}"`
+      return `${event.institution} applies for membership; run: ${ownCommand('approve', event.institution)}`
     case 'proposal':
-      return `${event.institution} proposes to ${changeWords(event.change)}; answer with: flexmesh endorse ${proposalName(event.id)}, or: flexmesh reject ${proposalName(event.id)}`
+      return `${event.institution} proposes to ${changeWords(event.change)}; answer with: ${ownCommand('endorse', proposalName(event.id))}, or: ${ownCommand('reject', proposalName(event.id))}`
     case 'equivocation':
       return `CONTRADICTION: two proposals about one thing have both reached their quorum: ${event.proposals.map(proposalName).join(' and ')}. All nodes apply the same one. Supported both: ${event.institutions.join(', ') || 'nobody'}`
     case 'published':
@@ -50,7 +52,7 @@ export function eventLine(event: NodeEvent): string {
     case 'final':
       return `co-signed: ${event.size === 1 ? 'statement 1' : `statements 1 to ${event.size}`} of ${event.institution} are final`
     case 'contradiction':
-      return `CONTRADICTION: ${event.institution} (${event.peerId}) has signed checkpoints of two different logs; "flexmesh log" shows them`
+      return `CONTRADICTION: ${event.institution} (${event.peerId}) has signed checkpoints of two different logs; ${ownCommand('log')} shows them`
     case 'keys':
       return keysLine(event)
     case 'composed':
@@ -77,7 +79,7 @@ function trainingLine({ name, state, step, reason }: TrainingEvent): string {
     case 'running':
       return `training ${name}: ${count}, ${duration(step?.secondsLeft ?? 0)} left`
     case 'finished':
-      return `training ${name}: finished; next: flexmesh publish ${name}`
+      return `training ${name}: finished; next: ${ownCommand('publish', name)}`
     case 'stopped':
       return `training ${name}: stopped${count === '' ? '' : ` at ${count}`}; run the same command to continue it`
     case 'failed':

@@ -1,8 +1,10 @@
 /** The command `import-expert`: turns a checkpoint that was trained elsewhere into a finished training. */
+
 import { EXPERT_NAME } from '../commands/common-parameters.ts'
 import { path, positional, requiredOption } from '../commands/parameters.ts'
 import { bar, megabytes } from '../commands/terminal.ts'
 import { TimeLeft, timeLeft } from '../commands/time-left.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { homePaths, loadSettings } from '../store/home.ts'
 import { localCommand } from './local-command.ts'
 
@@ -35,7 +37,7 @@ export const IMPORT_EXPERT = localCommand({
     }).finally(letGo)
     output.result(result, [
       `${name} is imported; everything but its expert 1 equals the public model bit for bit`,
-      `next: flexmesh publish ${name}`,
+      `next: ${ownCommand('publish', name)}`,
     ])
   },
 })

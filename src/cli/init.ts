@@ -1,6 +1,8 @@
 /** The command `init`: creates a home folder with a key and settings. */
+
 import { listenOption } from '../commands/common-parameters.ts'
 import { flag, option, path, requiredOption, text, usage } from '../commands/parameters.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { INSTITUTION_PASSPHRASE } from './key.ts'
 import { localCommand } from './local-command.ts'
 import { protectionOf, readPassphrase } from './passphrase.ts'
@@ -60,7 +62,7 @@ export const INIT = localCommand({
         : [
             `the institution key is in ${file}, the next one in ${file}.next; "join" and "consortium create" need them once`,
           ]),
-      'next: "flexmesh join INVITE" with an invitation, or "flexmesh consortium create" to found a consortium',
+      `next: ${ownCommand('join', 'INVITE')} with an invitation, or ${ownCommand('consortium', 'create')} to found a consortium`,
     ])
   },
 })

@@ -1,6 +1,8 @@
 /** The command `join`: joins a consortium with an invitation, and waits until the members approve. */
+
 import { positional, text } from '../commands/parameters.ts'
 import { bar, megabytes } from '../commands/terminal.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { ExchangeError } from '../lib/errors.ts'
 import type { JoinEvent } from '../node/guest.ts'
 import { unixNow } from './context.ts'
@@ -43,7 +45,7 @@ export const JOIN = localCommand({
     output.result({ consortium: charter.name }, [
       `member of "${charter.name}"`,
       ...delegated,
-      'next: flexmesh start',
+      `next: ${ownCommand('start')}`,
     ])
   },
 })

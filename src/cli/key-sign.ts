@@ -2,8 +2,10 @@
  * The command `key sign`: signs a request of `key request` on the machine that has the institution key. Needs no home folder
  * and no network.
  */
+
 import { option, path, positional } from '../commands/parameters.ts'
 import { day } from '../commands/terminal.ts'
+import { commandLine } from '../lib/command-line.ts'
 import { INSTITUTION_PASSPHRASE } from './key.ts'
 import { localCommand } from './local-command.ts'
 import { optionalPassphrase, protectionOf } from './passphrase.ts'
@@ -41,7 +43,7 @@ export const KEY_SIGN = localCommand({
           : [`statements ${validThroughSeq + 1} to ${seq - 1} do not count`]),
         keyFile === undefined
           ? 'this has signed nothing; --institution-key FILE signs'
-          : `signed by the institution key ${key}; next, at the node: flexmesh key accept ${file}`,
+          : `signed by the institution key ${key}; next, at the node: ${commandLine(['key', 'accept', file])}`,
       ],
     )
   },

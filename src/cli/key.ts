@@ -2,8 +2,10 @@
  * The commands `key delegate`, `key rotate` and `key revoke`, which need the institution key: they run on the home folder
  * while its node does not run, because the institution key should be in memory for moments only.
  */
+
 import { option, path, text, whole } from '../commands/parameters.ts'
 import { day } from '../commands/terminal.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import type { KeyPlan, KeyReport } from '../node/key-change.ts'
 import { type CommandContext, unixNow } from './context.ts'
 import { localCommand } from './local-command.ts'
@@ -88,7 +90,7 @@ export const KEY_DELEGATE = localCommand({
     context.output.result(report, [
       ...delegatedWords(report),
       'packages stay as they are; the node key before, if there was one, signs nothing any more and its connections are closed',
-      'next: flexmesh start',
+      `next: ${ownCommand('start')}`,
     ])
   },
 })
@@ -128,7 +130,7 @@ export const KEY_ROTATE = localCommand({
       `the institution key is ${report.institutionKey} now, in ${report.file}; the next one is in ${report.file}.next`,
       `the key before is in ${report.file}.replaced and has no power any more`,
       report.nodeKey === undefined
-        ? 'no node key rules; name one with "flexmesh key delegate"'
+        ? `no node key rules; name one with ${ownCommand('key', 'delegate')}`
         : 'the node key and its connections stay as they are',
     ])
   },
@@ -145,7 +147,7 @@ export const KEY_REVOKE = localCommand({
       validThroughSeq === undefined
         ? 'packages and statements that it signed before stay valid'
         : `its packages after statement ${validThroughSeq} leave every node; its withdrawals stay`,
-      'next: "flexmesh key delegate" names another node key; until then this institution signs nothing',
+      `next: ${ownCommand('key', 'delegate')} names another node key; until then this institution signs nothing`,
     ])
   },
 })

@@ -5,11 +5,14 @@
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import type { Style } from '../commands/terminal.ts'
+import { completeCommands } from '../lib/command-line.ts'
 import { escapeUnprintable } from '../lib/printable.ts'
 
 export interface Output {
   readonly style: Style
   readonly json: boolean
+  /** Options that lead a command to the home of this one; commands in lines for people are completed with them. */
+  readonly homeOptions: readonly string[]
   /** A line for people; nothing with --json. */
   say(line: string): void
   /**
@@ -17,8 +20,11 @@ export interface Output {
    * 30 s until the next line of another kind: on stdout, with --json on stderr.
    */
   progress(line: string): void
-  /** The result: the object as the last line of stdout with --json, else its lines. */
-  result(value: unknown, lines: readonly string[]): void
+  /**
+   * The result: the object as the last line of stdout with --json, else its lines.
+   * @param isVerbatim whether the lines hold text that must not be changed, and no commands of the program
+   */
+  result(value: unknown, lines: readonly string[], isVerbatim?: boolean): void
   /**
    * A result that the next one replaces on a terminal; elsewhere results follow each other, and one that equals the last
    * is left out.
@@ -74,7 +80,11 @@ function printableJson(value: unknown): string {
   )
 }
 
-export function createOutput({ stdin, stdout, stderr }: Streams, json: boolean): Output {
+export function createOutput(
+  { stdin, stdout, stderr }: Streams,
+  json: boolean,
+  homeOptions: readonly string[] = [],
+): Output {
   const terminal = stdout.isTTY === true
   const color = terminal && !process.env['NO_COLOR'] && process.env['TERM'] !== 'dumb'
   let isLineOpen = false
@@ -90,6 +100,7 @@ export function createOutput({ stdin, stdout, stderr }: Streams, json: boolean):
     clear()
     stdout.write(`${printable(line, color)}\n`)
   }
+  const complete = (line: string): string => completeCommands(line, homeOptions)
   const stopTimer = (): void => {
     clearInterval(timer)
     timer = undefined
@@ -99,15 +110,17 @@ export function createOutput({ stdin, stdout, stderr }: Streams, json: boolean):
   }
   return {
     json,
+    homeOptions,
     style: {
       ...(terminal ? { columns: stdout.columns || DEFAULT_COLUMNS } : {}),
       color,
     },
     say: (line) => {
       if (json) waiting = undefined
-      else print(line)
+      else print(complete(line))
     },
-    progress: (line) => {
+    progress: (text) => {
+      const line = complete(text)
       if (json || !terminal) {
         waiting = line
         if (line === '') stopTimer()
@@ -119,15 +132,17 @@ export function createOutput({ stdin, stdout, stderr }: Streams, json: boolean):
       stdout.write(escapeUnprintable(line).slice(0, (stdout.columns || DEFAULT_COLUMNS) - 1))
       isLineOpen = true
     },
-    result: (value, lines) => {
+    result: (value, lines, isVerbatim = false) => {
       clear()
       stopTimer()
       if (json) stdout.write(`${printableJson(value)}\n`)
-      else for (const line of lines) print(line)
+      else for (const line of lines) print(isVerbatim ? line : complete(line))
     },
     screen: (value, lines) => {
       clear()
-      const text = json ? printableJson(value) : lines.map((line) => printable(line, color)).join('\n')
+      const text = json
+        ? printableJson(value)
+        : lines.map((line) => printable(complete(line), color)).join('\n')
       // Back to the top, and away with what was there.
       if (!json && terminal) stdout.write(`${ESCAPE}[H${ESCAPE}[J${text}\n`)
       else if (text !== shown) stdout.write(`${text}\n`)

@@ -2,6 +2,7 @@
  * The program without its process: a command line in, text on two streams and an exit code out. Loads the command
  * only after its name is known, so `flexmesh --help` answers at once.
  */
+import { completeCommands } from '../lib/command-line.ts'
 import { FlexMeshError, InputError } from '../lib/errors.ts'
 import { commandHelp, programHelp, topicNamed } from './help.ts'
 import { createOutput, type Streams } from './output.ts'
@@ -58,17 +59,21 @@ export async function runProgram(
     checkEnvironment(process.env)
     const { withConfiguration } = await import('./configuration.ts')
     const configured = await withConfiguration(command, invocation, process.env)
-    const { runCommand } = await import('./run.ts')
+    const [{ runCommand }, { homeOptionsOf }] = await Promise.all([
+      import('./run.ts'),
+      import('./home-options.ts'),
+    ])
+    output = createOutput(streams, output.json, homeOptionsOf(configured))
     return (await runCommand(command, configured, output, signal)) ? 0 : 1
   } catch (error) {
     output.progress('') // Clears the line of progress that is still on the terminal.
     if (signal.aborted) {
       if (error instanceof InputError && error.code === 'interrupted')
-        output.log(`flexmesh: ${error.message}`)
+        output.log(`flexmesh: ${completeCommands(error.message, output.homeOptions)}`)
       return INTERRUPTED
     }
     if (!(error instanceof FlexMeshError)) throw error
-    output.log(`flexmesh: ${error.message}`)
+    output.log(`flexmesh: ${completeCommands(error.message, output.homeOptions)}`)
     return error instanceof InputError && error.code === 'usage' ? 2 : 1
   }
 }

@@ -2,8 +2,10 @@
  * Runs one command: here, in the running node of the home, or in a node that is opened for it. Does not know any
  * command.
  */
+
 import type { NodeCommand } from '../commands/command.ts'
 import type { Invocation } from '../commands/parameters.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { InputError } from '../lib/errors.ts'
 import { pause } from '../lib/pause.ts'
 import { callControl, isRunning } from '../serving/control-client.ts'
@@ -51,7 +53,7 @@ async function runInNode(
   }
   if (!(await isConfirmed(command, context, invocation, request))) return false
   const result = await resultOf(command, context, request)
-  output.result(result, command.words(result, output.style))
+  output.result(result, command.words(result, output.style), command.isVerbatim)
   for (const line of (await followUp?.use(result)) ?? []) output.say(line)
   return command.isIncomplete?.(result) !== true
 }
@@ -72,7 +74,7 @@ async function watch(
       if (!(await isRunning(control))) {
         throw new InputError(
           'not-running',
-          `--watch: no node runs on ${home}; start it with "flexmesh start", or leave out --watch to see what the folder holds`,
+          `--watch: no node runs on ${home}; start it with ${ownCommand('start')}, or leave out --watch to see what the folder holds`,
         )
       }
       const result = await resultOf(command, context, request)
@@ -171,7 +173,7 @@ function isHeldByNode(error: unknown): error is InputError {
 /** Open the node of the home for one command. */
 async function runAlone(
   command: NodeCommand,
-  { home, engine, weights, memory, signal, passphrase }: CommandContext,
+  { home, engine, weights, memory, output, signal, passphrase }: CommandContext,
   request: Record<string, unknown>,
   onProgress: (event: unknown) => void,
 ): Promise<unknown> {
@@ -187,6 +189,7 @@ async function runAlone(
     weights,
     ...(memory === undefined ? {} : { memory }),
     command: `flexmesh ${command.name}`,
+    homeOptions: output.homeOptions,
     now: unixNow,
     ...(secret === undefined ? {} : { passphrase: secret }),
   })

@@ -7,6 +7,7 @@ import { ROLES } from '../dashboard/sessions.ts'
 import type { WeightChoice } from '../inference/weight-format.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { collectGarbage } from '../lib/collect-garbage.ts'
+import { completeCommands } from '../lib/command-line.ts'
 import { Fields } from '../lib/fields.ts'
 import type { RouterChoice } from '../model/gates.ts'
 import type { NodeEvent } from '../node/events.ts'
@@ -60,6 +61,8 @@ export interface StartInit {
   /** See `NodeInit`. */
   readonly requireFinal?: boolean
   readonly passphrase?: string
+  /** See `NodeInit`. */
+  readonly homeOptions?: readonly string[]
   /** Origins whose web pages may read the answers of the API. */
   readonly origins?: readonly string[]
   /** How other machines reach the API; default: they do not. */
@@ -75,7 +78,7 @@ export interface StartInit {
 
 /** @throws InputError `no-home`, `home-in-use`, `not-a-member`, `port-in-use`, `engine-missing`, `out-of-memory`. */
 export async function startNode(init: StartInit): Promise<RunningNode> {
-  const { home, passphrase, weights, memory, router, requireFinal, maxDisk } = init
+  const { home, homeOptions = [], passphrase, weights, memory, router, requireFinal, maxDisk } = init
   const dashboard = await Dashboard.open({
     sessions: homePaths(home).dashboardSessions,
     now: unixNow,
@@ -87,7 +90,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
   // Not on the dashboard, whose pages would otherwise be told of their own requests.
   const requests = (init.log ?? SILENT).part('api')
   const onEvent = (event: NodeEvent): void => {
-    dashboard.add({ ...event, words: eventLine(event) })
+    dashboard.add({ ...event, words: completeCommands(eventLine(event), homeOptions) })
     init.onEvent(event)
   }
   const engine = await selectEngine(init.engine)
@@ -97,6 +100,7 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
     // One process can load TensorFlow's binding in one thread only.
     ...(engine.name === 'tensorflow' ? {} : { jobThreads: init.engine ?? {} }),
     command: 'flexmesh start',
+    homeOptions,
     now: unixNow,
     onEvent,
     log,

@@ -2,11 +2,13 @@
  * The commands `service print` and `service install`: run the node of this home folder as a service of systemd. They
  * write at most one file and start nothing.
  */
+
 import { chmod, realpath, stat } from 'node:fs/promises'
 import { userInfo } from 'node:os'
 import { extname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { flag, option, path, text, withDefault } from '../commands/parameters.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { InputError } from '../lib/errors.ts'
 import { mapDiskErrors, pathExists, readFileBounded, writeFileAtomic } from '../lib/files.ts'
 import { homePaths } from '../store/home.ts'
@@ -47,7 +49,7 @@ export const SERVICE_INSTALL = localCommand({
     if (!isNew && !replace && (await textOf(file)) !== unit) {
       throw new InputError(
         'exists',
-        `${file} exists and differs; look at both ("flexmesh service print"), then add --replace or choose another --name`,
+        `${file} exists and differs; look at both (${ownCommand('service', 'print')}), then add --replace or choose another --name`,
       )
     }
     await writeUnit(file, unit)
@@ -69,7 +71,7 @@ async function unitOf({ home, passphraseFile }: CommandContext, name: string): P
   if (!(await pathExists(homePaths(home).key))) {
     throw new InputError(
       'not-found',
-      `home: expected a node in ${home}, found no key; create it with "flexmesh init --home ${home} --institution NAME"`,
+      `home: expected a node in ${home}, found no key; create it with ${ownCommand('init', '--institution', 'NAME')}`,
     )
   }
   const { uid } = await mapDiskErrors(home, () => stat(home))

@@ -1,8 +1,10 @@
 /** The command `consortium sign`: signs a charter that several founders share, and founds the home once all have signed. */
+
 import { option, path, positional } from '../commands/parameters.ts'
 import { bar, megabytes } from '../commands/terminal.ts'
 import type { Rules } from '../consortium/rules.ts'
 import { shortDigest } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { unixNow } from './context.ts'
 import { localCommand } from './local-command.ts'
 
@@ -47,7 +49,7 @@ export const SIGN_CHARTER = localCommand({
             `not signed yet: ${missing.join(', ')}`,
             modelDir === undefined
               ? 'this has signed nothing; --public-model DIR signs'
-              : `next: they run "flexmesh consortium sign" on ${file}; then run it here again with the file that all have signed`,
+              : `next: they run "flexmesh consortium sign" on ${file}; then run ${ownCommand('consortium', 'sign', 'FILE', '--public-model', modelDir)} here with the file that all have signed`,
           ]),
     ])
   },

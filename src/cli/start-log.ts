@@ -1,4 +1,6 @@
 /** The log of `start`: where its lines go, and how the events of the node are told. */
+
+import { completeCommands } from '../lib/command-line.ts'
 import type { NodeEvent } from '../node/events.ts'
 import { Log } from '../telemetry/log.ts'
 import type { LogFormat } from '../telemetry/log-formats.ts'
@@ -15,8 +17,9 @@ export async function createLog(output: Output, format: LogFormat, levels: strin
   const fallback = format === 'json' ? 'info' : 'warn'
   const parsed = levels === undefined ? fallback : parseLogLevels(levels, fallback, '--log-level')
   const { logLines } = await import('../telemetry/log-lines.ts')
+  const sink = logLines(format, (line) => output.log(line))
   return new Log(
-    logLines(format, (line) => output.log(line)),
+    (entry) => sink({ ...entry, message: completeCommands(entry.message, output.homeOptions) }),
     parsed,
   )
 }

@@ -14,6 +14,7 @@ import {
   whole,
   withDefault,
 } from '../commands/parameters.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { interrupted } from '../lib/pause.ts'
 import type { Upstream } from '../serving/gateway.ts'
 import { DEFAULT_OUTSIDE_PORT } from '../serving/outside-port.ts'
@@ -163,6 +164,7 @@ export const START = localCommand({
     const { startNode } = await import('./running-node.ts')
     const running = await startNode({
       home,
+      homeOptions: output.homeOptions,
       port,
       engine,
       weights,
@@ -231,8 +233,8 @@ function printAddresses(
         ? []
         : [`API     for other machines on port ${outside.port}, with a key on every route`]),
       ...(output.interactive
-        ? [`dashboard ${dashboardLink()}`, 'the link opens once; "flexmesh dashboard" prints another']
-        : ['for the dashboard: flexmesh dashboard']),
+        ? [`dashboard ${dashboardLink()}`, `the link opens once; ${ownCommand('dashboard')} prints another`]
+        : [`for the dashboard: ${ownCommand('dashboard')}`]),
       ...(node.isCopied
         ? [
             'this home was copied or restored from a backup: until a member has told what it holds, it signs nothing and uses no expert of others, who may have withdrawn it',
@@ -253,7 +255,7 @@ function guaranteeLines({ settings: { maxEpsilonMicro } }: RunningNode['node']):
   return maxEpsilonMicro === undefined
     ? []
     : [
-        `accepts only experts of other members that state an epsilon of at most ${maxEpsilonMicro / 1e6}; "flexmesh start --max-epsilon none" ends this`,
+        `accepts only experts of other members that state an epsilon of at most ${maxEpsilonMicro / 1e6}; ${ownCommand('start', '--max-epsilon', 'none')} ends this`,
       ]
 }
 

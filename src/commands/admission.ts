@@ -1,5 +1,7 @@
 /** Commands with which members admit institutions: invite and approve. */
+
 import { decodeInvite, inviteId } from '../consortium/invite.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { nodeCommand } from './command.ts'
 import { INSTITUTION } from './common-parameters.ts'
 import { option, optionalPositional, text, whole } from './parameters.ts'
@@ -47,7 +49,7 @@ export const INVITE = nodeCommand({
           ...addresses.map((address) => `it leads to ${address}`),
           ...(isLocal === true
             ? [
-                'warning: only programs of this machine can use it; "flexmesh start --listen" changes the address',
+                `warning: only programs of this machine can use it; ${ownCommand('start', '--listen', 'ADDRESS')} changes the address`,
               ]
             : []),
         ],
@@ -80,7 +82,7 @@ export const APPROVE = nodeCommand({
     ...notApproved.map(
       ({ institution, peerId, reason }) => `not approved: ${institution} (${peerId}): ${reason}`,
     ),
-    ...(notApproved.length === 0 ? [] : ['to dismiss a request: flexmesh reject INSTITUTION']),
+    ...(notApproved.length === 0 ? [] : [`to dismiss a request: ${ownCommand('reject', 'INSTITUTION')}`]),
   ],
   isIncomplete: ({ notApproved }) => notApproved.length > 0,
 })

@@ -1,4 +1,5 @@
 /** The command `audit export`: everything that an outsider needs to check the logs, as one file. */
+import { commandLine, ownCommand } from '../lib/command-line.ts'
 import { nodeCommand } from './command.ts'
 import { path, positional } from './parameters.ts'
 
@@ -6,7 +7,10 @@ export const AUDIT_EXPORT = nodeCommand({
   name: 'audit export',
   usage: 'audit export FILE',
   parameters: {
-    file: positional(path, 'name the file to write, as in "flexmesh audit export consortium.audit"'),
+    file: positional(
+      path,
+      `name the file to write, as in ${ownCommand('audit', 'export', 'consortium.audit')}`,
+    ),
   },
   async *run(node, { file }) {
     const { exportAudit } = await import('../node/audit-export.ts')
@@ -25,7 +29,7 @@ export const AUDIT_EXPORT = nodeCommand({
     ...(incomplete === undefined
       ? [
           `${statements} statements, ${final} of them final`,
-          `to check it without this node: flexmesh audit verify ${file} --consortium ${consortium}`,
+          `to check it without this node: ${commandLine(['audit', 'verify', file, '--consortium', consortium])}`,
           `or with Python alone: python3 scripts/verify-bundle.py ${file} ${consortium}`,
         ]
       : [`an auditor will refuse it: ${incomplete}; export it again when the members have cosigned`]),

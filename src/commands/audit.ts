@@ -2,8 +2,10 @@
  * The command `audit`: attacks a trained expert as others could before it is published, or an expert of another member
  * with text of this node.
  */
+
 import { resolve } from 'node:path'
 import type { AttackResult } from '../jobs/attack-expert.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { FormatError, InputError } from '../lib/errors.ts'
 import type { AuditProgress } from '../owner/audit-training.ts'
 import { extractionLines, type KeptReport, membershipLines, reportLines } from '../privacy/audit-report.ts'
@@ -15,8 +17,7 @@ import { type Timed, withTimeLeft } from './time-left.ts'
 
 const MAX_PATHS = 64
 const AGAINST = 'against'
-const EITHER =
-  'name a training, as in "flexmesh audit NAME", or an expert in use with --against and text with --data'
+const EITHER = `name a training, as in ${ownCommand('audit', 'NAME')}, or an expert in use with --against and text with --data`
 
 /** The name of a training; with `--against`, positional arguments are paths. */
 const training = optionalPositional(EXPERT_NAME)
@@ -91,7 +92,7 @@ export const AUDIT = nodeCommand({
     if (expert === undefined || found.length > 1) {
       throw new InputError(
         'not-found',
-        `"${against}" names ${found.length} experts in use; "flexmesh experts" lists them with their ids`,
+        `"${against}" names ${found.length} experts in use; ${ownCommand('experts')} lists them with their ids`,
       )
     }
     const manifest = await node.accepted.manifestOf(expert.id)

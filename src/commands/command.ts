@@ -53,8 +53,10 @@ export interface ProgressLine {
 interface CommandWork<Q, P, R> {
   /** Yields progress, returns the result; both are JSON. */
   run(node: FlexMeshNode, request: Q, signal: AbortSignal): AsyncGenerator<P, R, void>
-  /** The result for people, as lines. */
+  /** The result for people, as lines, which name commands by `ownCommand`. */
   words(result: R, style: Style): string[]
+  /** Whether these lines hold text that must be shown unchanged, and name no commands. */
+  readonly isVerbatim?: true
   /** Undefined for progress that is not shown. */
   progress?(event: P): ProgressLine | undefined
   /** Present if the command line asks before it runs this command on a terminal. */

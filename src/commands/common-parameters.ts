@@ -1,4 +1,5 @@
 /** Parameters that several commands share, so that they have one name and one range everywhere. */
+import { ownCommand } from '../lib/command-line.ts'
 import { ROUTER_CHOICES } from '../model/gates.ts'
 import { byteSize, oneOf, option, type Parameter, positional, repeated, text, whole } from './parameters.ts'
 
@@ -62,4 +63,4 @@ export const EXCLUDE = repeated('exclude', 'never use these experts', MAX_NAME, 
 
 /** A published training by its name. */
 export const trainingName = (command: string): Parameter<string> =>
-  positional(EXPERT_NAME, `name the training, as in "flexmesh ${command} NAME"`)
+  positional(EXPERT_NAME, `name the training, as in ${ownCommand(command, 'NAME')}`)

@@ -1,4 +1,5 @@
 /** The commands `data` and `forget`: the private copies in the home folder, and deleting those of a training. */
+import { ownCommand } from '../lib/command-line.ts'
 import type { PrivateFile } from '../owner/private-data.ts'
 import { nodeCommand } from './command.ts'
 import { EXPERT_NAME } from './common-parameters.ts'
@@ -26,7 +27,7 @@ export const DATA = nodeCommand({
         const own = files.filter(({ training }) => training === name)
         return [
           '',
-          `training ${name}, ${size(sum(own))}; to delete it: flexmesh forget ${name}`,
+          `training ${name}, ${size(sum(own))}; to delete it: ${ownCommand('forget', name)}`,
           ...lines(own, now),
         ]
       }),
@@ -55,7 +56,7 @@ export const FORGET = nodeCommand({
   name: 'forget',
   usage: 'forget NAME [--yes]',
   parameters: {
-    name: positional(EXPERT_NAME, 'name the training, as "flexmesh data" lists it'),
+    name: positional(EXPERT_NAME, `name the training, as ${ownCommand('data')} lists it`),
     yes: flag('yes', 'do not ask'),
     dryRun: flag('dry-run', 'show what would be deleted, and delete nothing'),
   },

@@ -1,4 +1,5 @@
 /** The command `egress`: who got what from this node, whether the ledger of it is whole, and removing old rows. */
+import { ownCommand } from '../lib/command-line.ts'
 import { FormatError } from '../lib/errors.ts'
 import type { EgressItem, EgressReport, EgressVerification } from '../node/egress-report.ts'
 import { nodeCommand } from './command.ts'
@@ -133,7 +134,7 @@ function reportWords(report: Extract<EgressResult, { readonly action: 'show' }>)
     ...(fault === undefined
       ? []
       : [
-          `the ledger is broken at row ${fault.seq}, so later rows are left out; run: flexmesh egress verify`,
+          `the ledger is broken at row ${fault.seq}, so later rows are left out; run: ${ownCommand('egress', 'verify')}`,
         ]),
   ]
 }
@@ -187,7 +188,7 @@ function verificationWords(result: EgressVerification): string[] {
     ...(last === undefined || fault !== undefined
       ? []
       : [
-          `note this outside the machine: flexmesh egress verify --expect ${last.seq}:${last.hash}`,
+          `note this outside the machine: ${ownCommand('egress', 'verify', '--expect', `${last.seq}:${last.hash}`)}`,
           'later, it shows that nothing before it was changed, by whoever had the disk and the key',
         ]),
   ]

@@ -1,7 +1,9 @@
 /** Commands about the experts of the consortium: the state of every package, and the operator's decisions about them. */
+
 import type { PackageState } from '../acceptance/package-states.ts'
 import type { Digest } from '../lib/bytes.ts'
 import { shortDigest } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { reporting } from '../lib/reporting.ts'
 import { endingConsents } from '../node/consent-warnings.ts'
 import type { PackageReport } from '../node/packages.ts'
@@ -52,7 +54,7 @@ export const ACCEPT = nodeCommand({
   name: 'accept',
   usage: 'accept PACKAGE',
   parameters: {
-    package: positional(PACKAGE, 'name the package as "flexmesh experts" lists it'),
+    package: positional(PACKAGE, `name the package as ${ownCommand('experts')} lists it`),
   },
   async *run(node, { package: name }, signal) {
     const [{ reconsider }, { outcomesOf }] = await Promise.all([
@@ -65,7 +67,7 @@ export const ACCEPT = nodeCommand({
     )
     return { packages }
   },
-  progress: ({ id, state }) => ({ text: `${shortDigest(id)} ${stateWords(state)}`, stays: false }),
+  progress: ({ id, state }) => ({ text: `${shortDigest(id)} ${stateWords(id, state)}`, stays: false }),
   words: ({ packages }) => packages.map(packageLine),
 })
 
@@ -73,7 +75,7 @@ export const REFUSE = nodeCommand({
   name: 'refuse',
   usage: 'refuse PACKAGE',
   parameters: {
-    package: positional(PACKAGE, 'name the package as "flexmesh experts" lists it'),
+    package: positional(PACKAGE, `name the package as ${ownCommand('experts')} lists it`),
   },
   async *run(node, { package: name }) {
     const { refuse } = await import('../node/operator.ts')

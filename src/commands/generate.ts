@@ -112,6 +112,7 @@ export const GENERATE = nodeCommand({
       lease.release()
     }
   },
+  isVerbatim: true,
   words: ({ text: answer, finish, experts, seed, weights }) => [
     answer,
     '',

@@ -2,6 +2,7 @@
  * The commands `key show`, `key request` and `key accept`, which need no institution key: which keys rule the seat of this
  * node, and the extension of its node key by a file. Commands that need the institution key are in cli/key.ts.
  */
+import { commandLine, ownCommand } from '../lib/command-line.ts'
 import { nodeCommand } from './command.ts'
 import { option, path, positional, text, whole } from './parameters.ts'
 import { day, table } from './terminal.ts'
@@ -36,6 +37,8 @@ export const KEY_SHOW = nodeCommand({
       /** The key that this home uses, and whether it may sign now. */
       homeKey: identity.peerId,
       isRuling: keys.seatOf(identity.peerId) !== undefined,
+      /** Makes the key of this home sign again. */
+      repair: commandLine(['key', 'delegate', ...node.homeOptions]),
       statements: history.changes.map(({ seq, key: ruling, node: named, validThroughSeq }) => ({
         seq,
         institutionKey: ruling,
@@ -57,11 +60,13 @@ export const KEY_SHOW = nodeCommand({
       ],
     ]),
     result.next === null
-      ? 'no next institution key is committed: if this one is lost or stolen, only the other members can restore the seat; "flexmesh key delegate --institution-key FILE" commits one'
+      ? `no next institution key is committed: if this one is lost or stolen, only the other members can restore the seat; ${ownCommand('key', 'delegate', '--institution-key', 'FILE')} commits one`
       : `the next institution key is committed: ${result.next}`,
     ...(result.isRuling
       ? []
-      : [`the key of this home, ${result.homeKey}, does not rule this seat; run: flexmesh key delegate`]),
+      : [
+          `the key of this home, ${result.homeKey}, does not rule this seat; run: ${ownCommand('key', 'delegate')}`,
+        ]),
     ...result.statements.map(
       ({ seq, institutionKey, nodeKey, validThroughSeq }) =>
         `statement ${seq}: institution key ${institutionKey}, node key ${nodeKey ?? 'none'}${validThroughSeq === null ? '' : `; statements ${validThroughSeq + 1} to ${seq - 1} do not count`}`,
@@ -69,7 +74,10 @@ export const KEY_SHOW = nodeCommand({
   ],
 })
 
-const REQUEST_FILE = positional(path, 'name the file of the request, as in "flexmesh key request FILE"')
+const REQUEST_FILE = positional(
+  path,
+  `name the file of the request, as in ${ownCommand('key', 'request', 'FILE')}`,
+)
 
 export const KEY_REQUEST = nodeCommand({
   name: 'key request',
@@ -102,7 +110,7 @@ export const KEY_REQUEST = nodeCommand({
   },
   words: ({ file, seq, institutionKey }) => [
     `${file} asks the institution key ${institutionKey} to confirm the key of this node, as statement ${seq}`,
-    `next: take it to the machine with the institution key, run "flexmesh key sign ${file} --institution-key FILE" there, and "flexmesh key accept ${file}" here; what this node signs until then makes it stale`,
+    `next: take it to the machine with the institution key, run "${commandLine(['key', 'sign', file, '--institution-key', 'FILE'])}" there, and ${ownCommand('key', 'accept', file)} here; what this node signs until then makes it stale`,
   ],
 })
 

@@ -1,4 +1,5 @@
 /** The commands `keys` and `usage`: who may use the API of this node, and how much each key has used. */
+import { ownCommand } from '../lib/command-line.ts'
 import { apiKeyHash, createApiKey, readApiKeys, revokeApiKey } from '../store/api-keys.ts'
 import { type Carried, type DayUsage, readApiUsage } from '../store/api-usage.ts'
 import { nodeCommand } from './command.ts'
@@ -69,7 +70,7 @@ export const KEYS = nodeCommand({
       }
     }
     if (name === undefined)
-      throw usage(`keys ${action}: name the key, as in "flexmesh keys ${action} library"`)
+      throw usage(`keys ${action}: name the key, as in ${ownCommand('keys', action, 'NAME')}`)
     if (action === 'revoke') {
       await revokeApiKey(path, name)
       return { action, name }
@@ -94,7 +95,7 @@ export const KEYS = nodeCommand({
         return [`the key of ${result.name} ends now`]
       case 'list':
         return result.keys.length === 0
-          ? ['no keys but that of the home folder; "flexmesh keys create NAME" makes one']
+          ? [`no keys but that of the home folder; ${ownCommand('keys', 'create', 'NAME')} makes one`]
           : table(result.keys.map(keyCells))
     }
   },

@@ -1,6 +1,8 @@
 /** Commands about members: who belongs to the consortium, and how the members end or renew that. */
+
 import type { RevocationReason } from '../consortium/member.ts'
 import { CHANGE_KINDS, writeRule } from '../consortium/rules.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { limit } from '../lib/limits.ts'
 import type { FlexMeshNode } from '../node/node.ts'
 import { nodeCommand } from './command.ts'
@@ -139,14 +141,14 @@ export const CONNECT = nodeCommand({
 function rosterWarning(left: number): string[] {
   if (left * DAY_SECONDS >= limit('rosterWarning')) return []
   const when = left < 0 ? 'has ended' : `ends ${daysLeft(left)}`
-  return [`warning: the roster ${when}; the members confirm it for another year with "flexmesh renew"`]
+  return [`warning: the roster ${when}; the members confirm it for another year with ${ownCommand('renew')}`]
 }
 
 export const REVOKE = nodeCommand({
   name: 'revoke',
   usage: 'revoke INSTITUTION [--reason left|compromised|other] [--valid-through N]',
   parameters: {
-    who: positional(INSTITUTION, 'name the institution, as in "flexmesh revoke INSTITUTION"'),
+    who: positional(INSTITUTION, `name the institution, as in ${ownCommand('revoke', 'INSTITUTION')}`),
     reason: option(
       'reason',
       'left, compromised or other (default)',
@@ -169,7 +171,7 @@ export const REVOKE = nodeCommand({
       ? []
       : [
           `its experts up to statement ${validThroughSeq} stay in use${proposal.state === 'applied' ? '' : ' then'}: ${experts.join(', ')}`,
-          `to end them everywhere: flexmesh revoke "${revoked}" --valid-through 0`,
+          `to end them everywhere: ${ownCommand('revoke', revoked, '--valid-through', '0')}`,
         ]),
   ],
 })

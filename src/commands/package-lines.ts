@@ -1,6 +1,8 @@
 /** How packages read in lists: one line each, with its state and what its manifest says. Prints nothing itself. */
+
 import type { Judging, PackageState } from '../acceptance/package-states.ts'
-import { shortDigest } from '../lib/bytes.ts'
+import { type Digest, shortDigest } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import type { PackageReport } from '../node/packages.ts'
 import { privacyWords } from '../packaging/privacy-words.ts'
 import { shortAuditWords } from './audit-words.ts'
@@ -43,7 +45,7 @@ export function packageLine(report: PackageReport): string {
 }
 
 /** The state of a package that has no verdict. */
-export function stateWords(state: PackageState): string {
+export function stateWords(id: Digest, state: PackageState): string {
   switch (state.kind) {
     case 'announced':
       return 'announced, waits for its turn'
@@ -61,10 +63,10 @@ export function stateWords(state: PackageState): string {
       return `judging (${state.check}${judgedShare(state)})`
     case 'failed':
       if (state.needsOperator) {
-        return `could not be judged: ${state.reason}; judged again only with "flexmesh accept"`
+        return `could not be judged: ${state.reason}; judged again only with ${ownCommand('accept', shortDigest(id))}`
       }
       return state.isFinal
-        ? `could not be judged: ${state.reason}; tried again at the next start, or with "flexmesh accept"`
+        ? `could not be judged: ${state.reason}; tried again at the next start, or with ${ownCommand('accept', shortDigest(id))}`
         : `cannot be judged now: ${state.reason}; will be tried again`
   }
 }
@@ -75,8 +77,8 @@ function judgedShare({ done, total, secondsLeft }: Judging): string {
   return `, ${Math.floor((100 * done) / total)} %${left}`
 }
 
-function reportedWords({ state, progress, verdict }: PackageReport): string {
-  if (progress !== undefined) return stateWords(progress)
+function reportedWords({ id, state, progress, verdict }: PackageReport): string {
+  if (progress !== undefined) return stateWords(id, progress)
   switch (state) {
     case 'refused':
       return verdict?.outcome === 'refused' ? `refused, ${verdict.code}: ${verdict.reason}` : 'refused'

@@ -1,4 +1,5 @@
 /** The command `privacy`: what each text has spent of its privacy, and the limit that the operator sets. */
+import { ownCommand } from '../lib/command-line.ts'
 import { InputError } from '../lib/errors.ts'
 import type { BudgetReport, SpentGroup, SpentRow } from '../owner/budget.ts'
 import type { PrivacyLimit } from '../owner/budget-log.ts'
@@ -63,7 +64,7 @@ export const PRIVACY = nodeCommand({
   },
   words: ({ limit, delta, rows, groups }) => [
     limit === null
-      ? 'no limit; "flexmesh privacy limit EPSILON" sets one'
+      ? `no limit; ${ownCommand('privacy', 'limit', 'EPSILON')} sets one`
       : `limit: epsilon ${limit.epsilon} at delta ${deltaWords(limit.delta)} for each document`,
     ...(rows.length === 0 ? ['no text was trained on yet'] : table(rows)),
     ...(groups.length === 0

@@ -1,7 +1,9 @@
 /** Commands about decisions of the consortium: propose, list, endorse, reject, leave. */
+
 import type { ProposedChange } from '../consortium/change.ts'
 import type { RevocationReason } from '../consortium/member.ts'
 import type { Digest } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { FlexMeshError, InputError } from '../lib/errors.ts'
 import type { FlexMeshNode } from '../node/node.ts'
 import { nodeCommand } from './command.ts'
@@ -168,7 +170,7 @@ export const PROPOSALS = nodeCommand({
 export const ENDORSE = nodeCommand({
   name: 'endorse',
   usage: 'endorse ID',
-  parameters: { id: positional(PROPOSAL, 'name the proposal as "flexmesh proposals" lists it') },
+  parameters: { id: positional(PROPOSAL, `name the proposal as ${ownCommand('proposals')} lists it`) },
   async *run(node, { id }): AsyncGenerator<never, ProposalReport, void> {
     const found = await node.answer(id, 'endorse')
     return proposalReport(found, (seat) => node.membership.institutionOf(seat))
@@ -189,7 +191,7 @@ export const REJECT = nodeCommand({
   parameters: {
     who: positional(
       INSTITUTION,
-      'name the institution as "flexmesh members" lists it, or the proposal as "flexmesh proposals" does',
+      `name the institution as ${ownCommand('members')} lists it, or the proposal as ${ownCommand('proposals')} does`,
     ),
   },
   async *run(node, { who }): AsyncGenerator<never, RejectResult, void> {
@@ -204,7 +206,7 @@ export const REJECT = nodeCommand({
   words: ({ rejected, peerId, proposal }) =>
     proposal === undefined
       ? [
-          `rejected: ${rejected} (${peerId}); its invitation is open again, "flexmesh invite --cancel" ends it`,
+          `rejected: ${rejected} (${peerId}); its invitation is open again, ${ownCommand('invite', '--cancel', 'ID')} ends it`,
         ]
       : proposalLines(proposal),
 })
@@ -233,6 +235,6 @@ export const LEAVE = nodeCommand({
     return { left: node.charter.name, statement: await node.leave(validThrough) }
   },
   words: ({ left }) => [
-    `this institution has left "${left}"; keep the node running until "flexmesh members" has shown the others as connected, so that they learn it`,
+    `this institution has left "${left}"; keep the node running until ${ownCommand('members')} has shown the others as connected, so that they learn it`,
   ],
 })

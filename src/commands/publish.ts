@@ -1,6 +1,7 @@
 /** Commands of an owner about a finished training: publish it, and withdraw it again. */
 
 import type { Digest } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { InputError } from '../lib/errors.ts'
 import type { FloatDtype } from '../lib/float-formats.ts'
 import { reporting } from '../lib/reporting.ts'
@@ -165,6 +166,6 @@ export const WITHDRAW = nodeCommand({
   },
   words: ({ withdrawn }) => [
     `withdrawn: ${withdrawn.join(', ')}`,
-    'see who has dropped it: flexmesh withdrawals',
+    `see who has dropped it: ${ownCommand('withdrawals')}`,
   ],
 })

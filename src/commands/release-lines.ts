@@ -2,6 +2,7 @@
  * How publications read: what leaves the machine, to whom, until when, how to undo it; and the reminder that a consent
  * ends.
  */
+import { ownCommand } from '../lib/command-line.ts'
 import type { ReleaseSummary } from '../owner/release.ts'
 import { privacyWords } from '../packaging/privacy-words.ts'
 import { auditWords } from './audit-words.ts'
@@ -35,7 +36,7 @@ export function releaseLines(summary: ReleaseSummary): string[] {
       : [['replaces', `the package of this name that is published now`] satisfies [string, string]]),
     [
       'undo',
-      `flexmesh withdraw ${name}; members stop using it when they next sync and answer with receipts; exports of it remain and are marked`,
+      `${ownCommand('withdraw', name)}; members stop using it when they next sync and answer with receipts; exports of it remain and are marked`,
     ],
   ]
   const width = Math.max(...rows.map(([label]) => label.length))
@@ -55,7 +56,7 @@ export interface EndingConsentRow {
 export function endingConsentLine({ expert, institution, isOwn, ...end }: EndingConsentRow): string {
   const what = isOwn ? `your consent for ${expert}` : `the consent of ${institution} for ${expert}`
   const next = isOwn
-    ? `to renew it, run: flexmesh publish ${expert}`
+    ? `to renew it, run: ${ownCommand('publish', expert)}`
     : `${institution} renews it by publishing it again`
   return `warning: ${what} ends on ${day(end.expiresAt)}, ${daysLeft(end.daysLeft)}; ${next}`
 }

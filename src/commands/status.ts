@@ -2,6 +2,7 @@
  * The command `status`: the node on one screen, and what waits for a person. The dashboard shows the same list, so a
  * new reason to look at the node is added here only.
  */
+import { commandLine, completeCommands, ownCommand } from '../lib/command-line.ts'
 import { fileSystemSize } from '../lib/free-space.ts'
 import { gigabytes } from '../lib/memory.ts'
 import type { Activity } from '../node/activities.ts'
@@ -162,6 +163,7 @@ function attentionOf(
 ): Attention[] {
   const list: Attention[] = []
   const { membership } = node
+  const complete = (...words: string[]): string => commandLine([...words, ...node.homeOptions])
   if (node.isCopied) {
     list.push({
       level: 'bad',
@@ -175,7 +177,7 @@ function attentionOf(
       level: left < 0 ? 'bad' : 'warn',
       page: 'consortium',
       text: `the membership of everyone ${left < 0 ? 'has ended' : `ends in ${left} day${left === 1 ? '' : 's'}`}`,
-      command: 'flexmesh renew',
+      command: complete('renew'),
     })
   }
   const open = membership.book.proposals().filter(({ state }) => state === 'open')
@@ -186,7 +188,7 @@ function attentionOf(
       level: 'warn',
       page: 'consortium',
       text: `${nameOf(proposal.publisher)} proposes to ${changeWords(proposal.change, nameOf)}; this institution has not answered`,
-      command: `flexmesh endorse ${proposalName(id)}`,
+      command: complete('endorse', proposalName(id)),
     })
   }
   // An application with a proposal waits for those who have not answered the proposal.
@@ -199,13 +201,13 @@ function attentionOf(
       level: 'bad',
       page: 'consortium',
       text: 'the key of this home does not rule its seat, so members refuse what this node signs; stop the node',
-      command: 'flexmesh key delegate',
+      command: complete('key', 'delegate'),
     })
   } else if (end?.isNear === true) {
     list.push({
       level: end.daysLeft < 0 ? 'bad' : 'warn',
       page: 'consortium',
-      text: nodeKeyEndLine(end.daysLeft),
+      text: completeCommands(nodeKeyEndLine(end.daysLeft), node.homeOptions),
     })
   }
   for (const { institution, peerId } of membership.invitations.requests()) {
@@ -214,7 +216,7 @@ function attentionOf(
       level: 'warn',
       page: 'consortium',
       text: `${institution} applies for membership`,
-      command: `flexmesh approve ${peerId}`,
+      command: complete('approve', peerId),
     })
   }
   for (const { id, state, progress, institution, expert } of packages) {
@@ -224,14 +226,14 @@ function attentionOf(
         level: 'bad',
         page: 'experts',
         text: `the disk has no room for ${name}`,
-        command: 'flexmesh gc',
+        command: complete('gc'),
       })
     } else if (progress?.kind === 'failed' && progress.needsOperator === true) {
       list.push({
         level: 'bad',
         page: 'experts',
         text: `${name} could not be judged: ${progress.reason}`,
-        command: `flexmesh accept ${id}`,
+        command: complete('accept', id),
       })
     }
   }
@@ -241,7 +243,7 @@ function attentionOf(
       level: 'warn',
       page: 'experts',
       text: `the consent for ${isOwn ? 'your expert' : `${membership.institutionOf(publisher)}'s expert`} ${expert} ends in ${duration(Math.max(0, daysLeft) * DAY_SECONDS)}`,
-      ...(isOwn ? { command: `flexmesh publish ${expert}` } : {}),
+      ...(isOwn ? { command: complete('publish', expert) } : {}),
     })
   }
   if (maxDiskBytes !== undefined && homeBytes > QUOTA_WARNING_SHARE * maxDiskBytes) {
@@ -249,7 +251,7 @@ function attentionOf(
       level: homeBytes >= maxDiskBytes ? 'bad' : 'warn',
       page: 'experts',
       text: quotaWords(homeBytes, maxDiskBytes),
-      command: 'flexmesh gc',
+      command: complete('gc'),
     })
   }
   if (freeBytes < LOW_DISK) {
@@ -264,7 +266,7 @@ export function nodeKeyEndLine(daysLeft: number): string {
     daysLeft < 0
       ? 'has ended, so members refuse what this node signs'
       : `ends in ${daysLeft} day${daysLeft === 1 ? '' : 's'}`
-  return `the key of this node ${when}; whoever holds the institution key stops the node and runs: flexmesh key delegate`
+  return `the key of this node ${when}; whoever holds the institution key stops the node and runs ${ownCommand('key', 'delegate')}`
 }
 
 function countWords(counts: Readonly<Record<string, number>>): string {

@@ -2,6 +2,9 @@
  * The commands that a node carries out, by topic, in the order of the help. A new command is one file and one row
  * here.
  */
+
+import { completeCommands } from '../lib/command-line.ts'
+import { FlexMeshError } from '../lib/errors.ts'
 import type { FlexMeshNode } from '../node/node.ts'
 import type { CommandRow, NodeCommand } from './command.ts'
 import type { Style } from './terminal.ts'
@@ -304,8 +307,15 @@ export interface WordedResult {
 export function wordedCommands(node: FlexMeshNode): Record<string, Handler> {
   return handlersOf(async function* ({ load }, request, signal): AsyncGenerator<unknown, WordedResult, void> {
     const command = await load()
-    const result = yield* command.run(node, command.decode(request), signal)
-    return { result, words: command.words(result, PLAIN) }
+    const complete = (text: string): string => completeCommands(text, node.homeOptions)
+    try {
+      const result = yield* command.run(node, command.decode(request), signal)
+      const words = command.words(result, PLAIN)
+      return { result, words: command.isVerbatim === true ? words : words.map(complete) }
+    } catch (error) {
+      if (error instanceof FlexMeshError) error.message = complete(error.message)
+      throw error
+    }
   })
 }
 

@@ -1,6 +1,8 @@
 /** The command `train`: trains an expert here, or writes the pair of public model and expert to train elsewhere. */
+
 import { TEXT_KINDS } from '../data/file-kinds.ts'
 import { readingLines } from '../data/reading-report.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { InputError } from '../lib/errors.ts'
 import { gigabytes } from '../lib/memory.ts'
 import type { Waiting } from '../lib/turns.ts'
@@ -221,12 +223,12 @@ function privacyRequest(options: {
   }
 }
 
-function exportLines({ warnings, directory, documents, tokens, reading }: PairExport): string[] {
+function exportLines({ name, warnings, directory, documents, tokens, reading }: PairExport): string[] {
   return [
     ...readingLines(reading),
     ...warnings.map(({ message }) => `warning: ${message}`),
     `the pair to train is in ${directory}; ${documents} documents, ${tokens} tokens were prepared here`,
-    'next: train its expert 1, then flexmesh import-expert DIR with the same --name',
+    `next: train its expert 1, then ${ownCommand('import-expert', 'DIR', '--name', name)}`,
   ]
 }
 
@@ -247,7 +249,7 @@ function trainedLines({ name, own, public: shared, calibration }: TrainResult): 
   return [
     `trained ${name}: bits per byte on own held-out text ${bits(own?.before)} -> ${bits(own?.after)}, on public text ${bits(shared?.before)} -> ${bits(shared?.after)}`,
     ...(calibration === undefined ? [] : [calibrationWords(calibration)]),
-    `next: flexmesh publish ${name}`,
+    `next: ${ownCommand('publish', name)}`,
   ]
 }
 

@@ -1,4 +1,5 @@
 /** The command `trainings`: every training of this node, and how far it is. */
+import { ownCommand } from '../lib/command-line.ts'
 import type { KnownTraining } from '../owner/training-list.ts'
 import { epsilonWords } from '../packaging/privacy-words.ts'
 import { nodeCommand } from './command.ts'
@@ -38,7 +39,7 @@ export const TRAININGS = nodeCommand({
   },
   words: ({ trainings }) =>
     trainings.length === 0
-      ? ['no trainings; "flexmesh train --name NAME --data PATH" begins one']
+      ? [`no trainings; ${ownCommand('train', '--name', 'NAME', '--data', 'PATH')} begins one`]
       : table(trainings.map(cells)),
 })
 

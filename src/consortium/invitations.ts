@@ -2,9 +2,11 @@
  * Invitations and membership requests of one node: which invitation may admit whom, and who waits for a founder's
  * decision. Implements protocols/consortium-charter, section "Joining". Does not know the roster, nor networks.
  */
+
 import { randomBytes } from 'node:crypto'
 import type { PeerIdString } from '../identity/keys.ts'
 import { type Digest, fromUtf8, toHex, utf8 } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { FlexMeshError, InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import type { Catalogue, Change } from '../store/catalogue.ts'
@@ -109,7 +111,7 @@ export class Invitations {
     if (token === undefined) {
       throw new InputError(
         'not-found',
-        `no open invitation ${id}; "flexmesh members" lists those that are open`,
+        `no open invitation ${id}; ${ownCommand('members')} lists those that are open`,
       )
     }
     await this.#init.catalogue.delete('invites', token)

@@ -3,8 +3,10 @@
  * requests to become a member. Implements protocols/consortium-charter. What the members have decided is in
  * roster-book.ts, invitations are in invitations.ts. Signs nothing, and knows nothing about networks and experts.
  */
+
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import type { Digest } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { PolicyError, VerificationError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { Serial } from '../lib/serial.ts'
@@ -118,7 +120,7 @@ export class Membership {
     if (expiresAt + limit('clockSkew') < this.#init.now()) {
       throw new VerificationError(
         'expired',
-        `the roster ended at ${new Date(expiresAt * 1000).toISOString()}; members renew it with "flexmesh renew"`,
+        `the roster ended at ${new Date(expiresAt * 1000).toISOString()}; members renew it with ${ownCommand('renew')}`,
       )
     }
   }

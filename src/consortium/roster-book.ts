@@ -3,8 +3,10 @@
  * endorsements and leaves, kept in the catalogue, and the roster that follows from all of them. Does not know which
  * member this node is, and does not check who a statement is from.
  */
+
 import type { PeerIdString } from '../identity/keys.ts'
 import type { Digest } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { FlexMeshError, InputError } from '../lib/errors.ts'
 import type { Catalogue } from '../store/catalogue.ts'
 import { governanceKey, rosterKey } from '../store/catalogue-keys.ts'
@@ -105,7 +107,10 @@ export class RosterBook {
       id.slice('sha256:'.length).startsWith(wanted),
     )
     if (found === undefined || wanted === '') {
-      throw new InputError('not-found', `no proposal begins with ${prefix}; "flexmesh proposals" lists them`)
+      throw new InputError(
+        'not-found',
+        `no proposal begins with ${prefix}; ${ownCommand('proposals')} lists them`,
+      )
     }
     if (others.length > 0)
       throw new InputError('usage', `several proposals begin with ${prefix}; give more characters`)

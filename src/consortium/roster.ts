@@ -9,6 +9,7 @@ import type { PeerIdString } from '../identity/keys.ts'
 import { MEDIA_TYPES } from '../identity/media-types.ts'
 import { type Digest, digestOf } from '../lib/bytes.ts'
 import { decodeCanonical, encodeCanonical } from '../lib/canonical-json.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { FormatError, InputError, VerificationError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { limit } from '../lib/limits.ts'
@@ -200,7 +201,7 @@ export function membersWith(
   if (members.some((member) => member.institution === institution && member.revoked === undefined)) {
     throw new InputError(
       'exists',
-      `a member has the name ${institution} already; if it lost its key, first run: flexmesh revoke "${institution}"`,
+      `a member has the name ${institution} already; if it lost its key, first run ${ownCommand('revoke', institution)}`,
     )
   }
   return [...members, { institution, peerId, role: 'member', joinedAt }]

@@ -2,6 +2,7 @@
  * The libp2p node: TCP, noise, yamux, identify, ping, gossipsub and mDNS, with every buffer bounded. Knows nothing about
  * the protocols of this project.
  */
+import { ownCommand } from '../lib/command-line.ts'
 import '../lib/node20.ts'
 import { noise } from '@chainsafe/libp2p-noise'
 import { privateKeyFromRaw } from '@libp2p/crypto/keys'
@@ -109,7 +110,7 @@ export async function createTransport(init: TransportInit): Promise<Transport> {
 export function startError(error: unknown, listen: readonly string[]): Error {
   const text = error instanceof Error ? `${error.message} ${String(error.cause ?? '')}` : String(error)
   const failed = `cannot listen on ${listen.join(', ')}`
-  const advice = 'choose another address with "flexmesh start --listen", as in /ip4/0.0.0.0/tcp/4002'
+  const advice = `choose another address with ${ownCommand('start', '--listen', 'ADDRESS')}, as in /ip4/0.0.0.0/tcp/4002`
   if (hasErrno(error, 'EADDRINUSE') || text.includes('EADDRINUSE')) {
     const message = `${failed}: the port is in use; stop the other program, or ${advice}`
     return new InputError('port-in-use', message, {}, error)

@@ -1,8 +1,10 @@
 /**
  * Carries out what this member decides about the consortium, and announces what it has signed. Does not count votes.
  */
+
 import type { ProposalState } from '../consortium/governance.ts'
 import type { RevocationReason } from '../consortium/member.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { InputError } from '../lib/errors.ts'
 import { propose } from '../pipeline/own-decisions.ts'
 import { announce } from '../pipeline/own-log.ts'
@@ -44,7 +46,7 @@ export async function revoke(
   if (seat === membership.seat)
     throw new InputError(
       'usage',
-      'an institution does not revoke itself; "flexmesh leave" ends its membership',
+      `an institution does not revoke itself; ${ownCommand('leave')} ends its membership`,
     )
   const tip = await catalogue.tip(seat)
   const through = validThroughSeq ?? member.revoked?.validThroughSeq ?? tip?.seq ?? 0

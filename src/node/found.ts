@@ -16,6 +16,7 @@ import { nextInstitutionKeyId, openOrCreateInstitutionKey } from '../identity/in
 import { loadIdentity, type Protection, saveIdentity } from '../identity/key-file.ts'
 import { createIdentity, type Identity } from '../identity/keys.ts'
 import type { Digest } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { InputError } from '../lib/errors.ts'
 import { openFile } from '../lib/files.ts'
 import type { PublicFile } from '../lib/model-shape.ts'
@@ -201,7 +202,7 @@ export async function checkKeyInHome(home: string): Promise<void> {
   if (file === undefined) return
   throw new InputError(
     'usage',
-    `the institution key lies in ${file}: who founds together with others keeps it in the home until the nodes run, and then moves it to a file with "flexmesh key delegate --institution-key FILE"; run "flexmesh init" without --institution-key in a new home`,
+    `the institution key lies in ${file}: who founds together with others keeps it in the home until the nodes run, and then moves it to a file with ${ownCommand('key', 'delegate', '--institution-key', 'FILE')}; run "flexmesh init" without --institution-key in a new home`,
   )
 }
 

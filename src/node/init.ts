@@ -23,6 +23,8 @@ export interface NodeInit {
   readonly actAs?: (membership: Membership, home: Identity) => Promise<Identity>
   /** The command that opens the node, for messages of other processes that find the home in use. */
   readonly command?: string
+  /** Options that lead a command to this home, for commands in messages, as in `--home /srv/node`; default: none. */
+  readonly homeOptions?: readonly string[]
   readonly policy?: AcceptancePolicy
   /** Whether packages of other members wait until their manifests are final; default: no. */
   readonly requireFinal?: boolean

@@ -1,5 +1,7 @@
 /** Makes an invitation for one more institution, with the addresses of the running node. Does not keep it. */
+
 import type { Membership } from '../consortium/membership.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { InputError } from '../lib/errors.ts'
 import { inviteAddresses } from './invite-addresses.ts'
 
@@ -34,8 +36,8 @@ export async function invite(node: Inviter, lifetime?: number): Promise<string> 
     throw new InputError(
       'not-running',
       isRunning
-        ? `others cannot reach any address of this node; choose one with "flexmesh start --listen", as in ${EXAMPLE_ADDRESS}`
-        : 'an invitation names the addresses of the running node; start it first with "flexmesh start"',
+        ? `others cannot reach any address of this node; choose one with ${ownCommand('start', '--listen', 'ADDRESS')}, as in ${EXAMPLE_ADDRESS}`
+        : `an invitation names the addresses of the running node; start it first with ${ownCommand('start')}`,
     )
   }
   return membership.invitations.invite(addresses, lifetime)

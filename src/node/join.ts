@@ -16,6 +16,7 @@ import type { PeerIdString } from '../identity/keys.ts'
 import { NO_STATEMENT } from '../identity/statement.ts'
 import { equalBytes } from '../lib/bytes.ts'
 import { encodeCanonical } from '../lib/canonical-json.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { eachPercent } from '../lib/each-percent.ts'
 import { ExchangeError, InputError, VerificationError } from '../lib/errors.ts'
 import { pause } from '../lib/pause.ts'
@@ -162,7 +163,7 @@ async function checkNoMembership(catalogue: Catalogue, home: string): Promise<vo
   if ((await catalogue.get('rosters', rosterKey(0))) === undefined) return
   throw new InputError(
     'exists',
-    `${home} belongs to a consortium already; to tell its node where another member is now, run: flexmesh connect ADDRESS`,
+    `${home} belongs to a consortium already; to tell its node where another member is now, run ${ownCommand('connect', 'ADDRESS')}`,
   )
 }
 

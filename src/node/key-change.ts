@@ -3,6 +3,7 @@
  * institution key for a moment: it catches up its own log from the members, signs, and waits until a member has received
  * what it signed. Each step can be repeated after the process has ended at any moment. Prints nothing.
  */
+
 import { type KeyState, keyDigest, NODE_SCOPES, type NodeScope } from '../consortium/key-history.ts'
 import type { KeysStatement } from '../consortium/keys-statement.ts'
 import type { Membership } from '../consortium/membership.ts'
@@ -16,6 +17,7 @@ import {
 import { loadIdentity, type Protection } from '../identity/key-file.ts'
 import type { Identity, PeerIdString } from '../identity/keys.ts'
 import type { Digest } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { ExchangeError, InputError } from '../lib/errors.ts'
 import { mustCatchUp } from '../pipeline/before-signing.ts'
 import { type NextKeys, stateKeys } from '../pipeline/state-keys.ts'
@@ -149,7 +151,7 @@ async function catchUp(
   } catch (error) {
     throw outOfReach(
       error,
-      `too few members have answered, so this home may not know all that was signed for this institution; nothing was signed. Try again when more members are reachable; "flexmesh connect ADDRESS" tells where one is`,
+      `too few members have answered, so this home may not know all that was signed for this institution; nothing was signed. Try again when more members are reachable; ${ownCommand('connect', 'ADDRESS')} tells where one is`,
     )
   }
 }
@@ -198,7 +200,7 @@ class KeyRing {
     if (ruling === home.peerId && plan.kind !== 'delegate') {
       throw new InputError(
         'not-acceptable',
-        'the home itself holds the institution key, which no next key follows; first run: flexmesh key delegate --institution-key FILE',
+        `the home itself holds the institution key, which no next key follows; first run ${ownCommand('key', 'delegate', '--institution-key', 'FILE')}`,
       )
     }
     if (ruling === undefined) {
@@ -255,7 +257,7 @@ class KeyRing {
     if (state.next === undefined) {
       throw new InputError(
         'not-acceptable',
-        'the institution key has committed no next key; first run: flexmesh key delegate',
+        `the institution key has committed no next key; first run ${ownCommand('key', 'delegate')}`,
       )
     }
     const { key, next } = await prepareRotation(this.#file, this.#outside)

@@ -2,8 +2,10 @@
  * Tells a node at which address a member can be reached now. Needed if two members have moved and no other member
  * knows both; otherwise they find each other.
  */
+
 import type { Membership } from '../consortium/membership.ts'
 import type { PeerIdString } from '../identity/keys.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { ExchangeError, InputError } from '../lib/errors.ts'
 import { parseAddress, peerIdOf } from '../network/address.ts'
 import { type HomePaths, loadSettings, MAX_BOOTSTRAP, saveSettings } from '../store/home.ts'
@@ -39,7 +41,10 @@ export async function connect(
   const check = (peerId: PeerIdString): void => {
     if (peerId === self) throw new InputError('usage', `${address} is the address of this node`)
     if (membership.seatOfMember(peerId) !== undefined) return
-    throw new InputError('not-a-member', `${peerId} is not a member; "flexmesh members" lists the members`)
+    throw new InputError(
+      'not-a-member',
+      `${peerId} is not a member; ${ownCommand('members')} lists the members`,
+    )
   }
   if (named !== undefined) check(named)
   const contact = await tried(dial, address, named, signal)

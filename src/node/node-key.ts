@@ -2,12 +2,14 @@
  * The node key of a home whose institution key lies elsewhere: the key that the home uses, a new one that waits beside
  * it until the seat has named it, and where the institution key lies. Signs nothing.
  */
+
 import { rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Membership } from '../consortium/membership.ts'
 import { loadIdentity, type Protection, readKeyId, replaceIdentity } from '../identity/key-file.ts'
 import { createIdentity, type Identity, type PeerIdString } from '../identity/keys.ts'
 import { fromUtf8 } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { FormatError, InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { mapDiskErrors, pathExists, readFileBounded, syncDir, writeFileAtomic } from '../lib/files.ts'
@@ -68,6 +70,6 @@ export async function checkNoPendingKey({ newKey }: HomePaths, { keys }: Members
   if (!(await pathExists(newKey)) || keys.seatOf(await readKeyId(newKey)) === undefined) return
   throw new InputError(
     'interrupted',
-    'the last "flexmesh key delegate" or "flexmesh key rotate" of this home was interrupted after it had signed; run: flexmesh key delegate',
+    `the last "flexmesh key delegate" or "flexmesh key rotate" of this home was interrupted after it had signed; run ${ownCommand('key', 'delegate')}`,
   )
 }

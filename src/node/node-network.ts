@@ -2,7 +2,9 @@
  * The network of a node: its exchange with the members and the requests for cosignatures, from `start` to `stop`. A node
  * that is open without a network sends nothing, and nobody is connected to it. Does not know what the messages mean.
  */
+
 import { Exchange } from '../exchange/exchange.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { ExchangeError } from '../lib/errors.ts'
 import type { FileRef } from '../lib/file-ref.ts'
 import { parseAddress } from '../network/address.ts'
@@ -108,7 +110,7 @@ export class NodeNetwork {
   /** See `Parts`. @throws ExchangeError `unreachable` before `start`. */
   async fetch(file: FileRef, { signal, onProgress }: FetchOptions): Promise<void> {
     if (this.#exchange === undefined)
-      throw new ExchangeError('unreachable', 'the node does not run; "flexmesh start" fetches packages')
+      throw new ExchangeError('unreachable', `the node does not run; ${ownCommand('start')} fetches packages`)
     await this.#exchange.fetch(file, {
       signal,
       onProgress: ({ doneChunks }) => onProgress(Math.min(doneChunks * file.chunkSize, file.size)),

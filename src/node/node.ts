@@ -61,6 +61,8 @@ export class FlexMeshNode {
   readonly identity: Identity
   readonly settings: Settings
   readonly paths: HomePaths
+  /** Options that lead a command to this home, for commands in messages. */
+  readonly homeOptions: readonly string[]
   readonly publicModel: PublicModel
   /** Encodes prompts without holding the event loop. */
   readonly prompts: PromptEncoder
@@ -104,6 +106,7 @@ export class FlexMeshNode {
     this.identity = identity
     this.settings = settings
     this.paths = paths
+    this.homeOptions = init.homeOptions ?? []
     this.publicModel = publicModel
     this.prompts = built.prompts
     this.catalogue = catalogue

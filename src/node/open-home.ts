@@ -2,10 +2,12 @@
  * Opens what the home folder of a node holds: its key, its settings, the catalogue with the books of the consortium, and
  * the public model. Holds the lock of the home from then on. Does not know the parts that compute or the network.
  */
+
 import { loadPublicModel, type PublicModel } from '../checkpoint/public-model.ts'
 import { Membership } from '../consortium/membership.ts'
 import { loadIdentity } from '../identity/key-file.ts'
 import type { Identity } from '../identity/keys.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { InputError } from '../lib/errors.ts'
 import { StatementLog } from '../statements/statement-log.ts'
 import { BlobStore } from '../store/blob-store.ts'
@@ -84,7 +86,7 @@ async function notAMember(home: string, paths: HomePaths): Promise<InputError> {
   return new InputError(
     'not-a-member',
     applied === undefined
-      ? `${home} belongs to no consortium; run "flexmesh consortium create" or "flexmesh join INVITE"`
-      : `${home} has applied for membership in "${applied}", which a founder has not approved; run "flexmesh join" with the same invitation to go on waiting`,
+      ? `${home} belongs to no consortium; run ${ownCommand('consortium', 'create')} or ${ownCommand('join', 'INVITE')}`
+      : `${home} has applied for membership in "${applied}", which a founder has not approved; run ${ownCommand('join', 'INVITE')} with the same invitation to go on waiting`,
   )
 }

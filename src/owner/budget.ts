@@ -3,8 +3,10 @@
  * adds up over everything that was derived from a document, whatever training it was in. A spending is on disk before
  * what it pays for begins. Knows nothing about gradients, weights and packages.
  */
+
 import { join } from 'node:path'
 import type { TokenFile } from '../data/token-file.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { InputError } from '../lib/errors.ts'
 import { epsilonOf, noiseFor, type SubsampledGaussian } from '../privacy/accountant.ts'
 import { append, type BudgetEntry, type PrivacyLimit, readEntries, type Spending } from './budget-log.ts'
@@ -282,7 +284,7 @@ function lowerEpsilon(
 function overBudget(what: string, { epsilon, delta }: PrivacyLimit, instead: string): InputError {
   return new InputError(
     'over-budget',
-    `${what}; the limit of this home is an epsilon of ${epsilon} at delta ${delta.toExponential()}; ${instead}, or change the limit with "flexmesh privacy limit"`,
+    `${what}; the limit of this home is an epsilon of ${epsilon} at delta ${delta.toExponential()}; ${instead}, or change the limit with ${ownCommand('privacy', 'limit', 'EPSILON')}`,
   )
 }
 

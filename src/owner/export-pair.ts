@@ -3,6 +3,7 @@
  * the shared tensors are the public model's bytes. Expert 1 is a copy of the public FFN, and its router rows are the
  * ones that training here would start from. The training's folder keeps what `import-expert` needs later.
  */
+
 import { byLayer, modelFilesOf, publicTensors } from '../checkpoint/flex-olmo.ts'
 import {
   checkTarget,
@@ -14,6 +15,7 @@ import { ROUTER_BIAS_FILE, writeRouterBias } from '../checkpoint/router-bias.ts'
 import type { NamedTensor } from '../checkpoint/tensor-file.ts'
 import { type CorpusWarning, corpusWarnings } from '../data/corpus-warnings.ts'
 import type { ReadingReport } from '../data/reading-report.ts'
+import { commandLine } from '../lib/command-line.ts'
 import { expertName, FFN_PROJECTIONS, layerName, PAIR_EXPERT, routerName } from '../lib/tensor-names.ts'
 import type { ModelConfig } from '../model/config.ts'
 import { requireWeight } from '../model/weights.ts'
@@ -25,6 +27,8 @@ import { type PairRequest, type StartEvent, startPair } from './train-expert.ts'
 import { saveConstantRows, trainingDirs } from './training-folder.ts'
 
 export interface PairExport {
+  /** The name of the training. */
+  readonly name: string
   readonly directory: string
   readonly files: readonly string[]
   readonly documents: number
@@ -72,7 +76,8 @@ export async function exportPair(
     const files = await writeHuggingFaceDirectory(directory, content, options)
     const { train, reading } = start.corpus.stats
     const { documents, tokens } = train
-    return { directory, files, documents, tokens, warnings: corpusWarnings(start.corpus.stats), reading }
+    const warnings = corpusWarnings(start.corpus.stats)
+    return { name: request.name, directory, files, documents, tokens, warnings, reading }
   } finally {
     await start.close()
   }
@@ -106,8 +111,8 @@ logits as min(b, 0); both experts are always active. Everything else must stay b
 node of this training is:
 
 \`\`\`sh
-flexmesh import-expert FOLDER --name ${name}
-flexmesh publish ${name}
+${commandLine(['import-expert', 'FOLDER', '--name', name])}
+${commandLine(['publish', name])}
 \`\`\`
 `
 }

@@ -3,6 +3,7 @@
  * home folder. Everything but expert 1 must equal the public model bit for bit. Reads tensors piece by piece and
  * needs neither an engine nor a running node.
  */
+
 import { join } from 'node:path'
 import { type CheckOptions, checkValues, type FloatTensor } from '../checkpoint/checkpoint-check.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint-directory.ts'
@@ -10,6 +11,7 @@ import { openPublicModel, type PublicModelFiles } from '../checkpoint/public-mod
 import { readRouterBias } from '../checkpoint/router-bias.ts'
 import { type NamedTensor, writeTensorFile } from '../checkpoint/tensor-file.ts'
 import { openCorpus } from '../data/corpus.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { InputError } from '../lib/errors.ts'
 import { ensurePrivateDir, pathExists } from '../lib/files.ts'
 import { FLOAT_BYTES, type FloatDtype } from '../lib/float-formats.ts'
@@ -70,7 +72,7 @@ async function importClaimed(
   if (!(await pathExists(paths.publicModel))) {
     throw new InputError(
       'not-a-member',
-      `${paths.root} belongs to no consortium; run "flexmesh consortium create" or "flexmesh join INVITE"`,
+      `${paths.root} belongs to no consortium; run ${ownCommand('consortium', 'create')} or ${ownCommand('join', 'INVITE')}`,
     )
   }
   const model = await openPublicModel(paths.publicModel)

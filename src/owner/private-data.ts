@@ -2,11 +2,13 @@
  * The private copies in a home folder: what each file of a training holds, and how a training is forgotten. Files that
  * this list does not know are listed too. Does not know what was published.
  */
+
 import { randomBytes } from 'node:crypto'
 import type { Dirent } from 'node:fs'
 import { lstat, readdir, rename, rm } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { toHex } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { hasErrno, InputError } from '../lib/errors.ts'
 import { mapDiskErrors, pathExists, syncDir } from '../lib/files.ts'
 import { ACCOUNT_DIR } from './budget.ts'
@@ -151,7 +153,7 @@ export async function finishForgetting(trainingRoot: string): Promise<void> {
 async function existingDir(trainingRoot: string, name: string): Promise<string> {
   const { dir } = trainingDirs(trainingRoot, name)
   if (await pathExists(dir)) return dir
-  throw new InputError('not-found', `no training named ${name}; "flexmesh data" lists the trainings`)
+  throw new InputError('not-found', `no training named ${name}; ${ownCommand('data')} lists the trainings`)
 }
 
 async function namesIn(dir: string): Promise<string[]> {

@@ -2,6 +2,7 @@
  * The folder of one training: names of its files, the expert as one safetensors file under package names, and what
  * its run recorded. Knows nothing about engines.
  */
+
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expertOfTensors, tensorsOfExpert } from '../checkpoint/expert-tensors.ts'
@@ -11,6 +12,7 @@ import { writeTensorFile } from '../checkpoint/tensor-file.ts'
 import type { CorpusWarning } from '../data/corpus-warnings.ts'
 import { type ReadingReport, readReport } from '../data/reading-report.ts'
 import { fromUtf8 } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { FormatError, InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { pathExists, readFileBounded, writeFileAtomic } from '../lib/files.ts'
@@ -215,7 +217,7 @@ async function finishedDirs(trainingRoot: string, name: string): Promise<Trainin
   if ((await pathExists(dirs.result)) && (await pathExists(dirs.expert))) return dirs
   throw new InputError(
     'not-found',
-    `no finished training named ${name}; run "flexmesh train --name ${name} --data PATH" first`,
+    `no finished training named ${name}; run ${ownCommand('train', '--name', name, '--data', 'PATH')} first`,
   )
 }
 

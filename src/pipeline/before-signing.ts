@@ -5,6 +5,7 @@
 import type { Judging } from '../acceptance/package-states.ts'
 import type { NodeScope } from '../consortium/key-history.ts'
 import type { Digest } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { InputError, VerificationError } from '../lib/errors.ts'
 import { removeLeftOver } from '../lib/files.ts'
 import type { Derivation, PackedTraining, PackProgress } from '../owner/pack-training.ts'
@@ -120,7 +121,7 @@ export function checkMaySign({ membership, identity, now }: Parts, scope: NodeSc
         : 'the institution has not authorised the key of this home for it'
     throw new InputError(
       'not-acceptable',
-      `this node may not sign for ${membership.institutionOf(seat)}: ${advice}; stop the node and run: flexmesh key delegate`,
+      `this node may not sign for ${membership.institutionOf(seat)}: ${advice}; stop the node and run ${ownCommand('key', 'delegate')}`,
       {},
       error,
     )

@@ -2,8 +2,10 @@
  * Extends the node key of our seat while the institution key is on another machine: the node writes the statement and signs
  * it, the institution signs the file elsewhere, and the node logs it. Knows no files.
  */
+
 import type { NodeKey } from '../consortium/key-history.ts'
 import { type KeysStatement, openKeys, sealKeysRequest } from '../consortium/keys-statement.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { InputError } from '../lib/errors.ts'
 import { checkCaughtUp } from './before-signing.ts'
 import { actOnChained, logChained } from './chained-effects.ts'
@@ -30,7 +32,7 @@ export async function requestKeys(
   if (node?.key !== identity.peerId) {
     throw new InputError(
       'not-acceptable',
-      'the key of this home is not the node key of its seat, so it cannot be confirmed from elsewhere; stop the node and run: flexmesh key delegate',
+      `the key of this home is not the node key of its seat, so it cannot be confirmed from elsewhere; stop the node and run ${ownCommand('key', 'delegate')}`,
     )
   }
   const statement: KeysStatement = {
@@ -64,7 +66,7 @@ export async function acceptKeys(parts: Parts, envelope: Uint8Array): Promise<Ke
     if (value.seq !== seq || value.prev !== prev) {
       throw new InputError(
         'mismatch',
-        `the file is about statement ${value.seq}, but the next statement of this institution is ${seq}: it has signed something since; run "flexmesh key request" again`,
+        `the file is about statement ${value.seq}, but the next statement of this institution is ${seq}: it has signed something since; run ${ownCommand('key', 'request', 'FILE')} again`,
       )
     }
     membership.keys.historyOf(publisher).checkChange(value)

@@ -2,8 +2,10 @@
  * The report of an audit: what was attacked, what was found and what follows, as JSON and in words. Does not know how
  * the figures are measured or where the report is kept.
  */
+
 import { randomBytes } from 'node:crypto'
 import { type Digest, digestOf, toHex, utf8 } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import type { FloatDtype } from '../lib/float-formats.ts'
 import { type Figures, type Finding, type Outcome, outcomeOf, percent } from './audit-policy.ts'
 import { type Extraction, FEW_TRIES, MANY_TRIES, PREFIX_TOKENS, SUFFIX_TOKENS } from './extraction-audit.ts'
@@ -106,7 +108,7 @@ const RESULTS: Readonly<Record<Outcome, string>> = {
 
 function canaryLines({ figures: { canaries }, canarySeed }: AuditReport): string[] {
   if (canaries === undefined)
-    return ['canaries: none were hidden in the text ("flexmesh train --canaries M" hides them)']
+    return [`canaries: none were hidden in the text (${ownCommand('train', '--canaries', 'M')} hides them)`]
   const { canaries: count, guesses, right, epsilonLow } = canaries
   return [
     `canaries: ${right} of ${guesses} guesses about ${count} were right (seed ${canarySeed}), so epsilon is at least ${epsilonLow.toFixed(2)} with 95 % confidence`,

@@ -2,6 +2,7 @@
  * Checks that the epsilon which a training states follows from its own parameters, so that no manifest promises more
  * than the accountant computes. Knows nothing about files and manifests.
  */
+import { ownCommand } from '../lib/command-line.ts'
 import { InputError } from '../lib/errors.ts'
 import { epsilonOf, noiseFor } from './accountant.ts'
 import type { DpParameters } from './mechanism.ts'
@@ -20,6 +21,6 @@ export function checkStatedEpsilon(parameters: DpParameters): void {
   const needed = noiseFor({ ...parameters, delta: delta - truncationDelta })
   throw new InputError(
     'mismatch',
-    `the training states epsilon ${stated}, but ${parameters.steps} steps at rate ${parameters.sampleRate} with noise multiplier ${parameters.noiseMultiplier} give ${epsilon.toPrecision(4)}${needed === undefined ? '' : ` (${stated} needs a noise multiplier of ${needed.toPrecision(4)})`}; train again with "flexmesh train --epsilon"`,
+    `the training states epsilon ${stated}, but ${parameters.steps} steps at rate ${parameters.sampleRate} with noise multiplier ${parameters.noiseMultiplier} give ${epsilon.toPrecision(4)}${needed === undefined ? '' : ` (${stated} needs a noise multiplier of ${needed.toPrecision(4)})`}; train again with ${ownCommand('train', '--epsilon', 'EPSILON')}`,
   )
 }

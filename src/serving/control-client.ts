@@ -2,9 +2,11 @@
  * The command line's side of the control socket of a running node; `control.ts` is the other side. Knows nothing about
  * the commands.
  */
+
 import { randomUUID } from 'node:crypto'
 import { request as httpRequest } from 'node:http'
 import { connect } from 'node:net'
+import { ownCommand } from '../lib/command-line.ts'
 import { ExchangeError, hasErrno, INPUT_CODES, InputError } from '../lib/errors.ts'
 
 /** Command that interrupts another one. */
@@ -99,7 +101,7 @@ function post(
       reject(
         new ExchangeError(
           'unreachable',
-          `the node ended before it had answered "${command}"; start it again with "flexmesh start", then run the same command`,
+          `the node ended before it had answered "${command}"; start it again with ${ownCommand('start')}, then run the same command`,
           {},
           error,
         ),

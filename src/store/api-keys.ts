@@ -2,8 +2,10 @@
  * The API keys that an operator has made for people and programs, beside the operator's own one: a file with a digest of
  * each, never the key itself. Knows nothing about HTTP.
  */
+
 import { randomBytes } from 'node:crypto'
 import { fromUtf8, sha256, toHex, utf8 } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import { pathExists, readFileBounded, writeFileAtomic } from '../lib/files.ts'
@@ -69,7 +71,7 @@ export async function createApiKey(
 export async function revokeApiKey(path: string, name: string): Promise<void> {
   const keys = await readApiKeys(path)
   if (!keys.some((key) => key.name === name)) {
-    throw new InputError('not-found', `no key is named ${name}; "flexmesh keys list" shows all`)
+    throw new InputError('not-found', `no key is named ${name}; ${ownCommand('keys', 'list')} shows all`)
   }
   await save(
     path,

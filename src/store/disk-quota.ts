@@ -1,6 +1,8 @@
 /** A limit of the operator on the size of a home folder. Knows nothing about what the files hold. */
+
 import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { ownCommand } from '../lib/command-line.ts'
 import { hasErrno, InputError } from '../lib/errors.ts'
 import { type FileSystemSize, fileSystemSize } from '../lib/free-space.ts'
 import { gigabytes } from '../lib/memory.ts'
@@ -55,8 +57,7 @@ export class DiskQuota {
 }
 
 /** What to do about a quota that is used up. */
-export const QUOTA_ADVICE =
-  'run "flexmesh gc" or "flexmesh forget NAME", or start the node with a larger --max-disk'
+export const QUOTA_ADVICE = `run ${ownCommand('gc')} or ${ownCommand('forget', 'NAME')}, or start the node with a larger --max-disk`
 
 /** As in "the home folder takes 1.2 GB of the 1.0 GB that --max-disk allows". */
 export function quotaWords(taken: number, maxBytes: number): string {

@@ -4,7 +4,9 @@
  * start, rows that a killed process left are appended, and a note says that it was killed. Only the process that holds
  * the lock of the home may append. Does not know what rows mean.
  */
+
 import { type FileHandle, open, rm } from 'node:fs/promises'
+import { ownCommand } from '../lib/command-line.ts'
 import { InputError } from '../lib/errors.ts'
 import { ensurePrivateDir, mapDiskErrors, PRIVATE_FILE_MODE, syncDir, writeFileAtomic } from '../lib/files.ts'
 import { limit } from '../lib/limits.ts'
@@ -166,7 +168,7 @@ export class EgressLedger implements EgressJournal {
     if (fault !== undefined) {
       throw new InputError(
         'mismatch',
-        `egress ledger, ${fault.where}: row ${fault.seq} is broken (${fault.what}), so nothing was removed; "flexmesh egress verify" checks all rows`,
+        `egress ledger, ${fault.where}: row ${fault.seq} is broken (${fault.what}), so nothing was removed; ${ownCommand('egress', 'verify')} checks all rows`,
       )
     }
     if (until === undefined || from === undefined) return undefined

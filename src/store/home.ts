@@ -1,7 +1,9 @@
 /** The node's home folder: the paths in it, and its settings. Knows nothing about what is done with them. */
+
 import { chmod, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fromUtf8 } from '../lib/bytes.ts'
+import { ownCommand } from '../lib/command-line.ts'
 import { FormatError, InputError } from '../lib/errors.ts'
 import { Fields } from '../lib/fields.ts'
 import {
@@ -124,7 +126,7 @@ export async function loadSettings(paths: HomePaths): Promise<Settings> {
   if (!(await pathExists(paths.settings))) {
     throw new InputError(
       'no-home',
-      `${paths.root} holds no node; run "flexmesh init --institution NAME" first`,
+      `${paths.root} holds no node; run ${ownCommand('init', '--institution', 'NAME')} first`,
     )
   }
   if (await isOpenToOthers(paths.root)) throw openToOthers(paths.root)

@@ -81,11 +81,11 @@ describe('start --max-disk', () => {
     const refused = await flexmesh('train', '--home', home, '--name', 'law', '--data', text, '--steps', '1')
     expect(refused.code).toBe(1)
     expect(refused.stderr).toMatch(
-      /^flexmesh: the home folder takes \d+ MB of the 1 MB that --max-disk allows; run "flexmesh gc"/,
+      /^flexmesh: the home folder takes \d+ MB of the 1 MB that --max-disk allows; run "flexmesh gc --home [^"]+"/,
     )
     const status = (await flexmesh('status', '--home', home)).stdout
     expect(status).toMatch(
-      /PROBLEM: the home folder takes \d+ MB of the 1 MB that --max-disk allows; run: flexmesh gc\n/,
+      /PROBLEM: the home folder takes \d+ MB of the 1 MB that --max-disk allows; run: flexmesh gc --home \S+\n/,
     )
     expect(status).toMatch(/disk +.* free; the home folder takes \d+ MB of 1 MB\n/)
     expect((await node.interrupt()).code).toBe(0)

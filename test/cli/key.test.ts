@@ -108,7 +108,7 @@ describe('flexmesh key', () => {
     expect(await shown(run)).toMatchObject({ nodeKey: before.nodeKey, scopes: ['packages'], isRuling: true })
     await expectRefused(
       flexmesh('key', 'accept', request, '--home', home),
-      /run "flexmesh key request" again/,
+      /run "flexmesh key request FILE --home [^"]+" again/,
     )
     const text = await readFile(request, 'utf8')
     await writeFile(request, text.replace(/"sig":"./g, '"sig":"A'))

@@ -164,7 +164,7 @@ describe('a command is refused with one sentence for', () => {
     expect(code).toBe(1)
     expect(stderr).toMatch(/^flexmesh: [^\n]+\n$/)
     expect(stderr).toContain(`tcp/${port}`)
-    expect(stderr).toContain('"flexmesh start --listen"')
+    expect(stderr).toContain('flexmesh start --listen ADDRESS --home ')
     const node = start('start', '--home', busy, '--port', '0', '--listen', '/ip4/127.0.0.1/tcp/0')
     await node.line('is up as')
     expect((await node.interrupt()).code).toBe(0)

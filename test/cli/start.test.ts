@@ -116,9 +116,10 @@ describe('flexmesh status --watch', () => {
   })
 
   it('needs a running node', async () => {
-    const { code, stdout, stderr } = await flexmesh('status', '--watch', '--home', await founded())
+    const home = await founded()
+    const { code, stdout, stderr } = await flexmesh('status', '--watch', '--home', home)
     expect([code, stdout]).toEqual([1, ''])
-    expect(stderr).toContain('start it with "flexmesh start", or leave out --watch')
+    expect(stderr).toContain(`start it with "flexmesh start --home ${home}", or leave out --watch`)
   })
 })
 

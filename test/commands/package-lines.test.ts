@@ -42,7 +42,7 @@ describe('the state of a package without a verdict', () => {
     ],
     [{ kind: 'failed', reason: 'EIO', isFinal: false }, 'cannot be judged now: EIO; will be tried again'],
   ])('%j reads as a sentence', (state, words) => {
-    expect(stateWords(state)).toBe(words)
+    expect(stateWords(digestOf(utf8('package')), state)).toBe(words)
   })
 })
 

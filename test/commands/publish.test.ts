@@ -136,7 +136,7 @@ describe('the command publish', () => {
     if (when === undefined) expect(lines.join('\n')).not.toContain('warning')
     else {
       expect(lines[0]).toContain(`warning: your consent for ward ends on`)
-      expect(lines[0]).toContain(`${when}; to renew it, run: flexmesh publish ward`)
+      expect(lines[0]).toContain(`${when}; to renew it, run: \`flexmesh publish ward\``)
       expect(lines[1]).toContain('the consent of Hospital for ward ends on')
     }
   })

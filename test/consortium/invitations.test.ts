@@ -52,7 +52,7 @@ describe('a request that cannot be approved', () => {
     const first = await ledger.approve()
     expect(first.approved).toEqual(['Third'])
     expect(first.notApproved).toMatchObject([
-      { peerId: other.peerId, reason: expect.stringContaining('flexmesh revoke "Guest"') },
+      { peerId: other.peerId, reason: expect.stringContaining('`flexmesh revoke Guest`') },
     ])
     expect(waiting(membership)).toEqual([other.peerId])
     await ledger.revoke('Guest', 'other', 0)

@@ -61,7 +61,9 @@ describe('the command invite', () => {
   it('is refused while the node is not running, because its addresses are not known', async () => {
     const { code, stdout, stderr } = await flexmesh('invite', '--home', await founded())
     expect([code, stdout]).toEqual([1, ''])
-    expect(stderr).toMatch(/^flexmesh: an invitation names .* start it first with "flexmesh start"\n$/)
+    expect(stderr).toMatch(
+      /^flexmesh: an invitation names .* start it first with "flexmesh start --home [^"]+"\n$/,
+    )
   })
 
   it('is given by any member, since the members decide together who is admitted', async () => {
@@ -99,7 +101,7 @@ describe('the command approve', () => {
     expect(APPROVE.words(result, PLAIN)).toEqual([
       'approved: Guest',
       `not approved: Archive (12D3): ${reason}`,
-      'to dismiss a request: flexmesh reject INSTITUTION',
+      'to dismiss a request: `flexmesh reject INSTITUTION`',
     ])
     expect(APPROVE.isIncomplete?.(result)).toBe(true)
     expect(APPROVE.isIncomplete?.({ ...result, notApproved: [] })).toBe(false)

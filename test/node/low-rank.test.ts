@@ -57,6 +57,7 @@ async function flexmesh<T>(node: FlexMeshNode, ...argv: string[]): Promise<{ res
   let found: { result: unknown; lines: string } | undefined
   const output = {
     json: true,
+    homeOptions: [],
     style: { color: false },
     say: () => undefined,
     progress: () => undefined,

@@ -185,7 +185,7 @@ describe('a limit', () => {
     await budget.setLimit(LIMIT)
     await spend(budget, 'one', [1, 100])
     await expect(spend(budget, 'two', [91, 50], [{ ...TRAINING, noiseMultiplier: 0.8 }])).rejects.toThrow(
-      /^two: training of 300 steps would bring 10 documents to an epsilon of \d\.\d\d, of which 2\.\d\d is spent already; the limit of this home is an epsilon of 4 at delta 1e-5; choose at most --epsilon 3\.\d\d, train on other text, or change the limit with "flexmesh privacy limit"$/,
+      /^two: training of 300 steps would bring 10 documents to an epsilon of \d\.\d\d, of which 2\.\d\d is spent already; the limit of this home is an epsilon of 4 at delta 1e-5; choose at most --epsilon 3\.\d\d, train on other text, or change the limit with `flexmesh privacy limit EPSILON`$/,
     )
     expect(await groups(budget)).toEqual({ 100: together(1, DELTA) })
   })

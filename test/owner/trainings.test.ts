@@ -182,6 +182,7 @@ describe('a training', () => {
       message: 'the pair of training "law" is being exported; wait until it ends, or choose another --name',
     })
     await exporting.return({
+      name: 'law',
       directory: out,
       files: [],
       documents: 0,

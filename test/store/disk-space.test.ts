@@ -44,7 +44,7 @@ describe('a claim', () => {
     ;(await space.claim(90 * MIB)).release()
     await writeFile(join(home, 'file'), new Uint8Array(20 * MIB))
     await expect(space.claim(90 * MIB)).rejects.toThrow(
-      'expected 94 MB within the 105 MB that --max-disk allows, got 82 MB; run "flexmesh gc"',
+      'expected 94 MB within the 105 MB that --max-disk allows, got 82 MB; run `flexmesh gc`',
     )
     await cleanUp()
   })

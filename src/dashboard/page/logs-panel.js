@@ -9,10 +9,10 @@ export function Keys() {
   const { value, error } = useCommand('key show')
   if (value === undefined)
     return html`<${Panel} title="Keys of this institution"><${Loading} error=${error} /><//>`
-  const { institutionKey, institutionKeyFile, nodeKey, nodeKeyExpiresAt, scopes, next, isRuling, homeKey } =
-    value
+  const { institutionKey, institutionKeyFile, nodeKey, nodeKeyExpiresAt, scopes, next } = value
+  const { isRuling, homeKey, repair } = value
   return html`<${Panel} title="Keys of this institution">
-    ${!isRuling && html`<p class="alert" role="alert">The key of this node, <code>${short(homeKey)}…</code>, does not act for this institution any more. Run on its machine: <code>flexmesh key delegate</code></p>`}
+    ${!isRuling && html`<p class="alert" role="alert">The key of this node, <code>${short(homeKey)}…</code>, does not act for this institution any more. Run on its machine: <code>${repair}</code></p>`}
     <dl class="facts">
       <div><dt>Institution key</dt><dd><code title=${institutionKey}>${short(institutionKey)}…</code> ${institutionKeyFile === null ? 'in the home folder' : `in ${institutionKeyFile}`}</dd></div>
       <div><dt>Node key</dt><dd>${
