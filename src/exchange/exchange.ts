@@ -7,6 +7,7 @@ import type { Identity, PeerIdString } from '../identity/keys.ts'
 import type { Digest } from '../lib/bytes.ts'
 import type { EgressSink } from '../lib/egress.ts'
 import type { FileRef } from '../lib/file-ref.ts'
+import { linkSignals } from '../lib/linked-signal.ts'
 import type { MemberAddresses } from '../network/address-table.ts'
 import { Libp2pNetwork } from '../network/libp2p-network.ts'
 import type { Link, Network, NetworkInit } from '../network/network.ts'
@@ -162,13 +163,17 @@ export class Exchange {
     },
   ): Promise<void> {
     const peers = options.providers ?? this.connectedMembers()
-    const signal = AbortSignal.any([options.signal, this.#stopping.signal])
+    const { signal, release } = linkSignals(options.signal, this.#stopping.signal)
     const { onProgress } = options
-    await fetchBlob(this.#network, this.#blobs, ref, peers, {
-      signal,
-      providers: this.#providers,
-      ...(onProgress === undefined ? {} : { onProgress }),
-    })
+    try {
+      await fetchBlob(this.#network, this.#blobs, ref, peers, {
+        signal,
+        providers: this.#providers,
+        ...(onProgress === undefined ? {} : { onProgress }),
+      })
+    } finally {
+      release()
+    }
   }
 
   /** Whether this node knows of statements that it has not received yet. */

@@ -6,6 +6,7 @@ import type { PeerIdString } from '../identity/keys.ts'
 import { ExchangeError, FormatError, VerificationError } from '../lib/errors.ts'
 import type { FileRef } from '../lib/file-ref.ts'
 import { limit } from '../lib/limits.ts'
+import { linkSignals } from '../lib/linked-signal.ts'
 import type { Providers } from './providers.ts'
 import { TransferRate } from './transfer-rate.ts'
 
@@ -93,9 +94,12 @@ export class FileSources {
     signal: AbortSignal,
   ): AsyncGenerator<T, void, void> {
     const dropped = this.#usable.get(peer)?.signal ?? AbortSignal.abort(this.#failure)
-    const either = AbortSignal.any([signal, dropped])
-    const release = await this.#init.providers.acquire(peer, either)
-    const frames = question(either, (count) => this.#rate.arrived(peer, count))
+    const either = linkSignals(signal, dropped)
+    const release = await this.#init.providers.acquire(peer, either.signal).catch((error: unknown) => {
+      either.release()
+      throw error
+    })
+    const frames = question(either.signal, (count) => this.#rate.arrived(peer, count))
     this.#countRequest(peer, 1)
     try {
       for (;;) {
@@ -109,6 +113,7 @@ export class FileSources {
       await frames.return()
       this.#countRequest(peer, -1)
       release()
+      either.release()
     }
   }
 

@@ -1,5 +1,6 @@
 /** The time limit of a dial, and one error text for each reason why a dial fails. */
 import { ExchangeError } from '../lib/errors.ts'
+import { linkSignals } from '../lib/linked-signal.ts'
 
 /**
  * Run `dial` with a signal that ends it after `timeoutMs` or when `signal` aborts.
@@ -14,8 +15,9 @@ export async function dialWithin<T>(
 ): Promise<T> {
   const tooLate = new AbortController()
   const timer = setTimeout(() => tooLate.abort(), timeoutMs)
+  const either = linkSignals(signal, tooLate.signal)
   try {
-    return await dial(AbortSignal.any([signal, tooLate.signal]))
+    return await dial(either.signal)
   } catch (error) {
     if (signal.aborted) {
       throw new ExchangeError('aborted', `${target}: aborted before a connection was made`, { target }, error)
@@ -33,5 +35,6 @@ export async function dialWithin<T>(
     throw new ExchangeError('unreachable', `${target} cannot be reached: ${reason}`, { target }, error)
   } finally {
     clearTimeout(timer)
+    either.release()
   }
 }

@@ -10,6 +10,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import type { PeerIdString } from '../identity/keys.ts'
 import { ExchangeError, FormatError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
+import { linkSignals } from '../lib/linked-signal.ts'
 import { AddressTable, type MemberAddresses } from './address-table.ts'
 import { Admission } from './admission.ts'
 import { subscribe } from './announcements.ts'
@@ -165,19 +166,21 @@ export class Libp2pNetwork implements Network {
     signal: AbortSignal,
     onBytes?: (count: number) => void,
   ): AsyncGenerator<unknown, void, void> {
-    const either = AbortSignal.any([signal, this.#init.signal])
+    const either = linkSignals(signal, this.#init.signal)
     const slots = isLarge(protocol) ? this.#largeAnswers : this.#smallAnswers
-    const free = await this.#slot(slots, peer, protocol, either)
+    let free = (): void => undefined
     try {
+      free = await this.#slot(slots, peer, protocol, either.signal)
       const stream = await this.#dial(`${peer} (${protocol.id})`, signal, async (inner) => {
         return this.#openStream(await this.#connectionTo(peer), protocol, inner)
       })
-      yield* ask(stream, protocol, request, either, { onBytes, account: this.#egress.of(stream) })
+      yield* ask(stream, protocol, request, either.signal, { onBytes, account: this.#egress.of(stream) })
     } catch (error) {
       if (error instanceof FormatError) this.#conduct.fault(peer, 'frame')
       throw error
     } finally {
       free()
+      either.release()
     }
   }
 
@@ -272,7 +275,12 @@ export class Libp2pNetwork implements Network {
     }
   }
 
-  #dial<T>(target: string, signal: AbortSignal, dial: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    return dialWithin(target, limit('dialTimeout'), AbortSignal.any([signal, this.#init.signal]), dial)
+  async #dial<T>(target: string, signal: AbortSignal, dial: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const either = linkSignals(signal, this.#init.signal)
+    try {
+      return await dialWithin(target, limit('dialTimeout'), either.signal, dial)
+    } finally {
+      either.release()
+    }
   }
 }

@@ -6,6 +6,7 @@ import type { Connection } from '@libp2p/interface'
 import { CODE_P2P, type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import type { PeerIdString } from '../identity/keys.ts'
 import { limit } from '../lib/limits.ts'
+import { linkSignals } from '../lib/linked-signal.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { AddressTable } from './address-table.ts'
 import type { Transport } from './transport.ts'
@@ -86,7 +87,7 @@ export class Mesh {
   }
 
   async #try(peer: PeerIdString, addresses: readonly Multiaddr[]): Promise<boolean> {
-    const signal = AbortSignal.any([this.#init.signal, AbortSignal.timeout(limit('dialTimeout'))])
+    const { signal, release } = linkSignals(this.#init.signal, AbortSignal.timeout(limit('dialTimeout')))
     try {
       await this.dial(
         addresses.map((address) => address.encapsulate(`/p2p/${peer}`)),
@@ -96,6 +97,8 @@ export class Mesh {
     } catch (error) {
       this.#init.log.debug(`a dial of ${peer} failed`, error)
       return false
+    } finally {
+      release()
     }
   }
 

@@ -18,7 +18,11 @@ export function egressInit(dir: string, catalogue: Catalogue): EgressInit {
 }
 
 /** A network that is not started; its key is made from `seed`. */
-export function networkOf(seed: number, egress: EgressSink): Libp2pNetwork {
+export function networkOf(
+  seed: number,
+  egress: EgressSink,
+  signal: AbortSignal = new AbortController().signal,
+): Libp2pNetwork {
   return new Libp2pNetwork({
     identity: createIdentity(new Uint8Array(32).fill(seed)),
     topic: 'test',
@@ -37,7 +41,7 @@ export function networkOf(seed: number, egress: EgressSink): Libp2pNetwork {
       onConnected: () => undefined,
       onAnnouncement: () => undefined,
     },
-    signal: new AbortController().signal,
+    signal,
     log: SILENT,
   })
 }
