@@ -3,6 +3,8 @@
  * memory for good (Node 20: the request's finalizer holds them, `AbortSignal.any` those that it combines), so whoever
  * listens to one must stop when the request has ended.
  */
+import { setMaxListeners } from 'node:events'
+
 export interface LinkedSignal {
   readonly signal: AbortSignal
   /** Listen to the sources no longer. */
@@ -13,6 +15,8 @@ export function linkSignals(...sources: readonly AbortSignal[]): LinkedSignal {
   const linked = new AbortController()
   const aborts = sources.map((source) => {
     const abort = (): void => linked.abort(source.reason)
+    // A signal of the whole node has one listener for each request under way; Node warns above ten.
+    setMaxListeners(0, source)
     if (source.aborted) abort()
     else source.addEventListener('abort', abort, { once: true })
     return () => source.removeEventListener('abort', abort)

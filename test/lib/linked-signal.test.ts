@@ -1,5 +1,5 @@
 import { getEventListeners } from 'node:events'
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { linkSignals } from '../../src/lib/linked-signal.ts'
 
 it('aborts with the reason of the first source that aborts', () => {
@@ -24,4 +24,13 @@ it('leaves no listener at its sources after its release', () => {
   expect(getEventListeners(source.signal, 'abort')).toHaveLength(0)
   source.abort()
   expect(signal.aborted).toBe(false)
+})
+
+it('makes Node print no warning about many listeners at one source', async () => {
+  const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined)
+  const source = new AbortController()
+  const linked = Array.from({ length: 20 }, () => linkSignals(source.signal))
+  for (const { release } of linked) release()
+  expect(warn).not.toHaveBeenCalled()
+  warn.mockRestore()
 })

@@ -1,6 +1,7 @@
 /**
  * `npm run bench -- governance [PART...]`: what a consortium without an owner guarantees, measured with real nodes in one
- * process: withdrawals with receipts, revocation, forks, edits of audit bundles, and attempts to roll back histories.
+ * process: withdrawals with receipts, revocation, healing of a split network, forks, edits of audit bundles, and attempts to
+ * roll back histories.
  * Without a PART it measures all of them.
  */
 import { InputError } from '../../../src/lib/errors.ts'
@@ -8,6 +9,7 @@ import { cleanUp } from '../../../test/support/folders.ts'
 import { attackBundles, refusesHere } from '../../parity/bundle-attacks.ts'
 import type { Bench } from '../benchmark.ts'
 import { measureForks } from './forks.ts'
+import { measureHealing } from './healing.ts'
 import { startNodes } from './nodes.ts'
 import { measureRevocation } from './revocation.ts'
 import { measureRollback } from './rollback.ts'
@@ -16,7 +18,7 @@ import { measureWithdrawals } from './withdrawal.ts'
 const NODES = 20
 const FORKS = 100
 const BUNDLES = { edits: 10_000, truncations: 1_000, forks: 100 }
-const PARTS = ['withdrawal', 'revocation', 'forks', 'log', 'rollback'] as const
+const PARTS = ['withdrawal', 'revocation', 'healing', 'forks', 'log', 'rollback'] as const
 type Part = (typeof PARTS)[number]
 
 /** What a part measured, for programs and for people. */
@@ -44,6 +46,7 @@ export async function benchGovernance(say: Say, options: readonly string[]): Pro
         for (const node of nodes) await node.close()
       }
     }
+    if (wanted('healing')) measured.set('healing', await healing(say))
     if (wanted('forks')) measured.set('forks', await forks(say))
     if (wanted('log')) measured.set('log', await log(say))
   } finally {
@@ -70,6 +73,14 @@ async function revocation(nodes: Parameters<typeof measureRevocation>[0], say: S
   const share = (100 * json.refusedShare).toFixed(1)
   const line = `${share} % of ${json.packages} packages of the revoked key refused at ${json.nodes} nodes after ${json.seconds.toFixed(2)} s`
   say(`revocation: ${line}`)
+  return { json, line }
+}
+
+async function healing(say: Say): Promise<Measured> {
+  const json = await measureHealing(NODES, say)
+  const { nodes, splitSeconds, statements, compositionSeconds, seconds } = json
+  const line = `${nodes} nodes, split for ${splitSeconds.toFixed(0)} s with ${statements.join(' and ')} statements: one composition after ${compositionSeconds.toFixed(2)} s, one state of all logs after ${seconds.toFixed(2)} s`
+  say(`healing: ${line}`)
   return { json, line }
 }
 

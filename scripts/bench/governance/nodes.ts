@@ -10,6 +10,7 @@ import { loadIdentity } from '../../../src/identity/key-file.ts'
 import type { Identity } from '../../../src/identity/keys.ts'
 import type { Digest } from '../../../src/lib/bytes.ts'
 import { ExchangeError } from '../../../src/lib/errors.ts'
+import type { Encrypter } from '../../../src/network/transport.ts'
 import { createConsortium } from '../../../src/node/found.ts'
 import { joinConsortium } from '../../../src/node/join.ts'
 import { FlexMeshNode } from '../../../src/node/node.ts'
@@ -38,11 +39,21 @@ const POLICY = {
   maxPublicGateShare: 1,
 }
 
-/** Found a consortium, let the others join it, start every node and connect all of them. */
-export async function startNodes(count: number, say: (line: string) => void): Promise<FlexMeshNode[]> {
+/** The encryption of the node with a peer id. */
+export type EncrypterOf = (self: string) => Encrypter
+
+/**
+ * Found a consortium, let the others join it, start every node and connect all of them.
+ * @param encrypterOf default: noise
+ */
+export async function startNodes(
+  count: number,
+  say: (line: string) => void,
+  encrypterOf?: EncrypterOf,
+): Promise<FlexMeshNode[]> {
   const nodes: FlexMeshNode[] = []
   try {
-    await joinAll(nodes, count, say)
+    await joinAll(nodes, count, say, encrypterOf)
   } catch (error) {
     for (const node of nodes) await node.close()
     throw error
@@ -50,16 +61,21 @@ export async function startNodes(count: number, say: (line: string) => void): Pr
   return nodes
 }
 
-async function joinAll(nodes: FlexMeshNode[], count: number, say: (line: string) => void): Promise<void> {
+async function joinAll(
+  nodes: FlexMeshNode[],
+  count: number,
+  say: (line: string) => void,
+  encrypterOf: EncrypterOf | undefined,
+): Promise<void> {
   const home = await newHome('Institution 0')
   await createConsortium({ home, now: unixNow }, { modelDir: await tinyModel(), name: 'Bench' })
-  nodes.push(await start(home, say))
+  nodes.push(await start(home, say, encrypterOf))
   for (let i = 1; i < count; i++) {
     const joined = await newHome(`Institution ${i}`)
     const identity = await loadIdentity(homePaths(joined).key)
     const invitation = await admit(nodes, `Institution ${i}`, identity)
     await joinPatiently(joined, invitation)
-    const node = await start(joined, say)
+    const node = await start(joined, say, encrypterOf)
     nodes.push(node)
     say(`${nodes.length} of ${count} nodes have joined`)
     if (i === 1) await admitByTwo(nodes[0] as FlexMeshNode, node)
@@ -119,13 +135,19 @@ export async function endorse(node: FlexMeshNode, id: Digest): Promise<void> {
   if (find()?.state === 'open') await node.answer(id, 'endorse')
 }
 
-async function start(home: string, say: (line: string) => void): Promise<FlexMeshNode> {
+async function start(
+  home: string,
+  say: (line: string) => void,
+  encrypterOf: EncrypterOf | undefined,
+): Promise<FlexMeshNode> {
+  const { peerId } = await loadIdentity(homePaths(home).key)
   const node = await FlexMeshNode.open({
     home,
     engine: onnxEngine({ threads: 1 }),
     policy: POLICY,
     now: unixNow,
     log: new Log(({ message }) => say(`a node warns: ${message}`), 'warn'),
+    ...(encrypterOf === undefined ? {} : { encrypter: encrypterOf(peerId) }),
   })
   await node.start()
   return node
