@@ -51,7 +51,8 @@ export interface ProposalReport {
   readonly supporters: readonly string[]
   readonly rejecters: readonly string[]
   readonly undecided: readonly string[]
-  readonly needed: number
+  /** See `ProposalState`. */
+  readonly needed?: number
   /** Unix seconds. */
   readonly expiresAt: number
 }
@@ -70,7 +71,7 @@ export function proposalReport(found: ProposalState, nameOf: (seat: string) => s
     supporters: found.supporters.map(nameOf),
     rejecters: found.rejecters.map(nameOf),
     undecided: found.undecided.map(nameOf),
-    needed: found.needed,
+    ...(found.needed === undefined ? {} : { needed: found.needed }),
     expiresAt: proposal.expiresAt,
   }
 }
@@ -83,7 +84,10 @@ export function proposalLines(report: ProposalReport): string[] {
     case 'applied':
       return [head, `  in effect since roster version ${rosterVersion}`]
     case 'expired':
-      return [head, `  ended on ${day(report.expiresAt)} with ${supporters.length} of ${needed}`]
+      return [
+        head,
+        `  ended on ${day(report.expiresAt)} with ${needed === undefined ? `the support of ${supporters.join(', ') || 'nobody'}` : `${supporters.length} of ${needed}`}`,
+      ]
     case 'impossible':
       return [head, `  not possible now: ${reason}`]
     case 'open':

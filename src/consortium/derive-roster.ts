@@ -34,6 +34,8 @@ export interface Equivocation {
 
 export interface DerivedRoster {
   readonly roster: Roster
+  /** Every version from the one with which deriving began to `roster`. */
+  readonly versions: readonly Roster[]
   /** Version that each applied proposal has made. */
   readonly applied: ReadonlyMap<Digest, number>
   readonly equivocations: readonly Equivocation[]
@@ -56,6 +58,7 @@ export function deriveRoster(base: Roster, { proposals, leaves }: GovernanceInpu
   const lastChanges = new Map<string, number>()
   /** Support of each proposal when it first had a quorum. */
   const quorums = new Map<Digest, { readonly answered: Answered; readonly support: Support }>()
+  const versions = [base]
   let roster = base
   for (;;) {
     const open = openProposals(proposals, roster, applied)
@@ -67,11 +70,12 @@ export function deriveRoster(base: Roster, { proposals, leaves }: GovernanceInpu
     const chosen = choose(candidates, roster)
     if (chosen === undefined) break
     roster = chosen.next
+    versions.push(roster)
     applied.set(chosen.id, roster.version)
     const subject = chosen.answered === undefined ? undefined : orderedSubject(chosen.answered.value.change)
     if (subject !== undefined) lastChanges.set(subject, roster.version)
   }
-  return { roster, applied, equivocations: equivocationsOf([...quorums.values()]) }
+  return { roster, versions, applied, equivocations: equivocationsOf([...quorums.values()]) }
 }
 
 /**

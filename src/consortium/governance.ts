@@ -35,10 +35,14 @@ export interface ProposalState {
   readonly reason?: string
   /** Version of the roster that the proposal has made. */
   readonly appliedAs?: number
+  /** Members whose answers counted when the proposal was applied or ended; for the other states, those that count now. */
   readonly supporters: readonly PeerIdString[]
   readonly rejecters: readonly PeerIdString[]
-  /** Number of supporters that the rules ask for now. */
-  readonly needed: number
+  /**
+   * Number of supporters that the rules asked for when the proposal was applied or ended; for the other states, now.
+   * Absent if that cannot be told, because the roster changed before the proposal ended.
+   */
+  readonly needed?: number
   /** Members that may still answer. */
   readonly undecided: readonly PeerIdString[]
 }
@@ -137,19 +141,16 @@ export class Governance {
   }
 
   /** Every proposal, oldest first. @param now Unix seconds */
-  proposals({ roster, applied }: DerivedRoster, now: number): ProposalState[] {
+  proposals({ roster, versions, applied }: DerivedRoster, now: number): ProposalState[] {
     const states = this.#statements().proposals.map((answered): ProposalState => {
       const { id, value } = answered
-      const { supporters, rejecters, needed } = supportOf(answered, roster, 'lenient')
-      const { voters } = electorateOf(roster, value.change)
-      const given = [...supporters.keys()]
-      const undecided = voters
-        .map(({ peerId }) => peerId)
-        .filter((peerId) => !supporters.has(peerId) && !rejecters.includes(peerId))
-      const counted = { id, proposal: value, supporters: given, rejecters, needed, undecided }
       const appliedAs = applied.get(id)
-      if (appliedAs !== undefined) return { ...counted, state: 'applied', appliedAs }
-      if (value.expiresAt < now) return { ...counted, state: 'expired' }
+      if (appliedAs !== undefined) {
+        const ruling = versions.find(({ version }) => version === appliedAs - 1) ?? roster
+        return { ...countAt(answered, ruling), state: 'applied', appliedAs }
+      }
+      if (value.expiresAt < now) return { ...countAtEnd(answered, versions), state: 'expired' }
+      const counted = countAt(answered, roster)
       if (answered.endsAt <= roster.version)
         return {
           ...counted,
@@ -178,6 +179,34 @@ export class Governance {
     )
     return this.#input
   }
+}
+
+type Counted = Omit<ProposalState, 'state' | 'reason' | 'appliedAs'>
+
+/** Counts the answers by the rules of one version of the roster. */
+function countAt(answered: Answered, roster: Roster): Counted & { readonly needed: number } {
+  const { id, value } = answered
+  const { supporters, rejecters, needed } = supportOf(answered, roster, 'lenient')
+  const undecided = electorateOf(roster, value.change)
+    .voters.map(({ peerId }) => peerId)
+    .filter((peerId) => !supporters.has(peerId) && !rejecters.includes(peerId))
+  return { id, proposal: value, supporters: [...supporters.keys()], rejecters, needed, undecided }
+}
+
+/**
+ * Counts the answers to a proposal whose time has ended. When a version of the roster began is not recorded, so any version
+ * that was proposed in time may have ruled at the end.
+ * @param versions every version that is known, at least one
+ */
+function countAtEnd(answered: Answered, versions: readonly Roster[]): Counted {
+  const { change, rosterVersion, expiresAt } = answered.value
+  const inTime = versions.filter(({ issuedAt }) => issuedAt <= expiresAt)
+  const { needed, ...counted } = countAt(answered, inTime.at(-1) ?? (versions[0] as Roster))
+  const isKnown = inTime.some(({ version }) => version <= rosterVersion)
+  const isSure = inTime
+    .filter(({ version }) => version >= rosterVersion)
+    .every((roster) => electorateOf(roster, change).needed === needed)
+  return isKnown && isSure ? { ...counted, needed } : counted
 }
 
 /** Proposals with their answers, and leaves, whatever the order of the statements. */

@@ -36,6 +36,13 @@ describe('a proposal', () => {
   ] as const)('that is not says why: %o', (changes, line) => {
     expect(proposalLines({ ...OPEN, ...changes })[1]).toBe(line)
   })
+
+  it('that has ended names its supporters if the number that it needed is not known', () => {
+    const { needed: _, ...rest } = OPEN
+    expect(proposalLines({ ...rest, state: 'expired' })[1]).toBe(
+      '  ended on 2027-01-01 with the support of Hospital, Archive',
+    )
+  })
 })
 
 describe('the command proposals', () => {

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import type { ProposedChange } from '../../src/consortium/change.ts'
 import type { DerivedRoster } from '../../src/consortium/derive-roster.ts'
-import { Governance, openGovernanceStatement } from '../../src/consortium/governance.ts'
+import { Governance, openGovernanceStatement, type ProposalState } from '../../src/consortium/governance.ts'
 import type { KeysStatement } from '../../src/consortium/keys-statement.ts'
 import type { Roster } from '../../src/consortium/roster.ts'
 import { rosterFromCharter } from '../../src/consortium/roster.ts'
@@ -77,10 +77,20 @@ class Council {
   }
 
   derive(envelopes: readonly Uint8Array[] = this.envelopes): DerivedRoster {
+    return this.#governance(envelopes).derive(this.#base)
+  }
+
+  /** A proposal as it stands at a time. */
+  state(proposal: Digest, now = NOW): ProposalState | undefined {
+    const governance = this.#governance(this.envelopes)
+    return governance.proposals(governance.derive(this.#base), now).find(({ id }) => id === proposal)
+  }
+
+  #governance(envelopes: readonly Uint8Array[]): Governance {
     const governance = new Governance()
     for (const keys of this.#keys) governance.addKeys(keys.publisher, keys)
     for (const envelope of envelopes) governance.add(openGovernanceStatement(envelope), envelope)
-    return governance.derive(this.#base)
+    return governance
   }
 
   version(): number {
@@ -392,6 +402,41 @@ describe('statements that name an old version', () => {
     expect(before.version).toBe(2)
     council.answer(4, admission)
     expect(council.derive().roster).toEqual(before)
+  })
+})
+
+describe('what a proposal that was decided needed', () => {
+  const [alice, bob] = PEOPLE.map(({ peerId }) => peerId)
+
+  it('is what the rules asked for when it was applied, with the answers that counted then', () => {
+    const council = new Council(2)
+    const id = council.propose(0, admit('New', fourth))
+    council.answer(1, id)
+    const rule = council.propose(0, rules({ admit: { threshold: 'all', group: 'members' } }), 2)
+    council.answer(1, rule, 2)
+    const removal = council.propose(0, revoke(PEOPLE[1]), 3)
+    council.answer(3, removal, 3)
+    expect(council.version()).toBe(4)
+    expect(council.state(id)).toMatchObject({ state: 'applied', needed: 2, supporters: [alice, bob] })
+    expect(council.state(rule)).toMatchObject({ state: 'applied', needed: 2, supporters: [alice, bob] })
+  })
+
+  it('is what the rules asked for when its time ended, and is absent if they changed before', () => {
+    const council = new Council(3)
+    const end = NOW + limit('proposalLifetime')
+    const forgotten = council.propose(0, admit('Forgotten', fifth))
+    expect(council.state(forgotten, end + 1)).toMatchObject({ state: 'expired', needed: 2 })
+    const later = council.propose(0, admit('Late', identityOf(8)), 1, end + 10)
+    council.answer(1, later, 1, 'endorse', end + 10)
+    expect(council.version()).toBe(2)
+    expect(council.state(forgotten, end + 20)).toMatchObject({ needed: 2, supporters: [alice] })
+    const early = new Council(3)
+    const ended = early.propose(0, admit('Forgotten', fifth))
+    const change = early.propose(0, rules({ admit: { threshold: 'all', group: 'members' } }))
+    early.answer(1, change)
+    const state = early.state(ended, end + 1)
+    expect(state).toMatchObject({ state: 'expired', supporters: [alice] })
+    expect(state).not.toHaveProperty('needed')
   })
 })
 

@@ -104,7 +104,9 @@ function State({ proposal: { state, needed, supporters, expiresAt, rosterVersion
       : state === 'applied'
         ? `in effect since roster ${rosterVersion}`
         : state === 'expired'
-          ? `ended with ${supporters.length} of ${needed}`
+          ? needed === undefined
+            ? 'ended'
+            : `ended with ${supporters.length} of ${needed}`
           : 'not possible now'
   return html`<${Badge} kind=${STATES[state]}>${words}<//>${reason && html`<div class="reason">${reason}</div>`}`
 }
