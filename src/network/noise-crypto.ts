@@ -3,7 +3,8 @@
  * off-heap memory that triggers garbage collection.
  */
 import { createCipheriv, createDecipheriv, createHash } from 'node:crypto'
-import { type ICryptoInterface, pureJsCrypto } from '@chainsafe/libp2p-noise'
+import type { ICryptoInterface } from '@chainsafe/libp2p-noise'
+import { defaultCrypto } from '@chainsafe/libp2p-noise/crypto'
 
 const CIPHER = 'chacha20-poly1305'
 const TAG_BYTES = 16
@@ -21,9 +22,12 @@ function eachPart(bytes: Bytes, update: (part: Uint8Array) => Uint8Array): Bytes
   return updated
 }
 
-/** X25519 and HKDF stay those of libp2p-noise: they run only a few times for each connection. */
+/**
+ * X25519 is that of libp2p-noise for Node, on OpenSSL, which takes half the time of its JavaScript: strangers can make a node
+ * compute it `handshakesFromOtherSources` times a second. HKDF is in JavaScript.
+ */
 export const noiseCrypto: ICryptoInterface = {
-  ...pureJsCrypto,
+  ...defaultCrypto,
 
   hashSHA256(data) {
     const hash = createHash('sha256')

@@ -2,7 +2,7 @@ import { pureJsCrypto } from '@chainsafe/libp2p-noise'
 import fc from 'fast-check'
 import { Uint8ArrayList } from 'uint8arraylist'
 import { describe, expect, it } from 'vitest'
-import { equalBytes } from '../../src/lib/bytes.ts'
+import { equalBytes, fromHex } from '../../src/lib/bytes.ts'
 import { noiseCrypto } from '../../src/network/noise-crypto.ts'
 
 type Text = Parameters<typeof noiseCrypto.chaCha20Poly1305Encrypt>[0]
@@ -55,5 +55,34 @@ describe('the cryptography of noise', () => {
     const whole = pureJsCrypto.hashSHA256(bytes)
     expect(equalBytes(noiseCrypto.hashSHA256(bytes), whole)).toBe(true)
     expect(equalBytes(noiseCrypto.hashSHA256(listed(bytes, 1)), whole)).toBe(true)
+  })
+
+  it('agrees with the JavaScript implementation on key pairs and shared secrets', () => {
+    const seed = fc.uint8Array({ minLength: 32, maxLength: 32 })
+    fc.assert(
+      fc.property(seed, seed, (first, second) => {
+        const [ours, theirs] = [first, second].map((bytes) =>
+          noiseCrypto.generateX25519KeyPairFromSeed(bytes),
+        )
+        const expected = pureJsCrypto.generateX25519KeyPairFromSeed(first)
+        expect(equalBytes(ours?.publicKey as Uint8Array, expected.publicKey as Uint8Array)).toBe(true)
+        const secret = noiseCrypto.generateX25519SharedKey(first, theirs?.publicKey as Uint8Array)
+        const other = pureJsCrypto.generateX25519SharedKey(second, expected.publicKey)
+        expect(equalBytes(secret, other)).toBe(true)
+      }),
+      { seed: 6, numRuns: 20 },
+    )
+  })
+
+  it.each([
+    '00'.repeat(32),
+    `01${'00'.repeat(31)}`,
+    'e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800',
+    '5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157',
+    `ec${'ff'.repeat(30)}7f`,
+    `ed${'ff'.repeat(30)}7f`,
+    `ee${'ff'.repeat(30)}7f`,
+  ])('shares no secret with a point of small order: %s', (point) => {
+    expect(() => noiseCrypto.generateX25519SharedKey(key, fromHex(point))).toThrow()
   })
 })

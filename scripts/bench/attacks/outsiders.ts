@@ -10,7 +10,6 @@ const NOISE_NEGOTIATION = Buffer.from('\x13/multistream/1.0.0\n\x07/noise\n')
 const STRANGERS = 1000
 /** Number of strangers that connect at the same time. */
 const STRANGERS_AT_ONCE = 4
-const SOCKETS = 10_000
 const SOCKETS_PER_SECOND = 1000
 
 /** Local addresses, all on loopback; 1000 at most. */
@@ -18,18 +17,21 @@ const sources = (count: number): string[] =>
   Array.from({ length: count }, (_, i) => `127.1.${Math.floor(i / 250)}.${1 + (i % 250)}`)
 
 /** Many sockets within seconds, each of which sends the same bytes and then nothing. */
-function floodOfSockets(name: string, addresses: number, send: Uint8Array): Attack {
+function floodOfSockets(
+  name: string,
+  { sockets, addresses, send }: { sockets: number; addresses: number; send?: Uint8Array },
+): Attack {
   return {
     name,
     start: async (target) => {
       const flood = floodWithSockets(target.addresses()[0] as string, SOCKETS_PER_SECOND, {
         sources: sources(addresses),
-        most: SOCKETS,
-        ...(send.length === 0 ? {} : { send }),
+        most: sockets,
+        ...(send === undefined ? {} : { send }),
       })
       return {
         stop: async () => {
-          if (flood.opened() < SOCKETS) await flood.reached(SOCKETS)
+          if (flood.opened() < sockets) await flood.reached(sockets)
           flood.stop()
           return { sockets: flood.opened() }
         },
@@ -53,12 +55,15 @@ export const OUTSIDERS: readonly Attack[] = [
       }
     },
   },
-  floodOfSockets('10,000 sockets from 1000 addresses that send nothing', 1000, new Uint8Array()),
-  floodOfSockets(
-    '10,000 sockets from 50 addresses that send a malformed noise handshake',
-    50,
-    Buffer.concat([NOISE_NEGOTIATION, Buffer.from([0, 64]), randomBytes(64)]),
-  ),
+  floodOfSockets('10,000 sockets from 1000 addresses that send nothing', {
+    sockets: 10_000,
+    addresses: 1000,
+  }),
+  floodOfSockets('50,000 sockets from 50 addresses that send a malformed noise handshake', {
+    sockets: 50_000,
+    addresses: 50,
+    send: Buffer.concat([NOISE_NEGOTIATION, Buffer.from([0, 64]), randomBytes(64)]),
+  }),
   {
     name: '1000 strangers that complete noise',
     start: async (target) => {
