@@ -50,7 +50,7 @@ export function eventLine(event: NodeEvent): string {
         ? 'FORKED: the key of this node has signed two different histories, for example because its home was copied or restored from a backup. No node uses its experts any more. Ask a founder to revoke this key, then join again with a new home.'
         : `FORKED: ${event.institution} (${event.peerId}) has signed two different histories. None of its experts is used any more; ask it what happened`
     case 'final':
-      return `co-signed: ${event.size === 1 ? 'statement 1' : `statements 1 to ${event.size}`} of ${event.institution} are final`
+      return `co-signed: ${event.size === 1 ? `statement 1 of ${event.institution} is` : `statements 1 to ${event.size} of ${event.institution} are`} final`
     case 'contradiction':
       return `CONTRADICTION: ${event.institution} (${event.peerId}) has signed checkpoints of two different logs; ${ownCommand('log')} shows them`
     case 'keys':

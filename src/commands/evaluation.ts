@@ -2,7 +2,7 @@
  * Scores texts, each a domain of its own, with every way in which the current composition can answer. Does not know
  * how a report is printed or drawn.
  */
-import type { AcceptedExpert } from '../acceptance/accepted-experts.ts'
+import { shortNames } from '../composition/attribution.ts'
 import type { Selection } from '../composition/selection.ts'
 import type { ComposedExpert, ScoredText, TextProgress } from '../jobs/score-texts.ts'
 import type { Evaluation } from '../model/evaluate.ts'
@@ -81,7 +81,7 @@ export async function* evaluateText(
   const domains = texts.map((text) => domainReport(text, experts.length))
   const pooled = domains.slice(0, Math.max(1, asked))
   const all = meanBits(pooled, ({ bytes }) => bytes)
-  const labels = labelsOf(experts)
+  const labels = shortNames(experts.map(({ institution, name }) => ({ institution, expert: name })))
   const labelled = (values: readonly number[]): Record<string, number> =>
     Object.fromEntries(labels.map((label, i) => [label, values[i] as number]))
   return {
@@ -165,12 +165,4 @@ function meanBits(domains: readonly DomainReport[], weight: (domain: DomainRepor
       ? {}
       : { without: without.map((_, i) => mean((bits) => bits.without?.[i] as number)) }),
   }
-}
-
-function labelsOf(experts: readonly Pick<AcceptedExpert, 'name' | 'institution'>[]): string[] {
-  return experts.map(({ name, institution }) =>
-    experts.filter((other) => other.institution === institution).length > 1
-      ? `${institution}/${name}`
-      : institution,
-  )
 }

@@ -1,5 +1,5 @@
 /** The command `generate`: completes a prompt with the composition in use, and shows who carried the answer. */
-import { expertLabels, ShareTally } from '../composition/attribution.ts'
+import { type ExpertLabel, expertLabels, ShareTally, shortNames } from '../composition/attribution.ts'
 import type { Grammar } from '../grammar/grammar.ts'
 import { Grammars } from '../grammar/grammars.ts'
 import { schemaProgram } from '../grammar/json-program.ts'
@@ -28,7 +28,7 @@ export interface GenerateResult {
   /** Format of the weights and why it was chosen; absent for small models in fp32. */
   readonly weights?: string
   /** Share of each expert in the routing weight of the answer, public model first. */
-  readonly experts: readonly { readonly institution: string; readonly share: number }[]
+  readonly experts: readonly (ExpertLabel & { readonly share: number })[]
 }
 
 export const GENERATE = nodeCommand({
@@ -100,7 +100,7 @@ export const GENERATE = nodeCommand({
         yield { text: piece }
       }
       const shares = tally.shares()
-      const experts = labels.map(({ institution }, e) => ({ institution, share: shares[e] as number }))
+      const experts = labels.map((label, e) => ({ ...label, share: shares[e] as number }))
       const { way, format, reason } = model.servingFormat()
       const weights = way === 'copy' && format === 'fp32' ? {} : { weights: reason }
       const sampled = temperatureMilli > 0 ? { seed } : {}
@@ -117,7 +117,9 @@ export const GENERATE = nodeCommand({
     answer,
     '',
     ...(finish === 'context' ? ['the answer is cut here, because the context is full'] : []),
-    `carried by: ${experts.map(({ institution, share }) => `${institution} ${(100 * share).toFixed(0)} %`).join(', ')}`,
+    `carried by: ${shortNames(experts)
+      .map((name, e) => `${name} ${(100 * (experts[e]?.share ?? 0)).toFixed(0)} %`)
+      .join(', ')}`,
     ...(seed === undefined ? [] : [`seed: ${seed}`]),
     ...(weights === undefined ? [] : [weights]),
   ],

@@ -38,6 +38,15 @@ export function expertLabels({
   return [PUBLIC_LABEL, ...experts.map(({ institution, name }) => ({ institution, expert: name }))]
 }
 
+/** Names for people: the institution, with the expert if the institution has several of these. */
+export function shortNames(experts: readonly ExpertLabel[]): string[] {
+  return experts.map(({ institution, expert }) =>
+    experts.filter((other) => other.institution === institution).length > 1
+      ? `${institution}/${expert}`
+      : institution,
+  )
+}
+
 /** `expertLabels` with what each publisher states about privacy. */
 export function statedExperts({ experts }: { readonly experts: readonly NamedExpert[] }): StatedExpert[] {
   return [

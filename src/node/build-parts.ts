@@ -9,6 +9,7 @@ import { AcceptanceQueue } from '../acceptance/queue.ts'
 import { Standing } from '../acceptance/standing.ts'
 import { Verdicts } from '../acceptance/verdicts.ts'
 import { WithdrawnWeights } from '../acceptance/withdrawn-weights.ts'
+import { shortNames } from '../composition/attribution.ts'
 import { DEFAULT_TOP_K } from '../composition/compose.ts'
 import { Composer } from '../composition/composer.ts'
 import { Exports } from '../composition/exports.ts'
@@ -123,8 +124,8 @@ export function buildParts({ init, home, network, signal }: Sources): BuiltParts
       experts: () => seated(usable(parts)),
       publicStatistics: () => trainings.publicStatistics(),
       onComposed: ({ digest, experts, router, routerNote }) => {
-        const institutions = experts.map(({ institution }) => institution)
-        onEvent({ event: 'composed', digest, experts: institutions, router, routerNote })
+        const names = shortNames(experts.map(({ institution, name }) => ({ institution, expert: name })))
+        onEvent({ event: 'composed', digest, experts: names, router, routerNote })
       },
       log: log.part('composition'),
     }),

@@ -20,7 +20,7 @@ export type NodeEvent =
   | {
       readonly event: 'composed'
       readonly digest: Digest
-      /** Institutions of the composed experts. */
+      /** Names of the composed experts: institutions, with the expert where one has several. */
       readonly experts: readonly string[]
       readonly router: RouterKind
       /** Reason why the router is another one than the operator chose, for people; undefined if it is not. */

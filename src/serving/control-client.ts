@@ -108,7 +108,7 @@ function post(
       )
     const call = httpRequest(
       // One connection for each call: the node closes idle ones, and a busy caller would notice that too late.
-      { socketPath: path, path: `/${command}`, method: 'POST', headers, agent: false },
+      { socketPath: path, path: `/${encodeURIComponent(command)}`, method: 'POST', headers, agent: false },
       (incoming) => {
         onResponse?.()
         let rest = ''

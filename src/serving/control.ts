@@ -83,7 +83,7 @@ export async function startControl(
       isQuiet = true
     }, QUIET_MS)
     news.unref()
-    const command = (incoming.url ?? '/').slice(1)
+    const command = commandOf(incoming)
     try {
       if (command === CANCEL) write({ result: cancel(body) })
       else {
@@ -153,6 +153,15 @@ function describe(error: unknown): { family: string; code: string; message: stri
     family: 'internal',
     code: 'internal',
     message: error instanceof Error ? error.message : String(error),
+  }
+}
+
+/** Name of the command that a request asks for; names such as `audit export` have a space. */
+function commandOf({ url = '/' }: IncomingMessage): string {
+  try {
+    return decodeURIComponent(url.slice(1))
+  } catch {
+    return url.slice(1) // No command has such a name.
   }
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { expertLabels, ShareTally } from '../../src/composition/attribution.ts'
+import { expertLabels, ShareTally, shortNames } from '../../src/composition/attribution.ts'
 
 describe('attribution', () => {
   it('labels the public model first, then the experts in the order of the composition', () => {
@@ -12,6 +12,16 @@ describe('attribution', () => {
       { institution: 'Court', expert: 'law' },
       { institution: 'Hospital', expert: 'medicine' },
     ])
+  })
+
+  it('names an expert beside its institution only if the institution has several', () => {
+    const [court, hospital] = ['Court', 'Hospital']
+    const experts = [
+      { institution: court, expert: 'law' },
+      { institution: hospital, expert: 'medicine' },
+      { institution: hospital, expert: 'nursing' },
+    ]
+    expect(shortNames(experts)).toEqual(['Court', 'Hospital/medicine', 'Hospital/nursing'])
   })
 
   it('averages the routing weights of all tokens', () => {

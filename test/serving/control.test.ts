@@ -42,6 +42,9 @@ async function start(): Promise<readonly LogEntry[]> {
       judge: async function* () {
         throw new PolicyError('norm-bound', 'too large')
       },
+      'key show': async function* () {
+        return { isShown: true }
+      },
       break: async function* () {
         throw new TypeError('undefined is not a function')
       },
@@ -56,6 +59,11 @@ const call = (command: string, args: unknown = {}): Promise<unknown> =>
   callControl(path, command, args, { signal: new AbortController().signal })
 
 describe('a command to a running node', () => {
+  it('may have a name with a space', async () => {
+    await start()
+    expect(await call('key show')).toEqual({ isShown: true })
+  })
+
   it('has a result, after its progress', async () => {
     await start()
     const progress: unknown[] = []
