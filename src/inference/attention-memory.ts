@@ -13,8 +13,10 @@ export interface AttentionBlock {
   readonly block: Block
   /** Queries (streams, C). */
   readonly q: Float32Array
-  /** Attention output (streams, C), before the output projection. */
-  readonly mixed: Float32Array
+  /** Address of the attention output (streams, C), before the output projection. */
+  readonly out: number
+  /** The attention output of each stream, (C). */
+  readonly mixed: readonly Float32Array[]
   /** (streams): number of positions of each sequence. */
   readonly lengths: Int32Array
   /** Address of the scratch space for scores. */
@@ -46,14 +48,18 @@ export class AttentionMemory implements KvMemory {
     const layout = new BlockLayout()
     const cache = layout.reserve(floats)
     const q = layout.reserve(vectors)
-    const mixed = layout.reserve(vectors)
+    const out = layout.reserve(vectors)
     const lengths = layout.reserve(this.#streams)
     const scores = layout.reserve(this.#threadCount * (positions + 4))
     const block = this.#threads.block(layout.bytes, this.#layers[layer]?.block)
     this.#layers[layer] = {
       block,
       q: new Float32Array(block.buffer, q, vectors),
-      mixed: new Float32Array(block.buffer, mixed, vectors),
+      out,
+      mixed: Array.from(
+        { length: this.#streams },
+        (_, stream) => new Float32Array(block.buffer, out + 4 * stream * this.#width, this.#width),
+      ),
       lengths: new Int32Array(block.buffer, lengths, this.#streams),
       scores,
     }

@@ -6,7 +6,7 @@
 import { BlockLayout } from '../kernels/block-layout.ts'
 import { readRow } from '../kernels/coded-matrix.ts'
 import { type Matrix, matrixBytes } from '../kernels/matrix-format.ts'
-import type { Block } from '../kernels/vector-jobs.ts'
+import type { Block, EncodedJob } from '../kernels/vector-jobs.ts'
 import { ProductInputs, ProductResults } from '../kernels/vector-layout.ts'
 import { MAX_BLOCK_BYTES, type VectorThreads } from '../kernels/vector-threads.ts'
 import { FACTORS, FFN_PROJECTIONS, type FfnProjection } from '../lib/tensor-names.ts'
@@ -70,10 +70,10 @@ export interface HeldFactors extends FactorVectors {
 }
 /** Consecutive rows of the head. */
 export interface HeldHead {
-  readonly block: Block
-  readonly matrix: Matrix
   readonly x: ProductInputs
   readonly logits: ProductResults
+  /** Computes `logits` from `x`. */
+  readonly job: EncodedJob
   /** The first token of these rows. */
   readonly from: number
 }
@@ -127,7 +127,10 @@ export class HeldWeights {
         if (part.kind === 'embedding') embedding.push(...matrices)
         else if (logits !== undefined) {
           const [{ matrix, planned: rows }] = matrices as [Placed]
-          head.push({ block, matrix, from: rows.from, x: vectors.headInput(), logits })
+          const x = vectors.headInput()
+          const at = { x: x.address, y: logits.address, vectors: 1 }
+          const job = threads.encode({ kind: 'product', block, matrix, ...at })
+          head.push({ from: rows.from, x, logits, job })
         } else if (part.kind === 'attention') {
           attention.push({ block, matrices: named(ATTENTION, matrices), ...vectors.attention() })
         } else if (part.kind === 'ffn') {

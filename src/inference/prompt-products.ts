@@ -93,7 +93,7 @@ export class PromptProducts {
     const { width } = matrix
     for (let i = 0; i < n; i++) one.x.write(n, i, x.subarray(i * width, (i + 1) * width))
     const job = { kind: 'product', block, matrix, x: one.x.address, y: y.address, vectors: n } as const
-    await runJobs(this.#threads, [job], turns)
+    await runJobs(this.#threads, [this.#threads.encode(job)], turns)
     for (let i = 0; i < n; i++) setColumn(into, y.vector(i), i, n)
     if (turns.isDue) await turns.take()
   }

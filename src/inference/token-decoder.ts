@@ -8,21 +8,22 @@
  * holds this file equal to model/transformer.ts, test/model/onnx-graph.test.ts holds the exported graph equal to it,
  * and test/inference/token-decoder.test.ts holds it to a reference in double precision.
  */
+import { withVectors } from '../kernels/vector-jobs.ts'
 import type { VectorKernels } from '../kernels/vector-kernels.ts'
-import type { PlainVectors, ProductResults } from '../kernels/vector-layout.ts'
 import type { VectorThreads } from '../kernels/vector-threads.ts'
-import { headSize, keyValueWidth, type ModelConfig } from '../model/config.ts'
+import { headSize, type ModelConfig } from '../model/config.ts'
 import { type RotaryHalves, rotaryHalves } from '../model/layers.ts'
 import type { ExpertRows, SequenceRouting } from '../model/routing-plan.ts'
 import type { WeightMap } from '../model/weights.ts'
-import { AttentionMemory } from './attention-memory.ts'
+import type { AttentionMemory } from './attention-memory.ts'
 import { BatchRouter } from './batch-router.ts'
-import { createDecodingState, type DecodingState, type Gains } from './decoding-state.ts'
+import { createDecodingState, type DecodingState } from './decoding-state.ts'
 import type { HeldWeights } from './held-weights.ts'
 import type { KvCache } from './kv-cache.ts'
 import type { DecoderOutput } from './prompt-reader.ts'
 import { runJobs } from './run-jobs.ts'
 import { Turns } from './turns.ts'
+import { VectorAttention } from './vector-attention.ts'
 import { VectorExperts } from './vector-experts.ts'
 import { ATTENTION } from './weight-plan.ts'
 
@@ -62,8 +63,6 @@ export function longestList(E: number): number {
 }
 
 export class TokenDecoder {
-  /** Memory that the cache of its sequences must use. */
-  readonly memory: AttentionMemory
   readonly #config: ModelConfig
   readonly #E: number
   readonly #embed: TokenDecoderInit['embed']
@@ -71,6 +70,7 @@ export class TokenDecoder {
   readonly #held: HeldWeights
   readonly #state: DecodingState
   readonly #kernels: VectorKernels
+  readonly #attention: VectorAttention
   readonly #experts: VectorExperts
   readonly #batchRouter: BatchRouter
   readonly #rotary: RotaryHalves
@@ -91,11 +91,11 @@ export class TokenDecoder {
     this.#held = held
     this.#state = state
     this.#kernels = state.block.kernels
+    this.#attention = new VectorAttention(threads, held, state, init)
     this.#experts = new VectorExperts(threads, held, state)
     this.#batchRouter = batchRouter
     this.#rotary = rotaryHalves(config, init.contextLength)
     this.#logits = new Float32Array(init.streams * config.vocabSize)
-    this.memory = new AttentionMemory(threads, init.streams, config.hiddenSize, init.threads)
   }
 
   /**
@@ -112,6 +112,11 @@ export class TokenDecoder {
     const state = await createDecodingState(threads, held.config, weights, init)
     const router = await BatchRouter.create(held.config, weights, { ...init, maxRows: init.streams })
     return new TokenDecoder(threads, held, state, router, init)
+  }
+
+  /** Memory that the cache of its sequences must use. */
+  get memory(): AttentionMemory {
+    return this.#attention.memory
   }
 
   /**
@@ -132,7 +137,8 @@ export class TokenDecoder {
     const turns = new Turns(LONGEST_TURN_MS)
     for (let layer = 0; layer < L; layer++) {
       this.#addPreviousBlock(layer, B)
-      this.#attend(cache, layer, lengths)
+      this.#attention.run(cache, layer, lengths)
+      this.#addToStream(this.#state.gains[layer]?.attention as number, B)
       const router = this.#route(layer, B)
       const plan = this.#batchRouter.plan(layer, batch, router)
       if (turns.isDue) await turns.take()
@@ -183,60 +189,6 @@ export class TokenDecoder {
     for (let b = 0; b < B; b++) this.#kernels.addRmsNorm(y.at(b), gain, u.at(b), C, rmsNormEps)
   }
 
-  /** u += norm(attention(u)). Writes the new keys and values into the cache. */
-  #attend(cache: KvCache, layer: number, lengths: readonly number[]): void {
-    const { hiddenSize: C, rmsNormEps, numAttentionHeads, numKeyValueHeads } = this.#config
-    const B = lengths.length
-    const { u, y, q, k, v, cos, sin, gains: allGains } = this.#state
-    const kernels = this.#kernels
-    const past = this.memory.block(layer)
-    const held = this.#held.attention(layer)
-    const { block, matrices, x } = held
-    const gains = allGains[layer] as Gains
-    const K = keyValueWidth(this.#config)
-    const from = { kind: 'product', block, x: x.address, vectors: B } as const
-    for (let b = 0; b < B; b++) x.write(B, b, u.vector(b))
-    this.#threads.run([
-      { ...from, matrix: matrices.q_proj, y: held.q.address },
-      { ...from, matrix: matrices.k_proj, y: held.k.address },
-      { ...from, matrix: matrices.v_proj, y: held.v.address },
-    ])
-    const half = headSize(this.#config) / 2
-    lengths.forEach((length, b) => {
-      readResult(held.q, b, q)
-      readResult(held.k, b, k)
-      readResult(held.v, b, v)
-      kernels.rmsNorm(q.at(b), gains.q, q.at(b), C, rmsNormEps)
-      kernels.rmsNorm(k.at(b), gains.k, k.at(b), K, rmsNormEps)
-      kernels.rotate(q.at(b), cos.at(b), sin.at(b), half, C)
-      kernels.rotate(k.at(b), cos.at(b), sin.at(b), half, K)
-      past.lengths[b] = length + 1
-    })
-    past.q.set(q.first(B))
-    cache.write(layer, 0, lengths, 1, k.first(B), v.first(B))
-    this.#threads.run([
-      {
-        kind: 'attend',
-        block: past.block,
-        q: past.q.byteOffset,
-        out: past.mixed.byteOffset,
-        keys: cache.keys(layer, 0, B).byteOffset,
-        values: cache.values(layer, 0, B).byteOffset,
-        lengths: past.lengths.byteOffset,
-        scores: past.scores,
-        sequences: B,
-        heads: numAttentionHeads,
-        keyValueHeads: numKeyValueHeads,
-        positions: cache.positions,
-        width: headSize(this.#config),
-      },
-    ])
-    for (let b = 0; b < B; b++) x.write(B, b, past.mixed.subarray(b * C, (b + 1) * C))
-    this.#threads.run([{ ...from, matrix: matrices.o_proj, y: held.q.address }])
-    for (let b = 0; b < B; b++) readResult(held.q, b, y)
-    this.#addToStream(gains.attention, B)
-  }
-
   /** Logits of the router rows (B, E), without bias. */
   #route(layer: number, B: number): Float32Array {
     const { hiddenSize: C } = this.#config
@@ -253,11 +205,6 @@ export class TokenDecoder {
     for (let b = 0; b < B; b++) this.#kernels.rmsNorm(u.at(b), finalGain, u.at(b), C, rmsNormEps)
     return multiplyHead(this.#threads, this.#held, u.first(B), B, this.#logits, turns)
   }
-}
-
-/** Copies result b of a product to vector b of `to`. */
-function readResult(from: ProductResults, b: number, to: PlainVectors): void {
-  to.vector(b).set(from.vector(b))
 }
 
 /**
@@ -279,9 +226,7 @@ export async function multiplyHead(
   }
   await runJobs(
     threads,
-    held.head.map(({ block, matrix, x: { address }, logits }) => ({
-      ...{ kind: 'product', block, matrix, x: address, y: logits.address, vectors: n },
-    })),
+    held.head.map(({ job }) => withVectors(job, n)),
     turns,
   )
   for (const { from, logits } of held.head) {

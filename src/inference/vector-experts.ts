@@ -4,12 +4,13 @@
  * low-rank difference, W + B A, share the products with W: each vector is multiplied by the public weights once,
  * however many of these experts it chose. Does not know attention, caches or tokens.
  */
-import type { Job } from '../kernels/vector-jobs.ts'
+import type { EncodedJob } from '../kernels/vector-jobs.ts'
 import type { ProductInputs, ProductResults } from '../kernels/vector-layout.ts'
 import type { VectorThreads } from '../kernels/vector-threads.ts'
-import { type FfnProjection, PUBLIC_EXPERT } from '../lib/tensor-names.ts'
+import { PUBLIC_EXPERT } from '../lib/tensor-names.ts'
 import type { ExpertRows } from '../model/routing-plan.ts'
 import type { DecodingState } from './decoding-state.ts'
+import { ExpertJobs } from './expert-jobs.ts'
 import type { HeldFactors, HeldFfn, HeldWeights } from './held-weights.ts'
 import { runJobs } from './run-jobs.ts'
 import type { Turns } from './turns.ts'
@@ -23,11 +24,13 @@ export class VectorExperts {
   readonly #threads: VectorThreads
   readonly #held: HeldWeights
   readonly #state: DecodingState
+  readonly #jobs: ExpertJobs
 
   constructor(threads: VectorThreads, held: HeldWeights, state: DecodingState) {
     this.#threads = threads
     this.#held = held
     this.#state = state
+    this.#jobs = new ExpertJobs(threads)
   }
 
   /** Sets the first B vectors y of the state to the weighted sums of the chosen experts' outputs for the vectors u. */
@@ -54,18 +57,16 @@ export class VectorExperts {
     chosen.forEach(({ rows }, i) => {
       this.#writeState((ffns[i] as HeldFfn).x, rows)
     })
-    await runJobs(
-      this.#threads,
-      chosen.map(({ rows }, i) => gatedProduct(ffns[i] as HeldFfn, rows.length)),
+    await this.#run(
+      chosen.map(({ rows }, i) => this.#jobs.gated(ffns[i] as HeldFfn, rows.length)),
       turns,
     )
     chosen.forEach(({ rows }, i) => {
       const { gate, inner } = ffns[i] as HeldFfn
       passOn(gate, inner, rows.length)
     })
-    await runJobs(
-      this.#threads,
-      chosen.map(({ rows }, i) => downProduct(ffns[i] as HeldFfn, rows.length)),
+    await this.#run(
+      chosen.map(({ rows }, i) => this.#jobs.down(ffns[i] as HeldFfn, rows.length)),
       turns,
     )
     chosen.forEach((one, i) => {
@@ -86,16 +87,14 @@ export class VectorExperts {
     const n = used.length
     this.#writeState(shared.x, used)
     for (const { held, rows } of guests) this.#writeState(held.x, rows)
-    const { block, x } = shared
-    await runJobs(
-      this.#threads,
+    const jobs = this.#jobs
+    await this.#run(
       [
-        ...(['gate_proj', 'up_proj'] as const).map((name) =>
-          product(block, shared.matrices[name], x, name === 'gate_proj' ? shared.gate : shared.up, n),
-        ),
+        jobs.projected(shared, 'gate_proj', n),
+        jobs.projected(shared, 'up_proj', n),
         ...guests.flatMap(({ held, rows }) => [
-          reduced(held, 'gate_proj', held.x, rows.length),
-          reduced(held, 'up_proj', held.x, rows.length),
+          jobs.reduced(held, 'gate_proj', rows.length),
+          jobs.reduced(held, 'up_proj', rows.length),
         ]),
       ],
       turns,
@@ -109,11 +108,10 @@ export class VectorExperts {
         })
       }
     }
-    await runJobs(
-      this.#threads,
+    await this.#run(
       guests.flatMap(({ held, rows }) => [
-        restored(held, 'gate_proj', held.gate, rows.length, true),
-        restored(held, 'up_proj', held.up, rows.length, true),
+        jobs.restored(held, 'gate_proj', rows.length),
+        jobs.restored(held, 'up_proj', rows.length),
       ]),
       turns,
     )
@@ -135,29 +133,28 @@ export class VectorExperts {
       passOn(held.gate, held.inner, rows.length)
     }
     if (publicRows !== undefined) {
-      activate(block, shared.gate, shared.up, n)
+      activate(shared.block, shared.gate, shared.up, n)
       addInner(shared.gate, publicRows, (i) => indexOf.get(publicRows.rows[i] as number) as number)
     }
     sums.forEach((sum, i) => {
       shared.inner.write(n, i, sum)
     })
-    await runJobs(
-      this.#threads,
-      [
-        downProduct(shared, n),
-        ...guests.map(({ held, rows }) => reduced(held, 'down_proj', held.inner, rows.length)),
-      ],
+    await this.#run(
+      [jobs.down(shared, n), ...guests.map(({ held, rows }) => jobs.reduced(held, 'down_proj', rows.length))],
       turns,
     )
     for (const { held, rows } of guests)
       passOn(held.low.down_proj.result, held.low.down_proj.input, rows.length)
-    await runJobs(
-      this.#threads,
-      guests.map(({ held, rows }) => restored(held, 'down_proj', held.y, rows.length, false)),
+    await this.#run(
+      guests.map(({ held, rows }) => jobs.restored(held, 'down_proj', rows.length)),
       turns,
     )
     this.#addToState(shared.y, { rows: used, weights: used.map(() => 1) })
     for (const guest of guests) this.#addToState(guest.held.y, guest)
+  }
+
+  #run(jobs: readonly EncodedJob[], turns: Turns): Promise<void> | undefined {
+    return runJobs(this.#threads, jobs, turns)
   }
 
   /** Writes vectors u of the state as inputs of a product. */
@@ -175,52 +172,6 @@ export class VectorExperts {
       out.vector(0).set(result)
       block.kernels.addScaled(out.at(0), weights[i] as number, y.at(row), result.length)
     })
-  }
-}
-
-function product(
-  block: HeldFfn['block'],
-  matrix: HeldFfn['matrices'][FfnProjection],
-  x: ProductInputs,
-  y: ProductResults,
-  vectors: number,
-): Job {
-  return { kind: 'product', block, matrix, x: x.address, y: y.address, vectors }
-}
-
-function gatedProduct({ block, matrices, x, gate, up }: HeldFfn, vectors: number): Job {
-  const { gate_proj: gateWeights, up_proj: upWeights } = matrices
-  return {
-    ...{ kind: 'swiGlu', block, gateWeights, upWeights, vectors },
-    ...{ x: x.address, y: gate.address, scratch: up.address },
-  }
-}
-
-function downProduct({ block, matrices, inner, y }: HeldFfn, vectors: number): Job {
-  return product(block, matrices.down_proj, inner, y, vectors)
-}
-
-/** A x for a projection of a low-rank expert. */
-function reduced(
-  { block, A, low }: HeldFactors,
-  name: FfnProjection,
-  x: ProductInputs,
-  vectors: number,
-): Job {
-  return product(block, A[name], x, low[name].result, vectors)
-}
-
-/** B (A x), which overwrites y or is added to it. */
-function restored(
-  { block, B, low }: HeldFactors,
-  name: FfnProjection,
-  y: ProductResults,
-  vectors: number,
-  accumulate: boolean,
-): Job {
-  return {
-    ...{ kind: 'product', block, matrix: B[name], vectors, accumulate },
-    ...{ x: low[name].input.address, y: y.address },
   }
 }
 

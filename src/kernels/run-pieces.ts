@@ -13,6 +13,8 @@ export interface PieceContext {
   readonly kernels: readonly VectorKernels[]
   /** By block index. */
   readonly buffers: readonly SharedArrayBuffer[]
+  /** The same memory as 32-bit words, since creating a view takes longer than a small piece. */
+  readonly words: readonly Int32Array[]
   /** Index of this thread, which selects its scratch space. */
   readonly thread: number
 }
@@ -28,7 +30,7 @@ export const SCRATCH_BYTES = 16 * 4096 * 4 + 16 * 4096 * 2 + 1024
  * `encodeJob`.
  */
 export function runPieces(context: PieceContext, sequence: number): void {
-  const { control, kernels, buffers } = context
+  const { control, kernels } = context
   let job = 0
   for (;;) {
     const claim = Atomics.load(control, 1)
@@ -61,10 +63,12 @@ export function runPieces(context: PieceContext, sequence: number): void {
         )
       }
     } else if (kind === 2) {
-      attendRows(control, at, kernel, buffers[block] as SharedArrayBuffer, context.thread, from, to)
+      attendRows(control, at, kernel, context.words[block] as Int32Array, context.thread, from, to)
     } else if (kind === 3) expandRows(context, at, from, to)
     else encodeRows(context, at, from, to)
-    if (Atomics.add(control, 2, 1) + 1 === pieces) Atomics.notify(control, 2)
+    // The caller announces that it sleeps, since notifying takes as long as a small piece.
+    if (Atomics.add(control, 2, 1) + 1 === pieces && Atomics.load(control, 7) === 1)
+      Atomics.notify(control, 2)
   }
 }
 
@@ -73,7 +77,7 @@ function attendRows(
   control: Int32Array,
   at: number,
   kernel: VectorKernels,
-  buffer: SharedArrayBuffer,
+  words: Int32Array,
   thread: number,
   from: number,
   to: number,
@@ -92,7 +96,7 @@ function attendRows(
     const sequence = Math.floor(row / heads)
     const head = sequence * shared + Math.floor(((row % heads) * shared) / heads)
     const cacheOffset = head * positions * width * 4
-    const length = new Int32Array(buffer, lengths + 4 * sequence, 1)[0] as number
+    const length = words[lengths / 4 + sequence] as number
     kernel.dots(q + row * width * 4, keys + cacheOffset, scores, length, width)
     kernel.softmaxWeightedSum(
       scores,

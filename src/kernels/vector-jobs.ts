@@ -9,6 +9,7 @@ import {
   MATRIX_FORMATS,
   type Matrix,
   type MatrixFormat,
+  matrixBytes,
 } from './matrix-format.ts'
 import { tileColumns } from './paired-rows.ts'
 import type { VectorKernels } from './vector-kernels.ts'
@@ -86,33 +87,73 @@ export type Job =
 
 /** 32-bit words of one encoded job; see `encodeJob`. */
 export const JOB_WORDS = 16
-/** Pieces per job: enough to share the work evenly, few enough that claiming a piece costs nothing noticeable. */
-const PIECES_PER_JOB = 16
+/**
+ * Number of pieces of a job for each thread: enough to share the work evenly, few enough that claiming them takes no
+ * noticeable time.
+ */
+const PIECES_PER_THREAD = 2
+/** Every thread gets a piece of a matrix of this size; smaller matrices have fewer pieces. */
+const SHARED_BYTES = 256 * 1024
 const MIN_PIECE_BYTES = 32 * 1024
 /** Larger pieces only when the list would otherwise exceed its maximum number of pieces. */
 const MAX_PIECE_BYTES = 512 * 1024
 
 /** How one job is split. */
-export interface Split {
+interface Split {
   readonly pieces: number
   /** Rows of each piece but the last, which may have fewer. */
   readonly rows: number
 }
 
-/**
- * Splits every job of a list, in order, into at most `most` pieces together.
- * @throws RangeError for more jobs than `most`.
- */
-export function splitJobs(jobs: readonly Job[], most: number): Split[] {
-  if (jobs.length > most)
-    throw new RangeError(`expected at most ${most} jobs in one list, got ${jobs.length}`)
-  for (let largest = MAX_PIECE_BYTES; ; largest *= 2) {
-    const splits = jobs.map((job) => splitOf(job, largest))
-    if (splits.reduce((total, { pieces }) => total + pieces, 0) <= most) return splits
-  }
+/** A job in the form that threads read. It can be run many times, each time with another number of vectors. */
+export interface EncodedJob {
+  readonly job: Job
+  /** The words that `encodeJob` documents. */
+  readonly words: Int32Array
+  /** Bytes of the matrices that a product reads; 0 for other jobs. */
+  readonly matrixBytes: number
 }
 
-function splitOf(job: Job, largest: number): Split {
+/** Indices of the words that change between runs, and of the number of pieces. */
+export const WORD = { end: 2, pieces: 3, vectors: 6 } as const
+
+/** Sets the number of vectors of a product. @returns the same job */
+export function withVectors(encoded: EncodedJob, vectors: number): EncodedJob {
+  encoded.words[WORD.vectors] = vectors
+  return encoded
+}
+
+/** Number of pieces of all jobs of a list. */
+export function countPieces(jobs: readonly EncodedJob[]): number {
+  let pieces = 0
+  for (const { words } of jobs) pieces += words[WORD.pieces] as number
+  return pieces
+}
+
+/**
+ * Encodes the jobs of a list again with so large pieces that there are at most `most` of them.
+ * @param threads as for `encodeJob`
+ * @throws RangeError for more jobs than `most`.
+ */
+export function withFewerPieces(
+  jobs: readonly EncodedJob[],
+  threads: number,
+  most: number,
+): readonly EncodedJob[] {
+  if (jobs.length > most)
+    throw new RangeError(`expected at most ${most} jobs in one list, got ${jobs.length}`)
+  let fewer = jobs
+  for (let factor = 2; countPieces(fewer) > most; factor *= 2) {
+    fewer = jobs.map(({ job, words }) =>
+      job.kind === 'product' || job.kind === 'swiGlu'
+        ? withVectors(encodeJob(job, threads, factor), words[WORD.vectors] as number)
+        : encodeJob(job, threads, factor),
+    )
+  }
+  return fewer
+}
+
+function splitOf(job: Job, threads: number, factor: number): Split {
   if (job.kind === 'attend') {
     const pieces = job.sequences * job.heads
     // At most 1024, so that other jobs of the list keep their share of the maximum.
@@ -122,7 +163,9 @@ function splitOf(job: Job, largest: number): Split {
   const { format, width, rows: all } = matrixOf(job)
   const rows = job.kind === 'expand' || job.kind === 'encode' ? job.rows : all
   const rowBytes = (job.kind === 'swiGlu' ? 2 : 1) * bytesOfRow(format, width)
-  const bytes = Math.min(largest, Math.max(MIN_PIECE_BYTES, (rowBytes * rows) / PIECES_PER_JOB))
+  const smallest = Math.max(MIN_PIECE_BYTES, SHARED_BYTES / threads)
+  const share = (rowBytes * rows) / (PIECES_PER_THREAD * threads)
+  const bytes = factor * Math.min(MAX_PIECE_BYTES, Math.max(smallest, share))
   const multiple = job.kind === 'product' || job.kind === 'swiGlu' ? ROW_MULTIPLE[format] : GROUP_ROWS
   const pieceRows = multiple * Math.max(1, Math.floor(bytes / rowBytes / multiple))
   return { pieces: Math.ceil(rows / pieceRows), rows: pieceRows }
@@ -146,16 +189,32 @@ function matrixOf(job: Exclude<Job, { kind: 'attend' }>): Matrix {
 
 /**
  * A job as JOB_WORDS 32-bit words. By index: 0 kind (0 product, 1 swiGlu, 2 attend, 3 expand, 4 encode); 1 block;
- * 2 `end`; 3 number of pieces; 4 rows; 5 width; 6 vectors; 7 rows per piece. For products: 8 x; 9 weights; 10 y; 11 up
- * weights; 12 scratch; 13 format; 14 columns of a tile; 15 whether y is added to. For attention: rows are heads
- * of all sequences; 6 heads of one sequence; 8 q; 9 out; 10 keys; 11 values; 12 lengths; 13 scores; 14 positions; 15
- * heads of keys and values. For expand and encode: 6 scratch; 8 weights; 9 other block; 10 address in it; 11 first row;
- * 12 type of the source (0 float32, 1 bf16); 13 format; 14 columns of a tile; 15 rows of the matrix.
- * @param end index in the list of the first piece after this job
+ * 2 index in its list of the first piece after this job, which is set when a list is run; 3 number of pieces; 4 rows;
+ * 5 width; 6 vectors; 7 rows per piece. For products: 8 x; 9 weights; 10 y; 11 up weights; 12 scratch; 13 format; 14
+ * columns of a tile; 15 whether y is added to. For attention: rows are heads of all sequences; 6 heads of one sequence;
+ * 8 q; 9 out; 10 keys; 11 values; 12 lengths; 13 scores; 14 positions; 15 heads of keys and values. For expand and
+ * encode: 6 scratch; 8 weights; 9 other block; 10 address in it; 11 first row; 12 type of the source (0 float32, 1
+ * bf16); 13 format; 14 columns of a tile; 15 rows of the matrix.
+ * @param threads number of threads that share the pieces
+ * @param factor makes pieces larger than usual, and fewer
  */
-export function encodeJob(job: Job, end: number, split: Split): number[] {
+export function encodeJob(job: Job, threads: number, factor = 1): EncodedJob {
+  const split = splitOf(job, threads, factor)
+  const isProduct = job.kind === 'product' || job.kind === 'swiGlu'
+  const { format, rows, width } = isProduct ? matrixOf(job) : NO_MATRIX
+  const bytes = matrixBytes(format, rows, width)
+  return {
+    job,
+    words: Int32Array.from(wordsOf(job, split)),
+    matrixBytes: job.kind === 'swiGlu' ? 2 * bytes : bytes,
+  }
+}
+
+const NO_MATRIX = { format: 'fp32', rows: 0, width: 0 } as const
+
+function wordsOf(job: Job, split: Split): number[] {
   const { block } = job
-  const count = [block.index, end, split.pieces] as const
+  const count = [block.index, 0, split.pieces] as const
   if (job.kind === 'attend') {
     const { q, out, keys, values, lengths, scores, positions, keyValueHeads } = job
     const head = [2, ...count, job.sequences * job.heads, job.width, job.heads, split.rows]

@@ -139,8 +139,9 @@ export class PlainVectors {
   readonly #count: number
   readonly #width: number
   #view: Float32Array = new Float32Array(0)
-  /** As in `ProductResults`. */
+  /** As in `ProductResults`; `#first` by number of vectors. */
   #vectors: Float32Array[] = []
+  #first: Float32Array[] = []
 
   constructor(layout: BlockLayout, count: number, width: number) {
     // A kernel may write up to three floats after the last vector.
@@ -152,6 +153,7 @@ export class PlainVectors {
   bind({ buffer }: VectorMemory): void {
     this.#view = new Float32Array(buffer, this.#address, this.#count * this.#width)
     this.#vectors = []
+    this.#first = []
   }
 
   /** Address of vector v. */
@@ -167,6 +169,7 @@ export class PlainVectors {
 
   /** The first n vectors, as a view. */
   first(n: number): Float32Array {
-    return this.#view.subarray(0, n * this.#width)
+    this.#first[n] ??= this.#view.subarray(0, n * this.#width)
+    return this.#first[n]
   }
 }

@@ -5,8 +5,17 @@
  * small matrix; after that they sleep. Does not know models.
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
-import { RUN_PIECES_SOURCE, runPieces, SCRATCH_BYTES } from './run-pieces.ts'
-import { type Block, encodeJob, JOB_WORDS, type Job, type Split, splitJobs } from './vector-jobs.ts'
+import { type PieceContext, RUN_PIECES_SOURCE, runPieces, SCRATCH_BYTES } from './run-pieces.ts'
+import {
+  type Block,
+  countPieces,
+  type EncodedJob,
+  encodeJob,
+  JOB_WORDS,
+  type Job,
+  WORD,
+  withFewerPieces,
+} from './vector-jobs.ts'
 import { type VectorKernels, vectorModule } from './vector-kernels.ts'
 import { PAGE_BYTES } from './wasm-encode.ts'
 
@@ -24,6 +33,8 @@ const BLOCKS = 4
 const STOPPED = 5
 /** Number of threads that sleep or are about to. */
 const ASLEEP = 6
+/** 1 while the caller sleeps, or is about to, until the last piece is computed. */
+const CALLER_ASLEEP = 7
 const FIRST_JOB = 8
 const MAX_PIECES = 4095
 const SEQUENCE_MASK = 0xfffff
@@ -43,10 +54,11 @@ const { receiveMessageOnPort, workerData } = require('node:worker_threads')
 const { control, module, thread, port } = workerData
 const kernels = []
 const buffers = []
+const words = []
 let blocks = 0
 let seen = 0
 ${RUN_PIECES_SOURCE}
-const context = { control, kernels, buffers, thread }
+const context = { control, kernels, buffers, words, thread }
 for (;;) {
   for (let spins = 0; Atomics.load(control, ${SEQUENCE}) === seen; ) {
     if (++spins <= ${SPINS}) continue
@@ -61,6 +73,7 @@ for (;;) {
       const { index, memory } = receiveMessageOnPort(port).message
       kernels[index] = new WebAssembly.Instance(module, { env: { memory } }).exports
       buffers[index] = memory.buffer
+      words[index] = new Int32Array(memory.buffer)
       blocks++
     }
     ${runPieces.name}(context, seen)
@@ -81,6 +94,8 @@ export class VectorThreads {
   readonly #ports: MessagePort[] = []
   readonly #kernels: VectorKernels[] = []
   readonly #buffers: SharedArrayBuffer[] = []
+  readonly #words: Int32Array[] = []
+  readonly #context: PieceContext
   #blocks = 0
   #sequence = 0
 
@@ -88,6 +103,8 @@ export class VectorThreads {
     this.#threads = threads
     this.#maxJobs = maxJobs
     this.#control = new Int32Array(new SharedArrayBuffer(4 * (FIRST_JOB + JOB_WORDS * maxJobs)))
+    const own = { kernels: this.#kernels, buffers: this.#buffers, words: this.#words, thread: 0 }
+    this.#context = { control: this.#control, ...own }
   }
 
   /**
@@ -116,9 +133,20 @@ export class VectorThreads {
     const kernels = exports as VectorKernels
     this.#kernels[index] = kernels
     this.#buffers[index] = buffer
+    this.#words[index] = new Int32Array(buffer)
     for (const port of this.#ports) port.postMessage({ index, memory })
     Atomics.store(this.#control, BLOCKS, ++this.#blocks)
     return { index, buffer, kernels, scratch }
+  }
+
+  /** Encodes a job that `runEncoded` will run many times. */
+  encode(job: Job): EncodedJob {
+    return encodeJob(job, this.#threads)
+  }
+
+  /** Same as `runEncoded`, for jobs that are run once. */
+  run(jobs: readonly Job[]): void {
+    this.runEncoded(jobs.map((job) => this.encode(job)))
   }
 
   /**
@@ -126,7 +154,7 @@ export class VectorThreads {
    * other.
    * @throws RangeError for more than `maxJobs` jobs, which is a bug of the caller; Error when a worker thread has died.
    */
-  run(jobs: readonly Job[]): void {
+  runEncoded(jobs: readonly EncodedJob[]): void {
     if (jobs.length > this.#maxJobs) {
       throw new RangeError(`expected at most ${this.#maxJobs} jobs in one list, got ${jobs.length}`)
     }
@@ -134,21 +162,31 @@ export class VectorThreads {
     this.#sequence = (this.#sequence + 1) & SEQUENCE_MASK
     // From here on, a thread that is still at the previous list cannot claim a piece.
     Atomics.store(control, CLAIM, (this.#sequence << 12) | MAX_PIECES)
-    const splits = splitJobs(jobs, MAX_PIECES)
-    let pieces = 0
-    jobs.forEach((job, i) => {
-      const split = splits[i] as Split
-      pieces += split.pieces
-      control.set(encodeJob(job, pieces, split), FIRST_JOB + JOB_WORDS * i)
-    })
+    const isShort = countPieces(jobs) <= MAX_PIECES
+    const pieces = this.#writeJobs(isShort ? jobs : withFewerPieces(jobs, this.#threads, MAX_PIECES))
     Atomics.store(control, DONE, 0)
     Atomics.store(control, PIECES, pieces)
     Atomics.store(control, CLAIM, this.#sequence << 12)
     Atomics.store(control, SEQUENCE, this.#sequence)
     // Notify only when necessary: the system call takes longer than the product with a small matrix.
     if (Atomics.load(control, ASLEEP) > 0) Atomics.notify(control, SEQUENCE)
-    runPieces({ control, kernels: this.#kernels, buffers: this.#buffers, thread: 0 }, this.#sequence)
+    runPieces(this.#context, this.#sequence)
     this.#join(pieces)
+  }
+
+  /** @returns the number of pieces of all jobs */
+  #writeJobs(jobs: readonly EncodedJob[]): number {
+    const control = this.#control
+    let at = FIRST_JOB
+    let pieces = 0
+    for (const { words } of jobs) {
+      // For so few words, a loop is faster than `set`.
+      for (let i = 0; i < JOB_WORDS; i++) control[at + i] = words[i] as number
+      pieces += words[WORD.pieces] as number
+      control[at + WORD.end] = pieces
+      at += JOB_WORDS
+    }
+    return pieces
   }
 
   /** Stops the worker threads. */
@@ -162,13 +200,16 @@ export class VectorThreads {
 
   #join(pieces: number): void {
     const control = this.#control
-    for (let spins = 0; ; spins++) {
+    for (let spins = 0; spins < SPINS; spins++) if (Atomics.load(control, DONE) === pieces) return
+    // A thread that completes the last piece before it can see this has changed the counter that `wait` compares.
+    Atomics.store(control, CALLER_ASLEEP, 1)
+    for (;;) {
       const done = Atomics.load(control, DONE)
-      if (done === pieces) return
-      if (spins < SPINS) continue
+      if (done === pieces) break
       const outcome = Atomics.wait(control, DONE, done, PIECE_TIMEOUT_MS)
       if (outcome === 'timed-out') throw new Error(`a decoding thread stopped: ${this.#failure()}`)
     }
+    Atomics.store(control, CALLER_ASLEEP, 0)
   }
 
   #failure(): string {

@@ -41,11 +41,7 @@ export interface RoutingPlan {
  * @param logits (N, E): bias, gate and mask included
  */
 export function planRouting(logits: Float32Array, N: number, E: number, topK: number): RoutingPlan {
-  const byExpert = Array.from({ length: E }, (_, expert) => ({
-    expert,
-    rows: [] as number[],
-    weights: [] as number[],
-  }))
+  const byExpert: ({ expert: number; rows: number[]; weights: number[] } | undefined)[] = new Array(E)
   const shares = new Float32Array(N * E)
   const probabilities = new Float32Array(N * E)
   const p = new Float64Array(E)
@@ -67,13 +63,14 @@ export function planRouting(logits: Float32Array, N: number, E: number, topK: nu
     for (const e of chosen) {
       // An expert that is left out has probability 0 and must not compute.
       if (p[e] === 0) continue
-      const plan = byExpert[e] as (typeof byExpert)[number]
+      byExpert[e] ??= { expert: e, rows: [], weights: [] }
+      const plan = byExpert[e]
       plan.rows.push(row)
       plan.weights.push((p[e] as number) / total)
       shares[row * E + e] = (p[e] as number) / chosenTotal
     }
   }
-  return { experts: byExpert.filter(({ rows }) => rows.length > 0), shares, probabilities }
+  return { experts: byExpert.filter((plan) => plan !== undefined), shares, probabilities }
 }
 
 /** Indices of the k largest values; equal values rank by ascending index, as in top-k of the graph. */

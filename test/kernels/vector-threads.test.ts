@@ -1,7 +1,14 @@
 import { describe, expect, it } from 'vitest'
 import { BlockLayout } from '../../src/kernels/block-layout.ts'
 import type { Matrix, MatrixFormat } from '../../src/kernels/matrix-format.ts'
-import { type Block, type Job, splitJobs } from '../../src/kernels/vector-jobs.ts'
+import {
+  type Block,
+  countPieces,
+  encodeJob,
+  type Job,
+  withFewerPieces,
+  withVectors,
+} from '../../src/kernels/vector-jobs.ts'
 import { VectorThreads } from '../../src/kernels/vector-threads.ts'
 import { dot, drawer, multiply, TestBlock, worstError } from './test-block.ts'
 
@@ -156,9 +163,11 @@ describe('kernels between products', () => {
   })
 })
 
-describe('splitJobs', () => {
+describe('encoded jobs', () => {
   const block = { index: 0, buffer: new SharedArrayBuffer(0), kernels: {} as Block['kernels'], scratch: 0 }
   const matrix = (format: MatrixFormat, rows: number): Matrix => ({ format, at: 0, rows, width: 2048 })
+  /** Number of pieces of an encoded job, and rows of each. */
+  const splitOf = (words: Int32Array): [number, number] => [words[3] as number, words[7] as number]
   const product = (of: Matrix): Job => ({ kind: 'product', block, matrix: of, x: 0, y: 0, vectors: 1 })
 
   it.each([
@@ -167,23 +176,41 @@ describe('splitJobs', () => {
     ['int8', 16],
     ['int4', 16],
   ] as const)(
-    'never exceeds the maximum number of pieces, however large %s matrices are',
+    'never exceed the maximum number of pieces, however large %s matrices are',
     (format, multiple) => {
       const [head, expert] = [matrix(format, 262_144), matrix(format, 8192)]
-      for (const matrices of [[head], [head, head], Array.from({ length: 64 }, () => expert), [expert]]) {
-        const splits = splitJobs(matrices.map(product), 4095)
-        expect(splits.reduce((sum, { pieces }) => sum + pieces, 0)).toBeLessThanOrEqual(4095)
-        splits.forEach(({ pieces, rows }, i) => {
-          const all = matrices[i]?.rows as number
+      const lists = [[head], [head, head], Array.from({ length: 64 }, () => expert), [expert]]
+      for (const [i, matrices] of [...lists, ...lists].entries()) {
+        const threads = i < lists.length ? 2 : 64
+        const jobs = withFewerPieces(
+          matrices.map((one) => withVectors(encodeJob(product(one), threads), 3)),
+          threads,
+          4095,
+        )
+        expect(countPieces(jobs)).toBeLessThanOrEqual(4095)
+        jobs.forEach(({ words }, j) => {
+          const [pieces, rows] = splitOf(words)
+          const all = matrices[j]?.rows as number
+          expect(words[6]).toBe(3)
           expect(rows % multiple).toBe(0)
           expect([pieces * rows >= all, (pieces - 1) * rows < all]).toEqual([true, true])
         })
       }
-      expect(() => splitJobs([product(head), product(head)], 1)).toThrow(/at most 1 jobs in one list, got 2/)
+      const two = [encodeJob(product(head), 2), encodeJob(product(head), 2)]
+      expect(() => withFewerPieces(two, 2, 1)).toThrow(/at most 1 jobs in one list, got 2/)
     },
   )
 
-  it('splits the rows of a conversion, not those of its matrix, into whole groups', () => {
+  it('have a piece for every thread, but no small pieces', () => {
+    const pieces = (rows: number, threads: number): number =>
+      splitOf(encodeJob(product(matrix('fp32', rows)), threads).words)[0]
+    // Rows of 8 KiB: 256 KiB and 1 MiB are divided among the threads, 32 KiB and less are not divided.
+    expect([pieces(32, 1), pieces(32, 2), pieces(32, 8), pieces(32, 64)]).toEqual([1, 2, 8, 8])
+    expect([pieces(128, 1), pieces(128, 2), pieces(128, 8), pieces(128, 64)]).toEqual([2, 4, 16, 32])
+    expect([pieces(4, 2), pieces(4, 64)]).toEqual([1, 1])
+  })
+
+  it('split the rows of a conversion, not those of its matrix, into whole groups', () => {
     const job: Job = {
       kind: 'expand',
       block,
@@ -193,10 +220,10 @@ describe('splitJobs', () => {
       to: block,
       address: 0,
     }
-    const [split] = splitJobs([job], 4095)
-    expect((split?.rows as number) % 16).toBe(0)
-    expect((split?.pieces as number) * (split?.rows as number)).toBeGreaterThanOrEqual(1000)
-    expect(((split?.pieces as number) - 1) * (split?.rows as number)).toBeLessThan(1000)
+    const [pieces, rows] = splitOf(encodeJob(job, 2).words)
+    expect(rows % 16).toBe(0)
+    expect(pieces * rows).toBeGreaterThanOrEqual(1000)
+    expect((pieces - 1) * rows).toBeLessThan(1000)
   })
 })
 
