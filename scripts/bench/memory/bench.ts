@@ -1,6 +1,7 @@
 /**
  * Measures the resident memory of a node that trains, of one that serves three experts and of importing a large
- * checkpoint, and how much memory receiving a large file adds. Linux only, since it reads /proc.
+ * checkpoint, and how much memory receiving a large file adds. The node runs the built program, so `npm run build` comes
+ * first. Linux only, since it reads /proc.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -9,7 +10,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Bench } from '../benchmark.ts'
-import { callNode, foundHome, ROOT, startNode, stopNode } from '../node-process.ts'
+import { callNode, checkBuilt, foundHome, PROGRAM, ROOT, startNode, stopNode } from '../node-process.ts'
 import { measureImports } from './import.ts'
 
 const STEPS = 30
@@ -17,17 +18,16 @@ const SAMPLE_MS = 100
 const RECEIVED_MIB = 512
 /** Memory that an import may take: this multiple of its largest shard, plus the size of the published model. */
 const BOUND = 1.3
-/** Runs the source, not the build. */
-const PROGRAM = ['--import', 'tsx', join(ROOT, 'src', 'main.ts')]
 
 export async function benchMemory(say: (line: string) => void): Promise<Bench> {
+  checkBuilt()
   const work = await mkdtemp(join(tmpdir(), 'flexmesh-bench-'))
   try {
     const home = join(work, 'home')
     await foundHome(home)
     const call = (command: string, args: unknown): Promise<unknown> => callNode(home, command, args)
 
-    let node = await startNode(PROGRAM, home)
+    let node = await startNode([PROGRAM], home)
     let training = 0
     for (const name of ['hospital', 'archive', 'university']) {
       const data = [join(ROOT, 'examples', name, 'text')]
@@ -38,7 +38,7 @@ export async function benchMemory(say: (line: string) => void): Promise<Bench> {
     }
     await stopNode(node)
 
-    node = await startNode(PROGRAM, home)
+    node = await startNode([PROGRAM], home)
     const ask = (): Promise<unknown> =>
       call('generate', { prompt: 'Article', maxTokens: 128, temperatureMilli: 800 })
     await ask()
