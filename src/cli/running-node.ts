@@ -117,6 +117,8 @@ export async function startNode(init: StartInit): Promise<RunningNode> {
   try {
     // Before anything is loaded: weights that do not fit are refused now, not at the first answer.
     if (init.upstream === undefined) node.composer.served.servingFormat()
+    // Loading these modules takes up to a tenth of a second, in which the node could not answer: not at the first answer.
+    await import('../inference/generate.ts')
     // Loading the program leaves garbage that V8 would keep for long. From now on a pause would delay answers.
     collectGarbage()
     await node.start()

@@ -12,6 +12,7 @@ import type { Engine, Values } from '../tensor/engine.ts'
 import { BatchRouter } from './batch-router.ts'
 import type { HeldAttention, HeldWeights } from './held-weights.ts'
 import type { KvCache } from './kv-cache.ts'
+import { PromptAttention } from './prompt-attention.ts'
 import { PromptExperts } from './prompt-experts.ts'
 import { compilePromptLayers, type PromptLayers } from './prompt-layers.ts'
 import { FEW_VECTORS, PromptProducts, setColumn } from './prompt-products.ts'
@@ -53,7 +54,6 @@ interface Pass {
   yT: Float32Array
   /** Positions and rotary tables. */
   readonly positions: Readonly<Record<string, Values>>
-  readonly total: Int32Array
 }
 
 export class PromptDecoder implements PromptReader {
@@ -67,6 +67,7 @@ export class PromptDecoder implements PromptReader {
   readonly #experts: PromptExperts
   readonly #tokens: TokenDecoder
   readonly #layers: PromptLayers
+  readonly #attention: PromptAttention
   readonly #batchRouter: BatchRouter
   readonly #rotary: { readonly cos: Float32Array; readonly sin: Float32Array }
   readonly #turns = new Turns(LONGEST_TURN_MS)
@@ -96,6 +97,7 @@ export class PromptDecoder implements PromptReader {
     this.#layers = parts.layers
     this.#batchRouter = parts.batchRouter
     this.#rotary = rotaryHalves(held.config, init.contextLength)
+    this.#attention = new PromptAttention(held.config, parts.layers, this.#rotary)
   }
 
   /** @throws RangeError if the system cannot provide the memory; as `WeightSource.read`. */
@@ -211,7 +213,7 @@ export class PromptDecoder implements PromptReader {
       lastPositions: Int32Array.of(length + T - 1),
       ...this.#rotary,
     }
-    return { batch, u, yT, positions, total: Int32Array.of(length + T) }
+    return { batch, u, yT, positions }
   }
 
   /** x (T, C): the residual stream with the output of the previous block. */
@@ -234,17 +236,9 @@ export class PromptDecoder implements PromptReader {
     const x = await this.#addBlock(pass, layer)
     const qT = await this.#project(held, 'q_proj', x, T)
     const fresh = await this.#keysValues(held, x, T)
-    const mixed = new Float32Array(T * C)
-    const { keys, values } = this.#newKeys(T)
-    await this.#layers.attend.run(
-      {
-        ...{ qT, ...fresh, qGain: small.q, kGain: small.k, ...pass.positions, total: pass.total },
-        ...{ pastKeys: cache.keys(layer, slot, 1), pastValues: cache.values(layer, slot, 1) },
-      },
-      { mixed, keys, values },
-      { T, P: cache.positions },
-    )
-    cache.write(layer, slot, lengths, T, keys, values)
+    const [length] = lengths as [number]
+    const tokens = { slot, length, T, qT, ...fresh, qGain: small.q, kGain: small.k }
+    const mixed = await this.#attention.run(cache, layer, tokens, this.#turns)
     const oT = await this.#project(held, 'o_proj', mixed, T)
     const u = new Float32Array(T * C)
     const logits = new Float32Array(T * E)
