@@ -89,12 +89,15 @@ function readCodedRow(
   const group = at + Math.floor(row / GROUP_ROWS) * groupBytes(format, width)
   const words = new Uint16Array(buffer, group, groupBytes(format, width) / 2)
   const zero = 2 ** (bits - 1)
-  for (let i = 0; i < width; i++) {
-    const record = ((i - (i % BLOCK_COLUMNS)) / BLOCK_COLUMNS) * (size / 2)
-    const stored = words[record + (size - SCALE_BYTES) / 2 + scaleIndex(inGroup)] as number
-    const scale = fromBf16(stored) * laneFactor(bits, inGroup)
-    const { lane, shift, isTop } = codePlace(bits, inGroup, i % BLOCK_COLUMNS)
-    const code = ((words[record + lane] as number) >> shift) & (2 * zero - 1)
-    into[i] = ((isTop ? code ^ zero : code) - zero) * scale
+  const factor = laneFactor(bits, inGroup)
+  const scaleAt = (size - SCALE_BYTES) / 2 + scaleIndex(inGroup)
+  for (let from = 0; from < width; from += BLOCK_COLUMNS) {
+    const record = (from / BLOCK_COLUMNS) * (size / 2)
+    const scale = fromBf16(words[record + scaleAt] as number) * factor
+    for (let column = 0; column < BLOCK_COLUMNS; column++) {
+      const { lane, shift, isTop } = codePlace(bits, inGroup, column)
+      const code = ((words[record + lane] as number) >> shift) & (2 * zero - 1)
+      into[from + column] = ((isTop ? code ^ zero : code) - zero) * scale
+    }
   }
 }
