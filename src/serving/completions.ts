@@ -6,7 +6,6 @@
 import '../lib/node20.ts'
 import type { Context } from 'hono'
 import type { ExpertLabel } from '../composition/attribution.ts'
-import { InputError } from '../lib/errors.ts'
 import { limit } from '../lib/limits.ts'
 import { linkSignals } from '../lib/linked-signal.ts'
 import type { Carried } from '../store/api-usage.ts'
@@ -17,18 +16,10 @@ import type { Backend, Needs, ServingEngine } from './engine.ts'
 import { EventStream, type EventStreamLimits } from './event-stream.ts'
 import { readJson } from './json-body.ts'
 import { resolveRequest } from './models.ts'
-import {
-  type InferenceRequest,
-  isTokenPrompt,
-  type Prompt,
-  parseRequest,
-  type RequestKind,
-  type TokenPrompt,
-} from './openai.ts'
-import { problemBody, problemOf, Refusal } from './problem.ts'
-import { promptCharacters } from './prompt.ts'
+import { type InferenceRequest, isTokenPrompt, parseRequest } from './openai.ts'
+import { problemBody, problemOf } from './problem.ts'
 import { Queue } from './queue.ts'
-import { bad } from './request-fields.ts'
+import { checkRequest, precheck, promptsOf, type Route, tooManyTokens } from './request-checks.ts'
 import { streamedResponse, wholeResponse } from './responses-answer.ts'
 import { parseResponsesRequest } from './responses-request.ts'
 
@@ -44,12 +35,7 @@ export interface CompletionsInit {
   readonly report: (error: unknown, c: Context<ApiEnv>) => void
 }
 
-/** The routes that generate text. */
-export type Route = RequestKind | 'responses'
-
 const ID_PREFIX = { completion: 'cmpl-', chat: 'chatcmpl-', responses: 'resp_' } as const
-/** Members that hold the prompt. */
-const PROMPT_MEMBER = { completion: 'prompt', chat: 'messages', responses: 'input' } as const
 
 /** A request that has left the queue. */
 interface Admission {
@@ -252,47 +238,6 @@ async function* eventsOf(
   }
 }
 
-/** Refuses what can be refused before a request waits. @throws ServingError; Refusal. */
-async function precheck(backend: Backend, request: InferenceRequest, route: Route): Promise<void> {
-  const engine = await backend.acquire()
-  try {
-    checkRequest(engine, request, route)
-  } finally {
-    engine.release()
-  }
-}
-
-/**
- * Checks the selection and the token ids, and bounds the work of the tokenizer.
- * @throws Refusal `not-found`, `context_length_exceeded`; FormatError `bad-field`.
- */
-function checkRequest(engine: ServingEngine, request: InferenceRequest, route: Route): void {
-  try {
-    engine.checkSelection(request)
-  } catch (error) {
-    if (!(error instanceof InputError)) throw error
-    throw new Refusal({ status: 400, code: error.code, message: error.message, param: 'experts' })
-  }
-  checkBias(engine, request)
-  for (const prompt of promptsOf(request)) checkPrompt(engine, prompt, route)
-}
-
-function promptsOf({ prompt, morePrompts }: InferenceRequest): Prompt[] {
-  return [prompt, ...morePrompts]
-}
-
-/** @throws Refusal `context_length_exceeded`; FormatError `bad-field`. */
-function checkPrompt(engine: ServingEngine, prompt: Prompt, route: Route): void {
-  if (isTokenPrompt(prompt)) checkTokens(engine, prompt)
-  const characters = promptCharacters(prompt)
-  const { maxPromptCharacters: max, contextLength } = engine
-  if (characters > max)
-    throw tooLong(
-      route,
-      `the prompt has ${characters} characters, but the context of ${contextLength} tokens holds at most ${max}`,
-    )
-}
-
 /** The tokens of an answer by the institutions of the experts that carried them. */
 function carriedBy(experts: readonly ExpertLabel[], tokens: number, shares: readonly number[]): Carried[] {
   const sums = new Map<string, number>()
@@ -301,34 +246,4 @@ function carriedBy(experts: readonly ExpertLabel[], tokens: number, shares: read
     if (own > 0) sums.set(institution, (sums.get(institution) ?? 0) + own)
   }
   return [...sums].map(([institution, sum]) => ({ institution, tokens: sum }))
-}
-
-/** @throws Refusal `context_length_exceeded`; FormatError `bad-field` for an id that the vocabulary does not have. */
-function checkTokens(engine: ServingEngine, { tokens }: TokenPrompt): void {
-  if (tokens.length >= engine.contextLength) throw tooManyTokens(engine, 'completion', tokens.length)
-  requireIds(engine, tokens, 'prompt')
-}
-
-/** @throws FormatError `bad-field` for a bias of an id that the vocabulary does not have. */
-function checkBias(engine: ServingEngine, { logitBias }: InferenceRequest): void {
-  requireIds(engine, [...logitBias.keys()], 'logit_bias')
-}
-
-function requireIds(
-  { vocabularySize }: ServingEngine,
-  ids: Int32Array | readonly number[],
-  param: string,
-): void {
-  const foreign = ids.find((id) => id >= vocabularySize)
-  if (foreign !== undefined)
-    throw bad(param, `token ids of the vocabulary, which are less than ${vocabularySize}, got ${foreign}`)
-}
-
-function tooManyTokens({ contextLength }: ServingEngine, route: Route, count: number): Refusal {
-  return tooLong(route, `the prompt has ${count} tokens, the maximum is ${contextLength - 1}`)
-}
-
-function tooLong(route: Route, message: string): Refusal {
-  const param = PROMPT_MEMBER[route]
-  return new Refusal({ status: 400, code: 'context_length_exceeded', message, param })
 }

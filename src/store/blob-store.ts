@@ -4,11 +4,11 @@
  * weights `<hex>.<coding>.codes`. Two processes may use one folder, since equal names mean equal content. Knows nothing
  * about manifests and peers.
  */
-import { createHash, randomBytes } from 'node:crypto'
-import { type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { readdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { type Digest, parseDigest, toHex } from '../lib/bytes.ts'
-import { FormatError, hasErrno, VerificationError } from '../lib/errors.ts'
+import { hasErrno, VerificationError } from '../lib/errors.ts'
 import {
   checkChunkHashes,
   type FileRef,
@@ -19,7 +19,6 @@ import {
 import {
   ensurePrivateDir,
   mapDiskErrors,
-  PIECE_BYTES,
   pathExists,
   readFileBounded,
   syncDir,
@@ -30,6 +29,7 @@ import { SharedWork } from '../lib/shared-work.ts'
 import { BlobReader } from './blob-reader.ts'
 import { CodeFiles, codesOwner } from './code-files.ts'
 import { PartialBlob, partialPath } from './partial-blob.ts'
+import { piecesOf, readAndHash } from './read-file.ts'
 import { type Pieces, writeHashedFile } from './write-hashed.ts'
 
 /** Names of files that a write has not finished: those of `temporaryPath`, of `writeFileAtomic` and of partial blobs. */
@@ -270,73 +270,8 @@ export class BlobStore {
   }
 }
 
-/** Hash each piece while the next one is read, so that verifying takes little more time than reading. */
-async function readAndHash(
-  path: string,
-  maxBytes: number,
-  signal?: AbortSignal,
-): Promise<{ bytes: Uint8Array; digest: Digest }> {
-  const handle = await open(path, 'r')
-  try {
-    const { size } = await handle.stat()
-    if (size > maxBytes) {
-      throw new FormatError('too-large', `${path}: expected at most ${maxBytes} bytes, got ${size}`)
-    }
-    const bytes = new Uint8Array(size)
-    const hash = createHash('sha256')
-    const read = (at: number): Promise<Uint8Array> =>
-      readWhole(handle, bytes.subarray(at, at + PIECE_BYTES), at, signal)
-    for (let piece = await read(0), end = piece.length; piece.length > 0; ) {
-      const next = read(end)
-      hash.update(piece)
-      piece = await next
-      end += piece.length
-    }
-    return { bytes, digest: `sha256:${hash.digest('hex')}` }
-  } finally {
-    await handle.close()
-  }
-}
-
-async function readWhole(
-  handle: FileHandle,
-  into: Uint8Array,
-  start: number,
-  signal: AbortSignal | undefined,
-): Promise<Uint8Array> {
-  for (let done = 0; done < into.length; ) {
-    signal?.throwIfAborted()
-    const { bytesRead } = await handle.read(into, done, into.length - done, start + done)
-    if (bytesRead === 0) throw new FormatError('truncated', 'blob: ended while it was read')
-    done += bytesRead
-  }
-  return into
-}
-
 function maxChunkHashBytes(): number {
   return Math.ceil(limit('fileBytes') / limit('chunkBytes')) * HASH_BYTES
-}
-
-/** The content of a file. A piece is overwritten by the next one. @throws InputError as `mapDiskErrors`. */
-async function* piecesOf(
-  path: string,
-  onProgress: (bytes: number) => void,
-  signal?: AbortSignal,
-): AsyncGenerator<Uint8Array, void, void> {
-  const source = await mapDiskErrors(path, () => open(path, 'r'))
-  try {
-    const buffer = new Uint8Array(PIECE_BYTES)
-    for (let done = 0; ; ) {
-      signal?.throwIfAborted()
-      const { bytesRead } = await mapDiskErrors(path, () => source.read(buffer, 0, buffer.length))
-      if (bytesRead === 0) return
-      yield buffer.subarray(0, bytesRead)
-      done += bytesRead
-      onProgress(done)
-    }
-  } finally {
-    await source.close()
-  }
 }
 
 async function unlink(path: string): Promise<boolean> {
